@@ -1,0 +1,69 @@
+//! The question and the answer: who asks about which image, and what the policy says.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// Who asks: a Pod, or the node itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// A container of a Pod (or of a workload's Pod template).
+    Pod(PodScope<'a>),
+    /// A container that no Pod owns: `ctr run`, podman, plain runc.
+    Node,
+}
+
+/// What is known of the Pod. A field that is `None` is unknown, which is not the same as empty:
+/// the API server has already applied the webhook's selectors, so unknown labels select.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PodScope<'a> {
+    /// Namespace of the Pod.
+    pub namespace: Option<&'a str>,
+    /// Labels of that namespace.
+    pub namespace_labels: Option<&'a BTreeMap<String, String>>,
+    /// Labels of the object that is asked about.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Why the answer is what it is. Text for people is made by [`Decision::explain`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// A rule gave another reference.
+    Swapped,
+    /// A rule says to keep the image as it is.
+    Kept,
+    /// The image lies under a target already.
+    AlreadyTarget,
+    /// No rule speaks of this image.
+    NoRule,
+    /// The text is no image reference; never swapped, never approved.
+    Unparsable,
+    /// The policy does not apply to this scope.
+    OutOfScope,
+}
+
+/// What the policy says of one image. Borrows from the image and from the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// The reference that should run; borrowed from the input when nothing changes.
+    pub result: Cow<'a, str>,
+    /// The rule that decided, by the name that its file gives it.
+    pub rule: Option<&'a str>,
+    /// Whether `result` comes from an approved place.
+    pub approved: bool,
+    /// Whether the policy applies to the scope at all; when not, it asks for nothing.
+    pub in_scope: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Decision<'_> {
+    /// Whether the policy would replace the image.
+    pub fn swapped(&self) -> bool {
+        matches!(self.reason, Reason::Swapped)
+    }
+
+    /// Whether a container that runs `image` (the one asked about) is drift: in scope, and either to be replaced or not approved.
+    pub fn is_drift(&self) -> bool {
+        self.in_scope && (self.swapped() || !self.approved)
+    }
+}
