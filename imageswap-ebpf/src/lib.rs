@@ -1,1 +1,201 @@
-//! Skeleton.
+//! The event records that the probes write and the agent reads, and the names that both sides must spell alike.
+//!
+//! Layouts are `repr(C)` without implicit padding: the verifier refuses a record with bytes that nobody wrote.
+#![no_std]
+
+/// Bytes kept of a cgroup path, with its closing NUL. The longest path seen in the wild (a nested systemd
+/// driver) has 325.
+pub const PATH_BYTES: usize = 512;
+
+/// Bytes of the ring buffer: a burst of 1,000 starts, two records each, fits while user space is not scheduled.
+pub const RING_BYTES: u32 = 1 << 20;
+
+/// Cgroups that were made and in which no container process has been seen yet; more than a node can hold.
+pub const PENDING_ENTRIES: u32 = 8192;
+
+/// Names of programs, maps and globals in the object file.
+pub mod names {
+    /// Program on the raw tracepoint `cgroup_mkdir`.
+    pub const CGROUP_MKDIR: &str = "cgroup_mkdir";
+    /// Program on the raw tracepoint `cgroup_rmdir`.
+    pub const CGROUP_RMDIR: &str = "cgroup_rmdir";
+    /// Program on the raw tracepoint `sched_process_exec`.
+    pub const PROCESS_EXEC: &str = "sched_process_exec";
+    /// Ring buffer of records.
+    pub const EVENTS: &str = "EVENTS";
+    /// Hash of pending cgroups: id to [`super::Pending`].
+    pub const PENDING: &str = "PENDING";
+    /// Per-CPU counters of what could not be told, by [`super::Lost`].
+    pub const LOST: &str = "LOST";
+}
+
+/// What a record tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A cgroup was made; followed by its path.
+    Mkdir = 1,
+    /// A program began in a pending cgroup, in a mount namespace that is not its parent's: a container process.
+    Exec = 2,
+    /// A cgroup was removed.
+    Rmdir = 3,
+}
+
+/// Index of a counter in the map [`names::LOST`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Lost {
+    /// The ring buffer had no room for a mkdir record.
+    Mkdir = 0,
+    /// The ring buffer had no room for an exec record.
+    Exec = 1,
+    /// The ring buffer had no room for an rmdir record.
+    Rmdir = 2,
+    /// The map of pending cgroups had no room.
+    Pending = 3,
+}
+
+impl Lost {
+    /// All causes, in the order of their index.
+    pub const ALL: [Self; 4] = [Self::Mkdir, Self::Exec, Self::Rmdir, Self::Pending];
+
+    /// The cause as a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mkdir => "ring-full-mkdir",
+            Self::Exec => "ring-full-exec",
+            Self::Rmdir => "ring-full-rmdir",
+            Self::Pending => "pending-full",
+        }
+    }
+}
+
+/// Set in [`Header::flags`] of an exec whose process has a pid namespace that is not its parent's.
+pub const FLAG_NEW_PID_NAMESPACE: u32 = 1;
+
+/// What every record begins with; exec and rmdir records are this alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// A [`Kind`].
+    pub kind: u32,
+    /// Bits of `FLAG_*`.
+    pub flags: u32,
+    /// Kernfs id of the cgroup: the inode number of its directory.
+    pub cgroup_id: u64,
+    /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`).
+    pub time_ns: u64,
+    /// Process id (thread group) in the initial pid namespace.
+    pub pid: u32,
+    /// Bytes of the path that follow, NUL not counted; 0 where none follows.
+    pub path_len: u32,
+    /// Name of the task, NUL padded.
+    pub comm: [u8; 16],
+}
+
+/// A mkdir record: the header and the path of the cgroup within its hierarchy.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct MkdirRecord {
+    /// What every record begins with.
+    pub header: Header,
+    /// The path; only `header.path_len` bytes are meant.
+    pub path: [u8; PATH_BYTES],
+}
+
+/// What the kernel remembers of a pending cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pending {
+    /// Inode number of the mount namespace of the task that made it: the runtime's, unless systemd made it.
+    pub mount_namespace: u32,
+    /// Explicit padding, zero.
+    pub reserved: u32,
+}
+
+/// A record as user space reads it, borrowed from the ring buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What the record tells.
+    pub kind: Kind,
+    /// Its fixed part.
+    pub header: Header,
+    /// Path of a mkdir record; empty otherwise. Cut off when [`Record::is_truncated`].
+    pub path: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record from the bytes of one ring buffer entry; `None` where they are no record of this version.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(size_of::<Header>())?;
+        let u32_at = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let u64_at = |at: usize| head.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let header = Header {
+            kind: u32_at(0)?,
+            flags: u32_at(4)?,
+            cgroup_id: u64_at(8)?,
+            time_ns: u64_at(16)?,
+            pid: u32_at(24)?,
+            path_len: u32_at(28)?,
+            comm: head.get(32..48)?.try_into().ok()?,
+        };
+        let kind = match header.kind {
+            1 => Kind::Mkdir,
+            2 => Kind::Exec,
+            3 => Kind::Rmdir,
+            _ => return None,
+        };
+        let path = if kind == Kind::Mkdir { rest.get(..header.path_len as usize)? } else { &[] };
+        Some(Self { kind, header, path })
+    }
+
+    /// Whether the path did not fit into the record.
+    pub fn is_truncated(&self) -> bool {
+        self.path.len() + 1 >= PATH_BYTES
+    }
+
+    /// The task's name without its padding.
+    pub fn comm(&self) -> &[u8] {
+        let end = self.header.comm.iter().position(|&b| b == 0).unwrap_or(self.header.comm.len());
+        self.header.comm.get(..end).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(kind: u32, path_len: u32) -> [u8; size_of::<MkdirRecord>()] {
+        let mut out = [0u8; size_of::<MkdirRecord>()];
+        out[0..4].copy_from_slice(&kind.to_ne_bytes());
+        out[8..16].copy_from_slice(&42u64.to_ne_bytes());
+        out[24..28].copy_from_slice(&7u32.to_ne_bytes());
+        out[28..32].copy_from_slice(&path_len.to_ne_bytes());
+        out[32..36].copy_from_slice(b"runc");
+        out[48..52].copy_from_slice(b"/a/b");
+        out
+    }
+
+    #[test]
+    fn layouts_have_no_implicit_padding() {
+        assert_eq!(size_of::<Header>(), 48);
+        assert_eq!(size_of::<MkdirRecord>(), 48 + PATH_BYTES);
+        assert_eq!(size_of::<Pending>(), 8);
+    }
+
+    #[test]
+    fn a_mkdir_record_is_read_back() {
+        let bytes = bytes(1, 4);
+        let record = Record::read(&bytes).unwrap();
+        assert_eq!((record.kind, record.header.cgroup_id, record.header.pid), (Kind::Mkdir, 42, 7));
+        assert_eq!((record.path, record.comm()), (b"/a/b".as_slice(), b"runc".as_slice()));
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        assert_eq!(Record::read(&[]), None);
+        assert_eq!(Record::read(&bytes(9, 0)), None);
+        assert_eq!(Record::read(&bytes(1, 4096)), None, "a path longer than the entry");
+        assert_eq!(Record::read(&bytes(2, 0)[..40]), None, "half a header");
+    }
+}

@@ -1,0 +1,225 @@
+//! The programs in the kernel: three raw tracepoints, no helper that needs more than `CAP_BPF` and `CAP_PERFMON`.
+//!
+//! `cgroup_mkdir` says that a container may be about to start and remembers the cgroup as pending;
+//! `sched_process_exec` says that one did, by the first program in a pending cgroup whose mount namespace is not
+//! its parent's; `cgroup_rmdir` says that it ended. The condition on mount namespaces is Tracee's: a runtime runs
+//! itself again inside the new cgroup, in its own mount namespace, also when the entrypoint does not exist.
+//!
+//! Rust emits no CO-RE relocations, so the offsets of kernel structures are globals that user space fills in
+//! from the running kernel's BTF before it loads the programs.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "BPF helpers, kernel memory and maps shared with other CPUs are unsafe by nature")]
+#![expect(missing_docs, unreachable_pub, reason = "the attribute macro repeats each program as a public function")]
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+};
+use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::programs::RawTracePointContext;
+use imageswap_ebpf::{
+    FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, MkdirRecord, PATH_BYTES, PENDING_ENTRIES, Pending, RING_BYTES,
+};
+
+/// An address in kernel memory.
+type Address = usize;
+
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+#[map]
+static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(PENDING_ENTRIES, 0);
+#[map]
+static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
+
+/// Globals that user space sets before loading; see `offsets.rs` of the agent.
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => { $(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        static $name: u32 = 0;
+    )* };
+}
+
+globals! {
+    /// The hierarchy to watch: 0 is cgroup v2.
+    HIERARCHY,
+    CGROUP_KN,
+    CGROUP_ROOT,
+    CGROUP_ROOT_HIERARCHY_ID,
+    KERNFS_NODE_ID,
+    MNT_NAMESPACE_NS,
+    NSPROXY_MNT_NS,
+    NSPROXY_PID_NS_FOR_CHILDREN,
+    NS_COMMON_INUM,
+    PID_NAMESPACE_NS,
+    TASK_STRUCT_NSPROXY,
+    TASK_STRUCT_REAL_PARENT,
+}
+
+/// Reads a global that the compiler must not take for the constant zero that stands in the object file.
+macro_rules! global {
+    ($name:ident) => {{
+        // SAFETY: a static of this program, written before it was loaded and never after.
+        unsafe { core::ptr::read_volatile(&raw const $name) }
+    }};
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
+        let task = current_task();
+        let mount_namespace = namespaces(task).map_or(0, |namespaces| namespaces.mount);
+        let pending = Pending { mount_namespace, reserved: 0 };
+        if PENDING.insert(cgroup_id, pending, 0).is_err() {
+            lose(Lost::Pending);
+        }
+        tell_mkdir(cgroup_id, ctx.arg::<Address>(1));
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    // SAFETY: a helper without arguments.
+    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: the value is two integers that are written once, before the key can be found.
+    let Some(pending) = (unsafe { PENDING.get(cgroup_id) }) else { return 0 };
+    let task = ctx.arg::<Address>(0);
+    let Some(own) = namespaces(task) else { return 0 };
+    let parent = read::<Address>(task, global!(TASK_STRUCT_REAL_PARENT)).and_then(namespaces);
+    // A parent that has exited has no namespaces left; the maker of the cgroup stands in for it.
+    let runtime = parent.map_or(pending.mount_namespace, |parent| parent.mount);
+    if own.mount == runtime {
+        #[cfg(feature = "log")]
+        aya_log_ebpf::debug!(&ctx, "exec in pending cgroup {} by its runtime, in mount namespace {}", cgroup_id, own.mount);
+        return 0;
+    }
+    let flags = if parent.is_some_and(|parent| parent.pid != own.pid) { FLAG_NEW_PID_NAMESPACE } else { 0 };
+    if tell(Kind::Exec, flags, cgroup_id) {
+        let _unlikely = PENDING.remove(cgroup_id);
+    } else {
+        lose(Lost::Exec);
+    }
+    0
+}
+
+#[raw_tracepoint(tracepoint = "cgroup_rmdir")]
+pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
+    if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
+        let _absent_when_started = PENDING.remove(cgroup_id);
+        if !tell(Kind::Rmdir, 0, cgroup_id) {
+            lose(Lost::Rmdir);
+        }
+    }
+    0
+}
+
+/// Id of the `struct cgroup` at `cgroup`, where it belongs to the hierarchy that is watched.
+#[inline(always)]
+fn watched(cgroup: Address) -> Option<u64> {
+    let root = read::<Address>(cgroup, global!(CGROUP_ROOT))?;
+    if read::<u32>(root, global!(CGROUP_ROOT_HIERARCHY_ID))? != global!(HIERARCHY) {
+        return None;
+    }
+    let node = read::<Address>(cgroup, global!(CGROUP_KN))?;
+    read::<u64>(node, global!(KERNFS_NODE_ID))
+}
+
+/// Inode numbers of a task's namespaces.
+#[derive(Clone, Copy)]
+struct Namespaces {
+    mount: u32,
+    pid: u32,
+}
+
+/// Namespaces of the `struct task_struct` at `task`; none once it has exited.
+#[inline(always)]
+fn namespaces(task: Address) -> Option<Namespaces> {
+    let proxy = read::<Address>(task, global!(TASK_STRUCT_NSPROXY)).filter(|&proxy| proxy != 0)?;
+    let mount = read::<Address>(proxy, global!(NSPROXY_MNT_NS))?;
+    let pid = read::<Address>(proxy, global!(NSPROXY_PID_NS_FOR_CHILDREN))?;
+    let inum = global!(NS_COMMON_INUM);
+    Some(Namespaces {
+        mount: read(mount, global!(MNT_NAMESPACE_NS) + inum)?,
+        pid: read(pid, global!(PID_NAMESPACE_NS) + inum)?,
+    })
+}
+
+/// Reads a field at an offset that came from the kernel's BTF.
+#[inline(always)]
+fn read<T>(base: Address, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address and fails on one that cannot be read.
+    unsafe { bpf_probe_read_kernel((base + offset as usize) as *const T) }.ok()
+}
+
+#[inline(always)]
+fn current_task() -> Address {
+    // SAFETY: a helper without arguments.
+    (unsafe { bpf_get_current_task() }) as Address
+}
+
+/// Submits a mkdir record; the path goes straight into the ring, for the stack of a program is as small as the path.
+#[inline(always)]
+fn tell_mkdir(cgroup_id: u64, path: Address) {
+    let Some(mut entry) = EVENTS.reserve::<MkdirRecord>(0) else {
+        lose(Lost::Mkdir);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to reserved memory of this size; every byte that is submitted is written here.
+    unsafe {
+        (&raw mut (*record).path).write_bytes(0, 1);
+        let room = &mut (*record).path;
+        let path_len = bpf_probe_read_kernel_str_bytes(path as *const u8, room).map_or(0, |read| read.len());
+        let path_len = if path_len > PATH_BYTES { PATH_BYTES } else { path_len };
+        (&raw mut (*record).header).write(header(Kind::Mkdir, 0, cgroup_id, path_len as u32));
+    }
+    entry.submit(0);
+}
+
+/// Submits a record without a path; false when the ring is full.
+#[inline(always)]
+fn tell(kind: Kind, flags: u32, cgroup_id: u64) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Header>(0) else { return false };
+    entry.write(header(kind, flags, cgroup_id, 0));
+    entry.submit(0);
+    true
+}
+
+#[inline(always)]
+fn header(kind: Kind, flags: u32, cgroup_id: u64, path_len: u32) -> Header {
+    Header {
+        kind: kind as u32,
+        flags,
+        cgroup_id,
+        // SAFETY: a helper without arguments.
+        time_ns: unsafe { bpf_ktime_get_boot_ns() },
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        path_len,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}
+
+/// Counts what could not be told, so that user space can say so and look for itself.
+#[inline(always)]
+fn lose(cause: Lost) {
+    if let Some(counter) = LOST.get_ptr_mut(cause as u32) {
+        // SAFETY: the counter belongs to this CPU.
+        unsafe { *counter += 1 };
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: the verifier refuses a program in which this could be reached.
+    unsafe { core::hint::unreachable_unchecked() }
+}
+
+/// `bpf_probe_read_kernel` is open to programs with a licence that is compatible with the kernel's.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
