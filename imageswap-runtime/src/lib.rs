@@ -1,1 +1,14 @@
-//! Skeleton.
+//! What the webhook and the agent share: logs, drain, admin server, metric names, TLS and the policy source.
+//!
+//! Nothing here knows AdmissionReviews or containers. The pieces are plain values that a service wires together:
+//! a [`drain::Drain`] says when to stop, a [`source::PolicySource`] holds the policy in force, a
+//! [`metrics::Exporter`] counts, and an [`admin::Admin`] shows all of it to probes and to Prometheus.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod drain;
+pub mod log;
+pub mod metrics;
+pub mod net;
+pub mod source;
+pub mod tls;

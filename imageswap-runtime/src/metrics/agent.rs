@@ -1,0 +1,227 @@
+//! The agent's series.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::metrics::{Counter, Gauge, Histogram, Label};
+
+use super::{
+    AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_RECONCILED, AGENT_STARTS, Exporter,
+};
+
+/// Causes of lost events that the kernel side always knows.
+const KERNEL_LOST_CAUSES: [&str; 2] = ["ring-full", "overflow"];
+
+/// The agent's handles. Clones share the series.
+#[derive(Clone)]
+pub struct AgentMetrics {
+    exporter: Exporter,
+    detection: Histogram,
+    drift: Arc<Mutex<HashSet<DriftKey>>>,
+}
+
+/// Running containers that are drift, counted by what the gauge tells apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriftRow {
+    /// Namespace of the workload: the Pod's, or the runtime's where no Pod owns the container.
+    pub workload_namespace: String,
+    /// How the container came to run.
+    pub route: &'static str,
+    /// Why it is drift.
+    pub reason: &'static str,
+    /// How many.
+    pub containers: u64,
+}
+
+/// Labels of one drift series: namespace, route, reason.
+type DriftKey = (String, &'static str, &'static str);
+
+impl AgentMetrics {
+    pub(super) fn register(exporter: &Exporter) -> Self {
+        let metrics = Self {
+            exporter: exporter.clone(),
+            detection: exporter.histogram(AGENT_DETECTION),
+            drift: Arc::default(),
+        };
+        metrics.declare_lost(&KERNEL_LOST_CAUSES);
+        metrics
+    }
+
+    /// A container started and was judged.
+    pub fn container_started(
+        &self,
+        verdict: &'static str,
+        route: &'static str,
+        reason: &'static str,
+    ) {
+        self.starts(verdict, route, reason).increment(1);
+    }
+
+    /// Shows starts of that kind at 0 before there are any.
+    pub fn declare_starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) {
+        self.starts(verdict, route, reason).absolute(0);
+    }
+
+    /// Replaces the drift gauge: `rows` are all there is, and whatever was shown before and is not among them
+    /// becomes 0. Rows with equal labels add up.
+    pub fn set_drift(&self, rows: &[DriftRow]) {
+        let mut shown = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now: std::collections::HashMap<DriftKey, u64> =
+            shown.iter().map(|key| (key.clone(), 0)).collect();
+        for row in rows {
+            *now.entry((row.workload_namespace.clone(), row.route, row.reason))
+                .or_default() += row.containers;
+        }
+        for (key, containers) in now {
+            #[expect(clippy::cast_precision_loss, reason = "no node runs 2^52 containers")]
+            self.drift_gauge(&key).set(containers as f64);
+            shown.insert(key);
+        }
+    }
+
+    /// A start's verdict was there after this long.
+    pub fn detection(&self, duration: Duration) {
+        self.detection.record(duration.as_secs_f64());
+    }
+
+    /// The kernel dropped `n` events.
+    pub fn events_lost(&self, cause: &'static str, n: u64) {
+        self.lost(cause).increment(n);
+    }
+
+    /// Shows lost events at 0 for causes of the caller's own; `ring-full` and `overflow` are there anyway.
+    pub fn declare_lost(&self, causes: &[&'static str]) {
+        for cause in causes {
+            self.lost(cause).absolute(0);
+        }
+    }
+
+    /// `n` containers became known other than by their start event.
+    pub fn reconciled(&self, cause: &'static str, n: u64) {
+        self.reconciliations(cause).increment(n);
+    }
+
+    /// Shows reconciled containers at 0 for the caller's causes.
+    pub fn declare_reconciled(&self, causes: &[&'static str]) {
+        for cause in causes {
+            self.reconciliations(cause).absolute(0);
+        }
+    }
+
+    fn starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) -> Counter {
+        let labels = vec![
+            Label::new("verdict", verdict),
+            Label::new("route", route),
+            Label::new("reason", reason),
+        ];
+        self.exporter.counter(AGENT_STARTS, labels)
+    }
+
+    fn lost(&self, cause: &'static str) -> Counter {
+        self.exporter
+            .counter(AGENT_EVENTS_LOST, vec![Label::new("cause", cause)])
+    }
+
+    fn reconciliations(&self, cause: &'static str) -> Counter {
+        self.exporter
+            .counter(AGENT_RECONCILED, vec![Label::new("cause", cause)])
+    }
+
+    fn drift_gauge(&self, (namespace, route, reason): &DriftKey) -> Gauge {
+        let labels = vec![
+            Label::new("workload_namespace", namespace.clone()),
+            Label::new("route", *route),
+            Label::new("reason", *reason),
+        ];
+        self.exporter.gauge(AGENT_DRIFT, labels)
+    }
+}
+
+impl std::fmt::Debug for AgentMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentMetrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(namespace: &str, containers: u64) -> DriftRow {
+        DriftRow {
+            workload_namespace: namespace.to_owned(),
+            route: "pod",
+            reason: "webhook-skipped",
+            containers,
+        }
+    }
+
+    fn drift_line(namespace: &str, containers: u64) -> String {
+        format!(
+            "imageswap_agent_drift_containers{{workload_namespace=\"{namespace}\",route=\"pod\",\
+             reason=\"webhook-skipped\"}} {containers}\n"
+        )
+    }
+
+    #[test]
+    fn drift_that_vanished_is_zero() {
+        let exporter = Exporter::new();
+        let metrics = exporter.agent_metrics();
+        metrics.set_drift(&[row("a", 1), row("b", 2), row("a", 3)]);
+        let text = exporter.render();
+        assert!(
+            text.contains(&drift_line("a", 4)) && text.contains(&drift_line("b", 2)),
+            "{text}"
+        );
+        metrics.clone().set_drift(&[row("b", 1)]);
+        let text = exporter.render();
+        assert!(
+            text.contains(&drift_line("a", 0)) && text.contains(&drift_line("b", 1)),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn declared_series_are_zero_and_keep_their_counts() {
+        let exporter = Exporter::new();
+        let metrics = exporter.agent_metrics();
+        metrics.declare_lost(&["stack"]);
+        metrics.declare_reconciled(&["restart"]);
+        metrics.declare_starts("drift", "cri", "retagged");
+        metrics.container_started("drift", "cri", "retagged");
+        metrics.declare_starts("drift", "cri", "retagged");
+        metrics.events_lost("overflow", 3);
+        let text = exporter.render();
+        for line in [
+            r#"imageswap_agent_events_lost_total{cause="ring-full"} 0"#,
+            r#"imageswap_agent_events_lost_total{cause="overflow"} 3"#,
+            r#"imageswap_agent_events_lost_total{cause="stack"} 0"#,
+            r#"imageswap_agent_reconciled_total{cause="restart"} 0"#,
+            r#"imageswap_agent_container_starts_total{verdict="drift",route="cri",reason="retagged"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn detection_is_a_histogram() {
+        let exporter = Exporter::new();
+        let metrics = exporter.agent_metrics();
+        metrics.detection(Duration::from_millis(2));
+        exporter.run_upkeep();
+        let text = exporter.render();
+        assert!(
+            text.contains("imageswap_agent_detection_seconds_bucket{le=\"0.001\"} 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("imageswap_agent_detection_seconds_bucket{le=\"0.0025\"} 1\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("imageswap_agent_detection_seconds_count 1\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! The webhook's series.
+
+use std::array;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ::metrics::{Counter, Gauge, Histogram, Label};
+use arc_swap::ArcSwap;
+use imageswap_policy::{Decision, Reason};
+
+use super::{
+    ADMISSION_DURATION, ADMISSION_IMAGES, ADMISSION_REQUESTS, Exporter, TLS_NOT_AFTER, unix_seconds,
+};
+
+/// Operation of an admission request, as a bounded label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// An object is made.
+    Create,
+    /// An object is changed.
+    Update,
+    /// An object is deleted.
+    Delete,
+    /// A connection to a subresource, such as exec.
+    Connect,
+    /// Something else, or the body was no review.
+    Unknown,
+}
+
+/// How an admission request ended, as a bounded label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Allowed, with a patch.
+    Patched,
+    /// Allowed; the policy leaves every image as it is.
+    Unchanged,
+    /// Allowed without asking the policy: opted out, being deleted, a mirror pod, or nothing usable in the review.
+    Skipped,
+    /// Refused as a request: no AdmissionReview, too large, or not for this server.
+    BadRequest,
+    /// A defect in this program; answered with 500.
+    Failed,
+}
+
+/// The webhook's handles. Clones share the series.
+#[derive(Clone)]
+pub struct WebhookMetrics {
+    requests: Arc<[[Counter; Outcome::ALL.len()]; Operation::ALL.len()]>,
+    duration: Histogram,
+    images: Arc<ArcSwap<ImageCounters>>,
+    tls_not_after: Gauge,
+    exporter: Exporter,
+}
+
+/// Counters of decided images for the policy in force.
+struct ImageCounters {
+    registries: HashMap<Box<str>, RegistryCounters>,
+    other: RegistryCounters,
+    unparsable: Counter,
+    out_of_scope: Counter,
+}
+
+/// One registry's counters, indexed by `approved`.
+struct RegistryCounters {
+    swapped: [Counter; 2],
+    kept: [Counter; 2],
+}
+
+impl Operation {
+    const ALL: [Self; 5] = [
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+        Self::Connect,
+        Self::Unknown,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [
+        Self::Patched,
+        Self::Unchanged,
+        Self::Skipped,
+        Self::BadRequest,
+        Self::Failed,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Patched => "patched",
+            Self::Unchanged => "unchanged",
+            Self::Skipped => "skipped",
+            Self::BadRequest => "bad-request",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl WebhookMetrics {
+    pub(super) fn register(exporter: &Exporter) -> Self {
+        let requests = array::from_fn(|operation| {
+            array::from_fn(|outcome| {
+                zeroed(exporter.counter(
+                    ADMISSION_REQUESTS,
+                    vec![
+                        Label::new("webhook", "mutate"),
+                        Label::new("operation", Operation::ALL[operation].label()),
+                        Label::new("outcome", Outcome::ALL[outcome].label()),
+                    ],
+                ))
+            })
+        });
+        Self {
+            requests: Arc::new(requests),
+            duration: exporter.histogram(ADMISSION_DURATION),
+            images: Arc::new(ArcSwap::from_pointee(ImageCounters::register(
+                exporter,
+                std::iter::empty(),
+            ))),
+            tls_not_after: exporter.gauge(TLS_NOT_AFTER, vec![]),
+            exporter: exporter.clone(),
+        }
+    }
+
+    /// One request was answered after `duration`.
+    pub fn request(&self, operation: Operation, outcome: Outcome, duration: Duration) {
+        self.requests[operation as usize][outcome as usize].increment(1);
+        self.duration.record(duration.as_secs_f64());
+    }
+
+    /// Says which registries the policy in force names. Only these become label values of their own.
+    pub fn set_registries<'a>(&self, registries: impl Iterator<Item = &'a str>) {
+        self.images.store(Arc::new(ImageCounters::register(
+            &self.exporter,
+            registries,
+        )));
+    }
+
+    /// One image from `registry` (the canonical host of the image asked about) was decided.
+    pub fn image(&self, registry: Option<&str>, decision: &Decision<'_>) {
+        self.images.load().counter(registry, decision).increment(1);
+    }
+
+    /// The serving certificate expires then.
+    pub fn set_tls_not_after(&self, not_after: SystemTime) {
+        self.tls_not_after.set(unix_seconds(not_after));
+    }
+}
+
+impl std::fmt::Debug for WebhookMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookMetrics").finish_non_exhaustive()
+    }
+}
+
+impl ImageCounters {
+    fn register<'a>(exporter: &Exporter, registries: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            registries: registries
+                .map(|name| (Box::from(name), RegistryCounters::register(exporter, name)))
+                .collect(),
+            other: RegistryCounters::register(exporter, "other"),
+            unparsable: image_counter(exporter, "unparsable", false, "other"),
+            out_of_scope: image_counter(exporter, "out-of-scope", false, "other"),
+        }
+    }
+
+    fn counter(&self, registry: Option<&str>, decision: &Decision<'_>) -> &Counter {
+        let by_registry = registry
+            .and_then(|name| self.registries.get(name))
+            .unwrap_or(&self.other);
+        match decision.reason {
+            Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
+            Reason::Unparsable => &self.unparsable,
+            Reason::OutOfScope => &self.out_of_scope,
+            Reason::Kept | Reason::AlreadyTarget | Reason::NoRule => {
+                &by_registry.kept[usize::from(decision.approved)]
+            }
+        }
+    }
+}
+
+impl RegistryCounters {
+    fn register(exporter: &Exporter, registry: &str) -> Self {
+        let pair = |decision| {
+            [false, true].map(|approved| image_counter(exporter, decision, approved, registry))
+        };
+        Self {
+            swapped: pair("swapped"),
+            kept: pair("kept"),
+        }
+    }
+}
+
+fn image_counter(
+    exporter: &Exporter,
+    decision: &'static str,
+    approved: bool,
+    registry: &str,
+) -> Counter {
+    zeroed(exporter.counter(
+        ADMISSION_IMAGES,
+        vec![
+            Label::new("decision", decision),
+            Label::new("approved", if approved { "true" } else { "false" }),
+            // A maps file swaps and never refuses.
+            Label::new("enforcement", "none"),
+            Label::new("registry", registry.to_owned()),
+        ],
+    ))
+}
+
+/// A counter that is shown before it is first raised.
+fn zeroed(counter: Counter) -> Counter {
+    counter.absolute(0);
+    counter
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn decision(reason: Reason, approved: bool) -> Decision<'static> {
+        Decision {
+            result: Cow::Borrowed("x"),
+            rule: None,
+            approved,
+            in_scope: true,
+            reason,
+        }
+    }
+
+    #[test]
+    fn registries_outside_the_policy_are_other() {
+        let exporter = Exporter::new();
+        let metrics = exporter.webhook_metrics();
+        metrics.set_registries(["quay.io"].into_iter());
+        metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
+        metrics.image(Some("evil.example"), &decision(Reason::NoRule, false));
+        metrics.image(None, &decision(Reason::Unparsable, false));
+        let text = exporter.render();
+        for line in [
+            r#"imageswap_admission_images_total{decision="swapped",approved="true",enforcement="none",registry="quay.io"} 1"#,
+            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="none",registry="other"} 1"#,
+            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="none",registry="quay.io"} 0"#,
+            r#"imageswap_admission_images_total{decision="unparsable",approved="false",enforcement="none",registry="other"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("evil.example"), "{text}");
+    }
+
+    #[test]
+    fn counts_survive_a_change_of_the_policy() {
+        let exporter = Exporter::new();
+        let metrics = exporter.webhook_metrics();
+        metrics.set_registries(["quay.io"].into_iter());
+        metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
+        metrics.set_registries(["ghcr.io", "quay.io"].into_iter());
+        metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
+        let line =
+            r#"{decision="swapped",approved="true",enforcement="none",registry="quay.io"} 2"#;
+        assert!(exporter.render().contains(line));
+    }
+
+    #[test]
+    fn requests_are_counted_by_operation_and_outcome() {
+        let exporter = Exporter::new();
+        let metrics = exporter.webhook_metrics();
+        for operation in Operation::ALL {
+            for outcome in Outcome::ALL {
+                metrics.request(operation, outcome, Duration::from_micros(30));
+            }
+        }
+        metrics.request(
+            Operation::Update,
+            Outcome::Skipped,
+            Duration::from_micros(30),
+        );
+        exporter.run_upkeep();
+        let text = exporter.render();
+        for operation in Operation::ALL {
+            for outcome in Outcome::ALL {
+                let twice = operation == Operation::Update && outcome == Outcome::Skipped;
+                let line = format!(
+                    "imageswap_admission_requests_total{{webhook=\"mutate\",operation=\"{}\",outcome=\"{}\"}} {}",
+                    operation.label(),
+                    outcome.label(),
+                    1 + u8::from(twice),
+                );
+                assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+            }
+        }
+        assert!(
+            text.contains("imageswap_admission_duration_seconds_bucket{le=\"0.000025\"} 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("imageswap_admission_duration_seconds_bucket{le=\"0.00005\"} 26\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn series_exist_from_the_start() {
+        let exporter = Exporter::new();
+        let _metrics = exporter.webhook_metrics();
+        let text = exporter.render();
+        let line = r#"imageswap_admission_requests_total{webhook="mutate",operation="CREATE",outcome="failed"} 0"#;
+        assert!(text.lines().any(|l| l == line), "{text}");
+        let line = r#"{decision="kept",approved="false",enforcement="none",registry="other"} 0"#;
+        assert!(text.contains(line), "{text}");
+    }
+}
