@@ -11,6 +11,9 @@ mod rules;
 
 pub mod maps;
 
+#[cfg(test)]
+mod testing;
+
 pub use decision::{Decision, PodScope, Reason, Scope};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use reference::{Reference, ReferenceError};

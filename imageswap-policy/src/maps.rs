@@ -17,7 +17,10 @@ pub struct Loaded {
 /// All diagnostics of the text, at least one of them an error.
 pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
     let _ = (source, text);
-    Ok(Loaded { policy: Policy::none(), warnings: Diagnostics::default() })
+    Ok(Loaded {
+        policy: Policy::none(),
+        warnings: Diagnostics::default(),
+    })
 }
 
 /// Compiles ImageSwap's legacy mode: every image gets `prefix` (`IMAGE_PREFIX`).
@@ -26,5 +29,8 @@ pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
 /// A diagnostic when the prefix cannot begin a reference.
 pub fn load_prefix(source: &str, prefix: &str) -> Result<Loaded, Diagnostics> {
     let _ = (source, prefix);
-    Ok(Loaded { policy: Policy::none(), warnings: Diagnostics::default() })
+    Ok(Loaded {
+        policy: Policy::none(),
+        warnings: Diagnostics::default(),
+    })
 }

@@ -1,9 +1,30 @@
 //! Image references by the grammar that registries and runtimes share.
+//!
+//! The grammar is that of the `distribution/reference` Go package: `[domain "/"] path [":" tag] ["@" digest]`, read
+//! with Docker's rule for what is a domain (the first of several segments, if it has a `.`, a `:` or an upper-case
+//! letter, or is `localhost`; `docker.io` otherwise). Nothing is allocated and nothing is added to the text.
+
+use std::borrow::Cow;
+
+mod grammar;
+
+/// The registry that is meant when none is written.
+pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
+/// Another name of [`DEFAULT_REGISTRY`], from before it had its own domain.
+const LEGACY_REGISTRY: &str = "index.docker.io";
+/// Where the default registry keeps images whose path has one segment.
+const OFFICIAL: &str = "library";
+/// Longest path, `library/` included where it is implied.
+const PATH_MAX: usize = 255;
 
 /// A parsed reference. Borrows the text that it was parsed from; nothing is normalised away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reference<'a> {
     text: &'a str,
+    registry: Option<&'a str>,
+    path: &'a str,
+    tag: Option<&'a str>,
+    digest: Option<&'a str>,
 }
 
 /// Why a text is no reference.
@@ -12,26 +33,184 @@ pub enum ReferenceError {
     /// Nothing there.
     #[error("the reference is empty")]
     Empty,
+    /// Not of the form `[registry/]path[:tag][@digest]`.
+    #[error("not of the form [registry/]path[:tag][@digest]")]
+    InvalidFormat,
+    /// It would be a reference if its path were in lower case.
+    #[error("the repository path must be in lower case")]
+    Uppercase,
+    /// The path has more than 255 characters.
+    #[error("the repository path is longer than {PATH_MAX} characters")]
+    PathTooLong,
+    /// 64 hex digits alone are an image id, not a name.
+    #[error("64 hex digits are an image id, not a repository")]
+    ImageId,
+    /// The digest's algorithm is not `sha256`, the only one that every registry and runtime checks.
+    #[error("the digest's algorithm is not sha256")]
+    DigestAlgorithm,
+    /// The digest has too few or too many digits.
+    #[error("the digest has not 64 digits")]
+    DigestLength,
+    /// The digest is not in lower-case hex digits.
+    #[error("the digest is not in lower-case hex digits")]
+    DigestFormat,
 }
 
 impl<'a> Reference<'a> {
-    /// Parses `text`.
+    /// Parses `text` as an image is named in a Pod or on a command line.
+    ///
+    /// # Errors
+    /// Why `text` is no reference.
     pub fn parse(text: &'a str) -> Result<Self, ReferenceError> {
-        if text.is_empty() {
-            return Err(ReferenceError::Empty);
+        if grammar::is_image_id(text) {
+            return Err(ReferenceError::ImageId);
         }
-        Ok(Self { text })
+        let registry = text
+            .split_once('/')
+            .map(|(first, _)| first)
+            .filter(|it| is_registry(it));
+        let parts = grammar::parse(text)?;
+        // The grammar reads a first segment such as `a_b.io` as a path, but it is a registry to whoever pulls.
+        let path = registry.map_or(parts.name, |it| &parts.name[it.len() + 1..]);
+        let reference = Self {
+            text,
+            registry,
+            path,
+            tag: parts.tag,
+            digest: parts.digest,
+        };
+        let implied = if reference.is_official_by_omission() {
+            OFFICIAL.len() + 1
+        } else {
+            0
+        };
+        if path.len() + implied > PATH_MAX {
+            return Err(ReferenceError::PathTooLong);
+        }
+        Ok(reference)
     }
+
     /// The text as written.
     pub fn as_str(&self) -> &'a str {
         self.text
     }
+
     /// Canonical host: `docker.io` when none is written and for `index.docker.io`; with the port, if there is one.
     pub fn registry(&self) -> &'a str {
-        "docker.io"
+        canonical_registry(self.registry.unwrap_or(DEFAULT_REGISTRY))
     }
+
+    /// The host as written, with its port; `None` when `docker.io` is implied.
+    pub fn written_registry(&self) -> Option<&'a str> {
+        self.registry
+    }
+
+    /// The path as written, without registry, tag and digest; `library/` is not added.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The tag, where one is written.
+    pub fn tag(&self) -> Option<&'a str> {
+        self.tag
+    }
+
     /// The digest with its algorithm, `sha256:...`, where one is written.
     pub fn digest(&self) -> Option<&'a str> {
-        None
+        self.digest
+    }
+
+    /// Whether `library/` belongs before the path to make it canonical: a path of one segment on `docker.io`.
+    pub fn is_official_by_omission(&self) -> bool {
+        self.registry() == DEFAULT_REGISTRY && !self.path.contains('/')
+    }
+
+    /// The path with `library/` where the registry implies it.
+    pub fn canonical_path(&self) -> Cow<'a, str> {
+        if self.is_official_by_omission() {
+            Cow::Owned(format!("{OFFICIAL}/{}", self.path))
+        } else {
+            Cow::Borrowed(self.path)
+        }
+    }
+
+    /// Registry and path in full, without tag and digest: `docker.io/library/nginx`.
+    pub fn canonical_name(&self) -> String {
+        format!("{}/{}", self.registry(), self.canonical_path())
+    }
+
+    /// [`Self::canonical_name`] with the tag and digest that are written; no tag is added.
+    pub fn canonical(&self) -> String {
+        let mut text = self.canonical_name();
+        for (mark, part) in [(':', self.tag), ('@', self.digest)] {
+            if let Some(part) = part {
+                text.push(mark);
+                text.push_str(part);
+            }
+        }
+        text
+    }
+
+    /// The shortest name of the same repository, as people write it: `nginx`, `bitnami/redis`, `quay.io/a/b`.
+    pub fn familiar_name(&self) -> Cow<'a, str> {
+        if self.registry() != DEFAULT_REGISTRY {
+            return Cow::Borrowed(
+                &self.text[..self.registry.map_or(0, |it| it.len() + 1) + self.path.len()],
+            );
+        }
+        let short = self.familiar_path();
+        let first = short.split_once('/').map(|(first, _)| first);
+        if first.is_some_and(is_registry) || grammar::is_image_id(short) {
+            return Cow::Owned(self.canonical_name());
+        }
+        Cow::Borrowed(short)
+    }
+
+    /// The path without the `library/` that `docker.io` implies; on another registry the path.
+    pub(crate) fn familiar_path(&self) -> &'a str {
+        if self.registry() == DEFAULT_REGISTRY
+            && let Some(rest) = self
+                .path
+                .strip_prefix(OFFICIAL)
+                .and_then(|it| it.strip_prefix('/'))
+            && !rest.contains('/')
+        {
+            return rest;
+        }
+        self.path
+    }
+
+    /// Everything after the registry as written: path, tag and digest.
+    pub(crate) fn remainder(&self) -> &'a str {
+        self.registry
+            .map_or(self.text, |it| &self.text[it.len() + 1..])
     }
 }
+
+/// Splits `host:port`, leaving the colons of an IPv6 address in the host.
+pub(crate) fn split_port(registry: &str) -> (&str, Option<&str>) {
+    match registry.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (registry, None),
+    }
+}
+
+/// Whether the first of several segments names a registry.
+pub(crate) fn is_registry(segment: &str) -> bool {
+    segment == "localhost"
+        || segment
+            .bytes()
+            .any(|it| it == b'.' || it == b':' || it.is_ascii_uppercase())
+}
+
+/// The one name of a registry that has several.
+pub(crate) fn canonical_registry(registry: &str) -> &str {
+    if registry == LEGACY_REGISTRY {
+        DEFAULT_REGISTRY
+    } else {
+        registry
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,10 @@ pub struct Policy {
 impl Policy {
     /// The policy that has no opinion: everything stays, nothing is approved or drift (`in_scope` is false).
     pub fn none() -> Self {
-        Self { name: "none".to_owned(), revision: "none".to_owned() }
+        Self {
+            name: "none".to_owned(),
+            revision: "none".to_owned(),
+        }
     }
 
     /// Name of the policy, for findings and metrics.
@@ -35,6 +38,12 @@ impl Policy {
     /// deciding it again gives it back.
     pub fn decide<'a>(&'a self, scope: Scope<'_>, image: &'a str) -> Decision<'a> {
         let _ = scope;
-        Decision { result: Cow::Borrowed(image), rule: None, approved: false, in_scope: false, reason: Reason::NoRule }
+        Decision {
+            result: Cow::Borrowed(image),
+            rule: None,
+            approved: false,
+            in_scope: false,
+            reason: Reason::NoRule,
+        }
     }
 }
