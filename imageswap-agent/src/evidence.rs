@@ -1,0 +1,176 @@
+//! What the node knows about a container, and whom to ask for it.
+//!
+//! Each source is a module and says only what it holds; which of them to
+//! believe is for the judge. A source that cannot be asked is an
+//! [`EvidenceError`], never an empty answer: "not there" is `Ok(None)`.
+//!
+//! | source | holds |
+//! |---|---|
+//! | [`containerd`] | the container records of every namespace, images, where content came from |
+//! | [`cri`] | containers and pod sandboxes as the kubelet made them |
+//! | [`bundle`] | the OCI configuration on disk, there before the container's cgroup is |
+//! | [`runc`] | the state files of runc and crun, the only record of a plain `runc run` |
+//! | [`discover`] | which sockets there are on this node |
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub mod bundle;
+pub mod containerd;
+pub mod cri;
+pub mod discover;
+pub mod runc;
+mod spec;
+mod transport;
+
+/// Why a source of evidence could not be asked, or what it answered amiss.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// Nobody answers at the socket.
+    #[error("no runtime answers at {}: {source}", socket.display())]
+    Unreachable {
+        /// The socket's path.
+        socket: PathBuf,
+        /// What the connection said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The runtime took longer than the deadline.
+    #[error("{call} at {} did not answer within {} ms", socket.display(), after.as_millis())]
+    Timeout {
+        /// The socket's path.
+        socket: PathBuf,
+        /// The gRPC method.
+        call: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The socket or the file may not be opened.
+    #[error("no permission to use {}: {source}", path.display())]
+    Denied {
+        /// The socket's or the file's path.
+        path: PathBuf,
+        /// What the kernel or the runtime said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The runtime refused the call or answered what does not decode.
+    #[error("{call} at {} failed: {message}", socket.display())]
+    Protocol {
+        /// The socket's path.
+        socket: PathBuf,
+        /// The gRPC method.
+        call: &'static str,
+        /// The status code and message.
+        message: String,
+    },
+    /// A stream of events ended; what happens next on the runtime is not seen.
+    #[error("the event stream of {} ended", socket.display())]
+    Ended {
+        /// The socket's path.
+        socket: PathBuf,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file's path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file or a field does not hold what its format says.
+    #[error("{} is not valid: {message}", path.display())]
+    Malformed {
+        /// The file's path.
+        path: PathBuf,
+        /// What is wrong, with line and column where there is one.
+        message: String,
+    },
+}
+
+/// Reads a whole file of at most `limit` bytes; `None` where there is none.
+fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
+    use std::io::Read as _;
+
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::PermissionDenied => EvidenceError::Denied {
+            path: path.to_owned(),
+            source: Box::new(source),
+        },
+        _ => EvidenceError::Unreadable {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(source) if is_absent(&source) => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > limit) {
+        let message = format!("longer than {limit} bytes");
+        return Err(EvidenceError::Malformed {
+            path: path.to_owned(),
+            message,
+        });
+    }
+    Ok(Some(bytes))
+}
+
+/// Parses JSON, naming the file, line and column of an error.
+fn parse_json<'b, T: serde::Deserialize<'b>>(
+    path: &Path,
+    bytes: &'b [u8],
+) -> Result<T, EvidenceError> {
+    serde_json::from_slice(bytes).map_err(|error| EvidenceError::Malformed {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// The names of a folder's entries, at most `limit`; none where there is no folder.
+fn entries(folder: &Path, limit: usize) -> Result<Vec<String>, EvidenceError> {
+    let listing = match std::fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(source) if is_absent(&source) => return Ok(Vec::new()),
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(EvidenceError::Denied {
+                path: folder.to_owned(),
+                source: Box::new(source),
+            });
+        }
+        Err(source) => {
+            return Err(EvidenceError::Unreadable {
+                path: folder.to_owned(),
+                source,
+            });
+        }
+    };
+    Ok(listing
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .take(limit)
+        .collect())
+}
+
+/// Whether `name` is one component, so that an id out of a cgroup path or an
+/// event cannot lead out of the folder that it is looked up in.
+fn is_component(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
+/// Where an absolute path of the host is seen by an agent under `host_root`.
+fn on_host(host_root: &Path, path: &Path) -> PathBuf {
+    host_root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    // A path through a file that took the folder's place is as absent.
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}

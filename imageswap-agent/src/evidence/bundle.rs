@@ -1,0 +1,205 @@
+//! OCI bundles: the configuration that a container is started from, on disk.
+//!
+//! The runtime writes it before it makes the container's cgroup, so it is there
+//! when the kernel tells of the cgroup, and needs no socket. Its annotations
+//! come from the client: anyone who may start a container may write them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::spec::Spec;
+use super::{EvidenceError, entries, is_component, on_host, parse_json, read_bounded};
+use crate::container;
+
+/// Where containerd keeps its state by default, then k3s and RKE2, k0s, MicroK8s.
+pub const STATE_DIRS: [&str; 4] = [
+    "/run/containerd",
+    "/run/k3s/containerd",
+    "/run/k0s/containerd",
+    "/var/snap/microk8s/common/run/containerd",
+];
+
+/// Below a state folder: a folder for each namespace, in it one for each container.
+const TASKS: &str = "io.containerd.runtime.v2.task";
+
+/// A configuration with seccomp rules and many mounts has some 30 KB.
+const LARGEST_CONFIG: u64 = 4 << 20;
+
+/// More namespaces than any node has.
+const MOST_NAMESPACES: usize = 1024;
+
+/// What an OCI configuration says about whose container it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// The bundle's folder, as this process sees it.
+    pub path: PathBuf,
+    /// containerd's namespace; `None` for a bundle of another runtime.
+    pub namespace: Option<String>,
+    /// The container's id, which is the folder's name.
+    pub id: String,
+    /// `linux.cgroupsPath`: the join with a cgroup.
+    pub cgroups_path: Option<String>,
+    /// All annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What the annotations say where a CRI server wrote them.
+    pub cri: Option<CriAnnotations>,
+}
+
+/// The annotations that containerd's CRI plugin (its package
+/// `internal/cri/annotations`) or CRI-O (`internal/annotations`) writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CriAnnotations {
+    /// Whether it is the pod's sandbox and not a container of the Pod.
+    pub sandbox: bool,
+    /// The container's name in its Pod; a sandbox has none.
+    pub container_name: Option<String>,
+    /// The image: the Pod's own text since containerd 2.0, before that (and
+    /// with CRI-O) any of the names of one digest. Of a sandbox, its own image.
+    pub image_name: Option<String>,
+    /// The id of the sandbox.
+    pub sandbox_id: Option<String>,
+    /// The Pod's name.
+    pub pod_name: Option<String>,
+    /// The Pod's namespace.
+    pub pod_namespace: Option<String>,
+    /// The Pod's UID.
+    pub pod_uid: Option<String>,
+}
+
+/// The bundles of the containerds of this node.
+#[derive(Clone, Debug)]
+pub struct Bundles {
+    tasks: Vec<PathBuf>,
+}
+
+impl Bundles {
+    /// The bundles below these state folders of containerd, as the host names
+    /// them; [`STATE_DIRS`] has the usual ones. They need not exist.
+    pub fn new<P: AsRef<Path>>(host_root: &Path, state_dirs: impl IntoIterator<Item = P>) -> Self {
+        let tasks = state_dirs
+            .into_iter()
+            .map(|dir| on_host(host_root, dir.as_ref()).join(TASKS))
+            .collect();
+        Self { tasks }
+    }
+
+    /// The bundle of one container.
+    pub fn read(&self, namespace: &str, id: &str) -> Result<Option<Bundle>, EvidenceError> {
+        if !is_component(namespace) || !is_component(id) {
+            return Ok(None);
+        }
+        for tasks in &self.tasks {
+            if let Some(bundle) = read_bundle(&tasks.join(namespace).join(id))? {
+                return Ok(Some(Bundle {
+                    namespace: Some(namespace.to_owned()),
+                    ..bundle
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bundles of this id in all namespaces; one id can be in several.
+    pub fn find(&self, id: &str) -> Result<Vec<Bundle>, EvidenceError> {
+        let mut found = Vec::new();
+        if !is_component(id) {
+            return Ok(found);
+        }
+        for tasks in &self.tasks {
+            for namespace in entries(tasks, MOST_NAMESPACES)? {
+                let bundle = read_bundle(&tasks.join(&namespace).join(id))?;
+                found.extend(bundle.map(|bundle| Bundle {
+                    namespace: Some(namespace),
+                    ..bundle
+                }));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The bundle whose configuration names this cgroup, in any form that
+    /// [`container::classify`] takes.
+    ///
+    /// Looks under the id that the path shows and, as a hand-made path shows
+    /// none, under its last name.
+    pub fn of_cgroup(&self, path: &str) -> Result<Option<Bundle>, EvidenceError> {
+        let identity = container::classify(path);
+        let root = match identity.container_id {
+            Some(_) => identity.root_of(path),
+            None => container::mount_relative(path),
+        };
+        let id = identity
+            .container_id
+            .as_deref()
+            .unwrap_or_else(|| root.rsplit('/').next().unwrap_or_default());
+        let bundles = self.find(id)?;
+        Ok(bundles.into_iter().find(|bundle| {
+            bundle
+                .cgroups_path
+                .as_deref()
+                .is_some_and(|path| container::owns(path, root))
+        }))
+    }
+}
+
+/// The bundle in one folder; `None` where there is no `config.json` in it.
+pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
+    let file = folder.join("config.json");
+    let Some(bytes) = read_bounded(&file, LARGEST_CONFIG)? else {
+        return Ok(None);
+    };
+    let spec: Spec = parse_json(&file, &bytes)?;
+    let (cgroups_path, annotations) = spec.into_parts();
+    Ok(Some(Bundle {
+        path: folder.to_owned(),
+        namespace: None,
+        id: folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        cgroups_path,
+        cri: CriAnnotations::of(&annotations),
+        annotations,
+    }))
+}
+
+impl CriAnnotations {
+    /// `None` where no CRI server wrote annotations.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let get = |key: &str| {
+            annotations
+                .get(key)
+                .filter(|value| !value.is_empty())
+                .cloned()
+        };
+        let containerd = |name: &str| get(&format!("io.kubernetes.cri.{name}"));
+        let crio = |name: &str| get(&format!("io.kubernetes.cri-o.{name}"));
+        if let Some(kind) = containerd("container-type") {
+            return Some(Self {
+                sandbox: kind == "sandbox",
+                container_name: containerd("container-name"),
+                image_name: containerd("image-name")
+                    .or_else(|| containerd("podsandbox.image-name")),
+                sandbox_id: containerd("sandbox-id"),
+                pod_name: containerd("sandbox-name"),
+                pod_namespace: containerd("sandbox-namespace"),
+                pod_uid: containerd("sandbox-uid"),
+            });
+        }
+        let kind = crio("ContainerType")?;
+        // CRI-O passes on the labels that the kubelet gives to each container.
+        Some(Self {
+            sandbox: kind == "sandbox",
+            container_name: get("io.kubernetes.container.name").filter(|_| kind != "sandbox"),
+            image_name: crio("ImageName"),
+            sandbox_id: crio("SandboxID"),
+            pod_name: get("io.kubernetes.pod.name"),
+            pod_namespace: get("io.kubernetes.pod.namespace"),
+            pod_uid: get("io.kubernetes.pod.uid"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

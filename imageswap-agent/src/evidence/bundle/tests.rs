@@ -1,0 +1,216 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Bundles, CriAnnotations, STATE_DIRS, read_bundle};
+use crate::evidence::EvidenceError;
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const TASKS: &str = "io.containerd.runtime.v2.task";
+
+fn write(host: &Path, state: &str, namespace: &str, id: &str, config: &str) -> PathBuf {
+    let folder = host.join(state).join(TASKS).join(namespace).join(id);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.json"), config).unwrap();
+    folder
+}
+
+#[test]
+fn reads_what_containerds_cri_plugin_writes() {
+    let host = tempfile::tempdir().unwrap();
+    let config = format!(
+        r#"{{"ociVersion":"1.0.2","process":{{"args":["sh"]}},"mounts":[{{"source":"x"}}],
+        "annotations":{{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.container-name":"app",
+          "io.kubernetes.cri.image-name":"registry.example.com/app:1","io.kubernetes.cri.sandbox-id":"{ID}",
+          "io.kubernetes.cri.sandbox-name":"web","io.kubernetes.cri.sandbox-namespace":"team",
+          "io.kubernetes.cri.sandbox-uid":"u-1"}},
+        "linux":{{"cgroupsPath":"/kubepods/podu-1/{ID}","resources":{{}}}}}}"#
+    );
+    let folder = write(host.path(), "run/k3s/containerd", "k8s.io", ID, &config);
+    let bundles = Bundles::new(host.path(), STATE_DIRS);
+
+    let bundle = bundles.read("k8s.io", ID).unwrap().unwrap();
+    assert_eq!(bundle.path, folder);
+    assert_eq!(bundle.namespace.as_deref(), Some("k8s.io"));
+    assert_eq!(bundle.id, ID);
+    assert_eq!(bundle.cgroups_path, Some(format!("/kubepods/podu-1/{ID}")));
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        bundle.cri,
+        Some(CriAnnotations {
+            sandbox: false,
+            container_name: some("app"),
+            image_name: some("registry.example.com/app:1"),
+            sandbox_id: some(ID),
+            pod_name: some("web"),
+            pod_namespace: some("team"),
+            pod_uid: some("u-1"),
+        })
+    );
+    assert_eq!(bundles.find(ID).unwrap(), [bundle]);
+}
+
+#[test]
+fn reads_what_cri_o_writes() {
+    let annotations = |kind: &str| {
+        [
+            ("io.kubernetes.cri-o.ContainerType", kind),
+            (
+                "io.kubernetes.cri-o.ImageName",
+                "registry.example.com/app:1",
+            ),
+            ("io.kubernetes.cri-o.SandboxID", ID),
+            ("io.kubernetes.container.name", "app"),
+            ("io.kubernetes.pod.name", "web"),
+            ("io.kubernetes.pod.namespace", "team"),
+            ("io.kubernetes.pod.uid", "u-1"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+    };
+    let container = CriAnnotations::of(&annotations("container")).unwrap();
+    assert!(!container.sandbox);
+    assert_eq!(container.container_name.as_deref(), Some("app"));
+    assert_eq!(
+        container.image_name.as_deref(),
+        Some("registry.example.com/app:1")
+    );
+    assert_eq!(container.sandbox_id.as_deref(), Some(ID));
+    assert_eq!(container.pod_name.as_deref(), Some("web"));
+    assert_eq!(container.pod_namespace.as_deref(), Some("team"));
+    assert_eq!(container.pod_uid.as_deref(), Some("u-1"));
+    let sandbox = CriAnnotations::of(&annotations("sandbox")).unwrap();
+    assert!(sandbox.sandbox);
+    assert_eq!(sandbox.container_name, None);
+}
+
+#[test]
+fn a_bundle_without_annotations_is_a_bundle() {
+    let host = tempfile::tempdir().unwrap();
+    for (id, config) in [
+        ("plain", r#"{"linux":{"cgroupsPath":"/default/plain"}}"#),
+        (
+            "nulls",
+            r#"{"annotations":null,"linux":{"cgroupsPath":""}}"#,
+        ),
+        ("empty", "{}"),
+    ] {
+        write(host.path(), "run/containerd", "default", id, config);
+    }
+    let bundles = Bundles::new(host.path(), STATE_DIRS);
+    let plain = bundles.read("default", "plain").unwrap().unwrap();
+    assert_eq!(
+        (plain.cgroups_path.as_deref(), plain.cri),
+        (Some("/default/plain"), None)
+    );
+    assert_eq!(
+        bundles
+            .read("default", "nulls")
+            .unwrap()
+            .unwrap()
+            .cgroups_path,
+        None
+    );
+    assert_eq!(
+        bundles
+            .read("default", "empty")
+            .unwrap()
+            .unwrap()
+            .cgroups_path,
+        None
+    );
+    assert_eq!(bundles.read("default", "absent").unwrap(), None);
+    assert_eq!(bundles.read("other", "plain").unwrap(), None);
+}
+
+#[test]
+fn a_cgroup_finds_the_bundle_that_names_it() {
+    let host = tempfile::tempdir().unwrap();
+    let config = |path: &str| format!(r#"{{"linux":{{"cgroupsPath":"{path}"}}}}"#);
+    // One id in two namespaces, one of them with a path made by hand.
+    write(
+        host.path(),
+        "run/containerd",
+        "default",
+        "web",
+        &config("/default/web"),
+    );
+    write(
+        host.path(),
+        "run/containerd",
+        "other",
+        "web",
+        &config("/hand/made/web"),
+    );
+    let unit = format!("kubepods-podu.slice:cri-containerd:{ID}");
+    write(host.path(), "run/containerd", "k8s.io", ID, &config(&unit));
+    let bundles = Bundles::new(host.path(), STATE_DIRS);
+
+    let namespace = |path: &str| {
+        bundles
+            .of_cgroup(path)
+            .unwrap()
+            .and_then(|bundle| bundle.namespace)
+    };
+    assert_eq!(namespace("0::/default/web").as_deref(), Some("default"));
+    assert_eq!(namespace("/hand/made/web").as_deref(), Some("other"));
+    assert_eq!(namespace("/other/web"), None);
+    let scope = format!("/kubepods.slice/kubepods-podu.slice/cri-containerd-{ID}.scope");
+    assert_eq!(namespace(&scope).as_deref(), Some("k8s.io"));
+    assert_eq!(
+        namespace(&format!("{scope}/init")).as_deref(),
+        Some("k8s.io")
+    );
+    assert_eq!(namespace("/"), None);
+}
+
+#[test]
+fn no_name_leads_out_of_the_state_folder() {
+    let host = tempfile::tempdir().unwrap();
+    let inside = write(host.path(), "run/containerd", "default", "web", "{}");
+    fs::write(inside.parent().unwrap().join("config.json"), "{}").unwrap();
+    let bundles = Bundles::new(host.path(), STATE_DIRS);
+    for (namespace, id) in [
+        ("default", ".."),
+        ("..", "default"),
+        ("default", "web/../web"),
+        ("", "default"),
+        ("default", "."),
+    ] {
+        assert_eq!(
+            bundles.read(namespace, id).unwrap(),
+            None,
+            "{namespace}/{id}"
+        );
+        assert_eq!(
+            bundles.find(id).unwrap().len(),
+            usize::from(id == "web"),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn what_is_broken_or_too_large_is_said() {
+    let host = tempfile::tempdir().unwrap();
+    let broken = write(
+        host.path(),
+        "run/containerd",
+        "default",
+        "broken",
+        "{\"linux\":\n[}",
+    );
+    let EvidenceError::Malformed { path, message } = read_bundle(&broken).unwrap_err() else {
+        panic!("not malformed")
+    };
+    assert_eq!(path, broken.join("config.json"));
+    assert!(message.contains("line 2"), "{message}");
+
+    let large = write(host.path(), "run/containerd", "default", "large", "");
+    let file = fs::File::create(large.join("config.json")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let error = read_bundle(&large).unwrap_err();
+    assert!(
+        error.to_string().ends_with("longer than 4194304 bytes"),
+        "{error}"
+    );
+}

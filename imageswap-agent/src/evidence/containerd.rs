@@ -1,0 +1,391 @@
+//! containerd's own API: what runs in every namespace, under which image.
+//!
+//! For a container started by `ctr` or nerdctl this is the only place that
+//! knows the image. What the kubelet started lies in namespace `k8s.io`, where
+//! the recorded image may be any of the names of its digest.
+//!
+//! The socket may appear later and the daemon may restart: each call connects
+//! by itself when it has to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::EvidenceError;
+use super::spec::Spec;
+use super::transport::{DEADLINE, Transport};
+pub use events::{TaskEvent, TaskEventKind, TaskEvents};
+
+mod events;
+mod wire;
+
+/// A client of one containerd.
+#[derive(Clone, Debug)]
+pub struct Containerd {
+    transport: Transport,
+}
+
+/// A container as containerd records it, whether it runs or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerRecord {
+    /// containerd's namespace, which has nothing to do with a Kubernetes one.
+    pub namespace: String,
+    /// The id, unique in its namespace; free text for native clients.
+    pub id: String,
+    /// The image as the client named it; may be empty, an image id, or (from
+    /// the CRI plugin) any of the names of one digest.
+    pub image: String,
+    /// Labels of the client.
+    pub labels: BTreeMap<String, String>,
+    /// The shim, such as `io.containerd.runc.v2`.
+    pub runtime: String,
+    /// The snapshotter; `None` for a container on a plain root folder.
+    pub snapshotter: Option<String>,
+    /// When the record was made.
+    pub created_at: Option<SystemTime>,
+    /// `linux.cgroupsPath` of the OCI configuration: the join with a cgroup.
+    pub cgroups_path: Option<String>,
+    /// The annotations of the OCI configuration.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A container that has a process, or had one that nobody has collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The container's id.
+    pub id: String,
+    /// The first process as the host numbers it; 0 once it is gone.
+    pub pid: u32,
+    /// How far the task is.
+    pub status: TaskStatus,
+}
+
+/// The state of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskStatus {
+    /// containerd does not know, or says what this agent does not know.
+    Unknown,
+    /// Prepared; the image's process has not run yet.
+    Created,
+    /// Running.
+    Running,
+    /// Its process has ended.
+    Stopped,
+    /// Frozen.
+    Paused,
+    /// About to be frozen.
+    Pausing,
+}
+
+impl TaskStatus {
+    /// Whether the container's own process has been started at some time.
+    pub const fn has_started(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Created)
+    }
+}
+
+/// A name in containerd's image store and what it points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// The name, a full reference for everything that was pulled.
+    pub name: String,
+    /// The digest of its manifest or index.
+    pub digest: String,
+}
+
+/// A repository that content was pulled from, by the host of the reference
+/// that was asked for (not of the mirror that may have served it).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContentSource {
+    /// The registry's host, with its port if the reference has one.
+    pub host: String,
+    /// The repository in it.
+    pub repository: String,
+}
+
+/// The label's prefix, followed by the host; the value lists repositories.
+/// Set by containerd's puller (its package `core/remotes/docker`).
+const SOURCE_LABEL: &str = "containerd.io/distribution.source.";
+
+impl Containerd {
+    /// A client of the daemon at `socket`, which need not exist yet.
+    ///
+    /// To be called within a Tokio runtime.
+    pub fn connect(socket: PathBuf) -> Self {
+        Self::with_deadline(socket, DEADLINE)
+    }
+
+    /// As [`connect`](Self::connect), with another deadline for each call.
+    pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
+        Self {
+            transport: Transport::new(socket, deadline),
+        }
+    }
+
+    /// The socket's path.
+    pub fn socket(&self) -> &Path {
+        self.transport.socket()
+    }
+
+    /// The daemon's version, as it spells it.
+    pub async fn version(&self) -> Result<String, EvidenceError> {
+        let answer: wire::VersionResponse = self
+            .transport
+            .ask("/containerd.services.version.v1.Version/Version", None, ())
+            .await?;
+        Ok(answer.version)
+    }
+
+    /// All namespaces.
+    pub async fn namespaces(&self) -> Result<Vec<String>, EvidenceError> {
+        let answer: wire::ListNamespacesResponse = self
+            .transport
+            .ask(
+                "/containerd.services.namespaces.v1.Namespaces/List",
+                None,
+                wire::ListNamespacesRequest::default(),
+            )
+            .await?;
+        Ok(answer
+            .namespaces
+            .into_iter()
+            .map(|namespace| namespace.name)
+            .collect())
+    }
+
+    /// The record of one container.
+    pub async fn container(
+        &self,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Option<ContainerRecord>, EvidenceError> {
+        let answer: Option<wire::GetContainerResponse> = self
+            .transport
+            .call(
+                "/containerd.services.containers.v1.Containers/Get",
+                Some(namespace),
+                wire::GetContainerRequest { id: id.to_owned() },
+            )
+            .await?;
+        Ok(answer
+            .and_then(|answer| answer.container)
+            .map(|container| ContainerRecord::of(namespace, container)))
+    }
+
+    /// The records of this id in all namespaces; one id can be in several.
+    pub async fn find(&self, id: &str) -> Result<Vec<ContainerRecord>, EvidenceError> {
+        let mut found = Vec::new();
+        for namespace in self.namespaces().await? {
+            found.extend(self.container(&namespace, id).await?);
+        }
+        Ok(found)
+    }
+
+    /// The records of all containers in all namespaces.
+    pub async fn containers(&self) -> Result<Vec<ContainerRecord>, EvidenceError> {
+        let mut found = Vec::new();
+        for namespace in self.namespaces().await? {
+            let answer: wire::ListContainersResponse = self
+                .transport
+                .ask(
+                    "/containerd.services.containers.v1.Containers/List",
+                    Some(&namespace),
+                    wire::ListContainersRequest::default(),
+                )
+                .await?;
+            let containers = answer.containers.into_iter();
+            found.extend(containers.map(|container| ContainerRecord::of(&namespace, container)));
+        }
+        Ok(found)
+    }
+
+    /// The tasks of all namespaces.
+    pub async fn tasks(&self) -> Result<Vec<TaskRecord>, EvidenceError> {
+        let mut found = Vec::new();
+        for namespace in self.namespaces().await? {
+            let answer: wire::ListTasksResponse = self
+                .transport
+                .ask(
+                    "/containerd.services.tasks.v1.Tasks/List",
+                    Some(&namespace),
+                    wire::ListTasksRequest::default(),
+                )
+                .await?;
+            found.extend(
+                answer
+                    .tasks
+                    .into_iter()
+                    .map(|task| TaskRecord::of(&namespace, task)),
+            );
+        }
+        Ok(found)
+    }
+
+    /// What a name in the image store points to.
+    pub async fn image(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ImageRecord>, EvidenceError> {
+        let answer: Option<wire::GetImageResponse> = self
+            .transport
+            .call(
+                "/containerd.services.images.v1.Images/Get",
+                Some(namespace),
+                wire::GetImageRequest {
+                    name: name.to_owned(),
+                },
+            )
+            .await?;
+        Ok(answer
+            .and_then(|answer| answer.image)
+            .map(ImageRecord::from))
+    }
+
+    /// Every name in the image store that points to `digest`.
+    pub async fn names_of(
+        &self,
+        namespace: &str,
+        digest: &str,
+    ) -> Result<Vec<String>, EvidenceError> {
+        // The filter language quotes and escapes; no digest needs either.
+        if !is_digest(digest) {
+            return Ok(Vec::new());
+        }
+        let answer: wire::ListImagesResponse = self
+            .transport
+            .ask(
+                "/containerd.services.images.v1.Images/List",
+                Some(namespace),
+                wire::ListImagesRequest {
+                    filters: vec![format!("target.digest=={digest}")],
+                },
+            )
+            .await?;
+        Ok(answer.images.into_iter().map(|image| image.name).collect())
+    }
+
+    /// Where the content of `digest` was pulled from, in order of host.
+    ///
+    /// `None` where there is no such content. An empty list says that it is
+    /// here and was never pulled: built, imported or loaded on this node.
+    pub async fn sources(
+        &self,
+        namespace: &str,
+        digest: &str,
+    ) -> Result<Option<Vec<ContentSource>>, EvidenceError> {
+        if !is_digest(digest) {
+            return Ok(None);
+        }
+        let answer: Option<wire::InfoResponse> = self
+            .transport
+            .call(
+                "/containerd.services.content.v1.Content/Info",
+                Some(namespace),
+                wire::InfoRequest {
+                    digest: digest.to_owned(),
+                },
+            )
+            .await?;
+        Ok(answer
+            .and_then(|answer| answer.info)
+            .map(|info| sources_of(&info.labels)))
+    }
+
+    /// Subscribes to the starts and ends of tasks in all namespaces.
+    ///
+    /// The subscription is sent when the events are first polled. containerd
+    /// says nothing until the first event, so there is no moment at which it
+    /// is known to hold: list the tasks afterwards.
+    pub fn events(&self) -> TaskEvents {
+        TaskEvents::new(self.transport.clone())
+    }
+}
+
+impl ContainerRecord {
+    fn of(namespace: &str, container: wire::Container) -> Self {
+        // A record without an OCI configuration, as for other systems, is still a record.
+        let spec: Option<Spec> = container
+            .spec
+            .and_then(|spec| serde_json::from_slice(&spec.value).ok());
+        let (cgroups_path, annotations) = spec.unwrap_or_default().into_parts();
+        Self {
+            namespace: namespace.to_owned(),
+            id: container.id,
+            image: container.image,
+            labels: container.labels,
+            runtime: container.runtime.unwrap_or_default().name,
+            snapshotter: Some(container.snapshotter).filter(|name| !name.is_empty()),
+            created_at: container.created_at.and_then(|time| time.to_system_time()),
+            cgroups_path,
+            annotations,
+        }
+    }
+}
+
+impl TaskRecord {
+    fn of(namespace: &str, task: wire::Process) -> Self {
+        // The list fills only `id`; `container_id` is for the processes of `exec`.
+        let id = if task.container_id.is_empty() {
+            task.id
+        } else {
+            task.container_id
+        };
+        let status = match task.status {
+            1 => TaskStatus::Created,
+            2 => TaskStatus::Running,
+            3 => TaskStatus::Stopped,
+            4 => TaskStatus::Paused,
+            5 => TaskStatus::Pausing,
+            _ => TaskStatus::Unknown,
+        };
+        Self {
+            namespace: namespace.to_owned(),
+            id,
+            pid: task.pid,
+            status,
+        }
+    }
+}
+
+impl From<wire::Image> for ImageRecord {
+    fn from(image: wire::Image) -> Self {
+        Self {
+            name: image.name,
+            digest: image.target.unwrap_or_default().digest,
+        }
+    }
+}
+
+/// `algorithm:encoded`, by the characters that the OCI image specification allows.
+fn is_digest(text: &str) -> bool {
+    let is_part = |part: &str, more: &[u8]| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    text.split_once(':')
+        .is_some_and(|(algorithm, hex)| is_part(algorithm, b"+._-") && is_part(hex, b"=_-"))
+}
+
+fn sources_of(labels: &BTreeMap<String, String>) -> Vec<ContentSource> {
+    labels
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(SOURCE_LABEL)?, value)))
+        .flat_map(|(host, repositories)| {
+            repositories
+                .split(',')
+                .filter(|repository| !repository.is_empty())
+                .map(|repository| ContentSource {
+                    host: host.to_owned(),
+                    repository: repository.to_owned(),
+                })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

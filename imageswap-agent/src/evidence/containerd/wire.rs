@@ -1,0 +1,243 @@
+//! The few fields of containerd's messages that are used here.
+//!
+//! Numbers from `api/services/*/v1/*.proto`, `api/types/*.proto` and
+//! `api/events/task.proto` of github.com/containerd/containerd, which have not
+//! changed since 1.0; what is not named here is skipped when decoding.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use prost::Message;
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Any {
+    #[prost(string, tag = "1")]
+    pub(super) type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) value: Vec<u8>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub(super) seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub(super) nanos: i32,
+}
+
+impl Timestamp {
+    /// `None` for Go's zero time, which lies in the year 1.
+    pub(super) fn to_system_time(self) -> Option<SystemTime> {
+        let seconds = u64::try_from(self.seconds).ok()?;
+        let nanos = u32::try_from(self.nanos)
+            .ok()
+            .filter(|nanos| *nanos < 1_000_000_000)?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VersionResponse {
+    #[prost(string, tag = "1")]
+    pub(super) version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListNamespacesRequest {
+    #[prost(string, tag = "1")]
+    pub(super) filter: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListNamespacesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) namespaces: Vec<Namespace>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Namespace {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Container {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(string, tag = "3")]
+    pub(super) image: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) runtime: Option<Runtime>,
+    /// JSON of the OCI runtime specification.
+    #[prost(message, optional, tag = "5")]
+    pub(super) spec: Option<Any>,
+    #[prost(string, tag = "6")]
+    pub(super) snapshotter: String,
+    #[prost(message, optional, tag = "8")]
+    pub(super) created_at: Option<Timestamp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Runtime {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetContainerRequest {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetContainerResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) container: Option<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListContainersRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) filters: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListTasksRequest {
+    #[prost(string, tag = "1")]
+    pub(super) filter: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListTasksResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) tasks: Vec<Process>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Process {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    #[prost(string, tag = "2")]
+    pub(super) id: String,
+    #[prost(uint32, tag = "3")]
+    pub(super) pid: u32,
+    /// `containerd.v1.types.Status`.
+    #[prost(int32, tag = "4")]
+    pub(super) status: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Image {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(message, optional, tag = "3")]
+    pub(super) target: Option<Descriptor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Descriptor {
+    #[prost(string, tag = "2")]
+    pub(super) digest: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetImageRequest {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetImageResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<Image>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListImagesRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) filters: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListImagesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) images: Vec<Image>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InfoRequest {
+    #[prost(string, tag = "1")]
+    pub(super) digest: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct InfoResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) info: Option<Info>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Info {
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SubscribeRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) filters: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Envelope {
+    #[prost(message, optional, tag = "1")]
+    pub(super) timestamp: Option<Timestamp>,
+    #[prost(string, tag = "2")]
+    pub(super) namespace: String,
+    #[prost(string, tag = "3")]
+    pub(super) topic: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) event: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TaskStart {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    #[prost(uint32, tag = "2")]
+    pub(super) pid: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TaskExit {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    /// The process: the container's id, or that of an `exec`.
+    #[prost(string, tag = "2")]
+    pub(super) id: String,
+    #[prost(uint32, tag = "3")]
+    pub(super) pid: u32,
+    #[prost(uint32, tag = "4")]
+    pub(super) exit_status: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TaskDelete {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    #[prost(uint32, tag = "2")]
+    pub(super) pid: u32,
+    /// As in [`TaskExit`], or empty for the container itself.
+    #[prost(string, tag = "5")]
+    pub(super) id: String,
+}

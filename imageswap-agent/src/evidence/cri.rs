@@ -1,0 +1,332 @@
+//! The Kubernetes container runtime interface, version 1: what the kubelet made.
+//!
+//! Its image fields are set by the runtime, not by the Pod: where one digest
+//! has several names, `image` is any of them. Only `user_specified_image` is
+//! the Pod's own text, and only a kubelet since Kubernetes 1.28 sends it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::EvidenceError;
+use super::transport::{DEADLINE, Transport};
+
+mod info;
+mod wire;
+
+/// A client of one CRI server.
+#[derive(Clone, Debug)]
+pub struct Cri {
+    transport: Transport,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CriVersion {
+    /// The runtime's name, such as `containerd` or `cri-o`.
+    pub runtime: String,
+    /// The runtime's version.
+    pub version: String,
+    /// The version of the interface, such as `v1`.
+    pub api: String,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CriContainer {
+    /// The container's id.
+    pub id: String,
+    /// The sandbox that it runs in.
+    pub sandbox_id: Option<String>,
+    /// The container's name in its Pod.
+    pub name: String,
+    /// How far it is.
+    pub state: CriState,
+    /// A name of its image, or its id; any of several.
+    pub image: String,
+    /// The digest it was resolved to, as `repository@digest` or an image id;
+    /// the repository is any of several, the digest is exact.
+    pub image_ref: String,
+    /// The image's id; runtimes before CRI 1.29 do not say it.
+    pub image_id: Option<String>,
+    /// The image as the Pod's specification spells it, where the kubelet said so.
+    pub user_specified_image: Option<String>,
+    /// Labels set by the kubelet, with the Pod's name, namespace and UID.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations set by the kubelet.
+    pub annotations: BTreeMap<String, String>,
+    /// Its first process as the host numbers it, while it runs.
+    pub pid: Option<u32>,
+    /// `linux.cgroupsPath` of its OCI configuration.
+    pub cgroups_path: Option<String>,
+    /// The annotations of its OCI configuration.
+    pub spec_annotations: BTreeMap<String, String>,
+}
+
+/// A pod's sandbox, which is itself a container (of the pause image) under most runtimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CriSandbox {
+    /// The sandbox's id.
+    pub id: String,
+    /// The Pod's name.
+    pub name: String,
+    /// The Pod's namespace.
+    pub namespace: String,
+    /// The Pod's UID.
+    pub uid: String,
+    /// Whether it is ready, that is, its process runs.
+    pub ready: bool,
+    /// The Pod's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The Pod's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The sandbox's own image; absent from lists.
+    pub image: Option<String>,
+    /// Its process as the host numbers it; absent from lists.
+    pub pid: Option<u32>,
+    /// `linux.cgroupsPath` of its OCI configuration; absent from lists.
+    pub cgroups_path: Option<String>,
+}
+
+/// An image that the runtime holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CriImage {
+    /// The digest of its configuration.
+    pub id: String,
+    /// Every name with a tag.
+    pub repo_tags: Vec<String>,
+    /// Every `repository@digest`.
+    pub repo_digests: Vec<String>,
+}
+
+/// The state of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CriState {
+    /// Prepared; the image's process has not run yet.
+    Created,
+    /// Running.
+    Running,
+    /// Its process has ended.
+    Exited,
+    /// The runtime does not know.
+    Unknown,
+}
+
+impl Cri {
+    /// A client of the server at `socket`, which need not exist yet.
+    ///
+    /// To be called within a Tokio runtime.
+    pub fn connect(socket: PathBuf) -> Self {
+        Self::with_deadline(socket, DEADLINE)
+    }
+
+    /// As [`connect`](Self::connect), with another deadline for each call.
+    pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
+        Self {
+            transport: Transport::new(socket, deadline),
+        }
+    }
+
+    /// The socket's path.
+    pub fn socket(&self) -> &Path {
+        self.transport.socket()
+    }
+
+    /// Which runtime answers. Fails with [`EvidenceError::Protocol`] where the
+    /// socket does not speak version 1 of the interface.
+    pub async fn version(&self) -> Result<CriVersion, EvidenceError> {
+        let answer: wire::VersionResponse = self
+            .transport
+            .ask(
+                "/runtime.v1.RuntimeService/Version",
+                None,
+                wire::VersionRequest::default(),
+            )
+            .await?;
+        Ok(CriVersion {
+            runtime: answer.runtime_name,
+            version: answer.runtime_version,
+            api: answer.runtime_api_version,
+        })
+    }
+
+    /// One container, with what only the verbose answer tells. Not for a sandbox.
+    pub async fn container(&self, id: &str) -> Result<Option<CriContainer>, EvidenceError> {
+        let answer: Option<wire::ContainerStatusResponse> = self
+            .transport
+            .call(
+                "/runtime.v1.RuntimeService/ContainerStatus",
+                None,
+                wire::ContainerStatusRequest {
+                    container_id: id.to_owned(),
+                    verbose: true,
+                },
+            )
+            .await?;
+        Ok(answer.and_then(|answer| {
+            // Servers take the beginning of an id for the id.
+            let status = answer.status.filter(|status| status.id == id)?;
+            Some(CriContainer::of_status(status, info::parse(&answer.info)))
+        }))
+    }
+
+    /// One pod sandbox, with what only the verbose answer tells.
+    pub async fn sandbox(&self, id: &str) -> Result<Option<CriSandbox>, EvidenceError> {
+        let answer: Option<wire::PodSandboxStatusResponse> = self
+            .transport
+            .call(
+                "/runtime.v1.RuntimeService/PodSandboxStatus",
+                None,
+                wire::PodSandboxStatusRequest {
+                    pod_sandbox_id: id.to_owned(),
+                    verbose: true,
+                },
+            )
+            .await?;
+        Ok(answer.and_then(|answer| {
+            let status = answer.status.filter(|status| status.id == id)?;
+            let info = info::parse(&answer.info);
+            Some(CriSandbox {
+                pid: info.pid(),
+                image: info.image,
+                cgroups_path: info.runtime_spec.unwrap_or_default().into_parts().0,
+                ..CriSandbox::of(status.into())
+            })
+        }))
+    }
+
+    /// All containers, without what only the verbose answer tells.
+    pub async fn containers(&self) -> Result<Vec<CriContainer>, EvidenceError> {
+        let answer: wire::ListContainersResponse = self
+            .transport
+            .ask(
+                "/runtime.v1.RuntimeService/ListContainers",
+                None,
+                wire::ListContainersRequest {},
+            )
+            .await?;
+        Ok(answer
+            .containers
+            .into_iter()
+            .map(CriContainer::of_list)
+            .collect())
+    }
+
+    /// All pod sandboxes, without what only the verbose answer tells.
+    pub async fn sandboxes(&self) -> Result<Vec<CriSandbox>, EvidenceError> {
+        let answer: wire::ListPodSandboxResponse = self
+            .transport
+            .ask(
+                "/runtime.v1.RuntimeService/ListPodSandbox",
+                None,
+                wire::ListPodSandboxRequest {},
+            )
+            .await?;
+        Ok(answer.items.into_iter().map(CriSandbox::of).collect())
+    }
+
+    /// The image that `reference` (a name, a `repository@digest` or an image
+    /// id) stands for, with all its names.
+    pub async fn image(&self, reference: &str) -> Result<Option<CriImage>, EvidenceError> {
+        let image = Some(wire::ImageSpec {
+            image: reference.to_owned(),
+            ..Default::default()
+        });
+        let answer: Option<wire::ImageStatusResponse> = self
+            .transport
+            .call(
+                "/runtime.v1.ImageService/ImageStatus",
+                None,
+                wire::ImageStatusRequest { image },
+            )
+            .await?;
+        Ok(answer
+            .and_then(|answer| answer.image)
+            .map(|image| CriImage {
+                id: image.id,
+                repo_tags: image.repo_tags,
+                repo_digests: image.repo_digests,
+            }))
+    }
+}
+
+impl CriContainer {
+    fn of_status(status: wire::ContainerStatus, info: info::Info) -> Self {
+        let image = status.image.unwrap_or_default();
+        let pid = info.pid();
+        let asked = info.config.and_then(|config| config.image);
+        let (cgroups_path, spec_annotations) = info.runtime_spec.unwrap_or_default().into_parts();
+        Self {
+            id: status.id,
+            sandbox_id: info.sandbox_id.and_then(non_empty),
+            name: status.metadata.unwrap_or_default().name,
+            state: CriState::of(status.state),
+            image: image.image,
+            image_ref: status.image_ref,
+            image_id: non_empty(status.image_id),
+            user_specified_image: non_empty(image.user_specified_image).or(asked
+                .and_then(|image| image.user_specified_image)
+                .and_then(non_empty)),
+            labels: status.labels,
+            annotations: status.annotations,
+            pid,
+            cgroups_path,
+            spec_annotations,
+        }
+    }
+
+    fn of_list(container: wire::Container) -> Self {
+        let image = container.image.unwrap_or_default();
+        Self {
+            id: container.id,
+            sandbox_id: non_empty(container.pod_sandbox_id),
+            name: container.metadata.unwrap_or_default().name,
+            state: CriState::of(container.state),
+            image: image.image,
+            image_ref: container.image_ref,
+            image_id: non_empty(container.image_id),
+            user_specified_image: non_empty(image.user_specified_image),
+            labels: container.labels,
+            annotations: container.annotations,
+            pid: None,
+            cgroups_path: None,
+            spec_annotations: BTreeMap::new(),
+        }
+    }
+}
+
+impl CriSandbox {
+    fn of(sandbox: wire::PodSandbox) -> Self {
+        let metadata = sandbox.metadata.unwrap_or_default();
+        Self {
+            id: sandbox.id,
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            ready: sandbox.state == wire::SANDBOX_READY,
+            labels: sandbox.labels,
+            annotations: sandbox.annotations,
+            image: None,
+            pid: None,
+            cgroups_path: None,
+        }
+    }
+}
+
+impl CriState {
+    fn of(state: i32) -> Self {
+        match state {
+            0 => Self::Created,
+            1 => Self::Running,
+            2 => Self::Exited,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn non_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! The JSON under `info["info"]` of a verbose CRI answer.
+//!
+//! Not part of the interface's contract: containerd and CRI-O write the keys
+//! used here, others may write nothing, and then nothing is known from it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::evidence::spec::Spec;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Info {
+    #[serde(rename = "sandboxID")]
+    pub(super) sandbox_id: Option<String>,
+    pid: Option<i64>,
+    /// Of a sandbox: its own image.
+    pub(super) image: Option<String>,
+    /// Of a container: what the kubelet asked for.
+    pub(super) config: Option<Config>,
+    #[serde(rename = "runtimeSpec")]
+    pub(super) runtime_spec: Option<Spec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Config {
+    pub(super) image: Option<Image>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Image {
+    pub(super) user_specified_image: Option<String>,
+}
+
+impl Info {
+    /// The process; 0 says that there is none.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.pid
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid != 0)
+    }
+}
+
+pub(super) fn parse(info: &BTreeMap<String, String>) -> Info {
+    info.get("info")
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}

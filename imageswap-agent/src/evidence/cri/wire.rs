@@ -1,0 +1,212 @@
+//! The few fields of CRI's messages that are used here.
+//!
+//! Numbers from `pkg/apis/runtime/v1/api.proto` of github.com/kubernetes/cri-api;
+//! what is not named here is skipped when decoding.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+/// `PodSandboxState`; the other state is "not ready".
+pub(super) const SANDBOX_READY: i32 = 0;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VersionRequest {
+    #[prost(string, tag = "1")]
+    pub(super) version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VersionResponse {
+    #[prost(string, tag = "2")]
+    pub(super) runtime_name: String,
+    #[prost(string, tag = "3")]
+    pub(super) runtime_version: String,
+    #[prost(string, tag = "4")]
+    pub(super) runtime_api_version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ContainerStatusRequest {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    #[prost(bool, tag = "2")]
+    pub(super) verbose: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ContainerStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<ContainerStatus>,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(super) info: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ContainerStatus {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) metadata: Option<ContainerMetadata>,
+    #[prost(int32, tag = "3")]
+    pub(super) state: i32,
+    #[prost(message, optional, tag = "8")]
+    pub(super) image: Option<ImageSpec>,
+    #[prost(string, tag = "9")]
+    pub(super) image_ref: String,
+    #[prost(btree_map = "string, string", tag = "12")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(btree_map = "string, string", tag = "13")]
+    pub(super) annotations: BTreeMap<String, String>,
+    #[prost(string, tag = "17")]
+    pub(super) image_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ImageSpec {
+    #[prost(string, tag = "1")]
+    pub(super) image: String,
+    #[prost(string, tag = "18")]
+    pub(super) user_specified_image: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PodSandboxStatusRequest {
+    #[prost(string, tag = "1")]
+    pub(super) pod_sandbox_id: String,
+    #[prost(bool, tag = "2")]
+    pub(super) verbose: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PodSandboxStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<PodSandboxStatus>,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(super) info: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PodSandboxStatus {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) metadata: Option<PodSandboxMetadata>,
+    #[prost(int32, tag = "3")]
+    pub(super) state: i32,
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+impl From<PodSandboxStatus> for PodSandbox {
+    fn from(status: PodSandboxStatus) -> Self {
+        let PodSandboxStatus {
+            id,
+            metadata,
+            state,
+            labels,
+            annotations,
+        } = status;
+        Self {
+            id,
+            metadata,
+            state,
+            labels,
+            annotations,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PodSandboxMetadata {
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, tag = "2")]
+    pub(super) uid: String,
+    #[prost(string, tag = "3")]
+    pub(super) namespace: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListContainersRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Container {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(string, tag = "2")]
+    pub(super) pod_sandbox_id: String,
+    #[prost(message, optional, tag = "3")]
+    pub(super) metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) image: Option<ImageSpec>,
+    #[prost(string, tag = "5")]
+    pub(super) image_ref: String,
+    #[prost(int32, tag = "6")]
+    pub(super) state: i32,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub(super) annotations: BTreeMap<String, String>,
+    #[prost(string, tag = "10")]
+    pub(super) image_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListPodSandboxRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListPodSandboxResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PodSandbox {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) metadata: Option<PodSandboxMetadata>,
+    #[prost(int32, tag = "3")]
+    pub(super) state: i32,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ImageStatusRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ImageStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) image: Option<Image>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Image {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) repo_tags: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(super) repo_digests: Vec<String>,
+}

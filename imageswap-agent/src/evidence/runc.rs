@@ -1,0 +1,202 @@
+//! State files of runc and crun: the only record of a plain `runc run`.
+//!
+//! They say which bundle a cgroup was started from, not which image. The
+//! runtime writes them after it has made the cgroup and before the
+//! container's own process runs, so at the cgroup's first sight there may be
+//! none yet.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{EvidenceError, entries, on_host, parse_json, read_bounded};
+use crate::container::mount_relative;
+
+/// Where runc and crun keep their state by default, for root.
+pub const ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
+
+/// Where containerd's shim lets runc and crun keep it: a folder per namespace.
+pub const NAMESPACED_ROOTS: [&str; 1] = ["/run/containerd/runc"];
+
+/// A state file holds the whole configuration, about 30 KB with seccomp rules.
+const LARGEST_STATE: u64 = 4 << 20;
+
+/// More containers than the kubelet's default of 110 pods can make.
+const MOST_CONTAINERS: usize = 4096;
+
+/// A container as runc or crun recorded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuncState {
+    /// The id that was given to the runtime.
+    pub id: String,
+    /// The state folder it was found in, as this process sees it.
+    pub root: PathBuf,
+    /// The bundle it was started from, as this process sees it.
+    pub bundle: Option<PathBuf>,
+    /// Its first process as the host numbers it.
+    pub init_pid: Option<u32>,
+    /// Its cgroups relative to their mounts; on a hybrid or v1 host they can
+    /// differ between the hierarchies.
+    pub cgroup_paths: Vec<String>,
+}
+
+/// The state folders of this node.
+#[derive(Clone, Debug)]
+pub struct RuncStates {
+    host_root: PathBuf,
+    roots: Vec<PathBuf>,
+    namespaced: Vec<PathBuf>,
+}
+
+impl RuncStates {
+    /// The default state folders below `host_root`. They need not exist.
+    pub fn new(host_root: &Path) -> Self {
+        Self::with_roots(host_root, ROOTS, NAMESPACED_ROOTS)
+    }
+
+    /// These state folders, as the host names them; `namespaced` ones have a
+    /// folder for each containerd namespace.
+    pub fn with_roots<P: AsRef<Path>, N: AsRef<Path>>(
+        host_root: &Path,
+        roots: impl IntoIterator<Item = P>,
+        namespaced: impl IntoIterator<Item = N>,
+    ) -> Self {
+        Self {
+            host_root: host_root.to_owned(),
+            roots: roots
+                .into_iter()
+                .map(|root| on_host(host_root, root.as_ref()))
+                .collect(),
+            namespaced: namespaced
+                .into_iter()
+                .map(|root| on_host(host_root, root.as_ref()))
+                .collect(),
+        }
+    }
+
+    /// The container that has this cgroup, in any form that
+    /// [`classify`](crate::container::classify) takes.
+    ///
+    /// A file that cannot be read matters only when no other one answers.
+    pub fn of_cgroup(&self, path: &str) -> Result<Option<RuncState>, EvidenceError> {
+        let path = mount_relative(path);
+        if path == "/" {
+            return Ok(None);
+        }
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let mut unread = None;
+        for root in self.folders(&mut unread) {
+            let mut ids = entries(&root, MOST_CONTAINERS).unwrap_or_else(|error| {
+                unread = Some(error);
+                Vec::new()
+            });
+            // Most cgroups are named after their container: look there first.
+            ids.sort_by_key(|id| !last.contains(id.as_str()));
+            for id in ids {
+                match self.read(&root, &id) {
+                    Ok(Some(state)) if state.cgroup_paths.iter().any(|own| own == path) => {
+                        return Ok(Some(state));
+                    }
+                    Ok(_) => {}
+                    Err(error) => unread = Some(error),
+                }
+            }
+        }
+        unread.map_or(Ok(None), Err)
+    }
+
+    fn folders(&self, unread: &mut Option<EvidenceError>) -> Vec<PathBuf> {
+        let mut folders = self.roots.clone();
+        for root in &self.namespaced {
+            match entries(root, MOST_CONTAINERS) {
+                Ok(namespaces) => folders.extend(namespaces.iter().map(|name| root.join(name))),
+                Err(error) => *unread = Some(error),
+            }
+        }
+        folders
+    }
+
+    fn read(&self, root: &Path, id: &str) -> Result<Option<RuncState>, EvidenceError> {
+        let folder = root.join(id);
+        let state = RuncState {
+            id: id.to_owned(),
+            root: root.to_owned(),
+            bundle: None,
+            init_pid: None,
+            cgroup_paths: Vec::new(),
+        };
+        let file = folder.join("state.json");
+        if let Some(bytes) = read_bounded(&file, LARGEST_STATE)? {
+            let runc: RuncFile = parse_json(&file, &bytes)?;
+            let labels = runc
+                .config
+                .and_then(|config| config.labels)
+                .unwrap_or_default();
+            let bundle = labels
+                .iter()
+                .find_map(|label| label.strip_prefix("bundle="));
+            return Ok(Some(RuncState {
+                bundle: bundle.map(|path| on_host(&self.host_root, Path::new(path))),
+                init_pid: runc.init_process_pid.and_then(pid),
+                cgroup_paths: relative(runc.cgroup_paths.unwrap_or_default().values()),
+                ..state
+            }));
+        }
+        let file = folder.join("status");
+        let Some(bytes) = read_bounded(&file, LARGEST_STATE)? else {
+            return Ok(None);
+        };
+        let crun: CrunFile = parse_json(&file, &bytes)?;
+        Ok(Some(RuncState {
+            bundle: crun
+                .bundle
+                .map(|path| on_host(&self.host_root, Path::new(&path))),
+            init_pid: crun.pid.and_then(pid),
+            cgroup_paths: relative(crun.cgroup_path.iter()),
+            ..state
+        }))
+    }
+}
+
+/// `<root>/<id>/state.json`, written by libcontainer.
+#[derive(Deserialize)]
+struct RuncFile {
+    init_process_pid: Option<i64>,
+    /// By controller, with `""` for the unified hierarchy; absolute.
+    cgroup_paths: Option<BTreeMap<String, String>>,
+    config: Option<RuncConfig>,
+}
+
+#[derive(Deserialize)]
+struct RuncConfig {
+    /// `key=value`, among them `bundle=<path>`.
+    labels: Option<Vec<String>>,
+}
+
+/// `<root>/<id>/status`, written by crun.
+#[derive(Deserialize)]
+struct CrunFile {
+    pid: Option<i64>,
+    #[serde(rename = "cgroup-path")]
+    cgroup_path: Option<String>,
+    bundle: Option<String>,
+}
+
+fn pid(number: i64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|pid| *pid != 0)
+}
+
+fn relative<'p>(paths: impl Iterator<Item = &'p String>) -> Vec<String> {
+    let mut paths: Vec<String> = paths
+        .map(|path| mount_relative(path))
+        .filter(|path| *path != "/")
+        .map(str::to_owned)
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+#[cfg(test)]
+mod tests;

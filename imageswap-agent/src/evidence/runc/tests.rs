@@ -1,0 +1,102 @@
+use std::fs;
+use std::path::Path;
+
+use super::{RuncState, RuncStates};
+use crate::evidence::EvidenceError;
+
+fn write(root: &Path, file: &str, text: &str) {
+    let path = root.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn finds_runc_by_any_of_its_hierarchies() {
+    let host = tempfile::tempdir().unwrap();
+    write(
+        host.path(),
+        "run/runc/web/state.json",
+        r#"{"id":"web","init_process_pid":42,"config":{"labels":["a=b","bundle=/srv/web"],"cgroups":null},
+            "cgroup_paths":{"":"/sys/fs/cgroup/unified/made/by/hand","memory":"/sys/fs/cgroup/memory/outer/made/by/hand"}}"#,
+    );
+    let states = RuncStates::new(host.path());
+    let expected = RuncState {
+        id: "web".to_owned(),
+        root: host.path().join("run/runc"),
+        bundle: Some(host.path().join("srv/web")),
+        init_pid: Some(42),
+        cgroup_paths: vec!["/made/by/hand".to_owned(), "/outer/made/by/hand".to_owned()],
+    };
+    for path in [
+        "/made/by/hand",
+        "4:memory:/outer/made/by/hand",
+        "0::/made/by/hand (deleted)",
+    ] {
+        assert_eq!(
+            states.of_cgroup(path).unwrap().as_ref(),
+            Some(&expected),
+            "{path}"
+        );
+    }
+    for path in ["/", "/made/by", "/made/by/hand/below", "/hand"] {
+        assert_eq!(states.of_cgroup(path).unwrap(), None, "{path}");
+    }
+}
+
+#[test]
+fn finds_crun_and_containerds_namespaces() {
+    let host = tempfile::tempdir().unwrap();
+    write(
+        host.path(),
+        "run/crun/job/status",
+        r#"{"pid":7,"cgroup-path":"/job","bundle":"/srv/job","scope":""}"#,
+    );
+    write(
+        host.path(),
+        "run/containerd/runc/default/web/state.json",
+        r#"{"init_process_pid":0,"cgroup_paths":{"":"/sys/fs/cgroup/default/web"},"config":null}"#,
+    );
+    let states = RuncStates::new(host.path());
+    let job = states.of_cgroup("/job").unwrap().unwrap();
+    assert_eq!(
+        (job.init_pid, job.bundle),
+        (Some(7), Some(host.path().join("srv/job")))
+    );
+    let web = states.of_cgroup("/default/web").unwrap().unwrap();
+    assert_eq!((web.init_pid, web.bundle), (None, None));
+    assert_eq!(web.root, host.path().join("run/containerd/runc/default"));
+}
+
+#[test]
+fn a_broken_file_hides_nothing_and_is_not_hidden() {
+    let host = tempfile::tempdir().unwrap();
+    write(
+        host.path(),
+        "run/runc/broken/state.json",
+        "{\n  \"cgroup_paths\": 1}",
+    );
+    write(host.path(), "run/runc/halfway/lock", "");
+    write(
+        host.path(),
+        "run/runc/whole/state.json",
+        r#"{"cgroup_paths":{"":"/sys/fs/cgroup/elsewhere"}}"#,
+    );
+    let states = RuncStates::new(host.path());
+    assert_eq!(states.of_cgroup("/elsewhere").unwrap().unwrap().id, "whole");
+    let error = states.of_cgroup("/nobody").unwrap_err();
+    let EvidenceError::Malformed { path, message } = error else {
+        panic!("{error}")
+    };
+    assert!(
+        path.ends_with("run/runc/broken/state.json"),
+        "{}",
+        path.display()
+    );
+    assert!(message.contains("line 2"), "{message}");
+}
+
+#[test]
+fn nothing_is_found_where_there_is_nothing() {
+    let host = tempfile::tempdir().unwrap();
+    assert_eq!(RuncStates::new(host.path()).of_cgroup("/x").unwrap(), None);
+}
