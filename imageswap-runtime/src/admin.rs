@@ -38,11 +38,11 @@ pub struct Admin {
 /// What has to be true before the service may receive traffic. Clones share the conditions.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    conditions: Arc<Mutex<Vec<(&'static str, Arc<AtomicBool>)>>>,
+    conditions: Arc<Mutex<Vec<(&'static str, Condition)>>>,
 }
 
 /// One named condition of [`Readiness`]; false until it is set.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Condition {
     holds: Arc<AtomicBool>,
 }
@@ -93,15 +93,12 @@ impl Readiness {
             .conditions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let holds = match conditions.iter().find(|(known, _)| *known == name) {
-            Some((_, holds)) => Arc::clone(holds),
-            None => {
-                let holds = Arc::new(AtomicBool::new(false));
-                conditions.push((name, Arc::clone(&holds)));
-                holds
-            }
-        };
-        Condition { holds }
+        if let Some((_, condition)) = conditions.iter().find(|(known, _)| *known == name) {
+            return condition.clone();
+        }
+        let condition = Condition::default();
+        conditions.push((name, condition.clone()));
+        condition
     }
 
     /// Names of the conditions that are false, in order of their making.
@@ -112,7 +109,7 @@ impl Readiness {
             .unwrap_or_else(PoisonError::into_inner);
         conditions
             .iter()
-            .filter(|(_, holds)| !holds.load(Ordering::Acquire))
+            .filter(|(_, c)| !c.holds())
             .map(|(name, _)| *name)
             .collect()
     }
@@ -122,6 +119,10 @@ impl Condition {
     /// Says whether the condition holds now.
     pub fn set(&self, holds: bool) {
         self.holds.store(holds, Ordering::Release);
+    }
+
+    fn holds(&self) -> bool {
+        self.holds.load(Ordering::Acquire)
     }
 }
 

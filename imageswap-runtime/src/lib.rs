@@ -10,5 +10,6 @@ pub mod drain;
 pub mod log;
 pub mod metrics;
 pub mod net;
+mod settle;
 pub mod source;
 pub mod tls;

@@ -72,17 +72,7 @@ struct PolicyInForce {
 impl Exporter {
     /// An exporter that knows all names and has no series yet but the build's.
     pub fn new() -> Self {
-        let buckets = [
-            (ADMISSION_DURATION, &ADMISSION_BUCKETS[..]),
-            (AGENT_DETECTION, &DETECTION_BUCKETS[..]),
-        ];
-        let recorder = buckets
-            .into_iter()
-            .try_fold(PrometheusBuilder::new(), |builder, (name, bounds)| {
-                builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
-            })
-            .expect("bucket bounds are never empty")
-            .build_recorder();
+        let recorder = builder().build_recorder();
         let exporter = Self {
             handle: recorder.handle(),
             recorder: Arc::new(recorder),
@@ -241,6 +231,19 @@ impl std::fmt::Debug for PolicyMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PolicyMetrics").finish_non_exhaustive()
     }
+}
+
+/// Without bounds of its own a histogram would be exported as a summary, which cannot be added up.
+fn builder() -> PrometheusBuilder {
+    [
+        (ADMISSION_DURATION, &ADMISSION_BUCKETS[..]),
+        (AGENT_DETECTION, &DETECTION_BUCKETS[..]),
+    ]
+    .into_iter()
+    .try_fold(PrometheusBuilder::new(), |builder, (name, bounds)| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+    })
+    .expect("bucket bounds are never empty")
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {

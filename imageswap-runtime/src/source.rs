@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use crate::drain::Drain;
 use crate::metrics::PolicyMetrics;
 
+pub use file::ReadError;
+
 /// Where the policy comes from; flatten it into a command's arguments. Exactly one of the flags is given.
 #[derive(Debug, Clone, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -39,7 +41,7 @@ pub struct PolicySource {
 pub enum SourceError {
     /// The file cannot be read, or holds no text.
     #[error(transparent)]
-    Read(#[from] file::ReadError),
+    Read(#[from] ReadError),
     /// The text does not load; rendered with source, line and column of everything that is wrong with it.
     #[error("{0}")]
     Policy(Diagnostics),

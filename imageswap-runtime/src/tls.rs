@@ -1,1 +1,274 @@
-//! TLS of the serving side.
+//! TLS: the only module that names rustls.
+//!
+//! The serving certificate is given as files, which are read again when they change, or made here for use without a
+//! PKI. One server configuration lives as long as the process; a new certificate is a pointer that is swapped, so
+//! sessions and open connections survive it.
+
+mod client;
+mod pair;
+mod self_signed;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::drain::Drain;
+use crate::metrics::WebhookMetrics;
+use crate::settle::Settle;
+
+pub use client::{ClientStream, ConnectError, Connector};
+pub use pair::PairError;
+pub use self_signed::SelfSignedError;
+
+use pair::{Pair, PairFiles};
+use self_signed::SelfSigned;
+
+/// A handshake is a round trip or two; whoever takes longer holds a connection for nothing.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Given files: a change is in force after at most three of these.
+const FILES_INTERVAL: Duration = Duration::from_secs(1);
+/// Self-signed: how often the certificate's age is looked at.
+const RENEWAL_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Where the serving certificate comes from; flatten it into a command's arguments.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "TLS")]
+#[group(id = "tls", required = true, multiple = true)]
+pub struct TlsArgs {
+    /// Certificate chain in PEM, leaf first; read again whenever it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Make a certificate authority and a certificate in this folder; clients verify with its ca.crt
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key"])]
+    pub tls_self_signed: Option<PathBuf>,
+    /// Further DNS name or IP address for the self-signed certificate (repeatable)
+    #[arg(long, value_name = "NAME", requires = "tls_self_signed")]
+    pub tls_san: Vec<String>,
+}
+
+/// A certificate that is being served, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    served: Arc<Served>,
+    origin: Arc<Origin>,
+}
+
+/// Answers TLS handshakes with the certificate in force.
+#[derive(Clone)]
+pub struct Acceptor {
+    acceptor: TlsAcceptor,
+}
+
+/// A connection from a client, decrypted.
+pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// Why there is no certificate to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No flag says where the certificate is.
+    #[error(
+        "no certificate: --tls-cert FILE with --tls-key FILE, or --tls-self-signed DIR is needed"
+    )]
+    Missing,
+    /// The given files are of no use.
+    #[error(transparent)]
+    Files(#[from] PairError),
+    /// No certificate could be made.
+    #[error(transparent)]
+    SelfSigned(#[from] SelfSignedError),
+    /// The provider lacks the protocol versions that are asked for; a defect of the build.
+    #[error("cannot set up TLS: {0}")]
+    Setup(#[from] rustls::Error),
+}
+
+/// Why a client's handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The client took too long.
+    #[error("handshake not done after {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    /// It failed.
+    #[error("handshake failed: {0}")]
+    Failed(#[from] io::Error),
+}
+
+#[derive(Debug)]
+enum Origin {
+    Files(PairFiles),
+    SelfSigned(SelfSigned),
+}
+
+/// The pair in force.
+#[derive(Debug)]
+struct Served {
+    pair: ArcSwap<Pair>,
+}
+
+impl TlsArgs {
+    /// Reads or makes the certificate. `listen` becomes a name of a self-signed one, unless it is a wildcard address.
+    pub fn load(self, listen: SocketAddr) -> Result<Tls, TlsError> {
+        let Self {
+            tls_cert,
+            tls_key,
+            tls_self_signed,
+            tls_san,
+        } = self;
+        if let Some(dir) = tls_self_signed {
+            let origin = SelfSigned::new(dir, listen.ip(), tls_san)?;
+            let pair = origin.obtain(SystemTime::now())?;
+            return Tls::new(Origin::SelfSigned(origin), pair);
+        }
+        let (cert, key) = tls_cert.zip(tls_key).ok_or(TlsError::Missing)?;
+        let origin = PairFiles { cert, key };
+        let pair = origin.read()?.parse(&origin)?;
+        Tls::new(Origin::Files(origin), pair)
+    }
+}
+
+impl Tls {
+    fn new(origin: Origin, pair: Pair) -> Result<Self, TlsError> {
+        if pair
+            .not_after
+            .is_some_and(|not_after| not_after < SystemTime::now())
+        {
+            tracing::warn!("the certificate has expired, clients will refuse it");
+        }
+        let served = Arc::new(Served {
+            pair: ArcSwap::from_pointee(pair),
+        });
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Served>::clone(&served);
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            config: Arc::new(config),
+            served,
+            origin: Arc::new(origin),
+        })
+    }
+
+    /// Answers handshakes; what [`watch`](Self::watch) puts into force later is served, too.
+    pub fn acceptor(&self) -> Acceptor {
+        Acceptor {
+            acceptor: TlsAcceptor::from(Arc::clone(&self.config)),
+        }
+    }
+
+    /// When the certificate expires; `None` when its validity cannot be read.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        self.served.pair.load().not_after
+    }
+
+    /// Keeps the certificate fresh until the drain begins: given files are read again when they change, a
+    /// self-signed one is renewed in time. What is of no use is logged, and the certificate in force stays.
+    pub async fn watch(self, drain: Drain, metrics: WebhookMetrics) {
+        let refresh = async {
+            match &*self.origin {
+                Origin::Files(files) => self.watch_files(files, &metrics).await,
+                Origin::SelfSigned(origin) => self.watch_age(origin, &metrics).await,
+            }
+        };
+        self.show(&metrics);
+        tokio::select! {
+            () = refresh => {}
+            () = drain.signaled() => {}
+        }
+    }
+
+    async fn watch_files(&self, files: &PairFiles, metrics: &WebhookMetrics) {
+        let served = self.served.pair.load_full();
+        let mut content = Settle::new(Ok(served.source.clone()));
+        loop {
+            tokio::time::sleep(FILES_INTERVAL).await;
+            let reading = files.clone();
+            // Only a runtime that shuts down cancels a blocking task.
+            let Ok(look) = tokio::task::spawn_blocking(move || reading.read()).await else {
+                continue;
+            };
+            let pair = match content.look(look.map_err(|error| error.to_string())) {
+                None => continue,
+                Some(Ok(pem)) => pem.parse(files).map_err(|error| error.to_string()),
+                Some(Err(message)) => Err(message.clone()),
+            };
+            self.put(pair, metrics);
+        }
+    }
+
+    async fn watch_age(&self, origin: &SelfSigned, metrics: &WebhookMetrics) {
+        loop {
+            tokio::time::sleep(RENEWAL_INTERVAL).await;
+            let now = SystemTime::now();
+            if self
+                .not_after()
+                .is_none_or(|not_after| !self_signed::is_fresh(not_after, now))
+            {
+                self.put(
+                    origin.obtain(now).map_err(|error| error.to_string()),
+                    metrics,
+                );
+            }
+        }
+    }
+
+    fn put(&self, pair: Result<Pair, String>, metrics: &WebhookMetrics) {
+        match pair {
+            Ok(pair) => {
+                self.served.pair.store(Arc::new(pair));
+                tracing::info!("certificate reloaded");
+                self.show(metrics);
+            }
+            Err(error) => {
+                tracing::error!("certificate not reloaded, the one in force stays: {error}");
+            }
+        }
+    }
+
+    fn show(&self, metrics: &WebhookMetrics) {
+        if let Some(not_after) = self.not_after() {
+            metrics.set_tls_not_after(not_after);
+        }
+    }
+}
+
+impl Acceptor {
+    /// Does the handshake on a connection.
+    pub async fn accept(&self, stream: TcpStream) -> Result<ServerStream, HandshakeError> {
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream));
+        Ok(handshake
+            .await
+            .map_err(|_elapsed| HandshakeError::Timeout)??)
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.pair.load().key))
+    }
+}
+
+/// Passed wherever rustls wants one, so that no process-wide default is needed.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

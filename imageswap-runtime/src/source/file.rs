@@ -6,6 +6,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::settle::Settle;
+
 /// Nothing that a person maintains is larger, and a ConfigMap cannot be.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -92,14 +94,13 @@ impl PolicyFile {
 
 /// The distinct contents that a file takes on, told once each.
 ///
-/// It looks at the content and not at file events: a mounted ConfigMap changes by a symlink that is swapped one
-/// level up, editors write beside the file and rename, and a plain write truncates first. Two looks in a row have to
-/// agree, which keeps a half-written file from being taken for a whole one.
+/// It looks at the content and not at file events: a mounted ConfigMap changes by a symlink that is
+/// swapped one level up, where no event names the file.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
     file: &'a PolicyFile,
-    /// What was told last, as text or as the message of an error.
-    told: Result<String, String>,
+    /// The text, or the message of the error in its place.
+    content: Settle<Result<String, String>>,
 }
 
 impl<'a> Changes<'a> {
@@ -107,13 +108,12 @@ impl<'a> Changes<'a> {
     pub(super) fn new(file: &'a PolicyFile, known: String) -> Self {
         Self {
             file,
-            told: Ok(known),
+            content: Settle::new(Ok(known)),
         }
     }
 
     /// The next content, or the reason why there is none any more. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<String, ReadError> {
-        let mut pending = None;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let file = self.file.clone();
@@ -124,13 +124,8 @@ impl<'a> Changes<'a> {
                 Ok(text) => Ok(text.clone()),
                 Err(error) => Err(error.to_string()),
             };
-            if seen == self.told {
-                pending = None;
-            } else if pending.as_ref() == Some(&seen) {
-                self.told = seen;
+            if self.content.look(seen).is_some() {
                 return look;
-            } else {
-                pending = Some(seen);
             }
         }
     }

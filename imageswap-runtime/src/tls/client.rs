@@ -1,0 +1,71 @@
+//! The client's side, for whoever talks to the webhook as the API server does.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Opens verified connections.
+#[derive(Clone)]
+pub struct Connector {
+    connector: TlsConnector,
+}
+
+/// A connection to a server, decrypted.
+pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Why there is no verified connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The CA bundle is no PEM.
+    #[error("the CA bundle is no certificate in PEM: {0}")]
+    Pem(#[from] pem::Error),
+    /// A certificate of the bundle is of no use, or TLS cannot be set up.
+    #[error("cannot verify with this CA bundle: {0}")]
+    Bundle(#[from] rustls::Error),
+    /// The server's name is none.
+    #[error("{0:?} is neither a DNS name nor an IP address")]
+    Name(String, #[source] InvalidDnsNameError),
+    /// The connection or its verification failed.
+    #[error("handshake failed: {0}")]
+    Handshake(#[from] io::Error),
+}
+
+impl Connector {
+    /// Trusts the certificates in `ca_pem` and nothing else.
+    pub fn new(ca_pem: &[u8]) -> Result<Self, ConnectError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+            roots.add(certificate?)?;
+        }
+        let mut config = ClientConfig::builder_with_provider(super::provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// Does the handshake on `stream` and verifies that the server is `name`.
+    pub async fn connect(
+        &self,
+        name: &str,
+        stream: TcpStream,
+    ) -> Result<ClientStream, ConnectError> {
+        let server = ServerName::try_from(name.to_owned())
+            .map_err(|source| ConnectError::Name(name.to_owned(), source))?;
+        Ok(self.connector.connect(server, stream).await?)
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,392 @@
+//! Certificates for use without a PKI: a certificate authority in a folder, and a leaf that it signs.
+//!
+//! | file | mode | what |
+//! |---|---|---|
+//! | `ca.crt` | 0644 | what clients verify with |
+//! | `ca.key` | 0600 | signs the next leaf, so that a renewal or another name does not break clients |
+//! | `tls.crt`, `tls.key` | 0644, 0600 | the leaf that is served |
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::pair::{Pair, PairError, PairFiles, PairPem, not_after};
+
+const DAY: Duration = Duration::from_hours(24);
+/// Clients pin the CA, so it outlives what it signs by far.
+const CA_VALIDITY: Duration = DAY.saturating_mul(3650);
+/// Some clients refuse leaves that are valid for much longer than a year.
+const LEAF_VALIDITY: Duration = DAY.saturating_mul(365);
+/// A leaf with less than that left is replaced.
+const LEAF_RENEWAL: Duration = DAY.saturating_mul(120);
+/// Certificates begin in the past, for clients whose clock is late.
+const CLOCK_SKEW: Duration = DAY;
+
+/// A folder with a certificate authority, and the names that the leaf has to have.
+#[derive(Debug)]
+pub(super) struct SelfSigned {
+    dir: PathBuf,
+    names: BTreeSet<String>,
+}
+
+/// Why no certificate could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfSignedError {
+    /// A name that no certificate can have.
+    #[error("--tls-san {0:?} is neither a DNS name nor an IP address")]
+    Name(String),
+    /// The folder or a file in it.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// Files that this program would overwrite and did not write.
+    #[error("{} is there, but not the certificate authority it belongs to: move it away, or choose another folder", .0.display())]
+    Foreign(PathBuf),
+    /// The authority in the folder cannot sign a certificate that verifies.
+    #[error("the certificate authority in {} cannot be used: {reason}; move ca.crt and ca.key away to have a new one made", dir.display())]
+    Authority {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Making a key or a certificate failed.
+    #[error("cannot make a certificate: {0}")]
+    Generate(#[from] rcgen::Error),
+    /// The pair that was made or found is of no use.
+    #[error(transparent)]
+    Pair(#[from] PairError),
+}
+
+/// Whether a leaf that expires at `not_after` need not be replaced yet.
+pub(super) fn is_fresh(not_after: SystemTime, now: SystemTime) -> bool {
+    not_after >= now + LEAF_RENEWAL
+}
+
+impl SelfSigned {
+    /// Collects the names: this machine's, the listen address, and what was asked for.
+    pub(super) fn new(
+        dir: PathBuf,
+        listen: IpAddr,
+        extra: Vec<String>,
+    ) -> Result<Self, SelfSignedError> {
+        let mut names = BTreeSet::from([
+            "localhost".to_owned(),
+            Ipv4Addr::LOCALHOST.to_string(),
+            Ipv6Addr::LOCALHOST.to_string(),
+        ]);
+        if !listen.is_unspecified() {
+            names.insert(listen.to_string());
+        }
+        let uname = rustix::system::uname();
+        let hostname = uname.nodename().to_string_lossy();
+        // A host may have a name that no certificate can carry.
+        if ServerName::try_from(&*hostname).is_ok() {
+            names.insert(hostname.into_owned());
+        }
+        for name in extra {
+            if ServerName::try_from(name.as_str()).is_err() {
+                return Err(SelfSignedError::Name(name));
+            }
+            names.insert(name);
+        }
+        Ok(Self { dir, names })
+    }
+
+    /// The folder's leaf, or a new one where it is missing, aged, or lacks a name.
+    pub(super) fn obtain(&self, now: SystemTime) -> Result<Pair, SelfSignedError> {
+        fs::create_dir_all(&self.dir).map_err(|source| SelfSignedError::Io {
+            action: "create",
+            path: self.dir.clone(),
+            source,
+        })?;
+        let files = PairFiles {
+            cert: self.dir.join("tls.crt"),
+            key: self.dir.join("tls.key"),
+        };
+        let authority = self.authority(&files, now)?;
+        let kept = files
+            .read()
+            .and_then(|pem| pem.parse(&files))
+            .ok()
+            .filter(|pair| {
+                pair.not_after
+                    .is_some_and(|not_after| is_fresh(not_after, now))
+                    && self.verify(&authority, pair, now).is_ok()
+            });
+        if let Some(pair) = kept {
+            return Ok(pair);
+        }
+        let pair = self.issue(&authority, &files, now)?;
+        tracing::info!(dir = %self.dir.display(), names = ?self.names, "certificate made");
+        Ok(pair)
+    }
+
+    /// The folder's authority, or a new one where there is none and nothing would be overwritten.
+    fn authority(&self, leaf: &PairFiles, now: SystemTime) -> Result<Authority, SelfSignedError> {
+        let (cert, key) = (self.dir.join("ca.crt"), self.dir.join("ca.key"));
+        if !cert.exists() && !key.exists() {
+            if let Some(foreign) = [&leaf.cert, &leaf.key]
+                .into_iter()
+                .find(|path| path.exists())
+            {
+                return Err(SelfSignedError::Foreign(foreign.clone()));
+            }
+            let made = KeyPair::generate()?;
+            let pem = authority_params(now).self_signed(&made)?.pem();
+            write(&key, made.serialize_pem().as_bytes(), 0o600)?;
+            write(&cert, pem.as_bytes(), 0o644)?;
+        }
+        let text = |path: PathBuf| {
+            fs::read_to_string(&path).map_err(|source| SelfSignedError::Io {
+                action: "read",
+                path,
+                source,
+            })
+        };
+        let (cert, key) = (text(cert)?, text(key)?);
+        let authority = Authority {
+            cert: CertificateDer::from_pem_slice(cert.as_bytes()).map_err(|e| self.unusable(&e))?,
+            key: KeyPair::from_pem(&key).map_err(|e| self.unusable(&e))?,
+        };
+        // The verifier takes a trust anchor at any age; other clients do not.
+        if not_after(&authority.cert).is_none_or(|not_after| not_after <= now) {
+            return Err(self.unusable(&"it has expired"));
+        }
+        Ok(authority)
+    }
+
+    /// Signs a new leaf and checks it as a client would, before anything is written.
+    fn issue(
+        &self,
+        authority: &Authority,
+        files: &PairFiles,
+        now: SystemTime,
+    ) -> Result<Pair, SelfSignedError> {
+        let mut params = CertificateParams::new(self.names.iter().cloned().collect::<Vec<_>>())?;
+        params.distinguished_name = common_name("imageswap");
+        params.not_before = (now - CLOCK_SKEW).into();
+        params.not_after = (now + LEAF_VALIDITY).into();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+
+        let key = KeyPair::generate()?;
+        let issuer_params = authority_params(now);
+        let issuer = Issuer::from_params(&issuer_params, &authority.key);
+        let pem = PairPem {
+            cert: params.signed_by(&key, &issuer)?.pem().into_bytes(),
+            key: key.serialize_pem().into_bytes(),
+        };
+        let pair = pem.parse(files)?;
+        self.verify(authority, &pair, now)
+            .map_err(|reason| self.unusable(&reason))?;
+        write(&files.key, &pem.key, 0o600)?;
+        write(&files.cert, &pem.cert, 0o644)?;
+        Ok(pair)
+    }
+
+    /// Verifies a leaf for every name, as a client would that trusts the authority.
+    fn verify(&self, authority: &Authority, pair: &Pair, now: SystemTime) -> Result<(), String> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(authority.cert.clone())
+            .map_err(|error| error.to_string())?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), super::provider())
+                .build()
+                .map_err(|error| error.to_string())?;
+        let (leaf, intermediates) = pair.key.cert.split_first().ok_or("the chain is empty")?;
+        let now = UnixTime::since_unix_epoch(
+            now.duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or(Duration::ZERO),
+        );
+        for name in &self.names {
+            let server = ServerName::try_from(name.as_str()).map_err(|error| error.to_string())?;
+            verifier
+                .verify_server_cert(leaf, intermediates, &server, &[], now)
+                .map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, reason: &dyn ToString) -> SelfSignedError {
+        SelfSignedError::Authority {
+            dir: self.dir.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+struct Authority {
+    cert: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+/// Also what a leaf's issuer is rebuilt from, so nothing here but the validity may depend on time or place.
+fn authority_params(now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name("ImageSwap self-signed CA");
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + CA_VALIDITY).into();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+/// Writes beside the file and renames, so that nobody reads half of it.
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), SelfSignedError> {
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&beside, path));
+    written.map_err(|source| SelfSignedError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+    fn leaf(pair: &Pair) -> Vec<u8> {
+        pair.key.cert[0].to_vec()
+    }
+
+    fn obtain(dir: &Path, extra: &[&str], now: SystemTime) -> Result<Pair, SelfSignedError> {
+        let extra = extra.iter().map(ToString::to_string).collect();
+        SelfSigned::new(dir.to_owned(), ANY, extra)?.obtain(now)
+    }
+
+    #[test]
+    fn a_restart_serves_the_same_leaf() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let first = obtain(dir.path(), &[], now).unwrap();
+        assert!(first.not_after.unwrap() > now + DAY * 364);
+        assert_eq!(
+            leaf(&obtain(dir.path(), &[], now + DAY * 100).unwrap()),
+            leaf(&first)
+        );
+        for (file, mode) in [
+            ("ca.crt", 0o644),
+            ("ca.key", 0o600),
+            ("tls.crt", 0o644),
+            ("tls.key", 0o600),
+        ] {
+            let metadata = fs::metadata(dir.path().join(file)).unwrap();
+            assert_eq!(
+                metadata.permissions().mode() & 0o777 & !0o022,
+                mode & !0o022,
+                "{file}"
+            );
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn an_aged_leaf_or_another_name_makes_a_new_leaf_under_the_same_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let first = obtain(dir.path(), &[], now).unwrap();
+        let ca = fs::read(dir.path().join("ca.crt")).unwrap();
+        let later = now + DAY * 300;
+        let aged = obtain(dir.path(), &[], later).unwrap();
+        assert_ne!(leaf(&aged), leaf(&first));
+        assert!(is_fresh(aged.not_after.unwrap(), later));
+        let named = obtain(
+            dir.path(),
+            &["imageswap.imageswap-system.svc", "192.0.2.7"],
+            later,
+        )
+        .unwrap();
+        assert_ne!(leaf(&named), leaf(&aged));
+        assert_eq!(fs::read(dir.path().join("ca.crt")).unwrap(), ca);
+    }
+
+    #[test]
+    fn files_of_others_are_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tls.key"), "mine").unwrap();
+        let error = obtain(dir.path(), &[], SystemTime::now()).unwrap_err();
+        assert!(
+            matches!(&error, SelfSignedError::Foreign(path) if path.ends_with("tls.key")),
+            "{error}"
+        );
+        assert_eq!(
+            fs::read_to_string(dir.path().join("tls.key")).unwrap(),
+            "mine"
+        );
+    }
+
+    #[test]
+    fn an_authority_that_does_not_sign_what_verifies_is_refused() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = SystemTime::now();
+        obtain(one.path(), &[], now).unwrap();
+        obtain(two.path(), &[], now).unwrap();
+        fs::copy(two.path().join("ca.key"), one.path().join("ca.key")).unwrap();
+        let served = fs::read(one.path().join("tls.crt")).unwrap();
+        let error = obtain(one.path(), &["other.example.com"], now).unwrap_err();
+        assert!(
+            matches!(error, SelfSignedError::Authority { .. }),
+            "{error}"
+        );
+        assert_eq!(fs::read(one.path().join("tls.crt")).unwrap(), served);
+
+        // The same happens when the authority itself has expired.
+        let error = obtain(two.path(), &[], now + DAY * 3651).unwrap_err();
+        assert!(
+            matches!(error, SelfSignedError::Authority { .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bad_name_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = obtain(dir.path(), &["not a name"], SystemTime::now()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--tls-san \"not a name\" is neither a DNS name nor an IP address"
+        );
+    }
+}
