@@ -10,7 +10,7 @@
 //! unit names (`<prefix>-<name>.scope`, slices expanded by their dashes),
 //! libpod, the kubelet's cgroup manager.
 
-use forms::{Above, Form};
+use forms::{Above, Form, Parent};
 pub use join::owns;
 
 mod forms;
@@ -150,8 +150,11 @@ pub fn classify(path: &str) -> CgroupIdentity {
         let form = forms::of(name, above);
         above = Above {
             parent: name,
-            parent_is_top: above.parent.is_empty(),
-            parent_is_pod: matches!(form, Form::Pod(_)),
+            parent_is: match form {
+                Form::Pod(_) => Parent::Pod,
+                _ if above.parent.is_empty() => Parent::Top,
+                _ => Parent::Other,
+            },
             ..above
         };
         match form {

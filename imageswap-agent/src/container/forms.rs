@@ -23,16 +23,24 @@ pub(super) enum Form<'p> {
 /// What stands above a component.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Above<'p> {
-    /// The component just above; empty at the top.
+    /// The component just above; empty at the top and just below a container.
     pub(super) parent: &'p str,
-    /// Whether that is a pod's cgroup.
-    pub(super) parent_is_pod: bool,
-    /// Whether nothing but the root, or a container, stands above the parent.
-    pub(super) parent_is_top: bool,
+    /// What that one is.
+    pub(super) parent_is: Parent,
     /// Whether a folder of pods lies above, inside the same container.
     pub(super) below_kubepods: bool,
     /// Whether a container lies above.
     pub(super) in_container: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Parent {
+    /// A pod's cgroup.
+    Pod,
+    /// Anything else with nothing but the root, or a container, above it.
+    Top,
+    #[default]
+    Other,
 }
 
 /// Reads `name` in its place.
@@ -170,11 +178,11 @@ fn prefixed(name: &str) -> Option<(RuntimeHint, &str)> {
 fn placed<'p>(name: &'p str, above: Above<'_>) -> Option<(RuntimeHint, &'p str)> {
     if is_id(name) {
         return match above.parent {
-            _ if above.parent_is_pod => Some((RuntimeHint::KubernetesCgroupfs, name)),
+            _ if above.parent_is == Parent::Pod => Some((RuntimeHint::KubernetesCgroupfs, name)),
             // GitHub's runner gives its job containers a cgroup parent of their own.
             "docker" | "actions_job" => Some((RuntimeHint::Docker, name)),
             // Left to the form `/<namespace>/<id>`, which knows the namespace.
-            parent if above.parent_is_top && is_native(parent, name) => None,
+            parent if above.parent_is == Parent::Top && is_native(parent, name) => None,
             _ => Some((RuntimeHint::Unknown, name)),
         };
     }

@@ -34,19 +34,15 @@ pub fn owns(cgroups_path: &str, path: &str) -> bool {
 /// The unit name is made as runc's systemd driver makes it.
 fn owns_unit(slice: &str, prefix: &str, name: &str, path: &str) -> bool {
     let (above, unit) = path.rsplit_once('/').unwrap_or(("", path));
-    let is_unit = if name.ends_with(".slice") {
-        unit == name
-    } else {
-        let unit = unit.strip_suffix(".scope");
-        match (prefix, unit) {
-            ("", Some(unit)) => unit == name,
-            (_, Some(unit)) => {
-                unit.strip_prefix(prefix)
-                    .and_then(|rest| rest.strip_prefix('-'))
-                    == Some(name)
-            }
-            (_, None) => false,
+    let is_unit = match (name.strip_suffix(".slice"), unit.strip_suffix(".scope")) {
+        (Some(_), _) => unit == name,
+        (None, Some(unit)) if prefix.is_empty() => unit == name,
+        (None, Some(unit)) => {
+            unit.strip_prefix(prefix)
+                .and_then(|rest| rest.strip_prefix('-'))
+                == Some(name)
         }
+        (None, None) => false,
     };
     // Without a slice the runtime takes system.slice, or user.slice when rootless.
     let is_in_slice = slice.is_empty() || above.rsplit('/').next() == Some(slice);

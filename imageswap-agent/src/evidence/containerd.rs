@@ -318,7 +318,9 @@ impl ContainerRecord {
             labels: container.labels,
             runtime: container.runtime.unwrap_or_default().name,
             snapshotter: Some(container.snapshotter).filter(|name| !name.is_empty()),
-            created_at: container.created_at.and_then(|time| time.to_system_time()),
+            created_at: container
+                .created_at
+                .and_then(wire::Timestamp::to_system_time),
             cgroups_path,
             annotations,
         }

@@ -146,11 +146,11 @@ impl Transport {
         match io_error(&status) {
             Some(io::ErrorKind::PermissionDenied) => EvidenceError::Denied {
                 path: socket,
-                source: root_cause(status),
+                source: root_cause(&status),
             },
             Some(_) => EvidenceError::Unreachable {
                 socket,
-                source: root_cause(status),
+                source: root_cause(&status),
             },
             None => match status.code() {
                 Code::PermissionDenied | Code::Unauthenticated => EvidenceError::Denied {
@@ -225,8 +225,8 @@ fn io_error(status: &Status) -> Option<io::ErrorKind> {
 }
 
 /// The innermost message: what stands above it only says that a transport failed.
-fn root_cause(status: Status) -> Box<dyn std::error::Error + Send + Sync> {
-    let mut cause: &(dyn std::error::Error + 'static) = &status;
+fn root_cause(status: &Status) -> Box<dyn std::error::Error + Send + Sync> {
+    let mut cause: &(dyn std::error::Error + 'static) = status;
     while let Some(below) = cause.source() {
         cause = below;
     }

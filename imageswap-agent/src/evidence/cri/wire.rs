@@ -17,6 +17,7 @@ pub(super) struct VersionRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
+#[expect(clippy::struct_field_names, reason = "the names are the interface's")]
 pub(super) struct VersionResponse {
     #[prost(string, tag = "2")]
     pub(super) runtime_name: String,

@@ -1,0 +1,333 @@
+//! What each input means for the table of starts. One task owns all of this; nothing here waits.
+
+use crate::container::{RuntimeHint, classify};
+use crate::evidence::containerd::TaskRecord;
+use crate::export::{CAUSE_LATE_ANSWER, Exports};
+use crate::facts::{Confirmation, Evidence, Facts, Process, Sight};
+use crate::finding::{Event, Finding};
+use crate::hierarchy::{Cgroup, Hierarchy};
+use crate::node;
+use crate::probe::{Control, KernelEvent};
+use crate::resolve::{Answer, Question, Resolver};
+use crate::starts::Starts;
+use crate::verdict::Verdict;
+use imageswap_policy::Policy;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The agent's state.
+pub struct Agent {
+    starts: Starts,
+    /// Cgroups below a container's own, by id: path of the container's.
+    inner: HashMap<u64, String>,
+    /// Starts about which the sources are being asked.
+    asked: HashSet<u64>,
+    /// Why a start was found late, until that is told.
+    late: HashMap<u64, &'static str>,
+    hierarchy: Hierarchy,
+    proc: PathBuf,
+    control: Control,
+    resolver: Resolver,
+    exports: Exports,
+    policy: Arc<Policy>,
+}
+
+/// What an agent is made of.
+pub struct Parts {
+    /// The table, empty.
+    pub starts: Starts,
+    /// The hierarchy that is watched.
+    pub hierarchy: Hierarchy,
+    /// Where the node's /proc is.
+    pub proc: PathBuf,
+    /// The probes' maps.
+    pub control: Control,
+    /// Who asks the sources.
+    pub resolver: Resolver,
+    /// Where findings go.
+    pub exports: Exports,
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+}
+
+impl Agent {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { starts, hierarchy, proc, control, resolver, exports, policy } = parts;
+        Self {
+            starts,
+            inner: HashMap::new(),
+            asked: HashSet::new(),
+            late: HashMap::new(),
+            hierarchy,
+            proc,
+            control,
+            resolver,
+            exports,
+            policy,
+        }
+    }
+
+    /// The kernel saw something.
+    pub fn kernel(&mut self, event: KernelEvent) {
+        match event {
+            KernelEvent::Mkdir { cgroup_id, path, .. } => {
+                // A path that fits no record is looked up by its inode; that is slow, and next to never.
+                let Some(path) = path.or_else(|| self.path_of(cgroup_id)) else { return };
+                self.made(cgroup_id, &path, Sight::Event);
+            }
+            KernelEvent::Exec { cgroup_id, pid, comm, new_pid_namespace, time_ns } => {
+                let by = Confirmation::Exec;
+                let process = Process { by, time_ns, pid, comm: Some(comm), new_pid_namespace };
+                self.began(cgroup_id, process);
+            }
+            KernelEvent::Rmdir { cgroup_id } => {
+                self.inner.remove(&cgroup_id);
+                self.observe(cgroup_id, Evidence::Removed);
+            }
+        }
+    }
+
+    /// A runtime says that a task runs.
+    pub fn task(&mut self, task: &TaskRecord, sight: Sight) {
+        let path = self.hierarchy.of_process(&self.proc, task.pid);
+        let root = path.as_deref().map(|path| classify(path).root_of(path).to_owned());
+        let known = root.as_deref().and_then(|root| self.starts.at(root)).or_else(|| self.by_id(&task.id));
+        let cgroup_id = known.or_else(|| {
+            let root = root?;
+            let cgroup_id = self.hierarchy.id_of(&root)?;
+            self.made(cgroup_id, &root, sight);
+            Some(cgroup_id)
+        });
+        let Some(cgroup_id) = cgroup_id else { return };
+        let process = Process {
+            by: Confirmation::Runtime,
+            time_ns: node::now().boot_ns,
+            pid: task.pid,
+            comm: node::comm(&self.proc, task.pid),
+            new_pid_namespace: false,
+        };
+        self.confirm(cgroup_id, process);
+    }
+
+    /// The sources have answered.
+    pub fn answer(&mut self, answer: Answer) {
+        let Answer { cgroup_id, claims, unreachable, last } = answer;
+        self.asked.remove(&cgroup_id);
+        for claim in claims {
+            self.observe(cgroup_id, Evidence::Claim(Box::new(claim)));
+        }
+        let Some(facts) = self.starts.facts(cgroup_id) else { return };
+        if last || facts.has_image() {
+            self.observe(cgroup_id, Evidence::Settled { unreachable });
+        } else if facts.process.is_some() {
+            // It was asked before the container ran, and the runtime may write its record late.
+            self.ask(cgroup_id, true);
+        }
+        let settled = |facts: &Facts| facts.settled.is_some() && facts.process.is_some() && !facts.is_container();
+        if self.starts.facts(cgroup_id).is_some_and(settled) {
+            self.starts.forget(cgroup_id);
+            self.control.forget(cgroup_id);
+        }
+    }
+
+    /// The policy changed: everything that runs is judged again.
+    pub fn policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+        let findings = self.starts.rejudge(&self.policy, node::now());
+        self.tell(&findings);
+        self.exports.drift(&self.starts);
+    }
+
+    /// Compares the table with the cgroups that exist. `cause` is why this look was taken, where not at start-up.
+    pub fn walked(&mut self, cgroups: &[Cgroup], cause: Option<&'static str>) {
+        let sight = if cause.is_some() { Sight::Reconciled } else { Sight::Initial };
+        for cgroup in cgroups {
+            let identity = classify(&cgroup.path);
+            let is_root = match identity.is_container_root {
+                Some(is_root) => is_root,
+                None => self.resolver.is_known_to_runc(&cgroup.path),
+            };
+            if is_root && self.starts.facts(cgroup.id).is_none() && self.is_at(cgroup.id, &cgroup.path) {
+                if let Some(cause) = cause {
+                    self.late.insert(cgroup.id, cause);
+                }
+                self.made(cgroup.id, &cgroup.path, sight);
+                self.control.watch(cgroup.id);
+            }
+        }
+        for cgroup in cgroups {
+            let identity = classify(&cgroup.path);
+            let root = if identity.depth_of_root > 0 { identity.root_of(&cgroup.path) } else { &cgroup.path };
+            let Some(start) = self.starts.at(root) else { continue };
+            if self.starts.facts(start).is_some_and(|facts| facts.process.is_none())
+                && let Some(process) = self.container_process(&cgroup.path)
+            {
+                self.confirm(start, process);
+            }
+        }
+        let exists: HashSet<u64> = cgroups.iter().map(|cgroup| cgroup.id).collect();
+        let missing: Vec<_> = self
+            .starts
+            .alive()
+            .filter(|(id, facts)| !exists.contains(id) && !self.is_at(*id, &facts.cgroup))
+            .map(|(id, _)| id)
+            .collect();
+        for cgroup_id in missing {
+            self.observe(cgroup_id, Evidence::Removed);
+        }
+        self.inner.retain(|id, _| exists.contains(id));
+    }
+
+    /// Drops what ended long ago and asks again about what nobody knew.
+    pub fn refresh(&mut self) {
+        self.starts.purge(node::now());
+        let starts = &self.starts;
+        self.late.retain(|id, _| starts.facts(*id).is_some());
+        let unresolved: Vec<_> =
+            starts.alive().map(|(id, _)| id).filter(|id| starts.is_unresolved(*id)).collect();
+        for cgroup_id in unresolved {
+            self.ask(cgroup_id, true);
+        }
+    }
+
+    /// Passes on the counters of lost events; true when they have grown.
+    pub fn lost(&mut self) -> bool {
+        let lost = self.control.lost();
+        self.exports.lost(lost)
+    }
+
+    /// A cgroup exists: register it where it may be a container's.
+    fn made(&mut self, cgroup_id: u64, path: &str, sight: Sight) {
+        let identity = classify(path);
+        match (identity.is_container_root, identity.runtime) {
+            (Some(false), _) => {
+                let root = identity.root_of(path).to_owned();
+                let runs = self.starts.at(&root).and_then(|root| self.starts.facts(root)?.process.as_ref());
+                if runs.is_some() {
+                    self.control.forget(cgroup_id);
+                } else {
+                    self.inner.insert(cgroup_id, root);
+                }
+            }
+            (None, hint) if hint != RuntimeHint::Host || is_unit(path) => self.control.forget(cgroup_id),
+            (is_root, _) => {
+                self.starts.begin(cgroup_id, path);
+                self.observe(cgroup_id, Evidence::Seen(sight));
+                if is_root == Some(true) {
+                    self.ask(cgroup_id, false);
+                }
+            }
+        }
+    }
+
+    /// A container's process began in a cgroup, its own or one below.
+    fn began(&mut self, cgroup_id: u64, process: Process) {
+        let start = if self.starts.facts(cgroup_id).is_some() {
+            Some(cgroup_id)
+        } else {
+            let root = self.inner.remove(&cgroup_id).or_else(|| {
+                // Its mkdir was lost, or came before the probes.
+                let path = self.hierarchy.of_process(&self.proc, process.pid)?;
+                let identity = classify(&path);
+                Some(if identity.depth_of_root > 0 { identity.root_of(&path).to_owned() } else { path })
+            });
+            root.and_then(|root| {
+                let start = self.hierarchy.id_of(&root)?;
+                if self.starts.facts(start).is_none() {
+                    self.made(start, &root, Sight::Event);
+                }
+                Some(start)
+            })
+        };
+        if let Some(start) = start {
+            self.confirm(start, process);
+        }
+    }
+
+    fn confirm(&mut self, cgroup_id: u64, process: Process) {
+        self.observe(cgroup_id, Evidence::Confirmed(process));
+        if self.starts.facts(cgroup_id).is_some_and(|facts| facts.settled.is_none()) {
+            self.ask(cgroup_id, true);
+        }
+    }
+
+    /// Asks every source about a start, unless that is under way. After the `last` time the verdict is given.
+    fn ask(&mut self, cgroup_id: u64, last: bool) {
+        let Some(facts) = self.starts.facts(cgroup_id) else { return };
+        if self.asked.insert(cgroup_id) {
+            let cgroup = facts.cgroup.clone();
+            let identity = facts.identity.clone();
+            self.resolver.ask(Question { cgroup_id, cgroup, identity, last });
+        }
+    }
+
+    fn observe(&mut self, cgroup_id: u64, evidence: Evidence) {
+        let unresolved = self.starts.is_unresolved(cgroup_id);
+        let findings = self.starts.observe(cgroup_id, evidence, &self.policy, node::now());
+        for finding in &findings {
+            match finding.event {
+                Event::Reconciled => {
+                    if let Some(cause) = self.late.remove(&cgroup_id) {
+                        self.exports.reconciled(cause, 1);
+                    }
+                }
+                Event::Rejudged if unresolved && finding.verdict != Verdict::Unresolved => {
+                    self.exports.reconciled(CAUSE_LATE_ANSWER, 1);
+                }
+                _ => {}
+            }
+        }
+        self.tell(&findings);
+    }
+
+    fn tell(&mut self, findings: &[Finding]) {
+        if findings.is_empty() {
+            return;
+        }
+        self.exports.findings(findings);
+        self.exports.drift(&self.starts);
+    }
+
+    /// A process in the cgroup that is the container's own and not the runtime on its way there.
+    fn container_process(&self, cgroup: &str) -> Option<Process> {
+        self.hierarchy.processes(cgroup).into_iter().find_map(|pid| {
+            let comm = node::comm(&self.proc, pid).filter(|comm| !is_runtime(comm))?;
+            Some(Process {
+                by: Confirmation::Walk,
+                time_ns: node::now().boot_ns,
+                pid,
+                comm: Some(comm),
+                new_pid_namespace: false,
+            })
+        })
+    }
+
+    fn by_id(&self, container_id: &str) -> Option<u64> {
+        let is_it = |facts: &Facts| {
+            facts.identity.container_id.as_deref() == Some(container_id)
+                || facts.claims.values().any(|claim| claim.id == container_id)
+        };
+        self.starts.alive().find(|(_, facts)| is_it(facts)).map(|(id, _)| id)
+    }
+
+    fn is_at(&self, cgroup_id: u64, path: &str) -> bool {
+        self.hierarchy.id_of(path) == Some(cgroup_id)
+    }
+
+    fn path_of(&self, cgroup_id: u64) -> Option<String> {
+        let cgroups = self.hierarchy.walk().ok()?;
+        cgroups.into_iter().find(|cgroup| cgroup.id == cgroup_id).map(|cgroup| cgroup.path)
+    }
+}
+
+/// Whether systemd made the cgroup for a unit that is no container: the units that containers get are scopes.
+fn is_unit(path: &str) -> bool {
+    [".service", ".slice", ".socket", ".mount", ".swap"].iter().any(|suffix| path.ends_with(suffix))
+}
+
+/// Whether a task is the OCI runtime, not yet turned into the container's program.
+fn is_runtime(comm: &str) -> bool {
+    comm == "runc" || comm == "crun" || comm == "youki" || comm.starts_with("runc:[")
+}

@@ -1,0 +1,203 @@
+//! The kernel's own description of its structures (BTF), read as far as offsets of fields need it.
+//!
+//! Format: the kernel's `Documentation/bpf/btf.rst`. The one crate that walks members is licensed in a way that
+//! a statically linked binary cannot carry, and the loader's own BTF keeps them private.
+
+use std::path::{Path, PathBuf};
+
+const MAGIC: u16 = 0xeb9f;
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+/// Anonymous members nest a few levels in practice; a bound keeps a malformed file from recursing for ever.
+const MAX_NESTING: u32 = 8;
+
+/// Why an offset could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// No such file, or no permission.
+    #[error("cannot read {}: {source}; the kernel must be built with CONFIG_DEBUG_INFO_BTF", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes are no BTF of a known shape.
+    #[error("malformed BTF at byte {at}")]
+    Malformed {
+        /// Where reading stopped.
+        at: usize,
+    },
+    /// This kernel has no such structure or field.
+    #[error("this kernel's BTF has no field `{field}` in `struct {structure}`")]
+    Missing {
+        /// The structure.
+        structure: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// A BTF blob with an index of its types.
+#[derive(Debug)]
+pub struct Btf {
+    bytes: Vec<u8>,
+    /// Byte offset of the type with id `index + 1`.
+    types: Vec<u32>,
+    strings: usize,
+}
+
+impl Btf {
+    /// Reads the file at `path`, `/sys/kernel/btf/vmlinux` as a rule (about 6 MB).
+    pub fn read(path: &Path) -> Result<Self, BtfError> {
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        Self::parse(bytes)
+    }
+
+    /// Indexes the types of a blob in the machine's byte order.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        let word = |at: usize| word(&bytes, at);
+        if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()) {
+            return Err(BtfError::Malformed { at: 0 });
+        }
+        let header = word(4)? as usize;
+        let start = header + word(8)? as usize;
+        let end = start + word(12)? as usize;
+        let strings = header + word(16)? as usize;
+        let mut types = Vec::new();
+        let mut at = start;
+        while at < end {
+            types.push(u32::try_from(at).map_err(|_overflow| BtfError::Malformed { at })?);
+            let info = word(at + 4)?;
+            let length = (info & 0xffff) as usize;
+            at += 12
+                + match info >> 24 & 0x1f {
+                    1 | 14 | 17 => 4,
+                    3 => 12,
+                    STRUCT | UNION | 15 | 19 => 12 * length,
+                    6 | 13 => 8 * length,
+                    2 | 7..=12 | 16 | 18 => 0,
+                    _ => return Err(BtfError::Malformed { at }),
+                };
+        }
+        Ok(Self { bytes, types, strings })
+    }
+
+    /// Offset in bytes of `field` in `struct structure`, also where it lies in an anonymous member.
+    pub fn offset(&self, structure: &'static str, field: &'static str) -> Result<u32, BtfError> {
+        let missing = BtfError::Missing { structure, field };
+        for &at in &self.types {
+            let at = at as usize;
+            if self.kind(at)? == STRUCT && self.name(at)? == structure.as_bytes() {
+                // A forward-declared twin of the same name has no members.
+                if let Some(bits) = self.member(at, field.as_bytes(), 0)? {
+                    return if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing) };
+                }
+            }
+        }
+        Err(missing)
+    }
+
+    /// Offset in bits of a member of the structure at byte `at`.
+    fn member(&self, at: usize, field: &[u8], nesting: u32) -> Result<Option<u32>, BtfError> {
+        if nesting > MAX_NESTING {
+            return Ok(None);
+        }
+        let info = word(&self.bytes, at + 4)?;
+        let bitfields = info >> 31 == 1;
+        for index in 0..(info & 0xffff) as usize {
+            let member = at + 12 + 12 * index;
+            let raw = word(&self.bytes, member + 8)?;
+            let bits = if bitfields { raw & 0x00ff_ffff } else { raw };
+            let name = self.name(member)?;
+            if name == field {
+                return Ok(Some(bits));
+            }
+            if name.is_empty()
+                && let Some(inner) = self.structure(word(&self.bytes, member + 4)?)?
+                && let Some(more) = self.member(inner, field, nesting + 1)?
+            {
+                return Ok(Some(bits + more));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Byte offset of the structure or union with this type id, where it is one.
+    fn structure(&self, id: u32) -> Result<Option<usize>, BtfError> {
+        let Some(&at) = (id as usize).checked_sub(1).and_then(|index| self.types.get(index)) else {
+            return Ok(None);
+        };
+        let at = at as usize;
+        Ok(matches!(self.kind(at)?, STRUCT | UNION).then_some(at))
+    }
+
+    fn kind(&self, at: usize) -> Result<u32, BtfError> {
+        Ok(word(&self.bytes, at + 4)? >> 24 & 0x1f)
+    }
+
+    /// The name whose string offset stands at byte `at`.
+    fn name(&self, at: usize) -> Result<&[u8], BtfError> {
+        let from = self.strings + word(&self.bytes, at)? as usize;
+        let text = self.bytes.get(from..).ok_or(BtfError::Malformed { at })?;
+        let end = text.iter().position(|&byte| byte == 0).ok_or(BtfError::Malformed { at })?;
+        Ok(&text[..end])
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
+    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+    word.map(u32::from_ne_bytes).ok_or(BtfError::Malformed { at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct outer { int first; struct { int hidden; }; }`, with an `int` as type 1.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0int\0outer\0first\0hidden\0";
+        let types: [u32; 28] = [
+            1, 1 << 24, 4, 0x20, // 1: int, 32 bits
+            0, STRUCT << 24 | 1, 4, 17, 1, 0, // 2: anonymous { int hidden }
+            5, STRUCT << 24 | 2, 8, 11, 1, 0, 0, 2, 32, // 3: outer { int first; <2>; }
+            5, 7 << 24, 0, // 4: a forward declaration of the same name
+            0, 2 << 24, 1, // 5: int *
+            0, 2 << 24, 3, // 6: struct outer *
+        ];
+        let mut out = Vec::new();
+        out.extend(MAGIC.to_ne_bytes());
+        out.extend([1, 0]);
+        for word in [24, 0, 4 * types.len() as u32, 4 * types.len() as u32, strings.len() as u32] {
+            out.extend(word.to_ne_bytes());
+        }
+        out.extend(types.iter().flat_map(|word| word.to_ne_bytes()));
+        out.extend(strings);
+        out
+    }
+
+    #[test]
+    fn fields_are_found_also_in_anonymous_members() {
+        let btf = Btf::parse(sample()).unwrap();
+        assert_eq!(btf.offset("outer", "first").unwrap(), 0);
+        assert_eq!(btf.offset("outer", "hidden").unwrap(), 4);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let btf = Btf::parse(sample()).unwrap();
+        let text = btf.offset("outer", "nowhere").unwrap_err().to_string();
+        assert!(text.contains("`nowhere`") && text.contains("`struct outer`"), "{text}");
+        assert!(matches!(Btf::parse(b"ELF".to_vec()), Err(BtfError::Malformed { at: 0 })));
+    }
+
+    #[test]
+    fn a_cut_off_blob_is_an_error_and_no_panic() {
+        let whole = sample();
+        for length in 0..whole.len() {
+            if let Ok(btf) = Btf::parse(whole[..length].to_vec()) {
+                drop(btf.offset("outer", "hidden"));
+            }
+        }
+    }
+}

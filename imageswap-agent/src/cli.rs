@@ -1,0 +1,67 @@
+//! What was typed.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use imageswap_runtime::log::LogArgs;
+use imageswap_runtime::source::PolicyArgs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Sees every container start on this node and judges the image that it runs.
+#[derive(Debug, Parser)]
+#[command(name = "imageswap-agent", version, max_term_width = 80)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch this node until told to stop.
+    Run(RunArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where to answer /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9465")]
+    pub admin: SocketAddr,
+    /// The policy.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Name of this node in findings [default: the host name]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Socket of a containerd; repeatable [default: those found]
+    #[arg(long, value_name = "SOCK")]
+    pub containerd: Vec<PathBuf>,
+    /// Socket of a CRI runtime; repeatable [default: those found]
+    #[arg(long, value_name = "SOCK")]
+    pub cri: Vec<PathBuf>,
+    /// Where the node's root file system is mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub host_root: PathBuf,
+    /// Where to write findings, a JSON object a line; - is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub findings: PathBuf,
+    /// Which findings to write; drift includes what could not be resolved
+    #[arg(long, value_enum, default_value_t = FindingsLevel::All)]
+    pub findings_level: FindingsLevel,
+    /// Seconds between two looks at the whole cgroup tree
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub reconcile_interval: u64,
+}
+
+/// Which findings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FindingsLevel {
+    /// What drifts, and what could not be resolved.
+    Drift,
+    /// Everything.
+    All,
+}

@@ -1,0 +1,117 @@
+//! Where findings go: JSON lines, and metrics.
+
+use crate::cli::FindingsLevel;
+use crate::finding::{Event, Finding};
+use crate::starts::Starts;
+use crate::verdict::{LEGAL, Route, Verdict};
+use imageswap_ebpf::Lost;
+use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// Causes for which a start is found late, as metric labels.
+pub const RECONCILE_CAUSES: &[&str] = &[CAUSE_PERIODIC, CAUSE_LOST, CAUSE_LATE_ANSWER];
+/// Found on the periodic look at the cgroup tree.
+pub const CAUSE_PERIODIC: &str = "periodic";
+/// Found on the look that follows a lost event.
+pub const CAUSE_LOST: &str = "event-lost";
+/// A runtime answered that had not.
+pub const CAUSE_LATE_ANSWER: &str = "late-answer";
+
+/// The exports of one agent.
+pub struct Exports {
+    lines: Box<dyn Write + Send>,
+    level: FindingsLevel,
+    metrics: AgentMetrics,
+    told_lost: [u64; Lost::ALL.len()],
+    write_failed: bool,
+}
+
+impl Exports {
+    /// Opens the file of findings (`-` is standard output) and puts the series that alerts use at zero.
+    pub fn open(path: &Path, level: FindingsLevel, metrics: AgentMetrics) -> io::Result<Self> {
+        let lines: Box<dyn Write + Send> = if path == Path::new("-") {
+            Box::new(io::stdout())
+        } else {
+            Box::new(OpenOptions::new().create(true).append(true).open(path)?)
+        };
+        metrics.declare_lost(&Lost::ALL.map(Lost::as_str));
+        metrics.declare_reconciled(RECONCILE_CAUSES);
+        for (verdict, reason) in LEGAL {
+            for route in Route::ALL {
+                metrics.declare_starts(verdict.as_str(), route.as_str(), reason.as_str());
+            }
+        }
+        Ok(Self { lines, level, metrics, told_lost: [0; Lost::ALL.len()], write_failed: false })
+    }
+
+    /// Writes findings and counts the starts among them. First sight at start-up and re-judging count no start.
+    pub fn findings(&mut self, findings: &[Finding]) {
+        let mut text = Vec::new();
+        for finding in findings {
+            if matches!(finding.event, Event::Start | Event::Reconciled) {
+                let (verdict, route, reason) = (finding.verdict, finding.route, finding.reason);
+                self.metrics.container_started(verdict.as_str(), route.as_str(), reason.as_str());
+            }
+            if let Some(detect_us) = finding.detect_us {
+                self.metrics.detection(Duration::from_micros(detect_us));
+            }
+            let wanted = self.level == FindingsLevel::All
+                || matches!(finding.verdict, Verdict::Drift | Verdict::Unresolved);
+            if wanted && let Ok(mut line) = serde_json::to_vec(finding) {
+                line.push(b'\n');
+                text.append(&mut line);
+            }
+        }
+        if text.is_empty() {
+            return;
+        }
+        // A reader that went away must not take the agent with it: metrics still tell.
+        match self.lines.write_all(&text).and_then(|()| self.lines.flush()) {
+            Ok(()) => self.write_failed = false,
+            Err(error) if !self.write_failed => {
+                tracing::error!(%error, "cannot write findings");
+                self.write_failed = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Recomputes the drift gauge.
+    pub fn drift(&self, starts: &Starts) {
+        let rows: Vec<_> = starts
+            .drift()
+            .into_iter()
+            .map(|(key, containers)| DriftRow {
+                workload_namespace: key.namespace,
+                route: key.route,
+                reason: key.reason,
+                containers,
+            })
+            .collect();
+        self.metrics.set_drift(&rows);
+    }
+
+    /// Passes on the kernel's counters of lost events; true when they have grown.
+    pub fn lost(&mut self, lost: [(Lost, u64); Lost::ALL.len()]) -> bool {
+        let mut grown = false;
+        for (told, (cause, total)) in self.told_lost.iter_mut().zip(lost) {
+            if total > *told {
+                self.metrics.events_lost(cause.as_str(), total - *told);
+                tracing::warn!(cause = cause.as_str(), events = total - *told, "events were lost; looking at the whole tree");
+                *told = total;
+                grown = true;
+            }
+        }
+        grown
+    }
+
+    /// Counts what came late.
+    pub fn reconciled(&self, cause: &'static str, starts: u64) {
+        if starts > 0 {
+            self.metrics.reconciled(cause, starts);
+        }
+    }
+}

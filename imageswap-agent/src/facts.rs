@@ -1,0 +1,239 @@
+//! What is known of one start, folded from evidence in whatever order it came.
+
+use crate::container::{CgroupIdentity, RuntimeHint, classify};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One piece of evidence about a start. Observing the same twice changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// The cgroup was seen.
+    Seen(Sight),
+    /// A process of the container runs (or ran).
+    Confirmed(Process),
+    /// A source says what the container is.
+    Claim(Box<Claim>),
+    /// Every source has been asked; those that did not answer are named.
+    Settled {
+        /// Sources that could not be reached, such as a socket's path.
+        unreachable: BTreeSet<String>,
+    },
+    /// The cgroup was removed.
+    Removed,
+}
+
+/// How a start came to the agent's notice; the earlier ones in this order win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sight {
+    /// The kernel or the runtime told of it.
+    Event,
+    /// It ran already when the agent started.
+    Initial,
+    /// A later look at the node found it.
+    Reconciled,
+}
+
+/// Who says that the container's own process runs; the earlier ones in this order win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confirmation {
+    /// An exec in the new cgroup, in another mount namespace than the runtime's.
+    Exec,
+    /// The runtime's task event, or its list.
+    Runtime,
+    /// A process in the cgroup that is not the runtime's own.
+    Walk,
+}
+
+/// The process that confirms a start.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Who says so.
+    pub by: Confirmation,
+    /// Nanoseconds since boot.
+    pub time_ns: u64,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Name of the task, where it could be read.
+    pub comm: Option<String>,
+    /// Whether its pid namespace is known to differ from its parent's.
+    pub new_pid_namespace: bool,
+}
+
+/// Who makes a claim, most trusted first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The CRI plugin's status of the container.
+    Cri,
+    /// containerd's record of the container.
+    Containerd,
+    /// State that runc or crun keeps.
+    Runc,
+    /// Annotations in the OCI bundle: whoever made the bundle wrote them.
+    Bundle,
+}
+
+impl Source {
+    /// The source as findings spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cri => "cri",
+            Self::Containerd => "containerd",
+            Self::Runc => "runc",
+            Self::Bundle => "oci-annotation",
+        }
+    }
+}
+
+/// What kind of container it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An ordinary container.
+    Container,
+    /// A pod's sandbox ("pause").
+    Sandbox,
+}
+
+/// Whose words the name of the image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// The reference that was asked for.
+    AsAsked,
+    /// One of the names that the digest has on this node, chosen by the runtime.
+    AnyOfDigest,
+}
+
+/// Where a container belongs in Kubernetes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID; of a static pod the hash that the kubelet made up.
+    pub uid: String,
+}
+
+/// What one source says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who says so.
+    pub source: Source,
+    /// Container id as the source spells it.
+    pub id: String,
+    /// The runtime, such as `containerd`.
+    pub runtime: &'static str,
+    /// Namespace within the runtime (containerd's), not Kubernetes'.
+    pub runtime_namespace: Option<String>,
+    /// What kind of container it is, where the source knows.
+    pub kind: Option<Kind>,
+    /// Whether it was made through the CRI.
+    pub through_cri: bool,
+    /// Name of the image.
+    pub image: Option<String>,
+    /// Whose words `image` is.
+    pub naming: Naming,
+    /// All names that the digest has on this node.
+    pub names: BTreeSet<String>,
+    /// Digest of the image's manifest or index.
+    pub digest: Option<String>,
+    /// Whether the image was pulled from a registry, where that is known.
+    pub pulled: Option<bool>,
+    /// Name of the container in its pod.
+    pub container_name: Option<String>,
+    /// The pod, where the source names one.
+    pub pod: Option<Pod>,
+    /// The pod's labels, where the source has them.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl Claim {
+    /// A claim that says nothing but who makes it, about which container.
+    pub fn new(source: Source, id: impl Into<String>, runtime: &'static str) -> Self {
+        Self {
+            source,
+            id: id.into(),
+            runtime,
+            runtime_namespace: None,
+            kind: None,
+            through_cri: false,
+            image: None,
+            naming: Naming::AsAsked,
+            names: BTreeSet::new(),
+            digest: None,
+            pulled: None,
+            container_name: None,
+            pod: None,
+            labels: None,
+        }
+    }
+}
+
+/// Everything known of one start. Two agents that observed the same evidence in any order hold equal facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Path of the container's own cgroup.
+    pub cgroup: String,
+    /// What the path looks like.
+    pub identity: CgroupIdentity,
+    /// How it came to notice.
+    pub sight: Option<Sight>,
+    /// The process that confirms it.
+    pub process: Option<Process>,
+    /// What the sources say, most trusted first.
+    pub claims: BTreeMap<Source, Claim>,
+    /// `Some` once every source has been asked.
+    pub settled: Option<BTreeSet<String>>,
+    /// Whether the cgroup is gone.
+    pub removed: bool,
+}
+
+impl Facts {
+    /// Nothing known but the cgroup.
+    pub fn new(cgroup: &str) -> Self {
+        Self {
+            cgroup: cgroup.to_owned(),
+            identity: classify(cgroup),
+            sight: None,
+            process: None,
+            claims: BTreeMap::new(),
+            settled: None,
+            removed: false,
+        }
+    }
+
+    /// Takes evidence in.
+    pub fn observe(&mut self, evidence: Evidence) {
+        match evidence {
+            Evidence::Seen(sight) => self.sight = Some(self.sight.map_or(sight, |known| known.min(sight))),
+            Evidence::Confirmed(process) => {
+                self.process = Some(match self.process.take() {
+                    Some(known) => known.min(process),
+                    None => process,
+                });
+            }
+            Evidence::Claim(claim) => {
+                self.claims.insert(claim.source, *claim);
+            }
+            // A source that answered on a later attempt is no longer unreachable.
+            Evidence::Settled { unreachable } => self.settled = Some(unreachable),
+            Evidence::Removed => self.removed = true,
+        }
+    }
+
+    /// Whether this is a container at all: by the form of its path, by a source's word, or because its first
+    /// process got a mount and a pid namespace of its own. `/<a>/<b>` is a path of containerd and of many others.
+    pub fn is_container(&self) -> bool {
+        let by_path = self.identity.is_container_root == Some(true)
+            && !matches!(self.identity.runtime, RuntimeHint::ContainerdNative | RuntimeHint::Lxc | RuntimeHint::Garden);
+        by_path || !self.claims.is_empty() || self.process.as_ref().is_some_and(|process| process.new_pid_namespace)
+    }
+
+    /// Whether an image is known from a source that may approve.
+    pub fn has_image(&self) -> bool {
+        self.claims.values().any(|claim| claim.source != Source::Bundle && claim.image.is_some())
+    }
+
+    /// The first thing that a source says, in order of trust.
+    pub fn first<'a, T>(&'a self, of: impl Fn(&'a Claim) -> Option<T>) -> Option<T> {
+        self.claims.values().find_map(of)
+    }
+}

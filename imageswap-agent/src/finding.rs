@@ -1,0 +1,215 @@
+//! What the agent says of a start: one JSON object, schema `imageswap.io/finding/v1`.
+
+use crate::facts::{Facts, Kind, Source};
+use crate::judge::{Confidence, Judgement, Name};
+use crate::verdict::{Reason, Route, Verdict};
+use imageswap_policy::Policy;
+use serde::{Serialize, Serializer};
+use std::time::SystemTime;
+
+/// The schema's name and version.
+pub const SCHEMA: &str = "imageswap.io/finding/v1";
+
+/// What made the agent speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// The container started.
+    Start,
+    /// It ran already when the agent started.
+    Initial,
+    /// Its start was missed, and found on a later look.
+    Reconciled,
+    /// New evidence or a new policy changed what is made of it.
+    Rejudged,
+    /// It ended.
+    Stopped,
+}
+
+/// A finding. Field order is the order in the JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// Always [`SCHEMA`].
+    pub schema: &'static str,
+    /// Boot id and cgroup id: one start of one container, for ever.
+    pub start_id: String,
+    /// What made the agent speak.
+    pub event: Event,
+    /// When it was said, RFC 3339 in UTC.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    /// The node's name.
+    pub node: String,
+    /// What the policy makes of it.
+    pub verdict: Verdict,
+    /// The way on which the container came to run.
+    pub route: Route,
+    /// Why.
+    pub reason: Reason,
+    /// Rule of the policy that decided.
+    pub rule: Option<String>,
+    /// The policy that decided.
+    pub policy: PolicyName,
+    /// The image, as far as it is known.
+    pub image: Option<String>,
+    /// All names that were considered, and who said them.
+    pub names: Vec<Name>,
+    /// What should run instead, or the image itself.
+    pub expected_image: Option<String>,
+    /// Digest of the image.
+    pub digest: Option<String>,
+    /// Where the image came from: `pulled`, `imported`, or nothing known.
+    pub provenance: Option<&'static str>,
+    /// How sure the agent is of the image.
+    pub confidence: Confidence,
+    /// The container.
+    pub container: Container,
+    /// The pod, where the runtime names one.
+    pub pod: Option<Pod>,
+    /// The runtime.
+    pub runtime: String,
+    /// The namespace within the runtime.
+    pub runtime_namespace: Option<String>,
+    /// The container's first process, where it is known.
+    pub process: Option<Process>,
+    /// Path of the cgroup in its hierarchy.
+    pub cgroup: String,
+    /// Microseconds from the start to this finding; only where the start itself was seen.
+    pub detect_us: Option<u64>,
+}
+
+/// A policy, by name and revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyName {
+    /// Name.
+    pub name: String,
+    /// Short hash of the compiled set.
+    pub revision: String,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Id, as the runtime spells it; unknown for a container that nothing knows.
+    pub id: Option<String>,
+    /// Name in its pod.
+    pub name: Option<String>,
+    /// `container`, `sandbox` or `unknown`.
+    pub kind: &'static str,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// The workload that owns it; only the API server knows it.
+    pub owner: Option<Owner>,
+}
+
+/// The workload that owns a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Process id on the node.
+    pub pid: u32,
+    /// Name of the task.
+    pub comm: Option<String>,
+}
+
+/// What every finding of an agent shares.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The node's name.
+    pub node: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// The occasion of a finding.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion {
+    /// What made the agent speak.
+    pub event: Event,
+    /// When it was said.
+    pub time: SystemTime,
+    /// Microseconds from the start to this finding.
+    pub detect_us: Option<u64>,
+}
+
+/// Writes down what is known and what is made of it.
+pub fn finding(
+    origin: &Origin,
+    cgroup_id: u64,
+    occasion: Occasion,
+    facts: &Facts,
+    judgement: &Judgement,
+    policy: &Policy,
+) -> Finding {
+    let Occasion { event, time, detect_us } = occasion;
+    let kind = facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle));
+    Finding {
+        schema: SCHEMA,
+        start_id: format!("{}/{cgroup_id}", origin.boot_id),
+        event,
+        time,
+        node: origin.node.clone(),
+        verdict: judgement.verdict,
+        route: judgement.route,
+        reason: judgement.reason,
+        rule: judgement.rule.clone(),
+        policy: PolicyName { name: policy.name().to_owned(), revision: policy.revision().to_owned() },
+        image: judgement.image.clone(),
+        names: judgement.names.clone(),
+        expected_image: judgement.expected_image.clone(),
+        digest: facts.first(|claim| claim.digest.clone()),
+        provenance: facts
+            .first(|claim| claim.pulled)
+            .map(|pulled| if pulled { "pulled" } else { "imported" }),
+        confidence: judgement.confidence,
+        container: Container {
+            id: facts
+                .first(|claim| Some(claim.id.clone()))
+                .or_else(|| facts.identity.container_id.clone()),
+            name: facts.first(|claim| claim.container_name.clone()),
+            kind: match kind {
+                Some(Kind::Container) => "container",
+                Some(Kind::Sandbox) => "sandbox",
+                None => "unknown",
+            },
+        },
+        pod: facts.first(|claim| claim.pod.as_ref()).map(|pod| Pod {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            owner: None,
+        }),
+        runtime: facts
+            .first(|claim| Some(claim.runtime))
+            .unwrap_or_else(|| facts.identity.runtime.as_str())
+            .to_owned(),
+        runtime_namespace: facts.first(|claim| claim.runtime_namespace.clone()),
+        process: facts
+            .process
+            .as_ref()
+            .map(|process| Process { pid: process.pid, comm: process.comm.clone() }),
+        cgroup: facts.cgroup.clone(),
+        detect_us,
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_micros(*time))
+}

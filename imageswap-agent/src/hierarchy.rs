@@ -1,0 +1,222 @@
+//! Which cgroup hierarchy tells of containers on this node, and what stands in it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Cgroups below this depth are a container's own affair; nested runtimes need about ten levels.
+const MAX_DEPTH: usize = 24;
+
+/// How cgroups are laid out on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Cgroup v2 alone.
+    V2,
+    /// Controllers on v1, and a v2 hierarchy beside them.
+    Hybrid,
+    /// No v2 hierarchy: every task's v2 cgroup is the root, so an exec tells no container.
+    V1,
+}
+
+impl Mode {
+    /// The mode in a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2 => "cgroup v2",
+            Self::Hybrid => "cgroup v1 and v2 (hybrid)",
+            Self::V1 => "cgroup v1",
+        }
+    }
+}
+
+/// The hierarchy that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// How cgroups are laid out.
+    pub mode: Mode,
+    /// Kernel id of the hierarchy; 0 is v2.
+    pub id: u32,
+    /// Where it is mounted, host root included.
+    pub root: PathBuf,
+    /// What begins its lines in `/proc/PID/cgroup`: `0::`, or `ID:CONTROLLERS:` on v1.
+    line: String,
+}
+
+/// Why no hierarchy could be chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum HierarchyError {
+    /// A file under /proc cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No cgroup file system is mounted.
+    #[error("no cgroup file system is mounted")]
+    None,
+}
+
+/// A cgroup directory that a walk met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Path in the hierarchy, beginning with `/`.
+    pub path: String,
+    /// Inode number of the directory.
+    pub id: u64,
+}
+
+impl Hierarchy {
+    /// Chooses the hierarchy of the node whose root file system is at `host_root`: v2 wherever it is mounted,
+    /// else one of v1 by the order in which runtimes are sure to use it.
+    pub fn detect(host_root: &Path) -> Result<Self, HierarchyError> {
+        let read = |path: PathBuf| {
+            fs::read_to_string(&path).map_err(|source| HierarchyError::Read { path, source })
+        };
+        let mounts = read(host_root.join("proc/1/mountinfo")).or_else(|_| read("/proc/self/mountinfo".into()))?;
+        let own = read("/proc/self/mountinfo".into())?;
+        let cgroups = read("/proc/self/cgroup".into())?;
+        // The host's mounts say how the node is laid out, our own say what we can walk.
+        Self::choose(&own, &cgroups, host_root)
+            .or_else(|| Self::choose(&mounts, &cgroups, host_root))
+            .ok_or(HierarchyError::None)
+    }
+
+    fn choose(mountinfo: &str, cgroups: &str, host_root: &Path) -> Option<Self> {
+        let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
+        let v1 = mounts.iter().any(|mount| mount.kind == "cgroup");
+        if let Some(v2) = mounts.iter().find(|mount| mount.kind == "cgroup2") {
+            let mode = if v1 { Mode::Hybrid } else { Mode::V2 };
+            return Some(Self { mode, id: 0, root: under(host_root, v2.target), line: "0::".to_owned() });
+        }
+        ["name=systemd", "pids", "memory", "cpu", "freezer"].iter().find_map(|&controller| {
+            let line = cgroups.lines().find(|line| {
+                line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller))
+            })?;
+            let id = line.split(':').next()?.parse().ok()?;
+            let mount = mounts.iter().find(|mount| {
+                mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller)
+            })?;
+            let prefix = line.split(':').take(2).collect::<Vec<_>>().join(":") + ":";
+            Some(Self { mode: Mode::V1, id, root: under(host_root, mount.target), line: prefix })
+        })
+    }
+
+    /// Whether an exec in a new cgroup can be told apart, which v1 alone does not allow.
+    pub fn sees_execs(&self) -> bool {
+        self.mode != Mode::V1
+    }
+
+    /// Path of a process's cgroup in this hierarchy; `None` once the process is gone.
+    pub fn of_process(&self, proc: &Path, pid: u32) -> Option<String> {
+        let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(&self.line)).map(str::to_owned)
+    }
+
+    /// Directory of a cgroup.
+    pub fn directory(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Id of the cgroup that is at `path` now.
+    pub fn id_of(&self, path: &str) -> Option<u64> {
+        fs::metadata(self.directory(path)).ok().map(|metadata| metadata.ino())
+    }
+
+    /// Processes in the cgroup itself, not below it.
+    pub fn processes(&self, path: &str) -> Vec<u32> {
+        let text = fs::read_to_string(self.directory(path).join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// All cgroups that exist now, parents before children. What vanishes meanwhile is left out.
+    pub fn walk(&self) -> io::Result<Vec<Cgroup>> {
+        let mut found = Vec::new();
+        // The root itself must be readable; below it everything may come and go.
+        fs::read_dir(&self.root)?;
+        let mut open = vec![(String::new(), 0)];
+        while let Some((path, depth)) = open.pop() {
+            let Ok(entries) = fs::read_dir(self.directory(&path)) else { continue };
+            for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                let Ok(metadata) = entry.metadata() else { continue };
+                let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+                if depth < MAX_DEPTH {
+                    open.push((path.clone(), depth + 1));
+                }
+                found.push(Cgroup { path, id: metadata.ino() });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A line of mountinfo, as far as it matters here (proc(5)).
+struct Mount<'a> {
+    target: &'a str,
+    kind: &'a str,
+    options: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (before, after) = line.split_once(" - ")?;
+        let target = before.split(' ').nth(4)?;
+        let mut after = after.split(' ');
+        Some(Self { target, kind: after.next()?, options: after.nth(1)? })
+    }
+}
+
+/// The target of a mount as seen from here; targets that we see ourselves need no prefix.
+fn under(host_root: &Path, target: &str) -> PathBuf {
+    let prefixed = host_root.join(target.trim_start_matches('/'));
+    if prefixed.is_dir() { prefixed } else { PathBuf::from(target) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 24 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw
+32 30 0:28 / /sys/fs/cgroup/systemd rw,nosuid shared:11 - cgroup cgroup rw,xattr,name=systemd
+";
+    const V1: &str = "\
+32 30 0:28 / /sys/fs/cgroup/memory rw,nosuid shared:11 - cgroup cgroup rw,memory
+33 30 0:29 / /sys/fs/cgroup/pids rw,nosuid shared:12 - cgroup cgroup rw,pids
+";
+    const V2: &str = "31 30 0:27 / /sys/fs/cgroup rw,nosuid shared:10 - cgroup2 cgroup2 rw\n";
+    const LINES: &str = "9:name=systemd:/a\n8:pids:/a\n4:cpu,memory:/a\n0::/\n";
+
+    fn choose(mountinfo: &str) -> Option<(Mode, u32, String)> {
+        let hierarchy = Hierarchy::choose(mountinfo, LINES, Path::new("/nonexistent"))?;
+        Some((hierarchy.mode, hierarchy.id, hierarchy.root.display().to_string()))
+    }
+
+    #[test]
+    fn v2_is_taken_wherever_it_is_mounted() {
+        assert_eq!(choose(V2), Some((Mode::V2, 0, "/sys/fs/cgroup".to_owned())));
+        assert_eq!(choose(HYBRID), Some((Mode::Hybrid, 0, "/sys/fs/cgroup/unified".to_owned())));
+    }
+
+    #[test]
+    fn v1_alone_is_one_hierarchy_by_name() {
+        assert_eq!(choose(V1), Some((Mode::V1, 8, "/sys/fs/cgroup/pids".to_owned())));
+        assert_eq!(choose(""), None);
+    }
+
+    #[test]
+    fn a_walk_finds_every_directory_with_its_inode() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        let hierarchy =
+            Hierarchy { mode: Mode::V2, id: 0, root: root.path().to_owned(), line: "0::".to_owned() };
+        let mut found = hierarchy.walk().unwrap();
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();
+        assert_eq!(paths, ["/a", "/a/b"]);
+        assert_eq!(Some(found[1].id), hierarchy.id_of("/a/b"));
+    }
+}

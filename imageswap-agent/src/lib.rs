@@ -1,0 +1,23 @@
+//! The node agent: sees every container start, finds the image that it really runs, and judges it.
+//!
+//! Data flows one way: the probes, the runtimes and walks of the cgroup tree give [`facts::Evidence`];
+//! [`starts::Starts`] folds it and asks [`judge::judge`]; what comes out is a [`finding::Finding`], exported.
+
+pub mod agent;
+pub mod btf;
+pub mod cli;
+pub mod container;
+pub mod evidence;
+pub mod export;
+pub mod facts;
+pub mod finding;
+pub mod hierarchy;
+pub mod judge;
+pub mod node;
+pub mod offsets;
+pub mod probe;
+pub mod resolve;
+pub mod run;
+pub mod starts;
+pub mod tasks;
+pub mod verdict;

@@ -1,0 +1,27 @@
+//! The node itself: its name, its boot, its clocks.
+
+use crate::finding::Origin;
+use crate::starts::Now;
+use std::path::Path;
+use std::{fs, io};
+
+/// Reads what identifies this boot of this node. `name` is the node's name where the caller was given one.
+pub fn origin(proc: &Path, name: Option<String>) -> io::Result<Origin> {
+    let read = |path: &str| fs::read_to_string(proc.join(path)).map(|text| text.trim().to_owned());
+    Ok(Origin {
+        node: name.map_or_else(|| read("sys/kernel/hostname"), Ok)?,
+        boot_id: read("sys/kernel/random/boot_id")?,
+    })
+}
+
+/// The time now, on the wall and since boot.
+pub fn now() -> Now {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = boot.tv_sec.saturating_mul(1_000_000_000).saturating_add(boot.tv_nsec);
+    Now { wall: std::time::SystemTime::now(), boot_ns: u64::try_from(nanos).unwrap_or_default() }
+}
+
+/// Name of a task; `None` once it is gone.
+pub fn comm(proc: &Path, pid: u32) -> Option<String> {
+    fs::read_to_string(proc.join(format!("{pid}/comm"))).ok().map(|text| text.trim_end().to_owned())
+}

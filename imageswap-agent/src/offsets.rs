@@ -1,0 +1,56 @@
+//! Where the fields that the probes read lie in this kernel's structures.
+
+use crate::btf::{Btf, BtfError};
+use std::path::Path;
+
+/// Offsets by the name of the global that the probes read them from; all in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offsets(Vec<(&'static str, u32)>);
+
+/// Global of the object file, structure, field. The probes declare the same globals.
+const FIELDS: [(&str, &str, &str); 11] = [
+    ("CGROUP_KN", "cgroup", "kn"),
+    ("CGROUP_ROOT", "cgroup", "root"),
+    ("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
+    ("KERNFS_NODE_ID", "kernfs_node", "id"),
+    ("MNT_NAMESPACE_NS", "mnt_namespace", "ns"),
+    ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
+    ("NSPROXY_PID_NS_FOR_CHILDREN", "nsproxy", "pid_ns_for_children"),
+    ("NS_COMMON_INUM", "ns_common", "inum"),
+    ("PID_NAMESPACE_NS", "pid_namespace", "ns"),
+    ("TASK_STRUCT_NSPROXY", "task_struct", "nsproxy"),
+    ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
+];
+
+impl Offsets {
+    /// Resolves all offsets from the BTF file of the running kernel.
+    pub fn of_kernel(btf: &Path) -> Result<Self, BtfError> {
+        let btf = Btf::read(btf)?;
+        FIELDS
+            .iter()
+            .map(|&(global, structure, field)| Ok((global, btf.offset(structure, field)?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Pairs of global and offset.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &u32)> {
+        self.0.iter().map(|(global, offset)| (*global, offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_every_field() {
+        let path = Path::new("/sys/kernel/btf/vmlinux");
+        if !path.exists() {
+            imageswap_lab::skip("the_running_kernel_has_every_field", "no /sys/kernel/btf/vmlinux");
+            return;
+        }
+        let offsets = Offsets::of_kernel(path).unwrap();
+        assert_eq!(offsets.iter().count(), FIELDS.len());
+    }
+}

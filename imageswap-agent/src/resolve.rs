@@ -1,0 +1,301 @@
+//! Asks every source that may know a container, and turns the answers into claims.
+
+use crate::container::{CgroupIdentity, owns};
+use crate::evidence::EvidenceError;
+use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
+use crate::evidence::containerd::{ContainerRecord, Containerd};
+use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
+use crate::evidence::runc::{RuncState, RuncStates};
+use crate::facts::{Claim, Kind, Naming, Pod, Source};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Questions that are answered at the same time; a burst of starts must not become a burst of connections.
+const CONCURRENT: usize = 16;
+
+/// containerd's CRI plugin marks what it makes with this label: `container` or `sandbox`.
+const CRI_KIND: &str = "io.cri-containerd.kind";
+
+/// Where nothing is known of a runtime at all.
+const NO_SOCKET: &str = "no runtime socket";
+
+/// A start to be asked about.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Id of the cgroup.
+    pub cgroup_id: u64,
+    /// Path of the cgroup.
+    pub cgroup: String,
+    /// What the path looks like.
+    pub identity: CgroupIdentity,
+    /// Whether the verdict waits for this answer.
+    pub last: bool,
+}
+
+/// What the sources said.
+#[derive(Debug)]
+pub struct Answer {
+    /// Id of the cgroup.
+    pub cgroup_id: u64,
+    /// One claim a source at most.
+    pub claims: Vec<Claim>,
+    /// Sources that could not be asked.
+    pub unreachable: BTreeSet<String>,
+    /// As in the question.
+    pub last: bool,
+}
+
+/// Whom to ask. Answers come on a channel.
+pub struct Resolver {
+    sources: Arc<Sources>,
+    permits: Arc<Semaphore>,
+    answers: mpsc::Sender<Answer>,
+}
+
+struct Sources {
+    bundles: Bundles,
+    runc: RuncStates,
+    containerds: Vec<Containerd>,
+    cris: Vec<Cri>,
+}
+
+impl Resolver {
+    /// A resolver for the node whose root file system is at `host_root`.
+    pub fn new(
+        host_root: PathBuf,
+        containerds: Vec<Containerd>,
+        cris: Vec<Cri>,
+        answers: mpsc::Sender<Answer>,
+    ) -> Self {
+        // By convention a containerd's socket lies in its state folder.
+        let beside = containerds.iter().filter_map(|containerd| containerd.socket().parent());
+        let states: BTreeSet<PathBuf> = STATE_DIRS.iter().map(PathBuf::from).chain(beside.map(PathBuf::from)).collect();
+        let bundles = Bundles::new(&host_root, states);
+        let runc = RuncStates::new(&host_root);
+        let sources = Arc::new(Sources { bundles, runc, containerds, cris });
+        Self { sources, permits: Arc::new(Semaphore::new(CONCURRENT)), answers }
+    }
+
+    /// Asks all sources; the answer comes when each has answered or run into its deadline.
+    pub fn ask(&self, question: Question) {
+        let sources = Arc::clone(&self.sources);
+        let permits = Arc::clone(&self.permits);
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            let answer = sources.answer(question).await;
+            // Nobody is left to listen when the agent stops.
+            drop(answers.send(answer).await);
+        });
+    }
+
+    /// Whether runc or crun keeps state of a container with this cgroup.
+    pub fn is_known_to_runc(&self, cgroup: &str) -> bool {
+        self.sources.runc.of_cgroup(cgroup).is_ok_and(|state| state.is_some())
+    }
+}
+
+impl Sources {
+    async fn answer(&self, question: Question) -> Answer {
+        let Question { cgroup_id, cgroup, identity, last } = question;
+        let mut asked = Asked::default();
+        let bundle = asked.local(self.bundles.of_cgroup(&cgroup)).flatten();
+        let id = identity.container_id.as_deref().or(bundle.as_ref().map(|bundle| bundle.id.as_str()));
+        if let Some(id) = id {
+            let namespace = identity
+                .containerd_namespace
+                .as_deref()
+                .or(bundle.as_ref().and_then(|bundle| bundle.namespace.as_deref()));
+            let containerd = self.of_containerd(&mut asked, namespace, id, &cgroup).await;
+            // A record that the CRI plugin did not make is unknown to the CRI.
+            if containerd.as_ref().is_none_or(|claim| claim.through_cri) {
+                let cri = self.of_cri(&mut asked, id, &cgroup).await;
+                asked.claims.extend(cri);
+            }
+            asked.claims.extend(containerd);
+        }
+        if asked.claims.is_empty()
+            && let Some(state) = asked.local(self.runc.of_cgroup(&cgroup)).flatten()
+        {
+            asked.claims.push(of_runc(&state));
+        }
+        asked.claims.extend(bundle.map(of_bundle));
+        if self.containerds.is_empty() && self.cris.is_empty() {
+            asked.unreachable.insert(NO_SOCKET.to_owned());
+        }
+        Answer { cgroup_id, claims: asked.claims, unreachable: asked.unreachable, last }
+    }
+
+    /// The first containerd that has a record of this id whose cgroup is this one.
+    async fn of_containerd(&self, asked: &mut Asked, namespace: Option<&str>, id: &str, cgroup: &str) -> Option<Claim> {
+        for containerd in &self.containerds {
+            let records = match namespace {
+                Some(namespace) => containerd.container(namespace, id).await.map(|one| one.into_iter().collect()),
+                None => containerd.find(id).await,
+            };
+            let records: Vec<_> = asked.remote(containerd.socket().display(), records).unwrap_or_default();
+            let owner = |record: &ContainerRecord| {
+                record.cgroups_path.as_deref().is_some_and(|path| owns(path, cgroup))
+            };
+            if let Some(record) = records.into_iter().find(owner) {
+                return Some(asked.containerd_claim(containerd, record).await);
+            }
+        }
+        None
+    }
+
+    /// The first CRI runtime that knows this id, as a container or as a sandbox.
+    async fn of_cri(&self, asked: &mut Asked, id: &str, cgroup: &str) -> Option<Claim> {
+        for cri in &self.cris {
+            let socket = cri.socket().display();
+            let is_here = |path: &Option<String>| path.as_deref().is_none_or(|path| owns(path, cgroup));
+            let container = asked.remote(&socket, cri.container(id).await).flatten();
+            if let Some(container) = container.filter(|container| is_here(&container.cgroups_path)) {
+                let sandbox = match &container.sandbox_id {
+                    Some(sandbox) => asked.remote(&socket, cri.sandbox(sandbox).await).flatten(),
+                    None => None,
+                };
+                return Some(asked.cri_claim(cri, container, sandbox).await);
+            }
+            let sandbox = asked.remote(&socket, cri.sandbox(id).await).flatten();
+            if let Some(sandbox) = sandbox.filter(|sandbox| is_here(&sandbox.cgroups_path)) {
+                return Some(Claim {
+                    kind: Some(Kind::Sandbox),
+                    through_cri: true,
+                    image: sandbox.image.clone(),
+                    naming: Naming::AnyOfDigest,
+                    pod: Some(pod_of(&sandbox)),
+                    labels: Some(sandbox.labels),
+                    ..Claim::new(Source::Cri, id, "cri")
+                });
+            }
+        }
+        None
+    }
+}
+
+/// What has been learned so far about one start.
+#[derive(Default)]
+struct Asked {
+    claims: Vec<Claim>,
+    unreachable: BTreeSet<String>,
+}
+
+impl Asked {
+    /// Keeps the answer of a runtime, or that it gave none.
+    fn remote<T>(&mut self, socket: impl std::fmt::Display, answer: Result<T, EvidenceError>) -> Option<T> {
+        answer
+            .inspect_err(|error| {
+                tracing::debug!(%error, "a runtime did not answer");
+                self.unreachable.insert(socket.to_string());
+            })
+            .ok()
+    }
+
+    /// Keeps what a file said; a file that cannot be read is as good as a runtime that does not answer.
+    fn local<T>(&mut self, answer: Result<T, EvidenceError>) -> Option<T> {
+        answer
+            .inspect_err(|error| {
+                tracing::debug!(%error, "a file of a runtime cannot be used");
+                self.unreachable.insert(error.to_string());
+            })
+            .ok()
+    }
+
+    async fn containerd_claim(&mut self, containerd: &Containerd, record: ContainerRecord) -> Claim {
+        let socket = containerd.socket().display();
+        let namespace = record.namespace.as_str();
+        let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
+        let image = self.remote(&socket, containerd.image(namespace, &record.image).await).flatten();
+        let digest = image.map(|image| image.digest);
+        let (mut names, mut pulled) = (Vec::new(), None);
+        if let Some(digest) = &digest {
+            if cri_kind.is_some() {
+                names = self.remote(&socket, containerd.names_of(namespace, digest).await).unwrap_or_default();
+            }
+            let sources = self.remote(&socket, containerd.sources(namespace, digest).await).flatten();
+            pulled = sources.map(|sources| !sources.is_empty());
+        }
+        let label = |key: &str| record.labels.get(key).cloned();
+        Claim {
+            runtime_namespace: Some(record.namespace.clone()),
+            kind: Some(if cri_kind == Some("sandbox") { Kind::Sandbox } else { Kind::Container }),
+            through_cri: cri_kind.is_some(),
+            image: Some(record.image).filter(|image| !image.is_empty()),
+            // A native client records the reference that was typed; the CRI plugin any name of the digest.
+            naming: if cri_kind.is_some() { Naming::AnyOfDigest } else { Naming::AsAsked },
+            names: names.into_iter().collect(),
+            digest,
+            pulled,
+            container_name: cri_kind.and_then(|_| label("io.kubernetes.container.name")),
+            pod: cri_kind.and_then(|_| pod_of_labels(&record.labels)),
+            labels: None,
+            ..Claim::new(Source::Containerd, record.id, "containerd")
+        }
+    }
+
+    async fn cri_claim(&mut self, cri: &Cri, container: CriContainer, sandbox: Option<CriSandbox>) -> Claim {
+        let asked_for = container.user_specified_image.clone().filter(|image| !image.is_empty());
+        let mut names = BTreeSet::new();
+        let image = container.image_id.as_deref().unwrap_or(&container.image_ref);
+        if asked_for.is_none()
+            && let Some(image) = self.remote(cri.socket().display(), cri.image(image).await).flatten()
+        {
+            names.extend(image.repo_tags.into_iter().chain(image.repo_digests));
+        }
+        let digest = container.image_ref.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+        Claim {
+            kind: Some(Kind::Container),
+            through_cri: true,
+            naming: if asked_for.is_some() { Naming::AsAsked } else { Naming::AnyOfDigest },
+            image: asked_for.or(Some(container.image)),
+            names,
+            digest,
+            container_name: Some(container.name),
+            pod: sandbox.as_ref().map(pod_of).or_else(|| pod_of_labels(&container.labels)),
+            labels: sandbox.map(|sandbox| sandbox.labels),
+            ..Claim::new(Source::Cri, container.id, "cri")
+        }
+    }
+}
+
+fn of_bundle(bundle: Bundle) -> Claim {
+    let claim = Claim::new(Source::Bundle, bundle.id, "containerd");
+    let Some(cri) = bundle.cri else {
+        return Claim { runtime_namespace: bundle.namespace, ..claim };
+    };
+    Claim {
+        runtime_namespace: bundle.namespace,
+        kind: Some(if cri.sandbox { Kind::Sandbox } else { Kind::Container }),
+        image: cri.image_name,
+        naming: Naming::AnyOfDigest,
+        container_name: cri.container_name,
+        pod: match (cri.pod_namespace, cri.pod_name, cri.pod_uid) {
+            (Some(namespace), Some(name), Some(uid)) => Some(Pod { namespace, name, uid }),
+            _ => None,
+        },
+        ..claim
+    }
+}
+
+fn of_runc(state: &RuncState) -> Claim {
+    // containerd's shim has runc keep its state in a folder of each namespace.
+    let runtime = if state.root.components().any(|part| part.as_os_str() == "containerd") { "containerd" } else { "runc" };
+    Claim { kind: Some(Kind::Container), ..Claim::new(Source::Runc, state.id.clone(), runtime) }
+}
+
+fn pod_of(sandbox: &CriSandbox) -> Pod {
+    Pod { namespace: sandbox.namespace.clone(), name: sandbox.name.clone(), uid: sandbox.uid.clone() }
+}
+
+/// The pod that the kubelet names in a container's labels.
+fn pod_of_labels(labels: &BTreeMap<String, String>) -> Option<Pod> {
+    let get = |key: &str| labels.get(key).cloned();
+    Some(Pod {
+        namespace: get("io.kubernetes.pod.namespace")?,
+        name: get("io.kubernetes.pod.name")?,
+        uid: get("io.kubernetes.pod.uid")?,
+    })
+}

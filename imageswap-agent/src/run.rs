@@ -1,0 +1,142 @@
+//! `imageswap-agent run`: configuration checked, probes attached, tree walked, runtimes listed, then one loop.
+
+use crate::agent::{Agent, Parts};
+use crate::cli::RunArgs;
+use crate::evidence::containerd::Containerd;
+use crate::evidence::cri::Cri;
+use crate::evidence::discover;
+use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
+use crate::hierarchy::Hierarchy;
+use crate::node;
+use crate::offsets::Offsets;
+use crate::probe::Probes;
+use crate::resolve::{Answer, Resolver};
+use crate::starts::Starts;
+use crate::tasks;
+use anyhow::Context as _;
+use imageswap_runtime::admin::{Admin, Readiness};
+use imageswap_runtime::drain::Drain;
+use imageswap_runtime::metrics::Exporter;
+use imageswap_runtime::source::PolicySource;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Events of the kernel that may wait for the table; the ring buffer behind them holds more.
+const EVENTS_WAITING: usize = 4096;
+
+/// How often the counters of lost events are looked at.
+const LOST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs the agent until it is told to stop. The policy is valid; no port is bound yet.
+pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> anyhow::Result<()> {
+    let RunArgs {
+        admin,
+        policy: _,
+        log: _,
+        node_name,
+        containerd,
+        cri,
+        host_root,
+        findings,
+        findings_level,
+        reconcile_interval,
+    } = args;
+    let drain = Drain::on_signals().context("cannot listen for signals")?;
+    let proc = host_root.join("proc");
+    let origin = node::origin(&proc, node_name).context("cannot tell this node from others")?;
+    let hierarchy = Hierarchy::detect(&host_root)?;
+    let offsets = Offsets::of_kernel(Path::new("/sys/kernel/btf/vmlinux"))?;
+    let probes = Probes::load(&offsets, hierarchy.id, hierarchy.sees_execs())?;
+    let metrics = exporter.agent_metrics();
+    let exports = Exports::open(&findings, findings_level, metrics)
+        .with_context(|| format!("cannot write findings to {}", findings.display()))?;
+    let readiness = Readiness::new();
+    let watching = readiness.condition("watching");
+    let admin = Admin::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
+    tracing::info!(
+        node = origin.node,
+        cgroups = hierarchy.mode.as_str(),
+        admin = %admin.local_addr(),
+        revision = policy.current().revision(),
+        "probes attached"
+    );
+
+    let (events, mut kernel) = mpsc::channel(EVENTS_WAITING);
+    let (answers, mut answered) = mpsc::channel::<Answer>(EVENTS_WAITING);
+    let (running, mut started) = mpsc::channel(EVENTS_WAITING);
+    let (control, pump) = probes.run(events);
+    let mut pump = tokio::spawn(pump);
+    let containerds: Vec<_> = sockets(containerd, discover::containerd_sockets(&host_root), "containerd")
+        .into_iter()
+        .map(Containerd::connect)
+        .collect();
+    let cris: Vec<_> = sockets(cri, discover::cri_sockets(&host_root), "CRI").into_iter().map(Cri::connect).collect();
+    for containerd in &containerds {
+        tokio::spawn(tasks::follow(containerd.clone(), running.clone()));
+    }
+    let resolver = Resolver::new(host_root, containerds, cris, answers);
+    let mut policies = policy.subscribe();
+    let mut agent = Agent::new(Parts {
+        starts: Starts::new(origin),
+        hierarchy: hierarchy.clone(),
+        proc,
+        control,
+        resolver,
+        exports,
+        policy: policy.current(),
+    });
+    tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics()));
+    tokio::spawn(admin.serve(readiness, exporter, drain.clone()));
+
+    let mut look = Some(None);
+    let mut reconcile = interval(Duration::from_secs(reconcile_interval));
+    reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    reconcile.reset();
+    let mut lost = interval(LOST_INTERVAL);
+    lost.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        if let Some(cause) = look.take() {
+            let cgroups = hierarchy.walk().with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
+            // What the kernel told before the walk is no news of the walk's.
+            while let Ok(event) = kernel.try_recv() {
+                agent.kernel(event);
+            }
+            agent.walked(&cgroups, cause);
+            watching.set(true);
+        }
+        tokio::select! {
+            // Events first: they are what the others are compared with.
+            biased;
+            () = drain.signaled() => break,
+            Some(event) = kernel.recv() => agent.kernel(event),
+            Some((task, sight)) = started.recv() => agent.task(&task, sight),
+            Some(answer) = answered.recv() => agent.answer(answer),
+            Ok(()) = policies.changed() => {
+                let policy = policies.borrow_and_update().clone();
+                agent.policy(policy);
+            }
+            _ = lost.tick() => if agent.lost() { look = Some(Some(CAUSE_LOST)); },
+            _ = reconcile.tick() => {
+                agent.refresh();
+                look = Some(Some(CAUSE_PERIODIC));
+            }
+            ended = &mut pump => {
+                ended.context("the reader of the probes' events panicked")?.context("cannot read the probes' events")?;
+                anyhow::bail!("the probes' events ended");
+            }
+        }
+    }
+    tracing::info!("stopped watching");
+    Ok(())
+}
+
+/// The sockets that were named, else those that were found; says so when there are none.
+fn sockets(named: Vec<PathBuf>, found: Vec<PathBuf>, what: &str) -> Vec<PathBuf> {
+    let sockets = if named.is_empty() { found } else { named };
+    if sockets.is_empty() {
+        tracing::warn!("no {what} socket found: what only {what} knows stays unresolved");
+    }
+    sockets
+}

@@ -1,0 +1,79 @@
+//! What a containerd says of its tasks: the list once, then the events, for ever.
+
+use crate::evidence::EvidenceError;
+use crate::evidence::containerd::{Containerd, TaskEventKind, TaskRecord, TaskStatus};
+use crate::facts::Sight;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+/// How long a containerd that does not answer is left alone.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// A subscription holds some time after it was asked for, and containerd does not say when.
+const BEFORE_LIST: Duration = Duration::from_millis(100);
+
+/// Sends the tasks of a containerd until nobody listens. Its socket may appear later, and it may be restarted:
+/// what started while nobody followed it is found in its list.
+pub async fn follow(containerd: Containerd, tasks: mpsc::Sender<(TaskRecord, Sight)>) {
+    let mut sight = Sight::Initial;
+    let mut told = false;
+    while !tasks.is_closed() {
+        if let Err(error) = follow_once(&containerd, &tasks, sight, &mut told).await
+            && !told
+        {
+            tracing::warn!(%error, "cannot follow a containerd; trying again every second");
+            told = true;
+        }
+        sight = Sight::Reconciled;
+        sleep(RECONNECT).await;
+    }
+}
+
+async fn follow_once(
+    containerd: &Containerd,
+    tasks: &mpsc::Sender<(TaskRecord, Sight)>,
+    sight: Sight,
+    told: &mut bool,
+) -> Result<(), EvidenceError> {
+    let mut events = containerd.events();
+    let mut list = pin!(async {
+        sleep(BEFORE_LIST).await;
+        containerd.tasks().await
+    });
+    let mut listed = false;
+    loop {
+        tokio::select! {
+            // Polled first, so that the subscription is on its way before the list is asked for.
+            biased;
+            event = events.next() => {
+                let event = event?;
+                if event.kind == TaskEventKind::Start {
+                    let task = TaskRecord {
+                        namespace: event.namespace,
+                        id: event.container_id,
+                        pid: event.pid,
+                        status: TaskStatus::Running,
+                    };
+                    if tasks.send((task, Sight::Event)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            all = &mut list, if !listed => {
+                listed = true;
+                let all = all?;
+                if *told {
+                    tracing::info!(socket = %containerd.socket().display(), "following containerd again");
+                    *told = false;
+                }
+                for task in all.into_iter().filter(|task| task.status.has_started() && task.pid != 0) {
+                    if tasks.send((task, sight)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The words of a judgement. They are labels of metrics and values in findings, and do not change.
+
+use serde::Serialize;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),* }
+
+        impl $name {
+            /// All values.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+    };
+}
+
+words! {
+    /// What the policy makes of a container.
+    Verdict {
+        /// The policy leaves the image as it is, and approves it.
+        Approved = "approved",
+        /// The policy would replace the image, or does not approve it.
+        Drift = "drift",
+        /// The policy does not apply.
+        Exempt = "exempt",
+        /// The image, or what to make of it, is not known. Never "fine", never a violation.
+        Unresolved = "unresolved",
+    }
+}
+
+words! {
+    /// The way on which a container came to run.
+    Route {
+        /// A pod, by the kubelet.
+        Pod = "pod",
+        /// A pod from a file on the node.
+        StaticPod = "static-pod",
+        /// The CRI, without the kubelet.
+        Cri = "cri",
+        /// containerd's own clients: `ctr`, `nerdctl`.
+        Containerd = "containerd",
+        /// Docker.
+        Docker = "docker",
+        /// Podman.
+        Podman = "podman",
+        /// An OCI runtime called by hand.
+        Runc = "runc",
+        /// Not known.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Why the verdict is what it is.
+    Reason {
+        /// The policy is content.
+        Ok = "ok",
+        /// A pod's image was not what admission would have made of it.
+        WebhookSkipped = "webhook-skipped",
+        /// No pod that went through admission owns the container.
+        NotAdmitted = "not-admitted",
+        /// The policy does not apply to this container.
+        OutOfScope = "out-of-scope",
+        /// A pod's sandbox; its image is the node's configuration.
+        Sandbox = "sandbox",
+        /// The digest has several names on this node, and the policy does not say the same of them.
+        Ambiguous = "ambiguous",
+        /// The container was gone before its image could be found.
+        Gone = "gone",
+        /// A runtime that may know the image did not answer.
+        RuntimeUnreachable = "runtime-unreachable",
+        /// The container runs in a container whose runtime is out of reach.
+        Nested = "nested",
+    }
+}
+
+/// The combinations of verdict and reason that [`crate::judge::judge`] can give.
+pub const LEGAL: &[(Verdict, Reason)] = &[
+    (Verdict::Approved, Reason::Ok),
+    (Verdict::Drift, Reason::WebhookSkipped),
+    (Verdict::Drift, Reason::NotAdmitted),
+    (Verdict::Exempt, Reason::OutOfScope),
+    (Verdict::Exempt, Reason::Sandbox),
+    (Verdict::Unresolved, Reason::NotAdmitted),
+    (Verdict::Unresolved, Reason::Ambiguous),
+    (Verdict::Unresolved, Reason::Gone),
+    (Verdict::Unresolved, Reason::RuntimeUnreachable),
+    (Verdict::Unresolved, Reason::Nested),
+];
