@@ -65,6 +65,7 @@ struct ImageCounters {
 struct RegistryCounters {
     swapped: [Counter; 2],
     kept: [Counter; 2],
+    invalid_result: [Counter; 2],
 }
 
 impl Operation {
@@ -182,7 +183,7 @@ impl ImageCounters {
             .unwrap_or(&self.other);
         match decision.reason {
             Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
-            Reason::Unparsable => &self.unparsable,
+            Reason::Unparsable | Reason::InvalidResult => &self.unparsable,
             Reason::OutOfScope => &self.out_of_scope,
             Reason::Kept | Reason::AlreadyTarget | Reason::NoRule => {
                 &by_registry.kept[usize::from(decision.approved)]
