@@ -37,6 +37,8 @@ pub enum Reason {
     NoRule,
     /// The text is no image reference; never swapped, never approved.
     Unparsable,
+    /// A rule matches, but what it makes of the image is no reference; the image stays.
+    InvalidResult,
     /// The policy does not apply to this scope.
     OutOfScope,
 }

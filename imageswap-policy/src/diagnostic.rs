@@ -11,6 +11,15 @@ pub enum Severity {
     Error,
 }
 
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
 /// One message with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -34,12 +43,81 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
+impl Diagnostic {
+    /// The message in one line, for logs: `file:3:1: error[no-separator]: ...`.
+    pub fn summary(&self) -> String {
+        let Self {
+            source,
+            line,
+            column,
+            severity,
+            code,
+            message,
+            ..
+        } = self;
+        format!("{source}:{line}:{column}: {severity}[{code}]: {message}")
+    }
+}
+
+/// The message with the line that it is about and the span underlined, as compilers show it; plain text.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let margin = " ".repeat(self.line.to_string().len());
+        writeln!(f, "{}[{}]: {}", self.severity, self.code, self.message)?;
+        writeln!(
+            f,
+            "{margin}--> {}:{}:{}",
+            self.source, self.line, self.column
+        )?;
+        writeln!(f, "{margin} |")?;
+        // Characters that move the cursor would put the underline elsewhere, and some do worse to a terminal.
+        let text: String = self
+            .text
+            .chars()
+            .map(|it| if it.is_control() { ' ' } else { it })
+            .collect();
+        writeln!(f, "{} | {}", self.line, text.trim_end())?;
+        let indent = " ".repeat(self.column.saturating_sub(1));
+        write!(f, "{margin} | {indent}{}", "^".repeat(self.length.max(1)))?;
+        if let Some(help) = &self.help {
+            write!(f, "\n{margin} = help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
 /// All messages of one text, in order of place. As an error: at least one has [`Severity::Error`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
+impl Diagnostics {
+    /// The messages in order of place.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.0.iter()
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Each message, with an empty line between two.
 impl fmt::Display for Diagnostics {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, diagnostic) in self.0.iter().enumerate() {
+            let gap = if at == 0 { "" } else { "\n\n" };
+            write!(f, "{gap}{diagnostic}")?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,59 @@
 //! ImageSwap's maps file, and its legacy prefix mode.
+//!
+//! A line is `key::value` (or `key:value`, where neither holds a `:`); spaces count for nothing, and the last run of
+//! `#` begins a comment. Keys, in the order in which they speak:
+//!
+//! | key | value | what it does |
+//! |---|---|---|
+//! | `[EXACT]image` | image | this very text becomes the value |
+//! | `[REPLACE]pattern` | prefix | what the shell pattern matches becomes `prefix/` and its last path segment |
+//! | `registry[:port]` | prefix | `prefix/` takes the registry's place; empty: it stays; ending with `-`: `prefix-registry/` |
+//! | `docker.io/library` | prefix | the same for a name alone, such as `nginx` |
+//! | `noswap_wildcards` | texts, with `,` between | an image that holds one of them stays |
+//! | `default` | prefix | everything else; without this key no registry key applies either |
+//!
+//! The answers are ImageSwap's wherever those are valid references that a second pass leaves alone. Where they are
+//! not, the image goes where its rule says by the grammar of references (a registry with a port or called
+//! `localhost` is one, a name in the middle of a path is none), stays if it lies under a target already, and stays,
+//! not approved, if nothing valid can come of it.
+//!
+//! Approved are the targets, what an empty value keeps, what an item of `noswap_wildcards` keeps by its whole host
+//! (with any port) or a path prefix (`example.com` is not `sub.example.com`), and, if `default` is empty or missing,
+//! whatever no key names.
+//!
+//! Rules are called `maps:3 gitlab.com`: the line, and its key.
 
-use crate::{Diagnostics, Policy};
+use crate::{Diagnostics, Policy, Severity};
+
+mod checks;
+mod compile;
+mod lines;
+
+/// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
+pub const LABEL: &str = "k8s.twr.io/imageswap";
+
+/// How a text is to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Label that takes an object out of scope when it is `disabled` (ImageSwap's `IMAGESWAP_DISABLE_LABEL`).
+    pub disable_label: String,
+    /// Label that a namespace must have, as `enabled`, to be in scope.
+    pub namespace_label: String,
+    /// Whether lines that can do nothing useful are warnings, as they are to ImageSwap, and not errors: lines that are
+    /// no `key::value`, and values that cannot begin a reference. For comparing with ImageSwap; in a service such a
+    /// line means that something is not swapped that someone wanted swapped.
+    pub tolerate_unusable_lines: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            disable_label: LABEL.to_owned(),
+            namespace_label: LABEL.to_owned(),
+            tolerate_unusable_lines: false,
+        }
+    }
+}
 
 /// A policy that loaded, with the warnings about its text.
 #[derive(Debug, Clone)]
@@ -16,11 +69,31 @@ pub struct Loaded {
 /// # Errors
 /// All diagnostics of the text, at least one of them an error.
 pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
-    let _ = (source, text);
-    Ok(Loaded {
-        policy: Policy::none(),
-        warnings: Diagnostics::default(),
-    })
+    load_with(source, text, &Options::default())
+}
+
+/// [`load`] with options.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(source: &str, text: &str, options: &Options) -> Result<Loaded, Diagnostics> {
+    let mut checker = checks::Checker::new(source, options);
+    let mut entries = Vec::new();
+    for line in lines::lines(text) {
+        match line.entry() {
+            Ok(entry) => entries.push(entry),
+            Err(why) => checker.malformed(&line, why),
+        }
+    }
+    for entry in &entries {
+        checker.entry(entry);
+    }
+    checker.whole(&entries);
+    let policy = Policy::compile(compile::maps(&entries, options));
+    for entry in &entries {
+        checker.moved_target(entry, &policy);
+    }
+    finish(policy, checker.finish())
 }
 
 /// Compiles ImageSwap's legacy mode: every image gets `prefix` (`IMAGE_PREFIX`).
@@ -28,9 +101,39 @@ pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// A diagnostic when the prefix cannot begin a reference.
 pub fn load_prefix(source: &str, prefix: &str) -> Result<Loaded, Diagnostics> {
-    let _ = (source, prefix);
+    load_prefix_with(source, prefix, &Options::default())
+}
+
+/// [`load_prefix`] with options.
+///
+/// # Errors
+/// As [`load_prefix`].
+pub fn load_prefix_with(
+    source: &str,
+    prefix: &str,
+    options: &Options,
+) -> Result<Loaded, Diagnostics> {
+    let mut checker = checks::Checker::new(source, options);
+    checker.prefix(prefix);
+    finish(
+        Policy::compile(compile::prefix(prefix, options)),
+        checker.finish(),
+    )
+}
+
+fn finish(policy: Policy, diagnostics: Diagnostics) -> Result<Loaded, Diagnostics> {
+    if diagnostics
+        .0
+        .iter()
+        .any(|it| it.severity == Severity::Error)
+    {
+        return Err(diagnostics);
+    }
     Ok(Loaded {
-        policy: Policy::none(),
-        warnings: Diagnostics::default(),
+        policy,
+        warnings: diagnostics,
     })
 }
+
+#[cfg(test)]
+mod tests;

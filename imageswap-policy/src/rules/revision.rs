@@ -1,0 +1,112 @@
+//! The revision: a short name of what a policy decides, the same in every process and every build.
+
+use super::{Action, Draft, Join, Matcher, Place, ScopeRule};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// Bytes of the hash that the revision shows.
+const LENGTH: usize = 6;
+
+/// Hashes what decides. Names of rules do not: they carry line numbers, which comments move.
+pub(super) fn of(draft: &Draft) -> String {
+    let mut hash = Fields(Sha256::new());
+    hash.field("imageswap policy 1");
+    hash.field(&draft.name);
+    hash.field(if draft.approve_rest {
+        "approve"
+    } else {
+        "refuse"
+    });
+    match &draft.scope {
+        ScopeRule::Nothing => hash.field("nothing"),
+        ScopeRule::Labels { opt_in, opt_out } => hash.fields(&["labels", opt_in, opt_out]),
+    }
+    for rule in &draft.rules {
+        hash.matcher(&rule.matcher);
+        hash.action(&rule.action);
+    }
+    for place in &draft.targets {
+        hash.place(place);
+    }
+    hash.0
+        .finalize()
+        .iter()
+        .take(LENGTH)
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Hashes fields with their lengths, so that no two lists of fields run together.
+struct Fields(Sha256);
+
+impl Fields {
+    fn field(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_be_bytes());
+        self.0.update(text);
+    }
+
+    fn fields(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.field(text);
+        }
+    }
+
+    fn matcher(&mut self, matcher: &Matcher) {
+        match matcher {
+            Matcher::Text(text) => self.fields(&["text", text]),
+            Matcher::Glob(glob) => self.fields(&["glob", glob.as_str()]),
+            Matcher::Registry(key) => self.fields(&["registry", key]),
+            Matcher::Name => self.field("name"),
+            Matcher::Within(part, place) => {
+                self.fields(&["within", part]);
+                self.place(place);
+            }
+            Matcher::Contains(part) => self.fields(&["contains", part]),
+            Matcher::Any => self.field("any"),
+        }
+    }
+
+    fn action(&mut self, action: &Action) {
+        match action {
+            Action::Keep { approved: true } => self.field("approve"),
+            Action::Keep { approved: false } => self.field("keep"),
+            Action::Replace(target) => {
+                let join = match target.join {
+                    Join::Remainder { carry_port: false } => "remainder",
+                    Join::Remainder { carry_port: true } => "port and remainder",
+                    Join::Mirror => "mirror",
+                    Join::LastSegment => "last segment",
+                    Join::Nothing => "nothing",
+                    Join::Text => "text",
+                };
+                self.fields(&["replace", join, &target.prefix]);
+            }
+        }
+    }
+
+    fn place(&mut self, place: &Place) {
+        match place {
+            Place::Path {
+                registry,
+                any_port,
+                path,
+            } => {
+                self.fields(&[if *any_port { "any port" } else { "path" }, registry, path]);
+            }
+            Place::Mirrors(prefix) => self.fields(&["mirrors", prefix]),
+            Place::Names(prefix) => self.fields(&["names", prefix]),
+            Place::Image {
+                registry,
+                path,
+                tag,
+                digest,
+            } => {
+                let part = |it: &Option<String>| it.clone().unwrap_or_default();
+                self.fields(&["image", registry, path, &part(tag), &part(digest)]);
+            }
+        }
+    }
+}
