@@ -1,1 +1,36 @@
-//! Skeleton.
+//! Real parts on one machine, for tests and the demo.
+//!
+//! A [`Lab`] is a folder that lives as long as its parts. [`Registry`] and
+//! [`Containerd`] are processes of Debian's packages; [`Image`] builds OCI
+//! images without any tool; [`Cri`] does what a kubelet does; [`Bundle`] is a
+//! container that only runc knows. Dropping a part ends what it started.
+//!
+//! Everything needs Linux; what starts containers needs root. [`missing`]
+//! names the packages that are not installed, and [`Lab::for_test`] turns that
+//! into a skipped test.
+
+mod cgroup;
+mod containerd;
+mod cri;
+mod error;
+mod http;
+mod image;
+mod needs;
+mod process;
+mod registry;
+mod runc;
+mod skip;
+mod workspace;
+
+pub use cgroup::{in_pure_v2, is_pure_v2};
+pub use containerd::{Containerd, ContainerdOptions};
+pub use cri::{Cri, CriPod, PodSpec};
+pub use error::{Error, Result};
+pub use http::{HttpClient, HttpResponse};
+pub use image::{BUSYBOX, Image, ImageBuilder};
+pub use needs::{Need, is_root, missing};
+pub use process::{Process, wait_until};
+pub use registry::Registry;
+pub use runc::Bundle;
+pub use skip::skip;
+pub use workspace::Lab;

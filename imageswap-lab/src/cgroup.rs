@@ -1,0 +1,59 @@
+//! Pure cgroup v2 on a machine that has v1 hierarchies too.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Whether this machine has cgroup v2 alone.
+pub fn is_pure_v2() -> bool {
+    fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false)
+}
+
+/// A command that runs `program` in a mount namespace of its own, whose
+/// `/sys/fs/cgroup` is cgroup v2 alone. The process id is the program's own.
+///
+/// On a hybrid machine the v2 hierarchy has no controllers there, so that a
+/// container with resource limits cannot start (see
+/// [`ContainerdOptions`](crate::ContainerdOptions)).
+pub fn in_pure_v2(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "--", "sh", "-c"])
+        .arg(r#"mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@""#)
+        .arg(program);
+    command
+}
+
+/// Removes the empty cgroups at and below `/<path>` in every hierarchy, and
+/// what they leave empty above.
+pub(crate) fn remove(path: &str) {
+    let roots = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for root in roots
+        .map(|entry| entry.path())
+        .chain(["/sys/fs/cgroup".into()])
+    {
+        remove_below(&root.join(path));
+        let mut parent = Path::new(path).parent();
+        while let Some(name) = parent.filter(|name| !name.as_os_str().is_empty()) {
+            // Fails while another's cgroup is in there, as it should.
+            drop(fs::remove_dir(root.join(name)));
+            parent = name.parent();
+        }
+    }
+}
+
+fn remove_below(cgroup: &Path) {
+    let Ok(entries) = fs::read_dir(cgroup) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path());
+        }
+    }
+    drop(fs::remove_dir(cgroup));
+}

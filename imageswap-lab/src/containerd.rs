@@ -1,0 +1,324 @@
+//! containerd with a root, state, socket and registry hosts of its own.
+
+mod config;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cgroup;
+use crate::cri::Cri;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::process::{Process, run, wait_until};
+use crate::workspace::Lab;
+
+/// The name of the pause image that the CRI plugin uses here.
+const PAUSE: &str = "registry.k8s.io/pause:3.9";
+
+/// How containerd is to be set up.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerdOptions {
+    /// Registry hosts that a local registry stands in for, such as
+    /// `registry.example.com`.
+    pub mirrors: Vec<(String, SocketAddr)>,
+    /// Whether containerd and its containers run where `/sys/fs/cgroup` is
+    /// cgroup v2 alone; see [`in_pure_v2`](crate::in_pure_v2). Resource limits
+    /// are then taken out of each container.
+    pub pure_cgroup_v2: bool,
+    /// Whether the CRI plugin is to work; pods use the host's network, so that
+    /// no CNI plugin is needed.
+    pub cri: bool,
+}
+
+/// A running containerd; dropping it ends its containers too.
+#[derive(Debug)]
+pub struct Containerd {
+    process: Process,
+    options: ContainerdOptions,
+    dir: PathBuf,
+    lab: Lab,
+}
+
+impl Containerd {
+    /// Starts one in the lab's folder, and waits until it answers.
+    pub fn start(lab: &Lab, options: ContainerdOptions) -> Result<Self> {
+        let dir = lab.make_dir("ctd")?;
+        config::write(&dir, &options, PAUSE)?;
+        let process = launch(lab, &dir, &options)?;
+        let mut containerd = Self {
+            process,
+            options,
+            dir,
+            lab: lab.clone(),
+        };
+        containerd.wait_ready()?;
+        if containerd.options.cri {
+            containerd.import("k8s.io", &Image::pause()?, PAUSE)?;
+            let cri = containerd.cri()?;
+            let limit = Duration::from_secs(30);
+            if !wait_until(limit, || cri.has_image(PAUSE).unwrap_or(false)) {
+                return Err(Error::Timeout {
+                    what: format!("{PAUSE} in the CRI plugin"),
+                    seconds: limit.as_secs(),
+                    log: String::new(),
+                });
+            }
+        }
+        Ok(containerd)
+    }
+
+    /// Its gRPC socket, for its own API and for CRI.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.dir)
+    }
+
+    /// Its folder of bundles and other state: `/run/containerd` elsewhere.
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// A client of its CRI plugin.
+    pub fn cri(&self) -> Result<Cri> {
+        Cri::connect(&self.socket())
+    }
+
+    /// Stops the daemon and leaves its containers running.
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Starts the daemon again after [`Containerd::stop`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = launch(&self.lab, &self.dir, &self.options)?;
+        self.wait_ready()
+    }
+
+    /// Runs `ctr --namespace <namespace> <args>`.
+    pub fn ctr<A: AsRef<std::ffi::OsStr>>(
+        &self,
+        namespace: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Output> {
+        run(self.ctr_command(namespace, args))
+    }
+
+    /// Pulls `reference`, through the local registry that stands in for its
+    /// host.
+    pub fn pull(&self, namespace: &str, reference: &str) -> Result<()> {
+        let hosts = config::hosts_dir(&self.dir);
+        let mut command = self.ctr_command(namespace, ["image", "pull", "--hosts-dir"]);
+        command.arg(hosts).arg(reference);
+        run(command).map(drop)
+    }
+
+    /// Imports `image` under the name `reference`: no registry is asked.
+    pub fn import(&self, namespace: &str, image: &Image, reference: &str) -> Result<()> {
+        let hex = image.digest().replace(':', "-");
+        let tar = self.lab.path().join(format!("{hex}-{namespace}.tar"));
+        image.write_tar(&tar, reference)?;
+        let mut command = self.ctr_command(namespace, ["image", "import"]);
+        command.arg(&tar);
+        let imported = run(command);
+        fs::remove_file(&tar).map_err(Error::io(tar.display().to_string()))?;
+        imported.map(drop)
+    }
+
+    /// Gives the image `from` the further name `to`.
+    pub fn tag(&self, namespace: &str, from: &str, to: &str) -> Result<()> {
+        self.ctr(namespace, ["image", "tag", "--force", from, to])
+            .map(drop)
+    }
+
+    /// Starts a container and leaves it running; its cgroup is
+    /// `/<namespace>/<id>`, so that both together have to be unique on the
+    /// machine and not in this containerd alone. Without `cmd` it runs what the
+    /// image names.
+    pub fn run(&self, namespace: &str, reference: &str, id: &str, cmd: &[&str]) -> Result<()> {
+        self.run_with(&["--detach"], namespace, reference, id, cmd)
+    }
+
+    /// Runs a container to its end and removes it.
+    pub fn run_to_end(
+        &self,
+        namespace: &str,
+        reference: &str,
+        id: &str,
+        cmd: &[&str],
+    ) -> Result<()> {
+        self.run_with(&["--rm"], namespace, reference, id, cmd)
+    }
+
+    /// Ends a container by SIGKILL, and removes it.
+    pub fn remove(&self, namespace: &str, id: &str) -> Result<()> {
+        // There is no task where the container's start has failed.
+        let stopped = self.ctr(namespace, ["task", "rm", "--force", id]);
+        self.ctr(namespace, ["container", "rm", id])?;
+        match stopped {
+            Err(Error::Command { stderr, .. }) if stderr.contains("not found") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn run_with(
+        &self,
+        flags: &[&str],
+        namespace: &str,
+        reference: &str,
+        id: &str,
+        cmd: &[&str],
+    ) -> Result<()> {
+        let mut command = self.ctr_command(namespace, ["run"]);
+        command
+            .args(flags)
+            .arg("--runc-root")
+            .arg(config::runc_root(&self.dir));
+        if self.options.pure_cgroup_v2 {
+            command
+                .arg("--runc-binary")
+                .arg(config::runc_wrapper(&self.dir));
+        }
+        command.args([reference, id]).args(cmd);
+        run(command).map(drop)
+    }
+
+    fn ctr_command<A: AsRef<std::ffi::OsStr>>(
+        &self,
+        namespace: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new("ctr");
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", namespace])
+            .args(args);
+        command
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let socket = socket(&self.dir);
+        self.process.wait_ready(Duration::from_secs(60), || {
+            let mut command = Command::new("ctr");
+            command
+                .args(["--timeout", "5s", "--address"])
+                .arg(&socket)
+                .arg("version");
+            run(command).is_ok()
+        })
+    }
+
+    /// The cgroups of the containers that have a bundle, without the slash that
+    /// they begin with.
+    fn cgroups(&self) -> Vec<String> {
+        let bundles = self.state().join("io.containerd.runtime.v2.task");
+        let folders = |dir: PathBuf| {
+            fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+        };
+        folders(bundles)
+            .flat_map(folders)
+            .filter_map(|bundle| fs::read(bundle.join("config.json")).ok())
+            .filter_map(|config| serde_json::from_slice::<serde_json::Value>(&config).ok())
+            .filter_map(|config| {
+                Some(
+                    config["linux"]["cgroupsPath"]
+                        .as_str()?
+                        .trim_start_matches('/')
+                        .to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    /// The lines that a listing of `ctr` prints.
+    fn list(&self, namespace: &str, args: &[&str]) -> Vec<String> {
+        let output = self
+            .ctr(namespace, args)
+            .map(|output| output.stdout)
+            .unwrap_or_default();
+        String::from_utf8_lossy(&output)
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Containerd {
+    /// Ends what runs through the API, so that runc removes the cgroups; the
+    /// shims that are left after that are ended by their ids.
+    fn drop(&mut self) {
+        if !self.process.is_running() && self.start_again().is_err() {
+            eprintln!("containerd could not be started again to end its containers");
+        }
+        let cgroups = self.cgroups();
+        for namespace in self.list("default", &["namespace", "ls", "--quiet"]) {
+            for id in self.list(&namespace, &["task", "ls", "--quiet"]) {
+                // The CRI plugin may have removed it in between.
+                drop(self.ctr(&namespace, ["task", "rm", "--force", &id]));
+            }
+        }
+        for path in cgroups {
+            cgroup::remove(&path);
+        }
+        self.process.stop();
+        for pid in shims_of(&self.socket()) {
+            if let Err(error) = kill_process(pid, Signal::KILL) {
+                eprintln!("shim {}: {error}", pid.as_raw_nonzero());
+            }
+        }
+    }
+}
+
+fn launch(lab: &Lab, dir: &Path, options: &ContainerdOptions) -> Result<Process> {
+    let mut command = if options.pure_cgroup_v2 {
+        cgroup::in_pure_v2("containerd")
+    } else {
+        Command::new("containerd")
+    };
+    command.arg("--config").arg(config::file(dir));
+    Process::start(lab, "containerd", command)
+}
+
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("containerd.sock")
+}
+
+/// The shims that serve the containerd at `socket`; they outlive it.
+fn shims_of(socket: &Path) -> Vec<Pid> {
+    let socket = socket.as_os_str().as_encoded_bytes();
+    let is_ours = |cmdline: &[u8]| {
+        let mut words = cmdline.split(|byte| *byte == 0);
+        words
+            .next()
+            .is_some_and(|program| program.windows(15).any(|part| part == b"containerd-shim"))
+            && words.any(|word| word == socket)
+    };
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .filter(|pid| {
+            let cmdline = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+            cmdline.is_ok_and(|cmdline| is_ours(&cmdline))
+        })
+        .collect()
+}

@@ -1,0 +1,142 @@
+//! A small blocking HTTP client, one connection per request.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Asks one server.
+#[derive(Debug)]
+pub struct HttpClient {
+    runtime: Runtime,
+    server: SocketAddr,
+}
+
+/// A server's answer.
+#[derive(Debug)]
+pub struct HttpResponse {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+impl HttpClient {
+    /// A client of the plain HTTP server at `server`.
+    pub fn new(server: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            runtime: runtime()?,
+            server,
+        })
+    }
+
+    /// Asks for `path`.
+    pub fn get(&self, path: &str) -> Result<HttpResponse> {
+        self.send(&Method::GET, path, None, Bytes::new())
+    }
+
+    /// Posts `body`.
+    pub fn post(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<HttpResponse> {
+        self.send(&Method::POST, path, Some(content_type), body.into())
+    }
+
+    /// Puts `body`.
+    pub fn put(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<HttpResponse> {
+        self.send(&Method::PUT, path, Some(content_type), body.into())
+    }
+
+    fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<HttpResponse> {
+        let exchange = async {
+            let mut request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(HOST, self.server.to_string());
+            if let Some(content_type) = content_type {
+                request = request.header(CONTENT_TYPE, content_type);
+            }
+            let request = request.body(Full::new(body))?;
+            exchange(
+                TokioIo::new(TcpStream::connect(self.server).await?),
+                request,
+            )
+            .await
+        };
+        let answer = self
+            .runtime
+            .block_on(async { timeout(LIMIT, exchange).await });
+        let failed = |problem: String| Error::Http {
+            request: format!("{method} http://{}{path}", self.server),
+            problem,
+        };
+        match answer {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(problem)) => Err(failed(problem.to_string())),
+            Err(_) => Err(failed(format!("no answer in {} s", LIMIT.as_secs()))),
+        }
+    }
+}
+
+impl HttpResponse {
+    /// The body as text, with replacement characters where it is none.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+async fn exchange(
+    io: impl Read + Write + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> std::result::Result<HttpResponse, Problem> {
+    let (mut sender, connection) = http1::handshake(io).await?;
+    let connection = tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    drop(sender);
+    connection.abort();
+    Ok(HttpResponse {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// A runtime on the caller's own thread.
+pub(crate) fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::io("an async runtime"))
+}

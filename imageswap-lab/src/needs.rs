@@ -1,0 +1,103 @@
+//! Which programs the parts need, and the Debian packages that hold them.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// A program and the Debian package that installs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The program's name.
+    pub program: &'static str,
+    /// The Debian package.
+    pub package: &'static str,
+}
+
+const NEEDS: [Need; 5] = [
+    Need {
+        program: "containerd",
+        package: "containerd",
+    },
+    Need {
+        program: "ctr",
+        package: "containerd",
+    },
+    Need {
+        program: "runc",
+        package: "runc",
+    },
+    Need {
+        program: "docker-registry",
+        package: "docker-registry",
+    },
+    Need {
+        program: "busybox",
+        package: "busybox-static",
+    },
+];
+
+/// The programs that the parts need and that are not installed.
+///
+/// A busybox that is not statically linked counts as missing: it could not run
+/// in an image of its own.
+pub fn missing() -> Vec<Need> {
+    NEEDS
+        .into_iter()
+        .filter(|need| match find(need.program) {
+            None => true,
+            Some(path) => need.program == "busybox" && !is_static(&path),
+        })
+        .collect()
+}
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The path of `program`, looked up in `PATH` and where Debian keeps the
+/// programs of the administrator.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// An ELF file without the program header that asks for a dynamic loader.
+fn is_static(path: &Path) -> bool {
+    const PT_INTERP: u32 = 3;
+    let Ok(elf) = std::fs::read(path) else {
+        return false;
+    };
+    let half = |at: usize| {
+        elf.get(at..at + 2)
+            .map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])))
+    };
+    let word = |at: usize| {
+        elf.get(at..at + 4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    };
+    // Offsets of a 64-bit little-endian ELF header; see elf(5).
+    let (Some(start), Some(size), Some(count)) = (word(32), half(54), half(56)) else {
+        return false;
+    };
+    (0..count).all(|n| word(start as usize + n * size) != Some(PT_INTERP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_on_the_path_is_found() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-anywhere").is_none());
+    }
+
+    #[test]
+    fn this_test_is_a_dynamic_program() {
+        let own = env::current_exe().unwrap();
+        assert!(!is_static(&own));
+    }
+}

@@ -1,0 +1,117 @@
+//! A container that runc alone knows.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::cgroup;
+use crate::error::{Error, Result};
+use crate::image::unpack_root;
+use crate::process::run;
+use crate::workspace::Lab;
+
+/// A bundle on disk and the container that `runc run --detach` started from it;
+/// dropping it ends the container.
+#[derive(Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    id: String,
+    pure_v2: bool,
+    _lab: Lab,
+}
+
+impl Bundle {
+    /// Writes a bundle with a busybox root and starts `cmd` in it as `id`. With
+    /// `pure_v2` it starts where cgroup v2 stands alone (see
+    /// [`in_pure_v2`](crate::in_pure_v2)).
+    ///
+    /// Needs a cgroup that `runc` may make: `/<id>` in each hierarchy.
+    pub fn run(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
+        let dir = lab.make_dir(&format!("bundle-{id}"))?;
+        unpack_root(&lab.make_dir(&format!("bundle-{id}/rootfs"))?)?;
+        let config = dir.join("config.json");
+        let written = fs::write(&config, spec(id, cmd).to_string());
+        written.map_err(Error::io(config.display().to_string()))?;
+        let bundle = Self {
+            dir,
+            id: id.to_owned(),
+            pure_v2,
+            _lab: lab.clone(),
+        };
+        let mut command = bundle.runc();
+        command
+            .arg("run")
+            .arg("--detach")
+            .arg("--bundle")
+            .arg(&bundle.dir)
+            .arg(id);
+        // With pipes in its place the container would keep them open.
+        let log = lab.log_path(&format!("bundle-{id}"));
+        let output = || fs::File::create(&log).map_err(Error::io(log.display().to_string()));
+        let status = command
+            .stdin(std::process::Stdio::null())
+            .stdout(output()?)
+            .stderr(output()?)
+            .status()
+            .map_err(Error::io("runc run"))?;
+        if status.success() {
+            return Ok(bundle);
+        }
+        Err(Error::Command {
+            command: "runc run".to_owned(),
+            status,
+            stderr: fs::read_to_string(&log)
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        })
+    }
+
+    /// The bundle's folder.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    fn runc(&self) -> Command {
+        let mut command = if self.pure_v2 {
+            cgroup::in_pure_v2("runc")
+        } else {
+            Command::new("runc")
+        };
+        command.arg("--root").arg(self.dir.join("state"));
+        command
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let mut command = self.runc();
+        command.args(["delete", "--force", &self.id]);
+        if let Err(error) = run(command) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// The least that runc takes: namespaces, a root and the mounts that programs
+/// expect. No resource limits, so that it starts on a bare cgroup v2 too.
+fn spec(id: &str, cmd: &[&str]) -> serde_json::Value {
+    let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({"type": kind}));
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": cmd,
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+        ],
+        "linux": {"namespaces": namespaces, "cgroupsPath": format!("/{id}")},
+    })
+}

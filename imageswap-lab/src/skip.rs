@@ -1,0 +1,33 @@
+//! How a test says that it did not run.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+/// Says on standard error that `test` is skipped, and why.
+///
+/// Appends the line to the file that `IMAGESWAP_SKIP_LOG` names, for `cargo
+/// test` hides what a passing test prints and the count would be lost.
+///
+/// # Panics
+///
+/// With `IMAGESWAP_NO_SKIP=1`: where everything is expected to run, a skipped
+/// test is a failure.
+pub fn skip(test: &str, reason: &str) {
+    let line = format!("SKIP: {test}: {reason}");
+    assert!(
+        env::var_os("IMAGESWAP_NO_SKIP").is_none_or(|value| value != "1"),
+        "{line} (and IMAGESWAP_NO_SKIP=1 is set)"
+    );
+    eprintln!("{line}");
+    if let Some(path) = env::var_os("IMAGESWAP_SKIP_LOG") {
+        let written = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| writeln!(file, "{line}"));
+        if let Err(error) = written {
+            eprintln!("{}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The folder that a lab's parts live in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::mount::UnmountFlags;
+use tempfile::TempDir;
+
+use crate::error::{Error, Result};
+use crate::needs::{Need, is_root, missing};
+use crate::skip::skip;
+
+/// A folder for parts, removed with the last of them.
+///
+/// Cloning is cheap; every part holds a clone, so that the folder outlives it.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    folder: Arc<Folder>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    dir: TempDir,
+    own_groups: bool,
+}
+
+impl Lab {
+    /// Makes a folder for parts under the system's folder for temporary files.
+    pub fn new(name: &str) -> Result<Self> {
+        Self::create(name, false)
+    }
+
+    /// Like [`Lab::new`], with each process in a process group of its own: a
+    /// Ctrl-C in the terminal then reaches only the caller, which can stop the
+    /// parts in order.
+    pub fn new_with_own_groups(name: &str) -> Result<Self> {
+        Self::create(name, true)
+    }
+
+    /// A lab for `test`, or `None` after saying that the test is skipped for it
+    /// needs root or a program that is not installed.
+    ///
+    /// # Panics
+    ///
+    /// When the folder cannot be made, and where skipping is a failure (see
+    /// [`skip`]).
+    pub fn for_test(test: &str) -> Option<Self> {
+        if !is_root() {
+            skip(test, "needs root");
+            return None;
+        }
+        let missing = missing();
+        if !missing.is_empty() {
+            let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+            skip(test, &format!("needs the packages {}", packages.join(" ")));
+            return None;
+        }
+        Some(Self::new(test).unwrap_or_else(|error| panic!("{test}: {error}")))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.dir.path()
+    }
+
+    /// The file that the process `name` writes its output to.
+    pub fn log_path(&self, name: &str) -> PathBuf {
+        self.path().join(format!("{name}.log"))
+    }
+
+    /// The programs that are not installed; see [`missing`].
+    pub fn missing(&self) -> Vec<Need> {
+        missing()
+    }
+
+    pub(crate) fn own_groups(&self) -> bool {
+        self.folder.own_groups
+    }
+
+    /// Makes a folder below the lab's.
+    pub(crate) fn make_dir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path().join(name);
+        fs::create_dir_all(&path).map_err(Error::io(path.display().to_string()))?;
+        Ok(path)
+    }
+
+    fn create(name: &str, own_groups: bool) -> Result<Self> {
+        // Short, for the path of a Unix socket holds 108 bytes.
+        let short: String = name
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(12)
+            .collect();
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("isw-{short}-"))
+            .tempdir()
+            .map_err(Error::io(format!(
+                "a folder in {}",
+                std::env::temp_dir().display()
+            )))?;
+        Ok(Self {
+            folder: Arc::new(Folder { dir, own_groups }),
+        })
+    }
+}
+
+impl Drop for Folder {
+    /// Takes leftover mounts away first: removing the folder would otherwise
+    /// walk into a container's root.
+    fn drop(&mut self) {
+        for mount in mounts_below(self.dir.path()) {
+            if let Err(error) = rustix::mount::unmount(&mount, UnmountFlags::DETACH) {
+                eprintln!("unmount {}: {error}", mount.display());
+            }
+        }
+    }
+}
+
+/// The mount points below `dir`, innermost first.
+fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut mounts: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from)
+        .filter(|mount| mount.starts_with(dir))
+        .collect();
+    mounts.reverse();
+    mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_goes_with_the_last_clone() {
+        let lab = Lab::new("a name, much too long for a socket").unwrap();
+        let path = lab.path().to_owned();
+        let part = lab.clone();
+        drop(lab);
+        assert!(path.is_dir());
+        assert!(path.as_os_str().len() < std::env::temp_dir().as_os_str().len() + 32);
+        drop(part);
+        assert!(!path.exists());
+    }
+}
