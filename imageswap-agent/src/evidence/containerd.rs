@@ -244,7 +244,10 @@ impl Containerd {
             .map(ImageRecord::from))
     }
 
-    /// Every name in the image store that points to `digest`.
+    /// Every reference in the image store that points to `digest`.
+    ///
+    /// The CRI plugin also stores each image under its bare id, which is the
+    /// digest of the image's configuration and no reference: that is left out.
     pub async fn names_of(
         &self,
         namespace: &str,
@@ -264,7 +267,12 @@ impl Containerd {
                 },
             )
             .await?;
-        Ok(answer.images.into_iter().map(|image| image.name).collect())
+        Ok(answer
+            .images
+            .into_iter()
+            .map(|image| image.name)
+            .filter(|name| !is_id(name))
+            .collect())
     }
 
     /// Where the content of `digest` was pulled from, in order of host.
@@ -298,7 +306,8 @@ impl Containerd {
     ///
     /// The subscription is sent when the events are first polled. containerd
     /// says nothing until the first event, so there is no moment at which it
-    /// is known to hold: list the tasks afterwards.
+    /// is known to hold: list the tasks afterwards. For the same reason a
+    /// daemon that hangs looks like one with no events; other calls tell.
     pub fn events(&self) -> TaskEvents {
         TaskEvents::new(self.transport.clone())
     }
@@ -371,6 +380,12 @@ fn is_digest(text: &str) -> bool {
     };
     text.split_once(':')
         .is_some_and(|(algorithm, hex)| is_part(algorithm, b"+._-") && is_part(hex, b"=_-"))
+}
+
+/// Whether a name in the image store is the CRI plugin's for an image id.
+fn is_id(name: &str) -> bool {
+    name.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn sources_of(labels: &BTreeMap<String, String>) -> Vec<ContentSource> {

@@ -45,9 +45,8 @@ impl Transport {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
         // The name only fills HTTP/2's :authority, which is "localhost" for Unix sockets.
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_timeout(deadline)
-            .connect_with_connector_lazy(connector);
+        let channel =
+            Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
         Self {
             socket,
             channel,
@@ -141,29 +140,33 @@ impl Transport {
         }
     }
 
+    /// What a failed call or a broken stream means.
     pub(super) fn failure(&self, method: Method, status: Status) -> EvidenceError {
-        let socket = self.socket.clone();
-        match io_error(&status) {
-            Some(io::ErrorKind::PermissionDenied) => EvidenceError::Denied {
-                path: socket,
+        let path = self.socket.clone();
+        let is_ours = std::error::Error::source(&status).is_some();
+        match status.code() {
+            // The kernel's word on the socket, not the runtime's.
+            _ if io_error(&status) == Some(io::ErrorKind::PermissionDenied) => {
+                EvidenceError::Denied {
+                    path,
+                    source: root_cause(&status),
+                }
+            }
+            // What came over the wire has no cause; a connection that broke has.
+            _ if is_ours => EvidenceError::Unreachable {
+                socket: path,
                 source: root_cause(&status),
             },
-            Some(_) => EvidenceError::Unreachable {
-                socket,
-                source: root_cause(&status),
+            Code::Unavailable => EvidenceError::Unreachable {
+                socket: path,
+                source: Box::new(status),
             },
-            None => match status.code() {
-                Code::PermissionDenied | Code::Unauthenticated => EvidenceError::Denied {
-                    path: socket,
-                    source: Box::new(status),
-                },
-                Code::DeadlineExceeded => self.timeout(method),
-                Code::Unavailable => EvidenceError::Unreachable {
-                    socket,
-                    source: Box::new(status),
-                },
-                code => self.protocol(method, format!("{code:?}: {}", status.message())),
+            Code::PermissionDenied | Code::Unauthenticated => EvidenceError::Denied {
+                path,
+                source: Box::new(status),
             },
+            Code::DeadlineExceeded => self.timeout(method),
+            code => self.protocol(method, format!("{code:?}: {}", status.message())),
         }
     }
 
@@ -231,4 +234,123 @@ fn root_cause(status: &Status) -> Box<dyn std::error::Error + Send + Sync> {
         cause = below;
     }
     cause.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    const METHOD: Method = "/service/Method";
+
+    async fn ask(transport: &Transport) -> EvidenceError {
+        transport
+            .call::<(), ()>(METHOD, None, ())
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_never_answers_does_not_hang_us() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("hung.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move {
+            let mut open = Vec::new();
+            loop {
+                open.push(listener.accept().await.unwrap());
+            }
+        });
+        let error = ask(&Transport::new(socket.clone(), SHORT)).await;
+        assert!(
+            matches!(error, EvidenceError::Timeout { after: SHORT, .. }),
+            "{error:?}"
+        );
+        let expected = format!(
+            "{METHOD} at {} did not answer within 50 ms",
+            socket.display()
+        );
+        assert_eq!(error.to_string(), expected);
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_said_and_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("breaks.sock");
+        let transport = Transport::new(socket.clone(), Duration::from_secs(20));
+
+        let error = ask(&transport).await;
+        assert!(
+            matches!(error, EvidenceError::Unreachable { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("No such file"), "{error}");
+
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move {
+            let mut connections = 0;
+            while connections < 2 {
+                let (connection, _) = listener.accept().await.unwrap();
+                connection.readable().await.unwrap();
+                connections += 1;
+            }
+            connections
+        });
+        for _ in 0..2 {
+            let error = ask(&transport).await;
+            assert!(
+                matches!(error, EvidenceError::Unreachable { .. }),
+                "{error:?}"
+            );
+        }
+        assert_eq!(server.await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_server_of_something_else_is_unreachable() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("plain");
+        std::fs::write(&socket, "").unwrap();
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let error = ask(&Transport::new(socket, SHORT)).await;
+        assert!(
+            matches!(error, EvidenceError::Unreachable { .. }),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn each_status_has_its_meaning() {
+        let transport = Transport::new("/run/x.sock".into(), SHORT);
+        let of = |status| transport.failure(METHOD, status).to_string();
+        let denied = Status::from_error(Box::new(io::Error::from(io::ErrorKind::PermissionDenied)));
+        assert_eq!(
+            of(denied),
+            "no permission to use /run/x.sock: permission denied"
+        );
+        let broken = Status::from_error(Box::new(io::Error::from(io::ErrorKind::BrokenPipe)));
+        assert_eq!(of(broken), "no runtime answers at /run/x.sock: broken pipe");
+        assert!(of(Status::permission_denied("no")).starts_with("no permission"));
+        assert!(of(Status::unavailable("no")).starts_with("no runtime answers"));
+        assert!(of(Status::deadline_exceeded("no")).contains("did not answer"));
+        assert_eq!(
+            of(Status::unimplemented("unknown service")),
+            format!("{METHOD} at /run/x.sock failed: Unimplemented: unknown service")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_no_header_can_carry_is_refused() {
+        let transport = Transport::new("/run/x.sock".into(), SHORT);
+        let answer = transport.call::<(), ()>(METHOD, Some("a\nb"), ()).await;
+        assert!(
+            matches!(answer, Err(EvidenceError::Protocol { .. })),
+            "{answer:?}"
+        );
+    }
 }

@@ -172,3 +172,123 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
         time: envelope.timestamp.and_then(wire::Timestamp::to_system_time),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(type_url: &str, event: &impl prost::Message) -> wire::Envelope {
+        wire::Envelope {
+            timestamp: Some(wire::Timestamp {
+                seconds: 5,
+                nanos: 0,
+            }),
+            namespace: "default".to_owned(),
+            topic: String::new(),
+            event: Some(wire::Any {
+                type_url: type_url.to_owned(),
+                value: event.encode_to_vec(),
+            }),
+        }
+    }
+
+    fn exit(id: &str) -> wire::TaskExit {
+        wire::TaskExit {
+            container_id: "web".into(),
+            id: id.into(),
+            pid: 7,
+            exit_status: 137,
+        }
+    }
+
+    fn delete(id: &str) -> wire::TaskDelete {
+        wire::TaskDelete {
+            container_id: "web".into(),
+            pid: 7,
+            id: id.into(),
+        }
+    }
+
+    #[test]
+    fn tells_starts_and_ends_of_containers_alone() {
+        let start = wire::TaskStart {
+            container_id: "web".into(),
+            pid: 7,
+        };
+        let exited = TaskEventKind::Exit { status: 137 };
+        let cases = [
+            (
+                envelope("containerd.events.TaskStart", &start),
+                Some(TaskEventKind::Start),
+            ),
+            (
+                envelope("type.googleapis.com/containerd.events.TaskStart", &start),
+                Some(TaskEventKind::Start),
+            ),
+            (
+                envelope("containerd.events.TaskExit", &exit("web")),
+                Some(exited),
+            ),
+            (
+                envelope("containerd.events.TaskExit", &exit("exec-1")),
+                None,
+            ),
+            (
+                envelope("containerd.events.TaskDelete", &delete("")),
+                Some(TaskEventKind::Delete),
+            ),
+            (
+                envelope("containerd.events.TaskDelete", &delete("web")),
+                Some(TaskEventKind::Delete),
+            ),
+            (
+                envelope("containerd.events.TaskDelete", &delete("exec-1")),
+                None,
+            ),
+            (envelope("containerd.events.TaskPaused", &start), None),
+            (wire::Envelope::default(), None),
+        ];
+        for (envelope, expected) in cases {
+            let said = format!("{envelope:?}");
+            let event = decode(envelope).unwrap();
+            assert_eq!(event.as_ref().map(|event| event.kind), expected, "{said}");
+            if let Some(event) = event {
+                assert_eq!(
+                    (event.namespace.as_str(), event.container_id.as_str()),
+                    ("default", "web")
+                );
+                assert_eq!(event.pid, 7);
+                assert!(event.time.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_does_not_decode_is_named() {
+        let mut broken = envelope("containerd.events.TaskStart", &exit("web"));
+        broken.event.as_mut().unwrap().value = vec![0x0a, 0xff];
+        let message = decode(broken).unwrap_err();
+        assert!(
+            message.starts_with("containerd.events.TaskStart does not decode"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn has_ended_after_an_error() {
+        let transport = Transport::new(
+            "/nonexistent.sock".into(),
+            std::time::Duration::from_secs(1),
+        );
+        let mut events = TaskEvents::new(transport);
+        let first = events.next().await.unwrap_err();
+        assert!(
+            matches!(first, EvidenceError::Unreachable { .. }),
+            "{first:?}"
+        );
+        for _ in 0..2 {
+            let next = events.next().await.unwrap_err();
+            assert!(matches!(next, EvidenceError::Ended { .. }), "{next:?}");
+        }
+    }
+}

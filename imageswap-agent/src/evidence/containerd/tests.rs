@@ -1,1 +1,220 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
+use prost::Message;
+
+use super::wire;
+use super::*;
+
+/// As the real message, with fields that this crate does not name.
+#[derive(Clone, PartialEq, Message)]
+struct FullContainer {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(btree_map = "string, string", tag = "2")]
+    labels: BTreeMap<String, String>,
+    #[prost(string, tag = "3")]
+    image: String,
+    #[prost(message, optional, tag = "4")]
+    runtime: Option<FullRuntime>,
+    #[prost(message, optional, tag = "5")]
+    spec: Option<wire::Any>,
+    #[prost(string, tag = "6")]
+    snapshotter: String,
+    #[prost(string, tag = "7")]
+    snapshot_key: String,
+    #[prost(message, optional, tag = "8")]
+    created_at: Option<wire::Timestamp>,
+    #[prost(message, optional, tag = "9")]
+    updated_at: Option<wire::Timestamp>,
+    #[prost(btree_map = "string, message", tag = "10")]
+    extensions: BTreeMap<String, wire::Any>,
+    #[prost(string, tag = "11")]
+    sandbox: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FullRuntime {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    options: Option<wire::Any>,
+}
+
+fn full_container(spec: &str) -> FullContainer {
+    let any = |value: &str| wire::Any {
+        type_url: "x".to_owned(),
+        value: value.into(),
+    };
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    FullContainer {
+        id: "web".to_owned(),
+        labels: [pair("a", "1"), pair("b", "2")].into(),
+        image: "registry.example.com/app:1".to_owned(),
+        runtime: Some(FullRuntime {
+            name: "io.containerd.runc.v2".to_owned(),
+            options: Some(any("o")),
+        }),
+        spec: Some(any(spec)),
+        snapshotter: "overlayfs".to_owned(),
+        snapshot_key: "web".to_owned(),
+        created_at: Some(wire::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 5,
+        }),
+        updated_at: Some(wire::Timestamp {
+            seconds: 1,
+            nanos: 1,
+        }),
+        extensions: [("e".to_owned(), any("v"))].into(),
+        sandbox: "s".to_owned(),
+    }
+}
+
+fn decode(container: &FullContainer) -> ContainerRecord {
+    let bytes = container.encode_to_vec();
+    ContainerRecord::of(
+        "default",
+        wire::Container::decode(bytes.as_slice()).unwrap(),
+    )
+}
+
+#[test]
+fn a_container_decodes_past_what_is_not_named() {
+    let spec =
+        r#"{"process":{"args":[]},"annotations":{"k":"v"},"linux":{"cgroupsPath":"/default/web"}}"#;
+    let record = decode(&full_container(spec));
+    assert_eq!(
+        record,
+        ContainerRecord {
+            namespace: "default".to_owned(),
+            id: "web".to_owned(),
+            image: "registry.example.com/app:1".to_owned(),
+            labels: [("a", "1"), ("b", "2")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+            runtime: "io.containerd.runc.v2".to_owned(),
+            snapshotter: Some("overlayfs".to_owned()),
+            created_at: Some(
+                SystemTime::UNIX_EPOCH
+                    + Duration::from_secs(1_700_000_000)
+                    + Duration::from_nanos(5)
+            ),
+            cgroups_path: Some("/default/web".to_owned()),
+            annotations: [("k".to_owned(), "v".to_owned())].into(),
+        }
+    );
+}
+
+#[test]
+fn a_record_without_a_readable_configuration_keeps_its_image() {
+    for spec in [
+        "",
+        "not json",
+        "null",
+        r#"{"linux":null,"annotations":null}"#,
+    ] {
+        let record = decode(&full_container(spec));
+        assert_eq!(record.image, "registry.example.com/app:1", "{spec}");
+        assert_eq!(record.cgroups_path, None, "{spec}");
+    }
+    let bare = decode(&FullContainer {
+        id: "bare".to_owned(),
+        ..Default::default()
+    });
+    assert_eq!((bare.snapshotter, bare.created_at), (None, None));
+}
+
+#[test]
+fn a_task_is_named_by_either_field() {
+    let task = |container_id: &str, id: &str, status| {
+        let process = wire::Process {
+            container_id: container_id.to_owned(),
+            id: id.to_owned(),
+            pid: 7,
+            status,
+        };
+        let task = TaskRecord::of("default", process);
+        (task.id, task.status, task.status.has_started())
+    };
+    assert_eq!(
+        task("", "web", 1),
+        ("web".to_owned(), TaskStatus::Created, false)
+    );
+    assert_eq!(
+        task("web", "exec", 2),
+        ("web".to_owned(), TaskStatus::Running, true)
+    );
+    assert_eq!(
+        task("", "web", 3),
+        ("web".to_owned(), TaskStatus::Stopped, true)
+    );
+    assert_eq!(
+        task("", "web", 99),
+        ("web".to_owned(), TaskStatus::Unknown, false)
+    );
+}
+
+#[test]
+fn times_that_are_no_times_are_unknown() {
+    let time = |seconds, nanos| wire::Timestamp { seconds, nanos }.to_system_time();
+    assert_eq!(time(0, 0), Some(SystemTime::UNIX_EPOCH));
+    // Go's zero time.
+    assert_eq!(time(-62_135_596_800, 0), None);
+    assert_eq!(time(1, -1), None);
+    assert_eq!(time(1, 1_000_000_000), None);
+}
+
+#[test]
+fn content_names_the_repositories_it_was_pulled_from() {
+    let labels = [
+        (
+            "containerd.io/distribution.source.docker.io",
+            "library/nginx,me/nginx",
+        ),
+        ("containerd.io/distribution.source.127.0.0.1:5000", "app"),
+        ("containerd.io/distribution.source.empty.example.com", ""),
+        ("containerd.io/gc.ref.content.0", "sha256:0"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let found: Vec<String> = sources_of(&labels)
+        .iter()
+        .map(|s| format!("{}/{}", s.host, s.repository))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "127.0.0.1:5000/app",
+            "docker.io/library/nginx",
+            "docker.io/me/nginx"
+        ]
+    );
+}
+
+#[test]
+fn only_digests_go_into_a_filter() {
+    let hex = "a".repeat(64);
+    assert!(is_digest(&format!("sha256:{hex}")));
+    assert!(is_digest(&format!("sha512+b64:{hex}")));
+    for text in [
+        "",
+        "sha256:",
+        ":a",
+        "sha256",
+        "sha256:a,name==b",
+        "sha256:a b",
+        "sha256:a\"b",
+        "a:b:c",
+    ] {
+        assert!(!is_digest(text), "{text:?}");
+    }
+    assert!(is_id(&format!("sha256:{hex}")));
+    for name in [
+        "docker.io/library/nginx:1",
+        "sha256:1",
+        &format!("a.example.com/b@sha256:{hex}"),
+    ] {
+        assert!(!is_id(name), "{name}");
+    }
+}

@@ -1,1 +1,96 @@
+use prost::Message as _;
 
+use super::info;
+use super::wire;
+use super::*;
+
+/// A status as containerd answers it, by way of its encoding.
+fn status() -> wire::ContainerStatus {
+    let status = wire::ContainerStatus {
+        id: "c".to_owned(),
+        metadata: Some(wire::ContainerMetadata {
+            name: "app".to_owned(),
+        }),
+        state: 1,
+        image: Some(wire::ImageSpec {
+            image: "a.example.com/alias:1".to_owned(),
+            user_specified_image: String::new(),
+        }),
+        image_ref: "a.example.com/alias@sha256:0".to_owned(),
+        ..Default::default()
+    };
+    wire::ContainerStatus::decode(status.encode_to_vec().as_slice()).unwrap()
+}
+
+fn parse(json: &str) -> info::Info {
+    info::parse(&[("info".to_owned(), json.to_owned())].into())
+}
+
+#[test]
+fn the_verbose_answer_says_what_the_pod_asked_for() {
+    let info = parse(
+        r#"{"sandboxID":"s","pid":42,"removing":false,"snapshotter":"overlayfs",
+            "config":{"metadata":{"name":"app"},"image":{"image":"sha256:0","user_specified_image":"asked.example.com/app"}},
+            "runtimeSpec":{"annotations":{"k":"v"},"linux":{"cgroupsPath":"/kubepods/podu/c"}}}"#,
+    );
+    let container = CriContainer::of_status(status(), info);
+    assert_eq!(
+        container.user_specified_image.as_deref(),
+        Some("asked.example.com/app")
+    );
+    assert_eq!(container.image, "a.example.com/alias:1");
+    assert_eq!(container.image_id, None);
+    assert_eq!(
+        (container.name.as_str(), container.state),
+        ("app", CriState::Running)
+    );
+    assert_eq!(container.sandbox_id.as_deref(), Some("s"));
+    assert_eq!(container.pid, Some(42));
+    assert_eq!(container.cgroups_path.as_deref(), Some("/kubepods/podu/c"));
+    assert_eq!(container.spec_annotations["k"], "v");
+}
+
+#[test]
+fn the_status_itself_comes_first() {
+    let mut status = status();
+    status.image.as_mut().unwrap().user_specified_image = "status.example.com/app".to_owned();
+    let info = parse(r#"{"config":{"image":{"user_specified_image":"info.example.com/app"}}}"#);
+    let container = CriContainer::of_status(status, info);
+    assert_eq!(
+        container.user_specified_image.as_deref(),
+        Some("status.example.com/app")
+    );
+}
+
+#[test]
+fn a_runtime_that_tells_less_leaves_it_unknown() {
+    for json in [
+        "",
+        "[]",
+        "{}",
+        r#"{"pid":0,"config":null,"runtimeSpec":null,"sandboxID":""}"#,
+    ] {
+        let container = CriContainer::of_status(status(), parse(json));
+        assert_eq!(container.image, "a.example.com/alias:1", "{json}");
+        let unknown = (
+            container.pid,
+            container.sandbox_id,
+            container.user_specified_image,
+        );
+        assert_eq!(unknown, (None, None, None), "{json}");
+    }
+    assert_eq!(info::parse(&BTreeMap::new()).pid(), None);
+}
+
+#[test]
+fn every_state_has_a_name() {
+    let states = [0, 1, 2, 3, 9].map(CriState::of);
+    let expected = [
+        CriState::Created,
+        CriState::Running,
+        CriState::Exited,
+        CriState::Unknown,
+        CriState::Unknown,
+    ];
+    assert_eq!(states, expected);
+}
