@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Who asks: a Pod, or the node itself.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +26,7 @@ pub struct PodScope<'a> {
 }
 
 /// Why the answer is what it is. Text for people is made by [`Decision::explain`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// A rule gave another reference.
     Swapped,
@@ -43,12 +44,34 @@ pub enum Reason {
     OutOfScope,
 }
 
+impl Reason {
+    /// Stable name, for output that programs read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Swapped => "swapped",
+            Self::Kept => "kept",
+            Self::AlreadyTarget => "already-target",
+            Self::NoRule => "no-rule",
+            Self::Unparsable => "unparsable",
+            Self::InvalidResult => "invalid-result",
+            Self::OutOfScope => "out-of-scope",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What the policy says of one image. Borrows from the image and from the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<'a> {
     /// The reference that should run; borrowed from the input when nothing changes.
     pub result: Cow<'a, str>,
-    /// The rule that decided, by the name that its file gives it.
+    /// The rule that decided, by the name that its file gives it: the one that leads to `result`, where a chain of
+    /// them does.
     pub rule: Option<&'a str>,
     /// Whether `result` comes from an approved place.
     pub approved: bool,
@@ -67,5 +90,58 @@ impl Decision<'_> {
     /// Whether a container that runs `image` (the one asked about) is drift: in scope, and either to be replaced or not approved.
     pub fn is_drift(&self) -> bool {
         self.in_scope && (self.swapped() || !self.approved)
+    }
+
+    /// One sentence for people: what happens to the image and why. No period at its end.
+    pub fn explain(&self) -> String {
+        let rule = self.rule.map(|it| format!("rule `{it}`"));
+        let rule = rule.as_deref().unwrap_or("the policy");
+        let approval = if self.approved {
+            "approved"
+        } else {
+            "not approved"
+        };
+        match self.reason {
+            Reason::Swapped => {
+                format!("{rule} replaces it by {}, which is {approval}", self.result)
+            }
+            Reason::Kept => format!("{rule} keeps it, and it is {approval}"),
+            Reason::AlreadyTarget => {
+                format!("it lies under a target already, so it stays and is {approval}")
+            }
+            Reason::NoRule if self.in_scope => {
+                format!("no rule speaks of it, so it stays and is {approval}")
+            }
+            Reason::NoRule => "no policy is loaded".to_owned(),
+            Reason::Unparsable => {
+                "it is no image reference, so it is never swapped and never approved".to_owned()
+            }
+            Reason::InvalidResult => {
+                format!(
+                    "what {rule} makes of it is no image reference, so it stays and is {approval}"
+                )
+            }
+            Reason::OutOfScope => "the policy does not apply here, so it stays".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drift_is_what_the_policy_would_not_leave_as_it_is() {
+        let decision = |reason, approved, in_scope| Decision {
+            result: Cow::Borrowed("x"),
+            rule: None,
+            approved,
+            in_scope,
+            reason,
+        };
+        assert!(decision(Reason::Swapped, true, true).is_drift());
+        assert!(decision(Reason::Unparsable, false, true).is_drift());
+        assert!(!decision(Reason::Kept, true, true).is_drift());
+        assert!(!decision(Reason::OutOfScope, false, false).is_drift());
     }
 }

@@ -126,19 +126,14 @@ impl Policy {
         self.resolve(scope, image, |_, _| ())
     }
 
-    /// [`Self::decide`], and each rule that moved the image with where it moved it to.
-    pub(crate) fn trace<'a>(
-        &'a self,
-        scope: Scope<'_>,
-        image: &'a str,
-    ) -> (Decision<'a>, Vec<(&'a str, String)>) {
-        let mut moves = Vec::new();
-        let decision = self.resolve(scope, image, |rule, to| moves.push((rule, to.to_owned())));
-        // A move that was taken back is no part of how the result came about.
+    /// How [`Self::decide`] comes to its result: each rule that moves the image, and where to. Empty when it stays.
+    pub fn steps<'a>(&'a self, scope: Scope<'_>, image: &'a str) -> Vec<(&'a str, String)> {
+        let mut steps = Vec::new();
+        let decision = self.resolve(scope, image, |rule, to| steps.push((rule, to.to_owned())));
         if !decision.swapped() {
-            moves.clear();
+            steps.clear();
         }
-        (decision, moves)
+        steps
     }
 
     /// Applies rules until the image stays where it is.
@@ -167,7 +162,7 @@ impl Policy {
                 };
             }
             limits if !limits.covers(scope) => return unchanged(None, Reason::OutOfScope, false),
-            _ => {}
+            ScopeRule::Labels { .. } => {}
         }
         let Ok(reference) = Reference::parse(image) else {
             return unchanged(None, Reason::Unparsable, false);

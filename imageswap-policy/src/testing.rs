@@ -26,7 +26,7 @@ pub(crate) fn vectors(file: &str) -> Option<String> {
 }
 
 /// Valid references of every shape: hosts with and without dot or port, IPv6, upper case, deep paths, tags, digests.
-pub(crate) fn reference() -> impl Strategy<Value = String> {
+pub(crate) fn reference() -> BoxedStrategy<String> {
     let tag = prop_oneof![3 => Just(String::new()), 2 => "[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}".prop_map(|it| format!(":{it}"))];
     let digest = prop_oneof![4 => Just(String::new()), 1 => "[0-9a-f]{64}".prop_map(|it| format!("@sha256:{it}"))];
     (proptest::option::of(host()), path(), tag, digest)
@@ -37,10 +37,11 @@ pub(crate) fn reference() -> impl Strategy<Value = String> {
         .prop_filter("a path may spell what is no reference", |it| {
             crate::Reference::parse(it).is_ok()
         })
+        .boxed()
 }
 
 /// Hosts from a small set, so that images and maps meet, and some at random.
-pub(crate) fn host() -> impl Strategy<Value = String> {
+pub(crate) fn host() -> BoxedStrategy<String> {
     let known = prop::sample::select(vec![
         "docker.io",
         "index.docker.io",
@@ -64,10 +65,11 @@ pub(crate) fn host() -> impl Strategy<Value = String> {
         port,
     )
         .prop_map(|(host, port)| format!("{host}{port}"))
+        .boxed()
 }
 
 /// Repository paths, some of which name hosts in the middle.
-pub(crate) fn path() -> impl Strategy<Value = String> {
+pub(crate) fn path() -> BoxedStrategy<String> {
     let known = prop::sample::select(vec![
         "library",
         "nginx",
@@ -92,4 +94,5 @@ pub(crate) fn path() -> impl Strategy<Value = String> {
         1..4,
     )
     .prop_map(|it| it.join("/"))
+    .boxed()
 }

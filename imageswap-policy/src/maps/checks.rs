@@ -168,8 +168,7 @@ impl<'a> Checker<'a> {
             return self.unusable(&at, "empty-key", message, None);
         }
         match entry.section {
-            Section::Default | Section::NoSwap => {}
-            Section::Replace => {}
+            Section::Default | Section::NoSwap | Section::Replace => {}
             Section::Exact => {
                 if let Err(why) = Reference::parse(key) {
                     self.warn(
@@ -253,7 +252,7 @@ impl<'a> Checker<'a> {
             }
             Section::Replace => self.prefix_value(&at, &entry.value, "/x"),
             Section::Default | Section::Plain | Section::NoSwap => {
-                self.prefix_value(&at, &entry.value, "x")
+                self.prefix_value(&at, &entry.value, "x");
             }
         }
     }

@@ -84,7 +84,7 @@ pub(super) fn prefix(text: &str, options: &Options) -> Draft {
             name: NAME.to_owned(),
             matcher,
             action,
-        })
+        });
     };
     rule(
         Matcher::Contains(text.to_owned()),

@@ -165,7 +165,9 @@ fn the_implied_library_counts_for_the_length() {
 proptest! {
     #[test]
     fn no_text_panics(text in "\\PC{0,80}") {
-        let _ = Reference::parse(&text).map(|it| (it.canonical(), it.familiar_name().into_owned()));
+        if let Ok(parsed) = Reference::parse(&text) {
+            prop_assert!(parsed.canonical().ends_with(parsed.remainder()) && !parsed.familiar_name().is_empty());
+        }
     }
 
     #[test]
