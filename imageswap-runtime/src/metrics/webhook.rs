@@ -183,7 +183,8 @@ impl ImageCounters {
             .unwrap_or(&self.other);
         match decision.reason {
             Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
-            Reason::Unparsable | Reason::InvalidResult => &self.unparsable,
+            Reason::InvalidResult => &by_registry.invalid_result[usize::from(decision.approved)],
+            Reason::Unparsable => &self.unparsable,
             Reason::OutOfScope => &self.out_of_scope,
             Reason::Kept | Reason::AlreadyTarget | Reason::NoRule => {
                 &by_registry.kept[usize::from(decision.approved)]
@@ -200,6 +201,7 @@ impl RegistryCounters {
         Self {
             swapped: pair("swapped"),
             kept: pair("kept"),
+            invalid_result: pair("invalid-result"),
         }
     }
 }
