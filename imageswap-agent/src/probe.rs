@@ -8,8 +8,12 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use imageswap_ebpf::{FLAG_NEW_PID_NAMESPACE, Kind, Lost, Record, names};
 use std::io;
+use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+
+/// Operation not permitted, errno(3).
+const EPERM: i32 = 1;
 
 /// The object file that `cargo xtask build` made; empty in a build without it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes.o"));
@@ -27,8 +31,8 @@ pub enum ProbeError {
     #[error("cannot load the probes: {0}")]
     Load(String),
     /// The ring buffer cannot be waited on.
-    #[error("cannot read the probes' events: {0}")]
-    Read(#[from] io::Error),
+    #[error("cannot wait for the probes' events: {0}")]
+    Wait(String),
 }
 
 /// What the kernel saw, copied out of the ring buffer.
@@ -103,7 +107,7 @@ impl Probes {
         let events = RingBuf::try_from(take(&mut loaded, names::EVENTS)?).map_err(ProbeError::of)?;
         let pending = HashMap::try_from(take(&mut loaded, names::PENDING)?).map_err(ProbeError::of)?;
         let lost = PerCpuArray::try_from(take(&mut loaded, names::LOST)?).map_err(ProbeError::of)?;
-        Ok(Self { _loaded: loaded, events: AsyncFd::register(events)?, control: Control { pending, lost } })
+        Ok(Self { _loaded: loaded, events: readable(events)?, control: Control { pending, lost } })
     }
 
     /// Splits off what the table of starts needs, and sends every event to `events` until its receiver is gone.
@@ -200,11 +204,18 @@ fn take(loaded: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
     loaded.take_map(name).ok_or_else(|| ProbeError::Load(format!("no map {name}")))
 }
 
-/// Whether the system said `EPERM` or `EACCES` somewhere in the chain of causes.
+/// Registers a ring buffer with the reactor.
+#[expect(unsafe_code, reason = "the reactor must be told by promise that the descriptor outlives the registration")]
+fn readable<T: AsRawFd>(ring: T) -> Result<AsyncFd<T>, ProbeError> {
+    // SAFETY: both kinds of ring own their descriptor, return the same one always, and are owned by the `AsyncFd`.
+    unsafe { AsyncFd::register(ring) }.map_err(|error| ProbeError::Wait(error.to_string()))
+}
+
+/// Whether the system said `EPERM` somewhere in the chain of causes; `EACCES` is how the verifier refuses a program.
 fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+        if error.downcast_ref::<io::Error>().is_some_and(|io| io.raw_os_error() == Some(EPERM)) {
             return true;
         }
         cause = error.source();
@@ -212,8 +223,18 @@ fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// The error with its causes in one line.
+/// The error with its causes in one line. What the verifier printed, hundreds of lines, goes to the debug log.
 fn chain(error: &dyn std::error::Error) -> String {
+    let text = causes(error);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    if lines.next().is_some() {
+        tracing::debug!("{text}");
+    }
+    first
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -231,7 +252,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn kernel_log(loaded: &mut Ebpf) {
     let logger = aya_log::EbpfLogger::init(loaded)
         .map_err(|error| chain(&error))
-        .and_then(|logger| AsyncFd::register(logger).map_err(|error| error.to_string()));
+        .and_then(|logger| readable(logger).map_err(|error| error.to_string()));
     match logger {
         Ok(mut logger) => {
             tokio::spawn(async move {

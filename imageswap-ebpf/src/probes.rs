@@ -70,9 +70,7 @@ macro_rules! global {
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
-        let task = current_task();
-        let mount_namespace = namespaces(task).map_or(0, |namespaces| namespaces.mount);
-        let pending = Pending { mount_namespace, reserved: 0 };
+        let pending = Pending { mount_namespace: namespaces(current_task()).mount, reserved: 0 };
         if PENDING.insert(cgroup_id, pending, 0).is_err() {
             lose(Lost::Pending);
         }
@@ -88,16 +86,16 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the value is two integers that are written once, before the key can be found.
     let Some(pending) = (unsafe { PENDING.get(cgroup_id) }) else { return 0 };
     let task = ctx.arg::<Address>(0);
-    let Some(own) = namespaces(task) else { return 0 };
-    let parent = read::<Address>(task, global!(TASK_STRUCT_REAL_PARENT)).and_then(namespaces);
+    let own = namespaces(task);
+    let parent = namespaces(read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0));
     // A parent that has exited has no namespaces left; the maker of the cgroup stands in for it.
-    let runtime = parent.map_or(pending.mount_namespace, |parent| parent.mount);
-    if own.mount == runtime {
+    let runtime = if parent.mount == 0 { pending.mount_namespace } else { parent.mount };
+    if own.mount == 0 || own.mount == runtime {
         #[cfg(feature = "log")]
         aya_log_ebpf::debug!(&ctx, "exec in pending cgroup {} by its runtime, in mount namespace {}", cgroup_id, own.mount);
         return 0;
     }
-    let flags = if parent.is_some_and(|parent| parent.pid != own.pid) { FLAG_NEW_PID_NAMESPACE } else { 0 };
+    let flags = if parent.pid != 0 && parent.pid != own.pid { FLAG_NEW_PID_NAMESPACE } else { 0 };
     if tell(Kind::Exec, flags, cgroup_id) {
         let _unlikely = PENDING.remove(cgroup_id);
     } else {
@@ -128,24 +126,25 @@ fn watched(cgroup: Address) -> Option<u64> {
     read::<u64>(node, global!(KERNFS_NODE_ID))
 }
 
-/// Inode numbers of a task's namespaces.
+/// Inode numbers of a task's namespaces; 0, which is no inode, where one is not known. An `Option` in its place
+/// compiles to a read of a register that the verifier has not seen written.
 #[derive(Clone, Copy)]
 struct Namespaces {
     mount: u32,
     pid: u32,
 }
 
-/// Namespaces of the `struct task_struct` at `task`; none once it has exited.
+/// Namespaces of the `struct task_struct` at `task`; a task that has exited has none.
 #[inline(always)]
-fn namespaces(task: Address) -> Option<Namespaces> {
-    let proxy = read::<Address>(task, global!(TASK_STRUCT_NSPROXY)).filter(|&proxy| proxy != 0)?;
-    let mount = read::<Address>(proxy, global!(NSPROXY_MNT_NS))?;
-    let pid = read::<Address>(proxy, global!(NSPROXY_PID_NS_FOR_CHILDREN))?;
+fn namespaces(task: Address) -> Namespaces {
+    let proxy = read::<Address>(task, global!(TASK_STRUCT_NSPROXY)).unwrap_or(0);
+    let mount = read::<Address>(proxy, global!(NSPROXY_MNT_NS)).unwrap_or(0);
+    let pid = read::<Address>(proxy, global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
     let inum = global!(NS_COMMON_INUM);
-    Some(Namespaces {
-        mount: read(mount, global!(MNT_NAMESPACE_NS) + inum)?,
-        pid: read(pid, global!(PID_NAMESPACE_NS) + inum)?,
-    })
+    Namespaces {
+        mount: read(mount, global!(MNT_NAMESPACE_NS) + inum).unwrap_or(0),
+        pid: read(pid, global!(PID_NAMESPACE_NS) + inum).unwrap_or(0),
+    }
 }
 
 /// Reads a field at an offset that came from the kernel's BTF.

@@ -23,10 +23,8 @@ fn paths_as_the_runtimes_write_them() {
     });
     let file = std::path::Path::new(&folder).join("cgroup_paths.jsonl");
     if !file.exists() {
-        let missing = format!("paths_as_the_runtimes_write_them: no {}", file.display());
-        assert!(std::env::var_os("IMAGESWAP_NO_SKIP").is_none(), "{missing}");
-        eprintln!("SKIP: {missing}");
-        return;
+        let missing = format!("no {}", file.display());
+        return imageswap_lab::skip("paths_as_the_runtimes_write_them", &missing);
     }
     let text = std::fs::read_to_string(&file).unwrap();
     let mut rows = 0;
@@ -79,6 +77,19 @@ fn a_sub_cgroup_finds_its_container() {
         classify(found.root_of(&below)).is_container_root,
         Some(true)
     );
+}
+
+#[test]
+fn what_stands_above_a_container_means_nothing_below_it() {
+    let below = classify(&format!("/kubepods/pod1/{ID}/pod5"));
+    assert_eq!(below.runtime, RuntimeHint::KubernetesCgroupfs);
+    assert_eq!(below.pod_uid.as_deref(), Some("1"));
+    assert_eq!(below.is_container_root, Some(false));
+
+    let native = classify(&format!("/docker/{ID}/k8s.io/{INNER}"));
+    assert_eq!(native.runtime, RuntimeHint::ContainerdNative);
+    assert_eq!(native.containerd_namespace.as_deref(), Some("k8s.io"));
+    assert_eq!(native.container_id.as_deref(), Some(INNER));
 }
 
 #[test]

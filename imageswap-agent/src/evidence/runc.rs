@@ -78,42 +78,63 @@ impl RuncStates {
     /// The container that has this cgroup, in any form that
     /// [`classify`](crate::container::classify) takes.
     ///
-    /// A file that cannot be read matters only when no other one answers.
+    /// Where none has it, every state file has been read to know that; for
+    /// many cgroups [`list`](Self::list) once instead. A file that cannot be
+    /// read matters only when no other one answers.
     pub fn of_cgroup(&self, path: &str) -> Result<Option<RuncState>, EvidenceError> {
         let path = mount_relative(path);
         if path == "/" {
             return Ok(None);
         }
+        // Most cgroups are named after their container: look there first.
         let last = path.rsplit('/').next().unwrap_or_default();
         let mut unread = None;
-        for root in self.folders(&mut unread) {
-            let mut ids = entries(&root, MOST_CONTAINERS).unwrap_or_else(|error| {
-                unread = Some(error);
-                Vec::new()
-            });
-            // Most cgroups are named after their container: look there first.
-            ids.sort_by_key(|id| !last.contains(id.as_str()));
-            for id in ids {
-                match self.read(&root, &id) {
-                    Ok(Some(state)) if state.cgroup_paths.iter().any(|own| own == path) => {
-                        return Ok(Some(state));
-                    }
-                    Ok(_) => {}
-                    Err(error) => unread = Some(error),
+        for (root, id) in self.folders(&mut unread, |id| last.contains(id)) {
+            match self.read(&root, &id) {
+                Ok(Some(state)) if state.cgroup_paths.iter().any(|own| own == path) => {
+                    return Ok(Some(state));
                 }
+                Ok(_) => {}
+                Err(error) => unread = Some(error),
             }
         }
         unread.map_or(Ok(None), Err)
     }
 
-    fn folders(&self, unread: &mut Option<EvidenceError>) -> Vec<PathBuf> {
-        let mut folders = self.roots.clone();
-        for root in &self.namespaced {
-            match entries(root, MOST_CONTAINERS) {
-                Ok(namespaces) => folders.extend(namespaces.iter().map(|name| root.join(name))),
-                Err(error) => *unread = Some(error),
+    /// All containers, and why the list may lack some.
+    pub fn list(&self) -> (Vec<RuncState>, Option<EvidenceError>) {
+        let mut unread = None;
+        let mut states = Vec::new();
+        for (root, id) in self.folders(&mut unread, |_id| false) {
+            match self.read(&root, &id) {
+                Ok(state) => states.extend(state),
+                Err(error) => unread = Some(error),
             }
         }
+        (states, unread)
+    }
+
+    /// The root and id of every container's folder, those that are `likely` first.
+    fn folders(
+        &self,
+        unread: &mut Option<EvidenceError>,
+        likely: impl Fn(&str) -> bool,
+    ) -> Vec<(PathBuf, String)> {
+        let mut names = |root: &Path| {
+            entries(root, MOST_CONTAINERS).unwrap_or_else(|error| {
+                *unread = Some(error);
+                Vec::new()
+            })
+        };
+        let mut roots = self.roots.clone();
+        for root in &self.namespaced {
+            roots.extend(names(root).iter().map(|namespace| root.join(namespace)));
+        }
+        let mut folders: Vec<_> = roots
+            .iter()
+            .flat_map(|root| names(root).into_iter().map(|id| (root.clone(), id)))
+            .collect();
+        folders.sort_by_key(|(_root, id)| !likely(id));
         folders
     }
 

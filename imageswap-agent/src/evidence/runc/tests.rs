@@ -59,12 +59,15 @@ fn finds_crun_and_containerds_namespaces() {
     let states = RuncStates::new(host.path());
     let job = states.of_cgroup("/job").unwrap().unwrap();
     assert_eq!(
-        (job.init_pid, job.bundle),
+        (job.init_pid, job.bundle.clone()),
         (Some(7), Some(host.path().join("srv/job")))
     );
     let web = states.of_cgroup("/default/web").unwrap().unwrap();
-    assert_eq!((web.init_pid, web.bundle), (None, None));
+    assert_eq!((web.init_pid, web.bundle.clone()), (None, None));
     assert_eq!(web.root, host.path().join("run/containerd/runc/default"));
+    let (listed, unread) = states.list();
+    assert_eq!(listed, [job, web]);
+    assert!(unread.is_none(), "{unread:?}");
 }
 
 #[test]
@@ -83,6 +86,18 @@ fn a_broken_file_hides_nothing_and_is_not_hidden() {
     );
     let states = RuncStates::new(host.path());
     assert_eq!(states.of_cgroup("/elsewhere").unwrap().unwrap().id, "whole");
+    let (listed, unread) = states.list();
+    assert_eq!(
+        listed
+            .iter()
+            .map(|state| state.id.as_str())
+            .collect::<Vec<_>>(),
+        ["whole"]
+    );
+    assert!(
+        matches!(unread, Some(EvidenceError::Malformed { .. })),
+        "{unread:?}"
+    );
     let error = states.of_cgroup("/nobody").unwrap_err();
     let EvidenceError::Malformed { path, message } = error else {
         panic!("{error}")

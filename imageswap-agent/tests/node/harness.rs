@@ -1,0 +1,147 @@
+//! A containerd of its own and an agent that watches, for one test.
+
+use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, wait_until};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Long enough for a machine that does ten other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An approved and a refused image under these maps.
+pub const MAPS: &str = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
+pub const OURS: &str = "registry.example.com/team/app:1";
+pub const EVIL: &str = "evil.example.net/miner:latest";
+
+/// A running containerd with both images.
+pub struct Node {
+    pub lab: Lab,
+    pub containerd: Containerd,
+    pub pure_v2: bool,
+}
+
+impl Node {
+    /// Nothing, where this machine cannot do it; that has been said then.
+    pub fn for_test(test: &str, pure_v2: bool) -> Option<Self> {
+        let lab = Lab::for_test(test)?;
+        let pure_v2 = pure_v2 && !imageswap_lab::is_pure_v2();
+        let options = ContainerdOptions { mirrors: Vec::new(), pure_cgroup_v2: pure_v2, cri: true };
+        let containerd = Containerd::start(&lab, options).unwrap();
+        Some(Self { lab, containerd, pure_v2 })
+    }
+
+    /// Imports both images into a containerd namespace.
+    pub fn images(&self, namespace: &str) {
+        self.containerd.import(namespace, &Image::sleeper("ours").unwrap(), OURS).unwrap();
+        self.containerd.import(namespace, &Image::sleeper("evil").unwrap(), EVIL).unwrap();
+    }
+
+    /// An agent that knows this node's containerd.
+    pub fn agent(&self) -> Agent {
+        let socket = self.containerd.socket();
+        Agent::start(&self.lab, Agent::command(&self.lab, Some(socket)))
+    }
+}
+
+/// A running agent and what it has said so far.
+pub struct Agent {
+    process: Process,
+    admin: SocketAddr,
+    findings: Arc<Mutex<Vec<Value>>>,
+    pub maps: PathBuf,
+}
+
+impl Agent {
+    /// The command that runs an agent on the maps of the tests.
+    pub fn command(lab: &Lab, socket: Option<PathBuf>) -> (Command, SocketAddr) {
+        let maps = lab.path().join("maps.conf");
+        std::fs::write(&maps, MAPS).unwrap();
+        let admin = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
+        command.args(["run", "--log-level", "debug", "--reconcile-interval", "2", "--admin", &admin.to_string()]);
+        command.arg("--maps").arg(maps);
+        let socket = socket.unwrap_or_else(|| lab.path().join("no-such.sock"));
+        command.arg("--containerd").arg(&socket).arg("--cri").arg(&socket);
+        (command, admin)
+    }
+
+    /// Starts it, and waits until it watches.
+    pub fn start(lab: &Lab, (command, admin): (Command, SocketAddr)) -> Self {
+        let name = format!("agent-{}", admin.port());
+        let mut process = Process::start_piped(lab, &name, command).unwrap();
+        let findings = Arc::new(Mutex::new(Vec::new()));
+        let stdout = BufReader::new(process.take_stdout().expect("it was asked for"));
+        let sink = Arc::clone(&findings);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let finding = serde_json::from_str(&line).expect("a finding is JSON");
+                sink.lock().unwrap().push(finding);
+            }
+        });
+        let ready = process.wait_ready(PATIENCE, || get(admin, "/readyz").is_some_and(|(status, _)| status == 200));
+        if let Err(error) = ready {
+            panic!("{error}\n{}", process.log());
+        }
+        let maps = lab.path().join("maps.conf");
+        Self { process, admin, findings, maps }
+    }
+
+    /// What it has said of a container so far, in order.
+    pub fn said_of(&self, id: &str) -> Vec<Value> {
+        let findings = self.findings.lock().unwrap();
+        findings.iter().filter(|finding| finding["container"]["id"] == id).cloned().collect()
+    }
+
+    /// Waits until it has said `event` of a container, and returns that.
+    pub fn wait_for(&self, id: &str, event: &str) -> Value {
+        let mut found = None;
+        wait_until(PATIENCE, || {
+            found = self.said_of(id).into_iter().find(|finding| finding["event"] == event);
+            found.is_some()
+        });
+        found.unwrap_or_else(|| {
+            panic!("no {event} of {id}; it said {:#?}\n{}", self.said_of(id), self.process.log())
+        })
+    }
+
+    /// Everything that it has said, of whatever container.
+    pub fn said(&self) -> Vec<Value> {
+        self.findings.lock().unwrap().clone()
+    }
+
+    /// A sample of its metrics; 0 where there is no such series.
+    pub fn metric(&self, series: &str) -> f64 {
+        let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The sum of all series of a metric.
+    pub fn sum(&self, metric: &str) -> f64 {
+        let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
+        let of_metric = text.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
+        of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Verdict, route and reason of a finding.
+pub fn words(finding: &Value) -> [&str; 3] {
+    ["verdict", "route", "reason"].map(|field| finding[field].as_str().unwrap_or_default())
+}
+
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+}
+
+fn get(admin: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let answer = imageswap_lab::HttpClient::new(admin).ok()?.get(path).ok()?;
+    Some((answer.status.as_u16(), answer.text()))
+}

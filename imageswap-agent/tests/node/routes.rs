@@ -1,0 +1,182 @@
+//! One test a route: one start each, and the right image.
+
+use crate::harness::{EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Bundle, PodSpec, wait_until};
+use serde_json::Value;
+
+fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
+    let Some(node) = Node::for_test(test, pure_v2) else { return };
+    node.images("default");
+    node.images("team_b-1.0");
+    let agent = node.agent();
+    let free_form = format!("my.free-form_{test}");
+    let plain = format!("plain-{test}");
+    node.containerd.run("default", OURS, &plain, &[]).unwrap();
+    node.containerd.run("team_b-1.0", EVIL, &free_form, &[]).unwrap();
+
+    let good = agent.wait_for(&plain, "start");
+    assert_eq!(words(&good), ["approved", "containerd", "ok"], "{good:#}");
+    assert_eq!((&good["image"], &good["runtime_namespace"]), (&Value::from(OURS), &Value::from("default")));
+    assert_eq!(good["provenance"], "imported");
+    assert_eq!(good["confidence"], "high");
+    let bad = agent.wait_for(&free_form, "start");
+    assert_eq!(words(&bad), ["drift", "containerd", "not-admitted"], "{bad:#}");
+    assert_eq!((&bad["image"], &bad["runtime_namespace"]), (&Value::from(EVIL), &Value::from("team_b-1.0")));
+    assert_eq!(bad["expected_image"], "registry.example.com/miner:latest");
+    assert!(bad["detect_us"].is_u64() && bad["process"]["pid"].is_u64(), "{bad:#}");
+    assert!(bad["digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{bad:#}");
+    let gauge = "imageswap_agent_drift_containers{workload_namespace=\"\",route=\"containerd\",reason=\"not-admitted\"}";
+    assert!(agent.metric(gauge) >= 1.0);
+
+    node.containerd.remove("team_b-1.0", &free_form).unwrap();
+    agent.wait_for(&free_form, "stopped");
+    for id in [&plain, &free_form] {
+        let starts = agent.said_of(id).iter().filter(|finding| finding["event"] == "start").count();
+        assert_eq!(starts, 1, "{:#?}", agent.said_of(id));
+    }
+    node.containerd.remove("default", &plain).unwrap();
+}
+
+#[test]
+fn ctr_is_seen_in_every_namespace_with_any_id() {
+    ctr_in_two_namespaces("ctr", false);
+}
+
+#[test]
+fn ctr_is_seen_on_pure_cgroup_v2() {
+    ctr_in_two_namespaces("ctr-v2", true);
+}
+
+fn a_pod_as_a_kubelet_makes_it(test: &str, pure_v2: bool) {
+    let Some(node) = Node::for_test(test, pure_v2) else { return };
+    node.images("k8s.io");
+    let agent = node.agent();
+    let cri = node.containerd.cri().unwrap();
+    let spec = |name: &'static str, image: &'static str| PodSpec {
+        namespace: "team-a",
+        name,
+        container: "app",
+        image,
+        command: &["sleep", "1000"],
+    };
+    let good = cri.run(&spec("good", OURS)).unwrap();
+    let bad = cri.run(&spec("bad", EVIL)).unwrap();
+
+    let pause = agent.wait_for(&good.sandbox_id, "start");
+    assert_eq!(words(&pause), ["exempt", "pod", "sandbox"], "{pause:#}");
+    assert_eq!(pause["container"]["kind"], "sandbox");
+    let finding = agent.wait_for(&good.container_id, "start");
+    assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
+    assert_eq!((&finding["image"], &finding["container"]["name"]), (&Value::from(OURS), &Value::from("app")));
+    let pod = &finding["pod"];
+    assert_eq!((&pod["namespace"], &pod["name"], &pod["uid"]), (&"team-a".into(), &"good".into(), &good.uid.clone().into()));
+    let finding = agent.wait_for(&bad.container_id, "start");
+    assert_eq!(words(&finding), ["drift", "pod", "webhook-skipped"], "{finding:#}");
+    assert_eq!(finding["image"], EVIL);
+
+    cri.remove(&bad).unwrap();
+    cri.remove(&good).unwrap();
+    agent.wait_for(&bad.container_id, "stopped");
+}
+
+#[test]
+fn a_pod_is_seen_with_its_name_and_its_sandbox_is_exempt() {
+    a_pod_as_a_kubelet_makes_it("cri", false);
+}
+
+#[test]
+fn a_pod_is_seen_on_pure_cgroup_v2() {
+    a_pod_as_a_kubelet_makes_it("cri-v2", true);
+}
+
+fn plain_runc(test: &str, pure_v2: bool) {
+    let Some(node) = Node::for_test(test, pure_v2) else { return };
+    let agent = node.agent();
+    let id = format!("plain-{test}-{}", std::process::id());
+    let bundle = Bundle::run(&node.lab, &id, &["sleep", "1000"], node.pure_v2).unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(words(&finding), ["unresolved", "runc", "not-admitted"], "{finding:#}");
+    assert_eq!(finding["image"], Value::Null);
+    drop(bundle);
+    agent.wait_for(&id, "stopped");
+    assert_eq!(agent.said_of(&id).len(), 2, "{:#?}", agent.said_of(&id));
+}
+
+#[test]
+fn plain_runc_is_unresolved() {
+    plain_runc("runc", false);
+}
+
+#[test]
+fn plain_runc_is_unresolved_on_pure_cgroup_v2() {
+    plain_runc("runc-v2", true);
+}
+
+#[test]
+fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
+    let Some(node) = Node::for_test("short", false) else { return };
+    node.images("default");
+    let agent = node.agent();
+    for round in 0..5 {
+        let id = format!("short-{round}");
+        node.containerd.run_to_end("default", EVIL, &id, &["sleep", "0.02"]).unwrap();
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(words(&finding), ["drift", "containerd", "not-admitted"], "{finding:#}");
+        agent.wait_for(&id, "stopped");
+    }
+}
+
+#[test]
+fn an_entrypoint_that_does_not_exist_is_no_start() {
+    let Some(node) = Node::for_test("noentry", false) else { return };
+    node.images("default");
+    let agent = node.agent();
+    for round in 0..5 {
+        let failed = node.containerd.run("default", EVIL, &format!("never-{round}"), &["/no/such/program"]);
+        assert!(failed.is_err(), "the runtime must have refused");
+    }
+    // Events come in order: when this one is told, those before it have been judged.
+    node.containerd.run("default", OURS, "after", &[]).unwrap();
+    agent.wait_for("after", "start");
+    for round in 0..5 {
+        assert_eq!(agent.said_of(&format!("never-{round}")), Vec::<Value>::new());
+    }
+    node.containerd.remove("default", "after").unwrap();
+}
+
+#[test]
+fn two_hundred_starts_are_two_hundred_findings() {
+    let Some(node) = Node::for_test("burst", false) else { return };
+    node.images("default");
+    let agent = node.agent();
+    let ids: Vec<_> = (0..200).map(|round| format!("burst-{round}")).collect();
+    for id in &ids {
+        node.containerd.run_to_end("default", EVIL, id, &["true"]).unwrap();
+    }
+    let starts = |id: &String| agent.said_of(id).iter().filter(|finding| finding["event"] == "start").count();
+    wait_until(PATIENCE, || ids.iter().all(|id| starts(id) == 1));
+    let wrong: Vec<_> = ids.iter().filter(|id| starts(id) != 1).collect();
+    assert!(wrong.is_empty(), "not one start each: {wrong:?}\n{}", agent.log());
+    let known = ids.iter().filter(|id| agent.said_of(id)[0]["verdict"] == "drift").count();
+    assert_eq!(known, 200, "the image of each is known");
+    assert!(agent.sum("imageswap_agent_events_lost_total").abs() < f64::EPSILON);
+    let mut latencies: Vec<_> = ids.iter().filter_map(|id| agent.said_of(id)[0]["detect_us"].as_u64()).collect();
+    latencies.sort_unstable();
+    println!("start to finding: p50 {} us, p99 {} us, n={}", latencies[100], latencies[197], latencies.len());
+}
+
+#[test]
+fn the_same_container_started_again_is_a_second_start() {
+    let Some(node) = Node::for_test("again", false) else { return };
+    node.images("default");
+    let agent = node.agent();
+    node.containerd.run("default", OURS, "again", &[]).unwrap();
+    let first = agent.wait_for("again", "start");
+    node.containerd.ctr("default", ["task", "rm", "--force", "again"]).unwrap();
+    agent.wait_for("again", "stopped");
+    node.containerd.ctr("default", ["task", "start", "--detach", "again"]).unwrap();
+    let starts = || agent.said_of("again").into_iter().filter(|finding| finding["event"] == "start").collect::<Vec<_>>();
+    assert!(wait_until(PATIENCE, || starts().len() == 2), "{:#?}", agent.said_of("again"));
+    assert_ne!(starts()[1]["start_id"], first["start_id"]);
+    node.containerd.remove("default", "again").unwrap();
+}
