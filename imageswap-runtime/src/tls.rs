@@ -55,7 +55,12 @@ pub struct TlsArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_self_signed: Option<PathBuf>,
     /// Further DNS name or IP address for the self-signed certificate (repeatable)
-    #[arg(long, value_name = "NAME", requires = "tls_self_signed")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "tls_self_signed",
+        conflicts_with = "tls_cert"
+    )]
     pub tls_san: Vec<String>,
 }
 

@@ -1,3 +1,22 @@
-//! Skeleton.
+//! The `imageswap-webhook` command.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use imageswap_webhook::cli::{Cli, Command};
+use imageswap_webhook::serve;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli {
+        command: Command::Serve(args),
+    } = Cli::parse();
+    match serve::run(*args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}

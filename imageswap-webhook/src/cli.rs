@@ -1,0 +1,108 @@
+//! The command line.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use imageswap_runtime::log::LogArgs;
+use imageswap_runtime::source::PolicyArgs;
+use imageswap_runtime::tls::TlsArgs;
+
+/// Rewrites the images of Pods to approved registries at admission
+#[derive(Debug, Parser)]
+#[command(name = "imageswap-webhook", version, max_term_width = 80)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer AdmissionReviews over HTTPS, at / and at /mutate
+    Serve(Box<ServeArgs>),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address for AdmissionReviews (HTTPS)
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Address for /livez, /readyz and /metrics (plain HTTP)
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    pub admin: SocketAddr,
+    /// Seconds after SIGTERM for which new connections are still taken
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub drain_delay: u32,
+    /// Seconds after SIGTERM after which idle connections are closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub drain_timeout: u32,
+    /// Where the policy comes from.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Where the certificate comes from.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(args: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(
+            ["imageswap-webhook", "serve"]
+                .into_iter()
+                .chain(args.split_whitespace()),
+        )
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn policy_and_certificate_come_from_one_place_each() {
+        for good in [
+            "--maps m --tls-self-signed d",
+            "--image-prefix p --tls-cert c --tls-key k",
+            "--maps m --tls-self-signed d --tls-san a --tls-san b",
+        ] {
+            assert!(parse(good).is_ok(), "{good}: {:?}", parse(good).err());
+        }
+        for (bad, says) in [
+            (
+                "--tls-self-signed d",
+                "--maps <FILE>|--image-prefix <PREFIX>",
+            ),
+            ("--maps m", "--tls-self-signed <DIR>"),
+            (
+                "--maps m --image-prefix p --tls-self-signed d",
+                "cannot be used with",
+            ),
+            ("--maps m --tls-cert c", "--tls-key <FILE>"),
+            (
+                "--maps m --tls-cert c --tls-key k --tls-self-signed d",
+                "cannot be used with",
+            ),
+            (
+                "--maps m --tls-cert c --tls-key k --tls-san n",
+                "cannot be used with",
+            ),
+            (
+                "--maps m --tls-self-signed d --listen 8443",
+                "--listen <ADDR>",
+            ),
+        ] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! JSON Patches (RFC 6902) that replace images, written as bytes.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Replacements of strings at places that exist.
+#[derive(Debug, Default)]
+pub struct Patch {
+    /// The patch's JSON but for the bracket at its end; empty when there is nothing to replace.
+    json: Vec<u8>,
+}
+
+impl Patch {
+    /// Adds the replacement of the string at `pointer`, a JSON Pointer that needs no escapes.
+    pub fn replace(&mut self, pointer: impl Display, value: &str) {
+        self.json
+            .push(if self.json.is_empty() { b'[' } else { b',' });
+        write!(self.json, r#"{{"op":"replace","path":"{pointer}","value":"#)
+            .and_then(|()| Ok(serde_json::to_writer(&mut self.json, value)?))
+            .expect("writing a string to memory does not fail");
+        self.json.push(b'}');
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.json.is_empty()
+    }
+
+    /// About how many bytes of JSON it is.
+    pub fn len(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Appends the patch in base64, as an admission response carries it.
+    pub fn write_base64(&self, out: &mut Vec<u8>) {
+        let mut json = Vec::with_capacity(self.json.len() + 1);
+        json.extend_from_slice(&self.json);
+        json.push(b']');
+        let start = out.len();
+        let encoded = json.len().div_ceil(3) * 4;
+        out.resize(start + encoded, 0);
+        let written = STANDARD.encode_slice(&json, &mut out[start..]);
+        debug_assert_eq!(
+            written,
+            Ok(encoded),
+            "padded base64 has four bytes for each three"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn decoded(patch: &Patch) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        patch.write_base64(&mut out);
+        STANDARD
+            .decode(out.strip_prefix(b"before").unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn replacements_apply() {
+        let mut object = json!({"spec": {"containers": [{"image": "a"}, {"image": "b"}]}});
+        let mut patch = Patch::default();
+        assert!(patch.is_empty());
+        patch.replace("/spec/containers/1/image", "r.example.com/b");
+        patch.replace("/spec/containers/0/image", "quote\" back\\slash \n ü");
+        let operations: json_patch::Patch = serde_json::from_slice(&decoded(&patch)).unwrap();
+        json_patch::patch(&mut object, &operations).unwrap();
+        let expected = [
+            json!({"image": "quote\" back\\slash \n ü"}),
+            json!({"image": "r.example.com/b"}),
+        ];
+        assert_eq!(object, json!({"spec": {"containers": expected}}));
+    }
+
+    #[test]
+    fn every_length_of_padding_is_valid() {
+        for value in ["", "a", "ab", "abc", "abcd"] {
+            let mut patch = Patch::default();
+            patch.replace("/a", value);
+            let json: serde_json::Value = serde_json::from_slice(&decoded(&patch)).unwrap();
+            assert_eq!(
+                json,
+                json!([{"op": "replace", "path": "/a", "value": value}])
+            );
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `imageswap-webhook serve`: everything is read and checked before a port is bound.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use imageswap_runtime::admin::{Admin, Readiness};
+use imageswap_runtime::drain::Drain;
+use imageswap_runtime::log::{self, LogError};
+use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
+use imageswap_runtime::source::{PolicySource, SourceError};
+use imageswap_runtime::tls::TlsError;
+use tokio::net::TcpListener;
+
+use crate::admit::Admission;
+use crate::cli::ServeArgs;
+use crate::http::Handler;
+use crate::server::{self, DrainTimes};
+
+/// Why nothing is being served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Logging cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// There is no policy.
+    #[error(transparent)]
+    Policy(#[from] SourceError),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port cannot be had.
+    #[error("cannot bind {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+}
+
+impl ServeError {
+    /// 2 for what was asked for wrongly, 1 for what did not work.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Log(_) | Self::Policy(_) => ExitCode::from(2),
+            Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, and then until connections are drained.
+pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
+    let ServeArgs {
+        listen,
+        admin,
+        drain_delay,
+        drain_timeout,
+        policy,
+        tls,
+        log: log_args,
+    } = args;
+    log::init(&log_args)?;
+    let policy = policy.load()?;
+    let tls = tls.load(listen)?;
+    let times = DrainTimes {
+        delay: Duration::from_secs(drain_delay.into()),
+        timeout: Duration::from_secs(drain_timeout.max(drain_delay).into()),
+    };
+
+    let bind_error = |addr| move |source| ServeError::Bind { addr, source };
+    let admin = Admin::bind(admin).await.map_err(bind_error(admin))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(bind_error(listen))?;
+    let drain = Drain::on_signals().map_err(ServeError::Signals)?;
+
+    let exporter = Exporter::new();
+    let metrics = exporter.webhook_metrics();
+    let readiness = Readiness::new();
+    let serving = readiness.condition("serving");
+    tracing::info!(
+        webhook = %listener.local_addr().map_or(listen, |bound| bound),
+        admin = %admin.local_addr(),
+        policy = policy.current().name(),
+        revision = policy.current().revision(),
+        "serving"
+    );
+    tokio::spawn(admin.serve(readiness, exporter.clone(), drain.clone()));
+    tokio::spawn(
+        policy
+            .clone()
+            .watch(drain.clone(), exporter.policy_metrics()),
+    );
+    tokio::spawn(name_registries(policy.clone(), metrics.clone()));
+    tokio::spawn(tls.clone().watch(drain.clone(), metrics.clone()));
+
+    let admission = Admission::new(policy, metrics.clone());
+    let handler = Handler::new(admission, metrics, drain.clone());
+    serving.set(true);
+    server::serve(listener, tls.acceptor(), handler, drain, times).await;
+    Ok(())
+}
+
+/// Keeps the registries that are label values those of the policy in force.
+async fn name_registries(policy: PolicySource, metrics: WebhookMetrics) {
+    let mut changes = policy.subscribe();
+    loop {
+        metrics.set_registries(policy.current().registries());
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

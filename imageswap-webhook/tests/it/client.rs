@@ -1,0 +1,260 @@
+//! A server to ask, and a client that asks it as the API server does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use imageswap_runtime::drain::Drain;
+use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
+use imageswap_runtime::source::{PolicyArgs, PolicySource};
+use imageswap_runtime::tls::{ClientStream, ConnectError, Connector, TlsArgs};
+use imageswap_webhook::admit::Admission;
+use imageswap_webhook::http::{Answers, Handler};
+use imageswap_webhook::server::{self, DrainTimes};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// How long something may take that is bound to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A webhook in this process.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) exporter: Exporter,
+    pub(crate) drain: Drain,
+    pub(crate) task: JoinHandle<()>,
+    connector: Connector,
+    _certificates: TempDir,
+}
+
+/// A connection to a webhook.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    pub(crate) closed: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves the maps file at `path`, and watches it.
+    pub(crate) async fn with_maps_file(path: PathBuf, times: DrainTimes) -> Self {
+        let policy = PolicyArgs {
+            maps: Some(path),
+            image_prefix: None,
+        }
+        .load()
+        .unwrap();
+        Self::start(times, |exporter, drain| {
+            tokio::spawn(
+                policy
+                    .clone()
+                    .watch(drain.clone(), exporter.policy_metrics()),
+            );
+            Admission::new(policy, exporter.webhook_metrics())
+        })
+        .await
+    }
+
+    /// Serves a maps text that does not change.
+    pub(crate) async fn with_maps(text: &str) -> Self {
+        Self::start(TIMES, |exporter, _| {
+            admission(text, &exporter.webhook_metrics())
+        })
+        .await
+    }
+
+    /// Serves whatever `answers` makes.
+    pub(crate) async fn start<A: Answers>(
+        times: DrainTimes,
+        answers: impl FnOnce(&Exporter, &Drain) -> A,
+    ) -> Self {
+        let certificates = tempfile::tempdir().unwrap();
+        let tls = TlsArgs {
+            tls_cert: None,
+            tls_key: None,
+            tls_self_signed: Some(certificates.path().to_owned()),
+            tls_san: vec![],
+        };
+        let tls = tls.load("127.0.0.1:0".parse().unwrap()).unwrap();
+        let ca = std::fs::read(certificates.path().join("ca.crt")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (exporter, drain) = (Exporter::new(), Drain::new());
+        let answers = answers(&exporter, &drain);
+        let handler = Handler::new(answers, exporter.webhook_metrics(), drain.clone());
+        let task = tokio::spawn(server::serve(
+            listener,
+            tls.acceptor(),
+            handler,
+            drain.clone(),
+            times,
+        ));
+        let connector = Connector::new(&ca).unwrap();
+        Self {
+            addr,
+            exporter,
+            drain,
+            task,
+            connector,
+            _certificates: certificates,
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connection, ConnectError> {
+        Connection::open(&self.connector, "localhost", self.addr).await
+    }
+
+    /// A verified connection, for what no well-behaved client sends.
+    pub(crate) async fn tls_stream(&self) -> ClientStream {
+        let stream = TcpStream::connect(self.addr).await.unwrap();
+        self.connector.connect("localhost", stream).await.unwrap()
+    }
+
+    /// Posts a review on a connection of its own and returns the image that the container gets.
+    pub(crate) async fn swap(&self, image: &str) -> String {
+        let review = pod_review(
+            "CREATE",
+            &json!({"spec": {"containers": [{"name": "c", "image": image}]}}),
+        );
+        let mut connection = self.connect().await.unwrap();
+        let (_, answer) = connection.post("/", review.to_string()).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let object = patched(&review, &answer);
+        object["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Waits until `image` becomes `expected`.
+    pub(crate) async fn until_swapped(&self, image: &str, expected: &str) {
+        eventually(&format!("{image} becomes {expected}"), async || {
+            self.swap(image).await == expected
+        })
+        .await;
+    }
+
+    /// Waits until the metrics have that line.
+    pub(crate) async fn until_metric(&self, line: &str) {
+        eventually(line, async || {
+            self.exporter.render().lines().any(|it| it == line)
+        })
+        .await;
+    }
+}
+
+impl Connection {
+    pub(crate) async fn open(
+        connector: &Connector,
+        name: &str,
+        addr: SocketAddr,
+    ) -> Result<Self, ConnectError> {
+        let stream = connector
+            .connect(name, TcpStream::connect(addr).await?)
+            .await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let closed = tokio::spawn(async move {
+            // How a connection ends is no part of what is tested.
+            let _ended = connection.await;
+        });
+        Ok(Self { sender, closed })
+    }
+
+    /// Sends a request and reads the whole response.
+    pub(crate) async fn send(
+        &mut self,
+        request: http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> hyper::Result<(Response<()>, Bytes)> {
+        self.sender.ready().await?;
+        let request = request
+            .header(HOST, "localhost")
+            .body(Full::new(body.into()))
+            .unwrap();
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok((
+            Response::from_parts(head, ()),
+            body.collect().await?.to_bytes(),
+        ))
+    }
+
+    pub(crate) async fn post(
+        &mut self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> (Response<()>, Bytes) {
+        self.send(Request::builder().method(Method::POST).uri(path), body)
+            .await
+            .unwrap()
+    }
+}
+
+/// Drain times for servers that are not drained.
+pub(crate) const TIMES: DrainTimes = DrainTimes {
+    delay: Duration::from_secs(60),
+    timeout: Duration::from_secs(60),
+};
+
+/// Answers by a maps text.
+pub(crate) fn admission(maps: &str, metrics: &WebhookMetrics) -> Admission {
+    let loaded = imageswap_policy::maps::load("test.maps", maps).unwrap();
+    Admission::new(PolicySource::fixed(loaded.policy), metrics.clone())
+}
+
+/// A review of a Pod in namespace `ns1`.
+pub(crate) fn pod_review(operation: &str, object: &Value) -> Value {
+    json!({
+        "kind": "AdmissionReview",
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "u-1",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "namespace": "ns1",
+            "operation": operation,
+            "object": object,
+        },
+    })
+}
+
+/// The review's object as the API server would go on with it.
+pub(crate) fn patched(review: &Value, answer: &Value) -> Value {
+    assert_eq!(answer["kind"], "AdmissionReview", "{answer}");
+    assert_eq!(answer["apiVersion"], review["apiVersion"], "{answer}");
+    let response = &answer["response"];
+    assert_eq!(response["uid"], review["request"]["uid"], "{answer}");
+    assert_eq!(response["allowed"], true, "{answer}");
+    let mut object = review["request"]["object"].clone();
+    assert_eq!(
+        response.get("patch").is_some(),
+        response.get("patchType").is_some(),
+        "{answer}"
+    );
+    if let Some(patch) = response.get("patch") {
+        assert_eq!(response["patchType"], "JSONPatch");
+        let patch = base64::engine::general_purpose::STANDARD
+            .decode(patch.as_str().unwrap())
+            .unwrap();
+        let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+        assert!(!patch.0.is_empty(), "an empty patch says nothing");
+        json_patch::patch(&mut object, &patch).unwrap();
+    }
+    object
+}
+
+/// Waits until `holds`, and fails when it never does.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let result = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(result.is_ok(), "never seen: {what}");
+}

@@ -1,0 +1,215 @@
+//! `imageswap-webhook serve` as a process of its own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use imageswap_runtime::tls::Connector;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::client::{Connection, patched, pod_review};
+
+fn command(maps: &Path, certificates: &Path, listen: &str, admin: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-webhook"));
+    command
+        .args([
+            "serve",
+            "--log-format",
+            "json",
+            "--listen",
+            listen,
+            "--admin",
+            admin,
+        ])
+        .arg("--maps")
+        .arg(maps)
+        .arg("--tls-self-signed")
+        .arg(certificates)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// A process that has said where it listens.
+struct Serving {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    webhook: SocketAddr,
+    admin: SocketAddr,
+}
+
+async fn serve(mut command: Command) -> Serving {
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    loop {
+        let line = log
+            .next_line()
+            .await
+            .unwrap()
+            .expect("the process ended before it served");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["message"] == "serving" {
+            let addr = |key: &str| line[key].as_str().unwrap().parse().unwrap();
+            return Serving {
+                webhook: addr("webhook"),
+                admin: addr("admin"),
+                child,
+                log,
+            };
+        }
+    }
+}
+
+async fn admin(addr: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn serves_until_it_is_told_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let maps = dir.path().join("maps");
+    std::fs::write(&maps, "default::d.example.com\n").unwrap();
+    let certificates = dir.path().join("tls");
+    let mut command = command(&maps, &certificates, "127.0.0.1:0", "127.0.0.1:0");
+    command.args(["--drain-delay", "0", "--tls-san", "imageswap.example.com"]);
+    let mut serving = serve(command).await;
+
+    let connector = Connector::new(&std::fs::read(certificates.join("ca.crt")).unwrap()).unwrap();
+    let review = pod_review(
+        "CREATE",
+        &json!({"spec": {"containers": [{"name": "web", "image": "nginx"}]}}),
+    );
+    for name in ["localhost", "127.0.0.1", "::1", "imageswap.example.com"] {
+        let mut connection = Connection::open(&connector, name, serving.webhook)
+            .await
+            .unwrap();
+        let (response, answer) = connection.post("/mutate", review.to_string()).await;
+        assert_eq!(response.status(), 200);
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(
+            patched(&review, &answer)["spec"]["containers"][0]["image"],
+            "d.example.com/nginx"
+        );
+    }
+    assert!(
+        Connection::open(&connector, "other.example.com", serving.webhook)
+            .await
+            .is_err()
+    );
+
+    assert!(
+        admin(serving.admin, "/readyz")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    let metrics = admin(serving.admin, "/metrics").await;
+    for series in [
+        "imageswap_admission_requests_total{webhook=\"mutate\",operation=\"CREATE\",outcome=\"patched\"} 4\n",
+        "imageswap_admission_duration_seconds_count 4\n",
+        "imageswap_policy_info{revision=",
+        "imageswap_policy_last_load_timestamp_seconds 1",
+        "imageswap_tls_not_after_timestamp_seconds 1",
+        "imageswap_policy_reload_failures_total 0\n",
+    ] {
+        assert!(metrics.contains(series), "{series}\n{metrics}");
+    }
+
+    let pid = rustix::process::Pid::from_raw(serving.child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = serving.child.wait().await.unwrap();
+    assert!(status.success(), "{status}");
+    let mut log = Vec::new();
+    while let Some(line) = serving.log.next_line().await.unwrap() {
+        log.push(serde_json::from_str::<Value>(&line).unwrap());
+    }
+    let swapped: Vec<_> = log
+        .iter()
+        .filter(|it| it["message"] == "images swapped")
+        .collect();
+    assert_eq!(swapped.len(), 4, "{log:?}");
+    assert_eq!(swapped[0]["swaps"], "web: nginx -> d.example.com/nginx");
+    assert_eq!(swapped[0]["namespace"], "ns1");
+    assert!(log.iter().any(|it| it["message"] == "drained"), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_restart_does_not_break_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let maps = dir.path().join("maps");
+    std::fs::write(&maps, "default::d.example.com\n").unwrap();
+    let first = serve(command(&maps, dir.path(), "127.0.0.1:0", "127.0.0.1:0")).await;
+    let connector = Connector::new(&std::fs::read(dir.path().join("ca.crt")).unwrap()).unwrap();
+    drop(first);
+    let second = serve(command(&maps, dir.path(), "127.0.0.1:0", "127.0.0.1:0")).await;
+    assert!(
+        Connection::open(&connector, "localhost", second.webhook)
+            .await
+            .is_ok()
+    );
+}
+
+/// Runs a process that is not to serve. Both ports are taken, so that it would fail on them if it got that far.
+async fn refused(maps: &Path, certificates: &Path) -> (Option<i32>, String) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output: Output = command(maps, certificates, &addr, &addr)
+        .output()
+        .await
+        .unwrap();
+    assert!(output.stdout.is_empty());
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn a_bad_policy_ends_it_before_a_port_is_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let maps = dir.path().join("swap.maps");
+    std::fs::write(
+        &maps,
+        "# a comment\ndefault::d.example.com\nquay.io::https://UPPER CASE/\n",
+    )
+    .unwrap();
+    let (code, error) = refused(&maps, dir.path()).await;
+    assert_eq!(code, Some(2), "{error}");
+    let place = format!("{}:3:", maps.display());
+    assert!(error.contains(&place), "{place} is not in: {error}");
+    assert!(!error.contains("cannot bind"), "{error}");
+
+    std::fs::write(&maps, b"default::d.example.com\n\n  \xff").unwrap();
+    let (code, error) = refused(&maps, dir.path()).await;
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains(&format!("{}:3:3: ", maps.display())),
+        "{error}"
+    );
+
+    let (code, error) = refused(&dir.path().join("missing"), dir.path()).await;
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("cannot read") && error.contains("missing"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let maps = dir.path().join("maps");
+    std::fs::write(&maps, "default::d.example.com\n").unwrap();
+    let (code, error) = refused(&maps, dir.path()).await;
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("cannot bind 127.0.0.1:"), "{error}");
+}

@@ -1,0 +1,65 @@
+//! Measured answers of ImageSwap, compared by what the object becomes.
+
+use std::path::PathBuf;
+
+use imageswap_runtime::metrics::Exporter;
+use serde_json::{Value, json};
+
+use crate::client::{admission, patched};
+
+#[test]
+fn admission_reviews() {
+    let folder = std::env::var_os("IMAGESWAP_VECTORS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
+        PathBuf::from,
+    );
+    let Ok(text) = std::fs::read_to_string(folder.join("admission_reviews.jsonl")) else {
+        let message = format!(
+            "SKIP: admission_reviews: no vectors in {}",
+            folder.display()
+        );
+        assert!(
+            std::env::var_os("IMAGESWAP_NO_SKIP").is_none_or(|it| it != "1"),
+            "{message}"
+        );
+        eprintln!("{message}");
+        return;
+    };
+    let mut rows = 0;
+    for line in text.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let note = row["note"].as_str().unwrap();
+        let review = &row["request"];
+        let exporter = Exporter::new();
+        let admission = admission(row["maps"].as_str().unwrap(), &exporter.webhook_metrics());
+        let answer = admission
+            .answer(review.to_string().as_bytes())
+            .body
+            .unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(patched(review, &answer), expected(&row), "{note}");
+        rows += 1;
+    }
+    assert!(rows >= 10, "only {rows} rows were read");
+}
+
+/// The object as it should become: as ImageSwap made it, and with the fields that it never looks at swapped as well.
+fn expected(row: &Value) -> Value {
+    let mut object = row["request"]["request"]["object"].clone();
+    if let Some(patch) = row["patch"].as_array() {
+        let patch: json_patch::Patch = serde_json::from_value(json!(patch)).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+    }
+    let beyond = match row["note"].as_str().unwrap() {
+        "pod ephemeral ignored" => {
+            Some(("/spec/ephemeralContainers/0/image", "d.example.com/busybox"))
+        }
+        "image volume" => Some(("/spec/volumes/0/image/reference", "d.example.com/nginx")),
+        "initContainers null" => Some(("/spec/containers/0/image", "d.example.com/nginx")),
+        _ => None,
+    };
+    if let Some((place, image)) = beyond {
+        *object.pointer_mut(place).unwrap() = json!(image);
+    }
+    object
+}
