@@ -396,21 +396,31 @@ fn runc_alone_keeps_a_state_that_leads_to_the_bundle() {
     let Some(lab) = Lab::for_test("runc_alone_keeps_a_state_that_leads_to_the_bundle") else {
         return;
     };
-    let id = unique(&lab, "plain");
-    let container = Bundle::run(&lab, &id, &["/bin/sleep", "600"], false).unwrap();
-    let none: [&Path; 0] = [];
-    let states = RuncStates::with_roots(Path::new("/"), [container.dir().join("state")], none);
-    let state = states.of_cgroup(&format!("/{id}")).unwrap().unwrap();
-    assert_eq!(state.id, id);
-    assert_eq!(state.bundle.as_deref(), Some(container.dir()));
-    for line in cgroups_of(state.init_pid.unwrap()) {
-        assert_eq!(
-            states.of_cgroup(&line).unwrap().as_ref(),
-            Some(&state),
-            "{line}"
-        );
+    for pure_v2 in [false, true] {
+        let id = unique(&lab, if pure_v2 { "pure" } else { "plain" });
+        let container = Bundle::run(&lab, &id, &["/bin/sleep", "600"], pure_v2).unwrap();
+        let none: [&Path; 0] = [];
+        let states = RuncStates::with_roots(Path::new("/"), [container.dir().join("state")], none);
+        let state = states.of_cgroup(&format!("/{id}")).unwrap().unwrap();
+        assert_eq!(state.id, id);
+        assert_eq!(state.bundle.as_deref(), Some(container.dir()));
+        assert_eq!(states.list().0, std::slice::from_ref(&state));
+        let lines = cgroups_of(state.init_pid.unwrap());
+        // Where runc saw v2 alone, the process stays in the v1 cgroups of its parent.
+        let own: Vec<_> = lines
+            .iter()
+            .filter(|line| !pure_v2 || line.starts_with("0::"))
+            .collect();
+        assert!(!own.is_empty());
+        for line in own {
+            assert_eq!(
+                states.of_cgroup(line).unwrap().as_ref(),
+                Some(&state),
+                "{line}"
+            );
+        }
+        let bundle = read_bundle(container.dir()).unwrap().unwrap();
+        assert_eq!(bundle.cri, None);
+        assert_eq!(states.of_cgroup("/some/where/else").unwrap(), None);
     }
-    let bundle = read_bundle(container.dir()).unwrap().unwrap();
-    assert_eq!(bundle.cri, None);
-    assert_eq!(states.of_cgroup("/some/where/else").unwrap(), None);
 }
