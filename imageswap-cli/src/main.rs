@@ -1,3 +1,48 @@
-//! Skeleton.
+//! The `imageswap` command: asks the policy the way the services do, and says what it answers.
+//!
+//! Exit codes: 0 when all is well, 1 when something was found, 2 when the question could not be answered.
 
-fn main() {}
+mod cases;
+mod cli;
+mod explain;
+mod policy;
+mod verify;
+
+use anyhow::Error;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+/// What a command came to, when it came to something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Clean,
+    Findings,
+    /// The messages are written already.
+    Failed,
+}
+
+fn main() -> ExitCode {
+    match cli::parse().run(&mut io::stdout().lock()) {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Ok(Outcome::Failed) => ExitCode::from(2),
+        // Whoever reads has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let mut causes = error
+        .chain()
+        .filter_map(|it| it.downcast_ref::<io::Error>());
+    causes.any(|it| it.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Writes a message to standard error, if anyone listens there.
+fn report(message: &str) {
+    drop(writeln!(io::stderr(), "{message}"));
+}

@@ -126,6 +126,11 @@ impl Policy {
         self.resolve(scope, image, |_, _| ())
     }
 
+    /// Whether `image` lies under a target: a place that the policy's own rules lead to.
+    pub fn is_under_target(&self, image: &str) -> bool {
+        Reference::parse(image).is_ok_and(|it| self.targets.cover(&it))
+    }
+
     /// How [`Self::decide`] comes to its result: each rule that moves the image, and where to. Empty when it stays.
     pub fn steps<'a>(&'a self, scope: Scope<'_>, image: &'a str) -> Vec<(&'a str, String)> {
         let mut steps = Vec::new();

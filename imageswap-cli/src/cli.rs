@@ -1,0 +1,52 @@
+//! The command line.
+
+use crate::{Outcome, explain, verify};
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::Write;
+use std::path::Path;
+
+/// Asks an ImageSwap policy which image should run instead of another, and whether that is approved.
+#[derive(Debug, Parser)]
+#[command(name = "imageswap", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what the policy makes of images, and why
+    Explain(explain::Args),
+    /// Check a policy against cases: expected answers, or what must hold of any
+    Test(verify::Args),
+}
+
+/// Reads the command line; help, version and mistakes end the process here.
+pub(crate) fn parse() -> Cli {
+    let name = if is_plugin() {
+        "kubectl imageswap"
+    } else {
+        "imageswap"
+    };
+    let matches = Cli::command().bin_name(name).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+impl Cli {
+    /// Runs the command; what programs and people read goes to `out`.
+    pub(crate) fn run(self, out: &mut impl Write) -> Result<Outcome> {
+        match self.command {
+            Command::Explain(args) => explain::run(&args, out),
+            Command::Test(args) => verify::run(&args, out),
+        }
+    }
+}
+
+/// Whether kubectl runs this, which finds plugins by their file's name.
+fn is_plugin() -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    Path::new(&program)
+        .file_stem()
+        .is_some_and(|it| it == "kubectl-imageswap")
+}

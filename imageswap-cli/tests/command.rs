@@ -1,0 +1,463 @@
+//! The command as people run it: what it prints, and its exit codes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const MAPS: &str = "default:registry.example.com\n#gcr.io: # This is a comment\n\
+                    gitlab.com:registry.example.com/gitlab\nnoswap_wildcards:example.com\n";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn imageswap(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_imageswap"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn explain_answers_programs_with_one_object_a_line() {
+    let folder = Folder::new();
+    let maps = folder.file("maps.conf", MAPS);
+    let output = imageswap(&[
+        "explain",
+        "--maps",
+        &maps,
+        "-o",
+        "json",
+        "nginx:1.25",
+        "my.example.com/a",
+        "Nginx",
+    ]);
+    assert_eq!(
+        (output.status.code(), stderr(&output).as_str()),
+        (Some(0), "")
+    );
+    let answers: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    let revision = answers[0]["revision"].as_str().unwrap().to_owned();
+    assert!(
+        revision.len() == 12 && revision.chars().all(|it| it.is_ascii_hexdigit()),
+        "{revision}"
+    );
+    let answer = |image, result, swapped, approved, rule: Option<&str>, reason| {
+        json!({
+            "image": image, "result": result, "swapped": swapped, "approved": approved, "enforcement": "audit",
+            "policy": "maps", "rule": rule, "reason": reason, "revision": revision,
+        })
+    };
+    let nginx = answer(
+        "nginx:1.25",
+        "registry.example.com/nginx:1.25",
+        true,
+        true,
+        Some("maps:1 default"),
+        "swapped",
+    );
+    let rule = Some("maps:4 noswap_wildcards example.com");
+    let kept = answer(
+        "my.example.com/a",
+        "my.example.com/a",
+        false,
+        false,
+        rule,
+        "kept",
+    );
+    assert_eq!(
+        answers,
+        [
+            nginx,
+            kept,
+            answer("Nginx", "Nginx", false, false, None, "unparsable")
+        ]
+    );
+}
+
+#[test]
+fn explain_answers_people_in_80_columns() {
+    let folder = Folder::new();
+    let maps = folder.file("maps.conf", MAPS);
+    let output = imageswap(&["explain", "--maps", &maps, "nginx", "gitlab.com/a"]);
+    let text = stdout(&output);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("IMAGE") && lines[1].contains("registry.example.com/nginx"),
+        "{text}"
+    );
+    assert!(
+        lines[2].ends_with("registry.example.com/gitlab/a  yes       maps:3 gitlab.com"),
+        "{text}"
+    );
+    let text = text
+        + &stdout(&imageswap(&[
+            "explain",
+            "--maps",
+            &maps,
+            "nginx",
+            "my.example.com/a",
+        ]));
+    assert!(
+        text.contains("my.example.com/a\n  result    my.example.com/a\n  approved  no\n"),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .all(|it| it.chars().count() <= 80 && !it.contains('\u{1b}')),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .last()
+            .unwrap()
+            .starts_with("policy maps, revision "),
+        "{text}"
+    );
+
+    let maps = folder.file(
+        "chain.conf",
+        "default::d.io\nquay.io::m.io\nm.io::n.io/p\nn.io::\n",
+    );
+    let output = imageswap(&["explain", "--maps", &maps, "quay.io/a"]);
+    let text = stdout(&output);
+    for part in [
+        "quay.io/a\n  result    n.io/p/a\n",
+        "approved  yes",
+        "maps:2 quay.io: m.io/a",
+        "maps:3 m.io: n.io/p/a",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(
+        stderr(&output).contains("warning[moved-target]"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn labels_take_images_out_of_scope() {
+    let folder = Folder::new();
+    let maps = folder.file("maps.conf", MAPS);
+    for (labels, reason) in [
+        (
+            ["--namespace-labels", "k8s.twr.io/imageswap=enabled"],
+            "swapped",
+        ),
+        (["--namespace-labels", ""], "out-of-scope"),
+        (
+            ["--labels", "a=b,k8s.twr.io/imageswap=disabled"],
+            "out-of-scope",
+        ),
+        (["--namespace", "prod"], "swapped"),
+    ] {
+        let output = imageswap(
+            &[
+                &["explain", "--maps", &maps, "-o", "json", "nginx"][..],
+                &labels,
+            ]
+            .concat(),
+        );
+        let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(answer["reason"], reason, "{labels:?}");
+    }
+    let output = imageswap(&["explain", "--maps", &maps, "--labels", "oops", "nginx"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("expected `key=value`, found `oops`"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn the_legacy_prefix_is_a_policy() {
+    let output = imageswap(&[
+        "explain",
+        "--image-prefix",
+        "r.io",
+        "-o",
+        "json",
+        "quay.io/a/b:1",
+    ]);
+    let answer: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        (&answer["result"], &answer["policy"]),
+        (&json!("r.io/b:1"), &json!("image-prefix"))
+    );
+}
+
+#[test]
+fn what_does_not_load_is_said_with_its_place() {
+    let folder = Folder::new();
+    let maps = folder.file(
+        "maps.conf",
+        "default::d.io\ngitlab.com registry.example.com\n",
+    );
+    let output = imageswap(&["explain", "--maps", &maps, "nginx"]);
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(2), "")
+    );
+    let text = stderr(&output);
+    for part in [
+        "error[no-separator]: expected `key::value`",
+        &format!("--> {maps}:2:1\n"),
+        "^^^^",
+        "does not load",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    for (args, message) in [
+        (vec!["explain", "nginx"], "--maps"),
+        (
+            vec!["explain", "--maps", &maps, "--image-prefix", "a", "nginx"],
+            "cannot be used with",
+        ),
+        (
+            vec!["explain", "--maps", "/does/not/exist", "nginx"],
+            "cannot read /does/not/exist",
+        ),
+        (
+            vec!["test", "/does/not/exist"],
+            "cannot read /does/not/exist",
+        ),
+        (
+            vec!["explain", "--image-prefix", "https://a.io", "nginx"],
+            "error[unusable-value]",
+        ),
+        (vec!["nonsense"], "unrecognized subcommand"),
+    ] {
+        let output = imageswap(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            stderr(&output).contains(message),
+            "{args:?}\n{}",
+            stderr(&output)
+        );
+    }
+    let binary = folder.file("binary.conf", [0xff, 0xfe]);
+    let output = imageswap(&["explain", "--maps", &binary, "nginx"]);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("is not UTF-8"));
+}
+
+fn last_line(output: &Output) -> String {
+    stdout(output).lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn cases_pass_and_fail_with_their_place() {
+    let folder = Folder::new();
+    let cases = [
+        json!({"maps": MAPS, "image": "nginx", "expected": "registry.example.com/nginx", "approved": true, "id": 7}),
+        json!({"maps": MAPS, "image": "nginx", "expected": "other.example.com/nginx"}),
+        json!({"maps": MAPS, "image": "localhost:5000/x", "peer_result": null}),
+        json!({"maps": MAPS, "image": "my.example.com/x", "approved": true}),
+        json!({"mode": "LEGACY", "maps": "", "image_prefix": "r.io", "image": "a/b", "expected": "r.io/b"}),
+        json!({"mode": "MAPS", "maps": "default::r.io", "image": "a/b", "expected": "r.io/a/b"}),
+    ];
+    let text = cases.map(|it| it.to_string()).join("\n");
+    let file = folder.file("cases.jsonl", &text);
+    let output = imageswap(&["test", &file]);
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(1), "4 passed, 2 failed")
+    );
+    let text = stdout(&output);
+    let place = format!(
+        "{file}:2: nginx\n  expected other.example.com/nginx\n  got      registry.example.com/nginx\n"
+    );
+    assert!(text.contains(&place), "{text}");
+    assert!(
+        text.contains(&format!("{file}:4: my.example.com/x\n")) && text.contains("not approved"),
+        "{text}"
+    );
+
+    let yaml = folder.file(
+        "cases.yaml",
+        "- maps: |\n    default::d.io\n  image: nginx\n  expected: d.io/nginx\n",
+    );
+    let output = imageswap(&["test", &yaml]);
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(0), "1 passed, 0 failed")
+    );
+}
+
+#[test]
+fn what_must_hold_of_any_result_is_checked() {
+    let folder = Folder::new();
+    let chain = json!({"maps": "default::d.io\nquay.io::m.io\n", "image": "m.io/x"});
+    let file = folder.file("cases.jsonl", chain.to_string());
+    let output = imageswap(&["test", &file]);
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(1), "0 passed, 1 failed")
+    );
+    assert!(
+        stdout(&output).contains("m.io/x to stay, for it lies under a target"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn a_case_that_cannot_be_decided_is_an_error() {
+    let folder = Folder::new();
+    let good = json!({"maps": "default::d.io", "image": "nginx", "expected": "d.io/nginx"});
+    for (bad, message) in [
+        (
+            json!({"policy": {"kind": "ImageSwapPolicy"}, "image": "nginx"}).to_string(),
+            "nginx: `policy` is not supported",
+        ),
+        (
+            json!({"image": "nginx"}).to_string(),
+            "expected `maps` or `image_prefix`",
+        ),
+        (json!({"maps": ""}).to_string(), "missing field `image`"),
+        ("{".to_owned(), "EOF"),
+    ] {
+        let file = folder.file("cases.jsonl", format!("{good}\n{bad}\n"));
+        let output = imageswap(&["test", &file]);
+        assert_eq!(
+            (output.status.code(), last_line(&output).as_str()),
+            (Some(2), "1 passed, 1 failed"),
+            "{bad}"
+        );
+        let text = stderr(&output);
+        assert!(
+            text.contains(&format!("error: {file}:2: ")) && text.contains(message),
+            "{text}"
+        );
+    }
+    let empty = folder.file("empty.yaml", "");
+    let output = imageswap(&["test", &empty]);
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(2), "0 passed, 0 failed")
+    );
+}
+
+#[test]
+fn cases_come_from_standard_input_too() {
+    let case = json!({"maps": "default::d.io", "image": "nginx", "expected": "d.io/nginx"});
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
+        .args(["test", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(case.to_string().as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(0), "1 passed, 0 failed")
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let images: Vec<String> = (0..2_000)
+        .map(|it| format!("quay.io/team/image-{it}"))
+        .collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
+        .args(["explain", "--image-prefix", "r.io", "-o", "json"])
+        .args(&images)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), stderr(&output).as_str()),
+        (Some(0), "")
+    );
+}
+
+#[test]
+fn it_runs_as_a_plugin_of_kubectl() {
+    let folder = Folder::new();
+    let plugin = folder.0.path().join("kubectl-imageswap");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_imageswap"), &plugin).unwrap();
+    let output = Command::new(&plugin)
+        .args(["explain", "--help"])
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&output).contains("Usage: kubectl imageswap explain"),
+        "{}",
+        stdout(&output)
+    );
+    let output = imageswap(&["--version"]);
+    assert_eq!(
+        stdout(&output),
+        format!("imageswap {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn every_measured_answer_of_imageswap_holds() {
+    let folder = std::env::var_os("IMAGESWAP_VECTORS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
+        PathBuf::from,
+    );
+    for (file, least) in [
+        ("imageswap_maps.jsonl", 400),
+        ("imageswap_maps_invariants.jsonl", 150),
+    ] {
+        let path = folder.join(file);
+        if !Path::new(&path).exists() {
+            assert!(
+                std::env::var_os("IMAGESWAP_NO_SKIP").is_none(),
+                "no {}",
+                path.display()
+            );
+            eprintln!(
+                "SKIP: no {}; set IMAGESWAP_VECTORS to the folder",
+                path.display()
+            );
+            continue;
+        }
+        let rows = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(rows > least);
+        let output = imageswap(&["test", path.to_str().unwrap()]);
+        assert_eq!(
+            last_line(&output),
+            format!("{rows} passed, 0 failed"),
+            "{}",
+            stdout(&output)
+        );
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
