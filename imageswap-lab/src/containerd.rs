@@ -212,7 +212,7 @@ impl Containerd {
 
     fn wait_ready(&mut self) -> Result<()> {
         let socket = socket(&self.dir);
-        self.process.wait_ready(Duration::from_secs(60), || {
+        self.process.wait_ready(Duration::from_mins(1), || {
             let mut command = Command::new("ctr");
             command
                 .args(["--timeout", "5s", "--address"])

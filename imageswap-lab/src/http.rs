@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
+use imageswap_runtime::tls::Connector;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -23,6 +24,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct HttpClient {
     runtime: Runtime,
     server: SocketAddr,
+    tls: Option<Tls>,
+}
+
+#[derive(Debug)]
+struct Tls {
+    connector: Connector,
+    name: String,
 }
 
 /// A server's answer.
@@ -44,6 +52,22 @@ impl HttpClient {
         Ok(Self {
             runtime: runtime()?,
             server,
+            tls: None,
+        })
+    }
+
+    /// A client of the HTTPS server at `server`, which has to show a
+    /// certificate for `name` that a CA of `ca_pem` has signed.
+    pub fn with_tls(server: SocketAddr, name: &str, ca_pem: &[u8]) -> Result<Self> {
+        let connector =
+            Connector::new(ca_pem).map_err(|error| Error::Unusable(error.to_string()))?;
+        Ok(Self {
+            runtime: runtime()?,
+            server,
+            tls: Some(Tls {
+                connector,
+                name: name.to_owned(),
+            }),
         })
     }
 
@@ -88,17 +112,21 @@ impl HttpClient {
                 request = request.header(CONTENT_TYPE, content_type);
             }
             let request = request.body(Full::new(body))?;
-            exchange(
-                TokioIo::new(TcpStream::connect(self.server).await?),
-                request,
-            )
-            .await
+            let stream = TcpStream::connect(self.server).await?;
+            match &self.tls {
+                None => exchange(TokioIo::new(stream), request).await,
+                Some(tls) => {
+                    let stream = tls.connector.connect(&tls.name, stream).await?;
+                    exchange(TokioIo::new(stream), request).await
+                }
+            }
         };
         let answer = self
             .runtime
             .block_on(async { timeout(LIMIT, exchange).await });
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let failed = |problem: String| Error::Http {
-            request: format!("{method} http://{}{path}", self.server),
+            request: format!("{method} {scheme}://{}{path}", self.server),
             problem,
         };
         match answer {

@@ -1,5 +1,7 @@
 //! Each part once, for real: what these leave behind would disturb the next.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::fs;
 use std::time::Duration;
 

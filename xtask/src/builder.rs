@@ -1,0 +1,172 @@
+//! Builds the probes and the programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{self, Workspace, cargo};
+use crate::toolchain::{Compiler, ProbeTools};
+use crate::ui;
+
+const TARGET: &str = "bpfel-unknown-none";
+const BINARY: &str = "imageswap-probes";
+/// Object file and feature: what release builds embed, and what debug builds
+/// do, which also logs from inside the kernel.
+const VARIANTS: [(&str, &str); 2] = [
+    ("imageswap-probes.o", "probes"),
+    ("imageswap-probes-log.o", "log"),
+];
+const PACKAGES: [&str; 3] = ["imageswap-agent", "imageswap-cli", "imageswap-webhook"];
+
+const PROGRAMS: [&str; 3] = ["imageswap-agent", "imageswap", "imageswap-webhook"];
+
+/// How the programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Unoptimized, quickly built.
+    Dev,
+    /// As it is shipped.
+    Release,
+}
+
+/// What is to be built.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Options {
+    /// Build the programs unoptimized
+    #[arg(long)]
+    dev: bool,
+    /// Build the probes alone
+    #[arg(long)]
+    probes: bool,
+}
+
+/// Builds the probes and, unless they are wanted alone, the programs.
+pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
+    probes(workspace)?;
+    ui::good(workspace.probes().display());
+    if !options.probes {
+        let profile = if options.dev {
+            Profile::Dev
+        } else {
+            Profile::Release
+        };
+        let folder = programs(workspace, profile)?;
+        for program in PROGRAMS {
+            ui::good(folder.join(program).display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the probes' object files into [`Workspace::probes`].
+pub(crate) fn probes(workspace: &Workspace) -> Result<()> {
+    let tools = ProbeTools::find_or_install()?;
+    ui::step("building the probes");
+    for (file, feature) in VARIANTS {
+        let built = probe_object(workspace, &tools, feature)?;
+        copy_if_changed(&built, &workspace.probes().join(file))?;
+    }
+    Ok(())
+}
+
+/// Builds the programs; the agent embeds the probes that were built before.
+/// Returns the folder with the binaries.
+pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
+    ui::step("building webhook, agent and command");
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args(["build", "--bins"]);
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    process::run(command.env("IMAGESWAP_PROBES", workspace.probes()))?;
+    Ok(workspace.target.join(profile.folder()))
+}
+
+impl Profile {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+fn probe_object(workspace: &Workspace, tools: &ProbeTools, feature: &str) -> Result<PathBuf> {
+    // Not the workspace's folder: other flags would rebuild everything there.
+    let target = workspace.target.join("probes-build");
+    let flags = [
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        format!("-Clinker={}", tools.linker.display()),
+    ];
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args(["build", "--package", "imageswap-ebpf", "--bin", BINARY, "--features", feature])
+        .args(["--release", "--target", TARGET, "--target-dir"])
+        .arg(&target)
+        // A stable compiler refuses -Z and the target's features otherwise.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // The loader reads the types from BTF, which stripping takes away.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none");
+    match &tools.compiler {
+        Compiler::Workspace => command.args(["-Z", "build-std=core"]),
+        Compiler::Debian(rustc) => command.env("RUSTC", rustc),
+    };
+    process::run(&mut command)?;
+    let object = target.join(TARGET).join("release").join(BINARY);
+    ensure!(
+        has_btf(&object)?,
+        "{}: bpf-linker wrote no BTF",
+        object.display()
+    );
+    Ok(object)
+}
+
+/// Whether an object file names a section `.BTF`.
+fn has_btf(object: &Path) -> Result<bool> {
+    let bytes = fs::read(object).with_context(|| object.display().to_string())?;
+    Ok(bytes.windows(5).any(|name| name == b".BTF\0"))
+}
+
+/// An unchanged file keeps its time, so that nothing that embeds it is rebuilt.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| from.display().to_string())?;
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    fs::write(to, bytes).with_context(|| to.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_file_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("sub/to"));
+        fs::write(&from, "one").unwrap();
+        copy_if_changed(&from, &to).unwrap();
+        let mut read_only = fs::metadata(&to).unwrap().permissions();
+        read_only.set_readonly(true);
+        fs::set_permissions(&to, read_only).unwrap();
+        let first = fs::metadata(&to).unwrap().modified().unwrap();
+        copy_if_changed(&from, &to).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), first);
+        fs::write(&from, "two").unwrap();
+        drop(copy_if_changed(&from, &to));
+        assert!(!has_btf(&from).unwrap());
+    }
+}

@@ -1,0 +1,251 @@
+//! Runs every test that the machine can run, and counts them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use imageswap_lab::missing;
+
+use crate::builder;
+use crate::process::{Workspace, cargo};
+use crate::toolchain;
+use crate::ui::{self, Took};
+use crate::vm;
+
+/// What is to be tested.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Options {
+    /// Only the node's tests, in a virtual machine with Debian's kernel
+    #[arg(long, conflicts_with = "no_vm")]
+    vm: bool,
+    /// Leave the virtual machine out
+    #[arg(long)]
+    no_vm: bool,
+}
+
+/// What the tests of a stage said.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Count {
+    passed: usize,
+    failed: usize,
+    /// The line of each skipped test.
+    skipped: Vec<String>,
+    /// What went wrong besides a test.
+    broken: Vec<String>,
+}
+
+/// Runs the stages and prints the summary; the exit code is 0 when nothing
+/// failed.
+pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
+    install_parts();
+    let mut total = Count::default();
+    let mut times = Vec::new();
+    let mut stage = |name: &'static str, work: &dyn Fn(&mut Count) -> Result<()>| {
+        ui::heading(name);
+        let start = Instant::now();
+        let mut count = Count::default();
+        if let Err(error) = work(&mut count) {
+            count.broken.push(format!("{name}: {error:#}"));
+        }
+        let done = count.is_good();
+        times.push([name.to_owned(), Took(start.elapsed()).to_string()]);
+        total.add(count);
+        done
+    };
+    let built = stage("Probes", &|_| builder::probes(workspace));
+    if !options.vm {
+        stage("Workspace", &|count| cargo_test(workspace, count));
+    }
+    // The machine can only see what the probes see.
+    if !options.no_vm && built {
+        stage("Virtual machine", &|count| {
+            virtual_machine(workspace, options.vm, count)
+        });
+    }
+    summary(&total, &times);
+    if total.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Count {
+    /// Notes that `test` did not run.
+    pub(crate) fn skip(&mut self, test: &str, reason: &str) {
+        self.skipped.push(format!("SKIP: {test}: {reason}"));
+    }
+
+    /// Reads what test binaries print with `--show-output`, shows it without
+    /// the output of tests that passed, and counts. A line that `shown` refuses
+    /// is not shown.
+    pub(crate) fn read(
+        &mut self,
+        output: impl Read,
+        mut shown: impl FnMut(&str) -> bool,
+    ) -> Result<()> {
+        let mut quiet = false;
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.context("reading the tests' output")?;
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r');
+            if line.starts_with("SKIP: ") {
+                self.skipped.push(line.to_owned());
+                continue;
+            }
+            match line {
+                "successes:" => quiet = true,
+                "failures:" => quiet = false,
+                _ => {}
+            }
+            if let Some((passed, failed)) = result(line) {
+                quiet = false;
+                self.passed += passed;
+                self.failed += failed;
+            }
+            if shown(line) && !quiet {
+                println!("{line}");
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
+        self.broken.extend(other.broken);
+    }
+
+    fn is_good(&self) -> bool {
+        self.failed == 0 && self.broken.is_empty()
+    }
+}
+
+/// Installs the real parts that tests start, or leaves it to the tests to say
+/// what they lack.
+fn install_parts() {
+    let mut packages: Vec<_> = missing().iter().map(|need| need.package).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return;
+    }
+    if let Err(error) = toolchain::install(&packages, "tests with real containers") {
+        ui::left_out(format_args!("{error:#}"));
+    }
+}
+
+fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args([
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ])
+        .env("IMAGESWAP_PROBES", workspace.probes());
+    watch(command, count)
+}
+
+fn virtual_machine(workspace: &Workspace, asked_for: bool, count: &mut Count) -> Result<()> {
+    if let Err(error) = vm::ready() {
+        if asked_for {
+            return Err(error);
+        }
+        count.skip("virtual machine", &format!("{error:#}"));
+        return Ok(());
+    }
+    vm::run(workspace, count)
+}
+
+/// Runs tests to their end; failed tests are counted, and any other failure is
+/// an error.
+fn watch(mut command: Command, count: &mut Count) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let read = count.read(output, |_| true);
+    let status = child.wait().context("cargo test")?;
+    read?;
+    if !status.success() && count.failed == 0 {
+        count.broken.push(format!("cargo test: {status}"));
+    }
+    Ok(())
+}
+
+fn summary(total: &Count, times: &[[String; 2]]) {
+    ui::heading("Summary");
+    ui::table(times);
+    for line in &total.skipped {
+        println!("{line}");
+    }
+    for line in &total.broken {
+        ui::bad(line);
+    }
+    let skipped = total.skipped.len();
+    // To libtest a test that skips has passed; what broke is a failure of its own.
+    let passed = total.passed.saturating_sub(skipped);
+    let failed = total.failed + total.broken.len();
+    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
+}
+
+/// The numbers of libtest's `test result: ok. 7 passed; 0 failed; ...`.
+fn result(line: &str) -> Option<(usize, usize)> {
+    let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut numbers = numbers.split("; ");
+    let passed = numbers.next()?.strip_suffix(" passed")?.parse().ok()?;
+    let failed = numbers.next()?.strip_suffix(" failed")?.parse().ok()?;
+    Some((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+running 3 tests
+test a ... ok
+
+successes:
+
+---- a stdout ----
+noise
+SKIP: a: needs root
+
+successes:
+    a
+
+failures:
+
+---- b stdout ----
+thread 'b' panicked
+
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s
+test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s
+";
+
+    #[test]
+    fn results_of_all_binaries_are_added_up() {
+        let mut count = Count::default();
+        count.read(OUTPUT.as_bytes(), |_| true).unwrap();
+        assert_eq!((count.passed, count.failed), (6, 1));
+        assert_eq!(count.skipped, ["SKIP: a: needs root"]);
+        assert!(!count.is_good());
+    }
+
+    #[test]
+    fn other_lines_are_no_results() {
+        assert_eq!(
+            result("test result: ok. 7 passed; 0 failed; 0 ignored"),
+            Some((7, 0))
+        );
+        assert_eq!(result("test a ... ok"), None);
+    }
+}

@@ -1,0 +1,282 @@
+//! A virtual machine with Debian's kernel and cgroup v2 alone, that runs the
+//! node's tests from this machine's root file system.
+//!
+//! The root is shared read-only over 9p under an overlay in memory, so that
+//! nothing has to be installed in the machine and nothing stays.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use imageswap_lab::{BUSYBOX, is_root, missing};
+
+use crate::initramfs::{Archive, modules, unpack};
+use crate::process::{Workspace, cache, cargo, find, output};
+use crate::test::Count;
+use crate::toolchain;
+use crate::ui;
+
+const QEMU: &str = "qemu-system-x86_64";
+/// Disk and root file system; the others come in as what these depend on.
+const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
+/// The machine is emulated: the tests take many times longer than outside.
+const LIMIT: &str = "15m";
+/// What the machine prints last, with the tests' exit code.
+const END: &str = "machine ends with code ";
+
+/// Mounts the shared root under an overlay and hands over to the tests.
+const INIT: &str = r#"#!/bin/busybox sh
+b=/bin/busybox
+$b mkdir -p /proc /sys /dev /host /memory /root
+$b mount -t proc proc /proc
+$b mount -t sysfs sysfs /sys
+$b mount -t devtmpfs dev /dev
+while read -r module; do $b insmod "/modules/$module"; done < /modules/order
+$b mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose host /host
+$b mount -t tmpfs -o size=2g memory /memory
+$b mkdir /memory/upper /memory/work
+$b mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work root /root
+for place in run tmp dev/shm; do
+    $b mkdir -p "/root/$place"
+done
+for place in proc sys dev; do $b mount --move "/$place" "/root/$place"; done
+$b mkdir -p /root/dev/shm /root/dev/pts
+$b mount -t devpts pts /root/dev/pts
+$b mount -t tmpfs shm /root/dev/shm
+$b mount -t tmpfs run /root/run
+$b mount -t tmpfs -o mode=1777,size=2g tmp /root/tmp
+$b mount -t cgroup2 cgroup /root/sys/fs/cgroup
+$b ln -sf /proc/self/fd /root/dev/fd
+$b ip link set lo up
+$b cp /tests /root/run/tests
+exec $b switch_root /root /bin/sh -c '/run/tests; echo "ENDS$?"; /bin/busybox poweroff -f'
+"#;
+
+/// Whether the machine can be started here; as root it installs what is
+/// missing. The error says what to do.
+pub(crate) fn ready() -> Result<()> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "the virtual machine is made for x86-64 alone"
+    );
+    ensure!(
+        is_root(),
+        "the virtual machine shares this machine's root file system: needs root"
+    );
+    ensure!(
+        missing().is_empty(),
+        "the tests in it need containerd, runc and busybox-static"
+    );
+    if find(QEMU).is_none() {
+        toolchain::install(&["qemu-system-x86"], "a virtual machine")?;
+    }
+    Ok(())
+}
+
+/// Boots, runs the agent's node tests in it, and counts them.
+pub(crate) fn run(workspace: &Workspace, count: &mut Count) -> Result<()> {
+    let kernel = Kernel::find_or_download()?;
+    let tests = node_tests(workspace)?;
+    let dir = tempfile::tempdir().context("a folder for the machine")?;
+    let initramfs = dir.path().join("initramfs");
+    fs::write(&initramfs, kernel.initramfs(&script(workspace, &tests))?)
+        .with_context(|| initramfs.display().to_string())?;
+    ui::step(format_args!(
+        "booting {} in software emulation",
+        kernel.version
+    ));
+    let code = boot(&kernel.image(), &initramfs, count)?;
+    ensure!(
+        code == 0 || code == 101,
+        "the tests in the machine ended with code {code}"
+    );
+    Ok(())
+}
+
+/// Debian's kernel, unpacked and not installed.
+struct Kernel {
+    version: String,
+    folder: PathBuf,
+}
+
+impl Kernel {
+    fn find_or_download() -> Result<Self> {
+        let cache = cache("vm")?;
+        let package = match kernel_package() {
+            Ok(package) => package,
+            Err(error) => return Self::kept(&cache).ok_or(error),
+        };
+        let folder = cache.join(&package);
+        if !folder.is_dir() {
+            ui::step(format_args!(
+                "downloading {package} (not installed, kept in {})",
+                cache.display()
+            ));
+            let download = tempfile::tempdir_in(&cache).context("a folder for the download")?;
+            output(
+                Command::new("apt-get")
+                    .args(["download", "-q", &package])
+                    .current_dir(download.path()),
+            )
+            .with_context(|| format!("cannot download {package}; try: apt-get update"))?;
+            let file = fs::read_dir(download.path())?
+                .flatten()
+                .next()
+                .context("apt-get download left no file")?;
+            let unpacked = download.path().join("unpacked");
+            unpack(&file.path(), &unpacked)?;
+            fs::rename(&unpacked, &folder).with_context(|| folder.display().to_string())?;
+        }
+        Self::of(folder).context("the package's name holds no version")
+    }
+
+    /// A kernel that an earlier run left.
+    fn kept(cache: &Path) -> Option<Self> {
+        let folders = fs::read_dir(cache)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path());
+        folders.filter_map(Self::of).next()
+    }
+
+    fn of(folder: PathBuf) -> Option<Self> {
+        let version = folder
+            .file_name()?
+            .to_str()?
+            .strip_prefix("linux-image-")?
+            .to_owned();
+        Some(Self { version, folder })
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.join(format!("boot/vmlinuz-{}", self.version))
+    }
+
+    fn initramfs(&self, tests: &str) -> Result<Vec<u8>> {
+        let folder = self
+            .folder
+            .join("lib/modules")
+            .join(&self.version)
+            .join("kernel");
+        let modules = modules(&folder, &MODULES)?;
+        let mut archive = Archive::default();
+        archive.dir("bin");
+        archive.file("bin/busybox", &fs::read(BUSYBOX).context(BUSYBOX)?);
+        archive.file("init", INIT.replace("ENDS", END).as_bytes());
+        archive.file("tests", tests.as_bytes());
+        archive.dir("modules");
+        let order: String = modules
+            .iter()
+            .flat_map(|(name, _)| [name.as_str(), "\n"])
+            .collect();
+        archive.file("modules/order", order.as_bytes());
+        for (name, content) in &modules {
+            archive.file(&format!("modules/{name}"), content);
+        }
+        Ok(archive.finish())
+    }
+}
+
+/// The package that Debian's `linux-image-amd64` stands for.
+fn kernel_package() -> Result<String> {
+    const META: &str = "linux-image-amd64";
+    let depends = output(Command::new("apt-cache").args(["depends", META]))?;
+    let package = depends
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let version =
+        package.with_context(|| format!("apt-cache knows no {META}; try: apt-get update"))?;
+    Ok(format!("linux-image-{version}"))
+}
+
+/// Builds the tests of the agent that need a node, and returns their program.
+fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args([
+            "test",
+            "--package",
+            "imageswap-agent",
+            "--test",
+            "node",
+            "--no-run",
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .env("IMAGESWAP_PROBES", workspace.probes());
+    let built = output(&mut command)?;
+    built
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "node")
+        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .context("cargo test --no-run named no program")
+}
+
+/// What runs in the machine.
+fn script(workspace: &Workspace, tests: &Path) -> String {
+    format!(
+        "#!/bin/sh\n\
+         export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+         export HOME=/root TMPDIR=/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0\n\
+         cd '{}' || exit 2\n\
+         uname -sr\n\
+         exec '{}' --test-threads=1 --show-output\n",
+        workspace.root.join("imageswap-agent").display(),
+        tests.display()
+    )
+}
+
+/// Boots the machine and reads its console until it ends; the tests' exit
+/// code.
+fn boot(kernel: &Path, initramfs: &Path, count: &mut Count) -> Result<i32> {
+    // In the foreground, so that a Ctrl-C reaches the machine too.
+    let mut qemu = Command::new("timeout")
+        .args(["--foreground", "--kill-after=10s", LIMIT, QEMU])
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-m",
+            "4096",
+            "-smp",
+            "2",
+        ])
+        .args([
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-monitor",
+            "none",
+            "-no-reboot",
+            "-nic",
+            "none",
+        ])
+        .args([
+            "-fsdev",
+            "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
+        ])
+        .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"])
+        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initramfs)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {QEMU}"))?;
+    let console = qemu.stdout.take().context("qemu has no output")?;
+    let mut end = None;
+    let read = count.read(console, |line| {
+        let code = line.strip_prefix(END).and_then(|code| code.parse().ok());
+        end = code.or(end);
+        code.is_none()
+    });
+    let status = qemu.wait().context(QEMU)?;
+    read?;
+    end.with_context(|| format!("the machine ended without an answer of the tests ({status})"))
+}
