@@ -25,7 +25,8 @@ const LIMIT: &str = "15m";
 /// What the machine prints last, with the tests' exit code.
 const END: &str = "machine ends with code ";
 
-/// Mounts the shared root under an overlay and hands over to the tests.
+/// Mounts the shared root under an overlay and hands over to the tests. Their
+/// files go below `/run`, for `/tmp` may hold the workspace.
 const INIT: &str = r#"#!/bin/busybox sh
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /host /memory /root
@@ -37,15 +38,12 @@ $b mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose host
 $b mount -t tmpfs -o size=2g memory /memory
 $b mkdir /memory/upper /memory/work
 $b mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work root /root
-for place in run tmp dev/shm; do
-    $b mkdir -p "/root/$place"
-done
 for place in proc sys dev; do $b mount --move "/$place" "/root/$place"; done
 $b mkdir -p /root/dev/shm /root/dev/pts
 $b mount -t devpts pts /root/dev/pts
 $b mount -t tmpfs shm /root/dev/shm
-$b mount -t tmpfs run /root/run
-$b mount -t tmpfs -o mode=1777,size=2g tmp /root/tmp
+$b mount -t tmpfs -o size=2g run /root/run
+$b mkdir /root/run/tmp
 $b mount -t cgroup2 cgroup /root/sys/fs/cgroup
 $b ln -sf /proc/self/fd /root/dev/fd
 $b ip link set lo up
@@ -133,11 +131,11 @@ impl Kernel {
 
     /// A kernel that an earlier run left.
     fn kept(cache: &Path) -> Option<Self> {
-        let folders = fs::read_dir(cache)
+        let mut folders = fs::read_dir(cache)
             .ok()?
             .flatten()
             .map(|entry| entry.path());
-        folders.filter_map(Self::of).next()
+        folders.find_map(Self::of)
     }
 
     fn of(folder: PathBuf) -> Option<Self> {
@@ -219,7 +217,7 @@ fn script(workspace: &Workspace, tests: &Path) -> String {
     format!(
         "#!/bin/sh\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-         export HOME=/root TMPDIR=/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0\n\
+         export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0\n\
          cd '{}' || exit 2\n\
          uname -sr\n\
          exec '{}' --test-threads=1 --show-output\n",
