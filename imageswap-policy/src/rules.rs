@@ -209,9 +209,9 @@ impl Policy {
         if !self.targets.cover(reference) {
             return step;
         }
-        let rests =
-            Reference::parse(to).is_ok_and(|it| matches!(self.step(&it), Step::Stay { .. }));
-        if rests && !self.rules[*rule].mends(reference) {
+        if Reference::parse(to).is_ok_and(|it| self.rests(&it))
+            && !self.rules[*rule].mends(reference)
+        {
             return step;
         }
         Step::Stay {
@@ -221,14 +221,33 @@ impl Policy {
         }
     }
 
+    /// Whether the reference stays, and would under ImageSwap, which takes a registry without a dot for a path.
+    fn rests(&self, reference: &Reference<'_>) -> bool {
+        match self.step(reference) {
+            Step::Move { .. }
+            | Step::Stay {
+                reason: Reason::InvalidResult,
+                ..
+            } => false,
+            Step::Stay { .. } if reference.has_registry_without_dot() => {
+                let seen = reference.without_registry();
+                let rule = self.index.first_match(&self.rules, &seen);
+                rule.is_none_or(|it| match &self.rules[it].action {
+                    Action::Keep { .. } => true,
+                    Action::Replace(target) => target.apply(&seen).spell(seen.as_str()),
+                })
+            }
+            Step::Stay { .. } => true,
+        }
+    }
+
     /// What the first rule that matches says.
     fn step(&self, reference: &Reference<'_>) -> Step {
         let stay = |rule, reason, approved| {
             let target = self.targets.cover(reference);
-            let reason = if target && reason != Reason::Kept {
-                Reason::AlreadyTarget
-            } else {
-                reason
+            let reason = match reason {
+                Reason::NoRule if target => Reason::AlreadyTarget,
+                other => other,
             };
             Step::Stay {
                 rule,

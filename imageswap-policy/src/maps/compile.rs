@@ -32,10 +32,7 @@ pub(super) fn maps(entries: &[Entry<'_>], options: &Options) -> Draft {
         if !prefix.is_empty() {
             draft.target(Place::named(prefix));
         }
-        let target = Target {
-            prefix: prefix.to_owned(),
-            join: Join::LastSegment,
-        };
+        let target = Target::new(prefix, Join::LastSegment);
         draft.rule(
             entry,
             Matcher::Glob(Glob::new(&entry.key)),
@@ -47,27 +44,51 @@ pub(super) fn maps(entries: &[Entry<'_>], options: &Options) -> Draft {
         if let Some(entry) = effective.noswap {
             noswap(entry, &mut draft);
         }
-        let prefix = target_prefix(&default.value);
-        let join = if prefix.ends_with('-') {
-            Join::Mirror
-        } else {
-            Join::Remainder { carry_port: false }
-        };
-        draft.target(match join {
-            Join::Mirror => Place::Mirrors(familiar_prefix(prefix).to_owned()),
-            _ => Place::named(prefix),
-        });
-        draft.rule(
-            default,
-            Matcher::Any,
-            Action::Replace(Target {
-                prefix: prefix.to_owned(),
-                join,
-            }),
-        );
-        draft.approve_rest = false;
+        fallback(default, &effective, &mut draft);
     }
     draft
+}
+
+/// The rule for what no other speaks of.
+fn fallback(default: &Entry<'_>, effective: &Effective<'_>, draft: &mut Draft) {
+    let prefix = target_prefix(&default.value);
+    let (join, place) = if prefix.ends_with('-') {
+        (
+            Join::Mirror,
+            Place::Mirrors(familiar_prefix(prefix).to_owned()),
+        )
+    } else {
+        (Join::Remainder { carry_port: false }, Place::named(prefix))
+    };
+    draft.target(place);
+    let slip = prefix != default.value
+        || effective
+            .noswap
+            .is_some_and(|it| items(it).any(str::is_empty));
+    let target = Target {
+        mended: slip,
+        ..Target::new(prefix, join)
+    };
+    // A key for the library of a registry without one for the registry: ImageSwap fails for want of the latter.
+    for registry in effective
+        .plain
+        .keys()
+        .filter_map(|it| it.strip_suffix("/library"))
+    {
+        if !effective.plain.contains_key(registry) {
+            let target = Target {
+                mended: true,
+                ..target.clone()
+            };
+            draft.rule(
+                default,
+                Matcher::Registry(registry.to_owned()),
+                Action::Replace(target),
+            );
+        }
+    }
+    draft.rule(default, Matcher::Any, Action::Replace(target));
+    draft.approve_rest = false;
 }
 
 /// Compiles `IMAGE_PREFIX`.
@@ -79,36 +100,29 @@ pub(super) fn prefix(text: &str, options: &Options) -> Draft {
     }
     draft.approve_rest = false;
     let prefix = target_prefix(text);
-    let mut rule = |matcher, action| {
+    let (join, place) = if prefix.ends_with('-') {
+        (Join::Text, Place::Names(familiar_prefix(prefix).to_owned()))
+    } else {
+        (Join::LastSegment, Place::named(prefix))
+    };
+    let target = Target {
+        mended: prefix != text,
+        ..Target::new(prefix, join)
+    };
+    for (matcher, action) in [
+        (
+            Matcher::Contains(text.to_owned()),
+            Action::Keep { approved: false },
+        ),
+        (Matcher::Any, Action::Replace(target)),
+    ] {
         draft.rules.push(Rule {
             name: NAME.to_owned(),
             matcher,
             action,
         });
-    };
-    rule(
-        Matcher::Contains(text.to_owned()),
-        Action::Keep { approved: false },
-    );
-    if prefix.ends_with('-') {
-        rule(
-            Matcher::Any,
-            Action::Replace(Target {
-                prefix: prefix.to_owned(),
-                join: Join::Text,
-            }),
-        );
-        draft.target(Place::Names(familiar_prefix(prefix).to_owned()));
-    } else {
-        rule(
-            Matcher::Any,
-            Action::Replace(Target {
-                prefix: prefix.to_owned(),
-                join: Join::LastSegment,
-            }),
-        );
-        draft.target(Place::named(prefix));
     }
+    draft.target(place);
     draft
 }
 
@@ -146,17 +160,12 @@ fn exact(entry: &Entry<'_>, draft: &mut Draft) {
     if let Ok(value) = Reference::parse(&entry.value) {
         draft.target(Place::image(&value));
     }
-    draft.rule(
-        entry,
-        matcher,
-        Action::Replace(Target {
-            prefix: entry.value.clone(),
-            join: Join::Nothing,
-        }),
-    );
+    let target = Target::new(&entry.value, Join::Nothing);
+    draft.rule(entry, matcher, Action::Replace(target));
 }
 
-/// The registry keys. Without a `default` key ImageSwap applies none of them; what they name is not approved then, for
+/// The registry keys. Without a `default` key ImageSwap applies none of them, and without a non-empty one, or a key for
+/// `docker.io`, it keeps images of registries without a dot. What such keys name stays too then, but is not approved:
 /// whoever wrote them wanted it elsewhere.
 fn registries(effective: &Effective<'_>, draft: &mut Draft) {
     // A key with a port goes before the same host without one, and the key of bare names before that of `docker.io`.
@@ -178,7 +187,17 @@ fn registries(effective: &Effective<'_>, draft: &mut Draft) {
                 .registries
                 .insert(canonical_registry(registry).to_owned());
         }
-        if entry.value.is_empty() || effective.default.is_none() {
+        let applies = match effective.default {
+            None => false,
+            Some(default) => {
+                registry.contains('.')
+                    || !default.value.is_empty()
+                    || [DEFAULT_REGISTRY, LIBRARY_KEY]
+                        .iter()
+                        .any(|it| effective.plain.contains_key(it))
+            }
+        };
+        if entry.value.is_empty() || !applies {
             draft.rule(
                 entry,
                 matcher,
@@ -198,8 +217,8 @@ fn registries(effective: &Effective<'_>, draft: &mut Draft) {
             }
         };
         let target = Target {
-            prefix: prefix.to_owned(),
-            join,
+            mended: prefix != entry.value,
+            ..Target::new(prefix, join)
         };
         draft.target(match join {
             Join::Mirror => Place::named(&format!("{prefix}{host}")),
@@ -222,9 +241,11 @@ fn registries(effective: &Effective<'_>, draft: &mut Draft) {
 /// What `noswap_wildcards` keeps: approved where an item is the whole host or a path prefix, and kept without that
 /// where it only stands somewhere in the text.
 fn noswap(entry: &Entry<'_>, draft: &mut Draft) {
-    let items: BTreeSet<&str> = entry.value.split(',').filter(|it| !it.is_empty()).collect();
     let mut loose = Vec::new();
-    for item in items {
+    for item in items(entry)
+        .filter(|it| !it.is_empty())
+        .collect::<BTreeSet<_>>()
+    {
         let place = Place::named(item).with_any_port();
         if let Some(registry) = place
             .registry()
@@ -247,6 +268,12 @@ fn noswap(entry: &Entry<'_>, draft: &mut Draft) {
         });
     }
     draft.rules.append(&mut loose);
+}
+
+/// The items of `noswap_wildcards`. An empty one, from a comma too many, would be in every image; it is left out.
+fn items<'a>(entry: &'a Entry<'_>) -> impl Iterator<Item = &'a str> {
+    let value = Some(entry.value.as_str()).filter(|it| !it.is_empty());
+    value.into_iter().flat_map(|it| it.split(','))
 }
 
 impl<'a> Effective<'a> {

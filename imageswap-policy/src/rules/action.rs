@@ -21,6 +21,8 @@ pub(crate) struct Target {
     /// What the new reference begins with; no `/` at its end.
     pub(crate) prefix: String,
     pub(crate) join: Join,
+    /// Whether ImageSwap's own answer is never sound here, because of a slip in the text that is mended.
+    pub(crate) mended: bool,
 }
 
 /// What of the old reference follows the new prefix.
@@ -42,6 +44,14 @@ pub(crate) enum Join {
 }
 
 impl Target {
+    pub(crate) fn new(prefix: &str, join: Join) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            join,
+            mended: false,
+        }
+    }
+
     pub(crate) fn apply<'a>(&'a self, reference: &Reference<'a>) -> Pieces<'a> {
         let prefix = self.prefix.as_str();
         let text = reference.as_str();
@@ -97,23 +107,24 @@ impl Rule {
         let Action::Replace(target) = &self.action else {
             return false;
         };
+        if target.mended {
+            return true;
+        }
         let written = reference.written_registry();
-        let unseen = written.is_some_and(|it| !it.contains('.'));
+        let unseen = reference.has_registry_without_dot();
+        let port = written.is_some_and(|it| split_port(it).1.is_some());
         let repeated =
             |key: &str| occurrences(key, reference.as_str()) > usize::from(written.is_some());
         match target.join {
             Join::LastSegment | Join::Nothing | Join::Text => false,
             Join::Mirror if self.matcher == Matcher::Any => unseen || written.is_some(),
-            Join::Mirror => {
-                let port = written.is_some_and(|it| split_port(it).1.is_some());
-                unseen || (port && reference.path().contains('/'))
-            }
-            Join::Remainder { .. } => {
+            Join::Mirror => unseen || (port && reference.path().contains('/')),
+            Join::Remainder { carry_port } => {
                 let key = match &self.matcher {
                     Matcher::Registry(key) => key.as_str(),
                     _ => written.unwrap_or(DEFAULT_REGISTRY),
                 };
-                unseen || repeated(key)
+                unseen || repeated(key) || (carry_port && port && !target.is_bare_host())
             }
         }
     }
@@ -140,10 +151,7 @@ mod tests {
     use super::*;
 
     fn apply(prefix: &str, join: Join, image: &str) -> String {
-        let target = Target {
-            prefix: prefix.to_owned(),
-            join,
-        };
+        let target = Target::new(prefix, join);
         let reference = Reference::parse(image).unwrap();
         let pieces = target.apply(&reference);
         let text = pieces.concat();

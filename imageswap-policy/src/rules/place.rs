@@ -76,7 +76,7 @@ impl Place {
                 path,
             } => {
                 let of = reference.registry();
-                (of == registry || (*any_port && split_port(of).0 == registry))
+                (of == registry || (*any_port && host_of(of) == registry))
                     && path_covers(path, reference)
             }
             Self::Mirrors(prefix) => rest_after(prefix, reference)
@@ -142,7 +142,7 @@ impl Places {
 
     pub(super) fn cover(&self, reference: &Reference<'_>) -> bool {
         let registry = reference.registry();
-        let host = split_port(registry).0;
+        let host = host_of(registry);
         let any_port = if host == registry {
             None
         } else {
@@ -154,6 +154,11 @@ impl Places {
             .flatten();
         here.chain(&self.others).any(|it| it.covers(reference))
     }
+}
+
+/// The canonical host, without its port.
+fn host_of(registry: &str) -> &str {
+    canonical_registry(split_port(registry).0)
 }
 
 /// Whether the canonical path is `prefix` or lies below it.
@@ -241,6 +246,8 @@ mod tests {
             &Place::named("example.com:443").with_any_port(),
             "example.com:5000/x"
         ));
+        let hub = Place::named("index.docker.io").with_any_port();
+        assert!(covers(&hub, "nginx") && covers(&hub, "index.docker.io:5000/x"));
         let mirrors = Place::Mirrors("r.io/m-".to_owned());
         assert!(
             covers(&mirrors, "r.io/m-docker.io/nginx") && !covers(&mirrors, "r.io/m-docker.io")

@@ -82,7 +82,12 @@ impl Fields {
                     Join::Nothing => "nothing",
                     Join::Text => "text",
                 };
-                self.fields(&["replace", join, &target.prefix]);
+                self.fields(&[
+                    "replace",
+                    join,
+                    &target.prefix,
+                    if target.mended { "mended" } else { "" },
+                ]);
             }
         }
     }
