@@ -21,8 +21,8 @@ const IMAGES: [(&str, &str, &str); 7] = [
     ),
     (
         "/spec/containers/1/image",
-        "gcr.io/istio/istiod:1.20",
-        "registry.example.com/istio/istiod:1.20",
+        "gcr.io/istio/istiod:1",
+        "registry.example.com/istio/istiod:1",
     ),
     (
         "/spec/containers/2/image",
@@ -31,8 +31,8 @@ const IMAGES: [(&str, &str, &str); 7] = [
     ),
     (
         "/spec/containers/3/image",
-        "registry.example.com/team/app:1",
-        "registry.example.com/team/app:1",
+        "edge.example.com/app:1",
+        "edge.example.com/app:1",
     ),
     (
         "/spec/initContainers/0/image",

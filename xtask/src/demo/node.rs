@@ -197,6 +197,11 @@ fn say(found: Option<&(Instant, Value)>, before: Instant) {
     };
     let id: String = word("/container/id").chars().take(12).collect();
     let pod = format!("{}/{}", word("/pod/namespace"), word("/pod/name"));
+    let seen = format!(
+        "{} us after its start; read {} after the call",
+        word("/detect_us"),
+        Took(seen.duration_since(before))
+    );
     let rows = [
         ("verdict", word("/verdict")),
         (
@@ -213,14 +218,7 @@ fn say(found: Option<&(Instant, Value)>, before: Instant) {
                 format!("{id} of Pod {pod}")
             },
         ),
-        (
-            "found after",
-            format!(
-                "{} (started by then: {} us)",
-                Took(seen.duration_since(before)),
-                word("/detect_us")
-            ),
-        ),
+        ("seen", seen),
     ];
     for (name, value) in rows {
         println!("    {name:14} {value}");
