@@ -71,6 +71,7 @@ impl Agent {
 
     /// The kernel saw something.
     pub fn kernel(&mut self, event: KernelEvent) {
+        tracing::trace!(?event, "kernel");
         match event {
             KernelEvent::Mkdir { cgroup_id, path, .. } => {
                 // A path that fits no record is looked up by its inode; that is slow, and next to never.
@@ -92,12 +93,14 @@ impl Agent {
     /// A runtime says that a task runs.
     pub fn task(&mut self, task: &TaskRecord, sight: Sight) {
         let path = self.hierarchy.of_process(&self.proc, task.pid);
-        let root = path.as_deref().map(|path| classify(path).root_of(path).to_owned());
-        let known = root.as_deref().and_then(|root| self.starts.at(root)).or_else(|| self.by_id(&task.id));
+        let root = path.as_deref().map(container_root);
+        let known = root.and_then(|root| self.starts.at(root)).or_else(|| self.by_id(&task.id));
         let cgroup_id = known.or_else(|| {
             let root = root?;
-            let cgroup_id = self.hierarchy.id_of(&root)?;
-            self.made(cgroup_id, &root, sight);
+            let cgroup_id = self.hierarchy.id_of(root)?;
+            // The runtime says that it is a container, whatever its path looks like.
+            self.starts.begin(cgroup_id, root);
+            self.observe(cgroup_id, Evidence::Seen(sight));
             Some(cgroup_id)
         });
         let Some(cgroup_id) = cgroup_id else { return };
@@ -106,7 +109,7 @@ impl Agent {
             time_ns: node::now().boot_ns,
             pid: task.pid,
             comm: node::comm(&self.proc, task.pid),
-            new_pid_namespace: false,
+            new_pid_namespace: node::in_own_pid_namespace(&self.proc, task.pid),
         };
         self.confirm(cgroup_id, process);
     }
@@ -143,11 +146,12 @@ impl Agent {
     /// Compares the table with the cgroups that exist. `cause` is why this look was taken, where not at start-up.
     pub fn walked(&mut self, cgroups: &[Cgroup], cause: Option<&'static str>) {
         let sight = if cause.is_some() { Sight::Reconciled } else { Sight::Initial };
+        let known = self.resolver.runc_cgroups();
         for cgroup in cgroups {
             let identity = classify(&cgroup.path);
             let is_root = match identity.is_container_root {
                 Some(is_root) => is_root,
-                None => self.resolver.is_known_to_runc(&cgroup.path),
+                None => known.contains(&cgroup.path),
             };
             if is_root && self.starts.facts(cgroup.id).is_none() && self.is_at(cgroup.id, &cgroup.path) {
                 if let Some(cause) = cause {
@@ -158,9 +162,7 @@ impl Agent {
             }
         }
         for cgroup in cgroups {
-            let identity = classify(&cgroup.path);
-            let root = if identity.depth_of_root > 0 { identity.root_of(&cgroup.path) } else { &cgroup.path };
-            let Some(start) = self.starts.at(root) else { continue };
+            let Some(start) = self.starts.at(container_root(&cgroup.path)) else { continue };
             if self.starts.facts(start).is_some_and(|facts| facts.process.is_none())
                 && let Some(process) = self.container_process(&cgroup.path)
             {
@@ -230,8 +232,7 @@ impl Agent {
             let root = self.inner.remove(&cgroup_id).or_else(|| {
                 // Its mkdir was lost, or came before the probes.
                 let path = self.hierarchy.of_process(&self.proc, process.pid)?;
-                let identity = classify(&path);
-                Some(if identity.depth_of_root > 0 { identity.root_of(&path).to_owned() } else { path })
+                Some(container_root(&path).to_owned())
             });
             root.and_then(|root| {
                 let start = self.hierarchy.id_of(&root)?;
@@ -299,7 +300,7 @@ impl Agent {
                 time_ns: node::now().boot_ns,
                 pid,
                 comm: Some(comm),
-                new_pid_namespace: false,
+                new_pid_namespace: node::in_own_pid_namespace(&self.proc, pid),
             })
         })
     }
@@ -320,6 +321,12 @@ impl Agent {
         let cgroups = self.hierarchy.walk().ok()?;
         cgroups.into_iter().find(|cgroup| cgroup.id == cgroup_id).map(|cgroup| cgroup.path)
     }
+}
+
+/// The container's own cgroup where `path` lies in one, else `path`.
+fn container_root(path: &str) -> &str {
+    let identity = classify(path);
+    if identity.depth_of_root > 0 { identity.root_of(path) } else { path }
 }
 
 /// Whether systemd made the cgroup for a unit that is no container: the units that containers get are scopes.

@@ -1,5 +1,6 @@
 //! What the agent says of a start: one JSON object, schema `imageswap.io/finding/v1`.
 
+use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::verdict::{Reason, Route, Verdict};
@@ -198,7 +199,10 @@ pub fn finding(
         }),
         runtime: facts
             .first(|claim| Some(claim.runtime))
-            .unwrap_or_else(|| facts.identity.runtime.as_str())
+            .unwrap_or_else(|| match facts.identity.runtime {
+                RuntimeHint::Host => RuntimeHint::Unknown.as_str(),
+                hint => hint.as_str(),
+            })
             .to_owned(),
         runtime_namespace: facts.first(|claim| claim.runtime_namespace.clone()),
         process: facts

@@ -7,7 +7,7 @@ use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::facts::{Claim, Kind, Naming, Pod, Source};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -69,9 +69,11 @@ impl Resolver {
         cris: Vec<Cri>,
         answers: mpsc::Sender<Answer>,
     ) -> Self {
-        // By convention a containerd's socket lies in its state folder.
+        // By convention a containerd's socket lies in its state folder. Sockets are named as we see them, state
+        // folders as the host does.
         let beside = containerds.iter().filter_map(|containerd| containerd.socket().parent());
-        let states: BTreeSet<PathBuf> = STATE_DIRS.iter().map(PathBuf::from).chain(beside.map(PathBuf::from)).collect();
+        let beside = beside.map(|folder| folder.strip_prefix(&host_root).unwrap_or(folder).to_owned());
+        let states: BTreeSet<PathBuf> = STATE_DIRS.iter().map(PathBuf::from).chain(beside).collect();
         let bundles = Bundles::new(&host_root, states);
         let runc = RuncStates::new(&host_root);
         let sources = Arc::new(Sources { bundles, runc, containerds, cris });
@@ -91,9 +93,13 @@ impl Resolver {
         });
     }
 
-    /// Whether runc or crun keeps state of a container with this cgroup.
-    pub fn is_known_to_runc(&self, cgroup: &str) -> bool {
-        self.sources.runc.of_cgroup(cgroup).is_ok_and(|state| state.is_some())
+    /// Cgroups of the containers that runc and crun keep state of.
+    pub fn runc_cgroups(&self) -> HashSet<String> {
+        let (states, unread) = self.sources.runc.list();
+        if let Some(error) = unread {
+            tracing::debug!(%error, "the state of some container of runc cannot be read");
+        }
+        states.into_iter().flat_map(|state| state.cgroup_paths).collect()
     }
 }
 

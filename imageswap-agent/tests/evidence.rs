@@ -398,7 +398,7 @@ fn runc_alone_keeps_a_state_that_leads_to_the_bundle() {
     };
     for pure_v2 in [false, true] {
         let id = unique(&lab, if pure_v2 { "pure" } else { "plain" });
-        let container = Bundle::run(&lab, &id, &["/bin/sleep", "600"], pure_v2).unwrap();
+        let container = Bundle::run_hidden(&lab, &id, &["/bin/sleep", "600"], pure_v2).unwrap();
         let none: [&Path; 0] = [];
         let states = RuncStates::with_roots(Path::new("/"), [container.dir().join("state")], none);
         let state = states.of_cgroup(&format!("/{id}")).unwrap().unwrap();

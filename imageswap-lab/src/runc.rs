@@ -19,16 +19,35 @@ pub struct Bundle {
     dir: PathBuf,
     id: String,
     pure_v2: bool,
+    root: Option<PathBuf>,
     _lab: Lab,
 }
 
 impl Bundle {
     /// Writes a bundle with a busybox root and starts `cmd` in it as `id`. With
     /// `pure_v2` it starts where cgroup v2 stands alone (see
-    /// [`in_pure_v2`](crate::in_pure_v2)).
+    /// [`in_pure_v2`](crate::in_pure_v2)). runc keeps its state where it does
+    /// when nobody says anything else.
     ///
     /// Needs a cgroup that `runc` may make: `/<id>` in each hierarchy.
     pub fn run(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
+        Self::start(lab, id, cmd, pure_v2, None)
+    }
+
+    /// Like [`Bundle::run`], with runc's state in the folder `state` of the
+    /// bundle, where nobody looks for it.
+    pub fn run_hidden(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
+        let root = lab.make_dir(&format!("bundle-{id}"))?.join("state");
+        Self::start(lab, id, cmd, pure_v2, Some(root))
+    }
+
+    fn start(
+        lab: &Lab,
+        id: &str,
+        cmd: &[&str],
+        pure_v2: bool,
+        root: Option<PathBuf>,
+    ) -> Result<Self> {
         let dir = lab.make_dir(&format!("bundle-{id}"))?;
         unpack_root(&lab.make_dir(&format!("bundle-{id}/rootfs"))?)?;
         let config = dir.join("config.json");
@@ -38,6 +57,7 @@ impl Bundle {
             dir,
             id: id.to_owned(),
             pure_v2,
+            root,
             _lab: lab.clone(),
         };
         let mut command = bundle.runc();
@@ -80,7 +100,9 @@ impl Bundle {
         } else {
             Command::new("runc")
         };
-        command.arg("--root").arg(self.dir.join("state"));
+        if let Some(root) = &self.root {
+            command.arg("--root").arg(root);
+        }
         command
     }
 }

@@ -1,6 +1,6 @@
 //! A containerd of its own and an agent that watches, for one test.
 
-use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, wait_until};
+use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, Registry, wait_until};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -10,59 +10,65 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Long enough for a machine that does ten other things.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An approved and a refused image under these maps.
-pub const MAPS: &str = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
-pub const OURS: &str = "registry.example.com/team/app:1";
-pub const EVIL: &str = "evil.example.net/miner:latest";
+pub(crate) const MAPS: &str = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
+pub(crate) const OURS: &str = "registry.example.com/team/app:1";
+pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
 
 /// A running containerd with both images.
-pub struct Node {
-    pub lab: Lab,
-    pub containerd: Containerd,
-    pub pure_v2: bool,
+pub(crate) struct Node {
+    pub(crate) lab: Lab,
+    pub(crate) containerd: Containerd,
+    pub(crate) pure_v2: bool,
+    _registry: Registry,
 }
 
 impl Node {
     /// Nothing, where this machine cannot do it; that has been said then.
-    pub fn for_test(test: &str, pure_v2: bool) -> Option<Self> {
+    pub(crate) fn for_test(test: &str, pure_v2: bool) -> Option<Self> {
         let lab = Lab::for_test(test)?;
         let pure_v2 = pure_v2 && !imageswap_lab::is_pure_v2();
-        let options = ContainerdOptions { mirrors: Vec::new(), pure_cgroup_v2: pure_v2, cri: true };
+        let registry = Registry::start(&lab).unwrap();
+        registry.push(&Image::sleeper("ours").unwrap(), "team/app", "1").unwrap();
+        registry.push(&Image::sleeper("evil").unwrap(), "miner", "latest").unwrap();
+        // The local registry stands in for both hosts.
+        let mirrors = ["registry.example.com", "evil.example.net"].map(|host| (host.to_owned(), registry.addr()));
+        let options = ContainerdOptions { mirrors: mirrors.into(), pure_cgroup_v2: pure_v2, cri: true };
         let containerd = Containerd::start(&lab, options).unwrap();
-        Some(Self { lab, containerd, pure_v2 })
+        Some(Self { lab, containerd, pure_v2, _registry: registry })
     }
 
-    /// Imports both images into a containerd namespace.
-    pub fn images(&self, namespace: &str) {
-        self.containerd.import(namespace, &Image::sleeper("ours").unwrap(), OURS).unwrap();
-        self.containerd.import(namespace, &Image::sleeper("evil").unwrap(), EVIL).unwrap();
+    /// Pulls both images into a containerd namespace.
+    pub(crate) fn images(&self, namespace: &str) {
+        self.containerd.pull(namespace, OURS).unwrap();
+        self.containerd.pull(namespace, EVIL).unwrap();
     }
 
     /// An agent that knows this node's containerd.
-    pub fn agent(&self) -> Agent {
+    pub(crate) fn agent(&self) -> Agent {
         let socket = self.containerd.socket();
         Agent::start(&self.lab, Agent::command(&self.lab, Some(socket)))
     }
 }
 
 /// A running agent and what it has said so far.
-pub struct Agent {
+pub(crate) struct Agent {
     process: Process,
     admin: SocketAddr,
     findings: Arc<Mutex<Vec<Value>>>,
-    pub maps: PathBuf,
+    pub(crate) maps: PathBuf,
 }
 
 impl Agent {
     /// The command that runs an agent on the maps of the tests.
-    pub fn command(lab: &Lab, socket: Option<PathBuf>) -> (Command, SocketAddr) {
+    pub(crate) fn command(lab: &Lab, socket: Option<PathBuf>) -> (Command, SocketAddr) {
         let maps = lab.path().join("maps.conf");
         std::fs::write(&maps, MAPS).unwrap();
         let admin = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
-        command.args(["run", "--log-level", "debug", "--reconcile-interval", "2", "--admin", &admin.to_string()]);
+        command.args(["run", "--log-level", "info,imageswap_agent=debug", "--reconcile-interval", "2", "--admin", &admin.to_string()]);
         command.arg("--maps").arg(maps);
         let socket = socket.unwrap_or_else(|| lab.path().join("no-such.sock"));
         command.arg("--containerd").arg(&socket).arg("--cri").arg(&socket);
@@ -70,7 +76,7 @@ impl Agent {
     }
 
     /// Starts it, and waits until it watches.
-    pub fn start(lab: &Lab, (command, admin): (Command, SocketAddr)) -> Self {
+    pub(crate) fn start(lab: &Lab, (command, admin): (Command, SocketAddr)) -> Self {
         let name = format!("agent-{}", admin.port());
         let mut process = Process::start_piped(lab, &name, command).unwrap();
         let findings = Arc::new(Mutex::new(Vec::new()));
@@ -91,53 +97,53 @@ impl Agent {
     }
 
     /// What it has said of a container so far, in order.
-    pub fn said_of(&self, id: &str) -> Vec<Value> {
+    pub(crate) fn said_of(&self, id: &str) -> Vec<Value> {
         let findings = self.findings.lock().unwrap();
         findings.iter().filter(|finding| finding["container"]["id"] == id).cloned().collect()
     }
 
     /// Waits until it has said `event` of a container, and returns that.
-    pub fn wait_for(&self, id: &str, event: &str) -> Value {
+    pub(crate) fn wait_for(&self, id: &str, event: &str) -> Value {
         let mut found = None;
         wait_until(PATIENCE, || {
             found = self.said_of(id).into_iter().find(|finding| finding["event"] == event);
             found.is_some()
         });
         found.unwrap_or_else(|| {
-            panic!("no {event} of {id}; it said {:#?}\n{}", self.said_of(id), self.process.log())
+            panic!("no {event} of {id}; it said {:#?}\n{}", self.said(), self.process.log())
         })
     }
 
     /// Everything that it has said, of whatever container.
-    pub fn said(&self) -> Vec<Value> {
+    pub(crate) fn said(&self) -> Vec<Value> {
         self.findings.lock().unwrap().clone()
     }
 
     /// A sample of its metrics; 0 where there is no such series.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// The sum of all series of a metric.
-    pub fn sum(&self, metric: &str) -> f64 {
+    pub(crate) fn sum(&self, metric: &str) -> f64 {
         let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
         let of_metric = text.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
         of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 }
 
 /// Verdict, route and reason of a finding.
-pub fn words(finding: &Value) -> [&str; 3] {
+pub(crate) fn words(finding: &Value) -> [&str; 3] {
     ["verdict", "route", "reason"].map(|field| finding[field].as_str().unwrap_or_default())
 }
 
-pub fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
 }
 

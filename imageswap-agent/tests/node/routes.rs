@@ -17,7 +17,7 @@ fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
     let good = agent.wait_for(&plain, "start");
     assert_eq!(words(&good), ["approved", "containerd", "ok"], "{good:#}");
     assert_eq!((&good["image"], &good["runtime_namespace"]), (&Value::from(OURS), &Value::from("default")));
-    assert_eq!(good["provenance"], "imported");
+    assert_eq!(good["provenance"], "pulled");
     assert_eq!(good["confidence"], "high");
     let bad = agent.wait_for(&free_form, "start");
     assert_eq!(words(&bad), ["drift", "containerd", "not-admitted"], "{bad:#}");
@@ -113,6 +113,22 @@ fn plain_runc_is_unresolved_on_pure_cgroup_v2() {
 }
 
 #[test]
+fn a_container_that_nothing_knows_is_told_by_its_cgroup() {
+    let Some(node) = Node::for_test("hidden", false) else { return };
+    let agent = node.agent();
+    let id = format!("hidden-{}", std::process::id());
+    let bundle = Bundle::run_hidden(&node.lab, &id, &["sleep", "1000"], node.pure_v2).unwrap();
+    let of_cgroup = |finding: &Value| finding["cgroup"].as_str().is_some_and(|path| path.ends_with(&id));
+    let said = || agent.said().into_iter().filter(of_cgroup).collect::<Vec<_>>();
+    assert!(wait_until(PATIENCE, || !said().is_empty()), "{}", agent.log());
+    let finding = &said()[0];
+    assert_eq!(words(finding), ["unresolved", "unknown", "not-admitted"], "{finding:#}");
+    assert_eq!(finding["container"]["id"], Value::Null);
+    drop(bundle);
+    assert!(wait_until(PATIENCE, || said().len() == 2), "{:#?}", said());
+}
+
+#[test]
 fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
     let Some(node) = Node::for_test("short", false) else { return };
     node.images("default");
@@ -162,7 +178,8 @@ fn two_hundred_starts_are_two_hundred_findings() {
     assert!(agent.sum("imageswap_agent_events_lost_total").abs() < f64::EPSILON);
     let mut latencies: Vec<_> = ids.iter().filter_map(|id| agent.said_of(id)[0]["detect_us"].as_u64()).collect();
     latencies.sort_unstable();
-    println!("start to finding: p50 {} us, p99 {} us, n={}", latencies[100], latencies[197], latencies.len());
+    let of_hundred = |percent: usize| latencies.get(latencies.len() * percent / 100);
+    println!("start to finding: p50 {:?} us, p99 {:?} us, n={}", of_hundred(50), of_hundred(99), latencies.len());
 }
 
 #[test]
