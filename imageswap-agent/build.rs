@@ -9,7 +9,11 @@ use std::path::PathBuf;
 fn main() {
     println!("cargo::rerun-if-env-changed=IMAGESWAP_PROBES");
     let debug = env::var("PROFILE").is_ok_and(|profile| profile == "debug");
-    let name = if debug { "imageswap-probes-log.o" } else { "imageswap-probes.o" };
+    let name = if debug {
+        "imageswap-probes-log.o"
+    } else {
+        "imageswap-probes.o"
+    };
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let folder = env::var_os("IMAGESWAP_PROBES").map_or_else(
         // OUT_DIR is <target>/<profile>/build/<package>/out.
@@ -19,7 +23,10 @@ fn main() {
     let object = folder.join(name);
     println!("cargo::rerun-if-changed={}", object.display());
     let bytes = std::fs::read(&object).unwrap_or_else(|error| {
-        println!("cargo::warning=no probes in this build: {}: {error}; run `cargo xtask build`", object.display());
+        println!(
+            "cargo::warning=no probes in this build: {}: {error}; run `cargo xtask build`",
+            object.display()
+        );
         Vec::new()
     });
     std::fs::write(out.join("probes.o"), bytes).expect("OUT_DIR can be written");

@@ -54,7 +54,15 @@ pub struct Parts {
 impl Agent {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { starts, hierarchy, proc, control, resolver, exports, policy } = parts;
+        let Parts {
+            starts,
+            hierarchy,
+            proc,
+            control,
+            resolver,
+            exports,
+            policy,
+        } = parts;
         Self {
             starts,
             inner: HashMap::new(),
@@ -73,14 +81,30 @@ impl Agent {
     pub fn kernel(&mut self, event: KernelEvent) {
         tracing::trace!(?event, "kernel");
         match event {
-            KernelEvent::Mkdir { cgroup_id, path, .. } => {
+            KernelEvent::Mkdir {
+                cgroup_id, path, ..
+            } => {
                 // A path that fits no record is looked up by its inode; that is slow, and next to never.
-                let Some(path) = path.or_else(|| self.path_of(cgroup_id)) else { return };
+                let Some(path) = path.or_else(|| self.path_of(cgroup_id)) else {
+                    return;
+                };
                 self.made(cgroup_id, &path, Sight::Event);
             }
-            KernelEvent::Exec { cgroup_id, pid, comm, new_pid_namespace, time_ns } => {
+            KernelEvent::Exec {
+                cgroup_id,
+                pid,
+                comm,
+                new_pid_namespace,
+                time_ns,
+            } => {
                 let by = Confirmation::Exec;
-                let process = Process { by, time_ns, pid, comm: Some(comm), new_pid_namespace };
+                let process = Process {
+                    by,
+                    time_ns,
+                    pid,
+                    comm: Some(comm),
+                    new_pid_namespace,
+                };
                 self.began(cgroup_id, process);
             }
             KernelEvent::Rmdir { cgroup_id } => {
@@ -94,21 +118,29 @@ impl Agent {
     pub fn task(&mut self, task: &TaskRecord, sight: Sight) {
         let path = self.hierarchy.of_process(&self.proc, task.pid);
         let root = path.as_deref().map(container_root);
-        let known = root.and_then(|root| self.starts.at(root)).or_else(|| self.by_id(&task.id));
+        let known = root
+            .and_then(|root| self.starts.at(root))
+            .or_else(|| self.by_id(&task.id));
         let cgroup_id = known.or_else(|| {
             let root = root?;
             let cgroup_id = self.hierarchy.id_of(root)?;
             // The runtime says that it is a container, whatever its path looks like.
             self.starts.begin(cgroup_id, root);
+            self.control.watch(cgroup_id);
             self.observe(cgroup_id, Evidence::Seen(sight));
             Some(cgroup_id)
         });
         let Some(cgroup_id) = cgroup_id else { return };
+        let comm = node::comm(&self.proc, task.pid).filter(|comm| !is_runtime(comm));
+        // A runtime speaks of a start when it has let go of its own process, whose exec may yet fail.
+        if comm.is_none() && self.hierarchy.sees_execs() {
+            return;
+        }
         let process = Process {
             by: Confirmation::Runtime,
             time_ns: node::now().boot_ns,
             pid: task.pid,
-            comm: node::comm(&self.proc, task.pid),
+            comm,
             new_pid_namespace: node::in_own_pid_namespace(&self.proc, task.pid),
         };
         self.confirm(cgroup_id, process);
@@ -116,19 +148,28 @@ impl Agent {
 
     /// The sources have answered.
     pub fn answer(&mut self, answer: Answer) {
-        let Answer { cgroup_id, claims, unreachable, last } = answer;
+        let Answer {
+            cgroup_id,
+            claims,
+            unreachable,
+            last,
+        } = answer;
         self.asked.remove(&cgroup_id);
         for claim in claims {
             self.observe(cgroup_id, Evidence::Claim(Box::new(claim)));
         }
-        let Some(facts) = self.starts.facts(cgroup_id) else { return };
+        let Some(facts) = self.starts.facts(cgroup_id) else {
+            return;
+        };
         if last || facts.has_image() {
             self.observe(cgroup_id, Evidence::Settled { unreachable });
         } else if facts.process.is_some() {
             // It was asked before the container ran, and the runtime may write its record late.
             self.ask(cgroup_id, true);
         }
-        let settled = |facts: &Facts| facts.settled.is_some() && facts.process.is_some() && !facts.is_container();
+        let settled = |facts: &Facts| {
+            facts.settled.is_some() && facts.process.is_some() && !facts.is_container()
+        };
         if self.starts.facts(cgroup_id).is_some_and(settled) {
             self.starts.forget(cgroup_id);
             self.control.forget(cgroup_id);
@@ -145,7 +186,11 @@ impl Agent {
 
     /// Compares the table with the cgroups that exist. `cause` is why this look was taken, where not at start-up.
     pub fn walked(&mut self, cgroups: &[Cgroup], cause: Option<&'static str>) {
-        let sight = if cause.is_some() { Sight::Reconciled } else { Sight::Initial };
+        let sight = if cause.is_some() {
+            Sight::Reconciled
+        } else {
+            Sight::Initial
+        };
         let known = self.resolver.runc_cgroups();
         for cgroup in cgroups {
             let identity = classify(&cgroup.path);
@@ -153,7 +198,10 @@ impl Agent {
                 Some(is_root) => is_root,
                 None => known.contains(&cgroup.path),
             };
-            if is_root && self.starts.facts(cgroup.id).is_none() && self.is_at(cgroup.id, &cgroup.path) {
+            if is_root
+                && self.starts.facts(cgroup.id).is_none()
+                && self.is_at(cgroup.id, &cgroup.path)
+            {
                 if let Some(cause) = cause {
                     self.late.insert(cgroup.id, cause);
                 }
@@ -162,8 +210,13 @@ impl Agent {
             }
         }
         for cgroup in cgroups {
-            let Some(start) = self.starts.at(container_root(&cgroup.path)) else { continue };
-            if self.starts.facts(start).is_some_and(|facts| facts.process.is_none())
+            let Some(start) = self.starts.at(container_root(&cgroup.path)) else {
+                continue;
+            };
+            if self
+                .starts
+                .facts(start)
+                .is_some_and(|facts| facts.process.is_none())
                 && let Some(process) = self.container_process(&cgroup.path)
             {
                 self.confirm(start, process);
@@ -187,8 +240,11 @@ impl Agent {
         self.starts.purge(node::now());
         let starts = &self.starts;
         self.late.retain(|id, _| starts.facts(*id).is_some());
-        let unresolved: Vec<_> =
-            starts.alive().map(|(id, _)| id).filter(|id| starts.is_unresolved(*id)).collect();
+        let unresolved: Vec<_> = starts
+            .alive()
+            .map(|(id, _)| id)
+            .filter(|id| starts.is_unresolved(*id))
+            .collect();
         for cgroup_id in unresolved {
             self.ask(cgroup_id, true);
         }
@@ -206,14 +262,19 @@ impl Agent {
         match (identity.is_container_root, identity.runtime) {
             (Some(false), _) => {
                 let root = identity.root_of(path).to_owned();
-                let runs = self.starts.at(&root).and_then(|root| self.starts.facts(root)?.process.as_ref());
+                let runs = self
+                    .starts
+                    .at(&root)
+                    .and_then(|root| self.starts.facts(root)?.process.as_ref());
                 if runs.is_some() {
                     self.control.forget(cgroup_id);
                 } else {
                     self.inner.insert(cgroup_id, root);
                 }
             }
-            (None, hint) if hint != RuntimeHint::Host || is_unit(path) => self.control.forget(cgroup_id),
+            (None, hint) if hint != RuntimeHint::Host || is_unit(path) => {
+                self.control.forget(cgroup_id);
+            }
             (is_root, _) => {
                 self.starts.begin(cgroup_id, path);
                 self.observe(cgroup_id, Evidence::Seen(sight));
@@ -249,24 +310,37 @@ impl Agent {
 
     fn confirm(&mut self, cgroup_id: u64, process: Process) {
         self.observe(cgroup_id, Evidence::Confirmed(process));
-        if self.starts.facts(cgroup_id).is_some_and(|facts| facts.settled.is_none()) {
+        if self
+            .starts
+            .facts(cgroup_id)
+            .is_some_and(|facts| facts.settled.is_none())
+        {
             self.ask(cgroup_id, true);
         }
     }
 
     /// Asks every source about a start, unless that is under way. After the `last` time the verdict is given.
     fn ask(&mut self, cgroup_id: u64, last: bool) {
-        let Some(facts) = self.starts.facts(cgroup_id) else { return };
+        let Some(facts) = self.starts.facts(cgroup_id) else {
+            return;
+        };
         if self.asked.insert(cgroup_id) {
             let cgroup = facts.cgroup.clone();
             let identity = facts.identity.clone();
-            self.resolver.ask(Question { cgroup_id, cgroup, identity, last });
+            self.resolver.ask(Question {
+                cgroup_id,
+                cgroup,
+                identity,
+                last,
+            });
         }
     }
 
     fn observe(&mut self, cgroup_id: u64, evidence: Evidence) {
         let unresolved = self.starts.is_unresolved(cgroup_id);
-        let findings = self.starts.observe(cgroup_id, evidence, &self.policy, node::now());
+        let findings = self
+            .starts
+            .observe(cgroup_id, evidence, &self.policy, node::now());
         for finding in &findings {
             match finding.event {
                 Event::Reconciled => {
@@ -293,16 +367,19 @@ impl Agent {
 
     /// A process in the cgroup that is the container's own and not the runtime on its way there.
     fn container_process(&self, cgroup: &str) -> Option<Process> {
-        self.hierarchy.processes(cgroup).into_iter().find_map(|pid| {
-            let comm = node::comm(&self.proc, pid).filter(|comm| !is_runtime(comm))?;
-            Some(Process {
-                by: Confirmation::Walk,
-                time_ns: node::now().boot_ns,
-                pid,
-                comm: Some(comm),
-                new_pid_namespace: node::in_own_pid_namespace(&self.proc, pid),
+        self.hierarchy
+            .processes(cgroup)
+            .into_iter()
+            .find_map(|pid| {
+                let comm = node::comm(&self.proc, pid).filter(|comm| !is_runtime(comm))?;
+                Some(Process {
+                    by: Confirmation::Walk,
+                    time_ns: node::now().boot_ns,
+                    pid,
+                    comm: Some(comm),
+                    new_pid_namespace: node::in_own_pid_namespace(&self.proc, pid),
+                })
             })
-        })
     }
 
     fn by_id(&self, container_id: &str) -> Option<u64> {
@@ -310,7 +387,10 @@ impl Agent {
             facts.identity.container_id.as_deref() == Some(container_id)
                 || facts.claims.values().any(|claim| claim.id == container_id)
         };
-        self.starts.alive().find(|(_, facts)| is_it(facts)).map(|(id, _)| id)
+        self.starts
+            .alive()
+            .find(|(_, facts)| is_it(facts))
+            .map(|(id, _)| id)
     }
 
     fn is_at(&self, cgroup_id: u64, path: &str) -> bool {
@@ -319,19 +399,28 @@ impl Agent {
 
     fn path_of(&self, cgroup_id: u64) -> Option<String> {
         let cgroups = self.hierarchy.walk().ok()?;
-        cgroups.into_iter().find(|cgroup| cgroup.id == cgroup_id).map(|cgroup| cgroup.path)
+        cgroups
+            .into_iter()
+            .find(|cgroup| cgroup.id == cgroup_id)
+            .map(|cgroup| cgroup.path)
     }
 }
 
 /// The container's own cgroup where `path` lies in one, else `path`.
 fn container_root(path: &str) -> &str {
     let identity = classify(path);
-    if identity.depth_of_root > 0 { identity.root_of(path) } else { path }
+    if identity.depth_of_root > 0 {
+        identity.root_of(path)
+    } else {
+        path
+    }
 }
 
 /// Whether systemd made the cgroup for a unit that is no container: the units that containers get are scopes.
 fn is_unit(path: &str) -> bool {
-    [".service", ".slice", ".socket", ".mount", ".swap"].iter().any(|suffix| path.ends_with(suffix))
+    [".service", ".slice", ".socket", ".mount", ".swap"]
+        .iter()
+        .any(|suffix| path.ends_with(suffix))
 }
 
 /// Whether a task is the OCI runtime, not yet turned into the container's program.

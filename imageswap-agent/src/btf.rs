@@ -50,7 +50,10 @@ pub struct Btf {
 impl Btf {
     /// Reads the file at `path`, `/sys/kernel/btf/vmlinux` as a rule (about 6 MB).
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(bytes)
     }
 
@@ -80,7 +83,11 @@ impl Btf {
                     _ => return Err(BtfError::Malformed { at }),
                 };
         }
-        Ok(Self { bytes, types, strings })
+        Ok(Self {
+            bytes,
+            types,
+            strings,
+        })
     }
 
     /// Offset in bytes of `field` in `struct structure`, also where it lies in an anonymous member.
@@ -91,7 +98,11 @@ impl Btf {
             if self.kind(at)? == STRUCT && self.name(at)? == structure.as_bytes() {
                 // A forward-declared twin of the same name has no members.
                 if let Some(bits) = self.member(at, field.as_bytes(), 0)? {
-                    return if bits % 8 == 0 { Ok(bits / 8) } else { Err(missing) };
+                    return if bits % 8 == 0 {
+                        Ok(bits / 8)
+                    } else {
+                        Err(missing)
+                    };
                 }
             }
         }
@@ -125,7 +136,10 @@ impl Btf {
 
     /// Byte offset of the structure or union with this type id, where it is one.
     fn structure(&self, id: u32) -> Result<Option<usize>, BtfError> {
-        let Some(&at) = (id as usize).checked_sub(1).and_then(|index| self.types.get(index)) else {
+        let Some(&at) = (id as usize)
+            .checked_sub(1)
+            .and_then(|index| self.types.get(index))
+        else {
             return Ok(None);
         };
         let at = at as usize;
@@ -140,14 +154,18 @@ impl Btf {
     fn name(&self, at: usize) -> Result<&[u8], BtfError> {
         let from = self.strings + word(&self.bytes, at)? as usize;
         let text = self.bytes.get(from..).ok_or(BtfError::Malformed { at })?;
-        let end = text.iter().position(|&byte| byte == 0).ok_or(BtfError::Malformed { at })?;
+        let end = text
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or(BtfError::Malformed { at })?;
         Ok(&text[..end])
     }
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
     let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    word.map(u32::from_ne_bytes).ok_or(BtfError::Malformed { at })
+    word.map(u32::from_ne_bytes)
+        .ok_or(BtfError::Malformed { at })
 }
 
 #[cfg(test)]
@@ -158,17 +176,41 @@ mod tests {
     fn sample() -> Vec<u8> {
         let strings = b"\0int\0outer\0first\0hidden\0";
         let types: [u32; 28] = [
-            1, 1 << 24, 4, 0x20, // 1: int, 32 bits
-            0, STRUCT << 24 | 1, 4, 17, 1, 0, // 2: anonymous { int hidden }
-            5, STRUCT << 24 | 2, 8, 11, 1, 0, 0, 2, 32, // 3: outer { int first; <2>; }
-            5, 7 << 24, 0, // 4: a forward declaration of the same name
-            0, 2 << 24, 1, // 5: int *
-            0, 2 << 24, 3, // 6: struct outer *
+            1,
+            1 << 24,
+            4,
+            0x20, // 1: int, 32 bits
+            0,
+            STRUCT << 24 | 1,
+            4,
+            17,
+            1,
+            0, // 2: anonymous { int hidden }
+            5,
+            STRUCT << 24 | 2,
+            8,
+            11,
+            1,
+            0,
+            0,
+            2,
+            32, // 3: outer { int first; <2>; }
+            5,
+            7 << 24,
+            0, // 4: a forward declaration of the same name
+            0,
+            2 << 24,
+            1, // 5: int *
+            0,
+            2 << 24,
+            3, // 6: struct outer *
         ];
         let mut out = Vec::new();
         out.extend(MAGIC.to_ne_bytes());
         out.extend([1, 0]);
-        for word in [24, 0, 4 * types.len() as u32, 4 * types.len() as u32, strings.len() as u32] {
+        let [types_size, strings_size] =
+            [4 * types.len(), strings.len()].map(|size| u32::try_from(size).unwrap());
+        for word in [24, 0, types_size, types_size, strings_size] {
             out.extend(word.to_ne_bytes());
         }
         out.extend(types.iter().flat_map(|word| word.to_ne_bytes()));
@@ -187,8 +229,14 @@ mod tests {
     fn what_is_not_there_is_named() {
         let btf = Btf::parse(sample()).unwrap();
         let text = btf.offset("outer", "nowhere").unwrap_err().to_string();
-        assert!(text.contains("`nowhere`") && text.contains("`struct outer`"), "{text}");
-        assert!(matches!(Btf::parse(b"ELF".to_vec()), Err(BtfError::Malformed { at: 0 })));
+        assert!(
+            text.contains("`nowhere`") && text.contains("`struct outer`"),
+            "{text}"
+        );
+        assert!(matches!(
+            Btf::parse(b"ELF".to_vec()),
+            Err(BtfError::Malformed { at: 0 })
+        ));
     }
 
     #[test]

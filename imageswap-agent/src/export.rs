@@ -44,7 +44,13 @@ impl Exports {
                 metrics.declare_starts(verdict.as_str(), route.as_str(), reason.as_str());
             }
         }
-        Ok(Self { lines, level, metrics, told_lost: [0; Lost::ALL.len()], write_failed: false })
+        Ok(Self {
+            lines,
+            level,
+            metrics,
+            told_lost: [0; Lost::ALL.len()],
+            write_failed: false,
+        })
     }
 
     /// Writes findings and counts the starts among them. First sight at start-up and re-judging count no start.
@@ -53,7 +59,8 @@ impl Exports {
         for finding in findings {
             if matches!(finding.event, Event::Start | Event::Reconciled) {
                 let (verdict, route, reason) = (finding.verdict, finding.route, finding.reason);
-                self.metrics.container_started(verdict.as_str(), route.as_str(), reason.as_str());
+                self.metrics
+                    .container_started(verdict.as_str(), route.as_str(), reason.as_str());
             }
             if let Some(detect_us) = finding.detect_us {
                 self.metrics.detection(Duration::from_micros(detect_us));
@@ -69,7 +76,11 @@ impl Exports {
             return;
         }
         // A reader that went away must not take the agent with it: metrics still tell.
-        match self.lines.write_all(&text).and_then(|()| self.lines.flush()) {
+        match self
+            .lines
+            .write_all(&text)
+            .and_then(|()| self.lines.flush())
+        {
             Ok(()) => self.write_failed = false,
             Err(error) if !self.write_failed => {
                 tracing::error!(%error, "cannot write findings");
@@ -100,7 +111,11 @@ impl Exports {
         for (told, (cause, total)) in self.told_lost.iter_mut().zip(lost) {
             if total > *told {
                 self.metrics.events_lost(cause.as_str(), total - *told);
-                tracing::warn!(cause = cause.as_str(), events = total - *told, "events were lost; looking at the whole tree");
+                tracing::warn!(
+                    cause = cause.as_str(),
+                    events = total - *told,
+                    "events were lost; looking at the whole tree"
+                );
                 *told = total;
                 grown = true;
             }

@@ -203,7 +203,9 @@ impl Facts {
     /// Takes evidence in.
     pub fn observe(&mut self, evidence: Evidence) {
         match evidence {
-            Evidence::Seen(sight) => self.sight = Some(self.sight.map_or(sight, |known| known.min(sight))),
+            Evidence::Seen(sight) => {
+                self.sight = Some(self.sight.map_or(sight, |known| known.min(sight)));
+            }
             Evidence::Confirmed(process) => {
                 self.process = Some(match self.process.take() {
                     Some(known) => known.min(process),
@@ -223,13 +225,23 @@ impl Facts {
     /// process got a mount and a pid namespace of its own. `/<a>/<b>` is a path of containerd and of many others.
     pub fn is_container(&self) -> bool {
         let by_path = self.identity.is_container_root == Some(true)
-            && !matches!(self.identity.runtime, RuntimeHint::ContainerdNative | RuntimeHint::Lxc | RuntimeHint::Garden);
-        by_path || !self.claims.is_empty() || self.process.as_ref().is_some_and(|process| process.new_pid_namespace)
+            && !matches!(
+                self.identity.runtime,
+                RuntimeHint::ContainerdNative | RuntimeHint::Lxc | RuntimeHint::Garden
+            );
+        by_path
+            || !self.claims.is_empty()
+            || self
+                .process
+                .as_ref()
+                .is_some_and(|process| process.new_pid_namespace)
     }
 
     /// Whether an image is known from a source that may approve.
     pub fn has_image(&self) -> bool {
-        self.claims.values().any(|claim| claim.source != Source::Bundle && claim.image.is_some())
+        self.claims
+            .values()
+            .any(|claim| claim.source != Source::Bundle && claim.image.is_some())
     }
 
     /// The first thing that a source says, in order of trust.

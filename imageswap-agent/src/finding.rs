@@ -159,7 +159,11 @@ pub fn finding(
     judgement: &Judgement,
     policy: &Policy,
 ) -> Finding {
-    let Occasion { event, time, detect_us } = occasion;
+    let Occasion {
+        event,
+        time,
+        detect_us,
+    } = occasion;
     let kind = facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle));
     Finding {
         schema: SCHEMA,
@@ -171,7 +175,10 @@ pub fn finding(
         route: judgement.route,
         reason: judgement.reason,
         rule: judgement.rule.clone(),
-        policy: PolicyName { name: policy.name().to_owned(), revision: policy.revision().to_owned() },
+        policy: PolicyName {
+            name: policy.name().to_owned(),
+            revision: policy.revision().to_owned(),
+        },
         image: judgement.image.clone(),
         names: judgement.names.clone(),
         expected_image: judgement.expected_image.clone(),
@@ -205,10 +212,10 @@ pub fn finding(
             })
             .to_owned(),
         runtime_namespace: facts.first(|claim| claim.runtime_namespace.clone()),
-        process: facts
-            .process
-            .as_ref()
-            .map(|process| Process { pid: process.pid, comm: process.comm.clone() }),
+        process: facts.process.as_ref().map(|process| Process {
+            pid: process.pid,
+            comm: process.comm.clone(),
+        }),
         cgroup: facts.cgroup.clone(),
         detect_us,
     }

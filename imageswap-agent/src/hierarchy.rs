@@ -75,7 +75,8 @@ impl Hierarchy {
         let read = |path: PathBuf| {
             fs::read_to_string(&path).map_err(|source| HierarchyError::Read { path, source })
         };
-        let mounts = read(host_root.join("proc/1/mountinfo")).or_else(|_| read("/proc/self/mountinfo".into()))?;
+        let mounts = read(host_root.join("proc/1/mountinfo"))
+            .or_else(|_| read("/proc/self/mountinfo".into()))?;
         let own = read("/proc/self/mountinfo".into())?;
         let cgroups = read("/proc/self/cgroup".into())?;
         // The host's mounts say how the node is laid out, our own say what we can walk.
@@ -89,19 +90,34 @@ impl Hierarchy {
         let v1 = mounts.iter().any(|mount| mount.kind == "cgroup");
         if let Some(v2) = mounts.iter().find(|mount| mount.kind == "cgroup2") {
             let mode = if v1 { Mode::Hybrid } else { Mode::V2 };
-            return Some(Self { mode, id: 0, root: under(host_root, v2.target), line: "0::".to_owned() });
+            return Some(Self {
+                mode,
+                id: 0,
+                root: under(host_root, v2.target),
+                line: "0::".to_owned(),
+            });
         }
-        ["name=systemd", "pids", "memory", "cpu", "freezer"].iter().find_map(|&controller| {
-            let line = cgroups.lines().find(|line| {
-                line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller))
-            })?;
-            let id = line.split(':').next()?.parse().ok()?;
-            let mount = mounts.iter().find(|mount| {
-                mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller)
-            })?;
-            let prefix = line.split(':').take(2).collect::<Vec<_>>().join(":") + ":";
-            Some(Self { mode: Mode::V1, id, root: under(host_root, mount.target), line: prefix })
-        })
+        ["name=systemd", "pids", "memory", "cpu", "freezer"]
+            .iter()
+            .find_map(|&controller| {
+                let line = cgroups.lines().find(|line| {
+                    line.split(':')
+                        .nth(1)
+                        .is_some_and(|names| names.split(',').any(|name| name == controller))
+                })?;
+                let id = line.split(':').next()?.parse().ok()?;
+                let mount = mounts.iter().find(|mount| {
+                    mount.kind == "cgroup"
+                        && mount.options.split(',').any(|option| option == controller)
+                })?;
+                let prefix = line.split(':').take(2).collect::<Vec<_>>().join(":") + ":";
+                Some(Self {
+                    mode: Mode::V1,
+                    id,
+                    root: under(host_root, mount.target),
+                    line: prefix,
+                })
+            })
     }
 
     /// Whether an exec in a new cgroup can be told apart, which v1 alone does not allow.
@@ -112,7 +128,9 @@ impl Hierarchy {
     /// Path of a process's cgroup in this hierarchy; `None` once the process is gone.
     pub fn of_process(&self, proc: &Path, pid: u32) -> Option<String> {
         let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(&self.line)).map(str::to_owned)
+        text.lines()
+            .find_map(|line| line.strip_prefix(&self.line))
+            .map(str::to_owned)
     }
 
     /// Directory of a cgroup.
@@ -122,12 +140,15 @@ impl Hierarchy {
 
     /// Id of the cgroup that is at `path` now.
     pub fn id_of(&self, path: &str) -> Option<u64> {
-        fs::metadata(self.directory(path)).ok().map(|metadata| metadata.ino())
+        fs::metadata(self.directory(path))
+            .ok()
+            .map(|metadata| metadata.ino())
     }
 
     /// Processes in the cgroup itself, not below it.
     pub fn processes(&self, path: &str) -> Vec<u32> {
-        let text = fs::read_to_string(self.directory(path).join("cgroup.procs")).unwrap_or_default();
+        let text =
+            fs::read_to_string(self.directory(path).join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
@@ -138,14 +159,24 @@ impl Hierarchy {
         fs::read_dir(&self.root)?;
         let mut open = vec![(String::new(), 0)];
         while let Some((path, depth)) = open.pop() {
-            let Ok(entries) = fs::read_dir(self.directory(&path)) else { continue };
-            for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-                let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(entries) = fs::read_dir(self.directory(&path)) else {
+                continue;
+            };
+            for entry in entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            {
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
                 let path = format!("{path}/{}", entry.file_name().to_string_lossy());
                 if depth < MAX_DEPTH {
                     open.push((path.clone(), depth + 1));
                 }
-                found.push(Cgroup { path, id: metadata.ino() });
+                found.push(Cgroup {
+                    path,
+                    id: metadata.ino(),
+                });
             }
         }
         Ok(found)
@@ -164,14 +195,22 @@ impl<'a> Mount<'a> {
         let (before, after) = line.split_once(" - ")?;
         let target = before.split(' ').nth(4)?;
         let mut after = after.split(' ');
-        Some(Self { target, kind: after.next()?, options: after.nth(1)? })
+        Some(Self {
+            target,
+            kind: after.next()?,
+            options: after.nth(1)?,
+        })
     }
 }
 
 /// The target of a mount as seen from here; targets that we see ourselves need no prefix.
 fn under(host_root: &Path, target: &str) -> PathBuf {
     let prefixed = host_root.join(target.trim_start_matches('/'));
-    if prefixed.is_dir() { prefixed } else { PathBuf::from(target) }
+    if prefixed.is_dir() {
+        prefixed
+    } else {
+        PathBuf::from(target)
+    }
 }
 
 #[cfg(test)]
@@ -192,18 +231,28 @@ mod tests {
 
     fn choose(mountinfo: &str) -> Option<(Mode, u32, String)> {
         let hierarchy = Hierarchy::choose(mountinfo, LINES, Path::new("/nonexistent"))?;
-        Some((hierarchy.mode, hierarchy.id, hierarchy.root.display().to_string()))
+        Some((
+            hierarchy.mode,
+            hierarchy.id,
+            hierarchy.root.display().to_string(),
+        ))
     }
 
     #[test]
     fn v2_is_taken_wherever_it_is_mounted() {
         assert_eq!(choose(V2), Some((Mode::V2, 0, "/sys/fs/cgroup".to_owned())));
-        assert_eq!(choose(HYBRID), Some((Mode::Hybrid, 0, "/sys/fs/cgroup/unified".to_owned())));
+        assert_eq!(
+            choose(HYBRID),
+            Some((Mode::Hybrid, 0, "/sys/fs/cgroup/unified".to_owned()))
+        );
     }
 
     #[test]
     fn v1_alone_is_one_hierarchy_by_name() {
-        assert_eq!(choose(V1), Some((Mode::V1, 8, "/sys/fs/cgroup/pids".to_owned())));
+        assert_eq!(
+            choose(V1),
+            Some((Mode::V1, 8, "/sys/fs/cgroup/pids".to_owned()))
+        );
         assert_eq!(choose(""), None);
     }
 
@@ -211,8 +260,12 @@ mod tests {
     fn a_walk_finds_every_directory_with_its_inode() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
-        let hierarchy =
-            Hierarchy { mode: Mode::V2, id: 0, root: root.path().to_owned(), line: "0::".to_owned() };
+        let hierarchy = Hierarchy {
+            mode: Mode::V2,
+            id: 0,
+            root: root.path().to_owned(),
+            line: "0::".to_owned(),
+        };
         let mut found = hierarchy.walk().unwrap();
         found.sort_by(|a, b| a.path.cmp(&b.path));
         let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();

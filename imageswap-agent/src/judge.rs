@@ -5,6 +5,7 @@ use crate::facts::{Claim, Facts, Kind, Naming, Source};
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::{Decision, PodScope, Policy, Reference, Scope};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// How sure the agent is of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,7 +55,11 @@ pub fn judge(facts: &Facts, policy: &Policy) -> Judgement {
     let names = names(facts);
     let image = names.names.first().map(|name| name.name.clone());
     let scope = scope(facts);
-    let decisions: Vec<_> = names.names.iter().map(|name| policy.decide(scope, &name.name)).collect();
+    let decisions: Vec<_> = names
+        .names
+        .iter()
+        .map(|name| policy.decide(scope, &name.name))
+        .collect();
     let (verdict, reason) = verdict(facts, route, names.confidence, &decisions);
     let first = decisions.first();
     Judgement {
@@ -69,7 +74,12 @@ pub fn judge(facts: &Facts, policy: &Policy) -> Judgement {
     }
 }
 
-fn verdict(facts: &Facts, route: Route, confidence: Confidence, decisions: &[Decision<'_>]) -> (Verdict, Reason) {
+fn verdict(
+    facts: &Facts,
+    route: Route,
+    confidence: Confidence,
+    decisions: &[Decision<'_>],
+) -> (Verdict, Reason) {
     if is_sandbox(facts) {
         return (Verdict::Exempt, Reason::Sandbox);
     }
@@ -80,12 +90,22 @@ fn verdict(facts: &Facts, route: Route, confidence: Confidence, decisions: &[Dec
         return (Verdict::Exempt, Reason::OutOfScope);
     }
     // Names that would run as they are and names that would not: nobody can tell which one was asked for.
-    if decisions.iter().any(|decision| decision.is_drift() != first.is_drift()) {
+    if decisions
+        .iter()
+        .any(|decision| decision.is_drift() != first.is_drift())
+    {
         return (Verdict::Unresolved, Reason::Ambiguous);
     }
     if first.is_drift() {
         let admitted = route == Route::Pod;
-        return (Verdict::Drift, if admitted { Reason::WebhookSkipped } else { Reason::NotAdmitted });
+        return (
+            Verdict::Drift,
+            if admitted {
+                Reason::WebhookSkipped
+            } else {
+                Reason::NotAdmitted
+            },
+        );
     }
     // Whoever makes a bundle writes its annotations: they may accuse, never approve.
     if confidence == Confidence::Low {
@@ -96,13 +116,18 @@ fn verdict(facts: &Facts, route: Route, confidence: Confidence, decisions: &[Dec
 
 /// Only the runtime's own record makes a sandbox; an annotation in a bundle does not.
 fn is_sandbox(facts: &Facts) -> bool {
-    facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle)) == Some(Kind::Sandbox)
+    facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle))
+        == Some(Kind::Sandbox)
 }
 
 fn why_unresolved(facts: &Facts) -> Reason {
     if facts.identity.nested {
         Reason::Nested
-    } else if facts.settled.as_ref().is_some_and(|unreachable| !unreachable.is_empty()) {
+    } else if facts
+        .settled
+        .as_ref()
+        .is_some_and(|unreachable| !unreachable.is_empty())
+    {
         Reason::RuntimeUnreachable
     } else if facts.removed {
         Reason::Gone
@@ -155,29 +180,67 @@ struct Names {
 
 /// The names to judge, most telling first: the one that was asked for, else all that the digest has.
 fn names(facts: &Facts) -> Names {
-    let named = |source: Source, name: &str| Name { name: name.to_owned(), source: source.as_str() };
-    let trusted = || facts.claims.values().filter(|claim| claim.source != Source::Bundle);
-    let asked = trusted().find_map(|claim| Some((claim, claim.image.as_deref()?)).filter(|(claim, _)| claim.naming == Naming::AsAsked));
+    let by = |source: Source, name: &str| Name {
+        name: name.to_owned(),
+        source: source.as_str(),
+    };
+    let trusted = || {
+        facts
+            .claims
+            .values()
+            .filter(|claim| claim.source != Source::Bundle)
+    };
+    let asked = trusted().find_map(|claim| {
+        Some((claim, claim.image.as_deref()?)).filter(|(claim, _)| claim.naming == Naming::AsAsked)
+    });
     if let Some((claim, image)) = asked {
-        return Names { names: vec![named(claim.source, image)], confidence: Confidence::High };
+        return Names {
+            names: vec![by(claim.source, image)],
+            confidence: Confidence::High,
+        };
     }
     let mut names: Vec<Name> = Vec::new();
     for claim in trusted() {
-        for name in claim.image.iter().chain(&claim.names).filter(|name| is_name(name)) {
+        for name in claim
+            .image
+            .iter()
+            .chain(&claim.names)
+            .filter(|name| is_name(name))
+        {
             if !names.iter().any(|known| known.name == *name) {
-                names.push(named(claim.source, name));
+                names.push(by(claim.source, name));
             }
         }
     }
     // `repo@digest` beside `repo:tag` is the runtime's own second name for the same thing.
-    let tagged: Vec<_> = names.iter().filter(|name| !name.name.contains('@')).map(|name| repository(&name.name).to_owned()).collect();
-    names.retain(|name| !name.name.contains('@') || !tagged.iter().any(|tagged| tagged == repository(&name.name)));
+    let tagged: BTreeSet<_> = names
+        .iter()
+        .filter_map(|name| repository_of_tag(&name.name))
+        .collect();
+    names.retain(|name| {
+        Reference::parse(&name.name).is_ok_and(|reference| {
+            reference.digest().is_none() || !tagged.contains(&reference.canonical_name())
+        })
+    });
     if !names.is_empty() {
-        return Names { names, confidence: Confidence::Medium };
+        return Names {
+            names,
+            confidence: Confidence::Medium,
+        };
     }
-    let annotated = facts.claims.get(&Source::Bundle).and_then(|claim| claim.image.as_deref()).filter(|image| is_name(image));
-    let names = annotated.map(|image| named(Source::Bundle, image)).into_iter().collect();
-    Names { names, confidence: Confidence::Low }
+    let annotated = facts
+        .claims
+        .get(&Source::Bundle)
+        .and_then(|claim| claim.image.as_deref())
+        .filter(|image| is_name(image));
+    let names = annotated
+        .map(|image| by(Source::Bundle, image))
+        .into_iter()
+        .collect();
+    Names {
+        names,
+        confidence: Confidence::Low,
+    }
 }
 
 /// Whether this is a name at all and not the id of an image, which reads like a repository `sha256` with a tag.
@@ -185,13 +248,13 @@ fn is_name(text: &str) -> bool {
     !text.starts_with("sha256:") && Reference::parse(text).is_ok()
 }
 
-/// The reference without tag and digest.
-fn repository(name: &str) -> &str {
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
-    }
+/// The repository of a name that has a tag and no digest.
+fn repository_of_tag(name: &str) -> Option<String> {
+    let reference = Reference::parse(name).ok()?;
+    reference
+        .digest()
+        .is_none()
+        .then(|| reference.canonical_name())
 }
 
 #[cfg(test)]

@@ -17,13 +17,21 @@ pub fn origin(proc: &Path, name: Option<String>) -> io::Result<Origin> {
 /// The time now, on the wall and since boot.
 pub fn now() -> Now {
     let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let nanos = boot.tv_sec.saturating_mul(1_000_000_000).saturating_add(boot.tv_nsec);
-    Now { wall: std::time::SystemTime::now(), boot_ns: u64::try_from(nanos).unwrap_or_default() }
+    let nanos = boot
+        .tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(boot.tv_nsec);
+    Now {
+        wall: std::time::SystemTime::now(),
+        boot_ns: u64::try_from(nanos).unwrap_or_default(),
+    }
 }
 
 /// Name of a task; `None` once it is gone.
 pub fn comm(proc: &Path, pid: u32) -> Option<String> {
-    fs::read_to_string(proc.join(format!("{pid}/comm"))).ok().map(|text| text.trim_end().to_owned())
+    fs::read_to_string(proc.join(format!("{pid}/comm")))
+        .ok()
+        .map(|text| text.trim_end().to_owned())
 }
 
 /// Whether a process lives in a pid namespace below the one that /proc shows: a container's, as a rule (proc(5), `NSpid`).

@@ -15,7 +15,11 @@ const FIELDS: [(&str, &str, &str); 11] = [
     ("KERNFS_NODE_ID", "kernfs_node", "id"),
     ("MNT_NAMESPACE_NS", "mnt_namespace", "ns"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
-    ("NSPROXY_PID_NS_FOR_CHILDREN", "nsproxy", "pid_ns_for_children"),
+    (
+        "NSPROXY_PID_NS_FOR_CHILDREN",
+        "nsproxy",
+        "pid_ns_for_children",
+    ),
     ("NS_COMMON_INUM", "ns_common", "inum"),
     ("PID_NAMESPACE_NS", "pid_namespace", "ns"),
     ("TASK_STRUCT_NSPROXY", "task_struct", "nsproxy"),
@@ -47,7 +51,10 @@ mod tests {
     fn the_running_kernel_has_every_field() {
         let path = Path::new("/sys/kernel/btf/vmlinux");
         if !path.exists() {
-            imageswap_lab::skip("the_running_kernel_has_every_field", "no /sys/kernel/btf/vmlinux");
+            imageswap_lab::skip(
+                "the_running_kernel_has_every_field",
+                "no /sys/kernel/btf/vmlinux",
+            );
             return;
         }
         let offsets = Offsets::of_kernel(path).unwrap();

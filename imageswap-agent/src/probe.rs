@@ -69,8 +69,7 @@ pub enum KernelEvent {
 
 /// The probes in the kernel. They leave it when this is dropped.
 pub struct Probes {
-    // Holds the links: dropping it detaches the programs.
-    _loaded: Ebpf,
+    attached: Ebpf,
     events: AsyncFd<RingBuf<MapData>>,
     control: Control,
 }
@@ -92,30 +91,45 @@ impl Probes {
         }
         let mut loader = EbpfLoader::new();
         // No relocation needs the kernel's BTF, and parsed it would be most of the agent's memory.
-        loader.btf(None).override_global("HIERARCHY", &hierarchy, true);
+        loader
+            .btf(None)
+            .override_global("HIERARCHY", &hierarchy, true);
         for (global, offset) in offsets.iter() {
             loader.override_global(global, offset, true);
         }
-        let mut loaded = loader.load(OBJECT).map_err(ProbeError::of_loader)?;
+        let mut ebpf = loader.load(OBJECT).map_err(ProbeError::of_loader)?;
         #[cfg(debug_assertions)]
-        kernel_log(&mut loaded);
-        attach(&mut loaded, names::CGROUP_MKDIR)?;
-        attach(&mut loaded, names::CGROUP_RMDIR)?;
+        kernel_log(&mut ebpf);
+        attach(&mut ebpf, names::CGROUP_MKDIR)?;
+        attach(&mut ebpf, names::CGROUP_RMDIR)?;
         if confirm {
-            attach(&mut loaded, names::PROCESS_EXEC)?;
+            attach(&mut ebpf, names::PROCESS_EXEC)?;
         }
-        let events = RingBuf::try_from(take(&mut loaded, names::EVENTS)?).map_err(ProbeError::of)?;
-        let pending = HashMap::try_from(take(&mut loaded, names::PENDING)?).map_err(ProbeError::of)?;
-        let lost = PerCpuArray::try_from(take(&mut loaded, names::LOST)?).map_err(ProbeError::of)?;
-        Ok(Self { _loaded: loaded, events: readable(events)?, control: Control { pending, lost } })
+        let events = RingBuf::try_from(take(&mut ebpf, names::EVENTS)?).map_err(ProbeError::of)?;
+        let pending =
+            HashMap::try_from(take(&mut ebpf, names::PENDING)?).map_err(ProbeError::of)?;
+        let lost = PerCpuArray::try_from(take(&mut ebpf, names::LOST)?).map_err(ProbeError::of)?;
+        Ok(Self {
+            attached: ebpf,
+            events: readable(events)?,
+            control: Control { pending, lost },
+        })
     }
 
     /// Splits off what the table of starts needs, and sends every event to `events` until its receiver is gone.
     /// The probes stay attached as long as the future lives.
-    pub fn run(self, events: mpsc::Sender<KernelEvent>) -> (Control, impl Future<Output = io::Result<()>> + Send) {
-        let Self { _loaded, events: mut ring, control } = self;
+    pub fn run(
+        self,
+        events: mpsc::Sender<KernelEvent>,
+    ) -> (Control, impl Future<Output = io::Result<()>> + Send) {
+        let Self {
+            attached,
+            events: mut ring,
+            control,
+        } = self;
         let pump = async move {
-            let _attached = _loaded;
+            // Dropping it would detach the programs.
+            let _kept = attached;
             loop {
                 let mut ready = ring.readable_mut().await?;
                 while let Some(item) = ready.get_inner_mut().next() {
@@ -165,7 +179,8 @@ impl From<Record<'_>> for KernelEvent {
         match record.kind {
             Kind::Mkdir => Self::Mkdir {
                 cgroup_id: header.cgroup_id,
-                path: (!record.is_truncated()).then(|| String::from_utf8_lossy(record.path).into_owned()),
+                path: (!record.is_truncated())
+                    .then(|| String::from_utf8_lossy(record.path).into_owned()),
                 time_ns: header.time_ns,
             },
             Kind::Exec => Self::Exec {
@@ -175,7 +190,9 @@ impl From<Record<'_>> for KernelEvent {
                 new_pid_namespace: header.flags & FLAG_NEW_PID_NAMESPACE != 0,
                 time_ns: header.time_ns,
             },
-            Kind::Rmdir => Self::Rmdir { cgroup_id: header.cgroup_id },
+            Kind::Rmdir => Self::Rmdir {
+                cgroup_id: header.cgroup_id,
+            },
         }
     }
 }
@@ -186,26 +203,39 @@ impl ProbeError {
     }
 
     fn of_loader(error: EbpfError) -> Self {
-        if denied(&error) { Self::Denied } else { Self::of(error) }
+        if denied(&error) {
+            Self::Denied
+        } else {
+            Self::of(error)
+        }
     }
 }
 
-fn attach(loaded: &mut Ebpf, name: &'static str) -> Result<(), ProbeError> {
-    let program = loaded.program_mut(name).ok_or_else(|| ProbeError::Load(format!("no program {name}")))?;
+fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProbeError> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| ProbeError::Load(format!("no program {name}")))?;
     let program: &mut RawTracePoint = program.try_into().map_err(ProbeError::of)?;
     let attached = program.load().and_then(|()| program.attach(name));
-    attached.map(drop).map_err(|error: ProgramError| match denied(&error) {
-        true => ProbeError::Denied,
-        false => ProbeError::Load(format!("{name}: {}", chain(&error))),
+    attached.map(drop).map_err(|error: ProgramError| {
+        if denied(&error) {
+            ProbeError::Denied
+        } else {
+            ProbeError::Load(format!("{name}: {}", chain(&error)))
+        }
     })
 }
 
-fn take(loaded: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
-    loaded.take_map(name).ok_or_else(|| ProbeError::Load(format!("no map {name}")))
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
+    ebpf.take_map(name)
+        .ok_or_else(|| ProbeError::Load(format!("no map {name}")))
 }
 
 /// Registers a ring buffer with the reactor.
-#[expect(unsafe_code, reason = "the reactor must be told by promise that the descriptor outlives the registration")]
+#[expect(
+    unsafe_code,
+    reason = "the reactor must be told by promise that the descriptor outlives the registration"
+)]
 fn readable<T: AsRawFd>(ring: T) -> Result<AsyncFd<T>, ProbeError> {
     // SAFETY: both kinds of ring own their descriptor, return the same one always, and are owned by the `AsyncFd`.
     unsafe { AsyncFd::register(ring) }.map_err(|error| ProbeError::Wait(error.to_string()))
@@ -215,7 +245,10 @@ fn readable<T: AsRawFd>(ring: T) -> Result<AsyncFd<T>, ProbeError> {
 fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|io| io.raw_os_error() == Some(EPERM)) {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|io| io.raw_os_error() == Some(EPERM))
+        {
             return true;
         }
         cause = error.source();
@@ -249,8 +282,8 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// Passes on what debug builds of the probes log.
 #[cfg(debug_assertions)]
-fn kernel_log(loaded: &mut Ebpf) {
-    let logger = aya_log::EbpfLogger::init(loaded)
+fn kernel_log(ebpf: &mut Ebpf) {
+    let logger = aya_log::EbpfLogger::init(ebpf)
         .map_err(|error| chain(&error))
         .and_then(|logger| readable(logger).map_err(|error| error.to_string()));
     match logger {

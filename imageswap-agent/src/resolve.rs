@@ -8,7 +8,7 @@ use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::facts::{Claim, Kind, Naming, Pod, Source};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -64,20 +64,33 @@ struct Sources {
 impl Resolver {
     /// A resolver for the node whose root file system is at `host_root`.
     pub fn new(
-        host_root: PathBuf,
+        host_root: &Path,
         containerds: Vec<Containerd>,
         cris: Vec<Cri>,
         answers: mpsc::Sender<Answer>,
     ) -> Self {
         // By convention a containerd's socket lies in its state folder. Sockets are named as we see them, state
         // folders as the host does.
-        let beside = containerds.iter().filter_map(|containerd| containerd.socket().parent());
-        let beside = beside.map(|folder| folder.strip_prefix(&host_root).unwrap_or(folder).to_owned());
-        let states: BTreeSet<PathBuf> = STATE_DIRS.iter().map(PathBuf::from).chain(beside).collect();
-        let bundles = Bundles::new(&host_root, states);
-        let runc = RuncStates::new(&host_root);
-        let sources = Arc::new(Sources { bundles, runc, containerds, cris });
-        Self { sources, permits: Arc::new(Semaphore::new(CONCURRENT)), answers }
+        let beside = containerds
+            .iter()
+            .filter_map(|containerd| containerd.socket().parent());
+        let beside =
+            beside.map(|folder| folder.strip_prefix(host_root).unwrap_or(folder).to_owned());
+        let states: BTreeSet<PathBuf> =
+            STATE_DIRS.iter().map(PathBuf::from).chain(beside).collect();
+        let bundles = Bundles::new(host_root, states);
+        let runc = RuncStates::new(host_root);
+        let sources = Arc::new(Sources {
+            bundles,
+            runc,
+            containerds,
+            cris,
+        });
+        Self {
+            sources,
+            permits: Arc::new(Semaphore::new(CONCURRENT)),
+            answers,
+        }
     }
 
     /// Asks all sources; the answer comes when each has answered or run into its deadline.
@@ -99,21 +112,31 @@ impl Resolver {
         if let Some(error) = unread {
             tracing::debug!(%error, "the state of some container of runc cannot be read");
         }
-        states.into_iter().flat_map(|state| state.cgroup_paths).collect()
+        states
+            .into_iter()
+            .flat_map(|state| state.cgroup_paths)
+            .collect()
     }
 }
 
 impl Sources {
     async fn answer(&self, question: Question) -> Answer {
-        let Question { cgroup_id, cgroup, identity, last } = question;
+        let Question {
+            cgroup_id,
+            cgroup,
+            identity,
+            last,
+        } = question;
         let mut asked = Asked::default();
         let bundle = asked.local(self.bundles.of_cgroup(&cgroup)).flatten();
-        let id = identity.container_id.as_deref().or(bundle.as_ref().map(|bundle| bundle.id.as_str()));
+        let id = identity
+            .container_id
+            .as_deref()
+            .or(bundle.as_ref().map(|bundle| bundle.id.as_str()));
         if let Some(id) = id {
-            let namespace = identity
-                .containerd_namespace
-                .as_deref()
-                .or(bundle.as_ref().and_then(|bundle| bundle.namespace.as_deref()));
+            let namespace = identity.containerd_namespace.as_deref().or(bundle
+                .as_ref()
+                .and_then(|bundle| bundle.namespace.as_deref()));
             let containerd = self.of_containerd(&mut asked, namespace, id, &cgroup).await;
             // A record that the CRI plugin did not make is unknown to the CRI.
             if containerd.as_ref().is_none_or(|claim| claim.through_cri) {
@@ -131,19 +154,38 @@ impl Sources {
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
         }
-        Answer { cgroup_id, claims: asked.claims, unreachable: asked.unreachable, last }
+        Answer {
+            cgroup_id,
+            claims: asked.claims,
+            unreachable: asked.unreachable,
+            last,
+        }
     }
 
     /// The first containerd that has a record of this id whose cgroup is this one.
-    async fn of_containerd(&self, asked: &mut Asked, namespace: Option<&str>, id: &str, cgroup: &str) -> Option<Claim> {
+    async fn of_containerd(
+        &self,
+        asked: &mut Asked,
+        namespace: Option<&str>,
+        id: &str,
+        cgroup: &str,
+    ) -> Option<Claim> {
         for containerd in &self.containerds {
             let records = match namespace {
-                Some(namespace) => containerd.container(namespace, id).await.map(|one| one.into_iter().collect()),
+                Some(namespace) => containerd
+                    .container(namespace, id)
+                    .await
+                    .map(|one| one.into_iter().collect()),
                 None => containerd.find(id).await,
             };
-            let records: Vec<_> = asked.remote(containerd.socket().display(), records).unwrap_or_default();
+            let records: Vec<_> = asked
+                .remote(containerd.socket().display(), records)
+                .unwrap_or_default();
             let owner = |record: &ContainerRecord| {
-                record.cgroups_path.as_deref().is_some_and(|path| owns(path, cgroup))
+                record
+                    .cgroups_path
+                    .as_deref()
+                    .is_some_and(|path| owns(path, cgroup))
             };
             if let Some(record) = records.into_iter().find(owner) {
                 return Some(asked.containerd_claim(containerd, record).await);
@@ -156,9 +198,11 @@ impl Sources {
     async fn of_cri(&self, asked: &mut Asked, id: &str, cgroup: &str) -> Option<Claim> {
         for cri in &self.cris {
             let socket = cri.socket().display();
-            let is_here = |path: &Option<String>| path.as_deref().is_none_or(|path| owns(path, cgroup));
+            let is_here =
+                |path: &Option<String>| path.as_deref().is_none_or(|path| owns(path, cgroup));
             let container = asked.remote(&socket, cri.container(id).await).flatten();
-            if let Some(container) = container.filter(|container| is_here(&container.cgroups_path)) {
+            if let Some(container) = container.filter(|container| is_here(&container.cgroups_path))
+            {
                 let sandbox = match &container.sandbox_id {
                     Some(sandbox) => asked.remote(&socket, cri.sandbox(sandbox).await).flatten(),
                     None => None,
@@ -191,7 +235,11 @@ struct Asked {
 
 impl Asked {
     /// Keeps the answer of a runtime, or that it gave none.
-    fn remote<T>(&mut self, socket: impl std::fmt::Display, answer: Result<T, EvidenceError>) -> Option<T> {
+    fn remote<T>(
+        &mut self,
+        socket: impl std::fmt::Display,
+        answer: Result<T, EvidenceError>,
+    ) -> Option<T> {
         answer
             .inspect_err(|error| {
                 tracing::debug!(%error, "a runtime did not answer");
@@ -210,28 +258,48 @@ impl Asked {
             .ok()
     }
 
-    async fn containerd_claim(&mut self, containerd: &Containerd, record: ContainerRecord) -> Claim {
+    async fn containerd_claim(
+        &mut self,
+        containerd: &Containerd,
+        record: ContainerRecord,
+    ) -> Claim {
         let socket = containerd.socket().display();
         let namespace = record.namespace.as_str();
         let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
-        let image = self.remote(&socket, containerd.image(namespace, &record.image).await).flatten();
+        let image = self
+            .remote(&socket, containerd.image(namespace, &record.image).await)
+            .flatten();
         let digest = image.map(|image| image.digest);
+        // A native client records the reference that was typed; the CRI plugin any name of the digest. Either may
+        // record an id that the CRI plugin gave the image as a further name.
+        let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
         let (mut names, mut pulled) = (Vec::new(), None);
         if let Some(digest) = &digest {
-            if cri_kind.is_some() {
-                names = self.remote(&socket, containerd.names_of(namespace, digest).await).unwrap_or_default();
+            if !as_asked {
+                names = self
+                    .remote(&socket, containerd.names_of(namespace, digest).await)
+                    .unwrap_or_default();
             }
-            let sources = self.remote(&socket, containerd.sources(namespace, digest).await).flatten();
+            let sources = self
+                .remote(&socket, containerd.sources(namespace, digest).await)
+                .flatten();
             pulled = sources.map(|sources| !sources.is_empty());
         }
         let label = |key: &str| record.labels.get(key).cloned();
         Claim {
             runtime_namespace: Some(record.namespace.clone()),
-            kind: Some(if cri_kind == Some("sandbox") { Kind::Sandbox } else { Kind::Container }),
+            kind: Some(if cri_kind == Some("sandbox") {
+                Kind::Sandbox
+            } else {
+                Kind::Container
+            }),
             through_cri: cri_kind.is_some(),
             image: Some(record.image).filter(|image| !image.is_empty()),
-            // A native client records the reference that was typed; the CRI plugin any name of the digest.
-            naming: if cri_kind.is_some() { Naming::AnyOfDigest } else { Naming::AsAsked },
+            naming: if as_asked {
+                Naming::AsAsked
+            } else {
+                Naming::AnyOfDigest
+            },
             names: names.into_iter().collect(),
             digest,
             pulled,
@@ -242,25 +310,48 @@ impl Asked {
         }
     }
 
-    async fn cri_claim(&mut self, cri: &Cri, container: CriContainer, sandbox: Option<CriSandbox>) -> Claim {
-        let asked_for = container.user_specified_image.clone().filter(|image| !image.is_empty());
+    async fn cri_claim(
+        &mut self,
+        cri: &Cri,
+        container: CriContainer,
+        sandbox: Option<CriSandbox>,
+    ) -> Claim {
+        let asked_for = container
+            .user_specified_image
+            .clone()
+            .filter(|image| !image.is_empty());
         let mut names = BTreeSet::new();
-        let image = container.image_id.as_deref().unwrap_or(&container.image_ref);
+        let image = container
+            .image_id
+            .as_deref()
+            .unwrap_or(&container.image_ref);
         if asked_for.is_none()
-            && let Some(image) = self.remote(cri.socket().display(), cri.image(image).await).flatten()
+            && let Some(image) = self
+                .remote(cri.socket().display(), cri.image(image).await)
+                .flatten()
         {
             names.extend(image.repo_tags.into_iter().chain(image.repo_digests));
         }
-        let digest = container.image_ref.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+        let digest = container
+            .image_ref
+            .rsplit_once('@')
+            .map(|(_, digest)| digest.to_owned());
         Claim {
             kind: Some(Kind::Container),
             through_cri: true,
-            naming: if asked_for.is_some() { Naming::AsAsked } else { Naming::AnyOfDigest },
+            naming: if asked_for.is_some() {
+                Naming::AsAsked
+            } else {
+                Naming::AnyOfDigest
+            },
             image: asked_for.or(Some(container.image)),
             names,
             digest,
             container_name: Some(container.name),
-            pod: sandbox.as_ref().map(pod_of).or_else(|| pod_of_labels(&container.labels)),
+            pod: sandbox
+                .as_ref()
+                .map(pod_of)
+                .or_else(|| pod_of_labels(&container.labels)),
             labels: sandbox.map(|sandbox| sandbox.labels),
             ..Claim::new(Source::Cri, container.id, "cri")
         }
@@ -270,16 +361,27 @@ impl Asked {
 fn of_bundle(bundle: Bundle) -> Claim {
     let claim = Claim::new(Source::Bundle, bundle.id, "containerd");
     let Some(cri) = bundle.cri else {
-        return Claim { runtime_namespace: bundle.namespace, ..claim };
+        return Claim {
+            runtime_namespace: bundle.namespace,
+            ..claim
+        };
     };
     Claim {
         runtime_namespace: bundle.namespace,
-        kind: Some(if cri.sandbox { Kind::Sandbox } else { Kind::Container }),
+        kind: Some(if cri.sandbox {
+            Kind::Sandbox
+        } else {
+            Kind::Container
+        }),
         image: cri.image_name,
         naming: Naming::AnyOfDigest,
         container_name: cri.container_name,
         pod: match (cri.pod_namespace, cri.pod_name, cri.pod_uid) {
-            (Some(namespace), Some(name), Some(uid)) => Some(Pod { namespace, name, uid }),
+            (Some(namespace), Some(name), Some(uid)) => Some(Pod {
+                namespace,
+                name,
+                uid,
+            }),
             _ => None,
         },
         ..claim
@@ -288,12 +390,27 @@ fn of_bundle(bundle: Bundle) -> Claim {
 
 fn of_runc(state: &RuncState) -> Claim {
     // containerd's shim has runc keep its state in a folder of each namespace.
-    let runtime = if state.root.components().any(|part| part.as_os_str() == "containerd") { "containerd" } else { "runc" };
-    Claim { kind: Some(Kind::Container), ..Claim::new(Source::Runc, state.id.clone(), runtime) }
+    let runtime = if state
+        .root
+        .components()
+        .any(|part| part.as_os_str() == "containerd")
+    {
+        "containerd"
+    } else {
+        "runc"
+    };
+    Claim {
+        kind: Some(Kind::Container),
+        ..Claim::new(Source::Runc, state.id.clone(), runtime)
+    }
 }
 
 fn pod_of(sandbox: &CriSandbox) -> Pod {
-    Pod { namespace: sandbox.namespace.clone(), name: sandbox.name.clone(), uid: sandbox.uid.clone() }
+    Pod {
+        namespace: sandbox.namespace.clone(),
+        name: sandbox.name.clone(),
+        uid: sandbox.uid.clone(),
+    }
 }
 
 /// The pod that the kubelet names in a container's labels.

@@ -54,7 +54,9 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
         .with_context(|| format!("cannot write findings to {}", findings.display()))?;
     let readiness = Readiness::new();
     let watching = readiness.condition("watching");
-    let admin = Admin::bind(admin).await.with_context(|| format!("cannot listen on {admin}"))?;
+    let admin = Admin::bind(admin)
+        .await
+        .with_context(|| format!("cannot listen on {admin}"))?;
     tracing::info!(
         node = origin.node,
         cgroups = hierarchy.mode.as_str(),
@@ -68,15 +70,22 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
     let (running, mut started) = mpsc::channel(EVENTS_WAITING);
     let (control, pump) = probes.run(events);
     let mut pump = tokio::spawn(pump);
-    let containerds: Vec<_> = sockets(containerd, discover::containerd_sockets(&host_root), "containerd")
+    let containerds: Vec<_> = sockets(
+        containerd,
+        discover::containerd_sockets(&host_root),
+        "containerd",
+    )
+    .into_iter()
+    .map(Containerd::connect)
+    .collect();
+    let cris: Vec<_> = sockets(cri, discover::cri_sockets(&host_root), "CRI")
         .into_iter()
-        .map(Containerd::connect)
+        .map(Cri::connect)
         .collect();
-    let cris: Vec<_> = sockets(cri, discover::cri_sockets(&host_root), "CRI").into_iter().map(Cri::connect).collect();
     for containerd in &containerds {
         tokio::spawn(tasks::follow(containerd.clone(), running.clone()));
     }
-    let resolver = Resolver::new(host_root, containerds, cris, answers);
+    let resolver = Resolver::new(&host_root, containerds, cris, answers);
     let mut policies = policy.subscribe();
     let mut agent = Agent::new(Parts {
         starts: Starts::new(origin),
@@ -98,7 +107,9 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
     lost.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if let Some(cause) = look.take() {
-            let cgroups = hierarchy.walk().with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
+            let cgroups = hierarchy
+                .walk()
+                .with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
             // What the kernel told before the walk is no news of the walk's.
             while let Ok(event) = kernel.try_recv() {
                 agent.kernel(event);

@@ -24,7 +24,7 @@ pub struct Now {
 #[derive(Debug)]
 pub struct Starts {
     origin: Origin,
-    starts: HashMap<u64, Start>,
+    by_id: HashMap<u64, Start>,
     by_path: HashMap<String, u64>,
 }
 
@@ -51,13 +51,17 @@ pub struct DriftKey {
 impl Starts {
     /// An empty table.
     pub fn new(origin: Origin) -> Self {
-        Self { origin, starts: HashMap::new(), by_path: HashMap::new() }
+        Self {
+            origin,
+            by_id: HashMap::new(),
+            by_path: HashMap::new(),
+        }
     }
 
     /// Registers the cgroup of a start; a second call changes nothing.
     pub fn begin(&mut self, cgroup_id: u64, path: &str) {
         self.by_path.insert(path.to_owned(), cgroup_id);
-        self.starts.entry(cgroup_id).or_insert_with(|| Start {
+        self.by_id.entry(cgroup_id).or_insert_with(|| Start {
             facts: Facts::new(path),
             told: None,
             stopped: false,
@@ -66,8 +70,16 @@ impl Starts {
     }
 
     /// Takes evidence in and judges again. Evidence about a cgroup that was never registered is ignored.
-    pub fn observe(&mut self, cgroup_id: u64, evidence: Evidence, policy: &Policy, now: Now) -> Vec<Finding> {
-        let Some(start) = self.starts.get_mut(&cgroup_id) else { return Vec::new() };
+    pub fn observe(
+        &mut self,
+        cgroup_id: u64,
+        evidence: Evidence,
+        policy: &Policy,
+        now: Now,
+    ) -> Vec<Finding> {
+        let Some(start) = self.by_id.get_mut(&cgroup_id) else {
+            return Vec::new();
+        };
         if evidence == Evidence::Removed {
             start.removed_ns.get_or_insert(now.boot_ns);
         }
@@ -78,28 +90,38 @@ impl Starts {
     /// Judges everything that runs again, by a policy that changed.
     pub fn rejudge(&mut self, policy: &Policy, now: Now) -> Vec<Finding> {
         let origin = &self.origin;
-        let starts = self.starts.iter_mut().filter(|(_, start)| !start.facts.removed);
-        starts.flat_map(|(id, start)| start.speak(origin, *id, policy, now)).collect()
+        let starts = self
+            .by_id
+            .iter_mut()
+            .filter(|(_, start)| !start.facts.removed);
+        starts
+            .flat_map(|(id, start)| start.speak(origin, *id, policy, now))
+            .collect()
     }
 
     /// Drops what was removed long enough ago; what never spoke by then was no container, or never started.
     pub fn purge(&mut self, now: Now) {
         let kept = u64::try_from(KEPT_AFTER_REMOVAL.as_nanos()).unwrap_or(u64::MAX);
-        self.starts.retain(|_, start| start.removed_ns.is_none_or(|at| now.boot_ns.saturating_sub(at) < kept));
-        let starts = &self.starts;
+        self.by_id.retain(|_, start| {
+            start
+                .removed_ns
+                .is_none_or(|at| now.boot_ns.saturating_sub(at) < kept)
+        });
+        let starts = &self.by_id;
         self.by_path.retain(|_, id| starts.contains_key(id));
     }
 
     /// Forgets a cgroup that turned out to be none of a container.
     pub fn forget(&mut self, cgroup_id: u64) {
-        if let Some(start) = self.starts.remove(&cgroup_id) {
-            self.by_path.retain(|path, id| *id != cgroup_id || *path != start.facts.cgroup);
+        if let Some(start) = self.by_id.remove(&cgroup_id) {
+            self.by_path
+                .retain(|path, id| *id != cgroup_id || *path != start.facts.cgroup);
         }
     }
 
     /// What is known of a start.
     pub fn facts(&self, cgroup_id: u64) -> Option<&Facts> {
-        self.starts.get(&cgroup_id).map(|start| &start.facts)
+        self.by_id.get(&cgroup_id).map(|start| &start.facts)
     }
 
     /// The start whose cgroup is at `path` now.
@@ -109,22 +131,38 @@ impl Starts {
 
     /// Starts that are not known to have been removed.
     pub fn alive(&self) -> impl Iterator<Item = (u64, &Facts)> {
-        let alive = self.starts.iter().filter(|(_, start)| !start.facts.removed);
+        let alive = self.by_id.iter().filter(|(_, start)| !start.facts.removed);
         alive.map(|(id, start)| (*id, &start.facts))
     }
 
     /// Whether the last word on a start was that nobody knows.
     pub fn is_unresolved(&self, cgroup_id: u64) -> bool {
-        let told = self.starts.get(&cgroup_id).and_then(|start| start.told.as_ref());
+        let told = self
+            .by_id
+            .get(&cgroup_id)
+            .and_then(|start| start.told.as_ref());
         told.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
     }
 
     /// Containers that run now and should not, for the gauge.
     pub fn drift(&self) -> BTreeMap<DriftKey, u64> {
         let mut rows = BTreeMap::new();
-        for start in self.starts.values().filter(|start| !start.facts.removed && !start.stopped) {
-            let Some(told) = start.told.as_ref().filter(|told| told.verdict == Verdict::Drift) else { continue };
-            let namespace = start.facts.first(|claim| claim.pod.as_ref()).map_or("", |pod| &pod.namespace);
+        for start in self
+            .by_id
+            .values()
+            .filter(|start| !start.facts.removed && !start.stopped)
+        {
+            let Some(told) = start
+                .told
+                .as_ref()
+                .filter(|told| told.verdict == Verdict::Drift)
+            else {
+                continue;
+            };
+            let namespace = start
+                .facts
+                .first(|claim| claim.pod.as_ref())
+                .map_or("", |pod| &pod.namespace);
             let key = DriftKey {
                 namespace: namespace.to_owned(),
                 route: told.route.as_str(),
@@ -142,13 +180,21 @@ impl Start {
         let facts = &self.facts;
         // An entrypoint that does not exist is never confirmed; a cgroup of the host's is no container; and a
         // verdict before everyone was asked would be taken back a moment later.
-        if self.stopped || facts.process.is_none() || facts.settled.is_none() || !facts.is_container() {
+        if self.stopped
+            || facts.process.is_none()
+            || facts.settled.is_none()
+            || !facts.is_container()
+        {
             return Vec::new();
         }
         let judgement = judge(facts, policy);
         let mut findings = Vec::new();
         let mut say = |event: Event, judgement: &Judgement, detect_us: Option<u64>| {
-            let occasion = Occasion { event, time: now.wall, detect_us };
+            let occasion = Occasion {
+                event,
+                time: now.wall,
+                detect_us,
+            };
             findings.push(finding(origin, id, occasion, facts, judgement, policy));
         };
         match &self.told {
@@ -158,14 +204,19 @@ impl Start {
                     Some(Sight::Reconciled) => Event::Reconciled,
                     Some(Sight::Event) | None => Event::Start,
                 };
-                let process = facts.process.as_ref().filter(|process| process.by == Confirmation::Exec);
+                let process = facts
+                    .process
+                    .as_ref()
+                    .filter(|process| process.by == Confirmation::Exec);
                 let detect_us = process
                     .filter(|_| event == Event::Start)
                     .map(|process| now.boot_ns.saturating_sub(process.time_ns) / 1000);
                 say(event, &judgement, detect_us);
             }
             // Once it is gone nothing new is learned that matters; its end is all that is left to say.
-            Some(told) if !facts.removed && differs(told, &judgement) => say(Event::Rejudged, &judgement, None),
+            Some(told) if !facts.removed && differs(told, &judgement) => {
+                say(Event::Rejudged, &judgement, None);
+            }
             Some(_) => {}
         }
         if facts.removed {
@@ -182,8 +233,19 @@ impl Start {
 
 /// Whether a second finding would tell an operator something new.
 fn differs(told: &Judgement, new: &Judgement) -> bool {
-    (told.verdict, told.route, told.reason, &told.image, &told.expected_image)
-        != (new.verdict, new.route, new.reason, &new.image, &new.expected_image)
+    (
+        told.verdict,
+        told.route,
+        told.reason,
+        &told.image,
+        &told.expected_image,
+    ) != (
+        new.verdict,
+        new.route,
+        new.reason,
+        &new.image,
+        &new.expected_image,
+    )
 }
 
 #[cfg(test)]

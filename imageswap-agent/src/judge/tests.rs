@@ -10,12 +10,18 @@ const POD: &str = "/kubepods/burstable/pod4a163a05-439d-484b-8e53-2968bc15824f/\
                    cde6dfaf5007ed65aad2d6aed72af91b0f3d95813492f773286e29ae145d20f4";
 const STATIC_POD: &str = "/kubepods/burstable/podb53dfa9e2dc9b890f7fadb2770857b03/\
                           cde6dfaf5007ed65aad2d6aed72af91b0f3d95813492f773286e29ae145d20f4";
-const NESTED: &str = "/docker/8afe480d66074930353da456a1344caca810fe31c1e31f6e08c95a66887235d6/default/inner";
+const NESTED: &str =
+    "/docker/8afe480d66074930353da456a1344caca810fe31c1e31f6e08c95a66887235d6/default/inner";
 const OURS: &str = "registry.example.com/app:1";
 const EVIL: &str = "evil.example.net/miner:1";
 
 fn policy() -> Policy {
-    maps::load("test", "default::registry.example.com\nnoswap_wildcards::registry.example.com\n").unwrap().policy
+    maps::load(
+        "test",
+        "default::registry.example.com\nnoswap_wildcards::registry.example.com\n",
+    )
+    .unwrap()
+    .policy
 }
 
 fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
@@ -23,16 +29,25 @@ fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
     for claim in claims {
         facts.observe(Evidence::Claim(Box::new(claim)));
     }
-    facts.observe(Evidence::Settled { unreachable: BTreeSet::new() });
+    facts.observe(Evidence::Settled {
+        unreachable: BTreeSet::new(),
+    });
     judge(&facts, &policy())
 }
 
 fn words(judgement: &Judgement) -> [&'static str; 3] {
-    [judgement.verdict.as_str(), judgement.route.as_str(), judgement.reason.as_str()]
+    [
+        judgement.verdict.as_str(),
+        judgement.route.as_str(),
+        judgement.reason.as_str(),
+    ]
 }
 
 fn ctr(image: &str) -> Claim {
-    Claim { image: Some(image.to_owned()), ..Claim::new(Source::Containerd, "x", "containerd") }
+    Claim {
+        image: Some(image.to_owned()),
+        ..Claim::new(Source::Containerd, "x", "containerd")
+    }
 }
 
 fn cri(names: &[&str]) -> Claim {
@@ -42,7 +57,11 @@ fn cri(names: &[&str]) -> Claim {
         names: names.iter().map(|&name| name.to_owned()).collect(),
         kind: Some(Kind::Container),
         through_cri: true,
-        pod: Some(Pod { namespace: "team-a".to_owned(), name: "p".to_owned(), uid: "u".to_owned() }),
+        pod: Some(Pod {
+            namespace: "team-a".to_owned(),
+            name: "p".to_owned(),
+            uid: "u".to_owned(),
+        }),
         ..Claim::new(Source::Cri, "x", "containerd")
     }
 }
@@ -58,45 +77,88 @@ fn annotated(image: &str) -> Claim {
 #[test]
 fn each_route_has_its_words() {
     let table = [
-        (judged("/default/x", [ctr(OURS)]), ["approved", "containerd", "ok"]),
-        (judged("/default/x", [ctr(EVIL)]), ["drift", "containerd", "not-admitted"]),
-        (judged("/default/x", []), ["unresolved", "unknown", "not-admitted"]),
+        (
+            judged("/default/x", [ctr(OURS)]),
+            ["approved", "containerd", "ok"],
+        ),
+        (
+            judged("/default/x", [ctr(EVIL)]),
+            ["drift", "containerd", "not-admitted"],
+        ),
+        (
+            judged("/default/x", []),
+            ["unresolved", "unknown", "not-admitted"],
+        ),
         (judged(POD, [cri(&[OURS])]), ["approved", "pod", "ok"]),
-        (judged(POD, [cri(&[EVIL])]), ["drift", "pod", "webhook-skipped"]),
-        (judged(STATIC_POD, [cri(&[EVIL])]), ["drift", "static-pod", "not-admitted"]),
-        (judged("/k8s.io/x", [cri(&[EVIL])]), ["drift", "cri", "not-admitted"]),
-        (judged("/x", [Claim::new(Source::Runc, "x", "runc")]), ["unresolved", "runc", "not-admitted"]),
+        (
+            judged(POD, [cri(&[EVIL])]),
+            ["drift", "pod", "webhook-skipped"],
+        ),
+        (
+            judged(STATIC_POD, [cri(&[EVIL])]),
+            ["drift", "static-pod", "not-admitted"],
+        ),
+        (
+            judged("/k8s.io/x", [cri(&[EVIL])]),
+            ["drift", "cri", "not-admitted"],
+        ),
+        (
+            judged("/x", [Claim::new(Source::Runc, "x", "runc")]),
+            ["unresolved", "runc", "not-admitted"],
+        ),
         (judged(NESTED, []), ["unresolved", "unknown", "nested"]),
     ];
     for (judgement, expected) in table {
         assert_eq!(words(&judgement), expected, "{judgement:?}");
-        assert!(LEGAL.contains(&(judgement.verdict, judgement.reason)), "{judgement:?}");
+        assert!(
+            LEGAL.contains(&(judgement.verdict, judgement.reason)),
+            "{judgement:?}"
+        );
     }
 }
 
 #[test]
 fn a_container_put_into_a_pods_cgroup_is_not_the_pods() {
-    assert_eq!(words(&judged(POD, [ctr(EVIL)])), ["drift", "containerd", "not-admitted"]);
+    assert_eq!(
+        words(&judged(POD, [ctr(EVIL)])),
+        ["drift", "containerd", "not-admitted"]
+    );
 }
 
 #[test]
 fn drift_says_what_should_run_instead() {
     let judgement = judged("/default/x", [ctr("nginx")]);
-    assert_eq!(judgement.expected_image.as_deref(), Some("registry.example.com/nginx"));
+    assert_eq!(
+        judgement.expected_image.as_deref(),
+        Some("registry.example.com/nginx")
+    );
     assert_eq!(judgement.image.as_deref(), Some("nginx"));
 }
 
 #[test]
 fn annotations_accuse_and_never_approve() {
     let approved = judged("/default/x", [annotated(OURS)]);
-    assert_eq!((approved.verdict, approved.confidence), (Verdict::Unresolved, Confidence::Low));
-    assert_eq!(judged("/default/x", [annotated(EVIL)]).verdict, Verdict::Drift);
-    assert_ne!(judged("/default/x", [annotated(EVIL)]).reason, Reason::Sandbox, "an annotation makes no sandbox");
+    assert_eq!(
+        (approved.verdict, approved.confidence),
+        (Verdict::Unresolved, Confidence::Low)
+    );
+    assert_eq!(
+        judged("/default/x", [annotated(EVIL)]).verdict,
+        Verdict::Drift
+    );
+    assert_ne!(
+        judged("/default/x", [annotated(EVIL)]).reason,
+        Reason::Sandbox,
+        "an annotation makes no sandbox"
+    );
 }
 
 #[test]
 fn a_sandbox_is_exempt_by_the_runtimes_word() {
-    let pause = Claim { kind: Some(Kind::Sandbox), ..cri(&["registry.k8s.io/pause:3.9"]) };
+    let pause = Claim {
+        kind: Some(Kind::Sandbox),
+        ..cri(&["registry.k8s.io/pause:3.9"])
+    };
     assert_eq!(words(&judged(POD, [pause])), ["exempt", "pod", "sandbox"]);
 }
 
@@ -104,13 +166,23 @@ fn a_sandbox_is_exempt_by_the_runtimes_word() {
 fn names_that_disagree_are_ambiguous() {
     assert_eq!(judged(POD, [cri(&[EVIL, OURS])]).reason, Reason::Ambiguous);
     let agreed = judged(POD, [cri(&[OURS, "registry.example.com/other:2"])]);
-    assert_eq!((agreed.verdict, agreed.confidence), (Verdict::Approved, Confidence::Medium));
+    assert_eq!(
+        (agreed.verdict, agreed.confidence),
+        (Verdict::Approved, Confidence::Medium)
+    );
 }
 
 #[test]
 fn ids_and_digests_of_a_named_repository_are_no_further_names() {
     let digest = "sha256:15d3b5c4f521a84896ed1ead1b14e4774d02202d5c65ab68f30eeaf310a3b1a7";
-    let judgement = judged(POD, [cri(&[digest, OURS, &format!("registry.example.com/app@{digest}")])]);
+    let judgement = judged(
+        POD,
+        [cri(&[
+            digest,
+            OURS,
+            &format!("registry.example.com/app@{digest}"),
+        ])],
+    );
     assert_eq!(judgement.names.len(), 1, "{:?}", judgement.names);
     let alone = judged(POD, [cri(&[&format!("registry.example.com/app@{digest}")])]);
     assert_eq!(alone.verdict, Verdict::Approved);
@@ -118,26 +190,46 @@ fn ids_and_digests_of_a_named_repository_are_no_further_names() {
 
 #[test]
 fn what_was_asked_for_beats_what_the_digest_is_called() {
-    let asked = Claim { naming: Naming::AsAsked, ..cri(&[OURS, EVIL]) };
+    let asked = Claim {
+        naming: Naming::AsAsked,
+        ..cri(&[OURS, EVIL])
+    };
     assert_eq!(words(&judged(POD, [asked])), ["approved", "pod", "ok"]);
 }
 
 #[test]
 fn a_label_can_opt_a_pod_out_and_an_annotation_cannot() {
     let labels = BTreeMap::from([("k8s.twr.io/imageswap".to_owned(), "disabled".to_owned())]);
-    let out = Claim { labels: Some(labels.clone()), ..cri(&[EVIL]) };
-    assert_eq!(words(&judged(POD, [out])), ["exempt", "pod", "out-of-scope"]);
-    let forged = Claim { labels: Some(labels), pod: cri(&[]).pod, ..annotated(EVIL) };
+    let out = Claim {
+        labels: Some(labels.clone()),
+        ..cri(&[EVIL])
+    };
+    assert_eq!(
+        words(&judged(POD, [out])),
+        ["exempt", "pod", "out-of-scope"]
+    );
+    let forged = Claim {
+        labels: Some(labels),
+        pod: cri(&[]).pod,
+        ..annotated(EVIL)
+    };
     assert_eq!(judged("/default/x", [forged]).verdict, Verdict::Drift);
 }
 
 #[test]
 fn silence_is_not_approval() {
     let mut facts = Facts::new("/default/x");
-    facts.observe(Evidence::Settled { unreachable: BTreeSet::from(["/run/containerd.sock".to_owned()]) });
+    facts.observe(Evidence::Settled {
+        unreachable: BTreeSet::from(["/run/containerd.sock".to_owned()]),
+    });
     assert_eq!(judge(&facts, &policy()).reason, Reason::RuntimeUnreachable);
-    facts.observe(Evidence::Settled { unreachable: BTreeSet::new() });
+    facts.observe(Evidence::Settled {
+        unreachable: BTreeSet::new(),
+    });
     facts.observe(Evidence::Removed);
     let gone = judge(&facts, &policy());
-    assert_eq!((gone.verdict, gone.reason), (Verdict::Unresolved, Reason::Gone));
+    assert_eq!(
+        (gone.verdict, gone.reason),
+        (Verdict::Unresolved, Reason::Gone)
+    );
 }

@@ -15,13 +15,19 @@ fn corp() -> Policy {
 }
 
 fn table() -> Starts {
-    let mut starts = Starts::new(Origin { node: "n".to_owned(), boot_id: "b".to_owned() });
+    let mut starts = Starts::new(Origin {
+        node: "n".to_owned(),
+        boot_id: "b".to_owned(),
+    });
     starts.begin(7, "/default/x");
     starts
 }
 
 fn at(boot_ns: u64) -> Now {
-    Now { wall: SystemTime::UNIX_EPOCH, boot_ns }
+    Now {
+        wall: SystemTime::UNIX_EPOCH,
+        boot_ns,
+    }
 }
 
 fn confirmed(by: Confirmation) -> Evidence {
@@ -35,15 +41,23 @@ fn confirmed(by: Confirmation) -> Evidence {
 }
 
 fn claimed(source: Source, image: Option<&str>) -> Evidence {
-    Evidence::Claim(Box::new(Claim { image: image.map(str::to_owned), ..Claim::new(source, "x", "containerd") }))
+    Evidence::Claim(Box::new(Claim {
+        image: image.map(str::to_owned),
+        ..Claim::new(source, "x", "containerd")
+    }))
 }
 
 fn settled() -> Evidence {
-    Evidence::Settled { unreachable: BTreeSet::new() }
+    Evidence::Settled {
+        unreachable: BTreeSet::new(),
+    }
 }
 
 fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Policy) -> Vec<Finding> {
-    evidence.iter().flat_map(|one| starts.observe(7, one.clone(), policy, at(5_000))).collect()
+    evidence
+        .iter()
+        .flat_map(|one| starts.observe(7, one.clone(), policy, at(5_000)))
+        .collect()
 }
 
 fn events(findings: &[Finding]) -> Vec<Event> {
@@ -61,15 +75,27 @@ fn a_start_is_told_once_with_its_latency() {
     ];
     let findings = observe_all(&mut starts, &all, &corp());
     assert_eq!(events(&findings), [Event::Start]);
-    assert_eq!((findings[0].verdict, findings[0].detect_us), (Verdict::Drift, Some(4)));
+    assert_eq!(
+        (findings[0].verdict, findings[0].detect_us),
+        (Verdict::Drift, Some(4))
+    );
     assert_eq!(findings[0].start_id, "b/7");
-    assert_eq!(observe_all(&mut starts, &all, &corp()), [], "the same again says nothing new");
+    assert_eq!(
+        observe_all(&mut starts, &all, &corp()),
+        [],
+        "the same again says nothing new"
+    );
 }
 
 #[test]
 fn an_entrypoint_that_never_ran_is_never_told() {
     let mut starts = table();
-    let all = [Evidence::Seen(Sight::Event), claimed(Source::Containerd, Some("x")), settled(), Evidence::Removed];
+    let all = [
+        Evidence::Seen(Sight::Event),
+        claimed(Source::Containerd, Some("x")),
+        settled(),
+        Evidence::Removed,
+    ];
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
     starts.purge(at(u64::MAX));
     assert!(starts.facts(7).is_none());
@@ -93,7 +119,12 @@ fn a_container_that_ended_before_it_was_known_is_told_all_the_same() {
 #[test]
 fn what_ran_before_the_agent_is_initial() {
     let mut starts = table();
-    let all = [Evidence::Seen(Sight::Initial), confirmed(Confirmation::Walk), claimed(Source::Containerd, None), settled()];
+    let all = [
+        Evidence::Seen(Sight::Initial),
+        confirmed(Confirmation::Walk),
+        claimed(Source::Containerd, None),
+        settled(),
+    ];
     let findings = observe_all(&mut starts, &all, &corp());
     assert_eq!(events(&findings), [Event::Initial]);
     assert_eq!(findings[0].detect_us, None);
@@ -102,11 +133,21 @@ fn what_ran_before_the_agent_is_initial() {
 #[test]
 fn a_changed_policy_speaks_only_where_the_verdict_changes() {
     let mut starts = table();
-    let all = [confirmed(Confirmation::Exec), claimed(Source::Containerd, Some("quay.io/x/y")), settled()];
-    assert_eq!(observe_all(&mut starts, &all, &corp())[0].verdict, Verdict::Drift);
+    let all = [
+        confirmed(Confirmation::Exec),
+        claimed(Source::Containerd, Some("quay.io/x/y")),
+        settled(),
+    ];
+    assert_eq!(
+        observe_all(&mut starts, &all, &corp())[0].verdict,
+        Verdict::Drift
+    );
     assert_eq!(starts.drift().values().sum::<u64>(), 1);
     let lenient = policy("default::\n");
-    assert_eq!(events(&starts.rejudge(&lenient, at(6_000))), [Event::Rejudged]);
+    assert_eq!(
+        events(&starts.rejudge(&lenient, at(6_000))),
+        [Event::Rejudged]
+    );
     assert_eq!(starts.rejudge(&lenient, at(7_000)), []);
     assert!(starts.drift().is_empty());
 }
@@ -114,18 +155,30 @@ fn a_changed_policy_speaks_only_where_the_verdict_changes() {
 #[test]
 fn a_stopped_container_drifts_no_more() {
     let mut starts = table();
-    let all = [confirmed(Confirmation::Exec), claimed(Source::Containerd, Some("evil.example.net/x")), settled()];
+    let all = [
+        confirmed(Confirmation::Exec),
+        claimed(Source::Containerd, Some("evil.example.net/x")),
+        settled(),
+    ];
     observe_all(&mut starts, &all, &corp());
     let end = starts.observe(7, Evidence::Removed, &corp(), at(9_000));
-    assert_eq!((events(&end), end[0].verdict), (vec![Event::Stopped], Verdict::Drift));
+    assert_eq!(
+        (events(&end), end[0].verdict),
+        (vec![Event::Stopped], Verdict::Drift)
+    );
     assert!(starts.drift().is_empty());
 }
 
 #[test]
 fn a_cgroup_of_the_host_is_no_container() {
-    let mut starts = Starts::new(Origin { node: "n".to_owned(), boot_id: "b".to_owned() });
+    let mut starts = Starts::new(Origin {
+        node: "n".to_owned(),
+        boot_id: "b".to_owned(),
+    });
     starts.begin(7, "/user/session");
-    let Evidence::Confirmed(process) = confirmed(Confirmation::Walk) else { unreachable!("just made") };
+    let Evidence::Confirmed(process) = confirmed(Confirmation::Walk) else {
+        unreachable!("just made")
+    };
     let all = [Evidence::Confirmed(process), settled()];
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An approved and a refused image under these maps.
-pub(crate) const MAPS: &str = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
+pub(crate) const MAPS: &str =
+    "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
 pub(crate) const OURS: &str = "registry.example.com/team/app:1";
 pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
 
@@ -31,13 +32,27 @@ impl Node {
         let lab = Lab::for_test(test)?;
         let pure_v2 = pure_v2 && !imageswap_lab::is_pure_v2();
         let registry = Registry::start(&lab).unwrap();
-        registry.push(&Image::sleeper("ours").unwrap(), "team/app", "1").unwrap();
-        registry.push(&Image::sleeper("evil").unwrap(), "miner", "latest").unwrap();
+        registry
+            .push(&Image::sleeper("ours").unwrap(), "team/app", "1")
+            .unwrap();
+        registry
+            .push(&Image::sleeper("evil").unwrap(), "miner", "latest")
+            .unwrap();
         // The local registry stands in for both hosts.
-        let mirrors = ["registry.example.com", "evil.example.net"].map(|host| (host.to_owned(), registry.addr()));
-        let options = ContainerdOptions { mirrors: mirrors.into(), pure_cgroup_v2: pure_v2, cri: true };
+        let mirrors = ["registry.example.com", "evil.example.net"]
+            .map(|host| (host.to_owned(), registry.addr()));
+        let options = ContainerdOptions {
+            mirrors: mirrors.into(),
+            pure_cgroup_v2: pure_v2,
+            cri: true,
+        };
         let containerd = Containerd::start(&lab, options).unwrap();
-        Some(Self { lab, containerd, pure_v2, _registry: registry })
+        Some(Self {
+            lab,
+            containerd,
+            pure_v2,
+            _registry: registry,
+        })
     }
 
     /// Pulls both images into a containerd namespace.
@@ -68,10 +83,22 @@ impl Agent {
         std::fs::write(&maps, MAPS).unwrap();
         let admin = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
-        command.args(["run", "--log-level", "info,imageswap_agent=debug", "--reconcile-interval", "2", "--admin", &admin.to_string()]);
+        command.args([
+            "run",
+            "--log-level",
+            "info,imageswap_agent=debug",
+            "--reconcile-interval",
+            "2",
+            "--admin",
+            &admin.to_string(),
+        ]);
         command.arg("--maps").arg(maps);
         let socket = socket.unwrap_or_else(|| lab.path().join("no-such.sock"));
-        command.arg("--containerd").arg(&socket).arg("--cri").arg(&socket);
+        command
+            .arg("--containerd")
+            .arg(&socket)
+            .arg("--cri")
+            .arg(&socket);
         (command, admin)
     }
 
@@ -88,29 +115,47 @@ impl Agent {
                 sink.lock().unwrap().push(finding);
             }
         });
-        let ready = process.wait_ready(PATIENCE, || get(admin, "/readyz").is_some_and(|(status, _)| status == 200));
+        let ready = process.wait_ready(PATIENCE, || {
+            get(admin, "/readyz").is_some_and(|(status, _)| status == 200)
+        });
         if let Err(error) = ready {
             panic!("{error}\n{}", process.log());
         }
         let maps = lab.path().join("maps.conf");
-        Self { process, admin, findings, maps }
+        Self {
+            process,
+            admin,
+            findings,
+            maps,
+        }
     }
 
     /// What it has said of a container so far, in order.
     pub(crate) fn said_of(&self, id: &str) -> Vec<Value> {
         let findings = self.findings.lock().unwrap();
-        findings.iter().filter(|finding| finding["container"]["id"] == id).cloned().collect()
+        findings
+            .iter()
+            .filter(|finding| finding["container"]["id"] == id)
+            .cloned()
+            .collect()
     }
 
     /// Waits until it has said `event` of a container, and returns that.
     pub(crate) fn wait_for(&self, id: &str, event: &str) -> Value {
         let mut found = None;
         wait_until(PATIENCE, || {
-            found = self.said_of(id).into_iter().find(|finding| finding["event"] == event);
+            found = self
+                .said_of(id)
+                .into_iter()
+                .find(|finding| finding["event"] == event);
             found.is_some()
         });
         found.unwrap_or_else(|| {
-            panic!("no {event} of {id}; it said {:#?}\n{}", self.said(), self.process.log())
+            panic!(
+                "no {event} of {id}; it said {:#?}\n{}",
+                self.said(),
+                self.process.log()
+            )
         })
     }
 
@@ -122,15 +167,21 @@ impl Agent {
     /// A sample of its metrics; 0 where there is no such series.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
     /// The sum of all series of a metric.
     pub(crate) fn sum(&self, metric: &str) -> f64 {
         let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
-        let of_metric = text.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
-        of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let of_metric = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{metric}{{")));
+        of_metric
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -144,7 +195,9 @@ pub(crate) fn words(finding: &Value) -> [&str; 3] {
 }
 
 pub(crate) fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
 }
 
 fn get(admin: SocketAddr, path: &str) -> Option<(u16, String)> {

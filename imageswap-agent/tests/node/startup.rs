@@ -6,24 +6,40 @@ use std::process::{Command, Output};
 
 #[test]
 fn what_ran_before_the_agent_is_initial_and_no_start() {
-    let Some(node) = Node::for_test("initial", false) else { return };
+    let Some(node) = Node::for_test("initial", false) else {
+        return;
+    };
     node.images("default");
     node.containerd.run("default", EVIL, "before", &[]).unwrap();
     let agent = node.agent();
     let finding = agent.wait_for("before", "initial");
-    assert_eq!(words(&finding), ["drift", "containerd", "not-admitted"], "{finding:#}");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
     node.containerd.run("default", OURS, "after", &[]).unwrap();
     agent.wait_for("after", "start");
-    assert_eq!(agent.said_of("before").len(), 1, "{:#?}", agent.said_of("before"));
+    assert_eq!(
+        agent.said_of("before").len(),
+        1,
+        "{:#?}",
+        agent.said_of("before")
+    );
     let started = "imageswap_agent_container_starts_total{verdict=\"drift\",route=\"containerd\",reason=\"not-admitted\"}";
-    assert!(agent.metric(started).abs() < f64::EPSILON, "first sight counts no start");
+    assert!(
+        agent.metric(started).abs() < f64::EPSILON,
+        "first sight counts no start"
+    );
     node.containerd.remove("default", "before").unwrap();
     node.containerd.remove("default", "after").unwrap();
 }
 
 #[test]
 fn cgroup_v1_alone_takes_the_runtimes_word() {
-    let Some(node) = Node::for_test("v1", false) else { return };
+    let Some(node) = Node::for_test("v1", false) else {
+        return;
+    };
     if imageswap_lab::is_pure_v2() {
         imageswap_lab::skip("v1", "this machine has cgroup v2 alone");
         return;
@@ -34,13 +50,22 @@ fn cgroup_v1_alone_takes_the_runtimes_word() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
     command.arg("for m in $(awk '$9 == \"cgroup2\" || $10 == \"cgroup2\" {print $5}' /proc/self/mountinfo); do umount -l $m; done; exec \"$@\"");
-    command.arg("sh").arg(agent.get_program()).args(agent.get_args());
+    command
+        .arg("sh")
+        .arg(agent.get_program())
+        .args(agent.get_args());
     let agent = Agent::start(&node.lab, (command, admin));
     assert!(agent.log().contains("cgroup v1"), "{}", agent.log());
     node.containerd.run("default", EVIL, "on-v1", &[]).unwrap();
     let finding = agent.wait_for("on-v1", "start");
-    assert_eq!(words(&finding), ["drift", "containerd", "not-admitted"], "{finding:#}");
-    let failed = node.containerd.run("default", EVIL, "never-on-v1", &["/no/such/program"]);
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    let failed = node
+        .containerd
+        .run("default", EVIL, "never-on-v1", &["/no/such/program"]);
     assert!(failed.is_err());
     node.containerd.remove("default", "on-v1").unwrap();
     agent.wait_for("on-v1", "stopped");
@@ -56,11 +81,22 @@ fn output(mut command: Command) -> (Option<i32>, String) {
 fn a_bad_policy_ends_it_before_a_port_is_bound() {
     let folder = tempfile::tempdir().unwrap();
     let maps = folder.path().join("maps.conf");
-    std::fs::write(&maps, "default::registry.example.com\nthis line says nothing\n").unwrap();
+    std::fs::write(
+        &maps,
+        "default::registry.example.com\nthis line says nothing\n",
+    )
+    .unwrap();
     // The port is taken: had it been bound first, the message would be about that.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
-    command.args(["run", "--admin", &taken.local_addr().unwrap().to_string(), "--maps"]).arg(&maps);
+    command
+        .args([
+            "run",
+            "--admin",
+            &taken.local_addr().unwrap().to_string(),
+            "--maps",
+        ])
+        .arg(&maps);
     let (code, text) = output(command);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("maps.conf:2:1"), "{text}");
@@ -68,12 +104,20 @@ fn a_bad_policy_ends_it_before_a_port_is_bound() {
 
 #[test]
 fn without_privilege_it_says_so_in_a_sentence() {
-    let Some(lab) = Lab::for_test("noprivilege") else { return };
+    let Some(lab) = Lab::for_test("noprivilege") else {
+        return;
+    };
     let maps = lab.path().join("maps.conf");
     std::fs::write(&maps, "default::registry.example.com\n").unwrap();
     let mut command = Command::new("setpriv");
-    command.args(["--bounding-set=-all", "--inh-caps=-all", env!("CARGO_BIN_EXE_imageswap-agent")]);
-    command.args(["run", "--admin", &free_port().to_string(), "--maps"]).arg(maps);
+    command.args([
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        env!("CARGO_BIN_EXE_imageswap-agent"),
+    ]);
+    command
+        .args(["run", "--admin", &free_port().to_string(), "--maps"])
+        .arg(maps);
     let (code, text) = output(command);
     assert_eq!(code, Some(1), "{text}");
     let last = text.lines().last().unwrap_or_default();

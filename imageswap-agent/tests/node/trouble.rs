@@ -6,28 +6,48 @@ use std::fs;
 
 #[test]
 fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
-    let Some(node) = Node::for_test("nosocket", false) else { return };
+    let Some(node) = Node::for_test("nosocket", false) else {
+        return;
+    };
     node.images("default");
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
-    node.containerd.run("default", OURS, "nobody-knows", &[]).unwrap();
+    node.containerd
+        .run("default", OURS, "nobody-knows", &[])
+        .unwrap();
     let finding = agent.wait_for("nobody-knows", "start");
-    assert_eq!((&finding["verdict"], &finding["reason"]), (&"unresolved".into(), &"runtime-unreachable".into()), "{finding:#}");
-    assert!(agent.log().contains("no-such.sock"), "the log names the socket: {}", agent.log());
+    assert_eq!(
+        (&finding["verdict"], &finding["reason"]),
+        (&"unresolved".into(), &"runtime-unreachable".into()),
+        "{finding:#}"
+    );
+    assert!(
+        agent.log().contains("no-such.sock"),
+        "the log names the socket: {}",
+        agent.log()
+    );
     node.containerd.remove("default", "nobody-knows").unwrap();
 }
 
 #[test]
 fn a_runtime_that_comes_back_resolves_what_was_open() {
-    let Some(mut node) = Node::for_test("restart", false) else { return };
+    let Some(mut node) = Node::for_test("restart", false) else {
+        return;
+    };
     node.images("default");
-    node.containerd.run("default", EVIL, "survivor", &[]).unwrap();
+    node.containerd
+        .run("default", EVIL, "survivor", &[])
+        .unwrap();
     node.containerd.stop();
     let agent = node.agent();
     let finding = agent.wait_for("survivor", "initial");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
     node.containerd.start_again().unwrap();
     let finding = agent.wait_for("survivor", "rejudged");
-    assert_eq!(words(&finding), ["drift", "containerd", "not-admitted"], "{finding:#}");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
     assert!(agent.metric("imageswap_agent_reconciled_total{cause=\"late-answer\"}") >= 1.0);
     node.containerd.remove("default", "survivor").unwrap();
     agent.wait_for("survivor", "stopped");
@@ -35,19 +55,32 @@ fn a_runtime_that_comes_back_resolves_what_was_open() {
 
 #[test]
 fn a_changed_policy_judges_again_and_a_bad_one_changes_nothing() {
-    let Some(node) = Node::for_test("policy", false) else { return };
+    let Some(node) = Node::for_test("policy", false) else {
+        return;
+    };
     node.images("default");
     let agent = node.agent();
     node.containerd.run("default", EVIL, "judged", &[]).unwrap();
     let finding = agent.wait_for("judged", "start");
     assert_eq!(finding["verdict"], "drift");
     fs::write(&agent.maps, "no separator here\n").unwrap();
-    assert!(wait_until(PATIENCE, || agent.metric("imageswap_policy_reload_failures_total") >= 1.0), "{}", agent.log());
+    assert!(
+        wait_until(PATIENCE, || agent
+            .metric("imageswap_policy_reload_failures_total")
+            >= 1.0),
+        "{}",
+        agent.log()
+    );
     assert!(agent.log().contains("maps.conf:1:1"), "{}", agent.log());
     assert_eq!(agent.said_of("judged").len(), 1);
     fs::write(&agent.maps, format!("{MAPS}evil.example.net::\n")).unwrap();
     let finding = agent.wait_for("judged", "rejudged");
     assert_eq!(finding["verdict"], "approved", "{finding:#}");
-    assert!(agent.said().iter().all(|finding| finding["schema"] == "imageswap.io/finding/v1"));
+    assert!(
+        agent
+            .said()
+            .iter()
+            .all(|finding| finding["schema"] == "imageswap.io/finding/v1")
+    );
     node.containerd.remove("default", "judged").unwrap();
 }
