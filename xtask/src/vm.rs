@@ -220,7 +220,7 @@ fn script(workspace: &Workspace, tests: &Path) -> String {
          export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0\n\
          cd '{}' || exit 2\n\
          uname -sr\n\
-         exec '{}' --test-threads=1 --show-output\n",
+         exec '{}' --test-threads=1 --show-output --color=never\n",
         workspace.root.join("imageswap-agent").display(),
         tests.display()
     )

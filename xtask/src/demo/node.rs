@@ -197,11 +197,12 @@ fn say(found: Option<&(Instant, Value)>, before: Instant) {
     };
     let id: String = word("/container/id").chars().take(12).collect();
     let pod = format!("{}/{}", word("/pod/namespace"), word("/pod/name"));
-    let seen = format!(
-        "{} us after its start; read {} after the call",
-        word("/detect_us"),
-        Took(seen.duration_since(before))
-    );
+    let read = format!("read {} after the call", Took(seen.duration_since(before)));
+    // Where the probes saw the cgroup and not the exec, nothing says when it started.
+    let seen = match finding["detect_us"].as_u64() {
+        Some(micros) => format!("{micros} us after its start; {read}"),
+        None => read,
+    };
     let rows = [
         ("verdict", word("/verdict")),
         (

@@ -1,0 +1,282 @@
+//! Who may name what: the rules of ARCHITECTURE.md, checked over `cargo
+//! metadata` and the sources.
+
+mod dependencies;
+mod source;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::dependencies::Graph;
+use crate::source::Source;
+
+/// The crates that are shipped; lab and xtask look at them from outside.
+const PRODUCT: [&str; 6] = [
+    "imageswap-agent",
+    "imageswap-cli",
+    "imageswap-ebpf",
+    "imageswap-policy",
+    "imageswap-runtime",
+    "imageswap-webhook",
+];
+
+/// A word, and the places in the shipped crates that may hold it.
+struct Rule {
+    /// What must not be found elsewhere.
+    holds: fn(&Source) -> bool,
+    /// Files, and folders that end with a slash.
+    allowed: &'static [&'static str],
+    /// The rule in words.
+    says: &'static str,
+}
+
+const RULES: [Rule; 5] = [
+    Rule {
+        holds: |source| {
+            source.names("rustls")
+                || source.names("tokio_rustls")
+                || source.names("rustls_pki_types")
+        },
+        allowed: &["imageswap-runtime/src/tls.rs", "imageswap-runtime/src/tls/"],
+        says: "only imageswap-runtime's tls module names rustls",
+    },
+    Rule {
+        holds: |source| source.names("aya"),
+        allowed: &["imageswap-agent/src/probe.rs", "imageswap-agent/src/probe/"],
+        says: "only the agent's probe module names aya",
+    },
+    Rule {
+        holds: |source| source.names("unsafe"),
+        allowed: &[
+            "imageswap-agent/src/probe.rs",
+            "imageswap-agent/src/probe/",
+            "imageswap-ebpf/src/",
+        ],
+        says: "only the agent's probe module and imageswap-ebpf hold unsafe",
+    },
+    Rule {
+        holds: |source| source.says("AdmissionReview") || source.quotes("admission.k8s.io"),
+        allowed: &[
+            "imageswap-webhook/src/wire.rs",
+            "imageswap-webhook/src/wire/",
+        ],
+        says: "only the webhook's wire module knows AdmissionReview JSON",
+    },
+    Rule {
+        holds: Source::quotes_metric,
+        allowed: &[
+            "imageswap-runtime/src/metrics.rs",
+            "imageswap-runtime/src/metrics/",
+        ],
+        says: "only the metrics module spells metric names",
+    },
+];
+
+/// Lines of a module, and of a `main.rs`.
+const LONGEST: (usize, usize) = (600, 59);
+
+#[test]
+fn words_stay_where_they_belong() {
+    let mut broken = Vec::new();
+    for path in sources(&PRODUCT.map(|package| format!("{package}/src"))) {
+        let source = Source::parse(&read(&path));
+        for rule in &RULES {
+            let allowed = rule.allowed.iter().any(|place| is_at(&path, place));
+            if !allowed && (rule.holds)(&source) {
+                broken.push(format!("{}: {}", path.display(), rule.says));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// A rule for a place that is gone would hold for ever.
+#[test]
+fn every_rule_has_something_to_guard() {
+    let paths = sources(&PRODUCT.map(|package| format!("{package}/src")));
+    for rule in &RULES {
+        let guarded = paths.iter().any(|path| {
+            rule.allowed.iter().any(|place| is_at(path, place))
+                && (rule.holds)(&Source::parse(&read(path)))
+        });
+        assert!(
+            guarded,
+            "{}: nothing of it in {:?}",
+            rule.says, rule.allowed
+        );
+    }
+}
+
+#[test]
+fn manifests_keep_to_the_same_rules() {
+    let graph = Graph::of(&root());
+    for (dependency, only) in [
+        ("rustls", "imageswap-runtime"),
+        ("tokio-rustls", "imageswap-runtime"),
+        ("aya", "imageswap-agent"),
+        ("aya-ebpf", "imageswap-ebpf"),
+    ] {
+        for package in graph.that_depend_on(dependency) {
+            assert_eq!(package, only, "{package} depends on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn the_policy_is_pure() {
+    const IMPURE: [&str; 12] = [
+        "tokio",
+        "futures",
+        "futures-core",
+        "async-trait",
+        "mio",
+        "hyper",
+        "http",
+        "reqwest",
+        "tower",
+        "tonic",
+        "kube",
+        "k8s-openapi",
+    ];
+    let reached = Graph::of(&root()).reached_from("imageswap-policy");
+    let impure: Vec<_> = IMPURE
+        .iter()
+        .filter(|name| reached.contains(**name))
+        .collect();
+    assert!(impure.is_empty(), "imageswap-policy depends on {impure:?}");
+    assert!(
+        reached.contains("thiserror"),
+        "the dependencies were not read: {reached:?}"
+    );
+}
+
+#[test]
+fn nothing_depends_on_a_program() {
+    let graph = Graph::of(&root());
+    let programs = graph.programs();
+    assert_eq!(
+        programs,
+        BTreeSet::from(
+            [
+                "imageswap-agent",
+                "imageswap-cli",
+                "imageswap-webhook",
+                "xtask"
+            ]
+            .map(str::to_owned)
+        )
+    );
+    for program in programs {
+        let dependents = graph.that_depend_on_at_all(&program);
+        assert!(
+            dependents.is_empty(),
+            "{dependents:?} depend on the program {program}"
+        );
+    }
+}
+
+#[test]
+fn modules_are_short() {
+    let members = Graph::of(&root()).members();
+    for path in sources(&members) {
+        let lines = read(&path).lines().count();
+        let limit = if path.ends_with("src/main.rs") {
+            LONGEST.1
+        } else {
+            LONGEST.0
+        };
+        assert!(
+            lines <= limit,
+            "{}: {lines} lines, more than {limit}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine() {
+    let listed = Command::new("git")
+        .arg("-C")
+        .arg(root())
+        .args(["ls-files", "-z"])
+        .output();
+    let Ok(listed) = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    else {
+        imageswap_lab::skip("no_file_names_a_path_of_one_machine", "needs git");
+        return;
+    };
+    if listed.is_empty() {
+        imageswap_lab::skip(
+            "no_file_names_a_path_of_one_machine",
+            "needs a git checkout",
+        );
+        return;
+    }
+    // Put together here, for this file is searched too.
+    let personal =
+        ["work", "home", "Users", "root/."].map(|folder| format!("/{folder}/").replace("./", "."));
+    let own = root().display().to_string();
+    for path in listed.split('\0').filter(|path| !path.is_empty()) {
+        let bytes = fs::read(root().join(path)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        for place in personal.iter().chain([&own]) {
+            let found = text
+                .match_indices(place.as_str())
+                .any(|(at, _)| begins_a_path(&text[..at]));
+            assert!(!found, "{path} names {place}");
+        }
+    }
+}
+
+/// `/home/` in `app/home/x` is no path of a machine, nor is it in
+/// `https://host/home/x`.
+fn begins_a_path(before: &str) -> bool {
+    !before.ends_with(|last: char| {
+        last.is_alphanumeric() || matches!(last, '.' | '_' | '-' | '}' | '>' | '*')
+    })
+}
+
+fn is_at(path: &Path, place: &str) -> bool {
+    let path = path.to_string_lossy();
+    if place.ends_with('/') {
+        path.starts_with(place)
+    } else {
+        path == place
+    }
+}
+
+/// The Rust files below `folders`, relative to the workspace.
+fn sources<S: AsRef<str>>(folders: &[S]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut rest: Vec<_> = folders
+        .iter()
+        .map(|folder| root().join(folder.as_ref()))
+        .collect();
+    while let Some(folder) = rest.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                rest.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let path = path.strip_prefix(root()).map(Path::to_owned);
+                found.extend(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no Rust files found");
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent()
+        .expect("xtask lies in the workspace")
+        .to_owned()
+}
