@@ -17,6 +17,14 @@
 //! `localhost` is one, a name in the middle of a path is none), stays if it lies under a target already, and stays,
 //! not approved, if nothing valid can come of it.
 //!
+//! A registry key without a dot (`localhost:5000`) applies unless `default` is empty and no key names `docker.io`:
+//! ImageSwap takes it for a path then, and leaves it alone.
+//!
+//! Two kinds of line are errors, for they can do nothing: what is no key and value, and a value that begins no
+//! reference. ImageSwap skips the one and makes broken references of the other, both without a word;
+//! [`Options::tolerate_unusable_lines`] makes warnings of them, and then an image that would get such a value stays.
+//! What ImageSwap does with a line although its author likely meant another thing is a warning.
+//!
 //! Approved are the targets, what an empty value keeps, what an item of `noswap_wildcards` keeps by its whole host
 //! (with any port) or a path prefix (`example.com` is not `sub.example.com`), and, if `default` is empty or missing,
 //! whatever no key names.

@@ -73,7 +73,7 @@ enum Step {
         reason: Reason,
         approved: bool,
     },
-    /// It becomes another reference, which parses.
+    /// It becomes another text, which may be no reference.
     Move { rule: usize, to: String },
 }
 
@@ -181,11 +181,10 @@ impl Policy {
             Step::Move { rule, to } => (rule, to),
         };
         for _ in 0..CHAIN_MAX {
-            moved(&self.rules[rule].name, &current);
-            // `settle` returns only what parses.
             let Ok(reference) = Reference::parse(&current) else {
                 break;
             };
+            moved(&self.rules[rule].name, &current);
             match self.settle(&reference) {
                 Step::Move { rule: next, to } => (rule, current) = (next, to),
                 Step::Stay { approved, .. } => {
@@ -223,22 +222,18 @@ impl Policy {
 
     /// Whether the reference stays, and would under ImageSwap, which takes a registry without a dot for a path.
     fn rests(&self, reference: &Reference<'_>) -> bool {
-        match self.step(reference) {
-            Step::Move { .. }
-            | Step::Stay {
-                reason: Reason::InvalidResult,
-                ..
-            } => false,
-            Step::Stay { .. } if reference.has_registry_without_dot() => {
-                let seen = reference.without_registry();
-                let rule = self.index.first_match(&self.rules, &seen);
-                rule.is_none_or(|it| match &self.rules[it].action {
-                    Action::Keep { .. } => true,
-                    Action::Replace(target) => target.apply(&seen).spell(seen.as_str()),
-                })
-            }
-            Step::Stay { .. } => true,
+        let step = self.step(reference);
+        if !reference.has_registry_without_dot() {
+            return matches!(step, Step::Stay { .. });
         }
+        let seen = reference.without_registry();
+        let rule = self.index.first_match(&self.rules, &seen);
+        let seen_rests = rule.is_none_or(|it| match &self.rules[it].action {
+            Action::Keep { .. } => true,
+            Action::Replace(target) => target.apply(&seen).spell(seen.as_str()),
+        });
+        // Under a target it stays here too, see `mends`.
+        seen_rests && (matches!(step, Step::Stay { .. }) || self.targets.cover(reference))
     }
 
     /// What the first rule that matches says.
@@ -265,11 +260,10 @@ impl Policy {
                 if pieces.spell(reference.as_str()) {
                     return stay(Some(rule), Reason::AlreadyTarget, false);
                 }
-                let to = pieces.concat();
-                if Reference::parse(&to).is_err() {
-                    return stay(Some(rule), Reason::InvalidResult, false);
+                Step::Move {
+                    rule,
+                    to: pieces.concat(),
                 }
-                Step::Move { rule, to }
             }
         }
     }

@@ -3,6 +3,7 @@ use crate::{PodScope, Reason, Reference, Scope};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+mod mending;
 mod messages;
 mod properties;
 
@@ -321,29 +322,6 @@ fn approval_and_reason() {
         let got = (decision.result.as_ref(), decision.approved, decision.reason);
         assert_eq!(got, (result, approved, reason), "{image} under\n{maps}");
         assert!(decision.in_scope);
-    }
-}
-
-#[test]
-fn an_old_port_goes_with_a_host_and_never_with_a_path() {
-    for (value, result) in [
-        ("n.io", "n.io:443/a"),
-        ("n.io/p", "n.io/p/a"),
-        ("n.io:5000", "n.io:5000/a"),
-        ("n.io/", "n.io:443/a"),
-        ("n.io/m-", "n.io/m-h.io/a"),
-        ("jms", "jms:443/a"),
-    ] {
-        let policy = load("maps", &format!("default::\nh.io::{value}\n"))
-            .unwrap()
-            .policy;
-        let decision = policy.decide(Scope::Node, "h.io:443/a");
-        assert_eq!(
-            (decision.result.as_ref(), decision.approved),
-            (result, true),
-            "{value}"
-        );
-        assert_eq!(policy.decide(Scope::Node, result).result, result);
     }
 }
 

@@ -30,9 +30,7 @@ impl Glob {
                 '[' => set(&chars[at..]).unwrap_or((Token::Char('['), 1)),
                 other => (Token::Char(other), 1),
             };
-            if token != Token::Run || tokens.last() != Some(&Token::Run) {
-                tokens.push(token);
-            }
+            tokens.push(token);
             at += length;
         }
         Self {

@@ -48,3 +48,45 @@ impl Index {
             .or(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Action, Glob, Place};
+    use crate::testing::{host, path, reference};
+    use proptest::prelude::*;
+
+    fn matcher() -> BoxedStrategy<Matcher> {
+        let glob = prop::sample::select(vec!["*nginx*", "quay.io/*", "[a-m]*"])
+            .prop_map(|it| Matcher::Glob(Glob::new(it)));
+        prop_oneof![
+            6 => host().prop_map(Matcher::Registry),
+            2 => reference().prop_map(Matcher::Text),
+            1 => path().prop_map(Matcher::Text),
+            1 => glob,
+            1 => path().prop_map(Matcher::Contains),
+            1 => host().prop_map(|it| Matcher::Within(it.clone(), Place::named(&it))),
+            1 => Just(Matcher::Name),
+            1 => Just(Matcher::Any),
+        ]
+        .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn a_lookup_finds_what_a_scan_finds(
+            matchers in prop::collection::vec(matcher(), 0..12),
+            images in prop::collection::vec(reference(), 1..8),
+        ) {
+            let action = Action::Keep { approved: true };
+            let rule = |matcher| Rule { name: String::new(), matcher, action: action.clone() };
+            let rules: Vec<_> = matchers.into_iter().map(rule).collect();
+            let index = Index::new(&rules);
+            for image in &images {
+                let reference = Reference::parse(image).unwrap();
+                let scan = rules.iter().position(|it| it.matcher.matches(&reference));
+                prop_assert_eq!(index.first_match(&rules, &reference), scan);
+            }
+        }
+    }
+}

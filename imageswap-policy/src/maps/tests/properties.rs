@@ -94,7 +94,8 @@ proptest! {
     #[test]
     fn what_a_rule_makes_of_an_image_is_approved(maps in maps(), image in reference()) {
         // Patterns without a value lead to names alone, which is no target.
-        prop_assume!(!maps.lines().any(|it| it.starts_with("[REPLACE]") && it.ends_with("::")));
+        let is_target = |it: &&str| !(it.starts_with("[REPLACE]") && it.ends_with("::"));
+        let maps = maps.lines().filter(is_target).collect::<Vec<_>>().join("\n");
         let policy = load_with("maps", &maps, &tolerant()).unwrap().policy;
         let decision = policy.decide(Scope::Node, &image);
         prop_assert!(!decision.swapped() || decision.approved, "{:?}", decision);
