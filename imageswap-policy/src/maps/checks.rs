@@ -4,7 +4,7 @@ use super::Options;
 use super::compile::{LIBRARY_KEY, target_prefix};
 use super::lines::{Entry, Line, Malformed, Section};
 use crate::decision::Scope;
-use crate::reference::{Reference, is_registry, split_port};
+use crate::reference::{DEFAULT_REGISTRY, Reference, is_registry, split_port};
 use crate::{Diagnostic, Diagnostics, Policy, Severity};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -106,11 +106,11 @@ impl<'a> Checker<'a> {
                 self.warn(&At::key(entry), "duplicate-key", message, None);
             }
         }
-        let default = entries.iter().any(|it| it.section == Section::Default);
+        let default = entries.iter().rfind(|it| it.section == Section::Default);
         let plain = entries
             .iter()
             .find(|it| it.section == Section::Plain || it.section == Section::NoSwap);
-        if let Some(plain) = plain.filter(|_| !default) {
+        if let Some(plain) = plain.filter(|_| default.is_none()) {
             self.warn(
                 &At::key(plain),
                 "missing-default",
@@ -121,6 +121,18 @@ impl<'a> Checker<'a> {
                         .to_owned(),
                 ),
             );
+        }
+        let hub = |it: &Entry<'_>| {
+            it.section == Section::Plain && (it.key == DEFAULT_REGISTRY || it.key == LIBRARY_KEY)
+        };
+        if default.is_some_and(|it| it.value.is_empty()) && !entries.iter().any(hub) {
+            let plain = entries
+                .iter()
+                .filter(|it| it.section == Section::Plain && !it.value.is_empty());
+            for entry in plain.filter(|it| is_registry(&it.key) && !it.key.contains(['.', '/'])) {
+                let message = "expected a registry with a dot: beside an empty `default`, ImageSwap leaves this one alone";
+                self.warn(&At::key(entry), "unused-key", message.to_owned(), None);
+            }
         }
     }
 

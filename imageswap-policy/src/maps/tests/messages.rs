@@ -63,6 +63,7 @@ fn every_trap_has_its_message() {
         ),
         ("default::\n*.gcr.io::m.io\n", (2, 1, 8), "unused-key"),
         ("default::\nquay::m.io\n", (2, 1, 4), "unused-key"),
+        ("default::\nreg:5000::m.io\n", (2, 1, 8), "unused-key"),
         ("default::\n\tquay.io::m.io\n", (2, 1, 8), "unused-key"),
         (
             "default::\n[EXACT]Nginx::m.io/n\n",
@@ -107,6 +108,10 @@ fn every_trap_has_its_message() {
         );
     }
     let warnings = load("maps.conf", SEED).unwrap().warnings;
+    assert!(warnings.is_empty(), "{warnings}");
+    let warnings = load("maps.conf", "default::\nreg:5000::m.io\ndocker.io::\n")
+        .unwrap()
+        .warnings;
     assert!(warnings.is_empty(), "{warnings}");
 }
 
