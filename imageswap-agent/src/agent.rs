@@ -303,8 +303,10 @@ impl Agent {
                 Some(start)
             })
         };
-        if let Some(start) = start {
-            self.confirm(start, process);
+        match start {
+            Some(start) => self.confirm(start, process),
+            // Its mkdir was lost, and it was gone before its path could be read.
+            None => self.exports.unplaced(),
         }
     }
 

@@ -20,6 +20,9 @@ pub const CAUSE_LOST: &str = "event-lost";
 /// A runtime answered that had not.
 pub const CAUSE_LATE_ANSWER: &str = "late-answer";
 
+/// A container process began in a cgroup of which nothing else was seen; a label of the lost events.
+const UNPLACED: &str = "unplaced-exec";
+
 /// The exports of one agent.
 pub struct Exports {
     lines: Box<dyn Write + Send>,
@@ -38,6 +41,7 @@ impl Exports {
             Box::new(OpenOptions::new().create(true).append(true).open(path)?)
         };
         metrics.declare_lost(&Lost::ALL.map(Lost::as_str));
+        metrics.declare_lost(&[UNPLACED]);
         metrics.declare_reconciled(RECONCILE_CAUSES);
         for (verdict, reason) in LEGAL {
             for route in Route::ALL {
@@ -121,6 +125,11 @@ impl Exports {
             }
         }
         grown
+    }
+
+    /// Counts a start of which no more is known than that there was one.
+    pub fn unplaced(&self) {
+        self.metrics.events_lost(UNPLACED, 1);
     }
 
     /// Counts what came late.
