@@ -128,8 +128,18 @@ impl<'a> Record<'a> {
     /// Reads a record from the bytes of one ring buffer entry; `None` where they are no record of this version.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(size_of::<Header>())?;
-        let u32_at = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-        let u64_at = |at: usize| head.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let u32_at = |at: usize| {
+            head.get(at..at + 4)?
+                .try_into()
+                .ok()
+                .map(u32::from_ne_bytes)
+        };
+        let u64_at = |at: usize| {
+            head.get(at..at + 8)?
+                .try_into()
+                .ok()
+                .map(u64::from_ne_bytes)
+        };
         let header = Header {
             kind: u32_at(0)?,
             flags: u32_at(4)?,
@@ -145,7 +155,11 @@ impl<'a> Record<'a> {
             3 => Kind::Rmdir,
             _ => return None,
         };
-        let path = if kind == Kind::Mkdir { rest.get(..header.path_len as usize)? } else { &[] };
+        let path = if kind == Kind::Mkdir {
+            rest.get(..header.path_len as usize)?
+        } else {
+            &[]
+        };
         Some(Self { kind, header, path })
     }
 
@@ -156,7 +170,12 @@ impl<'a> Record<'a> {
 
     /// The task's name without its padding.
     pub fn comm(&self) -> &[u8] {
-        let end = self.header.comm.iter().position(|&b| b == 0).unwrap_or(self.header.comm.len());
+        let end = self
+            .header
+            .comm
+            .iter()
+            .position(|&b| b == 0)
+            .unwrap_or(self.header.comm.len());
         self.header.comm.get(..end).unwrap_or_default()
     }
 }
@@ -187,15 +206,25 @@ mod tests {
     fn a_mkdir_record_is_read_back() {
         let bytes = bytes(1, 4);
         let record = Record::read(&bytes).unwrap();
-        assert_eq!((record.kind, record.header.cgroup_id, record.header.pid), (Kind::Mkdir, 42, 7));
-        assert_eq!((record.path, record.comm()), (b"/a/b".as_slice(), b"runc".as_slice()));
+        assert_eq!(
+            (record.kind, record.header.cgroup_id, record.header.pid),
+            (Kind::Mkdir, 42, 7)
+        );
+        assert_eq!(
+            (record.path, record.comm()),
+            (b"/a/b".as_slice(), b"runc".as_slice())
+        );
     }
 
     #[test]
     fn what_is_no_record_is_refused() {
         assert_eq!(Record::read(&[]), None);
         assert_eq!(Record::read(&bytes(9, 0)), None);
-        assert_eq!(Record::read(&bytes(1, 4096)), None, "a path longer than the entry");
+        assert_eq!(
+            Record::read(&bytes(1, 4096)),
+            None,
+            "a path longer than the entry"
+        );
         assert_eq!(Record::read(&bytes(2, 0)[..40]), None, "half a header");
     }
 }

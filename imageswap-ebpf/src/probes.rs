@@ -9,19 +9,27 @@
 //! from the running kernel's BTF before it loads the programs.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "BPF helpers, kernel memory and maps shared with other CPUs are unsafe by nature")]
-#![expect(missing_docs, unreachable_pub, reason = "the attribute macro repeats each program as a public function")]
+#![expect(
+    unsafe_code,
+    reason = "BPF helpers, kernel memory and maps shared with other CPUs are unsafe by nature"
+)]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the attribute macro repeats each program as a public function"
+)]
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
 };
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
-    FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, MkdirRecord, PATH_BYTES, PENDING_ENTRIES, Pending, RING_BYTES,
+    FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, MkdirRecord, PATH_BYTES, PENDING_ENTRIES, Pending,
+    RING_BYTES,
 };
 
 /// An address in kernel memory.
@@ -70,7 +78,10 @@ macro_rules! global {
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
-        let pending = Pending { mount_namespace: namespaces(current_task()).mount, reserved: 0 };
+        let pending = Pending {
+            mount_namespace: namespaces(current_task()).mount,
+            reserved: 0,
+        };
         if PENDING.insert(cgroup_id, pending, 0).is_err() {
             lose(Lost::Pending);
         }
@@ -84,18 +95,33 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: a helper without arguments.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: the value is two integers that are written once, before the key can be found.
-    let Some(pending) = (unsafe { PENDING.get(cgroup_id) }) else { return 0 };
+    let Some(pending) = (unsafe { PENDING.get(cgroup_id) }) else {
+        return 0;
+    };
     let task = ctx.arg::<Address>(0);
     let own = namespaces(task);
     let parent = namespaces(read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0));
     // A parent that has exited has no namespaces left; the maker of the cgroup stands in for it.
-    let runtime = if parent.mount == 0 { pending.mount_namespace } else { parent.mount };
+    let runtime = if parent.mount == 0 {
+        pending.mount_namespace
+    } else {
+        parent.mount
+    };
     if own.mount == 0 || own.mount == runtime {
         #[cfg(feature = "log")]
-        aya_log_ebpf::debug!(&ctx, "exec in pending cgroup {} by its runtime, in mount namespace {}", cgroup_id, own.mount);
+        aya_log_ebpf::debug!(
+            &ctx,
+            "exec in pending cgroup {} by its runtime, in mount namespace {}",
+            cgroup_id,
+            own.mount
+        );
         return 0;
     }
-    let flags = if parent.pid != 0 && parent.pid != own.pid { FLAG_NEW_PID_NAMESPACE } else { 0 };
+    let flags = if parent.pid != 0 && parent.pid != own.pid {
+        FLAG_NEW_PID_NAMESPACE
+    } else {
+        0
+    };
     if tell(Kind::Exec, flags, cgroup_id) {
         let _unlikely = PENDING.remove(cgroup_id);
     } else {
@@ -172,8 +198,13 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
     unsafe {
         (&raw mut (*record).path).write_bytes(0, 1);
         let room = &mut (*record).path;
-        let path_len = bpf_probe_read_kernel_str_bytes(path as *const u8, room).map_or(0, |read| read.len());
-        let path_len = if path_len > PATH_BYTES { PATH_BYTES } else { path_len };
+        let path_len =
+            bpf_probe_read_kernel_str_bytes(path as *const u8, room).map_or(0, |read| read.len());
+        let path_len = if path_len > PATH_BYTES {
+            PATH_BYTES
+        } else {
+            path_len
+        };
         (&raw mut (*record).header).write(header(Kind::Mkdir, 0, cgroup_id, path_len as u32));
     }
     entry.submit(0);
@@ -182,7 +213,9 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
 /// Submits a record without a path; false when the ring is full.
 #[inline(always)]
 fn tell(kind: Kind, flags: u32, cgroup_id: u64) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<Header>(0) else { return false };
+    let Some(mut entry) = EVENTS.reserve::<Header>(0) else {
+        return false;
+    };
     entry.write(header(kind, flags, cgroup_id, 0));
     entry.submit(0);
     true
