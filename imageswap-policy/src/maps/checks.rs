@@ -53,13 +53,22 @@ impl<'a> Checker<'a> {
             span: line.body.span(0),
         };
         let body = line.body.text();
+        let written: String = line
+            .text
+            .chars()
+            .take(at.span.end)
+            .skip(at.span.start)
+            .collect();
+        let meant = written
+            .split_once([';', '='])
+            .or_else(|| written.split_once(' '));
         match why {
             Malformed::NoSeparator => self.unusable(
                 &at,
                 "no-separator",
                 "expected `key::value`, found a line without `::`".to_owned(),
-                Some(match body.split_once([';', '=']) {
-                    Some((key, value)) => format!("write `{key}::{value}`"),
+                Some(match meant {
+                    Some((key, value)) => format!("write `{}::{}`", key.trim(), value.trim()),
                     None => format!(
                         "write `{body}::` to keep what is under it, or begin a comment with `#`"
                     ),

@@ -116,6 +116,24 @@ fn every_trap_has_its_message() {
 }
 
 #[test]
+fn a_missing_separator_is_put_where_it_was_meant() {
+    for (line, help) in [
+        ("r.io;m.io", "write `r.io::m.io`"),
+        ("r.io = m.io", "write `r.io::m.io`"),
+        ("r.io m.io # c", "write `r.io::m.io`"),
+        (
+            "r.io # c",
+            "write `r.io::` to keep what is under it, or begin a comment with `#`",
+        ),
+        ("r.io:5000:m.io/p", "write `r.io:5000::m.io/p`"),
+        ("default:m.io:5000", "write `default::m.io:5000`"),
+    ] {
+        let error = load("maps.conf", line).unwrap_err();
+        assert_eq!(error.0[0].help.as_deref(), Some(help), "{line}");
+    }
+}
+
+#[test]
 fn a_message_shows_its_place() {
     let error = load("maps.conf", "default::d.io\n\tquay.io::https://m.io/ # x\n").unwrap_err();
     let text = error.to_string();
