@@ -112,6 +112,11 @@ impl Count {
         Ok(())
     }
 
+    /// How many tests ran to their end.
+    pub(crate) fn ran(&self) -> usize {
+        self.passed + self.failed
+    }
+
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
