@@ -1,4 +1,8 @@
 //! Given certificate files that change while they are served.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
 
 use std::fs;
 use std::net::SocketAddr;

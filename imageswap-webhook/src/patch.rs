@@ -6,22 +6,28 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+/// Room for the replacements of an ordinary Pod, so that the text does not grow in steps.
+const ROOM: usize = 512;
+
 /// Replacements of strings at places that exist.
 #[derive(Debug, Default)]
 pub struct Patch {
-    /// The patch's JSON but for the bracket at its end; empty when there is nothing to replace.
+    /// The patch's JSON; empty when there is nothing to replace.
     json: Vec<u8>,
 }
 
 impl Patch {
     /// Adds the replacement of the string at `pointer`, a JSON Pointer that needs no escapes.
     pub fn replace(&mut self, pointer: impl Display, value: &str) {
-        self.json
-            .push(if self.json.is_empty() { b'[' } else { b',' });
-        write!(self.json, r#"{{"op":"replace","path":"{pointer}","value":"#)
-            .and_then(|()| Ok(serde_json::to_writer(&mut self.json, value)?))
-            .expect("writing a string to memory does not fail");
-        self.json.push(b'}');
+        if let Some(end) = self.json.last_mut() {
+            *end = b',';
+        } else {
+            self.json.reserve(ROOM);
+            self.json.push(b'[');
+        }
+        let _infallible = write!(self.json, r#"{{"op":"replace","path":"{pointer}","value":"#);
+        write_string(&mut self.json, value);
+        self.json.extend_from_slice(b"}]");
     }
 
     /// Whether it changes nothing.
@@ -29,26 +35,27 @@ impl Patch {
         self.json.is_empty()
     }
 
-    /// About how many bytes of JSON it is.
-    pub fn len(&self) -> usize {
-        self.json.len()
+    /// Length of the patch in base64.
+    pub fn base64_len(&self) -> usize {
+        self.json.len().div_ceil(3) * 4
     }
 
     /// Appends the patch in base64, as an admission response carries it.
     pub fn write_base64(&self, out: &mut Vec<u8>) {
-        let mut json = Vec::with_capacity(self.json.len() + 1);
-        json.extend_from_slice(&self.json);
-        json.push(b']');
         let start = out.len();
-        let encoded = json.len().div_ceil(3) * 4;
-        out.resize(start + encoded, 0);
-        let written = STANDARD.encode_slice(&json, &mut out[start..]);
+        out.resize(start + self.base64_len(), 0);
+        let written = STANDARD.encode_slice(&self.json, &mut out[start..]);
         debug_assert_eq!(
             written,
-            Ok(encoded),
-            "padded base64 has four bytes for each three"
+            Ok(self.base64_len()),
+            "padding fills the last group of four"
         );
     }
+}
+
+/// Appends a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, value: &str) {
+    serde_json::to_writer(out, value).expect("writing a string to memory does not fail");
 }
 
 #[cfg(test)]

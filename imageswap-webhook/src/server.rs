@@ -31,7 +31,7 @@ use crate::http::{Answers, Handler};
 const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may idle or dribble its head. Longer than a Go client keeps idle connections (90 s), so that
 /// the client is the one who closes them and no request meets a closing connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+const HEADER_TIMEOUT: Duration = Duration::from_mins(2);
 /// What a request that is being answered at the very end still gets.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 

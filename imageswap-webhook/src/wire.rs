@@ -11,7 +11,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::patch::Patch;
+use crate::patch::{Patch, write_string};
 
 /// A review's request, and the version to answer in.
 #[derive(Debug)]
@@ -246,12 +246,11 @@ impl<'a> Review<'a> {
 
     /// The answer that allows the request, changed by `patch`.
     pub fn allow(&self, patch: &Patch) -> Vec<u8> {
-        let mut answer = Vec::with_capacity(192 + 2 * patch.len());
+        let mut answer = Vec::with_capacity(256 + patch.base64_len());
         answer.extend_from_slice(br#"{"apiVersion":""#);
         answer.extend_from_slice(self.version.as_str().as_bytes());
         answer.extend_from_slice(br#"","kind":"AdmissionReview","response":{"uid":"#);
-        serde_json::to_writer(&mut answer, &self.request.uid)
-            .expect("writing a string to memory does not fail");
+        write_string(&mut answer, &self.request.uid);
         answer.extend_from_slice(br#","allowed":true"#);
         if !patch.is_empty() {
             answer.extend_from_slice(br#","patchType":"JSONPatch","patch":""#);

@@ -198,8 +198,8 @@ impl Connection {
 
 /// Drain times for servers that are not drained.
 pub(crate) const TIMES: DrainTimes = DrainTimes {
-    delay: Duration::from_secs(60),
-    timeout: Duration::from_secs(60),
+    delay: Duration::from_mins(1),
+    timeout: Duration::from_mins(1),
 };
 
 /// Answers by a maps text.

@@ -184,7 +184,7 @@ async fn a_panic_is_answered_and_the_connection_goes_on() {
 async fn a_drain_lets_everyone_finish() {
     let times = DrainTimes {
         delay: Duration::from_millis(500),
-        timeout: Duration::from_secs(3600),
+        timeout: Duration::from_hours(1),
     };
     let server = Server::start(times, |exporter, _| {
         admission(MAPS, &exporter.webhook_metrics())
