@@ -1,0 +1,142 @@
+//! Shapes of reviews, and what is made of them.
+
+use super::*;
+
+fn review(request: &str) -> String {
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{request}}}"#
+    )
+}
+
+fn paths(object: &str) -> Vec<(String, String)> {
+    let body = review(&format!(
+        r#"{{"uid":"u","kind":{{"kind":"Pod"}},"object":{object}}}"#
+    ));
+    let review = Review::parse(body.as_bytes()).unwrap();
+    assert!(review.unusable.is_none(), "{:?}", review.unusable);
+    let object = review.request.object.unwrap();
+    let pod = object.pod_images(&List::ALL);
+    pod.chain(object.template_images(&List::ALL))
+        .map(|field| (field.to_string(), field.image.to_owned()))
+        .collect()
+}
+
+#[test]
+fn strings_borrow_from_the_body() {
+    let body = review(
+        r#"{"uid":"u","kind":{"group":"","kind":"Pod"},"namespace":"n","operation":"CREATE",
+            "object":{"spec":{"containers":[{"name":"c","image":"nginx"},{"image":"a\/b"}]}}}"#,
+    );
+    let review = Review::parse(body.as_bytes()).unwrap();
+    let inside = body.as_bytes().as_ptr_range();
+    let object = review.request.object.as_ref().unwrap();
+    let fields: Vec<_> = object.pod_images(&List::ALL).collect();
+    for text in [
+        &*review.request.uid,
+        &*review.request.kind.kind,
+        fields[0].image,
+        fields[0].name,
+    ] {
+        assert!(inside.contains(&text.as_ptr()), "{text} was copied");
+    }
+    assert_eq!(fields[1].image, "a/b");
+    assert!(!inside.contains(&fields[1].image.as_ptr()));
+}
+
+#[test]
+fn every_place_that_names_an_image() {
+    let pod = r#"{"volumes":[{"name":"e","emptyDir":{}},{"name":"v","image":{"reference":"v:1"}}],
+        "containers":[{"name":"a","image":"a:1"}],"initContainers":[{"image":"i:1"}],
+        "ephemeralContainers":[{"image":"e:1"}]}"#;
+    for (object, base) in [
+        (format!(r#"{{"spec":{pod}}}"#), "/spec"),
+        (
+            format!(r#"{{"spec":{{"template":{{"spec":{pod}}}}}}}"#),
+            "/spec/template/spec",
+        ),
+        (
+            format!(r#"{{"spec":{{"jobTemplate":{{"spec":{{"template":{{"spec":{pod}}}}}}}}}}}"#),
+            "/spec/jobTemplate/spec/template/spec",
+        ),
+    ] {
+        let expected = [
+            ("containers/0/image", "a:1"),
+            ("initContainers/0/image", "i:1"),
+            ("ephemeralContainers/0/image", "e:1"),
+            ("volumes/1/image/reference", "v:1"),
+        ]
+        .map(|(path, image)| (format!("{base}/{path}"), image.to_owned()));
+        assert_eq!(paths(&object), expected);
+    }
+}
+
+#[test]
+fn null_is_nothing() {
+    for object in [
+        r#"{"metadata":null,"spec":null}"#,
+        r#"{"metadata":{"labels":null,"annotations":null,"deletionTimestamp":null},
+            "spec":{"containers":null,"initContainers":null,"ephemeralContainers":null,
+            "volumes":null,"template":null,"jobTemplate":null}}"#,
+        r#"{"spec":{"containers":[{"name":null,"image":null},{}],"volumes":[{"image":null},{"image":{}}],
+            "template":{"spec":null},"jobTemplate":{"spec":{"template":{}}}}}"#,
+    ] {
+        assert_eq!(paths(object), [], "{object}");
+    }
+}
+
+#[test]
+fn an_object_of_another_shape_leaves_a_review_to_answer() {
+    for object in [
+        "5",
+        r#""Pod""#,
+        r#"{"spec":[]}"#,
+        r#"{"spec":{"containers":{"a":1}}}"#,
+        r#"{"spec":{"containers":[null]}}"#,
+        r#"{"spec":{"containers":[{"image":7}]}}"#,
+        r#"{"metadata":{"labels":{"a":1}}}"#,
+    ] {
+        let body = review(&format!(r#"{{"uid":"u-1","object":{object}}}"#));
+        let review = Review::parse(body.as_bytes()).unwrap();
+        assert!(
+            review.unusable.is_some() && review.request.object.is_none(),
+            "{object}"
+        );
+        assert_eq!(review.request.uid, "u-1");
+    }
+}
+
+#[test]
+fn what_is_no_review_is_refused_with_a_reason() {
+    let kind = r#"{"kind":"Pod","apiVersion":"v1","request":{"uid":"u"}}"#;
+    let version =
+        r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v2","request":{"uid":"u"}}"#;
+    let no_request = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#;
+    for (body, reason) in [
+        ("", "EOF while parsing a value at line 1 column 0"),
+        ("{}", "found kind \"\" of \"\""),
+        ("[1", "at line 1 column"),
+        (kind, "found kind \"Pod\" of \"v1\""),
+        (
+            version,
+            "found kind \"AdmissionReview\" of \"admission.k8s.io/v2\"",
+        ),
+        (no_request, "the AdmissionReview has no request"),
+        (&review("{}"), "missing field `uid`"),
+        (&(review(r#"{"uid":"u"}"#) + "x"), "trailing characters"),
+    ] {
+        let error = Review::parse(body.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(reason), "{body}: {error}");
+    }
+    assert!(Review::parse(b"\xff\xfe").is_err());
+}
+
+#[test]
+fn the_answer_repeats_version_and_uid() {
+    let body = r#"{"request":{"uid":"a\"b"},"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1"}"#;
+    let review = Review::parse(body.as_bytes()).unwrap();
+    let answer = String::from_utf8(review.allow(&Patch::default())).unwrap();
+    assert_eq!(
+        answer,
+        r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","response":{"uid":"a\"b","allowed":true}}"#
+    );
+}
