@@ -241,7 +241,8 @@ test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn results_of_all_binaries_are_added_up() {
         let mut count = Count::default();
-        count.read(OUTPUT.as_bytes(), |_| true).unwrap();
+        // Shown, it would be counted by whoever reads the output of this test.
+        count.read(OUTPUT.as_bytes(), |_| false).unwrap();
         assert_eq!((count.passed, count.failed), (6, 1));
         assert_eq!(count.skipped, ["SKIP: a: needs root"]);
         assert!(!count.is_good());

@@ -230,8 +230,8 @@ fn no_file_names_a_path_of_one_machine() {
     }
 }
 
-/// `/home/` in `app/home/x` is no path of a machine, nor is it in
-/// `https://host/home/x`.
+/// A folder's name in the middle of a relative path or of an address begins no
+/// path of a machine.
 fn begins_a_path(before: &str) -> bool {
     !before.ends_with(|last: char| {
         last.is_alphanumeric() || matches!(last, '.' | '_' | '-' | '}' | '>' | '*')
