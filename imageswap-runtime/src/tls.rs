@@ -43,7 +43,8 @@ const RENEWAL_INTERVAL: Duration = Duration::from_hours(1);
 /// Where the serving certificate comes from; flatten it into a command's arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "TLS")]
-#[group(id = "tls", required = true, multiple = true)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("certificate").args(["tls_cert", "tls_self_signed"]).required(true))]
 pub struct TlsArgs {
     /// Certificate chain in PEM, leaf first; read again whenever it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]

@@ -25,6 +25,10 @@ pub enum Command {
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "imageswap-webhook serve --maps FILE --tls-self-signed DIR [OPTIONS]\n       \
+                            imageswap-webhook serve --maps FILE --tls-cert FILE --tls-key FILE"
+)]
 pub struct ServeArgs {
     /// Address for AdmissionReviews (HTTPS)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
@@ -66,6 +70,22 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let mut command = Cli::command();
+        let serve = command
+            .find_subcommand_mut("serve")
+            .unwrap()
+            .clone()
+            .max_term_width(80);
+        let help = serve.term_width(80).render_long_help().to_string();
+        let long: Vec<_> = help
+            .lines()
+            .filter(|line| line.chars().count() > 80)
+            .collect();
+        assert!(long.is_empty(), "{long:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
     match serve::run(*args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("{}", error.report());
             error.exit_code()
         }
     }

@@ -44,6 +44,14 @@ pub enum ServeError {
 }
 
 impl ServeError {
+    /// The message for standard error. Diagnostics of a policy say themselves how bad they are.
+    pub fn report(&self) -> String {
+        match self {
+            Self::Policy(SourceError::Policy(diagnostics)) => diagnostics.to_string(),
+            other => format!("error: {other}"),
+        }
+    }
+
     /// 2 for what was asked for wrongly, 1 for what did not work.
     pub fn exit_code(&self) -> ExitCode {
         match self {
