@@ -66,7 +66,9 @@ pub(super) fn show(demo: &mut Demo) -> Result<()> {
             .and_then(Value::as_str)
             .unwrap_or("nothing");
         if after != expected {
-            wrong.push(format!("{before} became {after} and not {expected}"));
+            wrong.push(format!(
+                "{before} becomes {expected}\n    (it became {after})"
+            ));
         }
         let after = if after == before { "(kept)" } else { after };
         rows.push([place(pointer), before.to_owned(), after.to_owned()]);
