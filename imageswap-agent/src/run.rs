@@ -82,8 +82,13 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
         .into_iter()
         .map(Cri::connect)
         .collect();
+    let grace = if hierarchy.sees_execs() {
+        tasks::KERNEL_FIRST
+    } else {
+        Duration::ZERO
+    };
     for containerd in &containerds {
-        tokio::spawn(tasks::follow(containerd.clone(), running.clone()));
+        tokio::spawn(tasks::follow(containerd.clone(), running.clone(), grace));
     }
     let resolver = Resolver::new(&host_root, containerds, cris, answers);
     let mut policies = policy.subscribe();

@@ -14,13 +14,21 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// A subscription holds some time after it was asked for, and containerd does not say when.
 const BEFORE_LIST: Duration = Duration::from_millis(100);
 
-/// Sends the tasks of a containerd until nobody listens. Its socket may appear later, and it may be restarted:
+/// How long the kernel has to tell of a start first where it can: its exec is the start itself, with its time, and
+/// the runtime's word of it may overtake it.
+pub const KERNEL_FIRST: Duration = Duration::from_millis(20);
+
+/// Sends the tasks of a containerd until nobody listens, each start `grace` after it was told. Its socket may appear later, and it may be restarted:
 /// what started while nobody followed it is found in its list.
-pub async fn follow(containerd: Containerd, tasks: mpsc::Sender<(TaskRecord, Sight)>) {
+pub async fn follow(
+    containerd: Containerd,
+    tasks: mpsc::Sender<(TaskRecord, Sight)>,
+    grace: Duration,
+) {
     let mut sight = Sight::Initial;
     let mut told = false;
     while !tasks.is_closed() {
-        if let Err(error) = follow_once(&containerd, &tasks, sight, &mut told).await
+        if let Err(error) = follow_once(&containerd, &tasks, sight, grace, &mut told).await
             && !told
         {
             tracing::warn!(%error, "cannot follow a containerd; trying again every second");
@@ -35,6 +43,7 @@ async fn follow_once(
     containerd: &Containerd,
     tasks: &mpsc::Sender<(TaskRecord, Sight)>,
     sight: Sight,
+    grace: Duration,
     told: &mut bool,
 ) -> Result<(), EvidenceError> {
     let mut events = containerd.events();
@@ -56,9 +65,12 @@ async fn follow_once(
                         pid: event.pid,
                         status: TaskStatus::Running,
                     };
-                    if tasks.send((task, Sight::Event)).await.is_err() {
-                        return Ok(());
-                    }
+                    let tasks = tasks.clone();
+                    tokio::spawn(async move {
+                        sleep(grace).await;
+                        // Nobody is left to listen when the agent stops.
+                        drop(tasks.send((task, Sight::Event)).await);
+                    });
                 }
             }
             all = &mut list, if !listed => {
