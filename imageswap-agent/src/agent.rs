@@ -2,7 +2,7 @@
 
 use crate::container::{RuntimeHint, classify};
 use crate::evidence::containerd::TaskRecord;
-use crate::export::{CAUSE_LATE_ANSWER, Exports};
+use crate::export::{CAUSE_LATE_ANSWER, CAUSE_RUNTIME_BACK, Exports};
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::{Cgroup, Hierarchy};
@@ -125,6 +125,9 @@ impl Agent {
             let root = root?;
             let cgroup_id = self.hierarchy.id_of(root)?;
             // The runtime says that it is a container, whatever its path looks like.
+            if sight == Sight::Reconciled {
+                self.late.insert(cgroup_id, CAUSE_RUNTIME_BACK);
+            }
             self.starts.begin(cgroup_id, root);
             self.control.watch(cgroup_id);
             self.observe(cgroup_id, Evidence::Seen(sight));

@@ -28,12 +28,6 @@ pub struct RunArgs {
     /// Where to answer /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9465")]
     pub admin: SocketAddr,
-    /// The policy.
-    #[command(flatten)]
-    pub policy: PolicyArgs,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogArgs,
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
@@ -55,6 +49,12 @@ pub struct RunArgs {
     /// Seconds between two looks at the whole cgroup tree
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_interval: u64,
+    /// The policy.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Which findings are written.

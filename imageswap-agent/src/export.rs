@@ -12,11 +12,18 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Causes for which a start is found late, as metric labels.
-pub const RECONCILE_CAUSES: &[&str] = &[CAUSE_PERIODIC, CAUSE_LOST, CAUSE_LATE_ANSWER];
+pub const RECONCILE_CAUSES: &[&str] = &[
+    CAUSE_PERIODIC,
+    CAUSE_LOST,
+    CAUSE_RUNTIME_BACK,
+    CAUSE_LATE_ANSWER,
+];
 /// Found on the periodic look at the cgroup tree.
 pub const CAUSE_PERIODIC: &str = "periodic";
 /// Found on the look that follows a lost event.
 pub const CAUSE_LOST: &str = "event-lost";
+/// In the list of a runtime whose events had not been followed for a while.
+pub const CAUSE_RUNTIME_BACK: &str = "runtime-back";
 /// A runtime answered that had not.
 pub const CAUSE_LATE_ANSWER: &str = "late-answer";
 

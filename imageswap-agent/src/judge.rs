@@ -145,6 +145,8 @@ fn route(facts: &Facts) -> Route {
     });
     let in_pod = facts.identity.pod_uid.is_some();
     match (through_cri, facts.identity.runtime) {
+        // Docker keeps its containers in a containerd too.
+        (Some(false), RuntimeHint::Docker) if !in_pod => Route::Docker,
         // A record of containerd's that the CRI did not make is no pod's, in whatever cgroup it was put.
         (Some(false), _) => Route::Containerd,
         (_, _) if in_pod && facts.identity.static_pod => Route::StaticPod,

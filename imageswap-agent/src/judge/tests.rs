@@ -103,6 +103,13 @@ fn each_route_has_its_words() {
             ["drift", "cri", "not-admitted"],
         ),
         (
+            judged(
+                "/docker/5aaf9eb7648eeb1459d86eaa0ace8bcfa93089642e5c3113a14250dae3238aaf",
+                [Claim::new(Source::Containerd, "x", "containerd")],
+            ),
+            ["unresolved", "docker", "not-admitted"],
+        ),
+        (
             judged("/x", [Claim::new(Source::Runc, "x", "runc")]),
             ["unresolved", "runc", "not-admitted"],
         ),

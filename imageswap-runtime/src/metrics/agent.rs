@@ -10,9 +10,6 @@ use super::{
     AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_RECONCILED, AGENT_STARTS, Exporter,
 };
 
-/// Causes of lost events that the kernel side always knows.
-const KERNEL_LOST_CAUSES: [&str; 2] = ["ring-full", "overflow"];
-
 /// The agent's handles. Clones share the series.
 #[derive(Clone)]
 pub struct AgentMetrics {
@@ -39,13 +36,11 @@ type DriftKey = (String, &'static str, &'static str);
 
 impl AgentMetrics {
     pub(super) fn register(exporter: &Exporter) -> Self {
-        let metrics = Self {
+        Self {
             exporter: exporter.clone(),
             detection: exporter.histogram(AGENT_DETECTION),
             drift: Arc::default(),
-        };
-        metrics.declare_lost(&KERNEL_LOST_CAUSES);
-        metrics
+        }
     }
 
     /// A container started and was judged.
@@ -90,7 +85,7 @@ impl AgentMetrics {
         self.lost(cause).increment(n);
     }
 
-    /// Shows lost events at 0 for causes of the caller's own; `ring-full` and `overflow` are there anyway.
+    /// Shows lost events at 0 for the caller's causes.
     pub fn declare_lost(&self, causes: &[&'static str]) {
         for cause in causes {
             self.lost(cause).absolute(0);
@@ -194,7 +189,6 @@ mod tests {
         metrics.events_lost("overflow", 3);
         let text = exporter.render();
         for line in [
-            r#"imageswap_agent_events_lost_total{cause="ring-full"} 0"#,
             r#"imageswap_agent_events_lost_total{cause="overflow"} 3"#,
             r#"imageswap_agent_events_lost_total{cause="stack"} 0"#,
             r#"imageswap_agent_reconciled_total{cause="restart"} 0"#,

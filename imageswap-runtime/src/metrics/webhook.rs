@@ -217,8 +217,8 @@ fn image_counter(
         vec![
             Label::new("decision", decision),
             Label::new("approved", if approved { "true" } else { "false" }),
-            // A maps file swaps and never refuses.
-            Label::new("enforcement", "none"),
+            // A maps file swaps and never refuses: what is not approved is only counted.
+            Label::new("enforcement", "audit"),
             Label::new("registry", registry.to_owned()),
         ],
     ))
@@ -256,10 +256,10 @@ mod tests {
         metrics.image(None, &decision(Reason::Unparsable, false));
         let text = exporter.render();
         for line in [
-            r#"imageswap_admission_images_total{decision="swapped",approved="true",enforcement="none",registry="quay.io"} 1"#,
-            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="none",registry="other"} 1"#,
-            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="none",registry="quay.io"} 0"#,
-            r#"imageswap_admission_images_total{decision="unparsable",approved="false",enforcement="none",registry="other"} 1"#,
+            r#"imageswap_admission_images_total{decision="swapped",approved="true",enforcement="audit",registry="quay.io"} 1"#,
+            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="audit",registry="other"} 1"#,
+            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="audit",registry="quay.io"} 0"#,
+            r#"imageswap_admission_images_total{decision="unparsable",approved="false",enforcement="audit",registry="other"} 1"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
@@ -275,7 +275,7 @@ mod tests {
         metrics.set_registries(["ghcr.io", "quay.io"].into_iter());
         metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
         let line =
-            r#"{decision="swapped",approved="true",enforcement="none",registry="quay.io"} 2"#;
+            r#"{decision="swapped",approved="true",enforcement="audit",registry="quay.io"} 2"#;
         assert!(exporter.render().contains(line));
     }
 
@@ -324,7 +324,7 @@ mod tests {
         let text = exporter.render();
         let line = r#"imageswap_admission_requests_total{webhook="mutate",operation="CREATE",outcome="failed"} 0"#;
         assert!(text.lines().any(|l| l == line), "{text}");
-        let line = r#"{decision="kept",approved="false",enforcement="none",registry="other"} 0"#;
+        let line = r#"{decision="kept",approved="false",enforcement="audit",registry="other"} 0"#;
         assert!(text.contains(line), "{text}");
     }
 }

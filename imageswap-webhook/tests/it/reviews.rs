@@ -216,8 +216,8 @@ fn images_are_counted_by_what_the_policy_names() {
         .unwrap();
     let text = exporter.render();
     for line in [
-        r#"{decision="kept",approved="true",enforcement="none",registry="quay.io"} 1"#,
-        r#"{decision="swapped",approved="true",enforcement="none",registry="other"} 4"#,
+        r#"{decision="kept",approved="true",enforcement="audit",registry="quay.io"} 1"#,
+        r#"{decision="swapped",approved="true",enforcement="audit",registry="other"} 4"#,
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
