@@ -3,8 +3,17 @@
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-/// A file of measured answers, or `None` (said on stderr) where the folder is missing.
-pub(crate) fn vectors(file: &str) -> Option<String> {
+/// The rows of a file of measured answers, or `None` (said on stderr) where the folder is missing.
+pub(crate) fn rows(file: &str) -> Option<Vec<serde_json::Value>> {
+    let text = vectors(file)?;
+    Some(
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a vector row is JSON"))
+            .collect(),
+    )
+}
+
+fn vectors(file: &str) -> Option<String> {
     let folder = std::env::var_os("IMAGESWAP_VECTORS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
         PathBuf::from,

@@ -28,18 +28,9 @@ fn load_row(row: &Value) -> Policy {
     loaded.unwrap_or_else(|it| panic!("{row}\n{it}")).policy
 }
 
-fn rows(file: &str) -> Option<Vec<Value>> {
-    let text = crate::testing::vectors(file)?;
-    Some(
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("a vector row is JSON"))
-            .collect(),
-    )
-}
-
 #[test]
 fn answers_are_imageswaps_where_those_are_sound() {
-    let Some(rows) = rows("imageswap_maps.jsonl") else {
+    let Some(rows) = crate::testing::rows("imageswap_maps.jsonl") else {
         return;
     };
     assert!(rows.len() > 400);
@@ -61,7 +52,7 @@ fn answers_are_imageswaps_where_those_are_sound() {
 
 #[test]
 fn answers_are_sound_where_imageswaps_are_not() {
-    let Some(rows) = rows("imageswap_maps_invariants.jsonl") else {
+    let Some(rows) = crate::testing::rows("imageswap_maps_invariants.jsonl") else {
         return;
     };
     assert!(rows.len() > 150);

@@ -2,23 +2,13 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// The rows of a vector file, or `None` (said on stderr) where the folder is missing.
-fn rows(file: &str) -> Option<Vec<Value>> {
-    let text = crate::testing::vectors(file)?;
-    Some(
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("a vector row is JSON"))
-            .collect(),
-    )
-}
-
 fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row[key].as_str().unwrap_or_default()
 }
 
 #[test]
 fn the_bare_grammar_holds_for_every_row() {
-    let Some(rows) = rows("image_references.jsonl") else {
+    let Some(rows) = crate::testing::rows("image_references.jsonl") else {
         return;
     };
     let rows: Vec<_> = rows
@@ -73,7 +63,7 @@ fn error_class(error: ReferenceError) -> &'static str {
 
 #[test]
 fn names_as_people_write_them_hold_for_every_row() {
-    let Some(rows) = rows("image_references.jsonl") else {
+    let Some(rows) = crate::testing::rows("image_references.jsonl") else {
         return;
     };
     let mut seen = [0; 2];
