@@ -184,7 +184,6 @@ impl Agent {
         self.policy = policy;
         let findings = self.starts.rejudge(&self.policy, node::now());
         self.tell(&findings);
-        self.exports.drift(&self.starts);
     }
 
     /// Compares the table with the cgroups that exist. `cause` is why this look was taken, where not at start-up.
@@ -314,6 +313,11 @@ impl Agent {
     }
 
     fn confirm(&mut self, cgroup_id: u64, process: Process) {
+        // The probes let go of a cgroup by themselves; one that somebody else confirmed would have its next
+        // `exec` into the running container told as the container's first process.
+        if process.by != Confirmation::Exec {
+            self.control.forget(cgroup_id);
+        }
         self.observe(cgroup_id, Evidence::Confirmed(process));
         if self
             .starts
