@@ -9,6 +9,7 @@ mod diagnostic;
 mod reference;
 mod rules;
 
+pub mod document;
 pub mod maps;
 
 #[cfg(test)]
@@ -18,3 +19,4 @@ pub use decision::{Decision, PodScope, Reason, Scope};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use reference::{Reference, ReferenceError};
 pub use rules::Policy;
+pub use time::Date;

@@ -1,0 +1,220 @@
+//! ImageSwapPolicy: the document, as people write it in a file and as Kubernetes stores it.
+//!
+//! The types here are the format: the JSON schema is generated from them, importers write them, and [`load`] compiles
+//! them. `docs/policy.md` explains every field to users.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// API group of the document.
+pub const GROUP: &str = "imageswap.io";
+/// Group and version, as `apiVersion` has them.
+pub const API_VERSION: &str = "imageswap.io/v1alpha1";
+/// The document's `kind`.
+pub const KIND: &str = "ImageSwapPolicy";
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageSwapPolicy {
+    /// `imageswap.io/v1alpha1`.
+    pub api_version: String,
+    /// `ImageSwapPolicy`.
+    pub kind: String,
+    /// Its name, and what Kubernetes keeps beside it.
+    pub metadata: Metadata,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// The name of a policy. Fields that Kubernetes adds are not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Name, unique among the policies in force.
+    pub name: String,
+    /// Labels of the policy itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the policy itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a policy says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    /// One policy decides for a Pod: of those that match it, the one with the highest priority; among equals, the first by name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// Which Pods the policy decides for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub r#match: Match,
+    /// What becomes of images. The first rule that matches decides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// Patterns of approved images, asked about what the rules made of an image. Without this list, approved are the places
+    /// that rules lead to and what rules keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Vec<String>>,
+    /// Images that stay and are approved up to a date, whatever the rules say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
+    /// What is done about an image that is not approved.
+    pub enforcement: Enforcement,
+    /// What a denial or warning says beside image and rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Which Pods, and whether containers that no Pod owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Match {
+    /// Labels of the namespace. Without it: every namespace but `kube-system` and `imageswap-system`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Labels of the Pod. Without it: every Pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_selector: Option<LabelSelector>,
+    /// Whether the policy also judges containers that no Pod owns, such as those of `ctr run`.
+    pub node_level: bool,
+    /// Whether the label `k8s.twr.io/imageswap: disabled` on a Pod skips the swap. It never skips the approval.
+    pub allow_opt_out: bool,
+}
+
+/// A label selector of Kubernetes; all of it has to hold, and an empty one selects everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LabelSelector {
+    /// Labels with exactly these values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions on labels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<Requirement>,
+}
+
+/// A condition on one label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requirement {
+    /// The label.
+    pub key: String,
+    /// How its value is compared.
+    pub operator: Operator,
+    /// Values for `In` and `NotIn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// How a label's value is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Operator {
+    /// The label has one of the values.
+    In,
+    /// The label has none of the values, or is missing.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is missing.
+    DoesNotExist,
+}
+
+/// One rule: `keep`, or `from` and `to`, or `regex` and `to`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rule {
+    /// Name in messages, metrics and findings; `rules[N]`, counted from 0, where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A pattern of images that stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// A pattern of images that become others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// A regular expression for the whole canonical reference, with tag and digest as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+    /// Registry and path that take the place of what `from` fixes, or, with `regex`, a template such as
+    /// `registry.example.com/quay/$1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// An approval that ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exception {
+    /// Which images.
+    pub pattern: String,
+    /// The last day on which it holds, `YYYY-MM-DD`, in UTC.
+    pub until: String,
+    /// Why; shown wherever the exception decides.
+    pub reason: String,
+}
+
+/// What is done about an image that is not approved after the swap.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Enforcement {
+    /// The object is refused.
+    #[default]
+    Deny,
+    /// The object is let in with a warning.
+    Warn,
+    /// The object is let in; it is only counted and logged, and so is the swap.
+    Audit,
+}
+
+impl Enforcement {
+    /// As documents write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+impl std::fmt::Display for Enforcement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Default for Match {
+    fn default() -> Self {
+        Self {
+            namespace_selector: None,
+            object_selector: None,
+            node_level: true,
+            allow_opt_out: false,
+        }
+    }
+}
+
+impl ImageSwapPolicy {
+    /// A policy with this name and spec.
+    pub fn new(name: impl Into<String>, spec: Spec) -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            metadata: Metadata {
+                name: name.into(),
+                ..Metadata::default()
+            },
+            spec,
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
