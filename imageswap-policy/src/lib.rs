@@ -6,11 +6,13 @@
 
 mod decision;
 mod diagnostic;
+mod pattern;
 mod reference;
 mod rules;
 
 pub mod document;
 pub mod maps;
+pub mod yaml;
 
 #[cfg(test)]
 mod testing;

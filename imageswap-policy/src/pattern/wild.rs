@@ -1,0 +1,91 @@
+//! One segment, label, tag or digest with `*` in it.
+
+/// A text with wildcards. `*` stands for any run of characters, also for none; the text never holds the character
+/// that ends its segment, so the wildcard cannot cross it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wild {
+    text: String,
+    /// Whether there is no wildcard.
+    literal: bool,
+}
+
+impl Wild {
+    pub(super) fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            literal: !text.contains('*'),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text, where it has no wildcard.
+    pub(super) fn literal(&self) -> Option<&str> {
+        self.literal.then_some(self.text.as_str())
+    }
+
+    /// Whether it is `*` alone.
+    pub(super) fn is_any(&self) -> bool {
+        self.text == "*"
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        if self.literal {
+            return self.text == text;
+        }
+        let mut pieces = self.text.split('*');
+        // `split` yields the text before the first `*` even if that is empty.
+        let (Some(first), Some(last)) = (pieces.next(), pieces.next_back()) else {
+            return false;
+        };
+        let Some(mut rest) = text
+            .strip_prefix(first)
+            .and_then(|it| it.strip_suffix(last))
+        else {
+            return false;
+        };
+        for piece in pieces {
+            match rest.find(piece) {
+                Some(at) => rest = &rest[at + piece.len()..],
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Glob;
+    use proptest::prelude::*;
+
+    #[test]
+    fn runs() {
+        for (wild, text, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("*", "abc", true),
+            ("a*", "a", true),
+            ("*a", "ba", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("*ab*b", "xabb", true),
+            ("*ab*b", "xab", false),
+            ("v1.*", "v1.2", true),
+            ("v1.*", "v11", false),
+        ] {
+            assert_eq!(Wild::new(wild).matches(text), expected, "{wild} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_run_matches_as_in_a_shell_pattern(wild in "[*ab]{0,7}", text in "[ab]{0,9}") {
+            prop_assert_eq!(Wild::new(&wild).matches(&text), Glob::new(&wild).matches(&text));
+        }
+    }
+}
