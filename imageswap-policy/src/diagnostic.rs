@@ -55,7 +55,9 @@ impl Diagnostic {
             message,
             ..
         } = self;
-        format!("{source}:{line}:{column}: {severity}[{code}]: {message}")
+        escaped(&format!(
+            "{source}:{line}:{column}: {severity}[{code}]: {message}"
+        ))
     }
 }
 
@@ -63,12 +65,10 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let margin = " ".repeat(self.line.to_string().len());
-        writeln!(f, "{}[{}]: {}", self.severity, self.code, self.message)?;
-        writeln!(
-            f,
-            "{margin}--> {}:{}:{}",
-            self.source, self.line, self.column
-        )?;
+        let message = escaped(&self.message);
+        writeln!(f, "{}[{}]: {message}", self.severity, self.code)?;
+        let source = escaped(&self.source);
+        writeln!(f, "{margin}--> {source}:{}:{}", self.line, self.column)?;
         writeln!(f, "{margin} |")?;
         // Characters that move the cursor would put the underline elsewhere, and some do worse to a terminal.
         let text: String = self
@@ -80,10 +80,23 @@ impl fmt::Display for Diagnostic {
         let indent = " ".repeat(self.column.saturating_sub(1));
         write!(f, "{margin} | {indent}{}", "^".repeat(self.length.max(1)))?;
         if let Some(help) = &self.help {
-            write!(f, "\n{margin} = help: {help}")?;
+            write!(f, "\n{margin} = help: {}", escaped(help))?;
         }
         Ok(())
     }
+}
+
+/// Messages quote the text, and what moves the cursor there must not do so in a terminal or a log.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 /// All messages of one text, in order of place. As an error: at least one has [`Severity::Error`].
@@ -123,3 +136,31 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_text_holds_does_not_reach_the_terminal() {
+        let diagnostic = Diagnostic {
+            severity: Severity::Error,
+            code: "code",
+            source: "a\nb".to_owned(),
+            line: 1,
+            column: 1,
+            length: 1,
+            text: "\u{1b}[2Jx".to_owned(),
+            message: "found `\u{1b}[2Jx`".to_owned(),
+            help: Some("write\tx".to_owned()),
+        };
+        assert_eq!(
+            diagnostic.summary(),
+            "a\\nb:1:1: error[code]: found `\\u{1b}[2Jx`"
+        );
+        assert_eq!(
+            diagnostic.to_string(),
+            "error[code]: found `\\u{1b}[2Jx`\n --> a\\nb:1:1\n  |\n1 |  [2Jx\n  | ^\n  = help: write\\tx"
+        );
+    }
+}
