@@ -72,6 +72,10 @@ impl<'a> Reference<'a> {
         let parts = grammar::parse(text)?;
         // The grammar reads a first segment such as `a_b.io` as a path, but it is a registry to whoever pulls.
         let path = registry.map_or(parts.name, |it| &parts.name[it.len() + 1..]);
+        // And it reads `[20]` as an address, which without a colon is no registry to Docker's rule.
+        if registry.is_none() && path.starts_with('[') {
+            return Err(ReferenceError::InvalidFormat);
+        }
         let reference = Self {
             text,
             registry,

@@ -186,3 +186,12 @@ proptest! {
         prop_assert_eq!(text, image);
     }
 }
+
+#[test]
+fn an_address_without_a_colon_is_neither_registry_nor_path() {
+    for text in ["[20]/app", "[1]/a/b:1"] {
+        let parsed = Reference::parse(text);
+        assert_eq!(parsed, Err(ReferenceError::InvalidFormat), "{text}");
+    }
+    assert!(Reference::parse("[::20]/app").is_ok());
+}
