@@ -1,0 +1,362 @@
+//! The parser's events become trees.
+
+use super::{Node, SYNTAX, Span, Style, Value, scalar};
+use crate::diagnostic::Diagnostic;
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, StructureStyle};
+use std::collections::{HashMap, HashSet};
+
+/// How deep values may be nested, aliases resolved: deeper than any schema of Kubernetes, and a depth that functions
+/// which call themselves survive on any stack.
+const DEPTH_MAX: usize = 128;
+/// How many values a text may have: a dump of a large cluster has a tenth of it.
+const NODES_MAX: usize = 4_000_000;
+/// How many bytes anchors and aliases may copy. A few hundred bytes of text can ask for exabytes.
+const COPIED_MAX: usize = 16 << 20;
+/// How many characters a key may have. JSON has no limit, and YAML's 1024 would refuse what Kubernetes accepts.
+const KEY_MAX: usize = 1 << 16;
+
+/// Reads all documents of a text.
+pub(super) fn documents(source: &str, text: &str) -> Result<Vec<Node>, Box<Diagnostic>> {
+    let mut options = granit_parser::options! {
+        // Depth is told of by this module, in one way for all styles.
+        block_nesting_limit: 2 * DEPTH_MAX,
+        flow_nesting_limit: 2 * DEPTH_MAX,
+        simple_key_max_lookahead: KEY_MAX,
+    };
+    options.set_emit_comments(false);
+    let mut builder = Builder {
+        source,
+        text,
+        open: Vec::new(),
+        anchors: HashMap::new(),
+        documents: Vec::new(),
+        nodes: 0,
+        copied: 0,
+    };
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| syntax(source, text, &error))?;
+        builder.observe(event, place(text, &span))?;
+    }
+    Ok(builder.documents)
+}
+
+fn place(text: &str, span: &granit_parser::Span) -> Span {
+    let bytes = span.byte_range().unwrap_or(text.len()..text.len());
+    Span {
+        start: bytes.start,
+        end: bytes.end,
+        line: span.start.line(),
+        column: span.start.col() + 1,
+    }
+}
+
+fn syntax(source: &str, text: &str, error: &ScanError) -> Box<Diagnostic> {
+    let at = error.marker();
+    let start = at.byte_offset().unwrap_or(text.len()).min(text.len());
+    let start = text.floor_char_boundary(start);
+    let length = text[start..].chars().next().map_or(0, char::len_utf8);
+    let span = Span {
+        start,
+        end: start + length,
+        line: at.line(),
+        column: at.col() + 1,
+    };
+    let (code, message) = match error.kind() {
+        ErrorKind::RecursionLimitExceeded => ("yaml-too-deep", too_deep()),
+        other => (SYNTAX, other.to_string()),
+    };
+    Box::new(span.error(source, text, code, message))
+}
+
+fn too_deep() -> String {
+    format!("values are nested deeper than {DEPTH_MAX}")
+}
+
+struct Builder<'t> {
+    source: &'t str,
+    text: &'t str,
+    /// Sequences and mappings that have not ended, the outermost first.
+    open: Vec<Open>,
+    /// Anchored values of this document that have ended.
+    anchors: HashMap<usize, Anchored>,
+    documents: Vec<Node>,
+    nodes: usize,
+    copied: usize,
+}
+
+/// A sequence or mapping that has not ended.
+struct Open {
+    span: Span,
+    style: Style,
+    anchor: usize,
+    contents: Contents,
+}
+
+enum Contents {
+    Sequence(Vec<Node>),
+    Mapping {
+        entries: Vec<(Node, Node)>,
+        /// The key that waits for its value.
+        key: Option<Node>,
+        keys: HashSet<String>,
+        /// The value of `<<`.
+        merged: Option<Node>,
+    },
+}
+
+struct Anchored {
+    node: Node,
+    size: Size,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+    depth: usize,
+}
+
+impl Builder<'_> {
+    fn observe(&mut self, event: Event<'_>, span: Span) -> Result<(), Box<Diagnostic>> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.grow(span)?;
+                let style = scalar_style(style);
+                let value = scalar::resolve(&text, style, tag.as_deref());
+                let end = span.end;
+                let span = match style {
+                    Style::Literal | Style::Folded => trimmed(self.text, span),
+                    _ => span,
+                };
+                self.complete(Node { value, span, style }, anchor, end)
+            }
+            Event::SequenceStart(style, anchor, _) => {
+                let contents = Contents::Sequence(Vec::new());
+                self.start(contents, span, style, anchor)
+            }
+            Event::MappingStart(style, anchor, _) => {
+                let contents = Contents::Mapping {
+                    entries: Vec::new(),
+                    key: None,
+                    keys: HashSet::new(),
+                    merged: None,
+                };
+                self.start(contents, span, style, anchor)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(span),
+            Event::Alias(id) => self.alias(id, span),
+            Event::DocumentEnd => {
+                self.anchors.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(
+        &mut self,
+        contents: Contents,
+        span: Span,
+        style: StructureStyle,
+        anchor: usize,
+    ) -> Result<(), Box<Diagnostic>> {
+        self.grow(span)?;
+        if self.open.len() >= DEPTH_MAX {
+            return Err(self.error(span, "yaml-too-deep", too_deep()));
+        }
+        self.open.push(Open {
+            span,
+            style: match style {
+                StructureStyle::Block => Style::Block,
+                StructureStyle::Flow => Style::Flow,
+            },
+            anchor,
+            contents,
+        });
+        Ok(())
+    }
+
+    fn end(&mut self, end: Span) -> Result<(), Box<Diagnostic>> {
+        let Some(open) = self.open.pop() else {
+            return Ok(());
+        };
+        let mut span = open.span;
+        if open.style == Style::Flow {
+            span.end = end.end;
+        }
+        let value = match open.contents {
+            Contents::Sequence(items) => Value::Sequence(items),
+            Contents::Mapping {
+                mut entries,
+                keys,
+                merged,
+                ..
+            } => {
+                if let Some(merged) = merged {
+                    self.merge(merged, keys, &mut entries)?;
+                }
+                Value::Mapping(entries)
+            }
+        };
+        let style = open.style;
+        self.complete(Node { value, span, style }, open.anchor, span.end)
+    }
+
+    /// Adds what `<<` names: keys that the mapping has itself stay, and of several mappings the first speaks.
+    fn merge(
+        &self,
+        merged: Node,
+        mut keys: HashSet<String>,
+        entries: &mut Vec<(Node, Node)>,
+    ) -> Result<(), Box<Diagnostic>> {
+        let wrong = |it: &Node| {
+            let message = format!(
+                "expected a mapping or a list of mappings to merge, found {}",
+                it.kind()
+            );
+            self.error(it.span, "yaml-merge", message)
+        };
+        let maps = match merged.value {
+            Value::Sequence(items) => items,
+            _ => vec![merged],
+        };
+        for map in maps {
+            let Value::Mapping(more) = map.value else {
+                return Err(wrong(&map));
+            };
+            let new = more
+                .into_iter()
+                .filter(|(key, _)| keys.insert(key.key_text().unwrap_or_default()));
+            entries.extend(new);
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, id: usize, span: Span) -> Result<(), Box<Diagnostic>> {
+        let Some(anchored) = self.anchors.get(&id) else {
+            let message = "an alias cannot stand inside of what it names";
+            return Err(self.error(span, "yaml-alias", message));
+        };
+        let size = anchored.size;
+        self.copied += size.bytes;
+        self.nodes += size.nodes;
+        if self.copied > COPIED_MAX || self.nodes > NODES_MAX {
+            let message = format!("aliases copy more than {} MiB", COPIED_MAX >> 20);
+            return Err(self.error(span, "yaml-too-large", message));
+        }
+        if self.open.len() + size.depth > DEPTH_MAX {
+            return Err(self.error(span, "yaml-too-deep", too_deep()));
+        }
+        let node = anchored.node.clone();
+        self.complete(node, 0, span.end)
+    }
+
+    /// Puts a finished value where it belongs. `end` is where its text ends, which for an alias is not where that of
+    /// the value does.
+    fn complete(&mut self, node: Node, anchor: usize, end: usize) -> Result<(), Box<Diagnostic>> {
+        if anchor != 0 {
+            let size = size(&node);
+            self.copied += size.bytes;
+            if self.copied > COPIED_MAX {
+                let message = format!("anchored values have more than {} MiB", COPIED_MAX >> 20);
+                return Err(self.error(node.span, "yaml-too-large", message));
+            }
+            let node = node.clone();
+            self.anchors.insert(anchor, Anchored { node, size });
+        }
+        let Some(mut parent) = self.open.pop() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        parent.span.end = parent.span.end.max(end);
+        match &mut parent.contents {
+            Contents::Sequence(items) => items.push(node),
+            Contents::Mapping {
+                entries,
+                key,
+                keys,
+                merged,
+            } => match key.take() {
+                None => {
+                    self.check_key(&node, keys)?;
+                    *key = Some(node);
+                }
+                Some(key) if is_merge(&key) => *merged = Some(node),
+                Some(key) => entries.push((key, node)),
+            },
+        }
+        self.open.push(parent);
+        Ok(())
+    }
+
+    fn check_key(&self, key: &Node, keys: &mut HashSet<String>) -> Result<(), Box<Diagnostic>> {
+        let Some(text) = key.key_text() else {
+            let message = format!("expected a key, found {}", key.kind());
+            return Err(self.error(key.span, "yaml-key", message));
+        };
+        let message = format!("the key `{text}` is in this mapping already");
+        if keys.insert(text) {
+            Ok(())
+        } else {
+            Err(self.error(key.span, "yaml-duplicate-key", message))
+        }
+    }
+
+    fn grow(&mut self, span: Span) -> Result<(), Box<Diagnostic>> {
+        self.nodes += 1;
+        if self.nodes <= NODES_MAX {
+            return Ok(());
+        }
+        let message = format!("the text has more than {NODES_MAX} values");
+        Err(self.error(span, "yaml-too-large", message))
+    }
+
+    fn error(&self, span: Span, code: &'static str, message: impl Into<String>) -> Box<Diagnostic> {
+        Box::new(span.error(self.source, self.text, code, message))
+    }
+}
+
+fn is_merge(key: &Node) -> bool {
+    key.style == Style::Plain && key.as_str() == Some("<<")
+}
+
+fn size(node: &Node) -> Size {
+    let own = match &node.value {
+        Value::String(text) => text.len(),
+        _ => 0,
+    };
+    let entries = node.entries().iter().flat_map(|(key, value)| [key, value]);
+    let children = node.items().iter().chain(entries);
+    let mut sum = Size {
+        nodes: 1,
+        bytes: size_of::<Node>() + own,
+        depth: 0,
+    };
+    let nested = matches!(node.value, Value::Sequence(_) | Value::Mapping(_));
+    for child in children.map(size) {
+        sum.nodes += child.nodes;
+        sum.bytes += child.bytes;
+        sum.depth = sum.depth.max(child.depth);
+    }
+    sum.depth += usize::from(nested);
+    sum
+}
+
+/// The content of a block scalar without the spaces and breaks around it, the next line's indentation among them.
+fn trimmed(text: &str, span: Span) -> Span {
+    let content = span.of(text).trim_end_matches([' ', '\t', '\n', '\r']);
+    Span {
+        end: span.start + content.len(),
+        ..span
+    }
+}
+
+fn scalar_style(style: ScalarStyle) -> Style {
+    match style {
+        ScalarStyle::Plain => Style::Plain,
+        ScalarStyle::SingleQuoted => Style::SingleQuoted,
+        ScalarStyle::DoubleQuoted => Style::DoubleQuoted,
+        ScalarStyle::Literal => Style::Literal,
+        ScalarStyle::Folded => Style::Folded,
+    }
+}
