@@ -1,0 +1,152 @@
+//! The container images that Kubernetes manifests name, with their places, and texts in which some are replaced.
+//!
+//! Read are multi-document YAML and JSON; Pods, the built-in kinds that have a Pod template, lists of them, and
+//! whatever other kind a [`TemplatePath`] leads into. Objects of other kinds hold no image and are only counted.
+
+use crate::diagnostic::Diagnostic;
+use crate::yaml::{self, Span, Style};
+use std::collections::BTreeMap;
+use std::fmt;
+
+mod edit;
+mod find;
+mod path;
+#[cfg(test)]
+mod tests;
+
+pub use edit::{Clash, replace};
+pub use path::{PathError, TemplatePath};
+
+/// What the manifests in one text say of images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifest {
+    /// Pods and Pod templates, in the order of the text; also those without an image.
+    pub pods: Vec<Pod>,
+    /// Labels of the namespaces that the text holds, by name.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// How many objects and other documents hold no Pod. Empty documents are not counted.
+    pub others: usize,
+    /// What stands where an image was expected and is none. Errors: an image may have been missed. Warnings: a
+    /// template path leads nowhere.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// A Pod, or the template of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Kind of the object that holds it.
+    pub kind: String,
+    /// Name of that object; where it has none yet, its `generateName` and `*`.
+    pub name: Option<String>,
+    /// Namespace of that object, if the manifest says it.
+    pub namespace: Option<String>,
+    /// Labels of the Pod: of a workload, those of the template.
+    pub labels: BTreeMap<String, String>,
+    /// Its images, in the order of the text.
+    pub images: Vec<Image>,
+}
+
+/// An image that a Pod names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The reference, as the API server would see it.
+    pub image: String,
+    /// Which container or volume names it.
+    pub field: Field,
+    /// Where the field is in its object: `spec.template.spec.containers[0].image`.
+    pub path: String,
+    /// Where it is written; for an alias, where its anchor is.
+    pub span: Span,
+    /// How it is written.
+    pub style: Style,
+}
+
+/// The part of a Pod that names an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Which list it is in.
+    pub list: List,
+    /// Place in the list, from 0.
+    pub index: usize,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+}
+
+/// A list of a Pod whose items may name images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum List {
+    /// `containers`.
+    Containers,
+    /// `initContainers`, sidecars among them.
+    InitContainers,
+    /// `ephemeralContainers`.
+    EphemeralContainers,
+    /// `volumes`, which can be images.
+    Volumes,
+}
+
+/// Finds the images of a text. `source` names it in messages; `templates` are looked into beside what is built in.
+///
+/// # Errors
+/// The text is no YAML or JSON.
+#[expect(
+    clippy::result_large_err,
+    reason = "made once a text, and shown as it is"
+)]
+pub fn read(source: &str, text: &str, templates: &[TemplatePath]) -> Result<Manifest, Diagnostic> {
+    let documents = yaml::parse(source, text).map_err(|mut error| {
+        if error.text.contains("{{") {
+            error.help = Some(
+                "this looks like a template of a chart; render it first, with `helm template`"
+                    .to_owned(),
+            );
+        }
+        error
+    })?;
+    Ok(find::images(source, text, templates, &documents))
+}
+
+impl Pod {
+    /// The object that holds it, for people: `Deployment shop/web`, with `namespace` where the manifest says none.
+    pub fn title(&self, namespace: &str) -> String {
+        let namespace = self.namespace.as_deref().unwrap_or(namespace);
+        let name = self.name.as_deref().unwrap_or("(no name)");
+        format!("{} {namespace}/{name}", self.kind)
+    }
+}
+
+impl List {
+    /// All of them, in the order in which a Pod is read.
+    pub const ALL: [Self; 4] = [
+        Self::InitContainers,
+        Self::Containers,
+        Self::EphemeralContainers,
+        Self::Volumes,
+    ];
+
+    /// The field of a Pod's `spec`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Containers => "containers",
+            Self::InitContainers => "initContainers",
+            Self::EphemeralContainers => "ephemeralContainers",
+            Self::Volumes => "volumes",
+        }
+    }
+}
+
+/// For people: `container web`, `init container #2`.
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.list {
+            List::Containers => "container",
+            List::InitContainers => "init container",
+            List::EphemeralContainers => "ephemeral container",
+            List::Volumes => "volume",
+        })?;
+        match &self.name {
+            Some(name) => write!(f, " {name}"),
+            None => write!(f, " #{}", self.index + 1),
+        }
+    }
+}
