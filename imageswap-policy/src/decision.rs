@@ -40,8 +40,14 @@ pub enum Reason {
     Unparsable,
     /// A rule matches, but what it makes of the image is no reference; the image stays.
     InvalidResult,
-    /// The policy does not apply to this scope.
+    /// An exception keeps the image and approves it, for now.
+    Excepted,
+    /// A label of the Pod skips the swap, which the policy allows; it never skips the approval.
+    OptedOut,
+    /// No policy applies to this scope.
     OutOfScope,
+    /// No policy is in force at all.
+    NoPolicy,
 }
 
 impl Reason {
@@ -54,7 +60,10 @@ impl Reason {
             Self::NoRule => "no-rule",
             Self::Unparsable => "unparsable",
             Self::InvalidResult => "invalid-result",
+            Self::Excepted => "excepted",
+            Self::OptedOut => "opted-out",
             Self::OutOfScope => "out-of-scope",
+            Self::NoPolicy => "no-policy",
         }
     }
 }
@@ -109,10 +118,7 @@ impl Decision<'_> {
             Reason::AlreadyTarget => {
                 format!("it lies under a target already, so it stays and is {approval}")
             }
-            Reason::NoRule if self.in_scope => {
-                format!("no rule speaks of it, so it stays and is {approval}")
-            }
-            Reason::NoRule => "no policy is loaded".to_owned(),
+            Reason::NoRule => format!("no rule speaks of it, so it stays and is {approval}"),
             Reason::Unparsable => {
                 "it is no image reference, so it is never swapped and never approved".to_owned()
             }
@@ -121,7 +127,15 @@ impl Decision<'_> {
                     "what {rule} makes of it is no image reference, so it stays and is {approval}"
                 )
             }
-            Reason::OutOfScope => "the policy does not apply here, so it stays".to_owned(),
+            Reason::Excepted => format!(
+                "an exception keeps it and approves it: {}",
+                self.rule.unwrap_or_default()
+            ),
+            Reason::OptedOut => {
+                format!("a label of the Pod skips the swap, so it stays and is {approval}")
+            }
+            Reason::OutOfScope => "no policy applies here, so it stays".to_owned(),
+            Reason::NoPolicy => "no policy is in force, so it stays".to_owned(),
         }
     }
 }

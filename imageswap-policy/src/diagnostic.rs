@@ -2,9 +2,18 @@
 
 use std::fmt;
 
+/// Characters of a line that are shown; JSON often has all of its text in one.
+const LINE_MAX: usize = 160;
+/// How many of them may stand before the span, where there are more.
+const CONTEXT: usize = 40;
+/// Stands for what is not shown.
+const ELLIPSIS: &str = "...";
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// The text loads and means what it says; it is still good to know.
+    Note,
     /// The text loads, and likely does not mean what its author thinks.
     Warning,
     /// The text does not load.
@@ -14,10 +23,22 @@ pub enum Severity {
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
         })
     }
+}
+
+/// A kind of message that a text can get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// Stable name, such as `missing-default`.
+    pub code: &'static str,
+    /// How bad it is at its worst.
+    pub severity: Severity,
+    /// What it is about, in one sentence without a period.
+    pub meaning: &'static str,
 }
 
 /// One message with its place.
@@ -59,6 +80,28 @@ impl Diagnostic {
             "{source}:{line}:{column}: {severity}[{code}]: {message}"
         ))
     }
+
+    /// The line as it is shown, or the part of a long one that holds the span; where the span begins in it, and how
+    /// many characters of it are there.
+    fn shown(&self) -> (String, usize, usize) {
+        // Characters that move the cursor would put the underline elsewhere, and some do worse to a terminal.
+        let shown = |it: char| if it.is_control() { ' ' } else { it };
+        let indent = self.column.saturating_sub(1);
+        let length = self.length.max(1);
+        if self.text.chars().nth(LINE_MAX).is_none() {
+            return (self.text.chars().map(shown).collect(), indent, length);
+        }
+        let skipped = indent.saturating_sub(CONTEXT);
+        let mut rest = self.text.chars().skip(skipped);
+        let mut text = if skipped > 0 { ELLIPSIS } else { "" }.to_owned();
+        let before = text.len();
+        text.extend(rest.by_ref().take(LINE_MAX).map(shown));
+        if rest.next().is_some() {
+            text += ELLIPSIS;
+        }
+        let indent = before + indent - skipped;
+        (text, indent, length.min(LINE_MAX - CONTEXT))
+    }
 }
 
 /// The message with the line that it is about and the span underlined, as compilers show it; plain text.
@@ -70,15 +113,10 @@ impl fmt::Display for Diagnostic {
         let source = escaped(&self.source);
         writeln!(f, "{margin}--> {source}:{}:{}", self.line, self.column)?;
         writeln!(f, "{margin} |")?;
-        // Characters that move the cursor would put the underline elsewhere, and some do worse to a terminal.
-        let text: String = self
-            .text
-            .chars()
-            .map(|it| if it.is_control() { ' ' } else { it })
-            .collect();
+        let (text, indent, length) = self.shown();
         writeln!(f, "{} | {}", self.line, text.trim_end())?;
-        let indent = " ".repeat(self.column.saturating_sub(1));
-        write!(f, "{margin} | {indent}{}", "^".repeat(self.length.max(1)))?;
+        let indent = " ".repeat(indent);
+        write!(f, "{margin} | {indent}{}", "^".repeat(length))?;
         if let Some(help) = &self.help {
             write!(f, "\n{margin} = help: {}", escaped(help))?;
         }
@@ -140,6 +178,29 @@ impl std::error::Error for Diagnostics {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_line_the_part_with_the_span_is_shown() {
+        let diagnostic = |column, length| Diagnostic {
+            severity: Severity::Error,
+            code: "code",
+            source: "a".to_owned(),
+            line: 1,
+            column,
+            length,
+            text: format!("{}image{}", "é".repeat(500), "x".repeat(500)),
+            message: "message".to_owned(),
+            help: None,
+        };
+        let shown = diagnostic(501, 5).to_string();
+        let lines: Vec<_> = shown.lines().skip(3).collect();
+        let context = "é".repeat(40);
+        let after = "x".repeat(115);
+        assert_eq!(lines[0], format!("1 | ...{context}image{after}..."));
+        assert_eq!(lines[1], format!("  | {}^^^^^", " ".repeat(43)));
+        assert_eq!(diagnostic(1, 900).shown().2, 120);
+        assert_eq!(diagnostic(2000, 1).shown().0, "...");
+    }
 
     #[test]
     fn what_the_text_holds_does_not_reach_the_terminal() {

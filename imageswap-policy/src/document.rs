@@ -3,6 +3,14 @@
 //! The types here are the format: the JSON schema is generated from them, importers write them, and [`load`] compiles
 //! them. `docs/policy.md` explains every field to users.
 
+mod checks;
+mod compile;
+mod load;
+mod places;
+
+pub use checks::CHECKS;
+pub use load::{Loaded, lint, load};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -158,9 +166,7 @@ pub struct Exception {
 }
 
 /// What is done about an image that is not approved after the swap.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Enforcement {
     /// The object is refused.
@@ -218,3 +224,6 @@ impl ImageSwapPolicy {
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,18 @@
 //! Which image should run instead of this one, and is that approved?
 //!
-//! The crate is one pure function, [`Policy::decide`], the types that it speaks in, and the file formats that
+//! The crate is one pure function, [`Selected::decide`], the types that it speaks in, and the file formats that
 //! compile into it. It does no IO, knows no clock and starts no task; it never panics on any text.
 #![forbid(unsafe_code)]
 
 mod decision;
 mod diagnostic;
 mod pattern;
+mod policies;
 mod reference;
 mod rules;
 
 pub mod document;
+pub mod manifest;
 pub mod maps;
 pub mod yaml;
 
@@ -18,7 +20,8 @@ pub mod yaml;
 mod testing;
 
 pub use decision::{Decision, PodScope, Reason, Scope};
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
+pub use policies::{Policies, Selected};
 pub use reference::{Reference, ReferenceError};
 pub use rules::Policy;
 pub use time::Date;

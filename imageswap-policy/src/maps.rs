@@ -34,8 +34,12 @@
 use crate::{Diagnostics, Policy, Severity};
 
 mod checks;
+mod codes;
 mod compile;
 mod lines;
+mod lint;
+
+pub use codes::CHECKS;
 
 /// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
 pub const LABEL: &str = "k8s.twr.io/imageswap";
@@ -85,23 +89,16 @@ pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn load_with(source: &str, text: &str, options: &Options) -> Result<Loaded, Diagnostics> {
-    let mut checker = checks::Checker::new(source, options);
-    let mut entries = Vec::new();
-    for line in lines::lines(text) {
-        match line.entry() {
-            Ok(entry) => entries.push(entry),
-            Err(why) => checker.malformed(&line, why),
-        }
-    }
-    for entry in &entries {
-        checker.entry(entry);
-    }
-    checker.whole(&entries);
-    let policy = Policy::compile(compile::maps(&entries, options));
-    for entry in &entries {
-        checker.moved_target(entry, &policy);
-    }
-    finish(policy, checker.finish())
+    let (policy, diagnostics) = read(source, text, options, |_, _| {});
+    finish(policy, diagnostics)
+}
+
+/// All that can be said about the text of a maps file: what loading it reports, errors included, and notes.
+pub fn lint(source: &str, text: &str) -> Diagnostics {
+    let notes = |checker: &mut checks::Checker<'_>, entries: &[lines::Entry<'_>]| {
+        lint::maps(checker, entries, text);
+    };
+    read(source, text, &Options::default(), notes).1
 }
 
 /// Compiles ImageSwap's legacy mode: every image gets `prefix` (`IMAGE_PREFIX`).
@@ -127,6 +124,41 @@ pub fn load_prefix_with(
         Policy::compile(compile::prefix(prefix, options)),
         checker.finish(),
     )
+}
+
+/// [`lint`] for ImageSwap's legacy mode.
+pub fn lint_prefix(source: &str, prefix: &str) -> Diagnostics {
+    let mut checker = checks::Checker::new(source, &Options::default());
+    checker.prefix(prefix);
+    lint::prefix(&mut checker, prefix);
+    checker.finish()
+}
+
+/// The policy of a text, and its findings with those that `more` adds.
+fn read(
+    source: &str,
+    text: &str,
+    options: &Options,
+    more: impl FnOnce(&mut checks::Checker<'_>, &[lines::Entry<'_>]),
+) -> (Policy, Diagnostics) {
+    let mut checker = checks::Checker::new(source, options);
+    let mut entries = Vec::new();
+    for line in lines::lines(text) {
+        match line.entry() {
+            Ok(entry) => entries.push(entry),
+            Err(why) => checker.malformed(&line, why),
+        }
+    }
+    for entry in &entries {
+        checker.entry(entry);
+    }
+    checker.whole(&entries);
+    let policy = Policy::compile(compile::maps(&entries, options));
+    for entry in &entries {
+        checker.moved_target(entry, &policy);
+    }
+    more(&mut checker, &entries);
+    (policy, checker.finish())
 }
 
 fn finish(policy: Policy, diagnostics: Diagnostics) -> Result<Loaded, Diagnostics> {

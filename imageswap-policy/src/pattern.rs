@@ -101,9 +101,16 @@ impl Pattern {
         }
     }
 
-    /// Whether references of more than one registry match.
-    pub(crate) fn spans_registries(&self) -> bool {
-        self.registry().is_none()
+    /// Whether nothing is said of the registry.
+    pub(crate) fn is_any_registry(&self) -> bool {
+        matches!(self.host, Host::Everything | Host::Any)
+    }
+
+    /// Whether the pattern is `host/*`, on a registry whose repositories lie deeper.
+    pub(crate) fn is_shallow(&self) -> bool {
+        !matches!(self.host, Host::Everything)
+            && self.text.ends_with("/*")
+            && matches!(&self.path[..], [Segment::One(only)] if only.is_any())
     }
 
     /// The labels that end every host that matches, `corp.example.com` for `*.corp.example.com`; without a port.
@@ -121,9 +128,14 @@ impl Pattern {
         (!suffix.is_empty()).then(|| suffix.join("."))
     }
 
-    /// The path segments before the first wildcard.
+    /// The path segments before the first wildcard; none where the depth of the path is open.
     pub(crate) fn fixed_path(&self) -> impl Iterator<Item = &str> {
-        self.path.iter().map_while(Segment::literal)
+        let path = if self.host == Host::Everything {
+            &[]
+        } else {
+            self.path.as_slice()
+        };
+        path.iter().map_while(Segment::literal)
     }
 
     /// Whether the pattern names one repository, without a wildcard in host and path.
@@ -131,9 +143,10 @@ impl Pattern {
         self.registry().is_some() && self.path.iter().all(|it| it.literal().is_some())
     }
 
-    /// Whether the pattern names one tag.
-    pub(crate) fn fixes_tag(&self) -> bool {
-        self.tag.as_ref().is_some_and(|it| it.literal().is_some())
+    /// Whether the pattern names one tag, or one digest.
+    pub(crate) fn fixes_version(&self) -> bool {
+        let literal = |it: &Option<Wild>| it.as_ref().is_some_and(|it| it.literal().is_some());
+        literal(&self.tag) || literal(&self.digest)
     }
 
     /// Whether the pattern demands a digest.

@@ -3,30 +3,33 @@
 //! A policy is an ordered list of rules, of which the first that matches speaks, and the places that its rules
 //! lead to. Formats differ in the rules that they compile to, never in how rules are applied.
 
-use crate::decision::{Decision, Reason, Scope};
+use crate::document::Enforcement;
+use crate::pattern::Pattern;
 use crate::reference::Reference;
-use std::borrow::Cow;
 use std::collections::BTreeSet;
+use time::Date;
 
 mod action;
+mod decide;
 mod glob;
 mod index;
 mod matcher;
+mod patterns;
 mod place;
+mod regexes;
 mod revision;
 mod scope;
 
 pub(crate) use action::{Action, Join, Target};
+pub(crate) use decide::Asking;
 pub(crate) use glob::Glob;
 use index::Index;
 pub(crate) use matcher::Matcher;
+use patterns::PatternSet;
 pub(crate) use place::Place;
 use place::Places;
-pub(crate) use scope::ScopeRule;
-
-/// How often a result may be moved on. Chains in files that people write have two links; the bound is there so that
-/// termination does not depend on an argument about the rules.
-const CHAIN_MAX: usize = 8;
+pub(crate) use regexes::{Expression, RegexError, Regexes, Template};
+pub(crate) use scope::{NAMESPACE_NAME, ScopeRule};
 
 /// One compiled rule.
 #[derive(Debug, Clone)]
@@ -37,71 +40,98 @@ pub(crate) struct Rule {
     pub(crate) action: Action,
 }
 
+/// What is approved.
+#[derive(Debug, Clone)]
+pub(crate) enum Approval {
+    /// Where rules lead to, and what rules keep as approved.
+    ByRules {
+        /// Whether an image that no rule speaks of is approved, too.
+        rest: bool,
+    },
+    /// What one of these patterns means, and nothing else.
+    Listed(Vec<Pattern>),
+}
+
+/// An image that stays and is approved through a day.
+#[derive(Debug, Clone)]
+pub(crate) struct Exception {
+    /// For messages: where it is written, its end and its reason.
+    pub(crate) name: String,
+    pub(crate) pattern: Pattern,
+    /// The last day, in UTC.
+    pub(crate) until: Date,
+}
+
 /// What a format hands over to become a [`Policy`].
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) name: String,
+    pub(crate) priority: i32,
     pub(crate) scope: ScopeRule,
     /// First match wins.
     pub(crate) rules: Vec<Rule>,
-    /// What is approved beside what a rule keeps as approved: the targets.
+    /// Where the rules lead to; what lies there is not moved there again.
     pub(crate) targets: Vec<Place>,
-    /// Whether an image that no rule speaks of is approved.
-    pub(crate) approve_rest: bool,
+    pub(crate) approval: Approval,
+    pub(crate) exceptions: Vec<Exception>,
+    /// The expressions of the rules, by the rules' positions.
+    pub(crate) regexes: Option<Regexes>,
     /// Registry hosts that the text names.
     pub(crate) registries: BTreeSet<String>,
+    pub(crate) enforcement: Enforcement,
+    /// Whether admission changes images, or only says what it would do.
+    pub(crate) swaps: bool,
+    pub(crate) message: Option<String>,
+    /// Whether a result has to stay under ImageSwap too, which takes a registry without a dot for a path.
+    pub(crate) as_imageswap: bool,
 }
 
 /// A compiled policy: immutable, cheap to share, and the only thing that decides.
 #[derive(Debug, Clone)]
 pub struct Policy {
     name: String,
+    priority: i32,
     revision: String,
     scope: ScopeRule,
     rules: Vec<Rule>,
     index: Index,
     targets: Places,
-    approve_rest: bool,
+    approval: Approved,
+    exceptions: Vec<Exception>,
     registries: BTreeSet<String>,
+    enforcement: Enforcement,
+    swaps: bool,
+    message: Option<String>,
+    as_imageswap: bool,
 }
 
-/// What one rule makes of one reference.
-enum Step {
-    /// It stays.
-    Stay {
-        rule: Option<usize>,
-        reason: Reason,
-        approved: bool,
-    },
-    /// It becomes another text, which may be no reference.
-    Move { rule: usize, to: String },
+/// [`Approval`], compiled.
+#[derive(Debug, Clone)]
+enum Approved {
+    ByRules { rest: bool },
+    Listed(PatternSet),
 }
 
 impl Policy {
-    /// The policy that has no opinion: everything stays, nothing is approved or drift (`in_scope` is false).
-    pub fn none() -> Self {
-        let mut none = Self::compile(Draft {
-            name: "none".to_owned(),
-            scope: ScopeRule::Nothing,
-            rules: Vec::new(),
-            targets: Vec::new(),
-            approve_rest: false,
-            registries: BTreeSet::new(),
-        });
-        "none".clone_into(&mut none.revision);
-        none
-    }
-
     pub(crate) fn compile(draft: Draft) -> Self {
         Self {
             revision: revision::of(&draft),
-            index: Index::new(&draft.rules),
+            index: Index::new(&draft.rules, draft.regexes),
             targets: Places::new(draft.targets),
             name: draft.name,
+            priority: draft.priority,
             scope: draft.scope,
             rules: draft.rules,
-            approve_rest: draft.approve_rest,
+            approval: match draft.approval {
+                Approval::ByRules { rest } => Approved::ByRules { rest },
+                Approval::Listed(patterns) => Approved::Listed(PatternSet::new(patterns)),
+            },
+            exceptions: draft.exceptions,
             registries: draft.registries,
+            enforcement: draft.enforcement,
+            swaps: draft.swaps,
+            message: draft.message,
+            as_imageswap: draft.as_imageswap,
         }
     }
 
@@ -110,9 +140,30 @@ impl Policy {
         &self.name
     }
 
-    /// Short hash of the compiled set; equal revisions decide alike, in every process.
+    /// Of the policies that match a Pod, the one with the highest priority decides; among equals, the first by name.
+    pub fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// Short hash of the compiled policy; equal revisions decide alike, in every process.
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+
+    /// What is to be done about an image that is not approved.
+    pub fn enforcement(&self) -> Enforcement {
+        self.enforcement
+    }
+
+    /// Whether admission is to change images. A policy under audit only says what it would change; ImageSwap's maps
+    /// files never deny, and yet swap.
+    pub fn swaps(&self) -> bool {
+        self.swaps
+    }
+
+    /// What its author wants to be said about an image that is not approved.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
     }
 
     /// Registry hosts that the policy names, canonical; a bounded set for metric labels.
@@ -120,151 +171,21 @@ impl Policy {
         self.registries.iter().map(String::as_str)
     }
 
-    /// What should run instead of `image`, and whether that is approved. Pure; the result is stable:
-    /// deciding it again gives it back.
-    pub fn decide<'a>(&'a self, scope: Scope<'_>, image: &'a str) -> Decision<'a> {
-        self.resolve(scope, image, |_, _| ())
-    }
-
     /// Whether `image` lies under a target: a place that the policy's own rules lead to.
     pub fn is_under_target(&self, image: &str) -> bool {
         Reference::parse(image).is_ok_and(|it| self.targets.cover(&it))
     }
 
-    /// How [`Self::decide`] comes to its result: each rule that moves the image, and where to. Empty when it stays.
-    pub fn steps<'a>(&'a self, scope: Scope<'_>, image: &'a str) -> Vec<(&'a str, String)> {
-        let mut steps = Vec::new();
-        let decision = self.resolve(scope, image, |rule, to| steps.push((rule, to.to_owned())));
-        if !decision.swapped() {
-            steps.clear();
-        }
-        steps
+    /// Names of the rules, in the order in which they are tried.
+    pub fn rules(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|it| it.name.as_str())
     }
 
-    /// Applies rules until the image stays where it is.
-    ///
-    /// What moves an image may lead to a place that another rule moves again; the chain is followed to its end, for
-    /// only that is stable. An image that lies under a target already moves on only to where it would stay: rules
-    /// that feed themselves or each other thus end at the first target.
-    fn resolve<'a>(
-        &'a self,
-        scope: Scope<'_>,
-        image: &'a str,
-        mut moved: impl FnMut(&'a str, &str),
-    ) -> Decision<'a> {
-        let unchanged = |rule: Option<usize>, reason: Reason, approved: bool| Decision {
-            result: Cow::Borrowed(image),
-            rule: rule.map(|it| self.rules[it].name.as_str()),
-            approved,
-            in_scope: reason != Reason::OutOfScope,
-            reason,
-        };
-        match &self.scope {
-            ScopeRule::Nothing => {
-                return Decision {
-                    in_scope: false,
-                    ..unchanged(None, Reason::NoRule, false)
-                };
-            }
-            limits if !limits.covers(scope) => return unchanged(None, Reason::OutOfScope, false),
-            ScopeRule::Labels { .. } => {}
-        }
-        let Ok(reference) = Reference::parse(image) else {
-            return unchanged(None, Reason::Unparsable, false);
-        };
-        let (mut rule, mut current) = match self.settle(&reference) {
-            Step::Stay {
-                rule,
-                reason,
-                approved,
-            } => return unchanged(rule, reason, approved),
-            Step::Move { rule, to } => (rule, to),
-        };
-        for _ in 0..CHAIN_MAX {
-            let Ok(reference) = Reference::parse(&current) else {
-                break;
-            };
-            moved(&self.rules[rule].name, &current);
-            match self.settle(&reference) {
-                Step::Move { rule: next, to } => (rule, current) = (next, to),
-                Step::Stay { approved, .. } => {
-                    let unchanged = unchanged(Some(rule), Reason::Swapped, approved);
-                    return Decision {
-                        result: Cow::Owned(current),
-                        ..unchanged
-                    };
-                }
-            }
-        }
-        unchanged(Some(rule), Reason::InvalidResult, false)
+    pub(crate) fn rule_name(&self, at: usize) -> &str {
+        &self.rules[at].name
     }
 
-    /// One step, unless the reference lies under a target already and the step leads to no rest.
-    fn settle(&self, reference: &Reference<'_>) -> Step {
-        let step = self.step(reference);
-        let Step::Move { rule, to } = &step else {
-            return step;
-        };
-        if !self.targets.cover(reference) {
-            return step;
-        }
-        if Reference::parse(to).is_ok_and(|it| self.rests(&it))
-            && !self.rules[*rule].mends(reference)
-        {
-            return step;
-        }
-        Step::Stay {
-            rule: Some(*rule),
-            reason: Reason::AlreadyTarget,
-            approved: true,
-        }
-    }
-
-    /// Whether the reference stays, and would under ImageSwap, which takes a registry without a dot for a path.
-    fn rests(&self, reference: &Reference<'_>) -> bool {
-        let step = self.step(reference);
-        if !reference.has_registry_without_dot() {
-            return matches!(step, Step::Stay { .. });
-        }
-        let seen = reference.without_registry();
-        let rule = self.index.first_match(&self.rules, &seen);
-        let seen_rests = rule.is_none_or(|it| match &self.rules[it].action {
-            Action::Keep { .. } => true,
-            Action::Replace(target) => target.apply(&seen).spell(seen.as_str()),
-        });
-        // Under a target it stays here too, see `mends`.
-        seen_rests && (matches!(step, Step::Stay { .. }) || self.targets.cover(reference))
-    }
-
-    /// What the first rule that matches says.
-    fn step(&self, reference: &Reference<'_>) -> Step {
-        let stay = |rule, reason, approved| {
-            let target = self.targets.cover(reference);
-            let reason = match reason {
-                Reason::NoRule if target => Reason::AlreadyTarget,
-                other => other,
-            };
-            Step::Stay {
-                rule,
-                reason,
-                approved: approved || target,
-            }
-        };
-        let Some(rule) = self.index.first_match(&self.rules, reference) else {
-            return stay(None, Reason::NoRule, self.approve_rest);
-        };
-        match &self.rules[rule].action {
-            Action::Keep { approved } => stay(Some(rule), Reason::Kept, *approved),
-            Action::Replace(target) => {
-                let pieces = target.apply(reference);
-                if pieces.spell(reference.as_str()) {
-                    return stay(Some(rule), Reason::AlreadyTarget, false);
-                }
-                Step::Move {
-                    rule,
-                    to: pieces.concat(),
-                }
-            }
-        }
+    pub(crate) fn scope(&self) -> &ScopeRule {
+        &self.scope
     }
 }

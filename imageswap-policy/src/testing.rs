@@ -2,6 +2,10 @@
 
 use proptest::prelude::*;
 use std::path::PathBuf;
+use time::Date;
+
+/// A day on which tests decide.
+pub(crate) const TODAY: Date = Date::MIN;
 
 /// The rows of a file of measured answers, or `None` (said on stderr) where the folder is missing.
 pub(crate) fn rows(file: &str) -> Option<Vec<serde_json::Value>> {
@@ -104,4 +108,25 @@ pub(crate) fn path() -> BoxedStrategy<String> {
     )
     .prop_map(|it| it.join("/"))
     .boxed()
+}
+
+/// Patterns near the references of the other tests.
+pub(crate) fn pattern() -> BoxedStrategy<String> {
+    let host = prop_oneof![
+        5 => host(),
+        1 => Just("*".to_owned()),
+        1 => Just("**".to_owned()),
+        1 => Just("*.io".to_owned()),
+        1 => Just("**.example.com".to_owned()),
+        1 => Just("example.com:*".to_owned()),
+    ];
+    let wild = prop::sample::select(vec!["*", "**", "m*", "*-docker.io", "*a*"]);
+    let segment = prop_oneof![3 => path(), 2 => wild.prop_map(str::to_owned)];
+    let tag = prop::sample::select(vec!["", "", "", ":*", ":1*", ":latest", "@sha256:*"]);
+    (host, prop::collection::vec(segment, 1..3), tag)
+        .prop_map(|(host, path, tag)| format!("{host}/{}{tag}", path.join("/")))
+        .prop_filter("no pattern", |it| {
+            crate::pattern::Pattern::parse(it).is_ok()
+        })
+        .boxed()
 }

@@ -2,8 +2,9 @@
 
 use super::Options;
 use super::lines::{Entry, Section};
+use crate::document::Enforcement;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
-use crate::rules::{Action, Draft, Glob, Join, Matcher, Place, Rule, ScopeRule, Target};
+use crate::rules::{Action, Approval, Draft, Glob, Join, Matcher, Place, Rule, ScopeRule, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The key of `docker.io` images that are a name alone.
@@ -11,13 +12,13 @@ pub(super) const LIBRARY_KEY: &str = "docker.io/library";
 
 /// The entries that count: for a key that stands twice, the last.
 #[derive(Debug, Default)]
-struct Effective<'a> {
-    default: Option<&'a Entry<'a>>,
-    noswap: Option<&'a Entry<'a>>,
-    exact: BTreeMap<&'a str, &'a Entry<'a>>,
+pub(super) struct Effective<'a> {
+    pub(super) default: Option<&'a Entry<'a>>,
+    pub(super) noswap: Option<&'a Entry<'a>>,
+    pub(super) exact: BTreeMap<&'a str, &'a Entry<'a>>,
     /// In the order in which patterns stand first.
-    replace: Vec<&'a Entry<'a>>,
-    plain: BTreeMap<&'a str, &'a Entry<'a>>,
+    pub(super) replace: Vec<&'a Entry<'a>>,
+    pub(super) plain: BTreeMap<&'a str, &'a Entry<'a>>,
 }
 
 /// Compiles entries in ImageSwap's order of evaluation: exact, patterns, registries, `noswap_wildcards`, default.
@@ -64,7 +65,7 @@ fn fallback(default: &Entry<'_>, effective: &Effective<'_>, draft: &mut Draft) {
     let slip = prefix != default.value
         || effective
             .noswap
-            .is_some_and(|it| items(it).any(str::is_empty));
+            .is_some_and(|it| it.items().iter().any(|it| it.text.is_empty()));
     let target = Target {
         mended: slip,
         ..Target::new(prefix, join)
@@ -88,7 +89,7 @@ fn fallback(default: &Entry<'_>, effective: &Effective<'_>, draft: &mut Draft) {
         }
     }
     draft.rule(default, Matcher::Any, Action::Replace(target));
-    draft.approve_rest = false;
+    draft.approval = Approval::ByRules { rest: false };
 }
 
 /// Compiles `IMAGE_PREFIX`.
@@ -98,7 +99,7 @@ pub(super) fn prefix(text: &str, options: &Options) -> Draft {
     if text.is_empty() {
         return draft;
     }
-    draft.approve_rest = false;
+    draft.approval = Approval::ByRules { rest: false };
     let prefix = target_prefix(text);
     let (join, place) = if prefix.ends_with('-') {
         (Join::Text, Place::Names(familiar_prefix(prefix).to_owned()))
@@ -141,10 +142,19 @@ fn draft(name: &str, options: &Options) -> Draft {
             opt_in: options.namespace_label.clone(),
             opt_out: options.disable_label.clone(),
         },
+        // Any ImageSwapPolicy goes first.
+        priority: i32::MIN,
         rules: Vec::new(),
         targets: Vec::new(),
-        approve_rest: true,
+        approval: Approval::ByRules { rest: true },
+        exceptions: Vec::new(),
+        regexes: None,
         registries: BTreeSet::new(),
+        // ImageSwap swaps, and never denies.
+        enforcement: Enforcement::Audit,
+        swaps: true,
+        message: None,
+        as_imageswap: true,
     }
 }
 
@@ -242,10 +252,14 @@ fn registries(effective: &Effective<'_>, draft: &mut Draft) {
 /// where it only stands somewhere in the text.
 fn noswap(entry: &Entry<'_>, draft: &mut Draft) {
     let mut loose = Vec::new();
-    for item in items(entry)
+    // An empty one, from a comma too many, would be in every image; it is left out.
+    let items: BTreeSet<_> = entry
+        .items()
+        .into_iter()
+        .map(|it| it.text)
         .filter(|it| !it.is_empty())
-        .collect::<BTreeSet<_>>()
-    {
+        .collect();
+    for item in items {
         let place = Place::named(item).with_any_port();
         if let Some(registry) = place
             .registry()
@@ -270,14 +284,8 @@ fn noswap(entry: &Entry<'_>, draft: &mut Draft) {
     draft.rules.append(&mut loose);
 }
 
-/// The items of `noswap_wildcards`. An empty one, from a comma too many, would be in every image; it is left out.
-fn items<'a>(entry: &'a Entry<'_>) -> impl Iterator<Item = &'a str> {
-    let value = Some(entry.value.as_str()).filter(|it| !it.is_empty());
-    value.into_iter().flat_map(|it| it.split(','))
-}
-
 impl<'a> Effective<'a> {
-    fn of(entries: &'a [Entry<'a>]) -> Self {
+    pub(super) fn of(entries: &'a [Entry<'a>]) -> Self {
         let mut all = Self::default();
         for entry in entries {
             match entry.section {
@@ -314,12 +322,7 @@ impl Draft {
 
 /// `maps:3 gitlab.com`: the line, and the key as it is written there.
 fn rule_name(entry: &Entry<'_>) -> String {
-    let mark = match entry.section {
-        Section::Exact => "[EXACT]",
-        Section::Replace => "[REPLACE]",
-        Section::Default | Section::NoSwap | Section::Plain => "",
-    };
-    format!("maps:{} {mark}{}", entry.line, entry.key)
+    format!("maps:{} {}", entry.line, entry.written_key())
 }
 
 /// A prefix of familiar names: without the registry that they leave out.

@@ -31,6 +31,21 @@ pub(super) struct Entry<'a> {
     /// Columns of key (with the mark) and value, from 0, in characters.
     pub(super) key_span: Range<usize>,
     pub(super) value_span: Range<usize>,
+    /// Column of each character that counts, of the key with its mark and of the value.
+    pub(super) key_columns: Vec<usize>,
+    pub(super) value_columns: Vec<usize>,
+    /// Whether the line is split at a single `:`.
+    pub(super) single_colon: bool,
+}
+
+/// One text of `noswap_wildcards`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item<'a> {
+    pub(super) text: &'a str,
+    /// Columns from 0, in characters; for an empty text those of the comma that is too many.
+    pub(super) span: Range<usize>,
+    /// Whether spaces stand within it.
+    pub(super) spaced: bool,
 }
 
 /// What kind of key a line has.
@@ -115,6 +130,10 @@ impl Body {
         )
     }
 
+    fn columns(&self) -> Vec<usize> {
+        self.chars.iter().map(|(at, _)| *at).collect()
+    }
+
     pub(super) fn text(&self) -> String {
         self.chars.iter().map(|(_, it)| it).collect()
     }
@@ -151,7 +170,47 @@ impl<'a> Line<'a> {
             value: value.text(),
             key_span: key.span(self.body.span(0).start),
             value_span: value.span(end),
+            single_colon: key.chars.len() + value.chars.len() + 1 == self.body.chars.len(),
+            key_columns: key.columns(),
+            value_columns: value.columns(),
         })
+    }
+}
+
+impl Entry<'_> {
+    /// The texts between the commas of the value, in order; none of an empty value.
+    pub(super) fn items(&self) -> Vec<Item<'_>> {
+        let mut items = Vec::new();
+        let columns = &self.value_columns;
+        let Some(last) = columns.len().checked_sub(1) else {
+            return items;
+        };
+        let mut at = 0;
+        for text in self.value.split(',') {
+            let length = text.chars().count();
+            let within = match length {
+                0 => at.min(last)..at.min(last) + 1,
+                _ => at..at + length,
+            };
+            let span = columns[within.start]..columns[within.end - 1] + 1;
+            items.push(Item {
+                text,
+                spaced: span.len() > within.len(),
+                span,
+            });
+            at += length + 1;
+        }
+        items
+    }
+
+    /// The name as written, with the section's mark.
+    pub(super) fn written_key(&self) -> String {
+        let mark = match self.section {
+            Section::Exact => "[EXACT]",
+            Section::Replace => "[REPLACE]",
+            Section::Default | Section::NoSwap | Section::Plain => "",
+        };
+        format!("{mark}{}", self.key)
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn maps(checker: &mut Checker<'_>, entries: &[Entry<'_>], text: &str)
 pub(super) fn prefix(checker: &mut Checker<'_>, text: &str) {
     let at = At::whole(text);
     let prefix = target_prefix(text);
-    if text.is_empty() {
+    if text.is_empty() || checker.has_errors() {
         return;
     }
     let message = format!(

@@ -1,8 +1,10 @@
 use super::*;
+use crate::testing::TODAY;
 use crate::{PodScope, Reason, Reference, Scope};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+mod lint;
 mod mending;
 mod messages;
 mod properties;
@@ -37,7 +39,9 @@ fn answers_are_imageswaps_where_those_are_sound() {
     let mut wrong = Vec::new();
     for row in &rows {
         let policy = load_row(row);
-        let decision = policy.decide(Scope::Node, row["image"].as_str().unwrap());
+        let decision = policy
+            .select(Scope::Node, TODAY)
+            .decide(row["image"].as_str().unwrap());
         if decision.result != row["expected"].as_str().unwrap() {
             wrong.push(format!("{row}\n  got {}", decision.result));
         }
@@ -59,9 +63,12 @@ fn answers_are_sound_where_imageswaps_are_not() {
     for row in &rows {
         let policy = load_row(row);
         let image = row["image"].as_str().unwrap();
-        let decision = policy.decide(Scope::Node, image);
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
         assert_eq!(
-            policy.decide(Scope::Node, &decision.result).result,
+            policy
+                .select(Scope::Node, TODAY)
+                .decide(&decision.result)
+                .result,
             decision.result,
             "{row}"
         );
@@ -309,7 +316,7 @@ fn approval_and_reason() {
         ),
     ] {
         let policy = load_with("maps", maps, &tolerant()).unwrap().policy;
-        let decision = policy.decide(Scope::Node, image);
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
         let got = (decision.result.as_ref(), decision.approved, decision.reason);
         assert_eq!(got, (result, approved, reason), "{image} under\n{maps}");
         assert!(decision.in_scope);
@@ -320,7 +327,7 @@ fn approval_and_reason() {
 fn the_legacy_prefix() {
     let decide = |prefix: &str, image: &str| {
         let policy = load_prefix("IMAGE_PREFIX", prefix).unwrap().policy;
-        let decision = policy.decide(Scope::Node, image);
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
         (decision.result.into_owned(), decision.approved)
     };
     for (prefix, image, result, approved) in [
@@ -373,7 +380,7 @@ fn labels_decide_the_scope() {
             namespace_labels: namespace.as_ref(),
             labels: object.as_ref(),
         };
-        let decision = policy.decide(Scope::Pod(pod), "nginx");
+        let decision = policy.select(Scope::Pod(pod), TODAY).decide("nginx");
         assert_eq!(decision.in_scope, in_scope, "{pod:?}");
         assert_eq!(decision.swapped(), in_scope, "{pod:?}");
         assert_eq!(decision.reason == Reason::OutOfScope, !in_scope);
@@ -383,11 +390,19 @@ fn labels_decide_the_scope() {
         namespace_labels: Some(&other),
         ..PodScope::default()
     };
-    assert!(!policy.decide(Scope::Pod(unlabelled), "nginx").in_scope);
-    assert!(policy.decide(Scope::Node, "nginx").in_scope);
-    let none = Policy::none();
-    assert_eq!(none.decide(Scope::Node, "nginx").reason, Reason::NoRule);
-    assert!(!none.decide(Scope::Node, "nginx").in_scope);
+    assert!(
+        !policy
+            .select(Scope::Pod(unlabelled), TODAY)
+            .decide("nginx")
+            .in_scope
+    );
+    assert!(policy.select(Scope::Node, TODAY).decide("nginx").in_scope);
+    let none = crate::Policies::none();
+    assert_eq!(
+        none.select(Scope::Node, TODAY).decide("nginx").reason,
+        Reason::NoPolicy
+    );
+    assert!(!none.select(Scope::Node, TODAY).decide("nginx").in_scope);
 
     let options = Options {
         disable_label: "corp/skip".to_owned(),
@@ -401,8 +416,13 @@ fn labels_decide_the_scope() {
             ..PodScope::default()
         })
     };
-    assert!(!policy.decide(pod(&skip), "nginx").in_scope);
-    assert!(policy.decide(pod(&labels("disabled")), "nginx").in_scope);
+    assert!(!policy.select(pod(&skip), TODAY).decide("nginx").in_scope);
+    assert!(
+        policy
+            .select(pod(&labels("disabled")), TODAY)
+            .decide("nginx")
+            .in_scope
+    );
 }
 
 #[test]
@@ -417,10 +437,15 @@ fn rules_are_named_by_line_and_key() {
         ("a", Some("maps:3 default")),
         ("Xyz", None),
     ] {
-        assert_eq!(policy.decide(Scope::Node, image).rule, rule, "{image}");
+        assert_eq!(
+            policy.select(Scope::Node, TODAY).decide(image).rule,
+            rule,
+            "{image}"
+        );
     }
     let steps: Vec<_> = policy
-        .steps(Scope::Node, "a")
+        .select(Scope::Node, TODAY)
+        .steps("a")
         .into_iter()
         .map(|(rule, to)| format!("{rule} -> {to}"))
         .collect();
@@ -428,7 +453,12 @@ fn rules_are_named_by_line_and_key() {
         steps,
         ["maps:1 [EXACT]a -> b.io/a", "maps:3 default -> d.io/a"]
     );
-    assert!(policy.steps(Scope::Node, "quay.io/a").is_empty());
+    assert!(
+        policy
+            .select(Scope::Node, TODAY)
+            .steps("quay.io/a")
+            .is_empty()
+    );
     assert_eq!(policy.name(), "maps");
     assert_eq!(
         policy.registries().collect::<Vec<_>>(),
@@ -441,7 +471,7 @@ fn the_revision_is_of_what_decides() {
     let revision = |text: &str| load("maps", text).unwrap().policy.revision().to_owned();
     let plain = revision("default::d.io\nquay.io::q.io\n");
     // Pinned: it must not change with the compiler, the process or the build.
-    assert_eq!(plain, "3c7f78b1ffd3");
+    assert_eq!(plain, "283d5eb4abc7");
     assert_eq!(revision("# c\n\nquay.io: q.io # x\ndefault:d.io\n"), plain);
     for other in [
         "default::d.io\n",

@@ -233,8 +233,7 @@ fn parse_name(name: &str) -> Result<(Host, Vec<Segment>), PatternError> {
         at += text.len() + 1;
     }
     // As in references, a name alone on docker.io is one of its official images.
-    if host == Host::Exact(DEFAULT_REGISTRY.to_owned())
-        && matches!(segments[..], [Segment::One(_)])
+    if host == Host::Exact(DEFAULT_REGISTRY.to_owned()) && matches!(segments[..], [Segment::One(_)])
     {
         segments.insert(0, Segment::One(Wild::new("library")));
     }

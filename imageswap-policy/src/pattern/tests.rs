@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{host, path, reference};
+use crate::testing::{pattern as any_pattern, reference};
 use proptest::prelude::*;
 
 fn pattern(text: &str) -> Pattern {
@@ -137,7 +137,9 @@ fn what_is_no_pattern() {
             "r.io",
             "no-path",
             "r.io",
-            Some("write `r.io/**` for all of the registry, or `docker.io/library/r.io` for the image"),
+            Some(
+                "write `r.io/**` for all of the registry, or `docker.io/library/r.io` for the image",
+            ),
         ),
         (
             "r.io:5000",
@@ -156,12 +158,7 @@ fn what_is_no_pattern() {
         ("r.io//x", "pattern-syntax", "/", None),
         ("/x", "pattern-syntax", "/", None),
         ("r.io/a**/x", "pattern-syntax", "a**", Some("write `a*`")),
-        (
-            "user@r.io/x",
-            "pattern-syntax",
-            "user@r.io",
-            None,
-        ),
+        ("user@r.io/x", "pattern-syntax", "user@r.io", None),
         (
             "r.io/Team/**",
             "never-matches",
@@ -171,7 +168,12 @@ fn what_is_no_pattern() {
         ("r.io/x:", "never-matches", "r.io/x:", None),
         ("r.io/x:.a", "never-matches", "r.io/x:.a", None),
         ("r.io/x@", "never-matches", "r.io/x@", None),
-        ("r.io/x@sha256:abc", "never-matches", "r.io/x@sha256:abc", None),
+        (
+            "r.io/x@sha256:abc",
+            "never-matches",
+            "r.io/x@sha256:abc",
+            None,
+        ),
         ("r.io/x@md5:*", "never-matches", "r.io/x@md5:*", None),
         ("-r.io/x", "never-matches", "-r.io/x", None),
         ("r.io/x_/y", "never-matches", "r.io/x_/y", None),
@@ -250,25 +252,6 @@ fn a_pattern_meets_a_place() {
             "{text} {registry}/{path}"
         );
     }
-}
-
-/// Patterns near the references of the other tests.
-pub(crate) fn any_pattern() -> BoxedStrategy<String> {
-    let host = prop_oneof![
-        5 => host(),
-        1 => Just("*".to_owned()),
-        1 => Just("**".to_owned()),
-        1 => Just("*.io".to_owned()),
-        1 => Just("**.example.com".to_owned()),
-        1 => Just("example.com:*".to_owned()),
-    ];
-    let wild = prop::sample::select(vec!["*", "**", "m*", "*-docker.io", "*a*"]);
-    let segment = prop_oneof![3 => path(), 2 => wild.prop_map(str::to_owned)];
-    let tag = prop::sample::select(vec!["", "", "", ":*", ":1*", ":latest", "@sha256:*"]);
-    (host, prop::collection::vec(segment, 1..3), tag)
-        .prop_map(|(host, path, tag)| format!("{host}/{}{tag}", path.join("/")))
-        .prop_filter("no pattern", |it| Pattern::parse(it).is_ok())
-        .boxed()
 }
 
 proptest! {

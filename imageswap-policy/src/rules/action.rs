@@ -1,6 +1,6 @@
 //! What a rule does with an image that it matches.
 
-use super::{Matcher, Rule};
+use super::{Matcher, Rule, Template};
 use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
 
 /// What a rule does.
@@ -11,8 +11,12 @@ pub(crate) enum Action {
         /// Whether that approves it.
         approved: bool,
     },
+    /// The image stays, for it lies under the target of the rule after this one.
+    Rest,
     /// The image becomes another.
     Replace(Target),
+    /// The image becomes what the rule's expression puts into the template.
+    Fill(Template),
 }
 
 /// Where an image goes.
@@ -41,6 +45,10 @@ pub(crate) enum Join {
     Nothing,
     /// The whole text; the prefix ends with `-`.
     Text,
+    /// The canonical path without so many of its first segments, then tag and digest; all of the path may be gone.
+    Path(usize),
+    /// Of tag and digest what is true here; the prefix has the others.
+    Rename { tag: bool, digest: bool },
 }
 
 impl Target {
@@ -73,6 +81,33 @@ impl Target {
             }
             Join::Nothing => [prefix, "", "", ""],
             Join::Text => [prefix, text, "", ""],
+            Join::Path(skip) => {
+                let official = reference.is_official_by_omission();
+                let remainder = reference.remainder();
+                match (official, skip) {
+                    (true, 0) => [prefix, "/", "library/", remainder],
+                    (true, 1) => [prefix, "/", remainder, ""],
+                    _ => {
+                        let skip = skip - usize::from(official);
+                        let mut slashes = reference.path().match_indices('/');
+                        match skip.checked_sub(1).map(|it| slashes.nth(it)) {
+                            None => [prefix, "/", remainder, ""],
+                            Some(Some((slash, _))) => [prefix, &remainder[slash..], "", ""],
+                            Some(None) => [prefix, &remainder[reference.path().len()..], "", ""],
+                        }
+                    }
+                }
+            }
+            Join::Rename { tag, digest } => {
+                let written = &reference.remainder()[reference.path().len()..];
+                let (tags, digests) = written.split_at(written.find('@').unwrap_or(written.len()));
+                [
+                    prefix,
+                    if tag { tags } else { "" },
+                    if digest { digests } else { "" },
+                    "",
+                ]
+            }
         })
     }
 
@@ -116,7 +151,11 @@ impl Rule {
         let repeated =
             |key: &str| occurrences(key, reference.as_str()) > usize::from(written.is_some());
         match target.join {
-            Join::LastSegment | Join::Nothing | Join::Text => false,
+            Join::LastSegment
+            | Join::Nothing
+            | Join::Text
+            | Join::Path(_)
+            | Join::Rename { .. } => false,
             Join::Mirror if self.matcher == Matcher::Any => unseen || written.is_some(),
             Join::Mirror => unseen || (port && reference.path().contains('/')),
             Join::Remainder { carry_port } => {
@@ -189,6 +228,30 @@ mod tests {
                 Join::Text,
                 "localhost:5000/x",
                 "jms-localhost:5000/x",
+            ),
+            ("m.io/p", Join::Path(0), "nginx:1", "m.io/p/library/nginx:1"),
+            ("m.io/p", Join::Path(1), "nginx:1", "m.io/p/nginx:1"),
+            ("m.io/p", Join::Path(2), "nginx:1", "m.io/p:1"),
+            (
+                "m.io/p",
+                Join::Path(0),
+                "docker.io/nginx",
+                "m.io/p/library/nginx",
+            ),
+            ("m.io/p", Join::Path(1), "library/nginx", "m.io/p/nginx"),
+            ("m.io", Join::Path(0), "q.io:443/a/b:1", "m.io/a/b:1"),
+            ("m.io", Join::Path(1), "q.io/a/b/c:1", "m.io/b/c:1"),
+            ("m.io", Join::Path(2), "q.io/a/b/c:1", "m.io/c:1"),
+            ("m.io/x", Join::Path(3), "q.io/a/b/c:1", "m.io/x:1"),
+            ("m.io/x", Join::Path(3), "q.io/a/b/c", "m.io/x"),
+            (
+                "m.io/x:2",
+                Join::Rename {
+                    tag: false,
+                    digest: true,
+                },
+                "q.io/a:1",
+                "m.io/x:2",
             ),
         ] {
             assert_eq!(

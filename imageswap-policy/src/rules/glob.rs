@@ -1,5 +1,7 @@
 //! Shell patterns as Python's `fnmatch` reads them: `*` any run (also of `/`), `?` one character, `[ab]`, `[!a-z]`.
 
+mod language;
+
 /// A compiled pattern; matches whole texts, by case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glob {

@@ -1,5 +1,7 @@
 //! Finds the first rule that matches without trying them all.
 
+use super::patterns::PatternIndex;
+use super::regexes::{Regexes, Template};
 use super::{Matcher, Rule};
 use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
 use std::collections::HashMap;
@@ -9,17 +11,25 @@ use std::collections::HashMap;
 pub(super) struct Index {
     by_text: HashMap<String, usize>,
     by_registry: HashMap<String, usize>,
+    patterns: PatternIndex,
+    regexes: Option<Regexes>,
     /// Rules that have to be tried.
     others: Vec<usize>,
 }
 
 impl Index {
-    pub(super) fn new(rules: &[Rule]) -> Self {
-        let mut index = Self::default();
+    /// `regexes` are the expressions of these rules.
+    pub(super) fn new(rules: &[Rule], regexes: Option<Regexes>) -> Self {
+        let mut index = Self {
+            regexes,
+            ..Self::default()
+        };
         for (at, rule) in rules.iter().enumerate() {
             match &rule.matcher {
                 Matcher::Text(key) => _ = index.by_text.entry(key.clone()).or_insert(at),
                 Matcher::Registry(key) => _ = index.by_registry.entry(key.clone()).or_insert(at),
+                Matcher::Pattern(pattern) => index.patterns.insert(at, pattern),
+                Matcher::Regex(_) => {}
                 _ => index.others.push(at),
             }
         }
@@ -37,23 +47,46 @@ impl Index {
         } else {
             self.by_registry.get(host)
         };
-        let found = [text, exact, any_port].into_iter().flatten().min().copied();
-        let earlier = self
-            .others
-            .iter()
-            .take_while(|&&at| found.is_none_or(|found| at < found));
+        let mut found = [text, exact, any_port]
+            .into_iter()
+            .flatten()
+            .fold(rules.len(), |found, at| found.min(*at));
+        let matches = |at: usize| rules[at].matcher.matches(reference);
+        if let Some(at) = self.patterns.first(reference, found, matches) {
+            found = at;
+        }
+        if let Some(at) = self
+            .regexes
+            .as_ref()
+            .and_then(|it| it.first(reference, found))
+        {
+            found = at;
+        }
+        let mut earlier = self.others.iter().copied().take_while(|&at| at < found);
         earlier
-            .copied()
-            .find(|&at| rules[at].matcher.matches(reference))
-            .or(found)
+            .find(|&at| matches(at))
+            .or((found < rules.len()).then_some(found))
+    }
+
+    /// What `template` becomes of a reference that the expression of rule `at` matches.
+    pub(super) fn expand(
+        &self,
+        at: usize,
+        template: &Template,
+        reference: &Reference<'_>,
+    ) -> String {
+        self.regexes
+            .as_ref()
+            .map_or_else(String::new, |it| it.expand(at, template, reference))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pattern::Pattern;
     use crate::rules::{Action, Glob, Place};
-    use crate::testing::{host, path, reference};
+    use crate::testing::{host, path, pattern, reference};
     use proptest::prelude::*;
 
     fn matcher() -> BoxedStrategy<Matcher> {
@@ -66,6 +99,7 @@ mod tests {
             1 => glob,
             1 => path().prop_map(Matcher::Contains),
             1 => host().prop_map(|it| Matcher::Within(it.clone(), Place::named(&it))),
+            2 => pattern().prop_map(|it| Matcher::Pattern(Pattern::parse(&it).unwrap())),
             1 => Just(Matcher::Name),
             1 => Just(Matcher::Any),
         ]
@@ -81,7 +115,7 @@ mod tests {
             let action = Action::Keep { approved: true };
             let rule = |matcher| Rule { name: String::new(), matcher, action: action.clone() };
             let rules: Vec<_> = matchers.into_iter().map(rule).collect();
-            let index = Index::new(&rules);
+            let index = Index::new(&rules, None);
             for image in &images {
                 let reference = Reference::parse(image).unwrap();
                 let scan = rules.iter().position(|it| it.matcher.matches(&reference));

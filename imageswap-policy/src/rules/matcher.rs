@@ -1,9 +1,11 @@
 //! Which images a rule speaks of.
 
-use super::{Glob, Place};
+use super::{Expression, Glob, Place};
+use crate::pattern::Pattern;
 use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
 
-/// Which images a rule speaks of. All but [`Self::Within`] look at the text as written, as ImageSwap does.
+/// Which images a rule speaks of. [`Self::Pattern`] and [`Self::Regex`] look at the canonical reference, the others,
+/// but for [`Self::Within`], at the text as written, as ImageSwap does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Matcher {
     /// This very text.
@@ -20,10 +22,15 @@ pub(crate) enum Matcher {
     Contains(String),
     /// Everything.
     Any,
+    /// What the pattern means.
+    Pattern(Pattern),
+    /// What the expression matches as a whole.
+    Regex(Expression),
 }
 
 impl Matcher {
-    pub(crate) fn matches(&self, reference: &Reference<'_>) -> bool {
+    /// Whether it speaks of `reference`; expressions are asked all at once, by the index.
+    pub(super) fn matches(&self, reference: &Reference<'_>) -> bool {
         let text = reference.as_str();
         match self {
             Self::Text(key) => text == key,
@@ -36,6 +43,8 @@ impl Matcher {
             Self::Within(part, place) => text.contains(part) && place.covers(reference),
             Self::Contains(part) => text.contains(part),
             Self::Any => true,
+            Self::Pattern(pattern) => pattern.matches(reference),
+            Self::Regex(_) => false,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Places where images lie: a registry, a path in it, one image.
 
+use super::patterns::PatternSet;
+use crate::pattern::Pattern;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A place. Names are compared in their canonical form, and only at host and path boundaries: `example.com` covers
 /// neither `example.com.evil.net/x` nor `evil.net/example.com/x`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A path prefix on a registry; all of the registry when the path is empty.
     Path {
@@ -28,6 +30,8 @@ pub(crate) enum Place {
         tag: Option<String>,
         digest: Option<String>,
     },
+    /// What a pattern means.
+    Pattern(Pattern),
 }
 
 impl Place {
@@ -83,6 +87,7 @@ impl Place {
                 .and_then(|it| it.split_once('/'))
                 .is_some_and(|(host, _)| !host.is_empty()),
             Self::Names(prefix) => rest_after(prefix, reference).is_some_and(|it| !it.is_empty()),
+            Self::Pattern(pattern) => pattern.matches(reference),
             Self::Image {
                 registry,
                 path,
@@ -105,6 +110,7 @@ impl Place {
     pub(crate) fn registry(&self) -> Option<&str> {
         match self {
             Self::Path { registry, .. } | Self::Image { registry, .. } => Some(registry),
+            Self::Pattern(pattern) => pattern.registry(),
             Self::Mirrors(prefix) | Self::Names(prefix) => {
                 let first = prefix.split_once('/').map(|(first, _)| first)?;
                 Some(if is_registry(first) {
@@ -120,39 +126,77 @@ impl Place {
 /// Many places, asked at once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
-    by_registry: HashMap<String, Vec<Place>>,
+    /// By registry, paths of [`Place::Path`].
+    paths: HashMap<String, Paths>,
+    /// The same for registries with any port.
+    any_port: HashMap<String, Paths>,
+    patterns: PatternSet,
     others: Vec<Place>,
+}
+
+/// Path prefixes on one registry.
+#[derive(Debug, Clone, Default)]
+struct Paths {
+    prefixes: HashSet<String>,
+    /// Those that begin with `library/`, without it.
+    official: HashSet<String>,
 }
 
 impl Places {
     pub(super) fn new(places: Vec<Place>) -> Self {
         let mut all = Self::default();
+        let mut patterns = Vec::new();
         for place in places {
-            match &place {
-                Place::Path { registry, .. } | Place::Image { registry, .. } => all
-                    .by_registry
-                    .entry(registry.clone())
-                    .or_default()
-                    .push(place),
-                _ => all.others.push(place),
+            match place {
+                Place::Path {
+                    registry,
+                    any_port,
+                    path,
+                } => {
+                    if any_port {
+                        let paths = all.any_port.entry(registry.clone()).or_default();
+                        paths.insert(&path);
+                    }
+                    all.paths.entry(registry).or_default().insert(&path);
+                }
+                Place::Pattern(pattern) => patterns.push(pattern),
+                other => all.others.push(other),
             }
         }
+        all.patterns = PatternSet::new(patterns);
         all
     }
 
     pub(super) fn cover(&self, reference: &Reference<'_>) -> bool {
         let registry = reference.registry();
-        let host = host_of(registry);
-        let any_port = if host == registry {
-            None
-        } else {
-            self.by_registry.get(host)
-        };
-        let here = [self.by_registry.get(registry), any_port]
-            .into_iter()
-            .flatten()
-            .flatten();
-        here.chain(&self.others).any(|it| it.covers(reference))
+        let covered = |paths: Option<&Paths>| paths.is_some_and(|it| it.cover(reference));
+        covered(self.paths.get(registry))
+            || (!self.any_port.is_empty() && covered(self.any_port.get(host_of(registry))))
+            || self.patterns.matches(reference)
+            || self.others.iter().any(|it| it.covers(reference))
+    }
+}
+
+impl Paths {
+    fn insert(&mut self, path: &str) {
+        if let Some(rest) = path.strip_prefix("library/") {
+            self.official.insert(rest.to_owned());
+        }
+        self.prefixes.insert(path.to_owned());
+    }
+
+    /// Whether one of the prefixes is the canonical path, or a path above it.
+    fn cover(&self, reference: &Reference<'_>) -> bool {
+        if self.prefixes.contains("") {
+            return true;
+        }
+        let path = reference.path();
+        if reference.is_official_by_omission() {
+            return self.prefixes.contains("library") || self.official.contains(path);
+        }
+        let ends = path.match_indices('/').map(|(at, _)| at);
+        ends.chain([path.len()])
+            .any(|end| self.prefixes.contains(&path[..end]))
     }
 }
 

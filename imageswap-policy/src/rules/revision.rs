@@ -1,6 +1,7 @@
 //! The revision: a short name of what a policy decides, the same in every process and every build.
 
-use super::{Action, Draft, Join, Matcher, Place, ScopeRule};
+use super::{Action, Approval, Draft, Join, Matcher, Place, ScopeRule};
+use crate::document::LabelSelector;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
@@ -12,14 +13,25 @@ pub(super) fn of(draft: &Draft) -> String {
     let mut hash = Fields(Sha256::new());
     hash.field("imageswap policy 1");
     hash.field(&draft.name);
-    hash.field(if draft.approve_rest {
-        "approve"
-    } else {
-        "refuse"
-    });
-    match &draft.scope {
-        ScopeRule::Nothing => hash.field("nothing"),
-        ScopeRule::Labels { opt_in, opt_out } => hash.fields(&["labels", opt_in, opt_out]),
+    hash.field(&draft.priority.to_string());
+    hash.field(draft.enforcement.as_str());
+    hash.scope(&draft.scope);
+    match &draft.approval {
+        Approval::ByRules { rest: true } => hash.field("approve"),
+        Approval::ByRules { rest: false } => hash.field("refuse"),
+        Approval::Listed(patterns) => {
+            hash.field("listed");
+            for pattern in patterns {
+                hash.fields(&["approved", pattern.as_str()]);
+            }
+        }
+    }
+    for exception in &draft.exceptions {
+        hash.fields(&[
+            "exception",
+            exception.pattern.as_str(),
+            &exception.until.to_julian_day().to_string(),
+        ]);
     }
     for rule in &draft.rules {
         hash.matcher(&rule.matcher);
@@ -54,6 +66,39 @@ impl Fields {
         }
     }
 
+    fn scope(&mut self, scope: &ScopeRule) {
+        match scope {
+            ScopeRule::Labels { opt_in, opt_out } => self.fields(&["labels", opt_in, opt_out]),
+            ScopeRule::Selectors {
+                namespace,
+                object,
+                node,
+                opt_out,
+            } => {
+                self.field("selectors");
+                self.selector(namespace);
+                self.selector(object);
+                self.fields(&[
+                    if *node { "node" } else { "pods" },
+                    opt_out.as_deref().unwrap_or_default(),
+                ]);
+            }
+        }
+    }
+
+    fn selector(&mut self, selector: &LabelSelector) {
+        for (key, value) in &selector.match_labels {
+            self.fields(&["label", key, value]);
+        }
+        for it in &selector.match_expressions {
+            self.fields(&["expression", &it.key, &format!("{:?}", it.operator)]);
+            for value in &it.values {
+                self.fields(&["value", value]);
+            }
+        }
+        self.field("end");
+    }
+
     fn matcher(&mut self, matcher: &Matcher) {
         match matcher {
             Matcher::Text(text) => self.fields(&["text", text]),
@@ -66,6 +111,8 @@ impl Fields {
             }
             Matcher::Contains(part) => self.fields(&["contains", part]),
             Matcher::Any => self.field("any"),
+            Matcher::Pattern(pattern) => self.fields(&["pattern", pattern.as_str()]),
+            Matcher::Regex(expression) => self.fields(&["regex", expression.as_str()]),
         }
     }
 
@@ -73,7 +120,10 @@ impl Fields {
         match action {
             Action::Keep { approved: true } => self.field("approve"),
             Action::Keep { approved: false } => self.field("keep"),
+            Action::Rest => self.field("rest"),
+            Action::Fill(template) => self.fields(&["fill", template.as_str()]),
             Action::Replace(target) => {
+                let count;
                 let join = match target.join {
                     Join::Remainder { carry_port: false } => "remainder",
                     Join::Remainder { carry_port: true } => "port and remainder",
@@ -81,6 +131,14 @@ impl Fields {
                     Join::LastSegment => "last segment",
                     Join::Nothing => "nothing",
                     Join::Text => "text",
+                    Join::Path(skip) => {
+                        count = format!("path from {skip}");
+                        &count
+                    }
+                    Join::Rename { tag, digest } => {
+                        count = format!("rename {tag} {digest}");
+                        &count
+                    }
                 };
                 self.fields(&[
                     "replace",
@@ -101,6 +159,7 @@ impl Fields {
             } => {
                 self.fields(&[if *any_port { "any port" } else { "path" }, registry, path]);
             }
+            Place::Pattern(pattern) => self.fields(&["pattern", pattern.as_str()]),
             Place::Mirrors(prefix) => self.fields(&["mirrors", prefix]),
             Place::Names(prefix) => self.fields(&["names", prefix]),
             Place::Image {

@@ -1,6 +1,7 @@
 //! Where ImageSwap's answers end and sound ones begin: ports, hosts without a dot, images under a target.
 
 use super::*;
+use crate::testing::TODAY;
 
 #[test]
 fn a_key_with_a_port_goes_before_one_without() {
@@ -15,7 +16,10 @@ fn a_key_with_a_port_goes_before_one_without() {
         ("h.io:5000/x", "a.io:5000/x"),
         ("h.io/x", "a.io/x"),
     ] {
-        assert_eq!(policy.decide(Scope::Node, image).result, result);
+        assert_eq!(
+            policy.select(Scope::Node, TODAY).decide(image).result,
+            result
+        );
     }
 }
 
@@ -81,14 +85,14 @@ fn images_under_a_target_move_only_where_imageswap_moves_them_soundly() {
         ),
     ] {
         let policy = load("maps", maps).unwrap().policy;
-        let decision = policy.decide(Scope::Node, image);
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
         assert_eq!(
             (decision.result.as_ref(), decision.approved),
             (result, true),
             "{image} under\n{maps}"
         );
         assert_eq!(
-            policy.decide(Scope::Node, result).result,
+            policy.select(Scope::Node, TODAY).decide(result).result,
             result,
             "{image} under\n{maps}"
         );
@@ -112,7 +116,7 @@ fn keys_without_a_dot_apply_where_imageswap_has_no_sound_answer() {
         ("default::\nreg:5000::\n", "reg:5000/a", true),
     ] {
         let policy = load("maps", maps).unwrap().policy;
-        let decision = policy.decide(Scope::Node, "reg:5000/a");
+        let decision = policy.select(Scope::Node, TODAY).decide("reg:5000/a");
         assert_eq!(
             (decision.result.as_ref(), decision.approved),
             (result, approved),
@@ -134,12 +138,15 @@ fn an_old_port_goes_with_a_host_and_never_with_a_path() {
         let policy = load("maps", &format!("default::\nh.io::{value}\n"))
             .unwrap()
             .policy;
-        let decision = policy.decide(Scope::Node, "h.io:443/a");
+        let decision = policy.select(Scope::Node, TODAY).decide("h.io:443/a");
         assert_eq!(
             (decision.result.as_ref(), decision.approved),
             (result, true),
             "{value}"
         );
-        assert_eq!(policy.decide(Scope::Node, result).result, result);
+        assert_eq!(
+            policy.select(Scope::Node, TODAY).decide(result).result,
+            result
+        );
     }
 }

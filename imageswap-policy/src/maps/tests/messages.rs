@@ -64,7 +64,6 @@ fn every_trap_has_its_message() {
         ("default::\n*.gcr.io::m.io\n", (2, 1, 8), "unused-key"),
         ("default::\nquay::m.io\n", (2, 1, 4), "unused-key"),
         ("default::\nreg:5000::m.io\n", (2, 1, 8), "unused-key"),
-        ("default::\n\tquay.io::m.io\n", (2, 1, 8), "unused-key"),
         (
             "default::\n[EXACT]Nginx::m.io/n\n",
             (2, 1, 12),
@@ -75,7 +74,7 @@ fn every_trap_has_its_message() {
         ("default::d.io\ndefault::e.io\n", (2, 1, 7), "duplicate-key"),
         (
             "default::d.io\nnoswap_wildcards::a.io,\n",
-            (2, 19, 5),
+            (2, 23, 1),
             "empty-item",
         ),
         (
@@ -92,6 +91,97 @@ fn every_trap_has_its_message() {
             "default::d.io\nquay.io::m.io/q\n",
             (2, 10, 6),
             "moved-target",
+        ),
+        ("default::\n\tquay.io::m.io\n", (2, 1, 8), "tab"),
+        ("\tdefault::d.io\n", (1, 1, 8), "tab"),
+        ("default::\n[REPLACE]a\tb*::m.io\n", (2, 1, 13), "tab"),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,\tb.io\n",
+            (2, 24, 5),
+            "tab",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io, b.io # see #5\n",
+            (2, 25, 10),
+            "second-hash",
+        ),
+        (
+            "default::\nquay.io # our #1::m.io # x\n",
+            (2, 1, 16),
+            "second-hash",
+        ),
+        ("default::\nhttps://quay.io::m.io\n", (2, 1, 15), "scheme"),
+        (
+            "default::\n[REPLACE]https://quay.io/*::m.io\n",
+            (2, 1, 26),
+            "scheme",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,https://b.io\n",
+            (2, 24, 12),
+            "scheme",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io b.io, c.io\n",
+            (2, 19, 9),
+            "inner-space",
+        ),
+        ("default::d.io /x\n", (1, 10, 7), "inner-space"),
+        ("default::\n[EXACT] a b::m.io/a\n", (2, 9, 3), "inner-space"),
+        (
+            "default::\n[REPLACE]quay.io/Team/*::m.io\n",
+            (2, 1, 23),
+            "impossible-pattern",
+        ),
+        (
+            "default::\n[REPLACE]q*::m.io\n[REPLACE]quay.io/*::n.io\n",
+            (3, 1, 18),
+            "unreachable-rule",
+        ),
+        (
+            "default::\n[REPLACE]quay.io/*::n.io\nquay.io::m.io\n",
+            (3, 1, 7),
+            "unreachable-rule",
+        ),
+        (
+            "default::\n[REPLACE]nginx::n.io\n[EXACT]nginx::m.io/n\n",
+            (2, 1, 14),
+            "unreachable-rule",
+        ),
+        (
+            "default::d.io\n[REPLACE]*::n.io\n",
+            (1, 1, 7),
+            "unreachable-rule",
+        ),
+        (
+            "default::d.io\nquay.io::d.io\nnoswap_wildcards::a.io, quay.io/a\n",
+            (3, 25, 9),
+            "shadowed-item",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,docker.io\n",
+            (2, 24, 9),
+            "implicit-registry",
+        ),
+        (
+            "default::\nnoswap_wildcards::a.io\n",
+            (2, 1, 16),
+            "unused-noswap",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,.\n",
+            (2, 24, 1),
+            "loose-item",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::.a.io\n",
+            (2, 19, 5),
+            "loose-item",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::A.io\n",
+            (2, 19, 4),
+            "key-case",
         ),
     ] {
         let warnings = load("maps.conf", maps)
@@ -127,6 +217,18 @@ fn a_missing_separator_is_put_where_it_was_meant() {
         ),
         ("r.io:5000:m.io/p", "write `r.io:5000::m.io/p`"),
         ("default:m.io:5000", "write `default::m.io:5000`"),
+        (
+            "default:https://m.io",
+            "write `default::m.io`: a reference has no scheme",
+        ),
+        (
+            "https://r.io:m.io",
+            "write `r.io::m.io`: a reference has no `https://`",
+        ),
+        (
+            " # see #5",
+            "only the last run of `#` begins a comment: leave one, or begin the line with it",
+        ),
     ] {
         let error = load("maps.conf", line).unwrap_err();
         assert_eq!(error.0[0].help.as_deref(), Some(help), "{line}");

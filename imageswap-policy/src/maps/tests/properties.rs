@@ -1,6 +1,7 @@
 //! What must hold of all maps files and all images.
 
 use super::*;
+use crate::testing::TODAY;
 use crate::testing::{host, path, reference};
 use proptest::prelude::*;
 
@@ -53,7 +54,7 @@ fn maps() -> impl Strategy<Value = String> {
 
 /// Asserts what must hold of every decision, and gives it back.
 fn sound(policy: &Policy, image: &str) -> Result<(), TestCaseError> {
-    let decision = policy.decide(Scope::Node, image);
+    let decision = policy.select(Scope::Node, TODAY).decide(image);
     prop_assert!(Reference::parse(&decision.result).is_ok(), "{:?}", decision);
     prop_assert_eq!(
         decision.swapped(),
@@ -61,7 +62,7 @@ fn sound(policy: &Policy, image: &str) -> Result<(), TestCaseError> {
         "{:?}",
         decision
     );
-    let again = policy.decide(Scope::Node, &decision.result);
+    let again = policy.select(Scope::Node, TODAY).decide(&decision.result);
     prop_assert_eq!(&again.result, &decision.result);
     prop_assert_eq!(
         again.approved,
@@ -74,7 +75,7 @@ fn sound(policy: &Policy, image: &str) -> Result<(), TestCaseError> {
     if decision.approved {
         prop_assert!(!again.is_drift());
     }
-    let steps = policy.steps(Scope::Node, image);
+    let steps = policy.select(Scope::Node, TODAY).steps(image);
     prop_assert_eq!(
         steps.last().map_or(image, |it| it.1.as_str()),
         &*decision.result
@@ -97,7 +98,7 @@ proptest! {
         let is_target = |it: &&str| !(it.starts_with("[REPLACE]") && it.ends_with("::"));
         let maps = maps.lines().filter(is_target).collect::<Vec<_>>().join("\n");
         let policy = load_with("maps", &maps, &tolerant()).unwrap().policy;
-        let decision = policy.decide(Scope::Node, &image);
+        let decision = policy.select(Scope::Node, TODAY).decide(&image);
         prop_assert!(!decision.swapped() || decision.approved, "{:?}", decision);
     }
 
@@ -108,7 +109,7 @@ proptest! {
             Ok(loaded) => {
                 prop_assert_eq!(loaded.policy.revision(), tolerated.policy.revision());
                 prop_assert_eq!(&loaded.warnings, &tolerated.warnings);
-                prop_assert_eq!(loaded.policy.decide(Scope::Node, &image), tolerated.policy.decide(Scope::Node, &image));
+                prop_assert_eq!(loaded.policy.select(Scope::Node, TODAY).decide(&image), tolerated.policy.select(Scope::Node, TODAY).decide(&image));
             }
             Err(error) => prop_assert_eq!(error.0.len(), tolerated.warnings.0.len()),
         }
@@ -126,7 +127,7 @@ proptest! {
     #[test]
     fn no_text_panics(maps in "([a-z:#\\[\\]/. \\t*,-]|default|::|\n|\\PC){0,60}", image in "\\PC{0,40}") {
         let policy = load_with("maps", &maps, &tolerant()).unwrap().policy;
-        let decision = policy.decide(Scope::Node, &image);
+        let decision = policy.select(Scope::Node, TODAY).decide(&image);
         prop_assert!(!decision.explain().is_empty());
         if let Err(error) = load("maps", &maps) {
             prop_assert!(!error.to_string().is_empty());
@@ -139,6 +140,6 @@ proptest! {
         let commented = maps.lines().map(|it| format!("# c\n\n {it} # d")).collect::<Vec<_>>().join("\n");
         let (one, other) = (load_with("a", &maps, &tolerant()).unwrap(), load_with("b", &commented, &tolerant()).unwrap());
         prop_assert_eq!(one.policy.revision(), other.policy.revision());
-        prop_assert_eq!(one.policy.decide(Scope::Node, &image).result, other.policy.decide(Scope::Node, &image).result);
+        prop_assert_eq!(one.policy.select(Scope::Node, TODAY).decide(&image).result, other.policy.select(Scope::Node, TODAY).decide(&image).result);
     }
 }

@@ -1,0 +1,411 @@
+//! What a sound document likely gets wrong: rules that cannot act together, and what its author may not expect.
+
+use super::ImageSwapPolicy;
+use super::compile::{Compiled, CompiledRule};
+use super::places::{Messages, Step};
+use crate::pattern::Pattern;
+use crate::rules::Matcher;
+use crate::{Check, Severity};
+use std::collections::HashMap;
+
+/// All messages that a document can get, for people who look one up.
+pub const CHECKS: &[Check] = &[
+    check(
+        "yaml-syntax",
+        Severity::Error,
+        "the text is no YAML or JSON",
+    ),
+    check(
+        "unknown-kind",
+        Severity::Error,
+        "a document is no ImageSwapPolicy",
+    ),
+    check(
+        "unknown-field",
+        Severity::Error,
+        "the format has no such field",
+    ),
+    check(
+        "field",
+        Severity::Error,
+        "a field has the wrong type or value",
+    ),
+    check(
+        "duplicate-name",
+        Severity::Error,
+        "two policies, or two rules, have one name",
+    ),
+    check(
+        "rule",
+        Severity::Error,
+        "a rule is neither `keep`, nor `from` and `to`, nor `regex` and `to`",
+    ),
+    check("pattern-syntax", Severity::Error, "a text is no pattern"),
+    check(
+        "no-path",
+        Severity::Error,
+        "a registry stands where a pattern of images is expected",
+    ),
+    check(
+        "scheme",
+        Severity::Error,
+        "a reference has no scheme such as `https://`",
+    ),
+    check(
+        "never-matches",
+        Severity::Error,
+        "no legal reference can match a pattern",
+    ),
+    check(
+        "regex",
+        Severity::Error,
+        "a regular expression or its template is wrong, or too large",
+    ),
+    check(
+        "to",
+        Severity::Error,
+        "`to` begins no image reference, or where it leads to is not known",
+    ),
+    check("trailing-slash", Severity::Error, "a `/` ends `to`"),
+    check(
+        "conflicting-rules",
+        Severity::Error,
+        "a rule moves only images that an earlier rule has brought there, so the two do not converge",
+    ),
+    check(
+        "chained-rules",
+        Severity::Warning,
+        "images that one rule moves are moved on by an earlier one",
+    ),
+    check(
+        "target-not-approved",
+        Severity::Warning,
+        "a rule leads to a place that `approved` does not list",
+    ),
+    check(
+        "approves-nothing",
+        Severity::Warning,
+        "a policy approves no image at all",
+    ),
+    check(
+        "shadowed-rule",
+        Severity::Warning,
+        "an earlier rule speaks of all images of a rule",
+    ),
+    check(
+        "merged-registries",
+        Severity::Warning,
+        "images of two registries get one name",
+    ),
+    check(
+        "unanchored-regex",
+        Severity::Warning,
+        "a regular expression has to match the whole reference and does not say so",
+    ),
+    check(
+        "shallow-pattern",
+        Severity::Warning,
+        "`host/*` matches only repositories of one segment",
+    ),
+    check(
+        "any-registry",
+        Severity::Warning,
+        "images of any registry are approved",
+    ),
+    check(
+        "key-case",
+        Severity::Warning,
+        "a registry is written in upper case",
+    ),
+];
+
+const fn check(code: &'static str, severity: Severity, meaning: &'static str) -> Check {
+    Check {
+        code,
+        severity,
+        meaning,
+    }
+}
+
+const SPEC: Step<'static> = Step::Key("spec");
+
+fn rule_path<'a>(rule: &CompiledRule, key: &'a str) -> [Step<'a>; 4] {
+    [
+        SPEC,
+        Step::Key("rules"),
+        Step::Index(rule.at),
+        Step::Key(key),
+    ]
+}
+
+/// The key of a rule that says which images it speaks of.
+fn source_key(rule: &CompiledRule) -> &'static str {
+    match (&rule.matcher, &rule.swap) {
+        (Matcher::Regex(_), _) => "regex",
+        (_, Some(_)) => "from",
+        _ => "keep",
+    }
+}
+
+/// Whom a rule sends where, by the registry of the place.
+type Targets<'a> = HashMap<&'a str, Vec<(usize, &'a Pattern)>>;
+
+/// What loading tells.
+pub(super) fn always(document: &ImageSwapPolicy, compiled: &Compiled, messages: &mut Messages<'_>) {
+    conflicts(&compiled.rules, messages);
+    let path = [SPEC, Step::Key("approved")];
+    match &compiled.approved {
+        Some(approved) => {
+            if document.spec.approved.as_ref().is_some_and(Vec::is_empty) {
+                messages.warn(&path, "approves-nothing", "an empty list approves no image");
+            }
+            unapproved_targets(&compiled.rules, approved, messages);
+        }
+        None if document.spec.rules.is_empty() => {
+            let message = "expected `rules` or `approved`: without them no image is approved";
+            messages.warn(&[SPEC], "approves-nothing", message);
+        }
+        None => {}
+    }
+}
+
+/// Refuses rules whose images all lie where an earlier rule, or the rule itself, brings images to: those stay, so the
+/// rule could never act, and if it did, the two would send images back and forth. Tells of chains.
+fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
+    let mut targets: Targets<'_> = HashMap::new();
+    for (position, rule) in rules.iter().enumerate() {
+        let Some(swap) = &rule.swap else { continue };
+        for target in &swap.targets {
+            let registry = target.registry().unwrap_or_default();
+            targets
+                .entry(registry)
+                .or_default()
+                .push((position, target));
+        }
+        let brought = match &rule.matcher {
+            Matcher::Pattern(from) => from.registry().and_then(|registry| {
+                targets
+                    .get(registry)?
+                    .iter()
+                    .find(|(_, target)| target.covers(from))
+            }),
+            Matcher::Regex(expression) => {
+                let prefixes = expression.prefixes();
+                targets.values().flatten().find(|(_, target)| {
+                    let within = |it: &String| {
+                        let base = target.as_str().strip_suffix("**");
+                        base.is_some_and(|base| it.starts_with(base))
+                    };
+                    !prefixes.is_empty() && prefixes.iter().all(within)
+                })
+            }
+            _ => None,
+        };
+        let Some((by, target)) = brought else {
+            continue;
+        };
+        let message = if *by == position {
+            format!(
+                "rule `{}` speaks only of images that lie under its own target `{}`",
+                rule.name, swap.to
+            )
+        } else {
+            format!(
+                "rules `{}` and `{}` do not converge: the first brings images to `{target}`, where they stay, \
+                 and the second speaks only of images there",
+                rules[*by].name, rule.name
+            )
+        };
+        let found = messages.error(
+            &rule_path(rule, source_key(rule)),
+            "conflicting-rules",
+            message,
+        );
+        if *by != position {
+            found.help = Some(format!(
+                "let `{}` lead where images are to stay, or put `{}` before it",
+                rules[*by].name, rule.name
+            ));
+        }
+    }
+    chains(rules, &targets, messages);
+}
+
+fn chains(rules: &[CompiledRule], targets: &Targets<'_>, messages: &mut Messages<'_>) {
+    for earlier in rules.iter().enumerate() {
+        let (position, rule) = earlier;
+        let Matcher::Pattern(from) = &rule.matcher else {
+            continue;
+        };
+        // What spans registries is a rule for the rest; that its images may be moved on is no surprise.
+        let Some(registry) = from.registry().filter(|_| rule.swap.is_some()) else {
+            continue;
+        };
+        let met = targets
+            .get(registry)
+            .into_iter()
+            .flatten()
+            .find(|(by, target)| *by > position && from.may_meet(registry, &above(target)));
+        if let Some((by, target)) = met {
+            let message = format!(
+                "images that rule `{}` brings to `{target}` are moved on by rule `{}`",
+                rules[*by].name, rule.name
+            );
+            messages.warn(&rule_path(&rules[*by], "to"), "chained-rules", message);
+        }
+    }
+}
+
+/// The path under which what a target pattern means lies.
+fn above(target: &Pattern) -> String {
+    target.fixed_path().collect::<Vec<_>>().join("/")
+}
+
+fn unapproved_targets(
+    rules: &[CompiledRule],
+    approved: &[(usize, Pattern)],
+    messages: &mut Messages<'_>,
+) {
+    for rule in rules {
+        let Some(swap) = &rule.swap else { continue };
+        let Some(target) = swap
+            .targets
+            .iter()
+            .find(|target| !approved.iter().any(|(_, it)| it.covers(target)))
+        else {
+            continue;
+        };
+        let pinned = approved.iter().any(|(_, it)| {
+            it.demands_digest()
+                && it.may_meet(target.registry().unwrap_or_default(), &above(target))
+        });
+        let (message, help) = if pinned {
+            (
+                format!("images that come to `{target}` are approved only with a digest"),
+                None,
+            )
+        } else {
+            (
+                format!("images that come to `{target}` are not approved by this policy"),
+                Some(format!("add `{target}` to `approved`")),
+            )
+        };
+        messages
+            .warn(&rule_path(rule, "to"), "target-not-approved", message)
+            .help = help;
+    }
+}
+
+/// What only the linter tells.
+pub(super) fn lint(compiled: &Compiled, messages: &mut Messages<'_>) {
+    shadowed(&compiled.rules, messages);
+    merged(&compiled.rules, messages);
+    for rule in &compiled.rules {
+        let path = rule_path(rule, source_key(rule));
+        match &rule.matcher {
+            Matcher::Pattern(pattern) => shape(pattern, &path, messages),
+            Matcher::Regex(expression) => {
+                let text = expression.as_str();
+                if !(text.starts_with('^') && text.ends_with('$')) {
+                    let message = "the regex has to match the whole reference, not a part of it";
+                    let help = format!("write `^{}$` to say so", text.trim_matches(['^', '$']));
+                    messages.warn(&path, "unanchored-regex", message).help = Some(help);
+                }
+            }
+            _ => {}
+        }
+    }
+    for (at, pattern) in compiled.approved.iter().flatten() {
+        let path = [SPEC, Step::Key("approved"), Step::Index(*at)];
+        shape(pattern, &path, messages);
+        if pattern.is_any_registry() {
+            let message = format!("`{pattern}` approves images of any registry");
+            messages.warn(&path, "any-registry", message).help =
+                Some("name the registries".to_owned());
+        }
+    }
+}
+
+fn shadowed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
+    let mut by_registry: HashMap<Option<&str>, Vec<usize>> = HashMap::new();
+    for (position, rule) in rules.iter().enumerate() {
+        let pattern = |at: usize| match &rules[at].matcher {
+            Matcher::Pattern(pattern) => Some(pattern),
+            _ => None,
+        };
+        let own = pattern(position);
+        let registry = own.and_then(Pattern::registry);
+        // A pattern of one registry is covered by one of the same, or by one that spans registries.
+        let candidates = [Some(registry), registry.map(|_| None)];
+        let earlier = candidates
+            .into_iter()
+            .flatten()
+            .filter_map(|it| by_registry.get(&it))
+            .flatten();
+        let by = earlier.copied().find(|&at| {
+            let Some(by) = pattern(at) else { return false };
+            own.map_or(by.is_everything(), |own| by.covers(own))
+        });
+        if let Some(by) = by {
+            let message = format!(
+                "rule `{}` is never reached: `{}` before it speaks of all its images",
+                rule.name, rules[by].name
+            );
+            messages.warn(&rule_path(rule, source_key(rule)), "shadowed-rule", message);
+        }
+        if own.is_some() {
+            by_registry.entry(registry).or_default().push(position);
+        }
+    }
+}
+
+/// Rules that drop what told two registries apart.
+fn merged(rules: &[CompiledRule], messages: &mut Messages<'_>) {
+    let mut by_target: HashMap<&str, (&str, &str)> = HashMap::new();
+    for rule in rules {
+        let (Matcher::Pattern(from), Some(swap)) = (&rule.matcher, &rule.swap) else {
+            continue;
+        };
+        if from.is_repository() {
+            continue;
+        }
+        let path = rule_path(rule, "to");
+        let help = "give each registry a path of its own, as in `registry.example.com/quay`";
+        match from.registry() {
+            None => {
+                let message = format!(
+                    "`{from}` spans registries, and the name of the registry is dropped: images of two get one name"
+                );
+                messages.warn(&path, "merged-registries", message).help = Some(help.to_owned());
+            }
+            Some(registry) => {
+                let first = by_target.entry(&swap.to).or_insert((registry, &rule.name));
+                if first.0 != registry {
+                    let message = format!(
+                        "images of `{}` (rule `{}`) and of `{registry}` get one name here",
+                        first.0, first.1
+                    );
+                    messages.warn(&path, "merged-registries", message).help = Some(help.to_owned());
+                }
+            }
+        }
+    }
+}
+
+fn shape(pattern: &Pattern, path: &[Step<'_>], messages: &mut Messages<'_>) {
+    if pattern.is_shallow() {
+        let text = pattern.as_str();
+        let message = format!("`{text}` matches only repositories of one segment");
+        messages.warn(path, "shallow-pattern", message).help =
+            Some(format!("write `{text}*` for all of them"));
+    }
+    if pattern
+        .registry()
+        .is_some_and(|it| it.bytes().any(|it| it.is_ascii_uppercase()))
+    {
+        let text = pattern.as_str();
+        let message = format!("`{text}` matches only images that are written in this case");
+        messages.warn(path, "key-case", message).help =
+            Some(format!("write `{}`", text.to_lowercase()));
+    }
+}

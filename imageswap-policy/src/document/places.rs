@@ -1,0 +1,164 @@
+//! Where in a document's text a field stands, and messages about it.
+
+use crate::pattern::PatternError;
+use crate::rules::RegexError;
+use crate::yaml::{Node, Span, Value};
+use crate::{Diagnostic, Diagnostics, Severity};
+use std::ops::Range;
+
+/// One step of a path into a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+/// Collects the messages about one document of a text.
+#[derive(Debug)]
+pub(super) struct Messages<'a> {
+    source: &'a str,
+    text: &'a str,
+    root: &'a Node,
+    pub(super) found: Vec<Diagnostic>,
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn new(source: &'a str, text: &'a str, root: &'a Node) -> Self {
+        Self {
+            source,
+            text,
+            root,
+            found: Vec::new(),
+        }
+    }
+
+    /// An error about the value at `path`, or about the nearest that is there.
+    pub(super) fn error(
+        &mut self,
+        path: &[Step<'_>],
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let span = self.place(path);
+        self.push(span, Severity::Error, code, message.into())
+    }
+
+    /// A warning about the value at `path`, or about the nearest that is there.
+    pub(super) fn warn(
+        &mut self,
+        path: &[Step<'_>],
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let span = self.place(path);
+        self.push(span, Severity::Warning, code, message.into())
+    }
+
+    /// An error about the key at `path`.
+    pub(super) fn error_at_key(
+        &mut self,
+        path: &[Step<'_>],
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let span = self.key_place(path);
+        self.push(span, Severity::Error, code, message.into())
+    }
+
+    /// What is wrong with the pattern at `path`.
+    pub(super) fn pattern(&mut self, path: &[Step<'_>], text: &str, why: PatternError) {
+        let span = self.part(path, text, &why.span);
+        self.push(span, Severity::Error, why.code, why.message).help = why.help;
+    }
+
+    /// What is wrong with the regular expression or template at `path`.
+    pub(super) fn regex(&mut self, path: &[Step<'_>], text: &str, why: RegexError) {
+        let span = self.part(path, text, &why.span);
+        self.push(span, Severity::Error, "regex", why.message);
+    }
+
+    fn push(
+        &mut self,
+        span: Span,
+        severity: Severity,
+        code: &'static str,
+        message: String,
+    ) -> &mut Diagnostic {
+        let found = span.diagnostic(self.source, self.text, severity, code, message);
+        self.found.push(found);
+        let last = self.found.len() - 1;
+        &mut self.found[last]
+    }
+
+    /// The messages in order of place.
+    pub(super) fn finish(mut self) -> Diagnostics {
+        self.found.sort_by_key(|it| (it.line, it.column));
+        Diagnostics(self.found)
+    }
+
+    fn place(&self, path: &[Step<'_>]) -> Span {
+        let mut node = self.root;
+        let mut place = self.root.span;
+        for step in path {
+            let next = match step {
+                Step::Key(key) => node.get(key),
+                Step::Index(at) => node.items().get(*at),
+            };
+            match next {
+                Some(next) => (node, place) = (next, next.span),
+                // Of a mapping that lacks the field, its first key stands for all of it.
+                None => break,
+            }
+        }
+        if let Value::Mapping(entries) = &node.value
+            && let Some((key, _)) = entries.first()
+        {
+            place = key.span;
+        }
+        place
+    }
+
+    fn key_place(&self, path: &[Step<'_>]) -> Span {
+        let Some((last, above)) = path.split_last() else {
+            return self.root.span;
+        };
+        let mut node = self.root;
+        for step in above {
+            let next = match step {
+                Step::Key(key) => node.get(key),
+                Step::Index(at) => node.items().get(*at),
+            };
+            match next {
+                Some(next) => node = next,
+                None => return self.place(path),
+            }
+        }
+        let key = match last {
+            Step::Key(name) => node
+                .entries()
+                .iter()
+                .find(|(key, _)| key.as_str() == Some(name)),
+            Step::Index(_) => None,
+        };
+        key.map_or_else(|| self.place(path), |(key, _)| key.span)
+    }
+
+    /// The place of a part of the text at `path`, where that stands there as it is.
+    fn part(&self, path: &[Step<'_>], text: &str, part: &Range<usize>) -> Span {
+        let span = self.place(path);
+        let written = span.of(self.text);
+        let Some(at) = written.find(text).filter(|_| !text.is_empty()) else {
+            return span;
+        };
+        let before = &written[..at + part.start];
+        if before.contains('\n') {
+            return span;
+        }
+        Span {
+            start: span.start + at + part.start,
+            end: span.start + at + part.end,
+            column: span.column + before.chars().count(),
+            ..span
+        }
+    }
+}

@@ -1,0 +1,483 @@
+use super::*;
+use crate::testing::{TODAY, pattern, reference};
+use crate::{Date, Decision, Diagnostics, PodScope, Policies, Reason, Reference, Scope, Severity};
+use proptest::prelude::*;
+
+mod convergence;
+mod evasions;
+
+fn text(spec: &str) -> String {
+    let spec = spec.trim_matches('\n').replace('\n', "\n  ");
+    format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: corp}}\nspec:\n  {spec}\n")
+}
+
+fn policies(spec: &str) -> Policies {
+    let text = text(spec);
+    let loaded = load("p.yaml", &text).unwrap_or_else(|it| panic!("{text}\n{it}"));
+    Policies::new(loaded.policies)
+}
+
+fn decide<'a>(policies: &'a Policies, image: &'a str) -> Decision<'a> {
+    policies.select(Scope::Node, TODAY).decide(image)
+}
+
+/// What stands at the place of the first message, its code, and its help.
+fn first(text: &str, found: &Diagnostics) -> (String, &'static str, Option<String>) {
+    let error = found.iter().find(|it| it.severity == Severity::Error);
+    let it = error.or(found.iter().next()).expect("a message");
+    let line = text.lines().nth(it.line - 1).unwrap_or_default();
+    let part: String = line.chars().skip(it.column - 1).take(it.length).collect();
+    let part = part.trim_matches('\'').to_owned();
+    (part, it.code, it.help.clone())
+}
+
+const CORP: &str = r#"
+rules:
+- {name: internal, keep: "*.corp.example.com/**"}
+- {name: gitlab, from: "gitlab.com/**", to: registry.example.com/gitlab}
+- {name: quay, regex: '^quay\.io/(.*)$', to: 'registry.example.com/quay/$1'}
+- {name: official, from: "docker.io/library/*", to: registry.example.com/official}
+- {name: tool, from: "ghcr.io/acme/tool:1.2", to: "registry.example.com/tools/tool:1.2-fixed"}
+- {name: rest, from: "**", to: registry.example.com}
+exceptions: [{pattern: "ghcr.io/acme/debug:*", until: 2027-01-31, reason: "INC-1234"}]
+"#;
+
+#[test]
+fn rules_in_order() {
+    let policies = policies(CORP);
+    for (image, result, rule, approved) in [
+        (
+            "a.corp.example.com/x",
+            "a.corp.example.com/x",
+            "internal",
+            true,
+        ),
+        (
+            "gitlab.com/g/p:1",
+            "registry.example.com/gitlab/g/p:1",
+            "gitlab",
+            true,
+        ),
+        (
+            "quay.io/a/b:1",
+            "registry.example.com/quay/a/b:1",
+            "quay",
+            true,
+        ),
+        (
+            "nginx:1.25",
+            "registry.example.com/official/nginx:1.25",
+            "official",
+            true,
+        ),
+        (
+            "index.docker.io/library/nginx",
+            "registry.example.com/official/nginx",
+            "official",
+            true,
+        ),
+        (
+            "bitnami/redis",
+            "registry.example.com/bitnami/redis",
+            "rest",
+            true,
+        ),
+        ("localhost:5000/x", "registry.example.com/x", "rest", true),
+        (
+            "ghcr.io/acme/tool:1.2",
+            "registry.example.com/tools/tool:1.2-fixed",
+            "tool",
+            true,
+        ),
+        (
+            "ghcr.io/acme/tool:1.3",
+            "registry.example.com/acme/tool:1.3",
+            "rest",
+            true,
+        ),
+        (
+            "registry.example.com/a/b",
+            "registry.example.com/a/b",
+            "rest",
+            true,
+        ),
+        (
+            "registry.example.com/quay/a",
+            "registry.example.com/quay/a",
+            "quay",
+            true,
+        ),
+        (
+            "registry.example.com.evil.net/a",
+            "registry.example.com/a",
+            "rest",
+            true,
+        ),
+    ] {
+        let decision = decide(&policies, image);
+        assert_eq!(
+            (&*decision.result, decision.rule, decision.approved),
+            (result, Some(rule), approved),
+            "{image}: {decision:?}"
+        );
+    }
+    let decision = decide(&policies, "Nginx");
+    assert_eq!(
+        (decision.reason, decision.approved),
+        (Reason::Unparsable, false)
+    );
+}
+
+#[test]
+fn an_exception_ends() {
+    let policies = policies(CORP);
+    let at = |year, day| {
+        let date = Date::from_ordinal_date(year, day).unwrap();
+        let decision = policies
+            .select(Scope::Node, date)
+            .decide("ghcr.io/acme/debug:2");
+        (decision.reason, decision.approved, decision.rule)
+    };
+    let name = Some("exceptions[0] until 2027-01-31: INC-1234");
+    assert_eq!(at(2027, 31), (Reason::Excepted, true, name));
+    assert_eq!(at(2027, 32), (Reason::Swapped, true, Some("rest")));
+}
+
+#[test]
+fn a_list_of_approvals_is_all_that_is_approved() {
+    let policies = policies(
+        r#"
+rules:
+- {name: keep, keep: "quay.io/**"}
+- {name: rest, from: "docker.io/**", to: r.io/hub}
+approved: ["r.io/hub/**@sha256:*", "s.io/**"]"#,
+    );
+    let pinned = format!("nginx@sha256:{}", "a".repeat(64));
+    for (image, approved) in [
+        ("nginx", false),
+        (pinned.as_str(), true),
+        ("quay.io/a", false),
+        ("s.io/x", true),
+        ("t.io/x", false),
+    ] {
+        assert_eq!(decide(&policies, image).approved, approved, "{image}");
+    }
+}
+
+#[test]
+fn one_policy_decides() {
+    let document = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        )
+    };
+    let text = [
+        document("b", "{approved: [b.io/**]}"),
+        document("a", "{approved: [a.io/**]}"),
+        document("team", "{priority: 1, match: {nodeLevel: false, namespaceSelector: {matchLabels: {team: x}}}, approved: [team.io/**]}"),
+        document("out", "{priority: 2, match: {nodeLevel: false, allowOptOut: true, objectSelector: {matchLabels: {out: 'yes'}}}, rules: [{from: '**', to: o.io}], enforcement: warn}"),
+    ]
+    .concat();
+    let policies = Policies::new(load("p.yaml", &text).unwrap().policies);
+    let labels = |text: &str| {
+        let pairs = text.split(',').filter_map(|it| it.split_once('='));
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let name = |namespace, of_namespace: &str, of_pod: &str| {
+        let (of_namespace, of_pod) = (labels(of_namespace), labels(of_pod));
+        let pod = PodScope {
+            namespace: Some(namespace),
+            namespace_labels: Some(&of_namespace),
+            labels: Some(&of_pod),
+        };
+        let selected = policies.select(Scope::Pod(pod), TODAY);
+        (
+            selected.policy().map(|it| it.name().to_owned()),
+            selected.decide("nginx").reason,
+        )
+    };
+    assert_eq!(
+        name("default", "", ""),
+        (Some("a".to_owned()), Reason::NoRule)
+    );
+    assert_eq!(
+        name("default", "team=x", ""),
+        (Some("team".to_owned()), Reason::NoRule)
+    );
+    assert_eq!(
+        name("default", "team=x", "out=yes"),
+        (Some("out".to_owned()), Reason::Swapped)
+    );
+    let opted = "out=yes,k8s.twr.io/imageswap=disabled";
+    assert_eq!(
+        name("default", "", opted),
+        (Some("out".to_owned()), Reason::OptedOut)
+    );
+    assert_eq!(name("kube-system", "", ""), (None, Reason::OutOfScope));
+    assert_eq!(
+        policies.select(Scope::Node, TODAY).policy().unwrap().name(),
+        "a"
+    );
+    assert_eq!(
+        Policies::none()
+            .select(Scope::Node, TODAY)
+            .decide("nginx")
+            .reason,
+        Reason::NoPolicy
+    );
+}
+
+#[test]
+fn mistakes_are_told_with_their_place() {
+    for (spec, part, code, help) in [
+        (
+            "rules: [{form: a.io/**, to: r.io}]",
+            "form",
+            "unknown-field",
+            Some("write `from`"),
+        ),
+        ("prio: 1", "prio", "unknown-field", Some("write `priority`")),
+        ("priority: high", "high", "field", None),
+        ("enforcement: Deny", "Deny", "field", None),
+        (
+            "rules: [{keep: 'https://r.io/*'}]",
+            "https://",
+            "scheme",
+            Some("write `r.io/**`"),
+        ),
+        (
+            "rules: [{keep: 'r.io/?'}]",
+            "?",
+            "pattern-syntax",
+            Some("write one pattern for each case, or a rule with `regex`"),
+        ),
+        ("rules: [{from: 'a.io/**'}]", "from", "rule", None),
+        ("rules: [{keep: 'a.io/**', to: r.io}]", "keep", "rule", None),
+        ("rules: [{name: x}]", "name", "rule", None),
+        (
+            "rules: [{from: 'a.io/**', to: r.io/}]",
+            "r.io/",
+            "trailing-slash",
+            Some("write `r.io`"),
+        ),
+        (
+            "rules: [{from: 'a.io/**', to: mirror}]",
+            "mirror",
+            "to",
+            Some("write `docker.io/mirror`"),
+        ),
+        (
+            "rules: [{from: 'a.io/**', to: 'r.io/x:1'}]",
+            "r.io/x:1",
+            "to",
+            None,
+        ),
+        (
+            "rules: [{from: 'a.io/b', to: 'r.io/x:1'}]",
+            "r.io/x:1",
+            "to",
+            Some("name the tag in `from`, or leave it out here: it is kept"),
+        ),
+        (
+            "rules: [{from: 'a.io/b', to: r.io}]",
+            "r.io",
+            "to",
+            Some("write `r.io/b`"),
+        ),
+        ("rules: [{regex: '^a(b$', to: r.io/x}]", "(", "regex", None),
+        ("rules: [{regex: '^a$', to: r.io/$1}]", "$1", "regex", None),
+        (
+            "rules: [{regex: '^(.*)$', to: $1.io}]",
+            "$1.io",
+            "to",
+            Some("write a registry first, as in `registry.example.com/$1`"),
+        ),
+        (
+            "rules: [{regex: '^((a{99}){99}){99}$', to: r.io/x}]",
+            "^((a{99}){99}){99}$",
+            "regex",
+            None,
+        ),
+        (
+            "rules: [{name: a, keep: r.io/a}, {name: a, keep: r.io/b}]",
+            "a",
+            "duplicate-name",
+            None,
+        ),
+        (
+            "rules: [{from: a.io/**, to: b.io}, {from: b.io/**, to: a.io}]",
+            "b.io/**",
+            "conflicting-rules",
+            Some("let `rules[0]` lead where images are to stay, or put `rules[1]` before it"),
+        ),
+        (
+            "rules: [{regex: '^a\\.io/(.*)$', to: b.io/$1}, {regex: '^b\\.io/(.*)$', to: a.io/$1}]",
+            "^b\\.io/(.*)$",
+            "conflicting-rules",
+            Some("let `rules[0]` lead where images are to stay, or put `rules[1]` before it"),
+        ),
+        (
+            "rules: [{from: r.io/m/**, to: r.io}]",
+            "r.io/m/**",
+            "conflicting-rules",
+            None,
+        ),
+        (
+            "approved: [r.io]",
+            "r.io",
+            "no-path",
+            Some(
+                "write `r.io/**` for all of the registry, or `docker.io/library/r.io` for the image",
+            ),
+        ),
+        (
+            "exceptions: [{pattern: a.io/**, until: tomorrow, reason: x}]",
+            "tomorrow",
+            "field",
+            None,
+        ),
+        (
+            "exceptions: [{pattern: a.io/**, until: 2027-01-01, reason: ''}]",
+            "",
+            "field",
+            None,
+        ),
+        (
+            "exceptions: [{pattern: a.io/**, until: 2027-01-01}]",
+            "pattern",
+            "field",
+            None,
+        ),
+        (
+            "match: {namespaceSelector: {matchExpressions: [{key: a, operator: In}]}}",
+            "key",
+            "field",
+            None,
+        ),
+        (
+            "match: {objectselector: {}}",
+            "objectselector",
+            "unknown-field",
+            Some("write `objectSelector`"),
+        ),
+    ] {
+        let text = text(spec);
+        let found = load("p.yaml", &text).expect_err(spec);
+        assert_eq!(
+            first(&text, &found),
+            (part.to_owned(), code, help.map(str::to_owned)),
+            "{found}"
+        );
+        assert!(CHECKS.iter().any(|it| it.code == code));
+    }
+    for (text, code) in [
+        ("", "unknown-kind"),
+        ("a: [", "yaml-syntax"),
+        ("apiVersion: v1\nkind: Pod\n", "unknown-kind"),
+        ("- 1", "unknown-kind"),
+    ] {
+        assert_eq!(load("p.yaml", text).unwrap_err().0[0].code, code, "{text}");
+    }
+}
+
+#[test]
+fn what_kubernetes_adds_is_left_alone() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: imageswap.io/v1alpha1\n  kind: ImageSwapPolicy\n  metadata: {name: a, uid: x, managedFields: [{manager: y}]}\n  spec: {approved: [r.io/**]}\n  status: {conditions: []}\n";
+    assert_eq!(load("p.yaml", text).unwrap().policies.len(), 1);
+}
+
+#[test]
+fn traps_are_named_by_the_linter() {
+    for (spec, part, code) in [
+        (
+            "rules: [{keep: a.io/**}, {from: a.io/x/**, to: r.io}]",
+            "a.io/x/**",
+            "shadowed-rule",
+        ),
+        (
+            "rules: [{from: '**', to: r.io}]",
+            "r.io",
+            "merged-registries",
+        ),
+        (
+            "rules: [{from: a.io/**, to: r.io}, {from: b.io/**, to: r.io}]",
+            "r.io",
+            "merged-registries",
+        ),
+        (
+            "rules: [{regex: 'a.io/(.*)', to: r.io/$1}]",
+            "a.io/(.*)",
+            "unanchored-regex",
+        ),
+        ("approved: [r.io/*]", "r.io/*", "shallow-pattern"),
+        ("approved: ['*/team/**']", "*/team/**", "any-registry"),
+        ("approved: [R.io/**]", "R.io/**", "key-case"),
+        ("approved: []", "[]", "approves-nothing"),
+        (
+            "rules: [{from: a.io/**, to: r.io}]\napproved: [s.io/**]",
+            "r.io",
+            "target-not-approved",
+        ),
+        (
+            "rules: [{from: b.io/**, to: c.io}, {from: a.io/**, to: b.io/m}]",
+            "b.io/m",
+            "chained-rules",
+        ),
+        ("priority: 1", "priority", "approves-nothing"),
+    ] {
+        let text = text(spec);
+        let found = lint("p.yaml", &text);
+        assert!(
+            found.iter().all(|it| it.severity == Severity::Warning),
+            "{found}"
+        );
+        let (at, found_code, _) = first(&text, &found);
+        assert_eq!((at.as_str(), found_code), (part, code), "{found}");
+    }
+    let clean =
+        text("rules: [{keep: r.io/**}, {from: docker.io/**, to: r.io/hub}]\napproved: [r.io/**]");
+    assert!(
+        lint("p.yaml", &clean).is_empty(),
+        "{}",
+        lint("p.yaml", &clean)
+    );
+}
+
+#[test]
+fn the_schema_names_every_field() {
+    let schema = serde_json::to_string(&schemars::schema_for!(ImageSwapPolicy)).unwrap();
+    for field in [
+        "namespaceSelector",
+        "allowOptOut",
+        "exceptions",
+        "until",
+        "enforcement",
+        "regex",
+        "matchExpressions",
+    ] {
+        assert!(
+            schema.contains(&format!("\"{field}\"")),
+            "{field}: {schema}"
+        );
+    }
+}
+
+#[test]
+fn a_document_round_trips() {
+    let text = text(CORP);
+    let value = &crate::yaml::parse("p.yaml", &text).unwrap()[0];
+    let document: ImageSwapPolicy = serde_json::from_value(value.to_json()).unwrap();
+    let json = serde_json::to_string_pretty(&document).unwrap();
+    let (one, other) = (load("a", &text).unwrap(), load("b", &json).unwrap());
+    assert_eq!(one.policies[0].revision(), other.policies[0].revision());
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "(apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\n)?(metadata: |spec:|name: |rules:|keep: |[a-z{}\\[\\]:,'\"*&!|>#/ \n-]|\\PC){0,60}") {
+        let _ = load("p.yaml", &text);
+        prop_assert!(lint("p.yaml", &text).iter().all(|it| !it.to_string().is_empty()));
+    }
+}

@@ -1,0 +1,438 @@
+//! The regular expressions of a policy as one automaton, and the templates that they fill.
+//!
+//! Each has to match the whole canonical reference. All are searched in one pass, in time linear in the text, and the
+//! first by order wins; that is what `regex-automata` calls leftmost-first semantics of many patterns.
+
+use crate::reference::Reference;
+use regex_automata::meta::{Config, Regex};
+use regex_automata::nfa::thompson::{Compiler, Config as NfaConfig, NFA};
+use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input, PatternID};
+use regex_syntax::Error as SyntaxError;
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
+use regex_syntax::hir::{Hir, Look};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Longest text of one expression.
+const MAX_LENGTH: usize = 4096;
+/// Bytes that the automaton of one expression may take; `(a{100}){100}` takes more.
+const MAX_SIZE: usize = 1 << 20;
+/// Bytes that the automaton of all may take.
+const MAX_SIZE_OF_ALL: usize = 32 << 20;
+/// Bytes on the stack for a reference in canonical form; longer ones are allocated.
+const BUFFER: usize = 512;
+
+/// One expression, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Expression {
+    source: String,
+    /// With the end of the text after it.
+    hir: Hir,
+    nfa: NFA,
+}
+
+/// Expressions by the positions of their rules.
+#[derive(Debug, Clone)]
+pub(crate) struct Regexes {
+    regex: Regex,
+    /// Ascending.
+    positions: Vec<usize>,
+}
+
+/// Why an expression or template is none, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct RegexError {
+    /// Bytes of the text.
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+}
+
+/// The expressions of one policy need more room than a policy may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "all regular expressions together are too large when compiled: they may take {} MiB",
+    MAX_SIZE_OF_ALL >> 20
+)]
+pub(crate) struct TooLarge;
+
+/// A text with places for what an expression captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Group(usize),
+}
+
+impl Expression {
+    /// Parses and measures one expression.
+    ///
+    /// # Errors
+    /// What is wrong with its syntax, or that it is too large.
+    pub(crate) fn parse(source: &str) -> Result<Self, RegexError> {
+        let whole = |message: String| RegexError {
+            span: 0..source.len(),
+            message,
+        };
+        if source.len() > MAX_LENGTH {
+            return Err(whole(format!("expected at most {MAX_LENGTH} characters")));
+        }
+        // References are ASCII, so bytes are enough, and tables of Unicode are not needed.
+        let config = syntax::Config::new().unicode(false).utf8(false);
+        let hir = syntax::parse_with(source, &config).map_err(|why| explain(source, &why))?;
+        let hir = Hir::concat(vec![hir, Hir::look(Look::End)]);
+        let nfa = Compiler::new()
+            .configure(NfaConfig::new().nfa_size_limit(Some(MAX_SIZE)).utf8(false))
+            .build_from_hir(&hir)
+            .map_err(|why| {
+                whole(match why.size_limit() {
+                    Some(limit) => format!(
+                        "the regex is too large when compiled: it may take {} KiB; repeat less",
+                        limit >> 10
+                    ),
+                    None => why.to_string(),
+                })
+            })?;
+        Ok(Self {
+            source: source.to_owned(),
+            hir,
+            nfa,
+        })
+    }
+
+    /// As written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.source
+    }
+
+    /// What everything that matches begins with, one of these; empty where that is not known.
+    pub(crate) fn prefixes(&self) -> Vec<String> {
+        let prefixes = Extractor::new()
+            .kind(ExtractKind::Prefix)
+            .extract(&self.hir);
+        let literals = prefixes.literals().unwrap_or_default();
+        let texts: Option<Vec<_>> = literals
+            .iter()
+            .map(|it| String::from_utf8(it.as_bytes().to_vec()).ok())
+            .collect();
+        texts.unwrap_or_default()
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Expression {}
+
+impl Regexes {
+    /// Compiles expressions, with the positions of their rules in ascending order. `None` when there are none.
+    ///
+    /// # Errors
+    /// Together they are too large.
+    pub(crate) fn new(expressions: &[(usize, &Expression)]) -> Result<Option<Self>, TooLarge> {
+        if expressions.is_empty() {
+            return Ok(None);
+        }
+        let hirs: Vec<_> = expressions.iter().map(|it| &it.1.hir).collect();
+        let config = Config::new()
+            .utf8_empty(false)
+            .nfa_size_limit(Some(MAX_SIZE_OF_ALL));
+        let regex = Regex::builder()
+            .configure(config)
+            .build_many_from_hir(&hirs)
+            .map_err(|_| TooLarge)?;
+        Ok(Some(Self {
+            regex,
+            positions: expressions.iter().map(|it| it.0).collect(),
+        }))
+    }
+
+    /// Position of the first rule before `limit` whose expression matches.
+    pub(super) fn first(&self, reference: &Reference<'_>, limit: usize) -> Option<usize> {
+        if *self.positions.first()? >= limit {
+            return None;
+        }
+        let mut buffer = [0; BUFFER];
+        let text = canonical_text(reference, &mut buffer);
+        let input = Input::new(text.as_ref()).anchored(Anchored::Yes);
+        let found = self.regex.search_half(&input)?.pattern();
+        Some(self.positions[found.as_usize()]).filter(|at| *at < limit)
+    }
+
+    /// What `template` becomes of a reference that the expression at `position` matches.
+    pub(super) fn expand(
+        &self,
+        position: usize,
+        template: &Template,
+        reference: &Reference<'_>,
+    ) -> String {
+        let mut buffer = [0; BUFFER];
+        let text = canonical_text(reference, &mut buffer);
+        let mut captures = self.regex.create_captures();
+        if let Ok(slot) = self.positions.binary_search(&position) {
+            let pattern = PatternID::must(slot);
+            let input = Input::new(text.as_ref()).anchored(Anchored::Pattern(pattern));
+            self.regex.search_captures(&input, &mut captures);
+        }
+        let group = |at: usize| captures.get_group(at).map_or("", |it| &text[it.range()]);
+        template
+            .parts
+            .iter()
+            .map(|it| match it {
+                Part::Literal(text) => text.as_str(),
+                Part::Group(at) => group(*at),
+            })
+            .collect()
+    }
+}
+
+impl Template {
+    /// Reads `text`, whose groups are those of `expression`: `$1`, `${1}`, `${name}`, and `$$` for `$`.
+    ///
+    /// # Errors
+    /// A `$` without a group that the expression has.
+    pub(crate) fn parse(text: &str, expression: &Expression) -> Result<Self, RegexError> {
+        let groups = expression.nfa.group_info();
+        let error = |span: Range<usize>, message: String| RegexError { span, message };
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(dollar) = rest.find('$') {
+            literal.push_str(&rest[..dollar]);
+            let at = text.len() - rest.len() + dollar;
+            rest = &rest[dollar + 1..];
+            if let Some(after) = rest.strip_prefix('$') {
+                literal.push('$');
+                rest = after;
+                continue;
+            }
+            let (name, length) = match rest.strip_prefix('{').and_then(|it| it.split_once('}')) {
+                Some((name, _)) => (name, name.len() + 2),
+                None => {
+                    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+                    (&rest[..digits], digits)
+                }
+            };
+            let span = at..at + 1 + length;
+            if name.is_empty() {
+                let message = "expected a group after `$`, as in `$1` or `${name}`".to_owned();
+                return Err(error(span, message));
+            }
+            let index = name
+                .parse()
+                .ok()
+                .or_else(|| groups.to_index(PatternID::ZERO, name))
+                .filter(|it| *it < groups.group_len(PatternID::ZERO));
+            let Some(index) = index else {
+                let count = groups.group_len(PatternID::ZERO) - 1;
+                let message = format!("the regex has no group `{name}`: it has {count}");
+                return Err(error(span, message));
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            parts.push(Part::Group(index));
+            rest = &rest[length..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            parts,
+        })
+    }
+
+    /// As written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What every result begins with, and whether that is all of it.
+    pub(crate) fn prefix(&self) -> (&str, bool) {
+        match self.parts.as_slice() {
+            [Part::Literal(text)] => (text, true),
+            [Part::Literal(text), ..] => (text, false),
+            _ => ("", false),
+        }
+    }
+}
+
+fn explain(source: &str, why: &SyntaxError) -> RegexError {
+    let (span, message) = match why {
+        SyntaxError::Parse(it) => (it.span(), it.kind().to_string()),
+        SyntaxError::Translate(it) => (it.span(), it.kind().to_string()),
+        other => {
+            return RegexError {
+                span: 0..source.len(),
+                message: other.to_string(),
+            };
+        }
+    };
+    RegexError {
+        span: span.start.offset..span.end.offset,
+        message: format!("no regular expression: {message}"),
+    }
+}
+
+/// The reference in canonical form, with tag and digest as written; mostly that is the text itself.
+fn canonical_text<'a>(reference: &Reference<'a>, buffer: &'a mut [u8; BUFFER]) -> Cow<'a, str> {
+    let registry = reference.registry();
+    let official = reference.is_official_by_omission();
+    if reference.written_registry() == Some(registry) && !official {
+        return Cow::Borrowed(reference.as_str());
+    }
+    let middle = if official { "/library/" } else { "/" };
+    let mut length = 0;
+    for part in [registry, middle, reference.remainder()] {
+        let Some(room) = buffer.get_mut(length..length + part.len()) else {
+            return Cow::Owned(reference.canonical());
+        };
+        room.copy_from_slice(part.as_bytes());
+        length += part.len();
+    }
+    std::str::from_utf8(&buffer[..length])
+        .map_or_else(|_| Cow::Owned(reference.canonical()), Cow::Borrowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::reference;
+    use proptest::prelude::*;
+
+    fn expand(regex: &str, template: &str, image: &str) -> Option<String> {
+        let expression = Expression::parse(regex).unwrap();
+        let regexes = Regexes::new(&[(3, &expression)]).unwrap().unwrap();
+        let reference = Reference::parse(image).unwrap();
+        let template = Template::parse(template, &expression).unwrap();
+        let position = regexes.first(&reference, 9)?;
+        Some(regexes.expand(position, &template, &reference))
+    }
+
+    #[test]
+    fn expressions_match_the_whole_canonical_reference() {
+        for (regex, template, image, expected) in [
+            (
+                r"^quay\.io/(.*)$",
+                "r.io/q/$1",
+                "quay.io/a/b:1",
+                Some("r.io/q/a/b:1"),
+            ),
+            (r"quay\.io/(.*)", "r.io/q/$1", "quay.io/a", Some("r.io/q/a")),
+            (r"quay\.io/(.*)", "r.io/q/$1", "evil.net/quay.io/a", None),
+            (r"quay\.io/a", "r.io/a", "quay.io/ab", None),
+            (
+                r"docker\.io/library/(.*)",
+                "r.io/$1",
+                "nginx:1",
+                Some("r.io/nginx:1"),
+            ),
+            (
+                r"docker\.io/(.*)",
+                "r.io/${1}x",
+                "index.docker.io/a/b",
+                Some("r.io/a/bx"),
+            ),
+            (
+                r"(?<host>[^/]+)/(?<path>.*)",
+                "r.io/${host}/${path}",
+                "nginx",
+                Some("r.io/docker.io/library/nginx"),
+            ),
+            (r"q.io/(a)?(b)?", "r.io/x$1$2$$", "q.io/b", Some("r.io/xb$")),
+            (r"a|b", "r.io/x", "q.io/b", None),
+            (r"q.io/a|q.io/b", "r.io/x", "q.io/b", Some("r.io/x")),
+        ] {
+            assert_eq!(
+                expand(regex, template, image).as_deref(),
+                expected,
+                "{regex} {image}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_have_a_place() {
+        for (regex, place, part) in [
+            ("a(b", "(", "unclosed group"),
+            ("a[b", "[", "unclosed"),
+            ("a**(", "(", "unclosed group"),
+            (r"\pL", r"\pL", "Unicode"),
+            (
+                "(a{100}){200}x{1000}(b{100}){300}",
+                "(a{100}){200}x{1000}(b{100}){300}",
+                "too large",
+            ),
+        ] {
+            let error = Expression::parse(regex).expect_err(regex);
+            assert!(
+                regex[error.span.clone()].starts_with(place) && error.message.contains(part),
+                "{regex} {error:?}"
+            );
+        }
+        for (template, place) in [
+            ("r.io/$2", "$2"),
+            ("r.io/$x", "$"),
+            ("r.io/${x}", "${x}"),
+            ("r.io/$", "$"),
+        ] {
+            let expression = Expression::parse("(a)").unwrap();
+            let error = Template::parse(template, &expression).expect_err(template);
+            assert_eq!(&template[error.span.clone()], place, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_every_match_begins_with() {
+        for (regex, expected) in [
+            (r"^quay\.io/(.*)$", &["quay.io/"][..]),
+            (r"(?:a|b)\.io/x.*", &["a.io/x", "b.io/x"]),
+            (r"(.*)/nginx", &[]),
+        ] {
+            assert_eq!(
+                Expression::parse(regex).unwrap().prefixes(),
+                expected,
+                "{regex}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_expression_cannot_close_the_group_around_it() {
+        let error = Expression::parse("a)|(b").unwrap_err();
+        assert!(error.message.contains("unopened"), "{error:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_buffer_holds_the_canonical_text(image in reference()) {
+            let reference = Reference::parse(&image).unwrap();
+            let mut buffer = [0; BUFFER];
+            prop_assert_eq!(canonical_text(&reference, &mut buffer), reference.canonical());
+        }
+
+        #[test]
+        fn no_text_panics(regex in "([a-z.$^()|*+?{}0-9\\[\\]\\\\]|\\PC){0,20}", template in "[a$0-9{}]{0,10}") {
+            match Expression::parse(&regex) {
+                Err(error) => prop_assert!(regex.get(error.span).is_some()),
+                Ok(expression) => {
+                    let _ = expression.prefixes();
+                    if let Err(error) = Template::parse(&template, &expression) {
+                        prop_assert!(template.get(error.span).is_some());
+                    }
+                }
+            }
+        }
+    }
+}
