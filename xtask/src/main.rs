@@ -2,6 +2,7 @@
 
 mod builder;
 mod demo;
+mod fuzz;
 mod initramfs;
 mod process;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Options),
     /// Show the main job on this machine: webhook, agent, a container that drifts
     Demo(demo::Options),
+    /// Look for texts that break what must hold of any text
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +53,6 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Build(options) => builder::run(&workspace, *options),
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),
+        Task::Fuzz(options) => fuzz::run(&workspace, options),
     }
 }

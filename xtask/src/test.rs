@@ -3,16 +3,21 @@
 use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
+use clap::ValueEnum;
 use imageswap_lab::missing;
 
 use crate::builder;
+use crate::fuzz;
 use crate::process::{Workspace, cargo};
 use crate::toolchain;
 use crate::ui::{self, Took};
 use crate::vm;
+
+/// How long each fuzz target runs: enough to try the seeds and what is near them.
+const SMOKE: Duration = Duration::from_secs(10);
 
 /// What is to be tested.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -57,6 +62,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
     let built = stage("Probes", &|_| builder::probes(workspace));
     if !options.vm {
         stage("Workspace", &|count| cargo_test(workspace, count));
+        stage("Fuzzing", &|count| fuzzing(workspace, count));
     }
     // The machine can only see what the probes see.
     if !options.no_vm && built {
@@ -73,9 +79,13 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
 }
 
 impl Count {
-    /// Notes that `test` did not run.
-    pub(crate) fn skip(&mut self, test: &str, reason: &str) {
-        self.skipped.push(format!("SKIP: {test}: {reason}"));
+    /// Notes that `test` cannot run: an error where skips are failures.
+    fn cannot(&mut self, test: &str, reason: Error) -> Result<()> {
+        if env::var_os("IMAGESWAP_NO_SKIP").is_some_and(|value| value == "1") {
+            return Err(reason);
+        }
+        self.skipped.push(format!("SKIP: {test}: {reason:#}"));
+        Ok(())
     }
 
     /// Reads what test binaries print with `--show-output`, shows it without
@@ -157,14 +167,29 @@ fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
     watch(command, count)
 }
 
+/// A short run of each fuzz target, which counts as a test.
+fn fuzzing(workspace: &Workspace, count: &mut Count) -> Result<()> {
+    if let Err(error) = fuzz::ready() {
+        return count.cannot("fuzzing", error);
+    }
+    for run in fuzz::fuzz(workspace, fuzz::Target::value_variants(), SMOKE)? {
+        match run.finding {
+            None => count.passed += 1,
+            Some(finding) => {
+                count.failed += 1;
+                ui::bad(finding);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn virtual_machine(workspace: &Workspace, asked_for: bool, count: &mut Count) -> Result<()> {
-    let no_skip = env::var_os("IMAGESWAP_NO_SKIP").is_some_and(|value| value == "1");
     if let Err(error) = vm::ready() {
-        if asked_for || no_skip {
+        if asked_for {
             return Err(error);
         }
-        count.skip("virtual machine", &format!("{error:#}"));
-        return Ok(());
+        return count.cannot("virtual machine", error);
     }
     vm::run(workspace, count)
 }
