@@ -11,7 +11,7 @@ use crate::probe::{Control, KernelEvent};
 use crate::resolve::{Answer, Question, Resolver};
 use crate::starts::Starts;
 use crate::verdict::Verdict;
-use imageswap_policy::Policy;
+use imageswap_policy::Policies;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Agent {
     control: Control,
     resolver: Resolver,
     exports: Exports,
-    policy: Arc<Policy>,
+    policy: Arc<Policies>,
 }
 
 /// What an agent is made of.
@@ -48,7 +48,7 @@ pub struct Parts {
     /// Where findings go.
     pub exports: Exports,
     /// The policy in force.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<Policies>,
 }
 
 impl Agent {
@@ -180,7 +180,7 @@ impl Agent {
     }
 
     /// The policy changed: everything that runs is judged again.
-    pub fn policy(&mut self, policy: Arc<Policy>) {
+    pub fn policy(&mut self, policy: Arc<Policies>) {
         self.policy = policy;
         let findings = self.starts.rejudge(&self.policy, node::now());
         self.tell(&findings);

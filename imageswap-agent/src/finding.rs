@@ -4,7 +4,7 @@ use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::verdict::{Reason, Route, Verdict};
-use imageswap_policy::Policy;
+use imageswap_policy::Policies;
 use serde::{Serialize, Serializer};
 use std::time::SystemTime;
 
@@ -79,11 +79,11 @@ pub struct Finding {
     pub detect_us: Option<u64>,
 }
 
-/// A policy, by name and revision.
+/// What decided: a policy of the set in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyName {
-    /// Name.
-    pub name: String,
+    /// Name of the policy; `None` where none applies.
+    pub name: Option<String>,
     /// Short hash of the compiled set.
     pub revision: String,
 }
@@ -157,7 +157,7 @@ pub fn finding(
     occasion: Occasion,
     facts: &Facts,
     judgement: &Judgement,
-    policy: &Policy,
+    policies: &Policies,
 ) -> Finding {
     let Occasion {
         event,
@@ -176,8 +176,8 @@ pub fn finding(
         reason: judgement.reason,
         rule: judgement.rule.clone(),
         policy: PolicyName {
-            name: policy.name().to_owned(),
-            revision: policy.revision().to_owned(),
+            name: judgement.policy.clone(),
+            revision: policies.revision().to_owned(),
         },
         image: judgement.image.clone(),
         names: judgement.names.clone(),

@@ -3,7 +3,7 @@
 use crate::container::RuntimeHint;
 use crate::facts::{Claim, Facts, Kind, Naming, Source};
 use crate::verdict::{Reason, Route, Verdict};
-use imageswap_policy::{Decision, PodScope, Policy, Reference, Scope};
+use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Reference, Scope};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -37,6 +37,8 @@ pub struct Judgement {
     pub route: Route,
     /// Why.
     pub reason: Reason,
+    /// The policy that decided, unless none applies.
+    pub policy: Option<String>,
     /// Rule of the policy that decided.
     pub rule: Option<String>,
     /// The image, as far as it is known.
@@ -49,16 +51,16 @@ pub struct Judgement {
     pub confidence: Confidence,
 }
 
-/// Judges a start by the policy in force.
-pub fn judge(facts: &Facts, policy: &Policy) -> Judgement {
+/// Judges a start by the policies in force. `today` is in UTC.
+pub fn judge(facts: &Facts, policies: &Policies, today: Date) -> Judgement {
     let route = route(facts);
     let names = names(facts);
     let image = names.names.first().map(|name| name.name.clone());
-    let scope = scope(facts);
+    let selected = policies.select(scope(facts), today);
     let decisions: Vec<_> = names
         .names
         .iter()
-        .map(|name| policy.decide(scope, &name.name))
+        .map(|name| selected.decide(&name.name))
         .collect();
     let (verdict, reason) = verdict(facts, route, names.confidence, &decisions);
     let first = decisions.first();
@@ -66,6 +68,7 @@ pub fn judge(facts: &Facts, policy: &Policy) -> Judgement {
         verdict,
         route,
         reason,
+        policy: selected.policy().map(Policy::name).map(str::to_owned),
         rule: first.and_then(|decision| decision.rule).map(str::to_owned),
         image,
         expected_image: first.map(|decision| decision.result.clone().into_owned()),

@@ -4,9 +4,10 @@ use crate::facts::{Confirmation, Evidence, Facts, Sight};
 use crate::finding::{Event, Finding, Occasion, Origin, finding};
 use crate::judge::{Judgement, judge};
 use crate::verdict::Verdict;
-use imageswap_policy::Policy;
+use imageswap_policy::{Date, Policies};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
+use time::OffsetDateTime;
 
 /// How long a removed start is kept: a runtime's event of it may still be under way.
 const KEPT_AFTER_REMOVAL: Duration = Duration::from_secs(30);
@@ -18,6 +19,13 @@ pub struct Now {
     pub wall: SystemTime,
     /// Nanoseconds since boot, for latencies: the wall clock may step.
     pub boot_ns: u64,
+}
+
+impl Now {
+    /// The day by which exceptions of a policy end, in UTC.
+    fn today(self) -> Date {
+        OffsetDateTime::from(self.wall).date()
+    }
 }
 
 /// All starts of this boot that are running, or ended a moment ago, by cgroup id.
@@ -74,7 +82,7 @@ impl Starts {
         &mut self,
         cgroup_id: u64,
         evidence: Evidence,
-        policy: &Policy,
+        policies: &Policies,
         now: Now,
     ) -> Vec<Finding> {
         let Some(start) = self.by_id.get_mut(&cgroup_id) else {
@@ -84,18 +92,18 @@ impl Starts {
             start.removed_ns.get_or_insert(now.boot_ns);
         }
         start.facts.observe(evidence);
-        start.speak(&self.origin, cgroup_id, policy, now)
+        start.speak(&self.origin, cgroup_id, policies, now)
     }
 
     /// Judges everything that runs again, by a policy that changed.
-    pub fn rejudge(&mut self, policy: &Policy, now: Now) -> Vec<Finding> {
+    pub fn rejudge(&mut self, policies: &Policies, now: Now) -> Vec<Finding> {
         let origin = &self.origin;
         let starts = self
             .by_id
             .iter_mut()
             .filter(|(_, start)| !start.facts.removed);
         starts
-            .flat_map(|(id, start)| start.speak(origin, *id, policy, now))
+            .flat_map(|(id, start)| start.speak(origin, *id, policies, now))
             .collect()
     }
 
@@ -176,7 +184,7 @@ impl Starts {
 
 impl Start {
     /// Says what has changed since the last word, if anything has.
-    fn speak(&mut self, origin: &Origin, id: u64, policy: &Policy, now: Now) -> Vec<Finding> {
+    fn speak(&mut self, origin: &Origin, id: u64, policies: &Policies, now: Now) -> Vec<Finding> {
         let facts = &self.facts;
         // An entrypoint that does not exist is never confirmed; a cgroup of the host's is no container; and a
         // verdict before everyone was asked would be taken back a moment later.
@@ -187,7 +195,7 @@ impl Start {
         {
             return Vec::new();
         }
-        let judgement = judge(facts, policy);
+        let judgement = judge(facts, policies, now.today());
         let mut findings = Vec::new();
         let mut say = |event: Event, judgement: &Judgement, detect_us: Option<u64>| {
             let occasion = Occasion {
@@ -195,7 +203,7 @@ impl Start {
                 time: now.wall,
                 detect_us,
             };
-            findings.push(finding(origin, id, occasion, facts, judgement, policy));
+            findings.push(finding(origin, id, occasion, facts, judgement, policies));
         };
         match &self.told {
             None => {

@@ -1,7 +1,7 @@
 //! Test cases: what is asked of which policy, and where that is written.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_saphyr::Spanned;
 use std::path::Path;
 
@@ -10,8 +10,10 @@ use std::path::Path;
 pub(crate) struct Case {
     /// Text of a maps file.
     pub(crate) maps: Option<String>,
-    /// An ImageSwapPolicy.
-    pub(crate) policy: Option<IgnoredAny>,
+    /// An ImageSwapPolicy: itself, its text, or its file, as seen from the file of the case.
+    pub(crate) policy: Option<Value>,
+    /// The day to decide on; today without it.
+    pub(crate) date: Option<String>,
     /// ImageSwap's mode: `maps`, or anything else for its legacy mode.
     pub(crate) mode: Option<String>,
     /// Prefix of the legacy mode.

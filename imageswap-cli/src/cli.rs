@@ -1,6 +1,7 @@
 //! The command line.
 
-use crate::{Outcome, explain, verify};
+use crate::manifest::{check, images, rewrite};
+use crate::{Outcome, completions, diff, explain, lint, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
@@ -18,8 +19,20 @@ pub(crate) struct Cli {
 enum Command {
     /// Say what the policy makes of images, and why
     Explain(explain::Args),
+    /// Say what the policy would do to manifests
+    Check(check::Args),
+    /// Print manifests with the images that the policy would have run
+    Rewrite(rewrite::Args),
+    /// List the images of manifests, and where they would go
+    Images(images::Args),
+    /// Say what a change of the policy changes for a list of images
+    Diff(diff::Args),
     /// Check a policy against cases: expected answers, or what must hold of any
     Test(verify::Args),
+    /// Say what is wrong with policies, or likely is
+    Lint(lint::Args),
+    /// Print a script that completes this command in a shell
+    Completions(completions::Args),
 }
 
 /// Reads the command line; help, version and mistakes end the process here.
@@ -38,7 +51,13 @@ impl Cli {
     pub(crate) fn run(self, out: &mut impl Write) -> Result<Outcome> {
         match self.command {
             Command::Explain(args) => explain::run(&args, out),
+            Command::Check(args) => check::run(&args, out),
+            Command::Rewrite(args) => rewrite::run(&args, out),
+            Command::Images(args) => images::run(&args, out),
+            Command::Diff(args) => diff::run(&args, out),
             Command::Test(args) => verify::run(&args, out),
+            Command::Lint(args) => lint::run(&args, out),
+            Command::Completions(args) => completions::run(args, Cli::command(), out),
         }
     }
 }

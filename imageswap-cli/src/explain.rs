@@ -1,31 +1,33 @@
 //! `imageswap explain`: what the policy makes of images, and why.
 
-use crate::Outcome;
-use crate::policy::PolicyArgs;
-use anyhow::Result;
+use crate::policy::{DateArgs, PolicyArgs};
+use crate::text::{WIDTH, wrap};
+use crate::{Outcome, input};
+use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use imageswap_policy::{Decision, PodScope, Policy, Scope};
+use imageswap_policy::{Decision, PodScope, Policies, Policy, Scope, Selected};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
-/// ImageSwap never denies, so under its files nothing else is done about what stays unapproved.
-const ENFORCEMENT: &str = "audit";
-/// Columns of a terminal that nobody has widened.
-const WIDTH: usize = 80;
+/// How many lines of names of rules are worth reading; `-o json` has all.
+const TRIED_LINES: usize = 4;
 /// Where the values of a paragraph begin.
 const MARGIN: usize = 12;
 
 /// Arguments of `imageswap explain`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Images as a Pod or a command would name them
+    /// Images as a Pod or a command would name them; `-` reads them from standard input, one a line
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
     scope: ScopeArgs,
+    #[command(flatten)]
+    date: DateArgs,
     /// How to answer; json is one object a line
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -33,7 +35,7 @@ pub(crate) struct Args {
 
 /// Who asks. What is not given is unknown, and what is unknown excludes nothing.
 #[derive(Debug, ClapArgs)]
-struct ScopeArgs {
+pub(crate) struct ScopeArgs {
     /// Namespace of the Pod
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
@@ -58,46 +60,91 @@ struct Answer<'a> {
     result: &'a str,
     swapped: bool,
     approved: bool,
-    enforcement: &'a str,
-    policy: &'a str,
+    /// `None`, as the policy's name, where no policy applies.
+    enforcement: Option<&'a str>,
+    policy: Option<&'a str>,
     rule: Option<&'a str>,
     reason: &'a str,
     revision: &'a str,
+    /// Rules that were tried before the one that decided, and spoke of other images.
+    tried: Vec<&'a str>,
+    /// Each rule that moves the image, and where to.
+    steps: Vec<Moved<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Moved<'a> {
+    rule: &'a str,
+    to: String,
+}
+
+impl ScopeArgs {
+    /// The Pod that was described.
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope::Pod(PodScope {
+            namespace: self.namespace.as_deref(),
+            namespace_labels: self.namespace_labels.as_ref(),
+            labels: self.labels.as_ref(),
+        })
+    }
+}
+
+/// The images of a text: one a line, without those that are empty or begin with `#`.
+pub(crate) fn images(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .map(str::trim)
+        .filter(|it| !it.is_empty() && !it.starts_with('#'))
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
-    let policy = args.policy.load()?;
-    let scope = Scope::Pod(PodScope {
-        namespace: args.scope.namespace.as_deref(),
-        namespace_labels: args.scope.namespace_labels.as_ref(),
-        labels: args.scope.labels.as_ref(),
-    });
-    let decisions: Vec<_> = args
-        .images
+    let policies = args.policy.load()?;
+    let selected = policies.select(args.scope.scope(), args.date.date());
+    let mut names = Vec::new();
+    for image in &args.images {
+        if image == "-" {
+            let text = input::read(Path::new("-"))?.text;
+            names.extend(images(&text).map(str::to_owned));
+        } else {
+            names.push(image.clone());
+        }
+    }
+    if names.is_empty() {
+        bail!("expected images, one a line, found none");
+    }
+    let decisions: Vec<_> = names
         .iter()
-        .map(|it| (it.as_str(), policy.decide(scope, it)))
+        .map(|it| (it.as_str(), selected.decide(it)))
         .collect();
     match args.output {
-        Output::Json => json(&policy, &decisions, out)?,
-        Output::Table => text(&policy, scope, &decisions, out)?,
+        Output::Json => json(&policies, selected, &decisions, out)?,
+        Output::Table => text(&policies, selected, &decisions, out)?,
     }
     out.flush()?;
     Ok(Outcome::Clean)
 }
 
-fn json(policy: &Policy, decisions: &[(&str, Decision<'_>)], out: &mut impl Write) -> Result<()> {
+fn json(
+    policies: &Policies,
+    selected: Selected<'_>,
+    decisions: &[(&str, Decision<'_>)],
+    out: &mut impl Write,
+) -> Result<()> {
+    let policy = selected.policy();
     for (image, decision) in decisions {
+        let steps = selected.steps(image).into_iter();
         let answer = Answer {
             image,
             result: &decision.result,
             swapped: decision.swapped(),
             approved: decision.approved,
-            enforcement: ENFORCEMENT,
-            policy: policy.name(),
+            enforcement: policy.map(|it| it.enforcement().as_str()),
+            policy: policy.map(Policy::name),
             rule: decision.rule,
             reason: decision.reason.as_str(),
-            revision: policy.revision(),
+            revision: policies.revision(),
+            tried: selected.tried(image),
+            steps: steps.map(|(rule, to)| Moved { rule, to }).collect(),
         };
         writeln!(out, "{}", serde_json::to_string(&answer)?)?;
     }
@@ -106,8 +153,8 @@ fn json(policy: &Policy, decisions: &[(&str, Decision<'_>)], out: &mut impl Writ
 
 /// A table of several images where it fits, else a paragraph for each.
 fn text(
-    policy: &Policy,
-    scope: Scope<'_>,
+    policies: &Policies,
+    selected: Selected<'_>,
     decisions: &[(&str, Decision<'_>)],
     out: &mut impl Write,
 ) -> Result<()> {
@@ -126,21 +173,22 @@ fn text(
         }
     } else {
         for (image, decision) in decisions {
-            paragraph(policy, scope, image, decision, out)?;
+            paragraph(selected, image, decision, out)?;
         }
     }
-    writeln!(
-        out,
-        "\npolicy {}, revision {}",
-        policy.name(),
-        policy.revision()
-    )?;
+    let revision = policies.revision();
+    match selected.policy() {
+        Some(policy) => {
+            let (name, enforcement) = (policy.name(), policy.enforcement());
+            writeln!(out, "\npolicy {name} ({enforcement}), revision {revision}")?;
+        }
+        None => writeln!(out, "\nno policy applies, revision {revision}")?,
+    }
     Ok(())
 }
 
 fn paragraph(
-    policy: &Policy,
-    scope: Scope<'_>,
+    selected: Selected<'_>,
     image: &str,
     decision: &Decision<'_>,
     out: &mut impl Write,
@@ -151,7 +199,23 @@ fn paragraph(
     for (at, line) in wrap(&decision.explain(), WIDTH - MARGIN).iter().enumerate() {
         writeln!(out, "{:MARGIN$}{line}", if at == 0 { "  why" } else { "" })?;
     }
-    let steps = policy.steps(scope, image);
+    let tried = selected.tried(image);
+    if !tried.is_empty() {
+        let text = tried.join(", ");
+        for (at, line) in wrap(&text, WIDTH - MARGIN)
+            .iter()
+            .take(TRIED_LINES)
+            .enumerate()
+        {
+            let head = if at == 0 { "  tried" } else { "" };
+            writeln!(out, "{head:MARGIN$}{line}")?;
+        }
+    }
+    let message = selected.policy().and_then(Policy::message);
+    if let Some(message) = message.filter(|_| decision.in_scope && !decision.approved) {
+        writeln!(out, "  message   {message}")?;
+    }
+    let steps = selected.steps(image);
     if steps.len() > 1 {
         for (rule, to) in steps {
             writeln!(out, "  step      {rule}: {to}")?;
@@ -193,21 +257,6 @@ fn table(head: &[&str; 4], rows: &[[&str; 4]]) -> Option<Vec<String>> {
     Some(all().map(line).collect())
 }
 
-/// Breaks a sentence between words; a longer word has a line of its own.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
@@ -242,14 +291,6 @@ mod tests {
         assert_eq!(parse_labels("").unwrap().len(), 0);
         assert!(parse_labels("a").unwrap_err().contains("`a`"));
         assert!(parse_labels("=b").is_err());
-    }
-
-    #[test]
-    fn sentences_break_between_words() {
-        assert_eq!(
-            wrap("ab cd ef longest g", 5),
-            ["ab cd", "ef", "longest", "g"]
-        );
     }
 
     #[test]

@@ -4,8 +4,14 @@
 
 mod cases;
 mod cli;
+mod completions;
+mod diff;
 mod explain;
+mod input;
+mod lint;
+mod manifest;
 mod policy;
+mod text;
 mod verify;
 
 use anyhow::Error;

@@ -1,16 +1,22 @@
 //! The policy that the command line names.
 
-use crate::report;
-use anyhow::{Context, Result, bail};
+use crate::{input, report};
+use anyhow::{Result, bail};
 use clap::Args;
+use imageswap_policy::document;
 use imageswap_policy::maps::{self, Loaded};
-use imageswap_policy::{Diagnostics, Policy};
-use std::path::PathBuf;
+use imageswap_policy::{Date, Diagnostics, Policies};
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+use time::format_description::well_known::Iso8601;
 
 /// Where the policy comes from.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct PolicyArgs {
+    /// ImageSwapPolicies: files, folders, or `-`; may be given again
+    #[arg(long, value_name = "FILE or DIR")]
+    policy: Vec<PathBuf>,
     /// ImageSwap's maps file
     #[arg(long, value_name = "FILE")]
     maps: Option<PathBuf>,
@@ -19,33 +25,114 @@ pub(crate) struct PolicyArgs {
     image_prefix: Option<String>,
 }
 
+/// The day by which exceptions end.
+#[derive(Debug, Args)]
+pub(crate) struct DateArgs {
+    /// Decide as on this day; today (UTC) without it
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
+    date: Option<Date>,
+}
+
+impl DateArgs {
+    /// The day that was asked for, or today, in UTC.
+    pub(crate) fn date(&self) -> Date {
+        self.date.unwrap_or_else(today)
+    }
+}
+
 impl PolicyArgs {
-    /// Reads and compiles the policy; its diagnostics go to standard error.
-    pub(crate) fn load(&self) -> Result<Policy> {
-        let (source, loaded) = match (&self.maps, &self.image_prefix) {
-            (Some(path), _) => {
-                let source = path.display().to_string();
-                let bytes = std::fs::read(path).with_context(|| format!("cannot read {source}"))?;
-                let text =
-                    String::from_utf8(bytes).with_context(|| format!("{source} is not UTF-8"))?;
-                let loaded = maps::load(&source, &text);
-                (source, loaded)
-            }
-            (None, Some(prefix)) => (
-                "--image-prefix".to_owned(),
+    /// Reads and compiles the policies; their diagnostics go to standard error.
+    pub(crate) fn load(&self) -> Result<Policies> {
+        if !self.policy.is_empty() {
+            return documents(&self.policy);
+        }
+        match (&self.maps, &self.image_prefix) {
+            (Some(path), _) => maps_file(path),
+            (None, Some(prefix)) => one(
+                "--image-prefix",
                 maps::load_prefix("--image-prefix", prefix),
             ),
-            (None, None) => bail!("no policy is named: give --maps or --image-prefix"),
-        };
-        match loaded {
-            Ok(Loaded { policy, warnings }) => {
-                show(&warnings);
-                Ok(policy)
-            }
-            Err(diagnostics) => {
-                show(&diagnostics);
-                bail!("{source} does not load")
-            }
+            (None, None) => bail!("no policy is named: give --policy, --maps or --image-prefix"),
+        }
+    }
+}
+
+/// Reads a policy of either format, told apart by what the file holds.
+pub(crate) fn load_any(path: &Path) -> Result<Policies> {
+    if path.is_dir() {
+        return documents(&[path.to_owned()]);
+    }
+    let input = input::read(path)?;
+    if is_document(path, &input.text) {
+        set([(input.name.as_str(), input.text.as_str())])
+    } else {
+        one(&input.name, maps::load(&input.name, &input.text))
+    }
+}
+
+/// Whether a text is to be read as ImageSwapPolicies, and not as a maps file.
+pub(crate) fn is_document(path: &Path, text: &str) -> bool {
+    let extension = path.extension().and_then(|it| it.to_str());
+    if matches!(extension, Some("yaml" | "yml" | "json")) {
+        return true;
+    }
+    let begins = |line: &str| {
+        ["apiVersion:", "kind:", "---", "{"]
+            .iter()
+            .any(|it| line.starts_with(it))
+    };
+    text.lines()
+        .map(|it| it.trim_start_matches('\u{feff}'))
+        .find(|it| !it.trim().is_empty() && !it.trim_start().starts_with('#'))
+        .is_some_and(begins)
+}
+
+/// Today, in UTC.
+pub(crate) fn today() -> Date {
+    OffsetDateTime::now_utc().date()
+}
+
+/// Reads a day, `YYYY-MM-DD`.
+pub(crate) fn parse_date(text: &str) -> Result<Date, String> {
+    Date::parse(text, &Iso8601::DATE)
+        .map_err(|_| format!("expected a day as in `2027-01-31`, found `{text}`"))
+}
+
+fn documents(paths: &[PathBuf]) -> Result<Policies> {
+    let (inputs, errors) = input::read_all(paths);
+    if let Some(error) = errors.into_iter().next() {
+        return Err(error);
+    }
+    set(inputs.iter().map(|it| (it.name.as_str(), it.text.as_str())))
+}
+
+fn set<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Policies> {
+    match document::load_all(texts) {
+        Ok(loaded) => {
+            show(&loaded.warnings);
+            Ok(Policies::new(loaded.policies))
+        }
+        Err(diagnostics) => {
+            show(&diagnostics);
+            bail!("the policy does not load")
+        }
+    }
+}
+
+fn maps_file(path: &Path) -> Result<Policies> {
+    let input = input::read(path)?;
+    one(&input.name, maps::load(&input.name, &input.text))
+}
+
+fn one(source: &str, loaded: Result<Loaded, Diagnostics>) -> Result<Policies> {
+    match loaded {
+        Ok(Loaded { policy, warnings }) => {
+            show(&warnings);
+            Ok(Policies::one(policy))
+        }
+        Err(diagnostics) => {
+            show(&diagnostics);
+            bail!("{source} does not load")
         }
     }
 }

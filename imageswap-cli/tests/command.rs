@@ -66,8 +66,22 @@ fn explain_answers_programs_with_one_object_a_line() {
         revision.len() == 12 && revision.chars().all(|it| it.is_ascii_hexdigit()),
         "{revision}"
     );
-    let answer = |image, result, swapped, approved, rule: Option<&str>, reason| {
+    let answer = |image: &str,
+                  result: &str,
+                  swapped: bool,
+                  approved,
+                  rule: Option<&str>,
+                  reason| {
+        let tried = match reason {
+            "swapped" => vec!["maps:3 gitlab.com", "maps:4 noswap_wildcards example.com"],
+            _ => Vec::new(),
+        };
+        let steps: Vec<_> = swapped
+            .then(|| json!({"rule": rule, "to": result}))
+            .into_iter()
+            .collect();
         json!({
+            "tried": tried, "steps": steps,
             "image": image, "result": result, "swapped": swapped, "approved": approved, "enforcement": "audit",
             "policy": "maps", "rule": rule, "reason": reason, "revision": revision,
         })
@@ -81,7 +95,7 @@ fn explain_answers_programs_with_one_object_a_line() {
         "swapped",
     );
     let rule = Some("maps:4 noswap_wildcards example.com");
-    let kept = answer(
+    let mut kept = answer(
         "my.example.com/a",
         "my.example.com/a",
         false,
@@ -89,6 +103,8 @@ fn explain_answers_programs_with_one_object_a_line() {
         rule,
         "kept",
     );
+    // The exact item was tried before the same item anywhere in the text, under one name.
+    kept["tried"] = json!(["maps:3 gitlab.com", "maps:4 noswap_wildcards example.com"]);
     assert_eq!(
         answers,
         [
@@ -135,7 +151,7 @@ fn explain_answers_people_in_80_columns() {
         text.lines()
             .last()
             .unwrap()
-            .starts_with("policy maps, revision "),
+            .starts_with("policy maps (audit), revision "),
         "{text}"
     );
 
@@ -263,7 +279,7 @@ fn what_does_not_load_is_said_with_its_place() {
     }
     let binary = folder.file("binary.conf", [0xff, 0xfe]);
     let output = imageswap(&["explain", "--maps", &binary, "nginx"]);
-    assert!(output.status.code() == Some(2) && stderr(&output).contains("is not UTF-8"));
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("binary.conf:1:1: "));
 }
 
 fn last_line(output: &Output) -> String {
@@ -333,11 +349,11 @@ fn a_case_that_cannot_be_decided_is_an_error() {
     for (bad, message) in [
         (
             json!({"policy": {"kind": "ImageSwapPolicy"}, "image": "nginx"}).to_string(),
-            "nginx: `policy` is not supported",
+            "unknown-kind",
         ),
         (
             json!({"image": "nginx"}).to_string(),
-            "expected `maps` or `image_prefix`",
+            "expected `policy`, `maps` or `image_prefix`",
         ),
         (json!({"maps": ""}).to_string(), "missing field `image`"),
         ("{".to_owned(), "EOF"),
@@ -460,4 +476,108 @@ fn every_measured_answer_of_imageswap_holds() {
         );
         assert_eq!(output.status.code(), Some(0));
     }
+}
+
+const POLICY: &str = r#"
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: corp}
+spec:
+  message: "Registry is not allowed"
+  rules:
+  - {name: internal, keep: "*.corp.example.com/**"}
+  - {name: hub, from: "docker.io/**", to: registry.example.com/hub}
+  approved: ["registry.example.com/**"]
+  exceptions: [{pattern: "ghcr.io/acme/debug", until: 2027-01-31, reason: INC-1}]
+"#;
+
+#[test]
+fn explain_says_what_was_tried_and_what_the_author_says() {
+    let folder = Folder::new();
+    let policy = folder.file("policy.yaml", POLICY);
+    let ask = |args: &[&str]| {
+        let all = [&["explain", "--policy", &policy][..], args].concat();
+        stdout(&imageswap(&all))
+    };
+    let text = ask(&["quay.io/a"]);
+    for part in [
+        "approved  no",
+        "tried     internal, hub",
+        "message   Registry is not allowed",
+        "policy corp (deny)",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(ask(&["nginx"]).contains("result    registry.example.com/hub/library/nginx"));
+    let debug = "ghcr.io/acme/debug:1";
+    assert!(ask(&[debug, "--date", "2027-01-31"]).contains("approved  yes"));
+    assert!(ask(&[debug, "--date", "2027-02-01"]).contains("approved  no"));
+    assert!(ask(&["nginx", "--namespace", "kube-system"]).contains("no policy applies"));
+}
+
+#[test]
+fn images_come_from_standard_input() {
+    let folder = Folder::new();
+    let policy = folder.file("policy.yaml", POLICY);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
+        .args(["explain", "--policy", &policy, "-o", "json", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input
+        .write_all(b"# images\n\nnginx\n  quay.io/a\n")
+        .unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let images: Vec<_> = stdout(&output)
+        .lines()
+        .map(|it| serde_json::from_str::<Value>(it).unwrap()["image"].clone())
+        .collect();
+    assert_eq!(images, ["nginx", "quay.io/a"]);
+}
+
+#[test]
+fn cases_name_policies_in_three_ways() {
+    let folder = Folder::new();
+    folder.file("policy.yaml", POLICY);
+    let inline = json!({"apiVersion": "imageswap.io/v1alpha1", "kind": "ImageSwapPolicy", "metadata": {"name": "p"}, "spec": {"approved": ["quay.io/**"]}});
+    let rows = [
+        json!({"policy": "policy.yaml", "image": "nginx", "expected": "registry.example.com/hub/library/nginx", "approved": true}),
+        json!({"policy": POLICY, "image": "ghcr.io/acme/debug", "approved": true, "date": "2027-01-31"}),
+        json!({"policy": POLICY, "image": "ghcr.io/acme/debug", "approved": false, "date": "2027-02-01"}),
+        json!({"policy": inline, "image": "quay.io/a", "expected": "quay.io/a", "approved": true}),
+        json!({"policy": inline, "image": "nginx", "approved": true}),
+    ];
+    let text: String = rows.iter().map(|it| format!("{it}\n")).collect();
+    let cases = folder.file("cases.jsonl", text);
+    let output = imageswap(&["test", &cases]);
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(1), "4 passed, 1 failed"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn diff_tells_what_a_change_changes() {
+    let folder = Folder::new();
+    let old = folder.file("old.conf", "default::registry.example.com/hub\n");
+    let new = folder.file("new.yaml", POLICY);
+    let images = folder.file("images.txt", "registry.example.com/hub/a\nquay.io/a\n");
+    let output = imageswap(&["diff", &old, &new, "-f", &images]);
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (
+            Some(1),
+            "quay.io/a\n- registry.example.com/hub/a (approved, rule maps:1 default)\n+ quay.io/a (not approved)\n1 of 2 images change\n"
+        )
+    );
+    let output = imageswap(&["diff", &new, &new, "-f", &images, "-o", "json"]);
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(0), "")
+    );
 }

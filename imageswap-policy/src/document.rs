@@ -9,7 +9,7 @@ mod load;
 mod places;
 
 pub use checks::CHECKS;
-pub use load::{Loaded, lint, load};
+pub use load::{Loaded, lint, load, load_all};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

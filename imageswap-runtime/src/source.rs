@@ -8,7 +8,7 @@ mod file;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use imageswap_policy::{Diagnostics, Policy, maps};
+use imageswap_policy::{Date, Diagnostics, Policies, document, maps};
 use tokio::sync::watch;
 
 use crate::drain::Drain;
@@ -21,6 +21,9 @@ pub use file::ReadError;
 #[group(required = true, multiple = false)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
+    /// ImageSwapPolicies: a file, or a folder of *.yaml, *.yml and *.json; read again whenever they change
+    #[arg(long, value_name = "FILE or DIR")]
+    pub policy: Option<PathBuf>,
     /// ImageSwap maps file; read again whenever it changes
     #[arg(long, value_name = "FILE")]
     pub maps: Option<PathBuf>,
@@ -33,7 +36,7 @@ pub struct PolicyArgs {
 #[derive(Debug, Clone)]
 pub struct PolicySource {
     origin: Arc<Origin>,
-    policy: watch::Sender<Arc<Policy>>,
+    policy: watch::Sender<Arc<Policies>>,
 }
 
 /// Why there is no policy to start with.
@@ -46,61 +49,111 @@ pub enum SourceError {
     #[error("{0}")]
     Policy(Diagnostics),
     /// No flag says where the policy is.
-    #[error("no policy: one of --maps FILE and --image-prefix PREFIX is needed")]
+    #[error("no policy: one of --policy FILE, --maps FILE and --image-prefix PREFIX is needed")]
     Missing,
 }
 
 /// What was asked for.
 #[derive(Debug)]
 enum Origin {
-    /// A maps file, and its content when it was first read.
-    Maps {
-        file: file::PolicyFile,
-        first: String,
+    /// Files, and their content when they were first read.
+    Files {
+        format: Format,
+        files: file::PolicyFiles,
+        first: Vec<file::Text>,
     },
     /// Something that cannot change.
     Fixed(&'static str),
+}
+
+/// What the files hold.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Documents,
+    Maps,
 }
 
 impl PolicyArgs {
     /// Loads the policy for the first time and logs the warnings about its text.
     pub fn load(self) -> Result<PolicySource, SourceError> {
         let Self {
-            maps: maps_file,
+            policy,
+            maps,
             image_prefix,
         } = self;
-        if let Some(path) = maps_file {
-            let file = file::PolicyFile::new(path);
-            let first = file.read()?;
-            let policy = accept(maps::load(&file.name(), &first))?;
-            return Ok(PolicySource::new(Origin::Maps { file, first }, policy));
+        let files = match (policy, maps) {
+            (Some(path), _) => Some((Format::Documents, path)),
+            (None, Some(path)) => Some((Format::Maps, path)),
+            (None, None) => None,
+        };
+        if let Some((format, path)) = files {
+            let files = file::PolicyFiles::new(path);
+            let first = files.read()?;
+            let policies = format.load(&first)?;
+            let origin = Origin::Files {
+                format,
+                files,
+                first,
+            };
+            return Ok(PolicySource::new(origin, policies));
         }
         let prefix = image_prefix.ok_or(SourceError::Missing)?;
-        let policy = accept(maps::load_prefix("--image-prefix", &prefix))?;
-        Ok(PolicySource::new(Origin::Fixed("image-prefix"), policy))
+        let loaded = maps::load_prefix("--image-prefix", &prefix).map_err(SourceError::Policy)?;
+        warn(&loaded.warnings);
+        Ok(PolicySource::new(
+            Origin::Fixed("image-prefix"),
+            Policies::one(loaded.policy),
+        ))
     }
+}
+
+impl Format {
+    fn load(self, texts: &[file::Text]) -> Result<Policies, SourceError> {
+        let texts = texts.iter().map(|it| (it.name.as_str(), it.text.as_str()));
+        let (policies, warnings) = match self {
+            Self::Documents => {
+                let loaded = document::load_all(texts).map_err(SourceError::Policy)?;
+                (Policies::new(loaded.policies), loaded.warnings)
+            }
+            Self::Maps => {
+                let (name, text) = texts.last().unwrap_or_default();
+                let loaded = maps::load(name, text).map_err(SourceError::Policy)?;
+                (Policies::one(loaded.policy), loaded.warnings)
+            }
+        };
+        warn(&warnings);
+        Ok(policies)
+    }
+}
+
+/// The day by which exceptions end, in UTC.
+pub fn today() -> Date {
+    time::OffsetDateTime::now_utc().date()
 }
 
 impl PolicySource {
     /// A source that never changes, for tests and tools.
-    pub fn fixed(policy: Policy) -> Self {
-        Self::new(Origin::Fixed("fixed"), policy)
+    pub fn fixed(policies: Policies) -> Self {
+        Self::new(Origin::Fixed("fixed"), policies)
     }
 
-    /// The policy in force.
-    pub fn current(&self) -> Arc<Policy> {
+    /// The policies in force.
+    pub fn current(&self) -> Arc<Policies> {
         Arc::clone(&self.policy.borrow())
     }
 
-    /// Told of every policy that comes into force from now on.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<Policy>> {
+    /// Told of every set of policies that comes into force from now on.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Policies>> {
         self.policy.subscribe()
     }
 
-    /// The kind of source, as metrics name it: `maps`, `image-prefix` or `fixed`.
+    /// The kind of source, as metrics name it: `policy`, `maps`, `image-prefix` or `fixed`.
     pub fn kind(&self) -> &'static str {
         match &*self.origin {
-            Origin::Maps { .. } => "maps",
+            Origin::Files { format, .. } => match format {
+                Format::Documents => "policy",
+                Format::Maps => "maps",
+            },
             Origin::Fixed(kind) => kind,
         }
     }
@@ -110,10 +163,15 @@ impl PolicySource {
     /// What does not load, or cannot be read any more, is logged once and leaves the policy in force as it is.
     pub async fn watch(self, drain: Drain, metrics: PolicyMetrics) {
         metrics.loaded(self.current().revision(), self.kind());
-        let Origin::Maps { file, first } = &*self.origin else {
+        let Origin::Files {
+            format,
+            files,
+            first,
+        } = &*self.origin
+        else {
             return;
         };
-        let mut changes = file::Changes::new(file, first.clone());
+        let mut changes = file::Changes::new(files, first.clone());
         loop {
             let change = tokio::select! {
                 change = changes.next() => change,
@@ -121,14 +179,14 @@ impl PolicySource {
             };
             let loaded = change
                 .map_err(SourceError::from)
-                .and_then(|text| accept(maps::load(&file.name(), &text)));
+                .and_then(|texts| format.load(&texts));
             match loaded {
-                Ok(policy) => {
+                Ok(policies) => {
                     tracing::info!(
-                        source = %file.name(), revision = policy.revision(), "policy reloaded"
+                        source = %files.name(), revision = policies.revision(), "policy reloaded"
                     );
-                    metrics.loaded(policy.revision(), self.kind());
-                    self.policy.send_replace(Arc::new(policy));
+                    metrics.loaded(policies.revision(), self.kind());
+                    self.policy.send_replace(Arc::new(policies));
                 }
                 Err(error) => {
                     metrics.reload_failed();
@@ -141,19 +199,16 @@ impl PolicySource {
         }
     }
 
-    fn new(origin: Origin, policy: Policy) -> Self {
+    fn new(origin: Origin, policies: Policies) -> Self {
         Self {
             origin: Arc::new(origin),
-            policy: watch::Sender::new(Arc::new(policy)),
+            policy: watch::Sender::new(Arc::new(policies)),
         }
     }
 }
 
-/// Takes the policy out of what loaded, and logs the warnings.
-fn accept(loaded: Result<maps::Loaded, Diagnostics>) -> Result<Policy, SourceError> {
-    let maps::Loaded { policy, warnings } = loaded.map_err(SourceError::Policy)?;
-    if !warnings.0.is_empty() {
+fn warn(warnings: &Diagnostics) {
+    if !warnings.is_empty() {
         tracing::warn!("the policy loads, with warnings: {warnings}");
     }
-    Ok(policy)
 }

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use imageswap_policy::maps;
+use imageswap_policy::{Policies, maps};
 use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
 use imageswap_webhook::admit::Admission;
@@ -107,7 +107,7 @@ fn time(body: &str) -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     let policy = maps::load("measured.maps", &text)?.policy;
     let admission = Admission::new(
-        PolicySource::fixed(policy),
+        PolicySource::fixed(Policies::one(policy)),
         Exporter::new().webhook_metrics(),
     );
     let rounds = 100_000_u32;

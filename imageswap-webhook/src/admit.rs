@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use imageswap_policy::{PodScope, Policy, Reference, Scope};
+use imageswap_policy::{PodScope, Policies, Policy, Reference, Scope};
 use imageswap_runtime::metrics::{Operation, Outcome, WebhookMetrics};
-use imageswap_runtime::source::PolicySource;
+use imageswap_runtime::source::{PolicySource, today};
 
 use crate::patch::Patch;
 use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text};
@@ -87,22 +87,26 @@ impl Admission {
         (swaps.patch, outcome)
     }
 
-    fn swaps(&self, policy: &Policy, request: &Request<'_>, object: &Object<'_>) -> Swaps {
+    fn swaps(&self, policies: &Policies, request: &Request<'_>, object: &Object<'_>) -> Swaps {
         let scope = Scope::Pod(PodScope {
             namespace: request.namespace.as_ref().map(Text::as_str),
             namespace_labels: None,
             labels: Some(object.labels()),
         });
+        let selected = policies.select(scope, today());
+        let patches = selected.policy().is_some_and(Policy::swaps);
         let logged = tracing::enabled!(tracing::Level::INFO);
         let mut swaps = Swaps::default();
         for_each_image(request, object, |field| {
-            let decision = policy.decide(scope, field.image);
+            let decision = selected.decide(field.image);
             let registry = Reference::parse(field.image).ok();
             self.metrics
                 .image(registry.as_ref().map(Reference::registry), &decision);
             swaps.in_scope |= decision.in_scope;
             if decision.swapped() {
-                swaps.patch.replace(field, &decision.result);
+                if patches {
+                    swaps.patch.replace(field, &decision.result);
+                }
                 if logged {
                     let separator = if swaps.text.is_empty() { "" } else { ", " };
                     let _infallible = write!(
@@ -171,7 +175,7 @@ fn operation(request: &Request<'_>) -> Operation {
 /// One line for each review that changed something.
 fn log(request: &Request<'_>, object: &Object<'_>, swaps: &Swaps) {
     let uid = &*request.uid;
-    if swaps.patch.is_empty() {
+    if swaps.patch.is_empty() && swaps.text.is_empty() {
         tracing::debug!(uid, in_scope = swaps.in_scope, "allowed unchanged");
         return;
     }
@@ -186,6 +190,11 @@ fn log(request: &Request<'_>, object: &Object<'_>, swaps: &Swaps) {
             .or(object.generate_name())
             .unwrap_or_default(),
         swaps = swaps.text,
-        "images swapped"
+        "{}",
+        if swaps.patch.is_empty() {
+            "images would be swapped, if the policy were not one for audit"
+        } else {
+            "images swapped"
+        }
     );
 }

@@ -94,7 +94,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     tracing::info!(
         webhook = %listener.local_addr().map_or(listen, |bound| bound),
         admin = %admin.local_addr(),
-        policy = policy.current().name(),
+        policies = policy.current().iter().count(),
         revision = policy.current().revision(),
         "serving"
     );
@@ -118,7 +118,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
 async fn name_registries(policy: PolicySource, metrics: WebhookMetrics) {
     let mut changes = policy.subscribe();
     loop {
-        metrics.set_registries(policy.current().registries());
+        metrics.set_registries(policy.current().registries().into_iter());
         if changes.changed().await.is_err() {
             return;
         }

@@ -15,13 +15,9 @@ const NESTED: &str =
 const OURS: &str = "registry.example.com/app:1";
 const EVIL: &str = "evil.example.net/miner:1";
 
-fn policy() -> Policy {
-    maps::load(
-        "test",
-        "default::registry.example.com\nnoswap_wildcards::registry.example.com\n",
-    )
-    .unwrap()
-    .policy
+fn policy() -> Policies {
+    let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
+    Policies::one(maps::load("test", text).unwrap().policy)
 }
 
 fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
@@ -32,7 +28,7 @@ fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
     facts.observe(Evidence::Settled {
         unreachable: BTreeSet::new(),
     });
-    judge(&facts, &policy())
+    judge(&facts, &policy(), Date::MIN)
 }
 
 fn words(judgement: &Judgement) -> [&'static str; 3] {
@@ -229,12 +225,15 @@ fn silence_is_not_approval() {
     facts.observe(Evidence::Settled {
         unreachable: BTreeSet::from(["/run/containerd.sock".to_owned()]),
     });
-    assert_eq!(judge(&facts, &policy()).reason, Reason::RuntimeUnreachable);
+    assert_eq!(
+        judge(&facts, &policy(), Date::MIN).reason,
+        Reason::RuntimeUnreachable
+    );
     facts.observe(Evidence::Settled {
         unreachable: BTreeSet::new(),
     });
     facts.observe(Evidence::Removed);
-    let gone = judge(&facts, &policy());
+    let gone = judge(&facts, &policy(), Date::MIN);
     assert_eq!(
         (gone.verdict, gone.reason),
         (Verdict::Unresolved, Reason::Gone)

@@ -6,11 +6,11 @@ use imageswap_policy::maps;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-fn policy(text: &str) -> Policy {
-    maps::load("test", text).unwrap().policy
+fn policy(text: &str) -> Policies {
+    Policies::one(maps::load("test", text).unwrap().policy)
 }
 
-fn corp() -> Policy {
+fn corp() -> Policies {
     policy("default::registry.example.com\nnoswap_wildcards::registry.example.com\n")
 }
 
@@ -53,7 +53,7 @@ fn settled() -> Evidence {
     }
 }
 
-fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Policy) -> Vec<Finding> {
+fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Policies) -> Vec<Finding> {
     evidence
         .iter()
         .flat_map(|one| starts.observe(7, one.clone(), policy, at(5_000)))

@@ -24,7 +24,24 @@ pub struct Loaded {
 /// # Errors
 /// All diagnostics of the text, at least one of them an error.
 pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
-    let (policies, found) = read(source, text, false);
+    load_all([(source, text)])
+}
+
+/// [`load`] of several texts, each with its source; names are unique among all of them.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all<'a>(
+    texts: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Loaded, Diagnostics> {
+    let mut policies = Vec::new();
+    let mut found = Diagnostics::default();
+    let mut names = BTreeMap::new();
+    for (source, text) in texts {
+        let (mut more, mut messages) = read(source, text, false, &mut names);
+        policies.append(&mut more);
+        found.0.append(&mut messages.0);
+    }
     if found.iter().any(|it| it.severity == Severity::Error) {
         return Err(found);
     }
@@ -36,25 +53,27 @@ pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
 
 /// All that there is to say about a text: what [`load`] says, and what its author may want to look at again.
 pub fn lint(source: &str, text: &str) -> Diagnostics {
-    read(source, text, true).1
+    read(source, text, true, &mut BTreeMap::new()).1
 }
 
-fn read(source: &str, text: &str, all: bool) -> (Vec<Policy>, Diagnostics) {
+/// Names of policies, and where they stand.
+type Names = BTreeMap<String, String>;
+
+fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>, Diagnostics) {
     let nodes = match yaml::parse(source, text) {
         Ok(nodes) => nodes,
         Err(error) => return (Vec::new(), Diagnostics(vec![error])),
     };
     let mut policies: Vec<Policy> = Vec::new();
     let mut found = Vec::new();
-    let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let documents: Vec<_> = nodes.iter().flat_map(documents).collect();
     for node in &documents {
         let mut messages = Messages::new(source, text, node);
         if let Some(document) = deserialize(node, &mut messages) {
             let name = &document.metadata.name;
-            let line = node.span.line;
-            if let Some(earlier) = names.insert(name.clone(), line) {
-                let message = format!("a policy `{name}` stands in line {earlier} already");
+            let place = format!("{source}:{}", node.span.line);
+            if let Some(earlier) = names.insert(name.clone(), place) {
+                let message = format!("a policy `{name}` stands at {earlier} already");
                 let path = [Step::Key("metadata"), Step::Key("name")];
                 messages.error(&path, "duplicate-name", message);
             }

@@ -95,12 +95,13 @@ impl Policy {
         unchanged(By::Rule(rule), Reason::InvalidResult, approved)
     }
 
-    /// How many rules are tried before one speaks of the image, or all.
+    /// How many rules are tried before one speaks of the image; all where none does, none for what is no reference.
     pub(crate) fn tried(&self, image: &str) -> usize {
-        Reference::parse(image)
-            .ok()
-            .and_then(|it| self.index.first_match(&self.rules, &it))
-            .unwrap_or(self.rules.len())
+        Reference::parse(image).map_or(0, |it| {
+            self.index
+                .first_match(&self.rules, &it)
+                .unwrap_or(self.rules.len())
+        })
     }
 
     fn name_of(&self, by: By) -> Option<&str> {

@@ -185,10 +185,12 @@ impl ImageCounters {
             Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
             Reason::InvalidResult => &by_registry.invalid_result[usize::from(decision.approved)],
             Reason::Unparsable => &self.unparsable,
-            Reason::OutOfScope => &self.out_of_scope,
-            Reason::Kept | Reason::AlreadyTarget | Reason::NoRule => {
-                &by_registry.kept[usize::from(decision.approved)]
-            }
+            Reason::OutOfScope | Reason::NoPolicy => &self.out_of_scope,
+            Reason::Kept
+            | Reason::AlreadyTarget
+            | Reason::NoRule
+            | Reason::Excepted
+            | Reason::OptedOut => &by_registry.kept[usize::from(decision.approved)],
         }
     }
 }
@@ -217,7 +219,7 @@ fn image_counter(
         vec![
             Label::new("decision", decision),
             Label::new("approved", if approved { "true" } else { "false" }),
-            // A maps file swaps and never refuses: what is not approved is only counted.
+            // Nothing is refused yet: what is not approved is only counted.
             Label::new("enforcement", "audit"),
             Label::new("registry", registry.to_owned()),
         ],

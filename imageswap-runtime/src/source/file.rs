@@ -1,9 +1,9 @@
-//! A policy file on disk, and its changes.
+//! Policy files on disk, and their changes.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::settle::Settle;
@@ -14,10 +14,21 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Two looks that agree make a change, so it is in force after at most three of these.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A file that holds a policy's text.
+/// The most files that a folder of policies may hold.
+const MAX_FILES: usize = 1000;
+
+/// A file that holds a policy's text, or a folder of them.
 #[derive(Debug, Clone)]
-pub(super) struct PolicyFile {
+pub(super) struct PolicyFiles {
     path: PathBuf,
+}
+
+/// The content of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Text {
+    /// The file's name in diagnostics.
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
 /// Why the file gives no text.
@@ -37,6 +48,18 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
+    /// A folder that holds nothing to read.
+    #[error("{}: expected *.yaml, *.yml or *.json files, found none", path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder that holds more than any set of policies.
+    #[error("{}: expected at most {MAX_FILES} files", path.display())]
+    TooMany {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Not text.
     #[error("{}:{line}:{column}: this byte is no UTF-8, expected text", path.display())]
     NotText {
@@ -49,41 +72,44 @@ pub enum ReadError {
     },
 }
 
-impl PolicyFile {
+impl PolicyFiles {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// The file's name in diagnostics.
+    /// The name of the file or folder.
     pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Reads the whole text.
-    pub(super) fn read(&self) -> Result<String, ReadError> {
+    /// Reads the whole text; of a folder, those of its files, in order of their names.
+    pub(super) fn read(&self) -> Result<Vec<Text>, ReadError> {
+        if !self.path.is_dir() {
+            return Ok(vec![read(&self.path)?]);
+        }
         let io_error = |source| ReadError::Io {
             path: self.path.clone(),
             source,
         };
-        let mut bytes = Vec::new();
-        let file = File::open(&self.path).map_err(io_error)?;
-        file.take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(io_error)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(ReadError::TooLarge {
-                path: self.path.clone(),
-            });
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let before = String::from_utf8_lossy(valid);
-            ReadError::NotText {
-                path: self.path.clone(),
-                line: before.matches('\n').count() + 1,
-                column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(io_error)? {
+            let path = entry.map_err(io_error)?.path();
+            let extension = path.extension().and_then(|it| it.to_str());
+            // A mounted ConfigMap keeps its versions in folders that begin with `..`.
+            let hidden = path
+                .file_name()
+                .is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
+            if matches!(extension, Some("yaml" | "yml" | "json")) && !hidden && !path.is_dir() {
+                paths.push(path);
             }
-        })
+        }
+        let path = || self.path.clone();
+        match paths.len() {
+            0 => return Err(ReadError::Empty { path: path() }),
+            count if count > MAX_FILES => return Err(ReadError::TooMany { path: path() }),
+            _ => paths.sort(),
+        }
+        paths.iter().map(|it| read(it)).collect()
     }
 
     /// Whether reading again could give anything: a pipe is empty after the first time, and blocks.
@@ -92,36 +118,67 @@ impl PolicyFile {
     }
 }
 
-/// The distinct contents that a file takes on, told once each.
+fn read(path: &Path) -> Result<Text, ReadError> {
+    let io_error = |source| ReadError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(io_error)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io_error)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(ReadError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let before = String::from_utf8_lossy(valid);
+        ReadError::NotText {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
+        }
+    })?;
+    Ok(Text {
+        name: path.display().to_string(),
+        text,
+    })
+}
+
+/// The distinct contents that the files take on, told once each.
 ///
 /// It looks at the content and not at file events: a mounted ConfigMap changes by a symlink that is
 /// swapped one level up, where no event names the file.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
-    file: &'a PolicyFile,
-    /// The text, or the message of the error in its place.
-    content: Settle<Result<String, String>>,
+    files: &'a PolicyFiles,
+    /// The texts, or the message of the error in their place.
+    content: Settle<Result<Vec<Text>, String>>,
 }
 
 impl<'a> Changes<'a> {
     /// Tells what differs from `known`.
-    pub(super) fn new(file: &'a PolicyFile, known: String) -> Self {
+    pub(super) fn new(files: &'a PolicyFiles, known: Vec<Text>) -> Self {
         Self {
-            file,
+            files,
             content: Settle::new(Ok(known)),
         }
     }
 
     /// The next content, or the reason why there is none any more. May be dropped and called again.
-    pub(super) async fn next(&mut self) -> Result<String, ReadError> {
+    pub(super) async fn next(&mut self) -> Result<Vec<Text>, ReadError> {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            let file = self.file.clone();
-            let look = tokio::task::spawn_blocking(move || file.can_change().then(|| file.read()));
+            let files = self.files.clone();
+            let look =
+                tokio::task::spawn_blocking(move || files.can_change().then(|| files.read()));
             // Only a runtime that shuts down cancels a blocking task.
             let Ok(Some(look)) = look.await else { continue };
             let seen = match &look {
-                Ok(text) => Ok(text.clone()),
+                Ok(texts) => Ok(texts.clone()),
                 Err(error) => Err(error.to_string()),
             };
             if self.content.look(seen).is_some() {

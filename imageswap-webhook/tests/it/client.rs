@@ -11,6 +11,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use imageswap_policy::Policies;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
 use imageswap_runtime::source::{PolicyArgs, PolicySource};
@@ -47,6 +48,7 @@ impl Server {
     pub(crate) async fn with_maps_file(path: PathBuf, times: DrainTimes) -> Self {
         let policy = PolicyArgs {
             maps: Some(path),
+            policy: None,
             image_prefix: None,
         }
         .load()
@@ -205,7 +207,10 @@ pub(crate) const TIMES: DrainTimes = DrainTimes {
 /// Answers by a maps text.
 pub(crate) fn admission(maps: &str, metrics: &WebhookMetrics) -> Admission {
     let loaded = imageswap_policy::maps::load("test.maps", maps).unwrap();
-    Admission::new(PolicySource::fixed(loaded.policy), metrics.clone())
+    Admission::new(
+        PolicySource::fixed(Policies::one(loaded.policy)),
+        metrics.clone(),
+    )
 }
 
 /// A review of a Pod in namespace `ns1`.

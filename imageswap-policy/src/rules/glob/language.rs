@@ -6,6 +6,15 @@ use regex_automata::util::primitives::StateID;
 use regex_automata::util::syntax;
 use std::sync::LazyLock;
 
+/// A piece of a pattern as a regular expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// As the pattern means it.
+    pub(crate) any: String,
+    /// The same without `/`.
+    pub(crate) within: String,
+}
+
 /// At least every image reference; lengths are left open.
 static REFERENCES: LazyLock<NFA> = LazyLock::new(|| {
     const LABEL: &str = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
@@ -100,6 +109,44 @@ impl Glob {
             }
         }
         false
+    }
+
+    /// The pattern as regular expressions, one for each of its pieces.
+    pub(crate) fn to_regexes(&self) -> Vec<Piece> {
+        let piece = |any: &str, within: &str| Piece {
+            any: any.to_owned(),
+            within: within.to_owned(),
+        };
+        let pieces = self.tokens.iter().map(|token| match token {
+            Token::Run => piece(".*", "[^/]*"),
+            Token::One => piece(".", "[^/]"),
+            Token::Char(it) => {
+                let text = regex_syntax::escape(&it.to_string());
+                piece(&text, &text)
+            }
+            Token::Set { negated, ranges } => {
+                let escape = |it: &char| regex_syntax::escape(&it.to_string());
+                let members: String = ranges
+                    .iter()
+                    .filter(|(low, high)| low <= high)
+                    .map(|(low, high)| match low == high {
+                        true => escape(low),
+                        false => format!("{}-{}", escape(low), escape(high)),
+                    })
+                    .collect();
+                match (negated, members.is_empty()) {
+                    // A set of nothing, such as `[z-a]`.
+                    (false, true) => piece("[a&&b]", "[a&&b]"),
+                    (true, true) => piece(".", "[^/]"),
+                    (false, false) => {
+                        let text = format!("[{members}]");
+                        piece(&text, &text)
+                    }
+                    (true, false) => piece(&format!("[^{members}]"), &format!("[^{members}/]")),
+                }
+            }
+        });
+        pieces.collect()
     }
 
     /// Whether the pattern is a plain text, without a wildcard.

@@ -1,0 +1,120 @@
+//! `imageswap diff`: what a change of the policy changes for a list of images.
+
+use crate::explain::{ScopeArgs, images};
+use crate::policy::{DateArgs, load_any};
+use crate::{Outcome, input};
+use anyhow::{Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use imageswap_policy::Decision;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Arguments of `imageswap diff`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// The policy as it is: ImageSwapPolicies (a file or folder), or a maps file
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+    /// The policy as it would be
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    /// Images, one a line; `-` is standard input
+    #[arg(short = 'f', long = "images", value_name = "FILE", required = true)]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    #[command(flatten)]
+    date: DateArgs,
+    /// How to answer; json is one object a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// What one policy makes of an image.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Side<'a> {
+    result: &'a str,
+    approved: bool,
+    in_scope: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Change<'a> {
+    image: &'a str,
+    old: Side<'a>,
+    new: Side<'a>,
+}
+
+/// Runs the command: 0 when nothing changes, 1 when something does.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    let (old, new) = (load_any(&args.old)?, load_any(&args.new)?);
+    let mut texts = Vec::new();
+    for path in &args.images {
+        texts.push(input::read(path)?.text);
+    }
+    let images: Vec<_> = texts.iter().flat_map(|it| images(it)).collect();
+    if images.is_empty() {
+        bail!("expected images, one a line, found none");
+    }
+    let (scope, date) = (args.scope.scope(), args.date.date());
+    let (before, after) = (old.select(scope, date), new.select(scope, date));
+    let mut changes = 0_usize;
+    for image in &images {
+        let (before, after) = (before.decide(image), after.decide(image));
+        let change = Change {
+            image,
+            old: side(&before),
+            new: side(&after),
+        };
+        if (change.old.result, change.old.approved) == (change.new.result, change.new.approved) {
+            continue;
+        }
+        changes += 1;
+        match args.output {
+            Output::Json => writeln!(out, "{}", serde_json::to_string(&change)?)?,
+            Output::Text => {
+                writeln!(out, "{image}")?;
+                writeln!(out, "- {}", text(&change.old))?;
+                writeln!(out, "+ {}", text(&change.new))?;
+            }
+        }
+    }
+    if args.output == Output::Text {
+        let total = images.len();
+        writeln!(out, "{changes} of {total} images change")?;
+    }
+    out.flush()?;
+    Ok(if changes == 0 {
+        Outcome::Clean
+    } else {
+        Outcome::Findings
+    })
+}
+
+fn side<'a>(decision: &'a Decision<'_>) -> Side<'a> {
+    Side {
+        result: &decision.result,
+        approved: decision.approved,
+        in_scope: decision.in_scope,
+        rule: decision.rule,
+    }
+}
+
+fn text(side: &Side<'_>) -> String {
+    let approval = match (side.in_scope, side.approved) {
+        (false, _) => "no policy applies",
+        (true, true) => "approved",
+        (true, false) => "not approved",
+    };
+    let rule = side.rule.map(|it| format!(", rule {it}"));
+    format!("{} ({approval}{})", side.result, rule.unwrap_or_default())
+}
