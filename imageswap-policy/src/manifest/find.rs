@@ -120,7 +120,10 @@ impl Finder<'_> {
             let Some(next) = node.get(key) else { return };
             node = next;
         }
-        let prefix = path.iter().map(|it| format!("{it}.")).collect::<String>();
+        let prefix = match path {
+            [] => String::new(),
+            _ => path.join(".") + ".",
+        };
         self.template(node, &prefix, meta);
     }
 
@@ -155,7 +158,7 @@ impl Finder<'_> {
 
     /// What a path led to: a template, which has a `spec`, or that `spec` itself.
     fn custom(&mut self, node: &Node, at: &str, meta: &Meta<'_>) {
-        let prefix = dotted_end(at);
+        let prefix = format!("{at}.");
         if node.get("spec").is_none() && List::ALL.iter().any(|it| node.get(it.as_str()).is_some())
         {
             self.pod(node, &prefix, BTreeMap::new(), meta);
@@ -312,8 +315,4 @@ fn labels(metadata: &Node) -> BTreeMap<String, String> {
 fn dotted(length: usize, name: &str) -> String {
     let dot = if length == 0 { "" } else { "." };
     format!("{dot}{name}")
-}
-
-fn dotted_end(at: &str) -> String {
-    format!("{at}.")
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::diagnostic::Severity;
 use proptest::prelude::*;
+use std::fmt::Write;
 
 fn manifest(text: &str) -> Manifest {
     let found = read("m.yaml", text, &[]).unwrap();
@@ -448,7 +449,7 @@ proptest! {
     ) {
         let mut text = "# c\napiVersion: v1\nkind: Pod\nspec:\n  containers:\n".to_owned();
         for ((_, spelled), _) in &written {
-            text += &format!("    - name: &n \"é\"\n      image: {spelled}\n      args: [*n] # d\n");
+            writeln!(text, "    - name: &n \"é\"\n      image: {spelled}\n      args: [*n] # d").unwrap();
         }
         if crlf {
             text = text.replace('\n', "\r\n");
@@ -469,7 +470,7 @@ proptest! {
                 prop_assert_eq!(&after.image, to, "{}", result);
             }
             prop_assert_eq!(
-                text.get(kept..before.span.start).map(|it| it.len()),
+                text.get(kept..before.span.start).map(str::len),
                 Some(before.span.start - kept)
             );
             kept = before.span.end;
@@ -493,7 +494,7 @@ proptest! {
     fn rewriting_twice_is_rewriting_once(parts in prop::collection::vec(spelled(), 0..4)) {
         let mut text = "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n".to_owned();
         for (_, spelled) in &parts {
-            text += &format!("    - image: {spelled}\n");
+            writeln!(text, "    - image: {spelled}").unwrap();
         }
         let once = replaced(&text, mirror).unwrap();
         prop_assert_eq!(replaced(&once, mirror).unwrap(), once);

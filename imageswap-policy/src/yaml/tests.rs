@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
+use std::fmt::Write;
 
 fn one(text: &str) -> Node {
     let mut nodes = parse("test.yaml", text).unwrap();
@@ -164,25 +165,22 @@ fn bombs_are_refused() {
     let mut depths = "a0: &a0 [x]\n".to_owned();
     for at in 1..200 {
         let before = format!("*a{}", at - 1);
-        lists += &format!("a{at}: &a{at} [{}]\n", vec![before.as_str(); 10].join(", "));
-        depths += &format!("a{at}: &a{at} [{before}]\n");
+        let many = vec![before.as_str(); 10].join(", ");
+        writeln!(lists, "a{at}: &a{at} [{many}]").unwrap();
+        writeln!(depths, "a{at}: &a{at} [{before}]").unwrap();
     }
     let text = format!(
         "a: &a {}\nb: [{}]\n",
         "x".repeat(1 << 20),
         "*a, ".repeat(100)
     );
-    let anchors = format!(
-        "{}[{}]{}",
-        (0..100).map(|it| format!("&a{it} [")).collect::<String>(),
-        "x, ".repeat(1 << 14),
-        "]".repeat(100)
-    );
+    let nested: Vec<_> = (0..100).map(|it| format!("&a{it} [")).collect();
+    let nested = nested.concat();
+    let anchors = format!("{}[{}]{}", nested, "x, ".repeat(1 << 14), "]".repeat(100));
+    let keys: Vec<_> = (0..2000).map(|it| format!("k{it}: v, ")).collect();
     let merges = format!(
         "a0: &a0 {{{}}}\nb:\n{}",
-        (0..2000)
-            .map(|it| format!("k{it}: v, "))
-            .collect::<String>(),
+        keys.concat(),
         "- {<<: *a0}\n".repeat(1000)
     );
     for (text, code) in [
@@ -333,7 +331,11 @@ proptest! {
         for node in parse("t", &text).unwrap_or_default().iter().flat_map(all) {
             let alone = node.span.of(&text);
             let scalar = matches!(node.style, Style::Plain | Style::SingleQuoted | Style::DoubleQuoted);
-            let alone_on_its_line = scalar && !alone.is_empty() && !alone.contains(['\n', '\r']);
+            // A colon at the end is text only before another.
+            let alone_on_its_line = scalar
+                && !alone.is_empty()
+                && !alone.contains(['\n', '\r'])
+                && (node.style != Style::Plain || !alone.ends_with(':'));
             if alone_on_its_line {
                 let item = one(&format!("- {alone}"));
                 let again = item.items()[0].clone();

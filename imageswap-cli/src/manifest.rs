@@ -1,0 +1,166 @@
+//! What `check`, `rewrite` and `images` share: manifests are read, and the policy is asked about every image.
+
+use crate::input::{self, Input};
+use crate::policy::{DateArgs, PolicyArgs};
+use crate::report;
+use anyhow::Result;
+use clap::Args;
+use imageswap_policy::manifest::{self, Image, Manifest, Pod, TemplatePath};
+use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Severity};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub(crate) mod check;
+mod finding;
+pub(crate) mod images;
+pub(crate) mod rewrite;
+
+/// Which manifests, and what the policy is to know of them.
+#[derive(Debug, Args)]
+pub(crate) struct ManifestArgs {
+    /// Manifests: files, folders, or `-` for standard input
+    ///
+    /// Of a folder, what it and the folders in it have of *.yaml, *.yml and
+    /// *.json, except names that begin with a dot.
+    #[arg(
+        short = 'f',
+        long = "filename",
+        required = true,
+        value_name = "PATH",
+        verbatim_doc_comment
+    )]
+    files: Vec<PathBuf>,
+    /// Where a custom resource keeps its Pod template
+    ///
+    /// Such as Rollout=spec.template; `*` stands for all items of a list or
+    /// a mapping, and the kind may have its API group:
+    /// Job.batch.volcano.sh=spec.tasks.*.template. May be given more than
+    /// once.
+    #[arg(long, value_name = "KIND=PATH", verbatim_doc_comment)]
+    template_path: Vec<TemplatePath>,
+    /// Namespace of objects that name none
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    date: DateArgs,
+}
+
+/// Manifests that were read, and the policies to ask about them.
+#[derive(Debug)]
+pub(crate) struct Manifests {
+    files: Vec<(Input, Manifest)>,
+    policies: Policies,
+    /// Namespace of objects that name none.
+    namespace: String,
+    /// Labels of the namespaces that the manifests hold.
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    today: Date,
+    /// Whether something could not be read; its message is written already.
+    pub(crate) failed: bool,
+}
+
+/// An image, and what the policy says of it.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) file: &'a Input,
+    pub(crate) pod: &'a Pod,
+    pub(crate) image: &'a Image,
+    /// Namespace of the Pod, also where the manifest names none.
+    pub(crate) namespace: &'a str,
+    pub(crate) policy: Option<&'a Policy>,
+    pub(crate) decision: Decision<'a>,
+}
+
+impl ManifestArgs {
+    /// Reads policy and manifests. What cannot be read of the manifests is written to standard error.
+    ///
+    /// # Errors
+    /// The policy cannot be read.
+    pub(crate) fn read(&self) -> Result<Manifests> {
+        let policies = self.policy.load()?;
+        let (inputs, errors) = input::read_all(&self.files);
+        let mut failed = !errors.is_empty();
+        for error in errors {
+            report(&format!("error: {error:#}"));
+        }
+        let mut files = Vec::new();
+        let mut namespaces = BTreeMap::new();
+        for input in inputs {
+            match manifest::read(&input.name, &input.text, &self.template_path) {
+                Ok(mut found) => {
+                    for problem in &found.problems {
+                        failed |= problem.severity == Severity::Error;
+                        report(&format!("{problem}\n"));
+                    }
+                    namespaces.append(&mut found.namespaces);
+                    files.push((input, found));
+                }
+                Err(error) => {
+                    failed = true;
+                    report(&format!("{error}\n"));
+                }
+            }
+        }
+        Ok(Manifests {
+            files,
+            policies,
+            namespace: self.namespace.clone(),
+            namespaces,
+            today: self.date.date(),
+            failed,
+        })
+    }
+}
+
+impl Manifests {
+    /// The texts, in the order in which they were named.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
+        self.files.iter().map(|it| &it.0)
+    }
+
+    /// How many documents hold no Pod.
+    pub(crate) fn others(&self) -> usize {
+        self.files.iter().map(|it| it.1.others).sum()
+    }
+
+    /// Asks about every image, in the order of the files and of their text.
+    pub(crate) fn ask(&self) -> Vec<Asked<'_>> {
+        let pods = self
+            .files
+            .iter()
+            .flat_map(|(file, found)| found.pods.iter().map(move |pod| (file, pod)));
+        pods.flat_map(|(file, pod)| {
+            let namespace = pod.namespace.as_deref().unwrap_or(&self.namespace);
+            let scope = Scope::Pod(PodScope {
+                namespace: Some(namespace),
+                namespace_labels: self.namespaces.get(namespace),
+                labels: Some(&pod.labels),
+            });
+            let selected = self.policies.select(scope, self.today);
+            pod.images.iter().map(move |image| Asked {
+                file,
+                pod,
+                image,
+                namespace,
+                policy: selected.policy(),
+                decision: selected.decide(&image.image),
+            })
+        })
+        .collect()
+    }
+}
+
+impl Asked<'_> {
+    /// Whether the policy would not have the image run, not even after the swap.
+    pub(crate) fn refused(&self) -> bool {
+        self.decision.in_scope && !self.decision.approved
+    }
+
+    /// Where it is written: `file:line:column`.
+    pub(crate) fn place(&self) -> String {
+        let span = self.image.span;
+        format!("{}:{}:{}", self.file.name, span.line, span.column)
+    }
+}

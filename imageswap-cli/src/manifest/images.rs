@@ -1,0 +1,89 @@
+//! `imageswap images`: every image of manifests and where it would go, for tools that fill a mirror.
+
+use super::ManifestArgs;
+use super::finding::{Cause, Finding};
+use crate::{Outcome, report};
+use anyhow::Result;
+use clap::{Args as ClapArgs, ValueEnum};
+use imageswap_policy::Reason;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::Write;
+
+/// Arguments of `imageswap images`.
+///
+/// Prints `IMAGE RESULT` for every image, sorted, each pair once; an image
+/// that stays is there twice.
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    manifests: ManifestArgs,
+    /// Print the images only
+    #[arg(long, conflicts_with = "to")]
+    from: bool,
+    /// Print the results only
+    #[arg(long)]
+    to: bool,
+    /// How to answer; json is one object a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text, conflicts_with_all = ["from", "to"])]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Line<'a> {
+    image: &'a str,
+    result: &'a str,
+    swapped: bool,
+    approved: bool,
+}
+
+/// Runs the command: 1 when something is no image reference, 2 when something cannot be read.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    let manifests = args.manifests.read()?;
+    let asked = manifests.ask();
+    let mut lines = BTreeSet::new();
+    let mut findings = false;
+    for it in &asked {
+        if it.decision.reason == Reason::Unparsable {
+            findings = true;
+            let cause = Cause::NotApproved;
+            report(&format!("{}\n", Finding { asked: it, cause }));
+            continue;
+        }
+        lines.insert(Line {
+            image: &it.image.image,
+            result: &it.decision.result,
+            swapped: it.decision.swapped(),
+            approved: it.decision.approved,
+        });
+    }
+    let texts: BTreeSet<String> = match args.output {
+        Output::Json => lines
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<_, _>>()?,
+        Output::Text if args.from => lines.iter().map(|it| it.image.to_owned()).collect(),
+        Output::Text if args.to => lines.iter().map(|it| it.result.to_owned()).collect(),
+        Output::Text => lines
+            .iter()
+            .map(|it| format!("{} {}", it.image, it.result))
+            .collect(),
+    };
+    for text in texts {
+        writeln!(out, "{text}")?;
+    }
+    out.flush()?;
+    Ok(match (manifests.failed, findings) {
+        (true, _) => Outcome::Failed,
+        (false, true) => Outcome::Findings,
+        (false, false) => Outcome::Clean,
+    })
+}

@@ -1,0 +1,189 @@
+//! `imageswap rewrite`: manifests with the images that the policy would have run.
+
+use super::finding::{Cause, Finding};
+use super::{Asked, ManifestArgs};
+use crate::input::Input;
+use crate::{Outcome, report};
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use imageswap_policy::manifest::{Clash, replace};
+use similar::TextDiff;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Lines around a change in a diff.
+const CONTEXT: usize = 3;
+/// May begin a text, and not what follows another.
+const BOM: char = '\u{feff}';
+
+/// Arguments of `imageswap rewrite`.
+///
+/// Everything but the images stays as it is, byte for byte: comments, order,
+/// indentation and quotes. Images that are not approved stay too, and are
+/// told on standard error.
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    manifests: ManifestArgs,
+    /// Change the files instead of printing them
+    #[arg(long)]
+    in_place: bool,
+    /// Print what changes, as a unified diff
+    #[arg(long)]
+    diff: bool,
+}
+
+/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something cannot be read or rewritten;
+/// then nothing goes to `out`, for half of the manifests is no answer.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    let manifests = args.manifests.read()?;
+    if args.in_place && manifests.files().any(|it| it.path.is_none()) {
+        bail!("standard input cannot be rewritten in place");
+    }
+    let asked = manifests.ask();
+    let mut failed = manifests.failed;
+    let mut findings = false;
+    let mut printed = String::new();
+    for file in manifests.files() {
+        let images: Vec<_> = asked
+            .iter()
+            .filter(|it| std::ptr::eq(it.file, file))
+            .collect();
+        for it in images.iter().filter(|it| it.refused()) {
+            findings = true;
+            let cause = Cause::NotApproved;
+            report(&format!("{}\n", Finding { asked: it, cause }));
+        }
+        let pairs: Vec<_> = images.iter().map(|it| (it.image, result(it))).collect();
+        let text = match replace(&file.text, &pairs) {
+            Ok(text) => text,
+            Err(Clash { first, second }) => {
+                failed = true;
+                report(&format!("{}\n", clash(images[first], images[second])));
+                continue;
+            }
+        };
+        if let Some(path) = file.path.as_ref().filter(|_| args.in_place)
+            && text != file.text
+            && let Err(error) = write(path, &text)
+        {
+            failed = true;
+            report(&format!("error: {error:#}"));
+            continue;
+        }
+        if args.diff {
+            printed += &diff(file, &text);
+        } else if !args.in_place {
+            join(&mut printed, &text);
+        }
+    }
+    if !failed || args.in_place {
+        out.write_all(printed.as_bytes())?;
+    }
+    out.flush()?;
+    Ok(match (failed, findings) {
+        (true, _) => Outcome::Failed,
+        (false, true) => Outcome::Findings,
+        (false, false) => Outcome::Clean,
+    })
+}
+
+/// Adds a text to those before it, as a document of its own.
+fn join(printed: &mut String, text: &str) {
+    if printed.is_empty() {
+        printed.push_str(text);
+    } else {
+        if !printed.ends_with('\n') {
+            printed.push('\n');
+        }
+        let text = text.trim_start_matches(BOM);
+        if text.starts_with('%') {
+            // Directives may stand only where the document before has ended.
+            printed.push_str("...\n");
+        } else if !text.starts_with("---") {
+            printed.push_str("---\n");
+        }
+        printed.push_str(text);
+    }
+}
+
+/// What is to stand in the manifest: of what is refused, what stands there, for someone has to look at it.
+fn result<'a>(asked: &'a Asked<'_>) -> &'a str {
+    if asked.refused() {
+        &asked.image.image
+    } else {
+        &asked.decision.result
+    }
+}
+
+/// Why images that share an anchor cannot be rewritten.
+fn clash(first: &Asked<'_>, second: &Asked<'_>) -> String {
+    let message = format!(
+        "`{}` is used twice by its anchor, and would become two images",
+        first.image.image
+    );
+    let shown = first
+        .image
+        .span
+        .error(&first.file.name, &first.file.text, "anchor-clash", message);
+    let margin = " ".repeat(shown.line.to_string().len());
+    let uses = [first, second].map(|it| {
+        let title = it.pod.title(it.namespace);
+        format!("\n{margin} = {title}, {}: {}", it.image.path, result(it))
+    });
+    format!("{shown}{}", uses.concat())
+}
+
+fn diff(file: &Input, text: &str) -> String {
+    let name = file.path.as_ref().map_or("-", |_| file.name.as_str());
+    let name = name.trim_start_matches('/');
+    TextDiff::from_lines(file.text.as_str(), text)
+        .unified_diff()
+        .context_radius(CONTEXT)
+        .header(&format!("a/{name}"), &format!("b/{name}"))
+        .to_string()
+}
+
+/// Puts the new text in the file's place at once: whoever reads it sees the one or the other, and so does who comes
+/// after a power cut.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let written = || -> Result<()> {
+        // A link is to lead to the new text, not to be replaced by it.
+        let path = path.canonicalize()?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file()
+            .set_permissions(fs::metadata(&path)?.permissions())?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    written().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_joined_as_documents() {
+        let joined = |texts: &[&str]| {
+            let mut printed = String::new();
+            for text in texts {
+                join(&mut printed, text);
+            }
+            printed
+        };
+        assert_eq!(joined(&["a"]), "a");
+        assert_eq!(joined(&["", "a\n"]), "a\n");
+        assert_eq!(joined(&["a", "b\n", "{}"]), "a\n---\nb\n---\n{}");
+        assert_eq!(joined(&["a\n", "---\nb\n"]), "a\n---\nb\n");
+        assert_eq!(joined(&["a", "\u{feff}b"]), "a\n---\nb");
+        let directive = "%YAML 1.2\n---\nb\n";
+        assert_eq!(joined(&["a\n", directive]), format!("a\n...\n{directive}"));
+    }
+}

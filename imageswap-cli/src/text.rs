@@ -1,0 +1,32 @@
+//! Text for people.
+
+/// Columns of a terminal that nobody has widened.
+pub(crate) const WIDTH: usize = 80;
+
+/// Breaks a sentence between words; a longer word has a line of its own.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_break_between_words() {
+        assert_eq!(
+            wrap("ab cd ef longest g", 5),
+            ["ab cd", "ef", "longest", "g"]
+        );
+    }
+}

@@ -1,0 +1,484 @@
+//! `check`, `rewrite` and `images` as people run them: what they print, and their exit codes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const MAPS: &str = "default:r.example.com\nquay.io::\nnoswap_wildcards:example.net\n";
+
+const WEB: &str = "\
+# The shop's front end.
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  template:
+    metadata:
+      labels: {app: web}
+    spec:
+      initContainers:
+      - {name: migrate, image: \"quay.io/shop/migrate:7\"}
+      containers:
+      - name: web
+        image: nginx:1.25   # keep in step
+      - name: proxy
+        image: >-
+          evil.com/example.net/proxy:2
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+";
+
+const JOB: &str = r#"{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"report"},"spec":{"template":{
+  "spec":{"containers":[{"name":"run","image":"python:3"},{"name":"again","image":"python:3"}]}}}}"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// A folder with `maps.conf`, and what else is given.
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        fs::write(folder.at("maps.conf"), MAPS).unwrap();
+        for (name, text) in files {
+            let path = folder.at(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.at(name)).unwrap()
+    }
+
+    /// Runs the command in the folder; words are separated by spaces.
+    fn run(&self, command: &str) -> Ran {
+        self.run_with(command, "")
+    }
+
+    fn run_with(&self, command: &str, input: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
+            .args(command.split(' '))
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        Ran(child.wait_with_output().unwrap())
+    }
+}
+
+struct Ran(Output);
+
+impl Ran {
+    fn code(&self) -> Option<i32> {
+        self.0.status.code()
+    }
+
+    fn out(&self) -> &str {
+        std::str::from_utf8(&self.0.stdout).unwrap()
+    }
+
+    fn err(&self) -> &str {
+        std::str::from_utf8(&self.0.stderr).unwrap()
+    }
+}
+
+#[test]
+fn check_tells_people_what_would_happen_and_where() {
+    let folder = Folder::new(&[("app/web.yaml", WEB), ("app/sub/job.json", JOB)]);
+    let ran = folder.run("check --maps maps.conf -f app");
+    let expected = "\
+app/sub/job.json:2:47: python:3 -> r.example.com/python:3
+app/sub/job.json:2:83: python:3 -> r.example.com/python:3
+app/web.yaml:14:16: nginx:1.25 -> r.example.com/nginx:1.25
+
+warning[not-approved]: `evil.com/example.net/proxy:2` is not approved
+  --> app/web.yaml:17:11
+   |
+17 |           evil.com/example.net/proxy:2
+   |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   = Deployment shop/web, container proxy
+   = policy maps (audit): rule `maps:3 noswap_wildcards example.net` keeps it,
+     and it is not approved
+
+1 document has no images
+5 images: 1 stays, 3 would be swapped, 1 not approved
+";
+    assert_eq!((ran.out(), ran.err(), ran.code()), (expected, "", Some(1)));
+}
+
+#[test]
+fn check_passes_what_is_approved_and_counts_swaps_where_it_is_told_to() {
+    let folder = Folder::new(&[("job.json", JOB)]);
+    let ran = folder.run("check --maps maps.conf -f job.json");
+    assert_eq!(ran.code(), Some(0));
+    assert!(
+        ran.out()
+            .ends_with("\n2 images: 0 stay, 2 would be swapped, 0 not approved\n")
+    );
+    let ran = folder.run("check --maps maps.conf -f job.json --deny-swaps");
+    assert_eq!(ran.code(), Some(1));
+    assert!(
+        ran.out()
+            .starts_with("error[would-be-swapped]: `python:3` would be swapped\n")
+    );
+
+    let ran = folder.run_with(
+        "check --maps maps.conf -f - --deny-swaps",
+        "apiVersion: v1\nkind: Service\n",
+    );
+    let expected =
+        "1 document has no images\n0 images: 0 stay, 0 would be swapped, 0 not approved\n";
+    assert_eq!((ran.out(), ran.code()), (expected, Some(0)));
+}
+
+#[test]
+fn check_answers_programs_with_one_object_for_each_image() {
+    let folder = Folder::new(&[("web.yaml", WEB)]);
+    let ran = folder.run("check --maps maps.conf -f web.yaml -o json");
+    assert_eq!(ran.code(), Some(1));
+    let answers: Vec<Value> = ran
+        .out()
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 3);
+    assert_eq!(
+        answers[2],
+        json!({
+            "file": "web.yaml", "line": 17, "column": 11, "kind": "Deployment", "namespace": "shop", "name": "web",
+            "container": "proxy", "path": "spec.template.spec.containers[1].image",
+            "image": "evil.com/example.net/proxy:2", "result": "evil.com/example.net/proxy:2", "swapped": false,
+            "approved": false, "in_scope": true, "finding": "not-approved", "policy": "maps", "enforcement": "audit",
+            "message": null, "rule": "maps:3 noswap_wildcards example.net", "reason": "kept",
+        })
+    );
+    let finding = |at: usize| &answers[at]["finding"];
+    assert_eq!((finding(0), finding(1)), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_beside_what_can() {
+    let folder = Folder::new(&[
+        ("app/chart.yaml", "image: {{ .Values.image }}\n"),
+        (
+            "app/number.yaml",
+            "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: 1.0}]}\n",
+        ),
+        ("app/web.yaml", WEB),
+    ]);
+    fs::write(folder.at("app/latin.yaml"), b"a: b\nc: caf\xe9\n").unwrap();
+    let ran = folder.run("check --maps maps.conf -f app -f gone.yaml");
+    assert_eq!(ran.code(), Some(2));
+    for part in [
+        "error: app/latin.yaml:2:7: the byte 0xe9 is not UTF-8\n",
+        "error: cannot read gone.yaml: No such file",
+        "error[yaml-key]: expected a key, found a mapping\n --> app/chart.yaml:1:9\n",
+        "render it first, with `helm template`",
+        "error[manifest-type]: expected an image reference, found a number\n --> app/number.yaml:3:29\n",
+    ] {
+        assert!(ran.err().contains(part), "{part}\nin\n{}", ran.err());
+    }
+    assert!(
+        ran.out()
+            .ends_with("3 images: 1 stays, 1 would be swapped, 1 not approved\n"),
+        "{}",
+        ran.out()
+    );
+    let ran = folder.run("check --maps maps.conf -f app --template-path Rollout");
+    assert_eq!(ran.code(), Some(2));
+    assert!(
+        ran.err().contains("expected `KIND=PATH`, such as"),
+        "{}",
+        ran.err()
+    );
+}
+
+#[test]
+fn labels_of_pods_and_of_namespaces_in_the_input_count() {
+    let opted_out = WEB.replace("{app: web}", "{k8s.twr.io/imageswap: disabled}");
+    let namespace = |label: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{label}}}}}\n")
+    };
+    let folder = Folder::new(&[
+        ("out.yaml", &opted_out),
+        ("web.yaml", WEB),
+        ("in/ns.yaml", &namespace("k8s.twr.io/imageswap: enabled")),
+        ("other/ns.yaml", &namespace("a: b")),
+    ]);
+    let last = |command: &str| {
+        folder
+            .run(command)
+            .out()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let judged = "3 images: 1 stays, 1 would be swapped, 1 not approved";
+    let left = "3 images: 3 stay, 0 would be swapped, 0 not approved";
+    assert_eq!(last("check --maps maps.conf -f out.yaml"), left);
+    assert_eq!(last("check --maps maps.conf -f web.yaml -f in"), judged);
+    assert_eq!(last("check --maps maps.conf -f web.yaml -f other"), left);
+}
+
+#[test]
+fn custom_resources_are_read_by_a_path() {
+    let rollout = WEB
+        .replace("apps/v1", "argoproj.io/v1alpha1")
+        .replace("Deployment", "Rollout");
+    let folder = Folder::new(&[("rollout.yaml", &rollout)]);
+    let ran = folder.run("check --maps maps.conf -f rollout.yaml");
+    assert_eq!(ran.code(), Some(0));
+    assert!(
+        ran.out()
+            .starts_with("2 documents have no images\n0 images: ")
+    );
+    let ran = folder.run(
+        "check --maps maps.conf -f rollout.yaml --template-path Rollout.argoproj.io=spec.template",
+    );
+    assert_eq!(ran.code(), Some(1));
+    assert!(ran.out().contains("Rollout shop/web, container proxy"));
+}
+
+#[test]
+fn a_policy_says_what_it_does_about_findings() {
+    let policy = "\
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: corp}
+spec:
+  rules:
+  - {name: hub, from: docker.io/**, to: r.example.com/hub}
+  - {name: quay, keep: quay.io/**}
+  exceptions:
+  - {pattern: gcr.io/**, until: 2027-01-31, reason: moving}
+  enforcement: deny
+  message: Registry is not allowed
+";
+    let pod = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - {name: a, image: nginx}
+  - {name: b, image: ghcr.io/b}
+  - {name: c, image: gcr.io/c}
+";
+    let folder = Folder::new(&[("policy.yaml", policy), ("pod.yaml", pod)]);
+    let ran = folder.run("check --policy policy.yaml -f pod.yaml --date 2027-01-31");
+    let expected = "\
+pod.yaml:6:22: nginx -> r.example.com/hub/library/nginx
+
+error[not-approved]: `ghcr.io/b` is not approved
+ --> pod.yaml:7:22
+  |
+7 |   - {name: b, image: ghcr.io/b}
+  |                      ^^^^^^^^^
+  = Pod default/p, container b
+  = policy corp (deny): no rule speaks of it, so it stays and is not approved
+  = message: Registry is not allowed
+
+3 images: 1 stays, 1 would be swapped, 1 not approved
+";
+    assert_eq!((ran.out(), ran.err(), ran.code()), (expected, "", Some(1)));
+    let last = |command: &str| {
+        let ran = folder.run(command);
+        ran.out().lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        last("check --policy policy.yaml -f pod.yaml --date 2027-02-01"),
+        "3 images: 0 stay, 1 would be swapped, 2 not approved"
+    );
+    // By default a policy has no say in kube-system.
+    assert_eq!(
+        last("check --policy policy.yaml -f pod.yaml -n kube-system"),
+        "3 images: 3 stay, 0 would be swapped, 0 not approved"
+    );
+    let ran = folder.run_with("check --policy - -f -", policy);
+    assert_eq!(ran.code(), Some(2));
+    assert!(
+        ran.err().contains("standard input can be read only once"),
+        "{}",
+        ran.err()
+    );
+}
+
+#[test]
+fn rewrite_prints_the_manifests_with_nothing_changed_but_images() {
+    let folder = Folder::new(&[("a/web.yaml", WEB), ("a/job.json", JOB)]);
+    let web = WEB.replace("image: nginx", "image: r.example.com/nginx");
+    let ran = folder.run("rewrite --maps maps.conf -f a/web.yaml");
+    assert_eq!((ran.out(), ran.code()), (web.as_str(), Some(1)));
+    assert!(
+        ran.err()
+            .starts_with("warning[not-approved]: `evil.com/example.net/proxy:2` is not approved\n")
+    );
+    let ran = folder.run_with("rewrite --maps maps.conf -f -", &web);
+    assert_eq!((ran.out(), ran.code()), (web.as_str(), Some(1)));
+
+    let job = JOB.replace("\"python", "\"r.example.com/python");
+    let ran = folder.run("rewrite --maps maps.conf -f a");
+    assert_eq!(ran.out(), format!("{job}\n---\n{web}"));
+    assert_eq!(folder.read("a/web.yaml"), WEB);
+}
+
+#[test]
+fn rewrite_in_place_changes_files_that_change() {
+    let folder = Folder::new(&[("job.json", JOB), ("same.yaml", "a: b\n")]);
+    fs::set_permissions(folder.at("job.json"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("job.json", folder.at("link.json")).unwrap();
+    let before = fs::metadata(folder.at("same.yaml"))
+        .unwrap()
+        .modified()
+        .unwrap();
+
+    let ran = folder.run("rewrite --maps maps.conf -f link.json -f same.yaml --in-place --diff");
+    assert_eq!((ran.code(), ran.err()), (Some(0), ""));
+    assert!(
+        ran.out()
+            .starts_with("--- a/link.json\n+++ b/link.json\n@@ -1,2 +1,2 @@\n"),
+        "{}",
+        ran.out()
+    );
+    assert!(
+        ran.out().ends_with("\n\\ No newline at end of file\n"),
+        "{}",
+        ran.out()
+    );
+    assert_eq!(
+        folder.read("job.json"),
+        JOB.replace("\"python", "\"r.example.com/python")
+    );
+    assert!(folder.at("link.json").is_symlink());
+    let mode = fs::metadata(folder.at("job.json"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert_eq!(
+        fs::metadata(folder.at("same.yaml"))
+            .unwrap()
+            .modified()
+            .unwrap(),
+        before
+    );
+
+    let ran = folder.run("rewrite --maps maps.conf -f job.json --in-place --diff");
+    assert_eq!((ran.code(), ran.out()), (Some(0), ""));
+    let ran = folder.run_with("rewrite --maps maps.conf -f - --in-place", JOB);
+    assert_eq!(ran.code(), Some(2));
+}
+
+#[test]
+fn a_diff_is_one_that_patch_applies() {
+    let folder = Folder::new(&[("app/web.yaml", WEB)]);
+    let ran = folder.run("rewrite --maps maps.conf -f app --diff");
+    let expected = "\
+--- a/app/web.yaml
++++ b/app/web.yaml
+@@ -11,7 +11,7 @@
+       - {name: migrate, image: \"quay.io/shop/migrate:7\"}
+       containers:
+       - name: web
+-        image: nginx:1.25   # keep in step
++        image: r.example.com/nginx:1.25   # keep in step
+       - name: proxy
+         image: >-
+           evil.com/example.net/proxy:2
+";
+    assert_eq!(ran.out(), expected);
+}
+
+#[test]
+fn nothing_is_printed_when_not_all_could_be_rewritten() {
+    let shared = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: a}
+  spec: {containers: [{name: c, image: &image nginx}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: b, labels: {k8s.twr.io/imageswap: disabled}}
+  spec: {containers: [{name: c, image: *image}]}
+";
+    let folder = Folder::new(&[("shared.yaml", shared), ("job.json", JOB)]);
+    let ran = folder.run("rewrite --maps maps.conf -f shared.yaml -f job.json");
+    assert_eq!((ran.out(), ran.code()), ("", Some(2)));
+    for part in [
+        "error[anchor-clash]: `nginx` is used twice by its anchor",
+        " --> shared.yaml:7:47\n",
+        "  = Pod default/a, spec.containers[0].image: r.example.com/nginx\n",
+        "  = Pod default/b, spec.containers[0].image: nginx\n",
+    ] {
+        assert!(ran.err().contains(part), "{part}\nin\n{}", ran.err());
+    }
+}
+
+#[test]
+fn images_are_listed_for_tools_that_fill_a_mirror() {
+    let folder = Folder::new(&[("web.yaml", WEB), ("job.json", JOB)]);
+    let ran = folder.run("images --maps maps.conf -f .");
+    let expected = "\
+evil.com/example.net/proxy:2 evil.com/example.net/proxy:2
+nginx:1.25 r.example.com/nginx:1.25
+python:3 r.example.com/python:3
+quay.io/shop/migrate:7 quay.io/shop/migrate:7
+";
+    assert_eq!((ran.out(), ran.err(), ran.code()), (expected, "", Some(0)));
+    let column = |it: usize| {
+        let mut lines: Vec<_> = expected
+            .lines()
+            .map(|line| line.split(' ').nth(it).unwrap())
+            .collect();
+        lines.sort_unstable();
+        lines.join("\n") + "\n"
+    };
+    assert_eq!(
+        folder.run("images --maps maps.conf -f . --from").out(),
+        column(0)
+    );
+    assert_eq!(
+        folder.run("images --maps maps.conf -f . --to").out(),
+        column(1)
+    );
+    let ran = folder.run("images --maps maps.conf -f job.json -o json");
+    let answer: Value = serde_json::from_str(ran.out()).unwrap();
+    let expected = json!({"image": "python:3", "result": "r.example.com/python:3", "swapped": true, "approved": true});
+    assert_eq!(answer, expected);
+
+    let bad = JOB.replacen("python:3", "Python:3", 1);
+    let ran = folder.run_with("images --maps maps.conf -f -", &bad);
+    assert_eq!(
+        (ran.out(), ran.code()),
+        ("python:3 r.example.com/python:3\n", Some(1))
+    );
+    assert!(
+        ran.err()
+            .contains("`Python:3` is no image reference\n --> standard input:2:47\n"),
+        "{}",
+        ran.err()
+    );
+}
