@@ -36,10 +36,12 @@ use crate::{Diagnostics, Policy, Severity};
 mod checks;
 mod codes;
 mod compile;
+mod import;
 mod lines;
 mod lint;
 
 pub use codes::CHECKS;
+pub use import::{Imported, import};
 
 /// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
 pub const LABEL: &str = "k8s.twr.io/imageswap";

@@ -75,7 +75,7 @@ fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'
         !value.is_empty() && Reference::parse(&format!("{prefix}{rest}")).is_ok()
     };
     let keys = || {
-        let plain = effective.plain.iter().map(|(_, it)| *it);
+        let plain = effective.plain.values().copied();
         plain.filter(|it| is_registry(&it.key) && !it.key.contains('/') && sound(&it.value))
     };
     let mirrors = |it: &&Entry<'_>| target_prefix(&it.value).ends_with('-');

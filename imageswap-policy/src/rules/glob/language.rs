@@ -129,9 +129,12 @@ impl Glob {
                 let members: String = ranges
                     .iter()
                     .filter(|(low, high)| low <= high)
-                    .map(|(low, high)| match low == high {
-                        true => escape(low),
-                        false => format!("{}-{}", escape(low), escape(high)),
+                    .map(|(low, high)| {
+                        if low == high {
+                            escape(low)
+                        } else {
+                            format!("{}-{}", escape(low), escape(high))
+                        }
                     })
                     .collect();
                 match (negated, members.is_empty()) {

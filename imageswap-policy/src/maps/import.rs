@@ -1,0 +1,106 @@
+//! From a maps file to an ImageSwapPolicy that decides as it does, wherever patterns can say so.
+//!
+//! Maps files speak of images as they are written, policies of their canonical form. So `nginx`, `library/nginx` and
+//! `docker.io/library/nginx` go one way in a policy, and what a file makes of the spelling is listed as a difference.
+
+use super::compile;
+use super::lines::{self, Entry, Section};
+use super::{LABEL, Options};
+use crate::document::{
+    self, Enforcement, ImageSwapPolicy, LabelSelector, Match, Rule as Written, Spec,
+};
+use crate::rules::Approval;
+use crate::{Diagnostic, Diagnostics, Policy, Severity};
+use rules::Importer;
+use std::collections::BTreeMap;
+
+mod patterns;
+mod rules;
+mod settle;
+
+/// A maps file as an ImageSwapPolicy.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// The policy; it loads.
+    pub policy: ImageSwapPolicy,
+    /// For each rule of the policy, the line of the maps file that it comes from.
+    pub lines: Vec<usize>,
+    /// Where the policy decides otherwise than the file: notes, and warnings about what is left out.
+    pub differences: Diagnostics,
+}
+
+/// Makes an ImageSwapPolicy called `name` of the text of a maps file.
+///
+/// The policy is for the same Pods (those of namespaces with the label, less those that opt out) and warns of what is
+/// not approved, for ImageSwap denies nothing.
+///
+/// # Errors
+/// All diagnostics of the text where it does not load, or where its rules make no policy: they lead in circles.
+pub fn import(source: &str, text: &str, name: &str) -> Result<Imported, Diagnostics> {
+    let policy = super::load(source, text)?.policy;
+    let entries: Vec<_> = lines::lines(text)
+        .filter_map(|it| it.entry().ok())
+        .collect();
+    let draft = compile::maps(&entries, &Options::default());
+    let mut importer = Importer::new(source, &entries, &policy);
+    for rule in &draft.rules {
+        importer.rule(rule);
+    }
+    if matches!(draft.approval, Approval::ByRules { rest: true }) {
+        let default = entries.iter().rfind(|it| it.section == Section::Default);
+        importer.rest(default.or(entries.last()));
+    }
+    let (rules, lines, differences) = importer.finish();
+    let policy = ImageSwapPolicy::new(name, spec(rules));
+    check(source, text, &policy)?;
+    Ok(Imported {
+        policy,
+        lines,
+        differences,
+    })
+}
+
+fn spec(rules: Vec<Written>) -> Spec {
+    let label = BTreeMap::from([(LABEL.to_owned(), "enabled".to_owned())]);
+    Spec {
+        r#match: Match {
+            namespace_selector: Some(LabelSelector {
+                match_labels: label,
+                ..LabelSelector::default()
+            }),
+            allow_opt_out: true,
+            ..Match::default()
+        },
+        rules,
+        enforcement: Enforcement::Warn,
+        ..Spec::default()
+    }
+}
+
+/// Loads the policy, for its rules may lead in circles; what is wrong is said of the maps file's lines.
+fn check(source: &str, text: &str, policy: &ImageSwapPolicy) -> Result<(), Diagnostics> {
+    let json = serde_json::to_string(policy).expect("the document's types are plain data");
+    let Err(errors) = document::load(source, &json) else {
+        return Ok(());
+    };
+    let errors = errors
+        .0
+        .into_iter()
+        .filter(|it| it.severity == Severity::Error);
+    let errors = errors.map(|it| {
+        let line = it.message.split("maps:").nth(1).and_then(|it| {
+            let digits = it.split(|it: char| !it.is_ascii_digit()).next();
+            digits.and_then(|it| it.parse().ok())
+        });
+        let line = line.unwrap_or(1_usize);
+        let written = text.lines().nth(line - 1).unwrap_or_default();
+        Diagnostic {
+            line,
+            column: 1,
+            length: written.trim_end().chars().count().max(1),
+            text: written.to_owned(),
+            ..it
+        }
+    });
+    Err(Diagnostics(errors.collect()))
+}

@@ -1,0 +1,293 @@
+//! Imported policies decide as their maps files do, but for what the report names.
+
+use super::*;
+use crate::document;
+use crate::testing::{host, path, reference};
+use crate::{Diagnostic, Policies, Selected};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use time::Date;
+
+const LARGE: &str = "default::registry.example.com
+docker.io::registry.example.com/hub
+docker.io/library::registry.example.com/library
+quay.io::registry.example.com/quay
+gcr.io::mirror.example.com:5000/mirror-
+registry.k8s.io::
+old.example.org:5000::registry.example.com/old
+[EXACT]quay.io/team/tool:1.2::registry.example.com/tools/tool:1.2
+[EXACT]quay.io/team/own:1::
+[REPLACE]ghcr.io/acme/*::registry.example.com/acme
+noswap_wildcards::registry.example.com,mirror.example.com:5000,quay.io/kept,team
+";
+
+/// The policy as services load it, and the lines that its report names.
+fn imported(text: &str) -> (Policies, BTreeSet<usize>, Imported) {
+    let imported =
+        import("maps.conf", text, "from-maps").unwrap_or_else(|it| panic!("{text}\n{it}"));
+    let json = serde_json::to_string(&imported.policy).unwrap();
+    let loaded = document::load("from-maps", &json).unwrap_or_else(|it| panic!("{text}\n{it}"));
+    let lines = imported.differences.iter().map(|it| it.line).collect();
+    (Policies::new(loaded.policies), lines, imported)
+}
+
+fn at_node(policies: &Policies) -> Selected<'_> {
+    policies.select(Scope::Node, Date::MIN)
+}
+
+#[test]
+fn the_three_kinds_of_files() {
+    for (text, image, result, approved) in [
+        (SEED, "nginx:1", "registry.example.com/nginx:1", true),
+        (SEED, "quay.io/a/b", "registry.example.com/a/b", true),
+        (
+            SEED,
+            "gitlab.com/a/b",
+            "registry.example.com/gitlab/a/b",
+            true,
+        ),
+        (
+            SEED,
+            "gitlab.com:443/a/b",
+            "registry.example.com/gitlab/a/b",
+            true,
+        ),
+        (SEED, "example.com:5000/a", "example.com:5000/a", true),
+        (
+            SEED,
+            "registry.example.com/a/b",
+            "registry.example.com/a/b",
+            true,
+        ),
+        ("default::\nquay.io::m.io/q\n", "gcr.io/a", "gcr.io/a", true),
+        (
+            "default::\nquay.io::m.io/q\n",
+            "quay.io/a",
+            "m.io/q/a",
+            true,
+        ),
+        (
+            "default::d.io/m-\n",
+            "quay.io:443/a/b:1",
+            "d.io/m-quay.io/a/b:1",
+            true,
+        ),
+        (
+            "default::d.io/m-\n",
+            "nginx",
+            "d.io/m-docker.io/nginx",
+            true,
+        ),
+        (
+            "default::d.io\nquay.io::m.io/q\n",
+            "quay.io/a",
+            "d.io/q/a",
+            true,
+        ),
+        ("", "quay.io/a", "quay.io/a", true),
+        (LARGE, "nginx", "registry.example.com/library/nginx", true),
+        (
+            LARGE,
+            "bitnami/nginx:1",
+            "registry.example.com/hub/bitnami/nginx:1",
+            true,
+        ),
+        (
+            LARGE,
+            "quay.io/team/app",
+            "registry.example.com/quay/team/app",
+            true,
+        ),
+        (
+            LARGE,
+            "quay.io/team/tool:1.2",
+            "registry.example.com/tools/tool:1.2",
+            true,
+        ),
+        (
+            LARGE,
+            "quay.io/team/tool:1.3",
+            "registry.example.com/quay/team/tool:1.3",
+            true,
+        ),
+        (LARGE, "quay.io/team/own:1", "quay.io/team/own:1", true),
+        (
+            LARGE,
+            "gcr.io/p/app",
+            "mirror.example.com:5000/mirror-gcr.io/p/app",
+            true,
+        ),
+        (
+            LARGE,
+            "registry.k8s.io/pause:3.9",
+            "registry.k8s.io/pause:3.9",
+            true,
+        ),
+        (
+            LARGE,
+            "old.example.org:5000/a",
+            "registry.example.com/old/a",
+            true,
+        ),
+        (
+            LARGE,
+            "ghcr.io/acme/x/y/z:1",
+            "registry.example.com/acme/z:1",
+            true,
+        ),
+        (LARGE, "example.net/a:1", "registry.example.com/a:1", true),
+        (LARGE, "Nginx", "Nginx", false),
+    ] {
+        let (policies, ..) = imported(text);
+        let decision = at_node(&policies).decide(image);
+        let got = (decision.result.as_ref(), decision.approved);
+        assert_eq!(
+            got,
+            (result, approved),
+            "{image} under\n{text}\n{decision:?}"
+        );
+        let maps = Policies::one(load("maps", text).unwrap().policy);
+        assert_eq!(
+            at_node(&maps).decide(image).result,
+            result,
+            "{image} under\n{text}"
+        );
+    }
+}
+
+#[test]
+fn rules_are_named_by_line_and_the_policy_is_for_the_same_pods() {
+    let (_, lines, found) = imported(SEED);
+    let rules: Vec<_> = found
+        .policy
+        .spec
+        .rules
+        .iter()
+        .map(|it| it.name.clone().unwrap())
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            "maps:3 gitlab.com",
+            "maps:3 gitlab.com (2)",
+            "maps:4 noswap_wildcards example.com",
+            "maps:4 noswap_wildcards example.com (2)",
+            "maps:1 default",
+            "maps:1 default (2)",
+        ]
+    );
+    assert_eq!(found.lines, [3, 3, 4, 4, 1, 1]);
+    assert_eq!(lines, BTreeSet::from([1, 4]));
+    let spec = &found.policy.spec;
+    assert_eq!(spec.enforcement, document::Enforcement::Warn);
+    assert!(spec.r#match.allow_opt_out && spec.r#match.node_level);
+    let selector = spec.r#match.namespace_selector.as_ref().unwrap();
+    assert_eq!(selector.match_labels[LABEL], "enabled");
+}
+
+#[test]
+fn what_cannot_be_said_is_reported_with_its_place() {
+    for (text, place, code) in [
+        (
+            "default::d.io\nnoswap_wildcards::a.io,tag\n",
+            (2, 19, 4),
+            "substring-item",
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,docker.io\n",
+            (2, 24, 9),
+            "not-imported",
+        ),
+        ("default::\nquay.io::m.io\n", (2, 10, 4), "old-port"),
+        ("default::\n[REPLACE]a*::\n", (2, 14, 0), "not-imported"),
+        ("default::jms-\n", (1, 10, 4), "not-imported"),
+        ("quay.io::m.io\n", (1, 1, 7), "approved-here"),
+        (
+            "default::\n[EXACT]nginx::m.io/n\n",
+            (2, 1, 12),
+            "exact-spelling",
+        ),
+        ("default::d.io\n", (1, 1, 7), "library-spelling"),
+    ] {
+        let found = import("maps.conf", text, "a").unwrap().differences;
+        let first = found.iter().find(|it| it.code == code);
+        let first = first.unwrap_or_else(|| panic!("{code}\n{text}\n{found}"));
+        assert_eq!((first.line, first.column, first.length), place, "{found}");
+    }
+    let circle = import("maps.conf", "default::\na.io::b.io\nb.io::a.io\n", "a").unwrap_err();
+    assert!(circle.0[0].line > 1, "{circle}");
+    assert!(import("maps.conf", "default:a:1:2\n", "a").is_err());
+}
+
+/// Lines that maps files are made of.
+fn line() -> BoxedStrategy<String> {
+    let target = || {
+        prop_oneof![
+            2 => host(),
+            3 => (host(), path()).prop_map(|(host, path)| format!("{host}/{path}")),
+            1 => (host(), path()).prop_map(|(host, path)| format!("{host}/{path}-")),
+            1 => Just(String::new()),
+        ]
+        .boxed()
+    };
+    let globs = [
+        "*",
+        "*/nginx*",
+        "quay.io/*",
+        "?ginx",
+        "nginx*",
+        "*:[a-z]*",
+        "[!q]*",
+        "m.example.com/*",
+    ];
+    let item = prop_oneof![
+        host(),
+        (host(), path()).prop_map(|(host, path)| format!("{host}/{path}")),
+        path()
+    ];
+    prop_oneof![
+        6 => (host(), target()).prop_map(|(key, value)| format!("{key}::{value}")),
+        1 => target().prop_map(|value| format!("docker.io/library::{value}")),
+        1 => (reference(), prop_oneof![3 => reference(), 1 => Just(String::new())])
+            .prop_map(|(key, value)| format!("[EXACT]{key}::{value}")),
+        1 => (prop::sample::select(globs.to_vec()), target()).prop_map(|(key, value)| format!("[REPLACE]{key}::{value}")),
+        1 => prop::collection::vec(item, 1..3).prop_map(|it| format!("noswap_wildcards::{}", it.join(","))),
+        2 => target().prop_map(|value| format!("default::{value}")),
+    ]
+    .boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// The result is the same image, or the report names a line that had a say: in the file's answer or in the policy's.
+    #[test]
+    fn results_are_the_files_or_reported(lines in prop::collection::vec(line(), 0..6), image in reference()) {
+        let text = format!("{}\n", lines.join("\n"));
+        let Ok(loaded) = load("maps", &text) else { return Ok(()) };
+        let Ok(found) = import("maps", &text, "a") else { return Ok(()) };
+        let json = serde_json::to_string(&found.policy).unwrap();
+        let policies = Policies::new(document::load("a", &json).unwrap().policies);
+        let maps = Policies::one(loaded.policy);
+        let (old, new) = (at_node(&maps).decide(&image), at_node(&policies).decide(&image));
+        let canonical = |text: &str| Reference::parse(text).map(|it| it.canonical());
+        if canonical(&old.result) == canonical(&new.result) {
+            return Ok(());
+        }
+        let line = |rule: &str| rule.strip_prefix("maps:").and_then(|it| it.split(' ').next()?.parse().ok());
+        let steps = at_node(&maps).steps(&image);
+        let said: BTreeSet<usize> = steps.iter().map(|it| it.0).chain(old.rule).chain(new.rule).filter_map(line).collect();
+        let reference = Reference::parse(&image).unwrap();
+        // What a difference is about has to be so of this image.
+        let explains = |it: &Diagnostic| match it.code {
+            "library-spelling" => reference.registry() == "docker.io",
+            "old-port" => image.contains(":443/") || image.contains(":5000/"),
+            _ => true,
+        };
+        let reported = found.differences.iter().any(|it| said.contains(&it.line) && explains(it));
+        prop_assert!(
+            reported,
+            "{image} under\n{text}\nmaps {old:?}\npolicy {new:?}\n{}\n{:#?}", found.differences, found.policy.spec.rules
+        );
+    }
+}
