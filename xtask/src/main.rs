@@ -1,6 +1,8 @@
 //! `cargo xtask`: builds, tests and demonstrates ImageSwap.
 
+mod bench;
 mod builder;
+mod cli;
 mod demo;
 mod fuzz;
 mod initramfs;
@@ -13,29 +15,10 @@ mod vm;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
+use crate::cli::{Cli, Task};
 use crate::process::Workspace;
-
-/// Builds, tests and demonstrates ImageSwap; installs or names what that needs
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
-struct Cli {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Debug, Subcommand)]
-enum Task {
-    /// Build the probes, and the programs for release
-    Build(builder::Options),
-    /// Run every test that this machine can run
-    Test(test::Options),
-    /// Show the main job on this machine: webhook, agent, a container that drifts
-    Demo(demo::Options),
-    /// Look for texts that break what must hold of any text
-    Fuzz(fuzz::Options),
-}
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -50,6 +33,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match &cli.task {
+        Task::Bench(options) => bench::run(&workspace, options),
         Task::Build(options) => builder::run(&workspace, *options),
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),

@@ -1,0 +1,27 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::{bench, builder, demo, fuzz, test};
+
+/// Builds, tests and demonstrates ImageSwap; installs or names what that needs
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Measure, and compare with the limits that we set ourselves
+    Bench(bench::Options),
+    /// Build the probes, and the programs for release
+    Build(builder::Options),
+    /// Run every test that this machine can run
+    Test(test::Options),
+    /// Show the main job on this machine: webhook, agent, a container that drifts
+    Demo(demo::Options),
+    /// Look for texts that break what must hold of any text
+    Fuzz(fuzz::Options),
+}
