@@ -4,6 +4,7 @@ use crate::manifest::{check, images, rewrite};
 use crate::{Outcome, completions, diff, explain, lint, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use imageswap_policy::document;
 use std::io::Write;
 use std::path::Path;
 
@@ -31,6 +32,8 @@ enum Command {
     Test(verify::Args),
     /// Say what is wrong with policies, or likely is
     Lint(lint::Args),
+    /// Print the JSON schema of ImageSwapPolicy, for editors
+    Schema,
     /// Print a script that completes this command in a shell
     Completions(completions::Args),
 }
@@ -57,6 +60,12 @@ impl Cli {
             Command::Diff(args) => diff::run(&args, out),
             Command::Test(args) => verify::run(&args, out),
             Command::Lint(args) => lint::run(&args, out),
+            Command::Schema => {
+                serde_json::to_writer_pretty(&mut *out, &document::schema())?;
+                writeln!(out)?;
+                out.flush()?;
+                Ok(Outcome::Clean)
+            }
             Command::Completions(args) => completions::run(args, Cli::command(), out),
         }
     }

@@ -221,6 +221,11 @@ impl ImageSwapPolicy {
     }
 }
 
+/// The JSON schema of the document, generated from its types.
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(ImageSwapPolicy)
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

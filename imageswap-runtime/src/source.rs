@@ -189,11 +189,12 @@ impl PolicySource {
                     self.policy.send_replace(Arc::new(policies));
                 }
                 Err(error) => {
-                    metrics.reload_failed();
                     tracing::error!(
                         revision = self.current().revision(),
                         "policy not reloaded, the last good one stays in force: {error}"
                     );
+                    // Who sees the counter rise finds the reason in the log.
+                    metrics.reload_failed();
                 }
             }
         }

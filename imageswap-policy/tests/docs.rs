@@ -1,0 +1,117 @@
+//! `docs/policy.md` is true: its policies load, its tables are what they decide, and it names every field.
+
+use imageswap_policy::document::{self, ImageSwapPolicy};
+use imageswap_policy::{Date, Policies, Scope};
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md");
+
+/// A day on which the examples' exceptions hold.
+const DAY: Date = Date::MIN;
+
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().trim_matches('|');
+    line.split(" | ")
+        .map(|it| it.trim().trim_matches('|').trim().to_owned())
+        .collect()
+}
+
+fn code(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// The rows of the table that begins with `head`, of those in `text` from `from` on.
+fn rows<'a>(lines: &[&'a str], head: &str) -> Vec<&'a str> {
+    let Some(at) = lines.iter().position(|it| it.starts_with(head)) else {
+        return Vec::new();
+    };
+    let rows = lines[at + 2..].iter().take_while(|it| it.starts_with('|'));
+    rows.copied().collect()
+}
+
+#[test]
+fn policies_decide_as_their_tables_say() {
+    let text = std::fs::read_to_string(DOCS).unwrap();
+    let mut checked = 0;
+    let blocks: Vec<_> = text.split("```yaml\n").skip(1).collect();
+    assert!(blocks.len() >= 4);
+    for block in blocks {
+        let (yaml, after) = block.split_once("```").unwrap();
+        let loaded = document::load("docs/policy.md", yaml).unwrap_or_else(|it| panic!("{it}"));
+        assert!(loaded.policies.len() == 1);
+        let policies = Policies::new(loaded.policies);
+        let table: Vec<_> = after
+            .lines()
+            .take_while(|it| !it.starts_with("#"))
+            .collect();
+        for row in rows(&table, "| image | result |") {
+            let cells = cells(row);
+            let image = code(&cells[0])[0];
+            let decision = policies.select(Scope::Node, DAY).decide(image);
+            let expected = code(&cells[1]).first().copied().unwrap_or(image);
+            let approved = if decision.approved { "yes" } else { "no" };
+            assert_eq!(
+                (&*decision.result, approved),
+                (expected, cells[2].as_str()),
+                "{row}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 18, "{checked}");
+}
+
+#[test]
+fn patterns_match_as_their_table_says() {
+    let text = std::fs::read_to_string(DOCS).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let rows = rows(&lines, "| pattern | matches |");
+    assert!(rows.len() >= 15);
+    for row in rows {
+        let cells = cells(row);
+        let pattern = code(&cells[0])[0];
+        let policy = ImageSwapPolicy::new(
+            "p",
+            document::Spec {
+                approved: Some(vec![pattern.to_owned()]),
+                ..document::Spec::default()
+            },
+        );
+        let text = serde_json::to_string(&policy).unwrap();
+        let policies = Policies::new(document::load("p", &text).unwrap().policies);
+        for (cell, expected) in [(1, true), (2, false)] {
+            for image in cells.get(cell).map(|it| code(it)).unwrap_or_default() {
+                let decision = policies.select(Scope::Node, DAY).decide(image);
+                assert_eq!(decision.approved, expected, "{pattern} {image}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_field_is_named() {
+    let text = std::fs::read_to_string(DOCS).unwrap();
+    let schema = serde_json::to_value(document::schema()).unwrap();
+    let mut fields = Vec::new();
+    collect(&schema, &mut fields);
+    assert!(fields.len() > 20, "{fields:?}");
+    for field in fields {
+        let named = text.contains(&format!("`{field}`"))
+            || text.contains(&format!("spec.{field}"))
+            || text.contains(&format!("{field}: "))
+            || text.contains(&format!("{field}:\n"));
+        assert!(named, "docs/policy.md does not name `{field}`");
+    }
+}
+
+fn collect(schema: &serde_json::Value, fields: &mut Vec<String>) {
+    match schema {
+        serde_json::Value::Object(map) => {
+            if let Some(serde_json::Value::Object(properties)) = map.get("properties") {
+                fields.extend(properties.keys().cloned());
+            }
+            map.values().for_each(|it| collect(it, fields));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|it| collect(it, fields)),
+        _ => {}
+    }
+}
