@@ -324,6 +324,30 @@ error[not-approved]: `ghcr.io/b` is not approved
 }
 
 #[test]
+fn the_manual_shows_what_the_commands_print() {
+    let manual = include_str!("../../docs/manifests.md");
+    let blocks = |kind: &'static str| {
+        let open = format!("```{kind}\n");
+        manual
+            .split(&open)
+            .skip(1)
+            .map(|it| it.split("```").next().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let [policy, web] = blocks("yaml")[..] else {
+        panic!("a policy and a manifest are expected");
+    };
+    let folder = Folder::new(&[("policy.yaml", policy), ("app/web.yaml", web)]);
+    let shown = blocks("console");
+    assert_eq!(shown.len(), 3);
+    for block in shown {
+        let (command, expected) = block.split_once('\n').unwrap();
+        let ran = folder.run(command.strip_prefix("$ imageswap ").unwrap());
+        assert_eq!(ran.out(), expected, "{command}");
+    }
+}
+
+#[test]
 fn rewrite_prints_the_manifests_with_nothing_changed_but_images() {
     let folder = Folder::new(&[("a/web.yaml", WEB), ("a/job.json", JOB)]);
     let web = WEB.replace("image: nginx", "image: r.example.com/nginx");

@@ -5,7 +5,8 @@
 //! JSON could not carry (a key that is no scalar, a key twice in one mapping) is an error, for Kubernetes turns every
 //! text into JSON first.
 //!
-//! JSON is read by the same parser, being YAML written in flow style.
+//! JSON is read by the same parser, being YAML written in flow style; several objects may follow each other without
+//! anything between them.
 
 use crate::diagnostic::{Diagnostic, Severity};
 use serde_json::{Map, Number};

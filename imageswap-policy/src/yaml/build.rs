@@ -2,8 +2,9 @@
 
 use super::{Node, SYNTAX, Span, Style, Value, scalar};
 use crate::diagnostic::Diagnostic;
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, StructureStyle};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StructureStyle};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// How deep values may be nested, aliases resolved: deeper than any schema of Kubernetes, and a depth that functions
 /// which call themselves survive on any stack.
@@ -33,39 +34,70 @@ pub(super) fn documents(source: &str, text: &str) -> Result<Vec<Node>, Box<Diagn
         nodes: 0,
         copied: 0,
     };
-    for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| syntax(source, text, &error))?;
-        builder.observe(event, place(text, &span))?;
+    let mut origin = Origin::default();
+    'stream: loop {
+        let rest = &text[origin.byte..];
+        for event in Parser::new_from_str_with_options(rest, options.clone()) {
+            match event {
+                Ok((event, span)) => builder.observe(event, origin.place(rest, &span))?,
+                Err(error) => {
+                    let place = origin.place_of(rest, &error);
+                    if !builder.is_followed_by_json(&error, place) || place.start == origin.byte {
+                        return Err(syntax(source, text, &error, place));
+                    }
+                    origin = Origin {
+                        byte: place.start,
+                        line: place.line - 1,
+                        column: place.column - 1,
+                    };
+                    continue 'stream;
+                }
+            }
+        }
+        return Ok(builder.documents);
     }
-    Ok(builder.documents)
 }
 
-fn place(text: &str, span: &granit_parser::Span) -> Span {
-    let bytes = span.byte_range().unwrap_or(text.len()..text.len());
-    Span {
-        start: bytes.start,
-        end: bytes.end,
-        line: span.start.line(),
-        column: span.start.col() + 1,
+/// Where the parser began: lines, and columns of its first line, are counted from here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Origin {
+    byte: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Origin {
+    fn place(self, rest: &str, span: &granit_parser::Span) -> Span {
+        let bytes = span.byte_range().unwrap_or(rest.len()..rest.len());
+        self.span(bytes, &span.start)
+    }
+
+    /// The character that an error is about.
+    fn place_of(self, rest: &str, error: &ScanError) -> Span {
+        let at = error.marker();
+        let start = at.byte_offset().unwrap_or(rest.len()).min(rest.len());
+        let start = rest.floor_char_boundary(start);
+        let length = rest[start..].chars().next().map_or(0, char::len_utf8);
+        self.span(start..start + length, at)
+    }
+
+    fn span(self, bytes: Range<usize>, at: &Marker) -> Span {
+        let before = if at.line() == 1 { self.column } else { 0 };
+        Span {
+            start: self.byte + bytes.start,
+            end: self.byte + bytes.end,
+            line: self.line + at.line(),
+            column: before + at.col() + 1,
+        }
     }
 }
 
-fn syntax(source: &str, text: &str, error: &ScanError) -> Box<Diagnostic> {
-    let at = error.marker();
-    let start = at.byte_offset().unwrap_or(text.len()).min(text.len());
-    let start = text.floor_char_boundary(start);
-    let length = text[start..].chars().next().map_or(0, char::len_utf8);
-    let span = Span {
-        start,
-        end: start + length,
-        line: at.line(),
-        column: at.col() + 1,
-    };
+fn syntax(source: &str, text: &str, error: &ScanError, place: Span) -> Box<Diagnostic> {
     let (code, message) = match error.kind() {
         ErrorKind::RecursionLimitExceeded => ("yaml-too-deep", too_deep()),
         other => (SYNTAX, other.to_string()),
     };
-    Box::new(span.error(source, text, code, message))
+    Box::new(place.error(source, text, code, message))
 }
 
 fn too_deep() -> String {
@@ -117,6 +149,19 @@ struct Size {
 }
 
 impl Builder<'_> {
+    /// Whether one value in `{}` has ended and another begins: JSON objects stand one after the other, as `jq` prints
+    /// them and `kubectl` reads them, while YAML wants `---` between them.
+    fn is_followed_by_json(&self, error: &ScanError, place: Span) -> bool {
+        let ended = self
+            .documents
+            .last()
+            .is_some_and(|it| it.style == Style::Flow);
+        matches!(error.kind(), ErrorKind::ExpectedDocumentStart)
+            && ended
+            && self.open.is_empty()
+            && place.of(self.text) == "{"
+    }
+
     fn observe(&mut self, event: Event<'_>, span: Span) -> Result<(), Box<Diagnostic>> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {

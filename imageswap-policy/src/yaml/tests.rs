@@ -64,6 +64,51 @@ fn documents_are_told_apart() {
 }
 
 #[test]
+fn json_objects_may_follow_each_other() {
+    let text = "{\"a\": \"é\"} {\"b\":\n1}\n\n {\"c\": \"x\"}{}\n---\nd: e\n";
+    let nodes = parse("t", text).unwrap();
+    let values: Vec<_> = nodes.iter().map(Node::to_json).collect();
+    let expected = [
+        json!({"a": "é"}),
+        json!({"b": 1}),
+        json!({"c": "x"}),
+        json!({}),
+        json!({"d": "e"}),
+    ];
+    assert_eq!(values, expected);
+    let at = |node: &Node| {
+        (
+            node.span.of(text).to_owned(),
+            node.span.line,
+            node.span.column,
+        )
+    };
+    assert_eq!(at(&nodes[1]), ("{\"b\":\n1}".to_owned(), 1, 12));
+    assert_eq!(at(nodes[1].get("b").unwrap()), ("1".to_owned(), 2, 1));
+    assert_eq!(at(nodes[2].get("c").unwrap()), ("\"x\"".to_owned(), 4, 8));
+    assert_eq!(at(&nodes[3]), ("{}".to_owned(), 4, 12));
+    assert_eq!(at(nodes[4].get("d").unwrap()), ("e".to_owned(), 6, 4));
+
+    for (text, line, column) in [
+        ("{}\na: b\n", 2, 1),
+        ("{}\n[]\n", 2, 1),
+        ("a: b\n{}\n", 2, 1),
+        ("{} {", 1, 4),
+        ("{}{\n]", 2, 1),
+    ] {
+        let error = parse("t", text).unwrap_err();
+        assert_eq!(
+            (error.line, error.column),
+            (line, column),
+            "{text:?}: {}",
+            error.message
+        );
+    }
+    let many = "{\"a\":1}\n".repeat(20_000);
+    assert_eq!(parse("t", &many).unwrap().len(), 20_000);
+}
+
+#[test]
 fn places_are_those_of_the_text() {
     let text = "# c\nl:\n  - image: \"é:1\"  # d\n    'n' : plain  text \n\
                 b: |-\r\n  block\r\n\r\nf: &x !!str {a: [1, 2]}\ng: *x\nh:\nm: 'a\n  b'\n";
@@ -165,7 +210,7 @@ fn bombs_are_refused() {
     let mut depths = "a0: &a0 [x]\n".to_owned();
     for at in 1..200 {
         let before = format!("*a{}", at - 1);
-        let many = vec![before.as_str(); 10].join(", ");
+        let many = [before.as_str(); 10].join(", ");
         writeln!(lists, "a{at}: &a{at} [{many}]").unwrap();
         writeln!(depths, "a{at}: &a{at} [{before}]").unwrap();
     }
