@@ -94,7 +94,7 @@ fn json_objects_may_follow_each_other() {
         ("{}\n[]\n", 2, 1),
         ("a: b\n{}\n", 2, 1),
         ("{} {", 1, 4),
-        ("{}{\n]", 2, 1),
+        ("{}{\n]", 1, 3),
     ] {
         let error = parse("t", text).unwrap_err();
         assert_eq!(
