@@ -182,6 +182,10 @@ impl Agent {
     /// The policy changed: everything that runs is judged again.
     pub fn policy(&mut self, policy: Arc<Policies>) {
         self.policy = policy;
+        self.rejudge();
+    }
+
+    fn rejudge(&mut self) {
         let findings = self.starts.rejudge(&self.policy, node::now());
         self.tell(&findings);
     }
@@ -237,9 +241,11 @@ impl Agent {
         self.inner.retain(|id, _| exists.contains(id));
     }
 
-    /// Drops what ended long ago and asks again about what nobody knew.
+    /// Drops what ended long ago, judges by today's date, and asks again about what nobody knew.
     pub fn refresh(&mut self) {
         self.starts.purge(node::now());
+        // Exceptions end at midnight, which no event tells.
+        self.rejudge();
         let starts = &self.starts;
         self.late.retain(|id, _| starts.facts(*id).is_some());
         let unresolved: Vec<_> = starts

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::facts::{Claim, Process, Source};
-use imageswap_policy::maps;
+use imageswap_policy::{document, maps};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn policy(text: &str) -> Policies {
     Policies::one(maps::load("test", text).unwrap().policy)
@@ -85,6 +86,35 @@ fn a_start_is_told_once_with_its_latency() {
         [],
         "the same again says nothing new"
     );
+}
+
+#[test]
+fn an_exception_ends_with_its_day() {
+    let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: p}\nspec:\n  \
+                exceptions: [{pattern: a.example.net/x, until: 1970-01-01, reason: INC-1}]\n  \
+                approved: [registry.example.com/**]\n";
+    let policies = Policies::new(document::load("p.yaml", text).unwrap().policies);
+    let mut starts = table();
+    let all = [
+        Evidence::Seen(Sight::Event),
+        confirmed(Confirmation::Exec),
+        claimed(Source::Containerd, Some("a.example.net/x")),
+        settled(),
+    ];
+    let findings = observe_all(&mut starts, &all, &policies);
+    assert_eq!(findings[0].verdict, Verdict::Approved);
+    assert_eq!(
+        findings[0].rule.as_deref(),
+        Some("exceptions[0] until 1970-01-01: INC-1")
+    );
+    let later = |seconds| Now {
+        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        boot_ns: 6_000,
+    };
+    assert_eq!(starts.rejudge(&policies, later(86_399)), []);
+    let findings = starts.rejudge(&policies, later(86_400));
+    assert_eq!(events(&findings), [Event::Rejudged]);
+    assert_eq!(findings[0].verdict, Verdict::Drift);
 }
 
 #[test]

@@ -222,11 +222,29 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
             message,
         );
         if *by != position {
-            found.help = Some(format!(
-                "let `{}` lead where images are to stay, or put `{}` before it",
-                rules[*by].name, rule.name
-            ));
+            let first = &rules[*by].name;
+            let back = matches!(&rules[*by].matcher, Matcher::Pattern(from) if swap.targets.iter().any(|it| {
+                from.may_meet(it.registry().unwrap_or_default(), &above(it))
+            }));
+            found.help = Some(if back {
+                format!(
+                    "`{}` leads back to where `{first}` takes images from: drop one of them",
+                    rule.name
+                )
+            } else {
+                format!(
+                    "let `{first}` lead where images are to stay, or put `{}` before it",
+                    rule.name
+                )
+            });
         }
+    }
+    if messages
+        .found
+        .iter()
+        .any(|it| it.code == "conflicting-rules")
+    {
+        return;
     }
     chains(rules, &targets, messages);
 }

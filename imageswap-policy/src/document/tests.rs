@@ -310,7 +310,7 @@ fn mistakes_are_told_with_their_place() {
             "rules: [{from: a.io/**, to: b.io}, {from: b.io/**, to: a.io}]",
             "b.io/**",
             "conflicting-rules",
-            Some("let `rules[0]` lead where images are to stay, or put `rules[1]` before it"),
+            Some("`rules[1]` leads back to where `rules[0]` takes images from: drop one of them"),
         ),
         (
             "rules: [{regex: '^a\\.io/(.*)$', to: b.io/$1}, {regex: '^b\\.io/(.*)$', to: a.io/$1}]",
