@@ -74,16 +74,12 @@ impl Target {
 
 /// A line of libFuzzer's dictionary format.
 fn entry(word: &str) -> String {
-    let mut line = String::from("\"");
-    for byte in word.bytes() {
-        match byte {
-            b'"' | b'\\' => line.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => line.push(char::from(byte)),
-            _ => line.push_str(&format!("\\x{byte:02x}")),
-        }
-    }
-    line.push_str("\"\n");
-    line
+    let escaped = word.bytes().map(|byte| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).to_string(),
+        _ => format!("\\x{byte:02x}"),
+    });
+    format!("\"{}\"\n", escaped.collect::<Vec<_>>().concat())
 }
 
 #[cfg(test)]
