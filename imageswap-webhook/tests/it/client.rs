@@ -46,13 +46,26 @@ pub(crate) struct Connection {
 impl Server {
     /// Serves the maps file at `path`, and watches it.
     pub(crate) async fn with_maps_file(path: PathBuf, times: DrainTimes) -> Self {
-        let policy = PolicyArgs {
+        let args = PolicyArgs {
             maps: Some(path),
             policy: None,
             image_prefix: None,
-        }
-        .load()
-        .unwrap();
+        };
+        Self::watching(args, times).await
+    }
+
+    /// Serves the policies in the file or folder at `path`, and watches them.
+    pub(crate) async fn with_policies(path: PathBuf) -> Self {
+        let args = PolicyArgs {
+            policy: Some(path),
+            maps: None,
+            image_prefix: None,
+        };
+        Self::watching(args, TIMES).await
+    }
+
+    async fn watching(args: PolicyArgs, times: DrainTimes) -> Self {
+        let policy = args.load().unwrap();
         Self::start(times, |exporter, drain| {
             tokio::spawn(
                 policy

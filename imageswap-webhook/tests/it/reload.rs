@@ -101,3 +101,46 @@ async fn a_bad_edit_keeps_the_last_good_one() {
     })
     .await;
 }
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_folder_of_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let to = |host: &str| format!("{{rules: [{{from: '**', to: {host}}}]}}");
+    fs::write(file("a.yaml"), policy("a", &to("one.example.com"))).unwrap();
+    fs::write(file("notes.txt"), "no policy").unwrap();
+    let server = Server::with_policies(folder.path().to_owned()).await;
+    let image = "quay.io/a/b";
+    assert_eq!(server.swap(image).await, "one.example.com/a/b");
+
+    let first = to("two.example.com").replacen('{', "{priority: 1, ", 1);
+    fs::write(file("b.yaml"), policy("b", &first)).unwrap();
+    server.until_swapped(image, "two.example.com/a/b").await;
+
+    // One name twice is an error, and changes nothing.
+    fs::write(file("c.yaml"), policy("a", "{}")).unwrap();
+    server.until_metric(&format!("{FAILURES} 1")).await;
+    assert_eq!(server.swap(image).await, "two.example.com/a/b");
+
+    fs::remove_file(file("c.yaml")).unwrap();
+    fs::remove_file(file("b.yaml")).unwrap();
+    server.until_swapped(image, "one.example.com/a/b").await;
+}
+
+#[tokio::test]
+async fn under_audit_nothing_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.yaml");
+    let spec = "{enforcement: audit, rules: [{from: '**', to: one.example.com}]}";
+    fs::write(&path, policy("p", spec)).unwrap();
+    let server = Server::with_policies(path.clone()).await;
+    assert_eq!(server.swap("quay.io/a").await, "quay.io/a");
+    fs::write(&path, policy("p", &spec.replace("audit", "warn"))).unwrap();
+    server.until_swapped("quay.io/a", "one.example.com/a").await;
+}
