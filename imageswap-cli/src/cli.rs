@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
-use crate::{Outcome, completions, diff, explain, lint, verify};
+use crate::{Outcome, completions, diff, explain, import, lint, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
@@ -34,6 +34,8 @@ enum Command {
     Lint(lint::Args),
     /// Print the JSON schema of ImageSwapPolicy, for editors
     Schema,
+    /// Make an ImageSwapPolicy of what another program's policy says
+    Import(import::Args),
     /// Print a script that completes this command in a shell
     Completions(completions::Args),
 }
@@ -66,6 +68,7 @@ impl Cli {
                 out.flush()?;
                 Ok(Outcome::Clean)
             }
+            Command::Import(args) => import::run(&args, out),
             Command::Completions(args) => completions::run(args, Cli::command(), out),
         }
     }

@@ -7,6 +7,7 @@ mod cli;
 mod completions;
 mod diff;
 mod explain;
+mod import;
 mod input;
 mod lint;
 mod manifest;

@@ -214,6 +214,11 @@ impl<'a> Checker<'a> {
 }
 
 impl<'a> At<'a> {
+    /// The line, from 1.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
     pub(super) fn key(entry: &Entry<'a>) -> Self {
         Self::columns(entry, entry.key_span.clone())
     }

@@ -26,6 +26,8 @@ pub(super) struct Importer<'x, 'a> {
     differences: Checker<'x>,
     /// Whether a rule speaks of all of [`OFFICIAL`] already.
     official: bool,
+    /// Lines that mean images on Docker Hub.
+    spelled: Vec<At<'x>>,
     /// Lines by which a port of the old registry follows to the new host.
     pub(super) carried: BTreeSet<usize>,
 }
@@ -40,6 +42,7 @@ impl<'x, 'a> Importer<'x, 'a> {
             names: BTreeSet::new(),
             differences: Checker::new(source, &Options::default()),
             official: false,
+            spelled: Vec::new(),
             carried: BTreeSet::new(),
         }
     }
@@ -47,6 +50,7 @@ impl<'x, 'a> Importer<'x, 'a> {
     /// Rules, their lines in the maps file, and differences.
     pub(super) fn finish(mut self) -> (Vec<Written>, Vec<usize>, Diagnostics) {
         self.settle();
+        self.note_spellings();
         (self.rules, self.lines, self.differences.finish())
     }
 
@@ -84,12 +88,12 @@ impl<'x, 'a> Importer<'x, 'a> {
                     let why = "a value that leaves the last path segment alone";
                     return self.left_out(&At::value(entry), why);
                 }
-                let to = format!("{}/$1", self.goal(&target.prefix));
+                let to = format!("{}/$1", self.goal(entry, &target.prefix));
                 if !names_registry(glob) {
-                    self.spellings(&At::key(entry));
+                    self.spellings(At::key(entry));
                 }
                 for regex in last_segments(glob) {
-                    self.regex(rule, entry, regex, to.clone());
+                    self.regex(rule, entry, &regex, to.clone());
                 }
             }
             // Registries of `/library` keys without their own; `default` speaks for them here, too.
@@ -100,7 +104,7 @@ impl<'x, 'a> Importer<'x, 'a> {
                 }
                 if canonical_registry(key) == DEFAULT_REGISTRY {
                     self.official = true;
-                    self.spellings(&At::key(entry));
+                    self.spellings(At::key(entry));
                 }
                 if !approved {
                     self.approved_here(entry);
@@ -111,13 +115,13 @@ impl<'x, 'a> Importer<'x, 'a> {
             }
             (Matcher::Name, Action::Keep { approved }) => {
                 self.keep(rule, entry, OFFICIAL);
-                self.spellings(&At::key(entry));
+                self.spellings(At::key(entry));
                 if !approved {
                     self.approved_here(entry);
                 }
             }
             (Matcher::Name, Action::Replace(target)) => {
-                let to = self.place(target, DEFAULT_REGISTRY);
+                let to = self.place(entry, target, DEFAULT_REGISTRY);
                 self.official(rule, entry, &to);
             }
             (Matcher::Within(item, place), _) => self.item(rule, entry, item, place),
@@ -139,8 +143,8 @@ impl<'x, 'a> Importer<'x, 'a> {
         self.entries.iter().find(|it| it.line == line)
     }
 
-    fn registry(&mut self, rule: &Rule, entry: &Entry<'_>, key: &str, target: &Target) {
-        let to = self.place(target, split_port(key).0);
+    fn registry(&mut self, rule: &Rule, entry: &Entry<'x>, key: &str, target: &Target) {
+        let to = self.place(entry, target, split_port(key).0);
         if canonical_registry(key) == DEFAULT_REGISTRY {
             self.official(rule, entry, &to);
         }
@@ -158,9 +162,9 @@ impl<'x, 'a> Importer<'x, 'a> {
     }
 
     /// Everything that no rule before speaks of.
-    fn any(&mut self, rule: &Rule, entry: &Entry<'_>, target: &Target) {
+    fn any(&mut self, rule: &Rule, entry: &Entry<'x>, target: &Target) {
         if target.join != Join::Mirror {
-            let to = self.place(target, DEFAULT_REGISTRY);
+            let to = self.place(entry, target, DEFAULT_REGISTRY);
             self.official(rule, entry, &to);
             return self.swap(rule, entry, "**", &to);
         }
@@ -173,22 +177,22 @@ impl<'x, 'a> Importer<'x, 'a> {
         if !self.official {
             self.official = true;
             let to = format!("{prefix}{DEFAULT_REGISTRY}/$1");
-            self.regex(rule, entry, OFFICIAL_REGEX.to_owned(), to);
+            self.regex(rule, entry, OFFICIAL_REGEX, to);
         }
-        self.spellings(&At::key(entry));
-        self.regex(rule, entry, ANY_REGEX.to_owned(), format!("{prefix}$1/$2"));
+        self.spellings(At::key(entry));
+        self.regex(rule, entry, ANY_REGEX, format!("{prefix}$1/$2"));
     }
 
     /// Names alone, which ImageSwap gives no `library/`.
-    fn official(&mut self, rule: &Rule, entry: &Entry<'_>, to: &str) {
+    fn official(&mut self, rule: &Rule, entry: &Entry<'x>, to: &str) {
         if !self.official {
             self.official = true;
             self.swap(rule, entry, OFFICIAL, to);
         }
-        self.spellings(&At::key(entry));
+        self.spellings(At::key(entry));
     }
 
-    fn image(&mut self, rule: &Rule, entry: &Entry<'_>, image: &str, target: &Target) {
+    fn image(&mut self, rule: &Rule, entry: &Entry<'x>, image: &str, target: &Target) {
         let Ok(key) = Reference::parse(image) else {
             return;
         };
@@ -196,11 +200,11 @@ impl<'x, 'a> Importer<'x, 'a> {
             .decide(&target.prefix)
             .unwrap_or_else(|| target.prefix.clone());
         let to = Reference::parse(&decided).map_or_else(|_| decided.clone(), |it| it.canonical());
-        self.regex(rule, entry, regex_syntax::escape(&key.canonical()), to);
+        self.regex(rule, entry, &regex_syntax::escape(&key.canonical()), to);
         self.spelling_of(entry, &key);
     }
 
-    fn keep_image(&mut self, rule: &Rule, entry: &Entry<'_>, image: &str) {
+    fn keep_image(&mut self, rule: &Rule, entry: &Entry<'x>, image: &str) {
         let Ok(key) = Reference::parse(image) else {
             return;
         };
@@ -221,7 +225,7 @@ impl<'x, 'a> Importer<'x, 'a> {
     }
 
     /// An item of `noswap_wildcards`, for what lies within it as a place.
-    fn item(&mut self, rule: &Rule, entry: &Entry<'_>, item: &str, place: &Place) {
+    fn item(&mut self, rule: &Rule, entry: &Entry<'x>, item: &str, place: &Place) {
         let at = item_at(entry, item);
         let Place::Path {
             registry,
@@ -247,17 +251,24 @@ impl<'x, 'a> Importer<'x, 'a> {
     }
 
     /// Where a target leads in the end: what another line moves on goes there at once.
-    fn place(&self, target: &Target, host: &str) -> String {
+    fn place(&mut self, entry: &Entry<'x>, target: &Target, host: &str) -> String {
         match target.join {
-            Join::Mirror => self.goal(&format!("{}{host}", target.prefix)),
-            _ => self.goal(&target.prefix),
+            Join::Mirror => self.goal(entry, &format!("{}{host}", target.prefix)),
+            _ => self.goal(entry, &target.prefix),
         }
     }
 
-    fn goal(&self, prefix: &str) -> String {
+    fn goal(&mut self, entry: &Entry<'x>, prefix: &str) -> String {
         let last = self.decide(&format!("{prefix}/image"));
-        let last = last.as_deref().and_then(|it| it.strip_suffix("/image"));
-        qualified(last.unwrap_or(prefix))
+        let Some(last) = last.as_deref().and_then(|it| it.strip_suffix("/image")) else {
+            return qualified(prefix);
+        };
+        let message = format!(
+            "another line moves these images on, so they go to `{last}` at once; by the file a few stay on the way"
+        );
+        self.differences
+            .note(&At::value(entry), "moved-target", message, None);
+        qualified(last)
     }
 
     /// What the maps file makes of an image that it moves.
@@ -266,7 +277,7 @@ impl<'x, 'a> Importer<'x, 'a> {
         decision.swapped().then(|| decision.result.into_owned())
     }
 
-    fn keep(&mut self, rule: &Rule, entry: &Entry<'_>, pattern: &str) {
+    fn keep(&mut self, rule: &Rule, entry: &Entry<'x>, pattern: &str) {
         if Pattern::parse(pattern).is_err() {
             return self.left_out(&At::key(entry), "a key that no pattern means");
         }
@@ -281,7 +292,7 @@ impl<'x, 'a> Importer<'x, 'a> {
         );
     }
 
-    fn swap(&mut self, rule: &Rule, entry: &Entry<'_>, from: &str, to: &str) {
+    fn swap(&mut self, rule: &Rule, entry: &Entry<'x>, from: &str, to: &str) {
         if Pattern::parse(from).is_err() || Pattern::parse(&format!("{to}/**")).is_err() {
             return self.left_out(&At::key(entry), "a line that no pattern means");
         }
@@ -293,12 +304,12 @@ impl<'x, 'a> Importer<'x, 'a> {
         self.push(entry.line, &rule.name, written);
     }
 
-    fn regex(&mut self, rule: &Rule, entry: &Entry<'_>, regex: String, to: String) {
-        if Expression::parse(&regex).is_err() {
+    fn regex(&mut self, rule: &Rule, entry: &Entry<'x>, regex: &str, to: String) {
+        if Expression::parse(regex).is_err() {
             return self.left_out(&At::key(entry), "a pattern that is too large");
         }
         let written = Written {
-            regex: Some(regex),
+            regex: Some(format!("^{regex}$")),
             to: Some(to),
             ..Written::default()
         };
@@ -320,7 +331,7 @@ impl<'x, 'a> Importer<'x, 'a> {
     }
 
     /// A target on Docker Hub, where canonical forms are not the texts that a maps file makes.
-    fn hub(&mut self, entry: &Entry<'_>, target: &Target) {
+    fn hub(&mut self, entry: &Entry<'x>, target: &Target) {
         let place = qualified(&target.prefix);
         let registry = canonical_registry(place.split('/').next().unwrap_or_default());
         if split_port(registry).0 == DEFAULT_REGISTRY && !target.prefix.is_empty() {
@@ -330,12 +341,31 @@ impl<'x, 'a> Importer<'x, 'a> {
         }
     }
 
-    fn spellings(&mut self, at: &At<'_>) {
-        let message = "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts".to_owned();
-        self.differences.note(at, "library-spelling", message, None);
+    /// A line that means images on Docker Hub, which people spell in many ways.
+    fn spellings(&mut self, at: At<'x>) {
+        self.spelled.push(at);
     }
 
-    fn spelling_of(&mut self, entry: &Entry<'_>, image: &Reference<'_>) {
+    /// What holds of all lines that mean images on Docker Hub, said of the first.
+    fn note_spellings(&mut self) {
+        self.spelled.sort_by_key(At::line);
+        self.spelled.dedup_by_key(|it| it.line());
+        let Some(first) = self.spelled.first() else {
+            return;
+        };
+        let more = match self.spelled.len() - 1 {
+            0 => String::new(),
+            1 => " (1 more line like this)".to_owned(),
+            more => format!(" ({more} more lines like this)"),
+        };
+        let message = format!(
+            "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts{more}"
+        );
+        self.differences
+            .note(first, "library-spelling", message, None);
+    }
+
+    fn spelling_of(&mut self, entry: &Entry<'x>, image: &Reference<'_>) {
         if image.registry() == DEFAULT_REGISTRY {
             let message =
                 "every spelling of this image counts here; by the file only this one".to_owned();
@@ -344,7 +374,7 @@ impl<'x, 'a> Importer<'x, 'a> {
         }
     }
 
-    fn approved_here(&mut self, entry: &Entry<'_>) {
+    fn approved_here(&mut self, entry: &Entry<'x>) {
         let message = "its images stay, and are approved here; by the file they are not, for the key does not apply".to_owned();
         self.differences
             .warn(&At::key(entry), "approved-here", message, None);

@@ -144,6 +144,7 @@ fn substrings(checker: &mut Checker<'_>, noswap: &Entry<'_>) {
     let host = canonical_registry(item.text.split('/').next().unwrap_or(item.text));
     let more = match places.count() {
         0 => String::new(),
+        1 => " (1 more text like this)".to_owned(),
         more => format!(" ({more} more texts like this)"),
     };
     let message = format!(

@@ -1,0 +1,29 @@
+//! `imageswap import`: ImageSwapPolicies from the policies of other programs.
+
+use crate::Outcome;
+use anyhow::Result;
+use clap::{Args as ClapArgs, Subcommand};
+use std::io::Write;
+
+mod maps;
+mod write;
+
+/// Arguments of `imageswap import`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    from: From,
+}
+
+#[derive(Debug, Subcommand)]
+enum From {
+    /// From a maps file of the Python ImageSwap
+    Maps(maps::Args),
+}
+
+/// Runs the command: the policy goes to `out`, and what it does otherwise to standard error.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    match &args.from {
+        From::Maps(args) => maps::run(args, out),
+    }
+}

@@ -1,0 +1,272 @@
+//! `imageswap lint`: what is wrong with policies, or likely is.
+
+use crate::input::{self, Input};
+use crate::policy::is_document;
+use crate::{Outcome, report};
+use anyhow::{Error, Result};
+use clap::{Args as ClapArgs, ValueEnum};
+use imageswap_policy::{Check, Diagnostic, Diagnostics, Severity, document, maps};
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+mod render;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 without findings, or with warnings and notes only; 1 with an
+error in a policy, and with --deny-warnings also with a warning; 2 when a file
+cannot be read. Notes tell where the Python ImageSwap does otherwise and what
+lines mean together; they never count.";
+
+/// Arguments of `imageswap lint`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    /// Maps files, ImageSwapPolicies and folders of these; `-` is standard input
+    ///
+    /// Files called *.yaml, *.yml or *.json are ImageSwapPolicies, and so are
+    /// others that begin as one.
+    #[arg(
+        value_name = "FILE",
+        required_unless_present_any = ["maps", "image_prefix", "list"],
+        verbatim_doc_comment
+    )]
+    files: Vec<PathBuf>,
+    /// A file that is a maps file, whatever its name
+    #[arg(long, value_name = "FILE")]
+    maps: Vec<PathBuf>,
+    /// ImageSwap's legacy mode: the prefix that every image gets
+    #[arg(long, value_name = "PREFIX")]
+    image_prefix: Option<String>,
+    /// Warnings are findings too, for CI
+    #[arg(long)]
+    deny_warnings: bool,
+    /// Leave out messages of this name; may be given more than once
+    #[arg(long, value_name = "CODE", value_parser = parse_code)]
+    allow: Vec<&'static str>,
+    /// Leave out notes
+    #[arg(long)]
+    no_notes: bool,
+    /// List the names of all messages, and end
+    #[arg(long)]
+    list: bool,
+    /// How to answer; json is one object a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// One finding for programs.
+#[derive(Debug, Serialize)]
+struct Finding<'a> {
+    source: &'a str,
+    line: usize,
+    column: usize,
+    length: usize,
+    severity: &'a str,
+    code: &'a str,
+    message: &'a str,
+    help: Option<&'a str>,
+}
+
+/// How many there were of each.
+#[derive(Debug, Default)]
+struct Count {
+    texts: usize,
+    errors: usize,
+    warnings: usize,
+    notes: usize,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    if args.list {
+        return list(out);
+    }
+    let mut count = Count::default();
+    let mut unread = false;
+    let (inputs, errors) = input::read_all(&args.files);
+    for error in errors {
+        failed(&error);
+        unread = true;
+    }
+    for Input { name, path, text } in inputs {
+        let path = path.as_deref().unwrap_or(Path::new("-"));
+        let found = if is_document(path, &text) {
+            document::lint(&name, &text)
+        } else {
+            maps::lint(&name, &text)
+        };
+        show(args, &found, &mut count, out)?;
+    }
+    for path in &args.maps {
+        match input::read(path) {
+            Ok(Input { name, text, .. }) => {
+                show(args, &maps::lint(&name, &text), &mut count, out)?;
+            }
+            Err(error) => {
+                failed(&error);
+                unread = true;
+            }
+        }
+    }
+    if let Some(prefix) = &args.image_prefix {
+        let found = maps::lint_prefix("--image-prefix", prefix);
+        show(args, &found, &mut count, out)?;
+    }
+    if args.output == Output::Text && count.texts > 0 {
+        writeln!(out, "{}", count.summary())?;
+    }
+    out.flush()?;
+    let findings = count.errors > 0 || (args.deny_warnings && count.warnings > 0);
+    Ok(match (unread, findings) {
+        (true, _) => Outcome::Failed,
+        (false, true) => Outcome::Findings,
+        (false, false) => Outcome::Clean,
+    })
+}
+
+fn failed(error: &Error) {
+    report(&format!("error: {error:#}"));
+}
+
+fn show(args: &Args, found: &Diagnostics, count: &mut Count, out: &mut impl Write) -> Result<()> {
+    count.texts += 1;
+    let shown = found.iter().filter(|it| {
+        let left_out = args.no_notes && it.severity == Severity::Note;
+        !left_out && !args.allow.contains(&it.code)
+    });
+    for diagnostic in shown {
+        match diagnostic.severity {
+            Severity::Error => count.errors += 1,
+            Severity::Warning => count.warnings += 1,
+            Severity::Note => count.notes += 1,
+        }
+        match args.output {
+            Output::Text => writeln!(out, "{}\n", render::text(diagnostic))?,
+            Output::Json => writeln!(out, "{}", json(diagnostic)?)?,
+        }
+    }
+    Ok(())
+}
+
+fn json(diagnostic: &Diagnostic) -> Result<String> {
+    let severity = diagnostic.severity.to_string();
+    Ok(serde_json::to_string(&Finding {
+        source: &diagnostic.source,
+        line: diagnostic.line,
+        column: diagnostic.column,
+        length: diagnostic.length,
+        severity: &severity,
+        code: diagnostic.code,
+        message: &diagnostic.message,
+        help: diagnostic.help.as_deref(),
+    })?)
+}
+
+impl Count {
+    fn summary(&self) -> String {
+        let of = |count: usize, one: &str, more: &str| {
+            let what = if count == 1 { one } else { more };
+            (count > 0).then(|| format!("{count} {what}"))
+        };
+        let found: Vec<_> = [
+            of(self.errors, "error", "errors"),
+            of(self.warnings, "warning", "warnings"),
+            of(self.notes, "note", "notes"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let texts = of(self.texts, "policy", "policies").unwrap_or_default();
+        if found.is_empty() {
+            return format!("{texts} checked, nothing found");
+        }
+        format!("{texts} checked: {}", found.join(", "))
+    }
+}
+
+fn list(out: &mut impl Write) -> Result<Outcome> {
+    let checks: Vec<_> = checks().collect();
+    let width = checks.iter().map(|it| it.code.len()).max().unwrap_or(0);
+    for Check {
+        code,
+        severity,
+        meaning,
+    } in checks
+    {
+        writeln!(out, "{code:width$}  {:7}  {meaning}", severity.to_string())?;
+    }
+    out.flush()?;
+    Ok(Outcome::Clean)
+}
+
+fn checks() -> impl Iterator<Item = Check> {
+    maps::CHECKS.iter().chain(document::CHECKS).copied()
+}
+
+/// A name that may be left out: the texts of errors do not load, whoever allows that.
+fn parse_code(text: &str) -> Result<&'static str, String> {
+    let same: Vec<_> = checks().filter(|it| it.code == text).collect();
+    if let Some(check) = same.iter().find(|it| it.severity < Severity::Error) {
+        return Ok(check.code);
+    }
+    if !same.is_empty() {
+        return Err(format!(
+            "`{text}` is an error: a policy with it does not load"
+        ));
+    }
+    let mut near: Vec<_> = checks()
+        .map(|it| (strsim::jaro_winkler(text, it.code), it.code))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.dedup_by_key(|it| it.1);
+    let near: Vec<_> = near.iter().take(3).map(|it| it.1).collect();
+    Err(if near.is_empty() {
+        "no message has this name; --list shows all names".to_owned()
+    } else {
+        format!("no message has this name; near are {}", near.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_messages() {
+        assert_eq!(parse_code("old-port"), Ok("old-port"));
+        let error = parse_code("oldport").unwrap_err();
+        assert!(error.contains("near are old-port"), "{error}");
+        assert!(parse_code("xyz").unwrap_err().contains("--list"));
+        assert!(
+            parse_code("no-separator")
+                .unwrap_err()
+                .contains("does not load")
+        );
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let count = |texts, errors, warnings, notes| Count {
+            texts,
+            errors,
+            warnings,
+            notes,
+        };
+        assert_eq!(
+            count(1, 0, 0, 0).summary(),
+            "1 policy checked, nothing found"
+        );
+        assert_eq!(
+            count(2, 1, 2, 0).summary(),
+            "2 policies checked: 1 error, 2 warnings"
+        );
+    }
+}
