@@ -128,7 +128,7 @@ pub fn load_prefix_with(
     )
 }
 
-/// [`lint`] for ImageSwap's legacy mode.
+/// [`lint()`] for ImageSwap's legacy mode.
 pub fn lint_prefix(source: &str, prefix: &str) -> Diagnostics {
     let mut checker = checks::Checker::new(source, &Options::default());
     checker.prefix(prefix);

@@ -14,6 +14,7 @@ use crate::{Diagnostic, Diagnostics, Policy, Severity};
 use rules::Importer;
 use std::collections::BTreeMap;
 
+mod differences;
 mod patterns;
 mod rules;
 mod settle;

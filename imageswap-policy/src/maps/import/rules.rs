@@ -23,11 +23,11 @@ pub(super) struct Importer<'x, 'a> {
     pub(super) rules: Vec<Written>,
     pub(super) lines: Vec<usize>,
     names: BTreeSet<String>,
-    differences: Checker<'x>,
+    pub(super) differences: Checker<'x>,
     /// Whether a rule speaks of all of [`OFFICIAL`] already.
     official: bool,
     /// Lines that mean images on Docker Hub.
-    spelled: Vec<At<'x>>,
+    pub(super) spelled: Vec<At<'x>>,
     /// Lines by which a port of the old registry follows to the new host.
     pub(super) carried: BTreeSet<usize>,
 }
@@ -329,61 +329,6 @@ impl<'x, 'a> Importer<'x, 'a> {
             ..rule
         });
     }
-
-    /// A target on Docker Hub, where canonical forms are not the texts that a maps file makes.
-    fn hub(&mut self, entry: &Entry<'x>, target: &Target) {
-        let place = qualified(&target.prefix);
-        let registry = canonical_registry(place.split('/').next().unwrap_or_default());
-        if split_port(registry).0 == DEFAULT_REGISTRY && !target.prefix.is_empty() {
-            let message = "this leads to docker.io, and what is there already, however it is written, may stay here where the file moves it on".to_owned();
-            self.differences
-                .note(&At::value(entry), "hub-target", message, None);
-        }
-    }
-
-    /// A line that means images on Docker Hub, which people spell in many ways.
-    fn spellings(&mut self, at: At<'x>) {
-        self.spelled.push(at);
-    }
-
-    /// What holds of all lines that mean images on Docker Hub, said of the first.
-    fn note_spellings(&mut self) {
-        self.spelled.sort_by_key(At::line);
-        self.spelled.dedup_by_key(|it| it.line());
-        let Some(first) = self.spelled.first() else {
-            return;
-        };
-        let more = match self.spelled.len() - 1 {
-            0 => String::new(),
-            1 => " (1 more line like this)".to_owned(),
-            more => format!(" ({more} more lines like this)"),
-        };
-        let message = format!(
-            "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts{more}"
-        );
-        self.differences
-            .note(first, "library-spelling", message, None);
-    }
-
-    fn spelling_of(&mut self, entry: &Entry<'x>, image: &Reference<'_>) {
-        if image.registry() == DEFAULT_REGISTRY {
-            let message =
-                "every spelling of this image counts here; by the file only this one".to_owned();
-            self.differences
-                .note(&At::key(entry), "exact-spelling", message, None);
-        }
-    }
-
-    fn approved_here(&mut self, entry: &Entry<'x>) {
-        let message = "its images stay, and are approved here; by the file they are not, for the key does not apply".to_owned();
-        self.differences
-            .warn(&At::key(entry), "approved-here", message, None);
-    }
-
-    fn left_out(&mut self, at: &At<'_>, what: &str) {
-        let message = format!("left out: {what}");
-        self.differences.warn(at, "not-imported", message, None);
-    }
 }
 
 /// Whether a port of the old registry follows to the new host.
@@ -401,7 +346,7 @@ fn hosts(key: &str, any_port: bool) -> Vec<String> {
 }
 
 /// With the registry that is meant where none is written.
-fn qualified(prefix: &str) -> String {
+pub(super) fn qualified(prefix: &str) -> String {
     if is_registry(prefix.split('/').next().unwrap_or(prefix)) {
         prefix.to_owned()
     } else {
