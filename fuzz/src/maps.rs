@@ -1,5 +1,6 @@
 //! The text of a maps file.
 
+use imageswap_policy::document;
 use imageswap_policy::maps::{self, Options};
 use imageswap_policy::{Date, Policy, Scope, Severity};
 
@@ -57,22 +58,59 @@ fn check(text: &str) {
     let tolerated = maps::load_with("maps", text, &options)
         .unwrap_or_else(|errors| panic!("what is tolerated loads: {errors}"));
     sound::diagnostics(&sound::lines(text), &tolerated.warnings);
-    match maps::load("maps", text) {
-        Ok(strict) => assert_eq!(strict.policy.revision(), tolerated.policy.revision()),
-        Err(errors) => {
-            assert!(errors.iter().any(|it| it.severity == Severity::Error));
-            sound::diagnostics(&sound::lines(text), &errors);
+    let linted = maps::lint("maps", text);
+    sound::diagnostics(&sound::lines(text), &linted);
+    let strict = maps::load("maps", text);
+    let refused = linted.iter().any(|it| it.severity == Severity::Error);
+    assert_eq!(refused, strict.is_err(), "{linted}");
+    match strict {
+        Ok(strict) => {
+            assert_eq!(strict.policy.revision(), tolerated.policy.revision());
+            imported(&strict.policy, text);
         }
+        Err(errors) => sound::diagnostics(&sound::lines(text), &errors),
     }
     decisions(&tolerated.policy, text);
     prefix(text.lines().next().unwrap_or_default());
 }
 
+/// The same as an ImageSwapPolicy, which decides alike where nothing is said of a difference.
+fn imported(policy: &Policy, text: &str) {
+    let imported = match maps::import("maps", text, "imported") {
+        Ok(imported) => imported,
+        Err(errors) => return sound::diagnostics(&sound::lines(text), &errors),
+    };
+    for difference in &imported.differences {
+        sound::diagnostic(&sound::lines(text), difference);
+    }
+    assert_eq!(imported.lines.len(), imported.policy.spec.rules.len());
+    let written = serde_json::to_string(&imported.policy).expect("the policy is plain data");
+    let other = document::load("imported", &written)
+        .unwrap_or_else(|errors| panic!("what is imported loads: {errors}"))
+        .policies
+        .remove(0);
+    decisions(&other, text);
+    if !imported.differences.is_empty() {
+        return;
+    }
+    let policies = [policy, &other].map(|it| it.select(Scope::Node, Date::MIN));
+    for image in sound::images(text) {
+        let [before, after] = policies.map(|it| it.decide(&image));
+        assert_eq!(
+            (before.result, before.approved),
+            (after.result, after.approved),
+            "{image:?}"
+        );
+    }
+}
+
 /// The legacy mode knows one value instead of a file.
 fn prefix(text: &str) {
+    let lines = sound::lines(text);
+    sound::diagnostics(&lines, &maps::lint_prefix("prefix", text));
     match maps::load_prefix("prefix", text) {
         Ok(loaded) => decisions(&loaded.policy, text),
-        Err(errors) => sound::diagnostics(&sound::lines(text), &errors),
+        Err(errors) => sound::diagnostics(&lines, &errors),
     }
 }
 
