@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use imageswap_policy::{Date, Policy, Reference, Scope, maps};
+use imageswap_policy::{Date, Policies, Policy, Reference, Scope, document, maps};
 
 use crate::{Target, sound};
 
@@ -16,6 +16,7 @@ pub const TARGET: Target = Target {
         "index.docker.io",
         "library",
         "registry.example.com",
+        "eu.corp.example.com/team/",
         "example.com",
         "evil.net",
         "localhost",
@@ -61,7 +62,31 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     maps::load("maps", &text).expect("the text is sound").policy
 });
 
+/// Approves two places by patterns, and changes nothing.
+static APPROVING: LazyLock<Policies> = LazyLock::new(|| {
+    let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: approving}\n\
+         spec:\n  approved: [\"registry.example.com/**\", \"*.corp.example.com/team/*\"]\n";
+    let loaded = document::load("policy", text).unwrap_or_else(|errors| panic!("{errors}"));
+    Policies::new(loaded.policies)
+});
+
 fn check(text: &str) {
+    maps_file(text);
+    let policy = APPROVING.select(Scope::Node, Date::MIN);
+    sound::decision(policy, text);
+    let meant = Reference::parse(text).is_ok_and(|it| it.registry() == HOST || is_of_team(&it));
+    assert_eq!(policy.decide(text).approved, meant, "{text:?}");
+}
+
+/// What `*.corp.example.com/team/*` means, said another way: `*` is neither empty nor more than one label or segment.
+fn is_of_team(reference: &Reference<'_>) -> bool {
+    let label = reference.registry().strip_suffix(".corp.example.com");
+    let segment = reference.path().strip_prefix("team/");
+    label.is_some_and(|it| !it.is_empty() && !it.contains(['.', ':']))
+        && segment.is_some_and(|it| !it.contains('/'))
+}
+
+fn maps_file(text: &str) {
     let policy = POLICY.select(Scope::Node, Date::MIN);
     sound::decision(policy, text);
     let decision = policy.decide(text);
@@ -134,6 +159,7 @@ fn seeds() -> Vec<String> {
         "docker.io/library/",
         "registry.example.com/",
         "registry.example.com:5000/",
+        "eu.corp.example.com/team/",
         "localhost/",
         "[2001:db8::1]:5000/",
         "REG/",
