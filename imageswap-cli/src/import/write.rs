@@ -1,8 +1,6 @@
 //! An ImageSwapPolicy as YAML for people: fields in the order of the docs, a comment for each rule.
 
-use imageswap_policy::document::{
-    Enforcement, ImageSwapPolicy, LabelSelector, Match, Operator, Spec,
-};
+use imageswap_policy::document::{ImageSwapPolicy, LabelSelector, Match, Operator, Spec};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -68,9 +66,7 @@ fn spec(yaml: &mut Yaml, spec: &Spec, comments: &[String]) {
             ],
         );
     }
-    if spec.enforcement != Enforcement::default() {
-        yaml.field(2, "enforcement", spec.enforcement.as_str());
-    }
+    yaml.field(2, "enforcement", spec.enforcement.as_str());
     if let Some(message) = &spec.message {
         yaml.field(2, "message", message);
     }
@@ -182,6 +178,7 @@ fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use imageswap_policy::document::Enforcement;
     use imageswap_policy::document::{Exception, Metadata, Requirement, Rule};
     use imageswap_policy::yaml;
 
