@@ -95,7 +95,7 @@ pub(crate) fn today() -> Date {
 /// Reads a day, `YYYY-MM-DD`.
 pub(crate) fn parse_date(text: &str) -> Result<Date, String> {
     Date::parse(text, &Iso8601::DATE)
-        .map_err(|_| format!("expected a day as in `2027-01-31`, found `{text}`"))
+        .map_err(|_parse| format!("expected a day as in `2027-01-31`, found `{text}`"))
 }
 
 fn documents(paths: &[PathBuf]) -> Result<Policies> {

@@ -550,7 +550,8 @@ fn cases_name_policies_in_three_ways() {
         json!({"policy": inline, "image": "quay.io/a", "expected": "quay.io/a", "approved": true}),
         json!({"policy": inline, "image": "nginx", "approved": true}),
     ];
-    let text: String = rows.iter().map(|it| format!("{it}\n")).collect();
+    let rows: Vec<_> = rows.iter().map(Value::to_string).collect();
+    let text = rows.join("\n");
     let cases = folder.file("cases.jsonl", text);
     let output = imageswap(&["test", &cases]);
     assert_eq!(

@@ -1,5 +1,7 @@
 //! Kyverno's registry policies, imported by the command and asked about images and manifests.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use serde_json::Value;
 
 use std::process::{Command, Output};

@@ -57,7 +57,7 @@ impl Policies {
                 }
                 let hash = hash.finalize();
                 let bytes = hash.iter().take(REVISION_LENGTH);
-                bytes.map(|it| format!("{it:02x}")).collect()
+                bytes.fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
             }
         };
         Self { all, revision }

@@ -41,7 +41,7 @@ fn policies_decide_as_their_tables_say() {
         let policies = Policies::new(loaded.policies);
         let table: Vec<_> = after
             .lines()
-            .take_while(|it| !it.starts_with("#"))
+            .take_while(|it| !it.starts_with('#'))
             .collect();
         for row in rows(&table, "| image | result |") {
             let cells = cells(row);

@@ -109,14 +109,14 @@ impl PolicyArgs {
 
 impl Format {
     fn load(self, texts: &[file::Text]) -> Result<Policies, SourceError> {
-        let texts = texts.iter().map(|it| (it.name.as_str(), it.text.as_str()));
+        let mut texts = texts.iter().map(|it| (it.name.as_str(), it.text.as_str()));
         let (policies, warnings) = match self {
             Self::Documents => {
                 let loaded = document::load_all(texts).map_err(SourceError::Policy)?;
                 (Policies::new(loaded.policies), loaded.warnings)
             }
             Self::Maps => {
-                let (name, text) = texts.last().unwrap_or_default();
+                let (name, text) = texts.next_back().unwrap_or_default();
                 let loaded = maps::load(name, text).map_err(SourceError::Policy)?;
                 (Policies::one(loaded.policy), loaded.warnings)
             }

@@ -83,12 +83,12 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             Err(error) => bail!("{error}"),
         };
         for node in nodes.iter().flat_map(policy::documents) {
-            let (name, policy, notes) = policy::read(node);
+            let (name, policy, said) = policy::read(node);
             all.push(Imported {
                 source: input.name.clone(),
                 name,
                 policy,
-                notes,
+                notes: said,
             });
         }
     }

@@ -162,7 +162,9 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
         });
     }
     if let Some(approved) = compiled.approved {
-        approved.iter().for_each(|it| registry(&it.1));
+        for (_, pattern) in &approved {
+            registry(pattern);
+        }
         draft.approval = Approval::Listed(approved.into_iter().map(|it| it.1).collect());
     }
     draft.exceptions = compiled.exceptions;
@@ -322,7 +324,7 @@ fn destination(from: &Pattern, to: &str) -> Result<(Action, Pattern), BadTarget>
         let target = pattern(&format!("{to}/**"))?;
         return Ok((Action::Replace(Target::new(to, join)), target));
     }
-    let reference = Reference::parse(to).map_err(|_| no_prefix())?;
+    let reference = Reference::parse(to).map_err(|_invalid| no_prefix())?;
     if !to.contains('/') {
         let message = "expected a registry and a repository, for `from` names one repository";
         let help = format!(

@@ -101,8 +101,8 @@ impl Pattern {
             Host::Exact(host) => host.clone(),
             Host::Labels { labels, port } => {
                 let labels: Vec<_> = labels.iter().map(part).collect();
-                let port = port.as_ref().map(|it| format!(":{}", fill(it, "1")));
-                format!("{}{}", labels.join("."), port.unwrap_or_default())
+                let number = port.as_ref().map(|it| format!(":{}", fill(it, "1")));
+                format!("{}{}", labels.join("."), number.unwrap_or_default())
             }
         };
         for segment in &self.path {
@@ -280,7 +280,7 @@ fn parse_segment(whole: &str, text: &str, at: usize) -> Result<Segment, PatternE
             "expected something between two `/` (or `.` of a host)",
         );
         if let Some(start) = whole.strip_suffix('/').filter(|it| !it.ends_with('/')) {
-            found.message = "expected something after the last `/`".to_owned();
+            "expected something after the last `/`".clone_into(&mut found.message);
             found.help = Some(format!("write `{start}/**` for all that lies there"));
         }
         return Err(found);

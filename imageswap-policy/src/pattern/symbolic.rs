@@ -31,10 +31,8 @@ impl Pattern {
                 let path = format!("{MANY}/{path}");
                 self.matches_subject(&subject("", path.trim_end_matches('/')))
             }
-            (_, Host::Everything) => false,
-            (Host::Any, Host::Any) => self.matches_subject(&subject(RUN, &path)),
-            (Host::Exact(_) | Host::Labels { .. }, Host::Any) => false,
-            (_, Host::Any) => self.matches_subject(&subject(RUN, &path)),
+            (_, Host::Everything) | (Host::Exact(_) | Host::Labels { .. }, Host::Any) => false,
+            (Host::Everything | Host::Any, Host::Any) => self.matches_subject(&subject(RUN, &path)),
             (_, Host::Exact(host)) => self.matches_subject(&subject(host, &path)),
             (_, Host::Labels { labels, port }) => {
                 let labels: Vec<_> = labels.iter().map(symbol).collect();

@@ -149,7 +149,7 @@ impl Regexes {
         let regex = Regex::builder()
             .configure(config)
             .build_many_from_hir(&hirs)
-            .map_err(|_| TooLarge)?;
+            .map_err(|_size| TooLarge)?;
         Ok(Some(Self {
             regex,
             positions: expressions.iter().map(|it| it.0).collect(),
@@ -215,13 +215,13 @@ impl Template {
                 rest = after;
                 continue;
             }
-            let (name, length) = match rest.strip_prefix('{').and_then(|it| it.split_once('}')) {
-                Some((name, _)) => (name, name.len() + 2),
-                None => {
+            let (name, length) =
+                if let Some((name, _)) = rest.strip_prefix('{').and_then(|it| it.split_once('}')) {
+                    (name, name.len() + 2)
+                } else {
                     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
                     (&rest[..digits], digits)
-                }
-            };
+                };
             let span = at..at + 1 + length;
             if name.is_empty() {
                 let message = "expected a group after `$`, as in `$1` or `${name}`".to_owned();

@@ -121,9 +121,9 @@ fn tested(test: Test, arguments: &[Expression], at: Span, notes: &mut Notes) -> 
     let [Expression::Image, by] = arguments else {
         return None;
     };
-    let text = by.as_text()?;
+    let prefix = by.as_text()?;
     match test {
-        Test::StartsWith => Some(wildcard::wildcard(&format!("{text}*"), at, notes)),
+        Test::StartsWith => Some(wildcard::wildcard(&format!("{prefix}*"), at, notes)),
         Test::Contains | Test::RegexMatch => None,
     }
 }

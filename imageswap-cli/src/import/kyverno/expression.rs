@@ -173,7 +173,8 @@ impl Variables {
             return Some(Expression::Image);
         }
         if let Some(rest) = trimmed.strip_prefix("request.object.spec.") {
-            let of_containers = rest.contains("ontainers") && rest.ends_with(".image");
+            let of_containers =
+                rest.contains("ontainers") && rest.rsplit('.').next() == Some("image");
             return of_containers.then_some(Expression::Image);
         }
         if trimmed.starts_with("images.") {
@@ -245,7 +246,9 @@ impl Expression {
         match self {
             Self::Text(text) => into.push(text),
             Self::Join(parts) | Self::Call(_, parts) | Self::Test(_, parts) => {
-                parts.iter().for_each(|it| it.texts(into));
+                for part in parts {
+                    part.texts(into);
+                }
             }
             Self::Image | Self::Field(_) | Self::Unknown(_) => {}
         }
@@ -301,14 +304,14 @@ fn replace(regex: &meta::Regex, subject: &str, to: &str, groups: bool) -> String
 
 /// `rest` is what follows the closing parenthesis.
 fn function(name: &str, mut arguments: Vec<Expression>, rest: &str) -> Option<Expression> {
-    let text = |function, count| (count, Ok(function));
+    let gives = |function, count| (count, Ok(function));
     let test = |test| (2, Err(test));
     let (count, function) = match name {
-        "regex_replace_all" => text(Function::RegexReplaceAll, 3),
-        "regex_replace_all_literal" => text(Function::RegexReplaceAllLiteral, 3),
-        "replace_all" => text(Function::ReplaceAll, 3),
-        "image_normalize" => text(Function::Normalize, 1),
-        "trim_prefix" => text(Function::TrimPrefix, 2),
+        "regex_replace_all" => gives(Function::RegexReplaceAll, 3),
+        "regex_replace_all_literal" => gives(Function::RegexReplaceAllLiteral, 3),
+        "replace_all" => gives(Function::ReplaceAll, 3),
+        "image_normalize" => gives(Function::Normalize, 1),
+        "trim_prefix" => gives(Function::TrimPrefix, 2),
         "starts_with" => test(Test::StartsWith),
         "contains" => test(Test::Contains),
         "regex_match" => test(Test::RegexMatch),
@@ -449,7 +452,6 @@ fn call(text: &str) -> Option<(&str, Vec<&str>, &str)> {
         match (quote, it) {
             (Some(_), '\\') => escaped = true,
             (Some(open), it) if open == it => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"' | '`') => quote = Some(it),
             (None, '(') => depth += 1,
             (None, ')') if depth == 0 => return Some(at),

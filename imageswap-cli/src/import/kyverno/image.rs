@@ -54,9 +54,8 @@ impl Field {
     pub(super) fn of(self, image: &str) -> String {
         let parts = Parts::of(image);
         match self {
-            Self::Registry => parts.registry.to_owned(),
             Self::FetchedRegistry if parts.registry == "docker.io" => "index.docker.io".to_owned(),
-            Self::FetchedRegistry => parts.registry.to_owned(),
+            Self::Registry | Self::FetchedRegistry => parts.registry.to_owned(),
             Self::Path => parts.path.to_owned(),
             Self::FetchedRepository => match parts.registry {
                 "docker.io" if !parts.path.contains('/') => format!("library/{}", parts.path),

@@ -185,7 +185,9 @@ fn change(
             format!("what `{}` does cannot be said by rules", text.trim()),
         );
     }
-    made.into_iter().for_each(|it| push(rules, it));
+    for rule in made {
+        push(rules, rule);
+    }
 }
 
 fn push(rules: &mut Vec<Rule>, rule: Rule) {
@@ -257,7 +259,7 @@ fn translate(
             match asked(expression, host) {
                 Becomes::Under(to) => rules.push(rule(pattern.clone(), &to)),
                 Becomes::Before(to) if !to.is_empty() && host != STRANGERS[0] => {
-                    rules.push(rule(pattern.clone(), &format!("{to}/{host}")))
+                    rules.push(rule(pattern.clone(), &format!("{to}/{host}")));
                 }
                 _ => {}
             }
@@ -332,14 +334,14 @@ fn translate(
             match becomes {
                 Becomes::Under(to) => rules.push(rule(format!("{host}/**"), &to)),
                 Becomes::Before(to) if !to.is_empty() && !same_prefix(&rest, &to) => {
-                    rules.push(rule(format!("{host}/**"), &format!("{to}/{host}")))
+                    rules.push(rule(format!("{host}/**"), &format!("{to}/{host}")));
                 }
                 Becomes::Same if !matches!(rest, Becomes::Same | Becomes::Other) => {
                     rules.push(Rule {
                         name: Some(format!("{name}: {host}")),
                         keep: Some(format!("{host}/**")),
                         ..Rule::default()
-                    })
+                    });
                 }
                 _ => {}
             }

@@ -80,7 +80,7 @@ pub(super) fn read(node: &Node) -> (String, Option<ImageSwapPolicy>, Vec<Note>) 
         {
             Some(namespace) => {
                 scope.namespace_selector =
-                    Some(namespaces(Operator::In, vec![namespace.to_owned()]))
+                    Some(namespaces(Operator::In, vec![namespace.to_owned()]));
             }
             None => notes.note(
                 node.span,
