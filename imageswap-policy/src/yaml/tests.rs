@@ -376,11 +376,14 @@ proptest! {
         for node in parse("t", &text).unwrap_or_default().iter().flat_map(all) {
             let alone = node.span.of(&text);
             let scalar = matches!(node.style, Style::Plain | Style::SingleQuoted | Style::DoubleQuoted);
-            // A colon at the end is text only before another.
+            // A colon at the end is text only before another, and marks such as `?` are text only beside some.
             let alone_on_its_line = scalar
                 && !alone.is_empty()
                 && !alone.contains(['\n', '\r'])
-                && (node.style != Style::Plain || !alone.ends_with(':'));
+                // What a tag says of a value stands before its place.
+                && !text.contains('!')
+                && (node.style != Style::Plain
+                    || alone.starts_with(char::is_alphanumeric) && !alone.ends_with(':'));
             if alone_on_its_line {
                 let item = one(&format!("- {alone}"));
                 let again = item.items()[0].clone();

@@ -1,10 +1,11 @@
 //! What a policy does otherwise than its maps file, in words.
 
 use super::Entry;
+use super::patterns::names_registry;
 use super::rules::{Importer, qualified};
 use crate::maps::checks::At;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, split_port};
-use crate::rules::Target;
+use crate::rules::{Glob, Target};
 
 impl<'x> Importer<'x, '_> {
     /// A target on Docker Hub, where canonical forms are not the texts that a maps file makes.
@@ -15,6 +16,20 @@ impl<'x> Importer<'x, '_> {
             let message = "this leads to docker.io, and what is there already, however it is written, may stay here where the file moves it on".to_owned();
             self.differences
                 .note(&At::value(entry), "hub-target", message, None);
+        }
+    }
+
+    /// A pattern that also speaks of what lies deeper under its own target, or may.
+    pub(super) fn flattened(&mut self, entry: &Entry<'x>, glob: &Glob, target: &Target) {
+        let deeper = ["a/b", "library/library", "a/nginx"];
+        let met = deeper
+            .iter()
+            .any(|it| glob.matches(&format!("{}/{it}", target.prefix)))
+            || !names_registry(glob);
+        if met {
+            let message = "images that lie under this target already stay here; the file would move those that lie deeper right under it".to_owned();
+            self.differences
+                .note(&At::value(entry), "under-target", message, None);
         }
     }
 

@@ -92,6 +92,7 @@ impl<'x, 'a> Importer<'x, 'a> {
                 if !names_registry(glob) {
                     self.spellings(At::key(entry));
                 }
+                self.flattened(entry, glob, target);
                 for regex in last_segments(glob) {
                     self.regex(rule, entry, &regex, to.clone());
                 }

@@ -281,6 +281,7 @@ proptest! {
         // What a difference is about has to be so of this image; that of spellings is said of the first line only.
         let explains = |it: &Diagnostic| match it.code {
             "library-spelling" => reference.registry() == "docker.io",
+            "under-target" => new.reason == Reason::Kept,
             "old-port" => image.contains(":443/") || image.contains(":5000/"),
             _ => true,
         };
