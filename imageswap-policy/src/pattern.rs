@@ -101,6 +101,15 @@ impl Pattern {
         }
     }
 
+    /// Whether the host has no wildcard but for its port.
+    pub(crate) fn is_one_host(&self) -> bool {
+        match &self.host {
+            Host::Everything | Host::Any => false,
+            Host::Exact(_) => true,
+            Host::Labels { labels, .. } => labels.iter().all(|it| it.literal().is_some()),
+        }
+    }
+
     /// Whether nothing is said of the registry.
     pub(crate) fn is_any_registry(&self) -> bool {
         matches!(self.host, Host::Everything | Host::Any)

@@ -390,6 +390,8 @@ fn merged(rules: &[CompiledRule], messages: &mut Messages<'_>) {
         let path = rule_path(rule, "to");
         let help = "give each registry a path of its own, as in `registry.example.com/quay`";
         match from.registry() {
+            // One host with any port is one registry to whoever writes that.
+            None if from.is_one_host() => {}
             None => {
                 let message = format!(
                     "`{from}` spans registries, and the name of the registry is dropped: images of two get one name"
