@@ -7,6 +7,7 @@ mod checks;
 mod compile;
 mod load;
 mod places;
+mod pull_secrets;
 
 pub use checks::CHECKS;
 pub use load::{Loaded, lint, load, load_all};
@@ -70,6 +71,9 @@ pub struct Spec {
     /// Images that stay and are approved up to a date, whatever the rules say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,
+    /// Secrets that Pods are given for images from certain registries. They are added when a Pod is made, and never removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<ImagePullSecret>,
     /// What is done about an image that is not approved.
     pub enforcement: Enforcement,
     /// What a denial or warning says beside image and rule.
@@ -163,6 +167,16 @@ pub struct Exception {
     pub until: String,
     /// Why; shown wherever the exception decides.
     pub reason: String,
+}
+
+/// A Secret for a registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePullSecret {
+    /// The registry's host, with its port where it has one.
+    pub registry: String,
+    /// Name of the Secret, expected in the namespace of each Pod.
+    pub name: String,
 }
 
 /// What is done about an image that is not approved after the swap.

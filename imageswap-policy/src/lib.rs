@@ -14,6 +14,7 @@ mod rules;
 pub mod document;
 pub mod manifest;
 pub mod maps;
+pub mod note;
 pub mod yaml;
 
 #[cfg(test)]
@@ -23,5 +24,5 @@ pub use decision::{Decision, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
 pub use policies::{Policies, Selected};
 pub use reference::{Reference, ReferenceError};
-pub use rules::Policy;
+pub use rules::{Policy, PullSecret};
 pub use time::Date;

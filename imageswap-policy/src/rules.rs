@@ -62,6 +62,13 @@ pub(crate) struct Exception {
     pub(crate) until: Date,
 }
 
+/// A Secret that a Pod needs for images from a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullSecret {
+    registry: String,
+    name: String,
+}
+
 /// What a format hands over to become a [`Policy`].
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
@@ -82,6 +89,7 @@ pub(crate) struct Draft {
     /// Whether admission changes images, or only says what it would do.
     pub(crate) swaps: bool,
     pub(crate) message: Option<String>,
+    pub(crate) pull_secrets: Vec<PullSecret>,
     /// Whether a result has to stay under ImageSwap too, which takes a registry without a dot for a path.
     pub(crate) as_imageswap: bool,
 }
@@ -102,6 +110,7 @@ pub struct Policy {
     enforcement: Enforcement,
     swaps: bool,
     message: Option<String>,
+    pull_secrets: Vec<PullSecret>,
     as_imageswap: bool,
 }
 
@@ -131,6 +140,7 @@ impl Policy {
             enforcement: draft.enforcement,
             swaps: draft.swaps,
             message: draft.message,
+            pull_secrets: draft.pull_secrets,
             as_imageswap: draft.as_imageswap,
         }
     }
@@ -166,6 +176,11 @@ impl Policy {
         self.message.as_deref()
     }
 
+    /// The Secrets that Pods need for images from certain registries, in the order of the document.
+    pub fn pull_secrets(&self) -> &[PullSecret] {
+        &self.pull_secrets
+    }
+
     /// Registry hosts that the policy names, canonical; a bounded set for metric labels.
     pub fn registries(&self) -> impl Iterator<Item = &str> {
         self.registries.iter().map(String::as_str)
@@ -187,5 +202,21 @@ impl Policy {
 
     pub(crate) fn scope(&self) -> &ScopeRule {
         &self.scope
+    }
+}
+
+impl PullSecret {
+    pub(crate) fn new(registry: String, name: String) -> Self {
+        Self { registry, name }
+    }
+
+    /// The registry: a canonical host, with its port where it has one.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// Name of the Secret, in the Pod's namespace.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }

@@ -5,6 +5,7 @@
 //! the last, and the chain ends.
 
 use super::places::{Messages, Step};
+use super::pull_secrets;
 use super::{Exception as Written, ImageSwapPolicy, LabelSelector, Match, Operator, Requirement};
 use crate::maps::LABEL;
 use crate::pattern::Pattern;
@@ -116,6 +117,7 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
             targets: Vec::new(),
             approval: Approval::ByRules { rest: false },
             exceptions: Vec::new(),
+            pull_secrets: pull_secrets::compile(&spec.image_pull_secrets, messages),
             regexes: None,
             registries: std::collections::BTreeSet::new(),
             enforcement: spec.enforcement,
@@ -187,21 +189,25 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
     Some(draft)
 }
 
-/// A name as Kubernetes wants it: labels of lower-case letters, digits and `-`, with `.` between.
 fn name(name: &str, messages: &mut Messages<'_>) {
     let path = [Step::Key("metadata"), Step::Key("name")];
+    if !is_object_name(name) {
+        let message = format!(
+            "expected a name of at most 253 lower-case letters, digits, `-` and `.`, found `{name}`"
+        );
+        messages.error(&path, "field", message);
+    }
+}
+
+/// A name as Kubernetes wants it: labels of lower-case letters, digits and `-`, with `.` between.
+pub(super) fn is_object_name(name: &str) -> bool {
     let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
     let label = |it: &str| {
         let edges = [it.bytes().next(), it.bytes().next_back()];
         edges.into_iter().all(|it| it.is_some_and(plain))
             && it.bytes().all(|it| plain(it) || it == b'-')
     };
-    if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
-        let message = format!(
-            "expected a name of at most 253 lower-case letters, digits, `-` and `.`, found `{name}`"
-        );
-        messages.error(&path, "field", message);
-    }
+    !name.is_empty() && name.len() <= 253 && name.split('.').all(label)
 }
 
 fn one(

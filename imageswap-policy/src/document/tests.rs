@@ -357,6 +357,30 @@ fn mistakes_are_told_with_their_place() {
             None,
         ),
         (
+            "imagePullSecrets: [{registry: r.io/team, name: s}]",
+            "r.io/team",
+            "field",
+            None,
+        ),
+        (
+            "imagePullSecrets: [{registry: r.io, name: S_1}]",
+            "S_1",
+            "field",
+            None,
+        ),
+        (
+            "imagePullSecrets: [{registry: r.io, name: s}, {registry: r.io, name: s}]",
+            "s",
+            "field",
+            None,
+        ),
+        (
+            "imagePullSecrets: [{registry: r.io, name: s, cluster: c}]",
+            "cluster",
+            "unknown-field",
+            Some("known here: registry, name"),
+        ),
+        (
             "match: {objectselector: {}}",
             "objectselector",
             "unknown-field",
@@ -462,6 +486,26 @@ fn the_schema_names_every_field() {
             "{field}: {schema}"
         );
     }
+}
+
+#[test]
+fn pull_secrets_are_kept_by_canonical_registry() {
+    let text = text(
+        "rules: [{from: '**', to: 'r.io:5000'}]\n\
+         imagePullSecrets: [{registry: 'r.io:5000', name: a}, {registry: index.docker.io, name: b}]",
+    );
+    let loaded = load("p.yaml", &text).unwrap();
+    let secrets: Vec<_> = loaded.policies[0]
+        .pull_secrets()
+        .iter()
+        .map(|it| (it.registry(), it.name()))
+        .collect();
+    assert_eq!(secrets, [("r.io:5000", "a"), ("docker.io", "b")]);
+    let without = load("p.yaml", &text.replace("index.docker.io", "b.io")).unwrap();
+    assert_ne!(
+        loaded.policies[0].revision(),
+        without.policies[0].revision()
+    );
 }
 
 #[test]

@@ -148,6 +148,7 @@ fn draft(name: &str, options: &Options) -> Draft {
         targets: Vec::new(),
         approval: Approval::ByRules { rest: true },
         exceptions: Vec::new(),
+        pull_secrets: Vec::new(),
         regexes: None,
         registries: BTreeSet::new(),
         // ImageSwap swaps, and never denies.

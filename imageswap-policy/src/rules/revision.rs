@@ -33,6 +33,9 @@ pub(super) fn of(draft: &Draft) -> String {
             &exception.until.to_julian_day().to_string(),
         ]);
     }
+    for secret in &draft.pull_secrets {
+        hash.fields(&["pull secret", secret.registry(), secret.name()]);
+    }
     for rule in &draft.rules {
         hash.matcher(&rule.matcher);
         hash.action(&rule.action);

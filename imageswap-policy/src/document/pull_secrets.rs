@@ -1,0 +1,52 @@
+//! `spec.imagePullSecrets`: the Secrets that a Pod needs for the registries it was moved to.
+
+use super::compile::is_object_name;
+use super::places::{Messages, Step};
+use super::{ImagePullSecret, KIND};
+use crate::reference::{Reference, canonical_registry, is_registry};
+use crate::rules::PullSecret;
+
+/// A Pod with more would be a mistake, and each is looked for among the Pod's own.
+const MAX: usize = 32;
+
+/// Compiles the list; mistakes become messages.
+pub(super) fn compile(list: &[ImagePullSecret], messages: &mut Messages<'_>) -> Vec<PullSecret> {
+    let field = Step::Key("imagePullSecrets");
+    if list.len() > MAX {
+        let message = format!("expected at most {MAX} Secrets, found {}", list.len());
+        messages.error(&[Step::Key("spec"), field], "field", message);
+    }
+    let mut secrets: Vec<PullSecret> = Vec::new();
+    for (at, it) in list.iter().enumerate().take(MAX) {
+        let path = |key| [Step::Key("spec"), field, Step::Index(at), Step::Key(key)];
+        let Some(registry) = registry(&it.registry) else {
+            let message = format!(
+                "expected a registry's host, with its port where it has one, found `{}`",
+                it.registry
+            );
+            messages.error(&path("registry"), "field", message);
+            continue;
+        };
+        if !is_object_name(&it.name) {
+            let message = format!("expected the name of a Secret, found `{}`", it.name);
+            messages.error(&path("name"), "field", message);
+            continue;
+        }
+        let secret = PullSecret::new(registry, it.name.clone());
+        if secrets.contains(&secret) {
+            let message = format!("this {KIND} has that Secret for that registry already");
+            messages.error(&path("name"), "field", message);
+            continue;
+        }
+        secrets.push(secret);
+    }
+    secrets
+}
+
+/// The canonical host, if the text is one and nothing else.
+fn registry(text: &str) -> Option<String> {
+    let image = format!("{text}/x");
+    let parsed = Reference::parse(&image).ok()?;
+    let whole = is_registry(text) && parsed.registry() == canonical_registry(text);
+    whole.then(|| parsed.registry().to_owned())
+}
