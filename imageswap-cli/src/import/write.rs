@@ -66,6 +66,12 @@ fn spec(yaml: &mut Yaml, spec: &Spec, comments: &[String]) {
             ],
         );
     }
+    if !spec.image_pull_secrets.is_empty() {
+        yaml.open(2, "imagePullSecrets");
+    }
+    for it in &spec.image_pull_secrets {
+        yaml.item(4, &[("registry", it.registry.as_str()), ("name", &it.name)]);
+    }
     yaml.field(2, "enforcement", spec.enforcement.as_str());
     if let Some(message) = &spec.message {
         yaml.field(2, "message", message);
@@ -179,7 +185,7 @@ fn scalar(text: &str) -> String {
 mod tests {
     use super::*;
     use imageswap_policy::document::Enforcement;
-    use imageswap_policy::document::{Exception, Metadata, Requirement, Rule};
+    use imageswap_policy::document::{Exception, ImagePullSecret, Metadata, Requirement, Rule};
     use imageswap_policy::yaml;
 
     /// Every field that there is, with texts that need quotes.
@@ -228,6 +234,10 @@ mod tests {
                     pattern: "a.io/**".to_owned(),
                     until: "2027-01-31".to_owned(),
                     reason: "multi\nline: yes".to_owned(),
+                }],
+                image_pull_secrets: vec![ImagePullSecret {
+                    registry: "r.io:5000".to_owned(),
+                    name: "corp-pull".to_owned(),
                 }],
                 enforcement: Enforcement::Warn,
                 message: text("no"),
