@@ -1,16 +1,17 @@
-//! The admin port: `/livez`, `/readyz` and `/metrics` over plain HTTP/1.1.
+//! The admin port: `/livez`, `/readyz`, `/metrics` and `/log-level` over plain HTTP/1.1.
+//!
+//! Everybody who reaches the port may read. The log level is changed from the same host or Pod only, for the port asks
+//! nobody who they are.
+
+mod pages;
+mod readiness;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,8 +19,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::drain::Drain;
+use crate::log::LogLevel;
 use crate::metrics::Exporter;
 use crate::net;
+use pages::Pages;
+
+pub use readiness::{Condition, Readiness};
 
 /// Probes and scrapes need few connections; more are made to wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -33,18 +38,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Admin {
     listener: TcpListener,
     local_addr: SocketAddr,
-}
-
-/// What has to be true before the service may receive traffic. Clones share the conditions.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness {
-    conditions: Arc<Mutex<Vec<(&'static str, Condition)>>>,
-}
-
-/// One named condition of [`Readiness`]; false until it is set.
-#[derive(Debug, Clone, Default)]
-pub struct Condition {
-    holds: Arc<AtomicBool>,
+    log_level: Option<LogLevel>,
 }
 
 impl Admin {
@@ -58,7 +52,15 @@ impl Admin {
         Ok(Self {
             listener,
             local_addr,
+            log_level: None,
         })
+    }
+
+    /// Shows the log level at `/log-level`, and lets it be changed there.
+    #[must_use]
+    pub fn with_log_level(mut self, level: LogLevel) -> Self {
+        self.log_level = Some(level);
+        self
     }
 
     /// The address that was bound; tells the port when 0 was asked for.
@@ -73,118 +75,12 @@ impl Admin {
             readiness,
             exporter,
             drain,
+            log_level: self.log_level,
         });
         tokio::select! {
             () = accept_all(self.listener, &pages) => {}
             () = upkeep(&pages.exporter) => {}
         }
-    }
-}
-
-impl Readiness {
-    /// No conditions yet, which is ready.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The condition of that name, made (as false) when it is new.
-    pub fn condition(&self, name: &'static str) -> Condition {
-        let mut conditions = self
-            .conditions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, condition)) = conditions.iter().find(|(known, _)| *known == name) {
-            return condition.clone();
-        }
-        let condition = Condition::default();
-        conditions.push((name, condition.clone()));
-        condition
-    }
-
-    /// Names of the conditions that are false, in order of their making.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let conditions = self
-            .conditions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        conditions
-            .iter()
-            .filter(|(_, c)| !c.holds())
-            .map(|(name, _)| *name)
-            .collect()
-    }
-}
-
-impl Condition {
-    /// Says whether the condition holds now.
-    pub fn set(&self, holds: bool) {
-        self.holds.store(holds, Ordering::Release);
-    }
-
-    fn holds(&self) -> bool {
-        self.holds.load(Ordering::Acquire)
-    }
-}
-
-struct Pages {
-    readiness: Readiness,
-    exporter: Exporter,
-    drain: Drain,
-}
-
-impl Pages {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let page = match request.uri().path() {
-            "/livez" => (
-                StatusCode::OK,
-                "text/plain; charset=utf-8",
-                "ok\n".to_owned(),
-            ),
-            "/readyz" => self.ready(),
-            "/metrics" => (
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.exporter.render(),
-            ),
-            _ => {
-                return plain(
-                    StatusCode::NOT_FOUND,
-                    "not found: /livez, /readyz and /metrics are here\n",
-                );
-            }
-        };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "only GET and HEAD are answered here\n",
-            );
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-        let (status, content_type, body) = page;
-        respond(status, content_type, body)
-    }
-
-    fn ready(&self) -> (StatusCode, &'static str, String) {
-        let mut missing = self.readiness.missing();
-        if self.drain.is_signaled() {
-            missing.push("draining");
-        }
-        if missing.is_empty() {
-            return (
-                StatusCode::OK,
-                "text/plain; charset=utf-8",
-                "ok\n".to_owned(),
-            );
-        }
-        let text = format!("not ready: {}\n", missing.join(", "));
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain; charset=utf-8",
-            text,
-        )
     }
 }
 
@@ -195,20 +91,18 @@ async fn accept_all(listener: TcpListener, pages: &Arc<Pages>) {
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        let (stream, _peer) = net::accept(&listener).await;
+        let (stream, peer) = net::accept(&listener).await;
         let pages = Arc::clone(pages);
         tokio::spawn(async move {
-            serve_connection(stream, &pages).await;
+            serve_connection(stream, peer, &pages).await;
             drop(slot);
         });
     }
 }
 
-async fn serve_connection(stream: TcpStream, pages: &Pages) {
-    let service = service_fn(|request| {
-        let response = pages.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
-    });
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, pages: &Pages) {
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(pages.answer(request, peer).await));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -225,26 +119,6 @@ async fn upkeep(exporter: &Exporter) {
         ticks.tick().await;
         exporter.run_upkeep();
     }
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", text)
-}
-
-fn respond(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 #[cfg(test)]
@@ -278,15 +152,29 @@ mod tests {
         assert_eq!(ask(addr, "GET", "/livez").await, (200, "ok\n".to_owned()));
         assert_eq!(
             ask(addr, "GET", "/readyz").await,
-            (503, "not ready: policy, tls\n".to_owned())
+            (
+                503,
+                "[-]policy failed\n[-]tls failed\n[+]not-draining ok\nreadyz check failed\n"
+                    .to_owned()
+            )
         );
         policy.set(true);
         assert_eq!(
             ask(addr, "GET", "/readyz").await,
-            (503, "not ready: tls\n".to_owned())
+            (
+                503,
+                "[+]policy ok\n[-]tls failed\n[+]not-draining ok\nreadyz check failed\n".to_owned()
+            )
         );
         tls.set(true);
         assert_eq!(ask(addr, "GET", "/readyz").await, (200, "ok\n".to_owned()));
+        assert_eq!(
+            ask(addr, "GET", "/readyz?verbose").await,
+            (
+                200,
+                "[+]policy ok\n[+]tls ok\n[+]not-draining ok\nreadyz check passed\n".to_owned()
+            )
+        );
         // The same name is the same condition.
         readiness.condition("tls").set(false);
         assert_eq!(ask(addr, "GET", "/readyz").await.0, 503);
@@ -300,10 +188,9 @@ mod tests {
         assert_eq!(ask(addr, "GET", "/debug").await.0, 404);
 
         drain.start();
-        assert_eq!(
-            ask(addr, "GET", "/readyz").await,
-            (503, "not ready: draining\n".to_owned())
-        );
+        let (status, body) = ask(addr, "GET", "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(body.contains("[-]not-draining failed\n"), "{body}");
         assert_eq!(ask(addr, "GET", "/livez").await.0, 200);
     }
 }

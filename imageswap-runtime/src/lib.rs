@@ -12,4 +12,5 @@ pub mod metrics;
 pub mod net;
 mod settle;
 pub mod source;
+pub mod telemetry;
 pub mod tls;

@@ -1,10 +1,14 @@
 //! Logs: one line per event on standard error, as text for people or JSON for programs.
 //!
-//! Standard output is left alone, for it belongs to what a program was asked for.
+//! Standard output is left alone, for it belongs to what a program was asked for. The level can be changed while the
+//! program runs ([`LogLevel`]), which the admin port offers.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 /// How to log; flatten it into a command's arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,39 +40,68 @@ pub enum LogError {
         /// What was given.
         text: String,
         /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
+        source: ParseError,
     },
     /// A subscriber was installed before.
     #[error("logging is set up twice in one process")]
     Twice,
 }
 
+/// What is logged from now on. Clones are the same level.
+#[derive(Debug, Clone)]
+pub struct LogLevel {
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
 /// Installs the process-wide subscriber. Call it once, before anything is worth saying.
-pub fn init(args: &LogArgs) -> Result<(), LogError> {
+pub fn init(args: &LogArgs) -> Result<LogLevel, LogError> {
     let filter = EnvFilter::try_new(&args.log_level).map_err(|source| LogError::Level {
         text: args.log_level.clone(),
         source,
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let installed = match args.log_format {
-        LogFormat::Text => builder
-            .with_ansi(color(std::env::var_os("NO_COLOR")))
-            .try_init(),
-        LogFormat::Json => builder
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match args.log_format {
+        LogFormat::Text => lines.with_ansi(color(std::env::var_os("NO_COLOR"))).boxed(),
+        LogFormat::Json => lines
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .try_init(),
+            .boxed(),
     };
-    installed.map_err(|_already| LogError::Twice)
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|_already| LogError::Twice)?;
+    Ok(LogLevel { filter: handle })
+}
+
+impl LogLevel {
+    /// The filter in force, in the form that [`set`](Self::set) takes.
+    pub fn get(&self) -> String {
+        self.filter
+            .with_current(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// Logs by `filter` from now on; returns what it replaced.
+    ///
+    /// # Errors
+    /// When it is no filter; the one in force stays.
+    pub fn set(&self, filter: &str) -> Result<String, ParseError> {
+        let new = EnvFilter::try_new(filter)?;
+        let old = self.get();
+        // Fails only when the subscriber is gone, and with it the log.
+        self.filter.reload(new).ok();
+        Ok(old)
+    }
 }
 
 /// An empty `NO_COLOR` counts as unset (<https://no-color.org>).
 fn color(no_color: Option<std::ffi::OsString>) -> bool {
-    no_color.is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()
+    no_color.is_none_or(|value| value.is_empty()) && io::stderr().is_terminal()
 }
 
 #[cfg(test)]

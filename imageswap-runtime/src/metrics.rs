@@ -25,6 +25,8 @@ const POLICY_LAST_LOAD: &str = "imageswap_policy_last_load_timestamp_seconds";
 const POLICY_RELOAD_FAILURES: &str = "imageswap_policy_reload_failures_total";
 const TLS_NOT_AFTER: &str = "imageswap_tls_not_after_timestamp_seconds";
 
+const OTLP_EXPORT_FAILURES: &str = "imageswap_otlp_export_failures_total";
+
 const ADMISSION_REQUESTS: &str = "imageswap_admission_requests_total";
 const ADMISSION_DURATION: &str = "imageswap_admission_duration_seconds";
 const ADMISSION_IMAGES: &str = "imageswap_admission_images_total";
@@ -132,6 +134,13 @@ impl Exporter {
         }
     }
 
+    /// Batches of an OpenTelemetry signal that never reached the collector.
+    pub(crate) fn otlp_failures(&self, signal: &'static str) -> Counter {
+        let failures = self.counter(OTLP_EXPORT_FAILURES, vec![Label::new("signal", signal)]);
+        failures.absolute(0);
+        failures
+    }
+
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
         self.recorder
             .register_counter(&Key::from_parts(name, labels), &METADATA)
@@ -152,6 +161,10 @@ impl Exporter {
             (
                 POLICY_RELOAD_FAILURES,
                 "Changes of the policy's source that could not be read or do not load",
+            ),
+            (
+                OTLP_EXPORT_FAILURES,
+                "Batches that could not be sent to the OpenTelemetry collector",
             ),
             (ADMISSION_REQUESTS, "Admission reviews answered"),
             (ADMISSION_IMAGES, "Images decided in admission reviews"),

@@ -1,0 +1,163 @@
+//! What each path of the admin port answers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+
+use super::readiness::{Readiness, report};
+use crate::drain::Drain;
+use crate::log::LogLevel;
+use crate::metrics::Exporter;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The text exposition format of Prometheus.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Longer than any filter that somebody would write.
+const MAX_FILTER: usize = 4096;
+
+/// What is shown, and what may be changed.
+pub(super) struct Pages {
+    pub(super) readiness: Readiness,
+    pub(super) exporter: Exporter,
+    pub(super) drain: Drain,
+    pub(super) log_level: Option<LogLevel>,
+}
+
+impl Pages {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        match (request.uri().path(), &self.log_level) {
+            ("/livez" | "/readyz" | "/metrics", _) if !get => not_allowed("GET, HEAD"),
+            ("/livez", _) => respond(StatusCode::OK, TEXT, "ok\n"),
+            ("/readyz", _) => self.ready(request.uri().query()),
+            ("/metrics", _) => respond(StatusCode::OK, EXPOSITION, self.exporter.render()),
+            ("/log-level", Some(level)) if get => {
+                respond(StatusCode::OK, TEXT, format!("{}\n", level.get()))
+            }
+            ("/log-level", Some(level)) if *request.method() == Method::PUT => {
+                set_level(level, request.into_body(), peer).await
+            }
+            ("/log-level", Some(_)) => not_allowed("GET, HEAD, PUT"),
+            _ => respond(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "not found: /livez, /readyz, /metrics and /log-level are here\n",
+            ),
+        }
+    }
+
+    /// Each condition is listed when one fails, or on `?verbose`.
+    fn ready(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let mut states = self.readiness.states();
+        states.push(("not-draining", !self.drain.is_signaled()));
+        if states.iter().any(|(_, holds)| !holds) {
+            return respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, report(&states));
+        }
+        let verbose = query.is_some_and(|query| {
+            query
+                .split('&')
+                .any(|it| it.split('=').next() == Some("verbose"))
+        });
+        let body = if verbose {
+            report(&states)
+        } else {
+            "ok\n".to_owned()
+        };
+        respond(StatusCode::OK, TEXT, body)
+    }
+}
+
+async fn set_level(level: &LogLevel, body: Incoming, peer: SocketAddr) -> Response<Full<Bytes>> {
+    if !is_local(peer.ip()) {
+        return respond(
+            StatusCode::FORBIDDEN,
+            TEXT,
+            "the log level is set from this host or Pod only, for example through kubectl port-forward\n",
+        );
+    }
+    let Ok(body) = Limited::new(body, MAX_FILTER).collect().await else {
+        return respond(StatusCode::BAD_REQUEST, TEXT, "the filter is too long\n");
+    };
+    let body = body.to_bytes();
+    let filter = String::from_utf8_lossy(&body);
+    let filter = filter.trim();
+    if filter.is_empty() {
+        return respond(
+            StatusCode::BAD_REQUEST,
+            TEXT,
+            "the body is to be a level or filter, such as debug\n",
+        );
+    }
+    match level.set(filter) {
+        Ok(old) => {
+            tracing::warn!(from = old, to = level.get(), "log level changed");
+            respond(StatusCode::OK, TEXT, format!("{}\n", level.get()))
+        }
+        Err(error) => respond(
+            StatusCode::BAD_REQUEST,
+            TEXT,
+            format!("{filter:?} is no level or filter: {error}\n"),
+        ),
+    }
+}
+
+/// Whether a peer is on this host, or in this Pod. Not every loopback address will do: the proxies of service meshes
+/// deliver what comes from elsewhere from 127.0.0.6 and the like.
+fn is_local(peer: IpAddr) -> bool {
+    matches!(
+        peer.to_canonical(),
+        IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST)
+    )
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = respond(
+        StatusCode::METHOD_NOT_ALLOWED,
+        TEXT,
+        format!("only {methods} are answered here\n"),
+    );
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_is_localhost() {
+        for (peer, local) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("127.0.0.6", false),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            assert_eq!(is_local(peer.parse().unwrap()), local, "{peer}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Where the collector is, and what sends to it.
+
+use std::io;
+use std::path::PathBuf;
+
+use http::Uri;
+use opentelemetry::KeyValue;
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::EnvResourceDetector;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+
+use super::report::Reporting;
+use super::spans::Traces;
+use crate::metrics::Exporter;
+
+/// Where to send OpenTelemetry signals; flatten it into a command's arguments.
+///
+/// Further variables of the OpenTelemetry specification are honoured, among them `OTEL_RESOURCE_ATTRIBUTES`,
+/// `OTEL_SERVICE_NAME`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT` and the queue's `OTEL_BSP_*`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "OpenTelemetry")]
+pub struct OtlpArgs {
+    /// Collector that takes OTLP over gRPC, such as http://collector:4317; nothing is sent without
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true
+    )]
+    pub otlp_endpoint: Option<String>,
+    /// CA certificates in PEM that an https collector is verified with [default: the system's]
+    #[arg(long, value_name = "FILE", env = "OTEL_EXPORTER_OTLP_CERTIFICATE")]
+    pub otlp_ca: Option<PathBuf>,
+    /// Share of requests that are traced, 0 to 1, where the caller's trace context does not say
+    #[arg(long, value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
+    pub otlp_sample_ratio: f64,
+}
+
+/// A collector, and who sends to it.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    endpoint: String,
+    tls: Option<ClientTlsConfig>,
+    sample_ratio: f64,
+    resource: Resource,
+}
+
+/// Why nothing can be sent to a collector.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The endpoint is no URL of a gRPC server.
+    #[error(
+        "--otlp-endpoint {0:?} is no http or https URL without a path, such as http://localhost:4317"
+    )]
+    Endpoint(String),
+    /// The CA file cannot be read.
+    #[error("--otlp-ca: cannot read {}: {source}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The exporter cannot be built from what is given.
+    #[error("cannot export by OTLP: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+impl OtlpArgs {
+    /// Checks the arguments; `None` when no endpoint is given. `service` is the `service.name`, unless the
+    /// environment gives another.
+    pub fn load(self, service: &'static str) -> Result<Option<Otlp>, TelemetryError> {
+        let Some(endpoint) = self.otlp_endpoint.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let secure =
+            is_secure(&endpoint).ok_or_else(|| TelemetryError::Endpoint(endpoint.clone()))?;
+        let tls = match self.otlp_ca.filter(|_| secure) {
+            None => secure.then(|| ClientTlsConfig::new().with_enabled_roots()),
+            Some(path) => {
+                let pem =
+                    std::fs::read(&path).map_err(|source| TelemetryError::Ca { path, source })?;
+                Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+            }
+        };
+        Ok(Some(Otlp {
+            endpoint,
+            tls,
+            sample_ratio: self.otlp_sample_ratio,
+            resource: resource(service),
+        }))
+    }
+}
+
+impl Otlp {
+    /// Sends spans from now on. Has to be called within the tokio runtime that the connection is to live in.
+    pub fn traces(&self, metrics: &Exporter) -> Result<Traces, TelemetryError> {
+        let mut exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(&self.endpoint);
+        if let Some(tls) = &self.tls {
+            exporter = exporter.with_tls_config(tls.clone());
+        }
+        let exporter = Reporting::new(
+            exporter.build()?,
+            "traces",
+            &self.endpoint,
+            metrics.otlp_failures("traces"),
+        );
+        // A caller's decision is kept, so that traces are whole.
+        let sampler = Sampler::parent_based(Sampler::TraceIdRatioBased(self.sample_ratio));
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_sampler(sampler)
+            .with_resource(self.resource.clone())
+            .build();
+        Ok(Traces::new(provider))
+    }
+}
+
+/// What the signals say of their sender. The environment comes last, for it has the last word.
+fn resource(service: &'static str) -> Resource {
+    let builder = Resource::builder_empty().with_attributes([
+        KeyValue::new("service.name", service),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", instance()),
+    ]);
+    let builder = builder.with_detector(Box::new(EnvResourceDetector::new()));
+    match std::env::var("OTEL_SERVICE_NAME") {
+        Ok(name) if !name.is_empty() => builder.with_service_name(name).build(),
+        _ => builder.build(),
+    }
+}
+
+/// In a cluster the host's name is the Pod's, which is how people look for an instance.
+fn instance() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Whether a gRPC endpoint is reached by TLS; `None` when the text is no endpoint.
+///
+/// A scheme has to be there: gRPC libraries disagree on what its absence means.
+fn is_secure(endpoint: &str) -> Option<bool> {
+    let uri: Uri = endpoint.parse().ok()?;
+    uri.host().filter(|host| !host.is_empty())?;
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return None;
+    }
+    match uri.scheme_str()? {
+        "http" => Some(false),
+        "https" => Some(true),
+        _ => None,
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_have_a_scheme_and_no_path() {
+        for (endpoint, secure) in [
+            ("http://localhost:4317", Some(false)),
+            ("http://[::1]:4317/", Some(false)),
+            ("https://otel.example.com", Some(true)),
+            ("localhost:4317", None),
+            ("otel.example.com", None),
+            ("grpc://localhost:4317", None),
+            ("http://localhost:4318/v1/traces", None),
+            ("http://", None),
+            ("http://a b", None),
+        ] {
+            assert_eq!(is_secure(endpoint), secure, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn ratios_lie_between_0_and_1() {
+        assert_eq!(ratio("0.25"), Ok(0.25));
+        for bad in ["-0.1", "1.1", "NaN", "half", ""] {
+            assert!(ratio(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let with = |endpoint: &str, ca: Option<&str>| {
+            OtlpArgs {
+                otlp_endpoint: Some(endpoint.to_owned()),
+                otlp_ca: ca.map(PathBuf::from),
+                otlp_sample_ratio: 1.0,
+            }
+            .load("test")
+        };
+        assert!(with("", None).unwrap().is_none());
+        let error = with("collector:4317", None).unwrap_err().to_string();
+        assert!(
+            error.starts_with("--otlp-endpoint \"collector:4317\" is no http"),
+            "{error}"
+        );
+        let error = with("https://c:4317", Some("/no/such/file"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("--otlp-ca: cannot read /no/such/file: "),
+            "{error}"
+        );
+    }
+}
