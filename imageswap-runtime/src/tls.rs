@@ -1,9 +1,11 @@
 //! TLS: the only module that names rustls.
 //!
-//! The serving certificate is given as files, which are read again when they change, or made here for use without a
-//! PKI. One server configuration lives as long as the process; a new certificate is a pointer that is swapped, so
+//! The serving certificate is given as files, which are read again when they change, made here for use without a PKI,
+//! or handed over by whoever keeps it elsewhere ([`Tls::unset`], [`Tls::install`]). One server configuration lives as long as the process; a new certificate is a pointer that is swapped, so
 //! sessions and open connections survive it.
 
+mod authority;
+mod certificate;
 mod client;
 mod pair;
 mod self_signed;
@@ -14,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -26,11 +28,13 @@ use crate::drain::Drain;
 use crate::metrics::WebhookMetrics;
 use crate::settle::Settle;
 
+pub use authority::{Authority, AuthorityError, VerifyError, verify};
+pub use certificate::{Certificate, CertificateError, Validity, server_name};
 pub use client::{ClientStream, ConnectError, Connector};
-pub use pair::PairError;
+pub use pair::{Pair, PairError};
 pub use self_signed::SelfSignedError;
 
-use pair::{Pair, PairFiles};
+use pair::PairFiles;
 use self_signed::SelfSigned;
 
 /// A handshake is a round trip or two; whoever takes longer holds a connection for nothing.
@@ -55,13 +59,8 @@ pub struct TlsArgs {
     /// Make a certificate authority and a certificate in this folder; clients verify with its ca.crt
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_self_signed: Option<PathBuf>,
-    /// Further DNS name or IP address for the self-signed certificate (repeatable)
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "tls_self_signed",
-        conflicts_with = "tls_cert"
-    )]
+    /// Further DNS name or IP address for a certificate that is made here (repeatable)
+    #[arg(long, value_name = "NAME", conflicts_with = "tls_cert")]
     pub tls_san: Vec<String>,
 }
 
@@ -116,12 +115,13 @@ pub enum HandshakeError {
 enum Origin {
     Files(PairFiles),
     SelfSigned(SelfSigned),
+    Installed,
 }
 
-/// The pair in force.
+/// The pair in force, once there is one.
 #[derive(Debug)]
 struct Served {
-    pair: ArcSwap<Pair>,
+    pair: ArcSwapOption<Pair>,
 }
 
 impl TlsArgs {
@@ -136,25 +136,37 @@ impl TlsArgs {
         if let Some(dir) = tls_self_signed {
             let origin = SelfSigned::new(dir, listen.ip(), tls_san)?;
             let pair = origin.obtain(SystemTime::now())?;
-            return Tls::new(Origin::SelfSigned(origin), pair);
+            return Tls::new(Origin::SelfSigned(origin), Some(pair));
         }
         let (cert, key) = tls_cert.zip(tls_key).ok_or(TlsError::Missing)?;
         let origin = PairFiles { cert, key };
-        let pair = origin.read()?.parse(&origin)?;
-        Tls::new(Origin::Files(origin), pair)
+        let pair = origin.parse(&origin.read()?)?;
+        Tls::new(Origin::Files(origin), Some(pair))
     }
 }
 
 impl Tls {
-    fn new(origin: Origin, pair: Pair) -> Result<Self, TlsError> {
-        if pair
-            .not_after
-            .is_some_and(|not_after| not_after < SystemTime::now())
+    /// Has nothing to serve until [`install`](Self::install) is called; handshakes fail until then.
+    pub fn unset() -> Result<Self, TlsError> {
+        Self::new(Origin::Installed, None)
+    }
+
+    /// Serves `pair` from the next handshake on.
+    pub fn install(&self, pair: Pair, metrics: &WebhookMetrics) {
+        self.served.pair.store(Some(Arc::new(pair)));
+        self.show(metrics);
+    }
+
+    fn new(origin: Origin, pair: Option<Pair>) -> Result<Self, TlsError> {
+        if let Some(pair) = &pair
+            && pair
+                .not_after()
+                .is_some_and(|not_after| not_after < SystemTime::now())
         {
             tracing::warn!("the certificate has expired, clients will refuse it");
         }
         let served = Arc::new(Served {
-            pair: ArcSwap::from_pointee(pair),
+            pair: ArcSwapOption::from_pointee(pair),
         });
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Served>::clone(&served);
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -176,18 +188,21 @@ impl Tls {
         }
     }
 
-    /// When the certificate expires; `None` when its validity cannot be read.
+    /// When the certificate expires; `None` when there is none yet, or its validity cannot be read.
     pub fn not_after(&self) -> Option<SystemTime> {
-        self.served.pair.load().not_after
+        let pair = self.served.pair.load();
+        pair.as_ref().and_then(|pair| pair.not_after())
     }
 
     /// Keeps the certificate fresh until the drain begins: given files are read again when they change, a
-    /// self-signed one is renewed in time. What is of no use is logged, and the certificate in force stays.
+    /// self-signed one is renewed in time, and one that was installed is left to who installs it. What is of no use is
+    /// logged, and the certificate in force stays.
     pub async fn watch(self, drain: Drain, metrics: WebhookMetrics) {
         let refresh = async {
             match &*self.origin {
                 Origin::Files(files) => self.watch_files(files, &metrics).await,
                 Origin::SelfSigned(origin) => self.watch_age(origin, &metrics).await,
+                Origin::Installed => std::future::pending().await,
             }
         };
         self.show(&metrics);
@@ -198,8 +213,10 @@ impl Tls {
     }
 
     async fn watch_files(&self, files: &PairFiles, metrics: &WebhookMetrics) {
-        let served = self.served.pair.load_full();
-        let mut content = Settle::new(Ok(served.source.clone()));
+        let Some(served) = self.served.pair.load_full() else {
+            return;
+        };
+        let mut content = Settle::new(Ok(served.source().clone()));
         loop {
             tokio::time::sleep(FILES_INTERVAL).await;
             let reading = files.clone();
@@ -209,7 +226,7 @@ impl Tls {
             };
             let pair = match content.look(look.map_err(|error| error.to_string())) {
                 None => continue,
-                Some(Ok(pem)) => pem.parse(files).map_err(|error| error.to_string()),
+                Some(Ok(pem)) => files.parse(pem).map_err(|error| error.to_string()),
                 Some(Err(message)) => Err(message.clone()),
             };
             self.put(pair, metrics);
@@ -235,9 +252,8 @@ impl Tls {
     fn put(&self, pair: Result<Pair, String>, metrics: &WebhookMetrics) {
         match pair {
             Ok(pair) => {
-                self.served.pair.store(Arc::new(pair));
+                self.install(pair, metrics);
                 tracing::info!("certificate reloaded");
-                self.show(metrics);
             }
             Err(error) => {
                 tracing::error!("certificate not reloaded, the one in force stays: {error}");
@@ -270,7 +286,8 @@ impl std::fmt::Debug for Acceptor {
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.pair.load().key))
+        let pair = self.pair.load();
+        pair.as_ref().map(|pair| Arc::clone(pair.key()))
     }
 }
 

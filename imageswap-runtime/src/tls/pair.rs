@@ -8,16 +8,15 @@ use std::time::SystemTime;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_cert::der::Decode as _;
 
-/// A pair that is known to match.
-#[derive(Debug)]
-pub(super) struct Pair {
-    pub(super) key: Arc<CertifiedKey>,
-    /// When the leaf expires; `None` when its validity cannot be read.
-    pub(super) not_after: Option<SystemTime>,
-    /// What it was parsed from.
-    pub(super) source: PairPem,
+use super::certificate::Certificate;
+
+/// A certificate chain and a private key that are known to match. Clones are cheap.
+#[derive(Clone)]
+pub struct Pair {
+    key: Arc<CertifiedKey>,
+    certificate: Option<Arc<Certificate>>,
+    source: Arc<PairPem>,
 }
 
 /// Where a pair lies.
@@ -27,7 +26,7 @@ pub(super) struct PairFiles {
     pub(super) key: PathBuf,
 }
 
-/// The text of both files.
+/// The text of both.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct PairPem {
     pub(super) cert: Vec<u8>,
@@ -45,32 +44,96 @@ pub enum PairError {
         /// What happened.
         source: io::Error,
     },
-    /// A file is no PEM, or holds something else.
-    #[error("{}: no usable {expected} in PEM: {source}", path.display())]
+    /// A text is no PEM, or holds something else.
+    #[error("{at}: no usable {expected} in PEM: {source}")]
     Pem {
-        /// The file.
-        path: PathBuf,
+        /// Where it is from.
+        at: String,
         /// What should be in it.
         expected: &'static str,
         /// What is wrong.
         source: pem::Error,
     },
-    /// The certificate file holds no certificate.
-    #[error("{}: no certificate in it, expected -----BEGIN CERTIFICATE-----", path.display())]
+    /// The text holds no certificate.
+    #[error("{at}: no certificate in it, expected -----BEGIN CERTIFICATE-----")]
     Empty {
-        /// The file.
-        path: PathBuf,
+        /// Where it is from.
+        at: String,
     },
     /// The two do not belong together, or cannot be used.
-    #[error("certificate {} and key {} cannot be used together: {source}", cert.display(), key.display())]
+    #[error("certificate {cert} and key {key} cannot be used together: {source}")]
     Unusable {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
+        /// Where the certificate is from.
+        cert: String,
+        /// Where the key is from.
+        key: String,
         /// What is wrong.
         source: rustls::Error,
     },
+}
+
+impl Pair {
+    /// Reads a chain, leaf first, and its key. Messages name them as `tls.crt` and `tls.key` of `place`.
+    pub fn from_pem(chain: &[u8], key: &[u8], place: &str) -> Result<Self, PairError> {
+        let pem = PairPem {
+            cert: chain.to_owned(),
+            key: key.to_owned(),
+        };
+        pem.parse(
+            &format!("tls.crt of {place}"),
+            &format!("tls.key of {place}"),
+        )
+    }
+
+    /// The leaf; `None` when it can be served and no more is understood of it.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_deref()
+    }
+
+    /// When the leaf expires; `None` when its validity cannot be read.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        let certificate = self.certificate()?;
+        Some(certificate.validity().not_after)
+    }
+
+    /// The chain in PEM, leaf first, as it was given.
+    pub fn chain_pem(&self) -> &[u8] {
+        &self.source.cert
+    }
+
+    /// The private key in PEM, as it was given.
+    pub fn key_pem(&self) -> &[u8] {
+        &self.source.key
+    }
+
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
+    pub(super) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    pub(super) fn source(&self) -> &PairPem {
+        &self.source
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pair {}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A key is not for logs.
+        f.debug_struct("Pair")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PairFiles {
@@ -81,39 +144,47 @@ impl PairFiles {
             key: read(&self.key)?,
         })
     }
+
+    /// Parses what was read and checks that it belongs together.
+    pub(super) fn parse(&self, pem: &PairPem) -> Result<Pair, PairError> {
+        pem.parse(
+            &self.cert.display().to_string(),
+            &self.key.display().to_string(),
+        )
+    }
 }
 
 impl PairPem {
-    /// Parses both texts and checks that they belong together; `files` names them in errors.
-    pub(super) fn parse(&self, files: &PairFiles) -> Result<Pair, PairError> {
-        let cert_error = |source| PairError::Pem {
-            path: files.cert.clone(),
-            expected: "certificate",
-            source,
+    /// Parses both texts and checks that they belong together; errors say where they are from.
+    fn parse(&self, cert_at: &str, key_at: &str) -> Result<Pair, PairError> {
+        let pem_error = |at: &str, expected| {
+            let at = at.to_owned();
+            move |source| PairError::Pem {
+                at,
+                expected,
+                source,
+            }
         };
         let chain = CertificateDer::pem_slice_iter(&self.cert)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(cert_error)?;
+            .map_err(pem_error(cert_at, "certificate"))?;
         let leaf = chain.first().ok_or_else(|| PairError::Empty {
-            path: files.cert.clone(),
+            at: cert_at.to_owned(),
         })?;
-        let not_after = not_after(leaf);
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| PairError::Pem {
-            path: files.key.clone(),
-            expected: "private key",
-            source,
-        })?;
+        let certificate = Certificate::from_der(leaf).ok().map(Arc::new);
+        let key =
+            PrivateKeyDer::from_pem_slice(&self.key).map_err(pem_error(key_at, "private key"))?;
         let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|source| {
             PairError::Unusable {
-                cert: files.cert.clone(),
-                key: files.key.clone(),
+                cert: cert_at.to_owned(),
+                key: key_at.to_owned(),
                 source,
             }
         })?;
         Ok(Pair {
             key: Arc::new(key),
-            not_after,
-            source: self.clone(),
+            certificate,
+            source: Arc::new(self.clone()),
         })
     }
 }
@@ -130,16 +201,4 @@ fn read(path: &Path) -> Result<Vec<u8>, PairError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// When a certificate expires; `None` when its validity cannot be read.
-pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
-    Some(
-        certificate
-            .tbs_certificate
-            .validity
-            .not_after
-            .to_system_time(),
-    )
 }

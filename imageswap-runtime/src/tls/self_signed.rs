@@ -12,20 +12,11 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
-};
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-
-use super::pair::{Pair, PairError, PairFiles, PairPem, not_after};
+use super::authority::{Authority, AuthorityError, VerifyError, verify};
+use super::certificate::{Validity, server_name};
+use super::pair::{Pair, PairError, PairFiles};
 
 const DAY: Duration = Duration::from_hours(24);
 /// Clients pin the CA, so it outlives what it signs by far.
@@ -73,7 +64,7 @@ pub enum SelfSignedError {
     },
     /// Making a key or a certificate failed.
     #[error("cannot make a certificate: {0}")]
-    Generate(#[from] rcgen::Error),
+    Generate(#[from] AuthorityError),
     /// The pair that was made or found is of no use.
     #[error(transparent)]
     Pair(#[from] PairError),
@@ -102,11 +93,11 @@ impl SelfSigned {
         let uname = rustix::system::uname();
         let hostname = uname.nodename().to_string_lossy();
         // A host may have a name that no certificate can carry.
-        if ServerName::try_from(&*hostname).is_ok() {
+        if server_name(&hostname).is_some() {
             names.insert(hostname.into_owned());
         }
         for name in extra {
-            if ServerName::try_from(name.as_str()).is_err() {
+            if server_name(&name).is_none() {
                 return Err(SelfSignedError::Name(name));
             }
             names.insert(name);
@@ -128,10 +119,10 @@ impl SelfSigned {
         let authority = self.authority(&files, now)?;
         let kept = files
             .read()
-            .and_then(|pem| pem.parse(&files))
+            .and_then(|pem| files.parse(&pem))
             .ok()
             .filter(|pair| {
-                pair.not_after
+                pair.not_after()
                     .is_some_and(|not_after| is_fresh(not_after, now))
                     && self.verify(&authority, pair, now).is_ok()
             });
@@ -153,10 +144,9 @@ impl SelfSigned {
             {
                 return Err(SelfSignedError::Foreign(foreign.clone()));
             }
-            let made = KeyPair::generate()?;
-            let pem = authority_params(now).self_signed(&made)?.pem();
-            write(&key, made.serialize_pem().as_bytes(), 0o600)?;
-            write(&cert, pem.as_bytes(), 0o644)?;
+            let made = Authority::generate("ImageSwap self-signed CA", validity(now, CA_VALIDITY))?;
+            write(&key, made.key_pem().as_bytes(), 0o600)?;
+            write(&cert, made.certificate().pem().as_bytes(), 0o644)?;
         }
         let text = |path: PathBuf| {
             fs::read_to_string(&path).map_err(|source| SelfSignedError::Io {
@@ -166,12 +156,10 @@ impl SelfSigned {
             })
         };
         let (cert, key) = (text(cert)?, text(key)?);
-        let authority = Authority {
-            cert: CertificateDer::from_pem_slice(cert.as_bytes()).map_err(|e| self.unusable(&e))?,
-            key: KeyPair::from_pem(&key).map_err(|e| self.unusable(&e))?,
-        };
+        let authority =
+            Authority::from_pem(cert.as_bytes(), &key).map_err(|e| self.unusable(&e))?;
         // The verifier takes a trust anchor at any age; other clients do not.
-        if not_after(&authority.cert).is_none_or(|not_after| not_after <= now) {
+        if authority.certificate().validity().not_after <= now {
             return Err(self.unusable(&"it has expired"));
         }
         Ok(authority)
@@ -184,51 +172,21 @@ impl SelfSigned {
         files: &PairFiles,
         now: SystemTime,
     ) -> Result<Pair, SelfSignedError> {
-        let mut params = CertificateParams::new(self.names.iter().cloned().collect::<Vec<_>>())?;
-        params.distinguished_name = common_name("imageswap");
-        params.not_before = (now - CLOCK_SKEW).into();
-        params.not_after = (now + LEAF_VALIDITY).into();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-
-        let key = KeyPair::generate()?;
-        let issuer_params = authority_params(now);
-        let issuer = Issuer::from_params(&issuer_params, &authority.key);
-        let pem = PairPem {
-            cert: params.signed_by(&key, &issuer)?.pem().into_bytes(),
-            key: key.serialize_pem().into_bytes(),
-        };
-        let pair = pem.parse(files)?;
+        let pair = authority.issue(&self.names, validity(now, LEAF_VALIDITY))?;
         self.verify(authority, &pair, now)
             .map_err(|reason| self.unusable(&reason))?;
-        write(&files.key, &pem.key, 0o600)?;
-        write(&files.cert, &pem.cert, 0o644)?;
+        write(&files.key, pair.key_pem(), 0o600)?;
+        write(&files.cert, pair.chain_pem(), 0o644)?;
         Ok(pair)
     }
 
-    /// Verifies a leaf for every name, as a client would that trusts the authority.
-    fn verify(&self, authority: &Authority, pair: &Pair, now: SystemTime) -> Result<(), String> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(authority.cert.clone())
-            .map_err(|error| error.to_string())?;
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), super::provider())
-                .build()
-                .map_err(|error| error.to_string())?;
-        let (leaf, intermediates) = pair.key.cert.split_first().ok_or("the chain is empty")?;
-        let now = UnixTime::since_unix_epoch(
-            now.duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or(Duration::ZERO),
-        );
-        for name in &self.names {
-            let server = ServerName::try_from(name.as_str()).map_err(|error| error.to_string())?;
-            verifier
-                .verify_server_cert(leaf, intermediates, &server, &[], now)
-                .map_err(|error| format!("{name}: {error}"))?;
-        }
-        Ok(())
+    fn verify(
+        &self,
+        authority: &Authority,
+        pair: &Pair,
+        now: SystemTime,
+    ) -> Result<(), VerifyError> {
+        verify([authority.certificate()], pair, &self.names, now)
     }
 
     fn unusable(&self, reason: &dyn ToString) -> SelfSignedError {
@@ -239,26 +197,11 @@ impl SelfSigned {
     }
 }
 
-struct Authority {
-    cert: CertificateDer<'static>,
-    key: KeyPair,
-}
-
-/// Also what a leaf's issuer is rebuilt from, so nothing here but the validity may depend on time or place.
-fn authority_params(now: SystemTime) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = common_name("ImageSwap self-signed CA");
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + CA_VALIDITY).into();
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
-}
-
-fn common_name(name: &str) -> DistinguishedName {
-    let mut distinguished = DistinguishedName::new();
-    distinguished.push(DnType::CommonName, name);
-    distinguished
+fn validity(now: SystemTime, lifetime: Duration) -> Validity {
+    Validity {
+        not_before: now - CLOCK_SKEW,
+        not_after: now + lifetime,
+    }
 }
 
 /// Writes beside the file and renames, so that nobody reads half of it.
@@ -288,7 +231,7 @@ mod tests {
     const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
     fn leaf(pair: &Pair) -> Vec<u8> {
-        pair.key.cert[0].to_vec()
+        pair.chain_pem().to_vec()
     }
 
     fn obtain(dir: &Path, extra: &[&str], now: SystemTime) -> Result<Pair, SelfSignedError> {
@@ -301,7 +244,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
         let first = obtain(dir.path(), &[], now).unwrap();
-        assert!(first.not_after.unwrap() > now + DAY * 364);
+        assert!(first.not_after().unwrap() > now + DAY * 364);
         assert_eq!(
             leaf(&obtain(dir.path(), &[], now + DAY * 100).unwrap()),
             leaf(&first)
@@ -331,7 +274,7 @@ mod tests {
         let later = now + DAY * 300;
         let aged = obtain(dir.path(), &[], later).unwrap();
         assert_ne!(leaf(&aged), leaf(&first));
-        assert!(is_fresh(aged.not_after.unwrap(), later));
+        assert!(is_fresh(aged.not_after().unwrap(), later));
         let named = obtain(
             dir.path(),
             &["imageswap.imageswap-system.svc", "192.0.2.7"],
