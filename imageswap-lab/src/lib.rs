@@ -3,7 +3,8 @@
 //! A [`Lab`] is a folder that lives as long as its parts. [`Registry`] and
 //! [`Containerd`] are processes of Debian's packages; [`Image`] builds OCI
 //! images without any tool; [`Cri`] does what a kubelet does; [`Bundle`] is a
-//! container that only runc knows. Dropping a part ends what it started.
+//! container that only runc knows; [`ControlPlane`] is a Kubernetes without nodes.
+//! Dropping a part ends what it started.
 //!
 //! Everything needs Linux; what starts containers needs root. [`missing`]
 //! names the packages that are not installed, and [`Lab::for_test`] turns that
@@ -15,7 +16,9 @@ mod cri;
 mod error;
 mod http;
 mod image;
+mod kube;
 mod needs;
+mod port;
 mod process;
 mod registry;
 mod runc;
@@ -28,6 +31,7 @@ pub use cri::{Cri, CriPod, PodSpec};
 pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};
 pub use image::{BUSYBOX, Image, ImageBuilder};
+pub use kube::{Assets, ControlPlane, ControlPlaneOptions};
 pub use needs::{Need, is_root, missing};
 pub use process::{Process, wait_until};
 pub use registry::Registry;

@@ -1,6 +1,7 @@
 //! Processes that end with the value that stands for them.
 
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread::sleep;
@@ -160,12 +161,30 @@ pub fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
 }
 
 /// Runs `command` to its end; an exit status other than 0 is an error.
-pub(crate) fn run(mut command: Command) -> Result<Output> {
+pub(crate) fn run(command: Command) -> Result<Output> {
+    run_with_input(command, "")
+}
+
+/// Like [`run`], with `input` on its standard input, which is to be no longer than a pipe holds until it is read.
+pub(crate) fn run_with_input(mut command: Command, input: &str) -> Result<Output> {
     let shown = format!("{command:?}").replace('"', "");
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(Error::io(shown.clone()))?;
+    let mut output = || {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().expect("it was asked for");
+        let written = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        // Whoever ends without reading says why.
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => {}
+        }
+        child.wait_with_output()
+    };
+    let output = output().map_err(Error::io(shown.clone()))?;
     if output.status.success() {
         return Ok(output);
     }

@@ -1,7 +1,7 @@
 //! A registry: Debian's docker-registry on a free port.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use http::StatusCode;
 use crate::error::{Error, Result};
 use crate::http::{HttpClient, HttpResponse};
 use crate::image::{Image, MANIFEST_TYPE};
+use crate::port;
 use crate::process::Process;
 use crate::workspace::Lab;
 
@@ -31,7 +32,7 @@ impl Registry {
         let mut tries = 0;
         loop {
             tries += 1;
-            match Self::start_on(lab, free_port()?) {
+            match Self::start_on(lab, port::free(Ipv4Addr::LOCALHOST)?) {
                 Err(_) if tries < PORTS => {}
                 result => return result,
             }
@@ -100,14 +101,6 @@ impl Registry {
             _process: process,
         })
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let bind = || TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr();
-    Ok(bind()
-        .map_err(Error::io("a free port on 127.0.0.1"))?
-        .port())
 }
 
 fn expect(answer: &HttpResponse, status: StatusCode, path: &str) -> Result<()> {

@@ -1,0 +1,347 @@
+//! A Kubernetes control plane: etcd, kube-apiserver and, where wanted, kube-controller-manager.
+//!
+//! The binaries are those of the folder that `KUBEBUILDER_ASSETS` names (the convention of controller-runtime's
+//! envtest), else of `imageswap/kube-*` in the user's cache folder. What is started works with any version from 1.20
+//! on.
+//!
+//! ```no_run
+//! # fn main() -> imageswap_lab::Result<()> {
+//! use imageswap_lab::{ControlPlane, Lab};
+//! let lab = Lab::new("doc")?;
+//! let cluster = ControlPlane::start(&lab)?;
+//! cluster.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}")?;
+//! println!("{}", cluster.kubectl(["get", "namespaces"])?);
+//! # Ok(()) }
+//! ```
+
+mod assets;
+mod pki;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::port;
+use crate::process::{Process, run, run_with_input};
+use crate::workspace::Lab;
+pub use assets::Assets;
+use pki::Pki;
+
+/// From nothing to an answer; a busy machine takes its time.
+const START: Duration = Duration::from_mins(2);
+
+/// How a control plane is to be.
+#[derive(Debug, Clone)]
+pub struct ControlPlaneOptions {
+    /// Address that everything listens on.
+    pub address: Ipv4Addr,
+    /// Services get their addresses from this range.
+    pub services: &'static str,
+    /// Whether Deployments, Jobs and the like are acted upon, and namespaces get their service accounts.
+    pub controllers: bool,
+}
+
+/// A running control plane; dropping it ends its processes.
+#[derive(Debug)]
+pub struct ControlPlane {
+    lab: Lab,
+    assets: Assets,
+    pki: Pki,
+    options: ControlPlaneOptions,
+    server: SocketAddr,
+    etcd_url: String,
+    kubeconfig: PathBuf,
+    // In the order in which they are to end.
+    controllers: Option<Process>,
+    apiserver: Process,
+    _etcd: Process,
+}
+
+impl Default for ControlPlaneOptions {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST,
+            services: "10.96.0.0/16",
+            controllers: false,
+        }
+    }
+}
+
+impl ControlPlane {
+    /// Starts etcd and an API server on 127.0.0.1, and waits until it is ready.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        Self::start_with(lab, ControlPlaneOptions::default())
+    }
+
+    /// A control plane for `test`, or `None` after saying that the test is skipped for there are no binaries.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, and where skipping is a failure (see [`skip`](crate::skip)).
+    pub fn for_test(test: &str, options: ControlPlaneOptions) -> Option<Self> {
+        if let Err(error) = Assets::find() {
+            crate::skip(test, &error.to_string());
+            return None;
+        }
+        let started = Lab::new(test).and_then(|lab| Self::start_with(&lab, options));
+        Some(started.unwrap_or_else(|error| panic!("{test}: {error}")))
+    }
+
+    /// Starts what `options` ask for, and waits until it is ready.
+    pub fn start_with(lab: &Lab, options: ControlPlaneOptions) -> Result<Self> {
+        let assets = Assets::find()?;
+        let pki = Pki::new(lab, options.address)?;
+        let (etcd, etcd_url) = etcd(lab, &assets, options.address)?;
+        let server = SocketAddr::new(options.address.into(), port::free(options.address)?);
+        let kubeconfig = pki.kubeconfig(server, "admin", Some("system:masters"))?;
+        let mut cluster = Self {
+            apiserver: apiserver(lab, &assets, &pki, &options, server, &etcd_url)?,
+            lab: lab.clone(),
+            assets,
+            pki,
+            options,
+            server,
+            etcd_url,
+            kubeconfig,
+            controllers: None,
+            _etcd: etcd,
+        };
+        cluster.wait_ready()?;
+        if cluster.options.controllers {
+            cluster.controllers = Some(cluster.start_controllers()?);
+        }
+        Ok(cluster)
+    }
+
+    /// Where the API server listens.
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    /// The binaries that it runs.
+    pub fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
+    /// The administrator's kubeconfig file.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A kubeconfig file for somebody else, by a client certificate. A service account is the user
+    /// `system:serviceaccount:NAMESPACE:NAME`.
+    pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
+        self.pki.kubeconfig(self.server, user, group)
+    }
+
+    /// Runs kubectl as the administrator; returns its standard output.
+    pub fn kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        self.output(args, None)
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &str) -> Result<String> {
+        self.output(["apply", "-f", "-"], Some(manifests))
+    }
+
+    /// Runs kubectl with `input` as its standard input; returns its standard output.
+    pub fn kubectl_with<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        input: &str,
+    ) -> Result<String> {
+        self.output(args, Some(input))
+    }
+
+    /// kubectl as the administrator, for what wants its process.
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = Command::new(self.assets.program("kubectl"));
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--cache-dir")
+            .arg(self.lab.path().join("kubectl-cache"));
+        command
+    }
+
+    /// Kills the API server and starts it again, on the same port and data.
+    pub fn restart_apiserver(&mut self) -> Result<()> {
+        self.stop_apiserver();
+        self.start_apiserver()
+    }
+
+    /// Kills the API server.
+    pub fn stop_apiserver(&mut self) {
+        self.apiserver.kill();
+    }
+
+    /// Starts the API server again after [`stop_apiserver`](Self::stop_apiserver), on the same port and data.
+    pub fn start_apiserver(&mut self) -> Result<()> {
+        self.apiserver = apiserver(
+            &self.lab,
+            &self.assets,
+            &self.pki,
+            &self.options,
+            self.server,
+            &self.etcd_url,
+        )?;
+        self.wait_ready()
+    }
+
+    /// What the API server has logged.
+    pub fn apiserver_log(&self) -> String {
+        self.apiserver.log()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let (program, kubeconfig) = (self.assets.program("kubectl"), self.kubeconfig.clone());
+        self.apiserver.wait_ready(START, || {
+            let mut command = Command::new(&program);
+            command.arg("--kubeconfig").arg(&kubeconfig);
+            command.args(["--request-timeout=5s", "get", "--raw", "/readyz"]);
+            run(command).is_ok_and(|it| it.stdout == b"ok")
+        })
+    }
+
+    fn start_controllers(&self) -> Result<Process> {
+        let user = "system:kube-controller-manager";
+        let kubeconfig = self.kubeconfig_for(user, None)?;
+        let mut command = Command::new(self.assets.program("kube-controller-manager"));
+        for flag in [
+            "kubeconfig",
+            "authentication-kubeconfig",
+            "authorization-kubeconfig",
+        ] {
+            command.arg(format!("--{flag}={}", kubeconfig.display()));
+        }
+        command
+            .arg(format!("--bind-address={}", self.options.address))
+            .arg(format!(
+                "--secure-port={}",
+                port::free(self.options.address)?
+            ))
+            .arg(format!(
+                "--cert-dir={}",
+                self.lab.make_dir("kcm")?.display()
+            ))
+            .arg(format!("--root-ca-file={}", self.pki.ca().display()))
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                self.pki.service_account_key().display()
+            ))
+            .args([
+                "--leader-elect=false",
+                "--use-service-account-credentials=true",
+            ]);
+        let mut process = Process::start(&self.lab, "kube-controller-manager", command)?;
+        process.wait_ready(START, || {
+            self.kubectl(["get", "serviceaccount", "default"]).is_ok()
+        })?;
+        Ok(process)
+    }
+
+    fn output<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        input: Option<&str>,
+    ) -> Result<String> {
+        let mut command = self.kubectl_command();
+        command.args(args);
+        let output = match input {
+            Some(input) => run_with_input(command, input)?,
+            None => run(command)?,
+        };
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn etcd(lab: &Lab, assets: &Assets, address: Ipv4Addr) -> Result<(Process, String)> {
+    let url = format!("http://{address}:{}", port::free(address)?);
+    let peer = format!("http://{address}:{}", port::free(address)?);
+    let mut command = Command::new(assets.program("etcd"));
+    command
+        .arg(format!("--data-dir={}", lab.make_dir("etcd")?.display()))
+        .arg(format!("--listen-client-urls={url}"))
+        .arg(format!("--advertise-client-urls={url}"))
+        .arg(format!("--listen-peer-urls={peer}"))
+        .arg(format!("--initial-advertise-peer-urls={peer}"))
+        .arg(format!("--initial-cluster=default={peer}"))
+        // What is lost with the machine is not missed.
+        .arg("--unsafe-no-fsync");
+    Ok((Process::start(lab, "etcd", command)?, url))
+}
+
+fn apiserver(
+    lab: &Lab,
+    assets: &Assets,
+    pki: &Pki,
+    options: &ControlPlaneOptions,
+    server: SocketAddr,
+    etcd_url: &str,
+) -> Result<Process> {
+    let mut command = Command::new(assets.program("kube-apiserver"));
+    let advertised = match server.ip() {
+        // Endpoints may not be loopback addresses, and nobody connects to this one.
+        IpAddr::V4(address) if address.is_loopback() => Ipv4Addr::new(192, 0, 2, 1).into(),
+        address => address,
+    };
+    let file = |path: &Path| path.display().to_string();
+    for (flag, value) in [
+        ("etcd-servers", etcd_url.to_owned()),
+        ("bind-address", server.ip().to_string()),
+        ("advertise-address", advertised.to_string()),
+        ("secure-port", server.port().to_string()),
+        ("cert-dir", file(&lab.make_dir("apiserver")?)),
+        ("client-ca-file", file(pki.ca())),
+        ("tls-cert-file", file(pki.server_certificate())),
+        ("tls-private-key-file", file(pki.server_key())),
+        (
+            "service-account-issuer",
+            "https://kubernetes.default.svc".to_owned(),
+        ),
+        (
+            "service-account-key-file",
+            file(pki.service_account_public_key()),
+        ),
+        (
+            "service-account-signing-key-file",
+            file(pki.service_account_key()),
+        ),
+        ("service-cluster-ip-range", options.services.to_owned()),
+        ("authorization-mode", "RBAC".to_owned()),
+        ("allow-privileged", "true".to_owned()),
+        // Without kube-proxy the API server has to find a Service's endpoints itself.
+        ("enable-aggregator-routing", "true".to_owned()),
+        ("endpoint-reconciler-type", "none".to_owned()),
+        ("profiling", "false".to_owned()),
+    ] {
+        command.arg(format!("--{flag}={value}"));
+    }
+    if !options.controllers {
+        // Nobody makes the service accounts that every Pod would need.
+        command.arg("--disable-admission-plugins=ServiceAccount");
+    }
+    if assets.minor_version()? < 23 {
+        command.arg("--feature-gates=EphemeralContainers=true");
+    }
+    Process::start(lab, "kube-apiserver", command)
+}
+
+impl Error {
+    /// What a failed kubectl wrote to its standard error; empty for another error.
+    pub fn stderr(&self) -> &str {
+        match self {
+            Self::Command { stderr, .. } => stderr,
+            _ => "",
+        }
+    }
+}
+
+/// Writes a file in the lab.
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Error::io(path.display().to_string()))
+}
