@@ -18,7 +18,7 @@ const VARIANTS: [(&str, &str); 2] = [
     ("imageswap-probes.o", "probes"),
     ("imageswap-probes-log.o", "log"),
 ];
-const PACKAGES: [&str; 3] = ["imageswap-agent", "imageswap-cli", "imageswap-webhook"];
+pub(crate) const PACKAGES: [&str; 3] = ["imageswap-agent", "imageswap-cli", "imageswap-webhook"];
 
 const PROGRAMS: [&str; 3] = ["imageswap-agent", "imageswap", "imageswap-webhook"];
 
@@ -101,11 +101,13 @@ impl Profile {
 fn probe_object(workspace: &Workspace, tools: &ProbeTools, feature: &str) -> Result<PathBuf> {
     // Not the workspace's folder: other flags would rebuild everything there.
     let target = workspace.target.join("probes-build");
-    let flags = [
+    // BTF names source files, and is part of the agent.
+    let mut flags = remapped(workspace)?;
+    flags.extend([
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", tools.linker.display()),
-    ];
+    ]);
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
@@ -129,6 +131,18 @@ fn probe_object(workspace: &Workspace, tools: &ProbeTools, feature: &str) -> Res
         object.display()
     );
     Ok(object)
+}
+
+/// Flags that give paths which would end in programs one name, wherever they are.
+pub(crate) fn remapped(workspace: &Workspace) -> Result<Vec<String>> {
+    let home = process::cargo_home()?;
+    Ok(vec![
+        format!(
+            "--remap-path-prefix={}=/imageswap",
+            workspace.root.display()
+        ),
+        format!("--remap-path-prefix={}=/cargo", home.display()),
+    ])
 }
 
 /// Whether an object file names a section `.BTF`.

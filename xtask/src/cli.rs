@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, builder, demo, fuzz, test};
+use crate::{bench, builder, demo, fuzz, image, test};
 
 /// Builds, tests and demonstrates ImageSwap; installs or names what that needs
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ pub(crate) enum Task {
     Test(test::Options),
     /// Show the main job on this machine: webhook, agent, a container that drifts
     Demo(demo::Options),
+    /// Build container images, static and from nothing, as OCI archives
+    Image(image::Options),
     /// Look for texts that break what must hold of any text
     Fuzz(fuzz::Options),
 }

@@ -5,6 +5,7 @@ mod builder;
 mod cli;
 mod demo;
 mod fuzz;
+mod image;
 mod initramfs;
 mod process;
 mod test;
@@ -37,6 +38,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Build(options) => builder::run(&workspace, *options),
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),
+        Task::Image(options) => image::run(&workspace, options),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
     }
 }

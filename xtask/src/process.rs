@@ -99,6 +99,14 @@ pub(crate) fn cache(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where cargo keeps the sources of dependencies.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")))
+        .context("neither CARGO_HOME nor HOME is set")
+}
+
 /// The command as it would be typed.
 fn show(command: &Command) -> String {
     let words: Vec<OsString> = std::iter::once(command.get_program())

@@ -1,0 +1,282 @@
+//! `cargo xtask image`: container images, without a container engine.
+//!
+//! Static programs are built for each architecture and put into OCI archives, from nothing: the program, its licences
+//! and its bill of materials. The same commit gives the same bytes, wherever it lies and whoever builds it.
+
+mod oci;
+mod sbom;
+mod statics;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::process::{Workspace, output};
+use crate::ui;
+use oci::{Archive, Config, File};
+
+/// What an image is to be at most, in bytes of its archive, for each architecture.
+const LIMIT: usize = 12_000_000;
+/// The user of what needs no privilege; nobody's on any distribution.
+const UNPRIVILEGED: &str = "65532:65532";
+
+/// What is to be built.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Architectures, by the names that images use
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Architecture::native())]
+    arch: Vec<Architecture>,
+    /// Registry, and path if any, that the images are named under
+    #[arg(long, default_value = "localhost")]
+    registry: String,
+    /// Tag; the workspace's version where none is given
+    #[arg(long)]
+    tag: Option<String>,
+    /// Folder for the archives; `images` under the build folder where none is given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// A processor architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    /// x86-64
+    Amd64,
+    /// 64-bit Arm
+    Arm64,
+}
+
+/// One image and what is in it.
+struct Product {
+    /// Package and, but for the command, name of the program.
+    package: &'static str,
+    program: &'static str,
+    title: &'static str,
+    user: &'static str,
+    ports: &'static [u16],
+}
+
+const PRODUCTS: [Product; 3] = [
+    Product {
+        package: "imageswap-webhook",
+        program: "imageswap-webhook",
+        title: "Admission webhook that swaps images and denies what is not approved",
+        user: UNPRIVILEGED,
+        ports: &[8443, 8080],
+    },
+    Product {
+        package: "imageswap-agent",
+        program: "imageswap-agent",
+        title: "Node agent that judges the image of every container that starts",
+        // Loading probes takes the capabilities that only this user keeps when all others are dropped.
+        user: "0:0",
+        ports: &[8080],
+    },
+    Product {
+        package: "imageswap-cli",
+        program: "imageswap",
+        title: "Command that asks the policy as webhook and agent do",
+        user: UNPRIVILEGED,
+        ports: &[],
+    },
+];
+
+/// Builds the images and says where they are.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let folder = options
+        .out
+        .clone()
+        .unwrap_or_else(|| workspace.target.join("images"));
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let mut rows = Vec::new();
+    for image in build(workspace, options)? {
+        let path = folder.join(format!("{}.tar", image.name));
+        fs::write(&path, image.archive.bytes()).with_context(|| path.display().to_string())?;
+        let bill = folder.join(format!("{}.cdx.json", image.name));
+        fs::write(&bill, &image.bill).with_context(|| bill.display().to_string())?;
+        ui::good(path.display());
+        rows.push([
+            image.reference,
+            megabytes(image.archive.bytes().len()),
+            image.archive.digest(),
+        ]);
+    }
+    for [reference, size, digest] in rows {
+        println!("\n  {reference}\n    {size}  {digest}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A built image.
+pub(crate) struct Built {
+    /// Its program's name.
+    pub(crate) name: &'static str,
+    /// The reference that it imports as.
+    pub(crate) reference: String,
+    archive: Archive,
+    /// Bill of materials, CycloneDX as JSON.
+    bill: Vec<u8>,
+}
+
+/// Builds every image for the architectures asked for.
+pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Vec<Built>> {
+    let commit = Commit::of(workspace)?;
+    let tag = match &options.tag {
+        Some(tag) => tag.clone(),
+        None => env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let mut folders = Vec::new();
+    for &architecture in &options.arch {
+        let start = Instant::now();
+        ui::step(format_args!(
+            "building static programs for {}",
+            architecture.name()
+        ));
+        folders.push((architecture, statics::build(workspace, architecture)?));
+        ui::good(format_args!(
+            "static programs for {} ({})",
+            architecture.name(),
+            ui::Took(start.elapsed())
+        ));
+    }
+    let mut images = Vec::new();
+    for product in &PRODUCTS {
+        let reference = format!("{}/{}:{tag}", options.registry, product.program);
+        let mut archive = Archive::new(&reference);
+        let bill = sbom::of(workspace, product.package, &commit)?;
+        for (architecture, folder) in &folders {
+            let program = folder.join(product.program);
+            let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
+            let size = archive.add(
+                architecture.name(),
+                &files(workspace, product, bytes, &bill)?,
+                &config(product, &tag, &commit),
+            )?;
+            ensure!(
+                size <= LIMIT,
+                "{reference} for {} has {}, and is to have at most {}",
+                architecture.name(),
+                megabytes(size),
+                megabytes(LIMIT)
+            );
+        }
+        archive.finish()?;
+        images.push(Built {
+            name: product.program,
+            reference,
+            archive,
+            bill,
+        });
+    }
+    Ok(images)
+}
+
+fn files(
+    workspace: &Workspace,
+    product: &Product,
+    program: Vec<u8>,
+    bill: &[u8],
+) -> Result<Vec<File>> {
+    let mut files = vec![File {
+        path: product.program.to_owned(),
+        mode: 0o755,
+        content: program,
+    }];
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let path = workspace.root.join(licence);
+        files.push(File {
+            path: format!("usr/share/doc/imageswap/{licence}"),
+            mode: 0o644,
+            content: fs::read(&path).with_context(|| path.display().to_string())?,
+        });
+    }
+    files.push(File {
+        path: format!("usr/share/doc/imageswap/{}.cdx.json", product.program),
+        mode: 0o644,
+        content: bill.to_vec(),
+    });
+    Ok(files)
+}
+
+fn config(product: &Product, tag: &str, commit: &Commit) -> Config {
+    let label = |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.into());
+    Config {
+        entrypoint: format!("/{}", product.program),
+        user: product.user.to_owned(),
+        ports: product.ports.to_vec(),
+        created: commit.time(),
+        labels: [
+            label("title", product.program),
+            label("description", product.title),
+            label("version", tag),
+            label("revision", &commit.id),
+            label("created", &commit.time()),
+            label("licenses", "Apache-2.0 OR MIT"),
+        ]
+        .into(),
+    }
+}
+
+/// What is being built: a commit, or one with changes on top.
+pub(crate) struct Commit {
+    /// Its hash; with `-dirty` where files differ from it.
+    pub(crate) id: String,
+    seconds: u64,
+}
+
+impl Commit {
+    fn of(workspace: &Workspace) -> Result<Self> {
+        let git = |args: &[&str]| {
+            let mut command = std::process::Command::new("git");
+            output(command.current_dir(&workspace.root).args(args))
+        };
+        let id = git(&["rev-parse", "HEAD"])?;
+        let dirty = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+        // https://reproducible-builds.org/docs/source-date-epoch/
+        let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(given) => given,
+            Err(_unset) => git(&["log", "-1", "--format=%ct"])?,
+        };
+        let seconds = epoch.trim().parse().context("SOURCE_DATE_EPOCH")?;
+        let suffix = if dirty { "-dirty" } else { "" };
+        Ok(Self {
+            id: format!("{}{suffix}", id.trim()),
+            seconds,
+        })
+    }
+
+    /// When it was made, as RFC 3339 has it.
+    pub(crate) fn time(&self) -> String {
+        let time: SystemTime = UNIX_EPOCH + Duration::from_secs(self.seconds);
+        humantime::format_rfc3339_seconds(time).to_string()
+    }
+}
+
+impl Architecture {
+    /// That of this machine.
+    fn native() -> Vec<Self> {
+        vec![if cfg!(target_arch = "aarch64") {
+            Self::Arm64
+        } else {
+            Self::Amd64
+        }]
+    }
+
+    /// The image specification's (Go's) name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
+fn megabytes(bytes: usize) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let megabytes = bytes as f64 / 1e6;
+    format!("{megabytes:.1} MB")
+}

@@ -1,0 +1,107 @@
+//! Programs that need nothing of the system they run on, and whose bytes do not depend on where they are built.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::Architecture;
+use crate::builder::{self, PACKAGES};
+use crate::process::{self, Workspace, cargo, find};
+use crate::toolchain;
+use crate::ui;
+
+/// What an architecture's static programs are built with.
+struct Toolchain {
+    target: &'static str,
+    /// C compiler, for the cryptography; and linker.
+    compiler: &'static str,
+    packages: &'static [&'static str],
+}
+
+/// Builds every program; returns their folder.
+pub(super) fn build(workspace: &Workspace, architecture: Architecture) -> Result<PathBuf> {
+    let toolchain = architecture.toolchain();
+    if find(toolchain.compiler).is_none() {
+        toolchain::install(toolchain.packages, "static programs")?;
+    }
+    add_target(toolchain.target)?;
+    builder::probes(workspace)?;
+    // Not the workspace's folder: other flags would rebuild everything there.
+    let folder = workspace.target.join("static-build");
+    let variable = toolchain.target.replace('-', "_");
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--bins",
+            "--target",
+            toolchain.target,
+        ])
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("IMAGESWAP_PROBES", workspace.probes())
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            rust_flags(workspace)?.join("\x1f"),
+        )
+        .env(format!("CC_{variable}"), toolchain.compiler)
+        .env(format!("CFLAGS_{variable}"), c_flags(&folder)?)
+        .env(
+            format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()),
+            toolchain.compiler,
+        );
+    for package in PACKAGES {
+        command.args(["--package", package]);
+    }
+    process::run(&mut command)?;
+    Ok(folder.join(toolchain.target).join("release"))
+}
+
+fn rust_flags(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut flags = builder::remapped(workspace)?;
+    flags.push("-Clink-arg=-Wl,--build-id=none".to_owned());
+    Ok(flags)
+}
+
+fn c_flags(folder: &std::path::Path) -> Result<String> {
+    Ok(format!(
+        "-ffile-prefix-map={}=/build -ffile-prefix-map={}=/cargo",
+        folder.display(),
+        process::cargo_home()?.display()
+    ))
+}
+
+fn add_target(target: &str) -> Result<()> {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "target-libdir", "--target", target]);
+    if PathBuf::from(process::output(&mut command)?.trim()).is_dir() {
+        return Ok(());
+    }
+    ui::step(format_args!("installing the target {target} with rustup"));
+    process::run(Command::new("rustup").args(["target", "add", target])).with_context(|| {
+        format!("static programs need the target; with a network: rustup target add {target}")
+    })
+}
+
+impl Architecture {
+    fn toolchain(self) -> Toolchain {
+        match self {
+            Self::Amd64 => Toolchain {
+                target: "x86_64-unknown-linux-musl",
+                compiler: "musl-gcc",
+                packages: &["musl-tools"],
+            },
+            // Debian has no musl for other architectures; rustup's target brings its own, and what the C code takes
+            // from headers is the same in both.
+            Self::Arm64 => Toolchain {
+                target: "aarch64-unknown-linux-musl",
+                compiler: "aarch64-linux-gnu-gcc",
+                packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+            },
+        }
+    }
+}
