@@ -62,6 +62,8 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write instead, where that is known.
     pub help: Option<String>,
+    /// The field of the document that it is about, such as `spec.rules[1].to`, where the text is one.
+    pub field: Option<String>,
 }
 
 impl Diagnostic {
@@ -79,6 +81,28 @@ impl Diagnostic {
         escaped(&format!(
             "{source}:{line}:{column}: {severity}[{code}]: {message}"
         ))
+    }
+
+    /// The message in one line by the field that it is about, for a document that nobody has as a text:
+    /// `spec.rules[1].to: error[no-path]: ...; write ...`.
+    pub fn at_field(&self) -> String {
+        let Self {
+            severity,
+            code,
+            message,
+            field,
+            help,
+            ..
+        } = self;
+        let place = field
+            .as_ref()
+            .map(|it| format!("{it}: "))
+            .unwrap_or_default();
+        let help = help
+            .as_ref()
+            .map(|it| format!("; {it}"))
+            .unwrap_or_default();
+        escaped(&format!("{place}{severity}[{code}]: {message}{help}"))
     }
 
     /// The line as it is shown, or the part of a long one that holds the span; where the span begins in it, and how
@@ -191,6 +215,7 @@ mod tests {
             text: format!("{}image{}", "é".repeat(500), "x".repeat(500)),
             message: "message".to_owned(),
             help: None,
+            field: None,
         };
         let shown = diagnostic(501, 5).to_string();
         let lines: Vec<_> = shown.lines().skip(3).collect();
@@ -214,6 +239,7 @@ mod tests {
             text: "\u{1b}[2Jx".to_owned(),
             message: "found `\u{1b}[2Jx`".to_owned(),
             help: Some("write\tx".to_owned()),
+            field: None,
         };
         assert_eq!(
             diagnostic.summary(),

@@ -206,6 +206,7 @@ impl Span {
         let rest = after.find(is_break).unwrap_or(after.len());
         let length = rest.min(self.end.saturating_sub(self.start));
         Diagnostic {
+            field: None,
             severity,
             code,
             source: source.to_owned(),

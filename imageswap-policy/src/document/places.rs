@@ -40,7 +40,7 @@ impl<'a> Messages<'a> {
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         let span = self.place(path);
-        self.push(span, Severity::Error, code, message.into())
+        self.push(path, span, Severity::Error, code, message.into())
     }
 
     /// A warning about the value at `path`, or about the nearest that is there.
@@ -51,7 +51,7 @@ impl<'a> Messages<'a> {
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         let span = self.place(path);
-        self.push(span, Severity::Warning, code, message.into())
+        self.push(path, span, Severity::Warning, code, message.into())
     }
 
     /// An error about the key at `path`.
@@ -62,30 +62,35 @@ impl<'a> Messages<'a> {
         message: impl Into<String>,
     ) -> &mut Diagnostic {
         let span = self.key_place(path);
-        self.push(span, Severity::Error, code, message.into())
+        self.push(path, span, Severity::Error, code, message.into())
     }
 
     /// What is wrong with the pattern at `path`.
     pub(super) fn pattern(&mut self, path: &[Step<'_>], text: &str, why: PatternError) {
         let span = self.part(path, text, &why.span);
-        self.push(span, Severity::Error, why.code, why.message).help = why.help;
+        self.push(path, span, Severity::Error, why.code, why.message)
+            .help = why.help;
     }
 
     /// What is wrong with the regular expression or template at `path`.
     pub(super) fn regex(&mut self, path: &[Step<'_>], text: &str, why: RegexError) {
         let span = self.part(path, text, &why.span);
-        self.push(span, Severity::Error, "regex", why.message);
+        self.push(path, span, Severity::Error, "regex", why.message);
     }
 
     fn push(
         &mut self,
+        path: &[Step<'_>],
         span: Span,
         severity: Severity,
         code: &'static str,
         message: String,
     ) -> &mut Diagnostic {
         let found = span.diagnostic(self.source, self.text, severity, code, message);
-        self.found.push(found);
+        self.found.push(Diagnostic {
+            field: Some(field(path)).filter(|it| !it.is_empty()),
+            ..found
+        });
         let last = self.found.len() - 1;
         &mut self.found[last]
     }
@@ -161,4 +166,20 @@ impl<'a> Messages<'a> {
             ..span
         }
     }
+}
+
+/// The path as people write it: `spec.rules[1].to`.
+fn field(path: &[Step<'_>]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(key),
+            Step::Key(key) => {
+                text.push('.');
+                text.push_str(key);
+            }
+            Step::Index(at) => text.push_str(&format!("[{at}]")),
+        }
+    }
+    text
 }

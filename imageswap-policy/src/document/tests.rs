@@ -1,6 +1,8 @@
 use super::*;
 use crate::testing::{TODAY, pattern, reference};
-use crate::{Date, Decision, Diagnostics, PodScope, Policies, Reason, Reference, Scope, Severity};
+use crate::{
+    Date, Decision, Diagnostic, Diagnostics, PodScope, Policies, Reason, Reference, Scope, Severity,
+};
 use proptest::prelude::*;
 
 mod convergence;
@@ -486,6 +488,23 @@ fn the_schema_names_every_field() {
             "{field}: {schema}"
         );
     }
+}
+
+#[test]
+fn a_message_names_its_field() {
+    let text = text("rules: [{keep: r.io/**}, {from: docker.io/**, to: 'hub'}]");
+    let found = load("p.yaml", &text).unwrap_err();
+    let shown: Vec<_> = found.iter().map(Diagnostic::at_field).collect();
+    assert!(
+        shown[0].starts_with("spec.rules[1].to: error["),
+        "{shown:?}"
+    );
+    let unknown = load("p.yaml", &text.replace("keep: r.io/**", "kept: x")).unwrap_err();
+    assert!(
+        unknown.iter().any(|it| it.at_field()
+            == "spec.rules[0].kept: error[unknown-field]: there is no field `kept` here; write `keep`"),
+        "{unknown}"
+    );
 }
 
 #[test]

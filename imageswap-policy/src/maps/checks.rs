@@ -153,6 +153,7 @@ impl<'a> Checker<'a> {
         help: Option<String>,
     ) {
         self.found.push(Diagnostic {
+            field: None,
             severity,
             code,
             source: self.source.to_owned(),

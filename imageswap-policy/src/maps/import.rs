@@ -96,6 +96,7 @@ fn check(source: &str, text: &str, policy: &ImageSwapPolicy) -> Result<(), Diagn
         let line = line.unwrap_or(1_usize);
         let written = text.lines().nth(line - 1).unwrap_or_default();
         Diagnostic {
+            field: None,
             line,
             column: 1,
             length: written.trim_end().chars().count().max(1),
