@@ -4,6 +4,7 @@ use crate::pattern::PatternError;
 use crate::rules::RegexError;
 use crate::yaml::{Node, Span, Value};
 use crate::{Diagnostic, Diagnostics, Severity};
+use std::fmt::Write as _;
 use std::ops::Range;
 
 /// One step of a path into a document.
@@ -178,7 +179,7 @@ fn field(path: &[Step<'_>]) -> String {
                 text.push('.');
                 text.push_str(key);
             }
-            Step::Index(at) => text.push_str(&format!("[{at}]")),
+            Step::Index(at) => _ = write!(text, "[{at}]"),
         }
     }
     text
