@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admit;
+pub mod certificates;
 pub mod cli;
 pub mod http;
+pub mod limits;
 pub mod patch;
 pub mod serve;
 pub mod server;

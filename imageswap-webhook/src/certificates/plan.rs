@@ -1,0 +1,203 @@
+//! What to do next with the Secret: pure, for it is told the time and what is published.
+//!
+//! A rotation of the authority takes three writes, and what a client may meet between them always verifies:
+//!
+//! | step | bundle | signs | when |
+//! |---|---|---|---|
+//! | [`Announce`](Step::Announce) | old, new | old | the old one has lived two thirds of its life |
+//! | [`Switch`](Step::Switch) | new, old | new | every configuration has held both for the propagation time |
+//! | [`Retire`](Step::Retire) | new | new | the last leaf of the old one expired a propagation time ago |
+//!
+//! A leaf is served only after it is in the Secret, and every write names the version that it was planned on. So a
+//! replica that plans on something old, or stops between two steps, changes nothing.
+
+#[cfg(test)]
+mod simulation;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use imageswap_runtime::tls::{Authority, AuthorityError, Pair, Validity};
+
+use super::state::State;
+
+/// Common name of our authorities.
+const AUTHORITY: &str = "ImageSwap webhook CA";
+
+/// What certificates have to be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// What the leaf is for, as [`server_name`](imageswap_runtime::tls::server_name) writes names.
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) leaf_lifetime: Duration,
+    pub(crate) ca_lifetime: Duration,
+    /// Longer than any API server takes to use a changed caBundle, and than clocks differ.
+    pub(crate) propagation: Duration,
+}
+
+/// The next write, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// All is well until then.
+    Rest(SystemTime),
+    /// Another leaf of the same authority.
+    Renew,
+    /// The next authority is made and becomes part of the bundle.
+    Announce,
+    /// The next authority signs a leaf, and becomes the one that signs.
+    Switch,
+    /// The previous authority leaves the bundle.
+    Retire,
+    /// Nothing is left to build on: another authority and a leaf at once.
+    Found,
+}
+
+impl Settings {
+    /// In the last third of its life an authority waits for propagation, and its successor for the leaves of the one
+    /// before to expire.
+    pub(crate) fn shortest_ca_lifetime(&self) -> Duration {
+        (self.leaf_lifetime + self.propagation * 2) * 3
+    }
+}
+
+/// Decides about a Secret. `published` is for how long every configuration is known to hold the state's bundle.
+pub(crate) fn plan(
+    state: &State,
+    published: Option<Duration>,
+    now: SystemTime,
+    settings: &Settings,
+) -> Step {
+    let signing = state.signing.certificate().validity();
+    let next = state
+        .next
+        .as_ref()
+        .map(|next| next.certificate().validity());
+    let next = next.filter(|next| next.not_after > now);
+    if signing.not_after <= now {
+        return next.map_or(Step::Found, |_| Step::Switch);
+    }
+    let waits = published.map(|published| settings.propagation.saturating_sub(published));
+    if next.is_some() && waits == Some(Duration::ZERO) {
+        return Step::Switch;
+    }
+    let renewal = renewal(state, now, settings);
+    if renewal.is_some_and(|renewal| renewal <= now) {
+        return Step::Renew;
+    }
+    let retirement =
+        (!state.previous.is_empty()).then(|| state.previous_until() + settings.propagation);
+    if retirement.is_some_and(|retirement| retirement <= now) {
+        return Step::Retire;
+    }
+    // One rotation at a time, so that the bundle holds two authorities at most.
+    let succession = (next.is_none() && retirement.is_none())
+        .then(|| if state.rotate { now } else { signing.renewal() });
+    if succession.is_some_and(|succession| succession <= now) {
+        return Step::Announce;
+    }
+    let switch = next.and(waits).map(|waits| now + waits);
+    let until = [renewal, retirement, succession, switch];
+    Step::Rest(
+        until
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(signing.not_after),
+    )
+}
+
+/// What the Secret is to hold after `step`; the state as it is for [`Step::Rest`].
+pub(crate) fn perform(
+    step: Step,
+    state: &State,
+    now: SystemTime,
+    settings: &Settings,
+) -> Result<State, AuthorityError> {
+    let mut after = state.clone();
+    match step {
+        Step::Rest(_) => {}
+        Step::Found => return found(now, settings),
+        Step::Renew => {
+            let leaf = issue(&state.signing, &names(state, now, settings), now, settings)?;
+            after.leaves_until = after.leaves_until.max(leaf.not_after());
+            after.leaf = Some(leaf);
+        }
+        Step::Announce => {
+            after.next = Some(authority(now, settings)?);
+            after.rotate = false;
+        }
+        Step::Switch => {
+            let Some(next) = after.next.take() else {
+                return Ok(after);
+            };
+            let leaf = issue(&next, &names(state, now, settings), now, settings)?;
+            after.previous_until = Some(state.leaves_until());
+            after
+                .previous
+                .insert(0, state.signing.certificate().clone());
+            after.leaves_until = leaf.not_after();
+            after.leaf = Some(leaf);
+            after.signing = next;
+        }
+        Step::Retire => {
+            after.previous.clear();
+            after.previous_until = None;
+        }
+    }
+    Ok(after)
+}
+
+/// A first authority and its first leaf.
+pub(crate) fn found(now: SystemTime, settings: &Settings) -> Result<State, AuthorityError> {
+    let signing = authority(now, settings)?;
+    let leaf = issue(&signing, &settings.names, now, settings)?;
+    Ok(State {
+        signing,
+        next: None,
+        previous: vec![],
+        previous_until: None,
+        leaves_until: leaf.not_after(),
+        leaf: Some(leaf),
+        rotate: false,
+    })
+}
+
+/// When the leaf has to be replaced; never when a new one would not last longer.
+fn renewal(state: &State, now: SystemTime, settings: &Settings) -> Option<SystemTime> {
+    let Some(leaf) = state.leaf.as_ref().and_then(Pair::certificate) else {
+        return Some(now);
+    };
+    if !leaf.names().is_superset(&settings.names) {
+        return Some(now);
+    }
+    let limit = state.signing.certificate().validity().not_after;
+    let validity = leaf.validity();
+    (validity.not_after < limit).then(|| validity.renewal())
+}
+
+/// Replicas whose flags differ would replace each other's leaf for ever; so until its time has come a leaf keeps the
+/// names that it has.
+fn names(state: &State, now: SystemTime, settings: &Settings) -> BTreeSet<String> {
+    let leaf = state.leaf.as_ref().and_then(Pair::certificate);
+    let kept = leaf.filter(|leaf| now < leaf.validity().renewal());
+    let kept = kept.map(|leaf| leaf.names().clone()).unwrap_or_default();
+    settings.names.union(&kept).cloned().collect()
+}
+
+fn authority(now: SystemTime, settings: &Settings) -> Result<Arc<Authority>, AuthorityError> {
+    let validity = Validity::from_now(now, settings.ca_lifetime);
+    Authority::generate(AUTHORITY, validity).map(Arc::new)
+}
+
+/// No leaf outlives its authority: some clients look at that.
+fn issue(
+    authority: &Authority,
+    names: &BTreeSet<String>,
+    now: SystemTime,
+    settings: &Settings,
+) -> Result<Pair, AuthorityError> {
+    let limit = authority.certificate().validity().not_after;
+    let validity = Validity::from_now(now, settings.leaf_lifetime).ending_by(limit);
+    authority.issue(names, validity)
+}
