@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{
 };
 
 pub use agent::{AgentMetrics, DriftRow};
-pub use webhook::{Operation, Outcome, WebhookMetrics};
+pub use webhook::{Closed, Operation, Outcome, WebhookMetrics};
 
 const BUILD_INFO: &str = "imageswap_build_info";
 const POLICY_INFO: &str = "imageswap_policy_info";
@@ -29,6 +29,9 @@ const OTLP_EXPORT_FAILURES: &str = "imageswap_otlp_export_failures_total";
 
 const ADMISSION_REQUESTS: &str = "imageswap_admission_requests_total";
 const ADMISSION_DURATION: &str = "imageswap_admission_duration_seconds";
+const ADMISSION_CONNECTIONS: &str = "imageswap_admission_connections";
+const ADMISSION_IN_FLIGHT: &str = "imageswap_admission_requests_in_flight";
+const ADMISSION_CLOSED: &str = "imageswap_admission_connections_closed_total";
 const ADMISSION_IMAGES: &str = "imageswap_admission_images_total";
 
 const AGENT_STARTS: &str = "imageswap_agent_container_starts_total";
@@ -168,6 +171,10 @@ impl Exporter {
             ),
             (ADMISSION_REQUESTS, "Admission reviews answered"),
             (ADMISSION_IMAGES, "Images decided in admission reviews"),
+            (
+                ADMISSION_CLOSED,
+                "Connections that the webhook closed before their client did",
+            ),
             (AGENT_STARTS, "Container starts judged"),
             (
                 AGENT_EVENTS_LOST,
@@ -181,6 +188,11 @@ impl Exporter {
         let gauges = [
             (BUILD_INFO, "The build, as labels"),
             (POLICY_LAST_LOAD, "Time when the policy in force was loaded"),
+            (ADMISSION_CONNECTIONS, "Open connections to the webhook"),
+            (
+                ADMISSION_IN_FLIGHT,
+                "Requests that the webhook is reading or answering",
+            ),
             (TLS_NOT_AFTER, "Time when the serving certificate expires"),
             (
                 AGENT_DRIFT,

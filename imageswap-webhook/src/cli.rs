@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use clap::{Args, Parser, Subcommand};
 use imageswap_runtime::log::LogArgs;
 use imageswap_runtime::source::PolicyArgs;
+use imageswap_runtime::telemetry::OtlpArgs;
 use imageswap_runtime::tls::TlsArgs;
+
+use crate::limits::LimitArgs;
 
 /// Rewrites the images of Pods to approved registries at admission
 #[derive(Debug, Parser)]
@@ -33,7 +36,7 @@ pub struct ServeArgs {
     /// Address for AdmissionReviews (HTTPS)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
-    /// Address for /livez, /readyz and /metrics (plain HTTP)
+    /// Address for /livez, /readyz, /metrics and /log-level (plain HTTP)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     pub admin: SocketAddr,
     /// Seconds after SIGTERM for which new connections are still taken
@@ -48,9 +51,15 @@ pub struct ServeArgs {
     /// Where the certificate comes from.
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// How much to take on.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// How to log.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Where to send traces.
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
 }
 
 #[cfg(test)]

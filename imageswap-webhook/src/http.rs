@@ -1,23 +1,28 @@
-//! HTTP/1.1 requests: which path takes what, how large a body may be, and what a client is told.
+//! HTTP/1.1 requests: which path takes what, how much is taken on, and what a client is told.
 
-use std::convert::Infallible;
+mod body;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::{Operation, Outcome, WebhookMetrics};
+use imageswap_runtime::telemetry::{RequestSpan, Traces};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::admit::{Admission, Answer};
+use crate::limits::{Limits, MAX_BODY, Patience};
+use body::{Budget, Unread};
 
-/// A review holds an object twice, and the API server stores none over 1.5 MiB (etcd's limit) by default.
-pub const MAX_BODY: usize = 8 << 20;
-/// A body that is not there by then is given up on; the API server's longest patience with a webhook.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bodies from this size on are answered on a thread for blocking work, for they would keep everybody else on this
+/// one waiting for a millisecond and more.
+const LONG_WORK: usize = 256 << 10;
 
 /// Something that answers the body of a review. It is what a panic is caught around.
 pub trait Answers: Send + Sync + 'static {
@@ -34,9 +39,13 @@ impl Answers for Admission {
 /// Answers requests, and counts them.
 #[derive(Debug)]
 pub struct Handler<A> {
-    admission: A,
+    admission: Arc<A>,
     metrics: WebhookMetrics,
     drain: Drain,
+    traces: Traces,
+    limits: Limits,
+    large_bodies: Budget,
+    in_flight: Semaphore,
 }
 
 /// A response, before it is one of HTTP.
@@ -49,84 +58,161 @@ struct Reply {
 }
 
 impl<A: Answers> Handler<A> {
-    /// Once `drain` has begun, every response closes its connection.
+    /// Answers within the default limits, and makes no traces. Once `drain` has begun, every response closes its
+    /// connection.
     pub fn new(admission: A, metrics: WebhookMetrics, drain: Drain) -> Self {
-        Self {
-            admission,
+        let handler = Self {
+            admission: Arc::new(admission),
             metrics,
             drain,
-        }
+            traces: Traces::off(),
+            limits: Limits::default(),
+            large_bodies: Budget::new(0),
+            in_flight: Semaphore::new(0),
+        };
+        handler.with_limits(Limits::default())
+    }
+
+    /// Answers within these limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.large_bodies = Budget::new(limits.large_bodies);
+        self.in_flight = Semaphore::new(limits.max_in_flight);
+        self.limits = limits;
+        self
+    }
+
+    /// Makes a span of each request.
+    #[must_use]
+    pub fn with_traces(mut self, traces: Traces) -> Self {
+        self.traces = traces;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn metrics(&self) -> &WebhookMetrics {
+        &self.metrics
     }
 
     /// Answers one request.
-    pub async fn handle(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let start = Instant::now();
-        let reply = self.reply(request).await;
+        let route = route(request.uri().path());
+        let span = self
+            .traces
+            .request(request.method(), request.uri(), request.headers(), route);
+        let (span, reply) = self.reply(request, route, span, start).await;
         self.metrics
             .request(reply.operation, reply.outcome, start.elapsed());
+        span.set("imageswap.operation", reply.operation.label());
+        span.set("imageswap.outcome", reply.outcome.label());
+        span.answered(reply.status);
+        self.response(reply)
+    }
 
+    fn response(&self, reply: Reply) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(Bytes::from(reply.body)));
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-        if reply.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        match reply.status {
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
         }
         // The API server goes on using the connections it has to a Pod that is going away.
         if self.drain.is_signaled() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(response)
+        response
     }
 
-    async fn reply(&self, request: Request<Incoming>) -> Reply {
-        if !matches!(request.uri().path(), "/" | "/mutate") {
-            return Reply::refusal(
+    async fn reply(
+        &self,
+        request: Request<Incoming>,
+        route: Option<&'static str>,
+        span: RequestSpan,
+        start: Instant,
+    ) -> (RequestSpan, Reply) {
+        if route.is_none() {
+            let reply = Reply::refusal(
                 StatusCode::NOT_FOUND,
                 "not found: / and /mutate take AdmissionReviews",
             );
+            return (span, reply);
         }
         if request.method() != Method::POST {
-            return Reply::refusal(
+            let reply = Reply::refusal(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "AdmissionReviews are sent by POST",
             );
+            return (span, reply);
         }
-        match read(request.into_body()).await {
-            Ok(body) => self.answer(&body),
-            Err(refusal) => refusal,
+        let patience = Patience::new(request.uri().query(), start);
+        let body = match self.large_bodies.read(request.into_body(), patience).await {
+            Ok(body) => body,
+            Err(unread) => return (span, Reply::unread(&unread)),
+        };
+        let Some(_turn) = self.turn(patience.queue).await else {
+            return (span, Reply::shed("too many requests at a time"));
+        };
+        if body.bytes.len() < LONG_WORK {
+            let reply = span.in_scope(|| answer(&*self.admission, &body.bytes));
+            return (span, reply);
         }
+        let (admission, bytes) = (Arc::clone(&self.admission), body.bytes.clone());
+        let working = tokio::task::spawn_blocking(move || {
+            let reply = span.in_scope(|| answer(&*admission, &bytes));
+            (span, reply)
+        });
+        // Panics are caught within, and only a runtime that shuts down cancels a blocking task.
+        working
+            .await
+            .unwrap_or_else(|_cancelled| (RequestSpan::default(), Reply::defect()))
     }
 
-    fn answer(&self, body: &[u8]) -> Reply {
-        match catch_unwind(AssertUnwindSafe(|| self.admission.answer(body))) {
-            Ok(Answer {
-                body: Ok(body),
-                operation,
-                outcome,
-            }) => Reply {
-                status: StatusCode::OK,
-                content_type: "application/json",
-                body,
-                operation,
-                outcome,
-            },
-            Ok(Answer {
-                body: Err(error), ..
-            }) => Reply::refusal(StatusCode::BAD_REQUEST, &error.to_string()),
-            Err(_panic) => {
-                tracing::error!("answering a review panicked, which is a defect of this program");
-                Reply {
-                    outcome: Outcome::Failed,
-                    ..Reply::refusal(
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        "internal error, see the log",
-                    )
-                }
-            }
+    /// Waits for a place among those that are answered; `None` when that takes until `until`. The queue is no longer
+    /// than there are connections, for each has one request at a time.
+    async fn turn(&self, until: Instant) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        if let Ok(turn) = self.in_flight.try_acquire() {
+            return Some(turn);
+        }
+        let waiting = timeout_at(until, self.in_flight.acquire());
+        waiting.await.ok()?.ok()
+    }
+}
+
+/// The path of a request, if something is there.
+fn route(path: &str) -> Option<&'static str> {
+    ["/", "/mutate"].into_iter().find(|route| *route == path)
+}
+
+fn answer(admission: &impl Answers, body: &[u8]) -> Reply {
+    match catch_unwind(AssertUnwindSafe(|| admission.answer(body))) {
+        Ok(Answer {
+            body: Ok(body),
+            operation,
+            outcome,
+        }) => Reply {
+            status: StatusCode::OK,
+            content_type: "application/json",
+            body,
+            operation,
+            outcome,
+        },
+        Ok(Answer {
+            body: Err(error), ..
+        }) => Reply::refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(_panic) => {
+            tracing::error!("answering a review panicked, which is a defect of this program");
+            Reply::defect()
         }
     }
 }
@@ -141,30 +227,37 @@ impl Reply {
             outcome: Outcome::BadRequest,
         }
     }
-}
 
-/// Reads a whole body, within limits of size and time.
-async fn read(body: Incoming) -> Result<Bytes, Reply> {
-    let too_large = || {
-        Reply::refusal(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &format!("the body is larger than {MAX_BODY} bytes"),
-        )
-    };
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(too_large());
+    /// To a client that may ask again, here or at another replica.
+    fn shed(reason: &str) -> Self {
+        Self {
+            outcome: Outcome::Shed,
+            ..Self::refusal(StatusCode::TOO_MANY_REQUESTS, reason)
+        }
     }
-    let whole = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
-    match whole {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Reply::refusal(
-            StatusCode::BAD_REQUEST,
-            &format!("the body cannot be read: {error}"),
-        )),
-        Err(_elapsed) => Err(Reply::refusal(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body took too long",
-        )),
+
+    fn defect() -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            ..Self::refusal(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal error, see the log",
+            )
+        }
+    }
+
+    fn unread(unread: &Unread) -> Self {
+        match unread {
+            Unread::TooLarge => Self::refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                &format!("the body is larger than {MAX_BODY} bytes"),
+            ),
+            Unread::TooSlow => Self::refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+            Unread::NoMemory => Self::shed("too many large bodies at a time"),
+            Unread::Broken(error) => Self::refusal(
+                StatusCode::BAD_REQUEST,
+                &format!("the body cannot be read: {error}"),
+            ),
+        }
     }
 }

@@ -10,6 +10,7 @@ use imageswap_runtime::drain::Drain;
 use imageswap_runtime::log::{self, LogError};
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
 use imageswap_runtime::source::{PolicySource, SourceError};
+use imageswap_runtime::telemetry::{TelemetryError, Traces};
 use imageswap_runtime::tls::TlsError;
 use tokio::net::TcpListener;
 
@@ -24,6 +25,9 @@ pub enum ServeError {
     /// Logging cannot be set up.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Nothing can be sent to the collector.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// There is no policy.
     #[error(transparent)]
     Policy(#[from] SourceError),
@@ -55,7 +59,7 @@ impl ServeError {
     /// 2 for what was asked for wrongly, 1 for what did not work.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Log(_) | Self::Policy(_) => ExitCode::from(2),
+            Self::Log(_) | Self::Telemetry(_) | Self::Policy(_) => ExitCode::from(2),
             Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => ExitCode::FAILURE,
         }
     }
@@ -70,9 +74,13 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         drain_timeout,
         policy,
         tls,
+        limits,
         log: log_args,
+        otlp,
     } = args;
-    log::init(&log_args)?;
+    let log_level = log::init(&log_args)?;
+    let otlp = otlp.load("imageswap-webhook")?;
+    let limits = limits.load();
     let policy = policy.load()?;
     let tls = tls.load(listen)?;
     let times = DrainTimes {
@@ -81,7 +89,10 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     };
 
     let bind_error = |addr| move |source| ServeError::Bind { addr, source };
-    let admin = Admin::bind(admin).await.map_err(bind_error(admin))?;
+    let admin = Admin::bind(admin)
+        .await
+        .map_err(bind_error(admin))?
+        .with_log_level(log_level);
     let listener = TcpListener::bind(listen)
         .await
         .map_err(bind_error(listen))?;
@@ -89,6 +100,10 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
 
     let exporter = Exporter::new();
     let metrics = exporter.webhook_metrics();
+    let traces = match otlp {
+        Some(otlp) => otlp.traces(&exporter)?,
+        None => Traces::off(),
+    };
     let readiness = Readiness::new();
     let serving = readiness.condition("serving");
     tracing::info!(
@@ -108,9 +123,12 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     tokio::spawn(tls.clone().watch(drain.clone(), metrics.clone()));
 
     let admission = Admission::new(policy, metrics.clone());
-    let handler = Handler::new(admission, metrics, drain.clone());
+    let handler = Handler::new(admission, metrics, drain.clone())
+        .with_limits(limits)
+        .with_traces(traces.clone());
     serving.set(true);
     server::serve(listener, tls.acceptor(), handler, drain, times).await;
+    traces.shutdown().await;
     Ok(())
 }
 

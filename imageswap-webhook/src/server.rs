@@ -9,29 +9,30 @@
 //!    closing one at the moment it is used would fail a request;
 //! 3. after [`DrainTimes::timeout`] what is left is closed.
 
+mod connections;
+mod watched;
+
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use imageswap_runtime::drain::Drain;
+use imageswap_runtime::metrics::{Closed, WebhookMetrics};
 use imageswap_runtime::net;
 use imageswap_runtime::tls::{Acceptor, ServerStream};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Answers, Handler};
+use crate::limits::{MAX_HEAD, SMALL_BODY};
+use connections::{Closing, Connections, Place, TICK};
+use watched::Watched;
 
-/// An API server keeps a handful of connections to each webhook. More are made to wait for a free place.
-const MAX_CONNECTIONS: usize = 1024;
-/// How long a connection may idle or dribble its head. Longer than a Go client keeps idle connections (90 s), so that
-/// the client is the one who closes them and no request meets a closing connection.
-const HEADER_TIMEOUT: Duration = Duration::from_mins(2);
 /// What a request that is being answered at the very end still gets.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
@@ -52,99 +53,128 @@ pub async fn serve<A: Answers>(
     drain: Drain,
     times: DrainTimes,
 ) {
-    let deadline = CancellationToken::new();
-    let connections = TaskTracker::new();
+    let connections = Connections::new(*handler.limits());
+    let tasks = TaskTracker::new();
+    let metrics = handler.metrics().clone();
     let server = Arc::new(Server {
         acceptor,
         handler,
-        deadline: deadline.clone(),
+        connections: Arc::clone(&connections),
     });
-    let accepting = accept_all(&listener, &server, &connections);
-    let delay_over = async {
-        drain.signaled().await;
-        let start = Instant::now();
-        tokio::time::sleep(times.delay).await;
-        start
+    let watch = watch(&connections, &metrics);
+    let draining = async {
+        let accepting = accept_all(&listener, &server, &tasks);
+        let start = tokio::select! {
+            start = delay_over(&drain, times.delay) => start,
+            never = accepting => match never {},
+        };
+        drop(listener);
+        tasks.close();
+        let left = tasks.len();
+        if left > 0 {
+            tracing::info!(
+                connections = left,
+                "no longer accepting connections, waiting for the last to be used"
+            );
+        }
+        let used = tokio::time::timeout_at(start + times.timeout, tasks.wait()).await;
+        if used.is_err() {
+            connections.close_all(Closing::Graceful);
+            // Whoever is still sending a request now will not be waited for.
+            if tokio::time::timeout(LAST_ANSWER, tasks.wait())
+                .await
+                .is_err()
+            {
+                connections.close_all(Closing::Now);
+                tasks.wait().await;
+            }
+        }
     };
-    let start = tokio::select! {
-        start = delay_over => start,
-        never = accepting => match never {},
-    };
-    drop(listener);
-    connections.close();
-    let left = connections.len();
-    if left > 0 {
-        tracing::info!(
-            connections = left,
-            "no longer accepting connections, waiting for the last to be used"
-        );
+    tokio::select! {
+        () = draining => tracing::info!("drained"),
+        never = watch => match never {},
     }
-    if tokio::time::timeout_at(start + times.timeout, connections.wait())
-        .await
-        .is_err()
-    {
-        deadline.cancel();
-        connections.wait().await;
-    }
-    tracing::info!("drained");
 }
 
 struct Server<A> {
     acceptor: Acceptor,
     handler: Handler<A>,
-    deadline: CancellationToken,
+    connections: Arc<Connections>,
+}
+
+/// Resolves with the time when the drain began, once its delay is over.
+async fn delay_over(drain: &Drain, delay: Duration) -> Instant {
+    drain.signaled().await;
+    let start = Instant::now();
+    tokio::time::sleep(delay).await;
+    start
+}
+
+/// Closes connections that take too long, and shows how many there are.
+async fn watch(connections: &Connections, metrics: &WebhookMetrics) -> Infallible {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        connections.tick(|why| metrics.connection_closed(why));
+        let (open, in_flight) = connections.count();
+        metrics.set_connections(open, in_flight);
+    }
 }
 
 async fn accept_all<A: Answers>(
     listener: &TcpListener,
     server: &Arc<Server<A>>,
-    connections: &TaskTracker,
-) -> std::convert::Infallible {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tasks: &TaskTracker,
+) -> Infallible {
     loop {
-        let slot = Arc::clone(&slots)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         let (stream, peer) = net::accept(listener).await;
+        let (place, closed) = server.connections.admit(peer.ip());
+        if let Some(why) = closed {
+            server.handler.metrics().connection_closed(why);
+        }
+        let Some(place) = place else {
+            tracing::debug!(%peer, "connection refused: all places are taken by requests");
+            continue;
+        };
         let server = Arc::clone(server);
-        connections.spawn(async move {
-            server.connection(stream, peer).await;
-            drop(slot);
-        });
+        tasks.spawn(async move { server.connection(stream, peer, place).await });
     }
 }
 
 impl<A: Answers> Server<A> {
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
-        let handshake = tokio::select! {
-            handshake = self.acceptor.accept(stream) => handshake,
-            () = self.deadline.cancelled() => return,
-        };
-        match handshake {
-            Ok(stream) => self.requests(stream, peer).await,
-            Err(error) => tracing::debug!(%peer, %error, "no TLS connection"),
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+        let handshake = place.until_closed(self.acceptor.accept(stream), |_| ());
+        match handshake.await {
+            Some(Ok(stream)) => {
+                place.established();
+                self.requests(stream, peer, Arc::new(place)).await;
+            }
+            Some(Err(error)) => {
+                self.handler.metrics().connection_closed(Closed::Handshake);
+                tracing::debug!(%peer, %error, "no TLS connection");
+            }
+            None => {}
         }
     }
 
-    async fn requests(&self, stream: ServerStream, peer: SocketAddr) {
+    async fn requests(&self, stream: ServerStream, peer: SocketAddr, place: Arc<Place>) {
+        let service = service_fn(async |request| {
+            place.begun();
+            let response = self.handler.handle(request).await;
+            place.answered(response.status().is_success());
+            Ok::<_, Infallible>(response)
+        });
+        // No timer: the connection's place says when it has had enough time.
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
+            .max_header_size(MAX_HEAD)
+            // Also what a body is read with, at a time.
+            .max_buf_size(SMALL_BODY)
             .serve_connection(
-                TokioIo::new(stream),
-                service_fn(|request| self.handler.handle(request)),
+                TokioIo::new(Watched::new(stream, Arc::clone(&place))),
+                service,
             );
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.deadline.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                // Whoever is still sending a request now will not be waited for.
-                tokio::time::timeout(LAST_ANSWER, connection).await.unwrap_or(Ok(()))
-            }
-        };
-        if let Err(error) = ended {
+        let ended = place.until_closed(connection, |connection| connection.graceful_shutdown());
+        if let Some(Err(error)) = ended.await {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }

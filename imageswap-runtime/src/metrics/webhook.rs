@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use imageswap_policy::{Decision, Reason};
 
 use super::{
-    ADMISSION_DURATION, ADMISSION_IMAGES, ADMISSION_REQUESTS, Exporter, TLS_NOT_AFTER, unix_seconds,
+    ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
+    ADMISSION_IN_FLIGHT, ADMISSION_REQUESTS, Exporter, TLS_NOT_AFTER, unix_seconds,
 };
 
 /// Operation of an admission request, as a bounded label.
@@ -41,6 +42,21 @@ pub enum Outcome {
     BadRequest,
     /// A defect in this program; answered with 500.
     Failed,
+    /// Turned away unread or unanswered, for too much else was to be done; answered with 429.
+    Shed,
+}
+
+/// Why the server closed a connection, as a bounded label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Its TLS handshake failed or took too long.
+    Handshake,
+    /// A request's head took too long.
+    SlowHead,
+    /// It idled for too long.
+    Idle,
+    /// Its place was needed for another, or there was none for it.
+    Crowded,
 }
 
 /// The webhook's handles. Clones share the series.
@@ -48,6 +64,9 @@ pub enum Outcome {
 pub struct WebhookMetrics {
     requests: Arc<[[Counter; Outcome::ALL.len()]; Operation::ALL.len()]>,
     duration: Histogram,
+    connections: Gauge,
+    in_flight: Gauge,
+    closed: Arc<[Counter; Closed::ALL.len()]>,
     images: Arc<ArcSwap<ImageCounters>>,
     tls_not_after: Gauge,
     exporter: Exporter,
@@ -77,7 +96,8 @@ impl Operation {
         Self::Unknown,
     ];
 
-    const fn label(self) -> &'static str {
+    /// The value of the label `operation`.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
@@ -89,21 +109,37 @@ impl Operation {
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Patched,
         Self::Unchanged,
         Self::Skipped,
         Self::BadRequest,
         Self::Failed,
+        Self::Shed,
     ];
 
-    const fn label(self) -> &'static str {
+    /// The value of the label `outcome`.
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Patched => "patched",
             Self::Unchanged => "unchanged",
             Self::Skipped => "skipped",
             Self::BadRequest => "bad-request",
             Self::Failed => "failed",
+            Self::Shed => "shed",
+        }
+    }
+}
+
+impl Closed {
+    const ALL: [Self; 4] = [Self::Handshake, Self::SlowHead, Self::Idle, Self::Crowded];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::SlowHead => "slow-head",
+            Self::Idle => "idle",
+            Self::Crowded => "crowded",
         }
     }
 }
@@ -125,6 +161,12 @@ impl WebhookMetrics {
         Self {
             requests: Arc::new(requests),
             duration: exporter.histogram(ADMISSION_DURATION),
+            connections: exporter.gauge(ADMISSION_CONNECTIONS, vec![]),
+            in_flight: exporter.gauge(ADMISSION_IN_FLIGHT, vec![]),
+            closed: Arc::new(array::from_fn(|reason| {
+                let reason = Label::new("reason", Closed::ALL[reason].label());
+                zeroed(exporter.counter(ADMISSION_CLOSED, vec![reason]))
+            })),
             images: Arc::new(ArcSwap::from_pointee(ImageCounters::register(
                 exporter,
                 std::iter::empty(),
@@ -138,6 +180,18 @@ impl WebhookMetrics {
     pub fn request(&self, operation: Operation, outcome: Outcome, duration: Duration) {
         self.requests[operation as usize][outcome as usize].increment(1);
         self.duration.record(duration.as_secs_f64());
+    }
+
+    /// That many connections are open, and so many of them have a request that is being read or answered.
+    pub fn set_connections(&self, open: usize, in_flight: usize) {
+        let value = |count| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.connections.set(value(open));
+        self.in_flight.set(value(in_flight));
+    }
+
+    /// The server closed a connection.
+    pub fn connection_closed(&self, why: Closed) {
+        self.closed[why as usize].increment(1);
     }
 
     /// Says which registries the policy in force names. Only these become label values of their own.
@@ -314,7 +368,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("imageswap_admission_duration_seconds_bucket{le=\"0.00005\"} 26\n"),
+            text.contains("imageswap_admission_duration_seconds_bucket{le=\"0.00005\"} 31\n"),
             "{text}"
         );
     }

@@ -18,6 +18,7 @@ use imageswap_runtime::source::{PolicyArgs, PolicySource};
 use imageswap_runtime::tls::{ClientStream, ConnectError, Connector, TlsArgs};
 use imageswap_webhook::admit::Admission;
 use imageswap_webhook::http::{Answers, Handler};
+use imageswap_webhook::limits::Limits;
 use imageswap_webhook::server::{self, DrainTimes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// How long something may take that is bound to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A webhook in this process.
 pub(crate) struct Server {
@@ -90,6 +91,15 @@ impl Server {
         times: DrainTimes,
         answers: impl FnOnce(&Exporter, &Drain) -> A,
     ) -> Self {
+        Self::start_with(times, Limits::default(), answers).await
+    }
+
+    /// Serves whatever `answers` makes, within these limits.
+    pub(crate) async fn start_with<A: Answers>(
+        times: DrainTimes,
+        limits: Limits,
+        answers: impl FnOnce(&Exporter, &Drain) -> A,
+    ) -> Self {
         let certificates = tempfile::tempdir().unwrap();
         let tls = TlsArgs {
             tls_cert: None,
@@ -103,7 +113,8 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let (exporter, drain) = (Exporter::new(), Drain::new());
         let answers = answers(&exporter, &drain);
-        let handler = Handler::new(answers, exporter.webhook_metrics(), drain.clone());
+        let handler =
+            Handler::new(answers, exporter.webhook_metrics(), drain.clone()).with_limits(limits);
         let task = tokio::spawn(server::serve(
             listener,
             tls.acceptor(),

@@ -5,6 +5,7 @@
 )]
 
 mod client;
+mod hostile;
 mod https;
 mod process;
 mod reload;

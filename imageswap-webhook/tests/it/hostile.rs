@@ -1,0 +1,361 @@
+//! Clients that mean harm or are broken. Whatever they do, reviews of others go on being answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use imageswap_runtime::tls::ClientStream;
+use imageswap_webhook::admit::{Admission, Answer};
+use imageswap_webhook::http::Answers;
+use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, SMALL_BODY};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::{PATIENCE, Server, TIMES, admission, eventually, pod_review};
+
+const MAPS: &str = "default::d.example.com\n";
+
+/// Times that a test can wait for.
+fn quick() -> Limits {
+    Limits {
+        head: Duration::from_millis(750),
+        ..Limits::default()
+    }
+}
+
+async fn server(limits: Limits) -> Server {
+    Server::start_with(TIMES, limits, |exporter, _| {
+        admission(MAPS, &exporter.webhook_metrics())
+    })
+    .await
+}
+
+fn review() -> String {
+    pod_review(
+        "CREATE",
+        &json!({"spec": {"containers": [{"name": "c", "image": "nginx"}]}}),
+    )
+    .to_string()
+}
+
+fn post(head: &str, body: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: localhost\r\n{head}\r\n{body}")
+}
+
+/// A whole request with a good review.
+fn good() -> String {
+    let body = review();
+    post(&format!("Content-Length: {}\r\n", body.len()), &body)
+}
+
+/// Everything that the server still says, until it closes.
+async fn rest(stream: &mut ClientStream) -> String {
+    let mut text = Vec::new();
+    let reading = timeout(PATIENCE, stream.read_to_end(&mut text)).await;
+    assert!(reading.is_ok(), "the server keeps the connection");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The statuses of the responses in a text. Bodies of answers never hold what a status line begins with.
+fn statuses(text: &str) -> Vec<&str> {
+    text.match_indices("HTTP/1.1 ")
+        .map(|(at, start)| &text[at + start.len()..][..3])
+        .collect()
+}
+
+async fn assert_serves(server: &Server) {
+    assert_eq!(server.swap("nginx").await, "d.example.com/nginx");
+}
+
+#[tokio::test]
+async fn heads_that_never_end() {
+    let server = server(quick()).await;
+    let mut slow = server.tls_stream().await;
+    slow.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+    // A byte now and then does not help.
+    let dripping = async {
+        while slow.write_all(b"X: y\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, dripping).await.expect("it is cut off");
+    server
+        .until_metric(r#"imageswap_admission_connections_closed_total{reason="slow-head"} 1"#)
+        .await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn heads_that_are_too_long() {
+    let server = server(quick()).await;
+    for head in [
+        format!("X: {}\r\n", "y".repeat(4 * MAX_HEAD)),
+        (0..200).map(|i| format!("X-{i}: y\r\n")).collect(),
+    ] {
+        let mut stream = server.tls_stream().await;
+        // The server may close before it has seen all of it.
+        stream.write_all(post(&head, "").as_bytes()).await.ok();
+        assert_eq!(statuses(&rest(&mut stream).await), ["431"]);
+    }
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn bodies_that_dribble() {
+    let server = server(Limits::default()).await;
+    let mut stream = server.tls_stream().await;
+    let head =
+        "POST /mutate?timeout=1s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let dripping = tokio::spawn(async move {
+        while writer.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert_serves(&server).await;
+    let mut start = [0; 12];
+    timeout(PATIENCE, reader.read_exact(&mut start))
+        .await
+        .expect("the caller is told when it has stopped waiting")
+        .unwrap();
+    assert_eq!(&start, b"HTTP/1.1 408");
+    dripping.abort();
+}
+
+#[tokio::test]
+async fn large_bodies_share_a_budget_that_others_do_not_need() {
+    let limits = Limits {
+        large_bodies: MAX_BODY,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    // It has announced so much that nothing is left, and does not send it.
+    let mut hog = server.tls_stream().await;
+    let head = post(&format!("Content-Length: {MAX_BODY}\r\n"), " ");
+    hog.write_all(head.as_bytes()).await.unwrap();
+    server
+        .until_metric("imageswap_admission_requests_in_flight 1")
+        .await;
+
+    let mut other = server.connect().await.unwrap();
+    let large = Bytes::from(vec![b' '; SMALL_BODY + 1]);
+    let (response, _) = other.post("/?timeout=1s", large.clone()).await;
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+    server
+        .until_metric(
+            r#"imageswap_admission_requests_total{webhook="mutate",operation="unknown",outcome="shed"} 1"#,
+        )
+        .await;
+    assert_serves(&server).await;
+
+    drop(hog);
+    let mut other = server.connect().await.unwrap();
+    // It has its turn, and is no review.
+    assert_eq!(other.post("/", large).await.0.status(), 400);
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_are_refused_unread() {
+    let server = server(Limits::default()).await;
+    let mut stream = server.tls_stream().await;
+    let head = post(&format!("Content-Length: {}\r\n", 100 << 20), "");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut sent = 0;
+    let piece = vec![b' '; 1 << 20];
+    while sent < 100 << 20 && stream.write_all(&piece).await.is_ok() {
+        sent += piece.len();
+    }
+    assert!(sent < 50 << 20, "{sent} bytes were taken");
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn half_handshakes() {
+    let limits = Limits {
+        max_handshakes: 16,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let mut half = Vec::new();
+    for i in 0..200 {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        // The first bytes of a ClientHello, or none.
+        if i % 2 == 0 {
+            stream.write_all(&[22, 3, 1, 2, 0, 1]).await.ok();
+        }
+        half.push(stream);
+        if i % 50 == 0 {
+            assert_serves(&server).await;
+        }
+    }
+    eventually("only so many are kept", async || {
+        let mut open = 0;
+        for stream in &half {
+            let mut byte = [0];
+            let closed = matches!(stream.try_read(&mut byte), Ok(0))
+                || stream
+                    .try_read(&mut byte)
+                    .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+            open += usize::from(!closed);
+        }
+        open <= 16
+    })
+    .await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn idle_connections_by_the_hundred() {
+    let limits = Limits {
+        max_connections: 50,
+        max_handshakes: 50,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    // An API server that has been answered, and is idle now.
+    let mut served = server.connect().await.unwrap();
+    assert_eq!(served.post("/", review()).await.0.status(), 200);
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(server.tls_stream().await);
+    }
+    server
+        .until_metric("imageswap_admission_connections 50")
+        .await;
+    // Its connection has outlived all of theirs, and a new one is to be had.
+    assert_eq!(served.post("/", review()).await.0.status(), 200);
+    assert_serves(&server).await;
+    let mut first = idle.swap_remove(0);
+    assert_eq!(rest(&mut first).await, "");
+}
+
+#[tokio::test]
+async fn what_is_no_http() {
+    let server = server(quick()).await;
+    for (sent, status) in [
+        ("hello\r\n\r\n".to_owned(), "400"),
+        ("POST / HTTP/9.9\r\n\r\n".to_owned(), "400"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "400"),
+        (
+            "POST / HTTP/1.1\r\nHost localhost\r\n\r\n".to_owned(),
+            "400",
+        ),
+        ("\0\0\0\0\0\0\0\0\r\n\r\n".to_owned(), "400"),
+        (post("Content-Length: -1\r\n", ""), "400"),
+        (post("Content-Length: 99999999999999999999\r\n", ""), "400"),
+    ] {
+        let mut stream = server.tls_stream().await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let text = rest(&mut stream).await;
+        // Some of it is not even answered, but closed.
+        assert!(
+            statuses(&text).iter().all(|it| *it == status),
+            "{sent:?}: {text}"
+        );
+    }
+    assert_serves(&server).await;
+}
+
+/// Two ends of a chain that disagree on where a request ends take the rest for another. No such request may have a
+/// good answer with something left over.
+#[tokio::test]
+async fn requests_that_have_two_ends() {
+    let server = server(quick()).await;
+    let smuggled = good();
+    let chunked = format!("0\r\n\r\n{smuggled}");
+    for head in [
+        format!("Content-Length: 5\r\nContent-Length: {}\r\n", chunked.len()),
+        format!("Content-Length: 5, {}\r\n", chunked.len()),
+        "Transfer-Encoding: chunked, identity\r\n".to_owned(),
+        "Transfer-Encoding: xchunked\r\n".to_owned(),
+        "Transfer-Encoding: identity\r\nContent-Length: 5\r\n".to_owned(),
+        "Transfer-Encoding : chunked\r\nContent-Length: 5\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\n Content-Length: 5\r\n".to_owned(),
+    ] {
+        let mut stream = server.tls_stream().await;
+        stream
+            .write_all(post(&head, &chunked).as_bytes())
+            .await
+            .unwrap();
+        let text = rest(&mut stream).await;
+        assert!(!statuses(&text).contains(&"200"), "{head:?}: {text}");
+    }
+    // With both, the chunks count (RFC 9112, 6.3), and the connection is closed.
+    let mut stream = server.tls_stream().await;
+    let body = review();
+    let both = post(
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        &format!("{:x}\r\n{body}\r\n0\r\n\r\n{smuggled}", body.len()),
+    );
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let text = rest(&mut stream).await;
+    assert!(matches!(statuses(&text)[..], ["200"] | ["400"]), "{text}");
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_turn() {
+    let server = server(quick()).await;
+    let mut stream = server.tls_stream().await;
+    let last = good().replace("Host: localhost", "Host: localhost\r\nConnection: close");
+    stream
+        .write_all((good().repeat(20) + &last).as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(statuses(&rest(&mut stream).await), ["200"; 21]);
+}
+
+/// Answers when it is let.
+struct Held {
+    admission: Admission,
+    release: Arc<AtomicBool>,
+}
+
+impl Answers for Held {
+    fn answer(&self, body: &[u8]) -> Answer {
+        while body.starts_with(b"hold") && !self.release.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.admission.answer(body)
+    }
+}
+
+#[tokio::test]
+async fn who_waits_too_long_is_told_to_come_again() {
+    let release = Arc::new(AtomicBool::new(false));
+    let limits = Limits {
+        max_in_flight: 1,
+        ..Limits::default()
+    };
+    let server = Server::start_with(TIMES, limits, |exporter, _| Held {
+        admission: admission(MAPS, &exporter.webhook_metrics()),
+        release: Arc::clone(&release),
+    })
+    .await;
+    let mut holding = server.connect().await.unwrap();
+    // So large that a thread of its own works on it, or it would hold up this test.
+    let large = format!("hold{}", " ".repeat(1 << 20));
+    let held = tokio::spawn(async move { holding.post("/", large).await.0.status() });
+    server
+        .until_metric("imageswap_admission_requests_in_flight 1")
+        .await;
+
+    let mut hasty = server.connect().await.unwrap();
+    let (response, _) = hasty.post("/mutate?timeout=1s", review()).await;
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()[RETRY_AFTER], "1");
+    // The connection is still good, and whoever has the patience gets an answer.
+    let patient = tokio::spawn(async move { hasty.post("/?timeout=30s", review()).await.0 });
+    server
+        .until_metric("imageswap_admission_requests_in_flight 2")
+        .await;
+    release.store(true, Ordering::Relaxed);
+    assert_eq!(held.await.unwrap(), 400);
+    assert_eq!(patient.await.unwrap().status(), 200);
+}
