@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use imageswap_policy::{PodScope, Policies, Policy, Reference, Scope};
 use imageswap_runtime::metrics::{Operation, Outcome, WebhookMetrics};
 use imageswap_runtime::source::{PolicySource, today};
+use imageswap_runtime::telemetry::{span, trace_id};
 
 use crate::patch::Patch;
 use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text};
@@ -45,10 +46,10 @@ impl Admission {
 
     /// Answers a request's body.
     pub fn answer(&self, body: &[u8]) -> Answer {
-        let review = match Review::parse(body) {
+        let review = match span("parse", || Review::parse(body)) {
             Ok(review) => review,
             Err(error) => {
-                tracing::warn!(%error, "request refused");
+                tracing::warn!(trace_id = trace(), %error, "request refused");
                 return Answer {
                     body: Err(error),
                     operation: Operation::Unknown,
@@ -56,9 +57,9 @@ impl Admission {
                 };
             }
         };
-        let (patch, outcome) = self.admit(&review);
+        let (patch, outcome) = span("decide", || self.admit(&review));
         Answer {
-            body: Ok(review.allow(&patch)),
+            body: Ok(span("patch", || review.allow(&patch))),
             operation: operation(&review.request),
             outcome,
         }
@@ -67,7 +68,7 @@ impl Admission {
     fn admit(&self, review: &Review<'_>) -> (Patch, Outcome) {
         let request = &review.request;
         if let Some(error) = &review.unusable {
-            tracing::warn!(uid = &*request.uid, %error, "allowed unchanged: the object cannot be read");
+            tracing::warn!(uid = &*request.uid, trace_id = trace(), %error, "allowed unchanged: the object cannot be read");
         }
         let Some(object) = request
             .object
@@ -172,17 +173,23 @@ fn operation(request: &Request<'_>) -> Operation {
     }
 }
 
+/// The trace that the request belongs to, as a field of a log line that is left out where there is none.
+fn trace() -> Option<impl tracing::Value> {
+    trace_id().map(tracing::field::display)
+}
+
 /// One line for each review that changed something.
 fn log(request: &Request<'_>, object: &Object<'_>, swaps: &Swaps) {
     let uid = &*request.uid;
     if swaps.patch.is_empty() && swaps.text.is_empty() {
-        tracing::debug!(uid, in_scope = swaps.in_scope, "allowed unchanged");
+        tracing::debug!(uid, trace_id = trace(), in_scope = swaps.in_scope, "allowed unchanged");
         return;
     }
     let text = |it: &Option<Text<'_>>| it.as_ref().map_or("", Text::as_str).to_owned();
     let name = Some(text(&request.name)).filter(|name| !name.is_empty());
     tracing::info!(
         uid,
+        trace_id = trace(),
         namespace = text(&request.namespace),
         kind = &*request.kind.kind,
         name = name
