@@ -64,7 +64,7 @@ impl Condition {
         self.holds.store(holds, Ordering::Release);
     }
 
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.holds.load(Ordering::Acquire)
     }
 }
