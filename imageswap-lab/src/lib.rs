@@ -3,7 +3,8 @@
 //! A [`Lab`] is a folder that lives as long as its parts. [`Registry`] and
 //! [`Containerd`] are processes of Debian's packages; [`Image`] builds OCI
 //! images without any tool; [`Cri`] does what a kubelet does; [`Bundle`] is a
-//! container that only runc knows; [`ControlPlane`] is a Kubernetes without nodes.
+//! container that only runc knows; [`ControlPlane`] is a Kubernetes without nodes;
+//! [`Prometheus`] and [`OtlpReceiver`] take what services say of themselves.
 //! Dropping a part ends what it started.
 //!
 //! Everything needs Linux; what starts containers needs root. [`missing`]
@@ -18,8 +19,10 @@ mod http;
 mod image;
 mod kube;
 mod needs;
+mod otlp;
 mod port;
 mod process;
+mod prometheus;
 mod registry;
 mod runc;
 mod skip;
@@ -33,7 +36,9 @@ pub use http::{HttpClient, HttpResponse};
 pub use image::{BUSYBOX, Image, ImageBuilder};
 pub use kube::{Assets, ControlPlane, ControlPlaneOptions};
 pub use needs::{Need, is_root, missing};
+pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use process::{Process, wait_until};
+pub use prometheus::Prometheus;
 pub use registry::Registry;
 pub use runc::Bundle;
 pub use skip::skip;

@@ -12,7 +12,8 @@ pub struct Need {
     pub package: &'static str,
 }
 
-const NEEDS: [Need; 5] = [
+/// What starts containers.
+pub(crate) const CONTAINERS: [Need; 5] = [
     Need {
         program: "containerd",
         package: "containerd",
@@ -35,13 +36,27 @@ const NEEDS: [Need; 5] = [
     },
 ];
 
+/// What takes metrics.
+pub(crate) const PROMETHEUS: [Need; 1] = [Need {
+    program: "prometheus",
+    package: "prometheus",
+}];
+
 /// The programs that the parts need and that are not installed.
 ///
 /// A busybox that is not statically linked counts as missing: it could not run
 /// in an image of its own.
 pub fn missing() -> Vec<Need> {
-    NEEDS
-        .into_iter()
+    let mut missing = missing_of(&CONTAINERS);
+    missing.extend(missing_of(&PROMETHEUS));
+    missing
+}
+
+/// Those of `needs` that are not installed.
+pub(crate) fn missing_of(needs: &[Need]) -> Vec<Need> {
+    needs
+        .iter()
+        .copied()
         .filter(|need| match find(need.program) {
             None => true,
             Some(path) => need.program == "busybox" && !is_static(&path),

@@ -8,7 +8,7 @@ use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
-use crate::needs::{Need, is_root, missing};
+use crate::needs::{CONTAINERS, Need, is_root, missing, missing_of};
 use crate::skip::skip;
 
 /// A folder for parts, removed with the last of them.
@@ -50,7 +50,7 @@ impl Lab {
             skip(test, "needs root");
             return None;
         }
-        let missing = missing();
+        let missing = missing_of(&CONTAINERS);
         if !missing.is_empty() {
             let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
             skip(test, &format!("needs the packages {}", packages.join(" ")));

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::client::{Connection, patched, pod_review};
 
-fn command(maps: &Path, certificates: &Path, listen: &str, admin: &str) -> Command {
+pub(crate) fn command(maps: &Path, certificates: &Path, listen: &str, admin: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-webhook"));
     command
         .args([
@@ -36,14 +36,14 @@ fn command(maps: &Path, certificates: &Path, listen: &str, admin: &str) -> Comma
 }
 
 /// A process that has said where it listens.
-struct Serving {
-    child: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    webhook: SocketAddr,
-    admin: SocketAddr,
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    pub(crate) log: Lines<BufReader<ChildStderr>>,
+    pub(crate) webhook: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
-async fn serve(mut command: Command) -> Serving {
+pub(crate) async fn serve(mut command: Command) -> Serving {
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     loop {

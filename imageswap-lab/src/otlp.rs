@@ -1,0 +1,175 @@
+//! A receiver of OpenTelemetry traces: OTLP over gRPC on 127.0.0.1.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tonic::codegen::Service as _;
+
+use crate::error::{Error, Result};
+use crate::http::runtime;
+
+/// A running receiver; it ends when it is dropped.
+#[derive(Debug)]
+pub struct OtlpReceiver {
+    addr: SocketAddr,
+    spans: Received,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A span as it arrived; ids in hexadecimal digits, empty where there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedSpan {
+    /// Id of the trace.
+    pub trace: String,
+    /// Id of the span.
+    pub id: String,
+    /// Id of the span that it is a part of.
+    pub parent: String,
+    /// Its name.
+    pub name: String,
+    /// Its attributes; numbers and booleans as text.
+    pub attributes: BTreeMap<String, String>,
+    /// Attributes of who sent it.
+    pub resource: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Received(Arc<Mutex<Vec<ReceivedSpan>>>);
+
+impl OtlpReceiver {
+    /// Listens on a free port, on a thread of its own.
+    pub fn start() -> Result<Self> {
+        let runtime = runtime()?;
+        // Whoever calls this may be in a runtime already, in which no other can wait for the port.
+        let bind = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            listener.set_nonblocking(true)?;
+            let _entered = runtime.enter();
+            Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
+        };
+        let (addr, listener) = bind().map_err(Error::io("a free port on 127.0.0.1"))?;
+        let spans = Received::default();
+        let (stop, stopped) = oneshot::channel();
+        let serving = serve(listener, spans.clone());
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serving => {}
+                    // A dropped sender is a receiver that is dropped.
+                    _ = stopped => {}
+                }
+            });
+        });
+        Ok(Self {
+            addr,
+            spans,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// What exporters take as their endpoint.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// What has arrived so far.
+    pub fn spans(&self) -> Vec<ReceivedSpan> {
+        self.spans
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for OtlpReceiver {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            eprintln!("OTLP receiver: {panic:?}");
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, spans: Received) {
+    loop {
+        let Ok((stream, _peer)) = listener.accept().await else {
+            return;
+        };
+        let service = TraceServiceServer::new(spans.clone());
+        let service = service_fn(move |request: Request<Incoming>| service.clone().call(request));
+        tokio::spawn(async move {
+            let served = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                eprintln!("OTLP receiver: {error}");
+            }
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Received {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> std::result::Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for group in request.into_inner().resource_spans {
+            let resource = attributes(group.resource.unwrap_or_default().attributes);
+            for span in group.scope_spans.into_iter().flat_map(|it| it.spans) {
+                spans.push(received(span, &resource));
+            }
+        }
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn received(span: Span, resource: &BTreeMap<String, String>) -> ReceivedSpan {
+    ReceivedSpan {
+        trace: hex(&span.trace_id),
+        id: hex(&span.span_id),
+        parent: hex(&span.parent_span_id),
+        name: span.name,
+        attributes: attributes(span.attributes),
+        resource: resource.clone(),
+    }
+}
+
+fn attributes(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let text = |value| match value {
+        Value::StringValue(text) => text,
+        Value::BoolValue(value) => value.to_string(),
+        Value::IntValue(value) => value.to_string(),
+        Value::DoubleValue(value) => value.to_string(),
+        other => format!("{other:?}"),
+    };
+    pairs
+        .into_iter()
+        .filter_map(|pair| Some((pair.key, text(pair.value?.value?))))
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
