@@ -1,6 +1,7 @@
 //! What was typed.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
 use imageswap_runtime::source::PolicyArgs;
 use std::net::SocketAddr;
@@ -52,6 +53,9 @@ pub struct RunArgs {
     /// The policy.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// How to reach the cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,

@@ -1,8 +1,9 @@
 //! `imageswap-agent`: wires the command line to the library.
 
 use clap::Parser as _;
-use imageswap_agent::cli::{Cli, Command};
+use imageswap_agent::cli::{Cli, Command, RunArgs};
 use imageswap_agent::run::run;
+use imageswap_runtime::source::SourceError;
 use imageswap_runtime::{log, metrics::Exporter};
 use std::process::ExitCode;
 
@@ -15,29 +16,36 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::from(INVALID);
     }
-    let policy = match args.policy.clone().load() {
-        Ok(policy) => policy,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(INVALID);
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(start(args)),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
     };
-    match runtime.block_on(run(args, policy, Exporter::new())) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<SourceError>() {
+            // Diagnostics say themselves how bad they are.
+            Ok(error) => {
+                eprintln!("{error}");
+                ExitCode::from(INVALID)
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+async fn start(args: RunArgs) -> anyhow::Result<()> {
+    let client = if args.policy.needs_cluster() {
+        Some(args.cluster.client().await?)
+    } else {
+        None
+    };
+    let policy = args.policy.clone().load(client.as_ref())?;
+    run(args, policy, Exporter::new()).await
 }

@@ -34,6 +34,7 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
     let RunArgs {
         admin,
         policy: _,
+        cluster: _,
         log: _,
         node_name,
         containerd,
@@ -101,7 +102,8 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
         exports,
         policy: policy.current(),
     });
-    tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics()));
+    let policy_ready = readiness.condition("policy");
+    tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics(), policy_ready));
     tokio::spawn(admin.serve(readiness, exporter, drain.clone()));
 
     let mut look = Some(None);

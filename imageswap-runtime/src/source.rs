@@ -1,9 +1,13 @@
 //! Where the policy comes from, and how a change of it comes into force.
 //!
-//! A policy is loaded once before anything else happens, so that a bad one stops the process early. After that a
-//! file is watched: a good change replaces the policy in force, a bad one is reported and changes nothing.
+//! A policy of a file is loaded once before anything else happens, so that a bad one stops the process early. After
+//! that its source is watched: a good change replaces the policy in force, a bad one is reported and changes nothing.
+//! The cluster is asked when the process runs, for it may be away.
 
+mod cluster;
 mod file;
+mod namespaces;
+mod pull_secrets;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,25 +15,53 @@ use std::sync::Arc;
 use imageswap_policy::{Date, Diagnostics, Policies, document, maps};
 use tokio::sync::watch;
 
+use crate::admin::Condition;
+use crate::cluster::{ObjectName, own_namespace};
 use crate::drain::Drain;
 use crate::metrics::PolicyMetrics;
 
+pub use cluster::MAPS_KEY;
 pub use file::ReadError;
+pub use namespaces::Namespaces;
+pub use pull_secrets::PullSecrets;
 
-/// Where the policy comes from; flatten it into a command's arguments. Exactly one of the flags is given.
-#[derive(Debug, Clone, clap::Args)]
-#[group(required = true, multiple = false)]
+use cluster::{ClusterOrigin, News};
+
+/// ConfigMap with the texts in force, in our own namespace.
+const LAST_GOOD: &str = "imageswap-last-good";
+/// Where ImageSwap's own image has its maps file.
+const IMAGESWAP_MAPS_FILE: &str = "/app/maps/imageswap-maps.conf";
+
+/// Where the policy comes from; flatten it into a command's arguments. One of the flags is given, or both that ask the
+/// cluster; without any, the environment speaks as it does to ImageSwap: `IMAGESWAP_MODE`, `IMAGESWAP_MAPS_FILE`,
+/// `IMAGE_PREFIX`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
     /// ImageSwapPolicies: a file, or a folder of *.yaml, *.yml and *.json; read again whenever they change
-    #[arg(long, value_name = "FILE or DIR")]
+    #[arg(long, value_name = "FILE or DIR", conflicts_with_all = ["maps", "image_prefix", "policy_from_cluster", "maps_configmap"])]
     pub policy: Option<PathBuf>,
     /// ImageSwap maps file; read again whenever it changes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image_prefix", "policy_from_cluster", "maps_configmap"])]
     pub maps: Option<PathBuf>,
     /// Prefix for every image, as in ImageSwap's legacy mode
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["policy_from_cluster", "maps_configmap"])]
     pub image_prefix: Option<String>,
+    /// ImageSwapPolicy objects of the cluster, by watch
+    #[arg(long)]
+    pub policy_from_cluster: bool,
+    /// ConfigMap whose key `maps` is an ImageSwap maps file, by watch; any ImageSwapPolicy goes before it
+    #[arg(long, value_name = "NS/NAME")]
+    pub maps_configmap: Option<ObjectName>,
+    /// ConfigMap that keeps what was last good of the cluster's policies [default: imageswap-last-good in the own
+    /// namespace]
+    #[arg(long, value_name = "NS/NAME")]
+    pub last_good_configmap: Option<ObjectName>,
+    /// Label that takes an object out of a maps file's scope when it is `disabled`
+    /// [default: k8s.twr.io/imageswap]
+    #[arg(long, value_name = "LABEL", env = "IMAGESWAP_DISABLE_LABEL")]
+    pub disable_label: Option<String>,
 }
 
 /// Holds the policy in force. Clones share it.
@@ -49,8 +81,14 @@ pub enum SourceError {
     #[error("{0}")]
     Policy(Diagnostics),
     /// No flag says where the policy is.
-    #[error("no policy: one of --policy FILE, --maps FILE and --image-prefix PREFIX is needed")]
+    #[error(
+        "no policy: one of --policy FILE, --maps FILE, --image-prefix PREFIX, --policy-from-cluster and \
+         --maps-configmap NS/NAME is needed"
+    )]
     Missing,
+    /// The cluster is to be asked, and there is no client.
+    #[error("--policy-from-cluster and --maps-configmap need a cluster")]
+    NoCluster,
 }
 
 /// What was asked for.
@@ -64,26 +102,56 @@ enum Origin {
     },
     /// Something that cannot change.
     Fixed(&'static str),
+    /// The cluster's objects.
+    Cluster(ClusterOrigin),
 }
 
 /// What the files hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Format {
     Documents,
-    Maps,
+    Maps(maps::Options),
 }
 
 impl PolicyArgs {
-    /// Loads the policy for the first time and logs the warnings about its text.
-    pub fn load(self) -> Result<PolicySource, SourceError> {
+    /// Whether the policy is the cluster's.
+    pub fn needs_cluster(&self) -> bool {
+        self.policy_from_cluster || self.maps_configmap.is_some()
+    }
+
+    /// Loads the policy for the first time and logs the warnings about its text. Nothing is in force yet of a policy
+    /// that comes from the cluster.
+    pub fn load(self, cluster: Option<&kube::Client>) -> Result<PolicySource, SourceError> {
         let Self {
             policy,
             maps,
             image_prefix,
-        } = self;
+            policy_from_cluster,
+            maps_configmap,
+            last_good_configmap,
+            disable_label,
+        } = self.or_environment(|name| std::env::var(name).ok());
+        let options = maps::Options {
+            disable_label: disable_label.unwrap_or_else(|| maps::LABEL.to_owned()),
+            ..maps::Options::default()
+        };
+        if policy_from_cluster || maps_configmap.is_some() {
+            let own = || ObjectName {
+                namespace: own_namespace(),
+                name: LAST_GOOD.to_owned(),
+            };
+            let origin = Origin::Cluster(ClusterOrigin {
+                client: cluster.ok_or(SourceError::NoCluster)?.clone(),
+                documents: policy_from_cluster,
+                maps: maps_configmap,
+                last_good: last_good_configmap.unwrap_or_else(own),
+                options,
+            });
+            return Ok(PolicySource::new(origin, Policies::none()));
+        }
         let files = match (policy, maps) {
             (Some(path), _) => Some((Format::Documents, path)),
-            (None, Some(path)) => Some((Format::Maps, path)),
+            (None, Some(path)) => Some((Format::Maps(options.clone()), path)),
             (None, None) => None,
         };
         if let Some((format, path)) = files {
@@ -98,26 +166,54 @@ impl PolicyArgs {
             return Ok(PolicySource::new(origin, policies));
         }
         let prefix = image_prefix.ok_or(SourceError::Missing)?;
-        let loaded = maps::load_prefix("--image-prefix", &prefix).map_err(SourceError::Policy)?;
+        let loaded = maps::load_prefix_with("--image-prefix", &prefix, &options)
+            .map_err(SourceError::Policy)?;
         warn(&loaded.warnings);
         Ok(PolicySource::new(
             Origin::Fixed("image-prefix"),
             Policies::one(loaded.policy),
         ))
     }
+
+    /// Where no flag says where the policy is, what ImageSwap would do by its environment. Its mode is legacy unless
+    /// it is `maps`, in any case.
+    fn or_environment(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = self.policy.is_some()
+            || self.maps.is_some()
+            || self.image_prefix.is_some()
+            || self.needs_cluster();
+        let mode = variable("IMAGESWAP_MODE");
+        if given {
+            return self;
+        }
+        let (file, prefix) = (variable("IMAGESWAP_MAPS_FILE"), variable("IMAGE_PREFIX"));
+        match mode {
+            Some(mode) if mode.eq_ignore_ascii_case("maps") => {
+                let file = file.unwrap_or_else(|| IMAGESWAP_MAPS_FILE.to_owned());
+                self.maps = Some(PathBuf::from(file));
+            }
+            Some(_) => self.image_prefix = Some(prefix.unwrap_or_default()),
+            None => match (file, prefix) {
+                (Some(file), None) => self.maps = Some(PathBuf::from(file)),
+                (None, Some(prefix)) => self.image_prefix = Some(prefix),
+                _ => {}
+            },
+        }
+        self
+    }
 }
 
 impl Format {
-    fn load(self, texts: &[file::Text]) -> Result<Policies, SourceError> {
+    fn load(&self, texts: &[file::Text]) -> Result<Policies, SourceError> {
         let mut texts = texts.iter().map(|it| (it.name.as_str(), it.text.as_str()));
         let (policies, warnings) = match self {
             Self::Documents => {
                 let loaded = document::load_all(texts).map_err(SourceError::Policy)?;
                 (Policies::new(loaded.policies), loaded.warnings)
             }
-            Self::Maps => {
+            Self::Maps(options) => {
                 let (name, text) = texts.next_back().unwrap_or_default();
-                let loaded = maps::load(name, text).map_err(SourceError::Policy)?;
+                let loaded = maps::load_with(name, text, options).map_err(SourceError::Policy)?;
                 (Policies::one(loaded.policy), loaded.warnings)
             }
         };
@@ -147,57 +243,113 @@ impl PolicySource {
         self.policy.subscribe()
     }
 
-    /// The kind of source, as metrics name it: `policy`, `maps`, `image-prefix` or `fixed`.
+    /// The kind of source, as metrics name it: `policy`, `maps`, `image-prefix`, `cluster`, `maps-configmap` or `fixed`.
     pub fn kind(&self) -> &'static str {
         match &*self.origin {
             Origin::Files { format, .. } => match format {
                 Format::Documents => "policy",
-                Format::Maps => "maps",
+                Format::Maps(_) => "maps",
             },
             Origin::Fixed(kind) => kind,
+            Origin::Cluster(origin) if origin.documents => "cluster",
+            Origin::Cluster(_) => "maps-configmap",
         }
     }
 
-    /// Puts changes of the source into force within about a second, until the drain begins.
+    /// Puts changes of the source into force within about a second, until the drain begins. `ready` is set once there is
+    /// a policy, or the cluster is known to have none.
     ///
     /// What does not load, or cannot be read any more, is logged once and leaves the policy in force as it is.
-    pub async fn watch(self, drain: Drain, metrics: PolicyMetrics) {
-        metrics.loaded(self.current().revision(), self.kind());
-        let Origin::Files {
-            format,
-            files,
-            first,
-        } = &*self.origin
-        else {
-            return;
+    pub async fn watch(self, drain: Drain, metrics: PolicyMetrics, ready: Condition) {
+        let following = async {
+            match &*self.origin {
+                Origin::Fixed(_) => self.in_force(&metrics, &ready),
+                Origin::Files {
+                    format,
+                    files,
+                    first,
+                } => {
+                    self.in_force(&metrics, &ready);
+                    self.watch_files(format, file::Changes::new(files, first.clone()), &metrics)
+                        .await;
+                }
+                Origin::Cluster(origin) => {
+                    origin
+                        .follow(|news| self.hear(news, &metrics, &ready))
+                        .await;
+                }
+            }
         };
-        let mut changes = file::Changes::new(files, first.clone());
+        tokio::select! {
+            () = following => {}
+            () = drain.signaled() => {}
+        }
+    }
+
+    fn in_force(&self, metrics: &PolicyMetrics, ready: &Condition) {
+        metrics.loaded(self.current().revision(), self.kind());
+        ready.set(true);
+    }
+
+    async fn watch_files(
+        &self,
+        format: &Format,
+        mut changes: file::Changes<'_>,
+        metrics: &PolicyMetrics,
+    ) {
         loop {
-            let change = tokio::select! {
-                change = changes.next() => change,
-                () = drain.signaled() => return,
-            };
-            let loaded = change
+            let loaded = changes.next().await;
+            let loaded = loaded
                 .map_err(SourceError::from)
                 .and_then(|texts| format.load(&texts));
             match loaded {
-                Ok(policies) => {
-                    tracing::info!(
-                        source = %files.name(), revision = policies.revision(), "policy reloaded"
-                    );
-                    metrics.loaded(policies.revision(), self.kind());
-                    self.policy.send_replace(Arc::new(policies));
+                Ok(policies) => self.publish(policies, metrics),
+                Err(error) => self.refuse(&error.to_string(), metrics),
+            }
+        }
+    }
+
+    fn hear(&self, news: News, metrics: &PolicyMetrics, ready: &Condition) {
+        match news {
+            News::InForce(policies) => {
+                if policies.revision() != self.current().revision() {
+                    self.publish(policies, metrics);
                 }
-                Err(error) => {
-                    tracing::error!(
-                        revision = self.current().revision(),
-                        "policy not reloaded, the last good one stays in force: {error}"
-                    );
-                    // Who sees the counter rise finds the reason in the log.
-                    metrics.reload_failed();
+            }
+            News::Refused(reasons) => self.refuse(&reasons, metrics),
+            News::Synced => {
+                if !ready.holds() {
+                    if self.current().is_empty() {
+                        tracing::warn!("the cluster has no policy: every image stays as it is");
+                    }
+                    self.in_force(metrics, ready);
                 }
             }
         }
+    }
+
+    fn publish(&self, policies: Policies, metrics: &PolicyMetrics) {
+        let names: Vec<_> = policies
+            .iter()
+            .map(imageswap_policy::Policy::name)
+            .collect();
+        tracing::info!(
+            source = self.kind(),
+            revision = policies.revision(),
+            policies = names.join(" "),
+            "policy in force"
+        );
+        metrics.loaded(policies.revision(), self.kind());
+        self.policy.send_replace(Arc::new(policies));
+    }
+
+    fn refuse(&self, reasons: &str, metrics: &PolicyMetrics) {
+        tracing::error!(
+            revision = self.current().revision(),
+            "policy not reloaded, the last good one stays in force: {reasons}"
+        );
+        // Who sees the counter rise finds the reason in the log.
+        metrics.reload_failed();
     }
 
     fn new(origin: Origin, policies: Policies) -> Self {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use imageswap_policy::{PodScope, Policies, Policy, Reference, Scope};
 use imageswap_runtime::metrics::{Operation, Outcome, WebhookMetrics};
-use imageswap_runtime::source::{PolicySource, today};
+use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
 
 use crate::patch::Patch;
@@ -14,6 +14,8 @@ use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text};
 #[derive(Debug, Clone)]
 pub struct Admission {
     policy: PolicySource,
+    namespaces: Namespaces,
+    pull_secrets: PullSecrets,
     metrics: WebhookMetrics,
 }
 
@@ -41,7 +43,22 @@ struct Swaps {
 impl Admission {
     /// Decides by the policy that `policy` holds at the time of each review.
     pub fn new(policy: PolicySource, metrics: WebhookMetrics) -> Self {
-        Self { policy, metrics }
+        Self {
+            policy,
+            namespaces: Namespaces::unknown(),
+            pull_secrets: PullSecrets::unknown(),
+            metrics,
+        }
+    }
+
+    /// Knows of the cluster what these do.
+    #[must_use]
+    pub fn with_cluster(self, namespaces: Namespaces, pull_secrets: PullSecrets) -> Self {
+        Self {
+            namespaces,
+            pull_secrets,
+            ..self
+        }
     }
 
     /// Answers a request's body.
@@ -89,9 +106,11 @@ impl Admission {
     }
 
     fn swaps(&self, policies: &Policies, request: &Request<'_>, object: &Object<'_>) -> Swaps {
+        let namespace = request.namespace.as_ref().map(Text::as_str);
+        let namespace_labels = namespace.and_then(|it| self.namespaces.labels(it));
         let scope = Scope::Pod(PodScope {
-            namespace: request.namespace.as_ref().map(Text::as_str),
-            namespace_labels: None,
+            namespace,
+            namespace_labels: namespace_labels.as_deref(),
             labels: Some(object.labels()),
         });
         let selected = policies.select(scope, today());

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
+use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
 use imageswap_runtime::source::PolicyArgs;
 use imageswap_runtime::telemetry::OtlpArgs;
@@ -48,6 +49,9 @@ pub struct ServeArgs {
     /// Where the policy comes from.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// How to reach the cluster, where something comes from there.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Where the certificate comes from.
     #[command(flatten)]
     pub tls: TlsArgs,

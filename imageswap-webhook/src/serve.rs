@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use imageswap_runtime::admin::{Admin, Readiness};
+use imageswap_runtime::cluster::ClusterError;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::log::{self, LogError};
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
-use imageswap_runtime::source::{PolicySource, SourceError};
+use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, SourceError};
 use imageswap_runtime::telemetry::{TelemetryError, Traces};
 use imageswap_runtime::tls::TlsError;
 use tokio::net::TcpListener;
@@ -28,6 +29,9 @@ pub enum ServeError {
     /// Nothing can be sent to the collector.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// There is no way to the cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// There is no policy.
     #[error(transparent)]
     Policy(#[from] SourceError),
@@ -60,7 +64,7 @@ impl ServeError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Log(_) | Self::Telemetry(_) | Self::Policy(_) => ExitCode::from(2),
-            Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => ExitCode::FAILURE,
+            Self::Cluster(_) | Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -73,6 +77,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         drain_delay,
         drain_timeout,
         policy,
+        cluster,
         tls,
         limits,
         log: log_args,
@@ -81,7 +86,12 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     let log_level = log::init(&log_args)?;
     let otlp = otlp.load("imageswap-webhook")?;
     let limits = limits.load();
-    let policy = policy.load()?;
+    let client = if policy.needs_cluster() {
+        Some(cluster.client().await?)
+    } else {
+        None
+    };
+    let policy = policy.load(client.as_ref())?;
     let tls = tls.load(listen)?;
     let times = DrainTimes {
         delay: Duration::from_secs(drain_delay.into()),
@@ -113,16 +123,32 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         revision = policy.current().revision(),
         "serving"
     );
+    let policy_ready = readiness.condition("policy");
+    let (namespaces, pull_secrets) = (Namespaces::unknown(), PullSecrets::unknown());
+    if let Some(client) = &client {
+        let synced = readiness.condition("namespaces");
+        tokio::spawn(
+            namespaces
+                .clone()
+                .watch(client.clone(), synced, drain.clone()),
+        );
+        tokio::spawn(
+            pull_secrets
+                .clone()
+                .watch(client.clone(), policy.clone(), drain.clone()),
+        );
+    }
     tokio::spawn(admin.serve(readiness, exporter.clone(), drain.clone()));
     tokio::spawn(
         policy
             .clone()
-            .watch(drain.clone(), exporter.policy_metrics()),
+            .watch(drain.clone(), exporter.policy_metrics(), policy_ready),
     );
     tokio::spawn(name_registries(policy.clone(), metrics.clone()));
     tokio::spawn(tls.clone().watch(drain.clone(), metrics.clone()));
 
-    let admission = Admission::new(policy, metrics.clone());
+    let admission = Admission::new(policy, metrics.clone())
+        .with_cluster(namespaces, pull_secrets);
     let handler = Handler::new(admission, metrics, drain.clone())
         .with_limits(limits)
         .with_traces(traces.clone());

@@ -77,11 +77,6 @@ impl PolicyFiles {
         Self { path }
     }
 
-    /// The name of the file or folder.
-    pub(super) fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
     /// Reads the whole text; of a folder, those of its files, in order of their names.
     pub(super) fn read(&self) -> Result<Vec<Text>, ReadError> {
         if !self.path.is_dir() {

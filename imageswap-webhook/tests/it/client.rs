@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use imageswap_policy::Policies;
+use imageswap_runtime::admin::Condition;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
 use imageswap_runtime::source::{PolicyArgs, PolicySource};
@@ -49,8 +50,7 @@ impl Server {
     pub(crate) async fn with_maps_file(path: PathBuf, times: DrainTimes) -> Self {
         let args = PolicyArgs {
             maps: Some(path),
-            policy: None,
-            image_prefix: None,
+            ..PolicyArgs::default()
         };
         Self::watching(args, times).await
     }
@@ -59,19 +59,18 @@ impl Server {
     pub(crate) async fn with_policies(path: PathBuf) -> Self {
         let args = PolicyArgs {
             policy: Some(path),
-            maps: None,
-            image_prefix: None,
+            ..PolicyArgs::default()
         };
         Self::watching(args, TIMES).await
     }
 
     async fn watching(args: PolicyArgs, times: DrainTimes) -> Self {
-        let policy = args.load().unwrap();
+        let policy = args.load(None).unwrap();
         Self::start(times, |exporter, drain| {
             tokio::spawn(
                 policy
                     .clone()
-                    .watch(drain.clone(), exporter.policy_metrics()),
+                    .watch(drain.clone(), exporter.policy_metrics(), Condition::default()),
             );
             Admission::new(policy, exporter.webhook_metrics())
         })

@@ -1,0 +1,199 @@
+//! The Kubernetes API server: how to reach it, and names of what lies there.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use kube::Client;
+use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+/// An API server that does not take a connection by then is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where a Pod finds its own namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// The namespace that the manifests install into.
+const DEFAULT_NAMESPACE: &str = "imageswap-system";
+
+/// How to reach the API server; flatten it into a command's arguments. Without a flag: as other tools do, by
+/// `KUBECONFIG`, `~/.kube/config`, or the service account of the Pod.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+#[group(skip)]
+pub struct ClusterArgs {
+    /// File that says how to reach the API server
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of that file; the current one where none is given
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Why there is no client. Whether the API server answers is not known before the first request.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The file cannot be read, or says nothing usable.
+    #[error("{}: {source}", file.as_ref().map_or_else(|| "kubeconfig".to_owned(), |it| it.display().to_string()))]
+    Kubeconfig {
+        /// The file that was given.
+        file: Option<PathBuf>,
+        /// What is wrong with it.
+        source: Box<KubeconfigError>,
+    },
+    /// Neither a kubeconfig file nor a service account.
+    #[error("no way to reach a cluster, --kubeconfig FILE says one: {0}")]
+    Infer(#[from] Box<InferConfigError>),
+    /// The configuration makes no client.
+    #[error("cannot set up a client of the API server: {0}")]
+    Client(#[from] Box<kube::Error>),
+}
+
+/// Namespace and name of an object, as `NS/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What was given is no `NS/NAME`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected NAMESPACE/NAME")]
+pub struct NoObjectName;
+
+impl ClusterArgs {
+    /// A client; nothing is asked yet.
+    pub async fn client(&self) -> Result<Client, ClusterError> {
+        let mut config = self.config().await?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        Ok(Client::try_from(config).map_err(Box::new)?)
+    }
+
+    async fn config(&self) -> Result<Config, ClusterError> {
+        if self.kubeconfig.is_none() && self.context.is_none() {
+            return Ok(Config::infer().await.map_err(Box::new)?);
+        }
+        let wrong = |source| ClusterError::Kubeconfig {
+            file: self.kubeconfig.clone(),
+            source: Box::new(source),
+        };
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        match &self.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file).map_err(wrong)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options)
+                    .await
+                    .map_err(wrong)
+            }
+            None => Config::from_kubeconfig(&options).await.map_err(wrong),
+        }
+    }
+}
+
+/// The namespace that this process runs in: `POD_NAMESPACE`, else the service account's, else where the manifests put
+/// it.
+pub fn own_namespace() -> String {
+    std::env::var("POD_NAMESPACE")
+        .ok()
+        .or_else(|| std::fs::read_to_string(NAMESPACE_FILE).ok())
+        .map(|it| it.trim().to_owned())
+        .filter(|it| !it.is_empty())
+        .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+}
+
+/// What goes wrong again and again, said once.
+#[derive(Debug)]
+pub struct Complaint {
+    what: &'static str,
+    said: Option<String>,
+}
+
+impl Complaint {
+    /// Nothing is wrong yet with `what`, such as `the watch of namespaces`.
+    pub fn new(what: &'static str) -> Self {
+        Self { what, said: None }
+    }
+
+    /// Says what is wrong, unless that was the last that was said.
+    pub fn about(&mut self, error: &dyn std::error::Error) {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            // Some errors repeat their cause.
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        if self.said.as_ref() == Some(&text) {
+            tracing::debug!("{} still fails: {text}", self.what);
+        } else {
+            tracing::warn!("{} fails, trying on: {text}", self.what);
+            self.said = Some(text);
+        }
+    }
+
+    /// It works; said where it did not before.
+    pub fn over(&mut self) {
+        if self.said.take().is_some() {
+            tracing::info!("{} works again", self.what);
+        }
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = NoObjectName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
+                Ok(Self {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
+            }
+            _ => Err(NoObjectName),
+        }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_a_namespace() {
+        let name: ObjectName = "ns/name".parse().unwrap();
+        assert_eq!(
+            (name.namespace.as_str(), name.name.as_str()),
+            ("ns", "name")
+        );
+        assert_eq!(name.to_string(), "ns/name");
+        for wrong in ["", "name", "/name", "ns/", "a/b/c"] {
+            assert_eq!(wrong.parse::<ObjectName>(), Err(NoObjectName), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_no_use_is_named() {
+        let args = ClusterArgs {
+            kubeconfig: Some(PathBuf::from("/no/such/file")),
+            context: None,
+        };
+        let error = args.client().await.err().unwrap().to_string();
+        assert!(error.starts_with("/no/such/file: "), "{error}");
+    }
+}

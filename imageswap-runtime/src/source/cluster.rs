@@ -1,0 +1,295 @@
+//! Policies from the cluster: ImageSwapPolicy objects and the ConfigMap of a maps file, by watch.
+//!
+//! What is heard goes into a pure account ([`State`]); what that says is in force is published. A watch that breaks,
+//! or an API server that is away, changes nothing: silence is no news about policies.
+
+mod last_good;
+mod state;
+mod status;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use imageswap_policy::{Policies, document, maps};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Client, ResourceExt as _};
+
+use crate::cluster::{Complaint, ObjectName};
+use last_good::LastGood;
+pub(crate) use state::{State, Texts, Verdict, document_text};
+
+/// The plural name of the custom resource.
+const PLURAL: &str = "imageswappolicies";
+/// The key of the ConfigMap that holds the maps file, as ImageSwap's.
+pub const MAPS_KEY: &str = "maps";
+/// How long a first look at the last good policies is tried again after.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What is watched.
+pub(super) struct ClusterOrigin {
+    pub(super) client: Client,
+    /// Whether ImageSwapPolicy objects are.
+    pub(super) documents: bool,
+    /// The ConfigMap with the maps file, if any.
+    pub(super) maps: Option<ObjectName>,
+    /// Where the texts in force are kept.
+    pub(super) last_good: ObjectName,
+    /// How the maps file is read.
+    pub(super) options: maps::Options,
+}
+
+/// What happened to what is in force.
+pub(super) enum News {
+    /// Something else is, perhaps.
+    InForce(Policies),
+    /// Something was refused, for these reasons.
+    Refused(String),
+    /// Everything that is watched was listed once.
+    Synced,
+}
+
+enum Heard {
+    Document(Event<DynamicObject>),
+    Maps(Event<ConfigMap>),
+}
+
+/// The account and what keeps it, while the watch runs.
+struct Follower<'a> {
+    origin: &'a ClusterOrigin,
+    state: State,
+    last_good: LastGood,
+    kept: Texts,
+    keeping: Complaint,
+    writing: Complaint,
+    /// Names of the list that is being heard.
+    listed: BTreeSet<String>,
+    maps_listed: bool,
+    documents_synced: bool,
+    maps_synced: bool,
+}
+
+impl ClusterOrigin {
+    /// Follows the cluster, and tells `news`; never returns.
+    pub(super) async fn follow(&self, mut news: impl FnMut(News)) {
+        let mut follower = Follower {
+            origin: self,
+            state: State::new(self.options.clone()),
+            last_good: LastGood::new(self.last_good.clone()),
+            kept: Texts::default(),
+            keeping: Complaint::new("keeping the last good policies"),
+            writing: Complaint::new("writing the status of policies"),
+            listed: BTreeSet::new(),
+            maps_listed: false,
+            documents_synced: !self.documents,
+            maps_synced: self.maps.is_none(),
+        };
+        follower.restore(&mut news).await;
+        let mut events = self.events();
+        let mut watching = [
+            Complaint::new("the watch of ImageSwapPolicies"),
+            Complaint::new("the watch of the maps ConfigMap"),
+        ];
+        while let Some((from, event)) = events.next().await {
+            match event {
+                Ok(heard) => {
+                    watching[from].over();
+                    follower.hear(heard, &mut news).await;
+                }
+                Err(error) => {
+                    watching[from].about(&error);
+                    if from == 0 && is_not_found(&error) && !follower.documents_synced {
+                        tracing::warn!(
+                            "the cluster has no resource {PLURAL}; it comes with the manifests"
+                        );
+                        follower.documents_synced = true;
+                        follower.settle(&mut news).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Both watches, each with its number for messages.
+    fn events(&self) -> BoxStream<'_, (usize, Result<Heard, watcher::Error>)> {
+        let mut all = Vec::new();
+        if self.documents {
+            let events = watch(self.documents_api(), watcher::Config::default()).default_backoff();
+            all.push(events.map_ok(Heard::Document).map(|it| (0, it)).boxed());
+        }
+        if let Some(name) = &self.maps {
+            let api = Api::<ConfigMap>::namespaced(self.client.clone(), &name.namespace);
+            let config = watcher::Config::default().fields(&format!("metadata.name={}", name.name));
+            let events = watch(api, config).default_backoff();
+            all.push(events.map_ok(Heard::Maps).map(|it| (1, it)).boxed());
+        }
+        stream::select_all(all).boxed()
+    }
+
+    fn documents_api(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource())
+    }
+}
+
+impl Follower<'_> {
+    /// Starts with what was good when somebody last looked.
+    async fn restore(&mut self, news: &mut impl FnMut(News)) {
+        loop {
+            match self.last_good.read(&self.origin.client).await {
+                Ok(texts) => {
+                    self.keeping.over();
+                    for lost in self.state.restore(&texts) {
+                        tracing::error!("a last good policy does not load any more: {lost}");
+                    }
+                    self.kept = texts;
+                    break;
+                }
+                Err(error @ last_good::LastGoodError::Missing(_)) => {
+                    self.keeping.about(&error);
+                    break;
+                }
+                Err(error) => self.keeping.about(&error),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        if self.kept != Texts::default() {
+            news(News::InForce(self.state.policies()));
+        }
+    }
+
+    async fn hear(&mut self, heard: Heard, news: &mut impl FnMut(News)) {
+        match heard {
+            Heard::Document(event) => self.hear_document(event, news).await,
+            Heard::Maps(event) => self.hear_maps(event, news),
+        }
+        self.settle(news).await;
+    }
+
+    async fn hear_document(&mut self, event: Event<DynamicObject>, news: &mut impl FnMut(News)) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) => {
+                self.listed.insert(object.name_any());
+                self.document(&object, news).await;
+            }
+            Event::InitDone => {
+                self.state.only_documents(&self.listed);
+                self.documents_synced = true;
+            }
+            Event::Apply(object) => self.document(&object, news).await,
+            Event::Delete(object) => self.state.no_document(&object.name_any()),
+        }
+    }
+
+    async fn document(&mut self, object: &DynamicObject, news: &mut impl FnMut(News)) {
+        let name = object.name_any();
+        let verdict = self
+            .state
+            .document(&name, document_text(&name, &object.data));
+        let present = object.data.get("status");
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let patch = status::patch(present, object.metadata.generation, &verdict, &now);
+        // Without a word to say it was said before: by another replica, or by this one before its restart.
+        if let Verdict::Refused { reasons } = verdict
+            && patch.is_some()
+        {
+            news(News::Refused(format!(
+                "{} {name}: {reasons}",
+                document::KIND
+            )));
+        }
+        let Some(patch) = patch else { return };
+        let api = self.origin.documents_api();
+        let patched = api
+            .patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
+        match patched {
+            Ok(_) => self.writing.over(),
+            // Deleted in between; the watch will say so.
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => self.writing.about(&error),
+        }
+    }
+
+    fn hear_maps(&mut self, event: Event<ConfigMap>, news: &mut impl FnMut(News)) {
+        match event {
+            Event::Init => self.maps_listed = false,
+            Event::InitApply(map) => {
+                self.maps_listed = true;
+                self.maps(&map, news);
+            }
+            Event::Apply(map) => self.maps(&map, news),
+            Event::InitDone => {
+                if !self.maps_listed {
+                    self.state.no_maps();
+                }
+                self.maps_synced = true;
+            }
+            Event::Delete(_) => self.state.no_maps(),
+        }
+    }
+
+    fn maps(&mut self, map: &ConfigMap, news: &mut impl FnMut(News)) {
+        let text = map.data.as_ref().and_then(|it| it.get(MAPS_KEY));
+        let Some(text) = text else {
+            let name = map.name_any();
+            return news(News::Refused(format!(
+                "ConfigMap {name} has no key {MAPS_KEY}"
+            )));
+        };
+        match self.state.maps(text) {
+            Verdict::Refused { reasons } => news(News::Refused(reasons)),
+            Verdict::Accepted { warnings, .. } if !warnings.is_empty() => {
+                tracing::warn!("the maps ConfigMap loads, with warnings:\n{warnings}");
+            }
+            Verdict::Accepted { .. } => {}
+        }
+    }
+
+    /// Publishes and keeps what is in force, once everything was heard that there is.
+    async fn settle(&mut self, news: &mut impl FnMut(News)) {
+        if !(self.documents_synced && self.maps_synced) {
+            return;
+        }
+        news(News::InForce(self.state.policies()));
+        news(News::Synced);
+        let texts = self.state.texts();
+        if texts == self.kept {
+            return;
+        }
+        match self.last_good.write(&self.origin.client, &texts).await {
+            Ok(()) => {
+                self.keeping.over();
+                self.kept = texts;
+            }
+            Err(error) => self.keeping.about(&error),
+        }
+    }
+}
+
+/// The custom resource.
+pub(crate) fn resource() -> ApiResource {
+    let version = document::API_VERSION.rsplit('/').next().unwrap_or_default();
+    let kind = GroupVersionKind::gvk(document::GROUP, version, document::KIND);
+    ApiResource::from_gvk_with_plural(&kind, PLURAL)
+}
+
+fn is_not_found(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404
+    )
+}
+
+impl std::fmt::Debug for ClusterOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterOrigin")
+            .field("documents", &self.documents)
+            .field("maps", &self.maps)
+            .finish_non_exhaustive()
+    }
+}

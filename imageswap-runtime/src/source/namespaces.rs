@@ -1,0 +1,151 @@
+//! Labels of namespaces, by watch.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PartialObjectMeta;
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, ResourceExt as _};
+
+use crate::admin::Condition;
+use crate::cluster::Complaint;
+use crate::drain::Drain;
+
+type Labels = BTreeMap<String, String>;
+type ByName = HashMap<String, Arc<Labels>>;
+
+/// The labels of every namespace of the cluster. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    /// None until the first list is complete, and for ever where nobody watches.
+    known: Arc<ArcSwap<Option<ByName>>>,
+}
+
+impl Namespaces {
+    /// Nothing is known of any namespace, which selects it.
+    pub fn unknown() -> Self {
+        Self::default()
+    }
+
+    /// Namespaces that do not change, for tests and tools.
+    pub fn fixed(labels: impl IntoIterator<Item = (String, Labels)>) -> Self {
+        let known = labels.into_iter().map(|(name, it)| (name, Arc::new(it)));
+        Self {
+            known: Arc::new(ArcSwap::from_pointee(Some(known.collect()))),
+        }
+    }
+
+    /// The labels of one, or `None` where they are not known: no watch, or one that has not heard of it yet.
+    pub fn labels(&self, namespace: &str) -> Option<Arc<Labels>> {
+        self.known.load().as_ref().as_ref()?.get(namespace).cloned()
+    }
+
+    /// Follows the cluster until the drain begins; what is known stays known while the API server is away.
+    pub async fn watch(self, client: Client, synced: Condition, drain: Drain) {
+        let api = Api::<PartialObjectMeta<Namespace>>::all(client);
+        let config = Config::default();
+        let events = watcher(api, config).default_backoff();
+        tokio::pin!(events);
+        let mut complaint = Complaint::new("the watch of namespaces");
+        let mut listed = HashMap::new();
+        loop {
+            let event = tokio::select! {
+                event = events.try_next() => event,
+                () = drain.signaled() => return,
+            };
+            match event {
+                Ok(Some(event)) => {
+                    complaint.over();
+                    if self.apply(event, &mut listed) {
+                        synced.set(true);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => complaint.about(&error),
+            }
+        }
+    }
+
+    /// Whether a first or another list is complete with that.
+    fn apply(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut ByName) -> bool {
+        let labels = |it: &PartialObjectMeta<Namespace>| {
+            Arc::new(it.metadata.labels.clone().unwrap_or_default())
+        };
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(it) => {
+                listed.insert(it.name_any(), labels(&it));
+            }
+            Event::InitDone => {
+                self.known.store(Arc::new(Some(std::mem::take(listed))));
+                return true;
+            }
+            Event::Apply(it) => self.change(|known| {
+                known.insert(it.name_any(), labels(&it));
+            }),
+            Event::Delete(it) => self.change(|known| {
+                known.remove(&it.name_any());
+            }),
+        }
+        false
+    }
+
+    /// Namespaces are few and change seldom, so that readers get a map that nobody locks.
+    fn change(&self, change: impl FnOnce(&mut ByName)) {
+        let mut known = self.known.load().as_ref().clone().unwrap_or_default();
+        change(&mut known);
+        self.known.store(Arc::new(Some(known)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::ObjectMeta;
+
+    use super::*;
+
+    fn namespace(name: &str, value: &str) -> PartialObjectMeta<Namespace> {
+        PartialObjectMeta {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(Labels::from([("k".to_owned(), value.to_owned())])),
+                ..ObjectMeta::default()
+            },
+            ..PartialObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_when_it_is_complete() {
+        let namespaces = Namespaces::unknown();
+        let mut listed = HashMap::new();
+        let label = |name: &str| namespaces.labels(name).map(|it| it["k"].clone());
+        let mut apply = |event| namespaces.apply(event, &mut listed);
+        assert!(!apply(Event::Init));
+        assert!(!apply(Event::InitApply(namespace("a", "1"))));
+        assert_eq!(label("a"), None);
+        assert!(apply(Event::InitDone));
+        assert_eq!(label("a").as_deref(), Some("1"));
+        apply(Event::Apply(namespace("a", "2")));
+        apply(Event::Apply(namespace("b", "3")));
+        assert_eq!(
+            (label("a"), label("b")),
+            (Some("2".into()), Some("3".into()))
+        );
+        apply(Event::Init);
+        apply(Event::InitApply(namespace("b", "4")));
+        assert_eq!(
+            label("a").as_deref(),
+            Some("2"),
+            "until the list is complete"
+        );
+        apply(Event::InitDone);
+        assert_eq!((label("a"), label("b")), (None, Some("4".into())));
+        apply(Event::Delete(namespace("b", "4")));
+        assert_eq!(label("b"), None);
+    }
+}
