@@ -1,5 +1,362 @@
-//! Certificates that are kept in a Secret.
+//! Certificates that are kept in a Secret, and the caBundle of the webhook configurations that are to trust them.
+//!
+//! Every replica does the same: it watches the Secret, serves the leaf that is in it, and when something is due it
+//! writes, on the condition that the Secret is still the one that it planned on. Who is late reads again and finds
+//! nothing left to do; nobody leads. [`plan`] decides, [`state`] knows what a Secret means, [`configuration`] keeps
+//! each caBundle.
+
 mod args;
+mod configuration;
 mod plan;
 mod state;
-pub use args::{CertificateArgs, CertificateArgsError, SecretName};
+mod wait;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt as _;
+use imageswap_runtime::admin::Condition;
+use imageswap_runtime::cluster::ObjectName;
+use imageswap_runtime::metrics::WebhookMetrics;
+use imageswap_runtime::tls::{AuthorityError, Pair, Tls};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt as _, watcher::watch_object};
+use kube::{Api, Client};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use args::{CertificateArgs, CertificateArgsError};
+
+use args::Configurations;
+use configuration::{Bundle, Configuration, Wishes};
+use plan::{Settings, Step, found, perform, plan};
+use state::{Content, State};
+use wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
+
+/// How long nothing is looked at when nothing happens; a watch can die without a word.
+const LONGEST_REST: Duration = Duration::from_mins(1);
+/// Writes in a row before a pause: a rotation takes three, and some are lost to other replicas.
+const WRITES: usize = 8;
+
+/// A Secret that certificates are kept in; nothing is asked of the cluster yet.
+#[derive(Debug)]
+pub struct TlsSecret {
+    secret: ObjectName,
+    settings: Settings,
+    configurations: Configurations,
+}
+
+impl CertificateArgs {
+    /// Checks the flags; `None` when they say that the certificate is not from a Secret. `san` are names beside the
+    /// Service's.
+    pub fn load(&self, san: &[String]) -> Result<Option<TlsSecret>, CertificateArgsError> {
+        let settings = self.settings(san)?;
+        Ok(settings.map(|(secret, settings)| TlsSecret {
+            secret,
+            settings,
+            configurations: self.configurations(),
+        }))
+    }
+}
+
+impl TlsSecret {
+    /// Serves through `tls` what is in the Secret, keeps that fresh, and keeps the configurations' caBundle; never
+    /// returns. `ready` holds while there is a certificate that has not expired.
+    ///
+    /// Also during a drain: it can last longer than a short-lived certificate.
+    pub async fn keep(self, client: Client, tls: Tls, metrics: WebhookMetrics, ready: Condition) {
+        let secrets = Api::<Secret>::namespaced(client.clone(), &self.secret.namespace);
+        let (wanted, wishes) = watch::channel(None);
+        let changed = Arc::new(Notify::new());
+        let wishes = Wishes {
+            secrets: secrets.clone(),
+            secret: self.secret.name.clone(),
+            wanted: wishes,
+            changed: Arc::clone(&changed),
+        };
+        let Configurations {
+            mutating,
+            validating,
+        } = self.configurations;
+        let mut configurations = Held::default();
+        for name in mutating {
+            configurations.spawn::<MutatingWebhookConfiguration>(&client, name, &wishes);
+        }
+        for name in validating {
+            configurations.spawn::<ValidatingWebhookConfiguration>(&client, name, &wishes);
+        }
+        let mut keeper = Keeper {
+            secrets,
+            name: self.secret,
+            settings: self.settings,
+            tls,
+            metrics,
+            ready,
+            wanted,
+            held: configurations,
+            served: None,
+            remembered: None,
+            said: None,
+        };
+        keeper.run(&changed).await;
+    }
+}
+
+struct Keeper {
+    secrets: Api<Secret>,
+    name: ObjectName,
+    settings: Settings,
+    tls: Tls,
+    metrics: WebhookMetrics,
+    ready: Condition,
+    wanted: watch::Sender<Option<Bundle>>,
+    held: Held,
+    served: Option<Pair>,
+    /// The last good content, for a Secret that somebody empties.
+    remembered: Option<State>,
+    /// What was complained of last, so that it is not repeated.
+    said: Option<String>,
+}
+
+/// What to do about a Secret.
+enum Intent {
+    Rest(SystemTime),
+    Write(Box<State>, &'static str),
+}
+
+impl Keeper {
+    async fn run(&mut self, changed: &Notify) {
+        let events = watch_object(self.secrets.clone(), &self.name.name).default_backoff();
+        let mut events = Box::pin(events);
+        let mut backoff = Backoff::default();
+        loop {
+            let pause = match self.tend().await {
+                Ok(until) => {
+                    backoff.reset();
+                    let rest = until.duration_since(SystemTime::now()).unwrap_or_default();
+                    rest.min(LONGEST_REST)
+                }
+                Err(error) => {
+                    self.complain(&format!("{error}; what is served stays"));
+                    backoff.next()
+                }
+            };
+            self.check_expiry();
+            let alarm = tokio::time::sleep(pause);
+            tokio::pin!(alarm);
+            loop {
+                tokio::select! {
+                    Some(event) = events.next() => match event {
+                        // Most events are our own write, or that of another replica which leaves nothing to do.
+                        Ok(secret) => match self.consider(secret.as_ref()) {
+                            Ok(Intent::Rest(until)) if until > SystemTime::now() => self.check_expiry(),
+                            _ => break,
+                        },
+                        Err(error) => tracing::debug!("cannot watch Secret {}: {error}", self.name),
+                    },
+                    () = changed.notified() => break,
+                    () = &mut alarm => break,
+                }
+            }
+        }
+    }
+
+    /// Reads the Secret and writes what is due, until nothing is; says until when.
+    async fn tend(&mut self) -> Result<SystemTime, KeepError> {
+        let mut conflicts = Backoff::default();
+        for _ in 0..WRITES {
+            let read = request(self.secrets.get_opt(&self.name.name)).await;
+            let secret = read.map_err(|source| self.failed("read", source))?;
+            let (state, what) = match self.consider(secret.as_ref())? {
+                Intent::Rest(until) => return Ok(until),
+                Intent::Write(state, what) => (state, what),
+            };
+            let mut secret = secret.unwrap_or_default();
+            state.write(&mut secret);
+            let params = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            let written = request(self.secrets.replace(&self.name.name, &params, &secret)).await;
+            match written {
+                Ok(_) => tracing::info!(secret = %self.name, "{what}"),
+                Err(error) if status_code(&error) == Some(409) => {
+                    tokio::time::sleep(conflicts.next()).await;
+                }
+                Err(source) => return Err(self.failed("write", source)),
+            }
+        }
+        Ok(SystemTime::now() + Backoff::LONGEST)
+    }
+
+    /// Takes over what a Secret says, and decides what is to be done about it.
+    fn consider(&mut self, secret: Option<&Secret>) -> Result<Intent, AuthorityError> {
+        let now = SystemTime::now();
+        let rest = Ok(Intent::Rest(now + Backoff::LONGEST));
+        let Some(secret) = secret else {
+            self.complain(
+                "it does not exist; the manifests ship it empty, and this program creates none",
+            );
+            return rest;
+        };
+        let state = match Content::read(secret) {
+            Content::Managed(state) => state,
+            Content::Empty => return self.fill(now),
+            Content::Broken { ours: true, reason } => {
+                self.complain(&format!("it was damaged and is replaced: {reason}"));
+                return self.fill(now);
+            }
+            Content::Broken {
+                ours: false,
+                reason,
+            } => {
+                self.complain(&format!(
+                    "it holds nothing usable and nothing of this program, and is left alone: {reason}"
+                ));
+                return rest;
+            }
+            Content::Given(pair) => {
+                self.complain(
+                    "it holds somebody's own certificate, which is served as it is: nothing is renewed here, \
+                     and no caBundle is kept",
+                );
+                self.wanted.send_replace(None);
+                self.serve(&pair);
+                return rest;
+            }
+        };
+        if let Some(leaf) = &state.leaf {
+            self.said = None;
+            self.serve(leaf);
+            self.remembered = Some(state.clone());
+        }
+        self.want(&state);
+        let step = plan(&state, self.published(&state), now, &self.settings);
+        let what = match step {
+            Step::Rest(until) => return Ok(Intent::Rest(until)),
+            Step::Renew => "certificate renewed",
+            Step::Announce => "another certificate authority made, and added to the bundle",
+            Step::Switch => "the other certificate authority signs from now on",
+            Step::Retire => "the previous certificate authority has left the bundle",
+            Step::Found => "the certificate authority had expired, another one made",
+        };
+        let after = perform(step, &state, now, &self.settings)?;
+        Ok(Intent::Write(Box::new(after), what))
+    }
+
+    /// What a Secret without content gets: what it had, so that nobody who trusts that is cut off.
+    fn fill(&self, now: SystemTime) -> Result<Intent, AuthorityError> {
+        let (state, what) = match &self.remembered {
+            Some(state) => (state.clone(), "what the Secret had held was put back"),
+            None => (
+                found(now, &self.settings)?,
+                "certificate authority and certificate made",
+            ),
+        };
+        Ok(Intent::Write(Box::new(state), what))
+    }
+
+    fn serve(&mut self, pair: &Pair) {
+        if self.served.as_ref() == Some(pair) {
+            return;
+        }
+        self.tls.install(pair.clone(), &self.metrics);
+        self.served = Some(pair.clone());
+        let not_after = pair.not_after().map(humantime::format_rfc3339_seconds);
+        let not_after = not_after.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        tracing::info!(secret = %self.name, not_after, "certificate served");
+    }
+
+    fn check_expiry(&self) {
+        let Some(served) = &self.served else {
+            return;
+        };
+        let fresh = served.not_after().is_none_or(|it| it > SystemTime::now());
+        self.ready.set(fresh);
+        if !fresh {
+            tracing::error!(secret = %self.name, "the certificate has expired: the API server refuses it, and no review succeeds");
+        }
+    }
+
+    /// Makes the state's bundle the one that configurations are to hold.
+    fn want(&self, state: &State) {
+        let pem: Arc<str> = state.bundle().into();
+        self.wanted.send_if_modified(|wanted| {
+            if wanted.as_ref().is_some_and(|wanted| wanted.pem == pem) {
+                return false;
+            }
+            *wanted = Some(Bundle {
+                pem,
+                since: Instant::now(),
+            });
+            true
+        });
+    }
+
+    /// For how long every configuration has held the state's bundle; `None` when one does not.
+    fn published(&self, state: &State) -> Option<Duration> {
+        let bundle = state.bundle();
+        let since = |held: &Option<Bundle>| {
+            let held = held.as_ref().filter(|held| *held.pem == *bundle);
+            held.map(|held| held.since)
+        };
+        // Where no configuration is kept here, others carry the bundle; they get the same time.
+        let wanted = since(&self.wanted.borrow())?;
+        let held = self.held.configurations.iter();
+        held.map(|held| since(&held.borrow()))
+            .try_fold(wanted, |latest, since| Some(latest.max(since?)))
+            .map(|since| since.elapsed())
+    }
+
+    /// Says what is wrong with the Secret, once.
+    fn complain(&mut self, message: &str) {
+        if self.said.as_deref() != Some(message) {
+            tracing::error!("Secret {}: {message}", self.name);
+            self.said = Some(message.to_owned());
+        }
+    }
+
+    fn failed(&self, action: &'static str, source: RequestError) -> KeepError {
+        KeepError::Request {
+            action,
+            name: self.name.clone(),
+            source,
+        }
+    }
+}
+
+/// Why the Secret could not be looked after.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error("cannot {action} Secret {name}: {source}")]
+    Request {
+        action: &'static str,
+        name: ObjectName,
+        source: RequestError,
+    },
+    #[error("cannot make a certificate: {0}")]
+    Authority(#[from] AuthorityError),
+}
+
+/// The keepers of configurations, and what each of these holds.
+#[derive(Default)]
+struct Held {
+    configurations: Vec<watch::Receiver<Option<Bundle>>>,
+    /// Dropping it ends them.
+    tasks: JoinSet<()>,
+}
+
+impl Held {
+    fn spawn<K: Configuration>(&mut self, client: &Client, name: String, wishes: &Wishes) {
+        let (held, receiver) = watch::channel(None);
+        let api = Api::<K>::all(client.clone());
+        self.configurations.push(receiver);
+        self.tasks
+            .spawn(configuration::keep(api, name, wishes.clone(), held));
+    }
+}

@@ -9,6 +9,7 @@ use imageswap_runtime::source::PolicyArgs;
 use imageswap_runtime::telemetry::OtlpArgs;
 use imageswap_runtime::tls::TlsArgs;
 
+use crate::certificates::CertificateArgs;
 use crate::limits::LimitArgs;
 
 /// Rewrites the images of Pods to approved registries at admission
@@ -55,6 +56,9 @@ pub struct ServeArgs {
     /// Where the certificate comes from.
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// How the certificate is kept in the cluster.
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
     /// How much to take on.
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -12,10 +12,11 @@ use imageswap_runtime::log::{self, LogError};
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, SourceError};
 use imageswap_runtime::telemetry::{TelemetryError, Traces};
-use imageswap_runtime::tls::TlsError;
+use imageswap_runtime::tls::{Tls, TlsError};
 use tokio::net::TcpListener;
 
 use crate::admit::Admission;
+use crate::certificates::CertificateArgsError;
 use crate::cli::ServeArgs;
 use crate::http::Handler;
 use crate::server::{self, DrainTimes};
@@ -38,6 +39,9 @@ pub enum ServeError {
     /// There is no certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No certificate can be kept with these flags.
+    #[error(transparent)]
+    Certificates(#[from] CertificateArgsError),
     /// A port cannot be had.
     #[error("cannot bind {addr}: {source}")]
     Bind {
@@ -63,8 +67,12 @@ impl ServeError {
     /// 2 for what was asked for wrongly, 1 for what did not work.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Log(_) | Self::Telemetry(_) | Self::Policy(_) => ExitCode::from(2),
-            Self::Cluster(_) | Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => ExitCode::FAILURE,
+            Self::Log(_) | Self::Telemetry(_) | Self::Policy(_) | Self::Certificates(_) => {
+                ExitCode::from(2)
+            }
+            Self::Cluster(_) | Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -79,6 +87,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         policy,
         cluster,
         tls,
+        certificates,
         limits,
         log: log_args,
         otlp,
@@ -92,7 +101,16 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         None
     };
     let policy = policy.load(client.as_ref())?;
-    let tls = tls.load(listen)?;
+    let (tls, secret) = match certificates.load(&tls.tls_san)? {
+        Some(secret) => {
+            let client = match &client {
+                Some(client) => client.clone(),
+                None => cluster.client().await?,
+            };
+            (Tls::unset()?, Some((secret, client)))
+        }
+        None => (tls.load(listen)?, None),
+    };
     let times = DrainTimes {
         delay: Duration::from_secs(drain_delay.into()),
         timeout: Duration::from_secs(drain_timeout.max(drain_delay).into()),
@@ -116,6 +134,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     };
     let readiness = Readiness::new();
     let serving = readiness.condition("serving");
+    let certificate = readiness.condition("certificate");
     tracing::info!(
         webhook = %listener.local_addr().map_or(listen, |bound| bound),
         admin = %admin.local_addr(),
@@ -146,9 +165,14 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     );
     tokio::spawn(name_registries(policy.clone(), metrics.clone()));
     tokio::spawn(tls.clone().watch(drain.clone(), metrics.clone()));
+    match secret {
+        Some((secret, client)) => {
+            tokio::spawn(secret.keep(client, tls.clone(), metrics.clone(), certificate));
+        }
+        None => certificate.set(true),
+    }
 
-    let admission = Admission::new(policy, metrics.clone())
-        .with_cluster(namespaces, pull_secrets);
+    let admission = Admission::new(policy, metrics.clone()).with_cluster(namespaces, pull_secrets);
     let handler = Handler::new(admission, metrics, drain.clone())
         .with_limits(limits)
         .with_traces(traces.clone());

@@ -1,9 +1,9 @@
 //! The flags, and what is checked of them before anything is asked of a cluster.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 use std::time::Duration;
 
+use imageswap_runtime::cluster::ObjectName;
 use imageswap_runtime::tls::server_name;
 
 use super::plan::Settings;
@@ -18,7 +18,7 @@ const SHORTEST_LEAF: Duration = Duration::from_secs(6);
 pub struct CertificateArgs {
     /// Keep a certificate authority and a certificate in this Secret, which has to exist
     #[arg(long, value_name = "NS/NAME", group = "certificate", conflicts_with_all = ["tls_cert", "tls_key", "tls_self_signed"])]
-    pub tls_secret: Option<SecretName>,
+    pub tls_secret: Option<ObjectName>,
     /// Service of the Secret's namespace that the certificate is for
     #[arg(
         long,
@@ -69,15 +69,6 @@ pub struct CertificateArgs {
     pub validating_webhook_configuration: Vec<String>,
 }
 
-/// A Secret's namespace and name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretName {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
 /// Which configurations are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Configurations {
@@ -115,7 +106,7 @@ impl CertificateArgs {
     pub(crate) fn settings(
         &self,
         san: &[String],
-    ) -> Result<Option<(SecretName, Settings)>, CertificateArgsError> {
+    ) -> Result<Option<(ObjectName, Settings)>, CertificateArgsError> {
         let Some(secret) = &self.tls_secret else {
             return Ok(None);
         };
@@ -186,32 +177,6 @@ impl CertificateArgs {
     }
 }
 
-impl FromStr for SecretName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (namespace, name) = text
-            .split_once('/')
-            .ok_or("expected NAMESPACE/NAME, there is no / in it")?;
-        for (part, what) in [(namespace, "namespace"), (name, "name")] {
-            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-            if part.is_empty() || !part.chars().all(fine) {
-                return Err(format!("{part:?} is no {what} of a Kubernetes object"));
-            }
-        }
-        Ok(Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        })
-    }
-}
-
-impl std::fmt::Display for SecretName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -246,9 +211,7 @@ mod tests {
                 "cannot be used with",
             ),
             ("--tls-self-signed d --tls-service s", "cannot be used with"),
-            ("--tls-secret a", "there is no / in it"),
-            ("--tls-secret a/b/c", "\"b/c\" is no name"),
-            ("--tls-secret /b", "\"\" is no namespace"),
+            ("--tls-secret a", "expected NAMESPACE/NAME"),
             (
                 "--tls-secret a/b --tls-leaf-lifetime soon",
                 "--tls-leaf-lifetime",

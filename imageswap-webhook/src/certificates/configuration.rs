@@ -1,0 +1,286 @@
+//! The caBundle of a webhook configuration, kept as it has to be whoever else writes there.
+//!
+//! A strategic merge patch names each webhook and its caBundle and nothing else, so that of the object's fields only
+//! those become ours. It carries the version of the configuration that was seen before the Secret was read: a replica
+//! that was away and knows an older Secret cannot put an older bundle over a newer one.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher::watch_object};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::state::Content;
+use super::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
+
+/// Two changes by others in less than that are a fight.
+const FIGHT: Duration = Duration::from_secs(10);
+
+/// A bundle, and since when it is wanted or held.
+#[derive(Debug, Clone)]
+pub(super) struct Bundle {
+    pub(super) pem: Arc<str>,
+    pub(super) since: Instant,
+}
+
+/// What a keeper of a configuration is given.
+#[derive(Clone)]
+pub(super) struct Wishes {
+    pub(super) secrets: Api<Secret>,
+    pub(super) secret: String,
+    /// None until the Secret says what is wanted, and where it is not ours to say.
+    pub(super) wanted: watch::Receiver<Option<Bundle>>,
+    /// Told when what is held changes.
+    pub(super) changed: Arc<Notify>,
+}
+
+/// A kind of webhook configuration.
+pub(super) trait Configuration:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
+    /// The kind's name.
+    const KIND: &'static str;
+
+    /// Name and caBundle of each webhook.
+    fn webhooks(&self) -> Vec<(&str, &[u8])>;
+}
+
+/// Keeps the caBundle of the configuration `name`; `held` says which bundle it has, if all its webhooks agree on the
+/// one that is wanted. A configuration that does not exist holds whatever is wanted, for nobody asks through it.
+pub(super) async fn keep<K: Configuration>(
+    api: Api<K>,
+    name: String,
+    wishes: Wishes,
+    held: watch::Sender<Option<Bundle>>,
+) {
+    let mut keeper = Keeper {
+        api,
+        name,
+        wishes,
+        held,
+        backoff: Backoff::default(),
+        repaired: None,
+    };
+    keeper.run().await;
+}
+
+struct Keeper<K> {
+    api: Api<K>,
+    name: String,
+    wishes: Wishes,
+    held: watch::Sender<Option<Bundle>>,
+    backoff: Backoff,
+    /// When a caBundle was last put there.
+    repaired: Option<Instant>,
+}
+
+impl<K: Configuration> Keeper<K> {
+    async fn run(&mut self) {
+        let mut seen: Option<Option<K>> = None;
+        let mut events = Box::pin(watch_object(self.api.clone(), &self.name).default_backoff());
+        loop {
+            let retry = self.tend(&mut seen).await;
+            tokio::select! {
+                Some(event) = events.next() => match event {
+                    Ok(object) => {
+                        if object.is_none() && !matches!(seen, Some(None)) {
+                            tracing::warn!(kind = K::KIND, name = self.name, "webhook configuration does not exist");
+                        }
+                        seen = Some(object);
+                    }
+                    Err(error) => tracing::warn!(kind = K::KIND, name = self.name, "cannot watch a webhook configuration: {error}"),
+                },
+                Ok(()) = self.wishes.wanted.changed() => {}
+                () = tokio::time::sleep(retry) => {}
+            }
+        }
+    }
+
+    /// Compares and repairs; says when to try again if nothing happens before.
+    async fn tend(&mut self, seen: &mut Option<Option<K>>) -> Duration {
+        let wanted = self.wishes.wanted.borrow_and_update().clone();
+        let (Some(wanted), Some(object)) = (wanted, seen.as_mut()) else {
+            self.tell(None);
+            return Backoff::LONGEST;
+        };
+        let Some(object) = object else {
+            self.tell(Some(wanted.pem));
+            return Backoff::LONGEST;
+        };
+        if holds(object, &wanted.pem) {
+            self.tell(Some(wanted.pem));
+            return Backoff::LONGEST;
+        }
+        self.tell(None);
+        match self.repair(object).await {
+            Ok(Some(repaired)) => {
+                *object = repaired;
+                self.backoff.reset();
+                if holds(object, &wanted.pem) {
+                    self.tell(Some(wanted.pem));
+                }
+                Backoff::LONGEST
+            }
+            Ok(None) => self.backoff.next(),
+            Err(error) => {
+                // A conflict is news that the watch is about to bring.
+                if !matches!(status_code(&error), Some(404 | 409)) {
+                    tracing::error!(
+                        kind = K::KIND,
+                        name = self.name,
+                        "cannot put the caBundle into a webhook configuration: {error}"
+                    );
+                }
+                self.backoff.next()
+            }
+        }
+    }
+
+    /// Reads the Secret, which is after the object was seen, and patches where the two differ.
+    async fn repair(&mut self, object: &K) -> Result<Option<K>, RequestError> {
+        let now = Instant::now();
+        if self.repaired.is_some_and(|last| now - last < FIGHT) {
+            tokio::time::sleep(self.backoff.next()).await;
+        }
+        let secret = request(self.wishes.secrets.get(&self.wishes.secret)).await?;
+        let Content::Managed(state) = Content::read(&secret) else {
+            return Ok(None);
+        };
+        let bundle = state.bundle();
+        let Some(patch) = patch(object, &bundle) else {
+            return Ok(None);
+        };
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Strategic(&patch);
+        let patched = request(self.api.patch(&self.name, &params, &patch)).await?;
+        self.repaired = Some(now);
+        let empty = object.webhooks().iter().all(|(_, held)| held.is_empty());
+        let before = if empty { "nothing" } else { "something else" };
+        tracing::info!(
+            kind = K::KIND,
+            name = self.name,
+            before,
+            "caBundle put into a webhook configuration"
+        );
+        Ok(Some(patched))
+    }
+
+    fn tell(&self, pem: Option<Arc<str>>) {
+        let told = self.held.send_if_modified(|held| {
+            if held.as_ref().map(|held| &held.pem) == pem.as_ref() {
+                return false;
+            }
+            *held = pem.map(|pem| Bundle {
+                pem,
+                since: Instant::now(),
+            });
+            true
+        });
+        if told {
+            self.wishes.changed.notify_one();
+        }
+    }
+}
+
+fn holds<K: Configuration>(object: &K, bundle: &str) -> bool {
+    let webhooks = object.webhooks();
+    webhooks.iter().all(|(_, held)| *held == bundle.as_bytes())
+}
+
+/// What makes every webhook hold the bundle; `None` when they all do.
+fn patch<K: Configuration>(object: &K, bundle: &str) -> Option<Value> {
+    let bundle_json = ByteString(bundle.as_bytes().to_owned());
+    let webhooks: Vec<_> = object
+        .webhooks()
+        .into_iter()
+        .filter(|(_, held)| *held != bundle.as_bytes())
+        .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle_json}}))
+        .collect();
+    (!webhooks.is_empty()).then(|| {
+        json!({
+            "metadata": {"resourceVersion": object.resource_version()},
+            "webhooks": webhooks,
+        })
+    })
+}
+
+fn bytes(bundle: Option<&ByteString>) -> &[u8] {
+    bundle.map_or(&[], |bundle| &bundle.0)
+}
+
+impl Configuration for MutatingWebhookConfiguration {
+    const KIND: &'static str = "MutatingWebhookConfiguration";
+
+    fn webhooks(&self) -> Vec<(&str, &[u8])> {
+        let webhooks = self.webhooks.iter().flatten();
+        webhooks
+            .map(|webhook| {
+                (
+                    &*webhook.name,
+                    bytes(webhook.client_config.ca_bundle.as_ref()),
+                )
+            })
+            .collect()
+    }
+}
+
+impl Configuration for ValidatingWebhookConfiguration {
+    const KIND: &'static str = "ValidatingWebhookConfiguration";
+
+    fn webhooks(&self) -> Vec<(&str, &[u8])> {
+        let webhooks = self.webhooks.iter().flatten();
+        webhooks
+            .map(|webhook| {
+                (
+                    &*webhook.name,
+                    bytes(webhook.client_config.ca_bundle.as_ref()),
+                )
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_names_what_differs_and_nothing_else() {
+        let object: MutatingWebhookConfiguration = serde_json::from_value(json!({
+            "metadata": {"name": "imageswap", "resourceVersion": "7"},
+            "webhooks": [
+                {"name": "a", "clientConfig": {"caBundle": "Ynl0ZXM="}, "sideEffects": "None", "admissionReviewVersions": ["v1"]},
+                {"name": "b", "clientConfig": {"url": "https://x"}, "sideEffects": "None", "admissionReviewVersions": ["v1"]},
+                {"name": "c", "clientConfig": {"caBundle": "Z2FyYmFnZQ=="}, "sideEffects": "None", "admissionReviewVersions": ["v1"]},
+            ],
+        }))
+        .unwrap();
+        assert!(!holds(&object, "bytes"));
+        let webhook = |name| json!({"name": name, "clientConfig": {"caBundle": "Ynl0ZXM="}});
+        assert_eq!(
+            patch(&object, "bytes"),
+            Some(json!({
+                "metadata": {"resourceVersion": "7"},
+                "webhooks": [webhook("b"), webhook("c")],
+            }))
+        );
+        let none = ValidatingWebhookConfiguration::default();
+        assert!(holds(&none, "bytes"));
+        assert_eq!(patch(&none, "bytes"), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! An API server with the service account of the webhook, its Secret and its configurations.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_runtime::cluster::ClusterArgs;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, ResourceExt as _};
+
+use crate::replica::Replica;
+
+pub(crate) const MUTATING: &str = "mutatingwebhookconfiguration";
+pub(crate) const VALIDATING: &str = "validatingwebhookconfiguration";
+
+/// All rights that `--tls-secret` needs.
+const RIGHTS: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: imageswap-system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: webhook, namespace: imageswap-system}
+rules:
+- {apiGroups: [''], resources: [secrets], resourceNames: [tls], verbs: [get, list, watch, update]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: webhook, namespace: imageswap-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: webhook}
+subjects: [{kind: ServiceAccount, name: webhook, namespace: imageswap-system}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: webhook}
+rules:
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [mutatingwebhookconfigurations, validatingwebhookconfigurations]
+  resourceNames: [imageswap]
+  verbs: [list, watch, patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: webhook}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: webhook}
+subjects: [{kind: ServiceAccount, name: webhook, namespace: imageswap-system}]
+";
+
+pub(crate) struct Cluster {
+    pub(crate) plane: ControlPlane,
+    client: Client,
+    account: PathBuf,
+}
+
+impl Cluster {
+    /// None after saying that `test` is skipped.
+    pub(crate) async fn start(test: &str) -> Option<Self> {
+        let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
+        plane.apply(RIGHTS).unwrap();
+        let account = "system:serviceaccount:imageswap-system:webhook";
+        let account = plane.kubeconfig_for(account, None).unwrap();
+        let client = client(plane.kubeconfig()).await;
+        Some(Self {
+            plane,
+            client,
+            account,
+        })
+    }
+
+    /// A replica with the rights of the service account and no others.
+    pub(crate) async fn replica(&self, flags: &str) -> Replica {
+        Replica::start(flags, client(&self.account).await).await
+    }
+
+    /// Makes the Secret; `data` are further lines of YAML.
+    pub(crate) fn secret(&self, data: &str) {
+        let manifest = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: tls, namespace: imageswap-system}}\n{data}"
+        );
+        self.plane.apply(&manifest).unwrap();
+    }
+
+    /// Makes the configurations, as they are shipped: without a caBundle.
+    pub(crate) fn configurations(&self) {
+        self.apply_configurations(&["--server-side"]);
+    }
+
+    pub(crate) fn apply_configurations(&self, flags: &[&str]) {
+        let args = ["apply"].iter().chain(flags).chain(&["-f", "-"]);
+        self.plane.kubectl_with(args, &configurations()).unwrap();
+    }
+
+    /// The caBundle of every webhook.
+    pub(crate) async fn bundles(&self) -> Vec<Vec<u8>> {
+        let (mutating, validating) = self.read().await;
+        let mutating = mutating.webhooks.into_iter().flatten();
+        let validating = validating.webhooks.into_iter().flatten();
+        mutating
+            .map(|webhook| webhook.client_config.ca_bundle)
+            .chain(validating.map(|webhook| webhook.client_config.ca_bundle))
+            .map(|bundle| bundle.unwrap_or_default().0)
+            .collect()
+    }
+
+    pub(crate) async fn versions(&self) -> Vec<String> {
+        let (mutating, validating) = self.read().await;
+        let versions = [mutating.resource_version(), validating.resource_version()];
+        versions.into_iter().flatten().collect()
+    }
+
+    pub(crate) async fn secret_data(&self) -> BTreeMap<String, ByteString> {
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), "imageswap-system");
+        secrets.get("tls").await.unwrap().data.unwrap_or_default()
+    }
+
+    async fn read(&self) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
+        let mutating = Api::all(self.client.clone());
+        let validating = Api::all(self.client.clone());
+        (
+            mutating.get("imageswap").await.unwrap(),
+            validating.get("imageswap").await.unwrap(),
+        )
+    }
+}
+
+/// Files of a folder as a Secret's data.
+pub(crate) fn data(dir: &Path, files: [&str; 3]) -> String {
+    let mut yaml = "stringData:\n".to_owned();
+    for file in files {
+        let text = std::fs::read_to_string(dir.join(file)).unwrap();
+        writeln!(yaml, "  {file}: {}", serde_json::Value::from(text)).unwrap();
+    }
+    yaml
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let args = ClusterArgs {
+        kubeconfig: Some(kubeconfig.to_owned()),
+        context: None,
+    };
+    args.client().await.unwrap()
+}
+
+/// They match nothing that the tests make.
+fn configurations() -> String {
+    let webhook = |name: &str| {
+        format!(
+            "- name: {name}
+  clientConfig: {{service: {{name: imageswap-webhook, namespace: imageswap-system}}}}
+  rules: [{{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}}]
+  sideEffects: None
+  admissionReviewVersions: [v1]
+"
+        )
+    };
+    format!(
+        "apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {{name: imageswap}}
+webhooks:
+{}---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {{name: imageswap}}
+webhooks:
+{}{}",
+        webhook("swap.imageswap.io"),
+        webhook("validate.imageswap.io"),
+        webhook("policy.imageswap.io"),
+    )
+}
