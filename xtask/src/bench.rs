@@ -1,6 +1,8 @@
 //! Measures and shows the figures beside the limits that the project sets
 //! itself.
 
+mod webhook;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -21,6 +23,8 @@ pub(crate) struct Options {
 enum What {
     /// Decisions and loading, beside other ways to come to one
     Policy(Show),
+    /// Reviews over HTTPS, beside a bare server and beside hostile clients
+    Webhook(Show),
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -73,7 +77,10 @@ struct Limit {
 
 /// Builds for release, measures and prints.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    let What::Policy(show) = options.what;
+    let show = match options.what {
+        What::Policy(show) => show,
+        What::Webhook(show) => return webhook::run_all(workspace, show),
+    };
     ui::step("building for release, then measuring (some seconds)");
     let mut command = cargo();
     command.current_dir(&workspace.root).args([

@@ -1,0 +1,480 @@
+//! The webhook beside a bare server, and beside clients that mean harm.
+//!
+//! Rounds alternate between the servers, so that what else the machine does
+//! concerns all of them. The load is wrk's: eight connections that are kept
+//! open, each with one review of 3.2 KB at a time.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use imageswap_lab::{Lab, wait_until};
+use serde_json::json;
+
+use super::{Format, Show};
+use crate::process::{Workspace, cargo, find, output, run};
+use crate::{toolchain, ui};
+
+const ROUNDS: usize = 5;
+const ROUND_SECONDS: u32 = 3;
+const CONNECTIONS: u32 = 8;
+const REVIEW_BYTES: &str = "3200";
+/// As many as a large company's policy has.
+const RULES: usize = 50;
+/// Least share of the bare server's requests per second.
+const MIN_RATIO: f64 = 0.85;
+/// Most memory under load, in MiB.
+const MAX_RESIDENT: f64 = 20.0;
+/// Kinds of hostile clients and how many of them, as the example `hostile`
+/// knows them.
+const ATTACKS: [(&str, &str, u32); 6] = [
+    ("half", "half handshakes", 2000),
+    ("idle", "idle connections", 2000),
+    ("heads", "heads that never end", 500),
+    ("bodies", "bodies that never end", 500),
+    ("large", "bodies of 100 MB", 8),
+    ("noise", "what is no HTTP", 100),
+];
+
+/// Programs and files that are measured.
+struct Bench {
+    lab: Lab,
+    programs: PathBuf,
+    script: PathBuf,
+    maps: PathBuf,
+}
+
+/// A server that is measured; ends with this value.
+struct Server {
+    name: &'static str,
+    child: Child,
+    addr: SocketAddr,
+    url: String,
+}
+
+/// What wrk saw in one round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Round {
+    requests_per_second: f64,
+    /// Milliseconds.
+    p99: f64,
+    /// Answers other than 2xx, and connections that broke.
+    errors: u64,
+}
+
+/// Builds for release, measures and prints.
+pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
+    if find("wrk").is_none() {
+        toolchain::install(&["wrk"], "load")?;
+    }
+    ui::step("building for release");
+    let mut build = cargo();
+    build.current_dir(&workspace.root).args([
+        "build",
+        "--release",
+        "--quiet",
+        "--package=imageswap-webhook",
+        "--bins",
+        "--examples",
+    ]);
+    run(&mut build)?;
+    let bench = Bench::new(workspace)?;
+    let servers = [
+        bench.bare()?,
+        bench.webhook("webhook", "info")?,
+        bench.webhook("webhook, log level warn", "warn")?,
+    ];
+    ui::step(format_args!(
+        "{ROUNDS} rounds of {ROUND_SECONDS} s for each of {} servers",
+        servers.len()
+    ));
+    let mut rounds = vec![Vec::new(); servers.len()];
+    for _ in 0..ROUNDS {
+        for (server, rounds) in servers.iter().zip(&mut rounds) {
+            rounds.push(bench.load(server, ROUND_SECONDS)?);
+        }
+    }
+    let rows: Vec<Row> = servers
+        .iter()
+        .zip(&rounds)
+        .map(|(server, rounds)| Row::new(server, rounds))
+        .collect::<Result<_>>()?;
+    let ratio = rows[1].requests_per_second / rows[0].requests_per_second;
+    let [bare, webhook, _] = servers;
+    drop(bare);
+    ui::step("hostile clients");
+    let mut attacks = Vec::new();
+    for (kind, what, count) in ATTACKS {
+        attacks.push(bench.attack(&webhook, kind, what, count)?);
+    }
+    let limits = [
+        (
+            format!("{ratio:.2} of the bare server, at least {MIN_RATIO}"),
+            ratio >= MIN_RATIO,
+        ),
+        (
+            format!(
+                "{:.1} MiB resident under load, under {MAX_RESIDENT} MiB",
+                rows[1].resident
+            ),
+            rows[1].resident < MAX_RESIDENT,
+        ),
+        (
+            "hostile clients cost no review of others".to_owned(),
+            attacks.iter().all(|it| it.round.errors == 0),
+        ),
+    ];
+    match show.output {
+        Format::Json => print_json(&rows, ratio, &attacks),
+        Format::Table => print_tables(&rows, &attacks, &limits),
+    }
+    let missed = limits.iter().any(|(_, met)| !met);
+    Ok(ExitCode::from(u8::from(missed && show.check)))
+}
+
+struct Row {
+    name: &'static str,
+    requests_per_second: f64,
+    p99: f64,
+    resident: f64,
+}
+
+struct Attack {
+    what: &'static str,
+    count: u32,
+    before: f64,
+    most: f64,
+    after: f64,
+    round: Round,
+}
+
+impl Row {
+    /// Of the median rounds.
+    fn new(server: &Server, rounds: &[Round]) -> Result<Self> {
+        let errors: u64 = rounds.iter().map(|round| round.errors).sum();
+        ensure!(errors == 0, "{}: {errors} failed requests", server.name);
+        Ok(Self {
+            name: server.name,
+            requests_per_second: median(rounds.iter().map(|round| round.requests_per_second)),
+            p99: median(rounds.iter().map(|round| round.p99)),
+            resident: server.memory("VmHWM")?,
+        })
+    }
+}
+
+impl Bench {
+    fn new(workspace: &Workspace) -> Result<Self> {
+        let programs = workspace.target.join("release");
+        let lab = Lab::new("bench")?;
+        let maps = lab.path().join("maps");
+        let rules: String = (1..RULES)
+            .map(|i| format!("registry{i}.example.net::registry.example.com/mirror{i}\n"))
+            .collect();
+        write(&maps, &format!("default::registry.example.com\n{rules}"))?;
+        let script = lab.path().join("review.lua");
+        let mut review = Command::new(programs.join("examples/review"));
+        write(&script, &output(review.args(["lua", REVIEW_BYTES]))?)?;
+        Ok(Self {
+            lab,
+            programs,
+            script,
+            maps,
+        })
+    }
+
+    /// A server of the same TLS and HTTP that answers as many bytes, without a
+    /// look at the review.
+    fn bare(&self) -> Result<Server> {
+        let addr = free_addr()?;
+        let mut command = Command::new(self.programs.join("examples/bare"));
+        command
+            .arg(addr.to_string())
+            .arg(self.certificates())
+            .arg(self.answer_bytes()?.to_string());
+        Server::start("bare server", command, addr)
+    }
+
+    fn webhook(&self, name: &'static str, log_level: &str) -> Result<Server> {
+        let addr = free_addr()?;
+        let mut command = Command::new(self.programs.join("imageswap-webhook"));
+        command
+            .args(["serve", "--admin", "127.0.0.1:0", "--log-level", log_level])
+            .arg("--listen")
+            .arg(addr.to_string())
+            .arg("--maps")
+            .arg(&self.maps)
+            .arg("--tls-self-signed")
+            .arg(self.certificates());
+        Server::start(name, command, addr)
+    }
+
+    fn certificates(&self) -> PathBuf {
+        self.lab.path().join("tls")
+    }
+
+    /// Bytes of the webhook's answer to the review.
+    fn answer_bytes(&self) -> Result<usize> {
+        let webhook = self.webhook("webhook", "warn")?;
+        let mut review = Command::new(self.programs.join("examples/review"));
+        let review = output(review.args(["json", REVIEW_BYTES]))?;
+        let ca = fs::read(self.certificates().join("ca.crt"))?;
+        let client = imageswap_lab::HttpClient::with_tls(webhook.addr, "localhost", &ca)?;
+        let answer = client.post("/mutate", "application/json", review)?;
+        ensure!(answer.status.is_success(), "the review: {}", answer.status);
+        Ok(answer.body.len())
+    }
+
+    fn load(&self, server: &Server, seconds: u32) -> Result<Round> {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["--latency", "--threads=2", "--timeout=10s"])
+            .arg(format!("--connections={CONNECTIONS}"))
+            .arg(format!("--duration={seconds}s"))
+            .arg("--script")
+            .arg(&self.script)
+            .arg(&server.url);
+        Round::read(&output(&mut wrk)?)
+    }
+
+    /// Loads the server while hostile clients are at it.
+    fn attack(
+        &self,
+        server: &Server,
+        kind: &str,
+        what: &'static str,
+        count: u32,
+    ) -> Result<Attack> {
+        let before = server.memory("VmRSS")?;
+        // Both begin and end the load within the attack.
+        let seconds = (2 * ROUND_SECONDS + 2).to_string();
+        let mut hostile = Command::new(self.programs.join("examples/hostile"));
+        hostile
+            .arg(server.addr.to_string())
+            .arg(self.certificates().join("ca.crt"))
+            .args([kind, &count.to_string(), &seconds])
+            .stdin(Stdio::null());
+        let mut hostile = hostile.spawn().context("cannot run the hostile clients")?;
+        std::thread::sleep(Duration::from_secs(2));
+        let round = self.load(server, 2 * ROUND_SECONDS);
+        let most = server.memory("VmRSS");
+        ensure!(hostile.wait()?.success(), "the hostile clients failed");
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(Attack {
+            what,
+            count,
+            before,
+            most: most?,
+            after: server.memory("VmRSS")?,
+            round: round?,
+        })
+    }
+}
+
+impl Server {
+    fn start(name: &'static str, mut command: Command, addr: SocketAddr) -> Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // Lines are written, and read by nobody: what reads them is no part of this.
+            .stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot run the {name}"))?;
+        let server = Self {
+            name,
+            child,
+            addr,
+            url: format!("https://{addr}/mutate?timeout=10s"),
+        };
+        let up = wait_until(Duration::from_secs(20), || TcpStream::connect(addr).is_ok());
+        ensure!(up, "the {name} does not come up");
+        Ok(server)
+    }
+
+    /// MiB, by that name in `/proc/PID/status`.
+    fn memory(&self, name: &str) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).with_context(|| path.clone())?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kib.map(|kib| kib / 1024.0)
+            .with_context(|| format!("{path} has no {name}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("{}: {error}", self.name);
+        }
+    }
+}
+
+impl Round {
+    /// Reads what wrk prints.
+    fn read(text: &str) -> Result<Self> {
+        let line = |start: &str| {
+            text.lines()
+                .find_map(|line| line.trim().strip_prefix(start).map(str::trim))
+        };
+        let requests_per_second = line("Requests/sec:").and_then(|it| it.parse().ok());
+        let p99 = line("99%").and_then(milliseconds);
+        let (Some(requests_per_second), Some(p99)) = (requests_per_second, p99) else {
+            bail!("wrk printed something else than expected:\n{text}");
+        };
+        let refused = line("Non-2xx or 3xx responses:").and_then(|it| it.parse().ok());
+        // `connect 0, read 3, write 0, timeout 1`
+        let broken: u64 = line("Socket errors:")
+            .into_iter()
+            .flat_map(|it| it.split(|c: char| !c.is_ascii_digit()))
+            .filter_map(|number| number.parse::<u64>().ok())
+            .sum();
+        Ok(Self {
+            requests_per_second,
+            p99,
+            errors: refused.unwrap_or(0) + broken,
+        })
+    }
+}
+
+/// A time as wrk prints it: `240.00us`, `1.20ms`, `3.00s`.
+fn milliseconds(text: &str) -> Option<f64> {
+    let units = [("us", 1e-3), ("ms", 1.0), ("s", 1e3), ("m", 6e4)];
+    units.into_iter().find_map(|(unit, size)| {
+        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(number * size)
+    })
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A port that was free a moment ago.
+fn free_addr() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn print_tables(rows: &[Row], attacks: &[Attack], limits: &[(String, bool)]) {
+    let mut table = vec![["", "reviews/s", "p99", "resident"].map(str::to_owned)];
+    table.extend(rows.iter().map(|row| {
+        [
+            row.name.to_owned(),
+            format!("{:.0}", row.requests_per_second),
+            format!("{:.2} ms", row.p99),
+            format!("{:.1} MiB", row.resident),
+        ]
+    }));
+    ui::table(&table);
+    println!();
+    let mut table = vec![
+        [
+            "meanwhile",
+            "clients",
+            "reviews/s",
+            "p99",
+            "failed",
+            "MiB before-during-after",
+        ]
+        .map(str::to_owned),
+    ];
+    table.extend(attacks.iter().map(|it| {
+        [
+            it.what.to_owned(),
+            it.count.to_string(),
+            format!("{:.0}", it.round.requests_per_second),
+            format!("{:.2} ms", it.round.p99),
+            it.round.errors.to_string(),
+            format!("{:.1}-{:.1}-{:.1}", it.before, it.most, it.after),
+        ]
+    }));
+    ui::table(&table);
+    println!();
+    for (text, met) in limits {
+        if *met {
+            ui::good(text);
+        } else {
+            ui::bad(text);
+        }
+    }
+}
+
+fn print_json(rows: &[Row], ratio: f64, attacks: &[Attack]) {
+    let servers: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "requests_per_second": row.requests_per_second,
+                "p99_milliseconds": row.p99,
+                "resident_mib": row.resident,
+            })
+        })
+        .collect();
+    let attacks: Vec<_> = attacks
+        .iter()
+        .map(|it| {
+            json!({
+                "clients": it.count,
+                "what": it.what,
+                "requests_per_second": it.round.requests_per_second,
+                "p99_milliseconds": it.round.p99,
+                "failed": it.round.errors,
+                "resident_mib": {"before": it.before, "during": it.most, "after": it.after},
+            })
+        })
+        .collect();
+    println!(
+        "{}",
+        json!({"servers": servers, "ratio": ratio, "hostile": attacks})
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRK: &str = "\
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   120.00us   20.00us   1.00ms   90.00%
+  Latency Distribution
+     50%  110.00us
+     99%  240.00us
+  246000 requests in 3.00s, 90.00MB read
+  Socket errors: connect 0, read 3, write 0, timeout 1
+  Non-2xx or 3xx responses: 5
+Requests/sec:  82000.50
+";
+
+    #[test]
+    fn what_wrk_prints_is_read() {
+        let round = Round::read(WRK).unwrap();
+        assert_eq!(
+            round,
+            Round {
+                requests_per_second: 82000.5,
+                p99: 0.24,
+                errors: 9,
+            }
+        );
+        assert!(Round::read("unable to connect").is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(milliseconds("1.50ms"), Some(1.5));
+        assert_eq!(milliseconds("2.00s"), Some(2000.0));
+        assert_eq!(milliseconds("soon"), None);
+    }
+}
