@@ -5,11 +5,13 @@
 
 mod checks;
 mod compile;
+mod crd;
 mod load;
 mod places;
 mod pull_secrets;
 
 pub use checks::CHECKS;
+pub use crd::{PLURAL, crd};
 pub use load::{Loaded, lint, load, load_all};
 
 use schemars::JsonSchema;

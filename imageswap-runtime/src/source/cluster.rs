@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
+use imageswap_policy::document::PLURAL;
 use imageswap_policy::{Policies, document, maps};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
@@ -23,8 +24,6 @@ use crate::cluster::{Complaint, ObjectName};
 use last_good::LastGood;
 pub(crate) use state::{State, Texts, Verdict, document_text};
 
-/// The plural name of the custom resource.
-const PLURAL: &str = "imageswappolicies";
 /// The key of the ConfigMap that holds the maps file, as ImageSwap's.
 pub const MAPS_KEY: &str = "maps";
 /// How long a first look at the last good policies is tried again after.

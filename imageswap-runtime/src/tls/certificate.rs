@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, ServerName};
-use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
+use x509_cert::der::asn1::{Any, PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::db::rfc4519::CN;
-use x509_cert::der::{Decode as _, Encode as _, Tag, Tagged as _};
+use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -69,16 +69,7 @@ impl Certificate {
                 .iter()
                 .flat_map(|rdn| rdn.0.iter())
                 .find(|attribute| attribute.oid == CN)
-                .and_then(|attribute| match attribute.value.tag() {
-                    Tag::PrintableString => {
-                        let text = attribute.value.decode_as::<PrintableStringRef<'_>>();
-                        text.ok().map(|text| text.to_string())
-                    }
-                    _ => {
-                        let text = attribute.value.decode_as::<Utf8StringRef<'_>>();
-                        text.ok().map(|text| text.to_string())
-                    }
-                }),
+                .and_then(|attribute| text(&attribute.value)),
             names: names.iter().filter_map(alternative_name).collect(),
             public_key: parsed.subject_public_key_info.to_der()?,
             validity: Validity {
@@ -173,6 +164,16 @@ pub fn server_name(text: &str) -> Option<String> {
         ServerName::IpAddress(address) => Some(IpAddr::from(address).to_string()),
         _ => None,
     }
+}
+
+/// A directory string, in the two forms that are in use.
+fn text(value: &Any) -> Option<String> {
+    let printable = value.decode_as::<PrintableStringRef<'_>>();
+    let printable = printable.map(|text| text.to_string());
+    let utf8 = || value.decode_as::<Utf8StringRef<'_>>();
+    printable
+        .or_else(|_| utf8().map(|text| text.to_string()))
+        .ok()
 }
 
 fn alternative_name(name: &GeneralName) -> Option<String> {
