@@ -201,3 +201,117 @@ fn issue(
     let validity = Validity::from_now(now, settings.leaf_lifetime).ending_by(limit);
     authority.issue(names, validity)
 }
+
+#[cfg(test)]
+mod tests {
+    use imageswap_runtime::tls::verify;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn settings() -> Settings {
+        Settings {
+            names: BTreeSet::from(["web.ns.svc".to_owned()]),
+            leaf_lifetime: DAY * 6,
+            ca_lifetime: DAY * 90,
+            propagation: Duration::from_mins(5),
+        }
+    }
+
+    #[test]
+    fn one_rotation_step_by_step() {
+        let settings = settings();
+        let start = SystemTime::UNIX_EPOCH + DAY * 20_000;
+        let mut state = found(start, &settings).unwrap();
+        let minutes = |minutes| Some(Duration::from_mins(minutes));
+        let day = |days| start + DAY * days;
+        let propagation = settings.propagation;
+        for (line, (now, published, step)) in [
+            (day(0), minutes(0), Step::Rest(day(4))),
+            (day(4), minutes(0), Step::Renew),
+            (day(4), None, Step::Rest(day(8))),
+            // Whatever else is due: what is served comes first.
+            (day(61), None, Step::Renew),
+            (day(61), None, Step::Announce),
+            // The caBundle of a configuration cannot be patched.
+            (day(61), None, Step::Rest(day(65))),
+            (
+                day(61),
+                minutes(4),
+                Step::Rest(day(61) + Duration::from_mins(1)),
+            ),
+            (day(61), minutes(5), Step::Switch),
+            (day(61), None, Step::Rest(day(65))),
+            (day(65), minutes(99), Step::Renew),
+            (day(67), minutes(99), Step::Rest(day(67) + propagation)),
+            (day(67) + propagation, None, Step::Retire),
+            (day(68), None, Step::Rest(day(69))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(plan(&state, published, now, &settings), step, "line {line}");
+            state = perform(step, &state, now, &settings).unwrap();
+            let leaf = state.leaf.as_ref().unwrap();
+            verify(state.trusted(), leaf, &settings.names, now).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_expired_authority_makes_way() {
+        let settings = settings();
+        let start = SystemTime::UNIX_EPOCH + DAY * 20_000;
+        let late = start + DAY * 91;
+        let state = found(start, &settings).unwrap();
+        assert_eq!(plan(&state, None, late, &settings), Step::Found);
+        let announced = perform(Step::Announce, &state, start + DAY * 60, &settings).unwrap();
+        assert_eq!(plan(&announced, None, late, &settings), Step::Switch);
+        // Before that leaves are as long as they can be, and are not replaced for nothing.
+        let before = start + DAY * 89;
+        assert_eq!(plan(&state, None, before, &settings), Step::Renew);
+        let renewed = perform(Step::Renew, &announced, before, &settings).unwrap();
+        assert_eq!(
+            renewed.leaf.as_ref().unwrap().not_after(),
+            Some(start + DAY * 90)
+        );
+        assert_eq!(
+            plan(&renewed, None, before, &settings),
+            Step::Rest(start + DAY * 90)
+        );
+    }
+
+    #[test]
+    fn replicas_whose_flags_differ_come_to_rest() {
+        let start = SystemTime::UNIX_EPOCH + DAY * 20_000;
+        let one = settings();
+        let mut other = settings();
+        other.names = BTreeSet::from(["10.0.0.1".to_owned()]);
+        other.leaf_lifetime = DAY * 2;
+        let mut state = found(start, &one).unwrap();
+        assert_eq!(plan(&state, None, start, &other), Step::Renew);
+        state = perform(Step::Renew, &state, start, &other).unwrap();
+        for settings in [&one, &other] {
+            assert!(matches!(plan(&state, None, start, settings), Step::Rest(_)));
+        }
+        // Their time being over, names that nobody asks for any more are dropped.
+        let state = perform(Step::Renew, &state, start + DAY * 2, &one).unwrap();
+        let leaf = state.leaf.as_ref().and_then(Pair::certificate).unwrap();
+        assert_eq!(leaf.names(), &one.names);
+    }
+
+    #[test]
+    fn somebody_can_ask_for_another_authority_and_gets_one() {
+        let settings = settings();
+        let start = SystemTime::UNIX_EPOCH + DAY * 20_000;
+        let mut state = found(start, &settings).unwrap();
+        state.rotate = true;
+        assert_eq!(plan(&state, None, start, &settings), Step::Announce);
+        let state = perform(Step::Announce, &state, start, &settings).unwrap();
+        assert!(!state.rotate && state.next.is_some());
+        assert!(matches!(
+            plan(&state, None, start, &settings),
+            Step::Rest(_)
+        ));
+    }
+}

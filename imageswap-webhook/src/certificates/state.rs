@@ -244,3 +244,177 @@ fn set<V>(map: &mut BTreeMap<String, V>, key: &str, value: Option<V>) {
         None => map.remove(key),
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::certificates::plan::{Settings, Step, found, perform};
+
+    fn settings() -> Settings {
+        Settings {
+            names: BTreeSet::from(["web.ns.svc".to_owned()]),
+            leaf_lifetime: Duration::from_hours(24),
+            ca_lifetime: Duration::from_hours(24 * 30),
+            propagation: Duration::from_mins(5),
+        }
+    }
+
+    fn written(steps: &[Step]) -> (State, Secret) {
+        let now = SystemTime::now();
+        let mut state = found(now, &settings()).unwrap();
+        for step in steps {
+            state = perform(*step, &state, now, &settings()).unwrap();
+        }
+        let mut secret = Secret::default();
+        state.write(&mut secret);
+        (state, secret)
+    }
+
+    fn managed(secret: &Secret) -> State {
+        match Content::read(secret) {
+            Content::Managed(state) => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for steps in [
+            &[][..],
+            &[Step::Announce],
+            &[Step::Announce, Step::Switch],
+            &[Step::Announce, Step::Switch, Step::Renew, Step::Retire],
+        ] {
+            let (state, mut secret) = written(steps);
+            let read = managed(&secret);
+            assert_eq!(read.bundle(), state.bundle(), "{steps:?}");
+            assert_eq!(read.leaf, state.leaf, "{steps:?}");
+            assert_eq!(read.leaves_until, state.leaves_until, "{steps:?}");
+            assert_eq!(read.previous, state.previous, "{steps:?}");
+            assert_eq!(read.previous_until, state.previous_until, "{steps:?}");
+            let next = |state: &State| state.next.as_ref().map(|next| next.key_pem());
+            assert_eq!(next(&read), next(&state), "{steps:?}");
+            let before = secret.clone();
+            read.write(&mut secret);
+            assert_eq!(secret, before, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn other_keys_and_annotations_stay() {
+        let (state, _) = written(&[]);
+        let mut secret = Secret::default();
+        let other = ByteString(b"theirs".to_vec());
+        secret.data = Some(BTreeMap::from([("other".to_owned(), other.clone())]));
+        secret.metadata.annotations =
+            Some(BTreeMap::from([("team".to_owned(), "infra".to_owned())]));
+        assert!(matches!(Content::read(&secret), Content::Empty));
+        state.write(&mut secret);
+        assert_eq!(secret.data.unwrap()["other"], other);
+        assert_eq!(secret.metadata.annotations.unwrap()["team"], "infra");
+    }
+
+    #[test]
+    fn every_damage_is_told_apart() {
+        let (_, whole) = written(&[Step::Announce]);
+        let (_, other) = written(&[]);
+        let theirs = |key: &str| other.data.as_ref().unwrap()[key].0.clone();
+        let unmarked = |secret: &mut Secret| secret.metadata.annotations = None;
+        let read = |changes: &[(&str, Option<Vec<u8>>)], marked: bool| {
+            let mut secret = whole.clone();
+            for (key, value) in changes {
+                set(
+                    secret.data.as_mut().unwrap(),
+                    key,
+                    value.clone().map(ByteString),
+                );
+            }
+            if !marked {
+                unmarked(&mut secret);
+            }
+            match Content::read(&secret) {
+                Content::Empty => "empty".to_owned(),
+                Content::Given(_) => "given".to_owned(),
+                Content::Broken { ours, reason } => format!("ours {ours}: {reason}"),
+                Content::Managed(state) => format!(
+                    "managed, leaf {}, next {}",
+                    state.leaf.is_some(),
+                    state.next.is_some()
+                ),
+            }
+        };
+        let garbage = || Some(b"garbage".to_vec());
+        let no_ca = [
+            ("ca.crt", None),
+            ("ca.key", None),
+            ("next-ca.crt", None),
+            ("next-ca.key", None),
+        ];
+        let half = [no_ca.as_slice(), &[("tls.key", None)]].concat();
+        let nothing = [half.as_slice(), &[("tls.crt", Some(vec![]))]].concat();
+        for (changes, marked, says) in [
+            (&[][..], true, "managed, leaf true, next true"),
+            (&[], false, "managed, leaf true, next true"),
+            (&nothing, true, "empty"),
+            (&no_ca, false, "given"),
+            (&no_ca, true, "ours true: ca.crt is missing"),
+            (&half, false, "ours false: tls.key is missing"),
+            (&half, true, "ours true: ca.crt is missing"),
+            (
+                &[("ca.crt", garbage())],
+                false,
+                "ours false: ca.crt: no certificate in it",
+            ),
+            (
+                &[("ca.key", garbage())],
+                true,
+                "ours true: ca.crt and ca.key: cannot use or make a key",
+            ),
+            (
+                &[("ca.key", Some(theirs("ca.key")))],
+                true,
+                "ours true: ca.crt and ca.key: the key is not that of",
+            ),
+            (
+                &[("ca.key", Some(vec![255]))],
+                true,
+                "ours true: ca.key: invalid utf-8",
+            ),
+            (
+                &[("next-ca.key", None)],
+                true,
+                "managed, leaf true, next false",
+            ),
+            (
+                &[("next-ca.key", Some(theirs("ca.key")))],
+                true,
+                "managed, leaf true, next false",
+            ),
+            (
+                &[("tls.crt", garbage())],
+                true,
+                "managed, leaf false, next true",
+            ),
+            (
+                &[("tls.key", Some(theirs("tls.key")))],
+                true,
+                "managed, leaf false, next true",
+            ),
+            // A whole pair, which the bundle does not vouch for.
+            (
+                &[
+                    ("tls.crt", Some(theirs("tls.crt"))),
+                    ("tls.key", Some(theirs("tls.key"))),
+                ],
+                true,
+                "managed, leaf false, next true",
+            ),
+        ] {
+            let found = read(changes, marked);
+            assert!(found.starts_with(says), "{says}: {found}");
+        }
+    }
+}
