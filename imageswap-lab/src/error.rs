@@ -53,12 +53,29 @@ pub enum Error {
         /// What was wrong.
         problem: String,
     },
+    /// The API server could not be asked, or refused.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was being done.
+        what: String,
+        /// What came of it.
+        source: Box<kube::Error>,
+    },
     /// What was asked for cannot work here.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl Error {
+    /// Wraps an error of the API server, or of the way to it, with what was being done.
+    pub(crate) fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Api {
+            what,
+            source: Box::new(source),
+        }
+    }
+
     /// Wraps a system error with what was being done.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();

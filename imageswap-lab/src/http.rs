@@ -25,6 +25,7 @@ pub struct HttpClient {
     runtime: Runtime,
     server: SocketAddr,
     tls: Option<Tls>,
+    limit: Duration,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl HttpClient {
             runtime: runtime()?,
             server,
             tls: None,
+            limit: LIMIT,
         })
     }
 
@@ -68,7 +70,15 @@ impl HttpClient {
                 connector,
                 name: name.to_owned(),
             }),
+            limit: LIMIT,
         })
+    }
+
+    /// Waits no longer than `limit` for an answer; 30 seconds otherwise.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Asks for `path`.
@@ -123,7 +133,7 @@ impl HttpClient {
         };
         let answer = self
             .runtime
-            .block_on(async { timeout(LIMIT, exchange).await });
+            .block_on(async { timeout(self.limit, exchange).await });
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let failed = |problem: String| Error::Http {
             request: format!("{method} {scheme}://{}{path}", self.server),
@@ -132,7 +142,10 @@ impl HttpClient {
         match answer {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(problem)) => Err(failed(problem.to_string())),
-            Err(_) => Err(failed(format!("no answer in {} s", LIMIT.as_secs()))),
+            Err(_) => Err(failed(format!(
+                "no answer in {} ms",
+                self.limit.as_millis()
+            ))),
         }
     }
 }

@@ -15,6 +15,7 @@
 //! ```
 
 mod assets;
+mod kubelet;
 mod pki;
 
 use std::ffi::OsStr;
@@ -24,15 +25,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use ::kube::Client;
+use ::kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
 use crate::error::{Error, Result};
 use crate::port;
 use crate::process::{Process, run, run_with_input};
 use crate::workspace::Lab;
 pub use assets::Assets;
+pub use kubelet::{Kubelet, KubeletOptions, PodProcess, PodStart};
 use pki::Pki;
 
 /// From nothing to an answer; a busy machine takes its time.
 const START: Duration = Duration::from_mins(2);
+/// An API server on this machine that does not answer by then is away.
+const API_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a control plane is to be.
 #[derive(Debug, Clone)]
@@ -138,6 +145,20 @@ impl ControlPlane {
         self.pki.kubeconfig(self.server, user, group)
     }
 
+    /// A client of the administrator's, for use within the runtime that is running now.
+    pub async fn client(&self) -> Result<Client> {
+        let unusable = |error: &dyn std::error::Error| {
+            Error::Unusable(format!("{}: {error}", self.kubeconfig.display()))
+        };
+        let file = Kubeconfig::read_from(&self.kubeconfig).map_err(|error| unusable(&error))?;
+        let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+            .await
+            .map_err(|error| unusable(&error))?;
+        config.connect_timeout = Some(API_TIMEOUT);
+        config.read_timeout = Some(API_TIMEOUT);
+        Client::try_from(config).map_err(Error::api("a client of the API server"))
+    }
+
     /// Runs kubectl as the administrator; returns its standard output.
     pub fn kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         self.output(args, None)
@@ -234,9 +255,15 @@ impl ControlPlane {
                 self.pki.service_account_key().display()
             ))
             .args([
+                // No node has a kubelet that says it is alive, and no Pod is to be evicted for that.
+                "--controllers=*,-nodelifecycle,-podgc",
                 "--leader-elect=false",
                 "--use-service-account-credentials=true",
             ]);
+        if self.assets.minor_version()? < 24 {
+            // Its second port, always the same one, that later versions do not have.
+            command.arg("--port=0");
+        }
         let mut process = Process::start(&self.lab, "kube-controller-manager", command)?;
         process.wait_ready(START, || {
             self.kubectl(["get", "serviceaccount", "default"]).is_ok()

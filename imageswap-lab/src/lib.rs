@@ -7,6 +7,8 @@
 //! [`Prometheus`] and [`OtlpReceiver`] take what services say of themselves.
 //! Dropping a part ends what it started.
 //!
+//! A [`Kubelet`] runs Pods of a control plane as processes.
+//!
 //! Everything needs Linux; what starts containers needs root. [`missing`]
 //! names the packages that are not installed, and [`Lab::for_test`] turns that
 //! into a skipped test.
@@ -34,7 +36,9 @@ pub use cri::{Cri, CriPod, PodSpec};
 pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};
 pub use image::{BUSYBOX, Image, ImageBuilder};
-pub use kube::{Assets, ControlPlane, ControlPlaneOptions};
+pub use kube::{
+    Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, PodProcess, PodStart,
+};
 pub use needs::{Need, is_root, missing};
 pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use process::{Process, wait_until};

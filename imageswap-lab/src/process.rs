@@ -95,6 +95,11 @@ impl Process {
         }
     }
 
+    /// Sends SIGTERM and does not wait.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Sends SIGKILL and waits, as a crash would end it.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
