@@ -157,7 +157,7 @@ impl Keeper {
                             Ok(Intent::Rest(until)) if until > SystemTime::now() => self.check_expiry(),
                             _ => break,
                         },
-                        Err(error) => tracing::debug!("cannot watch Secret {}: {error}", self.name),
+                        Err(error) => tracing::warn!("cannot watch Secret {}: {error}", self.name),
                     },
                     () = changed.notified() => break,
                     () = &mut alarm => break,

@@ -117,7 +117,7 @@ impl CertificateArgs {
             format!("{service}.{namespace}.svc"),
             format!("{service}.{namespace}.svc.cluster.local"),
         ];
-        let named = |flag, name: &str| {
+        let canonical = |flag, name: &str| {
             server_name(name).ok_or_else(|| CertificateArgsError::Name {
                 flag,
                 name: name.to_owned(),
@@ -125,10 +125,10 @@ impl CertificateArgs {
         };
         let mut names = BTreeSet::new();
         for name in &of_service {
-            names.insert(named("--tls-service", name)?);
+            names.insert(canonical("--tls-service", name)?);
         }
         for name in san {
-            names.insert(named("--tls-san", name)?);
+            names.insert(canonical("--tls-san", name)?);
         }
         let settings = Settings {
             names,

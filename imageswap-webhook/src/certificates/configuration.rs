@@ -72,8 +72,16 @@ pub(super) async fn keep<K: Configuration>(
         held,
         backoff: Backoff::default(),
         repaired: None,
+        fight: Backoff::default(),
     };
     keeper.run().await;
+}
+
+/// What is known of a configuration.
+enum Seen<K> {
+    Unknown,
+    Absent,
+    There(K),
 }
 
 struct Keeper<K> {
@@ -84,21 +92,24 @@ struct Keeper<K> {
     backoff: Backoff,
     /// When a caBundle was last put there.
     repaired: Option<Instant>,
+    /// Pauses in a fight with somebody who keeps writing another one.
+    fight: Backoff,
 }
 
 impl<K: Configuration> Keeper<K> {
     async fn run(&mut self) {
-        let mut seen: Option<Option<K>> = None;
+        let mut seen = Seen::Unknown;
         let mut events = Box::pin(watch_object(self.api.clone(), &self.name).default_backoff());
         loop {
             let retry = self.tend(&mut seen).await;
             tokio::select! {
                 Some(event) = events.next() => match event {
-                    Ok(object) => {
-                        if object.is_none() && !matches!(seen, Some(None)) {
+                    Ok(Some(object)) => seen = Seen::There(object),
+                    Ok(None) => {
+                        if !matches!(seen, Seen::Absent) {
                             tracing::warn!(kind = K::KIND, name = self.name, "webhook configuration does not exist");
                         }
-                        seen = Some(object);
+                        seen = Seen::Absent;
                     }
                     Err(error) => tracing::warn!(kind = K::KIND, name = self.name, "cannot watch a webhook configuration: {error}"),
                 },
@@ -109,18 +120,15 @@ impl<K: Configuration> Keeper<K> {
     }
 
     /// Compares and repairs; says when to try again if nothing happens before.
-    async fn tend(&mut self, seen: &mut Option<Option<K>>) -> Duration {
+    async fn tend(&mut self, seen: &mut Seen<K>) -> Duration {
         let wanted = self.wishes.wanted.borrow_and_update().clone();
-        let (Some(wanted), Some(object)) = (wanted, seen.as_mut()) else {
-            self.tell(None);
-            return Backoff::LONGEST;
-        };
-        let Some(object) = object else {
-            self.tell(Some(wanted.pem));
+        let (Some(wanted), Seen::There(object)) = (&wanted, &mut *seen) else {
+            let absent = matches!(seen, Seen::Absent);
+            self.tell(wanted.filter(|_| absent).map(|wanted| wanted.pem));
             return Backoff::LONGEST;
         };
         if holds(object, &wanted.pem) {
-            self.tell(Some(wanted.pem));
+            self.tell(Some(Arc::clone(&wanted.pem)));
             return Backoff::LONGEST;
         }
         self.tell(None);
@@ -129,7 +137,7 @@ impl<K: Configuration> Keeper<K> {
                 *object = repaired;
                 self.backoff.reset();
                 if holds(object, &wanted.pem) {
-                    self.tell(Some(wanted.pem));
+                    self.tell(Some(Arc::clone(&wanted.pem)));
                 }
                 Backoff::LONGEST
             }
@@ -150,9 +158,10 @@ impl<K: Configuration> Keeper<K> {
 
     /// Reads the Secret, which is after the object was seen, and patches where the two differ.
     async fn repair(&mut self, object: &K) -> Result<Option<K>, RequestError> {
-        let now = Instant::now();
-        if self.repaired.is_some_and(|last| now - last < FIGHT) {
-            tokio::time::sleep(self.backoff.next()).await;
+        if self.repaired.is_some_and(|last| last.elapsed() < FIGHT) {
+            tokio::time::sleep(self.fight.next()).await;
+        } else {
+            self.fight.reset();
         }
         let secret = request(self.wishes.secrets.get(&self.wishes.secret)).await?;
         let Content::Managed(state) = Content::read(&secret) else {
@@ -168,7 +177,7 @@ impl<K: Configuration> Keeper<K> {
         };
         let patch = Patch::Strategic(&patch);
         let patched = request(self.api.patch(&self.name, &params, &patch)).await?;
-        self.repaired = Some(now);
+        self.repaired = Some(Instant::now());
         let empty = object.webhooks().iter().all(|(_, held)| held.is_empty());
         let before = if empty { "nothing" } else { "something else" };
         tracing::info!(

@@ -54,8 +54,8 @@ subjects: [{kind: ServiceAccount, name: webhook, namespace: imageswap-system}]
 
 pub(crate) struct Cluster {
     pub(crate) plane: ControlPlane,
-    client: Client,
-    account: PathBuf,
+    pub(crate) client: Client,
+    pub(crate) account: PathBuf,
 }
 
 impl Cluster {

@@ -21,7 +21,7 @@ const LAG: u64 = 8;
 fn settings() -> Settings {
     let mut settings = Settings {
         names: BTreeSet::from(["web.ns.svc".to_owned()]),
-        leaf_lifetime: Duration::from_secs(60),
+        leaf_lifetime: Duration::from_mins(1),
         ca_lifetime: Duration::ZERO,
         propagation: Duration::from_secs(LAG + SKEW.unsigned_abs()),
     };
