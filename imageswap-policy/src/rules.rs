@@ -111,6 +111,8 @@ pub struct Policy {
     swaps: bool,
     message: Option<String>,
     pull_secrets: Vec<PullSecret>,
+    /// What is approved, for people.
+    places: Vec<String>,
     as_imageswap: bool,
 }
 
@@ -124,6 +126,7 @@ enum Approved {
 impl Policy {
     pub(crate) fn compile(draft: Draft) -> Self {
         Self {
+            places: places(&draft),
             revision: revision::of(&draft),
             index: Index::new(&draft.rules, draft.regexes),
             targets: Places::new(draft.targets),
@@ -181,6 +184,11 @@ impl Policy {
         &self.pull_secrets
     }
 
+    /// Patterns of what is approved, for messages; exceptions are left out.
+    pub fn approved_places(&self) -> &[String] {
+        &self.places
+    }
+
     /// Registry hosts that the policy names, canonical; a bounded set for metric labels.
     pub fn registries(&self) -> impl Iterator<Item = &str> {
         self.registries.iter().map(String::as_str)
@@ -203,6 +211,30 @@ impl Policy {
     pub(crate) fn scope(&self) -> &ScopeRule {
         &self.scope
     }
+}
+
+/// Patterns of what is approved, each once, in the order of the rules.
+fn places(draft: &Draft) -> Vec<String> {
+    let mut places = Vec::new();
+    let mut add = |text: String| {
+        if !places.contains(&text) {
+            places.push(text);
+        }
+    };
+    match &draft.approval {
+        Approval::Listed(patterns) => patterns.iter().for_each(|it| add(it.as_str().to_owned())),
+        Approval::ByRules { .. } => {
+            draft.targets.iter().for_each(|it| add(it.to_string()));
+            let kept = draft.rules.iter();
+            kept.filter(|it| matches!(it.action, Action::Keep { approved: true }))
+                .filter_map(|it| match &it.matcher {
+                    Matcher::Pattern(pattern) => Some(pattern.as_str().to_owned()),
+                    _ => None,
+                })
+                .for_each(add);
+        }
+    }
+    places
 }
 
 impl PullSecret {

@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{
 };
 
 pub use agent::{AgentMetrics, DriftRow};
-pub use webhook::{Closed, Operation, Outcome, WebhookMetrics};
+pub use webhook::{Closed, Operation, Outcome, Webhook, WebhookMetrics};
 
 const BUILD_INFO: &str = "imageswap_build_info";
 const POLICY_INFO: &str = "imageswap_policy_info";

@@ -25,7 +25,7 @@ pub use file::ReadError;
 pub use namespaces::Namespaces;
 pub use pull_secrets::PullSecrets;
 
-use cluster::{ClusterOrigin, News};
+use cluster::{ClusterOrigin, News, State, Verdict};
 
 /// ConfigMap with the texts in force, in our own namespace.
 const LAST_GOOD: &str = "imageswap-last-good";
@@ -238,6 +238,36 @@ impl PolicySource {
         Arc::clone(&self.policy.borrow())
     }
 
+    /// Whether an ImageSwapPolicy object would load: the warnings about it, or the reasons why not.
+    pub fn check_document(
+        &self,
+        name: &str,
+        object: &serde_json::Value,
+    ) -> Result<Vec<String>, Vec<String>> {
+        let text = cluster::document_text(name, object);
+        lines(State::default().document(name, text))
+    }
+
+    /// Whether the text of a maps ConfigMap would load: the warnings about it, or the reasons why not.
+    pub fn check_maps(&self, text: &str) -> Result<Vec<String>, Vec<String>> {
+        let options = match &*self.origin {
+            Origin::Cluster(origin) => origin.options.clone(),
+            _ => maps::Options::default(),
+        };
+        lines(State::new(options).maps(text))
+    }
+
+    /// Whether that ConfigMap is where the maps file comes from.
+    pub fn is_maps_configmap(&self, namespace: &str, name: &str) -> bool {
+        let Origin::Cluster(origin) = &*self.origin else {
+            return false;
+        };
+        origin
+            .maps
+            .as_ref()
+            .is_some_and(|it| it.namespace == namespace && it.name == name)
+    }
+
     /// Told of every set of policies that comes into force from now on.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Policies>> {
         self.policy.subscribe()
@@ -357,6 +387,14 @@ impl PolicySource {
             origin: Arc::new(origin),
             policy: watch::Sender::new(Arc::new(policies)),
         }
+    }
+}
+
+fn lines(verdict: Verdict) -> Result<Vec<String>, Vec<String>> {
+    let lines = |text: String| text.lines().map(str::to_owned).collect();
+    match verdict {
+        Verdict::Accepted { warnings, .. } => Ok(lines(warnings)),
+        Verdict::Refused { reasons } => Err(lines(reasons)),
     }
 }
 

@@ -1,16 +1,32 @@
-//! Admission: a review's images are asked about one by one, and the answer carries what the policy would have run.
+//! Admission: what each of the webhooks answers to a review.
+//!
+//! `/mutate` swaps and never refuses ([`mutate`]); `/validate` judges and never changes ([`validate`]);
+//! `/validate-policy` refuses policies that do not load ([`policy`]). All of them leave alone what is being deleted, and
+//! the mirror Pods of static Pods when a kubelet sends them: no kubelet starts one, and one that is changed or refused
+//! hides the container that runs.
 
-use std::fmt::Write as _;
+mod images;
+mod message;
+mod mutate;
+mod note;
+mod policy;
+mod pull_secrets;
+mod validate;
 
-use imageswap_policy::{PodScope, Policies, Policy, Reference, Scope};
-use imageswap_runtime::metrics::{Operation, Outcome, WebhookMetrics};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imageswap_policy::{Decision, PodScope, Policies, Policy, Reference, Scope, Selected};
+use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
 
-use crate::patch::Patch;
-use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text};
+use crate::wire::{ImageField, NotAReview, Object, Request, Review, Text, Verdict};
 
-/// Answers reviews by the policy in force.
+/// Whose requests about mirror Pods are believed.
+const KUBELETS: &str = "system:node:";
+
+/// Answers reviews by the policies in force.
 #[derive(Debug, Clone)]
 pub struct Admission {
     policy: PolicySource,
@@ -30,18 +46,8 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
-/// What an object's images become.
-#[derive(Debug, Default)]
-struct Swaps {
-    patch: Patch,
-    /// For the log, `container: image -> result, ...`; stays empty when nobody reads it.
-    text: String,
-    /// Whether the policy speaks of the object at all.
-    in_scope: bool,
-}
-
 impl Admission {
-    /// Decides by the policy that `policy` holds at the time of each review.
+    /// Decides by the policies that `policy` holds at the time of each review.
     pub fn new(policy: PolicySource, metrics: WebhookMetrics) -> Self {
         Self {
             policy,
@@ -62,127 +68,131 @@ impl Admission {
     }
 
     /// Answers a request's body.
-    pub fn answer(&self, body: &[u8]) -> Answer {
+    pub fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
+        if webhook == Webhook::Policy {
+            let review = match span("parse", || Review::parse_whole(body)) {
+                Ok(review) => review,
+                Err(error) => return refused(error),
+            };
+            let (verdict, outcome) = span("decide", || self.review_policy(&review.request));
+            return answer(&review, &verdict, outcome);
+        }
         let review = match span("parse", || Review::parse(body)) {
             Ok(review) => review,
-            Err(error) => {
-                tracing::warn!(trace_id = trace(), %error, "request refused");
-                return Answer {
-                    body: Err(error),
-                    operation: Operation::Unknown,
-                    outcome: Outcome::BadRequest,
-                };
-            }
+            Err(error) => return refused(error),
         };
-        let (patch, outcome) = span("decide", || self.admit(&review));
-        Answer {
-            body: Ok(span("patch", || review.allow(&patch))),
-            operation: operation(&review.request),
-            outcome,
-        }
+        let (verdict, outcome) = span("decide", || self.review(webhook, &review));
+        answer(&review, &verdict, outcome)
     }
 
-    fn admit(&self, review: &Review<'_>) -> (Patch, Outcome) {
+    fn review(&self, webhook: Webhook, review: &Review<'_>) -> (Verdict, Outcome) {
         let request = &review.request;
+        let uid = &*request.uid;
         if let Some(error) = &review.unusable {
-            tracing::warn!(uid = &*request.uid, trace_id = trace(), %error, "allowed unchanged: the object cannot be read");
+            tracing::warn!(uid, trace_id = trace(), %error, "allowed unchanged: the object cannot be read");
         }
         let Some(object) = request
             .object
             .as_ref()
-            .filter(|it| !it.is_mirror() && !it.is_deleting())
+            .filter(|it| !it.is_deleting() && !is_kubelets_mirror(request, it))
         else {
-            tracing::debug!(uid = &*request.uid, "allowed unchanged: nothing to decide");
-            return (Patch::default(), Outcome::Skipped);
+            tracing::debug!(uid, "allowed unchanged: nothing to decide");
+            return (Verdict::default(), Outcome::Skipped);
         };
-        let swaps = self.swaps(&self.policy.current(), request, object);
-        log(request, object, &swaps);
-        let outcome = match (swaps.in_scope, swaps.patch.is_empty()) {
-            (false, _) => Outcome::Skipped,
-            (true, true) => Outcome::Unchanged,
-            (true, false) => Outcome::Patched,
+        let policies = self.policy.current();
+        let asked = Asked {
+            request,
+            object,
+            operation: operation(request),
+            namespace: request.namespace.as_ref().map(Text::as_str),
         };
-        (swaps.patch, outcome)
+        match webhook {
+            Webhook::Mutate => self.mutate(&policies, &asked),
+            Webhook::Validate | Webhook::Policy => self.validate(&policies, &asked),
+        }
     }
 
-    fn swaps(&self, policies: &Policies, request: &Request<'_>, object: &Object<'_>) -> Swaps {
-        let namespace = request.namespace.as_ref().map(Text::as_str);
-        let namespace_labels = namespace.and_then(|it| self.namespaces.labels(it));
+    /// The policy that decides for Pods with these labels, of the review's namespace.
+    fn select<'p>(
+        &self,
+        policies: &'p Policies,
+        asked: &Asked<'_>,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Selected<'p> {
+        let namespace_labels = asked.namespace.and_then(|it| self.namespaces.labels(it));
         let scope = Scope::Pod(PodScope {
-            namespace,
-            namespace_labels: namespace_labels.as_deref(),
-            labels: Some(object.labels()),
+            namespace: asked.namespace,
+            namespace_labels: namespace_labels.as_ref().map(Arc::as_ref),
+            labels,
         });
-        let selected = policies.select(scope, today());
-        let patches = selected.policy().is_some_and(Policy::swaps);
-        let logged = tracing::enabled!(tracing::Level::INFO);
-        let mut swaps = Swaps::default();
-        for_each_image(request, object, |field| {
-            let decision = selected.decide(field.image);
-            let registry = Reference::parse(field.image).ok();
-            self.metrics
-                .image(registry.as_ref().map(Reference::registry), &decision);
-            swaps.in_scope |= decision.in_scope;
-            if decision.swapped() {
-                if patches {
-                    swaps.patch.replace(field, &decision.result);
-                }
-                if logged {
-                    let separator = if swaps.text.is_empty() { "" } else { ", " };
-                    let _infallible = write!(
-                        swaps.text,
-                        "{separator}{}: {} -> {}",
-                        field.name, field.image, decision.result
-                    );
-                }
-            }
-        });
-        swaps
+        policies.select(scope, today())
+    }
+
+    fn count(&self, selected: &Selected<'_>, image: &str, decision: &Decision<'_>) {
+        let registry = Reference::parse(image).ok();
+        let registry = registry.as_ref().map(Reference::registry);
+        let enforcement = selected.policy().map(Policy::enforcement);
+        self.metrics
+            .image(registry, decision, enforcement.unwrap_or_default());
     }
 }
 
-/// Calls `decide` for every image that this request may still change.
-///
-/// What the API server would refuse to see changed is left out, for a patch of it fails the whole request: on UPDATE a
-/// Pod's volumes and a Job's template, and ephemeral containers that are there already.
-fn for_each_image(
-    request: &Request<'_>,
-    object: &Object<'_>,
-    mut decide: impl FnMut(ImageField<'_>),
-) {
-    let update = operation(request) == Operation::Update;
-    let core = request.kind.group.is_empty();
-    match (
-        &*request.kind.kind,
-        request.sub_resource.as_ref().map_or("", Text::as_str),
-    ) {
-        ("Pod", "ephemeralcontainers") if core => {
-            let old = request.old_object.as_ref();
-            for field in object.pod_images(&[List::EphemeralContainers]) {
-                let there = old.is_some_and(|old| {
-                    old.pod_images(&[List::EphemeralContainers])
-                        .any(|it| it.name == field.name)
-                });
-                if !there {
-                    decide(field);
-                }
-            }
+/// A review's request, with what is looked at again and again.
+struct Asked<'r> {
+    request: &'r Request<'r>,
+    object: &'r Object<'r>,
+    operation: Operation,
+    namespace: Option<&'r str>,
+}
+
+impl Asked<'_> {
+    /// The object's name, or the prefix that it is to be made from.
+    fn name(&self) -> &str {
+        let name = self.request.name.as_ref().map_or("", Text::as_str);
+        match name {
+            "" => self.object.generate_name().unwrap_or_default(),
+            name => name,
         }
-        ("Pod", "") if core => {
-            let lists = if update {
-                &[List::Containers, List::InitContainers][..]
-            } else {
-                &List::ALL
-            };
-            object.pod_images(lists).for_each(decide);
-        }
-        ("Job", "") if update => {}
-        (_, "") => object.template_images(&List::ALL).for_each(decide),
-        _ => {}
+    }
+
+    /// One line of the log about a review that something came of.
+    fn log(&self, swaps: &str, refused: &str, what: &str) {
+        tracing::info!(
+            uid = &*self.request.uid,
+            trace_id = trace(),
+            namespace = self.namespace.unwrap_or_default(),
+            kind = &*self.request.kind.kind,
+            name = self.name(),
+            user = self.request.user(),
+            swaps = Some(swaps).filter(|it| !it.is_empty()),
+            not_approved = Some(refused).filter(|it| !it.is_empty()),
+            "{what}"
+        );
     }
 }
 
-fn operation(request: &Request<'_>) -> Operation {
+fn is_kubelets_mirror(request: &Request<'_>, object: &Object<'_>) -> bool {
+    object.is_mirror() && request.user().starts_with(KUBELETS)
+}
+
+fn answer<O>(review: &Review<'_, O>, verdict: &Verdict, outcome: Outcome) -> Answer {
+    Answer {
+        body: Ok(span("patch", || review.answer(verdict))),
+        operation: operation(&review.request),
+        outcome,
+    }
+}
+
+fn refused(error: NotAReview) -> Answer {
+    tracing::warn!(trace_id = trace(), %error, "request refused");
+    Answer {
+        body: Err(error),
+        operation: Operation::Unknown,
+        outcome: Outcome::BadRequest,
+    }
+}
+
+fn operation<O>(request: &Request<'_, O>) -> Operation {
     match request.operation.as_ref().map(Text::as_str) {
         Some("CREATE") => Operation::Create,
         Some("UPDATE") => Operation::Update,
@@ -197,30 +207,13 @@ fn trace() -> Option<impl tracing::Value> {
     trace_id().map(tracing::field::display)
 }
 
-/// One line for each review that changed something.
-fn log(request: &Request<'_>, object: &Object<'_>, swaps: &Swaps) {
-    let uid = &*request.uid;
-    if swaps.patch.is_empty() && swaps.text.is_empty() {
-        tracing::debug!(uid, trace_id = trace(), in_scope = swaps.in_scope, "allowed unchanged");
-        return;
-    }
-    let text = |it: &Option<Text<'_>>| it.as_ref().map_or("", Text::as_str).to_owned();
-    let name = Some(text(&request.name)).filter(|name| !name.is_empty());
-    tracing::info!(
-        uid,
-        trace_id = trace(),
-        namespace = text(&request.namespace),
-        kind = &*request.kind.kind,
-        name = name
-            .as_deref()
-            .or(object.generate_name())
-            .unwrap_or_default(),
-        swaps = swaps.text,
-        "{}",
-        if swaps.patch.is_empty() {
-            "images would be swapped, if the policy were not one for audit"
-        } else {
-            "images swapped"
-        }
+/// Adds `name: image -> result` to a list for people.
+fn note_swap(text: &mut String, field: &ImageField<'_>, result: &str) {
+    use std::fmt::Write as _;
+    let separator = if text.is_empty() { "" } else { ", " };
+    let _infallible = write!(
+        text,
+        "{separator}{}: {} -> {result}",
+        field.name, field.image
     );
 }

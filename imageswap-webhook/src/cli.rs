@@ -116,8 +116,8 @@ mod tests {
         }
         for (bad, says) in [
             (
-                "--tls-self-signed d",
-                "--maps <FILE>|--image-prefix <PREFIX>",
+                "--maps m --policy-from-cluster --tls-self-signed d",
+                "cannot be used with",
             ),
             ("--maps m", "--tls-self-signed <DIR>"),
             (

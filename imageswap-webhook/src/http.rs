@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::{Operation, Outcome, WebhookMetrics};
+use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::telemetry::{RequestSpan, Traces};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -24,15 +24,23 @@ use body::{Budget, Unread};
 /// one waiting for a millisecond and more.
 const LONG_WORK: usize = 256 << 10;
 
+/// Paths, and what is there. ImageSwap's configurations ask at `/`.
+const ROUTES: [(&str, Webhook); 4] = [
+    ("/", Webhook::Mutate),
+    ("/mutate", Webhook::Mutate),
+    ("/validate", Webhook::Validate),
+    ("/validate-policy", Webhook::Policy),
+];
+
 /// Something that answers the body of a review. It is what a panic is caught around.
 pub trait Answers: Send + Sync + 'static {
     /// Answers a request's body.
-    fn answer(&self, body: &[u8]) -> Answer;
+    fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer;
 }
 
 impl Answers for Admission {
-    fn answer(&self, body: &[u8]) -> Answer {
-        Self::answer(self, body)
+    fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
+        Self::answer(self, webhook, body)
     }
 }
 
@@ -101,12 +109,18 @@ impl<A: Answers> Handler<A> {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let start = Instant::now();
         let route = route(request.uri().path());
-        let span = self
-            .traces
-            .request(request.method(), request.uri(), request.headers(), route);
-        let (span, reply) = self.reply(request, route, span, start).await;
+        let span = self.traces.request(
+            request.method(),
+            request.uri(),
+            request.headers(),
+            route.map(|(path, _)| path),
+        );
+        // Who asks at no path that there is asks for nothing in particular.
+        let webhook = route.map_or(Webhook::Mutate, |(_, webhook)| webhook);
+        let webhook_asked = route.map(|(_, webhook)| webhook);
+        let (span, reply) = self.reply(request, webhook_asked, span, start).await;
         self.metrics
-            .request(reply.operation, reply.outcome, start.elapsed());
+            .request(webhook, reply.operation, reply.outcome, start.elapsed());
         span.set("imageswap.operation", reply.operation.label());
         span.set("imageswap.outcome", reply.outcome.label());
         span.answered(reply.status);
@@ -137,17 +151,17 @@ impl<A: Answers> Handler<A> {
     async fn reply(
         &self,
         request: Request<Incoming>,
-        route: Option<&'static str>,
+        webhook: Option<Webhook>,
         span: RequestSpan,
         start: Instant,
     ) -> (RequestSpan, Reply) {
-        if route.is_none() {
+        let Some(webhook) = webhook else {
             let reply = Reply::refusal(
                 StatusCode::NOT_FOUND,
-                "not found: / and /mutate take AdmissionReviews",
+                "not found: /mutate (or /), /validate and /validate-policy take AdmissionReviews",
             );
             return (span, reply);
-        }
+        };
         if request.method() != Method::POST {
             let reply = Reply::refusal(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -164,12 +178,12 @@ impl<A: Answers> Handler<A> {
             return (span, Reply::shed("too many requests at a time"));
         };
         if body.bytes.len() < LONG_WORK {
-            let reply = span.in_scope(|| answer(&*self.admission, &body.bytes));
+            let reply = span.in_scope(|| answer(&*self.admission, webhook, &body.bytes));
             return (span, reply);
         }
         let (admission, bytes) = (Arc::clone(&self.admission), body.bytes.clone());
         let working = tokio::task::spawn_blocking(move || {
-            let reply = span.in_scope(|| answer(&*admission, &bytes));
+            let reply = span.in_scope(|| answer(&*admission, webhook, &bytes));
             (span, reply)
         });
         // Panics are caught within, and only a runtime that shuts down cancels a blocking task.
@@ -189,13 +203,13 @@ impl<A: Answers> Handler<A> {
     }
 }
 
-/// The path of a request, if something is there.
-fn route(path: &str) -> Option<&'static str> {
-    ["/", "/mutate"].into_iter().find(|route| *route == path)
+/// The path of a request and the webhook that is there, if one is.
+fn route(path: &str) -> Option<(&'static str, Webhook)> {
+    ROUTES.into_iter().find(|(route, _)| *route == path)
 }
 
-fn answer(admission: &impl Answers, body: &[u8]) -> Reply {
-    match catch_unwind(AssertUnwindSafe(|| admission.answer(body))) {
+fn answer(admission: &impl Answers, webhook: Webhook, body: &[u8]) -> Reply {
+    match catch_unwind(AssertUnwindSafe(|| admission.answer(webhook, body))) {
         Ok(Answer {
             body: Ok(body),
             operation,

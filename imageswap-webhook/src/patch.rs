@@ -1,15 +1,16 @@
-//! JSON Patches (RFC 6902) that replace images, written as bytes.
+//! JSON Patches (RFC 6902), written as bytes.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 
 /// Room for the replacements of an ordinary Pod, so that the text does not grow in steps.
 const ROOM: usize = 512;
 
-/// Replacements of strings at places that exist.
+/// Operations in the order in which they are applied.
 #[derive(Debug, Default)]
 pub struct Patch {
     /// The patch's JSON; empty when there is nothing to replace.
@@ -19,14 +20,24 @@ pub struct Patch {
 impl Patch {
     /// Adds the replacement of the string at `pointer`, a JSON Pointer that needs no escapes.
     pub fn replace(&mut self, pointer: impl Display, value: &str) {
+        self.operation("replace", pointer, value);
+    }
+
+    /// Adds the addition of a value at `pointer`, a JSON Pointer with its escapes: of a member in place of what is there,
+    /// or, where the pointer ends with `-`, of another item of a list.
+    pub fn add(&mut self, pointer: impl Display, value: &(impl Serialize + ?Sized)) {
+        self.operation("add", pointer, value);
+    }
+
+    fn operation(&mut self, op: &str, pointer: impl Display, value: &(impl Serialize + ?Sized)) {
         if let Some(end) = self.json.last_mut() {
             *end = b',';
         } else {
             self.json.reserve(ROOM);
             self.json.push(b'[');
         }
-        let _infallible = write!(self.json, r#"{{"op":"replace","path":"{pointer}","value":"#);
-        write_string(&mut self.json, value);
+        let _infallible = write!(self.json, r#"{{"op":"{op}","path":"{pointer}","value":"#);
+        write_json(&mut self.json, value);
         self.json.extend_from_slice(b"}]");
     }
 
@@ -55,7 +66,12 @@ impl Patch {
 
 /// Appends a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, value: &str) {
-    serde_json::to_writer(out, value).expect("writing a string to memory does not fail");
+    write_json(out, value);
+}
+
+fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(out, value)
+        .expect("writing strings and maps of them to memory does not fail");
 }
 
 #[cfg(test)]

@@ -4,22 +4,24 @@
 //! being built. Strings borrow from the body, except the few that the API server has to escape.
 //! The shape is that of `admission.k8s.io/v1` and `v1beta1`, which differ in nothing that is read or written here.
 
+mod answer;
+mod object;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::patch::{Patch, write_string};
+pub use answer::Verdict;
+pub use object::{ImageField, List, Object};
 
-/// A review's request, and the version to answer in.
+/// A review's request, and the version to answer in. `O` is the form that its objects are read into.
 #[derive(Debug)]
-pub struct Review<'a> {
+pub struct Review<'a, O = Object<'a>> {
     /// Version that the request was sent in.
     pub version: Version,
     /// What is asked.
-    pub request: Request<'a>,
+    pub request: Request<'a, O>,
     /// Why [`Request::object`] is missing although something was sent in its place.
     pub unusable: Option<serde_json::Error>,
 }
@@ -77,10 +79,21 @@ pub struct Request<'a, O = Object<'a>> {
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(borrow)]
     pub operation: Option<Text<'a>>,
+    /// Who asks.
+    #[serde(borrow)]
+    pub user_info: Option<UserInfo<'a>>,
     /// The object as it would be stored; none on DELETE.
     pub object: Option<O>,
     /// The object as it is stored; on UPDATE and DELETE.
     pub old_object: Option<O>,
+}
+
+/// Who asks.
+#[derive(Debug, Deserialize)]
+pub struct UserInfo<'a> {
+    /// The user's name, such as `system:node:worker-1`.
+    #[serde(borrow)]
+    pub username: Option<Text<'a>>,
 }
 
 /// Group and kind of an object.
@@ -94,43 +107,10 @@ pub struct Kind<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// A Pod, or an object with a Pod template at one of the places where Kubernetes' own kinds have it.
-#[derive(Debug, Deserialize)]
-pub struct Object<'a> {
-    metadata: Option<Metadata<'a>>,
-    #[serde(borrow)]
-    spec: Option<Spec<'a>>,
-}
-
 /// A string that borrows also where it is optional, which a bare `Option<Cow<str>>` does not.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// A list of a Pod's specification whose items name images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
-    /// `containers`
-    Containers,
-    /// `initContainers`, sidecars among them
-    InitContainers,
-    /// `ephemeralContainers`
-    EphemeralContainers,
-    /// `volumes`, for volumes of type `image`
-    Volumes,
-}
-
-/// One place in an object that names an image. Displays as a JSON Pointer (RFC 6901).
-#[derive(Debug, Clone, Copy)]
-pub struct ImageField<'o> {
-    base: &'static str,
-    list: List,
-    index: usize,
-    /// Name of the container or volume; empty when it has none.
-    pub name: &'o str,
-    /// The image as written.
-    pub image: &'o str,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "O: Deserialize<'de>"))]
@@ -143,122 +123,25 @@ struct Envelope<'a, O> {
     request: Option<Request<'a, O>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    #[serde(borrow)]
-    generate_name: Option<Text<'a>>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<Annotations>,
-    deletion_timestamp: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Annotations {
-    /// Set by kubelets on the mirror Pods of static Pods.
-    #[serde(rename = "kubernetes.io/config.mirror")]
-    mirror: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec<'a> {
-    #[serde(borrow)]
-    containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
-    init_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
-    ephemeral_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
-    volumes: Option<Vec<Volume<'a>>>,
-    #[serde(borrow)]
-    template: Option<Box<Template<'a>>>,
-    #[serde(borrow)]
-    job_template: Option<Box<Template<'a>>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Template<'a> {
-    #[serde(borrow)]
-    spec: Option<Spec<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Container<'a> {
-    #[serde(borrow)]
-    name: Option<Text<'a>>,
-    #[serde(borrow)]
-    image: Option<Text<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Volume<'a> {
-    #[serde(borrow)]
-    name: Option<Text<'a>>,
-    #[serde(borrow)]
-    image: Option<VolumeImage<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct VolumeImage<'a> {
-    #[serde(borrow)]
-    reference: Option<Text<'a>>,
-}
-
 impl<'a> Review<'a> {
     /// Reads a request's body.
     ///
     /// An object that cannot be read does not spoil the review: there is still a request to answer.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotAReview> {
         match serde_json::from_slice::<Envelope<'a, Object<'a>>>(body) {
-            Ok(envelope) => Self::open(envelope, None),
+            Ok(envelope) => open(envelope, None),
             Err(error) => {
                 let envelope: Envelope<'a, IgnoredAny> = serde_json::from_slice(body)?;
-                Self::open(envelope.without_objects(), Some(error))
+                open(envelope.without_objects(), Some(error))
             }
         }
     }
+}
 
-    fn open(
-        envelope: Envelope<'a, Object<'a>>,
-        unusable: Option<serde_json::Error>,
-    ) -> Result<Self, NotAReview> {
-        let Envelope {
-            api_version,
-            kind,
-            request,
-        } = envelope;
-        let version = match (&*kind, &*api_version) {
-            ("AdmissionReview", "admission.k8s.io/v1") => Version::V1,
-            ("AdmissionReview", "admission.k8s.io/v1beta1") => Version::V1Beta1,
-            _ => {
-                let (kind, api_version) = (kind.into_owned(), api_version.into_owned());
-                return Err(NotAReview::Kind { kind, api_version });
-            }
-        };
-        let request = request.ok_or(NotAReview::NoRequest)?;
-        Ok(Self {
-            version,
-            request,
-            unusable,
-        })
-    }
-
-    /// The answer that allows the request, changed by `patch`.
-    pub fn allow(&self, patch: &Patch) -> Vec<u8> {
-        let mut answer = Vec::with_capacity(256 + patch.base64_len());
-        answer.extend_from_slice(br#"{"apiVersion":""#);
-        answer.extend_from_slice(self.version.as_str().as_bytes());
-        answer.extend_from_slice(br#"","kind":"AdmissionReview","response":{"uid":"#);
-        write_string(&mut answer, &self.request.uid);
-        answer.extend_from_slice(br#","allowed":true"#);
-        if !patch.is_empty() {
-            answer.extend_from_slice(br#","patchType":"JSONPatch","patch":""#);
-            patch.write_base64(&mut answer);
-            answer.push(b'"');
-        }
-        answer.extend_from_slice(b"}}");
-        answer
+impl<'a> Review<'a, serde_json::Value> {
+    /// Reads a request's body, with whole objects of any kind.
+    pub fn parse_whole(body: &'a [u8]) -> Result<Self, NotAReview> {
+        open(serde_json::from_slice(body)?, None)
     }
 }
 
@@ -276,6 +159,7 @@ impl<'a> Envelope<'a, IgnoredAny> {
             name: request.name,
             namespace: request.namespace,
             operation: request.operation,
+            user_info: request.user_info,
             object: None,
             old_object: None,
         });
@@ -284,6 +168,39 @@ impl<'a> Envelope<'a, IgnoredAny> {
             kind,
             request,
         }
+    }
+}
+
+fn open<'a, O>(
+    envelope: Envelope<'a, O>,
+    unusable: Option<serde_json::Error>,
+) -> Result<Review<'a, O>, NotAReview> {
+    let Envelope {
+        api_version,
+        kind,
+        request,
+    } = envelope;
+    let version = match (&*kind, &*api_version) {
+        ("AdmissionReview", "admission.k8s.io/v1") => Version::V1,
+        ("AdmissionReview", "admission.k8s.io/v1beta1") => Version::V1Beta1,
+        _ => {
+            let (kind, api_version) = (kind.into_owned(), api_version.into_owned());
+            return Err(NotAReview::Kind { kind, api_version });
+        }
+    };
+    let request = request.ok_or(NotAReview::NoRequest)?;
+    Ok(Review {
+        version,
+        request,
+        unusable,
+    })
+}
+
+impl<O> Request<'_, O> {
+    /// The user's name; empty when the review has none.
+    pub fn user(&self) -> &str {
+        let user = self.user_info.as_ref().and_then(|it| it.username.as_ref());
+        user.map_or("", Text::as_str)
     }
 }
 
@@ -297,150 +214,11 @@ impl Version {
     }
 }
 
-impl Object<'_> {
-    /// Labels of the object itself; empty when it has none.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.metadata
-            .as_ref()
-            .and_then(|metadata| metadata.labels.as_ref())
-            .unwrap_or(&NONE)
-    }
-
-    /// The prefix that the API server is to make a name from.
-    pub fn generate_name(&self) -> Option<&str> {
-        self.metadata
-            .as_ref()?
-            .generate_name
-            .as_ref()
-            .map(Text::as_str)
-    }
-
-    /// Whether it is a kubelet's mirror of a static Pod. No kubelet ever starts one.
-    pub fn is_mirror(&self) -> bool {
-        let annotations = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.annotations.as_ref());
-        annotations.is_some_and(|annotations| annotations.mirror.is_some())
-    }
-
-    /// Whether it is being deleted.
-    pub fn is_deleting(&self) -> bool {
-        self.metadata
-            .as_ref()
-            .is_some_and(|metadata| metadata.deletion_timestamp.is_some())
-    }
-
-    /// The images of a Pod, from the given lists.
-    pub fn pod_images(&self, lists: &[List]) -> impl Iterator<Item = ImageField<'_>> {
-        images("/spec", self.spec.as_ref(), lists)
-    }
-
-    /// The images of the Pod template, at `spec.template` and at `spec.jobTemplate.spec.template`.
-    pub fn template_images(&self, lists: &[List]) -> impl Iterator<Item = ImageField<'_>> {
-        let spec = self.spec.as_ref();
-        let job = spec.and_then(|spec| spec.job_template.as_ref()?.spec.as_ref());
-        images("/spec/template/spec", spec.and_then(Spec::pod), lists).chain(images(
-            "/spec/jobTemplate/spec/template/spec",
-            job.and_then(Spec::pod),
-            lists,
-        ))
-    }
-}
-
-impl<'a> Spec<'a> {
-    /// The Pod's specification in a template.
-    fn pod(&self) -> Option<&Self> {
-        self.template.as_ref()?.spec.as_ref()
-    }
-
-    fn containers(&self, list: List) -> &[Container<'a>] {
-        let containers = match list {
-            List::Containers => &self.containers,
-            List::InitContainers => &self.init_containers,
-            List::EphemeralContainers => &self.ephemeral_containers,
-            List::Volumes => &None,
-        };
-        containers.as_deref().unwrap_or_default()
-    }
-
-    fn image_volumes(&self, list: List) -> &[Volume<'a>] {
-        let volumes = if list == List::Volumes {
-            self.volumes.as_deref()
-        } else {
-            None
-        };
-        volumes.unwrap_or_default()
-    }
-}
-
 impl Text<'_> {
     /// The string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-impl List {
-    /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Containers,
-        Self::InitContainers,
-        Self::EphemeralContainers,
-        Self::Volumes,
-    ];
-
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Containers => "containers",
-            Self::InitContainers => "initContainers",
-            Self::EphemeralContainers => "ephemeralContainers",
-            Self::Volumes => "volumes",
-        }
-    }
-}
-
-impl fmt::Display for ImageField<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let leaf = if self.list == List::Volumes {
-            "image/reference"
-        } else {
-            "image"
-        };
-        write!(f, "{}/{}/{}/{leaf}", self.base, self.list.key(), self.index)
-    }
-}
-
-fn images<'o>(
-    base: &'static str,
-    spec: Option<&'o Spec<'_>>,
-    lists: &[List],
-) -> impl Iterator<Item = ImageField<'o>> {
-    spec.into_iter().flat_map(move |spec| {
-        lists.iter().flat_map(move |&list| {
-            let field = move |index, name: &'o Option<Text<'_>>, image: &'o Text<'_>| ImageField {
-                base,
-                list,
-                index,
-                name: name.as_ref().map_or("", Text::as_str),
-                image: image.as_str(),
-            };
-            let containers = spec
-                .containers(list)
-                .iter()
-                .enumerate()
-                .filter_map(move |(i, it)| Some(field(i, &it.name, it.image.as_ref()?)));
-            let volumes = spec
-                .image_volumes(list)
-                .iter()
-                .enumerate()
-                .filter_map(move |(i, it)| {
-                    Some(field(i, &it.name, it.image.as_ref()?.reference.as_ref()?))
-                });
-            containers.chain(volumes)
-        })
-    })
 }
 
 #[cfg(test)]

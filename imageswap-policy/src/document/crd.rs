@@ -157,7 +157,8 @@ fn structural(schema: &Value, definitions: &Value) -> Value {
 fn over(base: &Value, top: &Value) -> Value {
     let mut merged = base.clone();
     for (key, value) in top.as_object().into_iter().flatten() {
-        if !matches!(key.as_str(), "anyOf") && !(key == "$ref" && base.get("$ref").is_none()) {
+        // What was followed is done with.
+        if !matches!(key.as_str(), "anyOf" | "$ref") {
             merged[key] = value.clone();
         }
     }

@@ -491,6 +491,23 @@ fn the_schema_names_every_field() {
 }
 
 #[test]
+fn approved_places_are_told() {
+    let places = |spec: &str| {
+        let loaded = load("p.yaml", &text(spec)).unwrap();
+        loaded.policies[0].approved_places().to_vec()
+    };
+    let rules = "rules: [{keep: '*.corp.example.com/**'}, {from: quay.io/**, to: r.io/q}, {from: '**', to: r.io}]";
+    assert_eq!(
+        places(rules),
+        ["r.io/q/**", "r.io/**", "*.corp.example.com/**"]
+    );
+    assert_eq!(
+        places(&format!("{rules}\napproved: [a.io/**]")),
+        ["a.io/**"]
+    );
+}
+
+#[test]
 fn a_message_names_its_field() {
     let text = text("rules: [{keep: r.io/**}, {from: docker.io/**, to: 'hub'}]");
     let found = load("p.yaml", &text).unwrap_err();

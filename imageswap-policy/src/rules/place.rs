@@ -4,6 +4,7 @@ use super::patterns::PatternSet;
 use crate::pattern::Pattern;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 /// A place. Names are compared in their canonical form, and only at host and path boundaries: `example.com` covers
 /// neither `example.com.evil.net/x` nor `evil.net/example.com/x`.
@@ -32,6 +33,28 @@ pub(crate) enum Place {
     },
     /// What a pattern means.
     Pattern(Pattern),
+}
+
+/// As a pattern, near enough for people.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path { registry, path, .. } if path.is_empty() => write!(f, "{registry}/**"),
+            Self::Path { registry, path, .. } => write!(f, "{registry}/{path}/**"),
+            Self::Mirrors(prefix) | Self::Names(prefix) => write!(f, "{prefix}*"),
+            Self::Image {
+                registry,
+                path,
+                tag,
+                digest,
+            } => {
+                write!(f, "{registry}/{path}")?;
+                tag.iter().try_for_each(|it| write!(f, ":{it}"))?;
+                digest.iter().try_for_each(|it| write!(f, "@{it}"))
+            }
+            Self::Pattern(pattern) => f.write_str(pattern.as_str()),
+        }
+    }
 }
 
 impl Place {

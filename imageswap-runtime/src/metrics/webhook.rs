@@ -7,12 +7,24 @@ use std::time::{Duration, SystemTime};
 
 use ::metrics::{Counter, Gauge, Histogram, Label};
 use arc_swap::ArcSwap;
+use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Reason};
 
 use super::{
     ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
     ADMISSION_IN_FLIGHT, ADMISSION_REQUESTS, Exporter, TLS_NOT_AFTER, unix_seconds,
 };
+
+/// Which of the webhooks was asked, as a bounded label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Webhook {
+    /// Images are swapped.
+    Mutate,
+    /// What is not approved is refused.
+    Validate,
+    /// Policies that do not load are refused.
+    Policy,
+}
 
 /// Operation of an admission request, as a bounded label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +48,10 @@ pub enum Outcome {
     Patched,
     /// Allowed; the policy leaves every image as it is.
     Unchanged,
+    /// Allowed, with a warning.
+    Warned,
+    /// Refused by a policy.
+    Denied,
     /// Allowed without asking the policy: opted out, being deleted, a mirror pod, or nothing usable in the review.
     Skipped,
     /// Refused as a request: no AdmissionReview, too large, or not for this server.
@@ -62,7 +78,7 @@ pub enum Closed {
 /// The webhook's handles. Clones share the series.
 #[derive(Clone)]
 pub struct WebhookMetrics {
-    requests: Arc<[[Counter; Outcome::ALL.len()]; Operation::ALL.len()]>,
+    requests: Arc<[[[Counter; Outcome::ALL.len()]; Operation::ALL.len()]; Webhook::ALL.len()]>,
     duration: Histogram,
     connections: Gauge,
     in_flight: Gauge,
@@ -74,17 +90,36 @@ pub struct WebhookMetrics {
 
 /// Counters of decided images for the policy in force.
 struct ImageCounters {
-    registries: HashMap<Box<str>, RegistryCounters>,
-    other: RegistryCounters,
-    unparsable: Counter,
+    registries: HashMap<Box<str>, ByEnforcement<RegistryCounters>>,
+    other: ByEnforcement<RegistryCounters>,
+    unparsable: ByEnforcement<Counter>,
     out_of_scope: Counter,
 }
+
+/// Indexed by [`Enforcement`].
+type ByEnforcement<T> = [T; ENFORCEMENTS.len()];
+
+/// In the order of the type.
+const ENFORCEMENTS: [Enforcement; 3] = [Enforcement::Deny, Enforcement::Warn, Enforcement::Audit];
 
 /// One registry's counters, indexed by `approved`.
 struct RegistryCounters {
     swapped: [Counter; 2],
     kept: [Counter; 2],
     invalid_result: [Counter; 2],
+}
+
+impl Webhook {
+    const ALL: [Self; 3] = [Self::Mutate, Self::Validate, Self::Policy];
+
+    /// The value of the label `webhook`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Mutate => "mutate",
+            Self::Validate => "validate",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 impl Operation {
@@ -109,9 +144,11 @@ impl Operation {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Patched,
         Self::Unchanged,
+        Self::Warned,
+        Self::Denied,
         Self::Skipped,
         Self::BadRequest,
         Self::Failed,
@@ -123,6 +160,8 @@ impl Outcome {
         match self {
             Self::Patched => "patched",
             Self::Unchanged => "unchanged",
+            Self::Warned => "warned",
+            Self::Denied => "denied",
             Self::Skipped => "skipped",
             Self::BadRequest => "bad-request",
             Self::Failed => "failed",
@@ -146,16 +185,18 @@ impl Closed {
 
 impl WebhookMetrics {
     pub(super) fn register(exporter: &Exporter) -> Self {
-        let requests = array::from_fn(|operation| {
-            array::from_fn(|outcome| {
-                zeroed(exporter.counter(
-                    ADMISSION_REQUESTS,
-                    vec![
-                        Label::new("webhook", "mutate"),
-                        Label::new("operation", Operation::ALL[operation].label()),
-                        Label::new("outcome", Outcome::ALL[outcome].label()),
-                    ],
-                ))
+        let requests = Webhook::ALL.map(|webhook| {
+            Operation::ALL.map(|operation| {
+                Outcome::ALL.map(|outcome| {
+                    zeroed(exporter.counter(
+                        ADMISSION_REQUESTS,
+                        vec![
+                            Label::new("webhook", webhook.label()),
+                            Label::new("operation", operation.label()),
+                            Label::new("outcome", outcome.label()),
+                        ],
+                    ))
+                })
             })
         });
         Self {
@@ -177,8 +218,14 @@ impl WebhookMetrics {
     }
 
     /// One request was answered after `duration`.
-    pub fn request(&self, operation: Operation, outcome: Outcome, duration: Duration) {
-        self.requests[operation as usize][outcome as usize].increment(1);
+    pub fn request(
+        &self,
+        webhook: Webhook,
+        operation: Operation,
+        outcome: Outcome,
+        duration: Duration,
+    ) {
+        self.requests[webhook as usize][operation as usize][outcome as usize].increment(1);
         self.duration.record(duration.as_secs_f64());
     }
 
@@ -202,9 +249,13 @@ impl WebhookMetrics {
         )));
     }
 
-    /// One image from `registry` (the canonical host of the image asked about) was decided.
-    pub fn image(&self, registry: Option<&str>, decision: &Decision<'_>) {
-        self.images.load().counter(registry, decision).increment(1);
+    /// One image from `registry` (the canonical host of the image asked about) was decided, by a policy with that
+    /// enforcement.
+    pub fn image(&self, registry: Option<&str>, decision: &Decision<'_>, enforcement: Enforcement) {
+        self.images
+            .load()
+            .counter(registry, decision, enforcement)
+            .increment(1);
     }
 
     /// The serving certificate expires then.
@@ -226,19 +277,27 @@ impl ImageCounters {
                 .map(|name| (Box::from(name), RegistryCounters::register(exporter, name)))
                 .collect(),
             other: RegistryCounters::register(exporter, "other"),
-            unparsable: image_counter(exporter, "unparsable", false, "other"),
-            out_of_scope: image_counter(exporter, "out-of-scope", false, "other"),
+            unparsable: ENFORCEMENTS
+                .map(|it| image_counter(exporter, "unparsable", false, it.as_str(), "other")),
+            // No policy speaks of it, so there is none to enforce.
+            out_of_scope: image_counter(exporter, "out-of-scope", false, "none", "other"),
         }
     }
 
-    fn counter(&self, registry: Option<&str>, decision: &Decision<'_>) -> &Counter {
+    fn counter(
+        &self,
+        registry: Option<&str>,
+        decision: &Decision<'_>,
+        enforcement: Enforcement,
+    ) -> &Counter {
         let by_registry = registry
             .and_then(|name| self.registries.get(name))
             .unwrap_or(&self.other);
+        let by_registry = &by_registry[enforcement as usize];
         match decision.reason {
             Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
             Reason::InvalidResult => &by_registry.invalid_result[usize::from(decision.approved)],
-            Reason::Unparsable => &self.unparsable,
+            Reason::Unparsable => &self.unparsable[enforcement as usize],
             Reason::OutOfScope | Reason::NoPolicy => &self.out_of_scope,
             Reason::Kept
             | Reason::AlreadyTarget
@@ -250,15 +309,19 @@ impl ImageCounters {
 }
 
 impl RegistryCounters {
-    fn register(exporter: &Exporter, registry: &str) -> Self {
-        let pair = |decision| {
-            [false, true].map(|approved| image_counter(exporter, decision, approved, registry))
-        };
-        Self {
-            swapped: pair("swapped"),
-            kept: pair("kept"),
-            invalid_result: pair("invalid-result"),
-        }
+    fn register(exporter: &Exporter, registry: &str) -> ByEnforcement<Self> {
+        ENFORCEMENTS.map(|enforcement| {
+            let pair = |decision| {
+                [false, true].map(|approved| {
+                    image_counter(exporter, decision, approved, enforcement.as_str(), registry)
+                })
+            };
+            Self {
+                swapped: pair("swapped"),
+                kept: pair("kept"),
+                invalid_result: pair("invalid-result"),
+            }
+        })
     }
 }
 
@@ -266,6 +329,7 @@ fn image_counter(
     exporter: &Exporter,
     decision: &'static str,
     approved: bool,
+    enforcement: &'static str,
     registry: &str,
 ) -> Counter {
     zeroed(exporter.counter(
@@ -273,8 +337,7 @@ fn image_counter(
         vec![
             Label::new("decision", decision),
             Label::new("approved", if approved { "true" } else { "false" }),
-            // Nothing is refused yet: what is not approved is only counted.
-            Label::new("enforcement", "audit"),
+            Label::new("enforcement", enforcement),
             Label::new("registry", registry.to_owned()),
         ],
     ))
@@ -307,13 +370,25 @@ mod tests {
         let exporter = Exporter::new();
         let metrics = exporter.webhook_metrics();
         metrics.set_registries(["quay.io"].into_iter());
-        metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
-        metrics.image(Some("evil.example"), &decision(Reason::NoRule, false));
-        metrics.image(None, &decision(Reason::Unparsable, false));
+        metrics.image(
+            Some("quay.io"),
+            &decision(Reason::Swapped, true),
+            Enforcement::Deny,
+        );
+        metrics.image(
+            Some("evil.example"),
+            &decision(Reason::NoRule, false),
+            Enforcement::Warn,
+        );
+        metrics.image(
+            None,
+            &decision(Reason::Unparsable, false),
+            Enforcement::Audit,
+        );
         let text = exporter.render();
         for line in [
-            r#"imageswap_admission_images_total{decision="swapped",approved="true",enforcement="audit",registry="quay.io"} 1"#,
-            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="audit",registry="other"} 1"#,
+            r#"imageswap_admission_images_total{decision="swapped",approved="true",enforcement="deny",registry="quay.io"} 1"#,
+            r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="warn",registry="other"} 1"#,
             r#"imageswap_admission_images_total{decision="kept",approved="false",enforcement="audit",registry="quay.io"} 0"#,
             r#"imageswap_admission_images_total{decision="unparsable",approved="false",enforcement="audit",registry="other"} 1"#,
         ] {
@@ -327,11 +402,19 @@ mod tests {
         let exporter = Exporter::new();
         let metrics = exporter.webhook_metrics();
         metrics.set_registries(["quay.io"].into_iter());
-        metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
+        metrics.image(
+            Some("quay.io"),
+            &decision(Reason::Swapped, true),
+            Enforcement::Deny,
+        );
         metrics.set_registries(["ghcr.io", "quay.io"].into_iter());
-        metrics.image(Some("quay.io"), &decision(Reason::Swapped, true));
+        metrics.image(
+            Some("quay.io"),
+            &decision(Reason::Swapped, true),
+            Enforcement::Deny,
+        );
         let line =
-            r#"{decision="swapped",approved="true",enforcement="audit",registry="quay.io"} 2"#;
+            r#"{decision="swapped",approved="true",enforcement="deny",registry="quay.io"} 2"#;
         assert!(exporter.render().contains(line));
     }
 
@@ -341,10 +424,16 @@ mod tests {
         let metrics = exporter.webhook_metrics();
         for operation in Operation::ALL {
             for outcome in Outcome::ALL {
-                metrics.request(operation, outcome, Duration::from_micros(30));
+                metrics.request(
+                    Webhook::Mutate,
+                    operation,
+                    outcome,
+                    Duration::from_micros(30),
+                );
             }
         }
         metrics.request(
+            Webhook::Mutate,
             Operation::Update,
             Outcome::Skipped,
             Duration::from_micros(30),
@@ -368,7 +457,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("imageswap_admission_duration_seconds_bucket{le=\"0.00005\"} 31\n"),
+            text.contains("imageswap_admission_duration_seconds_bucket{le=\"0.00005\"} 41\n"),
             "{text}"
         );
     }

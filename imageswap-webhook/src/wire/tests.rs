@@ -91,7 +91,7 @@ fn an_object_of_another_shape_leaves_a_review_to_answer() {
         r#""Pod""#,
         r#"{"spec":[]}"#,
         r#"{"spec":{"containers":{"a":1}}}"#,
-        r#"{"spec":{"containers":[null]}}"#,
+        r#"{"spec":{"containers":["a"]}}"#,
         r#"{"spec":{"containers":[{"image":7}]}}"#,
         r#"{"metadata":{"labels":{"a":1}}}"#,
     ] {
@@ -134,9 +134,47 @@ fn what_is_no_review_is_refused_with_a_reason() {
 fn the_answer_repeats_version_and_uid() {
     let body = r#"{"request":{"uid":"a\"b"},"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1"}"#;
     let review = Review::parse(body.as_bytes()).unwrap();
-    let answer = String::from_utf8(review.allow(&Patch::default())).unwrap();
+    let answer = String::from_utf8(review.answer(&Verdict::default())).unwrap();
     assert_eq!(
         answer,
         r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","response":{"uid":"a\"b","allowed":true}}"#
+    );
+}
+
+#[test]
+fn what_is_said_is_bounded() {
+    let body = review(r#"{"uid":"u"}"#);
+    let review = Review::parse(body.as_bytes()).unwrap();
+    let verdict = Verdict {
+        denied: Some("\u{e9}".repeat(10_000)),
+        warnings: vec!["\"".repeat(1000); 20],
+        audit: vec![("policy", "a\nb".to_owned()), ("revision", "r".to_owned())],
+        ..Verdict::default()
+    };
+    let answer: serde_json::Value = serde_json::from_slice(&review.answer(&verdict)).unwrap();
+    let response = &answer["response"];
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["code"], 403);
+    let message = response["status"]["message"].as_str().unwrap();
+    assert_eq!(message.chars().count(), 4096);
+    assert!(message.ends_with("\u{e9}..."));
+    let warnings = response["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 10);
+    assert!(warnings.iter().all(|it| it.as_str().unwrap().len() == 256));
+    assert_eq!(
+        response["auditAnnotations"],
+        serde_json::json!({"policy": "a\nb", "revision": "r"})
+    );
+    assert!(response.get("patch").is_none());
+}
+
+#[test]
+fn null_is_nothing_wherever_it_stands() {
+    let object = r#"{"metadata":{"labels":null,"annotations":null,"generateName":null},"spec":{
+        "containers":[null,{"name":null,"image":null},{"image":"a"}],"initContainers":null,"volumes":[null,{"image":null}],
+        "imagePullSecrets":null,"ephemeralContainers":[null],"template":null}}"#;
+    assert_eq!(
+        paths(object),
+        [("/spec/containers/2/image".to_owned(), "a".to_owned())]
     );
 }

@@ -67,11 +67,11 @@ impl Server {
     async fn watching(args: PolicyArgs, times: DrainTimes) -> Self {
         let policy = args.load(None).unwrap();
         Self::start(times, |exporter, drain| {
-            tokio::spawn(
-                policy
-                    .clone()
-                    .watch(drain.clone(), exporter.policy_metrics(), Condition::default()),
-            );
+            tokio::spawn(policy.clone().watch(
+                drain.clone(),
+                exporter.policy_metrics(),
+                Condition::default(),
+            ));
             Admission::new(policy, exporter.webhook_metrics())
         })
         .await
@@ -274,6 +274,17 @@ pub(crate) fn patched(review: &Value, answer: &Value) -> Value {
         json_patch::patch(&mut object, &patch).unwrap();
     }
     object
+}
+
+/// Takes the note off an object that was patched, with the annotations where nothing else is in them.
+pub(crate) fn take_note(object: &mut Value) -> Option<String> {
+    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    let annotations = metadata.get_mut("annotations")?.as_object_mut()?;
+    let note = annotations.remove(imageswap_policy::note::ANNOTATION)?;
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+    note.as_str().map(str::to_owned)
 }
 
 /// Waits until `holds`, and fails when it never does.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
+use imageswap_runtime::metrics::Webhook;
 use imageswap_runtime::tls::ClientStream;
 use imageswap_webhook::admit::{Admission, Answer};
 use imageswap_webhook::http::Answers;
@@ -318,11 +319,11 @@ struct Held {
 }
 
 impl Answers for Held {
-    fn answer(&self, body: &[u8]) -> Answer {
+    fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
         while body.starts_with(b"hold") && !self.release.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.admission.answer(body)
+        self.admission.answer(webhook, body)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{Method, Request};
+use imageswap_runtime::metrics::Webhook;
 use imageswap_webhook::admit::Answer;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::MAX_BODY;
@@ -32,7 +33,9 @@ async fn routes() {
         (Method::POST, "/", review(), 200),
         (Method::POST, "/mutate", review(), 200),
         (Method::POST, "/mutate?timeout=10s", review(), 200),
-        (Method::POST, "/validate", review(), 404),
+        (Method::POST, "/validate", review(), 200),
+        (Method::POST, "/validate-policy", review(), 200),
+        (Method::POST, "/validate/x", review(), 404),
         (Method::GET, "/metrics", String::new(), 404),
         (Method::GET, "/", String::new(), 405),
         (Method::PUT, "/mutate", review(), 405),
@@ -162,9 +165,9 @@ async fn what_is_no_tls_does_no_harm() {
 async fn a_panic_is_answered_and_the_connection_goes_on() {
     struct Panics(imageswap_webhook::admit::Admission);
     impl Answers for Panics {
-        fn answer(&self, body: &[u8]) -> Answer {
+        fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
             assert!(body != b"panic", "as asked for");
-            self.0.answer(body)
+            self.0.answer(webhook, body)
         }
     }
     let server = Server::start(TIMES, |exporter, _| {

@@ -7,6 +7,7 @@
 mod client;
 mod hostile;
 mod https;
+mod matrix;
 mod observed;
 mod process;
 mod reload;

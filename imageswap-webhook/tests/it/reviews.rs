@@ -1,6 +1,6 @@
 //! Which images of which objects are swapped, and which are left alone.
 
-use imageswap_runtime::metrics::{Exporter, Operation, Outcome};
+use imageswap_runtime::metrics::{Exporter, Operation, Outcome, Webhook};
 use serde_json::{Value, json};
 
 use crate::client::{admission, patched, pod_review};
@@ -11,7 +11,7 @@ const MAPS: &str = "default::d.example.com\nquay.io::\n";
 #[track_caller]
 fn ask(review: &Value) -> (Value, Operation, Outcome) {
     let admission = admission(MAPS, &Exporter::new().webhook_metrics());
-    let answer = admission.answer(review.to_string().as_bytes());
+    let answer = admission.answer(Webhook::Mutate, review.to_string().as_bytes());
     let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
     (patched(review, &body), answer.operation, answer.outcome)
 }
@@ -134,13 +134,13 @@ fn what_is_left_alone() {
         ),
         Outcome::Skipped,
     );
-    unchanged(
-        &pod_review(
-            "CREATE",
-            &pod(json!({"annotations": {"kubernetes.io/config.mirror": "1f"}})),
-        ),
-        Outcome::Skipped,
+    let mut mirror = pod_review(
+        "CREATE",
+        &pod(json!({"annotations": {"kubernetes.io/config.mirror": "1f"}})),
     );
+    assert_eq!(ask(&mirror).2, Outcome::Patched, "anybody may write that");
+    mirror["request"]["userInfo"] = json!({"username": "system:node:worker-1"});
+    unchanged(&mirror, Outcome::Skipped);
     unchanged(
         &pod_review(
             "UPDATE",
@@ -188,7 +188,7 @@ fn an_object_of_no_use_is_allowed_unchanged() {
     review["request"].as_object_mut().unwrap().remove("object");
     let admission = admission(MAPS, &Exporter::new().webhook_metrics());
     let answer = admission
-        .answer(review.to_string().as_bytes())
+        .answer(Webhook::Mutate, review.to_string().as_bytes())
         .body
         .unwrap();
     let answer: Value = serde_json::from_slice(&answer).unwrap();
@@ -211,7 +211,7 @@ fn images_are_counted_by_what_the_policy_names() {
     metrics.set_registries(["quay.io"].into_iter());
     let review = pod_review("CREATE", &object("Pod", &pod_spec("")));
     admission(MAPS, &metrics)
-        .answer(review.to_string().as_bytes())
+        .answer(Webhook::Mutate, review.to_string().as_bytes())
         .body
         .unwrap();
     let text = exporter.render();

@@ -1,0 +1,81 @@
+//! Which images of an object a request asks about.
+//!
+//! On UPDATE only those that it changes, by the name of their container: an object that was let in stays in, and what
+//! nobody touched is not refused to whoever changes something else.
+
+use imageswap_runtime::metrics::Operation;
+
+use super::Asked;
+use crate::wire::{ImageField, List, Object, Text};
+
+/// What of the review is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A Pod.
+    Pod,
+    /// The ephemeral containers of a Pod, through its subresource.
+    EphemeralContainers,
+    /// The same in the form of API servers before 1.22.
+    BareEphemeralContainers,
+    /// The Pod template of another kind.
+    Template,
+    /// A subresource that names no image.
+    Nothing,
+}
+
+impl Subject {
+    pub(super) fn of(asked: &Asked<'_>) -> Self {
+        let request = asked.request;
+        let core = request.kind.group.is_empty();
+        let sub_resource = request.sub_resource.as_ref().map_or("", Text::as_str);
+        match (&*request.kind.kind, sub_resource) {
+            ("Pod", "ephemeralcontainers") if core => Self::EphemeralContainers,
+            ("EphemeralContainers", "ephemeralcontainers") if core => Self::BareEphemeralContainers,
+            ("Pod", "") if core => Self::Pod,
+            (_, "") => Self::Template,
+            _ => Self::Nothing,
+        }
+    }
+
+    /// The images that are asked about: all of a new object's, and those that an update changes.
+    pub(super) fn images<'r>(self, asked: &Asked<'r>) -> Vec<ImageField<'r>> {
+        let old = asked.request.old_object.as_ref();
+        let old: Vec<_> = old
+            .filter(|_| asked.operation == Operation::Update)
+            .map(|it| self.all(it).collect())
+            .unwrap_or_default();
+        self.all(asked.object)
+            .filter(|field| !old.iter().any(|it| same(it, field)))
+            .collect()
+    }
+
+    /// Whether a patch may change such an image; one that may not fails the whole request.
+    ///
+    /// With the object as it was, what cannot change has not, and is not asked about. Without it the rules of
+    /// Kubernetes are all there is to go by.
+    pub(super) fn is_mutable(self, asked: &Asked<'_>, field: &ImageField<'_>) -> bool {
+        let update = asked.operation == Operation::Update;
+        match self {
+            Self::Pod if update => matches!(field.list, List::Containers | List::InitContainers),
+            Self::Template if update => asked.request.kind.kind != "Job",
+            Self::Nothing => false,
+            _ => true,
+        }
+    }
+
+    fn all<'o>(self, object: &'o Object<'_>) -> Box<dyn Iterator<Item = ImageField<'o>> + 'o> {
+        match self {
+            Self::Pod => Box::new(object.pod_images(&List::ALL)),
+            Self::EphemeralContainers => Box::new(object.pod_images(&[List::EphemeralContainers])),
+            Self::BareEphemeralContainers => Box::new(object.ephemeral_images()),
+            Self::Template => Box::new(object.template_images(&List::ALL)),
+            Self::Nothing => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+/// Whether it is the same image of the same container, which may have moved in its list.
+fn same(old: &ImageField<'_>, new: &ImageField<'_>) -> bool {
+    let volume = |it: &ImageField<'_>| it.list == List::Volumes;
+    old.name == new.name && old.image == new.image && volume(old) == volume(new)
+}

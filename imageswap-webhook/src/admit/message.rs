@@ -1,0 +1,99 @@
+//! What is said about images that are not approved: which container, which image, why, and what to do.
+
+use imageswap_policy::{Decision, Policy, Reason};
+
+use crate::wire::ImageField;
+
+/// Containers that a denial names; the others are counted.
+const NAMED: usize = 5;
+/// Approved places that it names.
+const PLACES: usize = 4;
+
+/// An image that is not approved.
+pub(super) struct Refused<'r> {
+    pub(super) field: ImageField<'r>,
+    pub(super) decision: Decision<'r>,
+}
+
+/// The denial, in one paragraph, as kubectl shows it behind the webhook's name.
+pub(super) fn denial(policy: &Policy, refused: &[Refused<'_>]) -> String {
+    let mut parts = Vec::new();
+    parts.extend(policy.message().map(str::to_owned));
+    parts.extend(refused.iter().take(NAMED).map(Refused::sentence));
+    if refused.len() > NAMED {
+        parts.push(format!("and {} more", refused.len() - NAMED));
+    }
+    parts.push(advice(policy));
+    parts.join("; ")
+}
+
+/// A warning for each image.
+pub(super) fn warnings(policy: &Policy, refused: &[Refused<'_>]) -> Vec<String> {
+    let message = policy.message().map(|it| format!("{it}: "));
+    let message = message.unwrap_or_default();
+    let warning =
+        |it: &Refused<'_>| format!("{message}{} (policy {})", it.sentence(), policy.name());
+    refused.iter().map(warning).collect()
+}
+
+/// All of them for the log: `web: evil.io/x, init: y`.
+pub(super) fn list(refused: &[Refused<'_>]) -> String {
+    let each = refused
+        .iter()
+        .map(|it| format!("{}: {}", it.field.name, it.field.image));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What to do about it.
+fn advice(policy: &Policy) -> String {
+    let name = policy.name();
+    let places = policy.approved_places();
+    let shown = places
+        .iter()
+        .take(PLACES)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match places.len().saturating_sub(PLACES) {
+        _ if places.is_empty() => {
+            format!("policy {name} approves no place: ask for an exception in it")
+        }
+        0 => format!(
+            "policy {name} approves {shown}: use an image from there, or ask for an exception"
+        ),
+        more => format!(
+            "policy {name} approves {shown} and {more} more: use an image from there, or ask for an exception"
+        ),
+    }
+}
+
+impl Refused<'_> {
+    fn sentence(&self) -> String {
+        let Self { field, decision } = self;
+        let place = match (field.name, field.list.item()) {
+            ("", item) => item.to_owned(),
+            (name, item) => format!("{item} {name}"),
+        };
+        let rule = decision.rule.map(|it| format!("rule `{it}`"));
+        let rule = rule.unwrap_or_else(|| "the policy".to_owned());
+        let why = match decision.reason {
+            Reason::Swapped if decision.approved => format!(
+                "{rule} replaces it by {}, which has not happened; is the mutating webhook there?",
+                decision.result
+            ),
+            Reason::Swapped => format!(
+                "{rule} replaces it by {}, which is not approved either",
+                decision.result
+            ),
+            Reason::NoRule => "no rule speaks of it".to_owned(),
+            Reason::Unparsable => "it is no image reference".to_owned(),
+            Reason::InvalidResult => format!("what {rule} makes of it is no image reference"),
+            Reason::OptedOut => "a label of the Pod skips the swap".to_owned(),
+            Reason::AlreadyTarget => "it lies under a target, where not all is approved".to_owned(),
+            Reason::Kept | Reason::Excepted | Reason::OutOfScope | Reason::NoPolicy => {
+                format!("{rule} keeps it as it is")
+            }
+        };
+        format!("{place}: image {} is not approved: {why}", field.image)
+    }
+}

@@ -1,0 +1,88 @@
+//! `/mutate`: images become what the policy wants.
+
+use std::borrow::Cow;
+
+use imageswap_policy::{Decision, Policies, Policy, Selected};
+use imageswap_runtime::metrics::Outcome;
+
+use super::images::Subject;
+use super::{Admission, Asked, note, note_swap};
+use crate::wire::{ImageField, Verdict};
+
+/// An image and what the policy says of it.
+pub(super) struct Decided<'r> {
+    pub(super) field: ImageField<'r>,
+    /// What the container is to run after this request.
+    pub(super) result: Cow<'r, str>,
+}
+
+impl Admission {
+    pub(super) fn mutate(&self, policies: &Policies, asked: &Asked<'_>) -> (Verdict, Outcome) {
+        let subject = Subject::of(asked);
+        // Labels of a Pod are not in the old form of its subresource; unknown ones select.
+        let labels = (subject != Subject::BareEphemeralContainers).then(|| asked.object.labels());
+        let selected = self.select(policies, asked, labels);
+        let mut verdict = Verdict::default();
+        let mut swaps = String::new();
+        let decided = self.decide(&selected, subject, asked, &mut verdict, &mut swaps);
+        let Some(policy) = selected.policy() else {
+            tracing::debug!(uid = &*asked.request.uid, "allowed unchanged: out of scope");
+            return (verdict, Outcome::Skipped);
+        };
+        if decided.is_empty() {
+            return (verdict, Outcome::Skipped);
+        }
+        if subject == Subject::Pod && policy.swaps() {
+            note::write(&selected, asked, &decided, &mut verdict.patch);
+            self.add_pull_secrets(policy, asked, &decided, &mut verdict);
+        }
+        verdict.audit.push(("policy", policy.name().to_owned()));
+        verdict
+            .audit
+            .push(("revision", policy.revision().to_owned()));
+        if swaps.is_empty() {
+            tracing::debug!(uid = &*asked.request.uid, "nothing to swap");
+        } else {
+            let what = if policy.swaps() {
+                "images swapped"
+            } else {
+                "images would be swapped, if the policy were not one for audit"
+            };
+            asked.log(&swaps, "", what);
+            verdict.audit.push(("swapped", swaps));
+        }
+        let outcome = if verdict.patch.is_empty() {
+            Outcome::Unchanged
+        } else {
+            Outcome::Patched
+        };
+        (verdict, outcome)
+    }
+
+    fn decide<'r>(
+        &self,
+        selected: &Selected<'r>,
+        subject: Subject,
+        asked: &Asked<'r>,
+        verdict: &mut Verdict,
+        swaps: &mut String,
+    ) -> Vec<Decided<'r>> {
+        let patches = selected.policy().is_some_and(Policy::swaps);
+        let images = subject.images(asked);
+        let mut decided = Vec::with_capacity(images.len());
+        for field in images {
+            let decision: Decision<'r> = selected.decide(field.image);
+            self.count(selected, field.image, &decision);
+            let mut result = Cow::Borrowed(field.image);
+            if decision.swapped() {
+                note_swap(swaps, &field, &decision.result);
+                if patches && subject.is_mutable(asked, &field) {
+                    verdict.patch.replace(field, &decision.result);
+                    result = decision.result;
+                }
+            }
+            decided.push(Decided { field, result });
+        }
+        decided
+    }
+}

@@ -1,0 +1,58 @@
+//! The note on a Pod: what its images were, so that whoever finds them running can tell that admission saw them.
+
+use imageswap_policy::Selected;
+use imageswap_policy::note::{ANNOTATION, Entry, Note};
+use imageswap_runtime::metrics::Operation;
+use serde_json::json;
+
+use super::Asked;
+use super::mutate::Decided;
+use crate::patch::Patch;
+use crate::wire::List;
+
+/// Brings the Pod's note up to date with what was decided. A note that says so already, as on a second pass, is left as
+/// it is; what somebody else wrote there does not recompute, and is replaced.
+pub(super) fn write(
+    selected: &Selected<'_>,
+    asked: &Asked<'_>,
+    decided: &[Decided<'_>],
+    patch: &mut Patch,
+) {
+    let (Some(policy), Some(annotated)) = (selected.policy(), asked.object.has_annotations())
+    else {
+        return;
+    };
+    let present = asked.object.note();
+    let mut note = present
+        .and_then(|text| Note::parse(text).ok())
+        .unwrap_or_default();
+    if asked.operation == Operation::Create {
+        note.retain(|name| decided.iter().any(|it| it.field.name == name));
+    }
+    for Decided { field, result } in decided {
+        // Volumes run nothing, and the subresource of ephemeral containers drops changes of annotations.
+        if !matches!(field.list, List::Containers | List::InitContainers) {
+            continue;
+        }
+        let explained =
+            |entry: &Entry<'_>| *result == field.image && entry.explains(selected, result);
+        if !note.get(field.name).is_some_and(explained) {
+            let entry = Entry {
+                image: field.image.into(),
+                revision: policy.revision().into(),
+            };
+            note.set(field.name, entry);
+        }
+    }
+    let text = note.to_string();
+    if note.is_empty() || present == Some(&text) {
+        return;
+    }
+    if annotated {
+        // RFC 6901: a `/` in a name is `~1`.
+        let pointer = format!("/metadata/annotations/{}", ANNOTATION.replace('/', "~1"));
+        patch.add(pointer, &text);
+    } else {
+        patch.add("/metadata/annotations", &json!({ ANNOTATION: text }));
+    }
+}

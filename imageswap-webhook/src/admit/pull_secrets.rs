@@ -1,0 +1,60 @@
+//! Image pull Secrets for the registries that a Pod's images come from now.
+
+use imageswap_policy::{Policy, Reference};
+use imageswap_runtime::metrics::Operation;
+use serde_json::json;
+
+use super::mutate::Decided;
+use super::{Admission, Asked};
+use crate::wire::Verdict;
+
+impl Admission {
+    /// Adds what the policy names and the Pod lacks. Only to a new Pod: Kubernetes lets nobody change them later.
+    pub(super) fn add_pull_secrets(
+        &self,
+        policy: &Policy,
+        asked: &Asked<'_>,
+        decided: &[Decided<'_>],
+        verdict: &mut Verdict,
+    ) {
+        if asked.operation != Operation::Create || policy.pull_secrets().is_empty() {
+            return;
+        }
+        let from = |registry: &str| {
+            decided.iter().any(|it| {
+                Reference::parse(&it.result).is_ok_and(|image| image.registry() == registry)
+            })
+        };
+        let mut present: Vec<&str> = Vec::new();
+        let mut listed = false;
+        if let Some(names) = asked.object.pull_secrets() {
+            present.extend(names);
+            listed = true;
+        }
+        for secret in policy.pull_secrets() {
+            let name = secret.name();
+            if present.contains(&name) || !from(secret.registry()) {
+                continue;
+            }
+            if listed {
+                verdict
+                    .patch
+                    .add("/spec/imagePullSecrets/-", &json!({"name": name}));
+            } else {
+                verdict
+                    .patch
+                    .add("/spec/imagePullSecrets", &json!([{"name": name}]));
+                listed = true;
+            }
+            present.push(name);
+            if let Some(namespace) = asked.namespace
+                && self.pull_secrets.exists(namespace, name) == Some(false)
+            {
+                verdict.warnings.push(format!(
+                    "images from {} need the Secret {name}, which namespace {namespace} does not have",
+                    secret.registry()
+                ));
+            }
+        }
+    }
+}

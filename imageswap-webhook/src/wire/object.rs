@@ -1,0 +1,315 @@
+//! Objects of a review: Pods, and objects with a Pod template, as far as they matter here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::Text;
+
+/// A Pod, or an object with a Pod template at one of the places where Kubernetes' own kinds have it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object<'a> {
+    #[serde(borrow)]
+    metadata: Option<Metadata<'a>>,
+    #[serde(borrow)]
+    spec: Option<Spec<'a>>,
+    /// Of a v1 EphemeralContainers, as which API servers before 1.22 sent `pods/ephemeralcontainers`.
+    #[serde(borrow)]
+    ephemeral_containers: Option<Vec<Option<Container<'a>>>>,
+}
+
+/// A list of a Pod's specification whose items name images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// `containers`
+    Containers,
+    /// `initContainers`, sidecars among them
+    InitContainers,
+    /// `ephemeralContainers`
+    EphemeralContainers,
+    /// `volumes`, for volumes of type `image`
+    Volumes,
+}
+
+/// One place in an object that names an image. Displays as a JSON Pointer (RFC 6901).
+#[derive(Debug, Clone, Copy)]
+pub struct ImageField<'o> {
+    base: &'static str,
+    /// The list that it is in.
+    pub list: List,
+    index: usize,
+    /// Name of the container or volume; empty when it has none.
+    pub name: &'o str,
+    /// The image as written.
+    pub image: &'o str,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    generate_name: Option<Text<'a>>,
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(borrow)]
+    annotations: Option<Annotations<'a>>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotations<'a> {
+    /// Set by kubelets on the mirror Pods of static Pods.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<IgnoredAny>,
+    /// [`imageswap_policy::note::ANNOTATION`].
+    #[serde(borrow, rename = "imageswap.io/note")]
+    note: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'a> {
+    #[serde(borrow)]
+    containers: Option<Vec<Option<Container<'a>>>>,
+    #[serde(borrow)]
+    init_containers: Option<Vec<Option<Container<'a>>>>,
+    #[serde(borrow)]
+    ephemeral_containers: Option<Vec<Option<Container<'a>>>>,
+    #[serde(borrow)]
+    volumes: Option<Vec<Option<Volume<'a>>>>,
+    #[serde(borrow)]
+    image_pull_secrets: Option<Vec<Option<PullSecret<'a>>>>,
+    #[serde(borrow)]
+    template: Option<Box<Template<'a>>>,
+    #[serde(borrow)]
+    job_template: Option<Box<Template<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Template<'a> {
+    #[serde(borrow)]
+    metadata: Option<Metadata<'a>>,
+    #[serde(borrow)]
+    spec: Option<Spec<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Container<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    image: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Volume<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    image: Option<VolumeImage<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct VolumeImage<'a> {
+    #[serde(borrow)]
+    reference: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PullSecret<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+}
+
+impl Object<'_> {
+    /// Labels of the object itself; empty when it has none.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        labels(self.metadata.as_ref())
+    }
+
+    /// Labels that the Pods of its template get; empty when there are none.
+    pub fn template_labels(&self) -> &BTreeMap<String, String> {
+        let spec = self.spec.as_ref();
+        let job = spec.and_then(|spec| spec.job_template.as_ref()?.spec.as_ref());
+        let template = job.or(spec).and_then(|spec| spec.template.as_ref());
+        labels(template.and_then(|it| it.metadata.as_ref()))
+    }
+
+    /// The prefix that the API server is to make a name from.
+    pub fn generate_name(&self) -> Option<&str> {
+        self.metadata
+            .as_ref()?
+            .generate_name
+            .as_ref()
+            .map(Text::as_str)
+    }
+
+    /// Whether it says that it is a kubelet's mirror of a static Pod. Anybody may say so.
+    pub fn is_mirror(&self) -> bool {
+        self.annotations().is_some_and(|it| it.mirror.is_some())
+    }
+
+    /// Whether it has annotations, which a patch needs to know; `None` when it has no metadata to put them into.
+    pub fn has_annotations(&self) -> Option<bool> {
+        Some(self.metadata.as_ref()?.annotations.is_some())
+    }
+
+    /// The note of an earlier admission, or what somebody wrote in its place.
+    pub fn note(&self) -> Option<&str> {
+        self.annotations()?.note.as_ref().map(Text::as_str)
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+    }
+
+    /// Names of a Pod's image pull Secrets; `None` when it has no list of them.
+    pub fn pull_secrets(&self) -> Option<impl Iterator<Item = &str>> {
+        let list = self.spec.as_ref()?.image_pull_secrets.as_ref()?;
+        let names = list.iter().flatten().filter_map(|it| it.name.as_ref());
+        Some(names.map(Text::as_str))
+    }
+
+    /// The images of a Pod, from the given lists.
+    pub fn pod_images(&self, lists: &[List]) -> impl Iterator<Item = ImageField<'_>> {
+        images("/spec", self.spec.as_ref(), lists)
+    }
+
+    /// The images of a v1 EphemeralContainers.
+    pub fn ephemeral_images(&self) -> impl Iterator<Item = ImageField<'_>> {
+        containers(
+            "",
+            List::EphemeralContainers,
+            self.ephemeral_containers.as_deref(),
+        )
+    }
+
+    /// The images of the Pod template, at `spec.template` and at `spec.jobTemplate.spec.template`.
+    pub fn template_images(&self, lists: &[List]) -> impl Iterator<Item = ImageField<'_>> {
+        let spec = self.spec.as_ref();
+        let job = spec.and_then(|spec| spec.job_template.as_ref()?.spec.as_ref());
+        images("/spec/template/spec", spec.and_then(Spec::pod), lists).chain(images(
+            "/spec/jobTemplate/spec/template/spec",
+            job.and_then(Spec::pod),
+            lists,
+        ))
+    }
+
+    fn annotations(&self) -> Option<&Annotations<'_>> {
+        self.metadata.as_ref()?.annotations.as_ref()
+    }
+}
+
+impl<'a> Spec<'a> {
+    /// The Pod's specification in a template.
+    fn pod(&self) -> Option<&Self> {
+        self.template.as_ref()?.spec.as_ref()
+    }
+
+    fn list(&self, list: List) -> Option<&[Option<Container<'a>>]> {
+        match list {
+            List::Containers => self.containers.as_deref(),
+            List::InitContainers => self.init_containers.as_deref(),
+            List::EphemeralContainers => self.ephemeral_containers.as_deref(),
+            List::Volumes => None,
+        }
+    }
+}
+
+impl List {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Containers,
+        Self::InitContainers,
+        Self::EphemeralContainers,
+        Self::Volumes,
+    ];
+
+    /// What one of its items is called in messages.
+    pub const fn item(self) -> &'static str {
+        match self {
+            Self::Containers => "container",
+            Self::InitContainers => "init container",
+            Self::EphemeralContainers => "ephemeral container",
+            Self::Volumes => "volume",
+        }
+    }
+
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Containers => "containers",
+            Self::InitContainers => "initContainers",
+            Self::EphemeralContainers => "ephemeralContainers",
+            Self::Volumes => "volumes",
+        }
+    }
+}
+
+impl fmt::Display for ImageField<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaf = if self.list == List::Volumes {
+            "image/reference"
+        } else {
+            "image"
+        };
+        write!(f, "{}/{}/{}/{leaf}", self.base, self.list.key(), self.index)
+    }
+}
+
+fn labels<'o>(metadata: Option<&'o Metadata<'_>>) -> &'o BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    metadata.and_then(|it| it.labels.as_ref()).unwrap_or(&NONE)
+}
+
+fn images<'o>(
+    base: &'static str,
+    spec: Option<&'o Spec<'_>>,
+    lists: &[List],
+) -> impl Iterator<Item = ImageField<'o>> {
+    spec.into_iter().flat_map(move |spec| {
+        lists.iter().flat_map(move |&list| {
+            let volumes = spec.volumes.as_deref().filter(|_| list == List::Volumes);
+            let volumes = volumes.unwrap_or_default().iter().enumerate();
+            let volumes = volumes.filter_map(move |(index, it)| {
+                let volume = it.as_ref()?;
+                let image = volume.image.as_ref()?.reference.as_ref()?;
+                Some(field(base, list, index, volume.name.as_ref(), image))
+            });
+            containers(base, list, spec.list(list)).chain(volumes)
+        })
+    })
+}
+
+fn containers<'o>(
+    base: &'static str,
+    list: List,
+    items: Option<&'o [Option<Container<'_>>]>,
+) -> impl Iterator<Item = ImageField<'o>> {
+    let items = items.unwrap_or_default().iter().enumerate();
+    items.filter_map(move |(index, it)| {
+        let container = it.as_ref()?;
+        let image = container.image.as_ref()?;
+        Some(field(base, list, index, container.name.as_ref(), image))
+    })
+}
+
+fn field<'o>(
+    base: &'static str,
+    list: List,
+    index: usize,
+    name: Option<&'o Text<'_>>,
+    image: &'o Text<'_>,
+) -> ImageField<'o> {
+    ImageField {
+        base,
+        list,
+        index,
+        name: name.map_or("", Text::as_str),
+        image: image.as_str(),
+    }
+}
