@@ -97,7 +97,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address={addr}"));
         let mut process = Process::start(lab, &name, command)?;
         let client = HttpClient::new(addr)?;
-        process.wait_ready(Duration::from_secs(60), || {
+        process.wait_ready(Duration::from_mins(1), || {
             client
                 .get("/-/ready")
                 .is_ok_and(|answer| answer.status == StatusCode::OK)

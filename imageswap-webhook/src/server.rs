@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Connection};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use imageswap_runtime::drain::Drain;
@@ -173,7 +173,7 @@ impl<A: Answers> Server<A> {
                 TokioIo::new(Watched::new(stream, Arc::clone(&place))),
                 service,
             );
-        let ended = place.until_closed(connection, |connection| connection.graceful_shutdown());
+        let ended = place.until_closed(connection, Connection::graceful_shutdown);
         if let Some(Err(error)) = ended.await {
             tracing::debug!(%peer, %error, "connection ended");
         }

@@ -88,30 +88,26 @@ impl Traces {
         let builder = tracer.span_builder(name).with_kind(SpanKind::Server);
         let span = tracer.build_with_context(builder, caller.as_ref().unwrap_or(&Context::new()));
         let context = Context::new().with_value(tracer.clone()).with_span(span);
-        let span = context.span();
+        let request = RequestSpan {
+            context: Some(context),
+        };
         // What is not sampled is not described either.
-        if span.is_recording() {
-            span.set_attribute(KeyValue::new(
-                "http.request.method",
-                known.unwrap_or("_OTHER"),
-            ));
-            span.set_attribute(KeyValue::new("url.scheme", "https"));
-            span.set_attribute(KeyValue::new("url.path", uri.path().to_owned()));
+        if request.recording().is_some() {
+            request.set("http.request.method", known.unwrap_or("_OTHER"));
+            request.set("url.scheme", "https");
+            request.set("url.path", uri.path().to_owned());
             if let Some(query) = uri.query() {
-                span.set_attribute(KeyValue::new("url.query", query.to_owned()));
+                request.set("url.query", query.to_owned());
             }
             if let Some(route) = route {
-                span.set_attribute(KeyValue::new("http.route", route));
+                request.set("http.route", route);
             }
             if let Some(agent) = headers.get(http::header::USER_AGENT) {
                 let agent = String::from_utf8_lossy(agent.as_bytes()).into_owned();
-                span.set_attribute(KeyValue::new("user_agent.original", agent));
+                request.set("user_agent.original", agent);
             }
         }
-        drop(span);
-        RequestSpan {
-            context: Some(context),
-        }
+        request
     }
 
     /// Sends what is still queued, for at most a few seconds. Spans that are made afterwards are lost.

@@ -170,10 +170,13 @@ impl Bench {
         let programs = workspace.target.join("release");
         let lab = Lab::new("bench")?;
         let maps = lab.path().join("maps");
-        let rules: String = (1..RULES)
-            .map(|i| format!("registry{i}.example.net::registry.example.com/mirror{i}\n"))
+        let rules: Vec<_> = (1..RULES)
+            .map(|i| format!("registry{i}.example.net::registry.example.com/mirror{i}"))
             .collect();
-        write(&maps, &format!("default::registry.example.com\n{rules}"))?;
+        write(
+            &maps,
+            &format!("default::registry.example.com\n{}\n", rules.join("\n")),
+        )?;
         let script = lab.path().join("review.lua");
         let mut review = Command::new(programs.join("examples/review"));
         write(&script, &output(review.args(["lua", REVIEW_BYTES]))?)?;
