@@ -171,10 +171,10 @@ impl<'a> Envelope<'a, IgnoredAny> {
     }
 }
 
-fn open<'a, O>(
-    envelope: Envelope<'a, O>,
+fn open<O>(
+    envelope: Envelope<'_, O>,
     unusable: Option<serde_json::Error>,
-) -> Result<Review<'a, O>, NotAReview> {
+) -> Result<Review<'_, O>, NotAReview> {
     let Envelope {
         api_version,
         kind,

@@ -1,0 +1,149 @@
+//! What people read: denials, warnings, and why a policy was refused.
+
+use imageswap_policy::{Policies, document};
+use imageswap_runtime::metrics::{Exporter, Outcome, Webhook};
+use imageswap_runtime::source::PolicySource;
+use imageswap_webhook::admit::Admission;
+use serde_json::{Value, json};
+
+use crate::client::pod_review;
+
+fn ask(webhook: Webhook, spec: &str, review: &Value) -> (Value, Outcome) {
+    let text = format!(
+        "{{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {{name: corp}}, spec: {{{spec}}}}}"
+    );
+    let policies = Policies::new(document::load("p", &text).unwrap().policies);
+    let admission = Admission::new(
+        PolicySource::fixed(policies),
+        Exporter::new().webhook_metrics(),
+    );
+    let answer = admission.answer(webhook, review.to_string().as_bytes());
+    let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
+    (body["response"].clone(), answer.outcome)
+}
+
+fn pod(images: &[&str]) -> Value {
+    let containers = images.iter().enumerate();
+    let containers: Vec<_> = containers
+        .map(|(at, image)| json!({"name": format!("c{at}"), "image": image}))
+        .collect();
+    pod_review(
+        "CREATE",
+        &json!({"metadata": {}, "spec": {"containers": containers}}),
+    )
+}
+
+#[test]
+fn a_denial_says_which_why_and_what_to_do() {
+    let rules = "rules: [{name: hub, from: 'docker.io/**', to: r.io/hub}], message: Registry is not allowed";
+    let message = |images: &[&str]| {
+        let (response, _) = ask(Webhook::Validate, rules, &pod(images));
+        response["status"]["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        message(&["r.io/hub/a", "evil.io/x:1"]),
+        "Registry is not allowed; container c1: image evil.io/x:1 is not approved: no rule speaks of it; policy corp \
+         approves r.io/hub/**: use an image from there, or ask for an exception"
+    );
+    assert_eq!(
+        message(&["nginx"]),
+        "Registry is not allowed; container c0: image nginx is not approved: rule `hub` replaces it by \
+         r.io/hub/library/nginx, which has not happened; is the mutating webhook there?; policy corp approves \
+         r.io/hub/**: use an image from there, or ask for an exception"
+    );
+    assert!(message(&["NOT a reference"]).contains("it is no image reference"));
+    let many = message(&["evil.io/x"; 50]);
+    assert!(
+        many.contains("container c4: ") && many.contains("; and 45 more; "),
+        "{many}"
+    );
+    assert!(!many.contains("container c5: "), "{many}");
+}
+
+#[test]
+fn a_warning_is_one_for_each_image() {
+    let rules = "rules: [{keep: 'r.io/**'}], enforcement: warn";
+    let (response, outcome) = ask(
+        Webhook::Validate,
+        rules,
+        &pod(&["evil.io/x", "r.io/a", "evil.io/y"]),
+    );
+    assert_eq!(
+        (&response["allowed"], outcome),
+        (&json!(true), Outcome::Warned)
+    );
+    assert_eq!(
+        response["warnings"],
+        json!([
+            "container c0: image evil.io/x is not approved: no rule speaks of it (policy corp)",
+            "container c2: image evil.io/y is not approved: no rule speaks of it (policy corp)",
+        ])
+    );
+}
+
+#[test]
+fn the_audit_log_has_it_all() {
+    let rules = "rules: [{from: 'docker.io/**', to: r.io}], enforcement: warn";
+    let review = pod(&["nginx", "evil.io/x"]);
+    let (mutated, _) = ask(Webhook::Mutate, rules, &review);
+    let audit = &mutated["auditAnnotations"];
+    assert_eq!(audit["policy"], "corp");
+    assert_eq!(audit["swapped"], "c0: nginx -> r.io/library/nginx");
+    let (validated, _) = ask(Webhook::Validate, rules, &review);
+    assert_eq!(
+        validated["auditAnnotations"]["not-approved"],
+        "c0: nginx, c1: evil.io/x"
+    );
+    assert_eq!(validated["auditAnnotations"]["revision"], audit["revision"]);
+}
+
+#[test]
+fn a_policy_that_does_not_load_is_refused() {
+    let review = |kind: &str, group: &str, operation: &str, object: &Value| {
+        let mut review = pod_review(operation, object);
+        review["request"]["kind"] = json!({"group": group, "version": "v1alpha1", "kind": kind});
+        review
+    };
+    let policy =
+        |spec: Value| json!({"metadata": {"name": "new", "managedFields": []}, "spec": spec});
+    let ask = |review: &Value| ask(Webhook::Policy, "rules: []", review);
+    let isp = |operation: &str, spec: Value| {
+        ask(&review(
+            "ImageSwapPolicy",
+            "imageswap.io",
+            operation,
+            &policy(spec),
+        ))
+    };
+
+    let good = json!({"rules": [{"keep": "r.io/**"}]});
+    assert_eq!(isp("CREATE", good).1, Outcome::Unchanged);
+    let bad = json!({"rules": [{"from": "docker.io/**", "to": "hub"}], "enforcment": "deny"});
+    let (response, outcome) = isp("UPDATE", bad.clone());
+    assert_eq!(outcome, Outcome::Denied);
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("ImageSwapPolicy new does not load:\n"),
+        "{message}"
+    );
+    assert!(
+        message.contains("\nspec.enforcment: error[unknown-field]: "),
+        "{message}"
+    );
+    assert_eq!(isp("DELETE", bad.clone()).1, Outcome::Skipped);
+    let mut deleting = policy(bad.clone());
+    deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let deleting = review("ImageSwapPolicy", "imageswap.io", "UPDATE", &deleting);
+    assert_eq!(ask(&deleting).1, Outcome::Skipped);
+    // Somebody else's kind of that name.
+    assert_eq!(
+        ask(&review(
+            "ImageSwapPolicy",
+            "example.com",
+            "CREATE",
+            &policy(bad)
+        ))
+        .1,
+        Outcome::Skipped
+    );
+}
