@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, builder, demo, fuzz, image, test};
+use crate::{bench, builder, demo, fuzz, image, manifests, test};
 
 /// Builds, tests and demonstrates ImageSwap; installs or names what that needs
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Demo(demo::Options),
     /// Build container images, static and from nothing, as OCI archives
     Image(image::Options),
+    /// Write what of deploy/ is generated from the code
+    Manifests(manifests::Options),
     /// Look for texts that break what must hold of any text
     Fuzz(fuzz::Options),
 }

@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod initramfs;
+mod manifests;
 mod process;
 mod test;
 mod toolchain;
@@ -39,6 +40,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),
         Task::Image(options) => image::run(&workspace, options),
+        Task::Manifests(options) => manifests::run(&workspace, *options),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
     }
 }

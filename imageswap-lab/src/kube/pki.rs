@@ -56,7 +56,7 @@ impl Pki {
             )?;
             Ok((certificate.pem(), issuer, server, KeyPair::generate()?))
         };
-        let (ca, issuer, (certificate, key), account) = made().map_err(unusable)?;
+        let (ca, issuer, (certificate, key), account) = made().map_err(|error| unusable(&error))?;
         let pki = Self {
             ca: file("ca.crt"),
             server_certificate: file("apiserver.crt"),
@@ -111,7 +111,7 @@ impl Pki {
             group,
             ExtendedKeyUsagePurpose::ClientAuth,
         )
-        .map_err(unusable)?;
+        .map_err(|error| unusable(&error))?;
         let name = user.replace(|it: char| !it.is_ascii_alphanumeric(), "-");
         let file = |suffix: &str| self.folder.join(format!("{name}.{suffix}"));
         write(&file("crt"), &certificate)?;
@@ -158,6 +158,6 @@ fn leaf(
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-fn unusable(error: rcgen::Error) -> Error {
+fn unusable(error: &rcgen::Error) -> Error {
     Error::Unusable(format!("a certificate for the control plane: {error}"))
 }
