@@ -119,12 +119,21 @@ impl Cluster {
         secrets.get("tls").await.unwrap().data.unwrap_or_default()
     }
 
+    /// One that does not exist is empty.
     async fn read(&self) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
         let mutating = Api::all(self.client.clone());
         let validating = Api::all(self.client.clone());
         (
-            mutating.get("imageswap").await.unwrap(),
-            validating.get("imageswap").await.unwrap(),
+            mutating
+                .get_opt("imageswap")
+                .await
+                .unwrap()
+                .unwrap_or_default(),
+            validating
+                .get_opt("imageswap")
+                .await
+                .unwrap()
+                .unwrap_or_default(),
         )
     }
 }
