@@ -327,9 +327,19 @@ impl Answers for Held {
     }
 }
 
+/// Lets go of what is held also when the test fails, which would wait for it at its end.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[tokio::test]
 async fn who_waits_too_long_is_told_to_come_again() {
     let release = Arc::new(AtomicBool::new(false));
+    let _on_failure = Release(Arc::clone(&release));
     let limits = Limits {
         max_in_flight: 1,
         ..Limits::default()
