@@ -1,0 +1,341 @@
+//! Policies of a real API server, followed with the rights that the manifests give and no others.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_policy::Policy;
+use imageswap_runtime::admin::Readiness;
+use imageswap_runtime::cluster::ClusterArgs;
+use imageswap_runtime::drain::Drain;
+use imageswap_runtime::metrics::Exporter;
+use imageswap_runtime::source::{Namespaces, PolicyArgs, PolicySource, PullSecrets};
+use kube::Client;
+
+/// How long something may take that is bound to happen; a watch that failed is tried again after half a minute.
+const PATIENCE: Duration = Duration::from_mins(1);
+const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
+const GARBAGE: &str = "this is no maps file";
+
+/// A process that follows the cluster.
+struct Follower {
+    source: PolicySource,
+    readiness: Readiness,
+    exporter: Exporter,
+    drain: Drain,
+}
+
+struct Cluster {
+    plane: ControlPlane,
+    account: PathBuf,
+}
+
+impl Cluster {
+    fn start(test: &str) -> Option<Self> {
+        let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
+        for file in ["namespace", "rbac", "state"] {
+            plane.apply(&manifest(&format!("webhook/{file}"))).unwrap();
+        }
+        let account = plane.kubeconfig_for(ACCOUNT, None).unwrap();
+        Some(Self { plane, account })
+    }
+
+    async fn client(&self) -> Client {
+        let args = ClusterArgs {
+            kubeconfig: Some(self.account.clone()),
+            context: None,
+        };
+        args.client().await.unwrap()
+    }
+
+    async fn follow(&self) -> Follower {
+        let args = PolicyArgs {
+            policy_from_cluster: true,
+            maps_configmap: Some("imageswap-system/imageswap-maps".parse().unwrap()),
+            last_good_configmap: Some("imageswap-system/imageswap-last-good".parse().unwrap()),
+            ..PolicyArgs::default()
+        };
+        let source = args.load(Some(&self.client().await)).unwrap();
+        let (readiness, exporter, drain) = (Readiness::new(), Exporter::new(), Drain::new());
+        let ready = readiness.condition("policy");
+        let metrics = exporter.policy_metrics();
+        tokio::spawn(source.clone().watch(drain.clone(), metrics, ready));
+        Follower {
+            source,
+            readiness,
+            exporter,
+            drain,
+        }
+    }
+
+    fn maps(&self, text: &str) {
+        let text = serde_json::Value::from(text);
+        let map = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps, namespace: imageswap-system}}\n\
+             data: {{maps: {text}}}"
+        );
+        self.plane.apply(&map).unwrap();
+    }
+
+    fn policy(&self, name: &str, spec: &str) {
+        let policy = format!(
+            "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: {name}}}\nspec: {{{spec}}}"
+        );
+        self.plane.apply(&policy).unwrap();
+    }
+
+    fn get(&self, path: &str) -> String {
+        let args = ["get", "isp", "corp", "-o", &format!("jsonpath={path}")];
+        self.plane.kubectl(args).unwrap()
+    }
+}
+
+impl Follower {
+    fn in_force(&self) -> Vec<String> {
+        let policies = self.source.current();
+        policies
+            .iter()
+            .map(Policy::name)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn revision(&self) -> String {
+        self.source.current().revision().to_owned()
+    }
+
+    async fn until(&self, names: &[&str]) {
+        eventually(&format!("{names:?} in force"), || {
+            self.in_force() == names && self.readiness.missing().is_empty()
+        })
+        .await;
+    }
+}
+
+fn manifest(name: &str) -> String {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"));
+    std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap()
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "never seen: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eprintln!("{what}: after {} ms", start.elapsed().as_millis());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
+    let Some(mut cluster) = Cluster::start("policies-outlive") else {
+        return;
+    };
+    // A maps file alone, in a cluster that has never heard of ImageSwapPolicies.
+    cluster.maps("default::r.io");
+    let first = cluster.follow().await;
+    first.until(&["maps"]).await;
+    cluster
+        .plane
+        .apply(&manifest("crds/imageswappolicies"))
+        .unwrap();
+    cluster
+        .plane
+        .kubectl([
+            "wait",
+            "--for=condition=Established",
+            "crd/imageswappolicies.imageswap.io",
+        ])
+        .unwrap();
+    cluster.policy("corp", "rules: [{from: '**', to: r.io}]");
+    first.until(&["corp", "maps"]).await;
+    let corp = first.revision();
+
+    // Bad edits change nothing, and are told where their author looks.
+    cluster.policy(
+        "corp",
+        "rules: [{from: '**', to: nowhere}], enforcment: deny",
+    );
+    eventually("the status says why", || {
+        cluster.get("{.status.conditions[0].status}") == "False"
+    })
+    .await;
+    let message = cluster.get("{.status.conditions[0].message}");
+    assert!(message.contains("spec.rules[0].to: error["), "{message}");
+    assert!(
+        message.contains("spec.enforcment: error[unknown-field]"),
+        "{message}"
+    );
+    cluster.maps(GARBAGE);
+    eventually("both are counted", || {
+        let line = "imageswap_policy_reload_failures_total 2";
+        first.exporter.render().lines().any(|it| it == line)
+    })
+    .await;
+    assert_eq!(first.revision(), corp);
+
+    // A restart in the middle of that.
+    first.drain.start();
+    let second = cluster.follow().await;
+    second.until(&["corp", "maps"]).await;
+    assert_eq!(second.revision(), corp);
+
+    // The API server goes, and comes back.
+    cluster.plane.stop_apiserver();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(second.revision(), corp);
+    cluster.plane.start_apiserver().unwrap();
+    cluster.policy("corp", "rules: [{from: '**', to: s.io}]");
+    eventually("an edit after that", || second.revision() != corp).await;
+    eventually("the status is good again", || {
+        cluster.get("{.status.conditions[0].status}") == "True"
+    })
+    .await;
+    let shown = cluster.plane.kubectl(["get", "isp"]).unwrap();
+    let head: Vec<_> = shown.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        head,
+        [
+            "NAME",
+            "ENFORCEMENT",
+            "PRIORITY",
+            "ACCEPTED",
+            "REVISION",
+            "AGE"
+        ]
+    );
+
+    // What is deleted goes out of force, and stays out of it.
+    cluster.plane.kubectl(["delete", "isp", "corp"]).unwrap();
+    second.until(&["maps"]).await;
+    let last_good = || {
+        let args = [
+            "get",
+            "configmap",
+            "-n",
+            "imageswap-system",
+            "imageswap-last-good",
+            "-o",
+            "json",
+        ];
+        let map: serde_json::Value =
+            serde_json::from_str(&cluster.plane.kubectl(args).unwrap()).unwrap();
+        map["data"].clone()
+    };
+    eventually("it is no longer kept", || {
+        last_good() == serde_json::json!({"maps": "default::r.io"})
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_in_force_within_a_second() {
+    let Some(cluster) = Cluster::start("policies-edit") else {
+        return;
+    };
+    cluster
+        .plane
+        .apply(&manifest("crds/imageswappolicies"))
+        .unwrap();
+    cluster
+        .plane
+        .kubectl([
+            "wait",
+            "--for=condition=Established",
+            "crd/imageswappolicies.imageswap.io",
+        ])
+        .unwrap();
+    let follower = cluster.follow().await;
+    eventually("ready without a policy", || {
+        follower.readiness.missing().is_empty()
+    })
+    .await;
+    assert!(follower.in_force().is_empty());
+    let mut slowest = Duration::ZERO;
+    for round in 0..5 {
+        let before = follower.revision();
+        cluster.policy("corp", &format!("rules: [{{from: '**', to: r{round}.io}}]"));
+        let start = Instant::now();
+        eventually("the edit", || follower.revision() != before).await;
+        slowest = slowest.max(start.elapsed());
+    }
+    eprintln!(
+        "slowest of 5 edits in force after {} ms",
+        slowest.as_millis()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_and_pull_secrets_are_known() {
+    let Some(cluster) = Cluster::start("policies-known") else {
+        return;
+    };
+    cluster
+        .plane
+        .apply(&manifest("crds/imageswappolicies"))
+        .unwrap();
+    let follower = cluster.follow().await;
+    let client = cluster.client().await;
+    let (namespaces, secrets) = (Namespaces::unknown(), PullSecrets::unknown());
+    let drain = Drain::new();
+    let synced = follower.readiness.condition("namespaces");
+    tokio::spawn(
+        namespaces
+            .clone()
+            .watch(client.clone(), synced, drain.clone()),
+    );
+    tokio::spawn(
+        secrets
+            .clone()
+            .watch(client, follower.source.clone(), drain.clone()),
+    );
+    let label = |name: &str| {
+        namespaces
+            .labels(name)
+            .and_then(|it| it.get("team").cloned())
+    };
+
+    cluster
+        .plane
+        .kubectl(["create", "namespace", "shop"])
+        .unwrap();
+    cluster
+        .plane
+        .kubectl(["label", "namespace", "shop", "team=a"])
+        .unwrap();
+    eventually("the label", || label("shop").as_deref() == Some("a")).await;
+    cluster
+        .plane
+        .kubectl(["label", "namespace", "shop", "team-"])
+        .unwrap();
+    eventually("its end", || {
+        namespaces.labels("shop").is_some() && label("shop").is_none()
+    })
+    .await;
+
+    cluster.policy(
+        "corp",
+        "rules: [{from: '**', to: r.io}], imagePullSecrets: [{registry: r.io, name: corp-pull}]",
+    );
+    follower.until(&["corp"]).await;
+    // Nobody allowed it to look, which is not the same as a Secret that is not there.
+    assert_eq!(secrets.exists("shop", "corp-pull"), None);
+    cluster
+        .plane
+        .apply(&manifest("examples/pull-secrets"))
+        .unwrap();
+    eventually("it may look", || {
+        secrets.exists("shop", "corp-pull") == Some(false)
+    })
+    .await;
+    let create = ["create", "secret", "generic", "corp-pull", "-n", "shop"];
+    cluster.plane.kubectl(create).unwrap();
+    eventually("the Secret", || {
+        secrets.exists("shop", "corp-pull") == Some(true)
+    })
+    .await;
+}
