@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, builder, demo, fuzz, image, manifests, test};
+use crate::{bench, builder, demo, fuzz, image, manifests, soak, test};
 
 /// Builds, tests and demonstrates ImageSwap; installs or names what that needs
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ pub(crate) enum Task {
     Image(image::Options),
     /// Write what of deploy/ is generated from the code
     Manifests(manifests::Options),
+    /// Load a webhook in a real cluster while everything around it changes
+    Soak(soak::Options),
     /// Look for texts that break what must hold of any text
     Fuzz(fuzz::Options),
 }

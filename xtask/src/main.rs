@@ -9,6 +9,8 @@ mod image;
 mod initramfs;
 mod manifests;
 mod process;
+mod soak;
+mod stage;
 mod test;
 mod toolchain;
 mod ui;
@@ -40,6 +42,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),
         Task::Image(options) => image::run(&workspace, options),
+        Task::Soak(options) => soak::run(&workspace, options),
         Task::Manifests(options) => manifests::run(&workspace, *options),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
     }

@@ -1,0 +1,234 @@
+//! Pods, created as fast as they are wanted, and what became of each.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
+
+/// Where the Pods are made.
+pub(super) const NAMESPACE: &str = "soak";
+/// Requests at a time: what an API server of this size takes without turning some away.
+const AT_A_TIME: usize = 48;
+/// Pods are deleted by the hundreds, so that etcd stays small.
+const SWEEP: Duration = Duration::from_secs(3);
+/// How many messages of a kind are shown.
+const SHOWN: usize = 3;
+
+/// What happened so far.
+pub(super) struct Load {
+    registries: [&'static str; 2],
+    /// Whether the second registry may be in force, too.
+    either: AtomicBool,
+    away: AtomicBool,
+    made: AtomicU64,
+    second: AtomicU64,
+    outcomes: Mutex<Outcomes>,
+}
+
+#[derive(Default)]
+struct Outcomes {
+    /// Time of each creation, in microseconds.
+    times: Vec<u64>,
+    /// Failures by kind: how many, and the first messages.
+    failures: BTreeMap<Kind, (u64, Vec<String>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// The API server could not call the webhook.
+    Webhook,
+    /// The Pod came out with another image than the policy makes.
+    Unswapped,
+    /// The API server failed otherwise, while nobody had killed it.
+    Server,
+    /// It was away, for it had been killed.
+    Away,
+}
+
+impl Load {
+    pub(super) fn new(registries: [&'static str; 2]) -> Self {
+        Self {
+            registries,
+            either: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            made: AtomicU64::new(0),
+            second: AtomicU64::new(0),
+            outcomes: Mutex::default(),
+        }
+    }
+
+    /// From now on the second registry is as good as the first.
+    pub(super) fn expect_either(&self) {
+        self.either.store(true, Ordering::Relaxed);
+    }
+
+    /// The API server is, or is no longer, away by intention. What fails within a second afterwards is put down to that.
+    pub(super) fn server_away(&self, away: bool) {
+        if !away {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// Waits for the first Pod that is swapped: a new configuration takes a second or two to be active.
+    pub(super) async fn until_swapped(&self, client: &Client, registry: &str) -> Result<()> {
+        let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let mut last = String::new();
+        for _ in 0..300 {
+            match pods.create(&params, &pod(0)).await {
+                Ok(made) if image(&made).starts_with(registry) => return Ok(()),
+                Ok(made) => last = image(&made).to_owned(),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("no Pod was swapped in 30 s: {last}")
+    }
+
+    /// Creates Pods for that long, `rate` a second at the most.
+    pub(super) async fn run(self: Arc<Self>, client: Client, rate: u32, length: Duration) -> u64 {
+        let pods = Api::<Pod>::namespaced(client, NAMESPACE);
+        let sweeping = tokio::spawn(sweep(pods.clone()));
+        let turns = Arc::new(Semaphore::new(AT_A_TIME));
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let start = Instant::now();
+        let mut number = 0;
+        while start.elapsed() < length {
+            ticks.tick().await;
+            let turn = Arc::clone(&turns).acquire_owned().await;
+            number += 1;
+            let (load, pods) = (Arc::clone(&self), pods.clone());
+            tokio::spawn(async move {
+                load.create(&pods, number).await;
+                drop(turn);
+            });
+        }
+        let _all = turns
+            .acquire_many(u32::try_from(AT_A_TIME).unwrap_or(u32::MAX))
+            .await;
+        sweeping.abort();
+        number
+    }
+
+    async fn create(&self, pods: &Api<Pod>, number: u64) {
+        let start = Instant::now();
+        match pods.create(&PostParams::default(), &pod(number)).await {
+            Ok(made) => self.made(&made, start.elapsed()),
+            Err(error) => {
+                let text = error.to_string();
+                let kind = if text.contains("failed calling webhook") {
+                    Kind::Webhook
+                } else if self.away.load(Ordering::Relaxed) {
+                    Kind::Away
+                } else {
+                    Kind::Server
+                };
+                self.failed(kind, text);
+            }
+        }
+    }
+
+    fn made(&self, pod: &Pod, took: Duration) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let image = image(pod);
+        let [first, second] = self.registries;
+        if image.starts_with(second) && self.either.load(Ordering::Relaxed) {
+            self.second.fetch_add(1, Ordering::Relaxed);
+        } else if !image.starts_with(first) {
+            self.failed(Kind::Unswapped, image.to_owned());
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.lock().times.push(micros);
+    }
+
+    fn failed(&self, kind: Kind, message: String) {
+        let mut outcomes = self.lock();
+        let (count, messages) = outcomes.failures.entry(kind).or_default();
+        *count += 1;
+        if messages.len() < SHOWN {
+            messages.push(message);
+        }
+    }
+
+    /// Prints the figures; whether something failed that must not.
+    pub(super) fn report(&self, took: Duration) -> bool {
+        let mut outcomes = self.lock();
+        outcomes.times.sort_unstable();
+        let at = |percent: usize| {
+            let index = outcomes.times.len() * percent / 100;
+            outcomes.times.get(index).copied().unwrap_or_default() / 1000
+        };
+        let made = self.made.load(Ordering::Relaxed);
+        println!(
+            "  {made} Pods made, {} a second; {} of them by the second maps file",
+            made / took.as_secs().max(1),
+            self.second.load(Ordering::Relaxed)
+        );
+        println!("  a creation took {} ms (p50), {} ms (p99)", at(50), at(99));
+        for (kind, what) in [
+            (Kind::Webhook, "calls to the webhook failed"),
+            (Kind::Unswapped, "Pods came out unswapped"),
+            (Kind::Server, "requests failed otherwise"),
+            (Kind::Away, "requests failed while the API server was away"),
+        ] {
+            let none = (0, Vec::new());
+            let (count, messages) = outcomes.failures.get(&kind).unwrap_or(&none);
+            println!("  {count} {what}");
+            if kind != Kind::Away {
+                for message in messages {
+                    println!("    {message}");
+                }
+            }
+        }
+        let unwanted = [Kind::Webhook, Kind::Unswapped, Kind::Server];
+        let second =
+            self.either.load(Ordering::Relaxed) && self.second.load(Ordering::Relaxed) == 0;
+        made == 0 || second || unwanted.iter().any(|it| outcomes.failures.contains_key(it))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Outcomes> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Deletes what is there, again and again.
+async fn sweep(pods: Api<Pod>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let now = DeleteParams::default().grace_period(0);
+        // The next sweep takes what this one could not.
+        drop(pods.delete_collection(&now, &ListParams::default()).await);
+    }
+}
+
+fn pod(number: u64) -> Pod {
+    let pod = json!({
+        "metadata": {"generateName": "soak-"},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "main", "image": format!("nginx:1.{number}")}],
+            "initContainers": [{"name": "init", "image": format!("quay.io/team/init:{number}")}],
+        },
+    });
+    serde_json::from_value(pod).expect("it is a Pod")
+}
+
+fn image(pod: &Pod) -> &str {
+    let container = pod.spec.as_ref().and_then(|it| it.containers.first());
+    container
+        .and_then(|it| it.image.as_deref())
+        .unwrap_or_default()
+}

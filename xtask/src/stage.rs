@@ -1,0 +1,158 @@
+//! A cluster to try the webhook in: a control plane, the manifests as they are shipped, and the webhook's Deployment,
+//! whose Pods are processes of this machine.
+//!
+//! The API server reaches the webhook by its Service, as in any cluster. Endpoints may not be loopback addresses, so
+//! that all of it lives in a network namespace of its own, where any address is free.
+
+use std::env;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, Lab, is_root};
+
+use crate::process::{Workspace, find, output};
+use crate::toolchain;
+
+/// Set in the process that lives in the namespace.
+const INSIDE: &str = "IMAGESWAP_NETWORK_NAMESPACE";
+/// Where the control plane listens.
+const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
+/// The first of the Pods' addresses, and how many there are: two replicas, and as many again while they are replaced.
+const FIRST_POD: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 11);
+const PODS: u8 = 8;
+/// The namespace that the manifests install into.
+pub(crate) const NAMESPACE: &str = "imageswap-system";
+const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
+/// In the order in which they are applied; what the API server is too old for is left out.
+const MANIFESTS: [(&str, u32); 8] = [
+    ("crds/imageswappolicies", 0),
+    ("webhook/rbac", 0),
+    ("webhook/state", 0),
+    ("webhook/service", 0),
+    ("webhook/pdb", 21),
+    ("webhook/mutating", 0),
+    ("webhook/validating", 0),
+    ("webhook/deployment", 0),
+];
+
+/// The cluster. Fields are in the order in which they end.
+pub(crate) struct Stage {
+    pub(crate) kubelet: Kubelet,
+    pub(crate) cluster: ControlPlane,
+    _lab: Lab,
+}
+
+/// Runs this very command again in a network namespace of its own, unless this is that run already; returns its exit
+/// code then.
+pub(crate) fn isolate() -> Result<Option<ExitCode>> {
+    if env::var_os(INSIDE).is_some() {
+        addresses()?;
+        return Ok(None);
+    }
+    ensure!(is_root(), "a network namespace needs root");
+    if find("ip").is_none() {
+        toolchain::install(&["iproute2"], "a network namespace")?;
+    }
+    let program = env::current_exe().context("this program's path")?;
+    let status = Command::new("unshare")
+        .arg("--net")
+        .arg(program)
+        .args(env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run unshare")?;
+    let code = status.code().and_then(|it| u8::try_from(it).ok());
+    Ok(Some(ExitCode::from(code.unwrap_or(1))))
+}
+
+impl Stage {
+    /// Brings everything up and waits until the Deployment is rolled out. `arguments` are added to the webhook's own.
+    pub(crate) fn start(
+        workspace: &Workspace,
+        program: &Path,
+        arguments: &[&str],
+        mut step: impl FnMut(&str),
+    ) -> Result<Self> {
+        let lab = Lab::new_with_own_groups("stage")?;
+        let options = ControlPlaneOptions {
+            address: CONTROL_PLANE,
+            controllers: true,
+            ..ControlPlaneOptions::default()
+        };
+        let cluster = ControlPlane::start_with(&lab, options)?;
+        let minor = cluster.assets().minor_version()?;
+        step(&format!(
+            "Kubernetes 1.{minor}: etcd, API server, controllers"
+        ));
+        apply(&cluster, workspace, "webhook/namespace")?;
+        for (manifest, since) in MANIFESTS {
+            if minor >= since {
+                apply(&cluster, workspace, manifest)?;
+            }
+        }
+        step("deploy/ applied");
+        let kubelet = Kubelet::start(&cluster, pods(&cluster, program, arguments)?)?;
+        let rollout = [
+            "rollout",
+            "status",
+            "deployment/imageswap-webhook",
+            "--timeout=60s",
+        ];
+        cluster.kubectl([&["-n", NAMESPACE][..], &rollout].concat())?;
+        step("two replicas of the webhook ready, behind their Service");
+        Ok(Self {
+            kubelet,
+            cluster,
+            _lab: lab,
+        })
+    }
+}
+
+/// Applies a manifest of `deploy/`.
+pub(crate) fn apply(cluster: &ControlPlane, workspace: &Workspace, name: &str) -> Result<()> {
+    let path = workspace.root.join("deploy").join(format!("{name}.yaml"));
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    cluster.apply(&text).with_context(|| name.to_owned())?;
+    Ok(())
+}
+
+/// How a Pod of the Deployment becomes a process: its arguments, with an address and a way to the API server that the
+/// container would have.
+fn pods(cluster: &ControlPlane, program: &Path, arguments: &[&str]) -> Result<KubeletOptions> {
+    let kubeconfig = cluster.kubeconfig_for(ACCOUNT, Some("system:serviceaccounts"))?;
+    let program: PathBuf = program.to_owned();
+    let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
+    let first = u32::from(FIRST_POD);
+    Ok(KubeletOptions {
+        namespace: NAMESPACE.to_owned(),
+        addresses: (0..PODS)
+            .map(|at| Ipv4Addr::from(first + u32::from(at)))
+            .collect(),
+        command: Box::new(move |pod| {
+            let mut command = Command::new(&program);
+            command
+                .args(&pod.args)
+                .args(&arguments)
+                .arg(format!("--listen={}:8443", pod.address))
+                .arg(format!("--admin={}:8080", pod.address))
+                .arg(format!("--kubeconfig={}", kubeconfig.display()))
+                .envs(pod.env.iter().map(|(name, value)| (name, value)));
+            command
+        }),
+    })
+}
+
+fn addresses() -> Result<()> {
+    let ip = |args: &str| output(Command::new("ip").args(args.split(' ')));
+    ip("link set lo up")?;
+    let first = u32::from(FIRST_POD);
+    let pods = (0..PODS).map(|at| Ipv4Addr::from(first + u32::from(at)));
+    for address in std::iter::once(CONTROL_PLANE).chain(pods) {
+        ip(&format!("address add {address}/32 dev lo"))?;
+    }
+    Ok(())
+}
