@@ -8,6 +8,7 @@ use crate::finding::{Event, Finding};
 use crate::hierarchy::{Cgroup, Hierarchy};
 use crate::node;
 use crate::probe::{Control, KernelEvent};
+use crate::process;
 use crate::resolve::{Answer, Question, Resolver};
 use crate::starts::Starts;
 use crate::verdict::Verdict;
@@ -134,7 +135,7 @@ impl Agent {
             Some(cgroup_id)
         });
         let Some(cgroup_id) = cgroup_id else { return };
-        let comm = node::comm(&self.proc, task.pid).filter(|comm| !is_runtime(comm));
+        let comm = process::name_unless_runtime(&self.proc, task.pid);
         // A runtime speaks of a start when it has let go of its own process, whose exec may yet fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
             return;
@@ -144,7 +145,7 @@ impl Agent {
             time_ns: node::now().boot_ns,
             pid: task.pid,
             comm,
-            new_pid_namespace: node::in_own_pid_namespace(&self.proc, task.pid),
+            new_pid_namespace: process::in_own_pid_namespace(&self.proc, task.pid),
         };
         self.confirm(cgroup_id, process);
     }
@@ -386,13 +387,14 @@ impl Agent {
             .processes(cgroup)
             .into_iter()
             .find_map(|pid| {
-                let comm = node::comm(&self.proc, pid).filter(|comm| !is_runtime(comm))?;
+                let time_ns = node::now().boot_ns;
+                let comm = process::own_name(&self.proc, pid, time_ns)?;
                 Some(Process {
                     by: Confirmation::Walk,
-                    time_ns: node::now().boot_ns,
+                    time_ns,
                     pid,
                     comm: Some(comm),
-                    new_pid_namespace: node::in_own_pid_namespace(&self.proc, pid),
+                    new_pid_namespace: process::in_own_pid_namespace(&self.proc, pid),
                 })
             })
     }
@@ -436,9 +438,4 @@ fn is_unit(path: &str) -> bool {
     [".service", ".slice", ".socket", ".mount", ".swap"]
         .iter()
         .any(|suffix| path.ends_with(suffix))
-}
-
-/// Whether a task is the OCI runtime, not yet turned into the container's program.
-fn is_runtime(comm: &str) -> bool {
-    comm == "runc" || comm == "crun" || comm == "youki" || comm.starts_with("runc:[")
 }

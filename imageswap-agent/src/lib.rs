@@ -16,6 +16,7 @@ pub mod judge;
 pub mod node;
 pub mod offsets;
 pub mod probe;
+pub mod process;
 pub mod resolve;
 pub mod run;
 pub mod starts;

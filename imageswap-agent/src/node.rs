@@ -26,17 +26,3 @@ pub fn now() -> Now {
         boot_ns: u64::try_from(nanos).unwrap_or_default(),
     }
 }
-
-/// Name of a task; `None` once it is gone.
-pub fn comm(proc: &Path, pid: u32) -> Option<String> {
-    fs::read_to_string(proc.join(format!("{pid}/comm")))
-        .ok()
-        .map(|text| text.trim_end().to_owned())
-}
-
-/// Whether a process lives in a pid namespace below the one that /proc shows: a container's, as a rule (proc(5), `NSpid`).
-pub fn in_own_pid_namespace(proc: &Path, pid: u32) -> bool {
-    let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    ids.is_some_and(|ids| ids.split_whitespace().count() > 1)
-}

@@ -1,0 +1,157 @@
+//! What the node's /proc says of a process: its name, and whether it is a container's own or still its runtime's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long an OCI runtime's own process may stay in the container's cgroup before it is the container's; it takes
+/// milliseconds, and seconds on a machine that is overloaded.
+const RUNTIMES_OWN: Duration = Duration::from_secs(10);
+
+/// Ticks a second in `/proc/PID/stat`, which the kernel's interface fixes (`USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Position of `starttime` in `/proc/PID/stat`, counted from the field after the name (proc(5), field 22).
+const START_TIME: usize = 19;
+
+/// Name of a task; `None` once it is gone, or where the name is one of an OCI runtime on its way to the container's
+/// program.
+pub fn name_unless_runtime(proc: &Path, pid: u32) -> Option<String> {
+    let comm = fs::read_to_string(proc.join(format!("{pid}/comm"))).ok()?;
+    let comm = comm.trim_end();
+    (!is_runtime(comm)).then(|| comm.to_owned())
+}
+
+/// Name of a process in a container's cgroup that is the container's own; `None` where it is, or may be, the runtime
+/// on its way there.
+///
+/// A name alone does not tell: runc runs itself again as `/proc/self/exe`, or from a file descriptor, and is `exe` or
+/// `6` until it takes a name that says who it is. Until then it also shares its parent's mount namespace, which the
+/// container's program does not; a process that stays there for long (a container without one, a virtual machine) is
+/// no runtime either.
+pub fn own_name(proc: &Path, pid: u32, boot_ns: u64) -> Option<String> {
+    let comm = name_unless_runtime(proc, pid)?;
+    let stat = Stat::read(proc, pid)?;
+    let apart = || {
+        let own = mount_namespace(proc, pid)?;
+        Some(own != mount_namespace(proc, stat.parent)?)
+    };
+    // A namespace that may not be looked at says nothing; age does.
+    let is_own = apart() == Some(true) || stat.age(boot_ns) >= RUNTIMES_OWN;
+    is_own.then_some(comm)
+}
+
+/// Whether a process lives in a pid namespace below the one that /proc shows: a container's, as a rule (proc(5), `NSpid`).
+pub fn in_own_pid_namespace(proc: &Path, pid: u32) -> bool {
+    let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().count() > 1)
+}
+
+/// What is needed of `/proc/PID/stat`.
+struct Stat {
+    parent: u32,
+    started: Duration,
+}
+
+impl Stat {
+    fn read(proc: &Path, pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(proc.join(format!("{pid}/stat"))).ok()?;
+        // The name is in parentheses, and may have some of its own.
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks: u64 = fields.get(START_TIME)?.parse().ok()?;
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            started: Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND)),
+        })
+    }
+
+    fn age(&self, boot_ns: u64) -> Duration {
+        Duration::from_nanos(boot_ns).saturating_sub(self.started)
+    }
+}
+
+/// The mount namespace as the kernel spells it, `mnt:[4026531841]`; `None` where it may not be looked at.
+fn mount_namespace(proc: &Path, pid: u32) -> Option<PathBuf> {
+    fs::read_link(proc.join(format!("{pid}/ns/mnt"))).ok()
+}
+
+/// Whether a task is the OCI runtime, not yet turned into the container's program.
+fn is_runtime(comm: &str) -> bool {
+    matches!(comm, "runc" | "crun" | "youki")
+        || comm.starts_with("runc:[")
+        || comm.starts_with("youki:[")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node;
+    use std::os::unix::fs::symlink;
+
+    /// Since boot, in seconds: when the processes of the tests are looked at.
+    const NOW: u64 = 1000;
+
+    /// A /proc with the parent, pid 7, and the process, pid 8, that started `age` seconds ago.
+    fn proc(comm: &str, mounts: [Option<&str>; 2], age: u64) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        let one = |pid: u32, parent: u32, comm: &str, mounts: Option<&str>, started: u64| {
+            let dir = proc.path().join(pid.to_string());
+            fs::create_dir_all(dir.join("ns")).unwrap();
+            fs::write(dir.join("comm"), format!("{comm}\n")).unwrap();
+            let ticks = started * TICKS_PER_SECOND;
+            let between = "8 8 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0";
+            let stat = format!("{pid} ({comm}) S {parent} {between} {ticks} 4096 1\n");
+            fs::write(dir.join("stat"), stat).unwrap();
+            if let Some(mounts) = mounts {
+                symlink(mounts, dir.join("ns/mnt")).unwrap();
+            }
+        };
+        one(7, 1, "containerd-shim", mounts[0], 1);
+        one(8, 7, comm, mounts[1], NOW - age);
+        proc
+    }
+
+    #[test]
+    fn a_runtime_that_runs_itself_again_is_not_the_containers_program() {
+        const NODE: Option<&str> = Some("mnt:[1]");
+        const CONTAINER: Option<&str> = Some("mnt:[2]");
+        #[rustfmt::skip]
+        let rows = [
+            ("its program",                      "sleep",         NODE, CONTAINER,    0, true),
+            ("a name with parentheses",          "a) S 9 (b",     NODE, CONTAINER,    0, true),
+            ("runc as /proc/self/exe",           "exe",           NODE, NODE,         0, false),
+            ("runc from a file descriptor",      "6",             NODE, NODE,         0, false),
+            ("runc with a name, mounts done",    "runc:[2:INIT]", NODE, CONTAINER,  500, false),
+            ("youki the same",                   "youki:[2:INIT]", NODE, CONTAINER, 500, false),
+            ("a program of that name",           "exe",           NODE, CONTAINER,    0, true),
+            ("no mount namespace, young",        "qemu",          NODE, NODE,         9, false),
+            ("no mount namespace, old",          "qemu",          NODE, NODE,        10, true),
+            ("no privilege to look, young",      "sleep",         None, None,         0, false),
+            ("no privilege to look, old",        "sleep",         None, None,        60, true),
+        ];
+        for (what, comm, parent, own, age, expected) in rows {
+            let proc = proc(comm, [parent, own], age);
+            let name = own_name(proc.path(), 8, NOW * 1_000_000_000);
+            assert_eq!(name.as_deref(), expected.then_some(comm), "{what}");
+        }
+    }
+
+    #[test]
+    fn of_a_process_that_is_gone_nothing_is_said() {
+        let proc = proc("sleep", [None, None], 60);
+        assert_eq!(own_name(proc.path(), 9, NOW * 1_000_000_000), None);
+        assert_eq!(name_unless_runtime(proc.path(), 9), None);
+        assert!(!in_own_pid_namespace(proc.path(), 9));
+    }
+
+    #[test]
+    fn this_process_is_read_from_the_real_proc() {
+        let pid = std::process::id();
+        let stat = Stat::read(Path::new("/proc"), pid).unwrap();
+        assert_eq!(stat.parent, std::os::unix::process::parent_id());
+        let now = node::now().boot_ns;
+        assert!(stat.age(now) < Duration::from_nanos(now));
+    }
+}
