@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, builder, demo, fuzz, image, manifests, soak, test};
+use crate::{bench, builder, demo, e2e, fuzz, image, manifests, soak, test};
 
 /// Builds, tests and demonstrates ImageSwap; installs or names what that needs
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(crate) enum Task {
     Manifests(manifests::Options),
     /// Load a webhook in a real cluster while everything around it changes
     Soak(soak::Options),
+    /// Try the webhook in a real cluster, from nothing to what is refused
+    E2e(e2e::Options),
     /// Look for texts that break what must hold of any text
     Fuzz(fuzz::Options),
 }

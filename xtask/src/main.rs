@@ -4,9 +4,11 @@ mod bench;
 mod builder;
 mod cli;
 mod demo;
+mod e2e;
 mod fuzz;
 mod image;
 mod initramfs;
+mod kubernetes;
 mod manifests;
 mod process;
 mod soak;
@@ -42,6 +44,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),
         Task::Image(options) => image::run(&workspace, options),
+        Task::E2e(options) => e2e::run(&workspace, options),
         Task::Soak(options) => soak::run(&workspace, options),
         Task::Manifests(options) => manifests::run(&workspace, *options),
         Task::Fuzz(options) => fuzz::run(&workspace, options),

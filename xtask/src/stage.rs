@@ -26,8 +26,9 @@ const PODS: u8 = 8;
 /// The namespace that the manifests install into.
 pub(crate) const NAMESPACE: &str = "imageswap-system";
 const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
-/// In the order in which they are applied; what the API server is too old for is left out.
-const MANIFESTS: [(&str, u32); 8] = [
+/// In the order in which they are applied, each with the minor version of Kubernetes that it needs.
+const MANIFESTS: [(&str, u32); 9] = [
+    ("webhook/namespace", 0),
     ("crds/imageswappolicies", 0),
     ("webhook/rbac", 0),
     ("webhook/state", 0),
@@ -88,11 +89,8 @@ impl Stage {
         step(&format!(
             "Kubernetes 1.{minor}: etcd, API server, controllers"
         ));
-        apply(&cluster, workspace, "webhook/namespace")?;
-        for (manifest, since) in MANIFESTS {
-            if minor >= since {
-                apply(&cluster, workspace, manifest)?;
-            }
+        for manifest in manifests(minor) {
+            apply(&cluster, workspace, manifest)?;
         }
         step("deploy/ applied");
         let kubelet = Kubelet::start(&cluster, pods(&cluster, program, arguments)?)?;
@@ -110,6 +108,14 @@ impl Stage {
             _lab: lab,
         })
     }
+}
+
+/// The manifests of `deploy/` that an API server of that minor version takes, in order.
+pub(crate) fn manifests(minor: u32) -> impl Iterator<Item = &'static str> {
+    let known = MANIFESTS
+        .into_iter()
+        .filter(move |(_, since)| minor >= *since);
+    known.map(|(manifest, _)| manifest)
 }
 
 /// Applies a manifest of `deploy/`.

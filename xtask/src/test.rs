@@ -11,6 +11,7 @@ use imageswap_lab::missing;
 
 use crate::builder;
 use crate::fuzz;
+use crate::kubernetes;
 use crate::process::{Workspace, cargo};
 use crate::toolchain;
 use crate::ui::{self, Took};
@@ -60,6 +61,15 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
         done
     };
     let built = stage("Probes", &|_| builder::probes(workspace));
+    if !options.vm {
+        stage(
+            "Control plane",
+            &|count| match kubernetes::find_or_build() {
+                Ok(()) => Ok(()),
+                Err(error) => count.cannot("control plane", error),
+            },
+        );
+    }
     if !options.vm {
         stage("Workspace", &|count| cargo_test(workspace, count));
         stage("Fuzzing", &|count| fuzzing(workspace, count));

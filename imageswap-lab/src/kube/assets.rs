@@ -1,8 +1,8 @@
 //! Where the binaries of Kubernetes are.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use crate::error::{Error, Result};
 use crate::process::run;
@@ -21,20 +21,15 @@ pub struct Assets {
 impl Assets {
     /// Finds the folder; the error says what to set.
     pub fn find() -> Result<Self> {
-        if let Some(folder) = env::var_os(VARIABLE) {
-            let folder = PathBuf::from(folder);
-            let missing: Vec<_> = NEEDED
-                .iter()
-                .filter(|it| !folder.join(it).exists())
-                .collect();
-            if missing.is_empty() {
-                return Ok(Self { folder });
+        let given = env::var_os(VARIABLE).map(PathBuf::from);
+        if let Some(folder) = &given {
+            let missing = NEEDED.iter().find(|it| !folder.join(it).exists());
+            if let Some(missing) = missing {
+                return Err(Error::Unusable(format!(
+                    "{VARIABLE} is {}, where there is no {missing}",
+                    folder.display()
+                )));
             }
-            return Err(Error::Unusable(format!(
-                "{VARIABLE} is {}, where there is no {}",
-                folder.display(),
-                missing[0]
-            )));
         }
         let mut cached: Vec<_> = cache()
             .and_then(|it| it.read_dir().ok())
@@ -45,13 +40,26 @@ impl Assets {
             .filter(|it| is_kube(it) && NEEDED.iter().all(|program| it.join(program).exists()))
             .collect();
         cached.sort();
-        let folder = cached.pop().ok_or_else(|| {
-            Error::Unusable(format!(
-                "needs {VARIABLE}, a folder with {}",
-                NEEDED.join(", ")
-            ))
-        })?;
-        Ok(Self { folder })
+        let mut found = given.into_iter().chain(cached.into_iter().rev());
+        found
+            .find_map(|folder| Some(Self { folder }).filter(|it| !it.crashes()))
+            .ok_or_else(|| {
+                Error::Unusable(format!(
+                    "needs {VARIABLE}, a folder with {} that were built for each other",
+                    NEEDED.join(", ")
+                ))
+            })
+    }
+
+    /// Whether the API server was built by a Go that its JSON library does not know the maps of: up to Kubernetes 1.32
+    /// it looks into them by itself, by the layout that they had up to Go 1.23. Such a build crashes at the first
+    /// custom resource and at the first patch of a webhook.
+    fn crashes(&self) -> bool {
+        let kubernetes = self.minor_version().unwrap_or(u32::MAX);
+        let go = fs::read(self.program("kube-apiserver"))
+            .ok()
+            .and_then(|it| go_minor_version(&it));
+        kubernetes < 33 && go.is_some_and(|it| it > 23)
     }
 
     /// The folder.
@@ -82,6 +90,22 @@ impl Assets {
     }
 }
 
+/// The minor version of the Go that built a program, from its build information: 23 for go1.23.9.
+///
+/// Go's package `debug/buildinfo` describes the format: a magic text, and from byte 32 on a length and the version.
+fn go_minor_version(program: &[u8]) -> Option<u32> {
+    const MAGIC: &[u8] = b"\xff Go buildinf:";
+    let at = program.windows(MAGIC.len()).position(|it| it == MAGIC)?;
+    let length = usize::from(*program.get(at + 32)?);
+    let version = str::from_utf8(program.get(at + 33..at + 33 + length)?).ok()?;
+    version
+        .strip_prefix("go1.")?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
+}
+
 fn is_kube(folder: &Path) -> bool {
     folder
         .file_name()
@@ -93,4 +117,24 @@ fn cache() -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
     Some(base.join("imageswap"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_go_of_a_program_is_known() {
+        let program = |version: &str| {
+            let mut bytes = b"before\xff Go buildinf:".to_vec();
+            bytes.resize(6 + 32, 0);
+            bytes.push(u8::try_from(version.len()).unwrap());
+            bytes.extend_from_slice(version.as_bytes());
+            bytes
+        };
+        assert_eq!(go_minor_version(&program("go1.23.9")), Some(23));
+        assert_eq!(go_minor_version(&program("go1.26")), Some(26));
+        assert_eq!(go_minor_version(&program("devel")), None);
+        assert_eq!(go_minor_version(b"\xff Go buildinf:"), None);
+    }
 }

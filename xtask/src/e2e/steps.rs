@@ -1,0 +1,276 @@
+//! The story, step by step.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Kubectl;
+use crate::process::Workspace;
+use crate::stage::NAMESPACE;
+use crate::ui::{self, Took};
+
+/// How long something may take that is bound to happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+const NAMESPACES: [&str; 3] = ["test1", "test2", "test3"];
+const ARTICLE: &str = "docker.io/devopstales/testimage:unsigned";
+const SWAPPED: &str = "registry.example.com/devopstales/testimage:unsigned";
+
+/// Every step; the error says which came out otherwise.
+pub(super) fn tell(kubectl: &Kubectl, workspace: &Workspace) -> Result<()> {
+    let story = Story { kubectl, workspace };
+    ui::heading("A maps file, as ImageSwap has it");
+    story.step(
+        "ConfigMap imageswap-maps: everything from registry.example.com",
+        |it| it.apply("examples/maps"),
+    )?;
+    story.step(
+        "kubectl create ns test1; label it k8s.twr.io/imageswap=enabled",
+        |it| {
+            it.namespace("test1")?;
+            it.kubectl
+                .run(&["label", "ns", "test1", "k8s.twr.io/imageswap=enabled"])?;
+            Ok(())
+        },
+    )?;
+    story.step(
+        "a Deployment's Pod is swapped; the Deployment is as it was written",
+        |it| {
+            it.kubectl.run(&[
+                "-n",
+                "test1",
+                "create",
+                "deployment",
+                "unsigned-my",
+                &format!("--image={ARTICLE}"),
+            ])?;
+            it.pods("test1", "app=unsigned-my", SWAPPED)?;
+            let path = "jsonpath={.spec.template.spec.containers[0].image}";
+            let image = it.kubectl.run(&[
+                "-n",
+                "test1",
+                "get",
+                "deployment",
+                "unsigned-my",
+                "-o",
+                path,
+            ])?;
+            ensure!(image == ARTICLE, "the Deployment has {image}");
+            Ok(())
+        },
+    )?;
+    story.step("with the label disabled on its Pod template it is left alone", |it| {
+        let patch = r#"{"spec":{"template":{"metadata":{"labels":{"k8s.twr.io/imageswap":"disabled"}}}}}"#;
+        it.kubectl.run(&["-n", "test1", "patch", "deployment", "unsigned-my", "-p", patch])?;
+        it.pods("test1", "k8s.twr.io/imageswap=disabled", ARTICLE)
+    })?;
+    story.step("so are the Pods of a namespace without the label", |it| {
+        it.namespace("test2")?;
+        it.kubectl
+            .run(&["-n", "test2", "run", "plain", "--image=nginx"])?;
+        it.pods("test2", "run=plain", "nginx")
+    })?;
+
+    ui::heading("An ImageSwapPolicy, which refuses");
+    story.step(
+        "kubectl apply -f deploy/examples/policy.yaml; it is accepted",
+        |it| {
+            it.apply("examples/policy")?;
+            it.until("the policy is accepted", |it| {
+                let path = r#"jsonpath={.status.conditions[?(@.type=="Accepted")].status}"#;
+                Ok(it.kubectl.run(&["get", "isp", "corp", "-o", path])? == "True")
+            })
+        },
+    )?;
+    story.step(
+        "a Pod is swapped in any namespace, and told what it was",
+        |it| {
+            it.namespace("test3")?;
+            it.kubectl
+                .run(&["-n", "test3", "run", "good", "--image=nginx"])?;
+            it.pods("test3", "run=good", "registry.example.com/library/nginx")?;
+            let path = r"jsonpath={.metadata.annotations.imageswap\.io/note}";
+            let note = it
+                .kubectl
+                .run(&["-n", "test3", "get", "pod", "good", "-o", path])?;
+            ensure!(
+                note.contains(r#""good":{"image":"nginx""#),
+                "the note is {note:?}"
+            );
+            Ok(())
+        },
+    )?;
+    story.refused(
+        "a Pod from elsewhere is refused",
+        &["-n", "test3", "run", "evil", "--image=evil.io/x"],
+        "",
+        &[
+            "Registry is not allowed",
+            "container evil",
+            "evil.io/x",
+            "registry.example.com/**",
+        ],
+    )?;
+    story.refused(
+        "so is a Deployment of such, where it is written",
+        &[
+            "-n",
+            "test3",
+            "create",
+            "deployment",
+            "evil",
+            "--image=evil.io/x",
+        ],
+        "",
+        &["Registry is not allowed", "evil.io/x"],
+    )?;
+    story.step("a new image of the Pod is swapped", |it| {
+        it.kubectl
+            .run(&["-n", "test3", "set", "image", "pod/good", "good=redis:7"])?;
+        it.pods("test3", "run=good", "registry.example.com/library/redis:7")
+    })?;
+    story.refused(
+        "or refused",
+        &["-n", "test3", "set", "image", "pod/good", "good=evil.io/x"],
+        "",
+        &["evil.io/x"],
+    )?;
+    story.step("an ephemeral container is swapped", Story::ephemeral)?;
+    let bad = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: bad}\n\
+               spec: {rules: [{from: 'docker.io/**', to: hub}], enforcment: deny}\n";
+    story.refused(
+        "a policy with mistakes is refused, by field",
+        &["apply", "-f", "-"],
+        bad,
+        &[
+            "spec.rules[0].to: ",
+            "spec.enforcment: ",
+            "write `enforcement`",
+        ],
+    )?;
+    let garbage = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps, namespace: {NAMESPACE}}}\ndata: {{maps: x}}"
+    );
+    story.refused(
+        "so is a maps file that is none",
+        &["apply", "-f", "-"],
+        &garbage,
+        &["imageswap-maps does not load"],
+    )
+}
+
+/// Takes away what the story made, as far as it is there.
+pub(super) fn tidy(kubectl: &Kubectl) {
+    let flags = ["--ignore-not-found", "--wait=false"];
+    let delete = |args: &[&str]| drop(kubectl.run(&[&["delete"][..], args, &flags].concat()));
+    delete(&["isp", "corp"]);
+    delete(&["-n", NAMESPACE, "configmap", "imageswap-maps"]);
+    delete(&[&["namespace"][..], &NAMESPACES].concat());
+}
+
+struct Story<'a> {
+    kubectl: &'a Kubectl,
+    workspace: &'a Workspace,
+}
+
+impl Story<'_> {
+    fn step(&self, what: &str, happens: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        let came = happens(self);
+        if came.is_err() {
+            ui::bad(what);
+        } else {
+            ui::good(format_args!("{what} ({})", Took(start.elapsed())));
+        }
+        came.with_context(|| what.to_owned())
+    }
+
+    /// A step that the cluster refuses, with a message that says all of `says`.
+    fn refused(&self, what: &str, args: &[&str], input: &str, says: &[&str]) -> Result<()> {
+        self.step(what, |it| {
+            let message = it.kubectl.refused(args, input)?;
+            for part in says {
+                ensure!(message.contains(part), "expected {part:?} in: {message}");
+            }
+            Ok(())
+        })
+    }
+
+    fn apply(&self, name: &str) -> Result<()> {
+        let path = self
+            .workspace
+            .root
+            .join("deploy")
+            .join(format!("{name}.yaml"));
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        self.kubectl.with(&["apply", "-f", "-"], &text)?;
+        Ok(())
+    }
+
+    /// A namespace in which Pods can be made: its service account comes a moment later.
+    fn namespace(&self, name: &str) -> Result<()> {
+        self.kubectl.run(&["create", "ns", name])?;
+        self.until("its service account", |it| {
+            Ok(it
+                .kubectl
+                .run(&["-n", name, "get", "serviceaccount", "default"])
+                .is_ok())
+        })
+    }
+
+    /// Waits until the selected Pods are there and all have that image.
+    fn pods(&self, namespace: &str, selector: &str, image: &str) -> Result<()> {
+        let mut last = String::new();
+        let seen = self.until(&format!("Pods with {image}"), |it| {
+            let path = "jsonpath={range .items[*]}{.spec.containers[0].image} {end}";
+            last = it
+                .kubectl
+                .run(&["-n", namespace, "get", "pods", "-l", selector, "-o", path])?;
+            let mut images = last.split_whitespace().peekable();
+            Ok(images.peek().is_some() && images.all(|it| it == image))
+        });
+        seen.with_context(|| format!("the images are: {last}"))
+    }
+
+    fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !holds(self)? {
+            ensure!(start.elapsed() < PATIENCE, "never seen: {what}");
+            sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    fn ephemeral(&self) -> Result<()> {
+        let path = "/api/v1/namespaces/test3/pods/good/ephemeralcontainers";
+        if self.kubectl.minor_version()? < 22 {
+            // Its own kind at that time, and without a command of kubectl that is not an experiment.
+            let containers = r#"{"apiVersion":"v1","kind":"EphemeralContainers","metadata":{"name":"good"},"ephemeralContainers":[
+                {"name":"debug","image":"busybox","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}]}"#;
+            self.kubectl
+                .with(&["replace", "--raw", path, "-f", "-"], containers)?;
+        } else {
+            self.kubectl.run(&[
+                "-n",
+                "test3",
+                "debug",
+                "good",
+                "--image=busybox",
+                "-c",
+                "debug",
+            ])?;
+        }
+        let pod = self
+            .kubectl
+            .run(&["-n", "test3", "get", "pod", "good", "-o", "json"])?;
+        let pod: Value = serde_json::from_str(&pod).context("the Pod")?;
+        let image = &pod["spec"]["ephemeralContainers"][0]["image"];
+        ensure!(
+            image == "registry.example.com/library/busybox",
+            "it has {image}"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! A Kubernetes control plane for tests: found, or put together from Debian's source.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use imageswap_lab::{Assets, is_root};
+
+use crate::process::{find, run};
+use crate::ui;
+
+/// Puts the binaries into the user's cache folder, where the lab looks for them.
+const SCRIPT: &str = include_str!("kubernetes.sh");
+
+/// Finds the binaries, or builds them: as root, on Debian. The error says what is missing otherwise.
+pub(crate) fn find_or_build() -> Result<()> {
+    let Err(missing) = Assets::find() else {
+        return Ok(());
+    };
+    if !is_root() || find("apt-get").is_none() {
+        bail!("{missing}");
+    }
+    ui::step(format_args!(
+        "{missing}; building a control plane, once (5 minutes)"
+    ));
+    run(Command::new("bash").args(["-c", SCRIPT, "kubernetes"]))
+        .context("no control plane could be built; KUBEBUILDER_ASSETS can name one")?;
+    Assets::find().context("the control plane that was built")?;
+    Ok(())
+}
