@@ -192,6 +192,9 @@ fn seeds() -> Vec<String> {
         "\u{feff}apiVersion: v1\r\nkind: Pod\r\nspec:\r\n  containers:\r\n  - image: nginx\r\n  - image: \"r\u{e9}g/a\"\r\n",
         "apiVersion: v1\nkind: Pod\nspec:\n  containers: {image: nginx}\n  volumes: [1, {image: nginx}]\n",
         "image: {{ .Values.image }}\n",
+        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"image\":\"nginx\"}]}}\n\
+         {\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"image\":\"a/b:1\"}]}} \
+         {\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"x\"}}\n",
     ]
     .map(str::to_owned)
     .into()
@@ -220,5 +223,14 @@ mod tests {
         ] {
             assert!(styles.contains(&style), "{style:?} is not in {styles:?}");
         }
+    }
+
+    #[test]
+    fn seeds_have_a_stream_of_json_documents() {
+        let stream = |seed: &String| {
+            let found = manifest::read("seed", seed, &TEMPLATES);
+            seed.starts_with('{') && found.is_ok_and(|it| it.pods.len() == 2 && it.others == 1)
+        };
+        assert!(seeds().iter().any(stream));
     }
 }

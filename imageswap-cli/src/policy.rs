@@ -76,11 +76,14 @@ pub(crate) fn is_document(path: &Path, text: &str) -> bool {
     if matches!(extension, Some("yaml" | "yml" | "json")) {
         return true;
     }
-    let begins = |line: &str| {
-        ["apiVersion:", "kind:", "---", "{"]
+    // `kind::x` is a line of a maps file.
+    let is_field = |line: &str| {
+        let rest = ["apiVersion:", "kind:"]
             .iter()
-            .any(|it| line.starts_with(it))
+            .find_map(|it| line.strip_prefix(it));
+        rest.is_some_and(|it| it.is_empty() || it.starts_with([' ', '\t']))
     };
+    let begins = |line: &str| line.starts_with("---") || line.starts_with('{') || is_field(line);
     text.lines()
         .map(|it| it.trim_start_matches('\u{feff}'))
         .find(|it| !it.trim().is_empty() && !it.trim_start().starts_with('#'))
@@ -140,5 +143,33 @@ fn one(source: &str, loaded: Result<Loaded, Diagnostics>) -> Result<Policies> {
 fn show(diagnostics: &Diagnostics) {
     if !diagnostics.is_empty() {
         report(&format!("{diagnostics}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_maps_file_is_no_document() {
+        for (name, text, expected) in [
+            ("p", "kind: ImageSwapPolicy\n", true),
+            ("p", "# ours\n\napiVersion: imageswap.io/v1alpha1\r\n", true),
+            ("p", "\u{feff}kind:\n  ImageSwapPolicy\n", true),
+            ("p", "---\n", true),
+            ("p", "{\"kind\": \"ImageSwapPolicy\"}", true),
+            ("p.yaml", "kind::x\n", true),
+            ("p", "kind::x\n", false),
+            ("p", "kind:5000::x\n", false),
+            ("p", "apiVersion::r.io\n", false),
+            ("p", "default::r.io\nkind: x\n", false),
+            ("p", "", false),
+        ] {
+            assert_eq!(
+                is_document(Path::new(name), text),
+                expected,
+                "{name}: {text}"
+            );
+        }
     }
 }

@@ -415,6 +415,26 @@ fn what_kubernetes_adds_is_left_alone() {
 }
 
 #[test]
+fn one_host_with_any_port_merges_no_registries() {
+    let merges = |from: &str| {
+        let text = text(&format!("rules: [{{from: '{from}', to: r.io}}]"));
+        let found = lint("p.yaml", &text);
+        found.iter().any(|it| it.code == "merged-registries")
+    };
+    for (from, expected) in [
+        ("a.io:*/**", false),
+        ("a.io:*/team/**", false),
+        ("a.io:5000/**", false),
+        ("*.a.io/**", true),
+        ("**.a.io:*/**", true),
+        ("a.*.io:*/**", true),
+        ("*/team/**", true),
+    ] {
+        assert_eq!(merges(from), expected, "{from}");
+    }
+}
+
+#[test]
 fn traps_are_named_by_the_linter() {
     for (spec, part, code) in [
         (
