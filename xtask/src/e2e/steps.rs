@@ -139,16 +139,18 @@ pub(super) fn tell(kubectl: &Kubectl, workspace: &Workspace) -> Result<()> {
     )?;
     story.step("an ephemeral container is swapped", Story::ephemeral)?;
     let bad = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: bad}\n\
-               spec: {rules: [{from: 'docker.io/**', to: hub}], enforcment: deny}\n";
+               spec: {rules: [{from: 'docker.io/**', to: hub}]}\n";
     story.refused(
-        "a policy with mistakes is refused, by field",
+        "a policy that leads nowhere is refused, by field",
         &["apply", "-f", "-"],
         bad,
-        &[
-            "spec.rules[0].to: ",
-            "spec.enforcment: ",
-            "write `enforcement`",
-        ],
+        &["ImageSwapPolicy bad does not load", "spec.rules[0].to: "],
+    )?;
+    story.refused(
+        "and one with a field that there is not",
+        &["apply", "-f", "-"],
+        &bad.replace("rules", "rulez"),
+        &["spec.rulez: ", "write `rules`"],
     )?;
     let garbage = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps, namespace: {NAMESPACE}}}\ndata: {{maps: x}}"
