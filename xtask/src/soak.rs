@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Pods a second, or as many as the API server can do
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
+    /// Load an unoptimized build, which is quickly made
+    #[arg(long)]
+    dev: bool,
 }
 
 /// Runs the soak and prints what came of it; the exit code is 1 when a call failed.
@@ -46,7 +49,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     if let Some(code) = stage::isolate()? {
         return Ok(code);
     }
-    let folder = builder::webhook(workspace, Profile::Release)?;
+    let profile = if options.dev {
+        Profile::Dev
+    } else {
+        Profile::Release
+    };
+    let folder = builder::webhook(workspace, profile)?;
     let program = folder.join("imageswap-webhook");
     let length = Duration::from_secs(options.seconds);
     // Several authorities within the run, and leaves all the time.

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use clap::ValueEnum;
-use imageswap_lab::missing;
+use imageswap_lab::{Assets, is_root, missing};
 
 use crate::builder;
 use crate::fuzz;
@@ -19,6 +19,9 @@ use crate::vm;
 
 /// How long each fuzz target runs: enough to try the seeds and what is near them.
 const SMOKE: Duration = Duration::from_secs(10);
+
+/// As long as it takes for everything to happen once, with what an unoptimized build can do.
+const SOAK: [&str; 6] = ["soak", "--dev", "--seconds", "45", "--rate", "50"];
 
 /// What is to be tested.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -72,6 +75,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
     }
     if !options.vm {
         stage("Workspace", &|count| cargo_test(workspace, count));
+        stage("Cluster", &in_cluster);
         stage("Fuzzing", &|count| fuzzing(workspace, count));
     }
     // The machine can only see what the probes see.
@@ -175,6 +179,31 @@ fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
         ])
         .env("IMAGESWAP_PROBES", workspace.probes());
     watch(command, count)
+}
+
+/// The story of the webhook in a cluster, and a short soak, each of which counts as a test.
+fn in_cluster(count: &mut Count) -> Result<()> {
+    if let Err(error) = Assets::find() {
+        return count.cannot("e2e and soak", error.into());
+    }
+    if !is_root() {
+        return count.cannot("e2e and soak", anyhow!("a network namespace needs root"));
+    }
+    let program = env::current_exe().context("this program's path")?;
+    for task in [&["e2e"][..], &SOAK] {
+        let status = Command::new(&program)
+            .args(task)
+            .stdin(Stdio::null())
+            .status();
+        let status = status.context("cannot run this program again")?;
+        if status.success() {
+            count.passed += 1;
+        } else {
+            count.failed += 1;
+            ui::bad(format_args!("cargo xtask {}: {status}", task.join(" ")));
+        }
+    }
+    Ok(())
 }
 
 /// A short run of each fuzz target, which counts as a test.
