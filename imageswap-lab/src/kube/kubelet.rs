@@ -91,8 +91,8 @@ impl Kubelet {
         let runtime = runtime()?;
         let client = runtime.block_on(async {
             let client = cluster.client().await?;
-            let node = serde_json::from_value(json!({"metadata": {"name": NODE}}))
-                .expect("a node needs no more than a name");
+            let mut node = Node::default();
+            node.metadata.name = Some(NODE.to_owned());
             Api::<Node>::all(client.clone())
                 .create(&PostParams::default(), &node)
                 .await

@@ -89,7 +89,7 @@ impl Load {
         for _ in 0..300 {
             match pods.create(&params, &pod(0)).await {
                 Ok(made) if image(&made).starts_with(registry) => return Ok(()),
-                Ok(made) => last = image(&made).to_owned(),
+                Ok(made) => image(&made).clone_into(&mut last),
                 Err(error) => last = error.to_string(),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
