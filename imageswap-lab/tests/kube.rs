@@ -1,8 +1,4 @@
 //! The control plane, started for real.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
 
 use std::fs;
 use std::net::Ipv4Addr;
