@@ -28,6 +28,8 @@ pub(super) struct Load {
     /// Whether the second registry may be in force, too.
     either: AtomicBool,
     away: AtomicBool,
+    /// Whether the API server was killed: requests in hand stay without an answer, some until they time out.
+    killed: AtomicBool,
     made: AtomicU64,
     second: AtomicU64,
     outcomes: Mutex<Outcomes>,
@@ -59,6 +61,7 @@ impl Load {
             registries,
             either: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             made: AtomicU64::new(0),
             second: AtomicU64::new(0),
             outcomes: Mutex::default(),
@@ -72,7 +75,9 @@ impl Load {
 
     /// The API server is, or is no longer, away by intention. What fails within a second afterwards is put down to that.
     pub(super) fn server_away(&self, away: bool) {
-        if !away {
+        if away {
+            self.killed.store(true, Ordering::Relaxed);
+        } else {
             std::thread::sleep(Duration::from_secs(1));
         }
         self.away.store(away, Ordering::Relaxed);
@@ -129,9 +134,11 @@ impl Load {
             Ok(made) => self.made(&made, start.elapsed()),
             Err(error) => {
                 let text = error.to_string();
+                let answered = matches!(error, kube::Error::Api(_));
+                let killed = self.killed.load(Ordering::Relaxed);
                 let kind = if text.contains("failed calling webhook") {
                     Kind::Webhook
-                } else if self.away.load(Ordering::Relaxed) {
+                } else if self.away.load(Ordering::Relaxed) || killed && !answered {
                     Kind::Away
                 } else {
                     Kind::Server
@@ -182,7 +189,7 @@ impl Load {
             (Kind::Webhook, "calls to the webhook failed"),
             (Kind::Unswapped, "Pods came out unswapped"),
             (Kind::Server, "requests failed otherwise"),
-            (Kind::Away, "requests failed while the API server was away"),
+            (Kind::Away, "requests failed for the API server was killed"),
         ] {
             let none = (0, Vec::new());
             let (count, messages) = outcomes.failures.get(&kind).unwrap_or(&none);
