@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
-use crate::{Outcome, completions, diff, explain, import, lint, verify};
+use crate::{Outcome, completions, diff, explain, import, lint, scan, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
@@ -26,6 +26,8 @@ enum Command {
     Rewrite(rewrite::Args),
     /// List the images of manifests, and where they would go
     Images(images::Args),
+    /// Say what the policy would do to what a cluster holds
+    Scan(scan::Args),
     /// Say what a change of the policy changes for a list of images
     Diff(diff::Args),
     /// Check a policy against cases: expected answers, or what must hold of any
@@ -59,6 +61,7 @@ impl Cli {
             Command::Check(args) => check::run(&args, out),
             Command::Rewrite(args) => rewrite::run(&args, out),
             Command::Images(args) => images::run(&args, out),
+            Command::Scan(args) => scan::run(&args, out),
             Command::Diff(args) => diff::run(&args, out),
             Command::Test(args) => verify::run(&args, out),
             Command::Lint(args) => lint::run(&args, out),

@@ -12,6 +12,7 @@ mod input;
 mod lint;
 mod manifest;
 mod policy;
+mod scan;
 mod text;
 mod verify;
 

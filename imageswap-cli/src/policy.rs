@@ -2,7 +2,7 @@
 
 use crate::{input, report};
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use imageswap_policy::document;
 use imageswap_policy::maps::{self, Loaded};
 use imageswap_policy::{Date, Diagnostics, Policies};
@@ -10,10 +10,19 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Iso8601;
 
-/// Where the policy comes from.
+/// Where the policy comes from; one of the flags has to be given.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[command(group = ArgGroup::new("one policy").args(["policy", "maps", "image_prefix"]).required(true))]
+#[group(skip)]
 pub(crate) struct PolicyArgs {
+    #[command(flatten)]
+    flags: PolicyFlags,
+}
+
+/// Flags that name a policy, of which one may be given.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct PolicyFlags {
     /// ImageSwapPolicies: files, folders, or `-`; may be given again
     #[arg(long, value_name = "FILE or DIR")]
     policy: Vec<PathBuf>,
@@ -42,6 +51,21 @@ impl DateArgs {
 
 impl PolicyArgs {
     /// Reads and compiles the policies; their diagnostics go to standard error.
+    pub(crate) fn load(&self) -> Result<Policies> {
+        self.flags.load()
+    }
+}
+
+impl PolicyFlags {
+    /// Whether one is given.
+    pub(crate) fn given(&self) -> bool {
+        !self.policy.is_empty() || self.maps.is_some() || self.image_prefix.is_some()
+    }
+
+    /// Reads and compiles the policies; their diagnostics go to standard error.
+    ///
+    /// # Errors
+    /// They do not load, or no flag is given.
     pub(crate) fn load(&self) -> Result<Policies> {
         if !self.policy.is_empty() {
             return documents(&self.policy);

@@ -13,7 +13,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where a Pod finds its own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// The namespace that the manifests install into.
-const DEFAULT_NAMESPACE: &str = "imageswap-system";
+pub(crate) const DEFAULT_NAMESPACE: &str = "imageswap-system";
 
 /// How to reach the API server; flatten it into a command's arguments. Without a flag: as other tools do, by
 /// `KUBECONFIG`, `~/.kube/config`, or the service account of the Pod.

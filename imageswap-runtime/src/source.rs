@@ -20,15 +20,13 @@ use crate::cluster::{ObjectName, own_namespace};
 use crate::drain::Drain;
 use crate::metrics::PolicyMetrics;
 
-pub use cluster::MAPS_KEY;
+pub use cluster::{InForce, MAPS_KEY, OnceError, Wanted};
 pub use file::ReadError;
 pub use namespaces::Namespaces;
 pub use pull_secrets::PullSecrets;
 
-use cluster::{ClusterOrigin, News, State, Verdict};
+use cluster::{ClusterOrigin, LAST_GOOD, News, State, Verdict};
 
-/// ConfigMap with the texts in force, in our own namespace.
-const LAST_GOOD: &str = "imageswap-last-good";
 /// Where ImageSwap's own image has its maps file.
 const IMAGESWAP_MAPS_FILE: &str = "/app/maps/imageswap-maps.conf";
 

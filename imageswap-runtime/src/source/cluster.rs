@@ -4,6 +4,7 @@
 //! or an API server that is away, changes nothing: silence is no news about policies.
 
 mod last_good;
+mod once;
 mod state;
 mod status;
 
@@ -22,10 +23,13 @@ use kube::{Api, Client, ResourceExt as _};
 
 use crate::cluster::{Complaint, ObjectName};
 use last_good::LastGood;
+pub use once::{InForce, OnceError, Wanted};
 pub(crate) use state::{State, Texts, Verdict, document_text};
 
 /// The key of the ConfigMap that holds the maps file, as ImageSwap's.
 pub const MAPS_KEY: &str = "maps";
+/// ConfigMap with the texts in force, in our own namespace.
+pub(super) const LAST_GOOD: &str = "imageswap-last-good";
 /// How long a first look at the last good policies is tried again after.
 const RETRY: Duration = Duration::from_secs(2);
 

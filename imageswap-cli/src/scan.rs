@@ -1,0 +1,188 @@
+//! `imageswap scan`: what the policy says of what a cluster holds already, before admission is switched on.
+
+use crate::policy::{DateArgs, PolicyFlags};
+use crate::{Outcome, report};
+use anyhow::{Context as _, Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use imageswap_policy::Policies;
+use imageswap_runtime::cluster::{ClusterArgs, ObjectName};
+use imageswap_runtime::source::Wanted;
+use kube::Client;
+use std::io::Write;
+
+use api::{BETWEEN, Lister, PODS, Unseen, WORKLOADS};
+use census::Census;
+use owners::{Owners, Workload};
+use summary::Summary;
+
+mod answer;
+mod api;
+mod census;
+mod objects;
+mod owners;
+#[cfg(test)]
+mod sample;
+mod summary;
+mod table;
+
+const EXIT_CODES: &str = "\
+Without a policy flag the policy is what is in force in the cluster: its
+ImageSwapPolicies and the ConfigMap imageswap-system/imageswap-maps.
+
+Exit codes: 0 when every image is approved; 1 when one is not, or when
+--deny-swaps was given and one would be swapped; 2 when something could not be
+asked or seen, whatever was found besides.";
+
+/// Arguments of `imageswap scan`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    policy: PolicyFlags,
+    /// The cluster's ImageSwapPolicies alone, without the maps ConfigMap
+    #[arg(long, conflicts_with = "PolicyFlags")]
+    policy_from_cluster: bool,
+    /// ConfigMap whose key `maps` is an ImageSwap maps file
+    #[arg(long, value_name = "NS/NAME", conflicts_with = "PolicyFlags")]
+    maps_configmap: Option<ObjectName>,
+    /// Namespace to look at; all of them without it
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Look at all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Only Pods and workloads with these labels, as kubectl selects
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Images that would be swapped are findings too
+    #[arg(long)]
+    deny_swaps: bool,
+    #[command(flatten)]
+    date: DateArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// How to answer; wide is a line for each image, json is one object
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Wide,
+    Json,
+}
+
+/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something could not be seen.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(args.scan(out))
+}
+
+impl Args {
+    async fn scan(&self, out: &mut impl Write) -> Result<Outcome> {
+        // A policy of a file is read first: a bad one needs no cluster.
+        let of_file = self
+            .policy
+            .given()
+            .then(|| self.policy.load())
+            .transpose()?;
+        let client = self.cluster.client().await?;
+        let policies = match of_file {
+            Some(policies) => policies,
+            None => self.in_force(&client).await?,
+        };
+        let mut census = Census::new(&policies, self.date.date());
+        let unseen = self.look(&client, &mut census).await?;
+        let summary = Summary::of(&census, self.deny_swaps);
+        let colour = table::Colour::of_stdout();
+        match self.output {
+            Output::Json => {
+                answer::write(&census, &policies, &summary, &unseen, self.deny_swaps, out)?;
+            }
+            Output::Table => table::narrow(&census, colour, out)?,
+            Output::Wide => table::wide(&census, colour, out)?,
+        }
+        if self.output != Output::Json {
+            table::end(&summary, &unseen, out)?;
+        }
+        out.flush()?;
+        for it in &unseen {
+            report(&format!(
+                "error: cannot list {}: {}",
+                it.resource, it.reason
+            ));
+        }
+        Ok(match (unseen.is_empty(), summary.findings) {
+            (false, _) => Outcome::Failed,
+            (true, 0) => Outcome::Clean,
+            (true, _) => Outcome::Findings,
+        })
+    }
+
+    /// The policies that the services would have in force.
+    async fn in_force(&self, client: &Client) -> Result<Policies> {
+        let wanted = match (self.policy_from_cluster, &self.maps_configmap) {
+            (false, None) => Wanted::default(),
+            (documents, maps) => Wanted {
+                documents,
+                maps: maps.clone(),
+                ..Wanted::default()
+            },
+        };
+        let found = wanted.read(client).await?;
+        for message in &found.messages {
+            report(&format!("warning: {message}"));
+        }
+        if found.policies.is_empty() {
+            bail!(
+                "no policy is in force in this cluster; give one with --policy, --maps or \
+                 --image-prefix"
+            );
+        }
+        Ok(found.policies)
+    }
+
+    /// Looks at everything, and tells what could not be seen.
+    async fn look(&self, client: &Client, census: &mut Census<'_>) -> Result<Vec<Unseen>> {
+        let selector = self.selector.as_deref();
+        let mut lister = Lister::new(client, self.namespace.as_deref());
+        lister.namespaces(|it| census.namespace(&it)).await?;
+        for resource in WORKLOADS {
+            let take = |object| template(census, resource.kind, &object);
+            lister.each(resource, selector, take).await?;
+        }
+        let mut owners = Owners::default();
+        for resource in BETWEEN {
+            // What a workload makes need not have the workload's labels, and says whose a Pod is all the same.
+            let take = |object| {
+                owners.add(&object);
+                if selector.is_none() {
+                    template(census, resource.kind, &object);
+                }
+            };
+            lister.each(resource, None, take).await?;
+            if selector.is_some() {
+                let take = |object| template(census, resource.kind, &object);
+                lister.each(resource, selector, take).await?;
+            }
+        }
+        let take = |pod| census.pod(&owners, &pod);
+        lister.each(PODS, selector, take).await?;
+        let mut unseen = lister.unseen;
+        unseen.dedup();
+        Ok(unseen)
+    }
+}
+
+/// Takes in the template of a workload that nothing controls; that of another is its owner's.
+fn template(census: &mut Census<'_>, kind: &str, object: &objects::Object) {
+    if object.controller().is_none()
+        && let Some(content) = object.template()
+    {
+        census.template(&Workload::of(kind, object), content);
+    }
+}

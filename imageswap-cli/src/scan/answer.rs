@@ -1,0 +1,88 @@
+//! The answer for programs: one JSON object, whose shape `docs/scan.md` tells.
+
+use super::api::Unseen;
+use super::census::{Census, Verdict};
+use super::summary::Summary;
+use anyhow::Result;
+use imageswap_policy::{Policies, Policy};
+use serde::Serialize;
+use std::io::Write;
+
+/// Changes when a field goes or gets another meaning; not when one is added.
+const SCHEMA: &str = "imageswap.io/scan/v1";
+
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    schema: &'static str,
+    complete: bool,
+    unseen: &'a [Unseen],
+    revision: &'a str,
+    policies: Vec<&'a str>,
+    images: Vec<Image<'a>>,
+    summary: &'a Summary,
+}
+
+#[derive(Debug, Serialize)]
+struct Image<'a> {
+    namespace: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    list: &'static str,
+    container: &'a str,
+    image: &'a str,
+    verdict: Verdict,
+    result: &'a str,
+    swapped: bool,
+    approved: bool,
+    finding: bool,
+    reason: &'a str,
+    policy: Option<&'a str>,
+    enforcement: Option<&'a str>,
+    rule: Option<&'a str>,
+    pods: usize,
+    in_template: bool,
+    template_image: Option<&'a str>,
+}
+
+/// Writes the answer.
+pub(super) fn write(
+    census: &Census<'_>,
+    policies: &Policies,
+    summary: &Summary,
+    unseen: &[Unseen],
+    deny_swaps: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let images = census.rows().map(|(key, seen)| Image {
+        namespace: &key.workload.namespace,
+        kind: &key.workload.kind,
+        name: &key.workload.name,
+        list: key.list().as_str(),
+        container: &key.container,
+        image: &key.image,
+        verdict: key.verdict,
+        result: &key.result,
+        swapped: key.swapped(),
+        approved: key.approved,
+        finding: key.is_finding(deny_swaps),
+        reason: key.reason,
+        policy: key.policy.as_deref(),
+        enforcement: key.enforcement,
+        rule: key.rule.as_deref(),
+        pods: seen.pods,
+        in_template: seen.template,
+        template_image: census.other_in_template(key, seen),
+    });
+    let answer = Answer {
+        schema: SCHEMA,
+        complete: unseen.is_empty(),
+        unseen,
+        revision: policies.revision(),
+        policies: policies.iter().map(Policy::name).collect(),
+        images: images.collect(),
+        summary,
+    };
+    serde_json::to_writer(&mut *out, &answer)?;
+    writeln!(out)?;
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Lists of the API server, page by page.
+
+use super::objects::{Object, Page};
+use anyhow::{Context as _, Result};
+use kube::api::{ListParams, Request};
+use kube::{Client, Error};
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Objects that the API server is asked for at a time, as kubectl does.
+const PAGE: u32 = 500;
+
+/// A list of the API.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resource {
+    pub(super) kind: &'static str,
+    /// The API groups' paths that may have it, the newest first.
+    pub(super) paths: &'static [&'static str],
+    pub(super) plural: &'static str,
+}
+
+/// Something that could not be seen, so that the answer is not the whole one.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Unseen {
+    /// Its name in the API, such as `deployments`.
+    pub(super) resource: &'static str,
+    /// What the API server said.
+    pub(super) reason: String,
+}
+
+/// Lists of one cluster, of one namespace or of all.
+pub(super) struct Lister<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    progress: bool,
+    pub(super) unseen: Vec<Unseen>,
+}
+
+impl<'a> Lister<'a> {
+    pub(super) fn new(client: &'a Client, namespace: Option<&'a str>) -> Self {
+        Self {
+            client,
+            namespace,
+            progress: io::stderr().is_terminal(),
+            unseen: Vec::new(),
+        }
+    }
+
+    /// Shows `visit` every object of a list. What the API server does not let us see is noted as unseen.
+    ///
+    /// # Errors
+    /// The API server cannot be reached, or says what is no list.
+    pub(super) async fn each(
+        &mut self,
+        resource: Resource,
+        selector: Option<&str>,
+        mut visit: impl FnMut(Object),
+    ) -> Result<()> {
+        for path in resource.paths {
+            let url = match self.namespace {
+                Some(namespace) => format!("{path}/namespaces/{namespace}/{}", resource.plural),
+                None => format!("{path}/{}", resource.plural),
+            };
+            let found = self.pages(&url, resource, selector, &mut visit).await;
+            self.clear();
+            match found {
+                // A version that this API server does not have; its other versions hold the same objects.
+                Err(Error::Api(status)) if status.code == 404 => {}
+                Err(Error::Api(status)) => {
+                    self.unseen.push(Unseen {
+                        resource: resource.plural,
+                        reason: status.message.clone(),
+                    });
+                    return Ok(());
+                }
+                found => return found.with_context(|| format!("cannot list {}", resource.plural)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The namespaces, with their labels: the one that is looked at, or all.
+    pub(super) async fn namespaces(&mut self, mut visit: impl FnMut(Object)) -> Result<()> {
+        let Some(name) = self.namespace else {
+            return self.each(NAMESPACES, None, visit).await;
+        };
+        let request = Request::new("/api/v1/namespaces").get(name, &Default::default());
+        let request = request.context("cannot ask for the namespace")?;
+        match self.client.request::<Object>(request).await {
+            Ok(namespace) => visit(namespace),
+            Err(Error::Api(status)) if status.code == 404 => {
+                anyhow::bail!("no namespace `{name}` in this cluster")
+            }
+            Err(Error::Api(status)) => self.unseen.push(Unseen {
+                resource: NAMESPACES.plural,
+                reason: status.message.clone(),
+            }),
+            Err(error) => return Err(error).context("cannot read the namespace"),
+        }
+        Ok(())
+    }
+
+    async fn pages(
+        &self,
+        url: &str,
+        resource: Resource,
+        selector: Option<&str>,
+        visit: &mut impl FnMut(Object),
+    ) -> Result<(), Error> {
+        let mut params = ListParams::default().limit(PAGE);
+        if let Some(selector) = selector {
+            params = params.labels(selector);
+        }
+        let mut seen = 0;
+        loop {
+            let request = Request::new(url)
+                .list(&params)
+                .map_err(Error::BuildRequest)?;
+            let page: Page = self.client.request(request).await?;
+            let next = page.next();
+            for object in page.items() {
+                seen += 1;
+                visit(object);
+            }
+            self.tell(resource, seen);
+            match next {
+                Some(next) => params = params.continue_token(&next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// How far it is, on one line that is written over.
+    fn tell(&self, resource: Resource, seen: usize) {
+        if self.progress {
+            drop(write!(io::stderr(), "\r\x1b[K{}: {seen}", resource.plural));
+        }
+    }
+
+    fn clear(&self) {
+        if self.progress {
+            drop(write!(io::stderr(), "\r\x1b[K"));
+        }
+    }
+}
+
+const CORE: &[&str] = &["/api/v1"];
+const APPS: &[&str] = &["/apis/apps/v1"];
+
+pub(super) const NAMESPACES: Resource = Resource {
+    kind: "Namespace",
+    paths: CORE,
+    plural: "namespaces",
+};
+pub(super) const PODS: Resource = Resource {
+    kind: "Pod",
+    paths: CORE,
+    plural: "pods",
+};
+/// What somebody writes and nothing controls.
+pub(super) const WORKLOADS: [Resource; 5] = [
+    Resource {
+        kind: "Deployment",
+        paths: APPS,
+        plural: "deployments",
+    },
+    Resource {
+        kind: "StatefulSet",
+        paths: APPS,
+        plural: "statefulsets",
+    },
+    Resource {
+        kind: "DaemonSet",
+        paths: APPS,
+        plural: "daemonsets",
+    },
+    Resource {
+        kind: "ReplicationController",
+        paths: CORE,
+        plural: "replicationcontrollers",
+    },
+    Resource {
+        kind: "CronJob",
+        // The second is that of Kubernetes before 1.21.
+        paths: &["/apis/batch/v1", "/apis/batch/v1beta1"],
+        plural: "cronjobs",
+    },
+];
+/// What workloads make for themselves, or somebody writes.
+pub(super) const BETWEEN: [Resource; 2] = [
+    Resource {
+        kind: "ReplicaSet",
+        paths: APPS,
+        plural: "replicasets",
+    },
+    Resource {
+        kind: "Job",
+        paths: &["/apis/batch/v1"],
+        plural: "jobs",
+    },
+];

@@ -1,0 +1,250 @@
+//! What the policy says of every image that was seen, folded: equal containers of a workload's Pods are one row.
+
+use super::objects::{Content, Named, Object};
+use super::owners::{Owners, Workload};
+use imageswap_policy::document::Enforcement;
+use imageswap_policy::manifest::List;
+use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Reason, Reference, Scope};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What admission would do to a container with this image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Verdict {
+    /// Refuse it: not approved, under `enforcement: deny`.
+    Refuse,
+    /// Let it in with a warning: not approved, under `enforcement: warn`.
+    Warn,
+    /// Let it in and only log: not approved, or not swapped, under `enforcement: audit`.
+    Audit,
+    /// It is no image reference; neither swapped nor approved.
+    Invalid,
+    /// Replace it by an approved image.
+    Swap,
+    /// Leave it: an exception, or a label that the policy allows to skip the swap.
+    Exempt,
+    /// Leave it: it is what the policy wants.
+    Keep,
+    /// Leave it: no policy speaks of this Pod.
+    OutOfScope,
+}
+
+/// One row: a container of a workload, with an image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) workload: Workload,
+    /// Place of the list in a Pod, so that rows have the order of a Pod.
+    list: usize,
+    pub(super) container: String,
+    pub(super) image: String,
+    pub(super) verdict: Verdict,
+    pub(super) result: String,
+    pub(super) approved: bool,
+    pub(super) reason: &'static str,
+    pub(super) policy: Option<String>,
+    pub(super) enforcement: Option<&'static str>,
+    pub(super) rule: Option<String>,
+    /// What is to be said of it beside its verdict.
+    pub(super) explanation: String,
+}
+
+/// Where a row was seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Pods that have it.
+    pub(super) pods: usize,
+    /// Whether the workload's template has it: its next Pods will.
+    pub(super) template: bool,
+}
+
+/// Everything that was seen so far.
+#[derive(Debug)]
+pub(super) struct Census<'p> {
+    policies: &'p Policies,
+    today: Date,
+    /// Labels of namespaces; one that is not there has unknown ones.
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    rows: BTreeMap<Key, Seen>,
+    /// Images of templates, by workload and container.
+    templates: BTreeMap<(Workload, String), String>,
+    /// How many Pods each has.
+    workloads: BTreeMap<Workload, usize>,
+    pods: usize,
+    finished: usize,
+}
+
+impl<'p> Census<'p> {
+    pub(super) fn new(policies: &'p Policies, today: Date) -> Self {
+        Self {
+            policies,
+            today,
+            namespaces: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            pods: 0,
+            finished: 0,
+        }
+    }
+
+    /// Takes in the labels of a namespace; before the Pods in it.
+    pub(super) fn namespace(&mut self, namespace: &Object) {
+        let name = namespace.metadata.name.clone();
+        self.namespaces.insert(name, namespace.labels());
+    }
+
+    /// Takes in the template of a workload.
+    pub(super) fn template(&mut self, workload: &Workload, content: Content<'_>) {
+        for named in content.images() {
+            self.templates.insert(
+                (workload.clone(), named.container.to_owned()),
+                named.image.to_owned(),
+            );
+            self.see(workload, content, named).template = true;
+        }
+        self.workloads.entry(workload.clone()).or_default();
+    }
+
+    /// Takes in a Pod. What has ended is only counted.
+    pub(super) fn pod(&mut self, owners: &Owners, pod: &Object) {
+        if pod.is_finished() {
+            self.finished += 1;
+            return;
+        }
+        let Some(content) = pod.pod() else { return };
+        let workload = owners.of_pod(pod);
+        for named in content.images() {
+            self.see(&workload, content, named).pods += 1;
+        }
+        *self.workloads.entry(workload).or_default() += 1;
+        self.pods += 1;
+    }
+
+    /// The rows, in the order of namespaces, workloads and containers.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Key, Seen)> {
+        self.rows.iter().map(|(key, seen)| (key, *seen))
+    }
+
+    /// The image that the workload's template has for a container, where that is another one than the Pods have.
+    pub(super) fn other_in_template(&self, key: &Key, seen: Seen) -> Option<&str> {
+        if seen.template {
+            return None;
+        }
+        let place = (key.workload.clone(), key.container.clone());
+        self.templates.get(&place).map(String::as_str)
+    }
+
+    pub(super) fn workloads(&self) -> usize {
+        self.workloads.len()
+    }
+
+    /// How many Pods a workload has.
+    pub(super) fn pods_of(&self, workload: &Workload) -> usize {
+        self.workloads.get(workload).copied().unwrap_or_default()
+    }
+
+    /// Pods that were judged.
+    pub(super) fn pods(&self) -> usize {
+        self.pods
+    }
+
+    /// Pods that ended, and were not judged.
+    pub(super) fn finished(&self) -> usize {
+        self.finished
+    }
+
+    fn see(&mut self, workload: &Workload, content: Content<'_>, named: Named<'_>) -> &mut Seen {
+        let scope = Scope::Pod(PodScope {
+            namespace: Some(&workload.namespace),
+            namespace_labels: self.namespaces.get(&workload.namespace),
+            labels: Some(content.labels()),
+        });
+        let selected = self.policies.select(scope, self.today);
+        let policy = selected.policy();
+        let decision = selected.decide(named.image);
+        let list = List::ALL.iter().position(|it| *it == named.list);
+        let key = Key {
+            workload: workload.clone(),
+            list: list.unwrap_or_default(),
+            container: named.container.to_owned(),
+            image: named.image.to_owned(),
+            verdict: verdict(&decision, policy),
+            result: decision.result.to_string(),
+            approved: decision.approved,
+            reason: decision.reason.as_str(),
+            policy: policy.map(|it| it.name().to_owned()),
+            enforcement: policy.map(|it| it.enforcement().as_str()),
+            rule: decision.rule.map(str::to_owned),
+            explanation: decision.explain(),
+        };
+        self.rows.entry(key).or_default()
+    }
+}
+
+impl Key {
+    pub(super) fn list(&self) -> List {
+        List::ALL[self.list]
+    }
+
+    /// Whether another image would run.
+    pub(super) fn swapped(&self) -> bool {
+        self.reason == Reason::Swapped.as_str()
+    }
+
+    /// Whether it makes the scan's exit code 1, as in `check`.
+    pub(super) fn is_finding(&self, deny_swaps: bool) -> bool {
+        let in_scope = self.verdict != Verdict::OutOfScope;
+        in_scope && (!self.approved || deny_swaps && self.swapped())
+    }
+
+    /// The registry that the image comes from now; none of what is no reference.
+    pub(super) fn registry(&self) -> Option<&str> {
+        Reference::parse(&self.image).ok().map(|it| it.registry())
+    }
+}
+
+impl Verdict {
+    /// For people, in a sentence.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::OutOfScope => "out of scope",
+            verdict => verdict.as_str(),
+        }
+    }
+
+    /// As the JSON has it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+            Self::Invalid => "invalid",
+            Self::Swap => "swap",
+            Self::Exempt => "exempt",
+            Self::Keep => "keep",
+            Self::OutOfScope => "out-of-scope",
+        }
+    }
+}
+
+fn verdict(decision: &Decision<'_>, policy: Option<&Policy>) -> Verdict {
+    let Some(policy) = policy.filter(|_| decision.in_scope) else {
+        return Verdict::OutOfScope;
+    };
+    match decision.reason {
+        Reason::Unparsable => Verdict::Invalid,
+        _ if !decision.approved => match policy.enforcement() {
+            Enforcement::Deny => Verdict::Refuse,
+            Enforcement::Warn => Verdict::Warn,
+            Enforcement::Audit => Verdict::Audit,
+        },
+        Reason::Swapped if policy.swaps() => Verdict::Swap,
+        Reason::Swapped => Verdict::Audit,
+        Reason::Excepted | Reason::OptedOut => Verdict::Exempt,
+        _ => Verdict::Keep,
+    }
+}
+
+#[cfg(test)]
+mod tests;

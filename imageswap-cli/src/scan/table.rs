@@ -1,0 +1,297 @@
+//! The answer for people: by namespace and workload in 80 columns, or a line for each row, as wide as it is.
+
+use super::api::Unseen;
+use super::census::{Census, Key, Seen, Verdict};
+use super::owners::Workload;
+use super::summary::{Counts, Summary};
+use crate::text::{WIDTH, wrap};
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use imageswap_policy::manifest::List;
+use std::io::Write;
+
+/// Where what is said of a row begins, under its first line.
+const INDENT: usize = 12;
+/// Columns for the name of a registry; a longer one has a line of its own.
+const REGISTRY: usize = 36;
+
+/// Whether to colour verdicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Colour(pub(super) bool);
+
+type Row<'a> = (&'a Key, Seen);
+
+impl Colour {
+    /// If standard output is a terminal and nobody asked otherwise (`NO_COLOR`, `CLICOLOR`, `TERM=dumb`).
+    pub(super) fn of_stdout() -> Self {
+        Self(AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
+    }
+
+    fn paint(self, verdict: Verdict, text: &str) -> String {
+        let colour = match verdict {
+            Verdict::Refuse | Verdict::Invalid => AnsiColor::Red,
+            Verdict::Warn | Verdict::Audit => AnsiColor::Yellow,
+            Verdict::Swap => AnsiColor::Cyan,
+            Verdict::Exempt | Verdict::Keep => AnsiColor::Green,
+            Verdict::OutOfScope => return text.to_owned(),
+        };
+        if !self.0 {
+            return text.to_owned();
+        }
+        let style = Style::new().fg_color(Some(colour.into()));
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// By namespace and workload, in 80 columns where images are not longer.
+pub(super) fn narrow(census: &Census<'_>, colour: Colour, out: &mut impl Write) -> Result<()> {
+    let rows: Vec<Row<'_>> = census.rows().collect();
+    for of_namespace in rows.chunk_by(|a, b| a.0.workload.namespace == b.0.workload.namespace) {
+        namespace(census, of_namespace, colour, out)?;
+    }
+    Ok(())
+}
+
+/// A line for each row.
+pub(super) fn wide(census: &Census<'_>, colour: Colour, out: &mut impl Write) -> Result<()> {
+    const HEAD: [&str; 9] = [
+        "NAMESPACE",
+        "OWNER",
+        "CONTAINER",
+        "PODS",
+        "VERDICT",
+        "IMAGE",
+        "RESULT",
+        "POLICY",
+        "RULE",
+    ];
+    let mut lines = vec![HEAD.map(str::to_owned)];
+    let mut verdicts = vec![None];
+    for (key, seen) in census.rows() {
+        let absent = || "-".to_owned();
+        lines.push([
+            key.workload.namespace.clone(),
+            format!("{}/{}", key.workload.kind, key.workload.name),
+            container(key),
+            seen.pods.to_string(),
+            key.verdict.as_str().to_owned(),
+            key.image.clone(),
+            if key.swapped() {
+                key.result.clone()
+            } else {
+                absent()
+            },
+            key.policy.clone().unwrap_or_else(absent),
+            key.rule.clone().unwrap_or_else(absent),
+        ]);
+        verdicts.push(Some(key.verdict));
+    }
+    let widths: Vec<usize> = (0..HEAD.len())
+        .map(|at| {
+            lines
+                .iter()
+                .map(|it| it[at].chars().count())
+                .max()
+                .unwrap_or_default()
+        })
+        .collect();
+    for (line, verdict) in lines.iter().zip(verdicts) {
+        let cells = line
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(at, (cell, width))| {
+                let padded = if at + 1 == HEAD.len() {
+                    cell.clone()
+                } else {
+                    format!("{cell:width$}")
+                };
+                match verdict {
+                    Some(verdict) if HEAD[at] == "VERDICT" => colour.paint(verdict, &padded),
+                    _ => padded,
+                }
+            });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  "))?;
+    }
+    if lines.len() > 1 {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// How many there are of each, by registry too, and what could not be seen.
+pub(super) fn end(summary: &Summary, unseen: &[Unseen], out: &mut impl Write) -> Result<()> {
+    let counts = match summary.images {
+        0 => String::new(),
+        _ => format!(": {}", summary.verdicts.words()),
+    };
+    let total = format!(
+        "{} of {}, {}{counts}",
+        count(summary.images, "image"),
+        count(summary.workloads, "workload"),
+        count(summary.pods, "Pod"),
+    );
+    paragraph(&total, out)?;
+    if summary.finished_pods > 0 {
+        let finished = count(summary.finished_pods, "finished Pod");
+        writeln!(out, "{finished} left out")?;
+    }
+    registries(summary, out)?;
+    if !unseen.is_empty() {
+        writeln!(out, "\nThis is not all there is; not seen:")?;
+        for it in unseen {
+            let text = format!("{}: {}", it.resource, it.reason);
+            for (at, line) in wrap(&text, WIDTH - 4).iter().enumerate() {
+                let margin = if at == 0 { "  " } else { "    " };
+                writeln!(out, "{margin}{line}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn namespace(
+    census: &Census<'_>,
+    rows: &[Row<'_>],
+    colour: Colour,
+    out: &mut impl Write,
+) -> Result<()> {
+    let name = &rows[0].0.workload.namespace;
+    let workloads: Vec<_> = rows.chunk_by(|a, b| a.0.workload == b.0.workload).collect();
+    if rows.iter().all(|it| it.0.verdict == Verdict::OutOfScope) {
+        let workloads = count(workloads.len(), "workload");
+        writeln!(out, "{name}: out of scope, {workloads}\n")?;
+        return Ok(());
+    }
+    writeln!(out, "{name}")?;
+    for rows in workloads {
+        let workload = &rows[0].0.workload;
+        writeln!(out, "  {}", title(workload, census.pods_of(workload)))?;
+        for it in rows {
+            row(census, *it, colour, out)?;
+        }
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn title(workload: &Workload, pods: usize) -> String {
+    let Workload { kind, name, .. } = workload;
+    match (kind.as_str(), pods) {
+        ("Pod", _) => format!("Pod {name}"),
+        ("StaticPod", _) => format!("static Pod {name}, which admission cannot change"),
+        (_, 0) => format!("{kind} {name}, no Pods"),
+        (_, pods) => format!("{kind} {name}, {}", count(pods, "Pod")),
+    }
+}
+
+fn row(
+    census: &Census<'_>,
+    (key, seen): Row<'_>,
+    colour: Colour,
+    out: &mut impl Write,
+) -> Result<()> {
+    let margin = " ".repeat(INDENT);
+    let verdict = match key.verdict {
+        Verdict::OutOfScope => "-",
+        verdict => verdict.as_str(),
+    };
+    // Padded first: what colours a word takes no column.
+    let verdict = colour.paint(key.verdict, &format!("{verdict:7}"));
+    let container = container(key);
+    let line = format!("{container}: {}", key.image);
+    if INDENT + line.chars().count() <= WIDTH {
+        writeln!(out, "    {verdict} {line}")?;
+    } else {
+        writeln!(out, "    {verdict} {container}:\n{margin}{}", key.image)?;
+    }
+    if key.swapped() {
+        writeln!(out, "{margin}-> {}", key.result)?;
+    }
+    let mut notes = Vec::new();
+    if !matches!(key.verdict, Verdict::Swap | Verdict::Keep) {
+        notes.push(key.explanation.clone());
+    }
+    notes.extend(pods(census, key, seen));
+    for note in notes {
+        for line in wrap(&note, WIDTH - INDENT) {
+            writeln!(out, "{margin}{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Which of the workload's Pods have it, unless all do.
+fn pods(census: &Census<'_>, key: &Key, seen: Seen) -> Option<String> {
+    let all = census.pods_of(&key.workload);
+    let some = (seen.pods < all).then(|| format!("{} of {all} Pods", seen.pods));
+    match census.other_in_template(key, seen) {
+        Some(image) => {
+            let some = some.unwrap_or_else(|| "its Pods".to_owned());
+            Some(format!("in {some}; the template has {image}"))
+        }
+        None if seen.template && seen.pods == 0 && all > 0 => {
+            Some("in the template, and in no Pod yet".to_owned())
+        }
+        None => some.map(|it| format!("in {it}")),
+    }
+}
+
+fn registries(summary: &Summary, out: &mut impl Write) -> Result<()> {
+    const COLUMNS: [(&str, &[Verdict]); 4] = [
+        ("SWAP", &[Verdict::Swap]),
+        ("REFUSE", &[Verdict::Refuse, Verdict::Invalid]),
+        ("WARN", &[Verdict::Warn, Verdict::Audit]),
+        (
+            "LEFT",
+            &[Verdict::Exempt, Verdict::Keep, Verdict::OutOfScope],
+        ),
+    ];
+    if summary.registries.is_empty() {
+        return Ok(());
+    }
+    let numbers = |counts: &Counts| {
+        let mut line = format!("{:>8}", counts.all());
+        for (_, verdicts) in COLUMNS {
+            line.push_str(&format!("{:>8}", counts.of(verdicts)));
+        }
+        line
+    };
+    let head: String = COLUMNS.iter().map(|(it, _)| format!("{it:>8}")).collect();
+    writeln!(out, "\n{:REGISTRY$}{:>8}{head}", "REGISTRY", "IMAGES")?;
+    for (registry, counts) in &summary.registries {
+        if registry.chars().count() < REGISTRY {
+            writeln!(out, "{registry:REGISTRY$}{}", numbers(counts))?;
+        } else {
+            writeln!(out, "{registry}\n{:REGISTRY$}{}", "", numbers(counts))?;
+        }
+    }
+    Ok(())
+}
+
+/// `web`, `init: fetch`: what a Pod's author calls it.
+fn container(key: &Key) -> String {
+    let name = &key.container;
+    match key.list() {
+        List::Containers => name.clone(),
+        List::InitContainers => format!("init {name}"),
+        List::EphemeralContainers => format!("ephemeral {name}"),
+        List::Volumes => format!("volume {name}"),
+    }
+}
+
+fn paragraph(text: &str, out: &mut impl Write) -> Result<()> {
+    for line in wrap(text, WIDTH) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests;
