@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use imageswap_lab::{ControlPlane, ControlPlaneOptions, wait_until};
-use kube::api::Request;
+use kube::api::{PostParams, Request};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
+
+const DOCS: &str = include_str!("../../docs/scan.md");
 
 /// Long enough for controllers on a machine that does ten other things.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -223,15 +225,13 @@ fn workloads_are_named_by_whoever_wrote_them() {
         ]
     );
 
-    let (code, out, _) = scan(cluster.kubeconfig(), &["--policy", policy, "-A"]);
-    assert_eq!(code, Some(1), "{out}");
-    let paragraph = "  Deployment web, 3 Pods
-    refuse  init fetch: evil.example.net/fetch
-            no rule speaks of it, so it stays and is not approved
-    swap    web: nginx:1.25
-            -> registry.example.com/hub/library/nginx:1.25
-";
-    assert!(out.contains(paragraph), "{out}");
+    let (_, out, _) = scan(cluster.kubeconfig(), &["--policy", policy, "-n", "shop"]);
+    let example = "$ imageswap scan --policy corp.yaml -n shop\n";
+    let (_, example) = DOCS.split_once(example).unwrap();
+    assert_eq!(out, example.split_once("```").unwrap().0);
+    let (code, all, _) = scan(cluster.kubeconfig(), &["--policy", policy, "-A"]);
+    assert_eq!(code, Some(1));
+    assert!(all.contains(out.split_once("\n\n").unwrap().0), "{all}");
 
     let (code, _, error) = scan(cluster.kubeconfig(), &["--policy", policy, "-n", "shopp"]);
     assert_eq!(code, Some(2));
@@ -384,6 +384,53 @@ fn what_may_not_be_seen_is_said() {
         "{out}"
     );
 
+    for part in ["ClusterRole", "Role"] {
+        let role = DOCS
+            .split("```yaml\n")
+            .find(|it| it.contains("kind: ClusterRole"))
+            .unwrap();
+        let role = role.split("```").next().unwrap().split("---\n");
+        let role = role
+            .into_iter()
+            .find(|it| it.contains(&format!("kind: {part}\n")))
+            .unwrap();
+        if part == "Role" {
+            cluster
+                .kubectl(["create", "namespace", "imageswap-system"])
+                .unwrap();
+        }
+        cluster.apply(role).unwrap();
+    }
+    let all = [
+        "create",
+        "clusterrolebinding",
+        "all",
+        "--clusterrole=imageswap-scan",
+        "--user=all",
+    ];
+    cluster.kubectl(all).unwrap();
+    let all = cluster.kubeconfig_for("all", None).unwrap();
+    let (code, out, error) = scan(&all, &["--policy", policy, "-o", "json"]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(answer(&out)["complete"], true);
+    let (_, _, error) = scan(&all, &[]);
+    assert!(
+        error.contains("configmaps \"imageswap-maps\" is forbidden"),
+        "{error}"
+    );
+    let role = [
+        "-n",
+        "imageswap-system",
+        "create",
+        "rolebinding",
+        "all",
+        "--role=imageswap-scan",
+        "--user=all",
+    ];
+    cluster.kubectl(role).unwrap();
+    let (_, _, error) = scan(&all, &[]);
+    assert!(error.starts_with("error: no policy is in force"), "{error}");
+
     let (code, out, error) = scan(&half, &[]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(error.contains("error: cannot read "), "{error}");
@@ -413,7 +460,7 @@ fn twelve_hundred_pods_are_read_in_pages() {
                 "spec": {"containers": [{"name": "a", "image": "nginx"}]},
             });
             let body = serde_json::to_vec(&pod).unwrap();
-            let request = Request::new("/api/v1/namespaces/many/pods").create(&Default::default(), body);
+            let request = Request::new("/api/v1/namespaces/many/pods").create(&PostParams::default(), body);
             client.request::<Value>(request.unwrap()).await.unwrap();
         }
     });
