@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::runtime::watcher;
 
 /// An API server that does not take a connection by then is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -138,11 +139,32 @@ impl Complaint {
         }
     }
 
+    /// Says what is wrong with a watch, unless it only has to begin anew: an API server keeps its history for some
+    /// minutes.
+    pub fn about_watch(&mut self, error: &watcher::Error) {
+        if is_expired(error) {
+            tracing::debug!("{} begins anew: {error}", self.what);
+        } else {
+            self.about(error);
+        }
+    }
+
     /// It works; said where it did not before.
     pub fn over(&mut self) {
         if self.said.take().is_some() {
             tracing::info!("{} works again", self.what);
         }
+    }
+}
+
+/// Whether a watch ended for its place in the history is forgotten: 410 Gone.
+fn is_expired(error: &watcher::Error) -> bool {
+    const GONE: u16 = 410;
+    match error {
+        watcher::Error::WatchError(status)
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == GONE,
+        _ => false,
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
 use imageswap_runtime::admin::Condition;
-use imageswap_runtime::cluster::ObjectName;
+use imageswap_runtime::cluster::{Complaint, ObjectName};
 use imageswap_runtime::metrics::WebhookMetrics;
 use imageswap_runtime::tls::{AuthorityError, Pair, Tls};
 use k8s_openapi::api::admissionregistration::v1::{
@@ -133,6 +133,7 @@ impl Keeper {
     async fn run(&mut self, changed: &Notify) {
         let events = watch_object(self.secrets.clone(), &self.name.name).default_backoff();
         let mut events = Box::pin(events);
+        let mut watching = Complaint::new("the watch of the certificate's Secret");
         let mut backoff = Backoff::default();
         loop {
             let pause = match self.tend().await {
@@ -153,11 +154,14 @@ impl Keeper {
                 tokio::select! {
                     Some(event) = events.next() => match event {
                         // Most events are our own write, or that of another replica which leaves nothing to do.
-                        Ok(secret) => match self.consider(secret.as_ref()) {
-                            Ok(Intent::Rest(until)) if until > SystemTime::now() => self.check_expiry(),
-                            _ => break,
-                        },
-                        Err(error) => tracing::warn!("cannot watch Secret {}: {error}", self.name),
+                        Ok(secret) => {
+                            watching.over();
+                            match self.consider(secret.as_ref()) {
+                                Ok(Intent::Rest(until)) if until > SystemTime::now() => self.check_expiry(),
+                                _ => break,
+                            }
+                        }
+                        Err(error) => watching.about_watch(&error),
                     },
                     () = changed.notified() => break,
                     () = &mut alarm => break,

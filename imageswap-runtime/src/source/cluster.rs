@@ -100,11 +100,17 @@ impl ClusterOrigin {
         while let Some((from, event)) = events.next().await {
             match event {
                 Ok(heard) => {
-                    watching[from].over();
+                    // The beginning of a list is told before the API server has answered.
+                    if !matches!(
+                        heard,
+                        Heard::Document(Event::Init) | Heard::Maps(Event::Init)
+                    ) {
+                        watching[from].over();
+                    }
                     follower.hear(heard, &mut news).await;
                 }
                 Err(error) => {
-                    watching[from].about(&error);
+                    watching[from].about_watch(&error);
                     if from == 0 && is_not_found(&error) && !follower.documents_synced {
                         tracing::warn!(
                             "the cluster has no resource {PLURAL}; it comes with the manifests"

@@ -59,13 +59,16 @@ impl Namespaces {
             };
             match event {
                 Ok(Some(event)) => {
-                    complaint.over();
+                    // The beginning of a list is told before the API server has answered.
+                    if !matches!(event, Event::Init) {
+                        complaint.over();
+                    }
                     if self.apply(event, &mut listed) {
                         synced.set(true);
                     }
                 }
                 Ok(None) => return,
-                Err(error) => complaint.about(&error),
+                Err(error) => complaint.about_watch(&error),
             }
         }
     }

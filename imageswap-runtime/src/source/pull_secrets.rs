@@ -82,11 +82,14 @@ impl PullSecrets {
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
-                    complaint.over();
+                    // The beginning of a list is told before the API server has answered.
+                    if !matches!(event, Event::Init) {
+                        complaint.over();
+                    }
                     self.apply(&name, event, &mut listed);
                 }
                 Ok(None) => return,
-                Err(error) => complaint.about(&error),
+                Err(error) => complaint.about_watch(&error),
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use imageswap_runtime::cluster::Complaint;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -99,19 +100,24 @@ struct Keeper<K> {
 impl<K: Configuration> Keeper<K> {
     async fn run(&mut self) {
         let mut seen = Seen::Unknown;
+        let mut watching = Complaint::new("the watch of a webhook configuration");
         let mut events = Box::pin(watch_object(self.api.clone(), &self.name).default_backoff());
         loop {
             let retry = self.tend(&mut seen).await;
             tokio::select! {
                 Some(event) = events.next() => match event {
-                    Ok(Some(object)) => seen = Seen::There(object),
+                    Ok(Some(object)) => {
+                        watching.over();
+                        seen = Seen::There(object);
+                    }
                     Ok(None) => {
+                        watching.over();
                         if !matches!(seen, Seen::Absent) {
                             tracing::warn!(kind = K::KIND, name = self.name, "webhook configuration does not exist");
                         }
                         seen = Seen::Absent;
                     }
-                    Err(error) => tracing::warn!(kind = K::KIND, name = self.name, "cannot watch a webhook configuration: {error}"),
+                    Err(error) => watching.about_watch(&error),
                 },
                 Ok(()) = self.wishes.wanted.changed() => {}
                 () = tokio::time::sleep(retry) => {}

@@ -403,7 +403,10 @@ mod tests {
         assert_eq!(ticks(&all, TICK), [Closed::SlowHead]);
         assert_eq!(closing(&head), Closing::Now);
         drop(head);
-        assert_eq!(ticks(&all, LIMITS.idle.saturating_sub(LIMITS.head)), [Closed::Idle]);
+        assert_eq!(
+            ticks(&all, LIMITS.idle.saturating_sub(LIMITS.head)),
+            [Closed::Idle]
+        );
         assert_eq!(closing(&idle), Closing::IfIdle);
         drop(idle);
         assert_eq!(ticks(&all, LIMITS.idle * 10), []);
