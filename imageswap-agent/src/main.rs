@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use imageswap_agent::cli::{Cli, Command, RunArgs};
 use imageswap_agent::run::run;
-use imageswap_runtime::source::SourceError;
+use imageswap_runtime::source::{PolicyArgs, SourceError};
 use imageswap_runtime::{log, metrics::Exporter};
 use std::process::ExitCode;
 
@@ -46,6 +46,11 @@ async fn start(args: RunArgs) -> anyhow::Result<()> {
     } else {
         None
     };
-    let policy = args.policy.clone().load(client.as_ref())?;
+    // The webhook writes what is said about the policies; an agent on every node would be too many.
+    let policy = PolicyArgs {
+        only_follow: true,
+        ..args.policy.clone()
+    };
+    let policy = policy.load(client.as_ref())?;
     run(args, policy, Exporter::new()).await
 }

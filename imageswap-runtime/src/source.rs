@@ -60,6 +60,9 @@ pub struct PolicyArgs {
     /// [default: k8s.twr.io/imageswap]
     #[arg(long, value_name = "LABEL", env = "IMAGESWAP_DISABLE_LABEL")]
     pub disable_label: Option<String>,
+    /// Whether the cluster is only read: neither status nor last good texts are written. Somebody else does that.
+    #[arg(skip)]
+    pub only_follow: bool,
 }
 
 /// Holds the policy in force. Clones share it.
@@ -128,6 +131,7 @@ impl PolicyArgs {
             maps_configmap,
             last_good_configmap,
             disable_label,
+            only_follow,
         } = self.or_environment(|name| std::env::var(name).ok());
         let options = maps::Options {
             disable_label: disable_label.unwrap_or_else(|| maps::LABEL.to_owned()),
@@ -144,6 +148,7 @@ impl PolicyArgs {
                 maps: maps_configmap,
                 last_good: last_good_configmap.unwrap_or_else(own),
                 options,
+                writes: !only_follow,
             });
             return Ok(PolicySource::new(origin, Policies::none()));
         }

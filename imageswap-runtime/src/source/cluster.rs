@@ -44,6 +44,8 @@ pub(super) struct ClusterOrigin {
     pub(super) last_good: ObjectName,
     /// How the maps file is read.
     pub(super) options: maps::Options,
+    /// Whether status and last good texts are ours to write.
+    pub(super) writes: bool,
 }
 
 /// What happened to what is in force.
@@ -211,7 +213,9 @@ impl Follower<'_> {
                 document::KIND
             )));
         }
-        let Some(patch) = patch else { return };
+        let Some(patch) = patch.filter(|_| self.origin.writes) else {
+            return;
+        };
         let api = self.origin.documents_api();
         let patched = api
             .patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
@@ -267,7 +271,7 @@ impl Follower<'_> {
         news(News::InForce(self.state.policies()));
         news(News::Synced);
         let texts = self.state.texts();
-        if texts == self.kept {
+        if texts == self.kept || !self.origin.writes {
             return;
         }
         match self.last_good.write(&self.origin.client, &texts).await {
