@@ -100,14 +100,23 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     ui::heading("What came of it");
     let failed = load.report(took);
     println!("  {}", rotations.report());
-    let shed = stage
+    for pod in stage.kubelet.pods() {
+        if let Some(peak) = pod.pid.and_then(peak_memory) {
+            println!(
+                "  {} took {} MiB of memory at its peak",
+                pod.name,
+                peak / 1024
+            );
+        }
+    }
+    let ended = stage
         .kubelet
         .pods()
         .iter()
         .map(|it| it.restarts)
         .sum::<u32>();
-    println!("  {shed} replicas ended by themselves");
-    let good = !failed && shed == 0 && rotations.happened();
+    println!("  {ended} replicas ended by themselves");
+    let good = !failed && ended == 0 && rotations.happened();
     if good {
         ui::good("no call to the webhook failed, and no image came out unswapped");
     } else {
@@ -215,6 +224,13 @@ fn namespace(cluster: &ControlPlane) -> Result<()> {
         "k8s.twr.io/imageswap=enabled",
     ])?;
     Ok(())
+}
+
+/// The most that a process had resident, in KiB.
+fn peak_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn last_lines(log: &std::path::Path) -> String {
