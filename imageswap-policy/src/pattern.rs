@@ -149,7 +149,12 @@ impl Pattern {
 
     /// Whether the pattern names one repository, without a wildcard in host and path.
     pub(crate) fn is_repository(&self) -> bool {
-        self.registry().is_some() && self.path.iter().all(|it| it.literal().is_some())
+        self.registry().is_some() && self.fixes_path()
+    }
+
+    /// Whether every segment of the path is fixed, whatever the registry.
+    pub(crate) fn fixes_path(&self) -> bool {
+        self.host != Host::Everything && self.path.iter().all(|it| it.literal().is_some())
     }
 
     /// Whether the pattern names one tag, or one digest.

@@ -321,7 +321,8 @@ fn destination(from: &Pattern, to: &str) -> Result<(Action, Pattern), BadTarget>
         );
         bad("to", message, None)
     };
-    if !from.is_repository() {
+    // Where nothing of the path is left over, what comes of it is `to` itself, and nothing under it.
+    if !from.fixes_path() {
         let sample = format!("{to}/x");
         if Reference::parse(&sample).is_err() {
             return Err(no_prefix());

@@ -2,7 +2,7 @@
 
 use crate::pattern::PatternError;
 use crate::rules::RegexError;
-use crate::yaml::{Node, Span, Value};
+use crate::yaml::{Node, Span};
 use crate::{Diagnostic, Diagnostics, Severity};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -103,50 +103,30 @@ impl<'a> Messages<'a> {
     }
 
     fn place(&self, path: &[Step<'_>]) -> Span {
-        let mut node = self.root;
-        let mut place = self.root.span;
-        for step in path {
-            let next = match step {
-                Step::Key(key) => node.get(key),
-                Step::Index(at) => node.items().get(*at),
-            };
-            match next {
-                Some(next) => (node, place) = (next, next.span),
-                // Of a mapping that lacks the field, its first key stands for all of it.
-                None => break,
-            }
-        }
-        if let Value::Mapping(entries) = &node.value
-            && let Some((key, _)) = entries.first()
-        {
-            place = key.span;
-        }
-        place
+        let node = self.follow(path).unwrap_or_else(|nearest| nearest);
+        // Of a mapping, also one that lacks the field, its first key stands for all of it.
+        let first = node.entries().first();
+        first.map_or(node.span, |(key, _)| key.span)
     }
 
     fn key_place(&self, path: &[Step<'_>]) -> Span {
-        let Some((last, above)) = path.split_last() else {
-            return self.root.span;
-        };
-        let mut node = self.root;
-        for step in above {
+        let key = path.split_last().and_then(|(last, above)| {
+            let Step::Key(name) = last else { return None };
+            let mut entries = self.follow(above).ok()?.entries().iter();
+            entries.find(|(key, _)| key.as_str() == Some(name))
+        });
+        key.map_or_else(|| self.place(path), |(key, _)| key.span)
+    }
+
+    /// The value at `path`; where there is none, the nearest above it.
+    fn follow(&self, path: &[Step<'_>]) -> Result<&'a Node, &'a Node> {
+        path.iter().try_fold(self.root, |node, step| {
             let next = match step {
                 Step::Key(key) => node.get(key),
                 Step::Index(at) => node.items().get(*at),
             };
-            match next {
-                Some(next) => node = next,
-                None => return self.place(path),
-            }
-        }
-        let key = match last {
-            Step::Key(name) => node
-                .entries()
-                .iter()
-                .find(|(key, _)| key.as_str() == Some(name)),
-            Step::Index(_) => None,
-        };
-        key.map_or_else(|| self.place(path), |(key, _)| key.span)
+            next.ok_or(node)
+        })
     }
 
     /// The place of a part of the text at `path`, where that stands there as it is.

@@ -131,6 +131,37 @@ fn rules_in_order() {
 }
 
 #[test]
+fn a_repository_of_any_registry_becomes_one() {
+    for (from, image) in [
+        ("*/x", "gcr.io/x:1"),
+        ("*/a/x", "gcr.io/a/x:1"),
+        ("*.io/x", "gcr.io/x:1"),
+        ("gcr.io:*/x", "gcr.io:5000/x:1"),
+        ("gcr.io/x", "gcr.io/x:1"),
+    ] {
+        let policies = policies(&format!("rules: [{{from: '{from}', to: r.io/y}}]"));
+        let decision = decide(&policies, image);
+        assert_eq!(
+            (&*decision.result, decision.approved),
+            ("r.io/y:1", true),
+            "{from}"
+        );
+        let again = decide(&policies, "r.io/y:1");
+        assert_eq!(
+            (again.reason, again.approved),
+            (Reason::AlreadyTarget, true),
+            "{from}"
+        );
+    }
+    let text = text("rules: [{from: '*/x', to: r.io}]");
+    let error = load("p.yaml", &text).unwrap_err();
+    assert_eq!(
+        first(&text, &error),
+        ("r.io".to_owned(), "to", Some("write `r.io/x`".to_owned()))
+    );
+}
+
+#[test]
 fn an_exception_ends() {
     let policies = policies(CORP);
     let at = |year, day| {
