@@ -223,7 +223,8 @@ async fn sweep(pods: Api<Pod>) {
 
 fn pod(number: u64) -> Pod {
     let pod = json!({
-        "metadata": {"generateName": "soak-"},
+        // Names that the API server makes collide now and then, among so many.
+        "metadata": {"name": format!("soak-{number}")},
         "spec": {
             "automountServiceAccountToken": false,
             "containers": [{"name": "main", "image": format!("nginx:1.{number}")}],
