@@ -18,12 +18,16 @@ struct Answer<'a> {
     unseen: &'a [Unseen],
     revision: &'a str,
     policies: Vec<&'a str>,
-    images: Vec<Image<'a>>,
+    images: Vec<Row<'a>>,
     summary: &'a Summary,
 }
 
 #[derive(Debug, Serialize)]
-struct Image<'a> {
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "these are fields of a format, not the state of anything"
+)]
+struct Row<'a> {
     namespace: &'a str,
     kind: &'a str,
     name: &'a str,
@@ -53,7 +57,7 @@ pub(super) fn write(
     deny_swaps: bool,
     out: &mut impl Write,
 ) -> Result<()> {
-    let images = census.rows().map(|(key, seen)| Image {
+    let images = census.rows().map(|(key, seen)| Row {
         namespace: &key.workload.namespace,
         kind: &key.workload.kind,
         name: &key.workload.name,

@@ -2,7 +2,7 @@
 
 use super::objects::{Object, Page};
 use anyhow::{Context as _, Result};
-use kube::api::{ListParams, Request};
+use kube::api::{GetParams, ListParams, Request};
 use kube::{Client, Error};
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -83,7 +83,7 @@ impl<'a> Lister<'a> {
         let Some(name) = self.namespace else {
             return self.each(NAMESPACES, None, visit).await;
         };
-        let request = Request::new("/api/v1/namespaces").get(name, &Default::default());
+        let request = Request::new("/api/v1/namespaces").get(name, &GetParams::default());
         let request = request.context("cannot ask for the namespace")?;
         match self.client.request::<Object>(request).await {
             Ok(namespace) => visit(namespace),

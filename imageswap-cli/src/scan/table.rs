@@ -252,14 +252,13 @@ fn registries(summary: &Summary, out: &mut impl Write) -> Result<()> {
         return Ok(());
     }
     let numbers = |counts: &Counts| {
-        let mut line = format!("{:>8}", counts.all());
-        for (_, verdicts) in COLUMNS {
-            line.push_str(&format!("{:>8}", counts.of(verdicts)));
-        }
-        line
+        let columns = COLUMNS.iter().map(|(_, verdicts)| counts.of(verdicts));
+        let columns = std::iter::once(counts.all()).chain(columns);
+        cells(columns.map(|it| it.to_string()))
     };
-    let head: String = COLUMNS.iter().map(|(it, _)| format!("{it:>8}")).collect();
-    writeln!(out, "\n{:REGISTRY$}{:>8}{head}", "REGISTRY", "IMAGES")?;
+    let head = COLUMNS.iter().map(|it| it.0);
+    let head = cells(std::iter::once("IMAGES").chain(head).map(str::to_owned));
+    writeln!(out, "\n{:REGISTRY$}{head}", "REGISTRY")?;
     for (registry, counts) in &summary.registries {
         if registry.chars().count() < REGISTRY {
             writeln!(out, "{registry:REGISTRY$}{}", numbers(counts))?;
@@ -270,7 +269,7 @@ fn registries(summary: &Summary, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// `web`, `init: fetch`: what a Pod's author calls it.
+/// `web`, `init fetch`: what a Pod's author calls it.
 fn container(key: &Key) -> String {
     let name = &key.container;
     match key.list() {
@@ -279,6 +278,14 @@ fn container(key: &Key) -> String {
         List::EphemeralContainers => format!("ephemeral {name}"),
         List::Volumes => format!("volume {name}"),
     }
+}
+
+/// Columns that are as wide as `REFUSE` and a gap.
+fn cells(texts: impl Iterator<Item = String>) -> String {
+    texts
+        .map(|it| format!("{it:>8}"))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 fn paragraph(text: &str, out: &mut impl Write) -> Result<()> {

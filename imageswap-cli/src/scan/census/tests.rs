@@ -21,6 +21,7 @@ fn verdict_of(policies: &Policies, image: &str) -> (Verdict, bool, bool) {
 
 #[test]
 fn verdicts_say_what_admission_would_do() {
+    use Verdict::{Audit, Exempt, Invalid, Keep, OutOfScope, Refuse, Swap, Warn};
     const RULES: &str = "rules: [{from: docker.io/**, to: r.io/hub}], approved: [r.io/**]";
     let of = |more: &str| policies(&format!("{{{RULES}{more}}}"));
     let deny = of("");
@@ -33,7 +34,6 @@ fn verdicts_say_what_admission_would_do() {
             .unwrap()
             .policy,
     );
-    use Verdict::{Audit, Exempt, Invalid, Keep, OutOfScope, Refuse, Swap, Warn};
     #[rustfmt::skip]
     let rows = [
         (&deny,      "nginx",      Swap,       false, true),
