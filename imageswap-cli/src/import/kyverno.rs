@@ -20,6 +20,7 @@ mod image;
 mod mutate;
 mod note;
 mod policy;
+mod sound;
 mod together;
 mod validate;
 mod wildcard;
@@ -78,40 +79,17 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     let mut all = Vec::new();
     for input in &inputs {
-        let nodes = match yaml::parse(&input.name, &input.text) {
-            Ok(nodes) => nodes,
-            Err(error) => bail!("{error}"),
-        };
-        for node in nodes.iter().flat_map(policy::documents) {
-            let (name, policy, said) = policy::read(node);
-            all.push(Imported {
-                source: input.name.clone(),
-                name,
-                policy,
-                notes: said,
-            });
-        }
+        all.extend(read(&input.name, &input.text)?);
     }
     if all.is_empty() {
         bail!("expected Kyverno's policies, found none");
     }
-    let mut policies: Vec<_> = all.iter().filter_map(|it| it.policy.clone()).collect();
-    policies.dedup_by(|a, b| a == b);
     let join = match (args.merge, args.no_merge) {
         (true, _) => together::Join::Always,
         (_, true) => together::Join::Never,
         _ => together::Join::WhereTheyAgree,
     };
-    let (policies, remarks) = together::join(policies, join);
-    for policy in &policies {
-        let text = serde_json::to_string_pretty(policy)?;
-        if let Err(error) = document::load(&policy.metadata.name, &text) {
-            bail!(
-                "what was made of {} does not load, which is a fault of this program:\n{error}",
-                policy.metadata.name
-            );
-        }
-    }
+    let (policies, remarks) = joined(&mut all, join)?;
     match args.output {
         Output::Yaml => {
             for (at, policy) in policies.iter().enumerate() {
@@ -139,6 +117,65 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         (false, true) => Outcome::Findings,
         (false, false) => Outcome::Clean,
     })
+}
+
+/// What became of each policy in a text.
+fn read(source: &str, text: &str) -> Result<Vec<Imported>> {
+    let nodes = match yaml::parse(source, text) {
+        Ok(nodes) => nodes,
+        Err(error) => bail!("{error}"),
+    };
+    let documents = nodes.iter().flat_map(policy::documents);
+    let imported = documents.map(|node| {
+        let (name, policy, said) = policy::read(node);
+        Imported {
+            source: source.to_owned(),
+            name,
+            policy,
+            notes: said,
+        }
+    });
+    Ok(imported.collect())
+}
+
+/// The policies to write, none twice, and what is to be said about them together.
+///
+/// # Errors
+/// What was made of them does not load.
+fn joined(
+    all: &mut [Imported],
+    join: together::Join,
+) -> Result<(Vec<ImageSwapPolicy>, Vec<String>)> {
+    let mut policies: Vec<ImageSwapPolicy> = Vec::new();
+    for policy in all.iter_mut().filter_map(|it| it.policy.as_mut()) {
+        if policies.contains(policy) {
+            continue;
+        }
+        // Policies of two namespaces can have one name; ours have none.
+        let base = policy.metadata.name.clone();
+        let mut count = 1;
+        while policies
+            .iter()
+            .any(|it| it.metadata.name == policy.metadata.name)
+        {
+            count += 1;
+            policy.metadata.name = format!("{base}-{count}");
+        }
+        policies.push(policy.clone());
+    }
+    let (policies, remarks) = together::join(policies, join);
+    let mut texts = Vec::new();
+    for policy in &policies {
+        texts.push((
+            policy.metadata.name.as_str(),
+            serde_json::to_string_pretty(policy)?,
+        ));
+    }
+    let texts = texts.iter().map(|(name, text)| (*name, text.as_str()));
+    if let Err(error) = document::load_all(texts) {
+        bail!("what was made of them does not load, which is a fault of this program:\n{error}");
+    }
+    Ok((policies, remarks))
 }
 
 /// The report. True where something was not carried over.
@@ -175,3 +212,6 @@ fn tell(all: &[Imported], remarks: &[String]) -> bool {
     }
     lost
 }
+
+#[cfg(test)]
+mod tests;

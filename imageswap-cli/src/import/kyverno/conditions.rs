@@ -59,14 +59,18 @@ fn one(node: &Node, variables: &Variables, notes: &mut Notes) -> Images {
         .get("operator")
         .and_then(Node::as_str)
         .unwrap_or("Equals");
-    if key.contains("request.operation") {
-        return Images::Everything;
-    }
     let values: Vec<&Node> = match node.get("value") {
         Some(value) if value.items().is_empty() => vec![value],
         Some(value) => value.items().iter().collect(),
         None => Vec::new(),
     };
+    if key.contains("request.operation") {
+        return if holds_on_create(operator, &values) {
+            Images::Everything
+        } else {
+            Images::Everything.not()
+        };
+    }
     let subject = variables.read_text(key);
     let sets: Vec<_> = values
         .iter()
@@ -90,6 +94,15 @@ fn one(node: &Node, variables: &Variables, notes: &mut Notes) -> Images {
         "NotEquals" | "NotEqual" | "NotIn" | "AnyNotIn" | "AllNotIn" => inside.not(),
         other => unknown(format!("the operator `{other}` says nothing of images")),
     }
+}
+
+/// Whether a condition on the operation holds when a Pod is made, which is when images are looked at here.
+fn holds_on_create(operator: &str, values: &[&Node]) -> bool {
+    let named = values
+        .iter()
+        .filter_map(|it| it.as_str())
+        .any(|it| matches!(it, "CREATE" | "*"));
+    named != operator.contains("Not")
 }
 
 /// The images whose part `subject` is this value.

@@ -260,6 +260,8 @@ pub(super) fn intersect(a: &[String], b: &[String]) -> Option<Vec<String>> {
                 add(&mut both, [other.clone()]);
             } else if covers(other, one) {
                 add(&mut both, [one.clone()]);
+            } else if let Some(within) = within(one, other).or_else(|| within(other, one)) {
+                add(&mut both, [within]);
             } else if !apart(one, other) {
                 return None;
             }
@@ -280,6 +282,18 @@ fn covers(pattern: &str, other: &str) -> bool {
         && other
             .strip_prefix(place)
             .is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The pattern of a path, of the one registry that the other pattern names.
+fn within(registry: &str, path: &str) -> Option<String> {
+    let host = registry.strip_suffix("/**")?;
+    if host.contains(['*', '/']) || !super::image::is_registry(host) {
+        return None;
+    }
+    if let Some(path) = path.strip_prefix("*/") {
+        return Some(format!("{host}/{path}"));
+    }
+    path.starts_with("**/").then(|| format!("{host}/{path}"))
 }
 
 /// Whether no image is of both, which is plain where both name a registry, and not the same one.
@@ -322,10 +336,20 @@ mod tests {
             Images::any([pattern("a.io/team/**"), pattern("c.io/**")]),
         ]);
         assert_eq!(approved(&both), (Some(list(&["a.io/team/**"])), vec![]));
-        let unclear = Images::all([a, pattern("*/team/**")]);
+        for (registry, path, both) in [
+            ("a.io/**", "*/team/**", "a.io/team/**"),
+            ("a.io/**", "**/app", "a.io/**/app"),
+            ("localhost:5000/**", "*/a/b:1", "localhost:5000/a/b:1"),
+        ] {
+            let (registry, path) = (pattern(registry), pattern(path));
+            for of in [[registry.clone(), path.clone()], [path, registry]] {
+                assert_eq!(approved(&Images::all(of)), (Some(list(&[both])), vec![]));
+            }
+        }
+        let unclear = Images::all([pattern("a.io/x/**"), pattern("*/team/**")]);
         assert_eq!(
             approved(&unclear),
-            (Some(list(&["a.io/**"])), vec!["both-at-once"])
+            (Some(list(&["a.io/x/**"])), vec!["both-at-once"])
         );
     }
 

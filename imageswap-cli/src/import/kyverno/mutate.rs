@@ -3,7 +3,8 @@
 
 use super::conditions;
 use super::expression::{Expression, Variables};
-use super::formula::Sources;
+use super::formula::Images;
+use super::image::is_registry;
 use super::note::Notes;
 use super::validate::anchored;
 use imageswap_policy::document::Rule;
@@ -34,159 +35,152 @@ pub(super) fn read(
     notes: &mut Notes,
 ) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let outer = rule.get("preconditions");
+    let outer: Vec<_> = rule.get("preconditions").into_iter().collect();
+    let mut reader = Reader {
+        name,
+        conditions: outer.clone(),
+        variables: variables.clone(),
+        rules: &mut rules,
+        notes,
+    };
     for (key, value) in mutate.entries() {
         match key.as_str().unwrap_or_default() {
-            "patchStrategicMerge" | "overlay" => {
-                changes(name, value, &[outer], variables, &mut rules, notes);
-            }
-            "patchesJson6902" => json_patch(name, value, &[outer], variables, &mut rules, notes),
             "foreach" => {
                 for each in value.items() {
-                    let variables = variables.with(each.get("context"));
-                    let conditions = [outer, each.get("preconditions")];
-                    if let Some(patch) = each.get("patchStrategicMerge") {
-                        changes(name, patch, &conditions, &variables, &mut rules, notes);
+                    reader.variables = variables.with(each.get("context"));
+                    reader.conditions.extend(each.get("preconditions"));
+                    for (key, value) in each.entries() {
+                        reader.patch(key.as_str().unwrap_or_default(), value);
                     }
-                    if let Some(patch) = each.get("patchesJson6902") {
-                        json_patch(name, patch, &conditions, &variables, &mut rules, notes);
-                    }
+                    reader.variables = variables.clone();
+                    reader.conditions.clone_from(&outer);
                 }
             }
             "mutateExistingOnPolicyUpdate" | "targets" => {
-                notes.note(
-                    value.span,
-                    "existing",
-                    "images of Pods that run already are not changed",
-                );
+                let message = "images of Pods that run already are not changed";
+                reader.notes.note(value.span, "existing", message);
             }
-            other => notes.lost(value.span, "mutate", format!("`{other}` is not read")),
+            other if reader.patch(other, value) => {}
+            other => {
+                let message = format!("`{other}` is not read");
+                reader.notes.lost(value.span, "mutate", message);
+            }
         }
     }
     rules
 }
 
-/// Images anywhere in a patch.
-fn changes(
-    name: &str,
-    patch: &Node,
-    conditions: &[Option<&Node>],
-    variables: &Variables,
-    rules: &mut Vec<Rule>,
-    notes: &mut Notes,
-) {
-    let entries = patch.entries().iter();
-    for (key, value) in entries {
-        let (_, field) = anchored(key.as_str().unwrap_or_default());
-        match (field, &value.value) {
-            ("image" | "reference", Value::String(text)) => {
-                change(name, text, value.span, conditions, variables, rules, notes);
-            }
-            (_, Value::Mapping(_) | Value::Sequence(_)) => {
-                changes(name, value, conditions, variables, rules, notes);
-            }
-            ("name", _) => {}
-            (other, _) => notes.lost(
-                value.span,
-                "field",
-                format!("`{other}` is not about images"),
-            ),
-        }
-    }
-    for item in patch.items() {
-        changes(name, item, conditions, variables, rules, notes);
-    }
+/// Reads the patches of one rule of Kyverno.
+struct Reader<'a> {
+    name: &'a str,
+    /// All of these have to hold of an image that is changed.
+    conditions: Vec<&'a Node>,
+    variables: Variables,
+    rules: &'a mut Vec<Rule>,
+    notes: &'a mut Notes,
 }
 
-/// A JSON patch as a text, with `value` for the image.
-fn json_patch(
-    name: &str,
-    patch: &Node,
-    conditions: &[Option<&Node>],
-    variables: &Variables,
-    rules: &mut Vec<Rule>,
-    notes: &mut Notes,
-) {
-    let text = patch.as_str().unwrap_or_default();
-    let values = text.lines().filter_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim().trim_matches(['-', ' ', '"']) == "value")
-            .then(|| value.trim().trim_matches('"'))
-    });
-    let mut any = false;
-    if text.contains("/image") {
-        for value in values {
-            any = true;
-            change(name, value, patch.span, conditions, variables, rules, notes);
+impl Reader<'_> {
+    /// Reads a patch; false where `key` is none.
+    fn patch(&mut self, key: &str, value: &Node) -> bool {
+        match key {
+            "patchStrategicMerge" | "overlay" => self.changes(value),
+            "patchesJson6902" => self.json_patch(value),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Images anywhere in a patch.
+    fn changes(&mut self, patch: &Node) {
+        for (key, value) in patch.entries() {
+            let (_, field) = anchored(key.as_str().unwrap_or_default());
+            match (field, &value.value) {
+                ("image" | "reference", Value::String(text)) => self.change(text, value.span),
+                (_, Value::Mapping(_) | Value::Sequence(_)) => self.changes(value),
+                ("name", _) => {}
+                (other, _) => {
+                    let message = format!("`{other}` is not about images");
+                    self.notes.lost(value.span, "field", message);
+                }
+            }
+        }
+        for item in patch.items() {
+            self.changes(item);
         }
     }
-    if !any {
-        notes.lost(patch.span, "patch", "a patch that sets no image");
-    }
-}
 
-fn change(
-    name: &str,
-    text: &str,
-    at: Span,
-    conditions: &[Option<&Node>],
-    variables: &Variables,
-    rules: &mut Vec<Rule>,
-    notes: &mut Notes,
-) {
-    let expression = variables.read_text(text.trim());
-    if let Some(unknown) = expression.unknown() {
-        notes.lost(at, "expression", format!("`{unknown}` is not understood"));
-        return;
-    }
-    if !expression.uses_image() {
-        notes.lost(
-            at,
-            "expression",
-            format!("every image would become `{}`", text.trim()),
-        );
-        return;
-    }
-    let mut sources = Sources::default();
-    for condition in conditions.iter().flatten() {
-        match conditions::read(condition, variables, notes).sources() {
-            Ok(more) => {
-                sources.only = more.only.or(sources.only);
-                sources.except.extend(more.except);
+    /// A JSON patch as a text, with `value` for the image.
+    fn json_patch(&mut self, patch: &Node) {
+        let text = patch.as_str().unwrap_or_default();
+        let values = text.lines().filter_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim().trim_matches(['-', ' ', '"']) == "value")
+                .then(|| value.trim().trim_matches('"'))
+        });
+        let mut any = false;
+        if text.contains("/image") {
+            for value in values {
+                any = true;
+                self.change(value, patch.span);
             }
+        }
+        if !any {
+            let message = "a patch that sets no image";
+            self.notes.lost(patch.span, "patch", message);
+        }
+    }
+
+    /// One image becomes what the text says.
+    fn change(&mut self, text: &str, at: Span) {
+        let expression = self.variables.read_text(text.trim());
+        if let Some(unknown) = expression.unknown() {
+            let message = format!("`{unknown}` is not understood");
+            self.notes.lost(at, "expression", message);
+            return;
+        }
+        if !expression.uses_image() {
+            let message = format!("every image would become `{}`", text.trim());
+            self.notes.lost(at, "expression", message);
+            return;
+        }
+        let mut sets = Vec::new();
+        for condition in &self.conditions {
+            sets.push(conditions::read(condition, &self.variables, self.notes));
+        }
+        // Those of the rule and those of the list both have to hold.
+        let sources = match Images::all(sets).sources() {
+            Ok(sources) => sources,
             Err(problem) => {
-                notes.lost(
-                    problem.at,
-                    problem.code,
-                    format!(
-                        "{}; without it more images would change, so this is left out",
-                        problem.message
-                    ),
+                let message = format!(
+                    "{}; without it more images would change, so this is left out",
+                    problem.message
                 );
+                self.notes.lost(problem.at, problem.code, message);
                 return;
             }
+        };
+        for except in sources.except {
+            let name = format!("{}: except {except}", self.name);
+            push(self.rules, keep(name, except));
+        }
+        let only = sources.only.as_deref();
+        let made = translate(self.name, &expression, only, at, self.notes);
+        if made.is_empty() {
+            let message = format!("what `{}` does cannot be said by rules", text.trim());
+            self.notes.lost(at, "expression", message);
+        }
+        for rule in made {
+            push(self.rules, rule);
         }
     }
-    for except in &sources.except {
-        push(
-            rules,
-            Rule {
-                name: Some(format!("{name}: except {except}")),
-                keep: Some(except.clone()),
-                ..Rule::default()
-            },
-        );
-    }
-    let made = translate(name, &expression, sources.only.as_deref(), at, notes);
-    if made.is_empty() {
-        notes.lost(
-            at,
-            "expression",
-            format!("what `{}` does cannot be said by rules", text.trim()),
-        );
-    }
-    for rule in made {
-        push(rules, rule);
+}
+
+fn keep(name: String, pattern: String) -> Rule {
+    Rule {
+        name: Some(name),
+        keep: Some(pattern),
+        ..Rule::default()
     }
 }
 
@@ -249,22 +243,11 @@ fn translate(
     };
     let mut rules = Vec::new();
     if let Some(only) = only {
-        for pattern in only {
-            let host = pattern.split('/').next().unwrap_or_default();
-            let host = if host.contains('*') {
-                STRANGERS[0]
-            } else {
-                host
-            };
-            match asked(expression, host) {
-                Becomes::Under(to) => rules.push(rule(pattern.clone(), &to)),
-                Becomes::Before(to) if !to.is_empty() && host != STRANGERS[0] => {
-                    rules.push(rule(pattern.clone(), &format!("{to}/{host}")));
-                }
-                _ => {}
-            }
-        }
-        return rules;
+        return only
+            .iter()
+            .flat_map(|it| some(expression, it))
+            .map(|(from, to)| rule(from, &to))
+            .collect();
     }
     let rest = asked(expression, STRANGERS[0]);
     let rest = if asked(expression, STRANGERS[1]) == rest || matches!(rest, Becomes::Before(_)) {
@@ -337,11 +320,7 @@ fn translate(
                     rules.push(rule(format!("{host}/**"), &format!("{to}/{host}")));
                 }
                 Becomes::Same if !matches!(rest, Becomes::Same | Becomes::Other) => {
-                    rules.push(Rule {
-                        name: Some(format!("{name}: {host}")),
-                        keep: Some(format!("{host}/**")),
-                        ..Rule::default()
-                    });
+                    rules.push(keep(format!("{name}: {host}"), format!("{host}/**")));
                 }
                 _ => {}
             }
@@ -370,6 +349,33 @@ fn translate(
             );
         }
         _ => {}
+    }
+    rules
+}
+
+/// What the expression makes of the images of one pattern: where they are from, and where they go.
+fn some(expression: &Expression, pattern: &str) -> Vec<(String, String)> {
+    let (first, path) = pattern.split_once('/').unwrap_or(("", pattern));
+    let (host, path) = match first {
+        "" => ("docker.io", pattern),
+        "**" => (STRANGERS[0], "**"),
+        it if it.contains('*') => (STRANGERS[0], path),
+        it if is_registry(it) => (it, path),
+        _ => ("docker.io", pattern),
+    };
+    let to = match asked(expression, host) {
+        Becomes::Under(to) => to,
+        Becomes::Before(to) if !to.is_empty() && host != STRANGERS[0] => format!("{to}/{host}"),
+        _ => return Vec::new(),
+    };
+    // A rule leaves out what its pattern fixes of the path, and the expression does not.
+    let name = path.split([':', '@']).next().unwrap_or(path);
+    let fixed = name.split('/').take_while(|it| !it.contains('*'));
+    let under = fixed.fold(to.clone(), |to, segment| format!("{to}/{segment}"));
+    let mut rules = vec![(pattern.to_owned(), under)];
+    if pattern == "docker.io/**" {
+        // Kyverno knows the official images by their name alone.
+        rules.insert(0, ("docker.io/library/*".to_owned(), to));
     }
     rules
 }

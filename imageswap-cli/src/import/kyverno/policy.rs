@@ -3,7 +3,7 @@
 use super::expression::Variables;
 use super::formula::{Images, add};
 use super::note::Notes;
-use super::{Note, mutate, validate};
+use super::{Note, mutate, sound, validate};
 use imageswap_policy::document::{
     Enforcement, ImageSwapPolicy, LabelSelector, Match, Operator, Requirement, Rule, Spec,
 };
@@ -132,7 +132,9 @@ pub(super) fn read(node: &Node) -> (String, Option<ImageSwapPolicy>, Vec<Note>) 
             Enforcement::Audit
         }
         (false, _) => {
-            notes.note(spec.span, "warn", "it changes images and refuses none: `enforcement: warn`, for `audit` would not swap");
+            let message = "it changes images and refuses none: `enforcement: warn`, for `audit` \
+                           would not swap";
+            notes.note(spec.span, "warn", message);
             Enforcement::Warn
         }
     };
@@ -147,7 +149,8 @@ pub(super) fn read(node: &Node) -> (String, Option<ImageSwapPolicy>, Vec<Note>) 
             ..Spec::default()
         },
     );
-    (name, Some(policy), notes.finish())
+    let policy = sound::settle(policy, spec.span, &mut notes);
+    (name, policy, notes.finish())
 }
 
 fn one(rule: &Node, found: &mut Found, scope: &mut Match, notes: &mut Notes) {
@@ -182,7 +185,10 @@ fn one(rule: &Node, found: &mut Found, scope: &mut Match, notes: &mut Notes) {
     if !understood {
         for key in ["verifyImages", "generate", "imageExtractors"] {
             if let Some(node) = rule.get(key) {
-                notes.lost(node.span, "rule", format!("`{key}` of rule `{name}` says nothing of registries that can be carried over"));
+                let message = format!(
+                    "`{key}` of rule `{name}` says nothing of registries that can be carried over"
+                );
+                notes.lost(node.span, "rule", message);
                 return;
             }
         }
@@ -240,7 +246,9 @@ fn resources(block: &Node, excludes: bool, scope: &mut Match, notes: &mut Notes)
                         .is_some_and(|it| it.rsplit('/').next() == Some("Pod"))
                 });
                 if !pods {
-                    notes.note(value.span, "kinds", "every kind of workload is looked at here, and Pods, and all lists of containers");
+                    let message = "every kind of workload is looked at here, and Pods, and all \
+                                   lists of containers";
+                    notes.note(value.span, "kinds", message);
                 }
             }
             ("namespaces", _) if names().iter().all(|it| !it.contains(['*', '?'])) => {

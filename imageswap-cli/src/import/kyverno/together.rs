@@ -1,5 +1,6 @@
 //! Policies of one run, taken together: one decides for each Pod here, where Kyverno applies all.
 
+use super::formula::intersect;
 use imageswap_policy::document::{self, Enforcement, ImageSwapPolicy};
 use imageswap_policy::{Date, Policies, Scope};
 
@@ -27,7 +28,8 @@ pub(super) fn join(
             if let Some(image) = refuses(approver, swapper) {
                 refused = true;
                 remarks.push(format!(
-                    "`{}` and `{}` would refuse each other's results: the second makes `{image}`, which the first does not approve. \
+                    "`{}` and `{}` would refuse each other's results: the second makes `{image}`, \
+                     which the first does not approve. \
                      Add its registry to `approved`.",
                     approver.metadata.name, swapper.metadata.name
                 ));
@@ -53,7 +55,13 @@ pub(super) fn join(
             "{} are one policy here: Kyverno changes images and then validates, and so does one policy.",
             names.join(" and ")
         ));
-        return (merged(policies).into_iter().collect(), remarks);
+        if let Some(one) = merged(&policies) {
+            return (vec![one], remarks);
+        }
+        remarks.pop();
+        remarks.push(
+            "They stay apart: what two of them approve cannot be said by one list.".to_owned(),
+        );
     }
     if several && same_scope {
         remarks.push(
@@ -65,8 +73,9 @@ pub(super) fn join(
     (policies, remarks)
 }
 
-fn merged(policies: Vec<ImageSwapPolicy>) -> Option<ImageSwapPolicy> {
-    let mut all = policies.into_iter();
+/// `None` where one list cannot say what two of them approve.
+fn merged(policies: &[ImageSwapPolicy]) -> Option<ImageSwapPolicy> {
+    let mut all = policies.iter().cloned();
     let mut first = all.next()?;
     for next in all {
         let (spec, more) = (&mut first.spec, next.spec);
@@ -77,14 +86,15 @@ fn merged(policies: Vec<ImageSwapPolicy>) -> Option<ImageSwapPolicy> {
             spec.rules.push(rule);
         }
         match (&mut spec.approved, more.approved) {
-            // Both have to approve; that is said only where one of the lists has it all.
-            (Some(ours), Some(theirs)) => ours.retain(|it| theirs.contains(it)),
+            // Both have to approve.
+            (Some(ours), Some(theirs)) => *ours = intersect(ours, &theirs)?,
             (ours @ None, theirs) => *ours = theirs,
             _ => {}
         }
         spec.message = spec.message.take().or(more.message);
         spec.enforcement = match (spec.enforcement, more.enforcement) {
             (Enforcement::Deny, _) | (_, Enforcement::Deny) => Enforcement::Deny,
+            (Enforcement::Audit, Enforcement::Audit) => Enforcement::Audit,
             _ => Enforcement::Warn,
         };
     }
