@@ -44,6 +44,14 @@ impl Cluster {
         Some(Self { plane, account })
     }
 
+    /// Installs the resource, and waits until it is served.
+    fn install_resource(&self) {
+        let plane = &self.plane;
+        plane.apply(&manifest("crds/imageswappolicies")).unwrap();
+        let args = ["wait", "--for=condition=Established", "crd", "--all"];
+        plane.kubectl(args).unwrap();
+    }
+
     async fn client(&self) -> Client {
         let args = ClusterArgs {
             kubeconfig: Some(self.account.clone()),
@@ -139,18 +147,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     cluster.maps("default::r.io");
     let first = cluster.follow().await;
     first.until(&["maps"]).await;
-    cluster
-        .plane
-        .apply(&manifest("crds/imageswappolicies"))
-        .unwrap();
-    cluster
-        .plane
-        .kubectl([
-            "wait",
-            "--for=condition=Established",
-            "crd/imageswappolicies.imageswap.io",
-        ])
-        .unwrap();
+    cluster.install_resource();
     cluster.policy("corp", "rules: [{from: '**', to: r.io}]");
     first.until(&["corp", "maps"]).await;
     let corp = first.revision();
@@ -240,18 +237,7 @@ async fn an_edit_is_in_force_within_a_second() {
     let Some(cluster) = Cluster::start("policies-edit") else {
         return;
     };
-    cluster
-        .plane
-        .apply(&manifest("crds/imageswappolicies"))
-        .unwrap();
-    cluster
-        .plane
-        .kubectl([
-            "wait",
-            "--for=condition=Established",
-            "crd/imageswappolicies.imageswap.io",
-        ])
-        .unwrap();
+    cluster.install_resource();
     let follower = cluster.follow().await;
     eventually("ready without a policy", || {
         follower.readiness.missing().is_empty()
@@ -277,10 +263,7 @@ async fn namespaces_and_pull_secrets_are_known() {
     let Some(cluster) = Cluster::start("policies-known") else {
         return;
     };
-    cluster
-        .plane
-        .apply(&manifest("crds/imageswappolicies"))
-        .unwrap();
+    cluster.install_resource();
     let follower = cluster.follow().await;
     let client = cluster.client().await;
     let (namespaces, secrets) = (Namespaces::unknown(), PullSecrets::unknown());
