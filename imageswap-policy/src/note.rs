@@ -12,7 +12,7 @@
 
 use crate::policies::Selected;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 256 << 10;
 /// What a Pod's annotation says, by container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Note<'a> {
-    containers: BTreeMap<Cow<'a, str>, Entry<'a>>,
+    containers: BTreeMap<Key<'a>, Entry<'a>>,
 }
 
 /// What is noted of one container.
@@ -54,17 +54,28 @@ pub enum NoteError {
     TooLarge(usize),
 }
 
-#[derive(Serialize, Deserialize)]
-struct Text<'a> {
+#[derive(Serialize)]
+struct Written<'n, 'a> {
     v: u32,
+    containers: &'n BTreeMap<Key<'a>, Entry<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Read<'a> {
     #[serde(borrow, default)]
     containers: BTreeMap<Key<'a>, Entry<'a>>,
 }
 
 /// A key that borrows where it can, which a bare `Cow` in a map does not.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Key<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 #[derive(Deserialize)]
 struct Version {
@@ -81,11 +92,8 @@ impl<'a> Note<'a> {
         if v != VERSION {
             return Err(NoteError::Version(v));
         }
-        let text: Text<'a> = serde_json::from_str(text)?;
-        let containers = text.containers.into_iter();
-        Ok(Self {
-            containers: containers.map(|(key, entry)| (key.0, entry)).collect(),
-        })
+        let Read { containers } = serde_json::from_str(text)?;
+        Ok(Self { containers })
     }
 
     /// What is noted of a container.
@@ -95,12 +103,12 @@ impl<'a> Note<'a> {
 
     /// Notes a container, in place of what was noted of it.
     pub fn set(&mut self, container: impl Into<Cow<'a, str>>, entry: Entry<'a>) {
-        self.containers.insert(container.into(), entry);
+        self.containers.insert(Key(container.into()), entry);
     }
 
     /// Keeps the entries of containers for which `keep` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.containers.retain(|container, _| keep(container));
+        self.containers.retain(|container, _| keep(&container.0));
     }
 
     /// Whether nothing is noted.
@@ -110,19 +118,18 @@ impl<'a> Note<'a> {
 
     /// Containers and what is noted of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry<'a>)> {
-        self.containers.iter().map(|(name, entry)| (&**name, entry))
+        self.containers
+            .iter()
+            .map(|(name, entry)| (&*name.0, entry))
     }
 }
 
 /// The annotation's text; equal notes have equal texts.
 impl fmt::Display for Note<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let containers = self.containers.iter();
-        let text = Text {
+        let text = Written {
             v: VERSION,
-            containers: containers
-                .map(|(name, entry)| (Key(Cow::Borrowed(name)), entry.clone()))
-                .collect(),
+            containers: &self.containers,
         };
         f.write_str(&serde_json::to_string(&text).map_err(|_never| fmt::Error)?)
     }
@@ -163,7 +170,7 @@ mod tests {
         let note = Note::parse(r#"{"v":1,"containers":{"web":{"image":"nginx","revision":"r"}}}"#);
         let note = note.unwrap();
         let (name, entry) = note.containers.iter().next().unwrap();
-        assert!(matches!(name, Cow::Borrowed(_)));
+        assert!(matches!(name.0, Cow::Borrowed(_)));
         assert!(matches!(entry.image, Cow::Borrowed(_)));
     }
 

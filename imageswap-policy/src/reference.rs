@@ -94,6 +94,13 @@ impl<'a> Reference<'a> {
         Ok(reference)
     }
 
+    /// [`Self::registry`] of a text that is known to be a reference, without reading the rest of it.
+    pub fn registry_of(text: &str) -> &str {
+        let first = text.split_once('/').map(|(first, _)| first);
+        let written = first.filter(|it| is_registry(it));
+        canonical_registry(written.unwrap_or(DEFAULT_REGISTRY))
+    }
+
     /// The text as written.
     pub fn as_str(&self) -> &'a str {
         self.text

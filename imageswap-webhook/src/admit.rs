@@ -1,7 +1,7 @@
 //! Admission: what each of the webhooks answers to a review.
 //!
-//! `/mutate` swaps and never refuses ([`mutate`]); `/validate` judges and never changes ([`validate`]);
-//! `/validate-policy` refuses policies that do not load ([`policy`]). All of them leave alone what is being deleted, and
+//! `/mutate` swaps and never refuses (`mutate`); `/validate` judges and never changes (`validate`);
+//! `/validate-policy` refuses policies that do not load (`policy`). All of them leave alone what is being deleted, and
 //! the mirror Pods of static Pods when a kubelet sends them: no kubelet starts one, and one that is changed or refused
 //! hides the container that runs.
 
@@ -16,7 +16,7 @@ mod validate;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imageswap_policy::{Decision, PodScope, Policies, Policy, Reference, Scope, Selected};
+use imageswap_policy::{Decision, PodScope, Policies, Policy, Reason, Reference, Scope, Selected};
 use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
@@ -129,8 +129,8 @@ impl Admission {
     }
 
     fn count(&self, selected: &Selected<'_>, image: &str, decision: &Decision<'_>) {
-        let registry = Reference::parse(image).ok();
-        let registry = registry.as_ref().map(Reference::registry);
+        let parsed = decision.reason != Reason::Unparsable;
+        let registry = parsed.then(|| Reference::registry_of(image));
         let enforcement = selected.policy().map(Policy::enforcement);
         self.metrics
             .image(registry, decision, enforcement.unwrap_or_default());

@@ -2,7 +2,7 @@
 //!
 //! Every replica does the same: it watches the Secret, serves the leaf that is in it, and when something is due it
 //! writes, on the condition that the Secret is still the one that it planned on. Who is late reads again and finds
-//! nothing left to do; nobody leads. [`plan`] decides, [`state`] knows what a Secret means, [`configuration`] keeps
+//! nothing left to do; nobody leads. `plan` decides, `state` knows what a Secret means, `configuration` keeps
 //! each caBundle.
 
 mod args;

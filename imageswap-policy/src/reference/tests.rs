@@ -164,6 +164,7 @@ proptest! {
     fn canonical_and_familiar_names_are_names_of_the_same_image(image in crate::testing::reference()) {
         let parsed = Reference::parse(&image).expect("the strategy makes valid references");
         prop_assert_eq!(parsed.as_str(), &image);
+        prop_assert_eq!(Reference::registry_of(&image), parsed.registry());
         let canonical = parsed.canonical();
         let again = Reference::parse(&canonical).expect("canonical names parse");
         prop_assert_eq!(again.canonical(), &*canonical);
