@@ -1,12 +1,15 @@
 //! What each input means for the table of starts. One task owns all of this; nothing here waits.
 
 use crate::container::{RuntimeHint, classify};
-use crate::evidence::containerd::TaskRecord;
+use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::cri::Cri;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_RUNTIME_BACK, Exports};
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::{Cgroup, Hierarchy};
+use crate::judge::Law;
 use crate::node;
+use crate::pods::{Ownership, PodChange, Pods};
 use crate::probe::{Control, KernelEvent};
 use crate::process;
 use crate::resolve::{Answer, Question, Resolver};
@@ -17,6 +20,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Earlier revisions of the policy that are kept, to tell what was fine when it was admitted.
+const PAST_POLICIES: usize = 16;
+
 /// The agent's state.
 pub struct Agent {
     starts: Starts,
@@ -24,6 +30,9 @@ pub struct Agent {
     inner: HashMap<u64, String>,
     /// Starts about which the sources are being asked.
     asked: HashSet<u64>,
+    /// Questions asked so far.
+    attempts: u32,
+    pods: Pods,
     /// Why a start was found late, until that is told.
     late: HashMap<u64, &'static str>,
     hierarchy: Hierarchy,
@@ -31,7 +40,7 @@ pub struct Agent {
     control: Control,
     resolver: Resolver,
     exports: Exports,
-    policy: Arc<Policies>,
+    law: Law,
 }
 
 /// What an agent is made of.
@@ -48,8 +57,8 @@ pub struct Parts {
     pub resolver: Resolver,
     /// Where findings go.
     pub exports: Exports,
-    /// The policy in force.
-    pub policy: Arc<Policies>,
+    /// By what starts are judged.
+    pub law: Law,
 }
 
 impl Agent {
@@ -62,19 +71,21 @@ impl Agent {
             control,
             resolver,
             exports,
-            policy,
+            law,
         } = parts;
         Self {
             starts,
             inner: HashMap::new(),
             asked: HashSet::new(),
+            attempts: 0,
+            pods: Pods::default(),
             late: HashMap::new(),
             hierarchy,
             proc,
             control,
             resolver,
             exports,
-            policy,
+            law,
         }
     }
 
@@ -155,10 +166,15 @@ impl Agent {
         let Answer {
             cgroup_id,
             claims,
+            pod,
             unreachable,
+            attempt,
             last,
         } = answer;
         self.asked.remove(&cgroup_id);
+        if let Some(pod) = pod {
+            self.observe(cgroup_id, Evidence::Pod(pod));
+        }
         for claim in claims {
             self.observe(cgroup_id, Evidence::Claim(Box::new(claim)));
         }
@@ -166,7 +182,11 @@ impl Agent {
             return;
         };
         if last || facts.has_image() {
-            self.observe(cgroup_id, Evidence::Settled { unreachable });
+            let settled = Evidence::Settled {
+                attempt,
+                unreachable,
+            };
+            self.observe(cgroup_id, settled);
         } else if facts.process.is_some() {
             // It was asked before the container ran, and the runtime may write its record late.
             self.ask(cgroup_id, true);
@@ -181,13 +201,41 @@ impl Agent {
     }
 
     /// The policy changed: everything that runs is judged again.
-    pub fn policy(&mut self, policy: Arc<Policies>) {
-        self.policy = policy;
+    pub fn policy(&mut self, policies: Arc<Policies>) {
+        let before = std::mem::replace(&mut self.law.policies, policies);
+        if before.revision() != self.law.policies.revision() {
+            self.law.past.insert(0, before);
+            self.law.past.truncate(PAST_POLICIES);
+        }
         self.rejudge();
     }
 
+    /// The API server told of the node's Pods.
+    pub fn pods(&mut self, change: PodChange) {
+        if let PodChange::Known(pod) = &change {
+            let uid = pod.mirror_of.as_ref().unwrap_or(&pod.uid);
+            let its = |facts: &Facts| facts.pod_uid() == Some(uid);
+            let starts: Vec<_> = self
+                .starts
+                .alive()
+                .filter(|(_, facts)| its(facts))
+                .map(|(id, _)| id)
+                .collect();
+            for cgroup_id in starts {
+                let known = Ownership::Known(Arc::clone(pod));
+                self.observe(cgroup_id, Evidence::Pod(known));
+            }
+        }
+        self.pods.apply(change, node::now().boot_ns);
+    }
+
+    /// Asks these runtimes from now on, too.
+    pub fn runtimes(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
+        self.resolver.add(containerds, cris);
+    }
+
     fn rejudge(&mut self) {
-        let findings = self.starts.rejudge(&self.policy, node::now());
+        let findings = self.starts.rejudge(&self.law, node::now());
         self.tell(&findings);
     }
 
@@ -245,6 +293,7 @@ impl Agent {
     /// Drops what ended long ago, judges by today's date, and asks again about what nobody knew.
     pub fn refresh(&mut self) {
         self.starts.purge(node::now());
+        self.pods.purge(node::now().boot_ns);
         // Exceptions end at midnight, which no event tells.
         self.rejudge();
         let starts = &self.starts;
@@ -341,12 +390,14 @@ impl Agent {
             return;
         };
         if self.asked.insert(cgroup_id) {
-            let cgroup = facts.cgroup.clone();
-            let identity = facts.identity.clone();
+            self.attempts += 1;
+            let pod = facts.pod_uid().and_then(|uid| self.pods.of(uid));
             self.resolver.ask(Question {
                 cgroup_id,
-                cgroup,
-                identity,
+                cgroup: facts.cgroup.clone(),
+                identity: facts.identity.clone(),
+                pod: pod.cloned(),
+                attempt: self.attempts,
                 last,
             });
         }
@@ -356,7 +407,7 @@ impl Agent {
         let unresolved = self.starts.is_unresolved(cgroup_id);
         let findings = self
             .starts
-            .observe(cgroup_id, evidence, &self.policy, node::now());
+            .observe(cgroup_id, evidence, &self.law, node::now());
         for finding in &findings {
             match finding.event {
                 Event::Reconciled => {

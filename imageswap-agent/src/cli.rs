@@ -41,6 +41,10 @@ pub struct RunArgs {
     /// Where the node's root file system is mounted
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
+    /// Ask the API server about this node's Pods, as the service account of the agent's own Pod; --kubeconfig and
+    /// --context do, too
+    #[arg(long)]
+    pub in_cluster: bool,
     /// Where to write findings, a JSON object a line; - is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub findings: PathBuf,
@@ -59,6 +63,16 @@ pub struct RunArgs {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+impl RunArgs {
+    /// Whether there is a cluster to talk to.
+    pub fn wants_cluster(&self) -> bool {
+        self.in_cluster
+            || self.cluster.kubeconfig.is_some()
+            || self.cluster.context.is_some()
+            || self.policy.needs_cluster()
+    }
 }
 
 /// Which findings are written.

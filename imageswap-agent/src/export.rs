@@ -3,7 +3,7 @@
 use crate::cli::FindingsLevel;
 use crate::finding::{Event, Finding};
 use crate::starts::Starts;
-use crate::verdict::{LEGAL, Route, Verdict};
+use crate::verdict::{LEGAL, Route, Verdict, is_legal};
 use imageswap_ebpf::Lost;
 use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
 use std::fs::OpenOptions;
@@ -52,6 +52,9 @@ impl Exports {
         metrics.declare_reconciled(RECONCILE_CAUSES);
         for (verdict, reason) in LEGAL {
             for route in Route::ALL {
+                if !is_legal(*verdict, *route, *reason) {
+                    continue;
+                }
                 metrics.declare_starts(verdict.as_str(), route.as_str(), reason.as_str());
             }
         }

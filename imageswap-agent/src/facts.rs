@@ -1,6 +1,8 @@
 //! What is known of one start, folded from evidence in whatever order it came.
 
 use crate::container::{CgroupIdentity, RuntimeHint, classify};
+use crate::evidence::containerd::ContentSource;
+use crate::pods::{Ownership, PodRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One piece of evidence about a start. Observing the same twice changes nothing.
@@ -12,8 +14,12 @@ pub enum Evidence {
     Confirmed(Process),
     /// A source says what the container is.
     Claim(Box<Claim>),
+    /// What the API server says of the Pod that the container claims to belong to.
+    Pod(Ownership),
     /// Every source has been asked; those that did not answer are named.
     Settled {
+        /// Which asking it was; a later one is better informed.
+        attempt: u32,
         /// Sources that could not be reached, such as a socket's path.
         unreachable: BTreeSet<String>,
     },
@@ -65,6 +71,10 @@ pub enum Source {
     Cri,
     /// containerd's record of the container.
     Containerd,
+    /// Docker's record of the container.
+    Docker,
+    /// Podman's record of the container.
+    Podman,
     /// State that runc or crun keeps.
     Runc,
     /// Annotations in the OCI bundle: whoever made the bundle wrote them.
@@ -77,6 +87,8 @@ impl Source {
         match self {
             Self::Cri => "cri",
             Self::Containerd => "containerd",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
             Self::Runc => "runc",
             Self::Bundle => "oci-annotation",
         }
@@ -117,6 +129,8 @@ pub struct Pod {
 pub struct Claim {
     /// Who says so.
     pub source: Source,
+    /// Which asking it comes from; what a source said later replaces what it said before.
+    pub attempt: u32,
     /// Container id as the source spells it.
     pub id: String,
     /// The runtime, such as `containerd`.
@@ -135,14 +149,19 @@ pub struct Claim {
     pub names: BTreeSet<String>,
     /// Digest of the image's manifest or index.
     pub digest: Option<String>,
-    /// Whether the image was pulled from a registry, where that is known.
-    pub pulled: Option<bool>,
+    /// The repositories that the image's content was pulled from, where the source keeps that; none for an image
+    /// that was built, imported or loaded.
+    pub pulled_from: Option<Vec<ContentSource>>,
     /// Name of the container in its pod.
     pub container_name: Option<String>,
     /// The pod, where the source names one.
     pub pod: Option<Pod>,
     /// The pod's labels, where the source has them.
     pub labels: Option<BTreeMap<String, String>>,
+    /// The pod's note as it was when the pod was made ([`imageswap_policy::note`]).
+    pub note: Option<String>,
+    /// Whether the pod comes from a file on the node, where the source says.
+    pub static_pod: Option<bool>,
 }
 
 impl Claim {
@@ -150,6 +169,7 @@ impl Claim {
     pub fn new(source: Source, id: impl Into<String>, runtime: &'static str) -> Self {
         Self {
             source,
+            attempt: 0,
             id: id.into(),
             runtime,
             runtime_namespace: None,
@@ -159,12 +179,23 @@ impl Claim {
             naming: Naming::AsAsked,
             names: BTreeSet::new(),
             digest: None,
-            pulled: None,
+            pulled_from: None,
             container_name: None,
             pod: None,
             labels: None,
+            note: None,
+            static_pod: None,
         }
     }
+}
+
+/// The outcome of asking every source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Which asking it was.
+    pub attempt: u32,
+    /// Sources that did not answer.
+    pub unreachable: BTreeSet<String>,
 }
 
 /// Everything known of one start. Two agents that observed the same evidence in any order hold equal facts.
@@ -180,8 +211,10 @@ pub struct Facts {
     pub process: Option<Process>,
     /// What the sources say, most trusted first.
     pub claims: BTreeMap<Source, Claim>,
+    /// The pod, once the API server was asked or told of it.
+    pub pod: Option<Ownership>,
     /// `Some` once every source has been asked.
-    pub settled: Option<BTreeSet<String>>,
+    pub settled: Option<Settled>,
     /// Whether the cgroup is gone.
     pub removed: bool,
 }
@@ -195,6 +228,7 @@ impl Facts {
             sight: None,
             process: None,
             claims: BTreeMap::new(),
+            pod: None,
             settled: None,
             removed: false,
         }
@@ -213,10 +247,37 @@ impl Facts {
                 });
             }
             Evidence::Claim(claim) => {
-                self.claims.insert(claim.source, *claim);
+                let known = self.claims.get(&claim.source);
+                if known.is_none_or(|known| known.attempt <= claim.attempt) {
+                    self.claims.insert(claim.source, *claim);
+                }
+            }
+            Evidence::Pod(ownership) => {
+                let is_news = match (&self.pod, &ownership) {
+                    (None, _) | (Some(Ownership::Absent), Ownership::Known(_)) => true,
+                    (Some(Ownership::Known(old)), Ownership::Known(new)) => {
+                        old.version <= new.version
+                    }
+                    // A Pod that was deleted since has been its owner all the same.
+                    (Some(_), Ownership::Absent) => false,
+                };
+                if is_news {
+                    self.pod = Some(ownership);
+                }
             }
             // A source that answered on a later attempt is no longer unreachable.
-            Evidence::Settled { unreachable } => self.settled = Some(unreachable),
+            Evidence::Settled {
+                attempt,
+                unreachable,
+            } => {
+                let known = self.settled.as_ref();
+                if known.is_none_or(|known| known.attempt <= attempt) {
+                    self.settled = Some(Settled {
+                        attempt,
+                        unreachable,
+                    });
+                }
+            }
             Evidence::Removed => self.removed = true,
         }
     }
@@ -242,6 +303,54 @@ impl Facts {
         self.claims
             .values()
             .any(|claim| claim.source != Source::Bundle && claim.image.is_some())
+    }
+
+    /// What those say that may approve, most trusted first: not the annotations of the container's own bundle.
+    pub fn trusted(&self) -> impl Iterator<Item = &Claim> {
+        let claims = self.claims.values();
+        claims.filter(|claim| claim.source != Source::Bundle)
+    }
+
+    /// UID of the pod that the container belongs to, by the runtime or else by the cgroup's path.
+    pub fn pod_uid(&self) -> Option<&str> {
+        let claimed = self.trusted().find_map(|claim| claim.pod.as_ref());
+        let by_path = self.identity.pod_uid.as_deref();
+        claimed.map(|pod| &*pod.uid).or(by_path)
+    }
+
+    /// The pod as the API server has it, where it does.
+    pub fn known_pod(&self) -> Option<&PodRecord> {
+        match &self.pod {
+            Some(Ownership::Known(pod)) => Some(pod),
+            Some(Ownership::Absent) | None => None,
+        }
+    }
+
+    /// The pod to name for the container: as the API server has it, else by the runtime, else, where no runtime has a
+    /// word, by its bundle. None where the API server knows of no such pod.
+    pub fn pod_to_name(&self) -> Option<Pod> {
+        let claimed = || {
+            let mut trusted = self.trusted().peekable();
+            match trusted.peek() {
+                Some(_) => trusted.find_map(|claim| claim.pod.clone()),
+                None => self.first(|claim| claim.pod.clone()),
+            }
+        };
+        match &self.pod {
+            Some(Ownership::Known(pod)) => Some(Pod {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.mirror_of.as_ref().unwrap_or(&pod.uid).clone(),
+            }),
+            Some(Ownership::Absent) => None,
+            None => claimed(),
+        }
+    }
+
+    /// Name of the container in its pod, by the runtime.
+    pub fn container_name(&self) -> Option<&str> {
+        self.trusted()
+            .find_map(|claim| claim.container_name.as_deref())
     }
 
     /// The first thing that a source says, in order of trust.

@@ -4,7 +4,6 @@ use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::verdict::{Reason, Route, Verdict};
-use imageswap_policy::Policies;
 use serde::{Serialize, Serializer};
 use std::time::SystemTime;
 
@@ -157,7 +156,7 @@ pub fn finding(
     occasion: Occasion,
     facts: &Facts,
     judgement: &Judgement,
-    policies: &Policies,
+    revision: &str,
 ) -> Finding {
     let Occasion {
         event,
@@ -177,32 +176,39 @@ pub fn finding(
         rule: judgement.rule.clone(),
         policy: PolicyName {
             name: judgement.policy.clone(),
-            revision: policies.revision().to_owned(),
+            revision: revision.to_owned(),
         },
         image: judgement.image.clone(),
         names: judgement.names.clone(),
         expected_image: judgement.expected_image.clone(),
         digest: facts.first(|claim| claim.digest.clone()),
-        provenance: facts
-            .first(|claim| claim.pulled)
-            .map(|pulled| if pulled { "pulled" } else { "imported" }),
+        provenance: facts.first(|claim| claim.pulled_from.as_ref()).map(|from| {
+            if from.is_empty() {
+                "imported"
+            } else {
+                "pulled"
+            }
+        }),
         confidence: judgement.confidence,
         container: Container {
             id: facts
                 .first(|claim| Some(claim.id.clone()))
                 .or_else(|| facts.identity.container_id.clone()),
-            name: facts.first(|claim| claim.container_name.clone()),
+            name: facts
+                .container_name()
+                .map(str::to_owned)
+                .or_else(|| facts.first(|claim| claim.container_name.clone())),
             kind: match kind {
                 Some(Kind::Container) => "container",
                 Some(Kind::Sandbox) => "sandbox",
                 None => "unknown",
             },
         },
-        pod: facts.first(|claim| claim.pod.as_ref()).map(|pod| Pod {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            owner: None,
+        pod: facts.pod_to_name().map(|pod| Pod {
+            namespace: pod.namespace,
+            name: pod.name,
+            uid: pod.uid,
+            owner: facts.known_pod().and_then(|pod| pod.owner.clone()),
         }),
         runtime: facts
             .first(|claim| Some(claim.runtime))

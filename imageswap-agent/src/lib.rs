@@ -15,6 +15,7 @@ pub mod hierarchy;
 pub mod judge;
 pub mod node;
 pub mod offsets;
+pub mod pods;
 pub mod probe;
 pub mod process;
 pub mod resolve;

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 async fn start(args: RunArgs) -> anyhow::Result<()> {
-    let client = if args.policy.needs_cluster() {
+    let client = if args.wants_cluster() {
         Some(args.cluster.client().await?)
     } else {
         None
@@ -52,5 +52,5 @@ async fn start(args: RunArgs) -> anyhow::Result<()> {
         ..args.policy.clone()
     };
     let policy = policy.load(client.as_ref())?;
-    run(args, policy, Exporter::new()).await
+    run(args, policy, client, Exporter::new()).await
 }

@@ -7,16 +7,27 @@ use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::facts::{Claim, Kind, Naming, Pod, Source};
+use crate::pods::{Ownership, PodRecord, watch};
+use kube::Client;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::sleep;
 
 /// Questions that are answered at the same time; a burst of starts must not become a burst of connections.
 const CONCURRENT: usize = 16;
 
 /// containerd's CRI plugin marks what it makes with this label: `container` or `sandbox`.
 const CRI_KIND: &str = "io.cri-containerd.kind";
+
+/// The kubelet says in each pod where it got it from: `api`, or else `file` or `http`.
+const POD_SOURCE: &str = "kubernetes.io/config.source";
+
+/// The CRI plugin starts a sandbox before it knows of it: so often it is asked again about what bears its mark.
+const DENIALS: usize = 15;
+const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
 /// Where nothing is known of a runtime at all.
 const NO_SOCKET: &str = "no runtime socket";
@@ -30,6 +41,10 @@ pub struct Question {
     pub cgroup: String,
     /// What the path looks like.
     pub identity: CgroupIdentity,
+    /// The pod, where it is known already.
+    pub pod: Option<Arc<PodRecord>>,
+    /// Which asking this is; a later one is better informed.
+    pub attempt: u32,
     /// Whether the verdict waits for this answer.
     pub last: bool,
 }
@@ -41,8 +56,12 @@ pub struct Answer {
     pub cgroup_id: u64,
     /// One claim a source at most.
     pub claims: Vec<Claim>,
+    /// The pod that the container claims, by the API server; `None` where it was not asked or gave no answer.
+    pub pod: Option<Ownership>,
     /// Sources that could not be asked.
     pub unreachable: BTreeSet<String>,
+    /// As in the question.
+    pub attempt: u32,
     /// As in the question.
     pub last: bool,
 }
@@ -54,43 +73,40 @@ pub struct Resolver {
     answers: mpsc::Sender<Answer>,
 }
 
+#[derive(Clone)]
 struct Sources {
+    host_root: PathBuf,
     bundles: Bundles,
     runc: RuncStates,
     containerds: Vec<Containerd>,
     cris: Vec<Cri>,
+    client: Option<Client>,
 }
 
 impl Resolver {
-    /// A resolver for the node whose root file system is at `host_root`.
-    pub fn new(
-        host_root: &Path,
-        containerds: Vec<Containerd>,
-        cris: Vec<Cri>,
-        answers: mpsc::Sender<Answer>,
-    ) -> Self {
-        // By convention a containerd's socket lies in its state folder. Sockets are named as we see them, state
-        // folders as the host does.
-        let beside = containerds
-            .iter()
-            .filter_map(|containerd| containerd.socket().parent());
-        let beside =
-            beside.map(|folder| folder.strip_prefix(host_root).unwrap_or(folder).to_owned());
-        let states: BTreeSet<PathBuf> =
-            STATE_DIRS.iter().map(PathBuf::from).chain(beside).collect();
-        let bundles = Bundles::new(host_root, states);
-        let runc = RuncStates::new(host_root);
-        let sources = Arc::new(Sources {
-            bundles,
-            runc,
-            containerds,
-            cris,
-        });
+    /// A resolver for the node whose root file system is at `host_root`. `client` is to ask about Pods.
+    pub fn new(host_root: &Path, client: Option<Client>, answers: mpsc::Sender<Answer>) -> Self {
+        let sources = Sources {
+            host_root: host_root.to_owned(),
+            bundles: bundles(host_root, &[]),
+            runc: RuncStates::new(host_root),
+            containerds: Vec::new(),
+            cris: Vec::new(),
+            client,
+        };
         Self {
-            sources,
+            sources: Arc::new(sources),
             permits: Arc::new(Semaphore::new(CONCURRENT)),
             answers,
         }
+    }
+
+    /// Asks these from now on, too.
+    pub fn add(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
+        let sources = Arc::make_mut(&mut self.sources);
+        sources.containerds.extend(containerds);
+        sources.cris.extend(cris);
+        sources.bundles = bundles(&sources.host_root, &sources.containerds);
     }
 
     /// Asks all sources; the answer comes when each has answered or run into its deadline.
@@ -119,16 +135,42 @@ impl Resolver {
     }
 }
 
+/// The bundles of the usual state folders, and of those beside these sockets.
+fn bundles(host_root: &Path, containerds: &[Containerd]) -> Bundles {
+    // By convention a containerd's socket lies in its state folder. Sockets are named as we see them, state folders as
+    // the host does.
+    let beside = containerds.iter().filter_map(|it| it.socket().parent());
+    let beside = beside.map(|folder| folder.strip_prefix(host_root).unwrap_or(folder).to_owned());
+    let states: BTreeSet<PathBuf> = STATE_DIRS.iter().map(PathBuf::from).chain(beside).collect();
+    Bundles::new(host_root, states)
+}
+
 impl Sources {
     async fn answer(&self, question: Question) -> Answer {
+        let mut asked = Asked::default();
+        self.runtimes(&mut asked, &question).await;
+        let pod = self.pod(&asked.claims, question.pod).await;
+        for claim in &mut asked.claims {
+            claim.attempt = question.attempt;
+        }
+        Answer {
+            cgroup_id: question.cgroup_id,
+            claims: asked.claims,
+            pod,
+            unreachable: asked.unreachable,
+            attempt: question.attempt,
+            last: question.last,
+        }
+    }
+
+    async fn runtimes(&self, asked: &mut Asked, question: &Question) {
         let Question {
-            cgroup_id,
             cgroup,
             identity,
             last,
+            ..
         } = question;
-        let mut asked = Asked::default();
-        let bundle = asked.local(self.bundles.of_cgroup(&cgroup)).flatten();
+        let bundle = asked.local(self.bundles.of_cgroup(cgroup)).flatten();
         let id = identity
             .container_id
             .as_deref()
@@ -137,16 +179,32 @@ impl Sources {
             let namespace = identity.containerd_namespace.as_deref().or(bundle
                 .as_ref()
                 .and_then(|bundle| bundle.namespace.as_deref()));
-            let containerd = self.of_containerd(&mut asked, namespace, id, &cgroup).await;
+            let containerd = self.of_containerd(asked, namespace, id, cgroup).await;
+            let (containerd, socket) = containerd.unzip();
             // A record that the CRI plugin did not make is unknown to the CRI.
-            if containerd.as_ref().is_none_or(|claim| claim.through_cri) {
-                let cri = self.of_cri(&mut asked, id, &cgroup).await;
-                asked.claims.extend(cri);
+            let cri = match &containerd {
+                Some(claim) if !claim.through_cri => None,
+                Some(_) if *last => self.of_cri_at_last(asked, id, cgroup).await,
+                Some(_) | None => self.of_cri(asked, id, cgroup).await,
+            };
+            let denied = cri.is_none()
+                && asked.unreachable.is_empty()
+                && self
+                    .cris
+                    .iter()
+                    .any(|cri| socket.as_deref() == Some(cri.socket()));
+            asked.claims.extend(cri);
+            match containerd {
+                // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd
+                // may write labels. Only time tells that from one that it is about to know.
+                Some(claim) if claim.through_cri && denied => {
+                    asked.claims.extend(last.then(|| without_labels(claim)));
+                }
+                claim => asked.claims.extend(claim),
             }
-            asked.claims.extend(containerd);
         }
         if asked.claims.is_empty()
-            && let Some(state) = asked.local(self.runc.of_cgroup(&cgroup)).flatten()
+            && let Some(state) = asked.local(self.runc.of_cgroup(cgroup)).flatten()
         {
             asked.claims.push(of_runc(&state));
         }
@@ -154,22 +212,44 @@ impl Sources {
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
         }
-        Answer {
-            cgroup_id,
-            claims: asked.claims,
-            unreachable: asked.unreachable,
-            last,
-        }
     }
 
-    /// The first containerd that has a record of this id whose cgroup is this one.
+    /// What the API server says of the pod that a runtime names. Not of a static one, whose UID it does not know.
+    async fn pod(&self, claims: &[Claim], known: Option<Arc<PodRecord>>) -> Option<Ownership> {
+        let trusted = || claims.iter().filter(|claim| claim.source != Source::Bundle);
+        let name = trusted().find_map(|claim| claim.container_name.as_ref());
+        if let Some(pod) = known
+            && name.is_none_or(|name| pod.containers.contains_key(name))
+        {
+            return Some(Ownership::Known(pod));
+        }
+        let pod = trusted().find_map(|claim| claim.pod.as_ref())?;
+        if trusted().any(|claim| claim.static_pod == Some(true)) {
+            return None;
+        }
+        watch::ask(self.client.as_ref()?, &pod.namespace, &pod.name, &pod.uid).await
+    }
+
+    /// As [`Self::of_cri`], about what should be known there, sooner or later.
+    async fn of_cri_at_last(&self, asked: &mut Asked, id: &str, cgroup: &str) -> Option<Claim> {
+        for _ in 0..DENIALS {
+            let claim = self.of_cri(asked, id, cgroup).await;
+            if claim.is_some() || !asked.unreachable.is_empty() || self.cris.is_empty() {
+                return claim;
+            }
+            sleep(BETWEEN_DENIALS).await;
+        }
+        self.of_cri(asked, id, cgroup).await
+    }
+
+    /// The first containerd that has a record of this id whose cgroup is this one, and its socket.
     async fn of_containerd(
         &self,
         asked: &mut Asked,
         namespace: Option<&str>,
         id: &str,
         cgroup: &str,
-    ) -> Option<Claim> {
+    ) -> Option<(Claim, PathBuf)> {
         for containerd in &self.containerds {
             let records = match namespace {
                 Some(namespace) => containerd
@@ -188,7 +268,8 @@ impl Sources {
                     .is_some_and(|path| owns(path, cgroup))
             };
             if let Some(record) = records.into_iter().find(owner) {
-                return Some(asked.containerd_claim(containerd, record).await);
+                let claim = asked.containerd_claim(containerd, record).await;
+                return Some((claim, containerd.socket().to_owned()));
             }
         }
         None
@@ -217,6 +298,8 @@ impl Sources {
                     image: sandbox.image.clone(),
                     naming: Naming::AnyOfDigest,
                     pod: Some(pod_of(&sandbox)),
+                    note: note_of(&sandbox),
+                    static_pod: is_static(&sandbox),
                     labels: Some(sandbox.labels),
                     ..Claim::new(Source::Cri, id, "cri")
                 });
@@ -273,17 +356,14 @@ impl Asked {
         // A native client records the reference that was typed; the CRI plugin any name of the digest. Either may
         // record an id that the CRI plugin gave the image as a further name.
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
-        let (mut names, mut pulled) = (Vec::new(), None);
+        let (mut names, mut pulled_from) = (Vec::new(), None);
         if let Some(digest) = &digest {
-            if !as_asked {
-                names = self
-                    .remote(&socket, containerd.names_of(namespace, digest).await)
-                    .unwrap_or_default();
-            }
-            let sources = self
+            names = self
+                .remote(&socket, containerd.names_of(namespace, digest).await)
+                .unwrap_or_default();
+            pulled_from = self
                 .remote(&socket, containerd.sources(namespace, digest).await)
                 .flatten();
-            pulled = sources.map(|sources| !sources.is_empty());
         }
         let label = |key: &str| record.labels.get(key).cloned();
         Claim {
@@ -302,7 +382,7 @@ impl Asked {
             },
             names: names.into_iter().collect(),
             digest,
-            pulled,
+            pulled_from,
             container_name: cri_kind.and_then(|_| label("io.kubernetes.container.name")),
             pod: cri_kind.and_then(|_| pod_of_labels(&record.labels)),
             labels: None,
@@ -325,10 +405,10 @@ impl Asked {
             .image_id
             .as_deref()
             .unwrap_or(&container.image_ref);
-        if asked_for.is_none()
-            && let Some(image) = self
-                .remote(cri.socket().display(), cri.image(image).await)
-                .flatten()
+        // Whoever calls the CRI says what was asked for; the names of the digest tell whether that can be.
+        if let Some(image) = self
+            .remote(cri.socket().display(), cri.image(image).await)
+            .flatten()
         {
             names.extend(image.repo_tags.into_iter().chain(image.repo_digests));
         }
@@ -352,10 +432,41 @@ impl Asked {
                 .as_ref()
                 .map(pod_of)
                 .or_else(|| pod_of_labels(&container.labels)),
+            note: sandbox.as_ref().and_then(note_of),
+            static_pod: sandbox.as_ref().and_then(is_static),
             labels: sandbox.map(|sandbox| sandbox.labels),
             ..Claim::new(Source::Cri, container.id, "cri")
         }
     }
+}
+
+/// What is left of a record whose labels are forged: a native client's, with the image that it named.
+fn without_labels(claim: Claim) -> Claim {
+    let is_id = |image: &String| image.starts_with("sha256:");
+    Claim {
+        kind: Some(Kind::Container),
+        through_cri: false,
+        naming: if claim.image.as_ref().is_some_and(is_id) {
+            Naming::AnyOfDigest
+        } else {
+            Naming::AsAsked
+        },
+        container_name: None,
+        pod: None,
+        ..claim
+    }
+}
+
+fn note_of(sandbox: &CriSandbox) -> Option<String> {
+    sandbox
+        .annotations
+        .get(imageswap_policy::note::ANNOTATION)
+        .cloned()
+}
+
+fn is_static(sandbox: &CriSandbox) -> Option<bool> {
+    let source = sandbox.annotations.get(POD_SOURCE)?;
+    Some(source != "api")
 }
 
 fn of_bundle(bundle: Bundle) -> Claim {

@@ -7,17 +7,20 @@ use crate::evidence::cri::Cri;
 use crate::evidence::discover;
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
+use crate::judge::Law;
 use crate::node;
 use crate::offsets::Offsets;
+use crate::pods;
 use crate::probe::Probes;
 use crate::resolve::{Answer, Resolver};
 use crate::starts::Starts;
 use crate::tasks;
 use anyhow::Context as _;
-use imageswap_runtime::admin::{Admin, Readiness};
+use imageswap_runtime::admin::{Admin, Condition, Readiness};
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
+use kube::Client;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,7 +33,14 @@ const EVENTS_WAITING: usize = 4096;
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop. The policy is valid; no port is bound yet.
-pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> anyhow::Result<()> {
+///
+/// `client` is to ask about the node's Pods; without one, what the runtimes know has to do.
+pub async fn run(
+    args: RunArgs,
+    policy: PolicySource,
+    client: Option<Client>,
+    exporter: Exporter,
+) -> anyhow::Result<()> {
     let RunArgs {
         admin,
         policy: _,
@@ -40,6 +50,7 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
         containerd,
         cri,
         host_root,
+        in_cluster: _,
         findings,
         findings_level,
         reconcile_interval,
@@ -71,28 +82,24 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
     let (running, mut started) = mpsc::channel(EVENTS_WAITING);
     let (control, pump) = probes.run(events);
     let mut pump = tokio::spawn(pump);
-    let containerds: Vec<_> = sockets(
-        containerd,
-        discover::containerd_sockets(&host_root),
-        "containerd",
-    )
-    .into_iter()
-    .map(Containerd::connect)
-    .collect();
-    let cris: Vec<_> = sockets(cri, discover::cri_sockets(&host_root), "CRI")
-        .into_iter()
-        .map(Cri::connect)
-        .collect();
+    let (pod_changes, mut known_pods) = mpsc::channel(EVENTS_WAITING);
+    let mut sockets = Sockets::new(&host_root, containerd, cri);
     let grace = if hierarchy.sees_execs() {
         tasks::KERNEL_FIRST
     } else {
         Duration::ZERO
     };
-    for containerd in &containerds {
-        tokio::spawn(tasks::follow(containerd.clone(), running.clone(), grace));
-    }
-    let resolver = Resolver::new(&host_root, containerds, cris, answers);
+    let resolver = Resolver::new(&host_root, client.clone(), answers);
     let mut policies = policy.subscribe();
+    let law = Law::new(policy.current());
+    if let Some(client) = client {
+        // The agent watches with what the runtimes know, too: no condition of its readiness.
+        let synced = Condition::default();
+        let namespaces = law.namespaces.clone();
+        tokio::spawn(namespaces.watch(client.clone(), synced, drain.clone()));
+        let node = origin.node.clone();
+        tokio::spawn(pods::watch::follow(client, node, pod_changes));
+    }
     let mut agent = Agent::new(Parts {
         starts: Starts::new(origin),
         hierarchy: hierarchy.clone(),
@@ -100,8 +107,16 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
         control,
         resolver,
         exports,
-        policy: policy.current(),
+        law,
     });
+    let mut connect = |agent: &mut Agent| {
+        let (containerds, cris) = sockets.appeared();
+        for containerd in &containerds {
+            tokio::spawn(tasks::follow(containerd.clone(), running.clone(), grace));
+        }
+        agent.runtimes(containerds, cris);
+    };
+    connect(&mut agent);
     let policy_ready = readiness.condition("policy");
     tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics(), policy_ready));
     tokio::spawn(admin.serve(readiness, exporter, drain.clone()));
@@ -130,6 +145,7 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
             () = drain.signaled() => break,
             Some(event) = kernel.recv() => agent.kernel(event),
             Some((task, sight)) = started.recv() => agent.task(&task, sight),
+            Some(change) = known_pods.recv() => agent.pods(change),
             Some(answer) = answered.recv() => agent.answer(answer),
             Ok(()) = policies.changed() => {
                 let policy = policies.borrow_and_update().clone();
@@ -137,6 +153,7 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
             }
             _ = lost.tick() => if agent.lost() { look = Some(Some(CAUSE_LOST)); },
             _ = reconcile.tick() => {
+                connect(&mut agent);
                 agent.refresh();
                 look = Some(Some(CAUSE_PERIODIC));
             }
@@ -150,11 +167,48 @@ pub async fn run(args: RunArgs, policy: PolicySource, exporter: Exporter) -> any
     Ok(())
 }
 
-/// The sockets that were named, else those that were found; says so when there are none.
-fn sockets(named: Vec<PathBuf>, found: Vec<PathBuf>, what: &str) -> Vec<PathBuf> {
-    let sockets = if named.is_empty() { found } else { named };
-    if sockets.is_empty() {
-        tracing::warn!("no {what} socket found: what only {what} knows stays unresolved");
+/// The runtimes' sockets: those that were named, else those that are found, now or later.
+struct Sockets {
+    host_root: PathBuf,
+    named: [Vec<PathBuf>; 2],
+    known: [Vec<PathBuf>; 2],
+    looked: bool,
+}
+
+impl Sockets {
+    fn new(host_root: &Path, containerd: Vec<PathBuf>, cri: Vec<PathBuf>) -> Self {
+        Self {
+            host_root: host_root.to_owned(),
+            named: [containerd, cri],
+            known: [Vec::new(), Vec::new()],
+            looked: false,
+        }
     }
-    sockets
+
+    /// Those that were not there before. A socket that was named is there from the start, whether it exists or not.
+    fn appeared(&mut self) -> (Vec<Containerd>, Vec<Cri>) {
+        let found = [discover::containerd_sockets, discover::cri_sockets];
+        let mut news = [Vec::new(), Vec::new()];
+        for (at, what) in ["containerd", "CRI"].into_iter().enumerate() {
+            let all = if self.named[at].is_empty() {
+                found[at](&self.host_root)
+            } else {
+                self.named[at].clone()
+            };
+            if all.is_empty() && !self.looked {
+                tracing::warn!("no {what} socket found: what only {what} knows stays unresolved");
+            }
+            for socket in all.into_iter().filter(|it| !self.known[at].contains(it)) {
+                tracing::info!(socket = %socket.display(), "asking {what}");
+                news[at].push(socket);
+            }
+            self.known[at].extend(news[at].iter().cloned());
+        }
+        self.looked = true;
+        let [containerds, cris] = news;
+        (
+            containerds.into_iter().map(Containerd::connect).collect(),
+            cris.into_iter().map(Cri::connect).collect(),
+        )
+    }
 }

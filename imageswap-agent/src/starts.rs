@@ -2,9 +2,9 @@
 
 use crate::facts::{Confirmation, Evidence, Facts, Sight};
 use crate::finding::{Event, Finding, Occasion, Origin, finding};
-use crate::judge::{Judgement, judge};
+use crate::judge::{Judgement, Law, judge};
 use crate::verdict::Verdict;
-use imageswap_policy::{Date, Policies};
+use imageswap_policy::Date;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
@@ -82,7 +82,7 @@ impl Starts {
         &mut self,
         cgroup_id: u64,
         evidence: Evidence,
-        policies: &Policies,
+        law: &Law,
         now: Now,
     ) -> Vec<Finding> {
         let Some(start) = self.by_id.get_mut(&cgroup_id) else {
@@ -92,18 +92,18 @@ impl Starts {
             start.removed_ns.get_or_insert(now.boot_ns);
         }
         start.facts.observe(evidence);
-        start.speak(&self.origin, cgroup_id, policies, now)
+        start.speak(&self.origin, cgroup_id, law, now)
     }
 
     /// Judges everything that runs again, by a policy that changed.
-    pub fn rejudge(&mut self, policies: &Policies, now: Now) -> Vec<Finding> {
+    pub fn rejudge(&mut self, law: &Law, now: Now) -> Vec<Finding> {
         let origin = &self.origin;
         let starts = self
             .by_id
             .iter_mut()
             .filter(|(_, start)| !start.facts.removed);
         starts
-            .flat_map(|(id, start)| start.speak(origin, *id, policies, now))
+            .flat_map(|(id, start)| start.speak(origin, *id, law, now))
             .collect()
     }
 
@@ -167,12 +167,9 @@ impl Starts {
             else {
                 continue;
             };
-            let namespace = start
-                .facts
-                .first(|claim| claim.pod.as_ref())
-                .map_or("", |pod| &pod.namespace);
+            let pod = start.facts.pod_to_name();
             let key = DriftKey {
-                namespace: namespace.to_owned(),
+                namespace: pod.map(|pod| pod.namespace).unwrap_or_default(),
                 route: told.route.as_str(),
                 reason: told.reason.as_str(),
             };
@@ -184,7 +181,7 @@ impl Starts {
 
 impl Start {
     /// Says what has changed since the last word, if anything has.
-    fn speak(&mut self, origin: &Origin, id: u64, policies: &Policies, now: Now) -> Vec<Finding> {
+    fn speak(&mut self, origin: &Origin, id: u64, law: &Law, now: Now) -> Vec<Finding> {
         let facts = &self.facts;
         // An entrypoint that does not exist is never confirmed; a cgroup of the host's is no container; and a
         // verdict before everyone was asked would be taken back a moment later.
@@ -195,7 +192,7 @@ impl Start {
         {
             return Vec::new();
         }
-        let judgement = judge(facts, policies, now.today());
+        let judgement = judge(facts, law, now.today());
         let mut findings = Vec::new();
         let mut say = |event: Event, judgement: &Judgement, detect_us: Option<u64>| {
             let occasion = Occasion {
@@ -203,7 +200,8 @@ impl Start {
                 time: now.wall,
                 detect_us,
             };
-            findings.push(finding(origin, id, occasion, facts, judgement, policies));
+            let revision = law.policies.revision();
+            findings.push(finding(origin, id, occasion, facts, judgement, revision));
         };
         match &self.told {
             None => {

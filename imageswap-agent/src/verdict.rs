@@ -39,6 +39,8 @@ words! {
     Route {
         /// A pod, by the kubelet.
         Pod = "pod",
+        /// An ephemeral container of a pod, put there by `kubectl debug`.
+        Ephemeral = "ephemeral",
         /// A pod from a file on the node.
         StaticPod = "static-pod",
         /// The CRI, without the kubelet.
@@ -63,6 +65,16 @@ words! {
         Ok = "ok",
         /// A pod's image was not what admission would have made of it.
         WebhookSkipped = "webhook-skipped",
+        /// Admission left the pod with another image: it was changed afterwards, past admission.
+        MutatedAfterAdmission = "mutated-after-admission",
+        /// As an earlier revision of the policy left it at admission.
+        PolicyChanged = "policy-changed",
+        /// Admission saw it and let it pass, as the policy only warns or audits.
+        NotEnforced = "not-enforced",
+        /// The image has an approved name, and its content was pulled under another one, which is not.
+        Retagged = "retagged",
+        /// The image has an approved name, and its content was never pulled: built, imported or loaded on the node.
+        SideLoaded = "side-loaded",
         /// No pod that went through admission owns the container.
         NotAdmitted = "not-admitted",
         /// The policy does not apply to this container.
@@ -83,8 +95,13 @@ words! {
 /// The combinations of verdict and reason that [`crate::judge::judge`] can give.
 pub const LEGAL: &[(Verdict, Reason)] = &[
     (Verdict::Approved, Reason::Ok),
+    (Verdict::Approved, Reason::SideLoaded),
     (Verdict::Drift, Reason::WebhookSkipped),
+    (Verdict::Drift, Reason::MutatedAfterAdmission),
+    (Verdict::Drift, Reason::PolicyChanged),
+    (Verdict::Drift, Reason::NotEnforced),
     (Verdict::Drift, Reason::NotAdmitted),
+    (Verdict::Drift, Reason::Retagged),
     (Verdict::Exempt, Reason::OutOfScope),
     (Verdict::Exempt, Reason::Sandbox),
     (Verdict::Unresolved, Reason::NotAdmitted),
@@ -93,3 +110,19 @@ pub const LEGAL: &[(Verdict, Reason)] = &[
     (Verdict::Unresolved, Reason::RuntimeUnreachable),
     (Verdict::Unresolved, Reason::Nested),
 ];
+
+/// Whether a combination of verdict, route and reason makes sense: what only admission can do wrong is said of what
+/// goes through admission alone.
+pub fn is_legal(verdict: Verdict, route: Route, reason: Reason) -> bool {
+    let admitted = matches!(route, Route::Pod | Route::Ephemeral);
+    let of_route = match reason {
+        Reason::WebhookSkipped
+        | Reason::MutatedAfterAdmission
+        | Reason::PolicyChanged
+        | Reason::NotEnforced => admitted,
+        Reason::NotAdmitted => verdict != Verdict::Drift || !admitted,
+        Reason::Sandbox => matches!(route, Route::Pod | Route::StaticPod | Route::Cri),
+        _ => true,
+    };
+    of_route && LEGAL.contains(&(verdict, reason))
+}

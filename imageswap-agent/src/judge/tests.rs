@@ -1,8 +1,8 @@
 //! Every route and every kind of evidence, as a table.
 
 use super::*;
-use crate::facts::{Evidence, Pod};
-use crate::verdict::LEGAL;
+use crate::facts::{Evidence, Naming, Pod};
+use crate::verdict::is_legal;
 use imageswap_policy::maps;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +15,10 @@ const NESTED: &str =
 const OURS: &str = "registry.example.com/app:1";
 const EVIL: &str = "evil.example.net/miner:1";
 
+fn law() -> Law {
+    Law::new(Arc::new(policy()))
+}
+
 fn policy() -> Policies {
     let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
     Policies::one(maps::load("test", text).unwrap().policy)
@@ -26,9 +30,10 @@ fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
         facts.observe(Evidence::Claim(Box::new(claim)));
     }
     facts.observe(Evidence::Settled {
+        attempt: 0,
         unreachable: BTreeSet::new(),
     });
-    judge(&facts, &policy(), Date::MIN)
+    judge(&facts, &law(), Date::MIN)
 }
 
 fn words(judgement: &Judgement) -> [&'static str; 3] {
@@ -114,7 +119,7 @@ fn each_route_has_its_words() {
     for (judgement, expected) in table {
         assert_eq!(words(&judgement), expected, "{judgement:?}");
         assert!(
-            LEGAL.contains(&(judgement.verdict, judgement.reason)),
+            is_legal(judgement.verdict, judgement.route, judgement.reason),
             "{judgement:?}"
         );
     }
@@ -223,19 +228,23 @@ fn a_label_can_opt_a_pod_out_and_an_annotation_cannot() {
 fn silence_is_not_approval() {
     let mut facts = Facts::new("/default/x");
     facts.observe(Evidence::Settled {
+        attempt: 0,
         unreachable: BTreeSet::from(["/run/containerd.sock".to_owned()]),
     });
     assert_eq!(
-        judge(&facts, &policy(), Date::MIN).reason,
+        judge(&facts, &law(), Date::MIN).reason,
         Reason::RuntimeUnreachable
     );
     facts.observe(Evidence::Settled {
+        attempt: 0,
         unreachable: BTreeSet::new(),
     });
     facts.observe(Evidence::Removed);
-    let gone = judge(&facts, &policy(), Date::MIN);
+    let gone = judge(&facts, &law(), Date::MIN);
     assert_eq!(
         (gone.verdict, gone.reason),
         (Verdict::Unresolved, Reason::Gone)
     );
 }
+
+mod pods;

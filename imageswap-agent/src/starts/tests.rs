@@ -2,16 +2,22 @@
 
 use super::*;
 use crate::facts::{Claim, Process, Source};
-use imageswap_policy::{document, maps};
+use crate::verdict::{Reason, Route};
+use imageswap_policy::{Policies, document, maps};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-fn policy(text: &str) -> Policies {
-    Policies::one(maps::load("test", text).unwrap().policy)
+fn policy(text: &str) -> Law {
+    law(Policies::one(maps::load("test", text).unwrap().policy))
 }
 
-fn corp() -> Policies {
+fn law(policies: Policies) -> Law {
+    Law::new(Arc::new(policies))
+}
+
+fn corp() -> Law {
     policy("default::registry.example.com\nnoswap_wildcards::registry.example.com\n")
 }
 
@@ -24,7 +30,7 @@ fn table() -> Starts {
     starts
 }
 
-fn at(boot_ns: u64) -> Now {
+fn at_ns(boot_ns: u64) -> Now {
     Now {
         wall: SystemTime::UNIX_EPOCH,
         boot_ns,
@@ -50,14 +56,15 @@ fn claimed(source: Source, image: Option<&str>) -> Evidence {
 
 fn settled() -> Evidence {
     Evidence::Settled {
+        attempt: 0,
         unreachable: BTreeSet::new(),
     }
 }
 
-fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Policies) -> Vec<Finding> {
+fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Law) -> Vec<Finding> {
     evidence
         .iter()
-        .flat_map(|one| starts.observe(7, one.clone(), policy, at(5_000)))
+        .flat_map(|one| starts.observe(7, one.clone(), policy, at_ns(5_000)))
         .collect()
 }
 
@@ -93,7 +100,9 @@ fn an_exception_ends_with_its_day() {
     let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: p}\nspec:\n  \
                 exceptions: [{pattern: a.example.net/x, until: 1970-01-01, reason: INC-1}]\n  \
                 approved: [registry.example.com/**]\n";
-    let policies = Policies::new(document::load("p.yaml", text).unwrap().policies);
+    let policies = law(Policies::new(
+        document::load("p.yaml", text).unwrap().policies,
+    ));
     let mut starts = table();
     let all = [
         Evidence::Seen(Sight::Event),
@@ -127,7 +136,7 @@ fn an_entrypoint_that_never_ran_is_never_told() {
         Evidence::Removed,
     ];
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
-    starts.purge(at(u64::MAX));
+    starts.purge(at_ns(u64::MAX));
     assert!(starts.facts(7).is_none());
 }
 
@@ -175,10 +184,10 @@ fn a_changed_policy_speaks_only_where_the_verdict_changes() {
     assert_eq!(starts.drift().values().sum::<u64>(), 1);
     let lenient = policy("default::\n");
     assert_eq!(
-        events(&starts.rejudge(&lenient, at(6_000))),
+        events(&starts.rejudge(&lenient, at_ns(6_000))),
         [Event::Rejudged]
     );
-    assert_eq!(starts.rejudge(&lenient, at(7_000)), []);
+    assert_eq!(starts.rejudge(&lenient, at_ns(7_000)), []);
     assert!(starts.drift().is_empty());
 }
 
@@ -191,7 +200,7 @@ fn a_stopped_container_drifts_no_more() {
         settled(),
     ];
     observe_all(&mut starts, &all, &corp());
-    let end = starts.observe(7, Evidence::Removed, &corp(), at(9_000));
+    let end = starts.observe(7, Evidence::Removed, &corp(), at_ns(9_000));
     assert_eq!(
         (events(&end), end[0].verdict),
         (vec![Event::Stopped], Verdict::Drift)
@@ -213,30 +222,109 @@ fn a_cgroup_of_the_host_is_no_container() {
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
 }
 
+/// A pod's container, about which everybody has something to say, some of it false and some of it stale.
+mod everything {
+    use super::*;
+    use crate::facts::{Kind, Naming, Pod};
+    use crate::pods::{Ownership, PodContainer, PodRecord};
+
+    pub(super) const CGROUP: &str = "/kubepods/pod4a163a05-439d-484b-8e53-2968bc15824f/\
+         cde6dfaf5007ed65aad2d6aed72af91b0f3d95813492f773286e29ae145d20f4";
+
+    fn cri(attempt: u32, names: &[&str]) -> Evidence {
+        Evidence::Claim(Box::new(Claim {
+            attempt,
+            kind: Some(Kind::Container),
+            through_cri: true,
+            naming: Naming::AnyOfDigest,
+            names: names.iter().map(|&it| it.to_owned()).collect(),
+            container_name: Some("app".to_owned()),
+            pod: Some(Pod {
+                namespace: "team-a".to_owned(),
+                name: "web".to_owned(),
+                uid: "4a163a05-439d-484b-8e53-2968bc15824f".to_owned(),
+            }),
+            ..Claim::new(Source::Cri, "x", "cri")
+        }))
+    }
+
+    fn pod(version: u64, image: &str, note: Option<&str>) -> Evidence {
+        let container = PodContainer {
+            image: image.to_owned(),
+            ephemeral: false,
+            id: None,
+        };
+        Evidence::Pod(Ownership::Known(Arc::new(PodRecord {
+            namespace: "team-a".to_owned(),
+            version,
+            note: note.map(str::to_owned),
+            containers: [("app".to_owned(), container)].into(),
+            ..PodRecord::default()
+        })))
+    }
+
+    fn asked(attempt: u32, unreachable: &[&str]) -> Evidence {
+        Evidence::Settled {
+            attempt,
+            unreachable: unreachable.iter().map(|&it| it.to_owned()).collect(),
+        }
+    }
+
+    pub(super) fn evidence(revision: &str) -> Vec<Evidence> {
+        let note = format!(
+            r#"{{"v":1,"containers":{{"app":{{"image":"nginx","revision":"{revision}"}}}}}}"#
+        );
+        vec![
+            Evidence::Seen(Sight::Event),
+            Evidence::Seen(Sight::Reconciled),
+            confirmed(Confirmation::Exec),
+            confirmed(Confirmation::Runtime),
+            confirmed(Confirmation::Walk),
+            claimed(Source::Bundle, Some("registry.example.com/forged")),
+            claimed(Source::Runc, None),
+            cri(1, &["registry.example.com/old:1"]),
+            cri(2, &["registry.example.com/app:1", "evil.example.net/x:1"]),
+            Evidence::Pod(Ownership::Absent),
+            pod(1, "registry.example.com/nginx", Some(&note)),
+            pod(2, "evil.example.net/x:1", Some(&note)),
+            asked(1, &["/run/containerd/containerd.sock"]),
+            asked(2, &[]),
+        ]
+    }
+}
+
 proptest! {
-    /// Whatever the order, the table ends with the same facts, one first word and the same last verdict.
+    /// Whatever the order, and however often, the table ends with the same facts, one first word and the same last
+    /// verdict.
     #[test]
-    fn any_order_gives_the_same_verdict(all in Just(vec![
-        Evidence::Seen(Sight::Event),
-        Evidence::Seen(Sight::Reconciled),
-        confirmed(Confirmation::Exec),
-        confirmed(Confirmation::Runtime),
-        claimed(Source::Bundle, Some("registry.example.com/forged")),
-        claimed(Source::Containerd, Some("evil.example.net/x")),
-        claimed(Source::Runc, None),
-        settled(),
-    ]).prop_shuffle()) {
-        let policy = corp();
-        let mut starts = table();
-        let findings = observe_all(&mut starts, &all, &policy);
+    fn any_order_gives_the_same_verdict(
+        order in Just((0..14_usize).collect::<Vec<_>>()).prop_shuffle(),
+        again in proptest::collection::vec(0..14_usize, 0..6),
+    ) {
+        let law = corp();
+        let revision = law.policies.iter().next().expect("one policy").revision().to_owned();
+        let all = everything::evidence(&revision);
+        prop_assert_eq!(all.len(), 14);
+        let run = |order: &[usize]| {
+            let mut starts = table();
+            starts.begin(8, everything::CGROUP);
+            let mut findings = Vec::new();
+            for at in order {
+                findings.extend(starts.observe(8, all[*at].clone(), &law, at_ns(5_000)));
+            }
+            (starts, findings)
+        };
+        let order: Vec<_> = order.into_iter().chain(again).collect();
+        let (starts, findings) = run(&order);
         let firsts = findings.iter().filter(|finding| finding.event != Event::Rejudged).count();
         prop_assert_eq!(firsts, 1);
         let last = findings.last().expect("at least the first word");
-        prop_assert_eq!(last.verdict, Verdict::Drift);
-        let mut reference = table();
-        let mut sorted = all.clone();
-        sorted.sort_by_key(|evidence| format!("{evidence:?}"));
-        observe_all(&mut reference, &sorted, &policy);
-        prop_assert_eq!(starts.facts(7), reference.facts(7));
+        prop_assert_eq!(
+            (last.verdict, last.route, last.reason),
+            (Verdict::Drift, Route::Pod, Reason::MutatedAfterAdmission)
+        );
+        prop_assert_eq!(last.image.as_deref(), Some("evil.example.net/x:1"));
+        let (reference, _) = run(&(0..14).collect::<Vec<_>>());
+        prop_assert_eq!(starts.facts(8), reference.facts(8));
     }
 }

@@ -1,0 +1,77 @@
+//! Why admission did not keep a drifting image away.
+
+use super::Case;
+use crate::verdict::{Reason, Route};
+use imageswap_policy::document::Enforcement;
+use imageswap_policy::note::{Entry, Note};
+use imageswap_policy::{Decision, Policies, Policy};
+use std::sync::Arc;
+
+/// The reason, for an image that `decision` is about and that drifts.
+pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reason {
+    if !matches!(case.route, Route::Pod | Route::Ephemeral) {
+        return Reason::NotAdmitted;
+    }
+    let policy = case.law.policies.select(case.scope, case.today).policy();
+    let would_act = policy.is_none_or(|policy| {
+        if decision.swapped() {
+            policy.swaps()
+        } else {
+            policy.enforcement() == Enforcement::Deny
+        }
+    });
+    if !would_act {
+        return Reason::NotEnforced;
+    }
+    let Some(note) = note(case) else {
+        return without_note(case, image);
+    };
+    // What cannot be read was not written by admission.
+    let note = Note::parse(note).ok();
+    let name = case.facts.container_name();
+    match name.and_then(|name| note.as_ref()?.get(name)) {
+        Some(entry) => noted(case, image, entry),
+        None => without_note(case, image),
+    }
+}
+
+/// The note of the pod as the API server has it, else as it was when the runtime made the pod.
+fn note<'a>(case: &Case<'a>) -> Option<&'a str> {
+    match case.facts.known_pod() {
+        Some(pod) => pod.note.as_deref(),
+        None => case.facts.trusted().find_map(|claim| claim.note.as_deref()),
+    }
+}
+
+/// Nothing in a note is believed: the image that it speaks of is decided again, by the revision that it names.
+fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
+    let is_its = |policies: &&Arc<Policies>| {
+        let selected = policies.select(case.scope, case.today);
+        selected.policy().map(Policy::revision) == Some(&*entry.revision)
+    };
+    let in_force = &case.law.policies;
+    let Some(policies) = std::iter::once(in_force).chain(&case.law.past).find(is_its) else {
+        // Nobody here knows that revision, so nothing can be computed from it.
+        return Reason::WebhookSkipped;
+    };
+    let explained = entry.explains(&policies.select(case.scope, case.today), image);
+    match (explained, Arc::ptr_eq(policies, in_force)) {
+        (true, false) => Reason::PolicyChanged,
+        (true, true) => Reason::WebhookSkipped,
+        (false, _) => Reason::MutatedAfterAdmission,
+    }
+}
+
+/// The subresource by which ephemeral containers come takes no annotations: what an earlier policy would have left as
+/// it is was fine then. Any other container has an entry if admission saw it.
+fn without_note(case: &Case<'_>, image: &str) -> Reason {
+    let was_fine = |policies: &Arc<Policies>| {
+        let selected = policies.select(case.scope, case.today);
+        !selected.decide(image).is_drift()
+    };
+    if case.route == Route::Ephemeral && case.law.past.iter().any(was_fine) {
+        Reason::PolicyChanged
+    } else {
+        Reason::WebhookSkipped
+    }
+}

@@ -1,0 +1,174 @@
+//! The names that a container's image may go by.
+//!
+//! One digest can have several names on a node, and a webhook that swaps registries makes exactly that: the runtime's
+//! own pick among them is arbitrary. What was asked for decides, if it can have been this image.
+
+use super::{Confidence, Name};
+use crate::facts::{Claim, Facts, Naming, Source};
+use imageswap_policy::Reference;
+use std::collections::BTreeSet;
+
+/// How findings call the specification of a Pod in the API.
+const POD_SPEC: &str = "pod-spec";
+
+pub(super) struct Names {
+    /// All names, those to judge first.
+    pub(super) all: Vec<Name>,
+    /// How many of them to judge.
+    telling: usize,
+    pub(super) confidence: Confidence,
+}
+
+impl Names {
+    /// The names that the verdict is about.
+    pub(super) fn judged(&self) -> &[Name] {
+        self.all.get(..self.telling).unwrap_or_default()
+    }
+}
+
+/// The name that was asked for, else all that the digest has, else what the bundle says.
+pub(super) fn names(facts: &Facts) -> Names {
+    let of_digest = names_of_digest(facts);
+    if let Some(asked) = asked_for(facts, &of_digest) {
+        let others = of_digest.into_iter().filter(|name| name.name != asked.name);
+        return Names {
+            all: std::iter::once(asked.clone()).chain(others).collect(),
+            telling: 1,
+            confidence: Confidence::High,
+        };
+    }
+    if !of_digest.is_empty() {
+        return Names {
+            telling: of_digest.len(),
+            all: of_digest,
+            confidence: Confidence::Medium,
+        };
+    }
+    let annotated = facts
+        .claims
+        .get(&Source::Bundle)
+        .and_then(|claim| claim.image.as_deref())
+        .filter(|image| is_name(image));
+    let all: Vec<_> = annotated
+        .map(|image| name(Source::Bundle.as_str(), image))
+        .into_iter()
+        .collect();
+    Names {
+        telling: all.len(),
+        all,
+        confidence: Confidence::Low,
+    }
+}
+
+/// What somebody asked for, most trusted first, where it can be this container's image: the Pod's specification can be
+/// newer or older than the container, and whoever calls the CRI writes down what he likes.
+fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
+    let in_spec = image_in_spec(facts)
+        .filter(|image| can_be(facts, image, of_digest) == Some(true))
+        .map(|image| name(POD_SPEC, image));
+    let by_runtime = || {
+        let asked = |claim: &&Claim| claim.naming == Naming::AsAsked;
+        facts.trusted().filter(asked).find_map(|claim| {
+            let image = claim.image.as_deref()?;
+            let is_own_word = claim.source != Source::Cri;
+            let fits = is_own_word || can_be(facts, image, of_digest) != Some(false);
+            fits.then(|| name(claim.source.as_str(), image))
+        })
+    };
+    in_spec.or_else(by_runtime)
+}
+
+/// The image that the Pod's specification gives the container. A static pod runs what its file says, which the copy in
+/// the API need not.
+fn image_in_spec(facts: &Facts) -> Option<&str> {
+    let pod = facts.known_pod().filter(|pod| pod.mirror_of.is_none())?;
+    // Without the CRI's word for it, the name of the container is that of a forger, too.
+    facts.claims.get(&Source::Cri)?;
+    let container = pod.containers.get(facts.container_name()?)?;
+    Some(&container.image)
+}
+
+/// Whether `image` can be the image whose digest goes by these names; `None` where it has none to compare with.
+fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
+    let Ok(asked) = Reference::parse(image) else {
+        return Some(false);
+    };
+    if let Some(digest) = asked.digest()
+        && facts
+            .trusted()
+            .any(|claim| claim.digest.as_deref() == Some(digest))
+    {
+        return Some(true);
+    }
+    if of_digest.is_empty() {
+        return None;
+    }
+    let repository = asked.canonical_name();
+    let fits = |name: &Name| {
+        Reference::parse(&name.name).is_ok_and(|known| {
+            // A tag moves on to the next image; that it was pulled from the repository stays, as `repository@digest`.
+            known.canonical_name() == repository
+                && (known.digest().is_none()
+                    || asked.digest().is_none()
+                    || known.digest() == asked.digest())
+        })
+    };
+    Some(of_digest.iter().any(fits) || pulled_from(facts, &repository))
+}
+
+/// Whether the image's content was pulled from the repository, by the runtime's record.
+fn pulled_from(facts: &Facts, repository: &str) -> bool {
+    let mut sources = facts
+        .trusted()
+        .filter_map(|claim| claim.pulled_from.as_ref())
+        .flatten();
+    sources.any(|source| format!("{}/{}", source.host, source.repository) == repository)
+}
+
+/// All names of the image's digest that the runtimes know.
+fn names_of_digest(facts: &Facts) -> Vec<Name> {
+    let mut names: Vec<Name> = Vec::new();
+    for claim in facts.trusted() {
+        let image = claim
+            .image
+            .iter()
+            .filter(|_| claim.naming == Naming::AnyOfDigest);
+        for it in image.chain(&claim.names).filter(|it| is_name(it)) {
+            if !names.iter().any(|known| known.name == *it) {
+                names.push(name(claim.source.as_str(), it));
+            }
+        }
+    }
+    // `repository@digest` beside `repository:tag` is the runtime's own second name for the same thing.
+    let tagged: BTreeSet<_> = names
+        .iter()
+        .filter_map(|name| repository_of_tag(&name.name))
+        .collect();
+    names.retain(|name| {
+        Reference::parse(&name.name).is_ok_and(|reference| {
+            reference.digest().is_none() || !tagged.contains(&reference.canonical_name())
+        })
+    });
+    names
+}
+
+fn name(source: &'static str, name: &str) -> Name {
+    Name {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+/// Whether this is a name at all and not the id of an image, which reads like a repository `sha256` with a tag.
+fn is_name(text: &str) -> bool {
+    !text.starts_with("sha256:") && Reference::parse(text).is_ok()
+}
+
+/// The repository of a name that has a tag and no digest.
+fn repository_of_tag(name: &str) -> Option<String> {
+    let reference = Reference::parse(name).ok()?;
+    reference
+        .digest()
+        .is_none()
+        .then(|| reference.canonical_name())
+}

@@ -1,0 +1,367 @@
+//! What the API server and the runtime say of containers of Pods, and what is made of it.
+
+use super::*;
+use crate::evidence::containerd::ContentSource;
+use crate::pods::{Ownership, PodContainer, PodRecord};
+use imageswap_policy::document;
+
+const DIGEST: &str = "sha256:15d3b5c4f521a84896ed1ead1b14e4774d02202d5c65ab68f30eeaf310a3b1a7";
+
+fn known(image: &str) -> PodRecord {
+    let container = |ephemeral| PodContainer {
+        image: image.to_owned(),
+        ephemeral,
+        id: None,
+    };
+    PodRecord {
+        namespace: "team-a".to_owned(),
+        uid: "u".to_owned(),
+        containers: [
+            ("app".to_owned(), container(false)),
+            ("debug".to_owned(), container(true)),
+        ]
+        .into(),
+        ..PodRecord::default()
+    }
+}
+
+fn noted(image: &str, noted: &str, revision: &str) -> PodRecord {
+    let entry = format!(r#"{{"image":"{noted}","revision":"{revision}"}}"#);
+    PodRecord {
+        note: Some(format!(r#"{{"v":1,"containers":{{"app":{entry}}}}}"#)),
+        ..known(image)
+    }
+}
+
+fn named(container: &str, names: &[&str]) -> Claim {
+    Claim {
+        container_name: Some(container.to_owned()),
+        digest: Some(DIGEST.to_owned()),
+        ..cri(names)
+    }
+}
+
+fn judged_with(
+    law: &Law,
+    cgroup: &str,
+    pod: impl Into<Option<Ownership>>,
+    claims: &[Claim],
+) -> Judgement {
+    let mut facts = Facts::new(cgroup);
+    for claim in claims {
+        facts.observe(Evidence::Claim(Box::new(claim.clone())));
+    }
+    if let Some(pod) = pod.into() {
+        facts.observe(Evidence::Pod(pod));
+    }
+    facts.observe(Evidence::Settled {
+        attempt: 0,
+        unreachable: BTreeSet::new(),
+    });
+    let judgement = judge(&facts, law, Date::MIN);
+    assert!(
+        is_legal(judgement.verdict, judgement.route, judgement.reason),
+        "{judgement:?}"
+    );
+    judgement
+}
+
+fn is(pod: PodRecord) -> Ownership {
+    Ownership::Known(Arc::new(pod))
+}
+
+fn revision(law: &Law) -> String {
+    let first = law.policies.iter().next().unwrap();
+    first.revision().to_owned()
+}
+
+fn yaml(spec: &str) -> Arc<Policies> {
+    let text = format!(
+        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
+    );
+    Arc::new(Policies::new(document::load("p", &text).unwrap().policies))
+}
+
+#[test]
+fn a_note_tells_why_and_is_decided_again() {
+    let law = law();
+    let now = revision(&law);
+    let table = [
+        ("no note", known(EVIL), "webhook-skipped"),
+        (
+            "noted, then changed",
+            noted(EVIL, "nginx", &now),
+            "mutated-after-admission",
+        ),
+        (
+            "forged, of a revision that nobody knows",
+            noted(EVIL, EVIL, "bogus"),
+            "webhook-skipped",
+        ),
+        (
+            "forged, of the revision in force",
+            noted(EVIL, EVIL, &now),
+            "mutated-after-admission",
+        ),
+        (
+            "no JSON",
+            PodRecord {
+                note: Some("{".to_owned()),
+                ..known(EVIL)
+            },
+            "webhook-skipped",
+        ),
+    ];
+    for (what, pod, reason) in table {
+        let judgement = judged_with(&law, POD, is(pod), &[named("app", &[EVIL])]);
+        assert_eq!(
+            words(&judgement),
+            ["drift", "pod", reason],
+            "{what}: {judgement:?}"
+        );
+    }
+}
+
+#[test]
+fn the_runtimes_copy_of_the_note_does_without_an_api_server() {
+    let law = law();
+    let note = noted(EVIL, "nginx", &revision(&law)).note;
+    let claim = Claim {
+        note,
+        ..named("app", &[EVIL])
+    };
+    let judgement = judged_with(&law, POD, None, &[claim]);
+    assert_eq!(
+        words(&judgement),
+        ["drift", "pod", "mutated-after-admission"]
+    );
+}
+
+#[test]
+fn what_an_earlier_policy_admitted_is_not_the_webhooks_fault() {
+    let old = yaml("{rules: [{from: '**', to: registry.old}]}");
+    let mut law = Law::new(yaml("{rules: [{from: '**', to: registry.new}]}"));
+    let revision = revision(&Law::new(Arc::clone(&old)));
+    let image = "registry.old/docker.io/library/nginx";
+    let first = old
+        .select(Scope::Node, Date::MIN)
+        .decide("nginx")
+        .result
+        .into_owned();
+    let pod = || is(noted(&first, "nginx", &revision));
+    let claims = [named("app", &[&first])];
+    assert!(first.starts_with("registry.old/"), "{first} {image}");
+    assert_eq!(
+        judged_with(&law, POD, pod(), &claims).reason,
+        Reason::WebhookSkipped,
+        "nobody knows it"
+    );
+    law.past.push(Arc::clone(&old));
+    assert_eq!(
+        judged_with(&law, POD, pod(), &claims).reason,
+        Reason::PolicyChanged
+    );
+    let evil = [named("app", &[EVIL])];
+    let forged = is(noted(EVIL, "nginx", &revision));
+    assert_eq!(
+        judged_with(&law, POD, forged, &evil).reason,
+        Reason::MutatedAfterAdmission
+    );
+    // No note can be put on an ephemeral container.
+    let debug = [named("debug", &[&first])];
+    assert_eq!(
+        words(&judged_with(&law, POD, pod(), &debug)),
+        ["drift", "ephemeral", "policy-changed"]
+    );
+}
+
+#[test]
+fn what_a_policy_only_warns_of_was_not_skipped() {
+    for enforcement in ["warn", "audit"] {
+        let law = Law::new(yaml(&format!(
+            "{{enforcement: {enforcement}, approved: ['registry.example.com/**']}}"
+        )));
+        let judgement = judged_with(&law, POD, is(known(EVIL)), &[named("app", &[EVIL])]);
+        assert_eq!(
+            words(&judgement),
+            ["drift", "pod", "not-enforced"],
+            "{enforcement}"
+        );
+    }
+}
+
+#[test]
+fn the_pods_specification_settles_which_of_several_names_it_is() {
+    let law = law();
+    let both = [named("app", &[EVIL, OURS])];
+    for (image, expected) in [(OURS, "approved"), (EVIL, "drift")] {
+        let judgement = judged_with(&law, POD, is(known(image)), &both);
+        assert_eq!(
+            (words(&judgement)[0], judgement.confidence),
+            (expected, Confidence::High)
+        );
+        assert_eq!(
+            (judgement.image.as_deref(), judgement.names[0].source),
+            (Some(image), "pod-spec")
+        );
+        assert_eq!(judgement.names.len(), 2, "{:?}", judgement.names);
+    }
+}
+
+#[test]
+fn a_specification_that_is_of_another_image_decides_nothing() {
+    let law = law();
+    // The Pod was changed, and this container is still the one from before.
+    let newer = judged_with(&law, POD, is(known(OURS)), &[named("app", &[EVIL])]);
+    assert_eq!(
+        (newer.verdict, newer.image.as_deref()),
+        (Verdict::Drift, Some(EVIL))
+    );
+    let open = judged_with(
+        &law,
+        POD,
+        is(known("registry.example.com/third:1")),
+        &[named("app", &[EVIL, OURS])],
+    );
+    assert_eq!(
+        (open.verdict, open.reason),
+        (Verdict::Unresolved, Reason::Ambiguous)
+    );
+    let by_digest = format!("registry.example.com/app@{DIGEST}");
+    let pinned = judged_with(
+        &law,
+        POD,
+        is(known(&by_digest)),
+        &[named("app", &[EVIL, OURS])],
+    );
+    assert_eq!(pinned.image.as_deref(), Some(&*by_digest));
+}
+
+#[test]
+fn whoever_calls_the_cri_cannot_say_that_he_asked_for_an_approved_image() {
+    let law = law();
+    let claim = |names: &[&str]| Claim {
+        image: Some(OURS.to_owned()),
+        naming: Naming::AsAsked,
+        ..named("app", names)
+    };
+    let lie = judged_with(&law, "/k8s.io/x", None, &[claim(&[EVIL])]);
+    assert_eq!(words(&lie), ["drift", "cri", "not-admitted"], "{lie:?}");
+    let moved = claim(&[&format!("registry.example.com/app@{DIGEST}"), EVIL]);
+    let moved = judged_with(&law, POD, None, &[moved]);
+    assert_eq!(
+        moved.verdict,
+        Verdict::Approved,
+        "its tag is on the next image by now: {moved:?}"
+    );
+}
+
+#[test]
+fn a_pod_that_the_api_server_does_not_know_is_none() {
+    let selector = "matchExpressions: [{key: free, operator: DoesNotExist}]";
+    let spec = format!(
+        "{{match: {{namespaceSelector: {{{selector}}}}}, approved: ['registry.example.com/**']}}"
+    );
+    let free = BTreeMap::from([("free".to_owned(), String::new())]);
+    let law = Law {
+        namespaces: Namespaces::fixed([("team-a".to_owned(), free)]),
+        ..Law::new(yaml(&spec))
+    };
+    let claims = [named("app", &[EVIL])];
+    let exempt = judged_with(&law, POD, is(known(EVIL)), &claims);
+    assert_eq!(words(&exempt), ["exempt", "pod", "out-of-scope"]);
+    let forged = judged_with(&law, POD, Some(Ownership::Absent), &claims);
+    assert_eq!(
+        words(&forged),
+        ["drift", "cri", "not-admitted"],
+        "{forged:?}"
+    );
+    // A container that the Pod does not have is not the kubelet's either.
+    let put_there = judged_with(
+        &super::law(),
+        POD,
+        is(known(OURS)),
+        &[named("other", &[EVIL])],
+    );
+    assert_eq!(words(&put_there)[1], "cri", "{put_there:?}");
+}
+
+#[test]
+fn a_static_pod_runs_what_its_file_says_whatever_its_copy_shows() {
+    let law = law();
+    let copy = PodRecord {
+        mirror_of: Some("u".to_owned()),
+        ..known(OURS)
+    };
+    let judgement = judged_with(&law, STATIC_POD, is(copy), &[named("app", &[EVIL])]);
+    assert_eq!(words(&judgement), ["drift", "static-pod", "not-admitted"]);
+    let own_uid = Claim {
+        static_pod: Some(true),
+        ..named("app", &[EVIL])
+    };
+    let judgement = judged_with(&law, POD, Some(Ownership::Absent), &[own_uid]);
+    assert_eq!(words(&judgement), ["drift", "static-pod", "not-admitted"]);
+}
+
+#[test]
+fn a_new_name_does_not_change_where_an_image_came_from() {
+    let law = law();
+    let from = |all: &[(&str, &str)]| {
+        let source = |(host, repository): &(&str, &str)| ContentSource {
+            host: (*host).to_owned(),
+            repository: (*repository).to_owned(),
+        };
+        Some(all.iter().map(source).collect::<Vec<_>>())
+    };
+    #[rustfmt::skip]
+    let table = [
+        ("as it is called",        from(&[("registry.example.com", "app")]),                        ["approved", "ok"]),
+        ("approved elsewhere",     from(&[("registry.example.com", "other")]),                      ["approved", "ok"]),
+        ("under both",             from(&[("evil.example.net", "miner"), ("registry.example.com", "app")]), ["approved", "ok"]),
+        ("under another",          from(&[("evil.example.net", "miner")]),                          ["drift", "retagged"]),
+        ("never pulled",           from(&[]),                                                        ["approved", "side-loaded"]),
+        ("nobody keeps that",      None,                                                             ["approved", "ok"]),
+    ];
+    for (what, pulled_from, expected) in table {
+        let claim = Claim {
+            pulled_from: pulled_from.clone(),
+            ..ctr(OURS)
+        };
+        let judgement = judged_with(&law, "/default/x", None, &[claim]);
+        let [verdict, _, reason] = words(&judgement);
+        assert_eq!([verdict, reason], expected, "{what}");
+        if reason == "retagged" {
+            assert_eq!(
+                judgement.expected_image.as_deref(),
+                Some("registry.example.com/miner")
+            );
+        }
+        // Where the name drifts already there is nothing to add.
+        let claim = Claim {
+            pulled_from,
+            ..ctr(EVIL)
+        };
+        assert_eq!(
+            judged_with(&law, "/default/x", None, &[claim]).reason,
+            Reason::NotAdmitted,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn containerds_label_alone_makes_no_sandbox() {
+    let law = law();
+    let pause = Claim {
+        kind: Some(Kind::Sandbox),
+        through_cri: true,
+        naming: Naming::AnyOfDigest,
+        names: [EVIL.to_owned()].into(),
+        ..Claim::new(Source::Containerd, "x", "containerd")
+    };
+    let judgement = judged_with(&law, "/k8s.io/x", None, &[pause]);
+    assert_eq!(
+        (judgement.verdict, judgement.reason),
+        (Verdict::Unresolved, Reason::RuntimeUnreachable)
+    );
+}

@@ -1,0 +1,298 @@
+//! The node's Pods as the API server has them: what was admitted, and what admission noted of it.
+
+use crate::finding::Owner;
+use imageswap_policy::note;
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use kube::ResourceExt as _;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod watch;
+
+/// How long a deleted Pod is remembered: its containers outlive it where it was deleted by force.
+const KEPT_AFTER_DELETION: Duration = Duration::from_mins(10);
+
+/// The kubelet's annotation of a static Pod's copy in the API, whose value is the UID that the kubelet made up.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const HASH: &str = "kubernetes.io/config.hash";
+
+/// The label by which a Deployment tells its ReplicaSets apart; it ends their names.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// What is kept of a Pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodRecord {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Version of the object; a higher one is newer. 0 where it is no number.
+    pub version: u64,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Text of the annotation [`note::ANNOTATION`].
+    pub note: Option<String>,
+    /// For the copy of a static Pod, the UID that the kubelet gave to the original.
+    pub mirror_of: Option<String>,
+    /// The workload that owns it.
+    pub owner: Option<Owner>,
+    /// Its containers of every kind, by name.
+    pub containers: BTreeMap<String, PodContainer>,
+}
+
+/// A container of a Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodContainer {
+    /// The image of the specification.
+    pub image: String,
+    /// Whether it is an ephemeral container.
+    pub ephemeral: bool,
+    /// Id of the container that the kubelet last reported, without the runtime's name.
+    pub id: Option<String>,
+}
+
+/// What is known of the Pod that a container claims to belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// The API server knows the Pod.
+    Known(Arc<PodRecord>),
+    /// The API server was asked, and has no Pod of this UID.
+    Absent,
+}
+
+/// What changed.
+#[derive(Debug, Clone)]
+pub enum PodChange {
+    /// A Pod as it is now.
+    Known(Arc<PodRecord>),
+    /// A Pod was deleted.
+    Deleted(String),
+    /// A list is complete: Pods that were not in it are gone.
+    Listed(Vec<String>),
+}
+
+/// The Pods of the node, by UID.
+#[derive(Debug, Default)]
+pub struct Pods {
+    by_uid: HashMap<String, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    pod: Arc<PodRecord>,
+    deleted_ns: Option<u64>,
+}
+
+impl Pods {
+    /// Takes a change in. `now_ns` is since boot.
+    pub fn apply(&mut self, change: PodChange, now_ns: u64) {
+        match change {
+            PodChange::Known(pod) => {
+                // A static Pod's containers carry the UID that the kubelet made up, not that of its copy.
+                let uid = pod.mirror_of.as_ref().unwrap_or(&pod.uid).clone();
+                let kept = Kept {
+                    pod,
+                    deleted_ns: None,
+                };
+                self.by_uid.insert(uid, kept);
+            }
+            PodChange::Deleted(uid) => {
+                for kept in self.by_uid.values_mut().filter(|kept| kept.pod.uid == uid) {
+                    kept.deleted_ns.get_or_insert(now_ns);
+                }
+            }
+            PodChange::Listed(uids) => {
+                let gone = |kept: &&mut Kept| !uids.contains(&kept.pod.uid);
+                for kept in self.by_uid.values_mut().filter(gone) {
+                    kept.deleted_ns.get_or_insert(now_ns);
+                }
+            }
+        }
+    }
+
+    /// The Pod whose containers carry this UID.
+    pub fn of(&self, uid: &str) -> Option<&Arc<PodRecord>> {
+        self.by_uid.get(uid).map(|kept| &kept.pod)
+    }
+
+    /// Drops what was deleted long enough ago.
+    pub fn purge(&mut self, now_ns: u64) {
+        let kept_ns = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap_or(u64::MAX);
+        self.by_uid.retain(|_, kept| {
+            kept.deleted_ns
+                .is_none_or(|at| now_ns.saturating_sub(at) < kept_ns)
+        });
+    }
+}
+
+impl PodRecord {
+    /// Whether the kubelet reported this container id.
+    pub fn runs(&self, id: &str) -> bool {
+        let mut containers = self.containers.values();
+        containers.any(|container| container.id.as_deref() == Some(id))
+    }
+}
+
+impl From<Pod> for PodRecord {
+    fn from(pod: Pod) -> Self {
+        let annotation = |name: &str| pod.annotations().get(name).cloned();
+        let owner = owner(&pod);
+        let (note, mirror_of) = (
+            annotation(note::ANNOTATION),
+            annotation(MIRROR).and_then(|_| annotation(HASH)),
+        );
+        let version = pod.resource_version();
+        let ids = pod.status.as_ref().map(ids).unwrap_or_default();
+        let mut containers = BTreeMap::new();
+        if let Some(spec) = pod.spec {
+            let plain = |it: Container| (it.name, it.image, false);
+            let all = spec.containers.into_iter().map(plain);
+            let init = spec.init_containers.into_iter().flatten().map(plain);
+            let ephemeral = spec.ephemeral_containers.into_iter().flatten();
+            let ephemeral = ephemeral.map(|it| (it.name, it.image, true));
+            for (name, image, ephemeral) in all.chain(init).chain(ephemeral) {
+                let container = PodContainer {
+                    image: image.unwrap_or_default(),
+                    ephemeral,
+                    id: ids.get(&name).cloned(),
+                };
+                containers.insert(name, container);
+            }
+        }
+        Self {
+            namespace: pod.metadata.namespace.unwrap_or_default(),
+            name: pod.metadata.name.unwrap_or_default(),
+            uid: pod.metadata.uid.unwrap_or_default(),
+            version: version.and_then(|it| it.parse().ok()).unwrap_or_default(),
+            labels: pod.metadata.labels.unwrap_or_default(),
+            note,
+            mirror_of,
+            owner,
+            containers,
+        }
+    }
+}
+
+/// The controller; of a Deployment's ReplicaSet the Deployment, which the labels tell without another request.
+fn owner(pod: &Pod) -> Option<Owner> {
+    let references = pod.owner_references();
+    let controller = references.iter().find(|it| it.controller == Some(true))?;
+    let of_template = || {
+        let hash = pod.labels().get(TEMPLATE_HASH)?;
+        let name = controller.name.strip_suffix(hash.as_str())?;
+        name.strip_suffix('-').filter(|name| !name.is_empty())
+    };
+    let deployment = (controller.kind == "ReplicaSet").then(of_template);
+    Some(match deployment.flatten() {
+        Some(name) => Owner {
+            kind: "Deployment".to_owned(),
+            name: name.to_owned(),
+        },
+        None => Owner {
+            kind: controller.kind.clone(),
+            name: controller.name.clone(),
+        },
+    })
+}
+
+/// Ids of the containers that the kubelet last reported, by the containers' names.
+fn ids(status: &PodStatus) -> HashMap<String, String> {
+    let all = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let all = all.into_iter().flatten().flatten();
+    all.filter_map(|it| {
+        let (_runtime, id) = it.container_id.as_deref()?.split_once("://")?;
+        Some((it.name.clone(), id.to_owned()))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(pod: serde_json::Value) -> PodRecord {
+        serde_json::from_value::<Pod>(pod).unwrap().into()
+    }
+
+    #[test]
+    fn a_pod_is_read_with_every_kind_of_container() {
+        let pod = record(json!({
+            "metadata": {"namespace": "team-a", "name": "web-6d4b75cb6d-x2x7z", "uid": "u1", "resourceVersion": "42",
+                "labels": {"app": "web", "pod-template-hash": "6d4b75cb6d"},
+                "annotations": {"imageswap.io/note": "{}"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-6d4b75cb6d",
+                    "uid": "r", "controller": true}]},
+            "spec": {"containers": [{"name": "web", "image": "nginx"}],
+                "initContainers": [{"name": "init", "image": "busybox"}],
+                "ephemeralContainers": [{"name": "debug", "image": "alpine"}]},
+            "status": {"containerStatuses": [{"name": "web", "image": "nginx", "imageID": "", "ready": true,
+                "restartCount": 0, "containerID": "containerd://abc"}]}
+        }));
+        assert_eq!((pod.version, pod.note.as_deref()), (42, Some("{}")));
+        let owner = pod.owner.clone().unwrap();
+        assert_eq!((&*owner.kind, &*owner.name), ("Deployment", "web"));
+        let kinds: Vec<_> = pod
+            .containers
+            .iter()
+            .map(|(name, it)| (&**name, it.ephemeral))
+            .collect();
+        assert_eq!(kinds, [("debug", true), ("init", false), ("web", false)]);
+        assert!(pod.runs("abc") && !pod.runs("abd"));
+    }
+
+    #[test]
+    fn a_replica_set_of_its_own_stays_one() {
+        let pod = record(json!({
+            "metadata": {"name": "a-1", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "name": "a", "uid": "r", "controller": true}]}}));
+        assert_eq!(pod.owner.unwrap().kind, "ReplicaSet");
+        assert_eq!(record(json!({"metadata": {"name": "bare"}})).owner, None);
+    }
+
+    #[test]
+    fn a_static_pod_is_found_by_the_uid_that_the_kubelet_made_up() {
+        let mirror = record(
+            json!({"metadata": {"name": "static-n1", "uid": "api", "annotations": {
+            "kubernetes.io/config.mirror": "hash", "kubernetes.io/config.hash": "hash"}}}),
+        );
+        let mut pods = Pods::default();
+        pods.apply(PodChange::Known(Arc::new(mirror)), 0);
+        assert!(pods.of("hash").is_some() && pods.of("api").is_none());
+    }
+
+    #[test]
+    fn a_deleted_pod_is_remembered_for_a_while() {
+        let pod = |uid: &str| {
+            Arc::new(PodRecord {
+                uid: uid.to_owned(),
+                ..PodRecord::default()
+            })
+        };
+        let mut pods = Pods::default();
+        for uid in ["a", "b", "c"] {
+            pods.apply(PodChange::Known(pod(uid)), 0);
+        }
+        pods.apply(PodChange::Deleted("a".to_owned()), 0);
+        pods.apply(PodChange::Listed(vec!["c".to_owned()]), 5);
+        let kept = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap();
+        pods.purge(kept - 1);
+        assert!(["a", "b", "c"].iter().all(|uid| pods.of(uid).is_some()));
+        pods.purge(kept);
+        let left: Vec<_> = ["a", "b", "c"]
+            .iter()
+            .map(|uid| pods.of(uid).is_some())
+            .collect();
+        assert_eq!(left, [false, true, true]);
+        pods.apply(PodChange::Known(pod("b")), kept);
+        pods.purge(2 * kept);
+        assert!(pods.of("b").is_some(), "it is back");
+    }
+}
