@@ -30,6 +30,8 @@ pub struct Agent {
     inner: HashMap<u64, String>,
     /// Starts about which the sources are being asked.
     asked: HashSet<u64>,
+    /// Namespace and id by which a containerd spoke of a start whose cgroup's path does not tell them.
+    named: HashMap<u64, (String, String)>,
     /// Questions asked so far.
     attempts: u32,
     pods: Pods,
@@ -77,6 +79,7 @@ impl Agent {
             starts,
             inner: HashMap::new(),
             asked: HashSet::new(),
+            named: HashMap::new(),
             attempts: 0,
             pods: Pods::default(),
             late: HashMap::new(),
@@ -146,6 +149,7 @@ impl Agent {
             Some(cgroup_id)
         });
         let Some(cgroup_id) = cgroup_id else { return };
+        self.name(cgroup_id, task);
         let comm = process::name_unless_runtime(&self.proc, task.pid);
         // A runtime speaks of a start when it has let go of its own process, whose exec may yet fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
@@ -159,6 +163,18 @@ impl Agent {
             new_pid_namespace: process::in_own_pid_namespace(&self.proc, task.pid),
         };
         self.confirm(cgroup_id, process);
+    }
+
+    /// Keeps what a containerd calls a start, where nothing else tells.
+    fn name(&mut self, cgroup_id: u64, task: &TaskRecord) {
+        let is_unnamed = |facts: &Facts| {
+            facts.identity.container_id.is_none() && facts.trusted().next().is_none()
+        };
+        if self.starts.facts(cgroup_id).is_some_and(is_unnamed) {
+            let name = (task.namespace.clone(), task.id.clone());
+            self.named.insert(cgroup_id, name);
+            self.ask(cgroup_id, true);
+        }
     }
 
     /// The sources have answered.
@@ -298,6 +314,7 @@ impl Agent {
         self.rejudge();
         let starts = &self.starts;
         self.late.retain(|id, _| starts.facts(*id).is_some());
+        self.named.retain(|id, _| starts.facts(*id).is_some());
         let unresolved: Vec<_> = starts
             .alive()
             .map(|(id, _)| id)
@@ -330,9 +347,7 @@ impl Agent {
                     self.inner.insert(cgroup_id, root);
                 }
             }
-            (None, hint) if hint != RuntimeHint::Host || is_unit(path) => {
-                self.control.forget(cgroup_id);
-            }
+            (None, hint) if is_no_container(hint, path) => self.control.forget(cgroup_id),
             (is_root, _) => {
                 self.starts.begin(cgroup_id, path);
                 self.observe(cgroup_id, Evidence::Seen(sight));
@@ -396,6 +411,7 @@ impl Agent {
                 cgroup_id,
                 cgroup: facts.cgroup.clone(),
                 identity: facts.identity.clone(),
+                named: self.named.get(&cgroup_id).cloned(),
                 pod: pod.cloned(),
                 attempt: self.attempts,
                 last,
@@ -477,10 +493,19 @@ impl Agent {
 /// The container's own cgroup where `path` lies in one, else `path`.
 fn container_root(path: &str) -> &str {
     let identity = classify(path);
-    if identity.depth_of_root > 0 {
-        identity.root_of(path)
-    } else {
-        path
+    match identity.is_container_root {
+        Some(_) => identity.root_of(path),
+        // A pod's own cgroup holds containers and is none; what lies below it in a form of its own may be one.
+        None => path,
+    }
+}
+
+/// Whether the cgroup is known to be none of a container: a runtime's monitor, a pod's own, a unit of systemd.
+fn is_no_container(hint: RuntimeHint, path: &str) -> bool {
+    match hint {
+        RuntimeHint::CriOMonitor | RuntimeHint::PodmanMonitor => true,
+        RuntimeHint::KubernetesPod => classify(path).root_of(path) == path,
+        _ => is_unit(path),
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Question {
     pub cgroup: String,
     /// What the path looks like.
     pub identity: CgroupIdentity,
+    /// Namespace and id by which a containerd spoke of it, where the path does not tell them.
+    pub named: Option<(String, String)>,
     /// The pod, where it is known already.
     pub pod: Option<Arc<PodRecord>>,
     /// Which asking this is; a later one is better informed.
@@ -167,18 +169,21 @@ impl Sources {
         let Question {
             cgroup,
             identity,
+            named,
             last,
             ..
         } = question;
         let bundle = asked.local(self.bundles.of_cgroup(cgroup)).flatten();
-        let id = identity
-            .container_id
-            .as_deref()
-            .or(bundle.as_ref().map(|bundle| bundle.id.as_str()));
+        let (spoken_of_in, spoken_of) = named.as_ref().map(|(a, b)| (&**a, &**b)).unzip();
+        let of_bundle_id = bundle.as_ref().map(|bundle| bundle.id.as_str());
+        // A hand-made path ends with the id more often than not; the record's own path tells whether it is it.
+        let last_part = cgroup.rsplit('/').next().filter(|part| !part.is_empty());
+        let id = identity.container_id.as_deref();
+        let id = id.or(of_bundle_id).or(spoken_of).or(last_part);
         if let Some(id) = id {
-            let namespace = identity.containerd_namespace.as_deref().or(bundle
-                .as_ref()
-                .and_then(|bundle| bundle.namespace.as_deref()));
+            let of_bundle = bundle.as_ref().and_then(|it| it.namespace.as_deref());
+            let namespace = identity.containerd_namespace.as_deref();
+            let namespace = namespace.or(of_bundle).or(spoken_of_in);
             let containerd = self.of_containerd(asked, namespace, id, cgroup).await;
             let (containerd, socket) = containerd.unzip();
             // A record that the CRI plugin did not make is unknown to the CRI.

@@ -152,6 +152,19 @@ impl Containerd {
         self.run_with(&["--detach"], namespace, reference, id, cmd)
     }
 
+    /// Like [`Self::run`], with further flags of `ctr run`, such as labels or a cgroup.
+    pub fn run_as(
+        &self,
+        flags: &[&str],
+        namespace: &str,
+        reference: &str,
+        id: &str,
+        cmd: &[&str],
+    ) -> Result<()> {
+        let flags: Vec<_> = flags.iter().copied().chain(["--detach"]).collect();
+        self.run_with(&flags, namespace, reference, id, cmd)
+    }
+
     /// Runs a container to its end and removes it.
     pub fn run_to_end(
         &self,

@@ -31,27 +31,44 @@ impl Bundle {
     ///
     /// Needs a cgroup that `runc` may make: `/<id>` in each hierarchy.
     pub fn run(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
-        Self::start(lab, id, cmd, pure_v2, None)
+        Self::start(lab, &spec(id, cmd), id, pure_v2, None)
+    }
+
+    /// Like [`Bundle::run`], with a cgroup and annotations that somebody made up.
+    pub fn run_forged(
+        lab: &Lab,
+        id: &str,
+        cmd: &[&str],
+        cgroup: &str,
+        annotations: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut spec = spec(id, cmd);
+        spec["linux"]["cgroupsPath"] = json!(cgroup);
+        spec["annotations"] = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        Self::start(lab, &spec, id, false, None)
     }
 
     /// Like [`Bundle::run`], with runc's state in the folder `state` of the
     /// bundle, where nobody looks for it.
     pub fn run_hidden(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
         let root = lab.make_dir(&format!("bundle-{id}"))?.join("state");
-        Self::start(lab, id, cmd, pure_v2, Some(root))
+        Self::start(lab, &spec(id, cmd), id, pure_v2, Some(root))
     }
 
     fn start(
         lab: &Lab,
+        spec: &serde_json::Value,
         id: &str,
-        cmd: &[&str],
         pure_v2: bool,
         root: Option<PathBuf>,
     ) -> Result<Self> {
         let dir = lab.make_dir(&format!("bundle-{id}"))?;
         unpack_root(&lab.make_dir(&format!("bundle-{id}/rootfs"))?)?;
         let config = dir.join("config.json");
-        let written = fs::write(&config, spec(id, cmd).to_string());
+        let written = fs::write(&config, spec.to_string());
         written.map_err(Error::io(config.display().to_string()))?;
         let bundle = Self {
             dir,

@@ -19,6 +19,8 @@ pub(super) fn route(facts: &Facts) -> Route {
         (Some(false), _) => Route::Containerd,
         _ if facts.claims.contains_key(&Source::Docker) => Route::Docker,
         _ if facts.claims.contains_key(&Source::Podman) => Route::Podman,
+        // State that runc keeps where no shim of containerd tells it to: started by hand, in whatever cgroup.
+        _ if by_hand(facts) => Route::Runc,
         _ => of_pod(facts, through_cri.is_some()).unwrap_or_else(|| outside_pods(facts)),
     }
 }
@@ -55,6 +57,11 @@ fn runs(facts: &Facts, pod: &PodRecord) -> bool {
     facts.trusted().any(|claim| pod.runs(&claim.id))
 }
 
+fn by_hand(facts: &Facts) -> bool {
+    let state = facts.claims.get(&Source::Runc);
+    state.is_some_and(|state| state.runtime != "containerd") && facts.trusted().count() == 1
+}
+
 fn is_static(facts: &Facts) -> bool {
     facts.identity.static_pod || facts.trusted().any(|claim| claim.static_pod == Some(true))
 }
@@ -68,10 +75,7 @@ fn outside_pods(facts: &Facts) -> Route {
         RuntimeHint::Docker => Route::Docker,
         RuntimeHint::Podman => Route::Podman,
         RuntimeHint::Nerdctl => Route::Containerd,
-        _ => match facts.claims.get(&Source::Runc).map(|claim| claim.runtime) {
-            Some("containerd") => Route::Containerd,
-            Some(_) => Route::Runc,
-            None => Route::Unknown,
-        },
+        _ if facts.claims.contains_key(&Source::Runc) => Route::Containerd,
+        _ => Route::Unknown,
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Node {
     pub(crate) lab: Lab,
     pub(crate) containerd: Containerd,
     pub(crate) pure_v2: bool,
-    _registry: Registry,
+    registry: Registry,
 }
 
 impl Node {
@@ -38,11 +38,8 @@ impl Node {
         registry
             .push(&Image::sleeper("evil").unwrap(), "miner", "latest")
             .unwrap();
-        // The local registry stands in for both hosts.
-        let mirrors = ["registry.example.com", "evil.example.net"]
-            .map(|host| (host.to_owned(), registry.addr()));
         let options = ContainerdOptions {
-            mirrors: mirrors.into(),
+            mirrors: mirrors_of(&registry),
             pure_cgroup_v2: pure_v2,
             cri: true,
         };
@@ -51,8 +48,18 @@ impl Node {
             lab,
             containerd,
             pure_v2,
-            _registry: registry,
+            registry,
         })
+    }
+
+    /// Pushes one more image to the registry that stands in for all hosts.
+    pub(crate) fn push_as(&self, image: &Image, repository: &str, tag: &str) {
+        self.registry.push(image, repository, tag).unwrap();
+    }
+
+    /// The hosts that the local registry stands in for.
+    pub(crate) fn mirrors(&self) -> Vec<(String, SocketAddr)> {
+        mirrors_of(&self.registry)
     }
 
     /// Pulls both images into a containerd namespace.
@@ -68,6 +75,11 @@ impl Node {
     }
 }
 
+fn mirrors_of(registry: &Registry) -> Vec<(String, SocketAddr)> {
+    let hosts = ["registry.example.com", "evil.example.net"];
+    hosts.map(|host| (host.to_owned(), registry.addr())).into()
+}
+
 /// A running agent and what it has said so far.
 pub(crate) struct Agent {
     process: Process,
@@ -79,6 +91,18 @@ pub(crate) struct Agent {
 impl Agent {
     /// The command that runs an agent on the maps of the tests.
     pub(crate) fn command(lab: &Lab, socket: Option<PathBuf>) -> (Command, SocketAddr) {
+        let (mut command, admin) = Self::command_without_sockets(lab);
+        let socket = socket.unwrap_or_else(|| lab.path().join("no-such.sock"));
+        command
+            .arg("--containerd")
+            .arg(&socket)
+            .arg("--cri")
+            .arg(&socket);
+        (command, admin)
+    }
+
+    /// The same, where it looks for sockets itself.
+    pub(crate) fn command_without_sockets(lab: &Lab) -> (Command, SocketAddr) {
         let maps = lab.path().join("maps.conf");
         std::fs::write(&maps, MAPS).unwrap();
         let admin = free_port();
@@ -93,12 +117,6 @@ impl Agent {
             &admin.to_string(),
         ]);
         command.arg("--maps").arg(maps);
-        let socket = socket.unwrap_or_else(|| lab.path().join("no-such.sock"));
-        command
-            .arg("--containerd")
-            .arg(&socket)
-            .arg("--cri")
-            .arg(&socket);
         (command, admin)
     }
 

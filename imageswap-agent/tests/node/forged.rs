@@ -1,0 +1,251 @@
+//! Evidence that somebody made up, and names that are not what they were: none of it approves anything.
+
+use crate::harness::{Agent, EVIL, Node, OURS, words};
+use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, PodSpec, wait_until};
+use serde_json::Value;
+
+#[test]
+fn an_image_that_was_only_tagged_anew_drifts() {
+    let Some(node) = Node::for_test("retag", false) else {
+        return;
+    };
+    node.images("default");
+    let alias = "registry.example.com/team/alias:2";
+    let renamed = "registry.example.com/other/name:1";
+    let tag = |from: &str, to: &str| node.containerd.ctr("default", ["image", "tag", from, to]);
+    tag(EVIL, alias).unwrap();
+    tag(OURS, renamed).unwrap();
+    let agent = node.agent();
+    node.containerd.run("default", alias, "alias", &[]).unwrap();
+    node.containerd
+        .run("default", renamed, "renamed", &[])
+        .unwrap();
+
+    let finding = agent.wait_for("alias", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "retagged"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["image"], alias);
+    assert_eq!(
+        finding["expected_image"], "registry.example.com/miner",
+        "what should have run: {finding:#}"
+    );
+    // Its content came from an approved place, under whatever name there.
+    let finding = agent.wait_for("renamed", "start");
+    assert_eq!(
+        words(&finding),
+        ["approved", "containerd", "ok"],
+        "{finding:#}"
+    );
+    for id in ["alias", "renamed"] {
+        node.containerd.remove("default", id).unwrap();
+    }
+}
+
+#[test]
+fn an_image_that_was_never_pulled_is_told_apart() {
+    let Some(node) = Node::for_test("sideload", false) else {
+        return;
+    };
+    let tar = node.lab.path().join("loaded.tar");
+    let name = "registry.example.com/team/loaded:1";
+    let image = Image::sleeper("side-loaded").unwrap();
+    image.write_tar(&tar, name).unwrap();
+    let tar = tar.display().to_string();
+    node.containerd
+        .ctr("default", ["image", "import", &tar])
+        .unwrap();
+    let agent = node.agent();
+    node.containerd.run("default", name, "loaded", &[]).unwrap();
+    let finding = agent.wait_for("loaded", "start");
+    assert_eq!(
+        words(&finding),
+        ["approved", "containerd", "side-loaded"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["provenance"], "imported");
+    node.containerd.remove("default", "loaded").unwrap();
+}
+
+#[test]
+fn annotations_of_a_bundle_approve_nothing() {
+    let Some(node) = Node::for_test("annotated", false) else {
+        return;
+    };
+    let agent = node.agent();
+    let id = format!("annotated-{}", std::process::id());
+    let uid = "4a163a05-439d-484b-8e53-2968bc15824f";
+    let annotations = [
+        ("io.kubernetes.cri.container-type", "sandbox"),
+        ("io.kubernetes.cri.image-name", OURS),
+        ("io.kubernetes.cri.sandbox-namespace", "kube-system"),
+        ("io.kubernetes.cri.sandbox-name", "etcd"),
+        ("io.kubernetes.cri.sandbox-uid", uid),
+    ];
+    let cgroup = format!("/kubepods/pod{uid}/{id}");
+    let bundle =
+        Bundle::run_forged(&node.lab, &id, &["sleep", "1000"], &cgroup, &annotations).unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(finding["verdict"], "unresolved", "{finding:#}");
+    assert_eq!(finding["pod"], Value::Null, "{finding:#}");
+    drop(bundle);
+    agent.wait_for(&id, "stopped");
+}
+
+#[test]
+fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
+    let Some(node) = Node::for_test("labels", false) else {
+        return;
+    };
+    node.images("k8s.io");
+    let agent = node.agent();
+    let cri = node.containerd.cri().unwrap();
+    let pod = cri
+        .run(&PodSpec {
+            namespace: "team-a",
+            name: "real",
+            container: "app",
+            image: OURS,
+            command: &["sleep", "1000"],
+        })
+        .unwrap();
+    agent.wait_for(&pod.container_id, "start");
+
+    let uid = format!("io.kubernetes.pod.uid={}", pod.uid);
+    for kind in ["container", "sandbox"] {
+        let id = format!("forged-{kind}");
+        let kind = format!("io.cri-containerd.kind={kind}");
+        let cgroup = format!("/kubepods/besteffort/pod{}/{id}", pod.uid);
+        let labels = [
+            &*kind,
+            &*uid,
+            "io.kubernetes.pod.namespace=team-a",
+            "io.kubernetes.pod.name=real",
+            "io.kubernetes.container.name=app",
+        ];
+        let mut flags = vec!["--cgroup", &cgroup];
+        flags.extend(labels.iter().flat_map(|label| ["--label", label]));
+        node.containerd
+            .run_as(&flags, "k8s.io", EVIL, &id, &[])
+            .unwrap();
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(
+            words(&finding),
+            ["drift", "containerd", "not-admitted"],
+            "{finding:#}"
+        );
+        assert_eq!(finding["pod"], Value::Null, "{finding:#}");
+        node.containerd.remove("k8s.io", &id).unwrap();
+    }
+    cri.remove(&pod).unwrap();
+}
+
+#[test]
+fn names_that_share_a_digest_are_all_told() {
+    let Some(node) = Node::for_test("shared", false) else {
+        return;
+    };
+    node.images("k8s.io");
+    // An upstream image and its mirror: one digest, two names.
+    let mirrored = "registry.example.com/team/mirror:1";
+    node.push_as(&Image::sleeper("evil").unwrap(), "team/mirror", "1");
+    node.containerd.pull("k8s.io", mirrored).unwrap();
+    let agent = node.agent();
+    let cri = node.containerd.cri().unwrap();
+    let pod = cri
+        .run(&PodSpec {
+            namespace: "team-a",
+            name: "mirrored",
+            container: "app",
+            image: mirrored,
+            command: &["sleep", "1000"],
+        })
+        .unwrap();
+    let finding = agent.wait_for(&pod.container_id, "start");
+    // No API server and no word of the kubelet: nobody knows which of them was asked for.
+    assert_eq!(
+        words(&finding),
+        ["unresolved", "pod", "ambiguous"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["confidence"], "medium");
+    let names: Vec<_> = finding["names"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        [EVIL, mirrored]
+            .iter()
+            .all(|&name| names.iter().any(|it| it == name)),
+        "{names:?}"
+    );
+    cri.remove(&pod).unwrap();
+}
+
+#[test]
+fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
+    let Some(node) = Node::for_test("later", false) else {
+        return;
+    };
+    // The agent finds sockets below what it takes for the root of the node.
+    let root = node.lab.path().join("root");
+    let found = root.join("run/containerd");
+    std::fs::create_dir_all(&found).unwrap();
+    for name in ["proc", "sys"] {
+        std::os::unix::fs::symlink(format!("/{name}"), root.join(name)).unwrap();
+    }
+    node.images("default");
+    let (mut command, admin) = Agent::command_without_sockets(&node.lab);
+    command.arg("--host-root").arg(&root);
+    let agent = Agent::start(&node.lab, (command, admin));
+    node.containerd.run("default", EVIL, "late", &[]).unwrap();
+    let finding = agent.wait_for("late", "start");
+    assert_eq!(
+        (&finding["verdict"], &finding["reason"]),
+        (&"unresolved".into(), &"runtime-unreachable".into())
+    );
+    std::os::unix::fs::symlink(node.containerd.socket(), found.join("containerd.sock")).unwrap();
+    let finding = agent.wait_for("late", "rejudged");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    node.containerd.remove("default", "late").unwrap();
+}
+
+#[test]
+fn two_containerds_are_told_apart() {
+    let Some(node) = Node::for_test("two", false) else {
+        return;
+    };
+    let Some(lab) = imageswap_lab::Lab::for_test("two-b") else {
+        return;
+    };
+    node.images("default");
+    let options = ContainerdOptions {
+        mirrors: node.mirrors(),
+        pure_cgroup_v2: false,
+        cri: false,
+    };
+    let other = Containerd::start(&lab, options).unwrap();
+    other.pull("default", OURS).unwrap();
+    let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    command.arg("--containerd").arg(other.socket());
+    let agent = Agent::start(&node.lab, (command, admin));
+    node.containerd.run("default", EVIL, "of-a", &[]).unwrap();
+    other.run("default", OURS, "of-b", &[]).unwrap();
+    assert_eq!(agent.wait_for("of-a", "start")["verdict"], "drift");
+    assert_eq!(agent.wait_for("of-b", "start")["verdict"], "approved");
+    node.containerd.remove("default", "of-a").unwrap();
+    other.remove("default", "of-b").unwrap();
+    assert!(wait_until(std::time::Duration::from_secs(30), || {
+        ["of-a", "of-b"]
+            .iter()
+            .all(|id| agent.said_of(id).iter().any(|it| it["event"] == "stopped"))
+    }));
+}
