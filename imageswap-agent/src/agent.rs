@@ -4,7 +4,7 @@ use crate::container::{RuntimeHint, classify};
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_RUNTIME_BACK, Exports};
-use crate::facts::{Confirmation, Evidence, Facts, Process, Sight};
+use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::{Cgroup, Hierarchy};
 use crate::judge::Law;
@@ -43,6 +43,7 @@ pub struct Agent {
     resolver: Resolver,
     exports: Exports,
     law: Law,
+    asks_pods: bool,
 }
 
 /// What an agent is made of.
@@ -61,6 +62,8 @@ pub struct Parts {
     pub exports: Exports,
     /// By what starts are judged.
     pub law: Law,
+    /// Whether there is an API server to ask about Pods.
+    pub asks_pods: bool,
 }
 
 impl Agent {
@@ -74,6 +77,7 @@ impl Agent {
             resolver,
             exports,
             law,
+            asks_pods,
         } = parts;
         Self {
             starts,
@@ -89,6 +93,7 @@ impl Agent {
             resolver,
             exports,
             law,
+            asks_pods,
         }
     }
 
@@ -315,12 +320,19 @@ impl Agent {
         let starts = &self.starts;
         self.late.retain(|id, _| starts.facts(*id).is_some());
         self.named.retain(|id, _| starts.facts(*id).is_some());
-        let unresolved: Vec<_> = starts
+        // The API server may have been away when it should have said whose a container is.
+        let is_unowned = |facts: &Facts| {
+            self.asks_pods
+                && facts.pod.is_none()
+                && facts.claims.contains_key(&Source::Cri)
+                && !facts.identity.static_pod
+        };
+        let open: Vec<_> = starts
             .alive()
+            .filter(|(id, facts)| starts.is_unresolved(*id) || is_unowned(facts))
             .map(|(id, _)| id)
-            .filter(|id| starts.is_unresolved(*id))
             .collect();
-        for cgroup_id in unresolved {
+        for cgroup_id in open {
             self.ask(cgroup_id, true);
         }
     }

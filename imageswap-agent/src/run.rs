@@ -92,6 +92,7 @@ pub async fn run(
     let resolver = Resolver::new(&host_root, client.clone(), answers);
     let mut policies = policy.subscribe();
     let law = Law::new(policy.current());
+    let asks_pods = client.is_some();
     if let Some(client) = client {
         // The agent watches with what the runtimes know, too: no condition of its readiness.
         let synced = Condition::default();
@@ -108,6 +109,7 @@ pub async fn run(
         resolver,
         exports,
         law,
+        asks_pods,
     });
     let mut connect = |agent: &mut Agent| {
         let (containerds, cris) = sockets.appeared();

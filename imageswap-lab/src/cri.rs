@@ -86,7 +86,12 @@ impl Cri {
     /// start. Its cgroup lies in `/kubepods/besteffort`, and it uses the host's
     /// network.
     pub fn run(&self, spec: &PodSpec<'_>) -> Result<CriPod> {
-        let uid = uuid()?;
+        self.run_pod(spec, &uuid()?)
+    }
+
+    /// Like [`Self::run`], for a Pod of the API server's whose UID is given.
+    pub fn run_pod(&self, spec: &PodSpec<'_>, uid: &str) -> Result<CriPod> {
+        let uid = uid.to_owned();
         let sandbox = sandbox_config(spec, &uid);
         let request = messages::RunPodSandboxRequest {
             config: Some(sandbox.clone()),
@@ -107,6 +112,13 @@ impl Cri {
                 Err(error)
             }
         }
+    }
+
+    /// Starts one more container in a pod's sandbox; returns its id.
+    pub fn add_container(&self, pod: &CriPod, spec: &PodSpec<'_>) -> Result<String> {
+        let sandbox = sandbox_config(spec, &pod.uid);
+        let started = self.run_container(spec, &pod.uid, &pod.sandbox_id, sandbox)?;
+        Ok(started.0)
     }
 
     /// Ends a container and removes it; the sandbox stays.

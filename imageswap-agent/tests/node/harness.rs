@@ -105,6 +105,13 @@ impl Agent {
     pub(crate) fn command_without_sockets(lab: &Lab) -> (Command, SocketAddr) {
         let maps = lab.path().join("maps.conf");
         std::fs::write(&maps, MAPS).unwrap();
+        let (mut command, admin) = Self::command_without_policy();
+        command.arg("--maps").arg(maps);
+        (command, admin)
+    }
+
+    /// The same without a policy.
+    pub(crate) fn command_without_policy() -> (Command, SocketAddr) {
         let admin = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
         command.args([
@@ -116,7 +123,6 @@ impl Agent {
             "--admin",
             &admin.to_string(),
         ]);
-        command.arg("--maps").arg(maps);
         (command, admin)
     }
 

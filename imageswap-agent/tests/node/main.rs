@@ -1,6 +1,7 @@
 //! The agent on this node: real probes in the running kernel, real containers by real runtimes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cluster;
 mod forged;
 mod harness;
 mod routes;

@@ -1,0 +1,280 @@
+//! What the API server knows: a real one, and real containers that this test starts as a kubelet would.
+
+use crate::harness::{Agent, EVIL, Node, OURS, words};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, PodSpec};
+use serde_json::{Value, json};
+use std::cell::RefCell;
+
+const NODE: &str = "node-1";
+const MIRRORED: &str = "registry.example.com/team/mirror:1";
+
+const POLICY: &str = "\
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: corp}
+spec:
+  match:
+    namespaceSelector:
+      matchExpressions: [{key: free, operator: DoesNotExist}]
+  rules: [{from: evil.example.net/**, to: registry.example.com/evil}]
+  approved: [registry.example.com/**]
+";
+
+const OBJECTS: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: team-a}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: free, labels: {free: 'yes'}}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node-1}
+";
+
+/// A node with an API server, and an agent that asks it.
+struct Cluster {
+    agent: Agent,
+    plane: ControlPlane,
+    node: Node,
+}
+
+impl Cluster {
+    fn for_test(test: &str) -> Option<Self> {
+        let node = Node::for_test(test, false)?;
+        let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
+        node.images("k8s.io");
+        node.push_as(&Image::sleeper("evil").unwrap(), "team/mirror", "1");
+        plane.apply(OBJECTS).unwrap();
+        let policy = node.lab.path().join("policy.yaml");
+        std::fs::write(&policy, POLICY).unwrap();
+        let (mut command, admin) = Agent::command_without_policy();
+        let socket = node.containerd.socket();
+        command.arg("--policy").arg(policy);
+        command.arg("--containerd").arg(&socket);
+        command.arg("--cri").arg(&socket);
+        command.arg("--kubeconfig").arg(plane.kubeconfig());
+        command.args(["--node-name", NODE]);
+        let agent = Agent::start(&node.lab, (command, admin));
+        Some(Self { agent, plane, node })
+    }
+
+    /// Makes a Pod that is bound to this node; returns its UID.
+    fn pod(&self, namespace: &str, name: &str, image: &str, note: Option<&Value>) -> String {
+        let annotations = note.map(|note| json!({"imageswap.io/note": note.to_string()}));
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "namespace": namespace,
+                "name": name,
+                "annotations": annotations.unwrap_or_default(),
+            },
+            "spec": {
+                "nodeName": NODE,
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "app", "image": image}],
+            },
+        });
+        let create = ["create", "--validate=false", "-f", "-"];
+        self.plane.kubectl_with(create, &pod.to_string()).unwrap();
+        let uid = [
+            "-n",
+            namespace,
+            "get",
+            "pod",
+            name,
+            "-o",
+            "jsonpath={.metadata.uid}",
+        ];
+        self.plane.kubectl(uid).unwrap()
+    }
+}
+
+fn spec<'a>(namespace: &'a str, name: &'a str, container: &'a str, image: &'a str) -> PodSpec<'a> {
+    PodSpec {
+        namespace,
+        name,
+        container,
+        image,
+        command: &["sleep", "1000"],
+    }
+}
+
+fn note(image: &str, revision: &str) -> Value {
+    json!({"v": 1, "containers": {"app": {"image": image, "revision": revision}}})
+}
+
+#[test]
+fn the_api_server_says_whose_a_container_is_and_admission_why() {
+    let Some(cluster) = Cluster::for_test("pods") else {
+        return;
+    };
+    let Cluster { agent, plane, node } = &cluster;
+    let cri = node.containerd.cri().unwrap();
+    let pods = RefCell::new(Vec::new());
+    let run = |namespace: &str, name: &str, container: &str, image: &str, uid: &str| {
+        let pod = cri
+            .run_pod(&spec(namespace, name, container, image), uid)
+            .unwrap();
+        let finding = agent.wait_for(&pod.container_id, "start");
+        pods.borrow_mut().push(pod);
+        finding
+    };
+
+    let uid = cluster.pod("team-a", "skipped", EVIL, None);
+    let skipped = run("team-a", "skipped", "app", EVIL, &uid);
+    assert_eq!(
+        words(&skipped),
+        ["drift", "pod", "webhook-skipped"],
+        "{skipped:#}"
+    );
+    assert_eq!(
+        skipped["expected_image"],
+        "registry.example.com/evil/miner:latest"
+    );
+
+    let revision = skipped["policy"]["revision"].as_str().unwrap();
+
+    let uid = cluster.pod("free", "exempt", EVIL, None);
+    let exempt = run("free", "exempt", "app", EVIL, &uid);
+    assert_eq!(
+        words(&exempt),
+        ["exempt", "pod", "out-of-scope"],
+        "{exempt:#}"
+    );
+
+    // Nobody made this Pod, whatever the runtime was told.
+    let forged = run(
+        "free",
+        "forged",
+        "app",
+        EVIL,
+        "4a163a05-439d-484b-8e53-2968bc15824f",
+    );
+    assert_eq!(
+        words(&forged),
+        ["drift", "cri", "not-admitted"],
+        "{forged:#}"
+    );
+    assert_eq!(forged["pod"], Value::Null);
+
+    // Admitted as it should be, and then changed past admission: another container in the same Pod.
+    let uid = cluster.pod("team-a", "changed", OURS, Some(&note(OURS, revision)));
+    let before = run("team-a", "changed", "app", OURS, &uid);
+    assert_eq!(words(&before), ["approved", "pod", "ok"], "{before:#}");
+    let image = format!("app={EVIL}");
+    plane
+        .kubectl(["-n", "team-a", "set", "image", "pod/changed", &image])
+        .unwrap();
+    let changed = pods.borrow().last().unwrap().clone();
+    cri.remove_container(&changed.container_id).unwrap();
+    let id = cri
+        .add_container(&changed, &spec("team-a", "changed", "app", EVIL))
+        .unwrap();
+    let after = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&after),
+        ["drift", "pod", "mutated-after-admission"],
+        "{after:#}"
+    );
+    assert_eq!(after["pod"]["uid"], before["pod"]["uid"]);
+    assert_ne!(after["start_id"], before["start_id"]);
+
+    // A container that the Pod does not have, put into its sandbox.
+    let id = cri
+        .add_container(&changed, &spec("team-a", "changed", "guest", EVIL))
+        .unwrap();
+    let guest = agent.wait_for(&id, "start");
+    assert_eq!(words(&guest), ["drift", "cri", "not-admitted"], "{guest:#}");
+
+    // What `kubectl debug` puts into a Pod.
+    let image = format!("--image={EVIL}");
+    let debug = [
+        "-n",
+        "team-a",
+        "debug",
+        "changed",
+        &image,
+        "--container=dbg",
+    ];
+    plane.kubectl(debug).unwrap();
+    let id = cri
+        .add_container(&changed, &spec("team-a", "changed", "dbg", EVIL))
+        .unwrap();
+    let ephemeral = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&ephemeral),
+        ["drift", "ephemeral", "webhook-skipped"],
+        "{ephemeral:#}"
+    );
+
+    // One digest, two names: the specification settles which of them it is.
+    node.containerd.pull("k8s.io", MIRRORED).unwrap();
+    let uid = cluster.pod("team-a", "mirrored", MIRRORED, None);
+    let good = run("team-a", "mirrored", "app", MIRRORED, &uid);
+    assert_eq!(words(&good), ["approved", "pod", "ok"], "{good:#}");
+    assert_eq!(
+        (&good["image"], &good["confidence"]),
+        (&MIRRORED.into(), &"high".into())
+    );
+    assert_eq!(good["names"][0]["source"], "pod-spec", "{good:#}");
+
+    for pod in pods.borrow().iter() {
+        cri.remove(pod).unwrap();
+    }
+}
+
+#[test]
+fn while_the_api_server_is_away_the_runtimes_word_does() {
+    let Some(mut cluster) = Cluster::for_test("apiaway") else {
+        return;
+    };
+    let known = cluster.pod("team-a", "known", EVIL, None);
+    let cri = cluster.node.containerd.cri().unwrap();
+    let first = cri
+        .run_pod(&spec("team-a", "known", "app", EVIL), &known)
+        .unwrap();
+    cluster.agent.wait_for(&first.container_id, "start");
+
+    cluster.plane.stop_apiserver();
+    let id = cri
+        .add_container(&first, &spec("team-a", "known", "app", OURS))
+        .err();
+    assert!(
+        id.is_some(),
+        "the name of a container is taken until it is removed"
+    );
+    cri.remove_container(&first.container_id).unwrap();
+    let again = cri
+        .add_container(&first, &spec("team-a", "known", "app", EVIL))
+        .unwrap();
+    let finding = cluster.agent.wait_for(&again, "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "pod", "webhook-skipped"],
+        "what was heard before still holds: {finding:#}"
+    );
+    let nobodys = "4a163a05-439d-484b-8e53-2968bc15824f";
+    let forged = cri
+        .run_pod(&spec("free", "forged", "app", EVIL), nobodys)
+        .unwrap();
+    let finding = cluster.agent.wait_for(&forged.container_id, "start");
+    assert_eq!(
+        finding["route"], "pod",
+        "nobody can say otherwise: {finding:#}"
+    );
+
+    cluster.plane.start_apiserver().unwrap();
+    let finding = cluster.agent.wait_for(&forged.container_id, "rejudged");
+    assert_eq!(
+        words(&finding),
+        ["drift", "cri", "not-admitted"],
+        "{finding:#}"
+    );
+    for pod in [&first, &forged] {
+        cri.remove(pod).unwrap();
+    }
+}
