@@ -1,5 +1,6 @@
 //! What was typed.
 
+use crate::respond::RespondArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
@@ -54,6 +55,9 @@ pub struct RunArgs {
     /// Seconds between two looks at the whole cgroup tree
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_interval: u64,
+    /// What to do about drift.
+    #[command(flatten)]
+    pub respond: RespondArgs,
     /// The policy.
     #[command(flatten)]
     pub policy: PolicyArgs,
@@ -72,6 +76,7 @@ impl RunArgs {
             || self.cluster.kubeconfig.is_some()
             || self.cluster.context.is_some()
             || self.policy.needs_cluster()
+            || self.respond.respond.is_some()
     }
 }
 

@@ -2,14 +2,18 @@
 
 use crate::cli::FindingsLevel;
 use crate::finding::{Event, Finding};
+use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
 use imageswap_ebpf::Lost;
 use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
+use pod_events::PodEvents;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
+
+pub mod pod_events;
 
 /// Causes for which a start is found late, as metric labels.
 pub const RECONCILE_CAUSES: &[&str] = &[
@@ -37,6 +41,8 @@ pub struct Exports {
     metrics: AgentMetrics,
     told_lost: [u64; Lost::ALL.len()],
     write_failed: bool,
+    pod_events: Option<PodEvents>,
+    responder: Option<Responder>,
 }
 
 impl Exports {
@@ -64,13 +70,27 @@ impl Exports {
             metrics,
             told_lost: [0; Lost::ALL.len()],
             write_failed: false,
+            pod_events: None,
+            responder: None,
         })
+    }
+
+    /// Tells the cluster, too: by Events on Pods, and by what is to be done about them.
+    pub fn to_cluster(&mut self, pod_events: PodEvents, responder: Option<Responder>) {
+        self.pod_events = Some(pod_events);
+        self.responder = responder;
     }
 
     /// Writes findings and counts the starts among them. First sight at start-up and re-judging count no start.
     pub fn findings(&mut self, findings: &[Finding]) {
         let mut text = Vec::new();
         for finding in findings {
+            if let Some(events) = &self.pod_events {
+                events.tell(finding);
+            }
+            if let Some(responder) = &self.responder {
+                responder.tell(finding);
+            }
             if matches!(finding.event, Event::Start | Event::Reconciled) {
                 let (verdict, route, reason) = (finding.verdict, finding.route, finding.reason);
                 self.metrics

@@ -19,6 +19,7 @@ pub mod pods;
 pub mod probe;
 pub mod process;
 pub mod resolve;
+pub mod respond;
 pub mod run;
 pub mod starts;
 pub mod tasks;

@@ -5,6 +5,7 @@ use crate::cli::RunArgs;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
+use crate::export::pod_events::PodEvents;
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Law;
@@ -13,6 +14,7 @@ use crate::offsets::Offsets;
 use crate::pods;
 use crate::probe::Probes;
 use crate::resolve::{Answer, Resolver};
+use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::tasks;
 use anyhow::Context as _;
@@ -54,6 +56,7 @@ pub async fn run(
         findings,
         findings_level,
         reconcile_interval,
+        respond,
     } = args;
     let drain = Drain::on_signals().context("cannot listen for signals")?;
     let proc = host_root.join("proc");
@@ -62,7 +65,7 @@ pub async fn run(
     let offsets = Offsets::of_kernel(Path::new("/sys/kernel/btf/vmlinux"))?;
     let probes = Probes::load(&offsets, hierarchy.id, hierarchy.sees_execs())?;
     let metrics = exporter.agent_metrics();
-    let exports = Exports::open(&findings, findings_level, metrics)
+    let mut exports = Exports::open(&findings, findings_level, metrics.clone())
         .with_context(|| format!("cannot write findings to {}", findings.display()))?;
     let readiness = Readiness::new();
     let watching = readiness.condition("watching");
@@ -99,6 +102,17 @@ pub async fn run(
         let namespaces = law.namespaces.clone();
         tokio::spawn(namespaces.watch(client.clone(), synced, drain.clone()));
         let node = origin.node.clone();
+        let events = PodEvents::spawn(client.clone(), &node, metrics.clone());
+        let (policies, namespaces) = (policy.subscribe(), law.namespaces.clone());
+        let responder = Responder::spawn(
+            &respond,
+            client.clone(),
+            &node,
+            policies,
+            namespaces,
+            metrics,
+        );
+        exports.to_cluster(events, responder);
         tokio::spawn(pods::watch::follow(client, node, pod_changes));
     }
     let mut agent = Agent::new(Parts {

@@ -39,6 +39,8 @@ const AGENT_DRIFT: &str = "imageswap_agent_drift_containers";
 const AGENT_DETECTION: &str = "imageswap_agent_detection_seconds";
 const AGENT_EVENTS_LOST: &str = "imageswap_agent_events_lost_total";
 const AGENT_RECONCILED: &str = "imageswap_agent_reconciled_total";
+const AGENT_POD_EVENTS: &str = "imageswap_agent_pod_events_total";
+const AGENT_RESPONSES: &str = "imageswap_agent_responses_total";
 
 /// From well under what one review takes to the API server's longest patience with a webhook.
 const ADMISSION_BUCKETS: [f64; 15] = [
@@ -184,6 +186,11 @@ impl Exporter {
                 AGENT_RECONCILED,
                 "Containers found other than by their start event",
             ),
+            (
+                AGENT_POD_EVENTS,
+                "Kubernetes Events on Pods whose containers drift or are unresolved",
+            ),
+            (AGENT_RESPONSES, "What was done about Pods that drift"),
         ];
         let gauges = [
             (BUILD_INFO, "The build, as labels"),

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ::metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{
-    AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_RECONCILED, AGENT_STARTS, Exporter,
+    AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_POD_EVENTS, AGENT_RECONCILED,
+    AGENT_RESPONSES, AGENT_STARTS, Exporter,
 };
 
 /// The agent's handles. Clones share the series.
@@ -102,6 +103,40 @@ impl AgentMetrics {
         for cause in causes {
             self.reconciliations(cause).absolute(0);
         }
+    }
+
+    /// A Kubernetes Event on a Pod was due.
+    pub fn pod_event(&self, outcome: &'static str) {
+        self.pod_events(outcome).increment(1);
+    }
+
+    /// Shows Events at 0 for the caller's outcomes.
+    pub fn declare_pod_events(&self, outcomes: &[&'static str]) {
+        for outcome in outcomes {
+            self.pod_events(outcome).absolute(0);
+        }
+    }
+
+    /// Something was done, or not, about a Pod that drifts.
+    pub fn response(&self, action: &'static str, outcome: &'static str) {
+        self.responses(action, outcome).increment(1);
+    }
+
+    /// Shows responses at 0 for the caller's outcomes.
+    pub fn declare_responses(&self, action: &'static str, outcomes: &[&'static str]) {
+        for outcome in outcomes {
+            self.responses(action, outcome).absolute(0);
+        }
+    }
+
+    fn pod_events(&self, outcome: &'static str) -> Counter {
+        self.exporter
+            .counter(AGENT_POD_EVENTS, vec![Label::new("outcome", outcome)])
+    }
+
+    fn responses(&self, action: &'static str, outcome: &'static str) -> Counter {
+        let labels = vec![Label::new("action", action), Label::new("outcome", outcome)];
+        self.exporter.counter(AGENT_RESPONSES, labels)
     }
 
     fn starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) -> Counter {

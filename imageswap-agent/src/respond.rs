@@ -1,0 +1,192 @@
+//! Healing, off by default: a drifting Pod is evicted once its replacement is sure to come out right.
+//!
+//! What slipped in while the webhook was away is replaced by its controller as soon as the webhook is back, and never
+//! before: a server-side dry run of the same Pod has to come back with an image that the policy approves.
+
+use crate::export::pod_events::recorder;
+use crate::finding::{Event, Finding};
+use crate::judge::Law;
+use crate::verdict::{Route, Verdict};
+use act::Api;
+use imageswap_policy::Policies;
+use imageswap_runtime::metrics::AgentMetrics;
+use imageswap_runtime::source::Namespaces;
+use kube::Client;
+use plan::{Candidate, Plan};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+mod act;
+mod plan;
+
+/// What to do about a Pod that drifts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Respond {
+    /// Evict it, if its controller makes a better one.
+    Evict,
+}
+
+/// Arguments of responding.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Responding")]
+#[group(skip)]
+pub struct RespondArgs {
+    /// Remove Pods that drift, where a dry run shows that the next one will not; needs a cluster
+    #[arg(long, value_enum, value_name = "ACTION")]
+    pub respond: Option<Respond>,
+    /// Only say what --respond would do
+    #[arg(long, requires = "respond")]
+    pub respond_dry_run: bool,
+    /// Seconds between two evictions on this node
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub respond_interval: u64,
+}
+
+/// What came of it; a label of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The Pod was evicted.
+    Evicted,
+    /// It would have been, but for `--respond-dry-run`.
+    WouldEvict,
+    /// The replacement would drift as well: the webhook is away.
+    NotSwapped,
+    /// Admission refuses a Pod like that one: nothing would take its place.
+    Denied,
+    /// A PodDisruptionBudget does not allow it now.
+    Blocked,
+    /// Never to be evicted: of kube-system, a static Pod's copy, or without a controller.
+    Refused,
+    /// It is gone already.
+    Gone,
+    /// The API server did not answer, or not as expected.
+    Failed,
+}
+
+impl Outcome {
+    const ALL: [Self; 8] = [
+        Self::Evicted,
+        Self::WouldEvict,
+        Self::NotSwapped,
+        Self::Denied,
+        Self::Blocked,
+        Self::Refused,
+        Self::Gone,
+        Self::Failed,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::WouldEvict => "would-evict",
+            Self::NotSwapped => "not-swapped",
+            Self::Denied => "denied",
+            Self::Blocked => "blocked",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The action, as metrics spell it.
+const EVICT: &str = "evict";
+
+/// Findings that may wait; what is missed here is told again when it is judged again.
+const WAITING: usize = 1024;
+
+/// How often the candidates are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes findings, and acts on them in a task of its own.
+#[derive(Debug)]
+pub struct Responder {
+    findings: mpsc::Sender<Candidate>,
+}
+
+impl Responder {
+    /// Acts by `client`, as the agent on `node`, until this is dropped; `None` where nothing is asked for.
+    pub fn spawn(
+        args: &RespondArgs,
+        client: Client,
+        node: &str,
+        policies: watch::Receiver<Arc<Policies>>,
+        namespaces: Namespaces,
+        metrics: AgentMetrics,
+    ) -> Option<Self> {
+        let Respond::Evict = args.respond?;
+        let names = Outcome::ALL.map(Outcome::as_str);
+        metrics.declare_responses(EVICT, &names);
+        let (findings, waiting) = mpsc::channel(WAITING);
+        let api = Api {
+            recorder: recorder(client.clone(), node),
+            client,
+            only_say: args.respond_dry_run,
+        };
+        let plan = Plan::new(Duration::from_secs(args.respond_interval));
+        let law = move || Law {
+            namespaces: namespaces.clone(),
+            ..Law::new(policies.borrow().clone())
+        };
+        tokio::spawn(respond(plan, api, waiting, law, metrics));
+        Some(Self { findings })
+    }
+
+    /// Keeps in mind what a finding says of its Pod. Never waits.
+    pub fn tell(&self, finding: &Finding) {
+        if let Some(candidate) = candidate(finding) {
+            // A full queue means that hundreds drift already; this one is told again.
+            drop(self.findings.try_send(candidate));
+        }
+    }
+}
+
+/// A container of a Pod, and whether it drifts now.
+fn candidate(finding: &Finding) -> Option<Candidate> {
+    let pod = finding.pod.as_ref()?;
+    let drifts = finding.verdict == Verdict::Drift
+        && finding.route == Route::Pod
+        && finding.event != Event::Stopped;
+    let owner = pod.owner.as_ref();
+    Some(Candidate {
+        start_id: finding.start_id.clone(),
+        drifts,
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+        owner: owner.map(|owner| format!("{}/{}/{}", pod.namespace, owner.kind, owner.name)),
+        container: finding.container.name.clone()?,
+        image: finding.image.clone().unwrap_or_default(),
+    })
+}
+
+async fn respond(
+    mut plan: Plan,
+    api: Api,
+    mut waiting: mpsc::Receiver<Candidate>,
+    law: impl Fn() -> Law,
+    metrics: AgentMetrics,
+) {
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            candidate = waiting.recv() => match candidate {
+                Some(candidate) => plan.take(candidate),
+                None => return,
+            },
+            _ = look.tick() => {
+                let Some(candidate) = plan.next(Instant::now()) else { continue };
+                let outcome = api.evict(&candidate, &law()).await;
+                tracing::info!(
+                    namespace = candidate.namespace, pod = candidate.name, container = candidate.container,
+                    outcome = outcome.as_str(), "responding to drift"
+                );
+                metrics.response(EVICT, outcome.as_str());
+                plan.done(&candidate, outcome, Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What is asked of the API server: the Pod as it is, one like it in a dry run, and its eviction.
+
+use super::Outcome;
+use super::plan::Candidate;
+use crate::judge::Law;
+use imageswap_policy::{PodScope, Scope, note};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::api::PostParams;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+
+/// The API server may take as long as its webhooks may.
+const DEADLINE: Duration = Duration::from_secs(35);
+
+/// Where nothing is ever evicted: what the cluster itself stands on.
+const SYSTEM: &str = "kube-system";
+
+/// The kubelet's mark on the copy of a static Pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Longest `generateName` that leaves room for what the API server adds.
+const LONGEST_PREFIX: usize = 50;
+
+/// Versions of the Eviction API, the first that a cluster knows is taken: `policy/v1` is there since Kubernetes 1.22.
+const EVICTIONS: [&str; 2] = ["policy/v1", "policy/v1beta1"];
+
+/// The API server, as a responder sees it.
+pub(super) struct Api {
+    pub(super) client: Client,
+    pub(super) recorder: Recorder,
+    pub(super) only_say: bool,
+}
+
+impl Api {
+    /// Evicts the Pod, if its controller will make a better one.
+    pub(super) async fn evict(&self, candidate: &Candidate, law: &Law) -> Outcome {
+        let attempt = self.attempt(candidate, law);
+        let outcome = match timeout(DEADLINE, attempt).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, pod = candidate.name, "cannot respond to drift");
+                Outcome::Failed
+            }
+            Err(_elapsed) => Outcome::Failed,
+        };
+        self.say(candidate, outcome).await;
+        outcome
+    }
+
+    async fn attempt(&self, candidate: &Candidate, law: &Law) -> kube::Result<Outcome> {
+        let api = kube::Api::<Pod>::namespaced(self.client.clone(), &candidate.namespace);
+        let Some(pod) = api.get_opt(&candidate.name).await? else {
+            return Ok(Outcome::Gone);
+        };
+        if let Some(outcome) = not_to_be_evicted(&pod, candidate) {
+            return Ok(outcome);
+        }
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let replacement = match api.create(&dry_run, &another(&pod)).await {
+            Ok(replacement) => replacement,
+            // Refused by a webhook, a quota, or the like: the controller's Pod would be, too.
+            Err(kube::Error::Api(status))
+                if (400..500).contains(&status.code) && status.code != 429 =>
+            {
+                tracing::info!(
+                    status = status.message,
+                    pod = candidate.name,
+                    "a Pod like this one is refused"
+                );
+                return Ok(Outcome::Denied);
+            }
+            Err(error) => return Err(error),
+        };
+        if !is_better(&replacement, candidate, law) {
+            return Ok(Outcome::NotSwapped);
+        }
+        if self.only_say {
+            return Ok(Outcome::WouldEvict);
+        }
+        self.remove(&api, candidate).await
+    }
+
+    async fn remove(&self, api: &kube::Api<Pod>, candidate: &Candidate) -> kube::Result<Outcome> {
+        let mut refused = None;
+        for version in EVICTIONS {
+            let eviction = json!({
+                "apiVersion": version,
+                "kind": "Eviction",
+                "metadata": {"namespace": candidate.namespace, "name": candidate.name},
+                "deleteOptions": {"preconditions": {"uid": candidate.uid}},
+            });
+            let params = PostParams::default();
+            let evicted = api
+                .create_subresource::<_, Value>("eviction", &candidate.name, &params, &eviction)
+                .await;
+            match evicted {
+                Ok(_) => return Ok(Outcome::Evicted),
+                Err(kube::Error::Api(status)) => match status.code {
+                    429 => return Ok(Outcome::Blocked),
+                    404 | 409 => return Ok(Outcome::Gone),
+                    // A version that it does not know.
+                    400 => refused = Some(kube::Error::Api(status)),
+                    _ => return Err(kube::Error::Api(status)),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        refused.map_or(Ok(Outcome::Failed), Err)
+    }
+
+    /// An Event on the Pod: of every act, and of what was left undone for the same reason once.
+    async fn say(&self, candidate: &Candidate, outcome: Outcome) {
+        let Some((type_, reason, note)) = words(candidate, outcome) else {
+            return;
+        };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Evict".to_owned(),
+            secondary: None,
+        };
+        let pod = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(candidate.namespace.clone()),
+            name: Some(candidate.name.clone()),
+            uid: Some(candidate.uid.clone()),
+            ..ObjectReference::default()
+        };
+        if let Err(error) = self.recorder.publish(&event, &pod).await {
+            tracing::debug!(%error, "cannot publish an Event");
+        }
+    }
+}
+
+fn words(candidate: &Candidate, outcome: Outcome) -> Option<(EventType, &'static str, String)> {
+    let Candidate {
+        container, image, ..
+    } = candidate;
+    let skipped = |why: &str| {
+        let note = format!("Container {container} runs {image}; not evicted: {why}");
+        Some((EventType::Normal, "ImageSwapEvictionSkipped", note))
+    };
+    match outcome {
+        Outcome::Evicted => {
+            let note =
+                format!("Evicted: container {container} ran {image}; the next Pod is swapped");
+            Some((EventType::Warning, "ImageSwapEvicted", note))
+        }
+        Outcome::WouldEvict => skipped("only a dry run"),
+        Outcome::NotSwapped => skipped("a new Pod would run the same image"),
+        Outcome::Denied => skipped("a new Pod like this one would be refused"),
+        Outcome::Blocked => skipped("a PodDisruptionBudget does not allow it now"),
+        Outcome::Refused => skipped("of kube-system, or without a controller"),
+        Outcome::Gone | Outcome::Failed => None,
+    }
+}
+
+/// Why a Pod is left alone, whatever it runs.
+fn not_to_be_evicted(pod: &Pod, candidate: &Candidate) -> Option<Outcome> {
+    let is_another = pod.metadata.uid.as_deref() != Some(&*candidate.uid);
+    if is_another || pod.metadata.deletion_timestamp.is_some() {
+        return Some(Outcome::Gone);
+    }
+    let has_controller = pod
+        .owner_references()
+        .iter()
+        .any(|it| it.controller == Some(true));
+    let is_refused =
+        candidate.namespace == SYSTEM || pod.annotations().contains_key(MIRROR) || !has_controller;
+    is_refused.then_some(Outcome::Refused)
+}
+
+/// The same Pod as its controller would make it again, as far as a Pod shows.
+fn another(pod: &Pod) -> Pod {
+    let mut prefix = pod.name_any();
+    prefix.truncate(prefix.floor_char_boundary(LONGEST_PREFIX));
+    let mut annotations = pod.annotations().clone();
+    annotations.remove(note::ANNOTATION);
+    let mut spec = pod.spec.clone();
+    if let Some(spec) = &mut spec {
+        spec.node_name = None;
+        // No Pod may be made with these.
+        spec.ephemeral_containers = None;
+    }
+    let metadata = kube::core::ObjectMeta {
+        generate_name: Some(format!("{prefix}-")),
+        namespace: pod.namespace(),
+        labels: pod.metadata.labels.clone(),
+        annotations: Some(annotations),
+        ..kube::core::ObjectMeta::default()
+    };
+    Pod {
+        metadata,
+        spec,
+        status: None,
+    }
+}
+
+/// Whether the container that drifts would come back with another image, which the policy approves.
+fn is_better(replacement: &Pod, candidate: &Candidate, law: &Law) -> bool {
+    let spec = replacement.spec.as_ref();
+    let all = spec.map(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        spec.containers.iter().chain(init)
+    });
+    let container = all.and_then(|mut all| all.find(|it| it.name == candidate.container));
+    let Some(image) = container.and_then(|it| it.image.as_deref()) else {
+        return false;
+    };
+    let namespace_labels = law.namespaces.labels(&candidate.namespace);
+    let scope = Scope::Pod(PodScope {
+        namespace: Some(&candidate.namespace),
+        namespace_labels: namespace_labels.as_deref(),
+        labels: replacement.metadata.labels.as_ref(),
+    });
+    let today = OffsetDateTime::now_utc().date();
+    let decision = law.policies.select(scope, today).decide(image);
+    image != candidate.image && decision.in_scope && !decision.is_drift()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imageswap_policy::{Policies, maps};
+    use std::sync::Arc;
+
+    fn candidate() -> Candidate {
+        Candidate {
+            start_id: "boot/1".to_owned(),
+            drifts: true,
+            namespace: "team-a".to_owned(),
+            name: "web-1".to_owned(),
+            uid: "u".to_owned(),
+            owner: None,
+            container: "app".to_owned(),
+            image: "nginx".to_owned(),
+        }
+    }
+
+    fn pod(patch: &Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": "web-1", "namespace": "team-a", "uid": "u", "resourceVersion": "7",
+                "annotations": {"imageswap.io/note": "{}", "a": "b"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r",
+                    "controller": true}]},
+            "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "nginx"}],
+                "ephemeralContainers": [{"name": "dbg", "image": "x"}]},
+            "status": {"phase": "Running"},
+        });
+        for (key, value) in patch.as_object().unwrap() {
+            pod["metadata"][key] = value.clone();
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn what_must_never_be_evicted_is_left_alone() {
+        let system = Candidate {
+            namespace: SYSTEM.to_owned(),
+            ..candidate()
+        };
+        #[rustfmt::skip]
+        let table = [
+            ("an ordinary one", json!({}), candidate(), None),
+            ("another of its name", json!({"uid": "v"}), candidate(), Some(Outcome::Gone)),
+            ("one that ends", json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), candidate(), Some(Outcome::Gone)),
+            ("a static Pod's copy", json!({"annotations": {MIRROR: "h"}}), candidate(), Some(Outcome::Refused)),
+            ("a bare one", json!({"ownerReferences": []}), candidate(), Some(Outcome::Refused)),
+            ("the system's", json!({}), system, Some(Outcome::Refused)),
+        ];
+        for (what, patch, candidate, expected) in table {
+            assert_eq!(
+                not_to_be_evicted(&pod(&patch), &candidate),
+                expected,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_dry_run_is_of_a_pod_that_can_be_made() {
+        let another = another(&pod(&json!({})));
+        let text = serde_json::to_value(&another).unwrap();
+        assert_eq!(text["metadata"]["generateName"], "web-1-");
+        assert_eq!(text["metadata"]["annotations"], json!({"a": "b"}));
+        for gone in ["name", "uid", "resourceVersion", "ownerReferences"] {
+            assert_eq!(text["metadata"][gone], Value::Null, "{gone}");
+        }
+        for gone in ["nodeName", "ephemeralContainers"] {
+            assert_eq!(text["spec"][gone], Value::Null, "{gone}");
+        }
+        assert_eq!(text["status"], Value::Null);
+    }
+
+    #[test]
+    fn only_an_image_that_the_policy_approves_is_better() {
+        let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
+        let policies = Policies::one(maps::load("test", text).unwrap().policy);
+        let law = Law::new(Arc::new(policies));
+        for (image, expected) in [
+            ("nginx", false),
+            ("quay.io/nginx", false),
+            ("registry.example.com/nginx", true),
+        ] {
+            let mut replacement = pod(&json!({}));
+            replacement.spec.as_mut().unwrap().containers[0].image = Some(image.to_owned());
+            assert_eq!(
+                is_better(&replacement, &candidate(), &law),
+                expected,
+                "{image}"
+            );
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Which Pod comes next, and when: pure, time is passed in.
+
+use super::Outcome;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A workload whose Pod was evicted is left alone for so long, and twice as long each time it drifts again.
+const AFTER_EVICTION: Duration = Duration::from_secs(30);
+const LONGEST_AFTER_EVICTION: Duration = Duration::from_mins(30);
+
+/// One whose replacement would drift as well is looked at again after so long, and twice as long each time: the webhook
+/// is away, and a dry run costs the API server something.
+const WHILE_AWAY: Duration = Duration::from_secs(5);
+const LONGEST_WHILE_AWAY: Duration = Duration::from_mins(5);
+
+/// What nobody has heard of for so long starts from the beginning.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+
+/// Candidates and workloads that are kept; a node runs some hundred Pods.
+const MOST: usize = 4096;
+
+/// A container of a Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) start_id: String,
+    pub(super) drifts: bool,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    /// The workload that it belongs to.
+    pub(super) owner: Option<String>,
+    pub(super) container: String,
+    pub(super) image: String,
+}
+
+/// What is to be done, and what has been tried.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// By start id.
+    candidates: HashMap<String, Candidate>,
+    /// By workload, or by the Pod's UID where it has none.
+    patience: HashMap<String, Patience>,
+    between: Duration,
+    /// No eviction before then.
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    until: Instant,
+    evictions: u32,
+    looks: u32,
+}
+
+impl Plan {
+    /// Nothing to do; at most one eviction each `between`.
+    pub(super) fn new(between: Duration) -> Self {
+        Self {
+            candidates: HashMap::new(),
+            patience: HashMap::new(),
+            between,
+            not_before: None,
+        }
+    }
+
+    /// Keeps a candidate that drifts, and drops one that no longer does.
+    pub(super) fn take(&mut self, candidate: Candidate) {
+        if !candidate.drifts {
+            self.candidates.remove(&candidate.start_id);
+        } else if self.candidates.len() < MOST {
+            self.candidates
+                .insert(candidate.start_id.clone(), candidate);
+        }
+    }
+
+    /// The candidate to try now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Candidate> {
+        self.patience
+            .retain(|_, it| now.saturating_duration_since(it.until) < FORGOTTEN_AFTER);
+        if self.not_before.is_some_and(|at| now < at) || self.patience.len() >= MOST {
+            return None;
+        }
+        let due = |candidate: &&Candidate| {
+            let patience = self.patience.get(key(candidate));
+            patience.is_none_or(|it| it.until <= now)
+        };
+        let next = self.candidates.values().filter(due);
+        // The one that waits longest, and among equals the same one always.
+        let waited = |it: &&Candidate| self.patience.get(key(it)).map(|it| it.until);
+        next.min_by(|a, b| (waited(a), &a.start_id).cmp(&(waited(b), &b.start_id)))
+            .cloned()
+    }
+
+    /// Learns what came of it.
+    pub(super) fn done(&mut self, candidate: &Candidate, outcome: Outcome, now: Instant) {
+        let before = self.patience.get(key(candidate)).copied();
+        let mut patience = before.unwrap_or(Patience {
+            until: now,
+            evictions: 0,
+            looks: 0,
+        });
+        match outcome {
+            Outcome::Evicted | Outcome::WouldEvict => {
+                patience.until =
+                    now + doubled(AFTER_EVICTION, patience.evictions, LONGEST_AFTER_EVICTION);
+                patience.evictions += 1;
+                patience.looks = 0;
+                self.not_before = Some(now + self.between);
+            }
+            Outcome::NotSwapped | Outcome::Denied | Outcome::Blocked | Outcome::Failed => {
+                patience.until = now + doubled(WHILE_AWAY, patience.looks, LONGEST_WHILE_AWAY);
+                patience.looks += 1;
+            }
+            Outcome::Refused | Outcome::Gone => {}
+        }
+        // What was evicted ends, and what is never to be evicted is not asked about again.
+        if !matches!(
+            outcome,
+            Outcome::NotSwapped | Outcome::Denied | Outcome::Blocked | Outcome::Failed
+        ) {
+            self.candidates.retain(|_, it| it.uid != candidate.uid);
+        }
+        self.patience.insert(key(candidate).to_owned(), patience);
+    }
+}
+
+fn key(candidate: &Candidate) -> &str {
+    candidate.owner.as_ref().unwrap_or(&candidate.uid)
+}
+
+fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(16)).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(pod: &str, owner: &str) -> Candidate {
+        Candidate {
+            start_id: format!("boot/{pod}"),
+            drifts: true,
+            namespace: "team-a".to_owned(),
+            name: pod.to_owned(),
+            uid: pod.to_owned(),
+            owner: Some(owner.to_owned()),
+            container: "app".to_owned(),
+            image: "nginx".to_owned(),
+        }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Seconds at which something is tried within an hour, where each try ends with `outcome` and drifts again.
+    fn tries(outcome: Outcome) -> Vec<u64> {
+        let start = Instant::now();
+        let mut plan = Plan::new(10 * SECOND);
+        let mut tried = Vec::new();
+        for second in 0..3600 {
+            let now = start + u32::try_from(second).unwrap() * SECOND;
+            plan.take(candidate(&format!("pod-{}", tried.len()), "web"));
+            if let Some(candidate) = plan.next(now) {
+                plan.done(&candidate, outcome, now);
+                tried.push(second);
+            }
+        }
+        tried
+    }
+
+    #[test]
+    fn a_workload_that_drifts_again_and_again_is_left_alone_longer_and_longer() {
+        let tried = tries(Outcome::Evicted);
+        assert_eq!(tried, [0, 30, 90, 210, 450, 930, 1890], "seconds");
+    }
+
+    #[test]
+    fn while_the_webhook_is_away_it_is_looked_at_less_and_less() {
+        let tried = tries(Outcome::NotSwapped);
+        assert_eq!(tried.get(..6), Some(&[0, 5, 15, 35, 75, 155][..]));
+        let gaps: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(gaps.iter().max(), Some(&300));
+    }
+
+    #[test]
+    fn two_workloads_wait_for_the_nodes_own_limit() {
+        let now = Instant::now();
+        let mut plan = Plan::new(10 * SECOND);
+        plan.take(candidate("a", "web"));
+        plan.take(candidate("b", "db"));
+        let first = plan.next(now).unwrap();
+        plan.done(&first, Outcome::Evicted, now);
+        assert_eq!(plan.next(now + 9 * SECOND), None);
+        let second = plan.next(now + 10 * SECOND).unwrap();
+        assert_ne!(first.uid, second.uid);
+    }
+
+    #[test]
+    fn what_no_longer_drifts_is_dropped() {
+        let now = Instant::now();
+        let mut plan = Plan::new(SECOND);
+        plan.take(candidate("a", "web"));
+        plan.take(Candidate {
+            drifts: false,
+            ..candidate("a", "web")
+        });
+        assert_eq!(plan.next(now), None);
+        plan.take(candidate("b", "web"));
+        let refused = plan.next(now).unwrap();
+        plan.done(&refused, Outcome::Refused, now);
+        assert_eq!(plan.next(now + 600 * SECOND), None, "never is never");
+    }
+}
