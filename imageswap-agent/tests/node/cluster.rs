@@ -5,7 +5,7 @@ use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, PodSpec};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 
-const NODE: &str = "node-1";
+pub(crate) const NODE: &str = "node-1";
 const MIRRORED: &str = "registry.example.com/team/mirror:1";
 
 const POLICY: &str = "\
@@ -35,16 +35,25 @@ metadata: {name: node-1}
 ";
 
 /// A node with an API server, and an agent that asks it.
-struct Cluster {
-    agent: Agent,
-    plane: ControlPlane,
-    node: Node,
+pub(crate) struct Cluster {
+    pub(crate) agent: Agent,
+    pub(crate) plane: ControlPlane,
+    pub(crate) node: Node,
 }
 
 impl Cluster {
     fn for_test(test: &str) -> Option<Self> {
+        Self::for_test_with(test, ControlPlaneOptions::default(), &[])
+    }
+
+    /// With further parts of the control plane, and flags of the agent.
+    pub(crate) fn for_test_with(
+        test: &str,
+        options: ControlPlaneOptions,
+        flags: &[&str],
+    ) -> Option<Self> {
         let node = Node::for_test(test, false)?;
-        let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
+        let plane = ControlPlane::for_test(test, options)?;
         node.images("k8s.io");
         node.push_as(&Image::sleeper("evil").unwrap(), "team/mirror", "1");
         plane.apply(OBJECTS).unwrap();
@@ -56,7 +65,7 @@ impl Cluster {
         command.arg("--containerd").arg(&socket);
         command.arg("--cri").arg(&socket);
         command.arg("--kubeconfig").arg(plane.kubeconfig());
-        command.args(["--node-name", NODE]);
+        command.args(["--node-name", NODE]).args(flags);
         let agent = Agent::start(&node.lab, (command, admin));
         Some(Self { agent, plane, node })
     }
@@ -93,7 +102,12 @@ impl Cluster {
     }
 }
 
-fn spec<'a>(namespace: &'a str, name: &'a str, container: &'a str, image: &'a str) -> PodSpec<'a> {
+pub(crate) fn spec<'a>(
+    namespace: &'a str,
+    name: &'a str,
+    container: &'a str,
+    image: &'a str,
+) -> PodSpec<'a> {
     PodSpec {
         namespace,
         name,

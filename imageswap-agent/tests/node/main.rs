@@ -4,6 +4,7 @@
 mod cluster;
 mod forged;
 mod harness;
+mod heal;
 mod routes;
 mod startup;
 mod trouble;
