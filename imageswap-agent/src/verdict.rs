@@ -126,3 +126,61 @@ pub fn is_legal(verdict: Verdict, route: Route, reason: Reason) -> bool {
     };
     of_route && LEGAL.contains(&(verdict, reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The rows of the table in docs/detection.md: verdict, reason, and the routes where not all are meant.
+    fn documented() -> Vec<(String, String, String)> {
+        let docs = include_str!("../../docs/detection.md");
+        let (_, table) = docs
+            .split_once("These combinations of verdict and reason are given")
+            .unwrap();
+        let rows = table.lines().skip_while(|line| !line.starts_with("| `"));
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        rows.map(|row| {
+            let mut cells = row
+                .split('|')
+                .skip(1)
+                .map(|cell| cell.trim().replace('`', ""));
+            let mut next = || cells.next().unwrap();
+            (next(), next(), next())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_docs_list_the_combinations_that_are_given() {
+        let mut told = BTreeSet::new();
+        for (verdict, reason, routes) in documented() {
+            for route in Route::ALL {
+                let is_told = match &*routes {
+                    "all" => true,
+                    "all others" => !matches!(route, Route::Pod | Route::Ephemeral),
+                    some => some.split(", ").any(|it| it == route.as_str()),
+                };
+                if is_told {
+                    told.insert((verdict.clone(), route.as_str(), reason.clone()));
+                }
+            }
+        }
+        let mut given = BTreeSet::new();
+        for verdict in Verdict::ALL {
+            for route in Route::ALL {
+                for reason in Reason::ALL {
+                    if is_legal(*verdict, *route, *reason) {
+                        let words = (
+                            verdict.as_str().to_owned(),
+                            route.as_str(),
+                            reason.as_str().to_owned(),
+                        );
+                        given.insert(words);
+                    }
+                }
+            }
+        }
+        assert_eq!(told, given);
+    }
+}
