@@ -55,6 +55,18 @@ pub struct RunArgs {
     /// Seconds between two looks at the whole cgroup tree
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_interval: u64,
+    /// Folder of a BPF file system that keeps the probes while no agent runs, so that the next one misses nothing; off
+    /// for none
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/imageswap",
+        overrides_with = "pin"
+    )]
+    pub pin: PathBuf,
+    /// Bytes of the ring buffer, a power of two; for tests
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub ring_bytes: Option<u32>,
     /// What to do about drift.
     #[command(flatten)]
     pub respond: RespondArgs,

@@ -4,13 +4,18 @@
 
 use crate::offsets::Offsets;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use imageswap_ebpf::{FLAG_NEW_PID_NAMESPACE, Kind, Lost, Record, names};
+use pins::Pins;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+
+mod pins;
 
 /// Operation not permitted, errno(3).
 const EPERM: i32 = 1;
@@ -67,9 +72,25 @@ pub enum KernelEvent {
     },
 }
 
-/// The probes in the kernel. They leave it when this is dropped.
+/// How to load the probes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The cgroup hierarchy to watch; 0 is cgroup v2.
+    pub hierarchy: u32,
+    /// Whether to attach the probe that sees execs, which tells nothing where the hierarchy is not v2: there every
+    /// task's v2 cgroup is the root.
+    pub confirm: bool,
+    /// Bytes of the ring buffer, a power of two and whole pages; `None` for [`imageswap_ebpf::RING_BYTES`].
+    pub ring_bytes: Option<u32>,
+    /// Folder of a BPF file system to keep the probes in while no agent runs.
+    pub pin: Option<PathBuf>,
+}
+
+/// The probes in the kernel. They leave it when this is dropped, unless they are pinned.
 pub struct Probes {
-    attached: Ebpf,
+    /// None where another agent left them.
+    attached: Option<Ebpf>,
+    pins: Option<Pins>,
     events: AsyncFd<RingBuf<MapData>>,
     control: Control,
 }
@@ -81,39 +102,113 @@ pub struct Control {
 }
 
 impl Probes {
-    /// Loads and attaches the probes for one cgroup hierarchy (0 is cgroup v2). `confirm` attaches the one that
-    /// sees execs, which tells nothing where the hierarchy is not v2: there every task's v2 cgroup is the root.
+    /// Loads and attaches the probes, or goes on with those that an agent of this version has left pinned.
     ///
     /// Must run inside a tokio runtime.
-    pub fn load(offsets: &Offsets, hierarchy: u32, confirm: bool) -> Result<Self, ProbeError> {
+    pub fn load(offsets: &Offsets, options: &Options) -> Result<Self, ProbeError> {
         if OBJECT.is_empty() {
             return Err(ProbeError::NotBuilt);
         }
+        let pins = options.pin.as_ref().and_then(|root| {
+            let globals: Vec<_> = offsets.iter().map(|(name, at)| (name, *at)).collect();
+            let probes = (OBJECT, globals, options.hierarchy, options.ring_bytes);
+            let pins = Pins::take(root, probes);
+            pins.inspect_err(|error| {
+                tracing::info!("what starts while no agent runs will not be seen: {error}");
+            })
+            .ok()
+        });
+        let programs = programs(options.confirm);
+        match pins {
+            Some(pins) if pins.hold(MAPS.into_iter().chain(programs.iter().copied())) => {
+                match Self::resume(&pins) {
+                    Ok((events, control)) => Ok(Self {
+                        attached: None,
+                        pins: Some(pins),
+                        events,
+                        control,
+                    }),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot go on with pinned probes; loading them anew");
+                        Self::load_anew(offsets, options, Some(pins))
+                    }
+                }
+            }
+            pins => Self::load_anew(offsets, options, pins),
+        }
+    }
+
+    /// Whether the probes were there already, with what they have seen since the last agent.
+    pub fn resumed(&self) -> bool {
+        self.attached.is_none()
+    }
+
+    /// Whether the probes stay when this agent ends.
+    pub fn pinned(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    /// What the probes have seen that nobody has read yet.
+    pub fn backlog(&mut self) -> Vec<KernelEvent> {
+        let ring = self.events.get_mut();
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.extend(Record::read(&item).map(KernelEvent::from));
+        }
+        events
+    }
+
+    fn load_anew(
+        offsets: &Offsets,
+        options: &Options,
+        pins: Option<Pins>,
+    ) -> Result<Self, ProbeError> {
         let mut loader = EbpfLoader::new();
         // No relocation needs the kernel's BTF, and parsed it would be most of the agent's memory.
         loader
             .btf(None)
-            .override_global("HIERARCHY", &hierarchy, true);
+            .override_global("HIERARCHY", &options.hierarchy, true);
         for (global, offset) in offsets.iter() {
             loader.override_global(global, offset, true);
+        }
+        if let Some(bytes) = options.ring_bytes {
+            loader.map_max_entries(names::EVENTS, bytes);
         }
         let mut ebpf = loader.load(OBJECT).map_err(ProbeError::of_loader)?;
         #[cfg(debug_assertions)]
         kernel_log(&mut ebpf);
-        attach(&mut ebpf, names::CGROUP_MKDIR)?;
-        attach(&mut ebpf, names::CGROUP_RMDIR)?;
-        if confirm {
-            attach(&mut ebpf, names::PROCESS_EXEC)?;
+        let pins = pins.filter(|pins| {
+            let made = pins.make().map_err(|error| error.to_string());
+            let pinned = made.and_then(|()| pin_maps(&ebpf, pins));
+            pinned
+                .inspect_err(|error| tracing::warn!(error, "cannot pin the probes"))
+                .is_ok()
+        });
+        // Maps before links: pinned links alone would fill a ring that nobody can read.
+        for name in programs(options.confirm) {
+            attach(&mut ebpf, name, pins.as_ref())?;
         }
-        let events = RingBuf::try_from(take(&mut ebpf, names::EVENTS)?).map_err(ProbeError::of)?;
-        let pending =
-            HashMap::try_from(take(&mut ebpf, names::PENDING)?).map_err(ProbeError::of)?;
-        let lost = PerCpuArray::try_from(take(&mut ebpf, names::LOST)?).map_err(ProbeError::of)?;
+        if let Some(pins) = &pins {
+            pins.clear_others();
+        }
+        let [events, pending, lost] = MAPS.map(|name| take(&mut ebpf, name));
+        let (events, control) = opened(events?, pending?, lost?)?;
         Ok(Self {
-            attached: ebpf,
-            events: readable(events)?,
-            control: Control { pending, lost },
+            attached: Some(ebpf),
+            pins,
+            events,
+            control,
         })
+    }
+
+    fn resume(pins: &Pins) -> Result<(AsyncFd<RingBuf<MapData>>, Control), ProbeError> {
+        let open = |name| MapData::from_pin(pins.path(name)).map_err(ProbeError::of);
+        let [events, pending, lost] = MAPS.map(open);
+        opened(
+            Map::RingBuf(events?),
+            Map::HashMap(pending?),
+            Map::PerCpuArray(lost?),
+        )
     }
 
     /// Splits off what the table of starts needs, and sends every event to `events` until its receiver is gone.
@@ -124,12 +219,13 @@ impl Probes {
     ) -> (Control, impl Future<Output = io::Result<()>> + Send) {
         let Self {
             attached,
+            pins,
             events: mut ring,
             control,
         } = self;
         let pump = async move {
-            // Dropping it would detach the programs.
-            let _kept = attached;
+            // Dropping them would detach the programs, or let another agent take the pins.
+            let _kept = (attached, pins);
             loop {
                 let mut ready = ring.readable_mut().await?;
                 while let Some(item) = ready.get_inner_mut().next() {
@@ -211,19 +307,56 @@ impl ProbeError {
     }
 }
 
-fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProbeError> {
+/// The maps that user space reads.
+const MAPS: [&str; 3] = [names::EVENTS, names::PENDING, names::LOST];
+
+/// The programs, each named as its tracepoint.
+fn programs(confirm: bool) -> Vec<&'static str> {
+    let mut programs = vec![names::CGROUP_MKDIR, names::CGROUP_RMDIR];
+    programs.extend(confirm.then_some(names::PROCESS_EXEC));
+    programs
+}
+
+fn opened(
+    events: Map,
+    pending: Map,
+    lost: Map,
+) -> Result<(AsyncFd<RingBuf<MapData>>, Control), ProbeError> {
+    let events = RingBuf::try_from(events).map_err(ProbeError::of)?;
+    let pending = HashMap::try_from(pending).map_err(ProbeError::of)?;
+    let lost = PerCpuArray::try_from(lost).map_err(ProbeError::of)?;
+    Ok((readable(events)?, Control { pending, lost }))
+}
+
+fn pin_maps(ebpf: &Ebpf, pins: &Pins) -> Result<(), String> {
+    for name in MAPS {
+        let map = ebpf.map(name).ok_or_else(|| format!("no map {name}"))?;
+        map.pin(pins.path(name)).map_err(|error| chain(&error))?;
+    }
+    Ok(())
+}
+
+fn attach(ebpf: &mut Ebpf, name: &'static str, pins: Option<&Pins>) -> Result<(), ProbeError> {
     let program = ebpf
         .program_mut(name)
         .ok_or_else(|| ProbeError::Load(format!("no program {name}")))?;
     let program: &mut RawTracePoint = program.try_into().map_err(ProbeError::of)?;
-    let attached = program.load().and_then(|()| program.attach(name));
-    attached.map(drop).map_err(|error: ProgramError| {
+    let failed = |error: ProgramError| {
         if denied(&error) {
             ProbeError::Denied
         } else {
             ProbeError::Load(format!("{name}: {}", chain(&error)))
         }
-    })
+    };
+    let link = program
+        .load()
+        .and_then(|()| program.attach(name))
+        .map_err(failed)?;
+    if let Some(pins) = pins {
+        let link = FdLink::from(program.take_link(link).map_err(failed)?);
+        link.pin(pins.path(name)).map_err(ProbeError::of)?;
+    }
+    Ok(())
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {

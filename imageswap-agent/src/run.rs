@@ -12,7 +12,7 @@ use crate::judge::Law;
 use crate::node;
 use crate::offsets::Offsets;
 use crate::pods;
-use crate::probe::Probes;
+use crate::probe::{Options, Probes};
 use crate::resolve::{Answer, Resolver};
 use crate::respond::Responder;
 use crate::starts::Starts;
@@ -30,6 +30,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Events of the kernel that may wait for the table; the ring buffer behind them holds more.
 const EVENTS_WAITING: usize = 4096;
+
+/// What `--pin` says for nowhere.
+const NO_PIN: &str = "off";
 
 /// How often the counters of lost events are looked at.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +59,8 @@ pub async fn run(
         findings,
         findings_level,
         reconcile_interval,
+        pin,
+        ring_bytes,
         respond,
     } = args;
     let drain = Drain::on_signals().context("cannot listen for signals")?;
@@ -63,7 +68,14 @@ pub async fn run(
     let origin = node::origin(&proc, node_name).context("cannot tell this node from others")?;
     let hierarchy = Hierarchy::detect(&host_root)?;
     let offsets = Offsets::of_kernel(Path::new("/sys/kernel/btf/vmlinux"))?;
-    let probes = Probes::load(&offsets, hierarchy.id, hierarchy.sees_execs())?;
+    let options = Options {
+        hierarchy: hierarchy.id,
+        confirm: hierarchy.sees_execs(),
+        ring_bytes,
+        pin: (pin != Path::new(NO_PIN)).then_some(pin),
+    };
+    let mut probes = Probes::load(&offsets, &options)?;
+    let backlog = probes.backlog();
     let metrics = exporter.agent_metrics();
     let mut exports = Exports::open(&findings, findings_level, metrics.clone())
         .with_context(|| format!("cannot write findings to {}", findings.display()))?;
@@ -77,6 +89,8 @@ pub async fn run(
         cgroups = hierarchy.mode.as_str(),
         admin = %admin.local_addr(),
         revision = policy.current().revision(),
+        pinned = probes.pinned(),
+        resumed = probes.resumed(),
         "probes attached"
     );
 
@@ -137,6 +151,10 @@ pub async fn run(
     tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics(), policy_ready));
     tokio::spawn(admin.serve(readiness, exporter, drain.clone()));
 
+    // What another agent's probes have seen since it ended, before the walk makes it look as if it had been seen.
+    for event in backlog {
+        agent.kernel(event);
+    }
     let mut look = Some(None);
     let mut reconcile = interval(Duration::from_secs(reconcile_interval));
     reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -120,6 +120,8 @@ impl Agent {
             "info,imageswap_agent=debug",
             "--reconcile-interval",
             "2",
+            "--pin",
+            "off",
             "--admin",
             &admin.to_string(),
         ]);
@@ -152,6 +154,19 @@ impl Agent {
             findings,
             maps,
         }
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.pid().to_string();
+        let mut kill = Command::new("kill");
+        let sent = kill.args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.process.kill();
     }
 
     /// What it has said of a container so far, in order.

@@ -5,6 +5,7 @@ mod cluster;
 mod forged;
 mod harness;
 mod heal;
+mod missing;
 mod routes;
 mod startup;
 mod trouble;

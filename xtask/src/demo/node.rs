@@ -109,6 +109,8 @@ fn start_agent(demo: &Demo, containerd: &Containerd) -> Result<(Process, Finding
     let mut command = Command::new(demo.binaries.join("imageswap-agent"));
     command
         .args(["run", "--admin", &admin.to_string(), "--findings", "-"])
+        // Nothing of the demo stays in the kernel.
+        .args(["--pin", "off"])
         .arg("--maps")
         .arg(&demo.maps)
         .arg("--containerd")

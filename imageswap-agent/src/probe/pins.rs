@@ -1,0 +1,126 @@
+//! Maps and links kept in a BPF file system, so that what happens while no agent runs is told to the next one.
+//!
+//! The kernel goes on filling the ring buffer; whoever opens it next reads on where the last reader stopped.
+
+use rustix::fs::{FlockOperation, flock, statfs};
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FILE_SYSTEM: i64 = 0xcafe_4a11;
+
+/// Why nothing is kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PinsError {
+    /// There is no such file system.
+    #[error("{} is in no BPF file system", .0.display())]
+    NoBpfFileSystem(PathBuf),
+    /// Another agent keeps its probes there.
+    #[error("another agent has its probes in {}", .0.display())]
+    Taken(PathBuf),
+    /// The file system may not be written to, for instance.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A folder of a BPF file system that is this agent's alone.
+#[derive(Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+    /// Of these very probes: what another version pinned is of no use.
+    dir: PathBuf,
+    /// Held as long as the agent lives.
+    _lock: File,
+}
+
+impl Pins {
+    /// Takes the folder `root`, which is made where it is not there. `probes` is what must be equal for one agent to
+    /// go on with the probes of another.
+    pub(super) fn take(root: &Path, probes: impl std::hash::Hash) -> Result<Self, PinsError> {
+        let failed = |source: io::Error| PinsError::Io {
+            path: root.to_owned(),
+            source,
+        };
+        let above = root.parent().unwrap_or(root);
+        let in_bpf = |path: &Path| statfs(path).is_ok_and(|it| it.f_type == BPF_FILE_SYSTEM);
+        if !in_bpf(above) && !in_bpf(root) {
+            return Err(PinsError::NoBpfFileSystem(root.to_owned()));
+        }
+        fs::create_dir_all(root).map_err(failed)?;
+        let lock = File::open(root).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(PinsError::Taken(root.to_owned())),
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let mut hasher = DefaultHasher::new();
+        probes.hash(&mut hasher);
+        Ok(Self {
+            dir: root.join(format!("{:016x}", hasher.finish())),
+            root: root.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Whether everything of these names is there.
+    pub(super) fn hold<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
+        names.into_iter().all(|name| self.path(name).exists())
+    }
+
+    /// Where a map or a link of this name is.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Makes the folder, empty.
+    pub(super) fn make(&self) -> Result<(), PinsError> {
+        self.clear();
+        fs::create_dir(&self.dir).map_err(|source| PinsError::Io {
+            path: self.dir.clone(),
+            source,
+        })
+    }
+
+    /// Removes what is in the folder: unread records go, and links that nobody else holds are detached.
+    pub(super) fn clear(&self) {
+        remove(&self.dir);
+    }
+
+    /// Removes what other versions have left.
+    pub(super) fn clear_others(&self) {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.path() != self.dir) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Removes a folder of pins; what is not there is as good as removed.
+fn remove(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, dir = %dir.display(), "cannot remove old probes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_folder_keeps_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("imageswap");
+        let error = Pins::take(&root, 1).unwrap_err();
+        assert!(matches!(error, PinsError::NoBpfFileSystem(_)), "{error}");
+        assert!(!root.exists());
+    }
+}
