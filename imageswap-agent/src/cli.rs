@@ -1,5 +1,6 @@
 //! What was typed.
 
+use crate::doctor::DoctorArgs;
 use crate::respond::RespondArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
@@ -21,7 +22,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch this node until told to stop.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Say what this node offers and lacks.
+    Doctor(DoctorArgs),
 }
 
 /// Arguments of `run`.
@@ -82,6 +85,14 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Where the policy comes from. The webhook writes what is said about it; an agent on every node would be too many.
+    pub fn policy(&self) -> PolicyArgs {
+        PolicyArgs {
+            only_follow: true,
+            ..self.policy.clone()
+        }
+    }
+
     /// Whether there is a cluster to talk to.
     pub fn wants_cluster(&self) -> bool {
         self.in_cluster

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod btf;
 pub mod cli;
 pub mod container;
+pub mod doctor;
 pub mod evidence;
 pub mod export;
 pub mod facts;

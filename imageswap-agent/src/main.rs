@@ -2,8 +2,9 @@
 
 use clap::Parser as _;
 use imageswap_agent::cli::{Cli, Command, RunArgs};
+use imageswap_agent::doctor::examine;
 use imageswap_agent::run::run;
-use imageswap_runtime::source::{PolicyArgs, SourceError};
+use imageswap_runtime::source::SourceError;
 use imageswap_runtime::{log, metrics::Exporter};
 use std::process::ExitCode;
 
@@ -11,7 +12,10 @@ use std::process::ExitCode;
 const INVALID: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Run(args) = Cli::parse().command;
+    let args = match Cli::parse().command {
+        Command::Run(args) => *args,
+        Command::Doctor(args) => return examine(args),
+    };
     if let Err(error) = log::init(&args.log) {
         eprintln!("error: {error}");
         return ExitCode::from(INVALID);
@@ -46,11 +50,6 @@ async fn start(args: RunArgs) -> anyhow::Result<()> {
     } else {
         None
     };
-    // The webhook writes what is said about the policies; an agent on every node would be too many.
-    let policy = PolicyArgs {
-        only_follow: true,
-        ..args.policy.clone()
-    };
-    let policy = policy.load(client.as_ref())?;
+    let policy = args.policy().load(client.as_ref())?;
     run(args, policy, client, Exporter::new()).await
 }

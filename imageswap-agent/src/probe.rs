@@ -11,7 +11,7 @@ use imageswap_ebpf::{FLAG_NEW_PID_NAMESPACE, Kind, Lost, Record, names};
 use pins::Pins;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -305,6 +305,11 @@ impl ProbeError {
             Self::of(error)
         }
     }
+}
+
+/// Whether probes could be kept in the folder `root`; else why not, for people.
+pub fn can_pin(root: &Path) -> Result<(), String> {
+    pins::can_pin(root).map_err(|error| error.to_string())
 }
 
 /// The maps that user space reads.

@@ -2,7 +2,7 @@
 //!
 //! The kernel goes on filling the ring buffer; whoever opens it next reads on where the last reader stopped.
 
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::{Access, FlockOperation, access, flock, statfs};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
@@ -30,6 +30,19 @@ pub(super) enum PinsError {
     },
 }
 
+/// Whether `root` is, or can be made, a folder of a BPF file system that may be written to. Changes nothing.
+pub(super) fn can_pin(root: &Path) -> Result<(), PinsError> {
+    let above = root.parent().unwrap_or(root);
+    let in_bpf = |path: &&Path| statfs(*path).is_ok_and(|it| it.f_type == BPF_FILE_SYSTEM);
+    let Some(there) = [root, above].into_iter().find(in_bpf) else {
+        return Err(PinsError::NoBpfFileSystem(root.to_owned()));
+    };
+    access(there, Access::WRITE_OK).map_err(|errno| PinsError::Io {
+        path: there.to_owned(),
+        source: errno.into(),
+    })
+}
+
 /// A folder of a BPF file system that is this agent's alone.
 #[derive(Debug)]
 pub(super) struct Pins {
@@ -48,11 +61,7 @@ impl Pins {
             path: root.to_owned(),
             source,
         };
-        let above = root.parent().unwrap_or(root);
-        let in_bpf = |path: &Path| statfs(path).is_ok_and(|it| it.f_type == BPF_FILE_SYSTEM);
-        if !in_bpf(above) && !in_bpf(root) {
-            return Err(PinsError::NoBpfFileSystem(root.to_owned()));
-        }
+        can_pin(root)?;
         fs::create_dir_all(root).map_err(failed)?;
         let lock = File::open(root).map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

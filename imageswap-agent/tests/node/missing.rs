@@ -123,8 +123,8 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     assert!(known >= started, "{known} of {started}");
     for id in &staying {
         assert_eq!(told.get(id), Some(&1), "{id}: {:#?}", agent.said_of(id));
-        let last = agent.said_of(id).pop().unwrap();
-        assert_eq!(last["verdict"], verdict_of(id), "{last:#}");
+        let finding = agent.said_of(id).pop().unwrap();
+        assert_eq!(finding["verdict"], verdict_of(id), "{finding:#}");
         node.containerd.remove("default", id).unwrap();
     }
 }
@@ -153,7 +153,8 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     let all = wait_until(PATIENCE, || {
         told(&[&second], "between-").len() == starts && told(&[&second], "second-").len() == starts
     });
-    let of_second = told(&[&second], "");
+    let mut of_second = told(&[&second], "between-");
+    of_second.extend(told(&[&second], "second-"));
     assert!(all, "{of_second:#?}\n{}", second.log());
     println!(
         "{} starts: {} seen before, {} after",

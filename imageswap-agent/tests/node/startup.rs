@@ -123,3 +123,50 @@ fn without_privilege_it_says_so_in_a_sentence() {
     let last = text.lines().last().unwrap_or_default();
     assert!(last.contains("CAP_BPF and CAP_PERFMON"), "{text}");
 }
+
+#[test]
+fn the_doctor_says_what_there_is_and_what_not() {
+    let Some(node) = Node::for_test("doctor", false) else {
+        return;
+    };
+    let socket = node.containerd.socket().display().to_string();
+    let examine = |program: &[&str], flags: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(program)
+            .arg(env!("CARGO_BIN_EXE_imageswap-agent"));
+        let Output { status, stdout, .. } = command.args(["doctor"]).args(flags).output().unwrap();
+        let text = String::from_utf8(stdout).unwrap();
+        assert!(
+            text.lines()
+                .all(|line| line.chars().count() <= 80 || line.starts_with('{')),
+            "{text}"
+        );
+        (status.code(), text)
+    };
+    let sockets = ["--containerd", &socket, "--cri", &socket];
+    // Two capabilities are enough, of root's own.
+    let two = ["--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"];
+    let (code, text) = examine(&two, &sockets);
+    assert_eq!(code, Some(0), "{text}");
+    let has = |start: &str, end: &str| {
+        text.lines()
+            .any(|line| line.starts_with(start) && line.contains(end))
+    };
+    assert!(has("ok       probes ", "loaded and attached"), "{text}");
+    assert!(has("ok       containerd ", "1."), "{text}");
+    assert!(has("ok       cri ", "containerd"), "{text}");
+    assert!(has("lacking  privileges ", "CAP_SYS_PTRACE"), "{text}");
+
+    let (code, text) = examine(&["--bounding-set=-all", "--inh-caps=-all"], &["-o", "json"]);
+    assert_eq!(code, Some(1), "{text}");
+    let checks: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let probes = checks
+        .iter()
+        .find(|check| check["name"] == "probes")
+        .unwrap();
+    assert_eq!(probes["status"], "missing", "{probes}");
+}
