@@ -250,6 +250,11 @@ impl Agent {
         self.pods.apply(change, node::now().boot_ns);
     }
 
+    /// Sends what waits to be sent. Blocks for some seconds at most.
+    pub fn shutdown(&self) {
+        self.exports.shutdown();
+    }
+
     /// Asks these runtimes from now on, too.
     pub fn runtimes(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
         self.resolver.add(containerds, cris);

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
 use imageswap_runtime::source::PolicyArgs;
+use imageswap_runtime::telemetry::OtlpArgs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -79,6 +80,9 @@ pub struct RunArgs {
     /// How to reach the cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// OpenTelemetry.
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,

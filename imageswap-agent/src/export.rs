@@ -7,12 +7,14 @@ use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
 use imageswap_ebpf::Lost;
 use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
+use imageswap_runtime::telemetry::Logs;
 use pod_events::PodEvents;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+mod otlp;
 pub mod pod_events;
 
 /// Causes for which a start is found late, as metric labels.
@@ -43,6 +45,7 @@ pub struct Exports {
     write_failed: bool,
     pod_events: Option<PodEvents>,
     responder: Option<Responder>,
+    logs: Option<Logs>,
 }
 
 impl Exports {
@@ -72,7 +75,20 @@ impl Exports {
             write_failed: false,
             pod_events: None,
             responder: None,
+            logs: None,
         })
+    }
+
+    /// Tells a collector, too.
+    pub fn to_collector(&mut self, logs: Logs) {
+        self.logs = Some(logs);
+    }
+
+    /// Sends what waits to be sent. Blocks for some seconds at most.
+    pub fn shutdown(&self) {
+        if let Some(logs) = &self.logs {
+            logs.shutdown();
+        }
     }
 
     /// Tells the cluster, too: by Events on Pods, and by what is to be done about them.
@@ -90,6 +106,9 @@ impl Exports {
             }
             if let Some(responder) = &self.responder {
                 responder.tell(finding);
+            }
+            if let Some(logs) = &self.logs {
+                logs.emit(otlp::record(finding));
             }
             if matches!(finding.event, Event::Start | Event::Reconciled) {
                 let (verdict, route, reason) = (finding.verdict, finding.route, finding.reason);

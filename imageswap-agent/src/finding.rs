@@ -26,6 +26,19 @@ pub enum Event {
     Stopped,
 }
 
+impl Event {
+    /// The event as findings spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Initial => "initial",
+            Self::Reconciled => "reconciled",
+            Self::Rejudged => "rejudged",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// A finding. Field order is the order in the JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {

@@ -26,6 +26,17 @@ pub enum Confidence {
     Low,
 }
 
+impl Confidence {
+    /// The confidence as findings spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
+}
+
 /// A name that the image may go by, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Name {

@@ -51,6 +51,7 @@ pub async fn run(
         policy: _,
         cluster: _,
         log: _,
+        otlp,
         node_name,
         containerd,
         cri,
@@ -79,6 +80,9 @@ pub async fn run(
     let metrics = exporter.agent_metrics();
     let mut exports = Exports::open(&findings, findings_level, metrics.clone())
         .with_context(|| format!("cannot write findings to {}", findings.display()))?;
+    if let Some(otlp) = otlp.load("imageswap-agent")? {
+        exports.to_collector(otlp.logs(&exporter)?);
+    }
     let readiness = Readiness::new();
     let watching = readiness.condition("watching");
     let admin = Admin::bind(admin)
@@ -197,6 +201,7 @@ pub async fn run(
             }
         }
     }
+    agent.shutdown();
     tracing::info!("stopped watching");
     Ok(())
 }

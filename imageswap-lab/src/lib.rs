@@ -40,7 +40,7 @@ pub use kube::{
     Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, PodProcess, PodStart,
 };
 pub use needs::{Need, is_root, missing};
-pub use otlp::{OtlpReceiver, ReceivedSpan};
+pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use process::{Process, wait_until};
 pub use prometheus::Prometheus;
 pub use registry::Registry;

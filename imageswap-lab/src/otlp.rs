@@ -1,8 +1,8 @@
-//! A receiver of OpenTelemetry traces: OTLP over gRPC on 127.0.0.1.
+//! A receiver of OpenTelemetry traces and logs: OTLP over gRPC on 127.0.0.1.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use http::Request;
@@ -10,6 +10,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
+    LogsService, LogsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -29,7 +35,7 @@ use crate::http::runtime;
 #[derive(Debug)]
 pub struct OtlpReceiver {
     addr: SocketAddr,
-    spans: Received,
+    received: Received,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -51,8 +57,26 @@ pub struct ReceivedSpan {
     pub resource: BTreeMap<String, String>,
 }
 
+/// A log record as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedLog {
+    /// Name of the event.
+    pub event: String,
+    /// Severity, in words.
+    pub severity: String,
+    /// The text for people.
+    pub body: String,
+    /// Its attributes; numbers, booleans and arrays as text.
+    pub attributes: BTreeMap<String, String>,
+    /// Attributes of who sent it.
+    pub resource: BTreeMap<String, String>,
+}
+
 #[derive(Debug, Clone, Default)]
-struct Received(Arc<Mutex<Vec<ReceivedSpan>>>);
+struct Received {
+    spans: Arc<Mutex<Vec<ReceivedSpan>>>,
+    logs: Arc<Mutex<Vec<ReceivedLog>>>,
+}
 
 impl OtlpReceiver {
     /// Listens on a free port, on a thread of its own.
@@ -66,9 +90,9 @@ impl OtlpReceiver {
             Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
         };
         let (addr, listener) = bind().map_err(Error::io("a free port on 127.0.0.1"))?;
-        let spans = Received::default();
+        let received = Received::default();
         let (stop, stopped) = oneshot::channel();
-        let serving = serve(listener, spans.clone());
+        let serving = serve(listener, received.clone());
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -80,7 +104,7 @@ impl OtlpReceiver {
         });
         Ok(Self {
             addr,
-            spans,
+            received,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -91,13 +115,14 @@ impl OtlpReceiver {
         format!("http://{}", self.addr)
     }
 
-    /// What has arrived so far.
+    /// The spans that have arrived so far.
     pub fn spans(&self) -> Vec<ReceivedSpan> {
-        self.spans
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.received.spans).clone()
+    }
+
+    /// The log records that have arrived so far.
+    pub fn logs(&self) -> Vec<ReceivedLog> {
+        locked(&self.received.logs).clone()
     }
 }
 
@@ -110,13 +135,27 @@ impl Drop for OtlpReceiver {
     }
 }
 
-async fn serve(listener: TcpListener, spans: Received) {
+fn locked<T>(items: &Mutex<T>) -> MutexGuard<'_, T> {
+    items.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(listener: TcpListener, received: Received) {
     loop {
         let Ok((stream, _peer)) = listener.accept().await else {
             return;
         };
-        let service = TraceServiceServer::new(spans.clone());
-        let service = service_fn(move |request: Request<Incoming>| service.clone().call(request));
+        let traces = TraceServiceServer::new(received.clone());
+        let logs = LogsServiceServer::new(received.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (mut traces, mut logs) = (traces.clone(), logs.clone());
+            async move {
+                if request.uri().path().contains("LogsService") {
+                    logs.call(request).await
+                } else {
+                    traces.call(request).await
+                }
+            }
+        });
         tokio::spawn(async move {
             let served = http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
@@ -134,7 +173,7 @@ impl TraceService for Received {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> std::result::Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = locked(&self.spans);
         for group in request.into_inner().resource_spans {
             let resource = attributes(group.resource.unwrap_or_default().attributes);
             for span in group.scope_spans.into_iter().flat_map(|it| it.spans) {
@@ -142,6 +181,30 @@ impl TraceService for Received {
             }
         }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Received {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportLogsServiceRequest>,
+    ) -> std::result::Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
+        let mut logs = locked(&self.logs);
+        for group in request.into_inner().resource_logs {
+            let resource = attributes(group.resource.unwrap_or_default().attributes);
+            for record in group.scope_logs.into_iter().flat_map(|it| it.log_records) {
+                let body = record.body.and_then(|body| body.value);
+                logs.push(ReceivedLog {
+                    event: record.event_name,
+                    severity: record.severity_text,
+                    body: body.map(text).unwrap_or_default(),
+                    attributes: attributes(record.attributes),
+                    resource: resource.clone(),
+                });
+            }
+        }
+        Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
     }
 }
 
@@ -157,17 +220,24 @@ fn received(span: Span, resource: &BTreeMap<String, String>) -> ReceivedSpan {
 }
 
 fn attributes(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
-    let text = |value| match value {
-        Value::StringValue(text) => text,
-        Value::BoolValue(value) => value.to_string(),
-        Value::IntValue(value) => value.to_string(),
-        Value::DoubleValue(value) => value.to_string(),
-        other => format!("{other:?}"),
-    };
     pairs
         .into_iter()
         .filter_map(|pair| Some((pair.key, text(pair.value?.value?))))
         .collect()
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::StringValue(text) => text,
+        Value::BoolValue(value) => value.to_string(),
+        Value::IntValue(value) => value.to_string(),
+        Value::DoubleValue(value) => value.to_string(),
+        Value::ArrayValue(array) => {
+            let values = array.values.into_iter().filter_map(|it| it.value);
+            values.map(text).collect::<Vec<_>>().join(",")
+        }
+        other => format!("{other:?}"),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

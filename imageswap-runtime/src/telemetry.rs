@@ -7,9 +7,11 @@
 //! The SDK's batch processors have a thread of their own and a bounded queue: a collector that is slow or gone costs
 //! spans and never a request.
 
+mod logs;
 mod otlp;
 mod report;
 mod spans;
 
+pub use logs::{Entry, Logs, Value};
 pub use otlp::{Otlp, OtlpArgs, TelemetryError};
 pub use spans::{RequestSpan, Traces, span, trace_id};

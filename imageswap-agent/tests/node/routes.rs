@@ -1,7 +1,7 @@
 //! One test a route: one start each, and the right image.
 
-use crate::harness::{EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, PodSpec, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Bundle, OtlpReceiver, PodSpec, wait_until};
 use serde_json::Value;
 
 fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
@@ -337,4 +337,57 @@ fn the_same_container_started_again_is_a_second_start() {
     );
     assert_ne!(starts()[1]["start_id"], first["start_id"]);
     node.containerd.remove("default", "again").unwrap();
+}
+
+#[test]
+fn a_finding_is_a_log_record_too() {
+    let Some(node) = Node::for_test("otlp", false) else {
+        return;
+    };
+    node.images("default");
+    let collector = OtlpReceiver::start().unwrap();
+    let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    command.args(["--otlp-endpoint", &collector.endpoint()]);
+    command.env("OTEL_BLRP_SCHEDULE_DELAY", "100");
+    let agent = Agent::start(&node.lab, (command, admin));
+    node.containerd.run("default", EVIL, "logged", &[]).unwrap();
+    let finding = agent.wait_for("logged", "start");
+    let mut logged = None;
+    wait_until(PATIENCE, || {
+        let of_start = |log: &imageswap_lab::ReceivedLog| {
+            log.attributes
+                .get("container.id")
+                .is_some_and(|id| id == "logged")
+        };
+        logged = collector.logs().into_iter().find(of_start);
+        logged.is_some()
+    });
+    let log = logged.expect("a log record");
+    assert_eq!((&*log.event, &*log.severity), ("imageswap.finding", "WARN"));
+    assert_eq!(log.resource["service.name"], "imageswap-agent");
+    let digest = finding["digest"].as_str().unwrap();
+    for (name, value) in [
+        ("container.image.name", "evil.example.net/miner"),
+        ("container.image.tags", "latest"),
+        (
+            "container.image.repo_digests",
+            &format!("evil.example.net/miner@{digest}"),
+        ),
+        ("imageswap.verdict", "drift"),
+        ("imageswap.route", "containerd"),
+        ("imageswap.start_id", finding["start_id"].as_str().unwrap()),
+        ("security_rule.name", "maps:1 default"),
+    ] {
+        assert_eq!(
+            log.attributes.get(name).map(String::as_str),
+            Some(value),
+            "{name}"
+        );
+    }
+    assert!(
+        log.body.contains("runs evil.example.net/miner:latest"),
+        "{}",
+        log.body
+    );
+    node.containerd.remove("default", "logged").unwrap();
 }

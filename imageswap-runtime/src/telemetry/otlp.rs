@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use http::Uri;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 
+use super::logs::Logs;
 use super::report::Reporting;
 use super::spans::Traces;
 use crate::metrics::Exporter;
@@ -117,6 +119,27 @@ impl Otlp {
             .with_resource(self.resource.clone())
             .build();
         Ok(Traces::new(provider))
+    }
+
+    /// Sends log records from now on. Has to be called within the tokio runtime that the connection is to live in.
+    pub fn logs(&self, metrics: &Exporter) -> Result<Logs, TelemetryError> {
+        let mut exporter = LogExporter::builder()
+            .with_tonic()
+            .with_endpoint(&self.endpoint);
+        if let Some(tls) = &self.tls {
+            exporter = exporter.with_tls_config(tls.clone());
+        }
+        let exporter = Reporting::new(
+            exporter.build()?,
+            "logs",
+            &self.endpoint,
+            metrics.otlp_failures("logs"),
+        );
+        let provider = SdkLoggerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(self.resource.clone())
+            .build();
+        Ok(Logs::new(provider))
     }
 }
 
