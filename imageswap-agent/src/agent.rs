@@ -3,6 +3,7 @@
 use crate::container::{RuntimeHint, classify};
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
+use crate::export::shown::Shown;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_RUNTIME_BACK, Exports};
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source};
 use crate::finding::{Event, Finding};
@@ -44,6 +45,8 @@ pub struct Agent {
     exports: Exports,
     law: Law,
     asks_pods: bool,
+    shown: Shown,
+    amiss_changed: bool,
 }
 
 /// What an agent is made of.
@@ -64,6 +67,8 @@ pub struct Parts {
     pub law: Law,
     /// Whether there is an API server to ask about Pods.
     pub asks_pods: bool,
+    /// Where what is amiss is shown.
+    pub shown: Shown,
 }
 
 impl Agent {
@@ -78,6 +83,7 @@ impl Agent {
             exports,
             law,
             asks_pods,
+            shown,
         } = parts;
         Self {
             starts,
@@ -94,6 +100,8 @@ impl Agent {
             exports,
             law,
             asks_pods,
+            shown,
+            amiss_changed: false,
         }
     }
 
@@ -342,6 +350,14 @@ impl Agent {
         }
     }
 
+    /// Shows what is amiss now, if that has changed; asked for once a second and not with each of a thousand starts.
+    pub fn show(&mut self) {
+        if std::mem::take(&mut self.amiss_changed) {
+            let amiss = self.starts.amiss(&self.law, node::now());
+            self.shown.set(&amiss);
+        }
+    }
+
     /// Passes on the counters of lost events; true when they have grown.
     pub fn lost(&mut self) -> bool {
         let lost = self.control.lost();
@@ -463,6 +479,7 @@ impl Agent {
         }
         self.exports.findings(findings);
         self.exports.drift(&self.starts);
+        self.amiss_changed = true;
     }
 
     /// A process in the cgroup that is the container's own and not the runtime on its way there.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 mod otlp;
 pub mod pod_events;
+pub mod shown;
 
 /// Causes for which a start is found late, as metric labels.
 pub const RECONCILE_CAUSES: &[&str] = &[

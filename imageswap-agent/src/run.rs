@@ -6,6 +6,7 @@ use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
 use crate::export::pod_events::PodEvents;
+use crate::export::shown::{self, Shown};
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Law;
@@ -88,6 +89,9 @@ pub async fn run(
     let admin = Admin::bind(admin)
         .await
         .with_context(|| format!("cannot listen on {admin}"))?;
+    let shown = Shown::default();
+    let page = shown.clone();
+    let admin = admin.with_page(shown::PATH, shown::CONTENT_TYPE, move || page.get());
     tracing::info!(
         node = origin.node,
         cgroups = hierarchy.mode.as_str(),
@@ -142,6 +146,7 @@ pub async fn run(
         exports,
         law,
         asks_pods,
+        shown,
     });
     let mut connect = |agent: &mut Agent| {
         let (containerds, cris) = sockets.appeared();
@@ -189,7 +194,10 @@ pub async fn run(
                 let policy = policies.borrow_and_update().clone();
                 agent.policy(policy);
             }
-            _ = lost.tick() => if agent.lost() { look = Some(Some(CAUSE_LOST)); },
+            _ = lost.tick() => {
+                agent.show();
+                if agent.lost() { look = Some(Some(CAUSE_LOST)); }
+            }
             _ = reconcile.tick() => {
                 connect(&mut agent);
                 agent.refresh();

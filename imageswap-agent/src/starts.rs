@@ -152,6 +152,27 @@ impl Starts {
         told.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
     }
 
+    /// What runs now and drifts or is unresolved, as it was told last.
+    pub fn amiss(&self, law: &Law, now: Now) -> Vec<Finding> {
+        let running = self.by_id.iter().filter(|(_, start)| !start.stopped);
+        let mut amiss: Vec<_> = running
+            .filter_map(|(id, start)| {
+                let told = start.told.as_ref()?;
+                let occasion = Occasion {
+                    event: start.facts.first_event(),
+                    time: now.wall,
+                    detect_us: None,
+                };
+                matches!(told.verdict, Verdict::Drift | Verdict::Unresolved).then(|| {
+                    let revision = law.policies.revision();
+                    finding(&self.origin, *id, occasion, &start.facts, told, revision)
+                })
+            })
+            .collect();
+        amiss.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
+        amiss
+    }
+
     /// Containers that run now and should not, for the gauge.
     pub fn drift(&self) -> BTreeMap<DriftKey, u64> {
         let mut rows = BTreeMap::new();
@@ -205,11 +226,7 @@ impl Start {
         };
         match &self.told {
             None => {
-                let event = match facts.sight {
-                    Some(Sight::Initial) => Event::Initial,
-                    Some(Sight::Reconciled) => Event::Reconciled,
-                    Some(Sight::Event) | None => Event::Start,
-                };
+                let event = facts.first_event();
                 let process = facts
                     .process
                     .as_ref()
@@ -234,6 +251,17 @@ impl Start {
             self.told = Some(judgement);
         }
         findings
+    }
+}
+
+impl Facts {
+    /// What is said of a start first.
+    fn first_event(&self) -> Event {
+        match self.sight {
+            Some(Sight::Initial) => Event::Initial,
+            Some(Sight::Reconciled) => Event::Reconciled,
+            Some(Sight::Event) | None => Event::Start,
+        }
     }
 }
 

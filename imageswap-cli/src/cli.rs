@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
-use crate::{Outcome, completions, diff, explain, import, lint, scan, verify};
+use crate::{Outcome, completions, diff, drift, explain, import, lint, scan, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
@@ -28,6 +28,8 @@ enum Command {
     Images(images::Args),
     /// Say what the policy would do to what a cluster holds
     Scan(scan::Args),
+    /// List what runs in a cluster now and should not, by the word of its agents
+    Drift(drift::Args),
     /// Say what a change of the policy changes for a list of images
     Diff(diff::Args),
     /// Check a policy against cases: expected answers, or what must hold of any
@@ -62,6 +64,7 @@ impl Cli {
             Command::Rewrite(args) => rewrite::run(&args, out),
             Command::Images(args) => images::run(&args, out),
             Command::Scan(args) => scan::run(&args, out),
+            Command::Drift(args) => drift::run(&args, out),
             Command::Diff(args) => diff::run(&args, out),
             Command::Test(args) => verify::run(&args, out),
             Command::Lint(args) => lint::run(&args, out),

@@ -6,6 +6,7 @@ mod cases;
 mod cli;
 mod completions;
 mod diff;
+mod drift;
 mod explain;
 mod import;
 mod input;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +23,7 @@ use crate::drain::Drain;
 use crate::log::LogLevel;
 use crate::metrics::Exporter;
 use crate::net;
-use pages::Pages;
+use pages::{Page, Pages};
 
 pub use readiness::{Condition, Readiness};
 
@@ -39,6 +40,7 @@ pub struct Admin {
     listener: TcpListener,
     local_addr: SocketAddr,
     log_level: Option<LogLevel>,
+    further: Vec<Page>,
 }
 
 impl Admin {
@@ -53,7 +55,24 @@ impl Admin {
             listener,
             local_addr,
             log_level: None,
+            further: Vec::new(),
         })
+    }
+
+    /// Shows what `text` gives at `path`, to everybody who reaches the port.
+    #[must_use]
+    pub fn with_page(
+        mut self,
+        path: &'static str,
+        content_type: &'static str,
+        text: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> Self {
+        self.further.push(Page {
+            path,
+            content_type,
+            text: Arc::new(text),
+        });
+        self
     }
 
     /// Shows the log level at `/log-level`, and lets it be changed there.
@@ -76,6 +95,7 @@ impl Admin {
             exporter,
             drain,
             log_level: self.log_level,
+            further: self.further,
         });
         tokio::select! {
             () = accept_all(self.listener, &pages) => {}
@@ -142,6 +162,7 @@ mod tests {
     #[tokio::test]
     async fn probes_and_metrics() {
         let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let admin = admin.with_page("/more", "application/x-ndjson", || "{}\n".into());
         let addr = admin.local_addr();
         let readiness = Readiness::new();
         let policy = readiness.condition("policy");
@@ -185,6 +206,8 @@ mod tests {
         assert!(body.contains("imageswap_build_info{"), "{body}");
         assert_eq!(ask(addr, "HEAD", "/metrics").await, (200, String::new()));
         assert_eq!(ask(addr, "POST", "/metrics").await.0, 405);
+        assert_eq!(ask(addr, "GET", "/more").await, (200, "{}\n".to_owned()));
+        assert_eq!(ask(addr, "POST", "/more").await.0, 405);
         assert_eq!(ask(addr, "GET", "/debug").await.0, 404);
 
         drain.start();

@@ -156,6 +156,11 @@ impl Agent {
         }
     }
 
+    /// Where its admin port is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
     /// Sends it a signal, such as `STOP`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.process.pid().to_string();
@@ -226,6 +231,18 @@ impl Agent {
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
+}
+
+/// A program of another package of this workspace, built if it is not.
+pub(crate) fn program(package: &str, name: &str) -> PathBuf {
+    let agent = PathBuf::from(env!("CARGO_BIN_EXE_imageswap-agent"));
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", package])
+        .arg("--target-dir")
+        .arg(agent.ancestors().nth(2).unwrap())
+        .status();
+    assert!(built.unwrap().success());
+    agent.with_file_name(name)
 }
 
 /// Verdict, route and reason of a finding.

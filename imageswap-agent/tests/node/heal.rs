@@ -2,26 +2,13 @@
 //! real webhook, real containers. The test itself does what a scheduler and a kubelet do.
 
 use crate::cluster::{Cluster, spec};
-use crate::harness::{EVIL, PATIENCE, free_port, words};
+use crate::harness::{EVIL, PATIENCE, free_port, program, words};
 use base64::Engine as _;
 use imageswap_lab::{ControlPlaneOptions, CriPod, Process, wait_until};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::Command;
 
 const SWAPPED: &str = "registry.example.com/evil/miner:latest";
-
-/// The webhook's program, built if it is not.
-fn webhook_program() -> PathBuf {
-    let agent = PathBuf::from(env!("CARGO_BIN_EXE_imageswap-agent"));
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "imageswap-webhook"])
-        .arg("--target-dir")
-        .arg(agent.ancestors().nth(2).unwrap())
-        .status();
-    assert!(built.unwrap().success());
-    agent.with_file_name("imageswap-webhook")
-}
 
 fn deployment() -> Value {
     let labels = json!({"app": "web"});
@@ -128,7 +115,7 @@ fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
         return;
     };
     let Cluster { agent, plane, node } = &cluster;
-    let webhook = webhook_program();
+    let webhook = program("imageswap-webhook", "imageswap-webhook");
     let (listen, admin) = (free_port(), free_port());
     let tls = node.lab.path().join("webhook-tls");
     std::fs::create_dir_all(&tls).unwrap();

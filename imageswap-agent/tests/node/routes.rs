@@ -1,6 +1,6 @@
 //! One test a route: one start each, and the right image.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, program, words};
 use imageswap_lab::{Bundle, OtlpReceiver, PodSpec, wait_until};
 use serde_json::Value;
 
@@ -390,4 +390,51 @@ fn a_finding_is_a_log_record_too() {
         log.body
     );
     node.containerd.remove("default", "logged").unwrap();
+}
+
+#[test]
+fn the_command_line_lists_what_runs_and_should_not() {
+    let Some(node) = Node::for_test("drift", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let imageswap = program("imageswap-cli", "imageswap");
+    let drift = |flags: &[&str]| {
+        let mut command = std::process::Command::new(&imageswap);
+        let output = command
+            .args(["drift", "--agent", &agent.url()])
+            .args(flags)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (
+            output.status.code(),
+            text,
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    node.containerd.run("default", EVIL, "listed", &[]).unwrap();
+    agent.wait_for("listed", "start");
+    let listed = || drift(&["-o", "json"]).1.contains("\"id\":\"listed\"");
+    assert!(wait_until(PATIENCE, listed), "{:?}", drift(&[]));
+    let (code, text, _) = drift(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("runs {EVIL}")), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    let (_, text, _) = drift(&["-o", "json"]);
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["agents"], 1);
+    node.containerd.remove("default", "listed").unwrap();
+    assert!(wait_until(PATIENCE, || !listed()), "{:?}", drift(&[]));
+    // One that does not answer is not one that has nothing to say.
+    let (code, _, errors) = drift(&["--agent", "http://127.0.0.1:1"]);
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(
+        errors.contains("http://127.0.0.1:1 did not answer"),
+        "{errors}"
+    );
 }

@@ -1,6 +1,7 @@
 //! What each path of the admin port answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -25,6 +26,21 @@ pub(super) struct Pages {
     pub(super) exporter: Exporter,
     pub(super) drain: Drain,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) further: Vec<Page>,
+}
+
+/// A page that a service adds.
+#[derive(Clone)]
+pub(super) struct Page {
+    pub(super) path: &'static str,
+    pub(super) content_type: &'static str,
+    pub(super) text: Arc<dyn Fn() -> Bytes + Send + Sync>,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Page").field(&self.path).finish()
+    }
 }
 
 impl Pages {
@@ -34,6 +50,14 @@ impl Pages {
         peer: SocketAddr,
     ) -> Response<Full<Bytes>> {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        let path = request.uri().path();
+        if let Some(page) = self.further.iter().find(|page| page.path == path) {
+            return if get {
+                respond(StatusCode::OK, page.content_type, (page.text)())
+            } else {
+                not_allowed("GET, HEAD")
+            };
+        }
         match (request.uri().path(), &self.log_level) {
             ("/livez" | "/readyz" | "/metrics", _) if !get => not_allowed("GET, HEAD"),
             ("/livez", _) => respond(StatusCode::OK, TEXT, "ok\n"),

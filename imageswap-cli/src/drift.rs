@@ -1,0 +1,167 @@
+//! `imageswap drift`: what runs in a cluster now and should not, by the word of its agents.
+
+use crate::{Outcome, report};
+use anyhow::{Context as _, Result};
+use clap::{Args as ClapArgs, ValueEnum};
+use imageswap_runtime::cluster::ClusterArgs;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+
+mod agents;
+mod table;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 when nothing drifts; 1 when something does; 2 when an agent did
+not answer or could not be found, whatever the others said.";
+
+/// Where the agents' findings are on their admin port.
+const PAGE: &str = "/drift";
+
+/// Arguments of `imageswap drift`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    /// Admin port of an agent, as http://HOST:PORT, in place of those of a cluster; repeatable
+    #[arg(long, value_name = "URL", conflicts_with_all = ["kubeconfig", "context"])]
+    agent: Vec<String>,
+    /// Namespace of the agents; all of them without it
+    #[arg(long, value_name = "NAME")]
+    agents_namespace: Option<String>,
+    /// Labels of the agents' Pods, as kubectl selects
+    #[arg(
+        long,
+        value_name = "LABELS",
+        default_value = "app.kubernetes.io/name=imageswap-agent"
+    )]
+    agents_selector: String,
+    /// Admin port of the agents' Pods
+    #[arg(long, value_name = "PORT", default_value_t = 9465)]
+    agents_port: u16,
+    /// Only what runs in this namespace
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Containers whose image is not known are listed, too
+    #[arg(long)]
+    unresolved: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// How to answer; json is one object
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// What an agent says of a container, as far as it is shown. Further fields are kept for programs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct Finding {
+    node: String,
+    verdict: String,
+    route: String,
+    reason: String,
+    rule: Option<String>,
+    image: Option<String>,
+    expected_image: Option<String>,
+    container: Container,
+    pod: Option<Pod>,
+    #[serde(flatten)]
+    further: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct Container {
+    id: Option<String>,
+    name: Option<String>,
+    #[serde(flatten)]
+    further: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct Pod {
+    namespace: String,
+    name: String,
+    owner: Option<Owner>,
+    #[serde(flatten)]
+    further: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct Owner {
+    kind: String,
+    name: String,
+}
+
+/// An agent that did not answer, and why.
+#[derive(Debug, Serialize)]
+struct Silent {
+    agent: String,
+    error: String,
+}
+
+/// What programs get.
+#[derive(Serialize)]
+struct Answer<'a> {
+    /// Agents that answered.
+    agents: usize,
+    silent: &'a [Silent],
+    findings: &'a [Finding],
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(args.drift(out))
+}
+
+impl Args {
+    async fn drift(&self, out: &mut impl Write) -> Result<Outcome> {
+        let heard = agents::ask(self).await?;
+        let is_meant = |finding: &&Finding| match &self.namespace {
+            Some(namespace) => finding
+                .pod
+                .as_ref()
+                .is_some_and(|pod| pod.namespace == *namespace),
+            None => true,
+        };
+        let all: Vec<_> = heard.findings.iter().filter(is_meant).cloned().collect();
+        let (drift, unresolved): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|finding| finding.verdict == "drift");
+        let counts = [drift.len(), unresolved.len()];
+        let mut listed = drift;
+        if self.unresolved {
+            listed.extend(unresolved);
+        }
+        match self.output {
+            Output::Json => {
+                let answer = Answer {
+                    agents: heard.answered,
+                    silent: &heard.silent,
+                    findings: &listed,
+                };
+                serde_json::to_writer(&mut *out, &answer)?;
+                writeln!(out)?;
+            }
+            Output::Table => {
+                table::write(&listed, out)?;
+                table::end(counts, self.unresolved, heard.answered, out)?;
+            }
+        }
+        out.flush()?;
+        for Silent { agent, error } in &heard.silent {
+            report(&format!("error: {agent} did not answer: {error}"));
+        }
+        Ok(match (heard.silent.is_empty(), counts) {
+            (false, _) => Outcome::Failed,
+            (true, [0, _]) => Outcome::Clean,
+            (true, _) => Outcome::Findings,
+        })
+    }
+}

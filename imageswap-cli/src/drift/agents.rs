@@ -1,0 +1,109 @@
+//! Asks every agent: through the API server, or directly where they are named.
+
+use super::{Args, Finding, PAGE, Silent};
+use anyhow::{Context as _, Result, bail};
+use http::Request;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, Config, ResourceExt as _};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A healthy agent answers in milliseconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What was heard.
+pub(super) struct Heard {
+    pub(super) findings: Vec<Finding>,
+    pub(super) answered: usize,
+    pub(super) silent: Vec<Silent>,
+}
+
+/// An agent: whom to ask, for which path, and how to call it.
+struct Agent {
+    name: String,
+    client: Client,
+    path: String,
+}
+
+pub(super) async fn ask(args: &Args) -> Result<Heard> {
+    let agents = if args.agent.is_empty() {
+        of_cluster(args).await?
+    } else {
+        named(&args.agent)?
+    };
+    let mut heard = Heard {
+        findings: Vec::new(),
+        answered: 0,
+        silent: Vec::new(),
+    };
+    for agent in agents {
+        match agent.ask().await {
+            Ok(findings) => {
+                heard.answered += 1;
+                heard.findings.extend(findings);
+            }
+            Err(error) => heard.silent.push(Silent {
+                agent: agent.name,
+                error: format!("{error:#}"),
+            }),
+        }
+    }
+    Ok(heard)
+}
+
+fn named(urls: &[String]) -> Result<Vec<Agent>> {
+    urls.iter()
+        .map(|url| {
+            let uri = url.parse().with_context(|| format!("--agent {url}"))?;
+            let mut config = Config::new(uri);
+            config.connect_timeout = Some(DEADLINE);
+            Ok(Agent {
+                name: url.clone(),
+                client: Client::try_from(config).with_context(|| format!("--agent {url}"))?,
+                path: PAGE.to_owned(),
+            })
+        })
+        .collect()
+}
+
+async fn of_cluster(args: &Args) -> Result<Vec<Agent>> {
+    let client = args.cluster.client().await?;
+    let api = match &args.agents_namespace {
+        Some(namespace) => Api::<Pod>::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let params = ListParams::default().labels(&args.agents_selector);
+    let pods = api
+        .list(&params)
+        .await
+        .context("cannot list the agents' Pods")?;
+    if pods.items.is_empty() {
+        bail!(
+            "no Pod has the labels {}; --agents-selector names others",
+            args.agents_selector
+        );
+    }
+    let agents = pods.items.iter().map(|pod| {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        let port = args.agents_port;
+        Agent {
+            name: format!("{namespace}/{name} on {}", node.unwrap_or("no node")),
+            client: client.clone(),
+            path: format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{PAGE}"),
+        }
+    });
+    Ok(agents.collect())
+}
+
+impl Agent {
+    async fn ask(&self) -> Result<Vec<Finding>> {
+        let request = Request::get(&self.path).body(Vec::new())?;
+        let text = timeout(DEADLINE, self.client.request_text(request));
+        let text = text.await.context("no answer in 10 s")??;
+        let findings = text.lines().map(serde_json::from_str);
+        let findings: Result<_, _> = findings.collect();
+        findings.context("it says what is no finding")
+    }
+}
