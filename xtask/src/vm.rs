@@ -22,7 +22,10 @@ const QEMU: &str = "qemu-system-x86_64";
 const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 /// The tests that run there: each way in which a container starts. All of them
 /// would take half an hour, for the machine is emulated.
-const TESTS: [&str; 4] = [
+const TESTS: [&str; 7] = [
+    "forged::an_image_that_was_only_tagged_anew_drifts",
+    "forged::labels_and_the_cgroup_of_a_pod_make_no_pod",
+    "missing::a_second_agent_does_no_harm",
     "routes::a_container_that_lives_twenty_milliseconds_is_not_missed",
     "routes::a_pod_is_seen_with_its_name_and_its_sandbox_is_exempt",
     "routes::ctr_is_seen_in_every_namespace_with_any_id",

@@ -70,7 +70,11 @@ pub(super) fn end(
         n if listed => format!(", {n} unresolved"),
         n => format!(", {n} unresolved (--unresolved lists them)"),
     };
-    writeln!(out, "{drift} drift{more}; {agents} agents answered")?;
+    let agents = match agents {
+        1 => "1 agent".to_owned(),
+        n => format!("{n} agents"),
+    };
+    writeln!(out, "{drift} drift{more}; {agents} answered")?;
     Ok(())
 }
 
