@@ -28,15 +28,10 @@ pub enum Command {
     Doctor(DoctorArgs),
 }
 
-/// Arguments of `run`.
+/// Where things are on the node.
 #[derive(Debug, clap::Args)]
-pub struct RunArgs {
-    /// Where to answer /livez, /readyz and /metrics
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9465")]
-    pub admin: SocketAddr,
-    /// Name of this node in findings [default: the host name]
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    pub node_name: Option<String>,
+#[group(skip)]
+pub struct NodeArgs {
     /// Socket of a containerd; repeatable [default: those found]
     #[arg(long, value_name = "SOCK")]
     pub containerd: Vec<PathBuf>,
@@ -46,6 +41,29 @@ pub struct RunArgs {
     /// Where the node's root file system is mounted
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
+    /// Folder of a BPF file system that keeps the probes while no agent runs, so that the next one misses nothing; off
+    /// for none
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/imageswap",
+        overrides_with = "pin"
+    )]
+    pub pin: PathBuf,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where to answer /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9465")]
+    pub admin: SocketAddr,
+    /// Name of this node in findings [default: the host name]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Where things are on the node.
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// Ask the API server about this node's Pods, as the service account of the agent's own Pod; --kubeconfig and
     /// --context do, too
     #[arg(long)]
@@ -59,15 +77,6 @@ pub struct RunArgs {
     /// Seconds between two looks at the whole cgroup tree
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_interval: u64,
-    /// Folder of a BPF file system that keeps the probes while no agent runs, so that the next one misses nothing; off
-    /// for none
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/sys/fs/bpf/imageswap",
-        overrides_with = "pin"
-    )]
-    pub pin: PathBuf,
     /// Bytes of the ring buffer, a power of two; for tests
     #[arg(long, value_name = "BYTES", hide = true)]
     pub ring_bytes: Option<u32>,

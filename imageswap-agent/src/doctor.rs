@@ -1,12 +1,13 @@
 //! `imageswap-agent doctor`: what this node offers and lacks, a line each, and what each lack costs.
 
+use crate::cli::NodeArgs;
 use crate::doctor::node::Facts;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use imageswap_runtime::cluster::ClusterArgs;
+use imageswap_runtime::text::{WIDTH, wrap};
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 mod cluster;
@@ -16,18 +17,9 @@ mod runtimes;
 /// Arguments of `doctor`: those of `run` that say where things are.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Socket of a containerd; repeatable [default: those found]
-    #[arg(long, value_name = "SOCK")]
-    pub containerd: Vec<PathBuf>,
-    /// Socket of a CRI runtime; repeatable [default: those found]
-    #[arg(long, value_name = "SOCK")]
-    pub cri: Vec<PathBuf>,
-    /// Where the node's root file system is mounted
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub host_root: PathBuf,
-    /// Folder of a BPF file system that is to keep the probes
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/imageswap")]
-    pub pin: PathBuf,
+    /// Where things are on the node.
+    #[command(flatten)]
+    pub node: NodeArgs,
     /// Ask the API server, too, as the service account of the agent's own Pod
     #[arg(long)]
     pub in_cluster: bool,
@@ -115,8 +107,8 @@ pub fn examine(args: DoctorArgs) -> ExitCode {
 }
 
 async fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut checks = node::checks(&Facts::of_this_node(&args.host_root), &args);
-    checks.extend(runtimes::checks(&args).await);
+    let mut checks = node::checks(&Facts::of_this_node(&args.node.host_root), &args.node);
+    checks.extend(runtimes::checks(&args.node).await);
     if args.in_cluster || args.cluster.kubeconfig.is_some() || args.cluster.context.is_some() {
         checks.extend(cluster::checks(&args.cluster).await);
     }
@@ -129,8 +121,6 @@ async fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Columns of what people read.
-const WIDTH: usize = 80;
 /// Columns before what was found.
 const INDENT: usize = 22;
 
@@ -151,30 +141,12 @@ fn print(checks: &[Check], output: Output, to: &mut impl Write) -> io::Result<()
             None => check.found.clone(),
         };
         let mut head = format!("{status:<8} {:<12} ", check.name);
-        for line in wrapped(&text) {
+        for line in wrap(&text, WIDTH - INDENT) {
             writeln!(to, "{head}{line}")?;
             head = " ".repeat(INDENT);
         }
     }
     Ok(())
-}
-
-/// Lines that fit beside the indentation; a word that does not fit has one of its own.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().map_or(0, |line| line.chars().count());
-        if line > 0 && line + 1 + word.chars().count() > WIDTH - INDENT {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

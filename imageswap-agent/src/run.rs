@@ -1,7 +1,7 @@
 //! `imageswap-agent run`: configuration checked, probes attached, tree walked, runtimes listed, then one loop.
 
 use crate::agent::{Agent, Parts};
-use crate::cli::RunArgs;
+use crate::cli::{NodeArgs, RunArgs};
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
@@ -54,14 +54,17 @@ pub async fn run(
         log: _,
         otlp,
         node_name,
-        containerd,
-        cri,
-        host_root,
+        node:
+            NodeArgs {
+                containerd,
+                cri,
+                host_root,
+                pin,
+            },
         in_cluster: _,
         findings,
         findings_level,
         reconcile_interval,
-        pin,
         ring_bytes,
         respond,
     } = args;

@@ -1,11 +1,11 @@
 //! `imageswap explain`: what the policy makes of images, and why.
 
 use crate::policy::{DateArgs, PolicyArgs};
-use crate::text::{WIDTH, wrap};
 use crate::{Outcome, input};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::{Decision, PodScope, Policies, Policy, Scope, Selected};
+use imageswap_runtime::text::{WIDTH, wrap};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -14,7 +14,6 @@ mod lint;
 mod manifest;
 mod policy;
 mod scan;
-mod text;
 mod verify;
 
 use anyhow::Error;

@@ -14,4 +14,5 @@ pub mod net;
 mod settle;
 pub mod source;
 pub mod telemetry;
+pub mod text;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! The kernel and what it lets us do.
 
-use super::{Check, DoctorArgs};
+use super::Check;
+use crate::cli::NodeArgs;
 use crate::hierarchy::{Hierarchy, Mode};
 use crate::offsets::Offsets;
 use crate::probe::{Options, Probes, can_pin};
@@ -58,7 +59,7 @@ impl Facts {
 }
 
 /// In the order in which an administrator would mend them.
-pub(super) fn checks(facts: &Facts, args: &DoctorArgs) -> Vec<Check> {
+pub(super) fn checks(facts: &Facts, args: &NodeArgs) -> Vec<Check> {
     let hierarchy = Hierarchy::detect(&facts.host_root);
     let offsets = Offsets::of_kernel(Path::new(BTF));
     let mut checks = vec![kernel(facts)];

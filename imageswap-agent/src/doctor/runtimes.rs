@@ -1,6 +1,7 @@
 //! The runtimes that can be asked.
 
-use super::{Check, DoctorArgs};
+use super::Check;
+use crate::cli::NodeArgs;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 const NOBODY: &str = "what only it knows stays unresolved";
 
 /// A line for each socket, or one for there being none.
-pub(super) async fn checks(args: &DoctorArgs) -> Vec<Check> {
+pub(super) async fn checks(args: &NodeArgs) -> Vec<Check> {
     let or_found = |named: &Vec<PathBuf>, found: Vec<PathBuf>| {
         if named.is_empty() {
             found

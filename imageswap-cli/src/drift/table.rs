@@ -1,8 +1,8 @@
 //! The answer for people, in 80 columns where names are not longer.
 
 use super::Finding;
-use crate::text::{WIDTH, wrap};
 use anyhow::Result;
+use imageswap_runtime::text::{WIDTH, wrap};
 use std::io::Write;
 
 /// Where what is said of a container begins.

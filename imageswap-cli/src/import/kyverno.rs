@@ -2,12 +2,12 @@
 
 use super::write;
 use crate::input;
-use crate::text::{WIDTH, wrap};
 use crate::{Outcome, report};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::document::{self, ImageSwapPolicy};
 use imageswap_policy::yaml;
+use imageswap_runtime::text::{WIDTH, wrap};
 use note::{Note, Severity};
 use serde::Serialize;
 use std::io::Write;

@@ -3,10 +3,10 @@
 use super::finding::{Cause, Finding};
 use super::{Asked, ManifestArgs, Manifests};
 use crate::Outcome;
-use crate::text::WIDTH;
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Policy;
+use imageswap_runtime::text::WIDTH;
 use serde::Serialize;
 use std::io::Write;
 

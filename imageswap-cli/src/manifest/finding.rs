@@ -1,9 +1,9 @@
 //! An image that something is wrong with, for people.
 
 use super::Asked;
-use crate::text::{WIDTH, wrap};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Reason, Severity};
+use imageswap_runtime::text::{WIDTH, wrap};
 use std::fmt;
 
 /// Why an image is a finding.

@@ -4,11 +4,11 @@ use super::api::Unseen;
 use super::census::{Census, Key, Seen, Verdict};
 use super::owners::Workload;
 use super::summary::{Counts, Summary};
-use crate::text::{WIDTH, wrap};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use imageswap_policy::manifest::List;
+use imageswap_runtime::text::{WIDTH, wrap};
 use std::io::Write;
 
 /// Where what is said of a row begins, under its first line.

@@ -1,10 +1,11 @@
 //! Text for people.
 
 /// Columns of a terminal that nobody has widened.
-pub(crate) const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
-/// Breaks a sentence between words; a longer word has a line of its own.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+/// Breaks a sentence between words; a longer word has a line of its own. `width` is in characters.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
