@@ -4,6 +4,7 @@ use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::verdict::{Reason, Route, Verdict};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::time::SystemTime;
 
@@ -11,7 +12,7 @@ use std::time::SystemTime;
 pub const SCHEMA: &str = "imageswap.io/finding/v1";
 
 /// What made the agent speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// The container started.
@@ -40,9 +41,10 @@ impl Event {
 }
 
 /// A finding. Field order is the order in the JSON.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Finding {
-    /// Always [`SCHEMA`].
+    /// Always `imageswap.io/finding/v1`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: &'static str,
     /// Boot id and cgroup id: one start of one container, for ever.
     pub start_id: String,
@@ -50,6 +52,7 @@ pub struct Finding {
     pub event: Event,
     /// When it was said, RFC 3339 in UTC.
     #[serde(serialize_with = "rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: SystemTime,
     /// The node's name.
     pub node: String,
@@ -92,7 +95,7 @@ pub struct Finding {
 }
 
 /// What decided: a policy of the set in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyName {
     /// Name of the policy; `None` where none applies.
     pub name: Option<String>,
@@ -101,18 +104,19 @@ pub struct PolicyName {
 }
 
 /// A container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Container {
     /// Id, as the runtime spells it; unknown for a container that nothing knows.
     pub id: Option<String>,
     /// Name in its pod.
     pub name: Option<String>,
     /// `container`, `sandbox` or `unknown`.
+    #[schemars(extend("enum" = ["container", "sandbox", "unknown"]))]
     pub kind: &'static str,
 }
 
 /// A pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Pod {
     /// Namespace.
     pub namespace: String,
@@ -125,7 +129,7 @@ pub struct Pod {
 }
 
 /// The workload that owns a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Owner {
     /// Kind, such as `Deployment`.
     pub kind: String,
@@ -134,7 +138,7 @@ pub struct Owner {
 }
 
 /// A process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Process {
     /// Process id on the node.
     pub pid: u32,
@@ -242,4 +246,39 @@ pub fn finding(
 
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_micros(*time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The schema that programs read, made of the structure itself. Every field is there, if only as null.
+    fn schema() -> Value {
+        let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+        let schema = settings.into_generator().into_root_schema_for::<Finding>();
+        serde_json::to_value(schema).unwrap()
+    }
+
+    #[test]
+    fn the_schema_in_the_docs_is_that_of_findings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/finding.schema.json");
+        let made = format!("{:#}\n", schema());
+        if std::env::var_os("IMAGESWAP_WRITE").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == made, "IMAGESWAP_WRITE=1 cargo test writes it anew");
+    }
+
+    #[test]
+    fn every_field_is_always_there() {
+        let schema = schema();
+        let required = schema["required"].as_array().unwrap();
+        let properties = schema["properties"].as_object().unwrap();
+        for field in properties.keys() {
+            assert!(required.contains(&json!(field)), "{field}");
+        }
+        assert_eq!(schema["properties"]["schema"]["const"], SCHEMA);
+    }
 }

@@ -5,6 +5,7 @@ use crate::pods::Ownership;
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope};
 use imageswap_runtime::source::Namespaces;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ mod origin;
 mod route;
 
 /// How sure the agent is of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// The reference that was asked for, by whoever was asked, and one that the image's digest goes by.
@@ -38,7 +39,7 @@ impl Confidence {
 }
 
 /// A name that the image may go by, and who says so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Name {
     /// The reference.
     pub name: String,

@@ -92,15 +92,21 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    let task = ctx.arg::<Address>(0);
+    let parent = read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0);
+    // Tasks that share all their namespaces share the structure that lists them, as after a fork: nearly every exec of
+    // a node ends here, after three reads.
+    if proxy(task) == proxy(parent) {
+        return 0;
+    }
     // SAFETY: a helper without arguments.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: the value is two integers that are written once, before the key can be found.
     let Some(pending) = (unsafe { PENDING.get(cgroup_id) }) else {
         return 0;
     };
-    let task = ctx.arg::<Address>(0);
     let own = namespaces(task);
-    let parent = namespaces(read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0));
+    let parent = namespaces(parent);
     // A parent that has exited has no namespaces left; the maker of the cgroup stands in for it.
     let runtime = if parent.mount == 0 {
         pending.mount_namespace
@@ -160,10 +166,16 @@ struct Namespaces {
     pid: u32,
 }
 
+/// Address of the `struct nsproxy` of the `struct task_struct` at `task`; 0 for a task that has exited.
+#[inline(always)]
+fn proxy(task: Address) -> Address {
+    read(task, global!(TASK_STRUCT_NSPROXY)).unwrap_or(0)
+}
+
 /// Namespaces of the `struct task_struct` at `task`; a task that has exited has none.
 #[inline(always)]
 fn namespaces(task: Address) -> Namespaces {
-    let proxy = read::<Address>(task, global!(TASK_STRUCT_NSPROXY)).unwrap_or(0);
+    let proxy = proxy(task);
     let mount = read::<Address>(proxy, global!(NSPROXY_MNT_NS)).unwrap_or(0);
     let pid = read::<Address>(proxy, global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
     let inum = global!(NS_COMMON_INUM);
