@@ -1,6 +1,6 @@
 //! What each input means for the table of starts. One task owns all of this; nothing here waits.
 
-use crate::container::{RuntimeHint, classify};
+use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::export::shown::Shown;
@@ -242,8 +242,7 @@ impl Agent {
     /// The API server told of the node's Pods.
     pub fn pods(&mut self, change: PodChange) {
         if let PodChange::Known(pod) = &change {
-            let uid = pod.mirror_of.as_ref().unwrap_or(&pod.uid);
-            let its = |facts: &Facts| facts.pod_uid() == Some(uid);
+            let its = |facts: &Facts| facts.pod_uid() == Some(pod.uid_on_node());
             let starts: Vec<_> = self
                 .starts
                 .alive()
@@ -380,7 +379,7 @@ impl Agent {
                     self.inner.insert(cgroup_id, root);
                 }
             }
-            (None, hint) if is_no_container(hint, path) => self.control.forget(cgroup_id),
+            (None, _) if is_no_container(&identity, path) => self.control.forget(cgroup_id),
             (is_root, _) => {
                 self.starts.begin(cgroup_id, path);
                 self.observe(cgroup_id, Evidence::Seen(sight));
@@ -535,10 +534,10 @@ fn container_root(path: &str) -> &str {
 }
 
 /// Whether the cgroup is known to be none of a container: a runtime's monitor, a pod's own, a unit of systemd.
-fn is_no_container(hint: RuntimeHint, path: &str) -> bool {
-    match hint {
+fn is_no_container(identity: &CgroupIdentity, path: &str) -> bool {
+    match identity.runtime {
         RuntimeHint::CriOMonitor | RuntimeHint::PodmanMonitor => true,
-        RuntimeHint::KubernetesPod => classify(path).root_of(path) == path,
+        RuntimeHint::KubernetesPod => identity.root_of(path) == path,
         _ => is_unit(path),
     }
 }

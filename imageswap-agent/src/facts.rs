@@ -71,10 +71,6 @@ pub enum Source {
     Cri,
     /// containerd's record of the container.
     Containerd,
-    /// Docker's record of the container.
-    Docker,
-    /// Podman's record of the container.
-    Podman,
     /// State that runc or crun keeps.
     Runc,
     /// Annotations in the OCI bundle: whoever made the bundle wrote them.
@@ -87,8 +83,6 @@ impl Source {
         match self {
             Self::Cri => "cri",
             Self::Containerd => "containerd",
-            Self::Docker => "docker",
-            Self::Podman => "podman",
             Self::Runc => "runc",
             Self::Bundle => "oci-annotation",
         }
@@ -300,9 +294,7 @@ impl Facts {
 
     /// Whether an image is known from a source that may approve.
     pub fn has_image(&self) -> bool {
-        self.claims
-            .values()
-            .any(|claim| claim.source != Source::Bundle && claim.image.is_some())
+        self.trusted().any(|claim| claim.image.is_some())
     }
 
     /// What those say that may approve, most trusted first: not the annotations of the container's own bundle.
@@ -340,7 +332,7 @@ impl Facts {
             Some(Ownership::Known(pod)) => Some(Pod {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
-                uid: pod.mirror_of.as_ref().unwrap_or(&pod.uid).clone(),
+                uid: pod.uid_on_node().to_owned(),
             }),
             Some(Ownership::Absent) => None,
             None => claimed(),

@@ -3,7 +3,7 @@
 use crate::facts::{Claim, Facts, Kind, Source};
 use crate::pods::Ownership;
 use crate::verdict::{Reason, Route, Verdict};
-use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope};
+use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Selected};
 use imageswap_runtime::source::Namespaces;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -110,6 +110,7 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
         today,
         route,
         scope,
+        selected,
         confidence: names.confidence,
     };
     let (verdict, reason) = case.verdict(judged, &decisions);
@@ -139,6 +140,7 @@ struct Case<'a> {
     today: Date,
     route: Route,
     scope: Scope<'a>,
+    selected: Selected<'a>,
     confidence: Confidence,
 }
 
@@ -173,8 +175,7 @@ impl Case<'_> {
         if self.confidence == Confidence::Low {
             return (Verdict::Unresolved, why_unresolved(facts));
         }
-        let selected = self.law.policies.select(self.scope, self.today);
-        match origin::origin(facts, names, &selected) {
+        match origin::origin(facts, names, &self.selected) {
             origin::Origin::Elsewhere => (Verdict::Drift, Reason::Retagged),
             origin::Origin::Nowhere => (Verdict::Approved, Reason::SideLoaded),
             origin::Origin::Fitting | origin::Origin::Unknown => (Verdict::Approved, Reason::Ok),

@@ -91,8 +91,7 @@ impl Pods {
     pub fn apply(&mut self, change: PodChange, now_ns: u64) {
         match change {
             PodChange::Known(pod) => {
-                // A static Pod's containers carry the UID that the kubelet made up, not that of its copy.
-                let uid = pod.mirror_of.as_ref().unwrap_or(&pod.uid).clone();
+                let uid = pod.uid_on_node().to_owned();
                 let kept = Kept {
                     pod,
                     deleted_ns: None,
@@ -129,6 +128,11 @@ impl Pods {
 }
 
 impl PodRecord {
+    /// The UID that its containers carry: of a static Pod the one that the kubelet made up, not that of its copy.
+    pub fn uid_on_node(&self) -> &str {
+        self.mirror_of.as_ref().unwrap_or(&self.uid)
+    }
+
     /// Whether the kubelet reported this container id.
     pub fn runs(&self, id: &str) -> bool {
         let mut containers = self.containers.values();

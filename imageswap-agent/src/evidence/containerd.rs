@@ -105,6 +105,13 @@ pub struct ContentSource {
     pub repository: String,
 }
 
+impl ContentSource {
+    /// The name of its repository, as a reference without tag and digest.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
+    }
+}
+
 /// The label's prefix, followed by the host; the value lists repositories.
 /// Set by containerd's puller (its package `core/remotes/docker`).
 const SOURCE_LABEL: &str = "containerd.io/distribution.source.";

@@ -12,8 +12,7 @@ pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reas
     if !matches!(case.route, Route::Pod | Route::Ephemeral) {
         return Reason::NotAdmitted;
     }
-    let policy = case.law.policies.select(case.scope, case.today).policy();
-    let would_act = policy.is_none_or(|policy| {
+    let would_act = case.selected.policy().is_none_or(|policy| {
         if decision.swapped() {
             policy.swaps()
         } else {

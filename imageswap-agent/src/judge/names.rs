@@ -122,7 +122,7 @@ fn pulled_from(facts: &Facts, repository: &str) -> bool {
         .trusted()
         .filter_map(|claim| claim.pulled_from.as_ref())
         .flatten();
-    sources.any(|source| format!("{}/{}", source.host, source.repository) == repository)
+    sources.any(|source| source.name() == repository)
 }
 
 /// All names of the image's digest that the runtimes know.

@@ -33,7 +33,7 @@ pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> 
         .filter_map(|name| Some(Reference::parse(&name.name).ok()?.canonical_name()))
         .collect();
     let fits = |source: &ContentSource| {
-        let name = name_of(source);
+        let name = source.name();
         repositories.contains(&name) || !selected.decide(&name).is_drift()
     };
     if sources.iter().any(fits) {
@@ -45,15 +45,11 @@ pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> 
 
 /// What should run instead of an image that was pulled elsewhere.
 pub(super) fn expected(facts: &Facts, selected: &Selected<'_>) -> Option<String> {
-    let source = name_of(pulled_from(facts)?.first()?);
+    let source = pulled_from(facts)?.first()?.name();
     Some(selected.decide(&source).result.into_owned())
 }
 
 fn pulled_from(facts: &Facts) -> Option<&[ContentSource]> {
     let claimed = facts.trusted().find_map(|claim| claim.pulled_from.as_ref());
     claimed.map(Vec::as_slice)
-}
-
-fn name_of(source: &ContentSource) -> String {
-    format!("{}/{}", source.host, source.repository)
 }

@@ -12,9 +12,8 @@ fn an_image_that_was_only_tagged_anew_drifts() {
     node.images("default");
     let alias = "registry.example.com/team/alias:2";
     let renamed = "registry.example.com/other/name:1";
-    let tag = |from: &str, to: &str| node.containerd.ctr("default", ["image", "tag", from, to]);
-    tag(EVIL, alias).unwrap();
-    tag(OURS, renamed).unwrap();
+    node.containerd.tag("default", EVIL, alias).unwrap();
+    node.containerd.tag("default", OURS, renamed).unwrap();
     let agent = node.agent();
     node.containerd.run("default", alias, "alias", &[]).unwrap();
     node.containerd

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use http::Uri;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_otlp::{LogExporter, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::resource::EnvResourceDetector;
@@ -99,12 +99,7 @@ impl OtlpArgs {
 impl Otlp {
     /// Sends spans from now on. Has to be called within the tokio runtime that the connection is to live in.
     pub fn traces(&self, metrics: &Exporter) -> Result<Traces, TelemetryError> {
-        let mut exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&self.endpoint);
-        if let Some(tls) = &self.tls {
-            exporter = exporter.with_tls_config(tls.clone());
-        }
+        let exporter = self.to_collector(SpanExporter::builder().with_tonic());
         let exporter = Reporting::new(
             exporter.build()?,
             "traces",
@@ -123,12 +118,7 @@ impl Otlp {
 
     /// Sends log records from now on. Has to be called within the tokio runtime that the connection is to live in.
     pub fn logs(&self, metrics: &Exporter) -> Result<Logs, TelemetryError> {
-        let mut exporter = LogExporter::builder()
-            .with_tonic()
-            .with_endpoint(&self.endpoint);
-        if let Some(tls) = &self.tls {
-            exporter = exporter.with_tls_config(tls.clone());
-        }
+        let exporter = self.to_collector(LogExporter::builder().with_tonic());
         let exporter = Reporting::new(
             exporter.build()?,
             "logs",
@@ -140,6 +130,15 @@ impl Otlp {
             .with_resource(self.resource.clone())
             .build();
         Ok(Logs::new(provider))
+    }
+
+    /// Any signal's exporter, on its way to the collector.
+    fn to_collector<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> B {
+        let builder = builder.with_endpoint(&self.endpoint);
+        match &self.tls {
+            Some(tls) => builder.with_tls_config(tls.clone()),
+            None => builder,
+        }
     }
 }
 
