@@ -2,8 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::process::Pid;
 
 /// Whether this machine has cgroup v2 alone.
 pub fn is_pure_v2() -> bool {
@@ -25,17 +27,19 @@ pub fn in_pure_v2(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The processes in the cgroup `/<path>` itself, in any hierarchy.
+pub(crate) fn processes(path: &str) -> Vec<Pid> {
+    roots()
+        .filter_map(|root| fs::read_to_string(root.join(path).join("cgroup.procs")).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| Pid::from_raw(line.parse().ok()?))
+        .collect()
+}
+
 /// Removes the empty cgroups at and below `/<path>` in every hierarchy, and
 /// what they leave empty above.
 pub(crate) fn remove(path: &str) {
-    let roots = fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten();
-    for root in roots
-        .map(|entry| entry.path())
-        .chain(["/sys/fs/cgroup".into()])
-    {
+    for root in roots() {
         remove_below(&root.join(path));
         let mut parent = Path::new(path).parent();
         while let Some(name) = parent.filter(|name| !name.as_os_str().is_empty()) {
@@ -44,6 +48,13 @@ pub(crate) fn remove(path: &str) {
             parent = name.parent();
         }
     }
+}
+
+/// Where hierarchies are mounted, as a rule.
+fn roots() -> impl Iterator<Item = PathBuf> {
+    let below = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+    let below = below.flatten().map(|entry| entry.path());
+    below.chain(["/sys/fs/cgroup".into()])
 }
 
 fn remove_below(cgroup: &Path) {

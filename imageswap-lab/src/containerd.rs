@@ -14,6 +14,7 @@ use crate::cgroup;
 use crate::cri::Cri;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::leftovers::{cgroups_of_bundles, processes};
 use crate::process::{Process, run, wait_until};
 use crate::workspace::Lab;
 
@@ -235,32 +236,6 @@ impl Containerd {
         })
     }
 
-    /// The cgroups of the containers that have a bundle, without the slash that
-    /// they begin with.
-    fn cgroups(&self) -> Vec<String> {
-        let bundles = self.state().join("io.containerd.runtime.v2.task");
-        let folders = |dir: PathBuf| {
-            fs::read_dir(dir)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-        };
-        folders(bundles)
-            .flat_map(folders)
-            .filter_map(|bundle| fs::read(bundle.join("config.json")).ok())
-            .filter_map(|config| serde_json::from_slice::<serde_json::Value>(&config).ok())
-            .filter_map(|config| {
-                Some(
-                    config["linux"]["cgroupsPath"]
-                        .as_str()?
-                        .trim_start_matches('/')
-                        .to_owned(),
-                )
-            })
-            .collect()
-    }
-
     /// The lines that a listing of `ctr` prints.
     fn list(&self, namespace: &str, args: &[&str]) -> Vec<String> {
         let output = self
@@ -281,7 +256,7 @@ impl Drop for Containerd {
         if !self.process.is_running() && self.start_again().is_err() {
             eprintln!("containerd could not be started again to end its containers");
         }
-        let cgroups = self.cgroups();
+        let cgroups: Vec<_> = cgroups_of_bundles(&self.state()).collect();
         for namespace in self.list("default", &["namespace", "ls", "--quiet"]) {
             for id in self.list(&namespace, &["task", "ls", "--quiet"]) {
                 // The CRI plugin may have removed it in between.
@@ -324,14 +299,8 @@ fn shims_of(socket: &Path) -> Vec<Pid> {
             .is_some_and(|program| program.windows(15).any(|part| part == b"containerd-shim"))
             && words.any(|word| word == socket)
     };
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .filter(|pid| {
-            let cmdline = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
-            cmdline.is_ok_and(|cmdline| is_ours(&cmdline))
-        })
-        .collect()
+    processes(|process| {
+        let cmdline = fs::read(process.join("cmdline"));
+        cmdline.is_ok_and(|cmdline| is_ours(&cmdline))
+    })
 }

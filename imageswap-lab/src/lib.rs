@@ -20,6 +20,7 @@ mod error;
 mod http;
 mod image;
 mod kube;
+mod leftovers;
 mod needs;
 mod otlp;
 mod port;

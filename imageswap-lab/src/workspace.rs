@@ -1,6 +1,6 @@
 //! The folder that a lab's parts live in.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
+use crate::leftovers;
 use crate::needs::{CONTAINERS, Need, is_root, missing, missing_of};
 use crate::skip::skip;
 
@@ -23,6 +24,8 @@ pub struct Lab {
 struct Folder {
     dir: TempDir,
     own_groups: bool,
+    /// Says that the owner lives.
+    _owner: File,
 }
 
 impl Lab {
@@ -92,15 +95,20 @@ impl Lab {
             .filter(char::is_ascii_alphanumeric)
             .take(12)
             .collect();
+        let temporary = std::env::temp_dir();
+        leftovers::sweep(&temporary);
         let dir = tempfile::Builder::new()
-            .prefix(&format!("isw-{short}-"))
-            .tempdir()
-            .map_err(Error::io(format!(
-                "a folder in {}",
-                std::env::temp_dir().display()
-            )))?;
+            .prefix(&format!("{}{short}-", leftovers::PREFIX))
+            .tempdir_in(&temporary)
+            .map_err(Error::io(format!("a folder in {}", temporary.display())))?;
+        let owner = leftovers::own(dir.path())?;
+        let folder = Folder {
+            dir,
+            own_groups,
+            _owner: owner,
+        };
         Ok(Self {
-            folder: Arc::new(Folder { dir, own_groups }),
+            folder: Arc::new(folder),
         })
     }
 }
@@ -109,10 +117,15 @@ impl Drop for Folder {
     /// Takes leftover mounts away first: removing the folder would otherwise
     /// walk into a container's root.
     fn drop(&mut self) {
-        for mount in mounts_below(self.dir.path()) {
-            if let Err(error) = rustix::mount::unmount(&mount, UnmountFlags::DETACH) {
-                eprintln!("unmount {}: {error}", mount.display());
-            }
+        unmount_below(self.dir.path());
+    }
+}
+
+/// Takes away what is mounted below `dir`.
+pub(crate) fn unmount_below(dir: &Path) {
+    for mount in mounts_below(dir) {
+        if let Err(error) = rustix::mount::unmount(&mount, UnmountFlags::DETACH) {
+            eprintln!("unmount {}: {error}", mount.display());
         }
     }
 }

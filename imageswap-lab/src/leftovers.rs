@@ -1,0 +1,153 @@
+//! What an interrupted run has left behind: containers, shims and mounts of a lab whose owner was killed.
+//!
+//! A container that still runs has its cgroup, and the next lab's container of that id would be put into it: for an
+//! agent no start at all.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cgroup;
+use crate::error::{Error, Result};
+use crate::process::wait_until;
+use crate::workspace::unmount_below;
+
+/// What the folder of each lab is called, followed by its name.
+pub(crate) const PREFIX: &str = "isw-";
+
+/// The file in a lab's folder that its owner keeps locked for as long as it lives.
+const OWNER: &str = "owner";
+
+/// How long processes may take to die.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Marks the lab in `dir` as one whose owner lives, until the file is dropped.
+pub(crate) fn own(dir: &Path) -> Result<File> {
+    let made = dir.join("owner.new");
+    let lock = || {
+        let file = File::create(&made)?;
+        file.lock()?;
+        // Nobody may find it unlocked.
+        fs::rename(&made, dir.join(OWNER))?;
+        Ok(file)
+    };
+    lock().map_err(Error::io(dir.display().to_string()))
+}
+
+/// Ends what labs below `temporary` have left whose owners are gone, and removes their folders.
+pub(crate) fn sweep(temporary: &Path) {
+    let labs = entries(temporary).filter(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+    });
+    for lab in labs {
+        // Without the file it is about to be made; without the lock its owner lives, or another sweeps it.
+        if let Ok(owner) = File::open(lab.join(OWNER))
+            && owner.try_lock().is_ok()
+        {
+            clear(&lab);
+        }
+    }
+}
+
+fn clear(lab: &Path) {
+    // Whoever would start anew what is ended goes first.
+    kill(&processes(|process| mentions(process, lab)));
+    let cgroups: Vec<_> = entries(lab)
+        .flat_map(|part| cgroups_of_bundles(&part.join("state")))
+        .collect();
+    for path in &cgroups {
+        kill(&cgroup::processes(path));
+        // A process that is dying is still in there, and the cgroup stays with it.
+        wait_until(PATIENCE, || cgroup::processes(path).is_empty());
+        cgroup::remove(path);
+    }
+    unmount_below(lab);
+    if let Err(error) = fs::remove_dir_all(lab) {
+        eprintln!("{}, left by an interrupted run: {error}", lab.display());
+    }
+}
+
+/// The cgroups of the containers that have a bundle below containerd's `state`, without the slash that they begin with.
+pub(crate) fn cgroups_of_bundles(state: &Path) -> impl Iterator<Item = String> + use<> {
+    entries(&state.join("io.containerd.runtime.v2.task"))
+        .flat_map(|namespace| entries(&namespace))
+        .filter_map(|bundle| fs::read(bundle.join("config.json")).ok())
+        .filter_map(|config| serde_json::from_slice::<serde_json::Value>(&config).ok())
+        .filter_map(|config| {
+            let path = config["linux"]["cgroupsPath"].as_str()?;
+            Some(path.trim_start_matches('/').to_owned())
+        })
+}
+
+/// The processes whose folder in /proc fits.
+pub(crate) fn processes(fits: impl Fn(&Path) -> bool) -> Vec<Pid> {
+    entries(Path::new("/proc"))
+        .filter_map(|path| {
+            Some((
+                Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)?,
+                path,
+            ))
+        })
+        .filter(|(_, path)| fits(path))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+/// Whether a process was started with a path below `dir` among its arguments.
+fn mentions(process: &Path, dir: &Path) -> bool {
+    let dir = dir.as_os_str().as_encoded_bytes();
+    let cmdline = fs::read(process.join("cmdline")).unwrap_or_default();
+    let mut words = cmdline.split(|byte| *byte == 0);
+    words.any(|word| word.windows(dir.len()).any(|part| part == dir))
+}
+
+fn kill(pids: &[Pid]) {
+    for pid in pids {
+        // It may have ended by itself.
+        let _gone = kill_process(*pid, Signal::KILL);
+    }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn what_nobody_owns_any_more_is_ended_and_removed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let [orphan, owned, unborn] = ["isw-orphan-1", "isw-owned-2", "isw-unborn-3"].map(|name| {
+            let dir = temporary.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            dir
+        });
+        drop(own(&orphan).unwrap());
+        let _alive = own(&owned).unwrap();
+        let sleeps = |lab: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 60; :"]).arg(lab.join("socket"));
+            command.spawn().unwrap()
+        };
+        let mut left = sleeps(&orphan);
+        let mut kept = sleeps(&owned);
+
+        sweep(temporary.path());
+
+        assert!(!left.wait().unwrap().success());
+        assert!(kept.try_wait().unwrap().is_none());
+        kept.kill().unwrap();
+        kept.wait().unwrap();
+        assert_eq!(
+            [&orphan, &owned, &unborn].map(|lab| lab.exists()),
+            [false, true, true]
+        );
+    }
+}
