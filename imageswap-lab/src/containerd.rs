@@ -83,6 +83,11 @@ impl Containerd {
         self.dir.join("state")
     }
 
+    /// The folder of its CNI plugins and their configuration, without which Pods have the machine's own network.
+    pub fn network_dir(&self) -> PathBuf {
+        self.dir.join("cni")
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -168,14 +168,27 @@ impl Cri {
         Ok((created.container_id, pulled.image_ref))
     }
 
+    /// Stops and removes all pods, whoever made them; their own cgroups are the maker's to remove.
+    pub fn remove_all(&self) -> Result<()> {
+        let call = "/runtime.v1.RuntimeService/ListPodSandbox";
+        let sandboxes: messages::ListPodSandboxResponse = self.call(call, messages::Empty {})?;
+        let mut ids = sandboxes.items.into_iter().map(|sandbox| sandbox.id);
+        ids.try_for_each(|id| self.end_sandbox(&id))
+    }
+
+    fn end_sandbox(&self, id: &str) -> Result<()> {
+        for call in [
+            "/runtime.v1.RuntimeService/StopPodSandbox",
+            "/runtime.v1.RuntimeService/RemovePodSandbox",
+        ] {
+            let id = id.to_owned();
+            let _: messages::Empty = self.call(call, messages::IdRequest { id })?;
+        }
+        Ok(())
+    }
+
     fn remove_sandbox(&self, sandbox_id: &str, uid: &str) -> Result<()> {
-        let request = || messages::IdRequest {
-            id: sandbox_id.to_owned(),
-        };
-        let _: messages::Empty =
-            self.call("/runtime.v1.RuntimeService/StopPodSandbox", request())?;
-        let _: messages::Empty =
-            self.call("/runtime.v1.RuntimeService/RemovePodSandbox", request())?;
+        self.end_sandbox(sandbox_id)?;
         // Kubelet's part: runtimes leave the pod's own cgroup.
         cgroup::remove(cgroup_parent(uid).trim_start_matches('/'));
         Ok(())

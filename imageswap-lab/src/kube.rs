@@ -16,6 +16,8 @@
 
 mod assets;
 mod kubelet;
+mod machine;
+mod network;
 mod pki;
 
 use std::ffi::OsStr;
@@ -33,7 +35,10 @@ use crate::port;
 use crate::process::{Process, run, run_with_input};
 use crate::workspace::Lab;
 pub use assets::Assets;
+use assets::{CONTROLLERS, NODE};
 pub use kubelet::{Kubelet, KubeletOptions, PodProcess, PodStart};
+pub use machine::Machine;
+pub use network::NodeNetwork;
 use pki::Pki;
 
 /// From nothing to an answer; a busy machine takes its time.
@@ -50,6 +55,8 @@ pub struct ControlPlaneOptions {
     pub services: &'static str,
     /// Whether Deployments, Jobs and the like are acted upon, and namespaces get their service accounts.
     pub controllers: bool,
+    /// Whether Pods are put on nodes, and nodes without a living kubelet are given up. Takes the controllers, too.
+    pub scheduler: bool,
 }
 
 /// A running control plane; dropping it ends its processes.
@@ -63,6 +70,7 @@ pub struct ControlPlane {
     etcd_url: String,
     kubeconfig: PathBuf,
     // In the order in which they are to end.
+    scheduler: Option<Process>,
     controllers: Option<Process>,
     apiserver: Process,
     _etcd: Process,
@@ -74,7 +82,17 @@ impl Default for ControlPlaneOptions {
             address: Ipv4Addr::LOCALHOST,
             services: "10.96.0.0/16",
             controllers: false,
+            scheduler: false,
         }
+    }
+}
+
+impl ControlPlaneOptions {
+    /// What it takes besides an API server.
+    fn programs(&self) -> Vec<&'static str> {
+        let controllers = self.controllers.then_some(CONTROLLERS);
+        let node = NODE.into_iter().filter(|_| self.scheduler);
+        controllers.into_iter().chain(node).collect()
     }
 }
 
@@ -90,7 +108,7 @@ impl ControlPlane {
     ///
     /// When it does not start, and where skipping is a failure (see [`skip`](crate::skip)).
     pub fn for_test(test: &str, options: ControlPlaneOptions) -> Option<Self> {
-        if let Err(error) = Assets::find() {
+        if let Err(error) = Assets::find_with(&options.programs()) {
             crate::skip(test, &error.to_string());
             return None;
         }
@@ -100,7 +118,7 @@ impl ControlPlane {
 
     /// Starts what `options` ask for, and waits until it is ready.
     pub fn start_with(lab: &Lab, options: ControlPlaneOptions) -> Result<Self> {
-        let assets = Assets::find()?;
+        let assets = Assets::find_with(&options.programs())?;
         let pki = Pki::new(lab, options.address)?;
         let (etcd, etcd_url) = etcd(lab, &assets, options.address)?;
         let server = SocketAddr::new(options.address.into(), port::free(options.address)?);
@@ -114,12 +132,16 @@ impl ControlPlane {
             server,
             etcd_url,
             kubeconfig,
+            scheduler: None,
             controllers: None,
             _etcd: etcd,
         };
         cluster.wait_ready()?;
         if cluster.options.controllers {
             cluster.controllers = Some(cluster.start_controllers()?);
+        }
+        if cluster.options.scheduler {
+            cluster.scheduler = Some(cluster.start_scheduler()?);
         }
         Ok(cluster)
     }
@@ -229,9 +251,34 @@ impl ControlPlane {
     }
 
     fn start_controllers(&self) -> Result<Process> {
-        let user = "system:kube-controller-manager";
-        let kubeconfig = self.kubeconfig_for(user, None)?;
-        let mut command = Command::new(self.assets.program("kube-controller-manager"));
+        let mut command = self.component(CONTROLLERS)?;
+        command
+            .arg(format!("--root-ca-file={}", self.pki.ca().display()))
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                self.pki.service_account_key().display()
+            ))
+            .arg("--use-service-account-credentials=true");
+        if !self.options.scheduler {
+            // No node has a kubelet that says it is alive, and no Pod is to be evicted for that.
+            command.arg("--controllers=*,-nodelifecycle,-podgc");
+        }
+        let mut process = Process::start(&self.lab, CONTROLLERS, command)?;
+        process.wait_ready(START, || {
+            self.kubectl(["get", "serviceaccount", "default"]).is_ok()
+        })?;
+        Ok(process)
+    }
+
+    fn start_scheduler(&self) -> Result<Process> {
+        let command = self.component("kube-scheduler")?;
+        Process::start(&self.lab, "kube-scheduler", command)
+    }
+
+    /// A command for one of the programs that act upon the API server's objects.
+    fn component(&self, name: &str) -> Result<Command> {
+        let kubeconfig = self.kubeconfig_for(&format!("system:{name}"), None)?;
+        let mut command = Command::new(self.assets.program(name));
         for flag in [
             "kubeconfig",
             "authentication-kubeconfig",
@@ -239,36 +286,17 @@ impl ControlPlane {
         ] {
             command.arg(format!("--{flag}={}", kubeconfig.display()));
         }
+        let port = port::free(self.options.address)?;
         command
             .arg(format!("--bind-address={}", self.options.address))
-            .arg(format!(
-                "--secure-port={}",
-                port::free(self.options.address)?
-            ))
-            .arg(format!(
-                "--cert-dir={}",
-                self.lab.make_dir("kcm")?.display()
-            ))
-            .arg(format!("--root-ca-file={}", self.pki.ca().display()))
-            .arg(format!(
-                "--service-account-private-key-file={}",
-                self.pki.service_account_key().display()
-            ))
-            .args([
-                // No node has a kubelet that says it is alive, and no Pod is to be evicted for that.
-                "--controllers=*,-nodelifecycle,-podgc",
-                "--leader-elect=false",
-                "--use-service-account-credentials=true",
-            ]);
+            .arg(format!("--secure-port={port}"))
+            .arg(format!("--cert-dir={}", self.lab.make_dir(name)?.display()))
+            .arg("--leader-elect=false");
         if self.assets.minor_version()? < 24 {
             // Its second port, always the same one, that later versions do not have.
             command.arg("--port=0");
         }
-        let mut process = Process::start(&self.lab, "kube-controller-manager", command)?;
-        process.wait_ready(START, || {
-            self.kubectl(["get", "serviceaccount", "default"]).is_ok()
-        })?;
-        Ok(process)
+        Ok(command)
     }
 
     fn output<S: AsRef<OsStr>>(
@@ -339,7 +367,7 @@ fn apiserver(
             file(pki.service_account_key()),
         ),
         ("service-cluster-ip-range", options.services.to_owned()),
-        ("authorization-mode", "RBAC".to_owned()),
+        ("authorization-mode", "Node,RBAC".to_owned()),
         ("allow-privileged", "true".to_owned()),
         // Without kube-proxy the API server has to find a Service's endpoints itself.
         ("enable-aggregator-routing", "true".to_owned()),

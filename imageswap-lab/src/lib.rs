@@ -38,7 +38,8 @@ pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};
 pub use image::{BUSYBOX, Image, ImageBuilder};
 pub use kube::{
-    Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, PodProcess, PodStart,
+    Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, Machine, NodeNetwork,
+    PodProcess, PodStart,
 };
 pub use needs::{Need, is_root, missing};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};

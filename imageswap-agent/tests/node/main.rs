@@ -4,8 +4,9 @@
 mod cluster;
 mod forged;
 mod harness;
-mod heal;
+mod kubelet;
 mod missing;
 mod routes;
 mod startup;
 mod trouble;
+mod webhook;

@@ -21,6 +21,13 @@ pub(super) struct IdRequest {
     pub(super) id: String,
 }
 
+/// Of each sandbox, as far as it matters here.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListPodSandboxResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) items: Vec<IdRequest>,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PodSandboxMetadata {
     #[prost(string, tag = "1")]

@@ -12,6 +12,12 @@ const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 /// What a control plane needs at the least.
 const NEEDED: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
+/// What acts upon the API server's objects.
+pub(super) const CONTROLLERS: &str = "kube-controller-manager";
+
+/// What it takes besides for Pods to run as they do anywhere.
+pub(super) const NODE: [&str; 2] = ["kube-scheduler", "kubelet"];
+
 /// A folder with Kubernetes' binaries.
 #[derive(Debug, Clone)]
 pub struct Assets {
@@ -19,8 +25,18 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Finds the folder; the error says what to set.
+    /// Finds a folder with an API server; the error says what to set.
     pub fn find() -> Result<Self> {
+        Self::find_with(&[])
+    }
+
+    /// Finds a folder with all that a cluster consists of.
+    pub fn find_all() -> Result<Self> {
+        Self::find_with(&[CONTROLLERS, NODE[0], NODE[1]])
+    }
+
+    /// Finds a folder with an API server and these programs: the given one, else one that was built here.
+    pub(super) fn find_with(programs: &[&str]) -> Result<Self> {
         let given = env::var_os(VARIABLE).map(PathBuf::from);
         if let Some(folder) = &given {
             let missing = NEEDED.iter().find(|it| !folder.join(it).exists());
@@ -37,16 +53,18 @@ impl Assets {
             .flatten()
             .flatten()
             .map(|it| it.path())
-            .filter(|it| is_kube(it) && NEEDED.iter().all(|program| it.join(program).exists()))
+            .filter(|it| is_kube(it))
             .collect();
         cached.sort();
-        let mut found = given.into_iter().chain(cached.into_iter().rev());
+        let needed = || NEEDED.iter().chain(programs);
+        let found = given.into_iter().chain(cached.into_iter().rev());
         found
+            .filter(|it| needed().all(|program| it.join(program).exists()))
             .find_map(|folder| Some(Self { folder }).filter(|it| !it.crashes()))
             .ok_or_else(|| {
                 Error::Unusable(format!(
                     "needs {VARIABLE}, a folder with {} that were built for each other",
-                    NEEDED.join(", ")
+                    needed().copied().collect::<Vec<_>>().join(", ")
                 ))
             })
     }

@@ -1,0 +1,79 @@
+//! The real webhook, as a process that the API server is told of.
+
+use crate::harness::{PATIENCE, free_port, program};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use imageswap_lab::{ControlPlane, Lab, Process};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A webhook with the policy and the addresses of each of its lives.
+pub(crate) struct Webhook {
+    lab: Lab,
+    program: PathBuf,
+    listen: SocketAddr,
+    tls: PathBuf,
+    process: Option<Process>,
+}
+
+impl Webhook {
+    /// Starts it with the lab's policy, and has the API server ask it about Pods, as long as it is there.
+    pub(crate) fn start(lab: &Lab, plane: &ControlPlane) -> Self {
+        let tls = lab.path().join("webhook-tls");
+        std::fs::create_dir_all(&tls).unwrap();
+        let mut webhook = Self {
+            lab: lab.clone(),
+            program: program("imageswap-webhook", "imageswap-webhook"),
+            listen: free_port(),
+            tls,
+            process: None,
+        };
+        webhook.comes();
+        let authority = std::fs::read(webhook.tls.join("ca.crt")).unwrap();
+        let url = format!("https://{}/mutate", webhook.listen);
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": "imageswap"},
+            "webhooks": [{
+                "name": "mutate.imageswap.io",
+                "clientConfig": {"url": url, "caBundle": STANDARD.encode(authority)},
+                "rules": [{
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["pods"],
+                }],
+                "failurePolicy": "Ignore",
+                "sideEffects": "None",
+                "timeoutSeconds": 5,
+                "admissionReviewVersions": ["v1"],
+            }],
+        });
+        plane.apply(&configuration.to_string()).unwrap();
+        webhook
+    }
+
+    /// It is there again, with the authority that it had.
+    pub(crate) fn comes(&mut self) {
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--listen", &self.listen.to_string()]);
+        command.args(["--admin", &free_port().to_string()]);
+        command.arg("--tls-self-signed").arg(&self.tls);
+        let policy = self.lab.path().join("policy.yaml");
+        command.arg("--policy").arg(policy);
+        let mut process = Process::start(&self.lab, "webhook", command).unwrap();
+        let ready = || std::net::TcpStream::connect(self.listen).is_ok();
+        process.wait_ready(PATIENCE, ready).unwrap();
+        self.process = Some(process);
+    }
+
+    /// It goes, and what is created meanwhile is not looked at.
+    pub(crate) fn goes(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.stop();
+        }
+    }
+}
