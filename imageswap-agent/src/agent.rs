@@ -357,8 +357,9 @@ impl Agent {
         }
     }
 
-    /// Passes on the counters of lost events; true when they have grown.
-    pub fn lost(&mut self) -> bool {
+    /// Passes on the kernel's counters; true when more events were lost.
+    pub fn count(&mut self) -> bool {
+        self.exports.costs(&self.control.costs());
         let lost = self.control.lost();
         self.exports.lost(lost)
     }

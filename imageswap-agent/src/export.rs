@@ -2,6 +2,7 @@
 
 use crate::cli::FindingsLevel;
 use crate::finding::{Event, Finding};
+use crate::probe::Cost;
 use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
@@ -175,6 +176,13 @@ impl Exports {
             }
         }
         grown
+    }
+
+    /// Passes on what the programs in the kernel have cost; nothing while nobody counts it.
+    pub fn costs(&self, costs: &[Cost]) {
+        for cost in costs.iter().filter(|cost| cost.runs > 0) {
+            self.metrics.probe_cost(cost.program, cost.runs, cost.time);
+        }
     }
 
     /// Counts a start of which no more is known than that there was one.

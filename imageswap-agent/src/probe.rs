@@ -7,6 +7,7 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+pub use cost::Cost;
 use imageswap_ebpf::{FLAG_NEW_PID_NAMESPACE, Kind, Lost, Record, names};
 use pins::Pins;
 use std::io;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+mod cost;
 mod pins;
 
 /// Operation not permitted, errno(3).
@@ -88,17 +90,23 @@ pub struct Options {
 
 /// The probes in the kernel. They leave it when this is dropped, unless they are pinned.
 pub struct Probes {
-    /// None where another agent left them.
-    attached: Option<Ebpf>,
-    pins: Option<Pins>,
     events: AsyncFd<RingBuf<MapData>>,
     control: Control,
 }
 
-/// What user space tells the probes and asks of them.
+/// What user space tells the probes and asks of them; they stay attached as long as it lives.
 pub struct Control {
     pending: HashMap<MapData, u64, [u32; 2]>,
     lost: PerCpuArray<MapData, u64>,
+    kept: Kept,
+}
+
+/// What keeps the programs attached, and out of another agent's hands.
+struct Kept {
+    programs: Vec<&'static str>,
+    /// None where another agent left them.
+    attached: Option<Ebpf>,
+    pins: Option<Pins>,
 }
 
 impl Probes {
@@ -119,33 +127,37 @@ impl Probes {
             .ok()
         });
         let programs = programs(options.confirm);
+        let names = || programs.iter().map(|program| (*program).to_owned());
+        let pinned = names()
+            .chain(programs.iter().map(|name| cost::pin_name(name)))
+            .chain(MAPS.map(str::to_owned));
         match pins {
-            Some(pins) if pins.hold(MAPS.into_iter().chain(programs.iter().copied())) => {
-                match Self::resume(&pins) {
-                    Ok((events, control)) => Ok(Self {
+            Some(pins) if pins.hold(pinned) => match from_pins(&pins) {
+                Ok(maps) => {
+                    let kept = Kept {
+                        programs,
                         attached: None,
                         pins: Some(pins),
-                        events,
-                        control,
-                    }),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot go on with pinned probes; loading them anew");
-                        Self::load_anew(offsets, options, Some(pins))
-                    }
+                    };
+                    Self::open(maps, kept)
                 }
-            }
-            pins => Self::load_anew(offsets, options, pins),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot go on with pinned probes; loading them anew");
+                    Self::load_anew(offsets, options, programs, Some(pins))
+                }
+            },
+            pins => Self::load_anew(offsets, options, programs, pins),
         }
     }
 
     /// Whether the probes were there already, with what they have seen since the last agent.
     pub fn resumed(&self) -> bool {
-        self.attached.is_none()
+        self.control.kept.attached.is_none()
     }
 
     /// Whether the probes stay when this agent ends.
     pub fn pinned(&self) -> bool {
-        self.pins.is_some()
+        self.control.kept.pins.is_some()
     }
 
     /// What the probes have seen that nobody has read yet.
@@ -161,6 +173,7 @@ impl Probes {
     fn load_anew(
         offsets: &Offsets,
         options: &Options,
+        programs: Vec<&'static str>,
         pins: Option<Pins>,
     ) -> Result<Self, ProbeError> {
         let mut loader = EbpfLoader::new();
@@ -185,47 +198,45 @@ impl Probes {
                 .is_ok()
         });
         // Maps before links: pinned links alone would fill a ring that nobody can read.
-        for name in programs(options.confirm) {
+        for name in &programs {
             attach(&mut ebpf, name, pins.as_ref())?;
         }
         if let Some(pins) = &pins {
             pins.clear_others();
         }
         let [events, pending, lost] = MAPS.map(|name| take(&mut ebpf, name));
-        let (events, control) = opened(events?, pending?, lost?)?;
-        Ok(Self {
+        let kept = Kept {
+            programs,
             attached: Some(ebpf),
             pins,
-            events,
-            control,
+        };
+        Self::open([events?, pending?, lost?], kept)
+    }
+
+    fn open([events, pending, lost]: [Map; 3], kept: Kept) -> Result<Self, ProbeError> {
+        let events = RingBuf::try_from(events).map_err(ProbeError::of)?;
+        let pending = HashMap::try_from(pending).map_err(ProbeError::of)?;
+        let lost = PerCpuArray::try_from(lost).map_err(ProbeError::of)?;
+        Ok(Self {
+            events: readable(events)?,
+            control: Control {
+                pending,
+                lost,
+                kept,
+            },
         })
     }
 
-    fn resume(pins: &Pins) -> Result<(AsyncFd<RingBuf<MapData>>, Control), ProbeError> {
-        let open = |name| MapData::from_pin(pins.path(name)).map_err(ProbeError::of);
-        let [events, pending, lost] = MAPS.map(open);
-        opened(
-            Map::RingBuf(events?),
-            Map::HashMap(pending?),
-            Map::PerCpuArray(lost?),
-        )
-    }
-
     /// Splits off what the table of starts needs, and sends every event to `events` until its receiver is gone.
-    /// The probes stay attached as long as the future lives.
     pub fn run(
         self,
         events: mpsc::Sender<KernelEvent>,
     ) -> (Control, impl Future<Output = io::Result<()>> + Send) {
         let Self {
-            attached,
-            pins,
             events: mut ring,
             control,
         } = self;
         let pump = async move {
-            // Dropping them would detach the programs, or let another agent take the pins.
-            let _kept = (attached, pins);
             loop {
                 let mut ready = ring.readable_mut().await?;
                 while let Some(item) = ready.get_inner_mut().next() {
@@ -258,6 +269,16 @@ impl Control {
     pub fn forget(&mut self, cgroup_id: u64) {
         // Not there is as good as removed: the kernel may have been first.
         drop(self.pending.remove(&cgroup_id));
+    }
+
+    /// What the programs have cost, as far as the kernel counts that.
+    pub fn costs(&self) -> Vec<Cost> {
+        let Kept {
+            programs,
+            attached,
+            pins,
+        } = &self.kept;
+        cost::of(programs.iter().copied(), attached.as_ref(), pins.as_ref())
     }
 
     /// How often something could not be told since the probes were loaded, by cause.
@@ -322,15 +343,14 @@ fn programs(confirm: bool) -> Vec<&'static str> {
     programs
 }
 
-fn opened(
-    events: Map,
-    pending: Map,
-    lost: Map,
-) -> Result<(AsyncFd<RingBuf<MapData>>, Control), ProbeError> {
-    let events = RingBuf::try_from(events).map_err(ProbeError::of)?;
-    let pending = HashMap::try_from(pending).map_err(ProbeError::of)?;
-    let lost = PerCpuArray::try_from(lost).map_err(ProbeError::of)?;
-    Ok((readable(events)?, Control { pending, lost }))
+fn from_pins(pins: &Pins) -> Result<[Map; 3], ProbeError> {
+    let open = |name| MapData::from_pin(pins.path(name)).map_err(ProbeError::of);
+    let [events, pending, lost] = MAPS.map(open);
+    Ok([
+        Map::RingBuf(events?),
+        Map::HashMap(pending?),
+        Map::PerCpuArray(lost?),
+    ])
 }
 
 fn pin_maps(ebpf: &Ebpf, pins: &Pins) -> Result<(), String> {
@@ -360,6 +380,8 @@ fn attach(ebpf: &mut Ebpf, name: &'static str, pins: Option<&Pins>) -> Result<()
     if let Some(pins) = pins {
         let link = FdLink::from(program.take_link(link).map_err(failed)?);
         link.pin(pins.path(name)).map_err(ProbeError::of)?;
+        let pin = pins.path(&cost::pin_name(name));
+        program.pin(pin).map_err(ProbeError::of)?;
     }
     Ok(())
 }

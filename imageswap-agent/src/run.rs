@@ -199,7 +199,7 @@ pub async fn run(
             }
             _ = lost.tick() => {
                 agent.show();
-                if agent.lost() { look = Some(Some(CAUSE_LOST)); }
+                if agent.count() { look = Some(Some(CAUSE_LOST)); }
             }
             _ = reconcile.tick() => {
                 connect(&mut agent);

@@ -38,6 +38,8 @@ const AGENT_STARTS: &str = "imageswap_agent_container_starts_total";
 const AGENT_DRIFT: &str = "imageswap_agent_drift_containers";
 const AGENT_DETECTION: &str = "imageswap_agent_detection_seconds";
 const AGENT_EVENTS_LOST: &str = "imageswap_agent_events_lost_total";
+const AGENT_PROBE_RUNS: &str = "imageswap_agent_probe_runs_total";
+const AGENT_PROBE_TIME: &str = "imageswap_agent_probe_run_nanoseconds_total";
 const AGENT_RECONCILED: &str = "imageswap_agent_reconciled_total";
 const AGENT_POD_EVENTS: &str = "imageswap_agent_pod_events_total";
 const AGENT_RESPONSES: &str = "imageswap_agent_responses_total";
@@ -181,6 +183,14 @@ impl Exporter {
             (
                 AGENT_EVENTS_LOST,
                 "Kernel events that never reached user space",
+            ),
+            (
+                AGENT_PROBE_RUNS,
+                "Runs of a program in the kernel while its statistics are on",
+            ),
+            (
+                AGENT_PROBE_TIME,
+                "Time in a program in the kernel while its statistics are on",
             ),
             (
                 AGENT_RECONCILED,

@@ -79,11 +79,11 @@ impl Pins {
     }
 
     /// Whether everything of these names is there.
-    pub(super) fn hold<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
-        names.into_iter().all(|name| self.path(name).exists())
+    pub(super) fn hold(&self, names: impl IntoIterator<Item = String>) -> bool {
+        names.into_iter().all(|name| self.path(&name).exists())
     }
 
-    /// Where a map or a link of this name is.
+    /// Where a map, a link or a program of this name is.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

@@ -38,6 +38,25 @@ impl Drop for BpfFileSystem {
     }
 }
 
+/// The kernel counts runs and time of BPF programs while this lives.
+struct Statistics(String);
+
+impl Statistics {
+    const AT: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn on() -> Self {
+        let before = std::fs::read_to_string(Self::AT).unwrap();
+        std::fs::write(Self::AT, "1").unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        std::fs::write(Self::AT, &self.0).unwrap();
+    }
+}
+
 fn agent(node: &Node, flags: &[&str]) -> Agent {
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.args(flags);
@@ -137,6 +156,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     node.images("default");
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
+    let _counted = Statistics::on();
     let first = agent(&node, &pin);
     let starts = starts() / 3;
     let mut staying = run_many(&node, "first", starts);
@@ -144,6 +164,14 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
         told(&[&first], "first-").len() == starts
     }));
     let of_first = told(&[&first], "first-");
+    let costs = ["runs", "run_nanoseconds"].map(|what| {
+        format!("imageswap_agent_probe_{what}_total{{program=\"sched_process_exec\"}}")
+    });
+    let counts = |agent: &Agent| {
+        let counted = || costs.iter().all(|series| agent.metric(series) > 0.0);
+        wait_until(PATIENCE, counted)
+    };
+    assert!(counts(&first), "{}", first.log());
     first.kill();
     staying.extend(run_many(&node, "between", starts));
     let second = agent(&node, &pin);
@@ -175,6 +203,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
         );
         node.containerd.remove("default", id).unwrap();
     }
+    assert!(counts(&second), "{}", second.log());
     second.kill();
     drop(bpf);
 }

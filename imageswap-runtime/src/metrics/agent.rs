@@ -7,8 +7,8 @@ use std::time::Duration;
 use ::metrics::{Counter, Gauge, Histogram, Label};
 
 use super::{
-    AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_POD_EVENTS, AGENT_RECONCILED,
-    AGENT_RESPONSES, AGENT_STARTS, Exporter,
+    AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_POD_EVENTS, AGENT_PROBE_RUNS,
+    AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS, Exporter,
 };
 
 /// The agent's handles. Clones share the series.
@@ -84,6 +84,19 @@ impl AgentMetrics {
     /// The kernel dropped `n` events.
     pub fn events_lost(&self, cause: &'static str, n: u64) {
         self.lost(cause).increment(n);
+    }
+
+    /// A program in the kernel has run so often, and so long in all.
+    pub fn probe_cost(&self, program: &'static str, runs: u64, time: Duration) {
+        let count = |metric, value| {
+            let labels = vec![Label::new("program", program)];
+            self.exporter.counter(metric, labels).absolute(value);
+        };
+        count(AGENT_PROBE_RUNS, runs);
+        count(
+            AGENT_PROBE_TIME,
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+        );
     }
 
     /// Shows lost events at 0 for the caller's causes.
