@@ -3,7 +3,11 @@
 //! Format: the kernel's `Documentation/bpf/btf.rst`. The one crate that walks members is licensed in a way that
 //! a statically linked binary cannot carry, and the loader's own BTF keeps them private.
 
+use blob::Blob;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+
+mod blob;
 
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
@@ -41,7 +45,7 @@ pub enum BtfError {
 /// A BTF blob with an index of its types.
 #[derive(Debug)]
 pub struct Btf {
-    bytes: Vec<u8>,
+    blob: Blob,
     /// Byte offset of the type with id `index + 1`.
     types: Vec<u32>,
     strings: usize,
@@ -50,17 +54,18 @@ pub struct Btf {
 impl Btf {
     /// Reads the file at `path`, `/sys/kernel/btf/vmlinux` as a rule (about 6 MB).
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let bytes = std::fs::read(path).map_err(|source| BtfError::Read {
+        let blob = File::open(path).and_then(Blob::read);
+        let blob = blob.map_err(|source| BtfError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(bytes)
+        Self::parse(blob)
     }
 
     /// Indexes the types of a blob in the machine's byte order.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
-        let word = |at: usize| word(&bytes, at);
-        if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()) {
+    fn parse(blob: Blob) -> Result<Self, BtfError> {
+        let word = |at: usize| word(&blob, at);
+        if blob.bytes(0) != Some(MAGIC.to_ne_bytes()) {
             return Err(BtfError::Malformed { at: 0 });
         }
         let header = word(4)? as usize;
@@ -84,7 +89,7 @@ impl Btf {
                 };
         }
         Ok(Self {
-            bytes,
+            blob,
             types,
             strings,
         })
@@ -95,7 +100,7 @@ impl Btf {
         let missing = BtfError::Missing { structure, field };
         for &at in &self.types {
             let at = at as usize;
-            if self.kind(at)? == STRUCT && self.name(at)? == structure.as_bytes() {
+            if self.kind(at)? == STRUCT && self.is_named(at, structure.as_bytes())? {
                 // A forward-declared twin of the same name has no members.
                 if let Some(bits) = self.member(at, field.as_bytes(), 0)? {
                     return if bits % 8 == 0 {
@@ -114,18 +119,17 @@ impl Btf {
         if nesting > MAX_NESTING {
             return Ok(None);
         }
-        let info = word(&self.bytes, at + 4)?;
+        let info = word(&self.blob, at + 4)?;
         let bitfields = info >> 31 == 1;
         for index in 0..(info & 0xffff) as usize {
             let member = at + 12 + 12 * index;
-            let raw = word(&self.bytes, member + 8)?;
+            let raw = word(&self.blob, member + 8)?;
             let bits = if bitfields { raw & 0x00ff_ffff } else { raw };
-            let name = self.name(member)?;
-            if name == field {
+            if self.is_named(member, field)? {
                 return Ok(Some(bits));
             }
-            if name.is_empty()
-                && let Some(inner) = self.structure(word(&self.bytes, member + 4)?)?
+            if self.is_named(member, b"")?
+                && let Some(inner) = self.structure(word(&self.blob, member + 4)?)?
                 && let Some(more) = self.member(inner, field, nesting + 1)?
             {
                 return Ok(Some(bits + more));
@@ -147,25 +151,25 @@ impl Btf {
     }
 
     fn kind(&self, at: usize) -> Result<u32, BtfError> {
-        Ok(word(&self.bytes, at + 4)? >> 24 & 0x1f)
+        Ok(word(&self.blob, at + 4)? >> 24 & 0x1f)
     }
 
-    /// The name whose string offset stands at byte `at`.
-    fn name(&self, at: usize) -> Result<&[u8], BtfError> {
-        let from = self.strings + word(&self.bytes, at)? as usize;
-        let text = self.bytes.get(from..).ok_or(BtfError::Malformed { at })?;
-        let end = text
-            .iter()
-            .position(|&byte| byte == 0)
-            .ok_or(BtfError::Malformed { at })?;
-        Ok(&text[..end])
+    /// Whether the name whose string offset stands at byte `at` is this one.
+    fn is_named(&self, at: usize, name: &[u8]) -> Result<bool, BtfError> {
+        let from = self.strings + word(&self.blob, at)? as usize;
+        for (offset, byte) in name.iter().chain([&0]).enumerate() {
+            let found = self.blob.byte(from + offset);
+            if found.ok_or(BtfError::Malformed { at })? != *byte {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
-    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    word.map(u32::from_ne_bytes)
-        .ok_or(BtfError::Malformed { at })
+fn word(blob: &Blob, at: usize) -> Result<u32, BtfError> {
+    let word = blob.bytes(at).map(u32::from_ne_bytes);
+    word.ok_or(BtfError::Malformed { at })
 }
 
 #[cfg(test)]
@@ -218,32 +222,33 @@ mod tests {
         out
     }
 
+    fn parsed(bytes: &[u8]) -> Result<Btf, BtfError> {
+        Btf::parse(Blob::read(bytes).unwrap())
+    }
+
     #[test]
     fn fields_are_found_also_in_anonymous_members() {
-        let btf = Btf::parse(sample()).unwrap();
+        let btf = parsed(&sample()).unwrap();
         assert_eq!(btf.offset("outer", "first").unwrap(), 0);
         assert_eq!(btf.offset("outer", "hidden").unwrap(), 4);
     }
 
     #[test]
     fn what_is_not_there_is_named() {
-        let btf = Btf::parse(sample()).unwrap();
+        let btf = parsed(&sample()).unwrap();
         let text = btf.offset("outer", "nowhere").unwrap_err().to_string();
         assert!(
             text.contains("`nowhere`") && text.contains("`struct outer`"),
             "{text}"
         );
-        assert!(matches!(
-            Btf::parse(b"ELF".to_vec()),
-            Err(BtfError::Malformed { at: 0 })
-        ));
+        assert!(matches!(parsed(b"ELF"), Err(BtfError::Malformed { at: 0 })));
     }
 
     #[test]
     fn a_cut_off_blob_is_an_error_and_no_panic() {
         let whole = sample();
         for length in 0..whole.len() {
-            if let Ok(btf) = Btf::parse(whole[..length].to_vec()) {
+            if let Ok(btf) = parsed(&whole[..length]) {
                 drop(btf.offset("outer", "hidden"));
             }
         }
