@@ -13,11 +13,19 @@ use pins::Pins;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
 
 mod cost;
 mod pins;
+
+/// How late a new or removed cgroup is read where nothing makes the reader look.
+const LATEST: Duration = Duration::from_millis(100);
+
+/// Requests to look that may wait.
+const ASKS_WAITING: usize = 16;
 
 /// Operation not permitted, errno(3).
 const EPERM: i32 = 1;
@@ -100,6 +108,10 @@ pub struct Control {
     lost: PerCpuArray<MapData, u64>,
     kept: Kept,
 }
+
+/// Makes the reader of events look at the ring, for only execs wake it.
+#[derive(Debug, Clone)]
+pub struct Reader(mpsc::Sender<oneshot::Sender<()>>);
 
 /// What keeps the programs attached, and out of another agent's hands.
 struct Kept {
@@ -227,19 +239,31 @@ impl Probes {
         })
     }
 
-    /// Splits off what the table of starts needs, and sends every event to `events` until its receiver is gone.
+    /// Splits off what the table of starts needs and what makes the reader look, and sends every event to `events`
+    /// until its receiver is gone.
     pub fn run(
         self,
         events: mpsc::Sender<KernelEvent>,
-    ) -> (Control, impl Future<Output = io::Result<()>> + Send) {
+    ) -> (Control, Reader, impl Future<Output = io::Result<()>> + Send) {
         let Self {
             events: mut ring,
             control,
         } = self;
+        let (asks, mut asked) = mpsc::channel::<oneshot::Sender<()>>(ASKS_WAITING);
         let pump = async move {
+            let mut look = interval(LATEST);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                let mut ready = ring.readable_mut().await?;
-                while let Some(item) = ready.get_inner_mut().next() {
+                let asked = tokio::select! {
+                    // Not ready any more before it is read: what comes meanwhile makes it ready again.
+                    ready = ring.readable_mut() => {
+                        ready?.clear_ready();
+                        None
+                    }
+                    Some(done) = asked.recv() => Some(done),
+                    _ = look.tick() => None,
+                };
+                while let Some(item) = ring.get_mut().next() {
                     let event = Record::read(&item).map(KernelEvent::from);
                     drop(item);
                     let Some(event) = event else {
@@ -250,10 +274,31 @@ impl Probes {
                         return Ok(());
                     }
                 }
-                ready.clear_ready();
+                if let Some(done) = asked {
+                    // Whoever only wanted it to look does not wait.
+                    let _waits = done.send(());
+                }
             }
         };
-        (control, pump)
+        (control, Reader(asks), pump)
+    }
+}
+
+impl Reader {
+    /// Makes it look now, without waiting for that.
+    pub fn nudge(&self) {
+        // Where others wait already, it is about to look.
+        drop(self.0.try_send(oneshot::channel().0));
+    }
+
+    /// Comes back when all that the kernel had told before is on its way to the receiver of events, which has to be
+    /// read meanwhile.
+    pub async fn catch_up(&self) {
+        let (done, caught_up) = oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            // It ends without a word only with the agent.
+            drop(caught_up.await);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
 use kube::Client;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -108,7 +109,7 @@ pub async fn run(
     let (events, mut kernel) = mpsc::channel(EVENTS_WAITING);
     let (answers, mut answered) = mpsc::channel::<Answer>(EVENTS_WAITING);
     let (running, mut started) = mpsc::channel(EVENTS_WAITING);
-    let (control, pump) = probes.run(events);
+    let (control, reader, pump) = probes.run(events);
     let mut pump = tokio::spawn(pump);
     let (pod_changes, mut known_pods) = mpsc::channel(EVENTS_WAITING);
     let mut sockets = Sockets::new(&host_root, containerd, cri);
@@ -154,7 +155,8 @@ pub async fn run(
     let mut connect = |agent: &mut Agent| {
         let (containerds, cris) = sockets.appeared();
         for containerd in &containerds {
-            tokio::spawn(tasks::follow(containerd.clone(), running.clone(), grace));
+            let follow = tasks::follow(containerd.clone(), running.clone(), reader.clone(), grace);
+            tokio::spawn(follow);
         }
         agent.runtimes(containerds, cris);
     };
@@ -179,6 +181,14 @@ pub async fn run(
                 .walk()
                 .with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
             // What the kernel told before the walk is no news of the walk's.
+            let mut caught_up = pin!(reader.catch_up());
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(event) = kernel.recv() => agent.kernel(event),
+                    () = &mut caught_up => break,
+                }
+            }
             while let Ok(event) = kernel.try_recv() {
                 agent.kernel(event);
             }

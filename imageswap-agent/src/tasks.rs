@@ -3,6 +3,7 @@
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{Containerd, TaskEventKind, TaskRecord, TaskStatus};
 use crate::facts::Sight;
+use crate::probe::Reader;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,17 +19,19 @@ const BEFORE_LIST: Duration = Duration::from_millis(100);
 /// the runtime's word of it may overtake it.
 pub const KERNEL_FIRST: Duration = Duration::from_millis(20);
 
-/// Sends the tasks of a containerd until nobody listens, each start `grace` after it was told. Its socket may appear later, and it may be restarted:
-/// what started while nobody followed it is found in its list.
+/// Sends the tasks of a containerd until nobody listens, each start `grace` after it was told. Its socket may appear
+/// later, and it may be restarted: what started while nobody followed it is found in its list. Whatever it tells, the
+/// reader of the kernel's events is to look.
 pub async fn follow(
     containerd: Containerd,
     tasks: mpsc::Sender<(TaskRecord, Sight)>,
+    reader: Reader,
     grace: Duration,
 ) {
     let mut sight = Sight::Initial;
     let mut told = false;
     while !tasks.is_closed() {
-        if let Err(error) = follow_once(&containerd, &tasks, sight, grace, &mut told).await
+        if let Err(error) = follow_once(&containerd, &tasks, &reader, sight, grace, &mut told).await
             && !told
         {
             tracing::warn!(%error, "cannot follow a containerd; trying again every second");
@@ -42,6 +45,7 @@ pub async fn follow(
 async fn follow_once(
     containerd: &Containerd,
     tasks: &mpsc::Sender<(TaskRecord, Sight)>,
+    reader: &Reader,
     sight: Sight,
     grace: Duration,
     told: &mut bool,
@@ -58,6 +62,8 @@ async fn follow_once(
             biased;
             event = events.next() => {
                 let event = event?;
+                // A cgroup was made or removed just before; of a container that is about to start that is a head start.
+                reader.nudge();
                 if event.kind == TaskEventKind::Start {
                     let task = TaskRecord {
                         namespace: event.namespace,

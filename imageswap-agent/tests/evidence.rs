@@ -339,6 +339,7 @@ fn events_tell_each_start_and_end_and_a_restart_ends_them() {
     };
     let ends_with = |status| {
         vec![
+            TaskEventKind::Create,
             TaskEventKind::Start,
             TaskEventKind::Exit { status },
             TaskEventKind::Delete,

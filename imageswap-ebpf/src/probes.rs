@@ -19,6 +19,7 @@
     reason = "the attribute macro repeats each program as a public function"
 )]
 
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
@@ -41,6 +42,11 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(PENDING_ENTRIES, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
+
+/// For a record that the reader is to see at once. Without the force it would be told only if it had read all others.
+const NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
+/// For a record that can wait: to wake a sleeping reader takes ten times as long as to write the record, or more.
+const LATER: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// Globals that user space sets before loading; see `offsets.rs` of the agent.
 macro_rules! globals {
@@ -128,7 +134,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     } else {
         0
     };
-    if tell(Kind::Exec, flags, cgroup_id) {
+    if tell(Kind::Exec, flags, cgroup_id, NOW) {
         let _unlikely = PENDING.remove(cgroup_id);
     } else {
         lose(Lost::Exec);
@@ -140,7 +146,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
 pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let _absent_when_started = PENDING.remove(cgroup_id);
-        if !tell(Kind::Rmdir, 0, cgroup_id) {
+        if !tell(Kind::Rmdir, 0, cgroup_id, LATER) {
             lose(Lost::Rmdir);
         }
     }
@@ -219,17 +225,17 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
         };
         (&raw mut (*record).header).write(header(Kind::Mkdir, 0, cgroup_id, path_len as u32));
     }
-    entry.submit(0);
+    entry.submit(LATER);
 }
 
 /// Submits a record without a path; false when the ring is full.
 #[inline(always)]
-fn tell(kind: Kind, flags: u32, cgroup_id: u64) -> bool {
+fn tell(kind: Kind, flags: u32, cgroup_id: u64, when: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Header>(0) else {
         return false;
     };
     entry.write(header(kind, flags, cgroup_id, 0));
-    entry.submit(0);
+    entry.submit(when);
     true
 }
 

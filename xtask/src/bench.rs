@@ -1,6 +1,7 @@
 //! Measures and shows the figures beside the limits that the project sets
 //! itself.
 
+mod agent;
 mod webhook;
 
 use std::process::ExitCode;
@@ -23,6 +24,9 @@ pub(crate) struct Options {
 enum What {
     /// Decisions and loading, beside other ways to come to one
     Policy(Show),
+    /// Probes, verdicts and processor time on this node, beside a design that
+    /// sends every exec to user space
+    Agent(Show),
     /// Reviews over HTTPS, beside a bare server and beside hostile clients
     Webhook(Show),
 }
@@ -79,6 +83,7 @@ struct Limit {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let show = match options.what {
         What::Policy(show) => show,
+        What::Agent(show) => return agent::run_all(workspace, show),
         What::Webhook(show) => return webhook::run_all(workspace, show),
     };
     ui::step("building for release, then measuring (some seconds)");

@@ -12,6 +12,8 @@ use crate::ui;
 
 const TARGET: &str = "bpfel-unknown-none";
 const BINARY: &str = "imageswap-probes";
+/// What the agent's benchmark compares them with.
+const EVERY_EXEC: &str = "imageswap-every-exec";
 /// Object file and feature: what release builds embed, and what debug builds
 /// do, which also logs from inside the kernel.
 const VARIANTS: [(&str, &str); 2] = [
@@ -65,7 +67,7 @@ pub(crate) fn probes(workspace: &Workspace) -> Result<()> {
     let tools = ProbeTools::find_or_install()?;
     ui::step("building the probes");
     for (file, feature) in VARIANTS {
-        let built = probe_object(workspace, &tools, feature)?;
+        let built = probe_object(workspace, &tools, BINARY, feature)?;
         copy_if_changed(&built, &workspace.probes().join(file))?;
     }
     Ok(())
@@ -112,7 +114,18 @@ impl Profile {
     }
 }
 
-fn probe_object(workspace: &Workspace, tools: &ProbeTools, feature: &str) -> Result<PathBuf> {
+/// Builds what the agent's benchmark compares the probes with. Returns the object file.
+pub(crate) fn every_exec(workspace: &Workspace) -> Result<PathBuf> {
+    let tools = ProbeTools::find_or_install()?;
+    probe_object(workspace, &tools, EVERY_EXEC, "probes")
+}
+
+fn probe_object(
+    workspace: &Workspace,
+    tools: &ProbeTools,
+    binary: &str,
+    feature: &str,
+) -> Result<PathBuf> {
     // Not the workspace's folder: other flags would rebuild everything there.
     let target = workspace.target.join("probes-build");
     // BTF names source files, and is part of the agent.
@@ -125,7 +138,7 @@ fn probe_object(workspace: &Workspace, tools: &ProbeTools, feature: &str) -> Res
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
-        .args(["build", "--package", "imageswap-ebpf", "--bin", BINARY, "--features", feature])
+        .args(["build", "--package", "imageswap-ebpf", "--bin", binary, "--features", feature])
         .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(&target)
         // A stable compiler refuses -Z and the target's features otherwise.
@@ -138,7 +151,7 @@ fn probe_object(workspace: &Workspace, tools: &ProbeTools, feature: &str) -> Res
         Compiler::Debian(rustc) => command.env("RUSTC", rustc),
     };
     process::run(&mut command)?;
-    let object = target.join(TARGET).join("release").join(BINARY);
+    let object = target.join(TARGET).join("release").join(binary);
     ensure!(
         has_btf(&object)?,
         "{}: bpf-linker wrote no BTF",

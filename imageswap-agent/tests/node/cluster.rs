@@ -57,7 +57,7 @@ impl Cluster {
 
     /// With all that a cluster has: controllers, scheduler and kubelet, and Pods with addresses of their own.
     pub(crate) fn with_kubelet(test: &str, flags: &[&str]) -> Option<Self> {
-        let node = Node::for_test(test, false)?;
+        let node = Node::for_test_alone(test)?;
         let network = NodeNetwork::new().unwrap();
         let options = ControlPlaneOptions {
             address: network.here(),

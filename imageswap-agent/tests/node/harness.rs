@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 /// Long enough for a machine that does ten other things.
@@ -18,17 +18,40 @@ pub(crate) const MAPS: &str =
 pub(crate) const OURS: &str = "registry.example.com/team/app:1";
 pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
 
+/// Held by each node of this machine; alone by one with a kubelet, which removes the cgroups of Pods that it does not
+/// know.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A node's place on this machine.
+enum Turn {
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+}
+
 /// A running containerd with both images.
 pub(crate) struct Node {
     pub(crate) lab: Lab,
     pub(crate) containerd: Containerd,
     pub(crate) pure_v2: bool,
     registry: Registry,
+    _turn: Turn,
 }
 
 impl Node {
     /// Nothing, where this machine cannot do it; that has been said then.
     pub(crate) fn for_test(test: &str, pure_v2: bool) -> Option<Self> {
+        // A test that failed has left nothing that matters here.
+        let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(test, pure_v2, Turn::Shared(turn))
+    }
+
+    /// The same, while no other node of these tests is on this machine.
+    pub(crate) fn for_test_alone(test: &str) -> Option<Self> {
+        let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(test, false, Turn::Alone(turn))
+    }
+
+    fn in_turn(test: &str, pure_v2: bool, turn: Turn) -> Option<Self> {
         let lab = Lab::for_test(test)?;
         let pure_v2 = pure_v2 && !imageswap_lab::is_pure_v2();
         let registry = Registry::start(&lab).unwrap();
@@ -49,6 +72,7 @@ impl Node {
             containerd,
             pure_v2,
             registry,
+            _turn: turn,
         })
     }
 

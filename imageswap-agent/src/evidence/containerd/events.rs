@@ -29,6 +29,8 @@ pub struct TaskEvent {
 /// What happened to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskEventKind {
+    /// The container was made, and its process is about to be started.
+    Create,
     /// The container's process was started: the runtime's word for it.
     Start,
     /// It ended.
@@ -60,7 +62,8 @@ type Opened = Result<Streaming<wire::Envelope>, EvidenceError>;
 const SUBSCRIBE: Method = "/containerd.services.events.v1.Events/Subscribe";
 
 /// An event has to match one of these, in containerd's filter language.
-const TOPICS: [&str; 3] = [
+const TOPICS: [&str; 4] = [
+    r#"topic=="/tasks/create""#,
     r#"topic=="/tasks/start""#,
     r#"topic=="/tasks/exit""#,
     r#"topic=="/tasks/delete""#,
@@ -140,6 +143,10 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
     let broken = |error: prost::DecodeError| format!("{} does not decode: {error}", event.type_url);
     // Some encoders write a host before the type's name.
     let decoded = match event.type_url.rsplit('/').next().unwrap_or_default() {
+        "containerd.events.TaskCreate" => {
+            let create = wire::TaskCreate::decode(value).map_err(broken)?;
+            Some((create.container_id, create.pid, TaskEventKind::Create))
+        }
         "containerd.events.TaskStart" => {
             let start = wire::TaskStart::decode(value).map_err(broken)?;
             Some((start.container_id, start.pid, TaskEventKind::Start))
@@ -215,8 +222,16 @@ mod tests {
             container_id: "web".into(),
             pid: 7,
         };
+        let create = wire::TaskCreate {
+            container_id: "web".into(),
+            pid: 7,
+        };
         let exited = TaskEventKind::Exit { status: 137 };
         let cases = [
+            (
+                envelope("containerd.events.TaskCreate", &create),
+                Some(TaskEventKind::Create),
+            ),
             (
                 envelope("containerd.events.TaskStart", &start),
                 Some(TaskEventKind::Start),

@@ -211,6 +211,14 @@ pub(super) struct Envelope {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct TaskCreate {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+    #[prost(uint32, tag = "6")]
+    pub(super) pid: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct TaskStart {
     #[prost(string, tag = "1")]
     pub(super) container_id: String,
