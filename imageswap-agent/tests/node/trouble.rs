@@ -1,8 +1,9 @@
 //! Runtimes that are not there, come back, or never were; policies that change.
 
 use crate::harness::{Agent, EVIL, MAPS, Node, OURS, PATIENCE, words};
-use imageswap_lab::wait_until;
+use imageswap_lab::{PodSpec, wait_until};
 use std::fs;
+use std::os::unix::net::UnixListener;
 
 #[test]
 fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
@@ -26,6 +27,46 @@ fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
         agent.log()
     );
     node.containerd.remove("default", "nobody-knows").unwrap();
+}
+
+/// A socket on which whoever calls is let in and never answered.
+#[test]
+fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
+    let Some(node) = Node::for_test("hungcri", false) else {
+        return;
+    };
+    node.images("k8s.io");
+    node.images("default");
+    let hung = node.lab.path().join("hung.sock");
+    let _listens = UnixListener::bind(&hung).unwrap();
+    let (mut command, admin) = Agent::command_without_sockets(&node.lab);
+    command.arg("--containerd").arg(node.containerd.socket());
+    command.arg("--cri").arg(&hung);
+    let agent = Agent::start(&node.lab, (command, admin));
+
+    let cri = node.containerd.cri().unwrap();
+    let spec = PodSpec {
+        namespace: "team-a",
+        name: "web",
+        container: "app",
+        image: OURS,
+        command: &["sleep", "1000"],
+    };
+    let pod = cri.run(&spec).unwrap();
+    // What the CRI is not asked about does not wait for it.
+    node.containerd.run("default", EVIL, "beside", &[]).unwrap();
+    let beside = agent.wait_for("beside", "start");
+    assert_eq!(
+        words(&beside),
+        ["drift", "containerd", "not-admitted"],
+        "{beside:#}"
+    );
+    let finding = agent.wait_for(&pod.container_id, "start");
+    // containerd's own record tells the image.
+    assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
+    assert!(agent.log().contains("hung.sock"), "{}", agent.log());
+    node.containerd.remove("default", "beside").unwrap();
+    cri.remove(&pod).unwrap();
 }
 
 #[test]
