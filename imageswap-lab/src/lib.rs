@@ -29,6 +29,7 @@ mod prometheus;
 mod registry;
 mod runc;
 mod skip;
+mod statistics;
 mod workspace;
 
 pub use cgroup::{in_pure_v2, is_pure_v2};
@@ -48,4 +49,5 @@ pub use prometheus::Prometheus;
 pub use registry::Registry;
 pub use runc::Bundle;
 pub use skip::skip;
+pub use statistics::BpfStatistics;
 pub use workspace::Lab;

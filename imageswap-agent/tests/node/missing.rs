@@ -1,7 +1,7 @@
 //! Nothing is missed: a ring buffer that is too small, an agent that is killed, two at once.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::wait_until;
+use imageswap_lab::{BpfStatistics, wait_until};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,25 +35,6 @@ impl Drop for BpfFileSystem {
     fn drop(&mut self) {
         let unmounted = Command::new("umount").arg(&self.0).status();
         assert!(unmounted.is_ok_and(|status| status.success()));
-    }
-}
-
-/// The kernel counts runs and time of BPF programs while this lives.
-struct Statistics(String);
-
-impl Statistics {
-    const AT: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-    fn on() -> Self {
-        let before = std::fs::read_to_string(Self::AT).unwrap();
-        std::fs::write(Self::AT, "1").unwrap();
-        Self(before)
-    }
-}
-
-impl Drop for Statistics {
-    fn drop(&mut self) {
-        std::fs::write(Self::AT, &self.0).unwrap();
     }
 }
 
@@ -156,7 +137,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     node.images("default");
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
-    let _counted = Statistics::on();
+    let _counted = BpfStatistics::on().unwrap();
     let first = agent(&node, &pin);
     let starts = starts() / 3;
     let mut staying = run_many(&node, "first", starts);

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use imageswap_lab::{
-    Containerd, ContainerdOptions, HttpClient, Image, Lab, is_root, missing, wait_until,
+    BpfStatistics, Containerd, ContainerdOptions, HttpClient, Image, Lab, is_root, missing,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -39,9 +40,6 @@ const MAX_MKDIR: f64 = 350.0;
 const MAX_P99: f64 = 5.0;
 const MAX_RESIDENT: f64 = 25.0;
 const MAX_AT_REST: f64 = 0.2;
-
-/// Puts back how the kernel counts BPF programs.
-struct Statistics(String);
 
 /// What one of the two did under the load.
 #[derive(Debug)]
@@ -82,7 +80,7 @@ pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
     let lab = Lab::new("bench")?;
     let containerd = Containerd::start(&lab, ContainerdOptions::default())?;
     containerd.import("default", &Image::sleeper("bench")?, IMAGE)?;
-    let _counted = Statistics::on()?;
+    let _counted = BpfStatistics::on()?;
 
     let (agent, latencies, costs) = measure_agent(&lab, &containerd, &programs)?;
     let (peer, told) = measure_peer(&containerd, &programs, &object)?;
@@ -301,24 +299,6 @@ impl Drop for Ended {
         // It may have ended by itself.
         drop(self.0.kill());
         drop(self.0.wait());
-    }
-}
-
-impl Statistics {
-    const AT: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-    fn on() -> Result<Self> {
-        let before = fs::read_to_string(Self::AT).context(Self::AT)?;
-        fs::write(Self::AT, "1").context(Self::AT)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Statistics {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(Self::AT, &self.0) {
-            ui::bad(format_args!("{}: {error}", Self::AT));
-        }
     }
 }
 
