@@ -22,6 +22,7 @@ pub mod cri;
 pub mod discover;
 pub mod runc;
 mod spec;
+pub mod storage;
 mod transport;
 
 /// Why a source of evidence could not be asked, or what it answered amiss.

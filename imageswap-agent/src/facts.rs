@@ -71,6 +71,8 @@ pub enum Source {
     Cri,
     /// containerd's record of the container.
     Containerd,
+    /// Podman's store, of root's.
+    Podman,
     /// State that runc or crun keeps.
     Runc,
     /// Annotations in the OCI bundle: whoever made the bundle wrote them.
@@ -83,6 +85,7 @@ impl Source {
         match self {
             Self::Cri => "cri",
             Self::Containerd => "containerd",
+            Self::Podman => "podman",
             Self::Runc => "runc",
             Self::Bundle => "oci-annotation",
         }

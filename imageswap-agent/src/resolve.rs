@@ -6,6 +6,7 @@ use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::{RuncState, RuncStates};
+use crate::evidence::storage::{self, StoredImage};
 use crate::facts::{Claim, Kind, Naming, Pod, Source};
 use crate::pods::{Ownership, PodRecord, watch};
 use kube::Client;
@@ -211,7 +212,13 @@ impl Sources {
         if asked.claims.is_empty()
             && let Some(state) = asked.local(self.runc.of_cgroup(cgroup)).flatten()
         {
-            asked.claims.push(of_runc(&state));
+            let bundle = state.bundle.as_deref();
+            let stored = bundle.map(|bundle| storage::of_bundle(bundle, &state.id));
+            let stored = stored.and_then(|stored| asked.local(stored).flatten());
+            asked.claims.push(match stored {
+                Some(image) => of_podman(&state, image),
+                None => of_runc(&state),
+            });
         }
         asked.claims.extend(bundle.map(of_bundle));
         if self.containerds.is_empty() && self.cris.is_empty() {
@@ -501,6 +508,18 @@ fn of_bundle(bundle: Bundle) -> Claim {
             _ => None,
         },
         ..claim
+    }
+}
+
+fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
+    Claim {
+        kind: Some(Kind::Container),
+        image: image.name,
+        // What it was asked for may have been tagged onto it a moment before.
+        naming: Naming::AnyOfDigest,
+        names: image.names,
+        digest: image.digest,
+        ..Claim::new(Source::Podman, state.id.clone(), "podman")
     }
 }
 

@@ -23,6 +23,7 @@ mod kube;
 mod leftovers;
 mod needs;
 mod otlp;
+mod podman;
 mod port;
 mod process;
 mod prometheus;
@@ -42,8 +43,9 @@ pub use kube::{
     Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, Machine, NodeNetwork,
     PodProcess, PodStart,
 };
-pub use needs::{Need, is_root, missing};
+pub use needs::{Need, is_root, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
+pub use podman::Podman;
 pub use process::{Process, wait_until};
 pub use prometheus::Prometheus;
 pub use registry::Registry;

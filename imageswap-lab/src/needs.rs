@@ -48,15 +48,25 @@ pub(crate) const POD_NETWORK: [Need; 1] = [Need {
     package: "containernetworking-plugins",
 }];
 
-/// The programs that the parts need and that are not installed.
+/// Another runtime.
+pub(crate) const PODMAN: [Need; 1] = [Need {
+    program: "podman",
+    package: "podman",
+}];
+
+/// The programs that containers need and that are not installed.
 ///
 /// A busybox that is not statically linked counts as missing: it could not run
 /// in an image of its own.
 pub fn missing() -> Vec<Need> {
-    let mut missing = missing_of(&CONTAINERS);
-    missing.extend(missing_of(&PROMETHEUS));
-    missing.extend(missing_of(&POD_NETWORK));
-    missing
+    missing_of(&CONTAINERS)
+}
+
+/// The same of all parts.
+pub fn missing_for_tests() -> Vec<Need> {
+    let others = [PROMETHEUS, POD_NETWORK, PODMAN];
+    let others = others.iter().flat_map(|needs| missing_of(needs));
+    missing().into_iter().chain(others).collect()
 }
 
 /// Those of `needs` that are not installed.

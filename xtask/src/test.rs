@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 use clap::ValueEnum;
-use imageswap_lab::{Assets, is_root, missing};
+use imageswap_lab::{Assets, is_root, missing_for_tests};
 
 use crate::builder;
 use crate::fuzz;
@@ -156,7 +156,10 @@ impl Count {
 /// Installs the real parts that tests start, or leaves it to the tests to say
 /// what they lack.
 fn install_parts() {
-    let mut packages: Vec<_> = missing().iter().map(|need| need.package).collect();
+    let mut packages: Vec<_> = missing_for_tests()
+        .iter()
+        .map(|need| need.package)
+        .collect();
     packages.dedup();
     if packages.is_empty() {
         return;

@@ -10,13 +10,14 @@ pub(super) fn route(facts: &Facts) -> Route {
     let through_cri = facts.first(|claim| match claim.source {
         Source::Cri => Some(true),
         Source::Containerd => Some(claim.through_cri),
-        Source::Runc | Source::Bundle => None,
+        Source::Podman | Source::Runc | Source::Bundle => None,
     });
     match (through_cri, facts.identity.runtime) {
         // Docker keeps its containers in a containerd too.
         (Some(false), RuntimeHint::Docker) if facts.identity.pod_uid.is_none() => Route::Docker,
         // A record of containerd's that the CRI did not make is no pod's, in whatever cgroup it was put.
         (Some(false), _) => Route::Containerd,
+        _ if facts.claims.contains_key(&Source::Podman) => Route::Podman,
         // State that runc keeps where no shim of containerd tells it to: started by hand, in whatever cgroup.
         _ if by_hand(facts) => Route::Runc,
         _ => of_pod(facts, through_cri.is_some()).unwrap_or_else(|| outside_pods(facts)),

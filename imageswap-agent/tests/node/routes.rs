@@ -1,7 +1,7 @@
 //! One test a route: one start each, and the right image.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, program, words};
-use imageswap_lab::{Bundle, OtlpReceiver, PodSpec, wait_until};
+use imageswap_lab::{Bundle, Image, OtlpReceiver, PodSpec, Podman, wait_until};
 use serde_json::Value;
 
 fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
@@ -436,5 +436,36 @@ fn the_command_line_lists_what_runs_and_should_not() {
     assert!(
         errors.contains("http://127.0.0.1:1 did not answer"),
         "{errors}"
+    );
+}
+
+#[test]
+fn podman_is_known_by_its_store() {
+    let Some(node) = Node::for_test("podman", false) else {
+        return;
+    };
+    let podman = Podman::new(&node.lab).unwrap();
+    podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
+    podman.load(&Image::sleeper("evil").unwrap(), EVIL).unwrap();
+    let agent = node.agent();
+    for (image, expected) in [
+        (OURS, ["approved", "podman", "ok"]),
+        (EVIL, ["drift", "podman", "not-admitted"]),
+    ] {
+        let id = podman.run(image, &["sleep", "1000"]).unwrap();
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(words(&finding), expected, "{finding:#}");
+        assert_eq!(finding["image"], image);
+        assert_eq!(finding["confidence"], "medium");
+    }
+    // An approved name for what is not: the store tells both.
+    let renamed = "registry.example.com/team/renamed:1";
+    podman.podman(["tag", EVIL, renamed]).unwrap();
+    let id = podman.run(renamed, &["sleep", "1000"]).unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&finding),
+        ["unresolved", "podman", "ambiguous"],
+        "{finding:#}"
     );
 }
