@@ -139,8 +139,12 @@ mod tests {
         let mut left = sleeps(&orphan);
         let mut kept = sleeps(&owned);
 
-        sweep(temporary.path());
-
+        // A process that another test is just starting has the lock, too, until it runs its program.
+        let swept = wait_until(PATIENCE, || {
+            sweep(temporary.path());
+            !orphan.exists()
+        });
+        assert!(swept);
         assert!(!left.wait().unwrap().success());
         assert!(kept.try_wait().unwrap().is_none());
         kept.kill().unwrap();
