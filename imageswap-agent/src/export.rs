@@ -67,6 +67,9 @@ impl Exports {
                     continue;
                 }
                 metrics.declare_starts(verdict.as_str(), route.as_str(), reason.as_str());
+                if *verdict == Verdict::Drift {
+                    metrics.declare_drift_stopped(route.as_str(), reason.as_str());
+                }
             }
         }
         Ok(Self {
@@ -116,6 +119,10 @@ impl Exports {
                 let (verdict, route, reason) = (finding.verdict, finding.route, finding.reason);
                 self.metrics
                     .container_started(verdict.as_str(), route.as_str(), reason.as_str());
+            }
+            if finding.event == Event::Stopped && finding.verdict == Verdict::Drift {
+                let (route, reason) = (finding.route, finding.reason);
+                self.metrics.drift_stopped(route.as_str(), reason.as_str());
             }
             if let Some(detect_us) = finding.detect_us {
                 self.metrics.detection(Duration::from_micros(detect_us));

@@ -83,6 +83,7 @@ pub async fn run(
     let mut probes = Probes::load(&offsets, &options)?;
     let backlog = probes.backlog();
     let metrics = exporter.agent_metrics();
+    metrics.set_node(&origin.node);
     let mut exports = Exports::open(&findings, findings_level, metrics.clone())
         .with_context(|| format!("cannot write findings to {}", findings.display()))?;
     if let Some(otlp) = otlp.load("imageswap-agent")? {

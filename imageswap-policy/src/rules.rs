@@ -189,6 +189,13 @@ impl Policy {
         &self.places
     }
 
+    /// The pattern of each exception as written, and the last day on which it holds, in UTC.
+    pub fn exceptions(&self) -> impl Iterator<Item = (&str, Date)> {
+        self.exceptions
+            .iter()
+            .map(|it| (it.pattern.as_str(), it.until))
+    }
+
     /// Registry hosts that the policy names, canonical; a bounded set for metric labels.
     pub fn registries(&self) -> impl Iterator<Item = &str> {
         self.registries.iter().map(String::as_str)

@@ -168,7 +168,9 @@ mod tests {
         let policy = readiness.condition("policy");
         let tls = readiness.condition("tls");
         let drain = Drain::new();
-        tokio::spawn(admin.serve(readiness.clone(), Exporter::new(), drain.clone()));
+        let exporter = Exporter::new();
+        exporter.webhook_metrics();
+        tokio::spawn(admin.serve(readiness.clone(), exporter, drain.clone()));
 
         assert_eq!(ask(addr, "GET", "/livez").await, (200, "ok\n".to_owned()));
         assert_eq!(

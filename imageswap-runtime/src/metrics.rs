@@ -5,8 +5,11 @@
 //! does not name are `other`, and no pod, container or full image ever becomes a label.
 
 mod agent;
+mod catalogue;
+mod policy;
 mod webhook;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,32 +20,12 @@ use metrics_exporter_prometheus::{
 };
 
 pub use agent::{AgentMetrics, DriftRow};
+pub use catalogue::{Kind, Label as MetricLabel, Metric, Service, catalogue};
+pub use policy::PolicyMetrics;
 pub use webhook::{Closed, Operation, Outcome, Webhook, WebhookMetrics};
 
-const BUILD_INFO: &str = "imageswap_build_info";
-const POLICY_INFO: &str = "imageswap_policy_info";
-const POLICY_LAST_LOAD: &str = "imageswap_policy_last_load_timestamp_seconds";
-const POLICY_RELOAD_FAILURES: &str = "imageswap_policy_reload_failures_total";
-const TLS_NOT_AFTER: &str = "imageswap_tls_not_after_timestamp_seconds";
-
-const OTLP_EXPORT_FAILURES: &str = "imageswap_otlp_export_failures_total";
-
-const ADMISSION_REQUESTS: &str = "imageswap_admission_requests_total";
-const ADMISSION_DURATION: &str = "imageswap_admission_duration_seconds";
-const ADMISSION_CONNECTIONS: &str = "imageswap_admission_connections";
-const ADMISSION_IN_FLIGHT: &str = "imageswap_admission_requests_in_flight";
-const ADMISSION_CLOSED: &str = "imageswap_admission_connections_closed_total";
-const ADMISSION_IMAGES: &str = "imageswap_admission_images_total";
-
-const AGENT_STARTS: &str = "imageswap_agent_container_starts_total";
-const AGENT_DRIFT: &str = "imageswap_agent_drift_containers";
-const AGENT_DETECTION: &str = "imageswap_agent_detection_seconds";
-const AGENT_EVENTS_LOST: &str = "imageswap_agent_events_lost_total";
-const AGENT_PROBE_RUNS: &str = "imageswap_agent_probe_runs_total";
-const AGENT_PROBE_TIME: &str = "imageswap_agent_probe_run_nanoseconds_total";
-const AGENT_RECONCILED: &str = "imageswap_agent_reconciled_total";
-const AGENT_POD_EVENTS: &str = "imageswap_agent_pod_events_total";
-const AGENT_RESPONSES: &str = "imageswap_agent_responses_total";
+use catalogue::{ADMISSION_DURATION, AGENT_DETECTION, BUILD_INFO, OTLP_EXPORT_FAILURES};
+use policy::PolicyInForce;
 
 /// From well under what one review takes to the API server's longest patience with a webhook.
 const ADMISSION_BUCKETS: [f64; 15] = [
@@ -64,52 +47,30 @@ pub struct Exporter {
     policy: Arc<ArcSwapOption<PolicyInForce>>,
 }
 
-/// The policy metrics that both services have. Clones share the series.
-#[derive(Clone)]
-pub struct PolicyMetrics {
-    in_force: Arc<ArcSwapOption<PolicyInForce>>,
-    last_load: Gauge,
-    reload_failures: Counter,
-}
-
-/// Labels of the policy's info series.
-struct PolicyInForce {
-    revision: String,
-    source: &'static str,
-}
-
 impl Exporter {
-    /// An exporter that knows all names and has no series yet but the build's.
+    /// An exporter that knows all names and has no series yet.
     pub fn new() -> Self {
         let recorder = builder().build_recorder();
-        let exporter = Self {
+        for metric in catalogue() {
+            let (name, text) = (KeyName::from(metric.name), metric.help.into());
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(name, None, text),
+                Kind::Gauge => recorder.describe_gauge(name, None, text),
+                Kind::Histogram => recorder.describe_histogram(name, None, text),
+            }
+        }
+        Self {
             handle: recorder.handle(),
             recorder: Arc::new(recorder),
             policy: Arc::default(),
-        };
-        exporter.describe();
-        exporter
-            .gauge(
-                BUILD_INFO,
-                vec![Label::new("version", env!("CARGO_PKG_VERSION"))],
-            )
-            .set(1.0);
-        exporter
+        }
     }
 
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> String {
         let mut text = self.handle.render();
-        // An info series has to vanish with the revision that it names, which a recorder's gauge cannot do.
         if let Some(policy) = self.policy.load_full() {
-            use std::fmt::Write as _;
-            let _infallible = write!(
-                text,
-                "# HELP {POLICY_INFO} The policy in force, as labels\n# TYPE {POLICY_INFO} gauge\n\
-                 {POLICY_INFO}{{revision=\"{}\",source=\"{}\"}} 1\n\n",
-                escape(&policy.revision),
-                policy.source,
-            );
+            policy.write(&mut text);
         }
         text
     }
@@ -122,23 +83,19 @@ impl Exporter {
 
     /// Registers the webhook's series.
     pub fn webhook_metrics(&self) -> WebhookMetrics {
+        self.build_info("webhook");
         WebhookMetrics::register(self)
     }
 
     /// Registers the agent's series.
     pub fn agent_metrics(&self) -> AgentMetrics {
+        self.build_info("agent");
         AgentMetrics::register(self)
     }
 
     /// Registers the policy's series.
     pub fn policy_metrics(&self) -> PolicyMetrics {
-        let reload_failures = self.counter(POLICY_RELOAD_FAILURES, vec![]);
-        reload_failures.absolute(0);
-        PolicyMetrics {
-            in_force: Arc::clone(&self.policy),
-            last_load: self.gauge(POLICY_LAST_LOAD, vec![]),
-            reload_failures,
-        }
+        PolicyMetrics::register(self)
     }
 
     /// Batches of an OpenTelemetry signal that never reached the collector.
@@ -163,81 +120,13 @@ impl Exporter {
             .register_histogram(&Key::from_static_name(name), &METADATA)
     }
 
-    fn describe(&self) {
-        let counters = [
-            (
-                POLICY_RELOAD_FAILURES,
-                "Changes of the policy's source that could not be read or do not load",
-            ),
-            (
-                OTLP_EXPORT_FAILURES,
-                "Batches that could not be sent to the OpenTelemetry collector",
-            ),
-            (ADMISSION_REQUESTS, "Admission reviews answered"),
-            (ADMISSION_IMAGES, "Images decided in admission reviews"),
-            (
-                ADMISSION_CLOSED,
-                "Connections that the webhook closed before their client did",
-            ),
-            (AGENT_STARTS, "Container starts judged"),
-            (
-                AGENT_EVENTS_LOST,
-                "Kernel events that never reached user space",
-            ),
-            (
-                AGENT_PROBE_RUNS,
-                "Runs of a program in the kernel while its statistics are on",
-            ),
-            (
-                AGENT_PROBE_TIME,
-                "Time in a program in the kernel while its statistics are on",
-            ),
-            (
-                AGENT_RECONCILED,
-                "Containers found other than by their start event",
-            ),
-            (
-                AGENT_POD_EVENTS,
-                "Kubernetes Events on Pods whose containers drift or are unresolved",
-            ),
-            (AGENT_RESPONSES, "What was done about Pods that drift"),
+    /// Tells the services apart wherever they are scraped.
+    fn build_info(&self, component: &'static str) {
+        let labels = vec![
+            Label::new("version", env!("CARGO_PKG_VERSION")),
+            Label::new("component", component),
         ];
-        let gauges = [
-            (BUILD_INFO, "The build, as labels"),
-            (POLICY_LAST_LOAD, "Time when the policy in force was loaded"),
-            (ADMISSION_CONNECTIONS, "Open connections to the webhook"),
-            (
-                ADMISSION_IN_FLIGHT,
-                "Requests that the webhook is reading or answering",
-            ),
-            (TLS_NOT_AFTER, "Time when the serving certificate expires"),
-            (
-                AGENT_DRIFT,
-                "Running containers whose image the policy would not leave as it is",
-            ),
-        ];
-        let histograms = [
-            (
-                ADMISSION_DURATION,
-                "Time from a review's request head to its answer",
-            ),
-            (
-                AGENT_DETECTION,
-                "Time from a container's start to its verdict",
-            ),
-        ];
-        for (name, text) in counters {
-            self.recorder
-                .describe_counter(KeyName::from(name), None, text.into());
-        }
-        for (name, text) in gauges {
-            self.recorder
-                .describe_gauge(KeyName::from(name), None, text.into());
-        }
-        for (name, text) in histograms {
-            self.recorder
-                .describe_histogram(KeyName::from(name), None, text.into());
-        }
+        self.gauge(BUILD_INFO, labels).set(1.0);
     }
 }
 
@@ -250,28 +139,6 @@ impl Default for Exporter {
 impl std::fmt::Debug for Exporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exporter").finish_non_exhaustive()
-    }
-}
-
-impl PolicyMetrics {
-    /// A policy came into force. `source` is the kind of place that it came from, such as `maps`.
-    pub fn loaded(&self, revision: &str, source: &'static str) {
-        self.in_force.store(Some(Arc::new(PolicyInForce {
-            revision: revision.to_owned(),
-            source,
-        })));
-        self.last_load.set(unix_seconds(SystemTime::now()));
-    }
-
-    /// The source changed and what it holds now is of no use.
-    pub fn reload_failed(&self) {
-        self.reload_failures.increment(1);
-    }
-}
-
-impl std::fmt::Debug for PolicyMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyMetrics").finish_non_exhaustive()
     }
 }
 
@@ -294,63 +161,17 @@ fn unix_seconds(time: SystemTime) -> f64 {
         .as_secs_f64()
 }
 
-/// Escapes a label value for the exposition format.
-fn escape(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+/// Appends what stands before the series of a metric.
+fn write_head(text: &mut String, name: &str) {
+    for metric in catalogue().iter().filter(|metric| metric.name == name) {
+        let _infallible = writeln!(
+            text,
+            "# HELP {name} {}\n# TYPE {name} {}",
+            metric.help,
+            metric.kind.as_str()
+        );
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_revision_in_force_is_shown() {
-        let exporter = Exporter::new();
-        let policy = exporter.policy_metrics();
-        assert!(!exporter.render().contains(POLICY_INFO));
-        policy.loaded("r1", "maps");
-        policy.loaded("r2", "maps");
-        let text = exporter.render();
-        assert!(
-            text.contains("\nimageswap_policy_info{revision=\"r2\",source=\"maps\"} 1\n"),
-            "{text}"
-        );
-        assert!(!text.contains("r1"), "{text}");
-    }
-
-    #[test]
-    fn reload_failures_exist_from_the_start() {
-        let exporter = Exporter::new();
-        let policy = exporter.policy_metrics();
-        assert!(
-            exporter
-                .render()
-                .contains("\nimageswap_policy_reload_failures_total 0\n")
-        );
-        policy.reload_failed();
-        assert!(
-            exporter
-                .render()
-                .contains("\nimageswap_policy_reload_failures_total 1\n")
-        );
-    }
-
-    #[test]
-    fn exporters_do_not_share_series() {
-        let (one, two) = (Exporter::new(), Exporter::new());
-        one.policy_metrics().reload_failed();
-        two.policy_metrics();
-        assert!(
-            two.render()
-                .contains("\nimageswap_policy_reload_failures_total 0\n")
-        );
-    }
-
-    #[test]
-    fn label_values_are_escaped() {
-        assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
-    }
-}
+mod tests;

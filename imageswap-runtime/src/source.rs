@@ -320,7 +320,7 @@ impl PolicySource {
     }
 
     fn in_force(&self, metrics: &PolicyMetrics, ready: &Condition) {
-        metrics.loaded(self.current().revision(), self.kind());
+        metrics.loaded(&self.current(), self.kind());
         ready.set(true);
     }
 
@@ -336,15 +336,22 @@ impl PolicySource {
                 .map_err(SourceError::from)
                 .and_then(|texts| format.load(&texts));
             match loaded {
-                Ok(policies) => self.publish(policies, metrics),
-                Err(error) => self.refuse(&error.to_string(), metrics),
+                Ok(policies) => {
+                    self.publish(policies, metrics);
+                    metrics.set_refused(0);
+                }
+                Err(error) => {
+                    self.refuse(&error.to_string(), metrics);
+                    metrics.set_refused(1);
+                }
             }
         }
     }
 
     fn hear(&self, news: News, metrics: &PolicyMetrics, ready: &Condition) {
         match news {
-            News::InForce(policies) => {
+            News::InForce { policies, refused } => {
+                metrics.set_refused(refused);
                 if policies.revision() != self.current().revision() {
                     self.publish(policies, metrics);
                 }
@@ -372,7 +379,7 @@ impl PolicySource {
             policies = names.join(" "),
             "policy in force"
         );
-        metrics.loaded(policies.revision(), self.kind());
+        metrics.loaded(&policies, self.kind());
         self.policy.send_replace(Arc::new(policies));
     }
 

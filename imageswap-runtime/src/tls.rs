@@ -262,8 +262,9 @@ impl Tls {
     }
 
     fn show(&self, metrics: &WebhookMetrics) {
-        if let Some(not_after) = self.not_after() {
-            metrics.set_tls_not_after(not_after);
+        let pair = self.served.pair.load();
+        if let Some(validity) = pair.as_ref().and_then(|pair| pair.validity()) {
+            metrics.set_tls_validity(validity.not_before, validity.not_after);
         }
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram, Label};
 
-use super::{
-    AGENT_DETECTION, AGENT_DRIFT, AGENT_EVENTS_LOST, AGENT_POD_EVENTS, AGENT_PROBE_RUNS,
-    AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS, Exporter,
+use super::Exporter;
+use super::catalogue::{
+    AGENT_DETECTION, AGENT_DRIFT, AGENT_DRIFT_STOPPED, AGENT_EVENTS_LOST, AGENT_INFO,
+    AGENT_POD_EVENTS, AGENT_PROBE_RUNS, AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES,
+    AGENT_STARTS,
 };
 
 /// The agent's handles. Clones share the series.
@@ -44,6 +46,12 @@ impl AgentMetrics {
         }
     }
 
+    /// Says which node this is.
+    pub fn set_node(&self, name: &str) {
+        let labels = vec![Label::new("node", name.to_owned())];
+        self.exporter.gauge(AGENT_INFO, labels).set(1.0);
+    }
+
     /// A container started and was judged.
     pub fn container_started(
         &self,
@@ -74,6 +82,16 @@ impl AgentMetrics {
             self.drift_gauge(&key).set(containers as f64);
             shown.insert(key);
         }
+    }
+
+    /// A container that was drift has stopped.
+    pub fn drift_stopped(&self, route: &'static str, reason: &'static str) {
+        self.stopped(route, reason).increment(1);
+    }
+
+    /// Shows stopped drift of that kind at 0 before there is any.
+    pub fn declare_drift_stopped(&self, route: &'static str, reason: &'static str) {
+        self.stopped(route, reason).absolute(0);
     }
 
     /// A start's verdict was there after this long.
@@ -159,6 +177,11 @@ impl AgentMetrics {
             Label::new("reason", reason),
         ];
         self.exporter.counter(AGENT_STARTS, labels)
+    }
+
+    fn stopped(&self, route: &'static str, reason: &'static str) -> Counter {
+        let labels = vec![Label::new("route", route), Label::new("reason", reason)];
+        self.exporter.counter(AGENT_DRIFT_STOPPED, labels)
     }
 
     fn lost(&self, cause: &'static str) -> Counter {

@@ -10,10 +10,11 @@ use arc_swap::ArcSwap;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Reason};
 
-use super::{
+use super::catalogue::{
     ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
-    ADMISSION_IN_FLIGHT, ADMISSION_REQUESTS, Exporter, TLS_NOT_AFTER, unix_seconds,
+    ADMISSION_IN_FLIGHT, ADMISSION_REQUESTS, TLS_NOT_AFTER, TLS_NOT_BEFORE,
 };
+use super::{Exporter, unix_seconds};
 
 /// Which of the webhooks was asked, as a bounded label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,6 @@ pub struct WebhookMetrics {
     in_flight: Gauge,
     closed: Arc<[Counter; Closed::ALL.len()]>,
     images: Arc<ArcSwap<ImageCounters>>,
-    tls_not_after: Gauge,
     exporter: Exporter,
 }
 
@@ -110,7 +110,7 @@ struct RegistryCounters {
 }
 
 impl Webhook {
-    const ALL: [Self; 3] = [Self::Mutate, Self::Validate, Self::Policy];
+    pub(super) const ALL: [Self; 3] = [Self::Mutate, Self::Validate, Self::Policy];
 
     /// The value of the label `webhook`.
     pub const fn label(self) -> &'static str {
@@ -123,7 +123,7 @@ impl Webhook {
 }
 
 impl Operation {
-    const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Create,
         Self::Update,
         Self::Delete,
@@ -144,7 +144,7 @@ impl Operation {
 }
 
 impl Outcome {
-    const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Patched,
         Self::Unchanged,
         Self::Warned,
@@ -171,9 +171,9 @@ impl Outcome {
 }
 
 impl Closed {
-    const ALL: [Self; 4] = [Self::Handshake, Self::SlowHead, Self::Idle, Self::Crowded];
+    pub(super) const ALL: [Self; 4] = [Self::Handshake, Self::SlowHead, Self::Idle, Self::Crowded];
 
-    const fn label(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
             Self::SlowHead => "slow-head",
@@ -212,7 +212,6 @@ impl WebhookMetrics {
                 exporter,
                 std::iter::empty(),
             ))),
-            tls_not_after: exporter.gauge(TLS_NOT_AFTER, vec![]),
             exporter: exporter.clone(),
         }
     }
@@ -258,9 +257,11 @@ impl WebhookMetrics {
             .increment(1);
     }
 
-    /// The serving certificate expires then.
-    pub fn set_tls_not_after(&self, not_after: SystemTime) {
-        self.tls_not_after.set(unix_seconds(not_after));
+    /// The serving certificate is valid from and until then. Before there is one there are no such series.
+    pub fn set_tls_validity(&self, not_before: SystemTime, not_after: SystemTime) {
+        let show = |name, time| self.exporter.gauge(name, vec![]).set(unix_seconds(time));
+        show(TLS_NOT_BEFORE, not_before);
+        show(TLS_NOT_AFTER, not_after);
     }
 }
 

@@ -51,7 +51,11 @@ pub(super) struct ClusterOrigin {
 /// What happened to what is in force.
 pub(super) enum News {
     /// Something else is, perhaps.
-    InForce(Policies),
+    InForce {
+        policies: Policies,
+        /// Objects of which the newest version is of no use.
+        refused: usize,
+    },
     /// Something was refused, for these reasons.
     Refused(String),
     /// Everything that is watched was listed once.
@@ -168,7 +172,7 @@ impl Follower<'_> {
             tokio::time::sleep(RETRY).await;
         }
         if self.kept != Texts::default() {
-            news(News::InForce(self.state.policies()));
+            news(self.in_force());
         }
     }
 
@@ -250,6 +254,7 @@ impl Follower<'_> {
         let text = map.data.as_ref().and_then(|it| it.get(MAPS_KEY));
         let Some(text) = text else {
             let name = map.name_any();
+            self.state.refuse_maps();
             return news(News::Refused(format!(
                 "ConfigMap {name} has no key {MAPS_KEY}"
             )));
@@ -263,12 +268,19 @@ impl Follower<'_> {
         }
     }
 
+    fn in_force(&self) -> News {
+        News::InForce {
+            policies: self.state.policies(),
+            refused: self.state.refused(),
+        }
+    }
+
     /// Publishes and keeps what is in force, once everything was heard that there is.
     async fn settle(&mut self, news: &mut impl FnMut(News)) {
         if !(self.documents_synced && self.maps_synced) {
             return;
         }
-        news(News::InForce(self.state.policies()));
+        news(self.in_force());
         news(News::Synced);
         let texts = self.state.texts();
         if texts == self.kept || !self.origin.writes {

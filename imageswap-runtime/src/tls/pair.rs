@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Validity};
 
 /// A certificate chain and a private key that are known to match. Clones are cheap.
 #[derive(Clone)]
@@ -90,10 +90,14 @@ impl Pair {
         self.certificate.as_deref()
     }
 
+    /// When the leaf may be used; `None` when that cannot be read.
+    pub fn validity(&self) -> Option<Validity> {
+        Some(self.certificate()?.validity())
+    }
+
     /// When the leaf expires; `None` when its validity cannot be read.
     pub fn not_after(&self) -> Option<SystemTime> {
-        let certificate = self.certificate()?;
-        Some(certificate.validity().not_after)
+        Some(self.validity()?.not_after)
     }
 
     /// The chain in PEM, leaf first, as it was given.

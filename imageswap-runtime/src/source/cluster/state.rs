@@ -24,6 +24,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 struct Object {
     good: Option<Good>,
+    /// Whether the newest version is of no use.
+    refused: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,11 @@ impl State {
         self.maps.hear(text.to_owned(), loaded, Diagnostic::summary)
     }
 
+    /// Hears that the maps file's object has no text; what loaded before stays in force.
+    pub(crate) fn refuse_maps(&mut self) {
+        self.maps.refused = true;
+    }
+
     /// Hears that there is no maps file.
     pub(crate) fn no_maps(&mut self) {
         self.maps = Object::default();
@@ -121,6 +128,12 @@ impl State {
         let all = self.documents.values().chain([&self.maps]);
         let good = all.filter_map(|it| it.good.as_ref());
         Policies::new(good.map(|it| it.policy.clone()).collect())
+    }
+
+    /// Of how many objects the newest version is of no use.
+    pub(crate) fn refused(&self) -> usize {
+        let all = self.documents.values().chain([&self.maps]);
+        all.filter(|it| it.refused).count()
     }
 
     /// The texts of what is in force.
@@ -144,6 +157,7 @@ impl Object {
         line: impl Fn(&Diagnostic) -> String,
     ) -> Verdict {
         let lines = |it: &Diagnostics| it.iter().map(&line).collect::<Vec<_>>().join("\n");
+        self.refused = loaded.is_err();
         match loaded {
             Ok((policy, warnings)) => {
                 let verdict = Verdict::Accepted {

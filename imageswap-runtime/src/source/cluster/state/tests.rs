@@ -32,6 +32,7 @@ fn a_bad_version_leaves_the_last_good_one() {
         panic!("{verdict:?}")
     };
     assert!(reasons.starts_with("spec.rules[0].to: error["), "{reasons}");
+    assert_eq!(state.refused(), 1);
     let b1 = revision(state.document("b", text("b", "b.io")));
     assert_eq!(
         in_force(&state),
@@ -39,6 +40,24 @@ fn a_bad_version_leaves_the_last_good_one() {
     );
     let a2 = revision(state.document("a", text("a", "s.io")));
     assert_eq!(in_force(&state), [("a".into(), a2), ("b".into(), b1)]);
+    assert_eq!(state.refused(), 0);
+}
+
+#[test]
+fn what_is_refused_is_counted_until_it_is_mended_or_gone() {
+    let mut state = State::default();
+    state.document("a", text("a", "nowhere"));
+    state.document("b", text("b", "nowhere"));
+    state.maps(GARBAGE);
+    assert_eq!(state.refused(), 3);
+    state.maps(GOOD);
+    state.refuse_maps();
+    assert_eq!(state.refused(), 3);
+    state.maps(GOOD);
+    state.no_document("a");
+    assert_eq!(state.refused(), 1);
+    state.document("b", text("b", "r.io"));
+    assert_eq!(state.refused(), 0);
 }
 
 #[test]

@@ -1,0 +1,157 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use imageswap_policy::{Policies, document};
+
+use super::*;
+
+/// What an exposition holds.
+struct Exposition {
+    /// Metrics with the names of their labels, `le` left out.
+    series: BTreeMap<String, BTreeSet<Vec<String>>>,
+    /// What `# TYPE` says of them.
+    kinds: BTreeMap<String, String>,
+}
+
+fn shown(text: &str) -> Exposition {
+    let (mut series, mut kinds) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeMap::new());
+    for line in text.lines() {
+        if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|it| it.split_once(' '))
+        {
+            kinds.insert(name.to_owned(), kind.to_owned());
+        } else if !line.is_empty() && !line.starts_with('#') {
+            let end = line.find(['{', ' ']).unwrap();
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|it| line[..end].strip_suffix(it))
+                .find(|it| kinds.get(*it).is_some_and(|kind| kind == "histogram"))
+                .unwrap_or(&line[..end]);
+            let labels = line[end..].split("=\"").filter_map(|before| {
+                let label = before.rsplit(['{', ',', '"']).next()?;
+                (!label.contains(' ') && label != "le").then(|| label.to_owned())
+            });
+            series
+                .entry(name.to_owned())
+                .or_default()
+                .insert(labels.collect());
+        }
+    }
+    Exposition { series, kinds }
+}
+
+/// One process that has every series there is.
+fn everything() -> String {
+    let exporter = Exporter::new();
+    let webhook = exporter.webhook_metrics();
+    webhook.set_tls_validity(UNIX_EPOCH, UNIX_EPOCH);
+    let agent = exporter.agent_metrics();
+    agent.set_node("n1");
+    agent.declare_starts("drift", "containerd", "not-admitted");
+    agent.declare_drift_stopped("containerd", "not-admitted");
+    agent.set_drift(&[DriftRow {
+        workload_namespace: "default".to_owned(),
+        route: "containerd",
+        reason: "not-admitted",
+        containers: 1,
+    }]);
+    agent.declare_lost(&["ring-full-exec"]);
+    agent.declare_reconciled(&["periodic"]);
+    agent.declare_pod_events(&["failed"]);
+    agent.declare_responses("evict", &["evicted"]);
+    agent.probe_cost("exec", 1, Duration::from_nanos(1));
+    // Without a sample a histogram has no lines.
+    agent.detection(Duration::ZERO);
+    webhook.request(
+        Webhook::Mutate,
+        Operation::Create,
+        Outcome::Patched,
+        Duration::ZERO,
+    );
+    exporter.otlp_failures("logs").increment(1);
+    let text = "{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {name: corp}, spec: {\
+                rules: [{from: '**', to: r.io}], \
+                exceptions: [{pattern: 'a.io/**', until: 2027-01-31, reason: x}]}}";
+    let policies = Policies::new(document::load("test", text).unwrap().policies);
+    exporter.policy_metrics().loaded(&policies, "cluster");
+    exporter.run_upkeep();
+    exporter.render()
+}
+
+#[test]
+fn the_catalogue_is_what_is_exported() {
+    let text = everything();
+    let Exposition { series, kinds } = shown(&text);
+    let names: BTreeSet<_> = catalogue().iter().map(|it| it.name).collect();
+    assert_eq!(names.len(), catalogue().len(), "a name stands twice");
+    assert_eq!(
+        series.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        names
+    );
+    for metric in catalogue() {
+        let labels: Vec<_> = metric.labels.iter().map(|it| it.name.to_owned()).collect();
+        assert_eq!(
+            series[metric.name],
+            BTreeSet::from([labels]),
+            "labels of {}",
+            metric.name
+        );
+        assert_eq!(kinds[metric.name], metric.kind.as_str(), "{}", metric.name);
+        let head = format!("# HELP {} {}\n", metric.name, metric.help);
+        assert_eq!(text.matches(&head).count(), 1, "{head}");
+    }
+}
+
+#[test]
+fn label_values_are_all_told() {
+    let told = |name: &str, label: &str| {
+        let metric = catalogue().iter().find(|it| it.name == name).unwrap();
+        let label = metric.labels.iter().find(|it| it.name == label).unwrap();
+        label.values
+    };
+    let all = |labels: &[&str]| {
+        let quoted: Vec<_> = labels.iter().map(|it| format!("`{it}`")).collect();
+        quoted.join(", ")
+    };
+    let requests = catalogue::ADMISSION_REQUESTS;
+    assert_eq!(
+        told(requests, "webhook"),
+        all(&Webhook::ALL.map(Webhook::label))
+    );
+    assert_eq!(
+        told(requests, "operation"),
+        all(&Operation::ALL.map(Operation::label))
+    );
+    assert!(told(requests, "outcome").starts_with(&all(&Outcome::ALL.map(Outcome::label))));
+    assert_eq!(
+        told(catalogue::ADMISSION_CLOSED, "reason"),
+        all(&Closed::ALL.map(Closed::label))
+    );
+}
+
+#[test]
+fn a_service_says_which_it_is() {
+    let (webhook, agent) = (Exporter::new(), Exporter::new());
+    webhook.webhook_metrics();
+    agent.agent_metrics();
+    for (exporter, component) in [(webhook, "webhook"), (agent, "agent")] {
+        let line = format!(
+            "imageswap_build_info{{version=\"{}\",component=\"{component}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        );
+        let text = exporter.render();
+        assert!(text.lines().any(|it| it == line), "{text}");
+        assert_eq!(text.matches("\nimageswap_build_info{").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn exporters_do_not_share_series() {
+    let (one, two) = (Exporter::new(), Exporter::new());
+    one.policy_metrics().reload_failed();
+    two.policy_metrics();
+    assert!(
+        two.render()
+            .contains("\nimageswap_policy_reload_failures_total 0\n")
+    );
+}
