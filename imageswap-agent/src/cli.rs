@@ -5,6 +5,7 @@ use crate::respond::RespondArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
+use imageswap_runtime::manual::ManualArgs;
 use imageswap_runtime::source::PolicyArgs;
 use imageswap_runtime::telemetry::OtlpArgs;
 use std::net::SocketAddr;
@@ -26,6 +27,9 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Say what this node offers and lacks.
     Doctor(DoctorArgs),
+    /// Write manual pages.
+    #[command(hide = true)]
+    Man(ManualArgs),
 }
 
 /// Where things are on the node.

@@ -1,6 +1,6 @@
 //! `imageswap-agent`: wires the command line to the library.
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use imageswap_agent::cli::{Cli, Command, RunArgs};
 use imageswap_agent::doctor::examine;
 use imageswap_agent::run::run;
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let args = match Cli::parse().command {
         Command::Run(args) => *args,
         Command::Doctor(args) => return examine(args),
+        Command::Man(args) => return args.run(Cli::command()),
     };
     if let Err(error) = log::init(&args.log) {
         eprintln!("error: {error}");

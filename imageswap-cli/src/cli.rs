@@ -5,6 +5,7 @@ use crate::{Outcome, completions, diff, drift, explain, import, lint, scan, veri
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
+use imageswap_runtime::manual::ManualArgs;
 use std::io::Write;
 use std::path::Path;
 
@@ -42,6 +43,9 @@ enum Command {
     Import(import::Args),
     /// Print a script that completes this command in a shell
     Completions(completions::Args),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(ManualArgs),
 }
 
 /// Reads the command line; help, version and mistakes end the process here.
@@ -76,6 +80,10 @@ impl Cli {
             }
             Command::Import(args) => import::run(&args, out),
             Command::Completions(args) => completions::run(args, Cli::command(), out),
+            Command::Man(args) => {
+                args.write(Cli::command())?;
+                Ok(Outcome::Clean)
+            }
         }
     }
 }

@@ -159,6 +159,18 @@ fn completions_know_every_command() {
 }
 
 #[test]
+fn manual_pages_know_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(imageswap(folder.path(), &["man", "man1"]).status.success());
+    for page in ["imageswap.1", "imageswap-lint.1", "imageswap-import-maps.1"] {
+        assert!(folder.path().join("man1").join(page).exists(), "{page}");
+    }
+    assert!(!folder.path().join("man1/imageswap-man.1").exists());
+    let help = imageswap(folder.path(), &["--help"]).stdout;
+    assert!(!String::from_utf8_lossy(&help).contains("manual"));
+}
+
+#[test]
 fn kubectl_gets_words_and_a_directive() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("kubectl_complete-imageswap");

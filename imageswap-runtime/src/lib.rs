@@ -9,6 +9,7 @@ pub mod admin;
 pub mod cluster;
 pub mod drain;
 pub mod log;
+pub mod manual;
 pub mod metrics;
 pub mod net;
 mod settle;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, Parser, Subcommand};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
+use imageswap_runtime::manual::ManualArgs;
 use imageswap_runtime::source::PolicyArgs;
 use imageswap_runtime::telemetry::OtlpArgs;
 use imageswap_runtime::tls::TlsArgs;
@@ -26,6 +27,9 @@ pub struct Cli {
 pub enum Command {
     /// Answer AdmissionReviews over HTTPS, at / and at /mutate
     Serve(Box<ServeArgs>),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(ManualArgs),
 }
 
 /// Arguments of `serve`.
