@@ -1,0 +1,385 @@
+//! What may be written into values, what is said about it, and where it is documented.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::helm::{Helm, NEW, Object, chart, one, values_file};
+
+#[test]
+fn mistakes_are_refused_with_what_to_do() {
+    let Some(helm) = Helm::for_test("mistakes_are_refused") else {
+        return;
+    };
+    for (set, says) in [
+        (
+            "certificates.mode=provided,certificates.provided.secretName=x",
+            "certificates.provided.caBundle is missing",
+        ),
+        (
+            "certificates.mode=provided,certificates.provided.caBundle=eA==",
+            "certificates.provided.secretName",
+        ),
+        (
+            "webhook.enabled=false,agent.enabled=false",
+            "nothing is left to install",
+        ),
+        (
+            "maps.data=default:x,maps.configMap=y",
+            "give one of the two",
+        ),
+        (
+            "maps.enabled=false,maps.configMap=y",
+            "maps.enabled is false",
+        ),
+        (
+            "webhook.mutating.enabled=false,webhook.validating.enabled=false",
+            "webhook.enabled to false",
+        ),
+        (
+            "webhook.drain.timeout=30",
+            "greater than webhook.drain.timeout",
+        ),
+        ("webhook.adminPort=8443", "are the same"),
+        (
+            "webhook.updateStrategy.maxSurge=0",
+            "no Pod could ever be replaced",
+        ),
+        (
+            "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true",
+            "scraped twice",
+        ),
+        // The schema.
+        ("webhook.replica=3", "webhook"),
+        ("nonsense=1", "nonsense"),
+        ("webhook.failurePolicy=ignore", "webhook/failurePolicy"),
+        ("webhook.timeoutSeconds=31", "webhook/timeoutSeconds"),
+        ("webhook.port=443", "webhook/port"),
+        ("certificates.mode=vault", "certificates/mode"),
+        ("webhook.image.digest=sha256:short", "webhook/image/digest"),
+        (
+            "agent.extraCapabilities={CAP_SYS_RESOURCE}",
+            "agent/extraCapabilities",
+        ),
+        ("agent.extraCapabilities={ALL}", "agent/extraCapabilities"),
+        ("agent.runtimeDirectories={run}", "agent/runtimeDirectories"),
+        ("log.format=xml", "log/format"),
+        ("otlp.endpoint=collector:4317", "otlp/endpoint"),
+        ("policies[0].name=x", "policies/0"),
+        ("commonLabels.a=1", "commonLabels"),
+    ] {
+        let error = helm.render(NEW, &["--set", set]).err();
+        let error = error.unwrap_or_else(|| panic!("{set} was taken"));
+        assert!(error.contains(says), "{set}: {error}");
+    }
+}
+
+/// A value of values.yaml that has a comment.
+struct Documented {
+    name: String,
+    comment: String,
+}
+
+/// The values that have comments. One without stands below one that has.
+fn documented(text: &str) -> Vec<Documented> {
+    let mut out: Vec<Documented> = Vec::new();
+    let (mut path, mut comment) = (Vec::new(), Vec::new());
+    // Before the first empty line the file speaks of itself.
+    for line in text.lines().skip_while(|it| !it.is_empty()) {
+        let trimmed = line.trim();
+        if let Some(more) = trimmed.strip_prefix("# ") {
+            comment.push(more);
+            continue;
+        }
+        let key = trimmed.split_once(':').map(|(key, _)| key);
+        if let Some(key) = key.filter(|it| !it.starts_with('-')) {
+            path.truncate((line.len() - trimmed.len()) / 2);
+            path.push(key);
+            let name = path.join(".");
+            let is_told = out
+                .iter()
+                .any(|it| name.starts_with(&format!("{}.", it.name)));
+            let is_group = trimmed.ends_with(':');
+            assert!(
+                !comment.is_empty() || is_told || is_group,
+                "{name} has no comment"
+            );
+            if !comment.is_empty() {
+                out.push(Documented {
+                    name,
+                    comment: comment.join(" "),
+                });
+            }
+        }
+        comment.clear();
+    }
+    out
+}
+
+/// Each value stands in README.md, with its default and the comment of values.yaml, and nothing else does.
+#[test]
+fn every_value_is_documented() {
+    let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let values: Value = serde_saphyr::from_str(&text).unwrap();
+    let readme = fs::read_to_string(chart().join("README.md")).unwrap();
+    let (_, table) = readme
+        .split_once("| value | default | what |\n|---|---|---|\n")
+        .unwrap();
+    let mut rows = table.lines().take_while(|it| it.starts_with('|'));
+    for value in documented(&text) {
+        let row = rows.next().unwrap_or_default();
+        let cells: Vec<_> = row.trim_matches(['|', ' ']).splitn(3, " | ").collect();
+        assert_eq!(
+            cells[0],
+            format!("`{}`", value.name),
+            "the next row of README.md"
+        );
+        let shown = cells[1].trim_matches('`');
+        let shown = serde_json::from_str(shown).unwrap_or_else(|_| Value::from(shown));
+        let default = value.name.split('.').fold(&values, |it, key| &it[key]);
+        assert_eq!(&shown, default, "{}", value.name);
+        assert_eq!(cells[2], value.comment, "{}", value.name);
+    }
+    assert_eq!(rows.next(), None, "a row of README.md that is no value");
+}
+
+#[test]
+fn what_is_said_after_an_installation_fits_the_mode() {
+    let Some(helm) = Helm::for_test("what_is_said_after_an_installation") else {
+        return;
+    };
+    for (file, says, never) in [
+        (
+            "default",
+            "Without a policy every image stays",
+            "\n! failurePolicy",
+        ),
+        ("default", "kubectl imageswap drift", "before Kubernetes"),
+        (
+            "policies",
+            "kubectl get imageswappolicies",
+            "Without a policy",
+        ),
+        (
+            "imageswap-compat",
+            "kubectl label namespace NAME k8s.twr.io/imageswap=enabled",
+            "Without a policy",
+        ),
+        (
+            "cert-manager",
+            "get certificate imageswap-webhook",
+            "kept by the webhook",
+        ),
+        ("provided", "Renew it in time", "kept by the webhook"),
+        (
+            "one-replica",
+            "! 1 replica and failurePolicy Fail",
+            "nothing is swapped.",
+        ),
+        ("webhook-only", "rollout status deployment", "drift"),
+        (
+            "agent-only",
+            "! there is no webhook",
+            "rollout status deployment",
+        ),
+        (
+            "host-network",
+            "! hostNetwork: ports 10260 and 10261",
+            "the agent is in",
+        ),
+        (
+            "one-namespace",
+            "! the agent is in the namespace imageswap-system",
+            "hostNetwork",
+        ),
+        (
+            "ignore-respond",
+            "Pods that drift are evicted",
+            "only spoken of",
+        ),
+        (
+            "respond-dry-run",
+            "only spoken of",
+            "Pods that drift are evicted",
+        ),
+    ] {
+        let file = values_file(file);
+        let notes = helm.notes(&["--values", file.to_str().unwrap()]);
+        assert!(notes.contains(says), "{}: {notes}", file.display());
+        assert!(!notes.contains(never), "{}: {notes}", file.display());
+        let wide = notes.lines().find(|it| it.chars().count() > 80);
+        assert_eq!(wide, None, "{}", file.display());
+    }
+    let args = ["--set", "webhook.failurePolicy=Ignore,agent.enabled=false"];
+    assert!(
+        helm.notes(&args)
+            .contains("! failurePolicy is Ignore and there is no agent")
+    );
+}
+
+/// Arguments, as the programs get them.
+#[test]
+fn the_programs_get_what_they_need() {
+    let Some(helm) = Helm::for_test("the_programs_get_what_they_need") else {
+        return;
+    };
+    let args = |objects: &[Object], kind: &str, name: &str| {
+        let container = &one(objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_array().unwrap().iter();
+        args.map(|it| it.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let common = "--policy-from-cluster --maps-configmap=imageswap-system/imageswap-maps \
+                  --last-good-configmap=imageswap-system/imageswap-last-good";
+    let objects = helm.render_file(NEW, &values_file("default"));
+    assert_eq!(
+        args(&objects, "Deployment", "imageswap-webhook"),
+        format!(
+            "serve {common} --listen=0.0.0.0:8443 --admin=0.0.0.0:8080 \
+             --tls-secret=imageswap-system/imageswap-webhook-tls --tls-service=imageswap-webhook \
+             --mutating-webhook-configuration=imageswap --validating-webhook-configuration=imageswap"
+        )
+    );
+    assert_eq!(
+        args(&objects, "DaemonSet", "imageswap-agent"),
+        format!(
+            "run --in-cluster {common} --admin=0.0.0.0:9465 --host-root=/host --pin=/host/sys/fs/bpf/imageswap"
+        )
+    );
+    let respond = helm.render_file(NEW, &values_file("ignore-respond"));
+    let agent = args(&respond, "DaemonSet", "imageswap-agent");
+    assert!(
+        agent.contains(
+            "--findings-level=drift --reconcile-interval=10 --respond=evict --respond-interval=30"
+        ),
+        "{agent}"
+    );
+    assert!(
+        agent.contains("--otlp-endpoint=https://collector.monitoring:4317 --otlp-ca=/otlp/ca.crt"),
+        "{agent}"
+    );
+    let dry = helm.render_file(NEW, &values_file("respond-dry-run"));
+    assert!(
+        args(&dry, "DaemonSet", "imageswap-agent").contains("--respond=evict --respond-dry-run")
+    );
+    for mode in ["cert-manager", "provided"] {
+        let objects = helm.render_file(NEW, &values_file(mode));
+        let webhook = args(&objects, "Deployment", "imageswap-webhook");
+        assert!(
+            webhook.contains("--tls-cert=/tls/tls.crt --tls-key=/tls/tls.key"),
+            "{webhook}"
+        );
+        assert!(!webhook.contains("--tls-secret"), "{webhook}");
+    }
+    let everything = helm.render_file(NEW, &values_file("everything"));
+    let webhook = args(&everything, "Deployment", "imageswap-guard-webhook");
+    for part in [
+        "--maps-configmap=corp-config/corp-maps",
+        "--disable-label=corp.example.com/imageswap",
+        "--listen=[::]:8443 --admin=[::]:8080",
+        "--tls-leaf-lifetime=2days --tls-ca-lifetime=90days --tls-propagation=10min --tls-san=guard.example.com",
+        "--drain-delay=10 --drain-timeout=40 --max-connections=2048 --max-in-flight=128",
+    ] {
+        assert!(webhook.contains(part), "{part}: {webhook}");
+    }
+    let image = &one(&everything, "Deployment", "imageswap-guard-webhook")["spec"]["template"]["spec"]
+        ["containers"][0]["image"];
+    let digest = "0".repeat(64);
+    assert_eq!(
+        image,
+        &format!("ghcr.example.com/imageswap-webhook:v0.1.0@sha256:{digest}")
+    );
+}
+
+/// The caBundle is nobody's but its keeper's.
+#[test]
+fn the_ca_bundle_is_given_only_where_nobody_keeps_it() {
+    let Some(helm) = Helm::for_test("the_ca_bundle_is_given_only_where_nobody_keeps_it") else {
+        return;
+    };
+    for (file, given) in [
+        ("default", false),
+        ("cert-manager", false),
+        ("provided", true),
+    ] {
+        let objects = helm.render_file(NEW, &values_file(file));
+        for kind in [
+            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration",
+        ] {
+            let configuration = one(&objects, kind, "imageswap");
+            for webhook in configuration["webhooks"].as_array().unwrap() {
+                let bundle = &webhook["clientConfig"]["caBundle"];
+                // "-----BEGIN CERTIFICATE" in base64.
+                let is_pem = bundle
+                    .as_str()
+                    .is_some_and(|it| it.starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FU"));
+                assert_eq!(is_pem, given, "{file}: {kind}");
+                assert_eq!(bundle.is_null(), !given, "{file}: {kind}");
+            }
+            let injected =
+                &configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
+            assert_eq!(
+                injected == "imageswap-system/imageswap-webhook",
+                file == "cert-manager",
+                "{file}"
+            );
+        }
+        let empty = objects
+            .iter()
+            .filter(|it| it.kind() == "Secret")
+            .collect::<Vec<_>>();
+        assert_eq!(empty.len(), usize::from(file == "default"), "{file}");
+        assert!(empty.iter().all(|it| it.0.get("data").is_none()), "{file}");
+    }
+}
+
+/// ImageSwap's own objects, by its install.yaml (1.5.3 and before).
+#[test]
+fn nothing_has_the_name_of_an_object_of_imageswaps() {
+    const THEIRS: [(&str, &str); 16] = [
+        ("ClusterRole", "imageswap-read"),
+        ("ClusterRole", "imageswap-write"),
+        ("ClusterRoleBinding", "imageswap-read-crb"),
+        ("ClusterRoleBinding", "imageswap-write-crb"),
+        ("ConfigMap", "imageswap-env"),
+        ("ConfigMap", "imageswap-maps"),
+        ("ConfigMap", "imageswap-mwc-template"),
+        ("Deployment", "imageswap"),
+        ("HorizontalPodAutoscaler", "imageswap"),
+        ("MutatingWebhookConfiguration", "imageswap-webhook"),
+        ("PodDisruptionBudget", "imageswap-pdb"),
+        ("Role", "imageswap-ops"),
+        ("RoleBinding", "imageswap-ops-rb"),
+        ("Secret", "imageswap-tls"),
+        ("Service", "imageswap"),
+        ("ServiceAccount", "imageswap-sa"),
+    ];
+    let shipped = fs::read_to_string(chart().join("values-imageswap.yaml")).unwrap();
+    let tested = fs::read_to_string(values_file("imageswap-compat")).unwrap();
+    assert_eq!(
+        shipped, tested,
+        "the file that is rendered by the tests is the one that is shipped"
+    );
+    let Some(helm) = Helm::for_test("nothing_has_the_name_of_an_object_of_imageswaps") else {
+        return;
+    };
+    let objects = helm.render_file(NEW, &values_file("imageswap-compat"));
+    for object in &objects {
+        assert!(
+            !THEIRS.contains(&(object.kind(), object.name())),
+            "{}",
+            object.shown()
+        );
+        // Their Service and PodDisruptionBudget select by it.
+        let pod = &object.0["spec"]["template"]["metadata"]["labels"];
+        assert_ne!(pod["app"], "imageswap", "{}", object.shown());
+    }
+    let mutating = &one(&objects, "MutatingWebhookConfiguration", "imageswap")["webhooks"];
+    assert_eq!(mutating.as_array().unwrap().len(), 1);
+    assert_eq!(
+        mutating[0]["namespaceSelector"]["matchLabels"]["k8s.twr.io/imageswap"],
+        "enabled"
+    );
+}
