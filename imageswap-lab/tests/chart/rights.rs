@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -190,4 +191,82 @@ fn every_rule_says_which_code_needs_it() {
             }
         }
     }
+}
+
+/// The types that the sources of some crates ask an API server for, as in `Api::<Pod>`.
+fn asked_for(crates: &[&str]) -> BTreeSet<String> {
+    let mut folders: Vec<PathBuf> = crates
+        .iter()
+        .map(|it| {
+            [env!("CARGO_MANIFEST_DIR"), "..", it, "src"]
+                .iter()
+                .collect()
+        })
+        .collect();
+    let mut out = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                for separator in ["Api::<", "Api<"] {
+                    let places = text.split(separator).skip(1);
+                    out.extend(places.map(|it| {
+                        let it = it.strip_prefix("PartialObjectMeta<").unwrap_or(it);
+                        let end = it.find(['>', ',']).unwrap();
+                        it[..end].to_owned()
+                    }));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// What the code asks for it may, and it may nothing that it does not ask for: by resource, where the table above has the
+/// verbs.
+#[test]
+fn rights_are_those_of_the_code() {
+    let Some(helm) = Helm::for_test("rights_are_those_of_the_code") else {
+        return;
+    };
+    let resources = |args: &[&str], component| -> BTreeSet<String> {
+        let objects = helm.render(NEW, args).unwrap();
+        let resource = |right: String| right.split('/').nth(1).unwrap().to_owned();
+        rights(&objects, component)
+            .into_iter()
+            .map(resource)
+            .collect()
+    };
+    // The Events' recorder and DynamicObject tell no type. K stands for both configurations.
+    let of = |asked: BTreeSet<String>| -> BTreeSet<String> {
+        let resources = asked.iter().flat_map(|it| match it.as_str() {
+            "ConfigMap" => &["configmaps"][..],
+            "DynamicObject" => &["imageswappolicies"],
+            "K" => &[
+                "mutatingwebhookconfigurations",
+                "validatingwebhookconfigurations",
+            ],
+            "Namespace" => &["namespaces"],
+            "Pod" => &["pods"],
+            "Secret" => &["secrets"],
+            // Everybody may ask what he may.
+            "SelfSubjectAccessReview" => &[],
+            other => panic!("the chart gives no right to {other}"),
+        });
+        resources.map(ToString::to_string).collect()
+    };
+    let everything = [
+        "--set",
+        "webhook.pullSecrets={x},agent.respond.enabled=true,agent.respond.dryRun=false",
+    ];
+    let webhook = of(asked_for(&["imageswap-runtime", "imageswap-webhook"]));
+    assert_eq!(resources(&everything, "webhook"), webhook);
+    // Of what the runtime has, the agent uses all but the Secrets that policies name.
+    let mut agent = of(asked_for(&["imageswap-runtime", "imageswap-agent"]));
+    agent.remove("secrets");
+    agent.insert("events".to_owned());
+    assert_eq!(resources(&everything, "agent"), agent);
 }

@@ -1,10 +1,11 @@
 //! What may be written into values, what is said about it, and where it is documented.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::helm::{Helm, NEW, Object, chart, one, values_file};
+use super::helm::{Helm, NEW, Object, chart, one, values_file, values_files};
 
 #[test]
 fn mistakes_are_refused_with_what_to_do() {
@@ -290,6 +291,59 @@ fn the_programs_get_what_they_need() {
         image,
         &format!("ghcr.example.com/imageswap-webhook:v0.1.0@sha256:{digest}")
     );
+}
+
+/// Every flag that is rendered is one of the program's, by the sources of its arguments.
+#[test]
+fn the_programs_know_every_flag() {
+    let Some(helm) = Helm::for_test("the_programs_know_every_flag") else {
+        return;
+    };
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let common: String = [
+        "cluster.rs",
+        "log.rs",
+        "source.rs",
+        "telemetry/otlp.rs",
+        "tls.rs",
+    ]
+    .map(|it| read(&format!("imageswap-runtime/src/{it}")))
+    .concat();
+    let webhook = ["cli.rs", "certificates/args.rs", "limits.rs"]
+        .map(|it| read(&format!("imageswap-webhook/src/{it}")))
+        .concat();
+    let agent = ["cli.rs", "respond.rs"]
+        .map(|it| read(&format!("imageswap-agent/src/{it}")))
+        .concat();
+    let mut seen = std::collections::BTreeSet::new();
+    for file in values_files() {
+        let objects = helm.render_file(NEW, &file);
+        for object in &objects {
+            let container = &object.0["spec"]["template"]["spec"]["containers"][0];
+            for arg in container["args"].as_array().into_iter().flatten() {
+                let Some(flag) = arg.as_str().unwrap().strip_prefix("--") else {
+                    continue;
+                };
+                let flag = flag.split('=').next().unwrap_or_default();
+                let field = format!("pub {}:", flag.replace('-', "_"));
+                let own = if object.component() == "webhook" {
+                    &webhook
+                } else {
+                    &agent
+                };
+                assert!(
+                    own.contains(&field) || common.contains(&field),
+                    "{}: --{flag}",
+                    object.shown()
+                );
+                seen.insert(flag.to_owned());
+            }
+        }
+    }
+    assert!(seen.len() > 25, "{seen:?}");
 }
 
 /// The caBundle is nobody's but its keeper's.
