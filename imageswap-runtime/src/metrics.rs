@@ -2,7 +2,8 @@
 //!
 //! There is no global recorder. An [`Exporter`] owns one, hands out typed handles that are registered once and
 //! cheap to use, and renders the text that Prometheus scrapes. Label values are bounded: registries that the policy
-//! does not name are `other`, and no pod, container or full image ever becomes a label.
+//! does not name are `other`, no Pod or container ever becomes a label, and of images only the patterns of the policy's
+//! exceptions.
 
 mod agent;
 mod catalogue;

@@ -213,6 +213,12 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
         );
         agent.wait_for(&id, "stopped");
     }
+    // The gauge may never have moved: these two tell an alert that something came and went.
+    let labels = "route=\"containerd\",reason=\"not-admitted\"}";
+    let starts = format!("imageswap_agent_container_starts_total{{verdict=\"drift\",{labels}");
+    let stopped = format!("imageswap_agent_drift_stopped_total{{{labels}");
+    assert!((agent.metric(&starts) - 5.0).abs() < f64::EPSILON);
+    assert!((agent.metric(&stopped) - 5.0).abs() < f64::EPSILON);
 }
 
 /// The runtime runs itself again inside the new cgroup on most of these starts, and on the others it does not.
