@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, builder, demo, e2e, fuzz, image, manifests, soak, test};
+use crate::{bench, builder, demo, deploy, e2e, fuzz, image, manifests, release, soak, test};
 
 /// Builds, tests and demonstrates ImageSwap; installs or names what that needs
 #[derive(Debug, Parser)]
@@ -24,6 +24,10 @@ pub(crate) enum Task {
     Demo(demo::Options),
     /// Build container images, static and from nothing, as OCI archives
     Image(image::Options),
+    /// Install or upgrade ImageSwap in a cluster: images, chart, rollout, a smoke test
+    Deploy(deploy::Options),
+    /// Build everything that is published, into one folder
+    Release(release::Options),
     /// Write what of deploy/ is generated from the code
     Manifests(manifests::Options),
     /// Load a webhook in a real cluster while everything around it changes

@@ -5,10 +5,12 @@
 
 mod oci;
 mod sbom;
+mod ship;
 mod statics;
+mod verify;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +20,7 @@ use clap::ValueEnum;
 use crate::process::{Workspace, output};
 use crate::ui;
 use oci::{Archive, Config, File};
+pub(crate) use ship::{Store, push};
 
 /// What an image is to be at most, in bytes of its archive, for each architecture.
 const LIMIT: usize = 12_000_000;
@@ -27,18 +30,39 @@ const UNPRIVILEGED: &str = "65532:65532";
 /// What is to be built.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Architectures, by the names that images use
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Architecture::native())]
-    arch: Vec<Architecture>,
-    /// Registry, and path if any, that the images are named under
-    #[arg(long, default_value = "localhost")]
-    registry: String,
-    /// Tag; the workspace's version where none is given
-    #[arg(long)]
-    tag: Option<String>,
+    /// What to call them.
+    #[command(flatten)]
+    pub(crate) what: What,
     /// Folder for the archives; `images` under the build folder where none is given
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Push them to the registry, with the credentials that docker or podman keep
+    #[arg(long, requires = "registry")]
+    push: bool,
+    /// Push over plain HTTP, or HTTPS with a certificate that nobody vouches for
+    #[arg(long, requires = "push")]
+    insecure: bool,
+    /// Load them: kind[:NAME], k3d[:NAME], minikube[:PROFILE], containerd[:SOCKET] or k3s
+    #[arg(long, value_name = "WHERE")]
+    load: Option<Store>,
+    /// Build everything a second time in another folder, and compare the digests
+    #[arg(long)]
+    verify: bool,
+}
+
+/// Which images, and under which names.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct What {
+    /// Architectures, by the names that images use [default: this machine's, or the nodes']
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) arch: Vec<Architecture>,
+    /// Registry, and path if any, that the images are named under [default: localhost]
+    #[arg(long, value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// Tag; the workspace's version where none is given
+    #[arg(long)]
+    pub(crate) tag: Option<String>,
 }
 
 /// A processor architecture.
@@ -74,7 +98,7 @@ const PRODUCTS: [Product; 3] = [
         title: "Node agent that judges the image of every container that starts",
         // Loading probes takes the capabilities that only this user keeps when all others are dropped.
         user: "0:0",
-        ports: &[8080],
+        ports: &[9465],
     },
     Product {
         package: "imageswap-cli",
@@ -85,28 +109,39 @@ const PRODUCTS: [Product; 3] = [
     },
 ];
 
-/// Builds the images and says where they are.
+/// Builds the images, says where they are, and gets them to where they are wanted.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let folder = options
         .out
         .clone()
         .unwrap_or_else(|| workspace.target.join("images"));
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut rows = Vec::new();
-    for image in build(workspace, options)? {
-        let path = folder.join(format!("{}.tar", image.name));
-        fs::write(&path, image.archive.bytes()).with_context(|| path.display().to_string())?;
-        let bill = folder.join(format!("{}.cdx.json", image.name));
-        fs::write(&bill, &image.bill).with_context(|| bill.display().to_string())?;
+    let commit = Commit::of(workspace)?;
+    let images = build_in(workspace, &options.what, &commit)?;
+    let mut archives = Vec::new();
+    for image in &images {
+        let path = image.write(&folder)?;
         ui::good(path.display());
-        rows.push([
-            image.reference,
-            megabytes(image.archive.bytes().len()),
-            image.archive.digest(),
-        ]);
+        archives.push(path);
     }
-    for [reference, size, digest] in rows {
-        println!("\n  {reference}\n    {size}  {digest}");
+    for (image, archive) in images.iter().zip(&archives) {
+        if options.push {
+            push(archive, &image.reference, options.insecure)?;
+            ui::good(format_args!("{} pushed", image.reference));
+        }
+        if let Some(store) = &options.load {
+            store.load(archive)?;
+            ui::good(format_args!("{} loaded into {store}", image.reference));
+        }
+    }
+    if options.verify {
+        verify::verify(workspace, &options.what, &commit, &images)?;
+    }
+    for image in &images {
+        println!("\n  {}", image.reference);
+        for (architecture, size) in &image.sizes {
+            println!("    {architecture}  {}", megabytes(*size));
+        }
+        println!("    {}", image.digest());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,19 +153,76 @@ pub(crate) struct Built {
     /// The reference that it imports as.
     pub(crate) reference: String,
     archive: Archive,
+    /// Bytes that each architecture's image takes.
+    sizes: Vec<(&'static str, usize)>,
     /// Bill of materials, CycloneDX as JSON.
     bill: Vec<u8>,
+    /// The program for each architecture.
+    pub(crate) programs: Vec<(Architecture, PathBuf)>,
+}
+
+impl Built {
+    /// The digest that a registry has it by.
+    pub(crate) fn digest(&self) -> String {
+        self.archive.digest()
+    }
+
+    /// Bill of materials, CycloneDX as JSON.
+    pub(crate) fn bill(&self) -> &[u8] {
+        &self.bill
+    }
+
+    /// Writes archive and bill of materials into a folder; returns the archive's path.
+    pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf> {
+        self.write_named(folder, self.name, "tar")
+    }
+
+    /// The same with a version in the names, and a word that tells the archive from others.
+    pub(crate) fn write_as(&self, folder: &Path, version: &str) -> Result<PathBuf> {
+        self.write_named(folder, &format!("{}-{version}", self.name), "oci.tar")
+    }
+
+    fn write_named(&self, folder: &Path, name: &str, extension: &str) -> Result<PathBuf> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let bill = folder.join(format!("{name}.cdx.json"));
+        fs::write(&bill, &self.bill).with_context(|| bill.display().to_string())?;
+        let path = folder.join(format!("{name}.{extension}"));
+        fs::write(&path, self.archive.bytes()).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
+
+impl What {
+    /// The architectures, given or not.
+    pub(crate) fn architectures(&self) -> Vec<Architecture> {
+        if self.arch.is_empty() {
+            Architecture::native()
+        } else {
+            self.arch.clone()
+        }
+    }
+
+    /// The tag, given or not.
+    pub(crate) fn tag(&self) -> String {
+        let given = self.tag.clone();
+        given.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+    }
+
+    /// The registry and path, given or not.
+    pub(crate) fn registry(&self) -> &str {
+        self.registry.as_deref().unwrap_or("localhost")
+    }
 }
 
 /// Builds every image for the architectures asked for.
-pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Vec<Built>> {
-    let commit = Commit::of(workspace)?;
-    let tag = match &options.tag {
-        Some(tag) => tag.clone(),
-        None => env!("CARGO_PKG_VERSION").to_owned(),
-    };
+pub(crate) fn build(workspace: &Workspace, what: &What) -> Result<Vec<Built>> {
+    build_in(workspace, what, &Commit::of(workspace)?)
+}
+
+fn build_in(workspace: &Workspace, what: &What, commit: &Commit) -> Result<Vec<Built>> {
+    let tag = what.tag();
     let mut folders = Vec::new();
-    for &architecture in &options.arch {
+    for architecture in what.architectures() {
         let start = Instant::now();
         ui::step(format_args!(
             "building static programs for {}",
@@ -145,16 +237,17 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Vec<Buil
     }
     let mut images = Vec::new();
     for product in &PRODUCTS {
-        let reference = format!("{}/{}:{tag}", options.registry, product.program);
+        let reference = format!("{}/{}:{tag}", what.registry(), product.program);
         let mut archive = Archive::new(&reference);
-        let bill = sbom::of(workspace, product.package, &commit)?;
+        let bill = sbom::of(workspace, product.package, commit)?;
+        let (mut sizes, mut programs) = (Vec::new(), Vec::new());
         for (architecture, folder) in &folders {
             let program = folder.join(product.program);
             let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
             let size = archive.add(
                 architecture.name(),
                 &files(workspace, product, bytes, &bill)?,
-                &config(product, &tag, &commit),
+                &config(product, &tag, commit),
             )?;
             ensure!(
                 size <= LIMIT,
@@ -163,13 +256,17 @@ pub(crate) fn build(workspace: &Workspace, options: &Options) -> Result<Vec<Buil
                 megabytes(size),
                 megabytes(LIMIT)
             );
+            sizes.push((architecture.name(), size));
+            programs.push((*architecture, program));
         }
         archive.finish()?;
         images.push(Built {
             name: product.program,
             reference,
             archive,
+            sizes,
             bill,
+            programs,
         });
     }
     Ok(images)
@@ -225,11 +322,13 @@ fn config(product: &Product, tag: &str, commit: &Commit) -> Config {
 pub(crate) struct Commit {
     /// Its hash; with `-dirty` where files differ from it.
     pub(crate) id: String,
-    seconds: u64,
+    /// When it was made, in seconds since 1970.
+    pub(crate) seconds: u64,
 }
 
 impl Commit {
-    fn of(workspace: &Workspace) -> Result<Self> {
+    /// What is checked out.
+    pub(crate) fn of(workspace: &Workspace) -> Result<Self> {
         let git = |args: &[&str]| {
             let mut command = std::process::Command::new("git");
             output(command.current_dir(&workspace.root).args(args))
@@ -258,12 +357,17 @@ impl Commit {
 
 impl Architecture {
     /// That of this machine.
-    fn native() -> Vec<Self> {
+    pub(crate) fn native() -> Vec<Self> {
         vec![if cfg!(target_arch = "aarch64") {
             Self::Arm64
         } else {
             Self::Amd64
         }]
+    }
+
+    /// Every one that images are built for.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied()
     }
 
     /// The image specification's (Go's) name.

@@ -4,13 +4,16 @@ mod bench;
 mod builder;
 mod cli;
 mod demo;
+mod deploy;
 mod e2e;
 mod fuzz;
+mod helm;
 mod image;
 mod initramfs;
 mod kubernetes;
 mod manifests;
 mod process;
+mod release;
 mod soak;
 mod stage;
 mod test;
@@ -44,6 +47,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::Test(options) => Ok(test::run(&workspace, *options)),
         Task::Demo(options) => demo::run(&workspace, *options),
         Task::Image(options) => image::run(&workspace, options),
+        Task::Deploy(options) => deploy::run(&workspace, options),
+        Task::Release(options) => release::run(&workspace, options),
         Task::E2e(options) => e2e::run(&workspace, options),
         Task::Soak(options) => soak::run(&workspace, options),
         Task::Manifests(options) => manifests::run(&workspace, *options),

@@ -1,15 +1,32 @@
-//! `cargo xtask manifests`: what of `deploy/` is generated from the code.
+//! `cargo xtask manifests`: what of `deploy/` is generated, from the code and from the chart.
 
+mod chart;
+mod install;
+mod kustomize;
+mod metrics;
+mod object;
+mod patch;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use imageswap_policy::document;
 
+use crate::helm;
 use crate::process::Workspace;
 use crate::ui;
+use chart::Chart;
 
 const HEAD: &str = "# Generated from the code by `cargo xtask manifests`; do not edit.\n";
+/// The resource, where people apply it from, and where Helm does.
+const DEFINITION: [&str; 2] = [
+    "deploy/crds/imageswappolicies.yaml",
+    "deploy/charts/imageswap/crds/imageswappolicies.yaml",
+];
+/// Folders in which everything is generated: what else lies there is of an older version.
+const FOLDERS: [&str; 1] = ["deploy/kustomize"];
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -19,52 +36,209 @@ pub(crate) struct Options {
     check: bool,
 }
 
+/// A generated file: its path in the workspace, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Generated {
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
 /// Writes or checks every generated file.
 pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
-    let mut stale = false;
-    for (path, text) in generated()? {
-        let file = workspace.root.join(path);
-        if fs::read_to_string(&file).is_ok_and(|it| it == text) {
-            ui::good(path);
-        } else if options.check {
-            stale = true;
-            ui::bad(format_args!(
-                "{path} is not up to date: cargo xtask manifests"
-            ));
+    let mut stale = Vec::new();
+    // The chart takes its copy of the resource along: it is written before the chart is rendered.
+    settle(workspace, &from_code()?, options.check, &mut stale)?;
+    versions(workspace)?;
+    let chart = Chart::new(workspace, helm::helm()?);
+    let files = from_chart(&chart)?;
+    settle(workspace, &files, options.check, &mut stale)?;
+    for path in surplus(workspace, &files)? {
+        if options.check {
+            stale.push(path);
         } else {
-            if let Some(folder) = file.parent() {
-                fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-            }
-            fs::write(&file, text).with_context(|| file.display().to_string())?;
-            ui::good(format_args!("{path} written"));
+            let file = workspace.root.join(&path);
+            fs::remove_file(&file).with_context(|| path.clone())?;
+            ui::good(format_args!("{path} removed"));
         }
     }
-    Ok(if stale {
-        ExitCode::FAILURE
-    } else {
+    for path in &stale {
+        ui::bad(format_args!(
+            "{path} is not up to date: cargo xtask manifests"
+        ));
+    }
+    Ok(if stale.is_empty() {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
-/// Files by their path in the workspace.
-fn generated() -> Result<Vec<(&'static str, String)>> {
-    let definition = serde_saphyr::to_string(&document::crd())?;
-    Ok(vec![(
-        "deploy/crds/imageswappolicies.yaml",
-        format!("{HEAD}{definition}"),
-    )])
+/// The text of `install.yaml` for images in a registry.
+pub(crate) fn install(workspace: &Workspace, registry: &str) -> Result<String> {
+    let chart = Chart::new(workspace, helm::helm()?);
+    install::text(&chart, registry)
+}
+
+/// Writes files that differ, or notes which do.
+fn settle(
+    workspace: &Workspace,
+    files: &[Generated],
+    check: bool,
+    stale: &mut Vec<String>,
+) -> Result<()> {
+    for Generated { path, text } in files {
+        if is_current(workspace, path, text) {
+            ui::good(path);
+        } else if check {
+            stale.push(path.clone());
+        } else {
+            let file = workspace.root.join(path);
+            if let Some(folder) = file.parent() {
+                fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            }
+            fs::write(&file, text).with_context(|| path.clone())?;
+            ui::good(format_args!("{path} written"));
+        }
+    }
+    Ok(())
+}
+
+fn is_current(workspace: &Workspace, path: &str, text: &str) -> bool {
+    fs::read_to_string(workspace.root.join(path)).is_ok_and(|it| it == *text)
+}
+
+/// What needs nothing but the code.
+fn from_code() -> Result<Vec<Generated>> {
+    let definition = format!("{HEAD}{}", serde_saphyr::to_string(&document::crd())?);
+    let files = DEFINITION.map(|path| Generated {
+        path: path.to_owned(),
+        text: definition.clone(),
+    });
+    Ok(files.into_iter().chain(metrics::generate()?).collect())
+}
+
+/// What is rendered by Helm and written down.
+fn from_chart(chart: &Chart) -> Result<Vec<Generated>> {
+    let mut files = vec![install::generate(chart)?];
+    files.extend(kustomize::generate(chart)?);
+    Ok(files)
+}
+
+/// Files in [`FOLDERS`] that nothing generates.
+fn surplus(workspace: &Workspace, files: &[Generated]) -> Result<Vec<String>> {
+    let known: BTreeSet<_> = files
+        .iter()
+        .map(|it| workspace.root.join(&it.path))
+        .collect();
+    let mut found = Vec::new();
+    let mut rest: Vec<_> = FOLDERS.iter().map(|it| workspace.root.join(it)).collect();
+    while let Some(folder) = rest.pop() {
+        if !folder.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                rest.push(path);
+            } else if !known.contains(&path) {
+                let path = path.strip_prefix(&workspace.root)?;
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The chart is released with the programs, under their version.
+pub(crate) fn versions(workspace: &Workspace) -> Result<()> {
+    const CHART: &str = "deploy/charts/imageswap/Chart.yaml";
+    let text = fs::read_to_string(workspace.root.join(CHART)).context(CHART)?;
+    let chart: serde_json::Value = serde_saphyr::from_str(&text).context(CHART)?;
+    let workspace = env!("CARGO_PKG_VERSION");
+    for key in ["version", "appVersion"] {
+        let said = chart[key].as_str().unwrap_or_default();
+        ensure!(
+            said == workspace,
+            "{CHART}: {key} is {said:?}, the workspace's version is {workspace:?}"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn committed_files_are_up_to_date() {
-        let workspace = Workspace::find().unwrap();
-        for (path, text) in generated().unwrap() {
-            let committed = fs::read_to_string(workspace.root.join(path)).unwrap();
-            assert!(committed == text, "{path}: cargo xtask manifests");
+    /// The chart, or a skipped test where Helm is not to be had.
+    pub(super) fn chart(test: &str) -> Option<Chart> {
+        let helm = helm::helm();
+        if let Err(error) = &helm {
+            imageswap_lab::skip(test, &format!("{error:#}"));
         }
+        Some(Chart::new(&Workspace::find().unwrap(), helm.ok()?))
+    }
+
+    fn assert_current(files: &[Generated]) {
+        let workspace = Workspace::find().unwrap();
+        assert!(!files.is_empty());
+        for Generated { path, text } in files {
+            assert!(
+                is_current(&workspace, path, text),
+                "{path}: cargo xtask manifests"
+            );
+        }
+    }
+
+    #[test]
+    fn files_from_the_code_are_up_to_date() {
+        assert_current(&from_code().unwrap());
+    }
+
+    #[test]
+    fn files_from_the_chart_are_up_to_date() {
+        if let Some(chart) = chart("files_from_the_chart_are_up_to_date") {
+            let files = from_chart(&chart).unwrap();
+            assert_current(&files);
+            let surplus = surplus(&Workspace::find().unwrap(), &files).unwrap();
+            assert!(surplus.is_empty(), "{surplus:?}: cargo xtask manifests");
+        }
+    }
+
+    #[test]
+    fn the_chart_has_the_workspaces_version() {
+        versions(&Workspace::find().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_nothing_generates_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: root.path().to_owned(),
+            target: root.path().join("target"),
+        };
+        for path in [
+            "deploy/kustomize/base/a.yaml",
+            "deploy/kustomize/old/b.yaml",
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let files = [Generated {
+            path: "deploy/kustomize/base/a.yaml".to_owned(),
+            text: String::new(),
+        }];
+        let found = surplus(&workspace, &files).unwrap();
+        assert_eq!(found, ["deploy/kustomize/old/b.yaml"]);
+        let mut stale = Vec::new();
+        let changed = [Generated {
+            text: "new".to_owned(),
+            ..files[0].clone()
+        }];
+        settle(&workspace, &changed, true, &mut stale).unwrap();
+        assert_eq!(stale, ["deploy/kustomize/base/a.yaml"]);
+        settle(&workspace, &changed, false, &mut Vec::new()).unwrap();
+        assert!(is_current(&workspace, &changed[0].path, "new"));
     }
 }

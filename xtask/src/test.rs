@@ -11,8 +11,9 @@ use imageswap_lab::{Assets, is_root, missing_for_tests};
 
 use crate::builder;
 use crate::fuzz;
+use crate::helm;
 use crate::kubernetes;
-use crate::process::{Workspace, cargo};
+use crate::process::{Workspace, cargo, find};
 use crate::toolchain;
 use crate::ui::{self, Took};
 use crate::vm;
@@ -160,11 +161,16 @@ fn install_parts() {
         .iter()
         .map(|need| need.package)
         .collect();
-    packages.dedup();
-    if packages.is_empty() {
-        return;
+    if find("skopeo").is_none() {
+        packages.push("skopeo");
     }
-    if let Err(error) = toolchain::install(&packages, "tests with real containers") {
+    packages.dedup();
+    if !packages.is_empty()
+        && let Err(error) = toolchain::install(&packages, "tests with real containers")
+    {
+        ui::left_out(format_args!("{error:#}"));
+    }
+    if let Err(error) = helm::provide() {
         ui::left_out(format_args!("{error:#}"));
     }
 }

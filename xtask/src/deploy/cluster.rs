@@ -1,0 +1,194 @@
+//! A cluster, by the tools that users reach it with.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::helm;
+use crate::process;
+
+/// How to reach it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    kubectl: PathBuf,
+    helm: PathBuf,
+    context: String,
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// That of a context, with a kubectl and a Helm that are found or fetched.
+    pub(crate) fn find(context: &str, kubeconfig: Option<&Path>) -> Result<Self> {
+        Ok(Self::of_programs(
+            helm::kubectl()?,
+            helm::helm()?,
+            context,
+            kubeconfig,
+        ))
+    }
+
+    /// The same with these programs.
+    pub(crate) fn of_programs(
+        kubectl: PathBuf,
+        helm: PathBuf,
+        context: &str,
+        kubeconfig: Option<&Path>,
+    ) -> Self {
+        Self {
+            kubectl,
+            helm,
+            context: context.to_owned(),
+            kubeconfig: kubeconfig.map(Path::to_owned),
+        }
+    }
+
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// A kubectl that is yet to be run.
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.args(["--context", &self.context]);
+        if let Some(file) = &self.kubeconfig {
+            command.arg("--kubeconfig").arg(file);
+        }
+        command.args(args);
+        command
+    }
+
+    /// What kubectl prints; an error has what it says on standard error.
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
+        process::output(&mut self.kubectl_command(args))
+    }
+
+    /// The same as JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[args, &["--output", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("kubectl {}", args.join(" ")))
+    }
+
+    /// Gives kubectl an object; the result has standard output and standard error, and is an error's text where the
+    /// API server refuses.
+    pub(crate) fn send(&self, args: &[&str], object: &Value) -> Result<Result<Answer, String>> {
+        let mut child = self
+            .kubectl_command(args)
+            .args(["--filename", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run kubectl")?;
+        let mut stdin = child.stdin.take().context("kubectl has no input")?;
+        // Where it ends before it has read, its status says why.
+        drop(stdin.write_all(object.to_string().as_bytes()));
+        drop(stdin);
+        let output = child.wait_with_output().context("kubectl")?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(if output.status.success() {
+            Ok(Answer {
+                stdout: text(&output.stdout),
+                warnings: text(&output.stderr),
+            })
+        } else {
+            Err(text(&output.stderr))
+        })
+    }
+
+    /// Runs helm; an error has what it says.
+    pub(crate) fn helm(&self, args: &[String]) -> Result<String> {
+        let mut command = Command::new(&self.helm);
+        command.args(self.helm_context()).args(args);
+        process::output(&mut command)
+    }
+
+    /// helm's command line, in lines that can be read.
+    pub(crate) fn shown_helm(&self, args: &[String]) -> String {
+        let mut text = "helm".to_owned();
+        let mut width = "  1. helm".len();
+        let all = self.helm_context().into_iter().chain(args.iter().cloned());
+        let mut words = all.peekable();
+        while let Some(word) = words.next() {
+            // A flag and its value stay together.
+            let value = words.next_if(|it| word.starts_with("--") && !it.starts_with("--"));
+            let word = value.map_or(word.clone(), |it| format!("{word} {it}"));
+            if width + 1 + word.len() > 78 {
+                text.push_str(" \\\n       ");
+                width = 7;
+            }
+            width += 1 + word.len();
+            text.push(' ');
+            text.push_str(&word);
+        }
+        text
+    }
+
+    fn helm_context(&self) -> Vec<String> {
+        let mut args = vec!["--kube-context".to_owned(), self.context.clone()];
+        if let Some(file) = &self.kubeconfig {
+            args.extend(["--kubeconfig".to_owned(), file.display().to_string()]);
+        }
+        args
+    }
+
+    /// The API server's version.
+    pub(crate) fn version(&self) -> Result<String> {
+        let version: Value = serde_json::from_str(&self.kubectl(&["get", "--raw", "/version"])?)
+            .context("the cluster's version")?;
+        let version = version["gitVersion"].as_str();
+        Ok(version.context("a version without gitVersion")?.to_owned())
+    }
+
+    /// The architectures of its Linux nodes.
+    pub(crate) fn architectures(&self) -> Result<BTreeSet<String>> {
+        let nodes = self.json(&["get", "nodes"])?;
+        let nodes = nodes["items"].as_array().into_iter().flatten();
+        Ok(nodes
+            .map(|it| &it["status"]["nodeInfo"])
+            .filter(|it| it["operatingSystem"] == "linux")
+            .filter_map(|it| it["architecture"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    /// Makes a namespace for the webhook, unless it is there: whoever has made it has also said what may run in it.
+    pub(crate) fn make_namespace(&self, name: &str) -> Result<()> {
+        let existing = [
+            "get",
+            "namespace",
+            name,
+            "--ignore-not-found",
+            "--output",
+            "name",
+        ];
+        if !self.kubectl(&existing)?.trim().is_empty() {
+            return Ok(());
+        }
+        let namespace = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {
+                // Set by the API server from 1.21 on; the webhook configurations select by it.
+                "kubernetes.io/metadata.name": name,
+                "pod-security.kubernetes.io/enforce": "restricted",
+                "pod-security.kubernetes.io/audit": "restricted",
+                "pod-security.kubernetes.io/warn": "restricted",
+            }},
+        });
+        if let Err(refused) = self.send(&["create"], &namespace)? {
+            bail!("cannot make the namespace {name}: {refused}");
+        }
+        Ok(())
+    }
+}
+
+/// What kubectl says to an object that the API server takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) stdout: String,
+    /// Of admission webhooks, for people.
+    pub(crate) warnings: String,
+}

@@ -1,0 +1,338 @@
+//! `cargo xtask release`: everything that is published, in one folder.
+//!
+//! Nothing is signed or sent anywhere. The same commit gives the same bytes, so that whoever signs can build it again.
+
+mod archive;
+mod krew;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest as _, Sha256};
+
+use crate::helm;
+use crate::image::{self, Architecture, Built, Commit, What};
+use crate::manifests;
+use crate::process::{self, Workspace};
+use crate::ui::{self, Took};
+use archive::Archive;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The template of krew's manifest.
+const KREW: &str = "deploy/krew/imageswap.yaml";
+const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
+/// What `imageswap completions` prints for whom, and the file's name where it is looked for.
+const COMPLETIONS: [(&str, &str); 6] = [
+    ("bash", "imageswap.bash"),
+    ("elvish", "imageswap.elv"),
+    ("fish", "imageswap.fish"),
+    ("powershell", "_imageswap.ps1"),
+    ("zsh", "_imageswap"),
+    ("kubectl", "kubectl_complete-imageswap"),
+];
+
+/// What is to be released.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Architectures, by the names that images use; this machine's has to be one of them
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Architecture::all())]
+    arch: Vec<Architecture>,
+    /// Registry, and path if any, that the images are named under, in the archives and in install.yaml
+    #[arg(long, value_name = "REGISTRY", default_value = "localhost")]
+    registry: String,
+    /// Folder to write to; it is emptied. `dist` under the build folder where none is given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Address that the files will be published under, for krew's manifest
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The project's page, for krew's manifest; the address where none is given
+    #[arg(long, value_name = "URL", requires = "url")]
+    homepage: Option<String>,
+}
+
+/// A file of the release that goes into archives, too.
+struct Part {
+    path: String,
+    mode: u32,
+    content: Vec<u8>,
+}
+
+/// Builds everything and writes it.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let start = Instant::now();
+    manifests::versions(workspace)?;
+    let native = Architecture::native();
+    ensure!(
+        native.iter().all(|it| options.arch.contains(it)),
+        "manual pages and completions are printed by the programs: --arch has to name this machine's architecture"
+    );
+    let out = Folder::empty(options.out.as_deref(), workspace)?;
+    let commit = Commit::of(workspace)?;
+    if commit.id.ends_with("-dirty") {
+        ui::left_out("changes that are not committed are in it: this is no release");
+    }
+    let what = What {
+        arch: options.arch.clone(),
+        registry: Some(options.registry.clone()),
+        tag: None,
+    };
+    let images = image::build(workspace, &what)?;
+    for image in &images {
+        image.write_as(&out.path, VERSION)?;
+        ui::good(format_args!("{} {}", image.reference, image.digest()));
+    }
+
+    let parts = parts(workspace, &images)?;
+    let mut plugins = BTreeMap::new();
+    for &architecture in &options.arch {
+        let platform = format!("{VERSION}-linux-{}", architecture.name());
+        let name = format!("imageswap-{platform}.tar.gz");
+        let all = programs(&images, architecture, &parts, &platform, commit.seconds)?;
+        out.write(&name, &all)?;
+        let name = format!("kubectl-imageswap-{platform}.tar.gz");
+        let plugin = plugin(workspace, &images, architecture, commit.seconds)?;
+        out.write(&name, &plugin)?;
+        plugins.insert(architecture.name(), (name, sha256(&plugin)));
+    }
+
+    let chart = package(workspace, commit.seconds)?;
+    out.write(&format!("imageswap-{VERSION}.tgz"), &chart)?;
+    let install = manifests::install(workspace, &options.registry)?;
+    out.write("install.yaml", install.as_bytes())?;
+    match &options.url {
+        Some(url) => {
+            let template = fs::read_to_string(workspace.root.join(KREW)).context(KREW)?;
+            let published = krew::Published {
+                version: VERSION,
+                url,
+                homepage: options.homepage.as_ref().unwrap_or(url),
+                archives: plugins,
+            };
+            let manifest = krew::fill_in(&template, &published).context(KREW)?;
+            out.write("krew.yaml", manifest.as_bytes())?;
+        }
+        None => ui::left_out("krew's manifest: --url says where the files will be"),
+    }
+    let sums = out.sums()?;
+    out.write("SHA256SUMS", sums.as_bytes())?;
+    println!(
+        "\n  {VERSION} in {} ({})",
+        out.path.display(),
+        Took(start.elapsed())
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of a release.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Empties it; one that holds anything but a release is left alone.
+    fn empty(given: Option<&Path>, workspace: &Workspace) -> Result<Self> {
+        let path = given.map_or_else(|| workspace.target.join("dist"), Path::to_owned);
+        if path.exists() {
+            let is_empty = fs::read_dir(&path)
+                .with_context(|| path.display().to_string())?
+                .next()
+                .is_none();
+            ensure!(
+                is_empty || path.join("SHA256SUMS").exists(),
+                "{} is neither empty nor a release: it is left as it is",
+                path.display()
+            );
+            fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
+        }
+        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Self { path })
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        fs::write(&path, content).with_context(|| path.display().to_string())?;
+        ui::good(name);
+        Ok(())
+    }
+
+    /// What `sha256sum --check` reads.
+    fn sums(&self) -> Result<String> {
+        let mut lines = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let bytes = fs::read(entry.path())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            lines.push((name, sha256(&bytes)));
+        }
+        lines.sort();
+        let lines = lines.iter().map(|(name, sum)| format!("{sum}  {name}\n"));
+        Ok(lines.collect())
+    }
+}
+
+/// What every archive of programs has besides.
+fn parts(workspace: &Workspace, images: &[Built]) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    for name in LICENSES.iter().chain(&["README.md", "CHANGELOG.md"]) {
+        let path = workspace.root.join(name);
+        parts.push(Part {
+            path: (*name).to_owned(),
+            mode: 0o644,
+            content: fs::read(&path).with_context(|| path.display().to_string())?,
+        });
+    }
+    let pages = tempfile::tempdir().context("a temporary folder")?;
+    for image in images {
+        let program = program(image, Architecture::native()[0])?;
+        process::output(Command::new(&program).arg("man").arg(pages.path()))?;
+        if image.name != "imageswap" {
+            continue;
+        }
+        for (whose, name) in COMPLETIONS {
+            let text = process::output(Command::new(&program).args(["completions", whose]))?;
+            parts.push(Part {
+                path: format!("completions/{name}"),
+                mode: if whose == "kubectl" { 0o755 } else { 0o644 },
+                content: text.into_bytes(),
+            });
+        }
+    }
+    for entry in fs::read_dir(pages.path())? {
+        let entry = entry?;
+        parts.push(Part {
+            path: format!("man/man1/{}", entry.file_name().to_string_lossy()),
+            mode: 0o644,
+            content: fs::read(entry.path())?,
+        });
+    }
+    parts.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(parts)
+}
+
+/// The archive of all programs for an architecture.
+fn programs(
+    images: &[Built],
+    architecture: Architecture,
+    parts: &[Part],
+    platform: &str,
+    seconds: u64,
+) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(&format!("imageswap-{platform}"), seconds);
+    for image in images {
+        let path = program(image, architecture)?;
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        archive.file(&format!("bin/{}", image.name), 0o755, &bytes)?;
+        archive.file(
+            &format!("sbom/{}.cdx.json", image.name),
+            0o644,
+            image.bill(),
+        )?;
+    }
+    // kubectl finds plugins by their file's name.
+    archive.link("bin/kubectl-imageswap", "imageswap")?;
+    for part in parts {
+        archive.file(&part.path, part.mode, &part.content)?;
+    }
+    Ok(archive.finish()?)
+}
+
+/// The archive that krew unpacks.
+fn plugin(
+    workspace: &Workspace,
+    images: &[Built],
+    architecture: Architecture,
+    seconds: u64,
+) -> Result<Vec<u8>> {
+    let command = images.iter().find(|it| it.name == "imageswap");
+    let path = program(command.context("no command was built")?, architecture)?;
+    let mut archive = Archive::new("", seconds);
+    let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+    archive.file("kubectl-imageswap", 0o755, &bytes)?;
+    for name in LICENSES {
+        archive.file(name, 0o644, &fs::read(workspace.root.join(name))?)?;
+    }
+    Ok(archive.finish()?)
+}
+
+fn program(image: &Built, architecture: Architecture) -> Result<PathBuf> {
+    let built = image.programs.iter().find(|(it, _)| *it == architecture);
+    let (_, path) = built
+        .with_context(|| format!("{} was not built for {}", image.name, architecture.name()))?;
+    Ok(path.clone())
+}
+
+/// The chart as Helm packs it, but for the time.
+fn package(workspace: &Workspace, seconds: u64) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir().context("a temporary folder")?;
+    let mut command = Command::new(helm::helm()?);
+    command
+        .arg("package")
+        .arg(workspace.root.join("deploy/charts/imageswap"))
+        .arg("--destination")
+        .arg(folder.path());
+    process::output(&mut command)?;
+    let packed = folder.path().join(format!("imageswap-{VERSION}.tgz"));
+    let packed = fs::read(&packed).with_context(|| packed.display().to_string())?;
+    archive::repack(&packed, seconds).context("the chart's package")
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    let hex: Vec<_> = hash.iter().map(|it| format!("{it:02x}")).collect();
+    hex.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_can_be_checked() {
+        let root = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: root.path().to_owned(),
+            target: root.path().join("target"),
+        };
+        let out = Folder::empty(None, &workspace).unwrap();
+        out.write("b", b"two").unwrap();
+        out.write("a b", b"one").unwrap();
+        out.write("SHA256SUMS", out.sums().unwrap().as_bytes())
+            .unwrap();
+        let mut command = Command::new("sha256sum");
+        command
+            .current_dir(&out.path)
+            .args(["--check", "--strict", "SHA256SUMS"]);
+        assert_eq!(process::output(&mut command).unwrap(), "a b: OK\nb: OK\n");
+        // A release goes, anything else stays.
+        assert!(Folder::empty(None, &workspace).is_ok());
+        fs::write(workspace.target.join("dist/mine"), "").unwrap();
+        assert!(Folder::empty(None, &workspace).is_err());
+        assert!(workspace.target.join("dist/mine").exists());
+    }
+
+    #[test]
+    fn the_chart_is_packed_alike_and_rendered_as_from_its_folder() {
+        const TEST: &str = "the_chart_is_packed_alike_and_rendered_as_from_its_folder";
+        let Ok(helm) = helm::helm() else {
+            return imageswap_lab::skip(TEST, "needs helm");
+        };
+        let workspace = Workspace::find().unwrap();
+        let packed = package(&workspace, 1_700_000_000).unwrap();
+        assert_eq!(packed, package(&workspace, 1_700_000_000).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("imageswap.tgz");
+        fs::write(&path, packed).unwrap();
+        let render = |chart: &Path| {
+            let mut command = Command::new(&helm);
+            command.args(["template", "imageswap", "--include-crds"]);
+            process::output(command.arg(chart)).unwrap()
+        };
+        let from_folder = workspace.root.join("deploy/charts/imageswap");
+        assert_eq!(render(&path), render(&from_folder));
+    }
+}
