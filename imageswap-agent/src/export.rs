@@ -204,3 +204,80 @@ impl Exports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Container, PolicyName, SCHEMA};
+    use crate::judge::Confidence;
+    use crate::verdict::Reason;
+    use imageswap_runtime::metrics::Exporter;
+    use std::time::SystemTime;
+
+    fn finding(event: Event, verdict: Verdict, reason: Reason) -> Finding {
+        Finding {
+            schema: SCHEMA,
+            start_id: "boot/1".to_owned(),
+            event,
+            time: SystemTime::UNIX_EPOCH,
+            node: "n1".to_owned(),
+            verdict,
+            route: Route::Containerd,
+            reason,
+            rule: None,
+            policy: PolicyName {
+                name: None,
+                revision: "r".to_owned(),
+            },
+            image: None,
+            names: Vec::new(),
+            expected_image: None,
+            digest: None,
+            provenance: None,
+            confidence: Confidence::High,
+            container: Container {
+                id: None,
+                name: None,
+                kind: "container",
+            },
+            pod: None,
+            runtime: "containerd".to_owned(),
+            runtime_namespace: None,
+            process: None,
+            cgroup: "/default/x".to_owned(),
+            detect_us: None,
+        }
+    }
+
+    /// Alerts look for an increase: a series that begins with 1 has none.
+    #[test]
+    fn drift_that_comes_and_goes_raises_two_counters_from_0() {
+        let exporter = Exporter::new();
+        let metrics = exporter.agent_metrics();
+        let nowhere = Path::new("/dev/null");
+        let mut exports = Exports::open(nowhere, FindingsLevel::All, metrics).unwrap();
+        let labels = "route=\"containerd\",reason=\"not-admitted\"}";
+        let shows = |starts: u64, stopped: u64| {
+            let text = exporter.render();
+            for line in [
+                format!(
+                    "imageswap_agent_container_starts_total{{verdict=\"drift\",{labels} {starts}"
+                ),
+                format!("imageswap_agent_drift_stopped_total{{{labels} {stopped}"),
+            ] {
+                assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+            }
+        };
+        shows(0, 0);
+        exports.findings(&[finding(Event::Start, Verdict::Drift, Reason::NotAdmitted)]);
+        shows(1, 0);
+        exports.findings(&[finding(Event::Stopped, Verdict::Drift, Reason::NotAdmitted)]);
+        shows(1, 1);
+        // What was no drift when it ended, and what was only judged anew, is not counted.
+        exports.findings(&[
+            finding(Event::Stopped, Verdict::Approved, Reason::Ok),
+            finding(Event::Rejudged, Verdict::Drift, Reason::NotAdmitted),
+        ]);
+        shows(1, 1);
+    }
+}
