@@ -275,7 +275,7 @@ mod tests {
         shows(1, 1);
         // What was no drift when it ended, and what was only judged anew, is not counted.
         exports.findings(&[
-            finding(Event::Stopped, Verdict::Approved, Reason::Ok),
+            finding(Event::Stopped, Verdict::Unresolved, Reason::NotAdmitted),
             finding(Event::Rejudged, Verdict::Drift, Reason::NotAdmitted),
         ]);
         shows(1, 1);
