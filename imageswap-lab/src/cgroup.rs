@@ -7,6 +7,9 @@ use std::process::Command;
 
 use rustix::process::Pid;
 
+use crate::error::{Error, Result};
+use crate::workspace::Lab;
+
 /// Whether this machine has cgroup v2 alone.
 pub fn is_pure_v2() -> bool {
     fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false)
@@ -25,6 +28,36 @@ pub fn in_pure_v2(program: impl AsRef<OsStr>) -> Command {
         .arg(r#"mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@""#)
         .arg(program);
     command
+}
+
+/// An empty cgroup that somebody made before any container was in it; dropping it removes it.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: String,
+    _lab: Lab,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `/<path>` in every hierarchy that takes it.
+    pub fn make(lab: &Lab, path: &str) -> Result<Self> {
+        let path = path.trim_start_matches('/').to_owned();
+        let made = roots().filter(|root| fs::create_dir_all(root.join(&path)).is_ok());
+        if made.count() == 0 {
+            return Err(Error::Unusable(format!(
+                "no cgroup hierarchy takes /{path}"
+            )));
+        }
+        Ok(Self {
+            path,
+            _lab: lab.clone(),
+        })
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
 }
 
 /// The processes in the cgroup `/<path>` itself, in any hierarchy.

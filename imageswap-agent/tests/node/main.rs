@@ -6,6 +6,7 @@ mod forged;
 mod harness;
 mod kubelet;
 mod missing;
+mod put;
 mod routes;
 mod startup;
 mod trouble;
