@@ -9,5 +9,6 @@ mod missing;
 mod put;
 mod routes;
 mod startup;
+mod systemd;
 mod trouble;
 mod webhook;

@@ -179,8 +179,8 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     let twice: Vec<_> = told.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     for (id, verdict) in &load.staying {
-        let last = || agent.said_of(id).pop();
-        let is_right = || last().is_some_and(|finding| finding["verdict"] == *verdict);
+        let latest = || agent.said_of(id).pop();
+        let is_right = || latest().is_some_and(|finding| finding["verdict"] == *verdict);
         assert!(
             wait_until(PATIENCE, is_right),
             "{id}: {:#?}",
@@ -243,8 +243,8 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     let twice: Vec<_> = all.filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     for (id, verdict) in before.staying.iter().chain(&after.staying) {
-        let last = || second.said_of(id).pop();
-        let is_right = || last().is_some_and(|finding| finding["verdict"] == *verdict);
+        let latest = || second.said_of(id).pop();
+        let is_right = || latest().is_some_and(|finding| finding["verdict"] == *verdict);
         assert!(
             wait_until(PATIENCE, is_right),
             "{id}: {:#?}",
