@@ -52,6 +52,23 @@ impl Cgroup {
             _lab: lab.clone(),
         })
     }
+
+    /// A command that runs `command` in this cgroup, which is the root of its cgroup namespace, as a container's is on
+    /// nodes with cgroup v2. The process id is the command's own.
+    pub fn with_namespace(&self, command: &Command) -> Command {
+        let procs = roots().map(|root| root.join(&self.path).join("cgroup.procs"));
+        let procs: Vec<_> = procs.filter(|path| path.exists()).collect();
+        let mut inside = Command::new("sh");
+        inside
+            .arg("-c")
+            .arg(r#"while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec unshare --cgroup -- "$@""#)
+            .arg("sh")
+            .args(procs)
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args());
+        inside
+    }
 }
 
 impl Drop for Cgroup {

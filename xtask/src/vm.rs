@@ -80,7 +80,8 @@ $b ip link set lo up
 $b cp /tests /root/run/tests
 $b mkdir -p /root/run/systemd/system
 $b cp /units/* /root/run/systemd/system/
-exec $b switch_root /root SYSTEMD
+$b rm -f /root/.dockerenv
+exec $b switch_root /root SYSTEMD --unit=imageswap.target --show-status=no --log-level=err
 "#;
 
 /// Whether the machine can be started here; as root it installs what is
@@ -308,11 +309,7 @@ fn boot(kernel: &Path, initramfs: &Path, count: &mut Count) -> Result<i32> {
             "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
         ])
         .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"])
-        .args([
-            "-append",
-            "console=ttyS0 quiet panic=-1 systemd.unit=imageswap.target systemd.show_status=no \
-             systemd.log_level=err",
-        ])
+        .args(["-append", "console=ttyS0 quiet panic=-1"])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")

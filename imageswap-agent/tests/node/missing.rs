@@ -132,6 +132,26 @@ fn told(agents: &[&Agent], prefix: &str) -> HashMap<String, usize> {
     told
 }
 
+fn lost(agent: &Agent, cause: &str) -> f64 {
+    agent.metric(&format!(
+        "imageswap_agent_events_lost_total{{cause=\"{cause}\"}}"
+    ))
+}
+
+/// How many starts are counted as lost. A lost mkdir or rmdir is none: of each start its exec is told, or counted as
+/// lost or as of nobody.
+fn starts_lost(agent: &Agent) -> usize {
+    let causes = ["ring-full-exec", "pending-full", "unplaced-exec"];
+    let lost: f64 = causes.into_iter().map(|cause| lost(agent, cause)).sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a counter of thousands at most"
+    )]
+    let lost = lost as usize;
+    lost
+}
+
 #[test]
 fn what_does_not_fit_the_ring_is_counted_and_found() {
     let Some(node) = Node::for_test("smallring", false) else {
@@ -146,36 +166,30 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     load.run(&node, &cri, "ring-a", rounds());
     agent.signal("CONT");
     load.run(&node, &cri, "ring-b", rounds());
-    let all = wait_until(PATIENCE, || {
+    let untold = || {
         let told = told(&[&agent], "ring-");
-        load.staying.iter().all(|(id, _)| told.contains_key(id))
-    });
-    assert!(all, "{}", agent.log());
-    let told = told(&[&agent], "ring-");
-    let lost = |cause: &str| {
-        agent.metric(&format!(
-            "imageswap_agent_events_lost_total{{cause=\"{cause}\"}}"
-        ))
+        let staying = load.staying.iter().map(|(id, _)| id);
+        staying
+            .filter(|id| !told.contains_key(*id))
+            .cloned()
+            .collect::<Vec<_>>()
     };
+    let all = wait_until(PATIENCE, || untold().is_empty());
+    assert!(all, "{:?}\n{}", untold(), agent.log());
+    let told = told(&[&agent], "ring-");
     assert!(
-        lost("ring-full-mkdir") > 0.0,
+        lost(&agent, "ring-full-mkdir") > 0.0,
         "the ring was to be too small"
     );
     let kept = agent.metric("imageswap_agent_reconciled_total{cause=\"overflow\"}");
     assert!(kept > 0.0, "what the ring has no room for is kept");
-    // A lost mkdir or rmdir is no lost start: of each start its exec is told, or counted as lost or as of nobody.
-    let starts_lost: f64 = ["ring-full-exec", "pending-full", "unplaced-exec"]
-        .into_iter()
-        .map(lost)
-        .sum();
+    let starts_lost = starts_lost(&agent);
     let Load { started, .. } = load;
     println!(
         "{started} starts: {} told, {starts_lost} counted as lost; {kept} kept beside the ring",
         told.len()
     );
-    #[expect(clippy::cast_precision_loss, reason = "thousands at most")]
-    let (known, started) = (told.len() as f64 + starts_lost, started as f64);
-    assert!(known >= started, "{known} of {started}");
+    assert!(told.len() + starts_lost >= started);
     let twice: Vec<_> = told.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     for (id, verdict) in &load.staying {
@@ -223,21 +237,22 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     after.run(&node, &cri, "then-second", rounds());
 
     // Who is gone when the second agent comes has no name of its own any more, but for its cgroup.
-    let known = || told(&[&second], "then-");
-    let all = wait_until(PATIENCE, || known().len() == after.started);
-    let of_second = known();
+    let known = || told(&[&second], "then-").len() + starts_lost(&second);
+    let all = wait_until(PATIENCE, || known() >= after.started);
+    let of_second = told(&[&second], "then-");
     assert!(
         all,
         "{} of {}: {of_second:#?}\n{}",
-        of_second.len(),
+        known(),
         after.started,
         second.log()
     );
     println!(
-        "{} starts: {} told before, {} after",
+        "{} starts: {} told before, {} after, {} counted as lost",
         before.started + after.started,
         of_first.len(),
-        of_second.len()
+        of_second.len(),
+        starts_lost(&second),
     );
     let all = of_first.iter().chain(&of_second);
     let twice: Vec<_> = all.filter(|(_, times)| **times != 1).collect();

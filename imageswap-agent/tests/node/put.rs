@@ -1,6 +1,6 @@
 //! Containers put into a cgroup that is there already: no mkdir tells of them.
 
-use crate::harness::{EVIL, Node, OURS, PATIENCE, words};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{Bundle, Cgroup, wait_until};
 use serde_json::Value;
 
@@ -69,19 +69,41 @@ fn a_cgroup_that_was_left_over_hides_nothing() {
     let Some(node) = Node::for_test("leftover", false) else {
         return;
     };
-    node.images("default");
-    let kept = Cgroup::make(&node.lab, "/kept-by-somebody").unwrap();
     let agent = node.agent();
-    let flags = ["--cgroup", "/kept-by-somebody"];
+    is_seen_in_a_cgroup_that_was_left_over(&node, &agent, "kept-by-somebody");
+}
+
+#[test]
+fn an_agent_in_a_cgroup_namespace_of_its_own_finds_cgroups_of_others() {
+    let Some(node) = Node::for_test("cgroupns", false) else {
+        return;
+    };
+    let own = Cgroup::make(&node.lab, "/pods/of-the-agent").unwrap();
+    let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    let agent = Agent::start(&node.lab, (own.with_namespace(&command), admin));
+    is_seen_in_a_cgroup_that_was_left_over(&node, &agent, "pods/kept-for-others");
+    drop(agent);
+    drop(own);
+}
+
+/// Only the container's process tells which cgroup that is.
+fn is_seen_in_a_cgroup_that_was_left_over(node: &Node, agent: &Agent, name: &str) {
+    node.images("default");
+    let path = format!("/{name}");
+    let kept = Cgroup::make(&node.lab, &path).unwrap();
+    let id = format!("tenant-of-{}", name.replace('/', "-"));
+    let flags = ["--cgroup", &path];
+    let sleep = ["sleep", "1000"];
     node.containerd
-        .run_as(&flags, "default", EVIL, "late-tenant", &["sleep", "1000"])
+        .run_as(&flags, "default", EVIL, &id, &sleep)
         .unwrap();
-    let finding = agent.wait_for("late-tenant", "start");
+    let finding = agent.wait_for(&id, "start");
     assert_eq!(
         words(&finding),
         ["drift", "containerd", "not-admitted"],
         "{finding:#}"
     );
-    node.containerd.remove("default", "late-tenant").unwrap();
+    assert_eq!(finding["cgroup"], path, "{finding:#}");
+    node.containerd.remove("default", &id).unwrap();
     drop(kept);
 }
