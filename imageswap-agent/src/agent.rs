@@ -4,8 +4,8 @@ use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::export::shown::Shown;
-use crate::export::{CAUSE_LATE_ANSWER, CAUSE_RUNTIME_BACK, Exports};
-use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source};
+use crate::export::{CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, CAUSE_RUNTIME_BACK, Exports};
+use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source, StartId};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::{Cgroup, Hierarchy};
 use crate::judge::Law;
@@ -17,9 +17,11 @@ use crate::resolve::{Answer, Question, Resolver};
 use crate::starts::Starts;
 use crate::verdict::Verdict;
 use imageswap_policy::Policies;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+mod put;
 
 /// Earlier revisions of the policy that are kept, to tell what was fine when it was admitted.
 const PAST_POLICIES: usize = 16;
@@ -30,14 +32,14 @@ pub struct Agent {
     /// Cgroups below a container's own, by id: path of the container's.
     inner: HashMap<u64, String>,
     /// Starts about which the sources are being asked.
-    asked: HashSet<u64>,
+    asked: HashSet<StartId>,
     /// Namespace and id by which a containerd spoke of a start whose cgroup's path does not tell them.
-    named: HashMap<u64, (String, String)>,
+    named: HashMap<StartId, (String, String)>,
     /// Questions asked so far.
     attempts: u32,
     pods: Pods,
     /// Why a start was found late, until that is told.
-    late: HashMap<u64, &'static str>,
+    late: HashMap<StartId, &'static str>,
     hierarchy: Hierarchy,
     proc: PathBuf,
     control: Control,
@@ -123,6 +125,7 @@ impl Agent {
                 pid,
                 comm,
                 new_pid_namespace,
+                cgroup_in_use,
                 time_ns,
             } => {
                 let by = Confirmation::Exec;
@@ -133,11 +136,13 @@ impl Agent {
                     comm: Some(comm),
                     new_pid_namespace,
                 };
-                self.began(cgroup_id, process);
+                self.began(cgroup_id, process, cgroup_in_use);
             }
             KernelEvent::Rmdir { cgroup_id } => {
                 self.inner.remove(&cgroup_id);
-                self.observe(cgroup_id, Evidence::Removed);
+                for start in self.starts.within(cgroup_id) {
+                    self.observe(start, Evidence::Removed);
+                }
             }
         }
     }
@@ -148,21 +153,22 @@ impl Agent {
         let root = path.as_deref().map(container_root);
         let known = root
             .and_then(|root| self.starts.at(root))
+            .map(|start| self.start_of_task(start, task))
             .or_else(|| self.by_id(&task.id));
-        let cgroup_id = known.or_else(|| {
+        let start = known.or_else(|| {
             let root = root?;
-            let cgroup_id = self.hierarchy.id_of(root)?;
+            let start = StartId::of(self.hierarchy.id_of(root)?);
             // The runtime says that it is a container, whatever its path looks like.
             if sight == Sight::Reconciled {
-                self.late.insert(cgroup_id, CAUSE_RUNTIME_BACK);
+                self.late.insert(start, CAUSE_RUNTIME_BACK);
             }
-            self.starts.begin(cgroup_id, root);
-            self.control.watch(cgroup_id);
-            self.observe(cgroup_id, Evidence::Seen(sight));
-            Some(cgroup_id)
+            self.starts.begin(start, root);
+            self.control.watch(start.cgroup);
+            self.observe(start, Evidence::Seen(sight));
+            Some(start)
         });
-        let Some(cgroup_id) = cgroup_id else { return };
-        self.name(cgroup_id, task);
+        let Some(start) = start else { return };
+        self.name(start, task);
         let comm = process::name_unless_runtime(&self.proc, task.pid);
         // A runtime speaks of a start when it has let go of its own process, whose exec may yet fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
@@ -175,39 +181,39 @@ impl Agent {
             comm,
             new_pid_namespace: process::in_own_pid_namespace(&self.proc, task.pid),
         };
-        self.confirm(cgroup_id, process);
+        self.confirm(start, process);
     }
 
     /// Keeps what a containerd calls a start, where nothing else tells.
-    fn name(&mut self, cgroup_id: u64, task: &TaskRecord) {
+    fn name(&mut self, start: StartId, task: &TaskRecord) {
         let is_unnamed = |facts: &Facts| {
             facts.identity.container_id.is_none() && facts.trusted().next().is_none()
         };
-        if self.starts.facts(cgroup_id).is_some_and(is_unnamed) {
+        if self.starts.facts(start).is_some_and(is_unnamed) {
             let name = (task.namespace.clone(), task.id.clone());
-            self.named.insert(cgroup_id, name);
-            self.ask(cgroup_id, true);
+            self.named.insert(start, name);
+            self.ask(start, true);
         }
     }
 
     /// The sources have answered.
     pub fn answer(&mut self, answer: Answer) {
         let Answer {
-            cgroup_id,
+            start,
             claims,
             pod,
             unreachable,
             attempt,
             last,
         } = answer;
-        self.asked.remove(&cgroup_id);
+        self.asked.remove(&start);
         if let Some(pod) = pod {
-            self.observe(cgroup_id, Evidence::Pod(pod));
+            self.observe(start, Evidence::Pod(pod));
         }
         for claim in claims {
-            self.observe(cgroup_id, Evidence::Claim(Box::new(claim)));
+            self.observe(start, Evidence::Claim(Box::new(claim)));
         }
-        let Some(facts) = self.starts.facts(cgroup_id) else {
+        let Some(facts) = self.starts.facts(start) else {
             return;
         };
         if last || facts.has_image() {
@@ -215,17 +221,17 @@ impl Agent {
                 attempt,
                 unreachable,
             };
-            self.observe(cgroup_id, settled);
+            self.observe(start, settled);
         } else if facts.process.is_some() {
             // It was asked before the container ran, and the runtime may write its record late.
-            self.ask(cgroup_id, true);
+            self.ask(start, true);
         }
         let settled = |facts: &Facts| {
             facts.settled.is_some() && facts.process.is_some() && !facts.is_container()
         };
-        if self.starts.facts(cgroup_id).is_some_and(settled) {
-            self.starts.forget(cgroup_id);
-            self.control.forget(cgroup_id);
+        if self.starts.facts(start).is_some_and(settled) {
+            self.starts.forget(start);
+            self.control.forget(start.cgroup);
         }
     }
 
@@ -249,9 +255,9 @@ impl Agent {
                 .filter(|(_, facts)| its(facts))
                 .map(|(id, _)| id)
                 .collect();
-            for cgroup_id in starts {
+            for start in starts {
                 let known = Ownership::Known(Arc::clone(pod));
-                self.observe(cgroup_id, Evidence::Pod(known));
+                self.observe(start, Evidence::Pod(known));
             }
         }
         self.pods.apply(change, node::now().boot_ns);
@@ -286,25 +292,28 @@ impl Agent {
                 Some(is_root) => is_root,
                 None => known.contains(&cgroup.path),
             };
-            if is_root
-                && self.starts.facts(cgroup.id).is_none()
-                && self.is_at(cgroup.id, &cgroup.path)
+            let start = StartId::of(cgroup.id);
+            if is_root && self.starts.facts(start).is_none() && self.is_at(cgroup.id, &cgroup.path)
             {
                 if let Some(cause) = cause {
-                    self.late.insert(cgroup.id, cause);
+                    self.late.insert(start, cause);
                 }
                 self.made(cgroup.id, &cgroup.path, sight);
                 self.control.watch(cgroup.id);
             }
         }
+        let shared = self.starts.shared();
+        self.end_what_left(&shared);
         for cgroup in cgroups {
             let Some(start) = self.starts.at(container_root(&cgroup.path)) else {
                 continue;
             };
-            if self
-                .starts
-                .facts(start)
-                .is_some_and(|facts| facts.process.is_none())
+            // Whose process it is that runs in a cgroup with several containers cannot be told.
+            if !shared.contains(&start.cgroup)
+                && self
+                    .starts
+                    .facts(start)
+                    .is_some_and(|facts| facts.process.is_none())
                 && let Some(process) = self.container_process(&cgroup.path)
             {
                 self.confirm(start, process);
@@ -314,11 +323,13 @@ impl Agent {
         let missing: Vec<_> = self
             .starts
             .alive()
-            .filter(|(id, facts)| !exists.contains(id) && !self.is_at(*id, &facts.cgroup))
-            .map(|(id, _)| id)
+            .filter(|(start, facts)| {
+                !exists.contains(&start.cgroup) && !self.is_at(start.cgroup, &facts.cgroup)
+            })
+            .map(|(start, _)| start)
             .collect();
-        for cgroup_id in missing {
-            self.observe(cgroup_id, Evidence::Removed);
+        for start in missing {
+            self.observe(start, Evidence::Removed);
         }
         self.inner.retain(|id, _| exists.contains(id));
     }
@@ -344,8 +355,8 @@ impl Agent {
             .filter(|(id, facts)| starts.is_unresolved(*id) || is_unowned(facts))
             .map(|(id, _)| id)
             .collect();
-        for cgroup_id in open {
-            self.ask(cgroup_id, true);
+        for start in open {
+            self.ask(start, true);
         }
     }
 
@@ -357,8 +368,16 @@ impl Agent {
         }
     }
 
-    /// Passes on the kernel's counters; true when more events were lost.
+    /// Takes what did not fit the ring buffer and passes on the kernel's counters; true when more events were lost.
     pub fn count(&mut self) -> bool {
+        let overflow = self.control.overflow();
+        if !overflow.is_empty() {
+            self.exports
+                .reconciled(CAUSE_OVERFLOW, overflow.len() as u64);
+        }
+        for event in overflow {
+            self.kernel(event);
+        }
         self.exports.costs(&self.control.costs());
         let lost = self.control.lost();
         self.exports.lost(lost)
@@ -382,19 +401,21 @@ impl Agent {
             }
             (None, _) if is_no_container(&identity, path) => self.control.forget(cgroup_id),
             (is_root, _) => {
-                self.starts.begin(cgroup_id, path);
-                self.observe(cgroup_id, Evidence::Seen(sight));
+                let start = StartId::of(cgroup_id);
+                self.starts.begin(start, path);
+                self.observe(start, Evidence::Seen(sight));
                 if is_root == Some(true) {
-                    self.ask(cgroup_id, false);
+                    self.ask(start, false);
                 }
             }
         }
     }
 
-    /// A container's process began in a cgroup, its own or one below.
-    fn began(&mut self, cgroup_id: u64, process: Process) {
-        let start = if self.starts.facts(cgroup_id).is_some() {
-            Some(cgroup_id)
+    /// A container's process began in a cgroup, its own or one below; `in_use` where nobody waited for one there.
+    fn began(&mut self, cgroup_id: u64, process: Process, in_use: bool) {
+        let own = StartId::of(cgroup_id);
+        let first = if self.starts.facts(own).is_some() {
+            Some(own)
         } else {
             let root = self.inner.remove(&cgroup_id).or_else(|| {
                 // Its mkdir was lost, or came before the probes.
@@ -402,49 +423,64 @@ impl Agent {
                 Some(container_root(&path).to_owned())
             });
             root.and_then(|root| {
-                let start = self.hierarchy.id_of(&root)?;
+                let start = StartId::of(self.hierarchy.id_of(&root)?);
                 if self.starts.facts(start).is_none() {
-                    self.made(start, &root, Sight::Event);
+                    self.made(start.cgroup, &root, Sight::Event);
                 }
                 Some(start)
             })
         };
-        match start {
-            Some(start) => self.confirm(start, process),
+        let Some(first) = first else {
             // Its mkdir was lost, and it was gone before its path could be read.
-            None => self.exports.unplaced(),
+            self.exports.unplaced();
+            return;
+        };
+        // The first process may run one program after the other, as an entrypoint's shell does with `exec`.
+        let is_another = |facts: &Facts| {
+            let known = facts.process.as_ref();
+            in_use && known.is_some_and(|known| known.pid != process.pid)
+        };
+        let start = if self.starts.facts(first).is_some_and(is_another) {
+            self.put(first, process.pid)
+        } else {
+            first
+        };
+        self.confirm(start, process);
+        if start != first {
+            self.end_what_left(&BTreeSet::from([first.cgroup]));
         }
     }
 
-    fn confirm(&mut self, cgroup_id: u64, process: Process) {
+    fn confirm(&mut self, start: StartId, process: Process) {
         // The probes let go of a cgroup by themselves; one that somebody else confirmed would have its next
         // `exec` into the running container told as the container's first process.
         if process.by != Confirmation::Exec {
-            self.control.forget(cgroup_id);
+            self.control.forget(start.cgroup);
         }
-        self.observe(cgroup_id, Evidence::Confirmed(process));
+        self.observe(start, Evidence::Confirmed(process));
         if self
             .starts
-            .facts(cgroup_id)
+            .facts(start)
             .is_some_and(|facts| facts.settled.is_none())
         {
-            self.ask(cgroup_id, true);
+            self.ask(start, true);
         }
     }
 
     /// Asks every source about a start, unless that is under way. After the `last` time the verdict is given.
-    fn ask(&mut self, cgroup_id: u64, last: bool) {
-        let Some(facts) = self.starts.facts(cgroup_id) else {
+    fn ask(&mut self, start: StartId, last: bool) {
+        let Some(facts) = self.starts.facts(start) else {
             return;
         };
-        if self.asked.insert(cgroup_id) {
+        if self.asked.insert(start) {
             self.attempts += 1;
             let pod = facts.pod_uid().and_then(|uid| self.pods.of(uid));
             self.resolver.ask(Question {
-                cgroup_id,
+                start,
                 cgroup: facts.cgroup.clone(),
                 identity: facts.identity.clone(),
-                named: self.named.get(&cgroup_id).cloned(),
+                process: facts.process.as_ref().map(|process| process.pid),
+                named: self.named.get(&start).cloned(),
                 pod: pod.cloned(),
                 attempt: self.attempts,
                 last,
@@ -452,15 +488,13 @@ impl Agent {
         }
     }
 
-    fn observe(&mut self, cgroup_id: u64, evidence: Evidence) {
-        let unresolved = self.starts.is_unresolved(cgroup_id);
-        let findings = self
-            .starts
-            .observe(cgroup_id, evidence, &self.law, node::now());
+    fn observe(&mut self, start: StartId, evidence: Evidence) {
+        let unresolved = self.starts.is_unresolved(start);
+        let findings = self.starts.observe(start, evidence, &self.law, node::now());
         for finding in &findings {
             match finding.event {
                 Event::Reconciled => {
-                    if let Some(cause) = self.late.remove(&cgroup_id) {
+                    if let Some(cause) = self.late.remove(&start) {
                         self.exports.reconciled(cause, 1);
                     }
                 }
@@ -484,23 +518,23 @@ impl Agent {
 
     /// A process in the cgroup that is the container's own and not the runtime on its way there.
     fn container_process(&self, cgroup: &str) -> Option<Process> {
-        self.hierarchy
-            .processes(cgroup)
-            .into_iter()
-            .find_map(|pid| {
-                let time_ns = node::now().boot_ns;
-                let comm = process::own_name(&self.proc, pid, time_ns)?;
-                Some(Process {
-                    by: Confirmation::Walk,
-                    time_ns,
-                    pid,
-                    comm: Some(comm),
-                    new_pid_namespace: process::in_own_pid_namespace(&self.proc, pid),
-                })
+        let mut processes = self.hierarchy.processes(cgroup);
+        // Its first one, where that can be told: it stays as long as the container does.
+        processes.sort_by_key(|pid| !process::is_first_of_pid_namespace(&self.proc, *pid));
+        processes.into_iter().find_map(|pid| {
+            let time_ns = node::now().boot_ns;
+            let comm = process::own_name(&self.proc, pid, time_ns)?;
+            Some(Process {
+                by: Confirmation::Walk,
+                time_ns,
+                pid,
+                comm: Some(comm),
+                new_pid_namespace: process::in_own_pid_namespace(&self.proc, pid),
             })
+        })
     }
 
-    fn by_id(&self, container_id: &str) -> Option<u64> {
+    fn by_id(&self, container_id: &str) -> Option<StartId> {
         let is_it = |facts: &Facts| {
             facts.identity.container_id.as_deref() == Some(container_id)
                 || facts.claims.values().any(|claim| claim.id == container_id)

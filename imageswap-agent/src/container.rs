@@ -118,7 +118,8 @@ pub struct CgroupIdentity {
 }
 
 impl CgroupIdentity {
-    const HOST: Self = Self {
+    /// A path that tells of no container.
+    pub const HOST: Self = Self {
         runtime: RuntimeHint::Host,
         container_id: None,
         containerd_namespace: None,

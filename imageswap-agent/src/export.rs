@@ -23,6 +23,7 @@ pub mod shown;
 pub const RECONCILE_CAUSES: &[&str] = &[
     CAUSE_PERIODIC,
     CAUSE_LOST,
+    CAUSE_OVERFLOW,
     CAUSE_RUNTIME_BACK,
     CAUSE_LATE_ANSWER,
 ];
@@ -30,6 +31,8 @@ pub const RECONCILE_CAUSES: &[&str] = &[
 pub const CAUSE_PERIODIC: &str = "periodic";
 /// Found on the look that follows a lost event.
 pub const CAUSE_LOST: &str = "event-lost";
+/// What is kept in the kernel while the ring buffer is full.
+pub const CAUSE_OVERFLOW: &str = "overflow";
 /// In the list of a runtime whose events had not been followed for a while.
 pub const CAUSE_RUNTIME_BACK: &str = "runtime-back";
 /// A runtime answered that had not.

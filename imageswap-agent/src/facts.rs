@@ -5,6 +5,32 @@ use crate::evidence::containerd::ContentSource;
 use crate::pods::{Ownership, PodRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Which start is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StartId {
+    /// Inode number of the cgroup's directory.
+    pub cgroup: u64,
+    /// The first process of a container that was put into a cgroup which was another one's; none for the one whose
+    /// cgroup it is.
+    pub put: Option<u32>,
+}
+
+impl StartId {
+    /// The start whose cgroup it is.
+    pub const fn of(cgroup: u64) -> Self {
+        Self { cgroup, put: None }
+    }
+}
+
+impl std::fmt::Display for StartId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.put {
+            Some(pid) => write!(f, "{}.{pid}", self.cgroup),
+            None => write!(f, "{}", self.cgroup),
+        }
+    }
+}
+
 /// One piece of evidence about a start. Observing the same twice changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
@@ -228,6 +254,14 @@ impl Facts {
             pod: None,
             settled: None,
             removed: false,
+        }
+    }
+
+    /// Nothing known of a container that was put into this cgroup: the path tells of another one.
+    pub fn put_into(cgroup: &str) -> Self {
+        Self {
+            identity: CgroupIdentity::HOST,
+            ..Self::new(cgroup)
         }
     }
 

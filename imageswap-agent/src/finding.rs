@@ -1,7 +1,7 @@
 //! What the agent says of a start: one JSON object, schema `imageswap.io/finding/v1`.
 
 use crate::container::RuntimeHint;
-use crate::facts::{Facts, Kind, Source};
+use crate::facts::{Facts, Kind, Source, StartId};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::verdict::{Reason, Route, Verdict};
 use schemars::JsonSchema;
@@ -169,7 +169,7 @@ pub struct Occasion {
 /// Writes down what is known and what is made of it.
 pub fn finding(
     origin: &Origin,
-    cgroup_id: u64,
+    id: StartId,
     occasion: Occasion,
     facts: &Facts,
     judgement: &Judgement,
@@ -183,7 +183,7 @@ pub fn finding(
     let kind = facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle));
     Finding {
         schema: SCHEMA,
-        start_id: format!("{}/{cgroup_id}", origin.boot_id),
+        start_id: format!("{}/{id}", origin.boot_id),
         event,
         time,
         node: origin.node.clone(),

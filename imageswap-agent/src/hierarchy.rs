@@ -41,6 +41,8 @@ pub struct Hierarchy {
     pub root: PathBuf,
     /// What begins its lines in `/proc/PID/cgroup`: `0::`, or `ID:CONTROLLERS:` on v1.
     line: String,
+    /// The root of our own cgroup namespace, from which `/proc/PID/cgroup` tells every path; empty for the node's.
+    namespace: String,
 }
 
 /// Why no hierarchy could be chosen.
@@ -80,9 +82,37 @@ impl Hierarchy {
         let own = read("/proc/self/mountinfo".into())?;
         let cgroups = read("/proc/self/cgroup".into())?;
         // The host's mounts say how the node is laid out, our own say what we can walk.
-        Self::choose(&own, &cgroups, host_root)
+        let hierarchy = Self::choose(&own, &cgroups, host_root)
             .or_else(|| Self::choose(&mounts, &cgroups, host_root))
-            .ok_or(HierarchyError::None)
+            .ok_or(HierarchyError::None)?;
+        let own = hierarchy.line_of(&cgroups).unwrap_or("/").to_owned();
+        let namespace = hierarchy.namespace_of(std::process::id(), &own);
+        Ok(Self {
+            namespace,
+            ..hierarchy
+        })
+    }
+
+    /// The root of the cgroup namespace in which the process `pid`, one of ours, has its cgroup at `path`.
+    fn namespace_of(&self, pid: u32, path: &str) -> String {
+        if self.processes(path).contains(&pid) {
+            return String::new();
+        }
+        let all = self.walk().unwrap_or_default();
+        let mut paths = all.into_iter().map(|cgroup| cgroup.path);
+        match paths.find(|path| self.processes(path).contains(&pid)) {
+            Some(found) => {
+                let root = found.strip_suffix(path.trim_end_matches('/'));
+                root.unwrap_or(&found).to_owned()
+            }
+            None => {
+                tracing::warn!(
+                    "our own cgroup is not below {}: cgroups of processes cannot be told",
+                    self.root.display()
+                );
+                String::new()
+            }
+        }
     }
 
     fn choose(mountinfo: &str, cgroups: &str, host_root: &Path) -> Option<Self> {
@@ -95,6 +125,7 @@ impl Hierarchy {
                 id: 0,
                 root: under(host_root, v2.target),
                 line: "0::".to_owned(),
+                namespace: String::new(),
             });
         }
         ["name=systemd", "pids", "memory", "cpu", "freezer"]
@@ -116,6 +147,7 @@ impl Hierarchy {
                     id,
                     root: under(host_root, mount.target),
                     line: prefix,
+                    namespace: String::new(),
                 })
             })
     }
@@ -128,9 +160,13 @@ impl Hierarchy {
     /// Path of a process's cgroup in this hierarchy; `None` once the process is gone.
     pub fn of_process(&self, proc: &Path, pid: u32) -> Option<String> {
         let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).ok()?;
-        text.lines()
-            .find_map(|line| line.strip_prefix(&self.line))
-            .map(str::to_owned)
+        self.line_of(&text)
+            .map(|path| absolute(&self.namespace, path))
+    }
+
+    /// The path of this hierarchy in a text of `/proc/PID/cgroup`.
+    fn line_of<'t>(&self, text: &'t str) -> Option<&'t str> {
+        text.lines().find_map(|line| line.strip_prefix(&self.line))
     }
 
     /// Directory of a cgroup.
@@ -203,6 +239,23 @@ impl<'a> Mount<'a> {
     }
 }
 
+/// A path as a cgroup namespace shows it, with a `..` for each level above its root (cgroup_namespaces(7)), from the
+/// root of the hierarchy.
+fn absolute(namespace: &str, path: &str) -> String {
+    if namespace.is_empty() {
+        return path.to_owned();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in namespace.split('/').chain(path.split('/')) {
+        match part {
+            "" => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// The target of a mount as seen from here; targets that we see ourselves need no prefix.
 fn under(host_root: &Path, target: &str) -> PathBuf {
     let prefixed = host_root.join(target.trim_start_matches('/'));
@@ -257,6 +310,42 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_a_cgroup_namespace_are_made_absolute() {
+        let own = "/kubepods/burstable/pod1/agent";
+        for (path, expected) in [
+            ("/", own),
+            ("/below", "/kubepods/burstable/pod1/agent/below"),
+            ("/../other", "/kubepods/burstable/pod1/other"),
+            (
+                "/../../../../system.slice/x.service",
+                "/system.slice/x.service",
+            ),
+            ("/../../../..", "/"),
+        ] {
+            assert_eq!(absolute(own, path), expected, "{path}");
+        }
+        assert_eq!(absolute("", "/kubepods/x"), "/kubepods/x");
+    }
+
+    #[test]
+    fn the_root_of_our_namespace_is_where_our_process_stands() {
+        let root = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy {
+            mode: Mode::V2,
+            id: 0,
+            root: root.path().to_owned(),
+            line: "0::".to_owned(),
+            namespace: String::new(),
+        };
+        let own = root.path().join("pods/agent/inner");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("cgroup.procs"), "7\n42\n").unwrap();
+        assert_eq!(hierarchy.namespace_of(42, "/pods/agent/inner"), "");
+        assert_eq!(hierarchy.namespace_of(42, "/inner"), "/pods/agent");
+        assert_eq!(hierarchy.namespace_of(42, "/"), "/pods/agent/inner");
+    }
+
+    #[test]
     fn a_walk_finds_every_directory_with_its_inode() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
@@ -265,6 +354,7 @@ mod tests {
             id: 0,
             root: root.path().to_owned(),
             line: "0::".to_owned(),
+            namespace: String::new(),
         };
         let mut found = hierarchy.walk().unwrap();
         found.sort_by(|a, b| a.path.cmp(&b.path));

@@ -8,7 +8,9 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use cost::Cost;
-use imageswap_ebpf::{FLAG_NEW_PID_NAMESPACE, Kind, Lost, Record, names};
+use imageswap_ebpf::{
+    FLAG_CGROUP_IN_USE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, Record, names,
+};
 use pins::Pins;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -62,7 +64,7 @@ pub enum KernelEvent {
         /// Nanoseconds since boot.
         time_ns: u64,
     },
-    /// A program began in a pending cgroup, in another mount namespace than its parent.
+    /// A program began in another mount namespace than its parent, in a pending cgroup or as `cgroup_in_use` says.
     Exec {
         /// Inode number of the cgroup's directory.
         cgroup_id: u64,
@@ -72,6 +74,8 @@ pub enum KernelEvent {
         comm: String,
         /// Whether its pid namespace differs from its parent's too.
         new_pid_namespace: bool,
+        /// Whether the cgroup was not pending: somebody outside it put the first process of a pid namespace there.
+        cgroup_in_use: bool,
         /// Nanoseconds since boot.
         time_ns: u64,
     },
@@ -105,6 +109,7 @@ pub struct Probes {
 /// What user space tells the probes and asks of them; they stay attached as long as it lives.
 pub struct Control {
     pending: HashMap<MapData, u64, [u32; 2]>,
+    overflow: HashMap<MapData, u64, [u8; size_of::<Header>()]>,
     lost: PerCpuArray<MapData, u64>,
     kept: Kept,
 }
@@ -216,23 +221,25 @@ impl Probes {
         if let Some(pins) = &pins {
             pins.clear_others();
         }
-        let [events, pending, lost] = MAPS.map(|name| take(&mut ebpf, name));
+        let [events, pending, overflow, lost] = MAPS.map(|name| take(&mut ebpf, name));
         let kept = Kept {
             programs,
             attached: Some(ebpf),
             pins,
         };
-        Self::open([events?, pending?, lost?], kept)
+        Self::open([events?, pending?, overflow?, lost?], kept)
     }
 
-    fn open([events, pending, lost]: [Map; 3], kept: Kept) -> Result<Self, ProbeError> {
+    fn open([events, pending, overflow, lost]: [Map; 4], kept: Kept) -> Result<Self, ProbeError> {
         let events = RingBuf::try_from(events).map_err(ProbeError::of)?;
         let pending = HashMap::try_from(pending).map_err(ProbeError::of)?;
+        let overflow = HashMap::try_from(overflow).map_err(ProbeError::of)?;
         let lost = PerCpuArray::try_from(lost).map_err(ProbeError::of)?;
         Ok(Self {
             events: readable(events)?,
             control: Control {
                 pending,
+                overflow,
                 lost,
                 kept,
             },
@@ -316,6 +323,20 @@ impl Control {
         drop(self.pending.remove(&cgroup_id));
     }
 
+    /// Takes the execs that the ring buffer had no room for, oldest first.
+    pub fn overflow(&mut self) -> Vec<KernelEvent> {
+        let keys: Vec<_> = self.overflow.keys().filter_map(Result::ok).collect();
+        let kept = keys.iter().filter_map(|key| self.overflow.get(key, 0).ok());
+        let mut headers: Vec<_> = kept.collect();
+        for key in &keys {
+            // Nobody else takes them away.
+            drop(self.overflow.remove(key));
+        }
+        headers.sort_by_key(|bytes| Record::read(bytes).map(|record| record.header.time_ns));
+        let records = headers.iter().filter_map(|bytes| Record::read(bytes));
+        records.map(KernelEvent::from).collect()
+    }
+
     /// What the programs have cost, as far as the kernel counts that.
     pub fn costs(&self) -> Vec<Cost> {
         let Kept {
@@ -350,6 +371,7 @@ impl From<Record<'_>> for KernelEvent {
                 pid: header.pid,
                 comm: String::from_utf8_lossy(record.comm()).into_owned(),
                 new_pid_namespace: header.flags & FLAG_NEW_PID_NAMESPACE != 0,
+                cgroup_in_use: header.flags & FLAG_CGROUP_IN_USE != 0,
                 time_ns: header.time_ns,
             },
             Kind::Rmdir => Self::Rmdir {
@@ -379,7 +401,7 @@ pub fn can_pin(root: &Path) -> Result<(), String> {
 }
 
 /// The maps that user space reads.
-const MAPS: [&str; 3] = [names::EVENTS, names::PENDING, names::LOST];
+const MAPS: [&str; 4] = [names::EVENTS, names::PENDING, names::OVERFLOW, names::LOST];
 
 /// The programs, each named as its tracepoint.
 fn programs(confirm: bool) -> Vec<&'static str> {
@@ -388,12 +410,13 @@ fn programs(confirm: bool) -> Vec<&'static str> {
     programs
 }
 
-fn from_pins(pins: &Pins) -> Result<[Map; 3], ProbeError> {
+fn from_pins(pins: &Pins) -> Result<[Map; 4], ProbeError> {
     let open = |name| MapData::from_pin(pins.path(name)).map_err(ProbeError::of);
-    let [events, pending, lost] = MAPS.map(open);
+    let [events, pending, overflow, lost] = MAPS.map(open);
     Ok([
         Map::RingBuf(events?),
         Map::HashMap(pending?),
+        Map::HashMap(overflow?),
         Map::PerCpuArray(lost?),
     ])
 }

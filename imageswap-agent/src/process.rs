@@ -43,9 +43,20 @@ pub fn own_name(proc: &Path, pid: u32, boot_ns: u64) -> Option<String> {
 
 /// Whether a process lives in a pid namespace below the one that /proc shows: a container's, as a rule (proc(5), `NSpid`).
 pub fn in_own_pid_namespace(proc: &Path, pid: u32) -> bool {
+    ids(proc, pid).len() > 1
+}
+
+/// Whether a process is the first one of such a pid namespace.
+pub fn is_first_of_pid_namespace(proc: &Path, pid: u32) -> bool {
+    matches!(&*ids(proc, pid), [_, .., last] if last == "1")
+}
+
+/// The ids of a process, from the namespace that /proc shows to its own.
+fn ids(proc: &Path, pid: u32) -> Vec<String> {
     let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    ids.is_some_and(|ids| ids.split_whitespace().count() > 1)
+    let ids = ids.unwrap_or_default().split_whitespace();
+    ids.map(str::to_owned).collect()
 }
 
 /// What is needed of `/proc/PID/stat`.

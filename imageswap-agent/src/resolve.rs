@@ -7,7 +7,7 @@ use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage::{self, StoredImage};
-use crate::facts::{Claim, Kind, Naming, Pod, Source};
+use crate::facts::{Claim, Kind, Naming, Pod, Source, StartId};
 use crate::pods::{Ownership, PodRecord, watch};
 use kube::Client;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
+use whose::Whose;
+
+mod whose;
 
 /// Questions that are answered at the same time; a burst of starts must not become a burst of connections.
 const CONCURRENT: usize = 16;
@@ -36,12 +39,14 @@ const NO_SOCKET: &str = "no runtime socket";
 /// A start to be asked about.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// Id of the cgroup.
-    pub cgroup_id: u64,
+    /// Which start.
+    pub start: StartId,
     /// Path of the cgroup.
     pub cgroup: String,
     /// What the path looks like.
     pub identity: CgroupIdentity,
+    /// Its first process, once that runs.
+    pub process: Option<u32>,
     /// Namespace and id by which a containerd spoke of it, where the path does not tell them.
     pub named: Option<(String, String)>,
     /// The pod, where it is known already.
@@ -55,8 +60,8 @@ pub struct Question {
 /// What the sources said.
 #[derive(Debug)]
 pub struct Answer {
-    /// Id of the cgroup.
-    pub cgroup_id: u64,
+    /// Which start.
+    pub start: StartId,
     /// One claim a source at most.
     pub claims: Vec<Claim>,
     /// The pod that the container claims, by the API server; `None` where it was not asked or gave no answer.
@@ -157,7 +162,7 @@ impl Sources {
             claim.attempt = question.attempt;
         }
         Answer {
-            cgroup_id: question.cgroup_id,
+            start: question.start,
             claims: asked.claims,
             pod,
             unreachable: asked.unreachable,
@@ -167,24 +172,15 @@ impl Sources {
     }
 
     async fn runtimes(&self, asked: &mut Asked, question: &Question) {
-        let Question {
-            cgroup,
-            identity,
-            named,
-            last,
-            ..
-        } = question;
-        let bundle = asked.local(self.bundles.of_cgroup(cgroup)).flatten();
-        let (spoken_of_in, spoken_of) = named.as_ref().map(|(a, b)| (&**a, &**b)).unzip();
-        let of_bundle_id = bundle.as_ref().map(|bundle| bundle.id.as_str());
-        // A hand-made path ends with the id more often than not; the record's own path tells whether it is it.
-        let last_part = cgroup.rsplit('/').next().filter(|part| !part.is_empty());
-        let id = identity.container_id.as_deref();
-        let id = id.or(of_bundle_id).or(spoken_of).or(last_part);
-        if let Some(id) = id {
-            let of_bundle = bundle.as_ref().and_then(|it| it.namespace.as_deref());
-            let namespace = identity.containerd_namespace.as_deref();
-            let namespace = namespace.or(of_bundle).or(spoken_of_in);
+        let Question { cgroup, last, .. } = question;
+        let Whose {
+            bundle,
+            state,
+            id,
+            namespace,
+        } = self.whose(asked, question).await;
+        if let Some(id) = id.as_deref() {
+            let namespace = namespace.as_deref();
             let containerd = self.of_containerd(asked, namespace, id, cgroup).await;
             let (containerd, socket) = containerd.unzip();
             // A record that the CRI plugin did not make is unknown to the CRI.
@@ -210,7 +206,10 @@ impl Sources {
             }
         }
         if asked.claims.is_empty()
-            && let Some(state) = asked.local(self.runc.of_cgroup(cgroup)).flatten()
+            && let Some(state) = match (state, question.start.put) {
+                (None, None) => asked.local(self.runc.of_cgroup(cgroup)).flatten(),
+                (state, _) => state,
+            }
         {
             let bundle = state.bundle.as_deref();
             let stored = bundle.map(|bundle| storage::of_bundle(bundle, &state.id));

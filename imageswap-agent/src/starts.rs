@@ -1,11 +1,11 @@
 //! The table of starts: every input ends in one idempotent `observe`, and a finding comes out when the verdict changes.
 
-use crate::facts::{Confirmation, Evidence, Facts, Sight};
+use crate::facts::{Confirmation, Evidence, Facts, Sight, StartId};
 use crate::finding::{Event, Finding, Occasion, Origin, finding};
 use crate::judge::{Judgement, Law, judge};
 use crate::verdict::Verdict;
 use imageswap_policy::Date;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
@@ -28,11 +28,11 @@ impl Now {
     }
 }
 
-/// All starts of this boot that are running, or ended a moment ago, by cgroup id.
+/// All starts of this boot that are running, or ended a moment ago.
 #[derive(Debug)]
 pub struct Starts {
     origin: Origin,
-    by_id: HashMap<u64, Start>,
+    by_id: HashMap<StartId, Start>,
     by_path: HashMap<String, u64>,
 }
 
@@ -66,33 +66,38 @@ impl Starts {
         }
     }
 
-    /// Registers the cgroup of a start; a second call changes nothing.
-    pub fn begin(&mut self, cgroup_id: u64, path: &str) {
-        self.by_path.insert(path.to_owned(), cgroup_id);
-        self.by_id.entry(cgroup_id).or_insert_with(|| Start {
-            facts: Facts::new(path),
+    /// Registers a start in the cgroup at `path`; a second call changes nothing.
+    pub fn begin(&mut self, id: StartId, path: &str) {
+        if id.put.is_none() {
+            self.by_path.insert(path.to_owned(), id.cgroup);
+        }
+        self.by_id.entry(id).or_insert_with(|| Start {
+            facts: match id.put {
+                Some(_) => Facts::put_into(path),
+                None => Facts::new(path),
+            },
             told: None,
             stopped: false,
             removed_ns: None,
         });
     }
 
-    /// Takes evidence in and judges again. Evidence about a cgroup that was never registered is ignored.
+    /// Takes evidence in and judges again. Evidence about a start that was never registered is ignored.
     pub fn observe(
         &mut self,
-        cgroup_id: u64,
+        id: StartId,
         evidence: Evidence,
         law: &Law,
         now: Now,
     ) -> Vec<Finding> {
-        let Some(start) = self.by_id.get_mut(&cgroup_id) else {
+        let Some(start) = self.by_id.get_mut(&id) else {
             return Vec::new();
         };
         if evidence == Evidence::Removed {
             start.removed_ns.get_or_insert(now.boot_ns);
         }
         start.facts.observe(evidence);
-        start.speak(&self.origin, cgroup_id, law, now)
+        start.speak(&self.origin, id, law, now)
     }
 
     /// Judges everything that runs again, by a policy that changed.
@@ -116,39 +121,51 @@ impl Starts {
                 .is_none_or(|at| now.boot_ns.saturating_sub(at) < kept)
         });
         let starts = &self.by_id;
-        self.by_path.retain(|_, id| starts.contains_key(id));
+        self.by_path
+            .retain(|_, cgroup| starts.contains_key(&StartId::of(*cgroup)));
     }
 
-    /// Forgets a cgroup that turned out to be none of a container.
-    pub fn forget(&mut self, cgroup_id: u64) {
-        if let Some(start) = self.by_id.remove(&cgroup_id) {
+    /// Forgets what turned out to be none of a container.
+    pub fn forget(&mut self, id: StartId) {
+        if let Some(start) = self.by_id.remove(&id)
+            && id.put.is_none()
+        {
             self.by_path
-                .retain(|path, id| *id != cgroup_id || *path != start.facts.cgroup);
+                .retain(|path, cgroup| *cgroup != id.cgroup || *path != start.facts.cgroup);
         }
     }
 
     /// What is known of a start.
-    pub fn facts(&self, cgroup_id: u64) -> Option<&Facts> {
-        self.by_id.get(&cgroup_id).map(|start| &start.facts)
+    pub fn facts(&self, id: StartId) -> Option<&Facts> {
+        self.by_id.get(&id).map(|start| &start.facts)
     }
 
     /// The start whose cgroup is at `path` now.
-    pub fn at(&self, path: &str) -> Option<u64> {
-        self.by_path.get(path).copied()
+    pub fn at(&self, path: &str) -> Option<StartId> {
+        self.by_path.get(path).copied().map(StartId::of)
+    }
+
+    /// All starts in a cgroup; more than one where a container was put into another one's.
+    pub fn within(&self, cgroup: u64) -> Vec<StartId> {
+        let ids = self.by_id.keys().copied();
+        ids.filter(|id| id.cgroup == cgroup).collect()
+    }
+
+    /// Cgroups into which a container was put.
+    pub fn shared(&self) -> BTreeSet<u64> {
+        let put = self.by_id.keys().filter(|id| id.put.is_some());
+        put.map(|id| id.cgroup).collect()
     }
 
     /// Starts that are not known to have been removed.
-    pub fn alive(&self) -> impl Iterator<Item = (u64, &Facts)> {
+    pub fn alive(&self) -> impl Iterator<Item = (StartId, &Facts)> {
         let alive = self.by_id.iter().filter(|(_, start)| !start.facts.removed);
         alive.map(|(id, start)| (*id, &start.facts))
     }
 
     /// Whether the last word on a start was that nobody knows.
-    pub fn is_unresolved(&self, cgroup_id: u64) -> bool {
-        let told = self
-            .by_id
-            .get(&cgroup_id)
-            .and_then(|start| start.told.as_ref());
+    pub fn is_unresolved(&self, id: StartId) -> bool {
+        let told = self.by_id.get(&id).and_then(|start| start.told.as_ref());
         told.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
     }
 
@@ -202,7 +219,7 @@ impl Starts {
 
 impl Start {
     /// Says what has changed since the last word, if anything has.
-    fn speak(&mut self, origin: &Origin, id: u64, law: &Law, now: Now) -> Vec<Finding> {
+    fn speak(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
         let facts = &self.facts;
         // An entrypoint that does not exist is never confirmed; a cgroup of the host's is no container; and a
         // verdict before everyone was asked would be taken back a moment later.

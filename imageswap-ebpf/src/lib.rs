@@ -13,6 +13,9 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// Cgroups that were made and in which no container process has been seen yet; more than a node can hold.
 pub const PENDING_ENTRIES: u32 = 8192;
 
+/// Starts that are kept while the ring buffer is full; beyond it they are counted as lost.
+pub const OVERFLOW_ENTRIES: u32 = 4096;
+
 /// Names of programs, maps and globals in the object file.
 pub mod names {
     /// Program on the raw tracepoint `cgroup_mkdir`.
@@ -25,6 +28,8 @@ pub mod names {
     pub const EVENTS: &str = "EVENTS";
     /// Hash of pending cgroups: id to [`super::Pending`].
     pub const PENDING: &str = "PENDING";
+    /// Hash of execs that did not fit the ring buffer: thread id to [`super::Header`].
+    pub const OVERFLOW: &str = "OVERFLOW";
     /// Per-CPU counters of what could not be told, by [`super::Lost`].
     pub const LOST: &str = "LOST";
 }
@@ -35,7 +40,8 @@ pub mod names {
 pub enum Kind {
     /// A cgroup was made; followed by its path.
     Mkdir = 1,
-    /// A program began in a pending cgroup, in a mount namespace that is not its parent's: a container process.
+    /// A program began in a mount namespace that is not its parent's, in a pending cgroup or as [`FLAG_CGROUP_IN_USE`]
+    /// says: a container process.
     Exec = 2,
     /// A cgroup was removed.
     Rmdir = 3,
@@ -47,7 +53,7 @@ pub enum Kind {
 pub enum Lost {
     /// The ring buffer had no room for a mkdir record.
     Mkdir = 0,
-    /// The ring buffer had no room for an exec record.
+    /// Neither the ring buffer nor the map of overflow had room for an exec record.
     Exec = 1,
     /// The ring buffer had no room for an rmdir record.
     Rmdir = 2,
@@ -72,6 +78,11 @@ impl Lost {
 
 /// Set in [`Header::flags`] of an exec whose process has a pid namespace that is not its parent's.
 pub const FLAG_NEW_PID_NAMESPACE: u32 = 1;
+
+/// Set in [`Header::flags`] of an exec in a cgroup that was not pending: the first process of a pid namespace, begun by
+/// somebody outside the cgroup. A container put into a cgroup that was there already, or the next program of one's own
+/// first process.
+pub const FLAG_CGROUP_IN_USE: u32 = 2;
 
 /// What every record begins with; exec and rmdir records are this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 //!
 //! `cgroup_mkdir` says that a container may be about to start and remembers the cgroup as pending;
 //! `sched_process_exec` says that one did, by the first program in a pending cgroup whose mount namespace is not
-//! its parent's; `cgroup_rmdir` says that it ended. The condition on mount namespaces is Tracee's: a runtime runs
+//! its parent's, or by the first process of a pid namespace that was put into a cgroup from outside it;
+//! `cgroup_rmdir` says that it ended. The condition on mount namespaces is Tracee's: a runtime runs
 //! itself again inside the new cgroup, in its own mount namespace, also when the entrypoint does not exist.
 //!
 //! Rust emits no CO-RE relocations, so the offsets of kernel structures are globals that user space fills in
@@ -29,8 +30,8 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
-    FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, MkdirRecord, PATH_BYTES, PENDING_ENTRIES, Pending,
-    RING_BYTES,
+    FLAG_CGROUP_IN_USE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, MkdirRecord, OVERFLOW_ENTRIES,
+    PATH_BYTES, PENDING_ENTRIES, Pending, RING_BYTES,
 };
 
 /// An address in kernel memory.
@@ -40,6 +41,8 @@ type Address = usize;
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(PENDING_ENTRIES, 0);
+#[map]
+static OVERFLOW: HashMap<u64, Header> = HashMap::with_max_entries(OVERFLOW_ENTRIES, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
 
@@ -63,12 +66,15 @@ globals! {
     CGROUP_KN,
     CGROUP_ROOT,
     CGROUP_ROOT_HIERARCHY_ID,
+    CSS_SET_DFL_CGRP,
     KERNFS_NODE_ID,
     MNT_NAMESPACE_NS,
     NSPROXY_MNT_NS,
     NSPROXY_PID_NS_FOR_CHILDREN,
     NS_COMMON_INUM,
+    PID_NAMESPACE_CHILD_REAPER,
     PID_NAMESPACE_NS,
+    TASK_STRUCT_CGROUPS,
     TASK_STRUCT_NSPROXY,
     TASK_STRUCT_REAL_PARENT,
 }
@@ -108,33 +114,41 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: a helper without arguments.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: the value is two integers that are written once, before the key can be found.
-    let Some(pending) = (unsafe { PENDING.get(cgroup_id) }) else {
-        return 0;
-    };
+    let pending = unsafe { PENDING.get(cgroup_id) };
     let own = namespaces(task);
-    let parent = namespaces(parent);
+    let above = namespaces(parent);
     // A parent that has exited has no namespaces left; the maker of the cgroup stands in for it.
-    let runtime = if parent.mount == 0 {
-        pending.mount_namespace
-    } else {
-        parent.mount
+    let runtime = match pending {
+        Some(pending) if above.mount == 0 => pending.mount_namespace,
+        _ => above.mount,
     };
     if own.mount == 0 || own.mount == runtime {
         #[cfg(feature = "log")]
-        aya_log_ebpf::debug!(
-            &ctx,
-            "exec in pending cgroup {} by its runtime, in mount namespace {}",
-            cgroup_id,
-            own.mount
-        );
+        if pending.is_some() {
+            aya_log_ebpf::debug!(
+                &ctx,
+                "exec in pending cgroup {} by its runtime, in mount namespace {}",
+                cgroup_id,
+                own.mount
+            );
+        }
         return 0;
     }
-    let flags = if parent.pid != 0 && parent.pid != own.pid {
+    let mut flags = if above.pid != 0 && above.pid != own.pid {
         FLAG_NEW_PID_NAMESPACE
     } else {
         0
     };
-    if tell(Kind::Exec, flags, cgroup_id, NOW) {
+    if pending.is_none() {
+        // An exec into a running container, as a rule. What a container makes for itself has a parent beside it.
+        let is_put =
+            flags != 0 && is_first_of_pid_namespace(task) && cgroup_of(parent) != cgroup_id;
+        if !is_put {
+            return 0;
+        }
+        flags |= FLAG_CGROUP_IN_USE;
+    }
+    if tell(Kind::Exec, flags, cgroup_id, NOW) || keep(flags, cgroup_id) {
         let _unlikely = PENDING.remove(cgroup_id);
     } else {
         lose(Lost::Exec);
@@ -191,6 +205,22 @@ fn namespaces(task: Address) -> Namespaces {
     }
 }
 
+/// Whether the `struct task_struct` at `task` is the process 1 of its pid namespace: no `exec` into a container is.
+#[inline(always)]
+fn is_first_of_pid_namespace(task: Address) -> bool {
+    let namespace = read(proxy(task), global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
+    read::<Address>(namespace, global!(PID_NAMESPACE_CHILD_REAPER)) == Some(task)
+}
+
+/// Id of the v2 cgroup of the `struct task_struct` at `task`; 0, which is no cgroup's, where it cannot be read.
+#[inline(always)]
+fn cgroup_of(task: Address) -> u64 {
+    let set = read::<Address>(task, global!(TASK_STRUCT_CGROUPS)).unwrap_or(0);
+    let cgroup = read::<Address>(set, global!(CSS_SET_DFL_CGRP)).unwrap_or(0);
+    let node = read::<Address>(cgroup, global!(CGROUP_KN)).unwrap_or(0);
+    read(node, global!(KERNFS_NODE_ID)).unwrap_or(0)
+}
+
 /// Reads a field at an offset that came from the kernel's BTF.
 #[inline(always)]
 fn read<T>(base: Address, offset: u32) -> Option<T> {
@@ -237,6 +267,15 @@ fn tell(kind: Kind, flags: u32, cgroup_id: u64, when: u64) -> bool {
     entry.write(header(kind, flags, cgroup_id, 0));
     entry.submit(when);
     true
+}
+
+/// Keeps an exec record that the full ring has no room for until user space looks; false when that is full, too.
+#[inline(always)]
+fn keep(flags: u32, cgroup_id: u64) -> bool {
+    let record = header(Kind::Exec, flags, cgroup_id, 0);
+    OVERFLOW
+        .insert(bpf_get_current_pid_tgid(), record, 0)
+        .is_ok()
 }
 
 #[inline(always)]

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use rustix::process::Pid;
 
+use crate::error::{Error, Result};
+use crate::workspace::Lab;
+
 /// Whether this machine has cgroup v2 alone.
 pub fn is_pure_v2() -> bool {
     fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false)
@@ -25,6 +28,53 @@ pub fn in_pure_v2(program: impl AsRef<OsStr>) -> Command {
         .arg(r#"mount -t cgroup2 none /sys/fs/cgroup && exec "$0" "$@""#)
         .arg(program);
     command
+}
+
+/// An empty cgroup that somebody made before any container was in it; dropping it removes it.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: String,
+    _lab: Lab,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `/<path>` in every hierarchy that takes it.
+    pub fn make(lab: &Lab, path: &str) -> Result<Self> {
+        let path = path.trim_start_matches('/').to_owned();
+        let made = roots().filter(|root| fs::create_dir_all(root.join(&path)).is_ok());
+        if made.count() == 0 {
+            return Err(Error::Unusable(format!(
+                "no cgroup hierarchy takes /{path}"
+            )));
+        }
+        Ok(Self {
+            path,
+            _lab: lab.clone(),
+        })
+    }
+
+    /// A command that runs `command` in this cgroup, which is the root of its cgroup namespace, as a container's is on
+    /// nodes with cgroup v2. The process id is the command's own.
+    pub fn with_namespace(&self, command: &Command) -> Command {
+        let procs = roots().map(|root| root.join(&self.path).join("cgroup.procs"));
+        let procs: Vec<_> = procs.filter(|path| path.exists()).collect();
+        let mut inside = Command::new("sh");
+        inside
+            .arg("-c")
+            .arg(r#"while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec unshare --cgroup -- "$@""#)
+            .arg("sh")
+            .args(procs)
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args());
+        inside
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
 }
 
 /// The processes in the cgroup `/<path>` itself, in any hierarchy.

@@ -34,6 +34,8 @@ pub struct ContainerdOptions {
     /// Whether the CRI plugin is to work; pods use the host's network, so that
     /// no CNI plugin is needed.
     pub cri: bool,
+    /// Whether Pods get their cgroups from systemd, which has to run.
+    pub systemd_cgroup: bool,
 }
 
 /// A running containerd; dropping it ends its containers too.
@@ -100,7 +102,7 @@ impl Containerd {
 
     /// A client of its CRI plugin.
     pub fn cri(&self) -> Result<Cri> {
-        Cri::connect(&self.socket())
+        Cri::connect(&self.socket(), self.options.systemd_cgroup)
     }
 
     /// Stops the daemon and leaves its containers running.

@@ -23,6 +23,7 @@ const SOURCE_API: &str = "api";
 pub struct Cri {
     runtime: Runtime,
     channel: Channel,
+    systemd_cgroup: bool,
 }
 
 /// A pod with one container.
@@ -60,8 +61,8 @@ impl fmt::Debug for Cri {
 }
 
 impl Cri {
-    /// Connects to the socket.
-    pub fn connect(socket: &Path) -> Result<Self> {
+    /// Connects to the socket. Pods get their cgroups from systemd where `systemd_cgroup` says so.
+    pub fn connect(socket: &Path, systemd_cgroup: bool) -> Result<Self> {
         let runtime = runtime()?;
         let unusable = |error: tonic::transport::Error| {
             Error::Unusable(format!("{}: {error}", socket.display()))
@@ -69,7 +70,11 @@ impl Cri {
         let endpoint =
             Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(unusable)?;
         let channel = runtime.block_on(endpoint.connect()).map_err(unusable)?;
-        Ok(Self { runtime, channel })
+        Ok(Self {
+            runtime,
+            channel,
+            systemd_cgroup,
+        })
     }
 
     /// Whether the runtime knows the image `reference`.
@@ -92,7 +97,7 @@ impl Cri {
     /// Like [`Self::run`], for a Pod of the API server's whose UID is given.
     pub fn run_pod(&self, spec: &PodSpec<'_>, uid: &str) -> Result<CriPod> {
         let uid = uid.to_owned();
-        let sandbox = sandbox_config(spec, &uid);
+        let sandbox = self.sandbox_config(spec, &uid);
         let request = messages::RunPodSandboxRequest {
             config: Some(sandbox.clone()),
         };
@@ -116,7 +121,7 @@ impl Cri {
 
     /// Starts one more container in a pod's sandbox; returns its id.
     pub fn add_container(&self, pod: &CriPod, spec: &PodSpec<'_>) -> Result<String> {
-        let sandbox = sandbox_config(spec, &pod.uid);
+        let sandbox = self.sandbox_config(spec, &pod.uid);
         let started = self.run_container(spec, &pod.uid, &pod.sandbox_id, sandbox)?;
         Ok(started.0)
     }
@@ -190,8 +195,43 @@ impl Cri {
     fn remove_sandbox(&self, sandbox_id: &str, uid: &str) -> Result<()> {
         self.end_sandbox(sandbox_id)?;
         // Kubelet's part: runtimes leave the pod's own cgroup.
-        cgroup::remove(cgroup_parent(uid).trim_start_matches('/'));
+        cgroup::remove(self.cgroup_parent(uid).trim_start_matches('/'));
         Ok(())
+    }
+
+    fn sandbox_config(&self, spec: &PodSpec<'_>, uid: &str) -> messages::PodSandboxConfig {
+        messages::PodSandboxConfig {
+            metadata: Some(messages::PodSandboxMetadata {
+                name: spec.name.to_owned(),
+                uid: uid.to_owned(),
+                namespace: spec.namespace.to_owned(),
+                attempt: 0,
+            }),
+            labels: pod_labels(spec, uid),
+            annotations: pairs([
+                (
+                    "kubernetes.io/config.seen",
+                    "2026-01-01T00:00:00.000000000Z",
+                ),
+                ("kubernetes.io/config.source", SOURCE_API),
+            ]),
+            linux: Some(messages::LinuxPodSandboxConfig {
+                cgroup_parent: self.cgroup_parent(uid),
+                security_context: Some(messages::LinuxSandboxSecurityContext {
+                    namespace_options: Some(host_network()),
+                }),
+            }),
+        }
+    }
+
+    /// A Pod's cgroup as a kubelet names it.
+    fn cgroup_parent(&self, uid: &str) -> String {
+        if self.systemd_cgroup {
+            let uid = uid.replace('-', "_");
+            format!("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice")
+        } else {
+            format!("/kubepods/besteffort/pod{uid}")
+        }
     }
 
     fn call<Q, A>(&self, method: &'static str, request: Q) -> Result<A>
@@ -221,31 +261,6 @@ impl Cri {
             })
             .map(tonic::Response::into_inner)
             .map_err(failed)
-    }
-}
-
-fn sandbox_config(spec: &PodSpec<'_>, uid: &str) -> messages::PodSandboxConfig {
-    messages::PodSandboxConfig {
-        metadata: Some(messages::PodSandboxMetadata {
-            name: spec.name.to_owned(),
-            uid: uid.to_owned(),
-            namespace: spec.namespace.to_owned(),
-            attempt: 0,
-        }),
-        labels: pod_labels(spec, uid),
-        annotations: pairs([
-            (
-                "kubernetes.io/config.seen",
-                "2026-01-01T00:00:00.000000000Z",
-            ),
-            ("kubernetes.io/config.source", SOURCE_API),
-        ]),
-        linux: Some(messages::LinuxPodSandboxConfig {
-            cgroup_parent: cgroup_parent(uid),
-            security_context: Some(messages::LinuxSandboxSecurityContext {
-                namespace_options: Some(host_network()),
-            }),
-        }),
     }
 }
 
@@ -304,10 +319,6 @@ fn host_network() -> messages::NamespaceOption {
         network: messages::MODE_NODE,
         pid: messages::MODE_CONTAINER,
     }
-}
-
-fn cgroup_parent(uid: &str) -> String {
-    format!("/kubepods/besteffort/pod{uid}")
 }
 
 fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {

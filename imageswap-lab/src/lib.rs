@@ -33,7 +33,7 @@ mod skip;
 mod statistics;
 mod workspace;
 
-pub use cgroup::{in_pure_v2, is_pure_v2};
+pub use cgroup::{Cgroup, in_pure_v2, is_pure_v2};
 pub use containerd::{Containerd, ContainerdOptions};
 pub use cri::{Cri, CriPod, PodSpec};
 pub use error::{Error, Result};

@@ -19,6 +19,7 @@ fn start(lab: &Lab, pure_cgroup_v2: bool) -> (Registry, Containerd) {
         mirrors: vec![(HOST.to_owned(), registry.addr())],
         pure_cgroup_v2,
         cri: true,
+        ..ContainerdOptions::default()
     };
     let containerd = Containerd::start(lab, options).unwrap();
     (registry, containerd)

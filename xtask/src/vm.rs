@@ -1,5 +1,5 @@
-//! A virtual machine with Debian's kernel and cgroup v2 alone, that runs the
-//! node's tests from this machine's root file system.
+//! A virtual machine with Debian's kernel, systemd and cgroup v2 alone, that
+//! runs the node's tests from this machine's root file system.
 //!
 //! The root is shared read-only over 9p under an overlay in memory, so that
 //! nothing has to be installed in the machine and nothing stays.
@@ -22,7 +22,7 @@ const QEMU: &str = "qemu-system-x86_64";
 const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 /// The tests that run there: each way in which a container starts. All of them
 /// would take half an hour, for the machine is emulated.
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 9] = [
     "forged::an_image_that_was_only_tagged_anew_drifts",
     "forged::labels_and_the_cgroup_of_a_pod_make_no_pod",
     "missing::a_second_agent_does_no_harm",
@@ -30,13 +30,33 @@ const TESTS: [&str; 7] = [
     "routes::a_pod_is_seen_with_its_name_and_its_sandbox_is_exempt",
     "routes::ctr_is_seen_in_every_namespace_with_any_id",
     "routes::plain_runc_is_unresolved",
+    "put::a_container_put_into_another_ones_cgroup_is_a_start_of_its_own",
+    "systemd::pods_and_containers_in_cgroups_of_systemds_are_seen",
 ];
 const LIMIT: &str = "15m";
 /// What the machine prints last, with the tests' exit code.
 const END: &str = "machine ends with code ";
 
-/// Mounts the shared root under an overlay and hands over to the tests. Their
-/// files go below `/run`, for `/tmp` may hold the workspace.
+/// The init of the machine: it makes cgroups for whoever asks, as on most nodes.
+const SYSTEMD: &str = "/lib/systemd/systemd";
+/// All that systemd starts: none of the services that this machine may have.
+const UNITS: [(&str, &str); 2] = [
+    (
+        "imageswap.target",
+        "[Unit]\nDefaultDependencies=no\nRequires=imageswap.service\n",
+    ),
+    (
+        "imageswap.service",
+        "[Unit]\nDefaultDependencies=no\n\
+         [Service]\nType=oneshot\nTimeoutStartSec=infinity\nStandardOutput=tty\nTTYPath=/dev/ttyS0\n\
+         StandardError=inherit\n\
+         ExecStart=/bin/sh -c '/run/tests; echo \"ENDS$?\"; exec /bin/busybox poweroff -f'\n",
+    ),
+];
+
+/// Mounts the shared root under an overlay and hands over to systemd, which
+/// starts the tests. Their files go below `/run`, for `/tmp` may hold the
+/// workspace.
 const INIT: &str = r#"#!/bin/busybox sh
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /host /memory /root
@@ -58,7 +78,10 @@ $b mount -t cgroup2 cgroup /root/sys/fs/cgroup
 $b ln -sf /proc/self/fd /root/dev/fd
 $b ip link set lo up
 $b cp /tests /root/run/tests
-exec $b switch_root /root /bin/sh -c '/run/tests; echo "ENDS$?"; /bin/busybox poweroff -f'
+$b mkdir -p /root/run/systemd/system
+$b cp /units/* /root/run/systemd/system/
+$b rm -f /root/.dockerenv
+exec $b switch_root /root SYSTEMD --unit=imageswap.target --show-status=no --log-level=err
 "#;
 
 /// Whether the machine can be started here; as root it installs what is
@@ -78,6 +101,9 @@ pub(crate) fn ready() -> Result<()> {
     );
     if find(QEMU).is_none() {
         toolchain::install(&["qemu-system-x86"], "a virtual machine")?;
+    }
+    if !Path::new(SYSTEMD).exists() {
+        toolchain::install(&["systemd"], "a virtual machine")?;
     }
     Ok(())
 }
@@ -178,7 +204,14 @@ impl Kernel {
         let mut archive = Archive::default();
         archive.dir("bin");
         archive.file("bin/busybox", &fs::read(BUSYBOX).context(BUSYBOX)?);
-        archive.file("init", INIT.replace("ENDS", END).as_bytes());
+        archive.file("init", INIT.replace("SYSTEMD", SYSTEMD).as_bytes());
+        archive.dir("units");
+        for (name, unit) in UNITS {
+            archive.file(
+                &format!("units/{name}"),
+                unit.replace("ENDS", END).as_bytes(),
+            );
+        }
         archive.file("tests", tests.as_bytes());
         archive.dir("modules");
         let order: String = modules
@@ -237,7 +270,7 @@ fn script(workspace: &Workspace, tests: &Path) -> String {
          export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0\n\
          cd '{}' || exit 2\n\
          uname -sr\n\
-         exec '{}' --exact {} --test-threads=1 --show-output --color=never\n",
+         exec '{}' --exact {} --include-ignored --test-threads=1 --show-output --color=never\n",
         workspace.root.join("imageswap-agent").display(),
         tests.display(),
         TESTS.join(" ")

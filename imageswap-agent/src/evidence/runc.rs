@@ -101,6 +101,20 @@ impl RuncStates {
         unread.map_or(Ok(None), Err)
     }
 
+    /// The container whose first process this is.
+    pub fn of_process(&self, pid: u32) -> Option<RuncState> {
+        let (states, _unread) = self.list();
+        states.into_iter().find(|state| state.init_pid == Some(pid))
+    }
+
+    /// containerd's namespace, by the folder that a state was found in.
+    pub fn namespace_of(&self, state: &RuncState) -> Option<String> {
+        let above = state.root.parent()?;
+        let namespaced = self.namespaced.iter().any(|root| root == above);
+        let name = state.root.file_name().filter(|_| namespaced)?;
+        Some(name.to_string_lossy().into_owned())
+    }
+
     /// All containers, and why the list may lack some.
     pub fn list(&self) -> (Vec<RuncState>, Option<EvidenceError>) {
         let mut unread = None;

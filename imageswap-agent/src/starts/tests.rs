@@ -26,7 +26,7 @@ fn table() -> Starts {
         node: "n".to_owned(),
         boot_id: "b".to_owned(),
     });
-    starts.begin(7, "/default/x");
+    starts.begin(StartId::of(7), "/default/x");
     starts
 }
 
@@ -64,7 +64,7 @@ fn settled() -> Evidence {
 fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Law) -> Vec<Finding> {
     evidence
         .iter()
-        .flat_map(|one| starts.observe(7, one.clone(), policy, at_ns(5_000)))
+        .flat_map(|one| starts.observe(StartId::of(7), one.clone(), policy, at_ns(5_000)))
         .collect()
 }
 
@@ -137,7 +137,7 @@ fn an_entrypoint_that_never_ran_is_never_told() {
     ];
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
     starts.purge(at_ns(u64::MAX));
-    assert!(starts.facts(7).is_none());
+    assert!(starts.facts(StartId::of(7)).is_none());
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_stopped_container_drifts_no_more() {
         settled(),
     ];
     observe_all(&mut starts, &all, &corp());
-    let end = starts.observe(7, Evidence::Removed, &corp(), at_ns(9_000));
+    let end = starts.observe(StartId::of(7), Evidence::Removed, &corp(), at_ns(9_000));
     assert_eq!(
         (events(&end), end[0].verdict),
         (vec![Event::Stopped], Verdict::Drift)
@@ -214,7 +214,7 @@ fn a_cgroup_of_the_host_is_no_container() {
         node: "n".to_owned(),
         boot_id: "b".to_owned(),
     });
-    starts.begin(7, "/user/session");
+    starts.begin(StartId::of(7), "/user/session");
     let Evidence::Confirmed(process) = confirmed(Confirmation::Walk) else {
         unreachable!("just made")
     };
@@ -307,10 +307,10 @@ proptest! {
         prop_assert_eq!(all.len(), 14);
         let run = |order: &[usize]| {
             let mut starts = table();
-            starts.begin(8, everything::CGROUP);
+            starts.begin(StartId::of(8), everything::CGROUP);
             let mut findings = Vec::new();
             for at in order {
-                findings.extend(starts.observe(8, all[*at].clone(), &law, at_ns(5_000)));
+                findings.extend(starts.observe(StartId::of(8), all[*at].clone(), &law, at_ns(5_000)));
             }
             (starts, findings)
         };
@@ -325,6 +325,6 @@ proptest! {
         );
         prop_assert_eq!(last.image.as_deref(), Some("evil.example.net/x:1"));
         let (reference, _) = run(&(0..14).collect::<Vec<_>>());
-        prop_assert_eq!(starts.facts(8), reference.facts(8));
+        prop_assert_eq!(starts.facts(StartId::of(8)), reference.facts(StartId::of(8)));
     }
 }

@@ -228,8 +228,7 @@ fn two_containerds_are_told_apart() {
     node.images("default");
     let options = ContainerdOptions {
         mirrors: node.mirrors(),
-        pure_cgroup_v2: false,
-        cri: false,
+        ..ContainerdOptions::default()
     };
     let other = Containerd::start(&lab, options).unwrap();
     other.pull("default", OURS).unwrap();

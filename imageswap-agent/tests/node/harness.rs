@@ -42,16 +42,22 @@ impl Node {
     pub(crate) fn for_test(test: &str, pure_v2: bool) -> Option<Self> {
         // A test that failed has left nothing that matters here.
         let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(test, pure_v2, Turn::Shared(turn))
+        Self::in_turn(test, pure_v2, false, Turn::Shared(turn))
     }
 
     /// The same, while no other node of these tests is on this machine.
     pub(crate) fn for_test_alone(test: &str) -> Option<Self> {
         let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-        Self::in_turn(test, false, Turn::Alone(turn))
+        Self::in_turn(test, false, false, Turn::Alone(turn))
     }
 
-    fn in_turn(test: &str, pure_v2: bool, turn: Turn) -> Option<Self> {
+    /// With cgroups from systemd, which has to run.
+    pub(crate) fn with_systemd(test: &str) -> Option<Self> {
+        let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::in_turn(test, false, true, Turn::Shared(turn))
+    }
+
+    fn in_turn(test: &str, pure_v2: bool, systemd_cgroup: bool, turn: Turn) -> Option<Self> {
         let lab = Lab::for_test(test)?;
         let pure_v2 = pure_v2 && !imageswap_lab::is_pure_v2();
         let registry = Registry::start(&lab).unwrap();
@@ -65,6 +71,7 @@ impl Node {
             mirrors: mirrors_of(&registry),
             pure_cgroup_v2: pure_v2,
             cri: true,
+            systemd_cgroup,
         };
         let containerd = Containerd::start(&lab, options).unwrap();
         Some(Self {

@@ -104,6 +104,7 @@ pub(super) fn runc_root(dir: &Path) -> PathBuf {
 fn toml(dir: &Path, options: &ContainerdOptions, pause: &str, runc: &Path) -> String {
     let dir = dir.display();
     let runc = runc.display();
+    let systemd = options.systemd_cgroup;
     let disabled = if options.cri {
         ""
     } else {
@@ -145,7 +146,7 @@ disabled_plugins = [{disabled}]
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = "{runc}"
         Root = "{dir}/runc"
-        SystemdCgroup = false
+        SystemdCgroup = {systemd}
 "#
     )
 }

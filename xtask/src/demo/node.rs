@@ -98,8 +98,8 @@ fn start_runtime(demo: &Demo) -> Result<(Vec<Registry>, Containerd)> {
     }
     let options = ContainerdOptions {
         mirrors,
-        pure_cgroup_v2: false,
         cri: true,
+        ..ContainerdOptions::default()
     };
     Ok((registries, Containerd::start(&demo.lab, options)?))
 }

@@ -1,0 +1,109 @@
+//! Containers put into a cgroup that is there already: no mkdir tells of them.
+
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Bundle, Cgroup, wait_until};
+use serde_json::Value;
+
+#[test]
+fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
+    let Some(node) = Node::for_test("put", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let cgroup = "/default/put-host";
+    // Its first process goes on as another program, which is no second start.
+    let host = ["sh", "-c", "sleep 1; exec sleep 1000"];
+    node.containerd
+        .run("default", OURS, "put-host", &host)
+        .unwrap();
+    let first = agent.wait_for("put-host", "start");
+    assert_eq!(words(&first), ["approved", "containerd", "ok"], "{first:#}");
+
+    let flags = ["--cgroup", cgroup];
+    node.containerd
+        .run_as(&flags, "default", EVIL, "put-guest", &["sleep", "1000"])
+        .unwrap();
+    let guest = agent.wait_for("put-guest", "start");
+    assert_eq!(
+        words(&guest),
+        ["drift", "containerd", "not-admitted"],
+        "{guest:#}"
+    );
+    assert_eq!(
+        (&guest["image"], &guest["cgroup"]),
+        (&Value::from(EVIL), &Value::from(cgroup))
+    );
+    assert_ne!(guest["start_id"], first["start_id"]);
+
+    // What is known of the cgroup's own container approves nothing that was put beside it.
+    let id = "put-stranger";
+    let stranger = Bundle::run_forged(&node.lab, id, &["sleep", "1000"], cgroup, &[]).unwrap();
+    let finding = agent.wait_for(id, "start");
+    assert_eq!(
+        words(&finding),
+        ["unresolved", "runc", "not-admitted"],
+        "{finding:#}"
+    );
+
+    drop(stranger);
+    let all = |event: &str| {
+        let said = agent.said().into_iter();
+        let said = said.filter(|finding| finding["cgroup"] == cgroup && finding["event"] == event);
+        said.count()
+    };
+    assert!(
+        wait_until(PATIENCE, || all("stopped") == 1),
+        "its end is found though the cgroup stays: {:#?}",
+        agent.said()
+    );
+    for id in ["put-guest", "put-host"] {
+        node.containerd.remove("default", id).unwrap();
+    }
+    assert!(wait_until(PATIENCE, || all("stopped") == 3));
+    assert_eq!(all("start"), 3, "{:#?}", agent.said());
+}
+
+#[test]
+fn a_cgroup_that_was_left_over_hides_nothing() {
+    let Some(node) = Node::for_test("leftover", false) else {
+        return;
+    };
+    let agent = node.agent();
+    is_seen_in_a_cgroup_that_was_left_over(&node, &agent, "kept-by-somebody");
+}
+
+#[test]
+fn an_agent_in_a_cgroup_namespace_of_its_own_finds_cgroups_of_others() {
+    let Some(node) = Node::for_test("cgroupns", false) else {
+        return;
+    };
+    let own = Cgroup::make(&node.lab, "/pods/of-the-agent").unwrap();
+    let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    let agent = Agent::start(&node.lab, (own.with_namespace(&command), admin));
+    is_seen_in_a_cgroup_that_was_left_over(&node, &agent, "pods/kept-for-others");
+    drop(agent);
+    drop(own);
+}
+
+/// Only the container's process tells which cgroup that is.
+fn is_seen_in_a_cgroup_that_was_left_over(node: &Node, agent: &Agent, name: &str) {
+    node.images("default");
+    let path = format!("/{name}");
+    let kept = Cgroup::make(&node.lab, &path).unwrap();
+    let id = format!("tenant-of-{}", name.replace('/', "-"));
+    let flags = ["--cgroup", &path];
+    let sleep = ["sleep", "1000"];
+    node.containerd
+        .run_as(&flags, "default", EVIL, &id, &sleep)
+        .unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["cgroup"], path, "{finding:#}");
+    node.containerd.remove("default", &id).unwrap();
+    drop(kept);
+}

@@ -1,0 +1,69 @@
+//! Cgroups made by systemd, as on most nodes: `SystemdCgroup = true`, `cgroupDriver: systemd`.
+
+use crate::harness::{EVIL, Node, OURS, words};
+use imageswap_lab::PodSpec;
+
+#[test]
+#[ignore = "needs systemd as init, which the virtual machine has"]
+fn pods_and_containers_in_cgroups_of_systemds_are_seen() {
+    let Some(node) = Node::with_systemd("systemd") else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let cri = node.containerd.cri().unwrap();
+    let spec = |name, image| PodSpec {
+        namespace: "team-a",
+        name,
+        container: "app",
+        image,
+        command: &["sleep", "1000"],
+    };
+    let pods = [
+        (
+            cri.run(&spec("good", OURS)).unwrap(),
+            ["approved", "pod", "ok"],
+        ),
+        (
+            cri.run(&spec("bad", EVIL)).unwrap(),
+            ["drift", "pod", "webhook-skipped"],
+        ),
+    ];
+    for (pod, expected) in &pods {
+        let sandbox = agent.wait_for(&pod.sandbox_id, "start");
+        assert_eq!(words(&sandbox), ["exempt", "pod", "sandbox"], "{sandbox:#}");
+        let finding = agent.wait_for(&pod.container_id, "start");
+        assert_eq!(words(&finding), *expected, "{finding:#}");
+        let uid = pod.uid.replace('-', "_");
+        let scope = format!(
+            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice/cri-containerd-{}.scope",
+            pod.container_id
+        );
+        assert_eq!(finding["cgroup"], scope, "{finding:#}");
+        assert_eq!(finding["pod"]["uid"], pod.uid, "{finding:#}");
+    }
+
+    let flags = [
+        "--runc-systemd-cgroup",
+        "--cgroup",
+        "system.slice:ctr:by-hand",
+    ];
+    let sleep = ["sleep", "1000"];
+    node.containerd
+        .run_as(&flags, "default", EVIL, "by-hand", &sleep)
+        .unwrap();
+    let finding = agent.wait_for("by-hand", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["cgroup"], "/system.slice/ctr-by-hand.scope");
+
+    for (pod, _) in &pods {
+        cri.remove(pod).unwrap();
+        agent.wait_for(&pod.container_id, "stopped");
+    }
+    node.containerd.remove("default", "by-hand").unwrap();
+    agent.wait_for("by-hand", "stopped");
+}
