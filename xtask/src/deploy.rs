@@ -8,11 +8,13 @@ mod rollout;
 mod smoke;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use crate::image::{self, Architecture, Built, Store, What};
 use crate::process::Workspace;
@@ -66,8 +68,10 @@ pub(crate) struct Options {
 pub(crate) struct Release {
     pub(crate) name: String,
     pub(crate) namespace: String,
+    /// Which images; whatever comes from files and single values goes before it.
+    pub(crate) images: Value,
     pub(crate) values: Vec<PathBuf>,
-    /// In the order in which they are given: the last one counts.
+    /// As `--set` takes them; the last one counts.
     pub(crate) set: Vec<String>,
 }
 
@@ -106,8 +110,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         for image in &images {
             ship(image, &folder, &way)?;
         }
-        // Values of the user's come last, and may say otherwise.
-        release.set = [by_digest(&images, &way), release.set].concat();
+        let digests = images
+            .iter()
+            .filter_map(|it| Some((it.name.strip_prefix("imageswap-")?, it.digest())));
+        digests.for_each(|(component, digest)| release.pin(component, &way, &digest));
     }
 
     ui::heading("Chart");
@@ -135,7 +141,14 @@ pub(crate) fn chart(workspace: &Workspace) -> PathBuf {
 /// Installs or upgrades the chart, in a namespace that holds the webhook to the restricted standard.
 pub(crate) fn install(cluster: &Cluster, release: &Release, chart: &Path) -> Result<()> {
     cluster.make_namespace(&release.namespace)?;
-    cluster.helm(&release.arguments(chart))?;
+    // A file, for `--set` would make a number of a tag that looks like one.
+    let mut images = tempfile::Builder::new()
+        .prefix("images-")
+        .suffix(".json")
+        .tempfile()
+        .context("a temporary file")?;
+    images.write_all(release.images.to_string().as_bytes())?;
+    cluster.helm(&release.arguments(chart, images.path()))?;
     Ok(())
 }
 
@@ -174,23 +187,31 @@ impl Options {
     }
 
     fn release(&self, what: &What) -> Release {
-        let mut set = vec![
-            format!("image.registry={}", what.registry()),
-            format!("image.tag={}", what.tag()),
-        ];
-        set.extend(self.set.iter().cloned());
         Release {
             name: self.release.clone(),
             namespace: self.namespace.clone(),
+            images: json!({"image": {"registry": what.registry(), "tag": what.tag()}}),
             values: self.values.clone(),
-            set,
+            set: self.set.clone(),
         }
     }
 }
 
 impl Release {
-    /// Arguments of helm.
-    fn arguments(&self, chart: &Path) -> Vec<String> {
+    /// Has Pods run exactly what was built. A tag alone would not replace Pods whose image has been built anew: a pushed
+    /// image is named by digest; a loaded one has none on the node, and an annotation of its Pods makes the difference.
+    fn pin(&mut self, component: &str, way: &Way, digest: &str) {
+        match way {
+            Way::Push { .. } => self.images[component]["image"]["digest"] = json!(digest),
+            Way::Load(_) => {
+                self.images[component]["podAnnotations"]["imageswap.io/image"] = json!(digest);
+            }
+            Way::Nothing => {}
+        }
+    }
+
+    /// Arguments of helm; `images` is a file with what it says of them.
+    fn arguments(&self, chart: &Path, images: &Path) -> Vec<String> {
         let mut arguments = vec![
             "upgrade".to_owned(),
             "--install".to_owned(),
@@ -199,7 +220,7 @@ impl Release {
             "--namespace".to_owned(),
             self.namespace.clone(),
         ];
-        for file in &self.values {
+        for file in std::iter::once(images).chain(self.values.iter().map(PathBuf::as_path)) {
             arguments.extend(["--values".to_owned(), file.display().to_string()]);
         }
         for value in &self.set {
@@ -226,23 +247,6 @@ fn ship(image: &Built, folder: &Path, way: &Way) -> Result<()> {
         Way::Nothing => {}
     }
     Ok(())
-}
-
-/// Values by which Pods run exactly what was built. A tag alone would not replace Pods whose image has been built anew:
-/// pushed images are named by digest; loaded ones have none on the node, and a Pod's annotation makes the difference.
-fn by_digest(images: &[Built], way: &Way) -> Vec<String> {
-    let mut set = Vec::new();
-    for image in images {
-        let Some(component) = image.name.strip_prefix("imageswap-") else {
-            continue;
-        };
-        let digest = image.digest();
-        set.push(match way {
-            Way::Push { .. } => format!("{component}.image.digest={digest}"),
-            _ => format!("{component}.podAnnotations.imageswap\\.io/image={digest}"),
-        });
-    }
-    set
 }
 
 /// Those of the nodes' architectures that images are built for.
@@ -294,17 +298,15 @@ fn plan(
     lines.push(format!(
         "make the namespace {namespace} unless it is there, with\n     pod-security.kubernetes.io/enforce=restricted"
     ));
-    let by_digest = match way {
-        Way::Push { .. } => Some("image.digest"),
-        Way::Load(_) => Some("podAnnotations.imageswap\\.io/image"),
-        Way::Nothing => None,
-    };
     let mut release = options.release(what);
-    let by_digest = by_digest
-        .into_iter()
-        .flat_map(|key| ["webhook", "agent"].map(|component| format!("{component}.{key}=DIGEST")));
-    release.set.splice(0..0, by_digest);
-    let arguments = release.arguments(Path::new("deploy/charts/imageswap"));
+    for component in ["webhook", "agent"] {
+        release.pin(component, way, "DIGEST");
+    }
+    lines.push(format!(
+        "write to IMAGES, as values of the chart:\n     {}",
+        release.images
+    ));
+    let arguments = release.arguments(Path::new("deploy/charts/imageswap"), Path::new("IMAGES"));
     lines.push(cluster.shown_helm(&arguments));
     let timeout = options.timeout;
     lines.push(format!(
@@ -346,6 +348,7 @@ fn next_steps(cluster: &Cluster, release: &Release) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use imageswap_lab::{ControlPlane, ControlPlaneOptions, skip};
 
     use super::*;
 
@@ -383,13 +386,16 @@ mod tests {
             "4. make the namespace imageswap-system",
             "helm --kube-context prod upgrade --install imageswap",
             "--values a.yaml",
-            "--set image.registry=r.example.com/team",
-            "--set webhook.image.digest=DIGEST",
-            "7. smoke test",
+            r#""registry":"r.example.com/team","tag":"1""#,
+            r#""webhook":{"image":{"digest":"DIGEST"}}"#,
+            "--values IMAGES",
+            "8. smoke test",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        let long = text.lines().find(|it| it.chars().count() > 80);
+        // Values are one line of JSON.
+        let mut lines = text.lines().filter(|it| !it.contains('{'));
+        let long = lines.find(|it| it.chars().count() > 80);
         assert_eq!(long, None, "{text}");
     }
 
@@ -402,7 +408,9 @@ mod tests {
         assert!(given.contains("into k3d's cluster x"), "{given}");
         let there = planned("--context any --registry r.io --no-build");
         assert!(
-            !there.contains("push") && !there.contains("build static") && there.contains("=r.io"),
+            !there.contains("push")
+                && !there.contains("build static")
+                && there.contains("\"r.io\""),
             "{there}"
         );
         for wrong in [
@@ -416,10 +424,73 @@ mod tests {
     }
 
     #[test]
-    fn a_users_value_comes_last() {
-        let release = options("--context a --registry r.io --set image.tag=mine");
-        let release = release.release(&release.what);
-        assert_eq!(release.set.last().unwrap(), "image.tag=mine");
+    fn a_users_values_come_last() {
+        let options = options("--context a --registry r.io -f mine.yaml --set image.tag=mine");
+        let release = options.release(&options.what);
+        let arguments = release.arguments(Path::new("chart"), Path::new("images.json"));
+        assert_eq!(
+            arguments[6..],
+            [
+                "--values",
+                "images.json",
+                "--values",
+                "mine.yaml",
+                "--set",
+                "image.tag=mine"
+            ]
+        );
+    }
+
+    /// Helm and kubectl on an API server that runs nothing: the chart is taken, installed again, and what is not rolled
+    /// out is said.
+    #[test]
+    fn a_release_is_installed_upgraded_and_waited_for() {
+        let test = "a_release_is_installed_upgraded_and_waited_for";
+        let Some(plane) = ControlPlane::for_test(test, ControlPlaneOptions::default()) else {
+            return;
+        };
+        let cluster = match Cluster::find("lab", Some(plane.kubeconfig())) {
+            Ok(cluster) => cluster,
+            Err(error) => return skip(test, &format!("{error:#}")),
+        };
+        assert!(cluster.version().unwrap().starts_with("v1."));
+        assert!(cluster.architectures().unwrap().is_empty());
+        let chart = chart(&Workspace::find().unwrap());
+        let mut release = options("--context lab --registry r.io").release(&What {
+            arch: Vec::new(),
+            registry: Some("r.io".to_owned()),
+            tag: Some("1".to_owned()),
+        });
+        install(&cluster, &release, &chart).unwrap();
+        release.set.push("webhook.replicas=3".to_owned());
+        install(&cluster, &release, &chart).unwrap();
+
+        let get = |what: &[&str]| cluster.json(&[&["get"], what].concat()).unwrap();
+        let namespace = get(&["namespace", "imageswap-system"]);
+        assert_eq!(
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"],
+            "restricted"
+        );
+        let webhook = ["-n", "imageswap-system", "deployment", "imageswap-webhook"];
+        let webhook = get(&webhook);
+        assert_eq!(webhook["spec"]["replicas"], 3);
+        let image = &webhook["spec"]["template"]["spec"]["containers"][0]["image"];
+        assert_eq!(image, "r.io/imageswap-webhook:1");
+
+        let workloads = rollout::workloads(&cluster, &release.name).unwrap();
+        let names: Vec<_> = workloads.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            names,
+            ["deployment/imageswap-webhook", "daemonset/imageswap-agent"]
+        );
+        let error = wait_ready(&cluster, &release, Duration::from_secs(1)).unwrap_err();
+        assert!(error.to_string().contains("is not rolled out"), "{error}");
+        let missing = Release {
+            name: "other".to_owned(),
+            ..release
+        };
+        let error = wait_ready(&cluster, &missing, Duration::from_secs(1)).unwrap_err();
+        assert!(error.to_string().contains("neither"), "{error}");
     }
 
     #[test]

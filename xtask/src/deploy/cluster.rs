@@ -115,7 +115,7 @@ impl Cluster {
         while let Some(word) = words.next() {
             // A flag and its value stay together.
             let value = words.next_if(|it| word.starts_with("--") && !it.starts_with("--"));
-            let word = value.map_or(word.clone(), |it| format!("{word} {it}"));
+            let word = value.map_or(word.clone(), |it| format!("{word} {}", quoted(&it)));
             if width + 1 + word.len() > 78 {
                 text.push_str(" \\\n       ");
                 width = 7;
@@ -182,6 +182,15 @@ impl Cluster {
             bail!("cannot make the namespace {name}: {refused}");
         }
         Ok(())
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    if word.contains(['\\', ' ', '{', '*', '$', '"']) {
+        format!("'{word}'")
+    } else {
+        word.to_owned()
     }
 }
 
