@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
@@ -162,14 +162,23 @@ fn probe_object(
 
 /// Flags that give paths which would end in programs one name, wherever they are.
 pub(crate) fn remapped(workspace: &Workspace) -> Result<Vec<String>> {
-    let home = process::cargo_home()?;
-    Ok(vec![
-        format!(
-            "--remap-path-prefix={}=/imageswap",
-            workspace.root.display()
-        ),
-        format!("--remap-path-prefix={}=/cargo", home.display()),
-    ])
+    let rustc = |args: &[&str]| process::output(Command::new("rustc").args(args));
+    let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
+    let version = rustc(&["-vV"])?;
+    let commit = version
+        .lines()
+        .find_map(|line| line.strip_prefix("commit-hash: "));
+    let standard = format!("/rustc/{}", commit.unwrap_or("unknown"));
+    let names = [
+        (workspace.root.clone(), "/imageswap"),
+        // Wherever it is: the last one that fits counts.
+        (workspace.target.clone(), "/imageswap/target"),
+        (process::cargo_home()?, "/cargo"),
+        // As the compiler names the standard library where its sources are not installed.
+        (sysroot.join("lib/rustlib/src/rust"), &standard),
+    ];
+    let flags = names.map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()));
+    Ok(flags.into())
 }
 
 /// Whether an object file names a section `.BTF`.
@@ -209,5 +218,38 @@ mod tests {
         fs::write(&from, "two").unwrap();
         drop(copy_if_changed(&from, &to));
         assert!(!has_btf(&from).unwrap());
+    }
+
+    /// With the library's sources installed or without: both name them alike.
+    #[test]
+    fn programs_name_no_path_of_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: dir.path().to_owned(),
+            target: dir.path().join("target"),
+        };
+        // A panic of the standard library's, in code that is compiled here.
+        let text =
+            "fn main() { let mut v = vec![1]; v.remove(std::env::args().count()); panic!() }";
+        fs::write(dir.path().join("main.rs"), text).unwrap();
+        let build = |flags: &[String]| {
+            let mut command = Command::new("rustc");
+            command.current_dir(dir.path()).args(flags).arg("-o");
+            command.arg("program").arg(dir.path().join("main.rs"));
+            process::output(command.arg("-Cstrip=debuginfo")).unwrap();
+            fs::read(dir.path().join("program")).unwrap()
+        };
+        let has = |program: &[u8], word: &str| {
+            let mut windows = program.windows(word.len());
+            windows.any(|it| it == word.as_bytes())
+        };
+        let own = dir.path().to_str().unwrap();
+        assert!(has(&build(&[]), own));
+        let program = build(&remapped(&workspace).unwrap());
+        let toolchain = process::output(Command::new("rustc").args(["--print", "sysroot"]));
+        for path in [own, toolchain.unwrap().trim()] {
+            assert!(!has(&program, path), "{path}");
+        }
+        assert!(has(&program, "/imageswap/main.rs") && has(&program, "/rustc/"));
     }
 }
