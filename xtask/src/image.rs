@@ -244,6 +244,11 @@ fn build_in(workspace: &Workspace, what: &What, commit: &Commit) -> Result<Vec<B
         for (architecture, folder) in &folders {
             let program = folder.join(product.program);
             let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
+            ensure!(
+                statics::is_static(&bytes),
+                "{} asks for a loader, and is to run where there is nothing else",
+                program.display()
+            );
             let size = archive.add(
                 architecture.name(),
                 &files(workspace, product, bytes, &bill)?,

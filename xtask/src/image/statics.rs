@@ -14,8 +14,9 @@ use crate::ui;
 /// What an architecture's static programs are built with.
 struct Toolchain {
     target: &'static str,
-    /// C compiler, for the cryptography; and linker.
+    /// C compiler, for the cryptography.
     compiler: &'static str,
+    linker: &'static str,
     packages: &'static [&'static str],
 }
 
@@ -52,7 +53,7 @@ pub(super) fn build(workspace: &Workspace, architecture: Architecture) -> Result
         .env(format!("CFLAGS_{variable}"), c_flags(&folder)?)
         .env(
             format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()),
-            toolchain.compiler,
+            toolchain.linker,
         );
     for package in PACKAGES {
         command.args(["--package", package]);
@@ -75,6 +76,27 @@ fn c_flags(folder: &std::path::Path) -> Result<String> {
     ))
 }
 
+/// Whether a program is run by the kernel alone: it names no loader, which an image with nothing else in it lacks.
+pub(super) fn is_static(program: &[u8]) -> bool {
+    const INTERPRETER: [u8; 4] = 3_u32.to_le_bytes();
+    // Offsets of a little-endian ELF file of 64 bits: elf(5).
+    let number = |at: usize, bytes: usize| {
+        let field = program.get(at..at + bytes)?;
+        let digits = field.iter().rev();
+        Some(digits.fold(0_usize, |sum, it| sum << 8 | usize::from(*it)))
+    };
+    let headers = || Some((number(32, 8)?, number(54, 2)?, number(56, 2)?));
+    let Some((start, size, count)) = headers().filter(|_| program.starts_with(b"\x7fELF\x02\x01"))
+    else {
+        return false;
+    };
+    (0..count).all(|at| {
+        let header = start + at * size;
+        let kind = program.get(header..header + 4);
+        kind.is_some_and(|it| it != INTERPRETER)
+    })
+}
+
 fn add_target(target: &str) -> Result<()> {
     let mut command = Command::new("rustc");
     command.args(["--print", "target-libdir", "--target", target]);
@@ -93,6 +115,13 @@ impl Architecture {
             Self::Amd64 => Toolchain {
                 target: "x86_64-unknown-linux-musl",
                 compiler: "musl-gcc",
+                // rustup's target brings musl's start files; musl-gcc knows no -static-pie, and links a program that
+                // asks for a loader.
+                linker: if cfg!(target_arch = "x86_64") {
+                    "cc"
+                } else {
+                    "x86_64-linux-gnu-gcc"
+                },
                 packages: &["musl-tools"],
             },
             // Debian has no musl for other architectures; rustup's target brings its own, and what the C code takes
@@ -100,8 +129,29 @@ impl Architecture {
             Self::Arm64 => Toolchain {
                 target: "aarch64-unknown-linux-musl",
                 compiler: "aarch64-linux-gnu-gcc",
+                linker: "aarch64-linux-gnu-gcc",
                 packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use imageswap_lab::{BUSYBOX, skip};
+
+    use super::*;
+
+    #[test]
+    fn a_program_with_a_loader_is_not_static() {
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(!is_static(&own));
+        assert!(!is_static(b"#!/bin/sh\n") && !is_static(b"\x7fELF\x02\x01") && !is_static(b""));
+        match fs::read(BUSYBOX) {
+            Ok(busybox) => assert!(is_static(&busybox)),
+            Err(error) => skip("a_program_with_a_loader_is_not_static", &error.to_string()),
         }
     }
 }
