@@ -181,7 +181,7 @@ impl Options {
             None if self.what.registry.is_some() => Way::Push {
                 insecure: self.insecure,
             },
-            // A cluster on this machine needs no registry; another one does, and the error says so.
+            // A cluster on this machine needs no registry; any other does, and the error says so.
             None => Way::Load(Store::of(&self.context)?),
         })
     }

@@ -32,8 +32,8 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// The store of the cluster that a context's name speaks of, as kind, k3d and minikube write them; else that of
-    /// this machine, where it is a node.
+    /// The store of the cluster that a context's name speaks of, as kind, k3d and minikube write them. A runtime of this
+    /// machine is not taken for a cluster's unless somebody says so.
     pub(crate) fn of(context: &str) -> Result<Self> {
         if let Some(name) = context.strip_prefix("kind-") {
             return Ok(Self::Kind(name.to_owned()));
@@ -44,15 +44,9 @@ impl Store {
         if context == "minikube" {
             return Ok(Self::Minikube(context.to_owned()));
         }
-        if Path::new("/run/k3s/containerd/containerd.sock").exists() {
-            return Ok(Self::K3s);
-        }
-        if Path::new(CONTAINERD).exists() {
-            return Ok(Self::Containerd(CONTAINERD.into()));
-        }
         bail!(
-            "{context} is none of kind's, k3d's or minikube's contexts, and no containerd runs here; \
-             push the images with --registry, or say where with --load"
+            "{context} is none of kind's, k3d's or minikube's contexts; push the images with --registry, or say \
+             with --load in whose store they belong"
         )
     }
 
@@ -175,6 +169,8 @@ mod tests {
         ] {
             assert_eq!(Store::of(context).unwrap(), store.parse().unwrap());
         }
+        // Whatever runs here.
+        assert!(Store::of("prod").is_err());
         let socket = "containerd:/run/x.sock".parse::<Store>().unwrap();
         assert_eq!(socket, Store::Containerd("/run/x.sock".into()));
         for unknown in ["docker", "k3s:x", ""] {
