@@ -42,6 +42,12 @@ pub(crate) const PROMETHEUS: [Need; 1] = [Need {
     package: "prometheus",
 }];
 
+/// What is told of alerts.
+pub(crate) const ALERTMANAGER: [Need; 1] = [Need {
+    program: "prometheus-alertmanager",
+    package: "prometheus-alertmanager",
+}];
+
 /// What gives a Pod its addresses.
 pub(crate) const POD_NETWORK: [Need; 1] = [Need {
     program: "/usr/lib/cni/ptp",
@@ -64,7 +70,7 @@ pub fn missing() -> Vec<Need> {
 
 /// The same of all parts.
 pub fn missing_for_tests() -> Vec<Need> {
-    let others = [PROMETHEUS, POD_NETWORK, PODMAN];
+    let others = [PROMETHEUS, ALERTMANAGER, POD_NETWORK, PODMAN];
     let others = others.iter().flat_map(|needs| missing_of(needs));
     missing().into_iter().chain(others).collect()
 }
