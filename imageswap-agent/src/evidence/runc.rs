@@ -16,8 +16,8 @@ use crate::container::mount_relative;
 /// Where runc and crun keep their state by default, for root.
 pub const ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
 
-/// Where containerd's shim lets runc and crun keep it: a folder per namespace.
-pub const NAMESPACED_ROOTS: [&str; 1] = ["/run/containerd/runc"];
+/// Where containerd's shim lets runc and crun keep it, then where dockerd has it do so: a folder per namespace.
+pub const NAMESPACED_ROOTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
 
 /// A state file holds the whole configuration, about 30 KB with seccomp rules.
 const LARGEST_STATE: u64 = 4 << 20;
