@@ -60,6 +60,18 @@ pub(crate) const PODMAN: [Need; 1] = [Need {
     package: "podman",
 }];
 
+/// And another one. Debian's package has the client, too.
+pub(crate) const DOCKER: [Need; 2] = [
+    Need {
+        program: "dockerd",
+        package: "docker.io",
+    },
+    Need {
+        program: "docker",
+        package: "docker.io",
+    },
+];
+
 /// The programs that containers need and that are not installed.
 ///
 /// A busybox that is not statically linked counts as missing: it could not run
@@ -70,7 +82,7 @@ pub fn missing() -> Vec<Need> {
 
 /// The same of all parts.
 pub fn missing_for_tests() -> Vec<Need> {
-    let others = [PROMETHEUS, ALERTMANAGER, POD_NETWORK, PODMAN];
+    let others: [&[Need]; 5] = [&PROMETHEUS, &ALERTMANAGER, &POD_NETWORK, &PODMAN, &DOCKER];
     let others = others.iter().flat_map(|needs| missing_of(needs));
     missing().into_iter().chain(others).collect()
 }
