@@ -49,7 +49,7 @@ pub use needs::{Need, is_root, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use podman::Podman;
 pub use process::{Process, wait_until};
-pub use prometheus::Prometheus;
+pub use prometheus::{Alertmanager, Prometheus, ScrapeJob};
 pub use registry::Registry;
 pub use runc::Bundle;
 pub use skip::skip;

@@ -96,9 +96,10 @@ impl Prometheus {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         // JSON is YAML too.
         let scraped = jobs.iter().map(|job| {
-            let targets = job.targets.iter().map(|(target, labels)| {
-                json!({"targets": [target], "labels": labels})
-            });
+            let targets = job
+                .targets
+                .iter()
+                .map(|(target, labels)| json!({"targets": [target], "labels": labels}));
             json!({"job_name": job.name, "static_configs": targets.collect::<Vec<_>>()})
         });
         let mut config = json!({
@@ -175,7 +176,8 @@ impl Alertmanager {
     /// The alerts of a name that are active now: objects with `labels`, `annotations` and `startsAt`.
     pub fn active(&self, name: &str) -> Result<Vec<Value>> {
         let filter = percent(&format!("alertname=\"{name}\""));
-        let path = format!("/api/v2/alerts?active=true&silenced=false&inhibited=false&filter={filter}");
+        let path =
+            format!("/api/v2/alerts?active=true&silenced=false&inhibited=false&filter={filter}");
         let answer = self.client.get(&path)?;
         match serde_json::from_slice(&answer.body) {
             Ok(alerts) if answer.status == StatusCode::OK => Ok(alerts),
