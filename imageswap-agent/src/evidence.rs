@@ -10,6 +10,8 @@
 //! | [`cri`] | containers and pod sandboxes as the kubelet made them |
 //! | [`bundle`] | the OCI configuration on disk, there before the container's cgroup is |
 //! | [`runc`] | the state files of runc and crun, the only record of a plain `runc run` |
+//! | [`storage`] | podman's store: containers, and the names of their images |
+//! | [`docker`] | what Docker made a container of, and where it pulled that from |
 //! | [`discover`] | which sockets there are on this node |
 
 use std::io;
@@ -20,6 +22,7 @@ pub mod bundle;
 pub mod containerd;
 pub mod cri;
 pub mod discover;
+pub mod docker;
 pub mod runc;
 mod spec;
 pub mod storage;

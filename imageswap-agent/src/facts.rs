@@ -97,6 +97,8 @@ pub enum Source {
     Cri,
     /// containerd's record of the container.
     Containerd,
+    /// Docker's record of the container.
+    Docker,
     /// Podman's store, of root's.
     Podman,
     /// State that runc or crun keeps.
@@ -111,6 +113,7 @@ impl Source {
         match self {
             Self::Cri => "cri",
             Self::Containerd => "containerd",
+            Self::Docker => "docker",
             Self::Podman => "podman",
             Self::Runc => "runc",
             Self::Bundle => "oci-annotation",
@@ -175,6 +178,8 @@ pub struct Claim {
     /// The repositories that the image's content was pulled from, where the source keeps that; none for an image
     /// that was built, imported or loaded.
     pub pulled_from: Option<Vec<ContentSource>>,
+    /// Whether that is known of all the image's layers, and not of the image: another one may be made of the same.
+    pub only_layers: bool,
     /// Name of the container in its pod.
     pub container_name: Option<String>,
     /// The pod, where the source names one.
@@ -203,6 +208,7 @@ impl Claim {
             names: BTreeSet::new(),
             digest: None,
             pulled_from: None,
+            only_layers: false,
             container_name: None,
             pod: None,
             labels: None,

@@ -199,13 +199,9 @@ pub fn finding(
         names: judgement.names.clone(),
         expected_image: judgement.expected_image.clone(),
         digest: facts.first(|claim| claim.digest.clone()),
-        provenance: facts.first(|claim| claim.pulled_from.as_ref()).map(|from| {
-            if from.is_empty() {
-                "imported"
-            } else {
-                "pulled"
-            }
-        }),
+        provenance: facts
+            .first(|claim| claim.pulled_from.as_ref())
+            .map(|from| provenance(!from.is_empty(), judgement.reason)),
         confidence: judgement.confidence,
         container: Container {
             id: facts
@@ -241,6 +237,15 @@ pub fn finding(
         }),
         cgroup: facts.cgroup.clone(),
         detect_us,
+    }
+}
+
+/// `pulled` by itself or, as far as the layers tell, under another name; not what was only built on such layers.
+fn provenance(pulled: bool, reason: Reason) -> &'static str {
+    if pulled && reason != Reason::SideLoaded {
+        "pulled"
+    } else {
+        "imported"
     }
 }
 

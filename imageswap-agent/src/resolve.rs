@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use whose::Whose;
 
+mod docker;
 mod whose;
 
 /// Questions that are answered at the same time; a burst of starts must not become a burst of connections.
@@ -172,7 +173,12 @@ impl Sources {
     }
 
     async fn runtimes(&self, asked: &mut Asked, question: &Question) {
-        let Question { cgroup, last, .. } = question;
+        let Question {
+            cgroup,
+            identity,
+            last,
+            ..
+        } = question;
         let Whose {
             bundle,
             state,
@@ -181,20 +187,27 @@ impl Sources {
         } = self.whose(asked, question).await;
         if let Some(id) = id.as_deref() {
             let namespace = namespace.as_deref();
-            let containerd = self.of_containerd(asked, namespace, id, cgroup).await;
-            let (containerd, socket) = containerd.unzip();
-            // A record that the CRI plugin did not make is unknown to the CRI.
+            let recorded = self.of_containerd(asked, namespace, id, cgroup).await;
+            let dockers = self.of_docker(asked, id, recorded.as_ref(), bundle.as_ref());
+            let dockers = dockers.await;
+            let socket = recorded.as_ref().map(|it| it.keeper.socket());
+            let containerd = recorded.map(|it| match &dockers {
+                Some(_) => docker::without_image(it.claim),
+                None => it.claim,
+            });
+            // A record that the CRI plugin did not make is unknown to the CRI, unless cri-dockerd had Docker make it.
             let cri = match &containerd {
-                Some(claim) if !claim.through_cri => None,
-                Some(_) if *last => self.of_cri_at_last(asked, id, cgroup).await,
+                _ if dockers.is_some() && identity.pod_uid.is_none() => None,
+                Some(claim) if !claim.through_cri && dockers.is_none() => None,
+                Some(_) if *last && dockers.is_none() => {
+                    self.of_cri_at_last(asked, id, cgroup).await
+                }
                 Some(_) | None => self.of_cri(asked, id, cgroup).await,
             };
+            asked.claims.extend(dockers);
             let denied = cri.is_none()
                 && asked.unreachable.is_empty()
-                && self
-                    .cris
-                    .iter()
-                    .any(|cri| socket.as_deref() == Some(cri.socket()));
+                && self.cris.iter().any(|cri| socket == Some(cri.socket()));
             asked.claims.extend(cri);
             match containerd {
                 // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd
@@ -253,23 +266,28 @@ impl Sources {
         self.of_cri(asked, id, cgroup).await
     }
 
-    /// The first containerd that has a record of this id whose cgroup is this one, and its socket.
-    async fn of_containerd(
-        &self,
+    /// What the first containerd says that has a record of this id whose cgroup is this one.
+    async fn of_containerd<'a>(
+        &'a self,
         asked: &mut Asked,
         namespace: Option<&str>,
         id: &str,
         cgroup: &str,
-    ) -> Option<(Claim, PathBuf)> {
+    ) -> Option<Recorded<'a>> {
         for containerd in &self.containerds {
             let records = match namespace {
                 Some(namespace) => containerd
                     .container(namespace, id)
                     .await
-                    .map(|one| one.into_iter().collect()),
+                    .map(Vec::from_iter),
                 None => containerd.find(id).await,
             };
-            let records: Vec<_> = asked
+            let records = match records {
+                // In a folder that Docker was told to put its containers into, a path reads like another namespace.
+                Ok(none) if none.is_empty() && docker::is_id(id) => containerd.find(id).await,
+                records => records,
+            };
+            let records = asked
                 .remote(containerd.socket().display(), records)
                 .unwrap_or_default();
             let owner = |record: &ContainerRecord| {
@@ -279,8 +297,12 @@ impl Sources {
                     .is_some_and(|path| owns(path, cgroup))
             };
             if let Some(record) = records.into_iter().find(owner) {
-                let claim = asked.containerd_claim(containerd, record).await;
-                return Some((claim, containerd.socket().to_owned()));
+                return Some(Recorded {
+                    keeper: containerd,
+                    namespace: record.namespace.clone(),
+                    root: record.root.clone(),
+                    claim: asked.containerd_claim(containerd, record).await,
+                });
             }
         }
         None
@@ -318,6 +340,15 @@ impl Sources {
         }
         None
     }
+}
+
+/// A container that containerd has a record of.
+struct Recorded<'a> {
+    keeper: &'a Containerd,
+    namespace: String,
+    /// Its root file system, where containerd did not make that.
+    root: Option<PathBuf>,
+    claim: Claim,
 }
 
 /// What has been learned so far about one start.
@@ -360,9 +391,11 @@ impl Asked {
         let socket = containerd.socket().display();
         let namespace = record.namespace.as_str();
         let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
-        let image = self
-            .remote(&socket, containerd.image(namespace, &record.image).await)
-            .flatten();
+        let image = match record.image.as_str() {
+            "" => None,
+            name => self.remote(&socket, containerd.image(namespace, name).await),
+        };
+        let image = image.flatten();
         let digest = image.map(|image| image.digest);
         // A native client records the reference that was typed; the CRI plugin any name of the digest. Either may
         // record an id that the CRI plugin gave the image as a further name.
@@ -523,19 +556,12 @@ fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
 }
 
 fn of_runc(state: &RuncState) -> Claim {
-    // containerd's shim has runc keep its state in a folder of each namespace.
-    let runtime = if state
-        .root
-        .components()
-        .any(|part| part.as_os_str() == "containerd")
-    {
-        "containerd"
-    } else {
-        "runc"
-    };
+    // containerd's shim has runc keep its state in a folder of each namespace, below one of Docker's for that.
+    let is_below = |name: &str| state.root.iter().any(|part| part == name);
+    let runtime = ["containerd", "docker"].into_iter().find(|it| is_below(it));
     Claim {
         kind: Some(Kind::Container),
-        ..Claim::new(Source::Runc, state.id.clone(), runtime)
+        ..Claim::new(Source::Runc, state.id.clone(), runtime.unwrap_or("runc"))
     }
 }
 

@@ -171,14 +171,15 @@ impl ImageBuilder {
 }
 
 /// Writes a root file system as the images have it into `dir`.
-pub(crate) fn unpack_root(dir: &Path) -> Result<()> {
+pub fn unpack_root(dir: &Path) -> Result<()> {
     let layer = layer("").map_err(Error::io(format!("a layer with {BUSYBOX}")))?;
     tar::Archive::new(layer.as_slice())
         .unpack(dir)
         .map_err(Error::io(dir.display().to_string()))
 }
 
-fn layer(salt: &str) -> std::io::Result<Vec<u8>> {
+/// The layer as a tar, with `salt` in it.
+pub(crate) fn layer(salt: &str) -> std::io::Result<Vec<u8>> {
     let busybox = fs::read(BUSYBOX)?;
     let mut tar = tar::Builder::new(Vec::new());
     for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {

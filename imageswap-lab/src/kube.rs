@@ -51,6 +51,9 @@ const API_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ControlPlaneOptions {
     /// Address that everything listens on.
     pub address: Ipv4Addr,
+    /// Port of the API server; a free one where none is given. Where its address is the first of `services` and its
+    /// port 443, Pods find it under the address of its Service.
+    pub port: Option<u16>,
     /// Services get their addresses from this range.
     pub services: &'static str,
     /// Whether Deployments, Jobs and the like are acted upon, and namespaces get their service accounts.
@@ -80,6 +83,7 @@ impl Default for ControlPlaneOptions {
     fn default() -> Self {
         Self {
             address: Ipv4Addr::LOCALHOST,
+            port: None,
             services: "10.96.0.0/16",
             controllers: false,
             scheduler: false,
@@ -121,7 +125,11 @@ impl ControlPlane {
         let assets = Assets::find_with(&options.programs())?;
         let pki = Pki::new(lab, options.address)?;
         let (etcd, etcd_url) = etcd(lab, &assets, options.address)?;
-        let server = SocketAddr::new(options.address.into(), port::free(options.address)?);
+        let port = match options.port {
+            Some(port) => port,
+            None => port::free(options.address)?,
+        };
+        let server = SocketAddr::new(options.address.into(), port);
         let kubeconfig = pki.kubeconfig(server, "admin", Some("system:masters"))?;
         let mut cluster = Self {
             apiserver: apiserver(lab, &assets, &pki, &options, server, &etcd_url)?,

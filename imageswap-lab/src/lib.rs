@@ -16,6 +16,7 @@
 mod cgroup;
 mod containerd;
 mod cri;
+mod docker;
 mod error;
 mod http;
 mod image;
@@ -36,9 +37,10 @@ mod workspace;
 pub use cgroup::{Cgroup, in_pure_v2, is_pure_v2};
 pub use containerd::{Containerd, ContainerdOptions};
 pub use cri::{Cri, CriPod, PodSpec};
+pub use docker::Docker;
 pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};
-pub use image::{BUSYBOX, Image, ImageBuilder};
+pub use image::{BUSYBOX, Image, ImageBuilder, unpack_root};
 pub use kube::{
     Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, Machine, NodeNetwork,
     PodProcess, PodStart,
@@ -47,7 +49,7 @@ pub use needs::{Need, is_root, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use podman::Podman;
 pub use process::{Process, wait_until};
-pub use prometheus::Prometheus;
+pub use prometheus::{Alertmanager, Prometheus, ScrapeJob};
 pub use registry::Registry;
 pub use runc::Bundle;
 pub use skip::skip;

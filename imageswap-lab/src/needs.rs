@@ -42,6 +42,12 @@ pub(crate) const PROMETHEUS: [Need; 1] = [Need {
     package: "prometheus",
 }];
 
+/// What is told of alerts.
+pub(crate) const ALERTMANAGER: [Need; 1] = [Need {
+    program: "prometheus-alertmanager",
+    package: "prometheus-alertmanager",
+}];
+
 /// What gives a Pod its addresses.
 pub(crate) const POD_NETWORK: [Need; 1] = [Need {
     program: "/usr/lib/cni/ptp",
@@ -54,6 +60,18 @@ pub(crate) const PODMAN: [Need; 1] = [Need {
     package: "podman",
 }];
 
+/// And another one. Debian's package has the client, too.
+pub(crate) const DOCKER: [Need; 2] = [
+    Need {
+        program: "dockerd",
+        package: "docker.io",
+    },
+    Need {
+        program: "docker",
+        package: "docker.io",
+    },
+];
+
 /// The programs that containers need and that are not installed.
 ///
 /// A busybox that is not statically linked counts as missing: it could not run
@@ -64,7 +82,7 @@ pub fn missing() -> Vec<Need> {
 
 /// The same of all parts.
 pub fn missing_for_tests() -> Vec<Need> {
-    let others = [PROMETHEUS, POD_NETWORK, PODMAN];
+    let others: [&[Need]; 5] = [&PROMETHEUS, &ALERTMANAGER, &POD_NETWORK, &PODMAN, &DOCKER];
     let others = others.iter().flat_map(|needs| missing_of(needs));
     missing().into_iter().chain(others).collect()
 }

@@ -1,7 +1,9 @@
-//! A Prometheus: Debian's package on a free port.
+//! A Prometheus, and an Alertmanager: Debian's packages on free ports.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::http::HttpClient;
-use crate::needs::{PROMETHEUS, missing_of};
+use crate::needs::{ALERTMANAGER, PROMETHEUS, missing_of};
 use crate::port;
 use crate::process::Process;
 use crate::skip::skip;
@@ -44,14 +46,18 @@ impl Prometheus {
     /// Starts one with its storage in the lab's folder, which scrapes `targets` at `/metrics`, and waits until it
     /// answers.
     pub fn start(lab: &Lab, targets: &[SocketAddr]) -> Result<Self> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match Self::start_on(lab, targets, port::free(Ipv4Addr::LOCALHOST)?) {
-                Err(_) if tries < PORTS => {}
-                result => return result,
-            }
-        }
+        let jobs = [ScrapeJob::new("imageswap", targets)];
+        Self::start_with(lab, &jobs, None)
+    }
+
+    /// The same for several jobs, and with a file of rules that it evaluates once a second and whose alerts it sends
+    /// to an Alertmanager.
+    pub fn start_with(
+        lab: &Lab,
+        jobs: &[ScrapeJob],
+        rules: Option<(&Path, &Alertmanager)>,
+    ) -> Result<Self> {
+        on_free_port(|port| Self::start_on(lab, jobs, rules, port))
     }
 
     /// Where it listens.
@@ -79,15 +85,32 @@ impl Prometheus {
         }
     }
 
-    fn start_on(lab: &Lab, targets: &[SocketAddr], port: u16) -> Result<Self> {
+    fn start_on(
+        lab: &Lab,
+        jobs: &[ScrapeJob],
+        rules: Option<(&Path, &Alertmanager)>,
+        port: u16,
+    ) -> Result<Self> {
         let name = format!("prometheus-{port}");
         let storage = lab.make_dir(&name)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         // JSON is YAML too.
-        let config = json!({
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "imageswap", "static_configs": [{"targets": targets}]}],
+        let scraped = jobs.iter().map(|job| {
+            let targets = job
+                .targets
+                .iter()
+                .map(|(target, labels)| json!({"targets": [target], "labels": labels}));
+            json!({"job_name": job.name, "static_configs": targets.collect::<Vec<_>>()})
         });
+        let mut config = json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "scrape_configs": scraped.collect::<Vec<_>>(),
+        });
+        if let Some((file, alertmanager)) = rules {
+            config["rule_files"] = json!([file]);
+            config["alerting"] =
+                json!({"alertmanagers": [{"static_configs": [{"targets": [alertmanager.addr]}]}]});
+        }
         let path = lab.path().join(format!("{name}.yml"));
         fs::write(&path, config.to_string()).map_err(Error::io(path.display().to_string()))?;
         let mut command = Command::new("prometheus");
@@ -107,6 +130,105 @@ impl Prometheus {
             client,
             _process: process,
         })
+    }
+}
+
+/// What a Prometheus scrapes under one name.
+#[derive(Debug, Clone)]
+pub struct ScrapeJob {
+    name: String,
+    targets: Vec<(SocketAddr, BTreeMap<String, String>)>,
+}
+
+impl ScrapeJob {
+    /// These targets, without labels of their own.
+    pub fn new(name: &str, targets: &[SocketAddr]) -> Self {
+        let targets = targets.iter().map(|target| (*target, BTreeMap::new()));
+        Self {
+            name: name.to_owned(),
+            targets: targets.collect(),
+        }
+    }
+
+    /// One more target, with the labels that discovery would give it.
+    pub fn target(mut self, target: SocketAddr, labels: &[(&str, &str)]) -> Self {
+        let labels = labels.iter();
+        let labels = labels.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.targets.push((target, labels.collect()));
+        self
+    }
+}
+
+/// A running Alertmanager that sends nothing to anybody, plain HTTP on 127.0.0.1.
+#[derive(Debug)]
+pub struct Alertmanager {
+    addr: SocketAddr,
+    client: HttpClient,
+    _process: Process,
+}
+
+impl Alertmanager {
+    /// Starts one, and waits until it answers.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        on_free_port(|port| Self::start_on(lab, port))
+    }
+
+    /// The alerts of a name that are active now: objects with `labels`, `annotations` and `startsAt`.
+    pub fn active(&self, name: &str) -> Result<Vec<Value>> {
+        let filter = percent(&format!("alertname=\"{name}\""));
+        let path =
+            format!("/api/v2/alerts?active=true&silenced=false&inhibited=false&filter={filter}");
+        let answer = self.client.get(&path)?;
+        match serde_json::from_slice(&answer.body) {
+            Ok(alerts) if answer.status == StatusCode::OK => Ok(alerts),
+            _ => Err(Error::Http {
+                request: path,
+                problem: format!("{}: {}", answer.status, answer.text()),
+            }),
+        }
+    }
+
+    fn start_on(lab: &Lab, port: u16) -> Result<Self> {
+        let name = format!("alertmanager-{port}");
+        let storage = lab.make_dir(&name)?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let config = json!({
+            "route": {"receiver": "nobody", "group_wait": "1s", "group_interval": "1s"},
+            "receivers": [{"name": "nobody"}],
+        });
+        let path = lab.path().join(format!("{name}.yml"));
+        fs::write(&path, config.to_string()).map_err(Error::io(path.display().to_string()))?;
+        let mut command = Command::new(ALERTMANAGER[0].program);
+        command
+            .arg(format!("--config.file={}", path.display()))
+            .arg(format!("--storage.path={}", storage.display()))
+            .arg(format!("--web.listen-address={addr}"))
+            // One alone: no peers to gossip with.
+            .arg("--cluster.listen-address=");
+        let mut process = Process::start(lab, &name, command)?;
+        let client = HttpClient::new(addr)?;
+        process.wait_ready(Duration::from_mins(1), || {
+            client
+                .get("/-/ready")
+                .is_ok_and(|answer| answer.status == StatusCode::OK)
+        })?;
+        Ok(Self {
+            addr,
+            client,
+            _process: process,
+        })
+    }
+}
+
+/// Starts something on a free port; another one is tried where somebody else took that in between.
+fn on_free_port<T>(mut start: impl FnMut(u16) -> Result<T>) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match start(port::free(Ipv4Addr::LOCALHOST)?) {
+            Err(_) if tries < PORTS => {}
+            result => return result,
+        }
     }
 }
 

@@ -87,13 +87,28 @@ enum Way {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
     let cluster = Cluster::find(&options.context, options.kubeconfig.as_deref())?;
-    let way = options.way()?;
-    let mut what = options.what.clone();
     if options.dry_run {
-        print!("{}", plan(workspace, options, &what, &way, &cluster));
+        let way = options.way()?;
+        print!(
+            "{}",
+            plan(workspace, options, &options.what, &way, &cluster)
+        );
         return Ok(ExitCode::SUCCESS);
     }
+    deploy(workspace, options, &cluster)?;
+    println!("\n  deployed in {}", Took(start.elapsed()));
+    next_steps(&cluster, &options.release(&options.what));
+    Ok(ExitCode::SUCCESS)
+}
 
+/// Brings it into the cluster and sees that it works; how long it took from Helm's call until everything was ready.
+pub(crate) fn deploy(
+    workspace: &Workspace,
+    options: &Options,
+    cluster: &Cluster,
+) -> Result<Duration> {
+    let way = options.way()?;
+    let mut what = options.what.clone();
     ui::heading("Cluster");
     let version = cluster.version()?;
     let nodes = cluster.architectures()?;
@@ -117,20 +132,20 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
 
     ui::heading("Chart");
-    install(&cluster, &release, &chart(workspace))?;
+    let installing = Instant::now();
+    install(cluster, &release, &chart(workspace))?;
     ui::good(format_args!(
         "helm upgrade --install {} into {}",
         release.name, release.namespace
     ));
 
     ui::heading("Rollout");
-    wait_ready(&cluster, &release, Duration::from_secs(options.timeout))?;
+    wait_ready(cluster, &release, Duration::from_secs(options.timeout))?;
+    let ready = installing.elapsed();
 
     ui::heading("Smoke test");
-    smoke::run(&cluster, &release)?;
-    println!("\n  deployed in {}", Took(start.elapsed()));
-    next_steps(&cluster, &release);
-    Ok(ExitCode::SUCCESS)
+    smoke::run(cluster, &release)?;
+    Ok(ready)
 }
 
 /// The chart's folder.
@@ -174,6 +189,29 @@ pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) 
 }
 
 impl Options {
+    /// For the context of a cluster on this machine, with images from a registry of plain HTTP; these are built and
+    /// pushed there where `build` says so.
+    pub(crate) fn local(context: &str, registry: &str, values: Vec<PathBuf>, build: bool) -> Self {
+        Self {
+            context: context.to_owned(),
+            kubeconfig: None,
+            release: "imageswap".to_owned(),
+            namespace: "imageswap-system".to_owned(),
+            what: What {
+                arch: Vec::new(),
+                registry: Some(registry.to_owned()),
+                tag: None,
+            },
+            load: None,
+            insecure: true,
+            no_build: !build,
+            values,
+            set: Vec::new(),
+            timeout: 180,
+            dry_run: false,
+        }
+    }
+
     fn way(&self) -> Result<Way> {
         Ok(match &self.load {
             _ if self.no_build => Way::Nothing,

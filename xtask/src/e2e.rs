@@ -1,185 +1,128 @@
-//! `cargo xtask e2e`: from nothing to the first swapped Pod, and on to what is refused.
+//! `cargo xtask e2e`: ImageSwap in a whole cluster, told step by step.
 //!
-//! Without a context it brings up a control plane on this machine, with the manifests as they are shipped and the
-//! webhook's Pods as processes; with one it installs into that cluster. What follows is the same, by kubectl, as a
-//! user would do it.
+//! Without a context it brings up a cluster on this machine: control plane, a node with a real kubelet, a registry. A
+//! webhook that goes by ImageSwap's names serves it, and ours takes over without a gap; then come what users do with
+//! it, what gets past it, and alerts. With a context it tells what users do in a cluster that `cargo xtask deploy` has
+//! installed it in.
 
+mod kubectl;
+mod node;
+mod site;
 mod steps;
+mod story;
+mod switch;
+mod watched;
 
-use std::fs;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use imageswap_lab::Assets;
+use anyhow::{Context, Result};
+use imageswap_lab::missing_for_tests;
 
 use crate::builder::{self, Profile};
-use crate::process::{Workspace, find};
-use crate::stage::{self, NAMESPACE, Stage};
+use crate::deploy::{self, Cluster};
+use crate::image::{self, What};
+use crate::process::Workspace;
 use crate::ui::{self, Took};
+use crate::{helm, kubernetes, stage, toolchain};
+use kubectl::Kubectl;
+use site::Site;
+use story::Story;
 
 /// Where to.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Context of the kubeconfig; without one, a control plane on this machine
+    /// Context of the kubeconfig, where `cargo xtask deploy` has been; without one, a cluster on this machine
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// Image of the webhook that the context's nodes can pull; `cargo xtask image` builds one
-    #[arg(long, value_name = "REF", requires = "context")]
-    image_webhook: Option<String>,
-}
-
-/// kubectl, with what it needs to reach the cluster.
-pub(crate) struct Kubectl {
-    make: Box<dyn Fn() -> Command>,
 }
 
 /// Runs the story; exit code 1 where a step does not come out as told.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     match &options.context {
-        Some(context) => elsewhere(workspace, context, options.image_webhook.as_deref()),
+        Some(context) => elsewhere(workspace, context),
         None => here(workspace),
     }
 }
 
 /// Tells the story on this machine.
-pub(crate) fn here(workspace: &Workspace) -> Result<ExitCode> {
+fn here(workspace: &Workspace) -> Result<ExitCode> {
+    if !stage::is_isolated() {
+        prepare(workspace)?;
+    }
     if let Some(code) = stage::isolate()? {
         return Ok(code);
     }
     let start = Instant::now();
-    let folder = builder::webhook(workspace, Profile::Dev)?;
-    ui::heading("A cluster, and the webhook in it");
-    let program = folder.join("imageswap-webhook");
-    let stage = Stage::start(workspace, &program, &[], |what| ui::good(what))?;
-    let kubectl = Kubectl {
-        make: Box::new({
-            let (kubectl, config) = (
-                stage.cluster.assets().program("kubectl"),
-                stage.cluster.kubeconfig().to_owned(),
-            );
-            move || {
-                let mut command = Command::new(&kubectl);
-                command.arg("--kubeconfig").arg(&config);
-                command
-            }
-        }),
-    };
-    let told = steps::tell(&kubectl, workspace);
+    let programs = builder::programs(workspace, Profile::Dev)?;
+    ui::heading("A cluster on this machine");
+    let site = Site::start(|what| ui::good(what))?;
+    let told = tell(workspace, &site, &programs);
     if told.is_err() {
-        for pod in stage.kubelet.pods() {
-            let log = fs::read_to_string(&pod.log).unwrap_or_default();
-            eprintln!("{}:\n{log}", pod.name);
-        }
+        site.show_logs();
     }
     told?;
     println!("\n  told in {}", Took(start.elapsed()));
     Ok(ExitCode::SUCCESS)
 }
 
-fn elsewhere(workspace: &Workspace, context: &str, image: Option<&str>) -> Result<ExitCode> {
-    let Some(image) = image else {
-        bail!(
-            "the cluster needs an image of the webhook that its nodes can pull: --image-webhook REF \
-             (cargo xtask image builds one, skopeo pushes it)"
-        );
-    };
-    let program = find("kubectl")
-        .or_else(|| Some(Assets::find().ok()?.program("kubectl")))
-        .context("there is no kubectl in PATH")?;
-    let context = context.to_owned();
-    let kubectl = Kubectl {
-        make: Box::new(move || {
-            let mut command = Command::new(&program);
-            command.args(["--context", &context]);
-            command
-        }),
-    };
-    ui::heading("The webhook in your cluster");
-    let minor = kubectl.minor_version()?;
-    for manifest in stage::manifests(minor) {
-        let path = workspace
-            .root
-            .join("deploy")
-            .join(format!("{manifest}.yaml"));
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        kubectl.with(&["apply", "--server-side", "-f", "-"], &text)?;
+/// What may take the network: the cluster lives in a namespace without.
+fn prepare(workspace: &Workspace) -> Result<()> {
+    ui::heading("What it takes");
+    let lacking = missing_for_tests();
+    let packages: Vec<_> = lacking.iter().map(|need| need.package).collect();
+    if !packages.is_empty() {
+        toolchain::install(&packages, "a cluster on this machine")?;
     }
-    let set = format!("webhook={image}");
-    kubectl.run(&[
-        "-n",
-        NAMESPACE,
-        "set",
-        "image",
-        "deployment/imageswap-webhook",
-        &set,
-    ])?;
-    ui::good(format_args!("deploy/ applied, Kubernetes 1.{minor}"));
-    kubectl.run(&[
-        "-n",
-        NAMESPACE,
-        "rollout",
-        "status",
-        "deployment/imageswap-webhook",
-        "--timeout=180s",
-    ])?;
-    ui::good("two replicas of the webhook ready, behind their Service");
-    let told = steps::tell(&kubectl, workspace);
-    steps::tidy(&kubectl);
-    told?;
-    println!("\n  the webhook stays installed in {NAMESPACE}; what was tried with it is gone");
-    Ok(ExitCode::SUCCESS)
+    kubernetes::find_or_build()?;
+    helm::provide()?;
+    image::provide()?;
+    builder::programs(workspace, Profile::Dev)?;
+    let what = What {
+        arch: Vec::new(),
+        registry: None,
+        tag: None,
+    };
+    image::build(workspace, &what)?;
+    Ok(())
 }
 
-impl Kubectl {
-    /// Its standard output; an error carries its standard error.
-    pub(crate) fn run(&self, args: &[&str]) -> Result<String> {
-        self.with(args, "")
-    }
+fn tell(workspace: &Workspace, site: &Site, programs: &std::path::Path) -> Result<()> {
+    let cluster = site.cluster()?;
+    let kubectl = Kubectl::new(&cluster);
+    let story = Story::new(&kubectl, workspace);
+    let gap = switch::begin(&story, site, programs)?;
+    let values = workspace
+        .root
+        .join("deploy/charts/imageswap/values-imageswap.yaml");
+    let options = site.deployment(vec![values, site.values()?], true);
+    let ready = deploy::deploy(workspace, &options, &cluster)?;
+    println!("\n  from helm to both ready: {}", Took(ready));
+    switch::end(&story, gap)?;
 
-    /// The same with `input` on its standard input.
-    pub(crate) fn with(&self, args: &[&str], input: &str) -> Result<String> {
-        use std::io::Write as _;
-        let mut child = (self.make)()
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run kubectl")?;
-        let mut stdin = child.stdin.take().context("kubectl has no input")?;
-        stdin
-            .write_all(input.as_bytes())
-            .context("kubectl's input")?;
-        drop(stdin);
-        let output = child.wait_with_output().context("kubectl")?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        bail!(
-            "kubectl {}: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        )
-    }
+    let options = site.deployment(vec![site.values()?], false);
+    deploy::deploy(workspace, &options, &cluster).context("upgrading to the chart's own values")?;
+    steps::tell(&story)?;
+    node::tell(&story, site, programs)?;
+    watched::tell(&story, site)
+}
 
-    /// Why the cluster refuses; an error where it does not.
-    pub(crate) fn refused(&self, args: &[&str], input: &str) -> Result<String> {
-        match self.with(args, input) {
-            Ok(_) => bail!("kubectl {} was not refused", args.join(" ")),
-            Err(error) => Ok(error.to_string()),
-        }
-    }
-
-    /// The minor version of the cluster's Kubernetes.
-    pub(crate) fn minor_version(&self) -> Result<u32> {
-        let text = self.run(&["get", "--raw", "/version"])?;
-        let version: serde_json::Value =
-            serde_json::from_str(&text).context("the cluster's version")?;
-        let minor = version["minor"].as_str().unwrap_or_default();
-        minor
-            .trim_end_matches('+')
-            .parse()
-            .with_context(|| format!("the cluster's minor version {minor:?}"))
-    }
+fn elsewhere(workspace: &Workspace, context: &str) -> Result<ExitCode> {
+    let cluster = Cluster::find(context, None)?;
+    let kubectl = Kubectl::new(&cluster);
+    let deployment = [
+        "get",
+        "deployment",
+        "imageswap-webhook",
+        "-n",
+        stage::NAMESPACE,
+    ];
+    kubectl.run(&deployment).with_context(|| {
+        format!("ImageSwap is not there yet: cargo xtask deploy --context {context}")
+    })?;
+    let told = steps::tell(&Story::new(&kubectl, workspace));
+    steps::tidy(&kubectl);
+    told?;
+    println!("\n  what was tried with it is gone");
+    Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::process::{Workspace, output};
 use crate::ui;
 use oci::{Archive, Config, File};
-pub(crate) use ship::{Store, push};
+pub(crate) use ship::{Store, provide, push};
 
 /// What an image is to be at most, in bytes of its archive, for each architecture.
 const LIMIT: usize = 12_000_000;

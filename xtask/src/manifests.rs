@@ -17,7 +17,7 @@ use imageswap_policy::document;
 use crate::helm;
 use crate::process::Workspace;
 use crate::ui;
-use chart::Chart;
+use chart::{Chart, Values};
 
 const HEAD: &str = "# Generated from the code by `cargo xtask manifests`; do not edit.\n";
 /// The resource, where people apply it from, and where Helm does.
@@ -77,6 +77,13 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
 pub(crate) fn install(workspace: &Workspace, registry: &str) -> Result<String> {
     let chart = Chart::new(workspace, helm::helm()?);
     install::text(&chart, registry)
+}
+
+/// What an installation of the webhook alone consists of on that minor version of Kubernetes, its namespace included.
+pub(crate) fn webhook(workspace: &Workspace, minor: u32) -> Result<String> {
+    let chart = Chart::new(workspace, helm::helm()?);
+    let values = Values::set(&["agent.enabled=false"]);
+    chart.text_for(&format!("1.{minor}.0"), &values)
 }
 
 /// Writes files that differ, or notes which do.

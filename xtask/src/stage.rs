@@ -5,7 +5,6 @@
 //! that all of it lives in a network namespace of its own, where any address is free.
 
 use std::env;
-use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -13,32 +12,20 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, ensure};
 use imageswap_lab::{ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, Lab, is_root};
 
+use crate::manifests;
 use crate::process::{Workspace, find, output};
 use crate::toolchain;
 
 /// Set in the process that lives in the namespace.
 const INSIDE: &str = "IMAGESWAP_NETWORK_NAMESPACE";
 /// Where the control plane listens.
-const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
+pub(crate) const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
 /// The first of the Pods' addresses, and how many there are: two replicas, and as many again while they are replaced.
-const FIRST_POD: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 11);
+pub(crate) const FIRST_POD: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 11);
 const PODS: u8 = 8;
 /// The namespace that the manifests install into.
 pub(crate) const NAMESPACE: &str = "imageswap-system";
 const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
-/// In the order in which they are applied, each with the minor version of Kubernetes that it needs.
-const MANIFESTS: [(&str, u32); 9] = [
-    ("webhook/namespace", 0),
-    ("crds/imageswappolicies", 0),
-    ("webhook/rbac", 0),
-    ("webhook/state", 0),
-    ("webhook/service", 0),
-    ("webhook/pdb", 21),
-    ("webhook/mutating", 0),
-    ("webhook/validating", 0),
-    ("webhook/deployment", 0),
-];
-
 /// The cluster. Fields are in the order in which they end.
 pub(crate) struct Stage {
     pub(crate) kubelet: Kubelet,
@@ -46,10 +33,15 @@ pub(crate) struct Stage {
     _lab: Lab,
 }
 
+/// Whether this process is in the network namespace already, where nothing can be downloaded.
+pub(crate) fn is_isolated() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
 /// Runs this very command again in a network namespace of its own, unless this is that run already; returns its exit
 /// code then.
 pub(crate) fn isolate() -> Result<Option<ExitCode>> {
-    if env::var_os(INSIDE).is_some() {
+    if is_isolated() {
         addresses()?;
         return Ok(None);
     }
@@ -89,10 +81,13 @@ impl Stage {
         step(&format!(
             "Kubernetes 1.{minor}: etcd, API server, controllers"
         ));
-        for manifest in manifests(minor) {
-            apply(&cluster, workspace, manifest)?;
-        }
-        step("deploy/ applied");
+        // From 1.21 on the API server labels namespaces by itself; the configurations select by it.
+        let label = "kubernetes.io/metadata.name=kube-system";
+        cluster.kubectl(["label", "--overwrite", "namespace", "kube-system", label])?;
+        cluster
+            .apply(&manifests::webhook(workspace, minor)?)
+            .context("what the chart consists of")?;
+        step("the chart's objects applied");
         let kubelet = Kubelet::start(&cluster, pods(&cluster, program, arguments)?)?;
         let rollout = [
             "rollout",
@@ -110,22 +105,6 @@ impl Stage {
     }
 }
 
-/// The manifests of `deploy/` that an API server of that minor version takes, in order.
-pub(crate) fn manifests(minor: u32) -> impl Iterator<Item = &'static str> {
-    let known = MANIFESTS
-        .into_iter()
-        .filter(move |(_, since)| minor >= *since);
-    known.map(|(manifest, _)| manifest)
-}
-
-/// Applies a manifest of `deploy/`.
-pub(crate) fn apply(cluster: &ControlPlane, workspace: &Workspace, name: &str) -> Result<()> {
-    let path = workspace.root.join("deploy").join(format!("{name}.yaml"));
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    cluster.apply(&text).with_context(|| name.to_owned())?;
-    Ok(())
-}
-
 /// How a Pod of the Deployment becomes a process: its arguments, with an address and a way to the API server that the
 /// container would have.
 fn pods(cluster: &ControlPlane, program: &Path, arguments: &[&str]) -> Result<KubeletOptions> {
@@ -140,8 +119,10 @@ fn pods(cluster: &ControlPlane, program: &Path, arguments: &[&str]) -> Result<Ku
             .collect(),
         command: Box::new(move |pod| {
             let mut command = Command::new(&program);
+            // A Pod listens at all of its addresses; here they are one machine's.
+            let own = |arg: &&String| !arg.starts_with("--listen=") && !arg.starts_with("--admin=");
             command
-                .args(&pod.args)
+                .args(pod.args.iter().filter(own))
                 .args(&arguments)
                 .arg(format!("--listen={}:8443", pod.address))
                 .arg(format!("--admin={}:8080", pod.address))

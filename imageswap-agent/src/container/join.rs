@@ -90,6 +90,11 @@ mod tests {
                 "/kubepods.slice/kubepods-pod1.slice/cri-containerd-ab.scope/init",
                 false,
             ),
+            (
+                "system.slice:docker:ab",
+                "/system.slice/docker-ab.scope",
+                true,
+            ),
             (":nerdctl:ab", "/system.slice/nerdctl-ab.scope", true),
             ("a.slice::ab", "/a.slice/ab.scope", true),
             ("a.slice:x:a-b.slice", "/a.slice/a-b.slice", true),

@@ -11,9 +11,10 @@ use super::spec::Spec;
 use super::{EvidenceError, entries, is_component, on_host, parse_json, read_bounded};
 use crate::container;
 
-/// Where containerd keeps its state by default, then k3s and RKE2, k0s, MicroK8s.
-pub const STATE_DIRS: [&str; 4] = [
+/// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
+pub const STATE_DIRS: [&str; 5] = [
     "/run/containerd",
+    "/run/docker/containerd/daemon",
     "/run/k3s/containerd",
     "/run/k0s/containerd",
     "/var/snap/microk8s/common/run/containerd",
@@ -39,6 +40,8 @@ pub struct Bundle {
     pub id: String,
     /// `linux.cgroupsPath`: the join with a cgroup.
     pub cgroups_path: Option<String>,
+    /// `root.path`, where it is absolute, as the host names it.
+    pub root: Option<PathBuf>,
     /// All annotations.
     pub annotations: BTreeMap<String, String>,
     /// What the annotations say where a CRI server wrote them.
@@ -149,6 +152,7 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
         return Ok(None);
     };
     let spec: Spec = parse_json(&file, &bytes)?;
+    let root = spec.root();
     let (cgroups_path, annotations) = spec.into_parts();
     Ok(Some(Bundle {
         path: folder.to_owned(),
@@ -159,6 +163,7 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
             .to_string_lossy()
             .into_owned(),
         cgroups_path,
+        root,
         cri: CriAnnotations::of(&annotations),
         annotations,
     }))

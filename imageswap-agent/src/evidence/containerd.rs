@@ -45,6 +45,9 @@ pub struct ContainerRecord {
     pub created_at: Option<SystemTime>,
     /// `linux.cgroupsPath` of the OCI configuration: the join with a cgroup.
     pub cgroups_path: Option<String>,
+    /// `root.path` of the OCI configuration, where it is absolute, as the host names it: of a container on a root file
+    /// system that containerd did not make.
+    pub root: Option<PathBuf>,
     /// The annotations of the OCI configuration.
     pub annotations: BTreeMap<String, String>,
 }
@@ -326,7 +329,9 @@ impl ContainerRecord {
         let spec: Option<Spec> = container
             .spec
             .and_then(|spec| serde_json::from_slice(&spec.value).ok());
-        let (cgroups_path, annotations) = spec.unwrap_or_default().into_parts();
+        let spec = spec.unwrap_or_default();
+        let root = spec.root();
+        let (cgroups_path, annotations) = spec.into_parts();
         Self {
             namespace: namespace.to_owned(),
             id: container.id,
@@ -338,6 +343,7 @@ impl ContainerRecord {
                 .created_at
                 .and_then(wire::Timestamp::to_system_time),
             cgroups_path,
+            root,
             annotations,
         }
     }

@@ -14,6 +14,9 @@ const CONTAINERD: [&str; 5] = [
     "/run/dockershim.sock",
 ];
 
+/// The containerd that dockerd starts where there is none: without its CRI plugin.
+const DOCKERS: [&str; 1] = ["/run/docker/containerd/containerd.sock"];
+
 /// What speaks CRI and is no containerd: CRI-O, cri-dockerd.
 const CRI_ONLY: [&str; 3] = [
     "/run/crio/crio.sock",
@@ -23,7 +26,9 @@ const CRI_ONLY: [&str; 3] = [
 
 /// The sockets of containerd that exist below `host_root`.
 pub fn containerd_sockets(host_root: &Path) -> Vec<PathBuf> {
-    existing(host_root, &CONTAINERD)
+    let mut sockets = existing(host_root, &CONTAINERD);
+    sockets.extend(existing(host_root, &DOCKERS));
+    deduplicated(sockets)
 }
 
 /// The sockets that may speak CRI and exist below `host_root`: containerd
@@ -36,7 +41,7 @@ pub fn cri_sockets(host_root: &Path) -> Vec<PathBuf> {
 
 /// The paths that were looked at, for a message that nothing was found.
 pub fn looked_at() -> impl Iterator<Item = &'static str> {
-    CONTAINERD.into_iter().chain(CRI_ONLY)
+    CONTAINERD.into_iter().chain(DOCKERS).chain(CRI_ONLY)
 }
 
 fn existing(host_root: &Path, candidates: &[&str]) -> Vec<PathBuf> {
@@ -75,14 +80,22 @@ mod tests {
     #[test]
     fn finds_sockets_below_the_hosts_root_once() {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["run/containerd", "run/crio", "run/k3s/containerd"] {
+        let folders = [
+            "run/containerd",
+            "run/crio",
+            "run/docker/containerd",
+            "run/k3s/containerd",
+        ];
+        for folder in folders {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         assert!(cri_sockets(root.path()).is_empty());
 
         let socket = root.path().join("run/containerd/containerd.sock");
         let crio = root.path().join("run/crio/crio.sock");
+        let dockers = root.path().join("run/docker/containerd/containerd.sock");
         let _containerd = UnixListener::bind(&socket).unwrap();
+        let _dockers = UnixListener::bind(&dockers).unwrap();
         let _crio = UnixListener::bind(&crio).unwrap();
         symlink(
             &socket,
@@ -92,10 +105,7 @@ mod tests {
         // A plain file of that name is no socket.
         std::fs::write(root.path().join("run/cri-dockerd.sock"), "").unwrap();
 
-        assert_eq!(
-            containerd_sockets(root.path()),
-            std::slice::from_ref(&socket)
-        );
+        assert_eq!(containerd_sockets(root.path()), [socket.clone(), dockers]);
         assert_eq!(cri_sockets(root.path()), [socket, crio]);
     }
 }

@@ -5,8 +5,12 @@
 //! container's own process runs, so at the cgroup's first sight there may be
 //! none yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
@@ -16,8 +20,8 @@ use crate::container::mount_relative;
 /// Where runc and crun keep their state by default, for root.
 pub const ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
 
-/// Where containerd's shim lets runc and crun keep it: a folder per namespace.
-pub const NAMESPACED_ROOTS: [&str; 1] = ["/run/containerd/runc"];
+/// Where containerd's shim lets runc and crun keep it, then where dockerd has it do so: a folder per namespace.
+pub const NAMESPACED_ROOTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
 
 /// A state file holds the whole configuration, about 30 KB with seccomp rules.
 const LARGEST_STATE: u64 = 4 << 20;
@@ -47,6 +51,36 @@ pub struct RuncStates {
     host_root: PathBuf,
     roots: Vec<PathBuf>,
     namespaced: Vec<PathBuf>,
+    /// What files said that have not changed since, by the container's folder.
+    kept: Arc<Mutex<Kept>>,
+}
+
+type Kept = HashMap<PathBuf, (Stamp, RuncState)>;
+
+/// By what a file is told from its next version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    fn of(file: &Path) -> Option<Self> {
+        let metadata = fs::metadata(file).ok()?;
+        Some(Self {
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: metadata.modified().ok()?,
+        })
+    }
+
+    /// Whether a further change would be told: file systems count time in steps of some milliseconds.
+    fn is_settled(self) -> bool {
+        self.modified
+            .elapsed()
+            .is_ok_and(|age| age > Duration::from_secs(1))
+    }
 }
 
 impl RuncStates {
@@ -72,6 +106,7 @@ impl RuncStates {
                 .into_iter()
                 .map(|root| on_host(host_root, root.as_ref()))
                 .collect(),
+            kept: Arc::default(),
         }
     }
 
@@ -152,7 +187,37 @@ impl RuncStates {
         folders
     }
 
+    /// What a container's state file says, read again only where it has changed: for a cgroup that is nobody's all of
+    /// them are looked at.
     fn read(&self, root: &Path, id: &str) -> Result<Option<RuncState>, EvidenceError> {
+        let folder = root.join(id);
+        let stamp = ["state.json", "status"]
+            .iter()
+            .find_map(|file| Stamp::of(&folder.join(file)));
+        let known = |kept: &mut Kept| kept.get(&folder).cloned();
+        if let Some((kept, state)) = self.kept(known)
+            && Some(kept) == stamp
+        {
+            return Ok(Some(state));
+        }
+        let state = self.parse(root, id)?;
+        match (stamp, &state) {
+            (Some(stamp), Some(state)) if stamp.is_settled() => self.kept(|kept| {
+                if kept.len() >= MOST_CONTAINERS {
+                    kept.clear();
+                }
+                kept.insert(folder, (stamp, state.clone()));
+            }),
+            _ => self.kept(|kept| drop(kept.remove(&folder))),
+        }
+        Ok(state)
+    }
+
+    fn kept<T>(&self, ask: impl FnOnce(&mut Kept) -> T) -> T {
+        ask(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn parse(&self, root: &Path, id: &str) -> Result<Option<RuncState>, EvidenceError> {
         let folder = root.join(id);
         let state = RuncState {
             id: id.to_owned(),

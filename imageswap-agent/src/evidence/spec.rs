@@ -1,6 +1,7 @@
 //! The part of an OCI runtime configuration that says whose container it is.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -12,6 +13,12 @@ use serde::Deserialize;
 pub(super) struct Spec {
     annotations: Option<BTreeMap<String, String>>,
     linux: Option<Linux>,
+    root: Option<Root>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Root {
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +28,12 @@ struct Linux {
 }
 
 impl Spec {
+    /// `root.path` where it says by itself which folder that is: not below the bundle.
+    pub(super) fn root(&self) -> Option<PathBuf> {
+        let path = self.root.as_ref()?.path.clone()?;
+        path.is_absolute().then_some(path)
+    }
+
     /// `linux.cgroupsPath`, unless empty, and the annotations.
     pub(super) fn into_parts(self) -> (Option<String>, BTreeMap<String, String>) {
         let path = self

@@ -61,7 +61,8 @@ pub(super) fn names(facts: &Facts) -> Names {
 }
 
 /// What somebody asked for, most trusted first, where it can be this container's image: the Pod's specification can be
-/// newer or older than the container, and whoever calls the CRI writes down what he likes.
+/// newer or older than the container, whoever calls the CRI writes down what he likes, and what Docker was asked for
+/// may have been another image's name until a moment before.
 fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
     let in_spec = image_in_spec(facts)
         .filter(|image| can_be(facts, image, of_digest) == Some(true))
@@ -70,8 +71,8 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
         let asked = |claim: &&Claim| claim.naming == Naming::AsAsked;
         facts.trusted().filter(asked).find_map(|claim| {
             let image = claim.image.as_deref()?;
-            let is_own_word = claim.source != Source::Cri;
-            let fits = is_own_word || can_be(facts, image, of_digest) != Some(false);
+            let is_to_fit = matches!(claim.source, Source::Cri | Source::Docker);
+            let fits = !is_to_fit || can_be(facts, image, of_digest) != Some(false);
             fits.then(|| name(claim.source.as_str(), image))
         })
     };
@@ -120,6 +121,7 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
 fn pulled_from(facts: &Facts, repository: &str) -> bool {
     let mut sources = facts
         .trusted()
+        .filter(|claim| !claim.only_layers)
         .filter_map(|claim| claim.pulled_from.as_ref())
         .flatten();
     sources.any(|source| source.name() == repository)

@@ -1,11 +1,13 @@
 //! Where the content of an image came from, whatever it is called now.
 //!
 //! containerd labels what it pulls with the registry and repository of the reference that was asked for. An image that
-//! was tagged anew keeps the labels of its old name; one that was built or imported has none.
+//! was tagged anew keeps the labels of its old name; one that was built or imported has none. Docker keeps the digest
+//! under which an image was pulled from a repository for as long as the image has a name there, and the repositories
+//! of each layer for good.
 
 use super::Name;
 use crate::evidence::containerd::ContentSource;
-use crate::facts::Facts;
+use crate::facts::{Claim, Facts};
 use imageswap_policy::{Reference, Selected};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +24,10 @@ pub(super) enum Origin {
 
 /// Compares an image's approved names with where its content was pulled from.
 pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> Origin {
-    let Some(sources) = pulled_from(facts) else {
+    let Some(claim) = claim(facts) else {
         return Origin::Unknown;
     };
+    let sources = claim.pulled_from.as_deref().unwrap_or_default();
     if sources.is_empty() {
         return Origin::Nowhere;
     }
@@ -36,20 +39,21 @@ pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> 
         let name = source.name();
         repositories.contains(&name) || !selected.decide(&name).is_drift()
     };
-    if sources.iter().any(fits) {
-        Origin::Fitting
-    } else {
-        Origin::Elsewhere
+    match sources.iter().any(fits) {
+        // Anybody can build an image on an approved one, without a layer of its own.
+        true if claim.only_layers => Origin::Nowhere,
+        true => Origin::Fitting,
+        false => Origin::Elsewhere,
     }
 }
 
 /// What should run instead of an image that was pulled elsewhere.
 pub(super) fn expected(facts: &Facts, selected: &Selected<'_>) -> Option<String> {
-    let source = pulled_from(facts)?.first()?.name();
+    let source = claim(facts)?.pulled_from.as_ref()?.first()?.name();
     Some(selected.decide(&source).result.into_owned())
 }
 
-fn pulled_from(facts: &Facts) -> Option<&[ContentSource]> {
-    let claimed = facts.trusted().find_map(|claim| claim.pulled_from.as_ref());
-    claimed.map(Vec::as_slice)
+/// The most trusted claim that says where the content came from.
+fn claim(facts: &Facts) -> Option<&Claim> {
+    facts.trusted().find(|claim| claim.pulled_from.is_some())
 }

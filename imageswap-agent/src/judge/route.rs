@@ -10,9 +10,12 @@ pub(super) fn route(facts: &Facts) -> Route {
     let through_cri = facts.first(|claim| match claim.source {
         Source::Cri => Some(true),
         Source::Containerd => Some(claim.through_cri),
-        Source::Podman | Source::Runc | Source::Bundle => None,
+        Source::Docker | Source::Podman | Source::Runc | Source::Bundle => None,
     });
+    let is_dockers = facts.claims.contains_key(&Source::Docker);
     match (through_cri, facts.identity.runtime) {
+        // Whatever cgroup it was told to make the container's in. cri-dockerd starts Pods through it.
+        (None | Some(false), _) if is_dockers => Route::Docker,
         // Docker keeps its containers in a containerd too.
         (Some(false), RuntimeHint::Docker) if facts.identity.pod_uid.is_none() => Route::Docker,
         // A record of containerd's that the CRI did not make is no pod's, in whatever cgroup it was put.
@@ -58,7 +61,7 @@ fn runs(facts: &Facts, pod: &PodRecord) -> bool {
 
 fn by_hand(facts: &Facts) -> bool {
     let state = facts.claims.get(&Source::Runc);
-    state.is_some_and(|state| state.runtime != "containerd") && facts.trusted().count() == 1
+    state.is_some_and(|state| state.runtime == "runc") && facts.trusted().count() == 1
 }
 
 fn is_static(facts: &Facts) -> bool {
@@ -74,7 +77,15 @@ fn outside_pods(facts: &Facts) -> Route {
         RuntimeHint::Docker => Route::Docker,
         RuntimeHint::Podman => Route::Podman,
         RuntimeHint::Nerdctl => Route::Containerd,
-        _ if facts.claims.contains_key(&Source::Runc) => Route::Containerd,
-        _ => Route::Unknown,
+        _ => of_runc(facts),
+    }
+}
+
+/// By whose folder runc keeps its state in.
+fn of_runc(facts: &Facts) -> Route {
+    match facts.claims.get(&Source::Runc) {
+        Some(state) if state.runtime == "docker" => Route::Docker,
+        Some(_) => Route::Containerd,
+        None => Route::Unknown,
     }
 }

@@ -247,4 +247,5 @@ fn silence_is_not_approval() {
     );
 }
 
+mod dockers;
 mod pods;

@@ -1,26 +1,18 @@
-//! The story, step by step.
-
-use std::fs;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+//! What users do with it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Kubectl;
-use crate::process::Workspace;
+use super::{Kubectl, Story};
 use crate::stage::NAMESPACE;
-use crate::ui::{self, Took};
+use crate::ui;
 
-/// How long something may take that is bound to happen.
-const PATIENCE: Duration = Duration::from_mins(1);
 const NAMESPACES: [&str; 3] = ["test1", "test2", "test3"];
 const ARTICLE: &str = "docker.io/devopstales/testimage:unsigned";
 const SWAPPED: &str = "registry.example.com/devopstales/testimage:unsigned";
 
 /// Every step; the error says which came out otherwise.
-pub(super) fn tell(kubectl: &Kubectl, workspace: &Workspace) -> Result<()> {
-    let story = Story { kubectl, workspace };
+pub(super) fn tell(story: &Story<'_>) -> Result<()> {
     ui::heading("A maps file, as ImageSwap has it");
     story.step(
         "ConfigMap imageswap-maps: everything from registry.example.com",
@@ -137,7 +129,7 @@ pub(super) fn tell(kubectl: &Kubectl, workspace: &Workspace) -> Result<()> {
         "",
         &["evil.io/x"],
     )?;
-    story.step("an ephemeral container is swapped", Story::ephemeral)?;
+    story.step("an ephemeral container is swapped", ephemeral)?;
     let bad = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: bad}\n\
                spec: {rules: [{from: 'docker.io/**', to: hub}]}\n";
     story.refused(
@@ -172,107 +164,34 @@ pub(super) fn tidy(kubectl: &Kubectl) {
     delete(&[&["namespace"][..], &NAMESPACES].concat());
 }
 
-struct Story<'a> {
-    kubectl: &'a Kubectl,
-    workspace: &'a Workspace,
-}
-
-impl Story<'_> {
-    fn step(&self, what: &str, happens: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let start = Instant::now();
-        let came = happens(self);
-        if came.is_err() {
-            ui::bad(what);
-        } else {
-            ui::good(format_args!("{what} ({})", Took(start.elapsed())));
-        }
-        came.with_context(|| what.to_owned())
-    }
-
-    /// A step that the cluster refuses, with a message that says all of `says`.
-    fn refused(&self, what: &str, args: &[&str], input: &str, says: &[&str]) -> Result<()> {
-        self.step(what, |it| {
-            let message = it.kubectl.refused(args, input)?;
-            for part in says {
-                ensure!(message.contains(part), "expected {part:?} in: {message}");
-            }
-            Ok(())
-        })
-    }
-
-    fn apply(&self, name: &str) -> Result<()> {
-        let path = self
-            .workspace
-            .root
-            .join("deploy")
-            .join(format!("{name}.yaml"));
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        self.kubectl.with(&["apply", "-f", "-"], &text)?;
-        Ok(())
-    }
-
-    /// A namespace in which Pods can be made: its service account comes a moment later.
-    fn namespace(&self, name: &str) -> Result<()> {
-        self.kubectl.run(&["create", "ns", name])?;
-        self.until("its service account", |it| {
-            Ok(it
-                .kubectl
-                .run(&["-n", name, "get", "serviceaccount", "default"])
-                .is_ok())
-        })
-    }
-
-    /// Waits until the selected Pods are there and all have that image.
-    fn pods(&self, namespace: &str, selector: &str, image: &str) -> Result<()> {
-        let mut last = String::new();
-        let seen = self.until(&format!("Pods with {image}"), |it| {
-            let path = "jsonpath={range .items[*]}{.spec.containers[0].image} {end}";
-            last = it
-                .kubectl
-                .run(&["-n", namespace, "get", "pods", "-l", selector, "-o", path])?;
-            let mut images = last.split_whitespace().peekable();
-            Ok(images.peek().is_some() && images.all(|it| it == image))
-        });
-        seen.with_context(|| format!("the images are: {last}"))
-    }
-
-    fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
-        let start = Instant::now();
-        while !holds(self)? {
-            ensure!(start.elapsed() < PATIENCE, "never seen: {what}");
-            sleep(Duration::from_millis(200));
-        }
-        Ok(())
-    }
-
-    fn ephemeral(&self) -> Result<()> {
-        let path = "/api/v1/namespaces/test3/pods/good/ephemeralcontainers";
-        if self.kubectl.minor_version()? < 22 {
-            // Its own kind at that time, and without a command of kubectl that is not an experiment.
-            let containers = r#"{"apiVersion":"v1","kind":"EphemeralContainers","metadata":{"name":"good"},"ephemeralContainers":[
-                {"name":"debug","image":"busybox","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}]}"#;
-            self.kubectl
-                .with(&["replace", "--raw", path, "-f", "-"], containers)?;
-        } else {
-            self.kubectl.run(&[
-                "-n",
-                "test3",
-                "debug",
-                "good",
-                "--image=busybox",
-                "-c",
-                "debug",
-            ])?;
-        }
-        let pod = self
+fn ephemeral(story: &Story<'_>) -> Result<()> {
+    let path = "/api/v1/namespaces/test3/pods/good/ephemeralcontainers";
+    if story.kubectl.minor_version()? < 22 {
+        // Its own kind at that time, and without a command of kubectl that is not an experiment.
+        let containers = r#"{"apiVersion":"v1","kind":"EphemeralContainers","metadata":{"name":"good"},"ephemeralContainers":[
+            {"name":"debug","image":"busybox","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}]}"#;
+        story
             .kubectl
-            .run(&["-n", "test3", "get", "pod", "good", "-o", "json"])?;
-        let pod: Value = serde_json::from_str(&pod).context("the Pod")?;
-        let image = &pod["spec"]["ephemeralContainers"][0]["image"];
-        ensure!(
-            image == "registry.example.com/library/busybox",
-            "it has {image}"
-        );
-        Ok(())
+            .with(&["replace", "--raw", path, "-f", "-"], containers)?;
+    } else {
+        story.kubectl.run(&[
+            "-n",
+            "test3",
+            "debug",
+            "good",
+            "--image=busybox",
+            "-c",
+            "debug",
+        ])?;
     }
+    let pod = story
+        .kubectl
+        .run(&["-n", "test3", "get", "pod", "good", "-o", "json"])?;
+    let pod: Value = serde_json::from_str(&pod).context("the Pod")?;
+    let image = &pod["spec"]["ephemeralContainers"][0]["image"];
+    ensure!(
+        image == "registry.example.com/library/busybox",
+        "it has {image}"
+    );
+    Ok(())
 }

@@ -126,11 +126,17 @@ impl Display for Store {
     }
 }
 
-/// Pushes an archive, with the images of all its architectures, as `reference`; the digest stays what it is.
-pub(crate) fn push(archive: &Path, reference: &str, plain_http: bool) -> Result<()> {
+/// Installs what pushes, where it is not there.
+pub(crate) fn provide() -> Result<()> {
     if find("skopeo").is_none() {
         toolchain::install(&["skopeo"], "pushing images")?;
     }
+    Ok(())
+}
+
+/// Pushes an archive, with the images of all its architectures, as `reference`; the digest stays what it is.
+pub(crate) fn push(archive: &Path, reference: &str, plain_http: bool) -> Result<()> {
+    provide()?;
     let mut command = Command::new("skopeo");
     // The signature policy is about what is taken in; these images were built here.
     command.args([

@@ -81,8 +81,7 @@ fn decode(container: &FullContainer) -> ContainerRecord {
 
 #[test]
 fn a_container_decodes_past_what_is_not_named() {
-    let spec =
-        r#"{"process":{"args":[]},"annotations":{"k":"v"},"linux":{"cgroupsPath":"/default/web"}}"#;
+    let spec = r#"{"process":{"args":[]},"root":{"path":"/srv/web"},"annotations":{"k":"v"},"linux":{"cgroupsPath":"/default/web"}}"#;
     let record = decode(&full_container(spec));
     assert_eq!(
         record,
@@ -101,6 +100,7 @@ fn a_container_decodes_past_what_is_not_named() {
                     + Duration::from_nanos(5)
             ),
             cgroups_path: Some("/default/web".to_owned()),
+            root: Some("/srv/web".into()),
             annotations: [("k".to_owned(), "v".to_owned())].into(),
         }
     );
@@ -112,11 +112,12 @@ fn a_record_without_a_readable_configuration_keeps_its_image() {
         "",
         "not json",
         "null",
-        r#"{"linux":null,"annotations":null}"#,
+        r#"{"linux":null,"annotations":null,"root":null}"#,
+        r#"{"root":{"path":"rootfs"}}"#,
     ] {
         let record = decode(&full_container(spec));
         assert_eq!(record.image, "registry.example.com/app:1", "{spec}");
-        assert_eq!(record.cgroups_path, None, "{spec}");
+        assert_eq!((record.cgroups_path, record.root), (None, None), "{spec}");
     }
     let bare = decode(&FullContainer {
         id: "bare".to_owned(),

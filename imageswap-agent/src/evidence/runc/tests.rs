@@ -115,3 +115,29 @@ fn nothing_is_found_where_there_is_nothing() {
     let host = tempfile::tempdir().unwrap();
     assert_eq!(RuncStates::new(host.path()).of_cgroup("/x").unwrap(), None);
 }
+
+#[test]
+fn a_file_that_has_changed_is_read_again() {
+    let host = tempfile::tempdir().unwrap();
+    let file = host.path().join("run/runc/web/state.json");
+    let says = |pid: u32, seconds: u64| {
+        let text =
+            format!(r#"{{"init_process_pid":{pid},"cgroup_paths":{{"":"/sys/fs/cgroup/web"}}}}"#);
+        write(host.path(), "run/runc/web/state.json", &text);
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .and_then(|file| file.set_modified(time))
+            .unwrap();
+    };
+    let states = RuncStates::new(host.path());
+    let pid = || states.of_cgroup("/web").unwrap().and_then(|it| it.init_pid);
+    // Each time as long as before.
+    for (told, seconds) in [(11, 60), (12, 50), (13, 0), (14, 0)] {
+        says(told, seconds);
+        assert_eq!(pid(), Some(told));
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(pid(), None);
+}

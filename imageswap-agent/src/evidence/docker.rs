@@ -1,0 +1,292 @@
+//! Docker's own records: what a container was made of, what that image is called, and where it was pulled from.
+//!
+//! dockerd keeps them below its data root (`/var/lib/docker`), `<id>` being a container's and `<driver>` the storage
+//! driver's name:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `containers/<id>/config.v2.json` | what was typed, and the id of the image that it meant then |
+//! | `image/<driver>/layerdb/mounts/<id>/mount-id` | under which name the driver has the container's root file system |
+//! | `image/<driver>/repositories.json` | the names of all images, `repository@digest` for what was pulled or pushed |
+//! | `image/<driver>/imagedb/content/sha256/<image>` | the image's configuration, with its layers |
+//! | `image/<driver>/distribution/v2metadata-by-diffid/sha256/<layer>` | the repositories that a layer was pulled from |
+//!
+//! Where dockerd leaves images to containerd there is nothing below `image`: the image's id is then a digest that
+//! containerd knows.
+//!
+//! Whoever may call containerd can make a container of any id and in any cgroup, and dockerd then takes it for its
+//! own. So a record counts only where the container's root file system is the one that Docker made for it, which is
+//! also how the data root is found, wherever it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use imageswap_policy::Reference;
+use serde::Deserialize;
+
+use super::containerd::ContentSource;
+use super::{EvidenceError, is_component, on_host, parse_json, read_bounded};
+
+/// Environment, labels and mounts of one container: a few kilobytes, as a rule.
+const LARGEST_CONTAINER: u64 = 4 << 20;
+
+/// Some 200 bytes for each name of each image.
+const LARGEST_NAMES: u64 = 16 << 20;
+
+/// The configuration of an image, with its history.
+const LARGEST_IMAGE: u64 = 4 << 20;
+
+/// dockerd keeps 50 repositories for a layer.
+const LARGEST_LAYER: u64 = 1 << 20;
+
+/// Storage drivers take less than half of this.
+const MOST_LAYERS: usize = 512;
+
+/// A name of 64 hex digits and a line's end.
+const LARGEST_MOUNT: u64 = 4096;
+
+/// Below the data root, where the images are containerd's: the mounted root file systems.
+const ROOTFS: &str = "rootfs";
+
+/// A container as Docker recorded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerContainer {
+    /// The image as the client named it: a reference, or the beginning of an id.
+    pub typed: String,
+    /// What that was, when the container was made: `sha256:` and the digest of the image's configuration, or, where
+    /// images are containerd's, of its manifest or index.
+    pub image_id: String,
+    /// Who keeps the image.
+    pub store: Store,
+}
+
+/// Who keeps a container's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Docker itself; `None` for an image that was deleted since.
+    Docker(Option<DockerImage>),
+    /// containerd, in the namespace of the container.
+    Containerd,
+}
+
+/// An image in Docker's own store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DockerImage {
+    /// All its names, with `repository@digest` for each repository that it was pulled from or pushed to.
+    pub names: BTreeSet<String>,
+    /// Those repositories, each with the digest of the image's manifest there.
+    pub digests: BTreeSet<(String, String)>,
+    /// The repositories that all its layers came from, where it has none of its own any more: `docker rmi` takes the
+    /// digest away with the repository's last tag.
+    pub layers_from: Vec<ContentSource>,
+}
+
+impl DockerImage {
+    /// The repositories that the image itself was pulled from or pushed to.
+    pub fn pulled_from(&self) -> Vec<ContentSource> {
+        let repositories: BTreeSet<_> = self.digests.iter().map(|(name, _)| name).collect();
+        repositories
+            .into_iter()
+            .filter_map(|it| source(it))
+            .collect()
+    }
+}
+
+/// The record of the container `id` that runs on the root file system `root`, as the host names it; `None` where
+/// that is not the one that Docker made for this container, or Docker is not root's.
+pub fn of_root(
+    host_root: &Path,
+    root: &Path,
+    id: &str,
+) -> Result<Option<DockerContainer>, EvidenceError> {
+    if !is_component(id) {
+        return Ok(None);
+    }
+    // Never the root file system itself: what is in there is the container's.
+    for data in root.ancestors().skip(1) {
+        let folder = on_host(host_root, data);
+        let file = folder.join("containers").join(id).join("config.v2.json");
+        let Some(bytes) = read(&file, LARGEST_CONTAINER)? else {
+            continue;
+        };
+        let record: Container = parse_json(&file, &bytes)?;
+        let Some(image) = record.image.strip_prefix("sha256:") else {
+            return Ok(None);
+        };
+        if record.id != id || !is_component(image) || !is_component(&record.driver) {
+            return Ok(None);
+        }
+        let images = Images(folder.join("image").join(&record.driver));
+        let below = root.strip_prefix(data).unwrap_or(root);
+        let mount = images.mount_of(id)?;
+        let place = mount.as_deref().map_or((ROOTFS, id), |mount| {
+            // Each driver has a folder of its own, and in it folders in its own way.
+            (record.driver.as_str(), mount)
+        });
+        if !is_at(below, place) {
+            return Ok(None);
+        }
+        let store = match mount {
+            Some(_) => Store::Docker(images.read(image)?),
+            None => Store::Containerd,
+        };
+        return Ok(Some(DockerContainer {
+            typed: record.config.image,
+            image_id: record.image,
+            store,
+        }));
+    }
+    Ok(None)
+}
+
+/// Whether a path begins with the one name, and has the other one further on.
+fn is_at(path: &Path, (first, name): (&str, &str)) -> bool {
+    let mut parts = path.iter();
+    parts.next().is_some_and(|part| part == first) && parts.any(|part| part == name)
+}
+
+/// The folder of a storage driver's images.
+struct Images(PathBuf);
+
+impl Images {
+    /// The name of the container's own layer; `None` where another store has it.
+    fn mount_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
+        let file = self.0.join("layerdb/mounts").join(id).join("mount-id");
+        let bytes = read(&file, LARGEST_MOUNT)?;
+        let name = bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok(name.filter(|name| is_component(name)))
+    }
+
+    /// The image whose configuration has this digest, in hex.
+    fn read(&self, hex: &str) -> Result<Option<DockerImage>, EvidenceError> {
+        let config = self.0.join("imagedb/content/sha256").join(hex);
+        let Some(bytes) = read(&config, LARGEST_IMAGE)? else {
+            return Ok(None);
+        };
+        let config: Configuration = parse_json(&config, &bytes)?;
+        let file = self.0.join("repositories.json");
+        let list: Repositories = match read(&file, LARGEST_NAMES)? {
+            Some(bytes) => parse_json(&file, &bytes)?,
+            None => Repositories::default(),
+        };
+        let is_its = |id: &String| id.strip_prefix("sha256:") == Some(hex);
+        let names = list.repositories.unwrap_or_default();
+        let names = names.into_values().flatten();
+        let names = names.filter(|(_, id)| is_its(id)).map(|(name, _)| name);
+        let mut image = DockerImage {
+            names: names.collect(),
+            ..DockerImage::default()
+        };
+        for name in &image.names {
+            if let Ok(reference) = Reference::parse(name)
+                && let Some(digest) = reference.digest()
+            {
+                let repository = reference.canonical_name();
+                image.digests.insert((repository, digest.to_owned()));
+            }
+        }
+        if image.digests.is_empty() {
+            let layers = config.rootfs.and_then(|it| it.diff_ids);
+            image.layers_from = self.sources_of(&layers.unwrap_or_default())?;
+        }
+        Ok(Some(image))
+    }
+
+    /// The repositories that each of the layers was pulled from or pushed to; none where one of them was made here.
+    fn sources_of(&self, layers: &[String]) -> Result<Vec<ContentSource>, EvidenceError> {
+        let mut common: Option<BTreeSet<String>> = None;
+        for layer in layers.iter().take(MOST_LAYERS) {
+            let of_layer = self.sources_of_layer(layer)?;
+            let both = match common {
+                Some(common) => common.intersection(&of_layer).cloned().collect(),
+                None => of_layer,
+            };
+            if both.is_empty() {
+                return Ok(Vec::new());
+            }
+            common = Some(both);
+        }
+        let common = common.filter(|_| layers.len() <= MOST_LAYERS);
+        let common = common.unwrap_or_default();
+        Ok(common.iter().filter_map(|it| source(it)).collect())
+    }
+
+    fn sources_of_layer(&self, layer: &str) -> Result<BTreeSet<String>, EvidenceError> {
+        let hex = layer.strip_prefix("sha256:").unwrap_or_default();
+        if !is_component(hex) {
+            return Ok(BTreeSet::new());
+        }
+        let folder = self.0.join("distribution/v2metadata-by-diffid/sha256");
+        let file = folder.join(hex);
+        let Some(bytes) = read(&file, LARGEST_LAYER)? else {
+            return Ok(BTreeSet::new());
+        };
+        let entries: Vec<LayerSource> = parse_json(&file, &bytes)?;
+        Ok(entries.into_iter().map(|it| it.repository).collect())
+    }
+}
+
+/// A repository's name, which dockerd writes with its host, but for Docker Hub's in the list of names.
+fn source(repository: &str) -> Option<ContentSource> {
+    let name = Reference::parse(repository).ok()?.canonical_name();
+    let (host, repository) = name.split_once('/')?;
+    Some(ContentSource {
+        host: host.to_owned(),
+        repository: repository.to_owned(),
+    })
+}
+
+/// A file of root's; `None` where there is none. That of a rootless Docker is the user's, who could write there what
+/// he likes.
+fn read(file: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
+    match fs::symlink_metadata(file) {
+        Ok(found) if !found.is_file() || found.uid() != 0 => Ok(None),
+        Ok(_) | Err(_) => read_bounded(file, limit),
+    }
+}
+
+#[derive(Deserialize)]
+struct Container {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Config")]
+    config: ContainerConfig,
+    #[serde(rename = "Image", default)]
+    image: String,
+    #[serde(rename = "Driver", default)]
+    driver: String,
+}
+
+#[derive(Deserialize)]
+struct ContainerConfig {
+    #[serde(rename = "Image", default)]
+    image: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Repositories {
+    /// By repository, then by full name: the image's id.
+    #[serde(rename = "Repositories")]
+    repositories: Option<BTreeMap<String, BTreeMap<String, String>>>,
+}
+
+#[derive(Deserialize)]
+struct Configuration {
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct LayerSource {
+    #[serde(rename = "SourceRepository")]
+    repository: String,
+}
+
+#[cfg(test)]
+mod tests;

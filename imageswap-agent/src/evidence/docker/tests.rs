@@ -1,0 +1,210 @@
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::*;
+
+const ID: &str = "a93b729529347cecd518777dc8631ac0c9e5adc62caebfb91952ad7a4c577d6f";
+const IMAGE: &str = "69a10a15fd71ecc7f18759390a9f633dd1f83e88794fd893bef74506199d3726";
+const MOUNT: &str = "2858d4faa3e4a5232478908ec51515104f36c50e2fff67dca4395c18f719f4b2";
+const DIGEST: &str = "sha256:af539afe882aca47583702623064648efecb143f583344e3300904e81512f8dd";
+const REPOSITORIES: &str = "image/overlay2/repositories.json";
+
+/// Where the root file system of the container is.
+const ROOT: &str =
+    "/srv/docker/overlay2/2858d4faa3e4a5232478908ec51515104f36c50e2fff67dca4395c18f719f4b2/merged";
+
+/// A data root of Docker's at `/srv/docker` of a host, with one container.
+struct Host(tempfile::TempDir);
+
+impl Host {
+    fn new() -> Self {
+        let host = Self(tempfile::tempdir().unwrap());
+        host.container("overlay2");
+        let mount = format!("image/overlay2/layerdb/mounts/{ID}/mount-id");
+        host.write(&mount, MOUNT);
+        let image = format!("image/overlay2/imagedb/content/sha256/{IMAGE}");
+        let layers = json!({"rootfs": {"type": "layers", "diff_ids": ["sha256:l1", "sha256:l2"]}});
+        host.write(&image, &layers.to_string());
+        host
+    }
+
+    fn container(&self, driver: &str) {
+        let record = json!({
+            "ID": ID, "Image": format!("sha256:{IMAGE}"), "Driver": driver,
+            "State": {"Running": true, "Pid": 7}, "Config": {"Image": "registry.example.com/app:1"},
+        });
+        let file = format!("containers/{ID}/config.v2.json");
+        self.write(&file, &record.to_string());
+    }
+
+    fn names(&self, names: &[&str]) {
+        let id = format!("sha256:{IMAGE}");
+        let of_image: BTreeMap<_, _> = names.iter().map(|&name| (name, id.as_str())).collect();
+        let other = json!({"nginx:1": "sha256:00"});
+        let list = json!({"Repositories": {"x": of_image, "nginx": other}});
+        self.write(REPOSITORIES, &list.to_string());
+    }
+
+    fn layer(&self, layer: &str, repositories: &[&str]) {
+        let entry =
+            |name: &&str| json!({"Digest": "sha256:b", "SourceRepository": name, "HMAC": ""});
+        let entries: Vec<_> = repositories.iter().map(entry).collect();
+        let file = format!("image/overlay2/distribution/v2metadata-by-diffid/sha256/{layer}");
+        self.write(&file, &json!(entries).to_string());
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join("srv/docker").join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn read(&self, root: &str) -> Option<DockerContainer> {
+        of_root(self.0.path(), Path::new(root), ID).unwrap()
+    }
+
+    fn image(&self) -> DockerImage {
+        match self.read(ROOT).unwrap().store {
+            Store::Docker(image) => image.unwrap(),
+            Store::Containerd => panic!("Docker keeps the image itself"),
+        }
+    }
+}
+
+/// Where the tests do not run as root the store is not root's.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn from(repositories: &[&str]) -> Vec<ContentSource> {
+    repositories.iter().filter_map(|it| source(it)).collect()
+}
+
+#[test]
+fn a_container_is_known_by_its_root_file_system() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.names(&["app:1", "registry.example.com/app:1"]);
+    let found = host.read(ROOT).unwrap();
+    assert_eq!(found.typed, "registry.example.com/app:1");
+    assert_eq!(found.image_id, format!("sha256:{IMAGE}"));
+    let names = ["app:1", "registry.example.com/app:1"].map(str::to_owned);
+    assert_eq!(host.image().names, names.into());
+
+    // Of another container, of another driver, of one that somebody else made under this id and below this folder.
+    for root in [
+        "/srv/docker/overlay2/cc/merged".to_owned(),
+        format!("/srv/docker/vfs/dir/{MOUNT}"),
+        format!("/srv/docker/volumes/{MOUNT}/_data/overlay2"),
+        format!("/srv/docker/rootfs/overlayfs/{ID}"),
+        format!("/srv/other/overlay2/{MOUNT}/merged"),
+        "/srv/docker".to_owned(),
+        "/".to_owned(),
+    ] {
+        assert_eq!(host.read(&root), None, "{root}");
+    }
+    let other = of_root(host.0.path(), Path::new(ROOT), "../x").unwrap();
+    assert_eq!(other, None);
+}
+
+#[test]
+fn an_image_in_containerds_store_is_left_to_containerd() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.container("overlayfs");
+    let root = format!("/srv/docker/rootfs/overlayfs/{ID}");
+    assert_eq!(host.read(&root).unwrap().store, Store::Containerd);
+    assert_eq!(host.read(ROOT), None);
+}
+
+#[test]
+fn a_digest_in_a_repository_says_where_the_image_is_from() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.layer("l1", &["docker.io/library/base"]);
+    host.layer("l2", &["docker.io/library/base"]);
+    let names = [
+        &format!("nginx@{DIGEST}"),
+        &format!("127.0.0.1:5000/a/b@{DIGEST}"),
+    ];
+    host.names(&[names[0], names[1], "registry.example.com/app:1"]);
+    let image = host.image();
+    let expected = from(&["127.0.0.1:5000/a/b", "docker.io/library/nginx"]);
+    assert_eq!(image.pulled_from(), expected);
+    assert_eq!(image.layers_from, []);
+}
+
+#[test]
+fn without_one_the_layers_do_as_far_as_they_agree() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.names(&["registry.example.com/app:1"]);
+    assert_eq!(host.image().layers_from, []);
+    host.layer("l1", &["docker.io/library/base", "evil.example.net/miner"]);
+    assert_eq!(
+        host.image().layers_from,
+        [],
+        "the second layer was made here"
+    );
+    host.layer("l2", &["evil.example.net/miner"]);
+    assert_eq!(host.image().layers_from, from(&["evil.example.net/miner"]));
+    host.layer("l2", &["quay.io/other"]);
+    assert_eq!(host.image().layers_from, []);
+}
+
+#[test]
+fn an_image_that_was_deleted_is_unknown() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let image = format!("image/overlay2/imagedb/content/sha256/{IMAGE}");
+    fs::remove_file(host.path(&image)).unwrap();
+    assert_eq!(host.read(ROOT).unwrap().store, Store::Docker(None));
+}
+
+#[test]
+fn records_of_somebody_elses_are_not_read() {
+    let host = Host::new();
+    let file = host.path(&format!("containers/{ID}/config.v2.json"));
+    // Only root can give a file away; anybody's record is somebody else's already.
+    drop(chown(&file, Some(1000), None));
+    assert_eq!(host.read(ROOT), None);
+}
+
+#[test]
+fn a_broken_or_endless_file_is_an_error_that_names_it() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    host.names(&[]);
+    for (file, text) in [
+        (REPOSITORIES, "{".to_owned()),
+        (REPOSITORIES, " ".repeat(17 << 20)),
+        (
+            "image/overlay2/distribution/v2metadata-by-diffid/sha256/l1",
+            "{}".to_owned(),
+        ),
+    ] {
+        host.write(file, &text);
+        let error = of_root(host.0.path(), Path::new(ROOT), ID).unwrap_err();
+        assert!(error.to_string().contains(file), "{error}");
+        host.names(&[]);
+    }
+}

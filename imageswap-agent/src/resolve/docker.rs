@@ -1,0 +1,210 @@
+//! Docker's containers: what dockerd recorded of them, and, where it leaves images to containerd, what that knows.
+
+use super::{Asked, Recorded, Sources};
+use crate::evidence::bundle::Bundle;
+use crate::evidence::containerd::{Containerd, ContentSource};
+use crate::evidence::docker::{self, DockerContainer, DockerImage, Store};
+use crate::facts::{Claim, Kind, Naming, Source};
+use imageswap_policy::Reference;
+use std::collections::BTreeSet;
+
+/// What dockerd calls an image in containerd's store that has no name any more.
+const NAMELESS: &str = "moby-dangling@";
+
+/// What the store says of an image.
+struct Known {
+    names: BTreeSet<String>,
+    digest: Option<String>,
+    pulled_from: Option<Vec<ContentSource>>,
+    only_layers: bool,
+}
+
+impl Sources {
+    /// What Docker says of the container `id`, if it made the root file system that the container runs on: by the record
+    /// of the containerd that runs it, or by the bundle that one has made.
+    pub(super) async fn of_docker(
+        &self,
+        asked: &mut Asked,
+        id: &str,
+        recorded: Option<&Recorded<'_>>,
+        bundle: Option<&Bundle>,
+    ) -> Option<Claim> {
+        // Any other bundle lies wherever it likes, and may be another one by now.
+        let bundle = bundle.filter(|bundle| bundle.namespace.is_some());
+        let root = match recorded {
+            Some(recorded) => recorded.root.as_deref(),
+            None => bundle.and_then(|bundle| bundle.root.as_deref()),
+        };
+        let found = docker::of_root(&self.host_root, root?, id);
+        let found = asked.local(found).flatten()?;
+        let known = match (&found.store, recorded) {
+            (Store::Docker(image), _) => image.as_ref().map(|image| of_docker(&found, image)),
+            (
+                Store::Containerd,
+                Some(Recorded {
+                    keeper, namespace, ..
+                }),
+            ) => of_containerd(asked, &found, keeper, namespace).await,
+            (Store::Containerd, None) => None,
+        };
+        let claim = Claim {
+            kind: Some(Kind::Container),
+            runtime_namespace: recorded.map(|it| it.namespace.clone()),
+            ..Claim::new(Source::Docker, id, "docker")
+        };
+        // An image that is gone from the store has taken with it what could tell whether the name was ever its own.
+        Some(match known {
+            Some(known) => with_image(claim, found, known),
+            None => claim,
+        })
+    }
+}
+
+/// Whether a container's id can be one of Docker's, which are 64 hex digits.
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What is left to say for the containerd that runs a container of Docker's: what it knows of the image, if anything, is
+/// what the name that was typed means to it now.
+pub(super) fn without_image(claim: Claim) -> Claim {
+    Claim {
+        runtime: "docker",
+        image: None,
+        names: BTreeSet::new(),
+        digest: None,
+        pulled_from: None,
+        ..claim
+    }
+}
+
+fn with_image(claim: Claim, found: DockerContainer, known: Known) -> Claim {
+    let by_id = is_by_id(&found, &known.names);
+    Claim {
+        image: Some(if by_id { found.image_id } else { found.typed }),
+        naming: if by_id {
+            Naming::AnyOfDigest
+        } else {
+            Naming::AsAsked
+        },
+        names: known.names,
+        digest: known.digest,
+        pulled_from: known.pulled_from,
+        only_layers: known.only_layers,
+        ..claim
+    }
+}
+
+fn of_docker(found: &DockerContainer, image: &DockerImage) -> Known {
+    let pulled_from = image.pulled_from();
+    let only_layers = pulled_from.is_empty() && !image.layers_from.is_empty();
+    let typed = Reference::parse(&found.typed).ok();
+    let digest_typed = typed.as_ref().and_then(Reference::digest);
+    let repository = typed.as_ref().map(Reference::canonical_name);
+    // The same image may have another manifest in each registry.
+    let fit = |(name, digest): &&(String, String)| {
+        let has_digest = digest_typed == Some(digest);
+        (has_digest, repository.as_ref() == Some(name))
+    };
+    Known {
+        names: image.names.clone(),
+        digest: image.digests.iter().max_by_key(fit).map(|it| it.1.clone()),
+        pulled_from: Some(if only_layers {
+            image.layers_from.clone()
+        } else {
+            pulled_from
+        }),
+        only_layers,
+    }
+}
+
+/// `None` where containerd does not have the image, or did not answer.
+async fn of_containerd(
+    asked: &mut Asked,
+    found: &DockerContainer,
+    containerd: &Containerd,
+    namespace: &str,
+) -> Option<Known> {
+    let socket = containerd.socket().display();
+    let digest = found.image_id.as_str();
+    let names = asked.remote(&socket, containerd.names_of(namespace, digest).await)?;
+    let sources = asked.remote(&socket, containerd.sources(namespace, digest).await)?;
+    let names = names.into_iter();
+    Some(Known {
+        names: names.filter(|name| !name.starts_with(NAMELESS)).collect(),
+        digest: Some(digest.to_owned()),
+        pulled_from: Some(sources?),
+        only_layers: false,
+    })
+}
+
+/// Whether what was typed is the beginning of the image's id, which reads like a name on Docker Hub. Docker takes it
+/// for a name where there is one.
+fn is_by_id(found: &DockerContainer, names: &BTreeSet<String>) -> bool {
+    let typed = found.typed.strip_prefix("sha256:");
+    let hex = typed.unwrap_or(&found.typed);
+    let id = found.image_id.strip_prefix("sha256:");
+    let begins = !hex.is_empty() && id.is_some_and(|id| id.starts_with(hex));
+    begins && (typed.is_some() || !has_name(names, &found.typed))
+}
+
+/// Whether one of the names is of the repository that `text` names.
+fn has_name(names: &BTreeSet<String>, text: &str) -> bool {
+    let repository = |name: &str| Some(Reference::parse(name).ok()?.canonical_name());
+    let wanted = repository(text);
+    wanted.is_some() && names.iter().any(|name| repository(name) == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "sha256:69a10a15fd71ecc7f18759390a9f633dd1f83e88794fd893bef74506199d3726";
+
+    fn found(typed: &str) -> DockerContainer {
+        DockerContainer {
+            typed: typed.to_owned(),
+            image_id: ID.to_owned(),
+            store: Store::Containerd,
+        }
+    }
+
+    #[test]
+    fn an_id_is_told_from_a_name() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        for (typed, known, by_id) in [
+            ("69a10a15fd71", &["registry.example.com/app:1"][..], true),
+            (ID, &["registry.example.com/app:1"], true),
+            ("sha256:69a1", &["sha256:69a1"], true),
+            // An image that is called so.
+            (
+                "69a10a15fd71",
+                &["docker.io/library/69a10a15fd71:latest"],
+                false,
+            ),
+            ("69a1:1", &[], false),
+            ("registry.example.com/app:1", &[], false),
+            ("", &[], false),
+        ] {
+            assert_eq!(is_by_id(&found(typed), &names(known)), by_id, "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_the_one_in_the_repository_that_was_typed() {
+        let of = |repository: &str, digest: &str| (repository.to_owned(), digest.to_owned());
+        let [d1, d2] = ["1", "2"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+        let image = DockerImage {
+            digests: [of("a.example.com/x", &d1), of("b.example.com/x", &d2)].into(),
+            ..DockerImage::default()
+        };
+        for (typed, expected) in [
+            ("a.example.com/x:1".to_owned(), &d1),
+            ("b.example.com/x".to_owned(), &d2),
+            (format!("c.example.com/x@{d1}"), &d1),
+        ] {
+            let known = of_docker(&found(&typed), &image);
+            assert_eq!(known.digest.as_ref(), Some(expected), "{typed}");
+        }
+    }
+}

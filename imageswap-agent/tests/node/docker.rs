@@ -1,0 +1,236 @@
+//! Containers of Docker's: what it was asked for, and what that really is.
+
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Cgroup, Docker, Image, unpack_root, wait_until};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A name that the policy approves.
+const ALIAS: &str = "registry.example.com/team/alias:2";
+
+fn docker_of(node: &Node) -> Docker {
+    let docker = Docker::start(&node.lab, &node.containerd, &node.mirrors()).unwrap();
+    docker.pull(OURS).unwrap();
+    docker.pull(EVIL).unwrap();
+    docker
+}
+
+/// What is said of the start, which is these words.
+fn said(agent: &Agent, id: &str, expected: [&str; 3]) -> Value {
+    let finding = agent.wait_for(id, "start");
+    assert_eq!(words(&finding), expected, "{finding:#}");
+    finding
+}
+
+#[test]
+fn docker_is_known_by_its_records() {
+    let Some(node) = Node::for_test("docker", false) else {
+        return;
+    };
+    let parent = format!("/isw-{}", std::process::id());
+    let _parent = Cgroup::make(&node.lab, &parent).unwrap();
+    let docker = docker_of(&node);
+    let agent = node.agent();
+    let id = docker.run(&[], OURS).unwrap();
+    let good = said(&agent, &id, ["approved", "docker", "ok"]);
+    assert_eq!(good["image"], OURS);
+    assert_eq!(good["names"][0], json!({"name": OURS, "source": "docker"}));
+    assert_eq!(
+        (&good["confidence"], &good["provenance"]),
+        (&"high".into(), &"pulled".into())
+    );
+    assert_eq!(good["digest"], Image::sleeper("ours").unwrap().digest());
+    assert_eq!(
+        (&good["runtime"], &good["runtime_namespace"]),
+        (&"docker".into(), &"moby".into())
+    );
+
+    let id = docker.run(&[], EVIL).unwrap();
+    let bad = said(&agent, &id, ["drift", "docker", "not-admitted"]);
+    assert_eq!(bad["image"], EVIL);
+    assert_eq!(bad["expected_image"], "registry.example.com/miner:latest");
+    docker.docker(["rm", "--force", &id]).unwrap();
+    agent.wait_for(&id, "stopped");
+
+    // Wherever its cgroup is.
+    let id = docker.run(&["--cgroup-parent", &parent], EVIL).unwrap();
+    said(&agent, &id, ["drift", "docker", "not-admitted"]);
+
+    // By a piece of its id, which reads like a name on Docker Hub.
+    let image = docker
+        .docker(["inspect", "--format={{.Id}}", OURS])
+        .unwrap();
+    let short = &image["sha256:".len()..][..12];
+    let id = docker.run(&[], short).unwrap();
+    let finding = said(&agent, &id, ["approved", "docker", "ok"]);
+    assert_eq!(
+        (&finding["image"], &finding["confidence"]),
+        (&OURS.into(), &"medium".into())
+    );
+}
+
+#[test]
+fn what_docker_only_tagged_anew_drifts() {
+    let Some(node) = Node::for_test("docker-tag", false) else {
+        return;
+    };
+    let docker = docker_of(&node);
+    docker.docker(["tag", EVIL, ALIAS]).unwrap();
+    let renamed = "registry.example.com/other/name:1";
+    docker.docker(["tag", OURS, renamed]).unwrap();
+    let agent = node.agent();
+    let retagged = |id: &str| {
+        let finding = said(&agent, id, ["drift", "docker", "retagged"]);
+        assert_eq!(finding["image"], ALIAS);
+        assert_eq!(finding["expected_image"], "registry.example.com/miner");
+        assert_eq!(finding["provenance"], "pulled");
+    };
+    retagged(&docker.run(&[], ALIAS).unwrap());
+    let id = docker.run(&[], renamed).unwrap();
+    said(&agent, &id, ["approved", "docker", "ok"]);
+    // When its own name is gone, and the digest with it, its layers still tell.
+    docker.docker(["rmi", EVIL]).unwrap();
+    retagged(&docker.run(&[], ALIAS).unwrap());
+}
+
+#[test]
+fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
+    let Some(node) = Node::for_test("docker-fit", false) else {
+        return;
+    };
+    let docker = docker_of(&node);
+    let agent = node.agent();
+    docker
+        .make("registry.example.com/team/made:1", "made")
+        .unwrap();
+    let id = docker.run(&[], "registry.example.com/team/made:1").unwrap();
+    let finding = said(&agent, &id, ["approved", "docker", "side-loaded"]);
+    assert_eq!(finding["provenance"], "imported");
+
+    // A tag that moved on: the container still runs what it was made of.
+    let id = docker.create(OURS).unwrap();
+    docker
+        .docker(["tag", "registry.example.com/team/made:1", OURS])
+        .unwrap();
+    docker.docker(["start", &id]).unwrap();
+    let finding = said(&agent, &id, ["approved", "docker", "ok"]);
+    assert_eq!(finding["digest"], Image::sleeper("ours").unwrap().digest());
+
+    // A name that was another image's for a moment.
+    docker.make("evil.example.net/made:1", "evil").unwrap();
+    docker
+        .docker(["tag", "evil.example.net/made:1", ALIAS])
+        .unwrap();
+    let id = docker.create(ALIAS).unwrap();
+    docker.docker(["rmi", ALIAS]).unwrap();
+    docker.docker(["start", &id]).unwrap();
+    let finding = said(&agent, &id, ["drift", "docker", "not-admitted"]);
+    assert_eq!(finding["image"], "evil.example.net/made:1");
+
+    // An image that was deleted tells nothing any more.
+    docker.make(ALIAS, "deleted").unwrap();
+    let id = docker.create(ALIAS).unwrap();
+    docker.docker(["rmi", "--force", ALIAS]).unwrap();
+    docker.docker(["start", &id]).unwrap();
+    let finding = said(&agent, &id, ["unresolved", "docker", "not-admitted"]);
+    assert_eq!(finding["image"], Value::Null);
+}
+
+#[test]
+fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
+    let Some(node) = Node::for_test("docker-forged", false) else {
+        return;
+    };
+    let docker = docker_of(&node);
+    let id = docker.create(OURS).unwrap();
+    let agent = node.agent();
+    // On what a container may write to, below Docker's own folder. dockerd hears of it, and takes it for its own.
+    docker.docker(["volume", "create", "evil"]).unwrap();
+    run_on(&node, &docker.data_root().join("volumes/evil/_data"), &id);
+    let finding = said(&agent, &id, ["unresolved", "docker", "not-admitted"]);
+    assert_eq!(finding["image"], Value::Null);
+    let running = || {
+        docker
+            .docker(["inspect", "--format={{.State.Running}}", &id])
+            .unwrap()
+    };
+    assert!(wait_until(PATIENCE, || running() == "true"));
+    let said = agent.said_of(&id);
+    assert!(
+        said.iter().all(|it| it["verdict"] == "unresolved"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn without_a_socket_the_bundle_leads_to_dockers_record() {
+    let Some(node) = Node::for_test("docker-nosock", false) else {
+        return;
+    };
+    let docker = docker_of(&node);
+    let nobody = node.containerd.state().join("nobody.sock");
+    let agent = Agent::start(&node.lab, Agent::command(&node.lab, Some(nobody)));
+    let id = docker.run(&[], OURS).unwrap();
+    said(&agent, &id, ["approved", "docker", "ok"]);
+    let id = docker.run(&[], EVIL).unwrap();
+    said(&agent, &id, ["drift", "docker", "not-admitted"]);
+}
+
+/// Starts a container in Docker's namespace of containerd, by no client of Docker's.
+fn run_on(node: &Node, root: &Path, id: &str) {
+    fs::create_dir_all(root).unwrap();
+    unpack_root(root).unwrap();
+    let cgroup = format!("/docker/{id}");
+    let flags = ["--rootfs", "--cgroup", &cgroup];
+    let root = root.display().to_string();
+    let sleep = ["/bin/sleep", "1000"];
+    node.containerd
+        .run_as(&flags, "moby", &root, id, &sleep)
+        .unwrap();
+}
+
+/// A dockerd that leaves images to containerd, as far as its files tell: none of that kind is in Debian 12.
+struct Files(PathBuf);
+
+impl Files {
+    /// Makes the container that `docker run` makes of `typed`, which was the image of that digest.
+    fn run(&self, node: &Node, number: u8, typed: &str, digest: &str) -> String {
+        let id = format!("{:x}{number:x}", std::process::id()).repeat(64);
+        let id = id[..64].to_owned();
+        let folder = self.0.join("containers").join(&id);
+        fs::create_dir_all(&folder).unwrap();
+        let record = json!({
+            "ID": id, "Image": digest, "Driver": "overlayfs", "Config": {"Image": typed},
+        });
+        fs::write(folder.join("config.v2.json"), record.to_string()).unwrap();
+        run_on(node, &self.0.join("rootfs/overlayfs").join(&id), &id);
+        id
+    }
+}
+
+#[test]
+fn docker_on_containerds_images_is_known_by_both() {
+    let Some(node) = Node::for_test("docker-c8d", false) else {
+        return;
+    };
+    node.images("moby");
+    node.containerd.tag("moby", EVIL, ALIAS).unwrap();
+    let agent = node.agent();
+    let files = Files(node.lab.path().join("docker"));
+    let [ours, evil] = ["ours", "evil"].map(|salt| Image::sleeper(salt).unwrap().digest());
+    for (number, typed, digest, expected) in [
+        (1, OURS, &ours, ["approved", "docker", "ok"]),
+        (2, EVIL, &evil, ["drift", "docker", "not-admitted"]),
+        (3, ALIAS, &evil, ["drift", "docker", "retagged"]),
+        // The tag moved on, and what it was before has other names: one approved, and one not.
+        (4, OURS, &evil, ["unresolved", "docker", "ambiguous"]),
+        (5, &ours[7..19], &ours, ["approved", "docker", "ok"]),
+    ] {
+        let id = files.run(&node, number, typed, digest);
+        let finding = said(&agent, &id, expected);
+        assert_eq!(&finding["digest"], digest, "{finding:#}");
+        node.containerd.remove("moby", &id).unwrap();
+        agent.wait_for(&id, "stopped");
+    }
+}

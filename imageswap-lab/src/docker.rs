@@ -1,0 +1,151 @@
+//! Docker with a data root of its own, on a containerd of a lab's.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::cgroup;
+use crate::containerd::Containerd;
+use crate::error::{Error, Result};
+use crate::image::layer;
+use crate::needs::{DOCKER, missing_of};
+use crate::process::{Process, run};
+use crate::workspace::Lab;
+
+/// Where dockerd makes the cgroups of its containers, unless it is told otherwise.
+const CGROUPS: &str = "docker";
+
+/// No network, which would change the machine's, and a storage driver that works everywhere.
+const FLAGS: [&str; 4] = [
+    "--bridge=none",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--storage-driver=vfs",
+];
+
+/// A running dockerd; dropping it removes its containers.
+#[derive(Debug)]
+pub struct Docker {
+    process: Process,
+    dir: PathBuf,
+}
+
+impl Docker {
+    /// Starts one that runs its containers by `containerd`, and waits until it answers. A local registry may stand in
+    /// for `hosts`.
+    pub fn start(
+        lab: &Lab,
+        containerd: &Containerd,
+        hosts: &[(String, SocketAddr)],
+    ) -> Result<Self> {
+        if let Some(need) = missing_of(&DOCKER).first() {
+            let message = format!("{} is missing: install {}", need.program, need.package);
+            return Err(Error::Unusable(message));
+        }
+        let dir = lab.make_dir("docker")?;
+        // Without it the machine's own would be read.
+        let config = dir.join("daemon.json");
+        fs::write(&config, "{}").map_err(Error::io(config.display().to_string()))?;
+        let mut command = Command::new("dockerd");
+        command.args(FLAGS).arg("--config-file").arg(config);
+        command.arg("--data-root").arg(data_root(&dir));
+        command.arg("--exec-root").arg(dir.join("exec"));
+        command.arg("--pidfile").arg(dir.join("pid"));
+        command.arg("--containerd").arg(containerd.socket());
+        command.arg("--host").arg(url(&dir));
+        for (host, registry) in hosts {
+            // A registry takes the requests that are made to a proxy, for whatever host, as its own.
+            let proxy = format!("http://{registry}");
+            command.env("HTTP_PROXY", &proxy).env("HTTPS_PROXY", &proxy);
+            command.args(["--insecure-registry", host]);
+        }
+        let mut docker = Self {
+            process: Process::start(lab, "dockerd", command)?,
+            dir,
+        };
+        let dir = docker.dir.clone();
+        docker.process.wait_ready(Duration::from_mins(1), || {
+            run(client(&dir, ["version"])).is_ok()
+        })?;
+        Ok(docker)
+    }
+
+    /// Its data root: `/var/lib/docker` elsewhere.
+    pub fn data_root(&self) -> PathBuf {
+        data_root(&self.dir)
+    }
+
+    /// Pulls `reference`.
+    pub fn pull(&self, reference: &str) -> Result<()> {
+        self.docker(["pull", "--quiet", reference]).map(drop)
+    }
+
+    /// Makes an image called `reference` here; others differ from it by `salt`.
+    pub fn make(&self, reference: &str, salt: &str) -> Result<()> {
+        let tar = self.dir.join("layer.tar");
+        let write = || fs::write(&tar, layer(salt)?);
+        write().map_err(Error::io(tar.display().to_string()))?;
+        let import = [OsStr::new("import"), tar.as_ref(), reference.as_ref()];
+        self.docker(import).map(drop)
+    }
+
+    /// Starts a container and leaves it running; returns its id.
+    pub fn run(&self, flags: &[&str], image: &str) -> Result<String> {
+        self.make_container(&["run", "--detach"], flags, image)
+    }
+
+    /// Makes a container without starting it; returns its id.
+    pub fn create(&self, image: &str) -> Result<String> {
+        self.make_container(&["create"], &[], image)
+    }
+
+    /// Ends a container by SIGKILL, and keeps it.
+    pub fn stop(&self, id: &str) -> Result<()> {
+        self.docker(["stop", "--time", "0", id]).map(drop)
+    }
+
+    /// Runs docker with these arguments, and returns what it prints.
+    pub fn docker<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<String> {
+        let Output { stdout, .. } = run(client(&self.dir, args))?;
+        Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
+    }
+
+    fn make_container(&self, words: &[&str], flags: &[&str], image: &str) -> Result<String> {
+        let what = [image, "sleep", "2147483647"];
+        let words = words.iter().chain(&["--network=none", "--pull=never"]);
+        self.docker(words.chain(flags).chain(&what))
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let all = self.docker(["ps", "--all", "--quiet", "--no-trunc"]);
+        for id in all.unwrap_or_default().lines() {
+            if let Err(error) = self.docker(["rm", "--force", id]) {
+                eprintln!("docker's container {id}: {error}");
+            }
+            // Others may have a Docker, too: what lies beside it is theirs.
+            cgroup::remove(&format!("{CGROUPS}/{id}"));
+        }
+        self.process.stop();
+    }
+}
+
+fn client<A: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new("docker");
+    // Whoever runs the tests may have a configuration, and a context in it.
+    command.arg("--config").arg(dir.join("client"));
+    command.arg("--host").arg(url(dir)).args(args);
+    command
+}
+
+fn data_root(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+fn url(dir: &Path) -> String {
+    format!("unix://{}", dir.join("docker.sock").display())
+}

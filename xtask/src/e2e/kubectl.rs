@@ -1,0 +1,72 @@
+//! kubectl, as a user has it.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::deploy::Cluster;
+
+/// kubectl, with what it needs to reach the cluster.
+pub(super) struct Kubectl {
+    cluster: Cluster,
+}
+
+impl Kubectl {
+    pub(super) fn new(cluster: &Cluster) -> Self {
+        Self {
+            cluster: cluster.clone(),
+        }
+    }
+
+    /// Its standard output; an error carries its standard error.
+    pub(super) fn run(&self, args: &[&str]) -> Result<String> {
+        self.with(args, "")
+    }
+
+    /// The same with `input` on its standard input.
+    pub(super) fn with(&self, args: &[&str], input: &str) -> Result<String> {
+        let mut child = self
+            .cluster
+            .kubectl_command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run kubectl")?;
+        let mut stdin = child.stdin.take().context("kubectl has no input")?;
+        stdin
+            .write_all(input.as_bytes())
+            .context("kubectl's input")?;
+        drop(stdin);
+        let output = child.wait_with_output().context("kubectl")?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        bail!(
+            "kubectl {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        )
+    }
+
+    /// Why the cluster refuses; an error where it does not.
+    pub(super) fn refused(&self, args: &[&str], input: &str) -> Result<String> {
+        match self.with(args, input) {
+            Ok(_) => bail!("kubectl {} was not refused", args.join(" ")),
+            Err(error) => Ok(error.to_string()),
+        }
+    }
+
+    /// The minor version of the cluster's Kubernetes.
+    pub(super) fn minor_version(&self) -> Result<u32> {
+        let text = self.run(&["get", "--raw", "/version"])?;
+        let version: serde_json::Value =
+            serde_json::from_str(&text).context("the cluster's version")?;
+        let minor = version["minor"].as_str().unwrap_or_default();
+        minor
+            .trim_end_matches('+')
+            .parse()
+            .with_context(|| format!("the cluster's minor version {minor:?}"))
+    }
+}

@@ -1,0 +1,174 @@
+//! A whole cluster on this machine: control plane, a node with a real kubelet and containerd, a registry.
+//!
+//! All of it lives in a network namespace of its own, the node in a further one, so that any address is free: the API
+//! server listens at the address of its own Service, where Pods look for it. No kube-proxy is needed then.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use imageswap_lab::{
+    Containerd, ContainerdOptions, ControlPlane, ControlPlaneOptions, Image, Lab, Machine,
+    NodeNetwork, Registry,
+};
+use serde_json::json;
+
+use crate::deploy::{self, Cluster};
+use crate::helm;
+use crate::stage::{CONTROL_PLANE, NAMESPACE};
+
+/// Services get their addresses from here; the first is the API server's own.
+const SERVICES: &str = "10.89.0.0/29";
+const NODE: &str = "node-1";
+/// The context of the lab's kubeconfig files.
+const CONTEXT: &str = "lab";
+/// Hosts that the registry stands in for.
+const HOSTS: [&str; 3] = ["docker.io", "registry.example.com", "evil.example.net"];
+/// What Pods of the story run.
+const IMAGES: [&str; 5] = [
+    "devopstales/testimage:unsigned",
+    "library/nginx:latest",
+    "library/redis:7",
+    "library/busybox:latest",
+    "library/web:1",
+];
+/// An image that no policy of the story approves, as the node pulls it.
+pub(super) const EVIL: &str = "evil.example.net/miner:latest";
+
+/// The cluster. Fields are in the order in which they end.
+pub(super) struct Site {
+    machine: Machine,
+    pub(super) plane: ControlPlane,
+    pub(super) containerd: Containerd,
+    registry: Registry,
+    _network: NodeNetwork,
+    pub(super) lab: Lab,
+}
+
+impl Site {
+    /// Brings it up and waits until the node is ready.
+    pub(super) fn start(mut step: impl FnMut(&str)) -> Result<Self> {
+        let lab = Lab::new_with_own_groups("e2e")?;
+        let registry = Registry::start(&lab)?;
+        for image in IMAGES {
+            let (repository, tag) = image.split_once(':').context("an image without a tag")?;
+            registry.push(&Image::sleeper(image)?, repository, tag)?;
+        }
+        registry.push(&Image::sleeper("miner")?, "miner", "latest")?;
+        step(&format!("a registry at {}", registry.addr()));
+        let containerd = Containerd::start(
+            &lab,
+            ContainerdOptions {
+                mirrors: HOSTS.map(|host| (host.to_owned(), registry.addr())).into(),
+                cri: true,
+                ..ContainerdOptions::default()
+            },
+        )?;
+        let network = NodeNetwork::new()?;
+        let plane = ControlPlane::start_with(
+            &lab,
+            ControlPlaneOptions {
+                address: CONTROL_PLANE,
+                port: Some(443),
+                services: SERVICES,
+                controllers: true,
+                scheduler: true,
+            },
+        )?;
+        let minor = plane.assets().minor_version()?;
+        step(&format!(
+            "Kubernetes 1.{minor}: etcd, API server, controllers, scheduler"
+        ));
+        let machine = Machine::start(&plane, &network, &containerd, NODE)?;
+        step("a node: kubelet and containerd");
+        // From 1.21 on the API server labels namespaces by itself; the configurations select by it.
+        let label = "kubernetes.io/metadata.name";
+        plane.kubectl(["create", "namespace", NAMESPACE])?;
+        for namespace in ["kube-system", NAMESPACE] {
+            let label = format!("{label}={namespace}");
+            plane.kubectl(["label", "--overwrite", "namespace", namespace, &label])?;
+        }
+        Ok(Self {
+            machine,
+            plane,
+            containerd,
+            registry,
+            _network: network,
+            lab,
+        })
+    }
+
+    /// The cluster as its administrator reaches it.
+    pub(super) fn cluster(&self) -> Result<Cluster> {
+        Ok(Cluster::of_programs(
+            // One of the cluster's own version: validation of a newer one asks for what an old API server lacks.
+            self.plane.assets().program("kubectl"),
+            helm::helm()?,
+            CONTEXT,
+            Some(self.plane.kubeconfig()),
+        ))
+    }
+
+    /// What `cargo xtask deploy` would be told.
+    pub(super) fn deployment(&self, values: Vec<PathBuf>, build: bool) -> deploy::Options {
+        let registry = format!("{}/imageswap", self.registry.addr());
+        deploy::Options::local(CONTEXT, &registry, values, build)
+    }
+
+    /// Values of the chart that this machine needs: containerd is at a place of its own, and mounts are private here.
+    pub(super) fn values(&self) -> Result<PathBuf> {
+        let socket = format!("/host{}", self.containerd.socket().display());
+        let beside = self.containerd.socket();
+        let beside = beside.parent().unwrap_or(Path::new("/run"));
+        let values = json!({"agent": {
+            "mountPropagation": "None",
+            "runtimeDirectories": ["/run", beside],
+            "containerdSockets": [socket],
+            "criSockets": [socket],
+            "reconcileInterval": 5,
+        }});
+        let path = self.lab.path().join("values.json");
+        fs::write(&path, values.to_string()).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    /// Puts a manifest where the kubelet finds static Pods.
+    pub(super) fn static_pod(&self, name: &str, manifest: &str) -> Result<PathBuf> {
+        let path = self.machine.manifests().join(format!("{name}.json"));
+        fs::write(&path, manifest).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    /// An address on which a program of this machine can stand in for a Pod.
+    pub(super) fn spare_address() -> Ipv4Addr {
+        crate::stage::FIRST_POD
+    }
+
+    /// What the Pods of ours have logged, for whoever asks why.
+    pub(super) fn show_logs(&self) {
+        for pod in fs::read_dir("/var/log/pods")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if !pod.file_name().to_string_lossy().starts_with("imageswap-") {
+                continue;
+            }
+            let containers = fs::read_dir(pod.path()).into_iter().flatten().flatten();
+            let logs = containers.flat_map(|it| fs::read_dir(it.path()).into_iter().flatten());
+            for log in logs.flatten() {
+                let text = fs::read_to_string(log.path()).unwrap_or_default();
+                let lines: Vec<_> = text.lines().collect();
+                let last = lines.len().saturating_sub(25);
+                eprintln!("{}:\n{}", log.path().display(), lines[last..].join("\n"));
+            }
+        }
+        let log = self.machine.log();
+        let lines: Vec<_> = log.lines().collect();
+        eprintln!(
+            "kubelet:\n{}",
+            lines[lines.len().saturating_sub(15)..].join("\n")
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! Steps of a story: what is done, whether it came out as told, and how long it took.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Kubectl;
+use crate::process::Workspace;
+use crate::ui::{self, Took};
+
+/// How long something may take that is bound to happen.
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Who tells, and by what.
+pub(super) struct Story<'a> {
+    pub(super) kubectl: &'a Kubectl,
+    workspace: &'a Workspace,
+}
+
+impl<'a> Story<'a> {
+    pub(super) fn new(kubectl: &'a Kubectl, workspace: &'a Workspace) -> Self {
+        Self { kubectl, workspace }
+    }
+
+    /// A file of the workspace.
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.workspace.root.join(name)
+    }
+}
+
+impl Story<'_> {
+    /// A step with its time; the error names it.
+    pub(super) fn step(&self, what: &str, happens: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        let came = happens(self);
+        if came.is_err() {
+            ui::bad(what);
+        } else {
+            ui::good(format_args!("{what} ({})", Took(start.elapsed())));
+        }
+        came.with_context(|| what.to_owned())
+    }
+
+    /// A step that the cluster refuses, with a message that says all of `says`.
+    pub(super) fn refused(
+        &self,
+        what: &str,
+        args: &[&str],
+        input: &str,
+        says: &[&str],
+    ) -> Result<()> {
+        self.step(what, |it| {
+            let message = it.kubectl.refused(args, input)?;
+            for part in says {
+                ensure!(message.contains(part), "expected {part:?} in: {message}");
+            }
+            Ok(())
+        })
+    }
+
+    /// Applies a manifest of `deploy/`.
+    pub(super) fn apply(&self, name: &str) -> Result<()> {
+        let path = self
+            .workspace
+            .root
+            .join("deploy")
+            .join(format!("{name}.yaml"));
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        self.kubectl.with(&["apply", "-f", "-"], &text)?;
+        Ok(())
+    }
+
+    /// A namespace in which Pods can be made: its service account comes a moment later.
+    pub(super) fn namespace(&self, name: &str) -> Result<()> {
+        self.kubectl.run(&["create", "ns", name])?;
+        self.until("its service account", |it| {
+            Ok(it
+                .kubectl
+                .run(&["-n", name, "get", "serviceaccount", "default"])
+                .is_ok())
+        })
+    }
+
+    /// Waits until the selected Pods are there and all have that image.
+    pub(super) fn pods(&self, namespace: &str, selector: &str, image: &str) -> Result<()> {
+        let mut last = String::new();
+        let seen = self.until(&format!("Pods with {image}"), |it| {
+            let path = "jsonpath={range .items[*]}{.spec.containers[0].image} {end}";
+            last = it
+                .kubectl
+                .run(&["-n", namespace, "get", "pods", "-l", selector, "-o", path])?;
+            let mut images = last.split_whitespace().peekable();
+            Ok(images.peek().is_some() && images.all(|it| it == image))
+        });
+        seen.with_context(|| format!("the images are: {last}"))
+    }
+
+    /// Waits until something holds that is bound to.
+    pub(super) fn until(
+        &self,
+        what: &str,
+        mut holds: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        while !holds(self)? {
+            ensure!(start.elapsed() < PATIENCE, "never seen: {what}");
+            sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! A real Prometheus with the shipped rules, and a real Alertmanager.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use imageswap_lab::{Alertmanager, Prometheus, ScrapeJob};
+use serde_json::Value;
+
+use super::site::EVIL;
+use super::{Site, Story};
+use crate::ui::{self, Took};
+
+const RULES: &str = "deploy/monitoring/alerts.yaml";
+/// Port of `/metrics` by component.
+const PORTS: [(&str, u16); 2] = [("webhook", 8080), ("agent", 9465)];
+const CONTAINER: &str = "behind-their-back";
+
+/// Every step.
+pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
+    ui::heading("Prometheus and Alertmanager, with the shipped rules");
+    let alertmanager = Alertmanager::start(&site.lab)?;
+    let rules = story.path(RULES);
+    let jobs = PORTS
+        .iter()
+        .map(|&(component, port)| job(story, component, port))
+        .collect::<Result<Vec<_>>>()?;
+    let prometheus = Prometheus::start_with(&site.lab, &jobs, Some((&rules, &alertmanager)))?;
+    story.step(
+        "both replicas of the webhook and the agent are scraped",
+        |it| {
+            it.until("three targets", |_| {
+                let up =
+                    prometheus.query("sum(up * on(instance) group_left imageswap_build_info)")?;
+                Ok(value(&up) == Some(3.0))
+            })
+        },
+    )?;
+    story.step("no alert about drift", |_| {
+        let active = alertmanager.active("ImageSwapDrift")?;
+        anyhow::ensure!(active.is_empty(), "{active:#?}");
+        Ok(())
+    })?;
+
+    site.containerd.pull("default", EVIL)?;
+    let mut fired = None;
+    story.step(
+        &format!("ctr run {EVIL}: the alert is in Alertmanager"),
+        |it| {
+            site.containerd
+                .run("default", EVIL, CONTAINER, &["sleep", "1000"])?;
+            let started = Instant::now();
+            it.until("ImageSwapDrift", |_| {
+                let active = alertmanager.active("ImageSwapDrift")?;
+                fired = active
+                    .into_iter()
+                    .find(|it| it["labels"]["route"] == "containerd");
+                Ok(fired.is_some())
+            })?;
+            let seconds = started.elapsed();
+            ui::good(format_args!(
+                "{} after ctr came back; scraped and evaluated once a second",
+                Took(seconds)
+            ));
+            Ok(())
+        },
+    )?;
+    let alert = fired.unwrap_or_default();
+    println!(
+        "    {}",
+        alert["annotations"]["summary"].as_str().unwrap_or_default()
+    );
+    story.step("the container goes, and the alert resolves", |it| {
+        site.containerd.remove("default", CONTAINER)?;
+        it.until("no ImageSwapDrift", |_| {
+            let active = alertmanager.active("ImageSwapDrift")?;
+            Ok(active
+                .iter()
+                .all(|it| it["labels"]["route"] != "containerd"))
+        })
+    })?;
+    story.step(
+        "one of 20 ms, between two scrapes: an alert says that it came and went",
+        |it| {
+            let sleep = ["sleep", "0.02"];
+            site.containerd
+                .run_to_end("default", EVIL, "came-and-went", &sleep)?;
+            it.until("ImageSwapDriftCameAndWent", |_| {
+                Ok(!alertmanager.active("ImageSwapDriftCameAndWent")?.is_empty())
+            })
+        },
+    )
+}
+
+/// The Pods of a component, with the labels that discovery gives.
+fn job(story: &Story<'_>, component: &str, port: u16) -> Result<ScrapeJob> {
+    let name = format!("imageswap-{component}");
+    let selector = format!("app.kubernetes.io/name={name}");
+    let pods = story
+        .kubectl
+        .run(&["get", "pods", "-A", "-l", &selector, "-o", "json"])?;
+    let pods: Value = serde_json::from_str(&pods).context("Pods")?;
+    let mut job = ScrapeJob::new(&name, &[]);
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            continue;
+        }
+        let address = text(&pod["status"]["podIP"]);
+        let address = address
+            .parse()
+            .with_context(|| format!("{name}: {address:?}"))?;
+        let labels = [
+            ("namespace", text(&pod["metadata"]["namespace"])),
+            ("pod", text(&pod["metadata"]["name"])),
+            ("node", text(&pod["spec"]["nodeName"])),
+        ];
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        job = job.target(SocketAddr::new(address, port), &labels);
+    }
+    Ok(job)
+}
+
+/// The value of a query whose result is one series.
+fn value(result: &[Value]) -> Option<f64> {
+    match result {
+        [one] => one["value"][1].as_str()?.parse().ok(),
+        _ => None,
+    }
+}
