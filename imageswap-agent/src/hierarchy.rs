@@ -100,19 +100,13 @@ impl Hierarchy {
         }
         let all = self.walk().unwrap_or_default();
         let mut paths = all.into_iter().map(|cgroup| cgroup.path);
-        match paths.find(|path| self.processes(path).contains(&pid)) {
-            Some(found) => {
-                let root = found.strip_suffix(path.trim_end_matches('/'));
-                root.unwrap_or(&found).to_owned()
-            }
-            None => {
-                tracing::warn!(
-                    "our own cgroup is not below {}: cgroups of processes cannot be told",
-                    self.root.display()
-                );
-                String::new()
-            }
+        if let Some(found) = paths.find(|path| self.processes(path).contains(&pid)) {
+            let root = found.strip_suffix(path.trim_end_matches('/'));
+            return root.unwrap_or(&found).to_owned();
         }
+        let root = self.root.display();
+        tracing::warn!("our own cgroup is not below {root}: cgroups of processes cannot be told");
+        String::new()
     }
 
     fn choose(mountinfo: &str, cgroups: &str, host_root: &Path) -> Option<Self> {

@@ -151,6 +151,7 @@ impl ScrapeJob {
     }
 
     /// One more target, with the labels that discovery would give it.
+    #[must_use]
     pub fn target(mut self, target: SocketAddr, labels: &[(&str, &str)]) -> Self {
         let labels = labels.iter();
         let labels = labels.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

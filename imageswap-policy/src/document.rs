@@ -87,7 +87,8 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Match {
-    /// Labels of the namespace. Without it: every namespace but `kube-system` and `imageswap-system`.
+    /// Labels of the namespace. Without it: every namespace but `kube-system`, `imageswap-system` and
+    /// `imageswap-agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// Labels of the Pod. Without it: every Pod.

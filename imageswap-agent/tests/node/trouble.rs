@@ -125,3 +125,45 @@ fn a_changed_policy_judges_again_and_a_bad_one_changes_nothing() {
     );
     node.containerd.remove("default", "judged").unwrap();
 }
+
+/// Seconds since the epoch, by this machine's clock.
+fn clock() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_secs()
+}
+
+fn set_clock(seconds: u64) {
+    let mut date = std::process::Command::new("date");
+    let set = date.arg("-s").arg(format!("@{seconds}")).output().unwrap();
+    assert!(set.status.success(), "{set:?}");
+}
+
+#[test]
+#[ignore = "sets the machine's clock, which is the virtual machine's own"]
+fn a_clock_that_steps_hides_nothing() {
+    const DAY: u64 = 86_400;
+    let Some(node) = Node::for_test("clock", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    for (id, step) in [("into-the-past", -1_i64), ("and-back", 1)] {
+        let (before, running) = (clock(), std::time::Instant::now());
+        set_clock(before.checked_add_signed(step * DAY.cast_signed()).unwrap());
+        node.containerd.run("default", EVIL, id, &[]).unwrap();
+        let finding = agent.wait_for(id, "start");
+        assert_eq!(
+            words(&finding),
+            ["drift", "containerd", "not-admitted"],
+            "{finding:#}"
+        );
+        let detected = finding["detect_us"].as_u64().unwrap();
+        assert!(
+            u128::from(detected) <= running.elapsed().as_micros(),
+            "{finding:#}"
+        );
+        node.containerd.remove("default", id).unwrap();
+        agent.wait_for(id, "stopped");
+        assert_eq!(agent.said_of(id).len(), 2, "{:#?}", agent.said_of(id));
+    }
+}

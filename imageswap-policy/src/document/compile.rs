@@ -19,7 +19,7 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 /// Namespaces that no policy speaks of unless it selects them: without them a cluster cannot start.
-const EXCLUDED: [&str; 2] = ["kube-system", "imageswap-system"];
+const EXCLUDED: [&str; 3] = ["kube-system", "imageswap-system", "imageswap-agent"];
 /// The most rules that a document may have.
 const MAX_RULES: usize = 10_000;
 

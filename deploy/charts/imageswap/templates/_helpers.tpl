@@ -171,7 +171,7 @@ service:
 {{/* Selectors of the webhooks that look at workloads. */}}
 {{- define "imageswap.selectors" -}}
 namespaceSelector:
-  {{- with .Values.webhook.namespaceSelector.matchLabels }}
+  {{- with (.Values.webhook.namespaceSelector | default dict).matchLabels }}
   matchLabels:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -183,7 +183,7 @@ namespaceSelector:
         {{- range include "imageswap.excludedNamespaces" . | fromJsonArray }}
         - {{ . }}
         {{- end }}
-    {{- with .Values.webhook.namespaceSelector.matchExpressions }}
+    {{- with (.Values.webhook.namespaceSelector | default dict).matchExpressions }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- with .Values.webhook.objectSelector }}
