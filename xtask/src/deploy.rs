@@ -189,22 +189,26 @@ pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) 
 }
 
 impl Options {
-    /// For the context of a cluster on this machine, with images from a registry of plain HTTP; these are built and
-    /// pushed there where `build` says so.
-    pub(crate) fn local(context: &str, registry: &str, values: Vec<PathBuf>, build: bool) -> Self {
+    /// For the context of a cluster on this machine, with images from a registry of plain HTTP; these are built as
+    /// `build` says and pushed there, or are there already.
+    pub(crate) fn local(
+        context: &str,
+        registry: &str,
+        values: Vec<PathBuf>,
+        build: Option<What>,
+    ) -> Self {
         Self {
             context: context.to_owned(),
             kubeconfig: None,
             release: "imageswap".to_owned(),
             namespace: "imageswap-system".to_owned(),
+            no_build: build.is_none(),
             what: What {
-                arch: Vec::new(),
                 registry: Some(registry.to_owned()),
-                tag: None,
+                ..build.unwrap_or_default()
             },
             load: None,
             insecure: true,
-            no_build: !build,
             values,
             set: Vec::new(),
             timeout: 180,
@@ -495,9 +499,9 @@ mod tests {
         assert!(cluster.architectures().unwrap().is_empty());
         let chart = chart(&Workspace::find().unwrap());
         let mut release = options("--context lab --registry r.io").release(&What {
-            arch: Vec::new(),
             registry: Some("r.io".to_owned()),
             tag: Some("1".to_owned()),
+            ..What::default()
         });
         install(&cluster, &release, &chart).unwrap();
         release.set.push("webhook.replicas=3".to_owned());

@@ -13,6 +13,7 @@ mod story;
 mod switch;
 mod watched;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,20 +36,29 @@ pub(crate) struct Options {
     /// Context of the kubeconfig, where `cargo xtask deploy` has been; without one, a cluster on this machine
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// Build the images as they are shipped, which takes some minutes more
+    #[arg(long, conflicts_with = "context")]
+    shipped: bool,
 }
 
 /// Runs the story; exit code 1 where a step does not come out as told.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     match &options.context {
         Some(context) => elsewhere(workspace, context),
-        None => here(workspace),
+        None => {
+            let what = What {
+                quick: !options.shipped,
+                ..What::default()
+            };
+            here(workspace, &what)
+        }
     }
 }
 
 /// Tells the story on this machine.
-fn here(workspace: &Workspace) -> Result<ExitCode> {
+fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
     if !stage::is_isolated() {
-        prepare(workspace)?;
+        prepare(workspace, what)?;
     }
     if let Some(code) = stage::isolate()? {
         return Ok(code);
@@ -57,7 +67,7 @@ fn here(workspace: &Workspace) -> Result<ExitCode> {
     let programs = builder::programs(workspace, Profile::Dev)?;
     ui::heading("A cluster on this machine");
     let site = Site::start(|what| ui::good(what))?;
-    let told = tell(workspace, &site, &programs);
+    let told = tell(workspace, what, &site, &programs);
     if told.is_err() {
         site.show_logs();
     }
@@ -67,7 +77,7 @@ fn here(workspace: &Workspace) -> Result<ExitCode> {
 }
 
 /// What may take the network: the cluster lives in a namespace without.
-fn prepare(workspace: &Workspace) -> Result<()> {
+fn prepare(workspace: &Workspace, what: &What) -> Result<()> {
     ui::heading("What it takes");
     let lacking = missing_for_tests();
     let packages: Vec<_> = lacking.iter().map(|need| need.package).collect();
@@ -78,16 +88,11 @@ fn prepare(workspace: &Workspace) -> Result<()> {
     helm::provide()?;
     image::provide()?;
     builder::programs(workspace, Profile::Dev)?;
-    let what = What {
-        arch: Vec::new(),
-        registry: None,
-        tag: None,
-    };
-    image::build(workspace, &what)?;
+    image::build(workspace, what)?;
     Ok(())
 }
 
-fn tell(workspace: &Workspace, site: &Site, programs: &std::path::Path) -> Result<()> {
+fn tell(workspace: &Workspace, what: &What, site: &Site, programs: &Path) -> Result<()> {
     let cluster = site.cluster()?;
     let kubectl = Kubectl::new(&cluster);
     let story = Story::new(&kubectl, workspace);
@@ -95,12 +100,12 @@ fn tell(workspace: &Workspace, site: &Site, programs: &std::path::Path) -> Resul
     let values = workspace
         .root
         .join("deploy/charts/imageswap/values-imageswap.yaml");
-    let options = site.deployment(vec![values, site.values()?], true);
+    let options = site.deployment(vec![values, site.values()?], Some(what.clone()));
     let ready = deploy::deploy(workspace, &options, &cluster)?;
     println!("\n  from helm to both ready: {}", Took(ready));
     switch::end(&story, gap)?;
 
-    let options = site.deployment(vec![site.values()?], false);
+    let options = site.deployment(vec![site.values()?], None);
     deploy::deploy(workspace, &options, &cluster).context("upgrading to the chart's own values")?;
     steps::tell(&story)?;
     node::tell(&story, site, programs)?;

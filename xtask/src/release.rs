@@ -79,7 +79,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let what = What {
         arch: options.arch.clone(),
         registry: Some(options.registry.clone()),
-        tag: None,
+        ..What::default()
     };
     let images = image::build(workspace, &what)?;
     for image in &images {

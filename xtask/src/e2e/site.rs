@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::deploy::{self, Cluster};
 use crate::helm;
+use crate::image::What;
 use crate::stage::{CONTROL_PLANE, NAMESPACE};
 
 /// Services get their addresses from here; the first is the API server's own.
@@ -111,7 +112,7 @@ impl Site {
     }
 
     /// What `cargo xtask deploy` would be told.
-    pub(super) fn deployment(&self, values: Vec<PathBuf>, build: bool) -> deploy::Options {
+    pub(super) fn deployment(&self, values: Vec<PathBuf>, build: Option<What>) -> deploy::Options {
         let registry = format!("{}/imageswap", self.registry.addr());
         deploy::Options::local(CONTEXT, &registry, values, build)
     }

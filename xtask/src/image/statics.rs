@@ -20,8 +20,13 @@ struct Toolchain {
     packages: &'static [&'static str],
 }
 
-/// Builds every program; returns their folder.
-pub(super) fn build(workspace: &Workspace, architecture: Architecture) -> Result<PathBuf> {
+/// Builds every program; returns their folder. `quick` leaves out what takes time and makes the bytes the same
+/// everywhere.
+pub(super) fn build(
+    workspace: &Workspace,
+    architecture: Architecture,
+    quick: bool,
+) -> Result<PathBuf> {
     let toolchain = architecture.toolchain();
     if find(toolchain.compiler).is_none() {
         toolchain::install(toolchain.packages, "static programs")?;
@@ -29,7 +34,12 @@ pub(super) fn build(workspace: &Workspace, architecture: Architecture) -> Result
     add_target(toolchain.target)?;
     builder::probes(workspace)?;
     // Not the workspace's folder: other flags would rebuild everything there.
-    let folder = workspace.target.join("static-build");
+    let name = if quick {
+        "static-quick"
+    } else {
+        "static-build"
+    };
+    let folder = workspace.target.join(name);
     let variable = toolchain.target.replace('-', "_");
     let mut command = cargo();
     command
@@ -45,16 +55,22 @@ pub(super) fn build(workspace: &Workspace, architecture: Architecture) -> Result
         .arg("--target-dir")
         .arg(&folder)
         .env("IMAGESWAP_PROBES", workspace.probes())
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            rust_flags(workspace)?.join("\x1f"),
-        )
         .env(format!("CC_{variable}"), toolchain.compiler)
-        .env(format!("CFLAGS_{variable}"), c_flags(&folder)?)
         .env(
             format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()),
             toolchain.linker,
         );
+    if quick {
+        command
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    } else {
+        let flags = rust_flags(workspace)?.join("\x1f");
+        command
+            .env("CARGO_ENCODED_RUSTFLAGS", flags)
+            .env(format!("CFLAGS_{variable}"), c_flags(&folder)?);
+    }
     for package in PACKAGES {
         command.args(["--package", package]);
     }
