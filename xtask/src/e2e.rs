@@ -43,16 +43,14 @@ pub(crate) struct Options {
 
 /// Runs the story; exit code 1 where a step does not come out as told.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    match &options.context {
-        Some(context) => elsewhere(workspace, context),
-        None => {
-            let what = What {
-                quick: !options.shipped,
-                ..What::default()
-            };
-            here(workspace, &what)
-        }
+    if let Some(context) = &options.context {
+        return elsewhere(workspace, context);
     }
+    let what = What {
+        quick: !options.shipped,
+        ..What::default()
+    };
+    here(workspace, &what)
 }
 
 /// Tells the story on this machine.
