@@ -195,6 +195,7 @@ impl Options {
         context: &str,
         registry: &str,
         values: Vec<PathBuf>,
+        set: &[&str],
         build: Option<What>,
     ) -> Self {
         Self {
@@ -210,7 +211,7 @@ impl Options {
             load: None,
             insecure: true,
             values,
-            set: Vec::new(),
+            set: set.iter().map(|it| (*it).to_owned()).collect(),
             timeout: 180,
             dry_run: false,
         }

@@ -14,13 +14,20 @@ use crate::ui;
 /// Every step.
 pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()> {
     ui::heading("What gets past admission");
-    story.step("imageswap drift: nothing that should not runs now", |it| {
-        let mut last = Value::Null;
-        let quiet = it.until("a quiet cluster", |_| {
-            last = drift(site, programs)?;
-            Ok(last["findings"].as_array().is_some_and(Vec::is_empty))
-        });
-        quiet.with_context(|| format!("{last:#}"))
+    story.step(
+        "imageswap drift: a Pod of before the policy runs on as it was",
+        |it| {
+            is_told(it, site, programs, |finding| {
+                finding["pod"]["name"] == "plain"
+                    && finding["verdict"] == "drift"
+                    && finding["expected_image"] == "registry.example.com/library/nginx"
+            })
+        },
+    )?;
+    story.step("it goes; nothing drifts, and nothing is unresolved", |it| {
+        let old = ["delete", "namespace", "test1", "test2", "--wait=false"];
+        it.kubectl.run(&old)?;
+        is_quiet(it, site, programs)
     })?;
     let pod = json!({
         "apiVersion": "v1",
@@ -32,18 +39,12 @@ pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()
     story.step(
         "a static Pod from elsewhere: the agent tells, by whom and why",
         |it| {
-            let mut last = Value::Null;
-            let told = it.until("the static Pod's container", |_| {
-                last = drift(site, programs)?;
-                let mut findings = last["findings"].as_array().into_iter().flatten();
-                Ok(findings.any(|finding| {
-                    finding["route"] == "static-pod"
-                        && finding["reason"] == "not-admitted"
-                        && finding["image"] == EVIL
-                        && finding["pod"]["namespace"] == "test3"
-                }))
-            });
-            told.with_context(|| format!("{last:#}"))
+            is_told(it, site, programs, |finding| {
+                finding["route"] == "static-pod"
+                    && finding["reason"] == "not-admitted"
+                    && finding["image"] == EVIL
+                    && finding["pod"]["namespace"] == "test3"
+            })
         },
     )?;
     story.step("an Event on its copy in the API", |it| {
@@ -57,18 +58,42 @@ pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()
     })?;
     story.step("it goes, and nothing drifts any more", |it| {
         fs::remove_file(&manifest).with_context(|| manifest.display().to_string())?;
-        it.until("a quiet cluster", |_| {
-            let all = drift(site, programs)?;
-            Ok(all["findings"].as_array().is_some_and(Vec::is_empty))
-        })
+        is_quiet(it, site, programs)
     })
+}
+
+/// Waits until there is a finding that fits.
+fn is_told(
+    story: &Story<'_>,
+    site: &Site,
+    programs: &Path,
+    fits: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    let mut last = Value::Null;
+    let told = story.until("the finding", |_| {
+        last = drift(site, programs)?;
+        Ok(last["findings"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(&fits)))
+    });
+    told.with_context(|| format!("{last:#}"))
+}
+
+/// Waits until there is nothing to tell.
+fn is_quiet(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()> {
+    let mut last = Value::Null;
+    let quiet = story.until("a quiet cluster", |_| {
+        last = drift(site, programs)?;
+        Ok(last["findings"].as_array().is_some_and(Vec::is_empty))
+    });
+    quiet.with_context(|| format!("{last:#}"))
 }
 
 /// What `imageswap drift` says, which asks the agents' Pods through the API server.
 fn drift(site: &Site, programs: &Path) -> Result<Value> {
     let mut command = Command::new(programs.join("imageswap"));
     command
-        .args(["drift", "-o", "json", "--kubeconfig"])
+        .args(["drift", "--unresolved", "-o", "json", "--kubeconfig"])
         .arg(site.plane.kubeconfig());
     let output = command.output().context("cannot run imageswap drift")?;
     ensure!(

@@ -112,16 +112,20 @@ impl Site {
     }
 
     /// What `cargo xtask deploy` would be told.
-    pub(super) fn deployment(&self, values: Vec<PathBuf>, build: Option<What>) -> deploy::Options {
+    pub(super) fn deployment(
+        &self,
+        values: Vec<PathBuf>,
+        set: &[&str],
+        build: Option<What>,
+    ) -> deploy::Options {
         let registry = format!("{}/imageswap", self.registry.addr());
-        deploy::Options::local(CONTEXT, &registry, values, build)
+        deploy::Options::local(CONTEXT, &registry, values, set, build)
     }
 
     /// Values of the chart that this machine needs: containerd is at a place of its own, and mounts are private here.
     pub(super) fn values(&self) -> Result<PathBuf> {
-        let socket = format!("/host{}", self.containerd.socket().display());
-        let beside = self.containerd.socket();
-        let beside = beside.parent().unwrap_or(Path::new("/run"));
+        let socket = self.containerd.socket();
+        let beside = socket.parent().unwrap_or(Path::new("/run"));
         let values = json!({"agent": {
             "mountPropagation": "None",
             "runtimeDirectories": ["/run", beside],
@@ -161,7 +165,7 @@ impl Site {
             for log in logs.flatten() {
                 let text = fs::read_to_string(log.path()).unwrap_or_default();
                 let lines: Vec<_> = text.lines().collect();
-                let last = lines.len().saturating_sub(25);
+                let last = lines.len().saturating_sub(8);
                 eprintln!("{}:\n{}", log.path().display(), lines[last..].join("\n"));
             }
         }
