@@ -16,6 +16,7 @@
 mod cgroup;
 mod containerd;
 mod cri;
+mod daemon;
 mod docker;
 mod error;
 mod http;

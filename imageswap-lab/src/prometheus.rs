@@ -1,32 +1,26 @@
 //! A Prometheus, and an Alertmanager: Debian's packages on free ports.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::http::HttpClient;
 use crate::needs::{ALERTMANAGER, PROMETHEUS, missing_of};
-use crate::port;
-use crate::process::Process;
 use crate::skip::skip;
 use crate::workspace::Lab;
 
-/// How often a port that somebody else took in between is replaced.
-const PORTS: usize = 5;
+/// Where both say that they are ready.
+const READY: &str = "/-/ready";
 
 /// A running Prometheus that scrapes once a second, plain HTTP on 127.0.0.1.
 #[derive(Debug)]
 pub struct Prometheus {
-    addr: SocketAddr,
-    client: HttpClient,
-    _process: Process,
+    daemon: Daemon,
 }
 
 impl Prometheus {
@@ -57,44 +51,6 @@ impl Prometheus {
         jobs: &[ScrapeJob],
         rules: Option<(&Path, &Alertmanager)>,
     ) -> Result<Self> {
-        on_free_port(|port| Self::start_on(lab, jobs, rules, port))
-    }
-
-    /// Where it listens.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// Evaluates an instant query of PromQL and returns the result's list: objects with `metric` (labels) and
-    /// `value` (time, value as text).
-    pub fn query(&self, query: &str) -> Result<Vec<Value>> {
-        let form = format!("query={}", percent(query));
-        let path = "/api/v1/query";
-        let answer = self
-            .client
-            .post(path, "application/x-www-form-urlencoded", form)?;
-        let failed = |problem: String| Error::Http {
-            request: format!("{path} of {query}"),
-            problem,
-        };
-        let body: Value =
-            serde_json::from_slice(&answer.body).map_err(|error| failed(error.to_string()))?;
-        match &body["data"]["result"] {
-            Value::Array(result) if answer.status == StatusCode::OK => Ok(result.clone()),
-            _ => Err(failed(format!("{}: {body}", answer.status))),
-        }
-    }
-
-    fn start_on(
-        lab: &Lab,
-        jobs: &[ScrapeJob],
-        rules: Option<(&Path, &Alertmanager)>,
-        port: u16,
-    ) -> Result<Self> {
-        let name = format!("prometheus-{port}");
-        let storage = lab.make_dir(&name)?;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        // JSON is YAML too.
         let scraped = jobs.iter().map(|job| {
             let targets = job
                 .targets
@@ -107,29 +63,46 @@ impl Prometheus {
             "scrape_configs": scraped.collect::<Vec<_>>(),
         });
         if let Some((file, alertmanager)) = rules {
+            let target = alertmanager.daemon.addr;
             config["rule_files"] = json!([file]);
             config["alerting"] =
-                json!({"alertmanagers": [{"static_configs": [{"targets": [alertmanager.addr]}]}]});
+                json!({"alertmanagers": [{"static_configs": [{"targets": [target]}]}]});
         }
-        let path = lab.path().join(format!("{name}.yml"));
-        fs::write(&path, config.to_string()).map_err(Error::io(path.display().to_string()))?;
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", path.display()))
-            .arg(format!("--storage.tsdb.path={}", storage.display()))
-            .arg(format!("--web.listen-address={addr}"));
-        let mut process = Process::start(lab, &name, command)?;
-        let client = HttpClient::new(addr)?;
-        process.wait_ready(Duration::from_mins(1), || {
-            client
-                .get("/-/ready")
-                .is_ok_and(|answer| answer.status == StatusCode::OK)
+        let daemon = Daemon::start(lab, "prometheus", READY, |place| {
+            let mut command = Command::new(PROMETHEUS[0].program);
+            command
+                .arg(format!("--config.file={}", place.config.display()))
+                .arg(format!("--storage.tsdb.path={}", place.storage.display()))
+                .arg(format!("--web.listen-address={}", place.addr));
+            (config.clone(), command)
         })?;
-        Ok(Self {
-            addr,
-            client,
-            _process: process,
-        })
+        Ok(Self { daemon })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.daemon.addr
+    }
+
+    /// Evaluates an instant query of PromQL and returns the result's list: objects with `metric` (labels) and
+    /// `value` (time, value as text).
+    pub fn query(&self, query: &str) -> Result<Vec<Value>> {
+        let form = format!("query={}", percent(query));
+        let path = "/api/v1/query";
+        let answer = self
+            .daemon
+            .client
+            .post(path, "application/x-www-form-urlencoded", form)?;
+        let failed = |problem: String| Error::Http {
+            request: format!("{path} of {query}"),
+            problem,
+        };
+        let body: Value =
+            serde_json::from_slice(&answer.body).map_err(|error| failed(error.to_string()))?;
+        match &body["data"]["result"] {
+            Value::Array(result) if answer.status == StatusCode::OK => Ok(result.clone()),
+            _ => Err(failed(format!("{}: {body}", answer.status))),
+        }
     }
 }
 
@@ -163,15 +136,27 @@ impl ScrapeJob {
 /// A running Alertmanager that sends nothing to anybody, plain HTTP on 127.0.0.1.
 #[derive(Debug)]
 pub struct Alertmanager {
-    addr: SocketAddr,
-    client: HttpClient,
-    _process: Process,
+    daemon: Daemon,
 }
 
 impl Alertmanager {
     /// Starts one, and waits until it answers.
     pub fn start(lab: &Lab) -> Result<Self> {
-        on_free_port(|port| Self::start_on(lab, port))
+        let config = json!({
+            "route": {"receiver": "nobody", "group_wait": "1s", "group_interval": "1s"},
+            "receivers": [{"name": "nobody"}],
+        });
+        let daemon = Daemon::start(lab, "alertmanager", READY, |place| {
+            let mut command = Command::new(ALERTMANAGER[0].program);
+            command
+                .arg(format!("--config.file={}", place.config.display()))
+                .arg(format!("--storage.path={}", place.storage.display()))
+                .arg(format!("--web.listen-address={}", place.addr))
+                // One alone: no peers to gossip with.
+                .arg("--cluster.listen-address=");
+            (config.clone(), command)
+        })?;
+        Ok(Self { daemon })
     }
 
     /// The alerts of a name that are active now: objects with `labels`, `annotations` and `startsAt`.
@@ -179,56 +164,13 @@ impl Alertmanager {
         let filter = percent(&format!("alertname=\"{name}\""));
         let path =
             format!("/api/v2/alerts?active=true&silenced=false&inhibited=false&filter={filter}");
-        let answer = self.client.get(&path)?;
+        let answer = self.daemon.client.get(&path)?;
         match serde_json::from_slice(&answer.body) {
             Ok(alerts) if answer.status == StatusCode::OK => Ok(alerts),
             _ => Err(Error::Http {
                 request: path,
                 problem: format!("{}: {}", answer.status, answer.text()),
             }),
-        }
-    }
-
-    fn start_on(lab: &Lab, port: u16) -> Result<Self> {
-        let name = format!("alertmanager-{port}");
-        let storage = lab.make_dir(&name)?;
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let config = json!({
-            "route": {"receiver": "nobody", "group_wait": "1s", "group_interval": "1s"},
-            "receivers": [{"name": "nobody"}],
-        });
-        let path = lab.path().join(format!("{name}.yml"));
-        fs::write(&path, config.to_string()).map_err(Error::io(path.display().to_string()))?;
-        let mut command = Command::new(ALERTMANAGER[0].program);
-        command
-            .arg(format!("--config.file={}", path.display()))
-            .arg(format!("--storage.path={}", storage.display()))
-            .arg(format!("--web.listen-address={addr}"))
-            // One alone: no peers to gossip with.
-            .arg("--cluster.listen-address=");
-        let mut process = Process::start(lab, &name, command)?;
-        let client = HttpClient::new(addr)?;
-        process.wait_ready(Duration::from_mins(1), || {
-            client
-                .get("/-/ready")
-                .is_ok_and(|answer| answer.status == StatusCode::OK)
-        })?;
-        Ok(Self {
-            addr,
-            client,
-            _process: process,
-        })
-    }
-}
-
-/// Starts something on a free port; another one is tried where somebody else took that in between.
-fn on_free_port<T>(mut start: impl FnMut(u16) -> Result<T>) -> Result<T> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match start(port::free(Ipv4Addr::LOCALHOST)?) {
-            Err(_) if tries < PORTS => {}
-            result => return result,
         }
     }
 }

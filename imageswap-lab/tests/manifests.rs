@@ -1,8 +1,4 @@
 //! What of `deploy/` is applied by hand beside the chart, taken by a real API server.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
 
 use std::fs;
 use std::path::Path;

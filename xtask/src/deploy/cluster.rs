@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -72,12 +72,10 @@ impl Cluster {
         serde_json::from_str(&text).with_context(|| format!("kubectl {}", args.join(" ")))
     }
 
-    /// Gives kubectl an object; the result has standard output and standard error, and is an error's text where the
-    /// API server refuses.
-    pub(crate) fn send(&self, args: &[&str], object: &Value) -> Result<Result<Answer, String>> {
+    /// Runs kubectl with `input` as its standard input, however it ends.
+    pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<Output> {
         let mut child = self
             .kubectl_command(args)
-            .args(["--filename", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -85,9 +83,16 @@ impl Cluster {
             .context("cannot run kubectl")?;
         let mut stdin = child.stdin.take().context("kubectl has no input")?;
         // Where it ends before it has read, its status says why.
-        drop(stdin.write_all(object.to_string().as_bytes()));
+        drop(stdin.write_all(input.as_bytes()));
         drop(stdin);
-        let output = child.wait_with_output().context("kubectl")?;
+        child.wait_with_output().context("kubectl")
+    }
+
+    /// Gives kubectl an object; the result has standard output and standard error, and is an error's text where the
+    /// API server refuses.
+    pub(crate) fn send(&self, args: &[&str], object: &Value) -> Result<Result<Answer, String>> {
+        let args = [args, &["--filename", "-"]].concat();
+        let output = self.kubectl_with(&args, &object.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         Ok(if output.status.success() {
             Ok(Answer {

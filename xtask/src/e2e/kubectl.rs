@@ -1,8 +1,5 @@
 //! kubectl, as a user has it.
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use anyhow::{Context, Result, bail};
 
 use crate::deploy::Cluster;
@@ -26,20 +23,7 @@ impl Kubectl {
 
     /// The same with `input` on its standard input.
     pub(super) fn with(&self, args: &[&str], input: &str) -> Result<String> {
-        let mut child = self
-            .cluster
-            .kubectl_command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run kubectl")?;
-        let mut stdin = child.stdin.take().context("kubectl has no input")?;
-        stdin
-            .write_all(input.as_bytes())
-            .context("kubectl's input")?;
-        drop(stdin);
-        let output = child.wait_with_output().context("kubectl")?;
+        let output = self.cluster.kubectl_with(args, input)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

@@ -1,0 +1,87 @@
+//! A server of Debian's on a free port: a configuration file and storage in the lab's folder, plain HTTP on 127.0.0.1.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::http::HttpClient;
+use crate::port;
+use crate::process::Process;
+use crate::workspace::Lab;
+
+/// How often a port that somebody else took in between is replaced.
+const PORTS: usize = 5;
+/// From nothing to an answer; a busy machine takes its time.
+const START: Duration = Duration::from_mins(1);
+
+/// A running server; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) addr: SocketAddr,
+    pub(crate) client: HttpClient,
+    _process: Process,
+}
+
+/// Where a server is to be.
+pub(crate) struct Place<'a> {
+    pub(crate) addr: SocketAddr,
+    pub(crate) storage: &'a Path,
+    /// The configuration file.
+    pub(crate) config: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one and waits until it answers at the path `ready`. `how` gives its configuration, for JSON is YAML too,
+    /// and the command that runs it.
+    pub(crate) fn start(
+        lab: &Lab,
+        name: &str,
+        ready: &str,
+        how: impl Fn(&Place<'_>) -> (Value, Command),
+    ) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::start_on(lab, name, ready, &how, port::free(Ipv4Addr::LOCALHOST)?) {
+                Err(_) if tries < PORTS => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn start_on(
+        lab: &Lab,
+        name: &str,
+        ready: &str,
+        how: impl Fn(&Place<'_>) -> (Value, Command),
+        port: u16,
+    ) -> Result<Self> {
+        let name = format!("{name}-{port}");
+        let storage = lab.make_dir(&name)?;
+        let place = Place {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            storage: &storage,
+            config: lab.path().join(format!("{name}.yml")),
+        };
+        let (config, command) = how(&place);
+        fs::write(&place.config, config.to_string())
+            .map_err(Error::io(place.config.display().to_string()))?;
+        let mut process = Process::start(lab, &name, command)?;
+        let client = HttpClient::new(place.addr)?;
+        process.wait_ready(START, || {
+            let answer = client.get(ready);
+            answer.is_ok_and(|answer| answer.status == StatusCode::OK)
+        })?;
+        Ok(Self {
+            addr: place.addr,
+            client,
+            _process: process,
+        })
+    }
+}
