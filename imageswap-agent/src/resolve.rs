@@ -173,6 +173,20 @@ impl Sources {
     }
 
     async fn runtimes(&self, asked: &mut Asked, question: &Question) {
+        if let Some(whose) = self.by_path(asked, question) {
+            self.runtimes_about(asked, question, whose).await;
+        }
+        if asked.claims.is_empty()
+            && let Some(whose) = self.by_process(asked, question).await
+        {
+            self.runtimes_about(asked, question, whose).await;
+        }
+        if self.containerds.is_empty() && self.cris.is_empty() {
+            asked.unreachable.insert(NO_SOCKET.to_owned());
+        }
+    }
+
+    async fn runtimes_about(&self, asked: &mut Asked, question: &Question, whose: Whose) {
         let Question {
             cgroup,
             identity,
@@ -180,43 +194,39 @@ impl Sources {
             ..
         } = question;
         let Whose {
-            bundle,
-            state,
             id,
             namespace,
-        } = self.whose(asked, question).await;
-        if let Some(id) = id.as_deref() {
-            let namespace = namespace.as_deref();
-            let recorded = self.of_containerd(asked, namespace, id, cgroup).await;
-            let dockers = self.of_docker(asked, id, recorded.as_ref(), bundle.as_ref());
-            let dockers = dockers.await;
-            let socket = recorded.as_ref().map(|it| it.keeper.socket());
-            let containerd = recorded.map(|it| match &dockers {
-                Some(_) => docker::without_image(it.claim),
-                None => it.claim,
-            });
-            // A record that the CRI plugin did not make is unknown to the CRI, unless cri-dockerd had Docker make it.
-            let cri = match &containerd {
-                _ if dockers.is_some() && identity.pod_uid.is_none() => None,
-                Some(claim) if !claim.through_cri && dockers.is_none() => None,
-                Some(_) if *last && dockers.is_none() => {
-                    self.of_cri_at_last(asked, id, cgroup).await
-                }
-                Some(_) | None => self.of_cri(asked, id, cgroup).await,
-            };
-            asked.claims.extend(dockers);
-            let denied = cri.is_none()
-                && asked.unreachable.is_empty()
-                && self.cris.iter().any(|cri| socket == Some(cri.socket()));
-            asked.claims.extend(cri);
-            match containerd {
-                // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd
-                // may write labels. Only time tells that from one that it is about to know.
-                Some(claim) if claim.through_cri && denied => {
-                    asked.claims.extend(last.then(|| without_labels(claim)));
-                }
-                claim => asked.claims.extend(claim),
+            bundle,
+            state,
+        } = whose;
+        let (id, namespace) = (id.as_str(), namespace.as_deref());
+        let recorded = self.of_containerd(asked, namespace, id, cgroup).await;
+        let dockers = self.of_docker(asked, id, recorded.as_ref(), bundle.as_ref());
+        let dockers = dockers.await;
+        let socket = recorded.as_ref().map(|it| it.keeper.socket());
+        let containerd = recorded.map(|it| match &dockers {
+            Some(_) => docker::without_image(it.claim),
+            None => it.claim,
+        });
+        // A record that the CRI plugin did not make is unknown to the CRI, unless cri-dockerd had Docker make it.
+        let cri = match &containerd {
+            _ if dockers.is_some() && identity.pod_uid.is_none() => None,
+            Some(claim) if !claim.through_cri && dockers.is_none() => None,
+            Some(_) if *last && dockers.is_none() => self.of_cri_at_last(asked, id, cgroup).await,
+            Some(_) | None => self.of_cri(asked, id, cgroup).await,
+        };
+        asked.claims.extend(dockers);
+        let denied = cri.is_none()
+            && asked.unreachable.is_empty()
+            && self.cris.iter().any(|cri| socket == Some(cri.socket()));
+        asked.claims.extend(cri);
+        match containerd {
+            // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd
+            // may write labels. Only time tells that from one that it is about to know.
+            Some(claim) if claim.through_cri && denied => {
+                asked.claims.extend(last.then(|| without_labels(claim)));
             }
+            claim => asked.claims.extend(claim),
         }
         if asked.claims.is_empty()
             && let Some(state) = match (state, question.start.put) {
@@ -233,9 +243,6 @@ impl Sources {
             });
         }
         asked.claims.extend(bundle.map(of_bundle));
-        if self.containerds.is_empty() && self.cris.is_empty() {
-            asked.unreachable.insert(NO_SOCKET.to_owned());
-        }
     }
 
     /// What the API server says of the pod that a runtime names. Not of a static one, whose UID it does not know.

@@ -6,66 +6,66 @@ use crate::evidence::runc::RuncState;
 
 /// Under which name a runtime may know a container.
 pub(super) struct Whose {
-    pub bundle: Option<Bundle>,
-    /// Of the container's first process, where its cgroup does not tell whose it is.
-    pub state: Option<RuncState>,
-    pub id: Option<String>,
+    pub id: String,
     /// containerd's.
     pub namespace: Option<String>,
+    pub bundle: Option<Bundle>,
+    /// Of the container's first process, where that was asked for.
+    pub state: Option<RuncState>,
 }
 
 impl Sources {
-    /// Under which name to ask for a container: as its cgroup shows it, or else as whoever knows its first process does.
-    pub(super) async fn whose(&self, asked: &mut Asked, question: &Question) -> Whose {
+    /// As its cgroup's path shows it. What was put into another container's cgroup is not what the path says.
+    pub(super) fn by_path(&self, asked: &mut Asked, question: &Question) -> Option<Whose> {
         let Question {
             start,
             cgroup,
             identity,
-            process,
-            named,
             ..
         } = question;
-        // What was put into another container's cgroup is not what the path says.
-        let is_own = start.put.is_none();
-        let bundle = is_own
-            .then(|| asked.local(self.bundles.of_cgroup(cgroup)).flatten())
-            .flatten();
-        let id = identity.container_id.clone();
-        if let Some(id) = id.or_else(|| bundle.as_ref().map(|bundle| bundle.id.clone())) {
-            let namespace = identity.containerd_namespace.clone();
-            return Whose {
-                id: Some(id),
-                namespace: namespace.or_else(|| bundle.as_ref()?.namespace.clone()),
-                bundle,
-                state: None,
-            };
+        if start.put.is_some() {
+            return None;
         }
-        let state = process.and_then(|pid| self.runc.of_process(pid));
-        let state = state.filter(|state| state.cgroup_paths.iter().any(|path| path == cgroup));
-        if let Some(state) = state {
-            let folder = state.bundle.as_deref();
-            return Whose {
-                bundle: folder.and_then(|folder| asked.local(read_bundle(folder)).flatten()),
-                id: Some(state.id.clone()),
-                namespace: self.runc.namespace_of(&state),
-                state: Some(state),
-            };
-        }
-        let task = match (named, process) {
-            (Some(named), _) => Some(named.clone()),
-            (None, Some(pid)) => self.task_of(asked, *pid).await,
-            (None, None) => None,
-        };
-        let (namespace, id) = task.unzip();
+        let bundle = asked.local(self.bundles.of_cgroup(cgroup)).flatten();
+        let of_bundle = bundle.as_ref();
         // A hand-made path ends with the id more often than not; the record's own path tells whether it is it.
-        let last_part = cgroup.rsplit('/').next();
-        let last_part = last_part.filter(|part| is_own && !part.is_empty());
-        Whose {
+        let last_part = cgroup.rsplit('/').next().filter(|part| !part.is_empty());
+        let id = identity.container_id.clone();
+        let namespace = identity.containerd_namespace.clone();
+        Some(Whose {
+            id: id
+                .or_else(|| of_bundle.map(|bundle| bundle.id.clone()))
+                .or_else(|| last_part.map(str::to_owned))?,
+            namespace: namespace.or_else(|| of_bundle?.namespace.clone()),
+            bundle,
+            state: None,
+        })
+    }
+
+    /// As whoever knows its first process does; a path that looks like a container's may be a hand-made one.
+    pub(super) async fn by_process(&self, asked: &mut Asked, question: &Question) -> Option<Whose> {
+        let pid = question.process;
+        let state = pid.and_then(|pid| self.runc.of_process(pid));
+        let is_here = |state: &RuncState| state.cgroup_paths.contains(&question.cgroup);
+        if let Some(state) = state.filter(is_here) {
+            let folder = state.bundle.as_deref();
+            return Some(Whose {
+                id: state.id.clone(),
+                namespace: self.runc.namespace_of(&state),
+                bundle: folder.and_then(|folder| asked.local(read_bundle(folder)).flatten()),
+                state: Some(state),
+            });
+        }
+        let (namespace, id) = match (&question.named, pid) {
+            (Some(named), _) => named.clone(),
+            (None, pid) => self.task_of(asked, pid?).await?,
+        };
+        Some(Whose {
+            id,
+            namespace: Some(namespace),
             bundle: None,
             state: None,
-            id: id.or_else(|| last_part.map(str::to_owned)),
-            namespace,
-        }
+        })
     }
 
     /// Namespace and id of the containerd task whose first process this is.

@@ -292,7 +292,13 @@ fn the_agent_has_what_it_needs_and_no_more() {
         ),
         (
             "one-replica",
-            &["/proc", "/sys/fs/cgroup", "/run", "/var/lib/containers"],
+            &[
+                "/proc",
+                "/sys/fs/cgroup",
+                "/run",
+                "/var/lib/containers",
+                "/var/lib/docker",
+            ],
             &["BPF", "PERFMON", "SYS_RESOURCE"],
             false,
         ),
