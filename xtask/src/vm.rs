@@ -81,7 +81,7 @@ $b ip link set lo up
 $b cp /tests /root/run/tests
 $b mkdir -p /root/run/systemd/system
 $b cp /units/* /root/run/systemd/system/
-$b rm -f /root/.dockerenv
+$b chroot /root /bin/busybox rm -f /.dockerenv
 exec $b switch_root /root SYSTEMD --unit=imageswap.target --show-status=no --log-level=err
 "#;
 
