@@ -26,6 +26,7 @@ const PODS: u8 = 8;
 /// The namespace that the manifests install into.
 pub(crate) const NAMESPACE: &str = "imageswap-system";
 const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
+
 /// The cluster. Fields are in the order in which they end.
 pub(crate) struct Stage {
     pub(crate) kubelet: Kubelet,
