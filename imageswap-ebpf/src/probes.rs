@@ -134,7 +134,12 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         }
         return 0;
     }
-    let mut flags = if above.pid != 0 && above.pid != own.pid {
+    // The first process of a namespace cannot share it with its parent, whether that still runs or not.
+    let in_new_pid_namespace = match above.pid {
+        0 => is_first_of_pid_namespace(task),
+        pid => pid != own.pid,
+    };
+    let mut flags = if in_new_pid_namespace {
         FLAG_NEW_PID_NAMESPACE
     } else {
         0

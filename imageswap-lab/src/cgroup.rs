@@ -74,6 +74,12 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         remove(&self.path);
+        for parent in Path::new(&self.path).ancestors().skip(1) {
+            if !parent.as_os_str().is_empty() {
+                // Fails while another's cgroup is in there, as it should.
+                roots().for_each(|root| drop(fs::remove_dir(root.join(parent))));
+            }
+        }
     }
 }
 
@@ -86,17 +92,11 @@ pub(crate) fn processes(path: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Removes the empty cgroups at and below `/<path>` in every hierarchy, and
-/// what they leave empty above.
+/// Removes the empty cgroups at and below `/<path>` in every hierarchy. Those above stay, as they do where runtimes
+/// are in use: another lab's runtime may be about to make its own in there.
 pub(crate) fn remove(path: &str) {
     for root in roots() {
         remove_below(&root.join(path));
-        let mut parent = Path::new(path).parent();
-        while let Some(name) = parent.filter(|name| !name.as_os_str().is_empty()) {
-            // Fails while another's cgroup is in there, as it should.
-            drop(fs::remove_dir(root.join(name)));
-            parent = name.parent();
-        }
     }
 }
 

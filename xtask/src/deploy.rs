@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::image::{self, Architecture, Built, Store, What};
+use crate::image::{self, Architecture, Built, STORES, Store, What};
 use crate::process::Workspace;
 use crate::ui::{self, Took};
 pub(crate) use cluster::Cluster;
@@ -39,9 +39,10 @@ pub(crate) struct Options {
     /// Which images; for the architectures of the nodes where none is given.
     #[command(flatten)]
     what: What,
-    /// Load the images into kind[:NAME], k3d[:NAME], minikube[:PROFILE], containerd[:SOCKET] or k3s; without a
-    /// registry, where the context's name says
-    #[arg(long, value_name = "WHERE", conflicts_with = "registry")]
+    /// Load the images into one of the kinds of [`Store`].
+    #[arg(long, value_name = "WHERE", conflicts_with = "registry", help = format!(
+        "Load the images: {STORES}; without a registry, where the context's name says"
+    ))]
     load: Option<Store>,
     /// Push over plain HTTP, or HTTPS with a certificate that nobody vouches for
     #[arg(long, requires = "registry")]

@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::process::{Workspace, output};
 use crate::ui;
 use oci::{Archive, Config, File};
-pub(crate) use ship::{Store, provide, push};
+pub(crate) use ship::{STORES, Store, provide, push};
 
 /// What an image is to be at most, in bytes of its archive, for each architecture.
 const LIMIT: usize = 12_000_000;
@@ -42,8 +42,8 @@ pub(crate) struct Options {
     /// Push over plain HTTP, or HTTPS with a certificate that nobody vouches for
     #[arg(long, requires = "push")]
     insecure: bool,
-    /// Load them: kind[:NAME], k3d[:NAME], minikube[:PROFILE], containerd[:SOCKET] or k3s
-    #[arg(long, value_name = "WHERE")]
+    /// Load them into one of the kinds of [`Store`].
+    #[arg(long, value_name = "WHERE", help = format!("Load them: {STORES}"))]
     load: Option<Store>,
     /// Build everything a second time in another folder, and compare the digests
     #[arg(long)]

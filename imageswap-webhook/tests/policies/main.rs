@@ -37,8 +37,18 @@ struct Cluster {
 impl Cluster {
     fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
-        for file in ["namespace", "rbac", "state"] {
-            plane.apply(&manifest(&format!("webhook/{file}"))).unwrap();
+        // What the webhook may do, and the ConfigMap that it may write to.
+        for file in [
+            "namespace",
+            "serviceaccount",
+            "role",
+            "rolebinding",
+            "clusterrole",
+            "clusterrolebinding",
+            "configmap",
+        ] {
+            let path = format!("kustomize/base/{file}");
+            plane.apply(&manifest(&path)).unwrap();
         }
         let account = plane.kubeconfig_for(ACCOUNT, None).unwrap();
         Some(Self { plane, account })

@@ -16,6 +16,10 @@ use crate::toolchain;
 /// Where a containerd of Debian, Docker or kubeadm listens.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
+/// What a [`Store`] is written as.
+pub(crate) const STORES: &str =
+    "kind[:NAME], k3d[:NAME], minikube[:PROFILE], containerd[:SOCKET] or k3s";
+
 /// Whose store images are loaded into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Store {
@@ -106,10 +110,7 @@ impl FromStr for Store {
             ("minikube", _) => Ok(Self::Minikube(or("minikube"))),
             ("containerd", _) => Ok(Self::Containerd(or(CONTAINERD).into())),
             ("k3s", "") => Ok(Self::K3s),
-            _ => Err(
-                "not one of kind[:NAME], k3d[:NAME], minikube[:PROFILE], containerd[:SOCKET], k3s"
-                    .to_owned(),
-            ),
+            _ => Err(format!("not one of {STORES}")),
         }
     }
 }
