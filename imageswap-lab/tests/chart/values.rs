@@ -1,5 +1,6 @@
 //! What may be written into values, what is said about it, and where it is documented.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -49,6 +50,10 @@ fn mistakes_are_refused_with_what_to_do() {
         (
             "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true",
             "scraped twice",
+        ),
+        (
+            "monitoring.prometheusRule.enabled=true,monitoring.prometheusRule.disabled={Typo}",
+            "there is no alert Typo",
         ),
         // The schema.
         ("webhook.replica=3", "webhook"),
@@ -293,6 +298,44 @@ fn the_programs_get_what_they_need() {
     );
 }
 
+#[test]
+fn alerts_about_what_is_not_installed_are_left_out() {
+    let Some(helm) = Helm::for_test("alerts_left_out") else {
+        return;
+    };
+    let names = |set: &str| {
+        let set = format!("monitoring.prometheusRule.enabled=true{set}");
+        let objects = helm.render(NEW, &["--set", &set]).unwrap();
+        let groups = one(&objects, "PrometheusRule", "imageswap")["spec"]["groups"].clone();
+        let rules = groups.as_array().unwrap().iter();
+        rules
+            .flat_map(|group| group["rules"].as_array().unwrap().clone())
+            .map(|rule| {
+                assert!(rule["expr"].is_string() && rule["annotations"]["summary"].is_string());
+                rule["alert"].as_str().unwrap().to_owned()
+            })
+            .collect::<BTreeSet<_>>()
+    };
+    let file = fs::read_to_string(chart().join("files/alerts.yaml")).unwrap();
+    let all = names("");
+    assert_eq!(all.len(), file.matches("- alert:").count());
+    let without = |set: &str| all.difference(&names(set)).cloned().collect::<Vec<_>>();
+    assert_eq!(
+        without(",agent.enabled=false"),
+        ["ImageSwapAgentMissing", "ImageSwapAgentsAbsent"]
+    );
+    assert_eq!(without(",webhook.enabled=false"), ["ImageSwapWebhookDown"]);
+    // A group of which nothing is left is no group.
+    let only = file.split("- alert: ").skip(1);
+    let only: Vec<_> = only.filter_map(|it| it.lines().next()).collect();
+    let (kept, others) = only.split_first().unwrap();
+    let set = format!(
+        ",monitoring.prometheusRule.disabled={{{}}}",
+        others.join(",")
+    );
+    assert_eq!(names(&set), BTreeSet::from([(*kept).to_owned()]));
+}
+
 /// Every flag that is rendered is one of the program's, by the sources of its arguments.
 #[test]
 fn the_programs_know_every_flag() {
@@ -318,7 +361,7 @@ fn the_programs_know_every_flag() {
     let agent = ["cli.rs", "respond.rs"]
         .map(|it| read(&format!("imageswap-agent/src/{it}")))
         .concat();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for file in values_files() {
         let objects = helm.render_file(NEW, &file);
         for object in &objects {
