@@ -8,6 +8,7 @@ use std::process::Command;
 use rustix::process::Pid;
 
 use crate::error::{Error, Result};
+use crate::leftovers::PREFIX;
 use crate::workspace::Lab;
 
 /// Whether this machine has cgroup v2 alone.
@@ -74,12 +75,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         remove(&self.path);
-        for parent in Path::new(&self.path).ancestors().skip(1) {
-            if !parent.as_os_str().is_empty() {
-                // Fails while another's cgroup is in there, as it should.
-                roots().for_each(|root| drop(fs::remove_dir(root.join(parent))));
-            }
-        }
+        remove_above(&self.path);
     }
 }
 
@@ -93,10 +89,20 @@ pub(crate) fn processes(path: &str) -> Vec<Pid> {
 }
 
 /// Removes the empty cgroups at and below `/<path>` in every hierarchy. Those above stay, as they do where runtimes
-/// are in use: another lab's runtime may be about to make its own in there.
+/// are in use, unless they are called after a lab: another lab's runtime may be about to make its own in there.
 pub(crate) fn remove(path: &str) {
-    for root in roots() {
-        remove_below(&root.join(path));
+    roots().for_each(|root| remove_below(&root.join(path)));
+    if path.starts_with(PREFIX) {
+        remove_above(path);
+    }
+}
+
+/// Removes the cgroups above `/<path>` that are empty.
+fn remove_above(path: &str) {
+    let above = Path::new(path).ancestors().skip(1);
+    for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
+        // Fails while another's cgroup is in there, as it should.
+        roots().for_each(|root| drop(fs::remove_dir(root.join(parent))));
     }
 }
 
