@@ -303,18 +303,18 @@ fn alerts_about_what_is_not_installed_are_left_out() {
     let Some(helm) = Helm::for_test("alerts_left_out") else {
         return;
     };
-    let names = |set: &str| {
+    let rules = |set: &str| {
         let set = format!("monitoring.prometheusRule.enabled=true{set}");
         let objects = helm.render(NEW, &["--set", &set]).unwrap();
         let groups = one(&objects, "PrometheusRule", "imageswap")["spec"]["groups"].clone();
-        let rules = groups.as_array().unwrap().iter();
-        rules
+        let groups = groups.as_array().unwrap().iter();
+        groups
             .flat_map(|group| group["rules"].as_array().unwrap().clone())
-            .map(|rule| {
-                assert!(rule["expr"].is_string() && rule["annotations"]["summary"].is_string());
-                rule["alert"].as_str().unwrap().to_owned()
-            })
-            .collect::<BTreeSet<_>>()
+            .collect::<Vec<_>>()
+    };
+    let names = |set: &str| {
+        let name = |rule: Value| rule["alert"].as_str().unwrap().to_owned();
+        rules(set).into_iter().map(name).collect::<BTreeSet<_>>()
     };
     let file = fs::read_to_string(chart().join("files/alerts.yaml")).unwrap();
     let all = names("");
@@ -334,6 +334,12 @@ fn alerts_about_what_is_not_installed_are_left_out() {
         others.join(",")
     );
     assert_eq!(names(&set), BTreeSet::from([(*kept).to_owned()]));
+    let wiki = "https://wiki.example.com/imageswap";
+    for rule in rules(&format!(",monitoring.prometheusRule.runbookUrl={wiki}")) {
+        let section = rule["alert"].as_str().unwrap().to_lowercase();
+        let link = &rule["annotations"]["runbook_url"];
+        assert_eq!(link, &format!("{wiki}#{section}"));
+    }
 }
 
 /// Every flag that is rendered is one of the program's, by the sources of its arguments.
