@@ -285,6 +285,16 @@ mod tests {
         ))
     }
 
+    fn v2_at(root: &Path) -> Hierarchy {
+        Hierarchy {
+            mode: Mode::V2,
+            id: 0,
+            root: root.to_owned(),
+            line: "0::".to_owned(),
+            namespace: String::new(),
+        }
+    }
+
     #[test]
     fn v2_is_taken_wherever_it_is_mounted() {
         assert_eq!(choose(V2), Some((Mode::V2, 0, "/sys/fs/cgroup".to_owned())));
@@ -324,13 +334,7 @@ mod tests {
     #[test]
     fn the_root_of_our_namespace_is_where_our_process_stands() {
         let root = tempfile::tempdir().unwrap();
-        let hierarchy = Hierarchy {
-            mode: Mode::V2,
-            id: 0,
-            root: root.path().to_owned(),
-            line: "0::".to_owned(),
-            namespace: String::new(),
-        };
+        let hierarchy = v2_at(root.path());
         let own = root.path().join("pods/agent/inner");
         fs::create_dir_all(&own).unwrap();
         fs::write(own.join("cgroup.procs"), "7\n42\n").unwrap();
@@ -343,13 +347,7 @@ mod tests {
     fn a_walk_finds_every_directory_with_its_inode() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
-        let hierarchy = Hierarchy {
-            mode: Mode::V2,
-            id: 0,
-            root: root.path().to_owned(),
-            line: "0::".to_owned(),
-            namespace: String::new(),
-        };
+        let hierarchy = v2_at(root.path());
         let mut found = hierarchy.walk().unwrap();
         found.sort_by(|a, b| a.path.cmp(&b.path));
         let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();

@@ -25,6 +25,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The template of krew's manifest.
 const KREW: &str = "deploy/krew/imageswap.yaml";
 const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
+const DOCS: &str = "docs";
 /// What `imageswap completions` prints for whom, and the file's name where it is looked for.
 const COMPLETIONS: [(&str, &str); 6] = [
     ("bash", "imageswap.bash"),
@@ -177,15 +178,7 @@ impl Folder {
 
 /// What every archive of programs has besides.
 fn parts(workspace: &Workspace, images: &[Built]) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    for name in LICENSES.iter().chain(&["README.md", "CHANGELOG.md"]) {
-        let path = workspace.root.join(name);
-        parts.push(Part {
-            path: (*name).to_owned(),
-            mode: 0o644,
-            content: fs::read(&path).with_context(|| path.display().to_string())?,
-        });
-    }
+    let mut parts = documents(workspace)?;
     let pages = tempfile::tempdir().context("a temporary folder")?;
     for image in images {
         let program = program(image, Architecture::native()[0])?;
@@ -212,6 +205,24 @@ fn parts(workspace: &Workspace, images: &[Built]) -> Result<Vec<Part>> {
     }
     parts.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(parts)
+}
+
+/// Licences, the README and what it leads to.
+fn documents(workspace: &Workspace) -> Result<Vec<Part>> {
+    let mut names: Vec<String> = LICENSES.map(str::to_owned).into();
+    names.extend(["README.md", "CHANGELOG.md"].map(str::to_owned));
+    for entry in fs::read_dir(workspace.root.join(DOCS)).context(DOCS)? {
+        names.push(format!("{DOCS}/{}", entry?.file_name().to_string_lossy()));
+    }
+    let read = |name: String| {
+        let path = workspace.root.join(&name);
+        Ok(Part {
+            content: fs::read(&path).with_context(|| path.display().to_string())?,
+            path: name,
+            mode: 0o644,
+        })
+    };
+    names.into_iter().map(read).collect()
 }
 
 /// The archive of all programs for an architecture.
@@ -313,6 +324,22 @@ mod tests {
         fs::write(workspace.target.join("dist/mine"), "").unwrap();
         assert!(Folder::empty(None, &workspace).is_err());
         assert!(workspace.target.join("dist/mine").exists());
+    }
+
+    #[test]
+    fn the_readme_leads_to_documents_that_are_packed_with_it() {
+        let documents = documents(&Workspace::find().unwrap()).unwrap();
+        let readme = documents.iter().find(|it| it.path == "README.md").unwrap();
+        let readme = str::from_utf8(&readme.content).unwrap();
+        let links = readme.split("](docs/").skip(1);
+        let links = links.filter_map(|it| it.split([')', '#']).next());
+        let missing: Vec<_> = links
+            .filter(|link| !documents.iter().any(|it| it.path == format!("docs/{link}")))
+            .collect();
+        assert!(
+            readme.contains("](docs/") && missing.is_empty(),
+            "{missing:?}"
+        );
     }
 
     #[test]
