@@ -76,6 +76,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
     }
     if !options.vm {
         stage("Workspace", &|count| cargo_test(workspace, count));
+        stage("Demo", &|count| own_task(workspace, &["demo"], count));
         stage("Cluster", &|count| in_cluster(workspace, count));
         stage("Fuzzing", &|count| fuzzing(workspace, count));
     }
@@ -198,21 +199,25 @@ fn in_cluster(workspace: &Workspace, count: &mut Count) -> Result<()> {
     if !is_root() {
         return count.cannot("e2e and soak", anyhow!("a network namespace needs root"));
     }
-    for task in [&["e2e"][..], &SOAK] {
-        // The tests may have linked this very program anew, so that it is no longer where it was.
-        let mut command = cargo();
-        command
-            .current_dir(&workspace.root)
-            .args(["run", "--quiet", "--package", "xtask", "--"])
-            .args(task)
-            .stdin(Stdio::null());
-        let status = command.status().context("cannot run cargo")?;
-        if status.success() {
-            count.passed += 1;
-        } else {
-            count.failed += 1;
-            ui::bad(format_args!("cargo xtask {}: {status}", task.join(" ")));
-        }
+    own_task(workspace, &["e2e"], count)?;
+    own_task(workspace, &SOAK, count)
+}
+
+/// Runs a task of this program, which counts as a test.
+fn own_task(workspace: &Workspace, task: &[&str], count: &mut Count) -> Result<()> {
+    // The tests may have linked this very program anew, so that it is no longer where it was.
+    let mut command = cargo();
+    command
+        .current_dir(&workspace.root)
+        .args(["run", "--quiet", "--package", "xtask", "--"])
+        .args(task)
+        .stdin(Stdio::null());
+    let status = command.status().context("cannot run cargo")?;
+    if status.success() {
+        count.passed += 1;
+    } else {
+        count.failed += 1;
+        ui::bad(format_args!("cargo xtask {}: {status}", task.join(" ")));
     }
     Ok(())
 }
