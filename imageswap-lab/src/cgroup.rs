@@ -8,7 +8,6 @@ use std::process::Command;
 use rustix::process::Pid;
 
 use crate::error::{Error, Result};
-use crate::leftovers::PREFIX;
 use crate::workspace::Lab;
 
 /// Whether this machine has cgroup v2 alone.
@@ -75,7 +74,11 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         remove(&self.path);
-        remove_above(&self.path);
+        let above = Path::new(&self.path).ancestors().skip(1);
+        for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
+            // Fails while another's cgroup is in there, as it should.
+            roots().for_each(|root| drop(fs::remove_dir(root.join(parent))));
+        }
     }
 }
 
@@ -89,21 +92,9 @@ pub(crate) fn processes(path: &str) -> Vec<Pid> {
 }
 
 /// Removes the empty cgroups at and below `/<path>` in every hierarchy. Those above stay, as they do where runtimes
-/// are in use, unless they are called after a lab: another lab's runtime may be about to make its own in there.
+/// are in use: another lab's runtime may be about to make its own in there.
 pub(crate) fn remove(path: &str) {
     roots().for_each(|root| remove_below(&root.join(path)));
-    if path.starts_with(PREFIX) {
-        remove_above(path);
-    }
-}
-
-/// Removes the cgroups above `/<path>` that are empty.
-fn remove_above(path: &str) {
-    let above = Path::new(path).ancestors().skip(1);
-    for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
-        // Fails while another's cgroup is in there, as it should.
-        roots().for_each(|root| drop(fs::remove_dir(root.join(parent))));
-    }
 }
 
 /// Where hierarchies are mounted, as a rule.

@@ -14,7 +14,7 @@ use crate::cgroup;
 use crate::cri::Cri;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::leftovers::{PREFIX, cgroups_of_bundles, processes};
+use crate::leftovers::{cgroups_of, processes};
 use crate::process::{Process, run, wait_until};
 use crate::workspace::Lab;
 
@@ -263,14 +263,12 @@ impl Drop for Containerd {
         if !self.process.is_running() && self.start_again().is_err() {
             eprintln!("containerd could not be started again to end its containers");
         }
-        let mut cgroups: Vec<_> = cgroups_of_bundles(&self.state()).collect();
+        let cgroups: Vec<_> = cgroups_of(&self.state()).collect();
         for namespace in self.list("default", &["namespace", "ls", "--quiet"]) {
             for id in self.list(&namespace, &["task", "ls", "--quiet"]) {
                 // The CRI plugin may have removed it in between.
                 drop(self.ctr(&namespace, ["task", "rm", "--force", &id]));
             }
-            // Nobody else has one called after a lab.
-            cgroups.extend(Some(namespace).filter(|it| it.starts_with(PREFIX)));
         }
         for path in cgroups {
             cgroup::remove(&path);

@@ -56,7 +56,7 @@ fn clear(lab: &Path) {
     // Whoever would start anew what is ended goes first.
     kill(&processes(|process| mentions(process, lab)));
     let cgroups: Vec<_> = entries(lab)
-        .flat_map(|part| cgroups_of_bundles(&part.join("state")))
+        .flat_map(|part| cgroups_of(&part.join("state")))
         .collect();
     for path in &cgroups {
         kill(&cgroup::processes(path));
@@ -70,9 +70,17 @@ fn clear(lab: &Path) {
     }
 }
 
-/// The cgroups of the containers that have a bundle below containerd's `state`, without the slash that they begin with.
-pub(crate) fn cgroups_of_bundles(state: &Path) -> impl Iterator<Item = String> + use<> {
-    entries(&state.join("io.containerd.runtime.v2.task"))
+/// The cgroups of the containers that have a bundle below containerd's `state`, then those of its namespaces that are
+/// called after a lab, so that nobody else has them; all without the slash that they begin with.
+pub(crate) fn cgroups_of(state: &Path) -> impl Iterator<Item = String> + use<> {
+    let namespaces: Vec<_> = entries(&state.join("io.containerd.runtime.v2.task")).collect();
+    let own: Vec<_> = namespaces
+        .iter()
+        .filter_map(|namespace| Some(namespace.file_name()?.to_str()?.to_owned()))
+        .filter(|name| name.starts_with(PREFIX))
+        .collect();
+    namespaces
+        .into_iter()
         .flat_map(|namespace| entries(&namespace))
         .filter_map(|bundle| fs::read(bundle.join("config.json")).ok())
         .filter_map(|config| serde_json::from_slice::<serde_json::Value>(&config).ok())
@@ -80,6 +88,7 @@ pub(crate) fn cgroups_of_bundles(state: &Path) -> impl Iterator<Item = String> +
             let path = config["linux"]["cgroupsPath"].as_str()?;
             Some(path.trim_start_matches('/').to_owned())
         })
+        .chain(own)
 }
 
 /// The processes whose folder in /proc fits.
