@@ -1,10 +1,9 @@
-//! Who may name what: the rules of ARCHITECTURE.md, checked over `cargo
-//! metadata` and the sources.
+//! The rules of ARCHITECTURE.md, checked over `cargo metadata` and the parsed sources.
 
 mod dependencies;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,12 +21,13 @@ const PRODUCT: [&str; 6] = [
     "imageswap-webhook",
 ];
 
-/// A word, and the places in the shipped crates that may hold it.
+/// What only some places of the shipped crates may have in their code.
 struct Rule {
-    /// What must not be found elsewhere.
     holds: fn(&Source) -> bool,
     /// Files, and folders that end with a slash.
     allowed: &'static [&'static str],
+    /// Code that breaks the rule anywhere else.
+    violation: &'static str,
     /// The rule in words.
     says: &'static str,
 }
@@ -40,11 +40,13 @@ const RULES: [Rule; 5] = [
                 || source.names("rustls_pki_types")
         },
         allowed: &["imageswap-runtime/src/tls.rs", "imageswap-runtime/src/tls/"],
+        violation: "use rustls::ServerConfig;",
         says: "only imageswap-runtime's tls module names rustls",
     },
     Rule {
         holds: |source| source.names("aya"),
         allowed: &["imageswap-agent/src/probe.rs", "imageswap-agent/src/probe/"],
+        violation: "fn f() { let _: Option<aya::Ebpf> = None; }",
         says: "only the agent's probe module names aya",
     },
     Rule {
@@ -54,6 +56,7 @@ const RULES: [Rule; 5] = [
             "imageswap-agent/src/probe/",
             "imageswap-ebpf/src/",
         ],
+        violation: "fn f() { unsafe { g() } }",
         says: "only the agent's probe module and imageswap-ebpf hold unsafe",
     },
     Rule {
@@ -62,6 +65,7 @@ const RULES: [Rule; 5] = [
             "imageswap-webhook/src/wire.rs",
             "imageswap-webhook/src/wire/",
         ],
+        violation: "const KIND: &str = \"AdmissionReview\";",
         says: "only the webhook's wire module knows AdmissionReview JSON",
     },
     Rule {
@@ -70,6 +74,7 @@ const RULES: [Rule; 5] = [
             "imageswap-runtime/src/metrics.rs",
             "imageswap-runtime/src/metrics/",
         ],
+        violation: "fn f() { count!(\"imageswap_agent_lost_total\"); }",
         says: "only the metrics module spells metric names",
     },
 ];
@@ -92,7 +97,55 @@ fn words_stay_where_they_belong() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// A rule for a place that is gone would hold for ever.
+#[test]
+fn every_rule_finds_what_breaks_it() {
+    for rule in &RULES {
+        let planted = format!(
+            "#[cfg(test)]\nmod tests;\n#[cfg(test)]\nmod more {{}}\n{}\n",
+            rule.violation
+        );
+        assert!((rule.holds)(&Source::parse(&planted)), "{}", rule.says);
+    }
+}
+
+/// A public item of a library that only tests use is dead code that the compiler cannot see.
+#[test]
+fn public_items_are_used_outside_tests() {
+    let members = Graph::of(&root()).members();
+    let paths = sources(&members);
+    let for_tests = test_files(&paths);
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    let mut public = Vec::new();
+    for path in &paths {
+        // The kernel calls the functions of the probes.
+        let in_library = !path.ends_with("imageswap-ebpf/src/probes.rs")
+            && PRODUCT
+                .iter()
+                .any(|package| path.starts_with(format!("{package}/src")));
+        if for_tests.contains(path) || path.iter().any(|part| part == "tests") && !in_library {
+            continue;
+        }
+        let source = Source::parse(&read(path));
+        for name in source.identifiers() {
+            *uses.entry(name.to_owned()).or_default() += 1;
+        }
+        if in_library {
+            public.extend(source.public().map(|name| (name.to_owned(), path.clone())));
+        }
+    }
+    let mut definitions: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, _) in &public {
+        *definitions.entry(name).or_default() += 1;
+    }
+    let dead: Vec<_> = public
+        .iter()
+        .filter(|(name, _)| uses[name] == definitions[name.as_str()])
+        .map(|(name, path)| format!("{}: {name}", path.display()))
+        .collect();
+    assert!(dead.is_empty(), "used by tests at most: {dead:#?}");
+}
+
+/// A rule that guards nothing any more always holds.
 #[test]
 fn every_rule_has_something_to_guard() {
     let paths = sources(&PRODUCT.map(|package| format!("{package}/src")));
@@ -245,6 +298,30 @@ fn is_at(path: &Path, place: &str) -> bool {
     } else {
         path == place
     }
+}
+
+/// The files among `paths` of modules that are declared under `#[cfg(test)]`.
+fn test_files(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for path in paths {
+        let stem = path.file_stem().unwrap_or_default();
+        let folder = match stem.to_str() {
+            Some("lib" | "main") => path.with_file_name(""),
+            _ => path.with_extension(""),
+        };
+        for module in source::test_modules(&read(path)) {
+            let file = folder.join(module).with_extension("rs");
+            let children = file.with_extension("");
+            found.extend(
+                paths
+                    .iter()
+                    .filter(|path| path.starts_with(&children))
+                    .cloned(),
+            );
+            found.insert(file);
+        }
+    }
+    found
 }
 
 /// The Rust files below `folders`, relative to the workspace.

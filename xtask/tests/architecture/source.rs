@@ -1,49 +1,48 @@
-//! A Rust file taken apart far enough to tell code, strings and comments.
+//! A Rust file as the tokens that are compiled outside tests: without comments, docs and items under
+//! `#[cfg(test)]`, wherever they stand.
 
-/// What a file holds outside its tests: code without comments, and strings.
-#[derive(Debug, Default, PartialEq, Eq)]
+use std::collections::BTreeSet;
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::visit::Visit;
+use syn::visit_mut::VisitMut;
+use syn::{Attribute, ImplItem, Item, LitStr, Stmt, TraitItem, Visibility};
+
+/// The identifiers and strings of a file.
+#[derive(Debug, Default)]
 pub(crate) struct Source {
-    code: String,
+    identifiers: Vec<String>,
     strings: Vec<String>,
+    public: Vec<String>,
 }
 
 impl Source {
-    /// Takes `text` apart. A module of tests stands last and is left out.
+    /// Reads `text`; panics if it is not Rust.
     pub(crate) fn parse(text: &str) -> Self {
-        let end = ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub mod "]
-            .iter()
-            .filter_map(|mark| text.find(mark))
-            .min();
-        let text = &text[..end.unwrap_or(text.len())];
+        let mut file = syn::parse_file(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut source = Self::default();
-        let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            let (length, string) = token(rest, source.code.chars().last());
-            if let Some(string) = string {
-                source.strings.push(string.to_owned());
-                source.code.push_str("\"\"");
-            }
-            if length == 0 {
-                source.code.push(first);
-            }
-            rest = &rest[if length == 0 {
-                first.len_utf8()
-            } else {
-                length
-            }..];
+        if file.attrs.iter().any(is_for_tests) {
+            return source;
         }
+        WithoutTests.visit_file_mut(&mut file);
+        // Exporting an item again does not use it.
+        file.items.retain(
+            |item| !matches!(item, Item::Use(item) if matches!(item.vis, Visibility::Public(_))),
+        );
+        let mut public = Public::default();
+        public.visit_file(&file);
+        source.public = public.0;
+        source.read(file.into_token_stream());
         source
     }
 
-    /// Whether the code holds `word` as a whole word.
+    /// Whether the code has the identifier or keyword `word`.
     pub(crate) fn names(&self, word: &str) -> bool {
-        let part = |c: char| c.is_alphanumeric() || c == '_';
-        self.code.match_indices(word).any(|(at, _)| {
-            !self.code[..at].ends_with(part) && !self.code[at + word.len()..].starts_with(part)
-        })
+        self.identifiers.iter().any(|known| known == word)
     }
 
-    /// Whether a string holds `text`.
+    /// Whether a string contains `text`.
     pub(crate) fn quotes(&self, text: &str) -> bool {
         self.strings.iter().any(|string| string.contains(text))
     }
@@ -53,7 +52,7 @@ impl Source {
         self.strings.iter().any(|string| string == text)
     }
 
-    /// Whether a string is the name of a metric of ours.
+    /// Whether a string is the name of one of our metrics.
     pub(crate) fn quotes_metric(&self) -> bool {
         const BEGIN: [&str; 6] = [
             "imageswap_admission_",
@@ -65,74 +64,211 @@ impl Source {
         ];
         BEGIN.iter().any(|begin| self.quotes(begin))
     }
+
+    /// Every identifier and keyword of the code, as often as it stands there.
+    pub(crate) fn identifiers(&self) -> impl Iterator<Item = &str> {
+        self.identifiers.iter().map(String::as_str)
+    }
+
+    /// Functions, types, constants and traits that are `pub` here, but for methods of a trait.
+    pub(crate) fn public(&self) -> impl Iterator<Item = &str> {
+        self.public.iter().map(String::as_str)
+    }
+
+    fn read(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => self.read(group.stream()),
+                TokenTree::Ident(ident) => {
+                    let ident = ident.to_string();
+                    let plain = ident.strip_prefix("r#").unwrap_or(&ident);
+                    self.identifiers.push(plain.to_owned());
+                }
+                TokenTree::Literal(literal) => {
+                    if let Ok(string) = syn::parse2::<LitStr>(TokenTree::from(literal).into()) {
+                        self.strings.push(string.value());
+                    }
+                }
+                TokenTree::Punct(_) => {}
+            }
+        }
+    }
 }
 
-/// The length of the comment, string or character that `rest` begins with, and
-/// the string's content; 0 for anything else.
-fn token(rest: &str, before: Option<char>) -> (usize, Option<&str>) {
-    if rest.starts_with("//") {
-        return (rest.find('\n').unwrap_or(rest.len()), None);
+/// Removes docs, and what is compiled for tests alone.
+struct WithoutTests;
+
+impl VisitMut for WithoutTests {
+    fn visit_file_mut(&mut self, file: &mut syn::File) {
+        file.items
+            .retain(|item| !attributes_of(item).any(is_for_tests));
+        syn::visit_mut::visit_file_mut(self, file);
     }
-    if rest.starts_with("/*") {
-        return (rest.find("*/").map_or(rest.len(), |end| end + 2), None);
-    }
-    let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    if let Some(raw) = rest.strip_prefix('r').filter(|_| !in_word) {
-        let hashes = raw.len() - raw.trim_start_matches('#').len();
-        if raw[hashes..].starts_with('"') {
-            let close = format!("\"{}", "#".repeat(hashes));
-            let content = &raw[hashes + 1..];
-            let end = content.find(&close).unwrap_or(content.len());
-            return (
-                (2 + hashes + end + close.len()).min(rest.len()),
-                Some(&content[..end]),
-            );
+
+    fn visit_item_mod_mut(&mut self, module: &mut syn::ItemMod) {
+        if let Some((_, items)) = &mut module.content {
+            items.retain(|item| !attributes_of(item).any(is_for_tests));
         }
+        syn::visit_mut::visit_item_mod_mut(self, module);
     }
-    if let Some(content) = rest.strip_prefix('"') {
-        let end = unescaped(content, '"');
-        return ((end + 2).min(rest.len()), Some(&content[..end]));
+
+    fn visit_item_impl_mut(&mut self, block: &mut syn::ItemImpl) {
+        block.items.retain(|item| {
+            let attributes: &[Attribute] = match item {
+                ImplItem::Const(item) => &item.attrs,
+                ImplItem::Fn(item) => &item.attrs,
+                ImplItem::Type(item) => &item.attrs,
+                _ => &[],
+            };
+            !attributes.iter().any(is_for_tests)
+        });
+        syn::visit_mut::visit_item_impl_mut(self, block);
     }
-    if let Some(content) = rest.strip_prefix('\'') {
-        let mut chars = content.chars();
-        let (first, second) = (chars.next(), chars.next());
-        // Otherwise it is a lifetime.
-        if first == Some('\\') || second == Some('\'') {
-            return ((unescaped(content, '\'') + 2).min(rest.len()), None);
-        }
+
+    fn visit_item_trait_mut(&mut self, definition: &mut syn::ItemTrait) {
+        definition.items.retain(
+            |item| !matches!(item, TraitItem::Fn(item) if item.attrs.iter().any(is_for_tests)),
+        );
+        syn::visit_mut::visit_item_trait_mut(self, definition);
     }
-    (0, None)
+
+    fn visit_block_mut(&mut self, block: &mut syn::Block) {
+        block.stmts.retain(|statement| {
+            !matches!(statement, Stmt::Item(item) if attributes_of(item).any(is_for_tests))
+        });
+        syn::visit_mut::visit_block_mut(self, block);
+    }
+
+    fn visit_attributes_mut(&mut self, attributes: &mut Vec<Attribute>) {
+        attributes.retain(|attribute| !attribute.path().is_ident("doc"));
+    }
 }
 
-/// Where `end` stands without a backslash before it.
-fn unescaped(content: &str, end: char) -> usize {
-    let mut escaped = false;
-    for (at, c) in content.char_indices() {
-        if !escaped && c == end {
-            return at;
+/// The names of public items.
+#[derive(Default)]
+struct Public(Vec<String>);
+
+impl<'ast> Visit<'ast> for Public {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let named = match item {
+            Item::Const(item) => Some((&item.vis, &item.ident)),
+            Item::Enum(item) => Some((&item.vis, &item.ident)),
+            Item::Fn(item) => Some((&item.vis, &item.sig.ident)),
+            Item::Static(item) => Some((&item.vis, &item.ident)),
+            Item::Struct(item) => Some((&item.vis, &item.ident)),
+            Item::Trait(item) => Some((&item.vis, &item.ident)),
+            Item::Type(item) => Some((&item.vis, &item.ident)),
+            _ => None,
+        };
+        if let Some((Visibility::Public(_), name)) = named {
+            self.0.push(name.to_string());
         }
-        escaped = !escaped && c == '\\';
+        syn::visit::visit_item(self, item);
     }
-    content.len()
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        if matches!(function.vis, Visibility::Public(_)) {
+            self.0.push(function.sig.ident.to_string());
+        }
+    }
+}
+
+/// Whether something with this attribute is compiled for tests alone.
+fn is_for_tests(attribute: &Attribute) -> bool {
+    if attribute.path().is_ident("test") {
+        return true;
+    }
+    attribute.path().is_ident("cfg")
+        && attribute
+            .parse_args::<syn::Meta>()
+            .is_ok_and(|condition| needs_test(&condition))
+}
+
+/// Whether `condition` holds in tests alone: `test`, or an `all` with it.
+fn needs_test(condition: &syn::Meta) -> bool {
+    if condition.path().is_ident("test") {
+        return true;
+    }
+    let syn::Meta::List(list) = condition else {
+        return false;
+    };
+    let parts = list
+        .parse_args_with(syn::punctuated::Punctuated::<syn::Meta, syn::Token![,]>::parse_terminated)
+        .unwrap_or_default();
+    list.path.is_ident("all") && parts.iter().any(needs_test)
+}
+
+fn attributes_of(item: &Item) -> impl Iterator<Item = &Attribute> {
+    let attributes: &[Attribute] = match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::ExternCrate(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::ForeignMod(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Union(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    };
+    attributes.iter()
+}
+
+/// The modules that are declared under `#[cfg(test)]` in `text`, whose files are tests, too.
+pub(crate) fn test_modules(text: &str) -> BTreeSet<String> {
+    let Ok(file) = syn::parse_file(text) else {
+        return BTreeSet::new();
+    };
+    file.items
+        .iter()
+        .filter(|item| attributes_of(item).any(is_for_tests))
+        .filter_map(|item| match item {
+            Item::Mod(module) if module.content.is_none() => Some(module.ident.to_string()),
+            _ => None,
+        })
+        .collect()
 }
 
 #[test]
-fn comments_and_tests_are_left_out() {
+fn comments_docs_and_tests_are_left_out() {
     let source = Source::parse(
-        "//! rustls here\nuse aya::Ebpf; /* unsafe */ let c = '\"'; let l: &'static str = \"a \\\" rustls\";\n\
-         let r = r#\"imageswap_agent_x \"quoted\" \"#;\n#[cfg(test)]\nmod tests { unsafe {} }\n",
+        "//! rustls here\n#[cfg(test)]\nmod early { fn f() { unsafe {} } }\n\
+         #[cfg(test)]\nmod elsewhere;\n\
+         use aya::Ebpf; /* unsafe */ const C: char = '\"';\n\
+         /// rustls\nconst L: &'static str = \"a \\\" rustls\";\n\
+         const R: &str = r#\"imageswap_agent_x \"quoted\" \"#;\n\
+         impl X { #[cfg(all(test, unix))] fn t() { kube() } }\n\
+         #[test]\nfn t() { hyper() }\n",
     );
-    assert!(source.names("aya") && source.names("Ebpf") && source.names("static"));
-    assert!(!source.names("rustls") && !source.names("unsafe") && !source.names("ay"));
-    assert_eq!(
-        source.strings,
-        ["a \\\" rustls", "imageswap_agent_x \"quoted\" "]
-    );
+    assert!(source.names("aya") && source.names("Ebpf"));
+    for absent in ["rustls", "unsafe", "ay", "kube", "hyper"] {
+        assert!(!source.names(absent), "{absent}");
+    }
+    assert!(source.says("a \" rustls"));
     assert!(source.quotes_metric());
 }
 
 #[test]
-fn a_lint_is_no_unsafe_code() {
+fn code_behind_a_module_of_tests_is_read() {
+    let source =
+        Source::parse("#[cfg(test)]\nmod tests;\nfn f() { log!(\"{}\", unsafe { aya::g() }) }\n");
+    assert!(source.names("unsafe") && source.names("aya"));
+}
+
+#[test]
+fn a_lint_is_not_unsafe_code() {
     assert!(!Source::parse("#![forbid(unsafe_code)]").names("unsafe"));
-    assert!(Source::parse("fn f() { unsafe { g() } }").names("unsafe"));
+}
+
+#[test]
+fn public_items_are_listed() {
+    let source = Source::parse(
+        "pub fn a() {} pub(crate) fn b() {} fn c() {} pub struct D; impl D { pub fn e() {} fn f() {} }",
+    );
+    assert_eq!(source.public().collect::<Vec<_>>(), ["a", "D", "e"]);
 }
