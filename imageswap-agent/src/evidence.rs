@@ -23,6 +23,7 @@ pub mod containerd;
 pub mod cri;
 pub mod discover;
 pub mod docker;
+mod gate;
 pub mod runc;
 mod spec;
 pub mod storage;
@@ -48,6 +49,12 @@ pub enum EvidenceError {
         call: &'static str,
         /// The deadline.
         after: Duration,
+    },
+    /// The runtime has not answered anything for a while, and is not called until it does.
+    #[error("the runtime at {} hangs", socket.display())]
+    Hangs {
+        /// The socket's path.
+        socket: PathBuf,
     },
     /// The socket or the file may not be opened.
     #[error("no permission to use {}: {source}", path.display())]

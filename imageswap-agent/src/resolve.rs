@@ -9,20 +9,19 @@ use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage::{self, StoredImage};
 use crate::facts::{Claim, Kind, Naming, Pod, Source, StartId};
 use crate::pods::{Ownership, PodRecord, watch};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use kube::Client;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use whose::Whose;
 
 mod docker;
 mod whose;
-
-/// Questions that are answered at the same time; a burst of starts must not become a burst of connections.
-const CONCURRENT: usize = 16;
 
 /// containerd's CRI plugin marks what it makes with this label: `container` or `sandbox`.
 const CRI_KIND: &str = "io.cri-containerd.kind";
@@ -78,7 +77,6 @@ pub struct Answer {
 /// Whom to ask. Answers come on a channel.
 pub struct Resolver {
     sources: Arc<Sources>,
-    permits: Arc<Semaphore>,
     answers: mpsc::Sender<Answer>,
 }
 
@@ -105,26 +103,27 @@ impl Resolver {
         };
         Self {
             sources: Arc::new(sources),
-            permits: Arc::new(Semaphore::new(CONCURRENT)),
             answers,
         }
     }
 
     /// Asks these from now on, too.
     pub fn add(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
+        // The first start must not be the one that finds out.
+        containerds.iter().for_each(Containerd::check);
+        cris.iter().for_each(Cri::check);
         let sources = Arc::make_mut(&mut self.sources);
         sources.containerds.extend(containerds);
         sources.cris.extend(cris);
         sources.bundles = bundles(&sources.host_root, &sources.containerds);
     }
 
-    /// Asks all sources; the answer comes when each has answered or run into its deadline.
+    /// Asks all sources; the answer comes when each has answered or run into its deadline. Each source limits the calls
+    /// that it gets, so that questions about one that hangs keep no other question waiting.
     pub fn ask(&self, question: Question) {
         let sources = Arc::clone(&self.sources);
-        let permits = Arc::clone(&self.permits);
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let _permit = permits.acquire_owned().await;
             let answer = sources.answer(question).await;
             // Nobody is left to listen when the agent stops.
             drop(answers.send(answer).await);
@@ -273,7 +272,7 @@ impl Sources {
         self.of_cri(asked, id, cgroup).await
     }
 
-    /// What the first containerd says that has a record of this id whose cgroup is this one.
+    /// What the containerd says that has a record of this id whose cgroup is this one.
     async fn of_containerd<'a>(
         &'a self,
         asked: &mut Asked,
@@ -281,71 +280,22 @@ impl Sources {
         id: &str,
         cgroup: &str,
     ) -> Option<Recorded<'a>> {
-        for containerd in &self.containerds {
-            let records = match namespace {
-                Some(namespace) => containerd
-                    .container(namespace, id)
-                    .await
-                    .map(Vec::from_iter),
-                None => containerd.find(id).await,
-            };
-            let records = match records {
-                // In a folder that Docker was told to put its containers into, a path reads like another namespace.
-                Ok(none) if none.is_empty() && docker::is_id(id) => containerd.find(id).await,
-                records => records,
-            };
-            let records = asked
-                .remote(containerd.socket().display(), records)
-                .unwrap_or_default();
-            let owner = |record: &ContainerRecord| {
-                record
-                    .cgroups_path
-                    .as_deref()
-                    .is_some_and(|path| owns(path, cgroup))
-            };
-            if let Some(record) = records.into_iter().find(owner) {
-                return Some(Recorded {
-                    keeper: containerd,
-                    namespace: record.namespace.clone(),
-                    root: record.root.clone(),
-                    claim: asked.containerd_claim(containerd, record).await,
-                });
-            }
-        }
-        None
+        let ask = |containerd| async move {
+            let mut asked = Asked::default();
+            let found = asked.record(containerd, namespace, id, cgroup).await;
+            (found, asked)
+        };
+        asked.first(self.containerds.iter().map(ask)).await
     }
 
-    /// The first CRI runtime that knows this id, as a container or as a sandbox.
+    /// The CRI runtime that knows this id, as a container or as a sandbox.
     async fn of_cri(&self, asked: &mut Asked, id: &str, cgroup: &str) -> Option<Claim> {
-        for cri in &self.cris {
-            let socket = cri.socket().display();
-            let is_here =
-                |path: &Option<String>| path.as_deref().is_none_or(|path| owns(path, cgroup));
-            let container = asked.remote(&socket, cri.container(id).await).flatten();
-            if let Some(container) = container.filter(|container| is_here(&container.cgroups_path))
-            {
-                let sandbox = match &container.sandbox_id {
-                    Some(sandbox) => asked.remote(&socket, cri.sandbox(sandbox).await).flatten(),
-                    None => None,
-                };
-                return Some(asked.cri_claim(cri, container, sandbox).await);
-            }
-            let sandbox = asked.remote(&socket, cri.sandbox(id).await).flatten();
-            if let Some(sandbox) = sandbox.filter(|sandbox| is_here(&sandbox.cgroups_path)) {
-                return Some(Claim {
-                    kind: Some(Kind::Sandbox),
-                    through_cri: true,
-                    image: sandbox.image.clone(),
-                    naming: Naming::AnyOfDigest,
-                    pod: Some(pod_of(&sandbox)),
-                    note: note_of(&sandbox),
-                    static_pod: is_static(&sandbox),
-                    labels: Some(sandbox.labels),
-                    ..Claim::new(Source::Cri, id, "cri")
-                });
-            }
-        }
-        None
+        let ask = |cri| async move {
+            let mut asked = Asked::default();
+            let claim = asked.cri(cri, id, cgroup).await;
+            (claim, asked)
+        };
+        asked.first(self.cris.iter().map(ask)).await
     }
 }
 
@@ -366,6 +316,22 @@ struct Asked {
 }
 
 impl Asked {
+    /// Waits for sources of one kind that are asked at the same time. The first one that knows the container has the
+    /// word; those that have not answered by then are not waited for.
+    async fn first<T>(
+        &mut self,
+        asks: impl IntoIterator<Item = impl Future<Output = (Option<T>, Self)>>,
+    ) -> Option<T> {
+        let mut asks: FuturesUnordered<_> = asks.into_iter().collect();
+        while let Some((answer, asked)) = asks.next().await {
+            self.unreachable.extend(asked.unreachable);
+            if answer.is_some() {
+                return answer;
+            }
+        }
+        None
+    }
+
     /// Keeps the answer of a runtime, or that it gave none.
     fn remote<T>(
         &mut self,
@@ -388,6 +354,71 @@ impl Asked {
                 self.unreachable.insert(error.to_string());
             })
             .ok()
+    }
+
+    /// The containerd's record of this id whose cgroup is this one.
+    async fn record<'a>(
+        &mut self,
+        containerd: &'a Containerd,
+        namespace: Option<&str>,
+        id: &str,
+        cgroup: &str,
+    ) -> Option<Recorded<'a>> {
+        let records = match namespace {
+            Some(namespace) => containerd
+                .container(namespace, id)
+                .await
+                .map(Vec::from_iter),
+            None => containerd.find(id).await,
+        };
+        let records = match records {
+            // In a folder that Docker was told to put its containers into, a path reads like another namespace.
+            Ok(none) if none.is_empty() && docker::is_id(id) => containerd.find(id).await,
+            records => records,
+        };
+        let records = self
+            .remote(containerd.socket().display(), records)
+            .unwrap_or_default();
+        let owner = |record: &ContainerRecord| {
+            record
+                .cgroups_path
+                .as_deref()
+                .is_some_and(|path| owns(path, cgroup))
+        };
+        let record = records.into_iter().find(owner)?;
+        Some(Recorded {
+            keeper: containerd,
+            namespace: record.namespace.clone(),
+            root: record.root.clone(),
+            claim: self.containerd_claim(containerd, record).await,
+        })
+    }
+
+    /// What a CRI runtime says of this id, as a container or as a sandbox.
+    async fn cri(&mut self, cri: &Cri, id: &str, cgroup: &str) -> Option<Claim> {
+        let socket = cri.socket().display();
+        let is_here = |path: &Option<String>| path.as_deref().is_none_or(|path| owns(path, cgroup));
+        let container = self.remote(&socket, cri.container(id).await).flatten();
+        if let Some(container) = container.filter(|container| is_here(&container.cgroups_path)) {
+            let sandbox = match &container.sandbox_id {
+                Some(sandbox) => self.remote(&socket, cri.sandbox(sandbox).await).flatten(),
+                None => None,
+            };
+            return Some(self.cri_claim(cri, container, sandbox).await);
+        }
+        let sandbox = self.remote(&socket, cri.sandbox(id).await).flatten();
+        let sandbox = sandbox.filter(|sandbox| is_here(&sandbox.cgroups_path))?;
+        Some(Claim {
+            kind: Some(Kind::Sandbox),
+            through_cri: true,
+            image: sandbox.image.clone(),
+            naming: Naming::AnyOfDigest,
+            pod: Some(pod_of(&sandbox)),
+            note: note_of(&sandbox),
+            static_pod: is_static(&sandbox),
+            labels: Some(sandbox.labels),
+            ..Claim::new(Source::Cri, id, "cri")
+        })
     }
 
     async fn containerd_claim(

@@ -134,6 +134,11 @@ impl Containerd {
         }
     }
 
+    /// Finds out whether the runtime hangs. Calls of one that hangs fail at once, until it answers again.
+    pub fn check(&self) {
+        self.transport.check();
+    }
+
     /// The socket's path.
     pub fn socket(&self) -> &Path {
         self.transport.socket()

@@ -127,6 +127,11 @@ impl Cri {
         }
     }
 
+    /// Finds out whether the runtime hangs. Calls of one that hangs fail at once, until it answers again.
+    pub fn check(&self) {
+        self.transport.check();
+    }
+
     /// The socket's path.
     pub fn socket(&self) -> &Path {
         self.transport.socket()

@@ -16,10 +16,14 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::EvidenceError;
+use super::gate::Gate;
 
 /// How long a runtime may take over one call. It answers from memory or its
 /// own database; one that takes longer is hung, and must not hang us.
 pub(super) const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The call of a check. A server that does not implement it says so, which is an answer too.
+const CHECK: Method = "/grpc.health.v1.Health/Check";
 
 /// Lists of a busy node outgrow gRPC's default of 4 MiB, for every containerd
 /// container brings its whole OCI configuration; the servers stop at 16 MiB.
@@ -31,6 +35,7 @@ pub(super) struct Transport {
     socket: PathBuf,
     channel: Channel,
     deadline: Duration,
+    gate: Gate,
 }
 
 /// A gRPC method: `/package.Service/Method`.
@@ -51,11 +56,30 @@ impl Transport {
             socket,
             channel,
             deadline,
+            gate: Gate::new(),
         }
     }
 
     pub(super) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Finds out whether the runtime hangs. Calls of one that hangs fail at once, until it answers again.
+    pub(super) fn check(&self) {
+        let client = self.client();
+        let deadline = self.deadline / 2;
+        self.gate.check(move || {
+            let mut client = client.clone();
+            async move {
+                let exchange = async {
+                    client.ready().await.ok()?;
+                    let path = PathAndQuery::from_static(CHECK);
+                    let answer = client.unary(Request::new(()), path, codec::<(), ()>());
+                    answer.await.ok()
+                };
+                tokio::time::timeout(deadline, exchange).await.is_ok()
+            }
+        });
     }
 
     /// One question, one answer. `Ok(None)` where the runtime says "not found".
@@ -70,6 +94,11 @@ impl Transport {
         A: Message + Default + 'static,
     {
         let request = self.request(method, namespace, question)?;
+        let Some(_turn) = self.gate.enter().await else {
+            return Err(EvidenceError::Hangs {
+                socket: self.socket.clone(),
+            });
+        };
         let exchange = async {
             let mut client = self.client();
             client
@@ -84,7 +113,10 @@ impl Transport {
             Ok(Ok(answer)) => Ok(Some(answer.into_inner())),
             Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
             Ok(Err(status)) => Err(self.failure(method, status)),
-            Err(_elapsed) => Err(self.timeout(method)),
+            Err(_elapsed) => {
+                self.check();
+                Err(self.timeout(method))
+            }
         }
     }
 
@@ -276,6 +308,21 @@ mod tests {
         );
         assert_eq!(error.to_string(), expected);
         server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_hangs_is_left_alone_and_costs_its_callers_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("hung.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let transport = Transport::new(socket, SHORT);
+        // No call is answered, and no check.
+        while !matches!(ask(&transport).await, EvidenceError::Hangs { .. }) {}
+        for _ in 0..300 {
+            let error = ask(&transport).await;
+            assert!(matches!(error, EvidenceError::Hangs { .. }), "{error:?}");
+        }
+        drop(listener);
     }
 
     #[tokio::test]

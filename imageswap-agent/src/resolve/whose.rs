@@ -2,6 +2,7 @@
 
 use super::{Asked, Question, Sources};
 use crate::evidence::bundle::{Bundle, read_bundle};
+use crate::evidence::containerd::Containerd;
 use crate::evidence::runc::RuncState;
 
 /// Under which name a runtime may know a container.
@@ -70,13 +71,15 @@ impl Sources {
 
     /// Namespace and id of the containerd task whose first process this is.
     async fn task_of(&self, asked: &mut Asked, pid: u32) -> Option<(String, String)> {
-        for containerd in &self.containerds {
-            let tasks = asked.remote(containerd.socket().display(), containerd.tasks().await);
-            let mut tasks = tasks.into_iter().flatten();
-            if let Some(task) = tasks.find(|task| task.pid == pid) {
-                return Some((task.namespace, task.id));
-            }
-        }
-        None
+        let asks = self.containerds.iter().map(|it| task_of(it, pid));
+        asked.first(asks).await
     }
+}
+
+async fn task_of(containerd: &Containerd, pid: u32) -> (Option<(String, String)>, Asked) {
+    let mut asked = Asked::default();
+    let tasks = asked.remote(containerd.socket().display(), containerd.tasks().await);
+    let mut tasks = tasks.into_iter().flatten();
+    let task = tasks.find(|task| task.pid == pid);
+    (task.map(|task| (task.namespace, task.id)), asked)
 }
