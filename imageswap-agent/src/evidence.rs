@@ -14,6 +14,7 @@
 //! | [`docker`] | what Docker made a container of, and where it pulled that from |
 //! | [`discover`] | which sockets there are on this node |
 
+use file::{parse_json, read_json, read_of_root};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub mod containerd;
 pub mod cri;
 pub mod discover;
 pub mod docker;
+pub(crate) mod file;
 mod gate;
 pub mod runc;
 mod spec;
@@ -88,6 +90,12 @@ pub enum EvidenceError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Files could not be read in time.
+    #[error("files of the node could not be read within {} ms", after.as_millis())]
+    SlowFiles {
+        /// The deadline.
+        after: Duration,
+    },
     /// A file or a field does not hold what its format says.
     #[error("{} is not valid: {message}", path.display())]
     Malformed {
@@ -96,50 +104,6 @@ pub enum EvidenceError {
         /// What is wrong, with line and column where there is one.
         message: String,
     },
-}
-
-/// Reads a whole file of at most `limit` bytes; `None` where there is none.
-fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
-    use std::io::Read as _;
-
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => EvidenceError::Denied {
-            path: path.to_owned(),
-            source: Box::new(source),
-        },
-        _ => EvidenceError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
-    };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(source) if is_absent(&source) => return Ok(None),
-        Err(source) => return Err(failed(source)),
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > limit) {
-        let message = format!("longer than {limit} bytes");
-        return Err(EvidenceError::Malformed {
-            path: path.to_owned(),
-            message,
-        });
-    }
-    Ok(Some(bytes))
-}
-
-/// Parses JSON, naming the file, line and column of an error.
-fn parse_json<'b, T: serde::Deserialize<'b>>(
-    path: &Path,
-    bytes: &'b [u8],
-) -> Result<T, EvidenceError> {
-    serde_json::from_slice(bytes).map_err(|error| EvidenceError::Malformed {
-        path: path.to_owned(),
-        message: error.to_string(),
-    })
 }
 
 /// The names of a folder's entries, at most `limit`; none where there is no folder.

@@ -1,5 +1,6 @@
 //! Which cgroup hierarchy tells of containers on this node, and what stands in it.
 
+use crate::evidence::file;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// Cgroups below this depth are a container's own affair; nested runtimes need about ten levels.
 const MAX_DEPTH: usize = 24;
+
+/// What is read of one file of the kernel's: a line for each hierarchy, or some ten thousand processes.
+const LARGEST_FILE: u64 = 128 << 10;
 
 /// How cgroups are laid out on the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +157,7 @@ impl Hierarchy {
 
     /// Path of a process's cgroup in this hierarchy; `None` once the process is gone.
     pub fn of_process(&self, proc: &Path, pid: u32) -> Option<String> {
-        let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).ok()?;
+        let text = file::read_kernel(&proc.join(format!("{pid}/cgroup")), LARGEST_FILE).ok()?;
         self.line_of(&text)
             .map(|path| absolute(&self.namespace, path))
     }
@@ -177,8 +181,8 @@ impl Hierarchy {
 
     /// Processes in the cgroup itself, not below it.
     pub fn processes(&self, path: &str) -> Vec<u32> {
-        let text =
-            fs::read_to_string(self.directory(path).join("cgroup.procs")).unwrap_or_default();
+        let file = self.directory(path).join("cgroup.procs");
+        let text = file::read_kernel(&file, LARGEST_FILE).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 

@@ -26,7 +26,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(start(args)),
+        Ok(runtime) => {
+            let ended = runtime.block_on(start(args));
+            // A thread may still read a file that never answers.
+            runtime.shutdown_background();
+            ended
+        }
         Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
     };
     match ended {

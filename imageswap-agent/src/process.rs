@@ -1,5 +1,6 @@
 //! What the node's /proc says of a process: its name, and whether it is a container's own or still its runtime's.
 
+use crate::evidence::file;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +15,13 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Position of `starttime` in `/proc/PID/stat`, counted from the field after the name (proc(5), field 22).
 const START_TIME: usize = 19;
 
+/// What is read of one file of a process: `status` has some 2 KB.
+const LARGEST_FILE: u64 = 64 << 10;
+
 /// Name of a task; `None` once it is gone, or where the name is one of an OCI runtime on its way to the container's
 /// program.
 pub fn name_unless_runtime(proc: &Path, pid: u32) -> Option<String> {
-    let comm = fs::read_to_string(proc.join(format!("{pid}/comm"))).ok()?;
+    let comm = read(proc, pid, "comm")?;
     let comm = comm.trim_end();
     (!is_runtime(comm)).then(|| comm.to_owned())
 }
@@ -53,7 +57,7 @@ pub fn is_first_of_pid_namespace(proc: &Path, pid: u32) -> bool {
 
 /// The ids of a process, from the namespace that /proc shows to its own.
 fn ids(proc: &Path, pid: u32) -> Vec<String> {
-    let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
+    let status = read(proc, pid, "status").unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let ids = ids.unwrap_or_default().split_whitespace();
     ids.map(str::to_owned).collect()
@@ -67,7 +71,7 @@ struct Stat {
 
 impl Stat {
     fn read(proc: &Path, pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(proc.join(format!("{pid}/stat"))).ok()?;
+        let text = read(proc, pid, "stat")?;
         // The name is in parentheses, and may have some of its own.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -86,6 +90,10 @@ impl Stat {
 /// The mount namespace as the kernel spells it, `mnt:[4026531841]`; `None` where it may not be looked at.
 fn mount_namespace(proc: &Path, pid: u32) -> Option<PathBuf> {
     fs::read_link(proc.join(format!("{pid}/ns/mnt"))).ok()
+}
+
+fn read(proc: &Path, pid: u32, file: &str) -> Option<String> {
+    file::read_kernel(&proc.join(format!("{pid}/{file}")), LARGEST_FILE).ok()
 }
 
 /// Whether a task is the OCI runtime, not yet turned into the container's program.

@@ -5,6 +5,7 @@ use crate::evidence::EvidenceError;
 use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
+use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage::{self, StoredImage};
 use crate::facts::{Claim, Kind, Naming, Pod, Source, StartId};
@@ -85,6 +86,7 @@ struct Sources {
     host_root: PathBuf,
     bundles: Bundles,
     runc: RuncStates,
+    readers: Readers,
     containerds: Vec<Containerd>,
     cris: Vec<Cri>,
     client: Option<Client>,
@@ -97,6 +99,7 @@ impl Resolver {
             host_root: host_root.to_owned(),
             bundles: bundles(host_root, &[]),
             runc: RuncStates::new(host_root),
+            readers: Readers::new(),
             containerds: Vec::new(),
             cris: Vec::new(),
             client,
@@ -154,7 +157,7 @@ fn bundles(host_root: &Path, containerds: &[Containerd]) -> Bundles {
 }
 
 impl Sources {
-    async fn answer(&self, question: Question) -> Answer {
+    async fn answer(self: &Arc<Self>, question: Question) -> Answer {
         let mut asked = Asked::default();
         self.runtimes(&mut asked, &question).await;
         let pod = self.pod(&asked.claims, question.pod).await;
@@ -171,8 +174,8 @@ impl Sources {
         }
     }
 
-    async fn runtimes(&self, asked: &mut Asked, question: &Question) {
-        if let Some(whose) = self.by_path(asked, question) {
+    async fn runtimes(self: &Arc<Self>, asked: &mut Asked, question: &Question) {
+        if let Some(whose) = self.by_path(asked, question).await {
             self.runtimes_about(asked, question, whose).await;
         }
         if asked.claims.is_empty()
@@ -185,7 +188,12 @@ impl Sources {
         }
     }
 
-    async fn runtimes_about(&self, asked: &mut Asked, question: &Question, whose: Whose) {
+    async fn runtimes_about(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        question: &Question,
+        whose: Whose,
+    ) {
         let Question {
             cgroup,
             identity,
@@ -229,19 +237,36 @@ impl Sources {
         }
         if asked.claims.is_empty()
             && let Some(state) = match (state, question.start.put) {
-                (None, None) => asked.local(self.runc.of_cgroup(cgroup)).flatten(),
+                (None, None) => {
+                    let cgroup = cgroup.clone();
+                    let read = move |it: &Self| it.runc.of_cgroup(&cgroup);
+                    self.read(asked, read).await.flatten()
+                }
                 (state, _) => state,
             }
         {
-            let bundle = state.bundle.as_deref();
-            let stored = bundle.map(|bundle| storage::of_bundle(bundle, &state.id));
-            let stored = stored.and_then(|stored| asked.local(stored).flatten());
+            let (bundle, id) = (state.bundle.clone(), state.id.clone());
+            let stored = move |_: &Self| match bundle {
+                Some(bundle) => storage::of_bundle(&bundle, &id),
+                None => Ok(None),
+            };
+            let stored = self.read(asked, stored).await.flatten();
             asked.claims.push(match stored {
                 Some(image) => of_podman(&state, image),
                 None => of_runc(&state),
             });
         }
         asked.claims.extend(bundle.map(of_bundle));
+    }
+
+    /// Reads files of the node, which may be anything.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        read: impl FnOnce(&Self) -> Result<T, EvidenceError> + Send + 'static,
+    ) -> Option<T> {
+        let sources = Arc::clone(self);
+        asked.local(self.readers.run(move || read(&sources)).await)
     }
 
     /// What the API server says of the pod that a runtime names. Not of a static one, whose UID it does not know.

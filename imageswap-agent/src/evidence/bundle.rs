@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
-use super::{EvidenceError, entries, is_component, on_host, parse_json, read_bounded};
+use super::{EvidenceError, entries, is_component, on_host, read_json};
 use crate::container;
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
@@ -23,8 +23,9 @@ pub const STATE_DIRS: [&str; 5] = [
 /// Below a state folder: a folder for each namespace, in it one for each container.
 const TASKS: &str = "io.containerd.runtime.v2.task";
 
-/// A configuration with seccomp rules and many mounts has some 30 KB.
-const LARGEST_CONFIG: u64 = 4 << 20;
+/// A configuration with seccomp rules and many mounts has some 30 KB. The kernel takes up to 6 MiB of arguments and
+/// environment, of which JSON makes six times as much where each character has to be escaped.
+pub(super) const LARGEST_CONFIG: u64 = 48 << 20;
 
 /// More namespaces than any node has.
 const MOST_NAMESPACES: usize = 1024;
@@ -148,10 +149,9 @@ impl Bundles {
 /// The bundle in one folder; `None` where there is no `config.json` in it.
 pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
     let file = folder.join("config.json");
-    let Some(bytes) = read_bounded(&file, LARGEST_CONFIG)? else {
+    let Some(spec) = read_json::<Spec>(&file, LARGEST_CONFIG)? else {
         return Ok(None);
     };
-    let spec: Spec = parse_json(&file, &bytes)?;
     let root = spec.root();
     let (cgroups_path, annotations) = spec.into_parts();
     Ok(Some(Bundle {

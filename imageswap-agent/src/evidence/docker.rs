@@ -19,15 +19,13 @@
 //! also how the data root is found, wherever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use imageswap_policy::Reference;
 use serde::Deserialize;
 
 use super::containerd::ContentSource;
-use super::{EvidenceError, is_component, on_host, parse_json, read_bounded};
+use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
 
 /// Environment, labels and mounts of one container: a few kilobytes, as a rule.
 const LARGEST_CONTAINER: u64 = 4 << 20;
@@ -108,7 +106,7 @@ pub fn of_root(
     for data in root.ancestors().skip(1) {
         let folder = on_host(host_root, data);
         let file = folder.join("containers").join(id).join("config.v2.json");
-        let Some(bytes) = read(&file, LARGEST_CONTAINER)? else {
+        let Some(bytes) = read_of_root(&file, LARGEST_CONTAINER)? else {
             continue;
         };
         let record: Container = parse_json(&file, &bytes)?;
@@ -154,7 +152,7 @@ impl Images {
     /// The name of the container's own layer; `None` where another store has it.
     fn mount_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
         let file = self.0.join("layerdb/mounts").join(id).join("mount-id");
-        let bytes = read(&file, LARGEST_MOUNT)?;
+        let bytes = read_of_root(&file, LARGEST_MOUNT)?;
         let name = bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         Ok(name.filter(|name| is_component(name)))
     }
@@ -162,12 +160,12 @@ impl Images {
     /// The image whose configuration has this digest, in hex.
     fn read(&self, hex: &str) -> Result<Option<DockerImage>, EvidenceError> {
         let config = self.0.join("imagedb/content/sha256").join(hex);
-        let Some(bytes) = read(&config, LARGEST_IMAGE)? else {
+        let Some(bytes) = read_of_root(&config, LARGEST_IMAGE)? else {
             return Ok(None);
         };
         let config: Configuration = parse_json(&config, &bytes)?;
         let file = self.0.join("repositories.json");
-        let list: Repositories = match read(&file, LARGEST_NAMES)? {
+        let list: Repositories = match read_of_root(&file, LARGEST_NAMES)? {
             Some(bytes) => parse_json(&file, &bytes)?,
             None => Repositories::default(),
         };
@@ -220,7 +218,7 @@ impl Images {
         }
         let folder = self.0.join("distribution/v2metadata-by-diffid/sha256");
         let file = folder.join(hex);
-        let Some(bytes) = read(&file, LARGEST_LAYER)? else {
+        let Some(bytes) = read_of_root(&file, LARGEST_LAYER)? else {
             return Ok(BTreeSet::new());
         };
         let entries: Vec<LayerSource> = parse_json(&file, &bytes)?;
@@ -236,15 +234,6 @@ fn source(repository: &str) -> Option<ContentSource> {
         host: host.to_owned(),
         repository: repository.to_owned(),
     })
-}
-
-/// A file of root's; `None` where there is none. That of a rootless Docker is the user's, who could write there what
-/// he likes.
-fn read(file: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
-    match fs::symlink_metadata(file) {
-        Ok(found) if !found.is_file() || found.uid() != 0 => Ok(None),
-        Ok(_) | Err(_) => read_bounded(file, limit),
-    }
 }
 
 #[derive(Deserialize)]

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::{EvidenceError, entries, on_host, parse_json, read_bounded};
+use super::bundle::LARGEST_CONFIG;
+use super::{EvidenceError, entries, on_host, read_json};
 use crate::container::mount_relative;
 
 /// Where runc and crun keep their state by default, for root.
@@ -23,8 +24,8 @@ pub const ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
 /// Where containerd's shim lets runc and crun keep it, then where dockerd has it do so: a folder per namespace.
 pub const NAMESPACED_ROOTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
 
-/// A state file holds the whole configuration, about 30 KB with seccomp rules.
-const LARGEST_STATE: u64 = 4 << 20;
+/// A state file holds the whole configuration.
+const LARGEST_STATE: u64 = LARGEST_CONFIG;
 
 /// More containers than the kubelet's default of 110 pods can make.
 const MOST_CONTAINERS: usize = 4096;
@@ -227,8 +228,7 @@ impl RuncStates {
             cgroup_paths: Vec::new(),
         };
         let file = folder.join("state.json");
-        if let Some(bytes) = read_bounded(&file, LARGEST_STATE)? {
-            let runc: RuncFile = parse_json(&file, &bytes)?;
+        if let Some(runc) = read_json::<RuncFile>(&file, LARGEST_STATE)? {
             let labels = runc
                 .config
                 .and_then(|config| config.labels)
@@ -244,10 +244,9 @@ impl RuncStates {
             }));
         }
         let file = folder.join("status");
-        let Some(bytes) = read_bounded(&file, LARGEST_STATE)? else {
+        let Some(crun) = read_json::<CrunFile>(&file, LARGEST_STATE)? else {
             return Ok(None);
         };
-        let crun: CrunFile = parse_json(&file, &bytes)?;
         Ok(Some(RuncState {
             bundle: crun
                 .bundle

@@ -7,13 +7,11 @@
 //! A store of anybody but root is not read: the user whose container it is could write there what he likes.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{EvidenceError, parse_json, read_bounded};
+use super::{EvidenceError, parse_json, read_of_root};
 
 /// Both lists grow with what is stored, by about a kilobyte for each.
 const LARGEST_LIST: u64 = 16 << 20;
@@ -40,10 +38,7 @@ pub fn of_bundle(bundle: &Path, id: &str) -> Result<Option<StoredImage>, Evidenc
     let Some((containers, images)) = lists(bundle, id) else {
         return Ok(None);
     };
-    if !is_roots(&containers) || !is_roots(&images) {
-        return Ok(None);
-    }
-    let Some(bytes) = read_bounded(&containers, LARGEST_LIST)? else {
+    let Some(bytes) = read_of_root(&containers, LARGEST_LIST)? else {
         return Ok(None);
     };
     let all: Vec<Container<'_>> = parse_json(&containers, &bytes)?;
@@ -51,7 +46,9 @@ pub fn of_bundle(bundle: &Path, id: &str) -> Result<Option<StoredImage>, Evidenc
         return Ok(None);
     };
     let metadata: Metadata = serde_json::from_str(&container.metadata).unwrap_or_default();
-    let bytes = read_bounded(&images, LARGEST_LIST)?.unwrap_or_else(|| b"[]".to_vec());
+    let Some(bytes) = read_of_root(&images, LARGEST_LIST)? else {
+        return Ok(None);
+    };
     let all: Vec<Image> = parse_json(&images, &bytes)?;
     let image = all.into_iter().find(|image| image.id == container.image);
     let image = image.unwrap_or_default();
@@ -74,10 +71,6 @@ fn lists(bundle: &Path, id: &str) -> Option<(PathBuf, PathBuf)> {
         containers.join("containers.json"),
         images.join("images.json"),
     ))
-}
-
-fn is_roots(file: &Path) -> bool {
-    fs::symlink_metadata(file).is_ok_and(|file| file.is_file() && file.uid() == 0)
 }
 
 #[derive(Deserialize)]
@@ -108,6 +101,7 @@ struct Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn store() -> (tempfile::TempDir, PathBuf) {
         let store = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use crate::evidence::docker::{self, DockerContainer, DockerImage, Store};
 use crate::facts::{Claim, Kind, Naming, Source};
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What dockerd calls an image in containerd's store that has no name any more.
 const NAMELESS: &str = "moby-dangling@";
@@ -23,7 +24,7 @@ impl Sources {
     /// What Docker says of the container `id`, if it made the root file system that the container runs on: by the record
     /// of the containerd that runs it, or by the bundle that one has made.
     pub(super) async fn of_docker(
-        &self,
+        self: &Arc<Self>,
         asked: &mut Asked,
         id: &str,
         recorded: Option<&Recorded<'_>>,
@@ -35,8 +36,9 @@ impl Sources {
             Some(recorded) => recorded.root.as_deref(),
             None => bundle.and_then(|bundle| bundle.root.as_deref()),
         };
-        let found = docker::of_root(&self.host_root, root?, id);
-        let found = asked.local(found).flatten()?;
+        let (root, of) = (root?.to_owned(), id.to_owned());
+        let found = move |it: &Self| docker::of_root(&it.host_root, &root, &of);
+        let found = self.read(asked, found).await.flatten()?;
         let known = match (&found.store, recorded) {
             (Store::Docker(image), _) => image.as_ref().map(|image| of_docker(&found, image)),
             (

@@ -4,6 +4,7 @@ use super::{Asked, Question, Sources};
 use crate::evidence::bundle::{Bundle, read_bundle};
 use crate::evidence::containerd::Containerd;
 use crate::evidence::runc::RuncState;
+use std::sync::Arc;
 
 /// Under which name a runtime may know a container.
 pub(super) struct Whose {
@@ -17,7 +18,11 @@ pub(super) struct Whose {
 
 impl Sources {
     /// As its cgroup's path shows it. What was put into another container's cgroup is not what the path says.
-    pub(super) fn by_path(&self, asked: &mut Asked, question: &Question) -> Option<Whose> {
+    pub(super) async fn by_path(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        question: &Question,
+    ) -> Option<Whose> {
         let Question {
             start,
             cgroup,
@@ -27,7 +32,9 @@ impl Sources {
         if start.put.is_some() {
             return None;
         }
-        let bundle = asked.local(self.bundles.of_cgroup(cgroup)).flatten();
+        let path = cgroup.clone();
+        let bundle = move |it: &Self| it.bundles.of_cgroup(&path);
+        let bundle = self.read(asked, bundle).await.flatten();
         let of_bundle = bundle.as_ref();
         // A hand-made path ends with the id more often than not; the record's own path tells whether it is it.
         let last_part = cgroup.rsplit('/').next().filter(|part| !part.is_empty());
@@ -44,16 +51,27 @@ impl Sources {
     }
 
     /// As whoever knows its first process does; a path that looks like a container's may be a hand-made one.
-    pub(super) async fn by_process(&self, asked: &mut Asked, question: &Question) -> Option<Whose> {
+    pub(super) async fn by_process(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        question: &Question,
+    ) -> Option<Whose> {
         let pid = question.process;
-        let state = pid.and_then(|pid| self.runc.of_process(pid));
-        let is_here = |state: &RuncState| state.cgroup_paths.contains(&question.cgroup);
-        if let Some(state) = state.filter(is_here) {
-            let folder = state.bundle.as_deref();
+        let path = question.cgroup.clone();
+        let state = move |it: &Self| {
+            let state = pid.and_then(|pid| it.runc.of_process(pid));
+            Ok(state.filter(|state| state.cgroup_paths.contains(&path)))
+        };
+        if let Some(state) = self.read(asked, state).await.flatten() {
+            let folder = state.bundle.clone();
+            let bundle = move |_: &Self| match folder {
+                Some(folder) => read_bundle(&folder),
+                None => Ok(None),
+            };
             return Some(Whose {
                 id: state.id.clone(),
                 namespace: self.runc.namespace_of(&state),
-                bundle: folder.and_then(|folder| asked.local(read_bundle(folder)).flatten()),
+                bundle: self.read(asked, bundle).await.flatten(),
                 state: Some(state),
             });
         }

@@ -1,0 +1,312 @@
+//! Reads files that others put where the agent looks: on the node, and in bundles.
+//!
+//! Such a file can be anything: a FIFO that nobody writes to, a device, a folder, a file of any size, or one on a file
+//! system that does not answer. So a file is opened without effect first, and read only if it is a regular one of
+//! bounded size. Reading happens on threads of its own ([`Readers`]), and nobody waits for longer than a deadline.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::gate::Gate;
+use super::{EvidenceError, is_absent};
+
+/// Files up to this size are read before they are parsed, which is faster than to parse them while they are read.
+const READ_AT_ONCE: u64 = 256 << 10;
+
+/// How long reading may take. Whoever hands out a file system that takes longer is taken for a runtime that hangs.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Threads that read at the same time. One that waits for a file system that never answers is lost to the others.
+const THREADS: usize = 16;
+
+/// Opens a regular file of at most `limit` bytes; `None` if there is no file. Does not wait and has no effect, whatever
+/// is at `path`: to open a FIFO may wait for a writer, and to open a device may do something.
+fn open(path: &Path, limit: u64) -> io::Result<Option<File>> {
+    open_with(path, limit, OFlags::empty())
+}
+
+fn open_with(path: &Path, limit: u64, flags: OFlags) -> io::Result<Option<File>> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let found = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(found) => File::from(found),
+        Err(error) if is_absent(&error.into()) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let metadata = found.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    if metadata.size() > limit {
+        return Err(too_long(limit));
+    }
+    // The same file again, whatever is at the path by now.
+    let same = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(Some(rustix::fs::open(same, flags, Mode::empty())?.into()))
+}
+
+/// The text of a file of the kernel's; of one that is longer than `limit` the lines that fit.
+pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
+    let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
+    let mut bytes = Vec::new();
+    let read = file.take(limit).read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read == limit) {
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n');
+        bytes.truncate(whole.map_or(0, |end| end + 1));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Reads a whole file of at most `limit` bytes, if it is root's and no link; `None` if it is not, or not there. Anybody else could write into the file what they like.
+pub(super) fn read_of_root(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
+    let read = || {
+        let Some(file) = open_with(path, limit, OFlags::NOFOLLOW)? else {
+            return Ok(None);
+        };
+        if file.metadata()?.uid() != 0 {
+            return Ok(None);
+        }
+        bytes_of(&file, limit).map(Some)
+    };
+    read().map_err(|error| failed(path, error))
+}
+
+/// Reads JSON. Of a large file only what is asked for is ever in memory.
+pub(super) fn read_json<T: DeserializeOwned>(
+    path: &Path,
+    limit: u64,
+) -> Result<Option<T>, EvidenceError> {
+    let failed = |error| failed(path, error);
+    let Some(file) = open(path, limit).map_err(failed)? else {
+        return Ok(None);
+    };
+    if file.metadata().map_err(failed)?.size() <= READ_AT_ONCE {
+        let bytes = bytes_of(&file, READ_AT_ONCE).map_err(failed)?;
+        return parse_json(path, &bytes).map(Some);
+    }
+    let parsed = serde_json::from_reader(BufReader::new(file.take(limit)));
+    parsed.map(Some).map_err(|error| malformed(path, &error))
+}
+
+/// Parses JSON, naming the file, line and column of an error.
+pub(super) fn parse_json<'b, T: Deserialize<'b>>(
+    path: &Path,
+    bytes: &'b [u8],
+) -> Result<T, EvidenceError> {
+    serde_json::from_slice(bytes).map_err(|error| malformed(path, &error))
+}
+
+fn bytes_of(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // It may have grown since it was measured.
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > limit) {
+        return Err(too_long(limit));
+    }
+    Ok(bytes)
+}
+
+fn too_long(limit: u64) -> io::Error {
+    let message = format!("longer than {limit} bytes");
+    io::Error::new(io::ErrorKind::FileTooLarge, message)
+}
+
+fn failed(path: &Path, source: io::Error) -> EvidenceError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => EvidenceError::Denied {
+            path: path.to_owned(),
+            source: Box::new(source),
+        },
+        _ => EvidenceError::Unreadable {
+            path: path.to_owned(),
+            source,
+        },
+    }
+}
+
+fn malformed(path: &Path, error: &serde_json::Error) -> EvidenceError {
+    EvidenceError::Malformed {
+        path: path.to_owned(),
+        message: error.to_string(),
+    }
+}
+
+/// The threads that read; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    threads: Arc<Semaphore>,
+    gate: Gate,
+}
+
+impl Readers {
+    /// None of them is started before it is needed.
+    pub(crate) fn new() -> Self {
+        Self {
+            threads: Arc::new(Semaphore::new(THREADS)),
+            gate: Gate::new(),
+        }
+    }
+
+    /// Runs `read` on one of the threads.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, EvidenceError> + Send + 'static,
+    ) -> Result<T, EvidenceError> {
+        let threads = Arc::clone(&self.threads);
+        let answer = async {
+            // Not the gate's turn, which ends with this call: a thread that hangs outlives it.
+            let thread = threads.acquire_owned().await.ok()?;
+            let answer = spawn_blocking(move || {
+                let answer = read();
+                drop(thread);
+                answer
+            });
+            // It comes to nothing only if the agent ends.
+            answer.await.ok()
+        };
+        let answer = match self.gate.enter().await {
+            Some(_turn) => timeout(DEADLINE, answer).await.ok().flatten(),
+            None => None,
+        };
+        answer.unwrap_or_else(|| {
+            let threads = Arc::clone(&self.threads);
+            self.gate.check(move || {
+                let threads = Arc::clone(&threads);
+                async move { timeout(DEADLINE / 2, threads.acquire()).await.is_ok() }
+            });
+            Err(EvidenceError::SlowFiles { after: DEADLINE })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    const LIMIT: u64 = 1 << 10;
+
+    fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+        open(path, LIMIT)?
+            .map(|file| bytes_of(&file, LIMIT))
+            .transpose()
+    }
+
+    fn error_of(path: &Path) -> String {
+        read(path).unwrap_err().to_string()
+    }
+
+    /// What is no regular file neither blocks nor is read.
+    #[test]
+    fn only_regular_files_of_bounded_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(read(&at("nothing")).unwrap().is_none());
+        assert!(read(&at("nothing/below")).unwrap().is_none());
+        std::fs::write(at("file"), "text").unwrap();
+        let text = read(&at("file")).unwrap();
+        assert_eq!(text.as_deref(), Some(&b"text"[..]));
+        assert!(read(&at("file/below")).unwrap().is_none());
+
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), fifo, 0o600.into(), 0).unwrap();
+        std::os::unix::fs::symlink(at("fifo"), at("link")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        for name in ["fifo", "link", "folder", "socket"] {
+            let error = error_of(&at(name));
+            assert!(error.ends_with("not a regular file"), "{error}");
+        }
+        let error = error_of(Path::new("/dev/zero"));
+        assert!(error.ends_with("not a regular file"), "{error}");
+
+        let large = File::create(at("large")).unwrap();
+        large.set_len(LIMIT + 1).unwrap();
+        let error = error_of(&at("large"));
+        assert!(error.ends_with("longer than 1024 bytes"), "{error}");
+        large.set_len(LIMIT).unwrap();
+        assert!(read(&at("large")).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_long_list_of_the_kernels_is_cut_between_two_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cgroup.procs");
+        std::fs::write(&file, "12\n345\n").unwrap();
+        let read = |limit| read_kernel(&file, limit).unwrap();
+        assert_eq!(read(8), "12\n345\n");
+        assert_eq!(read(5), "12\n");
+        assert_eq!(read(2), "");
+    }
+
+    #[test]
+    fn a_link_is_not_taken_for_a_file_of_roots() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc/self/mounts", &link).unwrap();
+        assert!(read_of_root(&link, LIMIT).is_err());
+        let file = folder.path().join("file");
+        std::fs::write(&file, "text").unwrap();
+        let is_roots = rustix::process::geteuid().is_root();
+        assert_eq!(read_of_root(&file, LIMIT).unwrap().is_some(), is_roots);
+    }
+
+    #[test]
+    fn a_large_file_is_parsed_as_a_small_one_is() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Part {
+            kept: String,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        for padding in [0, READ_AT_ONCE] {
+            let padding = "\\u003c".repeat(usize::try_from(padding).unwrap() / 6 + 1);
+            let text = format!(r#"{{"env": ["A={padding}"], "kept": "x"}}"#);
+            std::fs::write(&file, &text).unwrap();
+            let part: Option<Part> = read_json(&file, READ_AT_ONCE * 2).unwrap();
+            assert_eq!(part.unwrap().kept, "x");
+            std::fs::write(&file, &text[..text.len() - 1]).unwrap();
+            let error = read_json::<Part>(&file, READ_AT_ONCE * 2).unwrap_err();
+            assert!(error.to_string().contains("EOF"), "{error}");
+        }
+    }
+
+    /// A reader that hangs keeps one thread, and the others answer. If all hang, nobody waits for them.
+    #[tokio::test]
+    async fn readers_that_hang_are_not_waited_for() {
+        let readers = Readers::new();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let hang = || {
+            let held = Arc::clone(&held);
+            readers.run(move || Ok(held.lock().unwrap().recv().is_ok()))
+        };
+        let answers = (0..THREADS).map(|_| hang());
+        let answers = futures::future::join_all(answers).await;
+        assert!(answers.iter().all(Result::is_err), "{answers:?}");
+        let mut hangs = false;
+        while !hangs {
+            let answer = readers.run(|| Ok(())).await;
+            hangs = matches!(answer, Err(EvidenceError::SlowFiles { .. }));
+        }
+        drop(release);
+        while readers.run(|| Ok(())).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
