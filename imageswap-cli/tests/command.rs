@@ -103,8 +103,7 @@ fn explain_answers_programs_with_one_object_a_line() {
         rule,
         "kept",
     );
-    // The exact item was tried before the same item anywhere in the text, under one name.
-    kept["tried"] = json!(["maps:3 gitlab.com", "maps:4 noswap_wildcards example.com"]);
+    kept["tried"] = json!(["maps:3 gitlab.com"]);
     assert_eq!(
         answers,
         [
@@ -153,26 +152,6 @@ fn explain_answers_people_in_80_columns() {
             .unwrap()
             .starts_with("policy maps (audit), revision "),
         "{text}"
-    );
-
-    let maps = folder.file(
-        "chain.conf",
-        "default::d.io\nquay.io::m.io\nm.io::n.io/p\nn.io::\n",
-    );
-    let output = imageswap(&["explain", "--maps", &maps, "quay.io/a"]);
-    let text = stdout(&output);
-    for part in [
-        "quay.io/a\n  result    n.io/p/a\n",
-        "approved  yes",
-        "maps:2 quay.io: m.io/a",
-        "maps:3 m.io: n.io/p/a",
-    ] {
-        assert!(text.contains(part), "{text}");
-    }
-    assert!(
-        stderr(&output).contains("warning[moved-target]"),
-        "{}",
-        stderr(&output)
     );
 }
 
@@ -328,7 +307,16 @@ fn cases_pass_and_fail_with_their_place() {
 #[test]
 fn what_must_hold_of_any_result_is_checked() {
     let folder = Folder::new();
-    let chain = json!({"maps": "default::d.io\nquay.io::m.io\n", "image": "m.io/x"});
+    let policy = json!({
+        "apiVersion": "imageswap.io/v1alpha1",
+        "kind": "ImageSwapPolicy",
+        "metadata": {"name": "chain"},
+        "spec": {"rules": [
+            {"from": "m.io/**", "to": "d.io"},
+            {"from": "quay.io/**", "to": "m.io"},
+        ]},
+    });
+    let chain = json!({"policy": policy, "image": "m.io/x"});
     let file = folder.file("cases.jsonl", chain.to_string());
     let output = imageswap(&["test", &file]);
     assert_eq!(
@@ -449,8 +437,8 @@ fn every_measured_answer_of_imageswap_holds() {
         PathBuf::from,
     );
     for (file, least) in [
-        ("imageswap_maps.jsonl", 400),
-        ("imageswap_maps_invariants.jsonl", 150),
+        ("imageswap_maps.jsonl", 500),
+        ("imageswap_maps_invariants.jsonl", 100),
     ] {
         let path = folder.join(file);
         if !Path::new(&path).exists() {

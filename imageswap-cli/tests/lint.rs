@@ -119,8 +119,8 @@ fn what_cannot_be_read_is_said_with_its_place() {
     let (code, _, error) = lint(&[("a.conf", b"default::\nx\xff")], &["a.conf"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("a.conf:2:2: the byte 0xff"), "{error}");
-    let (_, _, error) = lint(&[], &["x.conf", "--allow", "moved-targt"]);
-    assert!(error.contains("near are moved-target"), "{error}");
+    let (_, _, error) = lint(&[], &["x.conf", "--allow", "second-pas"]);
+    assert!(error.contains("near are second-pass"), "{error}");
 }
 
 #[test]

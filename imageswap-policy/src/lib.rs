@@ -8,6 +8,7 @@ mod decision;
 mod diagnostic;
 mod pattern;
 mod policies;
+mod policy;
 mod reference;
 mod rules;
 
@@ -23,6 +24,7 @@ mod testing;
 pub use decision::{Decision, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
 pub use policies::{Policies, Selected};
+pub use policy::{Policy, PullSecret};
 pub use reference::{Reference, ReferenceError};
-pub use rules::{Policy, PullSecret};
+
 pub use time::Date;

@@ -36,11 +36,16 @@ use crate::{Diagnostics, Policy, Severity};
 mod checks;
 mod codes;
 mod compile;
+mod engine;
+mod glob;
 mod import;
 mod lines;
 mod lint;
 
 pub use codes::CHECKS;
+pub(crate) use engine::Engine;
+#[cfg(test)]
+pub(crate) use glob::Glob;
 pub use import::{Imported, import};
 
 /// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
@@ -91,16 +96,21 @@ pub fn load(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn load_with(source: &str, text: &str, options: &Options) -> Result<Loaded, Diagnostics> {
-    let (policy, diagnostics) = read(source, text, options, |_, _| {});
+    let (policy, diagnostics) = read(source, text, options, |_, _, _| {});
     finish(policy, diagnostics)
 }
 
 /// All that can be said about the text of a maps file: what loading it reports, errors included, and notes.
 pub fn lint(source: &str, text: &str) -> Diagnostics {
-    let notes = |checker: &mut checks::Checker<'_>, entries: &[lines::Entry<'_>]| {
-        lint::maps(checker, entries, text);
-    };
-    read(source, text, &Options::default(), notes).1
+    read(
+        source,
+        text,
+        &Options::default(),
+        |checker, entries, engine| {
+            lint::maps(checker, entries, engine, text);
+        },
+    )
+    .1
 }
 
 /// Compiles ImageSwap's legacy mode: every image gets `prefix` (`IMAGE_PREFIX`).
@@ -122,10 +132,8 @@ pub fn load_prefix_with(
 ) -> Result<Loaded, Diagnostics> {
     let mut checker = checks::Checker::new(source, options);
     checker.prefix(prefix);
-    finish(
-        Policy::compile(compile::prefix(prefix, options)),
-        checker.finish(),
-    )
+    let (head, engine) = compile::prefix(prefix, options);
+    finish(Policy::maps(head, engine), checker.finish())
 }
 
 /// [`lint()`] for ImageSwap's legacy mode.
@@ -141,7 +149,7 @@ fn read(
     source: &str,
     text: &str,
     options: &Options,
-    more: impl FnOnce(&mut checks::Checker<'_>, &[lines::Entry<'_>]),
+    more: impl FnOnce(&mut checks::Checker<'_>, &[lines::Entry<'_>], &Engine),
 ) -> (Policy, Diagnostics) {
     let mut checker = checks::Checker::new(source, options);
     let mut entries = Vec::new();
@@ -155,12 +163,10 @@ fn read(
         checker.entry(entry);
     }
     checker.whole(&entries);
-    let policy = Policy::compile(compile::maps(&entries, options));
-    for entry in &entries {
-        checker.moved_target(entry, &policy);
-    }
-    more(&mut checker, &entries);
-    (policy, checker.finish())
+    let effective = compile::Effective::of(&entries);
+    let (head, engine) = compile::maps(&effective, options);
+    more(&mut checker, &entries, &engine);
+    (Policy::maps(head, engine), checker.finish())
 }
 
 fn finish(policy: Policy, diagnostics: Diagnostics) -> Result<Loaded, Diagnostics> {

@@ -1,7 +1,7 @@
 //! The set of policies in force, of which one decides for each Pod.
 
 use crate::decision::{Decision, Reason, Scope};
-use crate::rules::{Asking, Policy};
+use crate::policy::{Asking, Policy};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -139,22 +139,22 @@ impl<'a> Selected<'a> {
     where
         'a: 'i,
     {
-        self.resolve(image, |_, _| ())
+        match self.policy {
+            Some(policy) => policy.resolve(self.asking, image),
+            None => Decision {
+                result: Cow::Borrowed(image),
+                rule: None,
+                approved: false,
+                in_scope: false,
+                reason: self.otherwise,
+            },
+        }
     }
 
     /// How [`Self::decide`] comes to its result: each rule that moves the image, and where to. Empty when it stays.
     pub fn steps(&self, image: &str) -> Vec<(&'a str, String)> {
-        let Some(policy) = self.policy else {
-            return Vec::new();
-        };
-        let mut steps = Vec::new();
-        let decision = policy.resolve(self.asking, image, |rule, to| {
-            steps.push((policy.rule_name(rule), to.to_owned()));
-        });
-        if !decision.swapped() {
-            steps.clear();
-        }
-        steps
+        self.policy
+            .map_or_else(Vec::new, |it| it.steps(self.asking, image))
     }
 
     /// The rules that were tried before one spoke of `image`, by name; all of them where none did.
@@ -166,21 +166,5 @@ impl<'a> Selected<'a> {
         // A rule of a document is two here: what lies under its target, and what it moves.
         tried.dedup();
         tried
-    }
-
-    fn resolve<'i>(&self, image: &'i str, moved: impl FnMut(usize, &str)) -> Decision<'i>
-    where
-        'a: 'i,
-    {
-        match self.policy {
-            Some(policy) => policy.resolve(self.asking, image, moved),
-            None => Decision {
-                result: Cow::Borrowed(image),
-                rule: None,
-                approved: false,
-                in_scope: false,
-                reason: self.otherwise,
-            },
-        }
     }
 }

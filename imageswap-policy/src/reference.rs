@@ -191,21 +191,6 @@ impl<'a> Reference<'a> {
         self.path
     }
 
-    /// Whether a registry is written that ImageSwap takes for the first segment of a path, for want of a dot.
-    pub(crate) fn has_registry_without_dot(&self) -> bool {
-        self.registry.is_some_and(|it| !it.contains('.'))
-    }
-
-    /// The same text with all of it taken for a path on `docker.io`.
-    pub(crate) fn without_registry(self) -> Self {
-        let path = &self.text[..self.registry.map_or(0, |it| it.len() + 1) + self.path.len()];
-        Self {
-            registry: None,
-            path,
-            ..self
-        }
-    }
-
     /// Everything after the registry as written: path, tag and digest.
     pub(crate) fn remainder(&self) -> &'a str {
         self.registry

@@ -199,7 +199,6 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
                     !prefixes.is_empty() && prefixes.iter().all(within)
                 })
             }
-            _ => None,
         };
         let Some((by, target)) = brought else {
             continue;
@@ -330,7 +329,6 @@ pub(super) fn lint(compiled: &Compiled, messages: &mut Messages<'_>) {
                     messages.warn(&path, "unanchored-regex", message).help = Some(help);
                 }
             }
-            _ => {}
         }
     }
     for (at, pattern) in compiled.approved.iter().flatten() {
@@ -349,7 +347,7 @@ fn shadowed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
     for (position, rule) in rules.iter().enumerate() {
         let pattern = |at: usize| match &rules[at].matcher {
             Matcher::Pattern(pattern) => Some(pattern),
-            _ => None,
+            Matcher::Regex(_) => None,
         };
         let own = pattern(position);
         let registry = own.and_then(Pattern::registry);

@@ -7,14 +7,16 @@
 use super::places::{Messages, Step};
 use super::pull_secrets;
 use super::{Exception as Written, ImageSwapPolicy, LabelSelector, Match, Operator, Requirement};
+use crate::Policy;
 use crate::maps::LABEL;
 use crate::pattern::Pattern;
+use crate::policy::{Head, NAMESPACE_NAME, ScopeRule};
 use crate::reference::{Reference, is_registry};
 use crate::rules::{
-    Action, Approval, Draft, Exception, Expression, Join, Matcher, NAMESPACE_NAME, Place, Regexes,
-    Rule, ScopeRule, Target, Template,
+    Action, Approval, Draft, Exception, Expression, Join, Matcher, Regexes, Rule, Rules, Target,
+    Template,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use time::Date;
 use time::format_description::well_known::Iso8601;
 
@@ -29,7 +31,7 @@ pub(super) struct Compiled {
     pub(super) rules: Vec<CompiledRule>,
     pub(super) approved: Option<Vec<(usize, Pattern)>>,
     exceptions: Vec<Exception>,
-    draft: Draft,
+    head: Head,
 }
 
 /// One rule, with what the checks look at.
@@ -109,31 +111,32 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
         rules,
         approved,
         exceptions,
-        draft: Draft {
+        head: Head {
             name: document.metadata.name.clone(),
             priority: spec.priority,
             scope: scope(&spec.r#match, messages),
-            rules: Vec::new(),
-            targets: Vec::new(),
-            approval: Approval::ByRules { rest: false },
-            exceptions: Vec::new(),
-            pull_secrets: pull_secrets::compile(&spec.image_pull_secrets, messages),
-            regexes: None,
-            registries: std::collections::BTreeSet::new(),
             enforcement: spec.enforcement,
             swaps: spec.enforcement != super::Enforcement::Audit,
             message: spec.message.clone(),
-            as_imageswap: false,
+            pull_secrets: pull_secrets::compile(&spec.image_pull_secrets, messages),
+            registries: BTreeSet::new(),
+            places: Vec::new(),
         },
     }
 }
 
 /// Puts the parts of a sound document together.
-pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<Draft> {
-    let mut draft = compiled.draft;
+pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<Policy> {
+    let mut head = compiled.head;
+    let mut draft = Draft {
+        rules: Vec::new(),
+        targets: Vec::new(),
+        approval: Approval::ByRules,
+        exceptions: compiled.exceptions,
+        regexes: None,
+    };
     let mut registry = |pattern: &Pattern| {
-        draft
-            .registries
+        head.registries
             .extend(pattern.registry().map(str::to_owned));
     };
     for rule in compiled.rules {
@@ -144,7 +147,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
             draft.rules.push(Rule {
                 name: rule.name,
                 matcher: rule.matcher,
-                action: Action::Keep { approved: true },
+                action: Action::Keep,
             });
             continue;
         };
@@ -155,7 +158,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
                 matcher: Matcher::Pattern(target.clone()),
                 action: Action::Rest,
             });
-            draft.targets.push(Place::Pattern(target));
+            draft.targets.push(target);
         }
         draft.rules.push(Rule {
             name: rule.name,
@@ -169,14 +172,13 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
         }
         draft.approval = Approval::Listed(approved.into_iter().map(|it| it.1).collect());
     }
-    draft.exceptions = compiled.exceptions;
     let expressions: Vec<_> = draft
         .rules
         .iter()
         .enumerate()
         .filter_map(|(at, rule)| match &rule.matcher {
             Matcher::Regex(expression) => Some((at, expression)),
-            _ => None,
+            Matcher::Pattern(_) => None,
         })
         .collect();
     match Regexes::new(&expressions) {
@@ -186,7 +188,8 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
             return None;
         }
     }
-    Some(draft)
+    head.places = draft.places();
+    Some(Policy::document(head, Rules::compile(draft)))
 }
 
 fn name(name: &str, messages: &mut Messages<'_>) {
@@ -440,7 +443,7 @@ fn scope(it: &Match, messages: &mut Messages<'_>) -> ScopeRule {
             values: EXCLUDED.iter().map(|it| (*it).to_owned()).collect(),
         }],
     };
-    ScopeRule::Selectors {
+    ScopeRule {
         namespace: it.namespace_selector.clone().unwrap_or_else(excluded),
         object: it.object_selector.clone().unwrap_or_default(),
         node: it.node_level,

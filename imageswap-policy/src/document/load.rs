@@ -86,8 +86,8 @@ fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>,
                 .found
                 .iter()
                 .all(|it| it.severity < Severity::Error);
-            if sound && let Some(draft) = compile::finish(draft, &mut messages) {
-                policies.push(Policy::compile(draft));
+            if sound && let Some(policy) = compile::finish(draft, &mut messages) {
+                policies.push(policy);
             }
         }
         found.append(&mut messages.finish().0);

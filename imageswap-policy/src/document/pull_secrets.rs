@@ -3,8 +3,8 @@
 use super::compile::is_object_name;
 use super::places::{Messages, Step};
 use super::{ImagePullSecret, KIND};
+use crate::policy::PullSecret;
 use crate::reference::{Reference, canonical_registry, is_registry};
-use crate::rules::PullSecret;
 
 /// A Pod with more would be a mistake, and each is looked for among the Pod's own.
 const MAX: usize = 32;

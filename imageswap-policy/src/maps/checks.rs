@@ -1,12 +1,10 @@
 //! What is wrong with a maps file, or likely is: one function per check, one message per finding.
 
 use super::Options;
-use super::compile::{Effective, LIBRARY_KEY, target_prefix};
+use super::compile::{Effective, LIBRARY_KEY};
 use super::lines::{Entry, Line, Malformed, Section};
-use crate::Date;
-use crate::decision::Scope;
-use crate::reference::{DEFAULT_REGISTRY, Reference, is_registry, split_port};
-use crate::{Diagnostic, Diagnostics, Policy, Severity};
+use crate::reference::{DEFAULT_REGISTRY, is_registry};
+use crate::{Diagnostic, Diagnostics, Severity};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -15,6 +13,8 @@ mod keys;
 mod reach;
 mod shape;
 mod values;
+
+pub(super) use keys::{instead, unused_key};
 
 /// Collects the findings about one text.
 pub(super) struct Checker<'a> {
@@ -77,32 +77,6 @@ impl<'a> Checker<'a> {
         items::whole(self, &effective);
     }
 
-    /// A target that the same text moves its images away from.
-    pub(super) fn moved_target(&mut self, entry: &Entry<'_>, policy: &Policy) {
-        if entry.value.is_empty() || matches!(entry.section, Section::Default | Section::NoSwap) {
-            return;
-        }
-        let prefix = target_prefix(&entry.value);
-        let key = entry.key.strip_suffix("/library").unwrap_or(&entry.key);
-        let probe = match entry.section {
-            Section::Exact => entry.value.clone(),
-            _ if prefix.ends_with('-') => format!("{prefix}{}/image", split_port(key).0),
-            _ => format!("{prefix}/image"),
-        };
-        let decision = policy.select(Scope::Node, Date::MIN).decide(&probe);
-        if let Some(rule) = decision.rule.filter(|_| decision.swapped()) {
-            let message = format!(
-                "images that come here move on to `{}`, by rule `{rule}`",
-                decision.result
-            );
-            let help = format!(
-                "add `{}::` to keep them here",
-                Reference::parse(&probe).map_or(prefix, |it| it.registry())
-            );
-            self.warn(&At::value(entry), "moved-target", message, Some(help));
-        }
-    }
-
     /// `IMAGE_PREFIX`.
     pub(super) fn prefix(&mut self, text: &str) {
         values::prefix(self, &At::whole(text), text, "x");
@@ -126,13 +100,6 @@ impl<'a> Checker<'a> {
         help: Option<String>,
     ) {
         self.push(Severity::Warning, at, code, message, help);
-    }
-
-    /// Whether this line has a finding of that name.
-    pub(super) fn has(&self, line: usize, code: &str) -> bool {
-        self.found
-            .iter()
-            .any(|it| it.line == line && it.code == code)
     }
 
     /// Whether the text does not load.

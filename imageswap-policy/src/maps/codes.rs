@@ -24,7 +24,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "unused-key",
-        "the key can match no image: it holds a path or is a pattern, is no host, has neither dot nor port, or does not apply beside an empty `default`",
+        "the key can match no image: it holds a path or is a pattern, is not a host, has neither dot nor port, or does not apply beside an empty `default`",
     ),
     warning(
         "key-case",
@@ -68,7 +68,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "empty-item",
-        "a comma too many in `noswap_wildcards`; ImageSwap then keeps every image",
+        "a comma too many in `noswap_wildcards`, which keeps every image",
     ),
     warning(
         "pattern-item",
@@ -89,10 +89,6 @@ pub const CHECKS: &[Check] = &[
     warning(
         "unused-noswap",
         "`noswap_wildcards` beside an empty `default` keeps nothing more",
-    ),
-    warning(
-        "moved-target",
-        "images that come to this target are moved on by another rule",
     ),
     warning(
         "merged-registries",
@@ -136,11 +132,11 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "dotless-registry",
-        "ImageSwap takes `localhost` and hosts without a dot for paths on `docker.io`",
+        "`localhost` and hosts without a dot are paths on `docker.io`, unless no reference comes of it",
     ),
     note(
         "dotless-key",
-        "a key without a dot, which ImageSwap never takes and which applies here",
+        "a key without a dot, which ImageSwap never uses and which applies here to some images",
     ),
     note(
         "old-port",
@@ -148,15 +144,15 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "mirror-port",
-        "under a value that ends with `-`, ImageSwap drops the path of an image with a port",
+        "under a value that ends with `-`, an image with a port keeps only its last path segment",
     ),
     note(
         "mirror-default",
-        "a `default` that ends with `-`: ImageSwap writes the registry twice",
+        "a `default` that ends with `-` writes the registry twice",
     ),
     note(
         "repeated-name",
-        "ImageSwap replaces a registry's name everywhere in the image; here only the registry",
+        "a registry's name is replaced everywhere in the image",
     ),
     note(
         "second-pass",

@@ -1,10 +1,12 @@
-//! From the entries of a maps file to rules.
+//! From the entries of a maps file to the engine.
 
 use super::Options;
+use super::engine::{Engine, File, Item, Mode, Path, Place, Rule, is_bare_host, target_prefix};
+use super::glob::Glob;
 use super::lines::{Entry, Section};
-use crate::document::Enforcement;
+use crate::document::{Enforcement, LabelSelector, Operator, Requirement};
+use crate::policy::{Head, ScopeRule};
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
-use crate::rules::{Action, Approval, Draft, Glob, Join, Matcher, Place, Rule, ScopeRule, Target};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The key of `docker.io` images that are a name alone.
@@ -21,268 +23,116 @@ pub(super) struct Effective<'a> {
     pub(super) plain: BTreeMap<&'a str, &'a Entry<'a>>,
 }
 
+/// What compiling collects.
+#[derive(Debug, Default)]
+struct Draft {
+    rules: Vec<Rule>,
+    targets: Vec<Place>,
+    registries: BTreeSet<String>,
+}
+
 /// Compiles entries in ImageSwap's order of evaluation: exact, patterns, registries, `noswap_wildcards`, default.
-pub(super) fn maps(entries: &[Entry<'_>], options: &Options) -> Draft {
-    let effective = Effective::of(entries);
-    let mut draft = draft("maps", options);
-    for entry in effective.exact.values() {
-        exact(entry, &mut draft);
+pub(super) fn maps(effective: &Effective<'_>, options: &Options) -> (Head, Engine) {
+    let mut draft = Draft::default();
+    let mut file = File::default();
+    for (key, entry) in &effective.exact {
+        if let Ok(key) = Reference::parse(key) {
+            draft.registries.insert(key.registry().to_owned());
+        }
+        if let Ok(value) = Reference::parse(&entry.value) {
+            draft.target(Place::image(&value));
+        }
+        file.exact.insert((*key).to_owned(), draft.rule(entry));
     }
     for entry in &effective.replace {
         let prefix = target_prefix(&entry.value);
         if !prefix.is_empty() {
             draft.target(Place::named(prefix));
         }
-        let target = Target::new(prefix, Join::LastSegment);
-        draft.rule(
-            entry,
-            Matcher::Glob(Glob::new(&entry.key)),
-            Action::Replace(target),
-        );
+        file.patterns
+            .push((Glob::new(&entry.key), draft.rule(entry)));
     }
-    registries(&effective, &mut draft);
-    if let Some(default) = effective.default.filter(|it| !it.value.is_empty()) {
-        if let Some(entry) = effective.noswap {
-            noswap(entry, &mut draft);
+    registries(effective, &mut draft, &mut file);
+    if let Some(noswap) = effective.noswap {
+        items(noswap, &mut draft, &mut file);
+    }
+    if let Some(default) = effective.default {
+        let prefix = target_prefix(&default.value);
+        if prefix.ends_with('-') {
+            draft.target(Place::Mirrors(familiar_prefix(prefix).to_owned()));
+        } else if !prefix.is_empty() {
+            draft.target(Place::named(prefix));
         }
-        fallback(default, &effective, &mut draft);
+        file.default = Some(draft.rule(default));
     }
-    draft
-}
-
-/// The rule for what no other speaks of.
-fn fallback(default: &Entry<'_>, effective: &Effective<'_>, draft: &mut Draft) {
-    let prefix = target_prefix(&default.value);
-    let (join, place) = if prefix.ends_with('-') {
-        (
-            Join::Mirror,
-            Place::Mirrors(familiar_prefix(prefix).to_owned()),
-        )
-    } else {
-        (Join::Remainder { carry_port: false }, Place::named(prefix))
-    };
-    draft.target(place);
-    let slip = prefix != default.value
-        || effective
-            .noswap
-            .is_some_and(|it| it.items().iter().any(|it| it.text.is_empty()));
-    let target = Target {
-        mended: slip,
-        ..Target::new(prefix, join)
-    };
-    // A key for the library of a registry without one for the registry: ImageSwap fails for want of the latter.
-    for registry in effective
-        .plain
-        .keys()
-        .filter_map(|it| it.strip_suffix("/library"))
-    {
-        if !effective.plain.contains_key(registry) {
-            let target = Target {
-                mended: true,
-                ..target.clone()
-            };
-            draft.rule(
-                default,
-                Matcher::Registry(registry.to_owned()),
-                Action::Replace(target),
-            );
-        }
-    }
-    draft.rule(default, Matcher::Any, Action::Replace(target));
-    draft.approval = Approval::ByRules { rest: false };
+    draft.finish("maps", Mode::File(file), options)
 }
 
 /// Compiles `IMAGE_PREFIX`.
-pub(super) fn prefix(text: &str, options: &Options) -> Draft {
+pub(super) fn prefix(text: &str, options: &Options) -> (Head, Engine) {
     const NAME: &str = "image-prefix";
-    let mut draft = draft(NAME, options);
-    if text.is_empty() {
-        return draft;
-    }
-    draft.approval = Approval::ByRules { rest: false };
-    let prefix = target_prefix(text);
-    let (join, place) = if prefix.ends_with('-') {
-        (Join::Text, Place::Names(familiar_prefix(prefix).to_owned()))
-    } else {
-        (Join::LastSegment, Place::named(prefix))
-    };
-    let target = Target {
-        mended: prefix != text,
-        ..Target::new(prefix, join)
-    };
-    for (matcher, action) in [
-        (
-            Matcher::Contains(text.to_owned()),
-            Action::Keep { approved: false },
-        ),
-        (Matcher::Any, Action::Replace(target)),
-    ] {
+    let mut draft = Draft::default();
+    if !text.is_empty() {
+        let prefix = target_prefix(text);
+        draft.target(if prefix.ends_with('-') {
+            Place::Names(familiar_prefix(prefix).to_owned())
+        } else {
+            Place::named(prefix)
+        });
         draft.rules.push(Rule {
             name: NAME.to_owned(),
-            matcher,
-            action,
+            key: String::new(),
+            value: text.to_owned(),
         });
     }
-    draft.target(place);
-    draft
+    draft.finish(NAME, Mode::Prefix, options)
 }
 
-/// What a value puts before the image. A `/` at its end would double the one that follows.
-pub(super) fn target_prefix(value: &str) -> &str {
-    match value.trim_end_matches('/') {
-        "" => value,
-        trimmed => trimmed,
-    }
-}
-
-fn draft(name: &str, options: &Options) -> Draft {
-    Draft {
-        name: name.to_owned(),
-        scope: ScopeRule::Labels {
-            opt_in: options.namespace_label.clone(),
-            opt_out: options.disable_label.clone(),
-        },
-        // Any ImageSwapPolicy goes first.
-        priority: i32::MIN,
-        rules: Vec::new(),
-        targets: Vec::new(),
-        approval: Approval::ByRules { rest: true },
-        exceptions: Vec::new(),
-        pull_secrets: Vec::new(),
-        regexes: None,
-        registries: BTreeSet::new(),
-        // ImageSwap swaps, and never denies.
-        enforcement: Enforcement::Audit,
-        swaps: true,
-        message: None,
-        as_imageswap: true,
-    }
-}
-
-fn exact(entry: &Entry<'_>, draft: &mut Draft) {
-    let matcher = Matcher::Text(entry.key.clone());
-    if let Ok(key) = Reference::parse(&entry.key) {
-        draft.registries.insert(key.registry().to_owned());
-    }
-    if entry.value.is_empty() {
-        draft.rule(entry, matcher, Action::Keep { approved: true });
-        return;
-    }
-    if let Ok(value) = Reference::parse(&entry.value) {
-        draft.target(Place::image(&value));
-    }
-    let target = Target::new(&entry.value, Join::Nothing);
-    draft.rule(entry, matcher, Action::Replace(target));
-}
-
-/// The registry keys. Without a `default` key ImageSwap applies none of them, and without a non-empty one, or a key for
-/// `docker.io`, it keeps images of registries without a dot. What such keys name stays too then, but is not approved:
-/// whoever wrote them wanted it elsewhere.
-fn registries(effective: &Effective<'_>, draft: &mut Draft) {
-    // A key with a port goes before the same host without one, and the key of bare names before that of `docker.io`.
-    let rank = |key: &str| match key {
-        _ if key.contains(':') => 0,
-        LIBRARY_KEY => 1,
-        _ => 2,
-    };
-    let mut plain: Vec<_> = effective.plain.iter().collect();
-    plain.sort_by_key(|(key, _)| rank(key));
-    for (&key, entry) in plain {
-        let (registry, matcher) = if key == LIBRARY_KEY {
-            (DEFAULT_REGISTRY, Matcher::Name)
-        } else {
-            (key, Matcher::Registry(key.to_owned()))
-        };
+/// The registry keys.
+fn registries(effective: &Effective<'_>, draft: &mut Draft, file: &mut File) {
+    for entry in effective.plain_in_order() {
+        let key = entry.key.as_str();
+        let rule = draft.rule(entry);
+        let registry = key.strip_suffix("/library");
+        if let Some(registry) = registry {
+            file.registries
+                .entry(registry.to_owned())
+                .or_default()
+                .library = Some(rule);
+        }
+        file.registries.entry(key.to_owned()).or_default().plain = Some(rule);
+        let registry = registry.unwrap_or(key);
         if is_registry(registry) && !registry.contains('/') {
             draft
                 .registries
                 .insert(canonical_registry(registry).to_owned());
         }
-        let applies = match effective.default {
-            None => false,
-            Some(default) => {
-                registry.contains('.')
-                    || !default.value.is_empty()
-                    || [DEFAULT_REGISTRY, LIBRARY_KEY]
-                        .iter()
-                        .any(|it| effective.plain.contains_key(it))
-            }
-        };
-        if entry.value.is_empty() || !applies {
-            draft.rule(
-                entry,
-                matcher,
-                Action::Keep {
-                    approved: entry.value.is_empty(),
-                },
-            );
-            continue;
+        if !entry.value.is_empty() {
+            draft.lead(registry, target_prefix(&entry.value));
         }
-        let prefix = target_prefix(&entry.value);
-        let host = split_port(registry).0;
-        let join = if prefix.ends_with('-') {
-            Join::Mirror
-        } else {
-            Join::Remainder {
-                carry_port: host == registry,
-            }
-        };
-        let target = Target {
-            mended: prefix != entry.value,
-            ..Target::new(prefix, join)
-        };
-        draft.target(match join {
-            Join::Mirror => Place::named(&format!("{prefix}{host}")),
-            _ if target.is_bare_host() && host == registry => Place::named(prefix).with_any_port(),
-            _ => Place::named(prefix),
-        });
-        // A bare name as a value is a path on docker.io, until an old port makes it a host.
-        if target.is_bare_host() && host == registry && !is_registry(prefix) && join != Join::Mirror
-        {
-            draft.targets.push(Place::Path {
-                registry: prefix.to_owned(),
-                any_port: true,
-                path: String::new(),
-            });
-        }
-        draft.rule(entry, matcher, Action::Replace(target));
     }
 }
 
-/// What `noswap_wildcards` keeps: approved where an item is the whole host or a path prefix, and kept without that
-/// where it only stands somewhere in the text.
-fn noswap(entry: &Entry<'_>, draft: &mut Draft) {
-    let mut loose = Vec::new();
-    // An empty one, from a comma too many, would be in every image; it is left out.
-    let items: BTreeSet<_> = entry
-        .items()
-        .into_iter()
-        .map(|it| it.text)
-        .filter(|it| !it.is_empty())
-        .collect();
-    for item in items {
-        let place = Place::named(item).with_any_port();
-        if let Some(registry) = place
-            .registry()
-            .filter(|_| is_registry(item.split('/').next().unwrap_or(item)))
-        {
-            draft.registries.insert(registry.to_owned());
+/// What `noswap_wildcards` keeps: approved where an item is the whole host or a path prefix.
+fn items(entry: &Entry<'_>, draft: &mut Draft, file: &mut File) {
+    for item in entry.items() {
+        let place = Path::named(item.text).with_any_port();
+        if is_registry(item.text.split('/').next().unwrap_or(item.text)) {
+            draft.registries.insert(place.registry.clone());
         }
-        let name = format!("{} {item}", rule_name(entry));
-        let strict = Matcher::Within(item.to_owned(), place);
-        draft.rules.push(Rule {
-            name: name.clone(),
-            matcher: strict,
-            action: Action::Keep { approved: true },
+        file.items.push(Item {
+            rule: draft.rules.len(),
+            text: item.text.to_owned(),
+            place,
         });
-        let matcher = Matcher::Contains(item.to_owned());
-        loose.push(Rule {
-            name,
-            matcher,
-            action: Action::Keep { approved: false },
+        draft.rules.push(Rule {
+            name: format!("{} {}", rule_name(entry), item.text)
+                .trim_end()
+                .to_owned(),
+            key: "noswap_wildcards".to_owned(),
+            value: item.text.to_owned(),
         });
     }
-    draft.rules.append(&mut loose);
 }
 
 impl<'a> Effective<'a> {
@@ -302,15 +152,30 @@ impl<'a> Effective<'a> {
         }
         all
     }
+
+    /// The registry keys. One with a port goes before the same host without, and the key of bare names before that of
+    /// `docker.io`.
+    pub(super) fn plain_in_order(&self) -> Vec<&'a Entry<'a>> {
+        let rank = |key: &str| match key {
+            _ if key.contains(':') => 0,
+            LIBRARY_KEY => 1,
+            _ => 2,
+        };
+        let mut plain: Vec<_> = self.plain.values().copied().collect();
+        plain.sort_by_key(|it| rank(&it.key));
+        plain
+    }
 }
 
 impl Draft {
-    fn rule(&mut self, entry: &Entry<'_>, matcher: Matcher, action: Action) {
+    /// Adds the rule of an entry, and returns its position.
+    fn rule(&mut self, entry: &Entry<'_>) -> usize {
         self.rules.push(Rule {
             name: rule_name(entry),
-            matcher,
-            action,
+            key: entry.written_key(),
+            value: entry.value.clone(),
         });
+        self.rules.len() - 1
     }
 
     fn target(&mut self, place: Place) {
@@ -319,10 +184,77 @@ impl Draft {
         }
         self.targets.push(place);
     }
+
+    /// Adds where the key of a registry leads to.
+    fn lead(&mut self, registry: &str, prefix: &str) {
+        let host = split_port(registry).0;
+        if prefix.ends_with('-') {
+            return self.target(Place::named(&format!("{prefix}{host}")));
+        }
+        if !is_bare_host(prefix) || host != registry {
+            return self.target(Place::named(prefix));
+        }
+        // A port of the image may follow the new host.
+        self.target(Place::Path(Path::named(prefix).with_any_port()));
+        if !is_registry(prefix) {
+            // A bare name is a path on docker.io, until a port makes it a host.
+            self.targets.push(Place::Path(Path {
+                registry: prefix.to_owned(),
+                any_port: true,
+                below: String::new(),
+            }));
+        }
+    }
+
+    fn finish(self, name: &str, mode: Mode, options: &Options) -> (Head, Engine) {
+        let mut places = Vec::new();
+        for place in &self.targets {
+            let text = place.to_string();
+            if !places.contains(&text) {
+                places.push(text);
+            }
+        }
+        let head = Head {
+            name: name.to_owned(),
+            // Any ImageSwapPolicy goes first.
+            priority: i32::MIN,
+            scope: scope(options),
+            // ImageSwap swaps, and never denies.
+            enforcement: Enforcement::Audit,
+            swaps: true,
+            message: None,
+            pull_secrets: Vec::new(),
+            registries: self.registries,
+            places,
+        };
+        (head, Engine::new(self.rules, mode, self.targets))
+    }
+}
+
+/// As ImageSwap: a namespace opts in, an object opts out. Containers that no Pod owns are in.
+fn scope(options: &Options) -> ScopeRule {
+    let opt_in = [(options.namespace_label.clone(), "enabled".to_owned())];
+    let opt_out = Requirement {
+        key: options.disable_label.clone(),
+        operator: Operator::NotIn,
+        values: vec!["disabled".to_owned()],
+    };
+    ScopeRule {
+        namespace: LabelSelector {
+            match_labels: opt_in.into(),
+            ..LabelSelector::default()
+        },
+        object: LabelSelector {
+            match_expressions: vec![opt_out],
+            ..LabelSelector::default()
+        },
+        node: true,
+        opt_out: None,
+    }
 }
 
 /// `maps:3 gitlab.com`: the line, and the key as it is written there.
-fn rule_name(entry: &Entry<'_>) -> String {
+pub(super) fn rule_name(entry: &Entry<'_>) -> String {
     format!("maps:{} {}", entry.line, entry.written_key())
 }
 

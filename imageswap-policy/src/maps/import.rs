@@ -3,13 +3,12 @@
 //! Maps files speak of images as they are written, policies of their canonical form. So `nginx`, `library/nginx` and
 //! `docker.io/library/nginx` go one way in a policy, and what a file makes of the spelling is listed as a difference.
 
-use super::compile;
-use super::lines::{self, Entry, Section};
-use super::{LABEL, Options};
+use super::LABEL;
+use super::compile::Effective;
+use super::lines::{self, Entry};
 use crate::document::{
     self, Enforcement, ImageSwapPolicy, LabelSelector, Match, Rule as Written, Spec,
 };
-use crate::rules::Approval;
 use crate::{Diagnostic, Diagnostics, Policy, Severity};
 use rules::Importer;
 use std::collections::BTreeMap;
@@ -42,15 +41,8 @@ pub fn import(source: &str, text: &str, name: &str) -> Result<Imported, Diagnost
     let entries: Vec<_> = lines::lines(text)
         .filter_map(|it| it.entry().ok())
         .collect();
-    let draft = compile::maps(&entries, &Options::default());
-    let mut importer = Importer::new(source, &entries, &policy);
-    for rule in &draft.rules {
-        importer.rule(rule);
-    }
-    if matches!(draft.approval, Approval::ByRules { rest: true }) {
-        let default = entries.iter().rfind(|it| it.section == Section::Default);
-        importer.rest(default.or(entries.last()));
-    }
+    let effective = Effective::of(&entries);
+    let importer = Importer::new(source, &effective, entries.last(), &policy);
     let (rules, lines, differences) = importer.finish();
     let policy = ImageSwapPolicy::new(name, spec(rules));
     check(source, text, &policy)?;

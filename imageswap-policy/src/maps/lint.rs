@@ -3,23 +3,22 @@
 //! Services do not log these; most hold of any maps file. What holds of many lines is said of the first.
 
 use super::checks::{At, Checker};
-use super::compile::{Effective, LIBRARY_KEY, target_prefix};
+use super::compile::{Effective, LIBRARY_KEY};
+use super::engine::{Engine, target_prefix};
+use super::glob::Glob;
 use super::lines::{Entry, Section};
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
-use crate::rules::Glob;
-use imageswap::ImageSwap;
 use std::collections::HashMap;
 
-mod imageswap;
 mod places;
 mod registries;
 
 /// Adds the notes on a maps file to the findings that loading it has.
-pub(super) fn maps(checker: &mut Checker<'_>, entries: &[Entry<'_>], text: &str) {
+pub(super) fn maps(checker: &mut Checker<'_>, entries: &[Entry<'_>], engine: &Engine, text: &str) {
     let effective = Effective::of(entries);
     spelling(checker, entries, text);
     registries::check(checker, &effective);
-    places::check(checker, &effective);
+    places::check(checker, &effective, engine);
 }
 
 /// Adds the notes on `IMAGE_PREFIX`.

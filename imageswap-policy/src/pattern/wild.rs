@@ -59,7 +59,7 @@ impl Wild {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Glob;
+    use crate::maps::Glob;
     use proptest::prelude::*;
 
     #[test]

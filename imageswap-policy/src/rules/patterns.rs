@@ -97,6 +97,10 @@ impl PatternSet {
         Self { patterns, index }
     }
 
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Pattern> {
+        self.patterns.iter()
+    }
+
     /// Whether any of them matches.
     pub(super) fn matches(&self, reference: &Reference<'_>) -> bool {
         let matches = |at: usize| self.patterns[at].matches(reference);

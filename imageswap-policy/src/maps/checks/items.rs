@@ -10,9 +10,8 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     let items = entry.items();
     let empty = items.iter().find(|it| it.text.is_empty());
     if let Some(item) = empty {
-        let message =
-            "expected a text between commas; ImageSwap would keep every image for an empty one";
-        let help = Some("leave out the comma".to_owned());
+        let message = "expected a text between commas; every image holds an empty one, so all stay that no key names";
+        let help = Some("remove the comma".to_owned());
         let at = At::columns(entry, item.span.clone());
         checker.warn(&at, "empty-item", message.to_owned(), help);
     }

@@ -2,9 +2,11 @@
 
 use super::{At, Checker};
 use crate::maps::compile::LIBRARY_KEY;
+use crate::maps::engine::target_prefix;
+use crate::maps::glob::Glob;
 use crate::maps::lines::{Entry, Section};
+use crate::pattern::Pattern;
 use crate::reference::{Reference, is_registry};
-use crate::rules::Glob;
 
 pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     let at = At::key(entry);
@@ -25,7 +27,7 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
                 checker.warn(&at, "unused-key", message, None);
             }
         }
-        Section::Plain => registry(checker, &at, key),
+        Section::Plain => registry(checker, &at, entry),
     }
 }
 
@@ -69,51 +71,64 @@ fn pattern(checker: &mut Checker<'_>, at: &At<'_>, key: &str) {
     }
 }
 
-fn registry(checker: &mut Checker<'_>, at: &At<'_>, key: &str) {
-    let unused = |why: &str| {
-        format!("expected a registry, found `{key}`, which {why}; this line is never used")
-    };
+fn registry(checker: &mut Checker<'_>, at: &At<'_>, entry: &Entry<'_>) {
+    let (key, value) = (entry.key.as_str(), entry.value.as_str());
     if key.starts_with('[') && !key.starts_with("[:") && key.contains(']') && !key.contains(':') {
         let message = format!("expected `[EXACT]` or `[REPLACE]`, found `{key}`");
         return checker.unusable(at, "unknown-section", message, None);
     }
     let lower = key.to_ascii_lowercase();
     if lower == "default" || lower == "noswap_wildcards" {
-        let message = unused("is not in lower case");
+        let message = format!(
+            "expected a registry, found `{key}`, which is not in lower case; this line is never used"
+        );
         let help = format!("write `{lower}`");
         return checker.warn(at, "key-case", message, Some(help));
     }
-    if key == LIBRARY_KEY {
-        return;
+    if let Some(why) = unused_key(key) {
+        let message =
+            format!("expected a registry, found `{key}`, which {why}; this line is never used");
+        return checker.warn(at, "unused-key", message, instead(key, value));
     }
-    let trimmed = key.trim_end_matches('/');
-    let (why, help) = if let Some(registry) = key.strip_suffix("/library") {
-        let help =
-            format!("only `{LIBRARY_KEY}` is known; write `[REPLACE]{registry}/library/*::...`");
-        ("holds a path", Some(help))
+    if key != LIBRARY_KEY && key != lower {
+        let message = format!("`{key}` matches only images that are written in this case");
+        checker.warn(at, "key-case", message, Some(format!("write `{lower}`")));
+    }
+}
+
+/// Why no image takes a plain key.
+pub(in crate::maps) fn unused_key(key: &str) -> Option<&'static str> {
+    if key == LIBRARY_KEY {
+        None
     } else if key.contains('/') {
-        // `quay.io/` is a registry with a slash too many; a path needs a pattern.
-        let help = if is_registry(trimmed) && !trimmed.contains('/') {
-            format!("write `{trimmed}`")
-        } else {
-            format!("write `[REPLACE]{trimmed}/*::...`")
-        };
-        ("holds a path", Some(help))
+        Some("holds a path")
     } else if key.contains('*') {
-        (
-            "is a pattern",
-            Some(format!("write `[REPLACE]{key}/*::...`")),
-        )
+        Some("is a pattern")
     } else if !is_registry(key) {
-        ("has neither a `.` nor a port", None)
+        Some("has neither a `.` nor a port")
     } else if Reference::parse(&format!("{key}/x")).is_err() {
-        ("is no host", None)
+        Some("is not a host")
     } else {
-        if key != lower {
-            let message = format!("`{key}` matches only images that are written in this case");
-            checker.warn(at, "key-case", message, Some(format!("write `{lower}`")));
-        }
-        return;
-    };
-    checker.warn(at, "unused-key", unused(why), help);
+        None
+    }
+}
+
+/// What to write instead of a key that no image takes. Only a policy can say that a path is to be kept below its target.
+pub(in crate::maps) fn instead(key: &str, value: &str) -> Option<String> {
+    let plain = key.trim_matches(['"', '\'']).trim_end_matches('/');
+    if is_registry(plain) && unused_key(plain).is_none() {
+        return Some(format!("write `{plain}`"));
+    }
+    let below = Some(format!("{plain}/**")).filter(|it| Pattern::parse(it).is_ok())?;
+    let value = target_prefix(value);
+    if value.is_empty() && Pattern::parse(plain).is_ok() {
+        return Some(format!(
+            "write `[EXACT]{plain}:TAG::` for each tag that is to stay, or use an ImageSwapPolicy with `keep: \"{plain}\"`"
+        ));
+    }
+    Some(if value.is_empty() {
+        format!("use an ImageSwapPolicy with `keep: \"{below}\"`")
+    } else {
+        format!("use an ImageSwapPolicy with `from: \"{below}\"` and `to: {value}`")
+    })
 }

@@ -2,9 +2,9 @@
 
 use super::{At, Checker};
 use crate::maps::compile::{Effective, LIBRARY_KEY};
+use crate::maps::glob::Glob;
 use crate::maps::lines::Entry;
 use crate::reference::{DEFAULT_REGISTRY, split_port};
-use crate::rules::Glob;
 
 pub(super) fn check(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     let patterns: Vec<_> = effective

@@ -1,7 +1,7 @@
 //! Values: where images go.
 
 use super::{At, Checker};
-use crate::maps::compile::target_prefix;
+use crate::maps::engine::target_prefix;
 use crate::maps::lines::{Entry, Section};
 use crate::reference::Reference;
 

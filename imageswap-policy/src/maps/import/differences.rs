@@ -1,60 +1,64 @@
 //! What a policy does otherwise than its maps file, in words.
 
 use super::Entry;
-use super::patterns::names_registry;
-use super::rules::{Importer, qualified};
+use super::rules::Importer;
 use crate::maps::checks::At;
-use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, split_port};
-use crate::rules::{Glob, Target};
+use crate::reference::{DEFAULT_REGISTRY, Reference};
 
-impl<'x> Importer<'x, '_> {
-    /// A target on Docker Hub, where canonical forms are not the texts that a maps file makes.
-    pub(super) fn hub(&mut self, entry: &Entry<'x>, target: &Target) {
-        let place = qualified(&target.prefix);
-        let registry = canonical_registry(place.split('/').next().unwrap_or_default());
-        if split_port(registry).0 == DEFAULT_REGISTRY && !target.prefix.is_empty() {
-            let message = "this leads to docker.io, and what is there already, however it is written, may stay here where the file moves it on".to_owned();
+impl<'x> Importer<'x> {
+    /// What holds of many lines, said of the first.
+    pub(super) fn note_many(&mut self) {
+        let spelled = "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts";
+        let replaced = "the file puts this wherever the registry's name stands in an image; here it takes the registry's place only";
+        for (code, mut lines, message) in [
+            (
+                "library-spelling",
+                std::mem::take(&mut self.spelled),
+                spelled,
+            ),
+            (
+                "repeated-name",
+                std::mem::take(&mut self.replaced),
+                replaced,
+            ),
+        ] {
+            lines.sort_by_key(At::line);
+            lines.dedup_by_key(|it| it.line());
+            let Some(first) = lines.first() else {
+                continue;
+            };
+            let more = match lines.len() - 1 {
+                0 => String::new(),
+                1 => " (1 more line like this)".to_owned(),
+                more => format!(" ({more} more lines like this)"),
+            };
             self.differences
-                .note(&At::value(entry), "hub-target", message, None);
+                .note(first, code, format!("{message}{more}"), None);
         }
     }
 
-    /// A pattern that also speaks of what lies deeper under its own target, or may.
-    pub(super) fn flattened(&mut self, entry: &Entry<'x>, glob: &Glob, target: &Target) {
-        let deeper = ["a/b", "library/library", "a/nginx"];
-        let met = deeper
-            .iter()
-            .any(|it| glob.matches(&format!("{}/{it}", target.prefix)))
-            || !names_registry(glob);
-        if met {
-            let message = "images that lie under this target already stay here; the file would move those that lie deeper right under it".to_owned();
-            self.differences
-                .note(&At::value(entry), "under-target", message, None);
-        }
+    /// Registries that are paths on Docker Hub to ImageSwap.
+    pub(super) fn without_dot(&mut self, entry: &Entry<'x>) {
+        let message = "`localhost` and other registries without a dot are paths on docker.io to the file, mostly; here they are registries".to_owned();
+        self.differences
+            .note(&At::value(entry), "dotless-registry", message, None);
     }
 
-    /// A line that means images on Docker Hub, which people spell in many ways.
-    pub(super) fn spellings(&mut self, at: At<'x>) {
-        self.spelled.push(at);
-    }
-
-    /// What holds of all lines that mean images on Docker Hub, said of the first.
-    pub(super) fn note_spellings(&mut self) {
-        self.spelled.sort_by_key(At::line);
-        self.spelled.dedup_by_key(|it| it.line());
-        let Some(first) = self.spelled.first() else {
-            return;
-        };
-        let more = match self.spelled.len() - 1 {
-            0 => String::new(),
-            1 => " (1 more line like this)".to_owned(),
-            more => format!(" ({more} more lines like this)"),
-        };
+    pub(super) fn mirror_port(&mut self, entry: &Entry<'x>, host: &str, prefix: &str) {
         let message = format!(
-            "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts{more}"
+            "by the file, `{host}:443/a/b` becomes `{prefix}{host}/b`; here the path stays"
         );
         self.differences
-            .note(first, "library-spelling", message, None);
+            .note(&At::value(entry), "mirror-port", message, None);
+    }
+
+    pub(super) fn old_port(&mut self, entry: &Entry<'x>, prefix: &str) {
+        let key = &entry.key;
+        let message = format!(
+            "by the file, `{key}:443/a` becomes `{prefix}:443/a`; here the port is left out"
+        );
+        self.differences
+            .note(&At::value(entry), "old-port", message, None);
     }
 
     pub(super) fn spelling_of(&mut self, entry: &Entry<'x>, image: &Reference<'_>) {

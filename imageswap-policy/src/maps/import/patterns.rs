@@ -1,7 +1,7 @@
 //! Shell patterns over the text of an image as regular expressions over its canonical form.
 
+use crate::maps::glob::Glob;
 use crate::reference::is_registry;
-use crate::rules::Glob;
 
 /// What people leave out of the canonical form of images on Docker Hub.
 const HUB: &str = r"docker\.io/(?:library/)?";

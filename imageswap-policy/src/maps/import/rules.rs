@@ -1,41 +1,55 @@
-//! The rules of a maps file, one after another, as rules of an ImageSwapPolicy.
+//! The lines of a maps file, in the order in which ImageSwap asks them, as rules of an ImageSwapPolicy.
 
 use super::patterns::{last_segments, names_registry};
-use super::{Diagnostics, Entry, Policy, Written};
-use crate::decision::Scope;
+use super::{Diagnostics, Effective, Entry, Policy, Written};
+use crate::decision::{Decision, Scope};
 use crate::maps::Options;
-use crate::maps::checks::{At, Checker};
+use crate::maps::checks::{At, Checker, instead, unused_key};
+use crate::maps::compile::{LIBRARY_KEY, rule_name};
+use crate::maps::engine::{Path, is_bare_host, target_prefix};
+use crate::maps::glob::Glob;
 use crate::pattern::Pattern;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
-use crate::rules::{Action, Expression, Join, Matcher, Place, Rule, Target};
+use crate::rules::Expression;
 use std::collections::BTreeSet;
 use time::Date;
 
 /// Images on Docker Hub whose path is a name alone.
 const OFFICIAL: &str = "docker.io/library/*";
 const OFFICIAL_REGEX: &str = r"docker\.io/library/([^/]+)";
+const HUB_REGEX: &str = r"docker\.io/(.+)";
 /// Registry without port, and the rest.
 const ANY_REGEX: &str = r"([^/:]+)(?::[0-9]+)?/(.+)";
 
-pub(super) struct Importer<'x, 'a> {
-    entries: &'x [Entry<'a>],
+pub(super) struct Importer<'x> {
+    pub(super) effective: &'x Effective<'x>,
+    /// The last line that counts.
+    last: Option<&'x Entry<'x>>,
     policy: &'x Policy,
     pub(super) rules: Vec<Written>,
     pub(super) lines: Vec<usize>,
     names: BTreeSet<String>,
     pub(super) differences: Checker<'x>,
-    /// Whether a rule speaks of all of [`OFFICIAL`] already.
+    /// Whether a rule matches all of [`OFFICIAL`] already.
     official: bool,
     /// Lines that mean images on Docker Hub.
     pub(super) spelled: Vec<At<'x>>,
+    /// Lines that put a value in place of a registry, wherever its name stands.
+    pub(super) replaced: Vec<At<'x>>,
     /// Lines by which a port of the old registry follows to the new host.
     pub(super) carried: BTreeSet<usize>,
 }
 
-impl<'x, 'a> Importer<'x, 'a> {
-    pub(super) fn new(source: &'x str, entries: &'x [Entry<'a>], policy: &'x Policy) -> Self {
+impl<'x> Importer<'x> {
+    pub(super) fn new(
+        source: &'x str,
+        effective: &'x Effective<'x>,
+        last: Option<&'x Entry<'x>>,
+        policy: &'x Policy,
+    ) -> Self {
         Self {
-            entries,
+            effective,
+            last,
             policy,
             rules: Vec::new(),
             lines: Vec::new(),
@@ -43,269 +57,273 @@ impl<'x, 'a> Importer<'x, 'a> {
             differences: Checker::new(source, &Options::default()),
             official: false,
             spelled: Vec::new(),
+            replaced: Vec::new(),
             carried: BTreeSet::new(),
         }
     }
 
     /// Rules, their lines in the maps file, and differences.
     pub(super) fn finish(mut self) -> (Vec<Written>, Vec<usize>, Diagnostics) {
+        let effective = self.effective;
+        for entry in effective.exact.values() {
+            self.exact(entry);
+        }
+        for entry in &effective.replace {
+            self.pattern(entry);
+        }
+        for entry in effective.plain_in_order() {
+            self.key(entry);
+        }
+        self.fallback();
         self.settle();
-        self.note_spellings();
+        self.note_many();
         (self.rules, self.lines, self.differences.finish())
     }
 
-    /// What no rule speaks of stays, and is approved.
-    pub(super) fn rest(&mut self, entry: Option<&Entry<'_>>) {
-        let line = entry.map_or(1, |it| it.line);
-        let keep = Some("**".to_owned());
-        self.push(
-            line,
-            &format!("maps:{line} the rest"),
-            Written {
-                keep,
-                ..Written::default()
-            },
-        );
-    }
-
-    pub(super) fn rule(&mut self, rule: &Rule) {
-        let Some(entry) = self.entry(&rule.name) else {
-            return;
+    /// `noswap_wildcards` and `default`.
+    fn fallback(&mut self) {
+        let default = self.effective.default;
+        let Some(default) = default.filter(|it| !it.value.is_empty()) else {
+            // What no line names stays, and is approved.
+            let line = default.or(self.last).map_or(1, |it| it.line);
+            return self.keep_all(line);
         };
-        if let Action::Replace(target) = &rule.action {
-            self.hub(entry, target);
-            if carries_port(target) {
-                self.carried.insert(entry.line);
+        if let Some(noswap) = self.effective.noswap {
+            let items: BTreeSet<_> = noswap.items().into_iter().map(|it| it.text).collect();
+            for item in items.iter().filter(|it| !it.is_empty()) {
+                self.item(noswap, item);
+            }
+            // Every image holds an empty one, so `default` moves none.
+            if items.contains("") {
+                return;
             }
         }
-        match (&rule.matcher, &rule.action) {
-            (Matcher::Text(image), Action::Keep { .. }) => self.keep_image(rule, entry, image),
-            (Matcher::Text(image), Action::Replace(target)) => {
-                self.image(rule, entry, image, target);
-            }
-            (Matcher::Glob(glob), Action::Replace(target)) => {
-                if target.prefix.is_empty() {
-                    let why = "a value that leaves the last path segment alone";
-                    return self.left_out(&At::value(entry), why);
-                }
-                let to = format!("{}/$1", self.goal(entry, &target.prefix));
-                if !names_registry(glob) {
-                    self.spellings(At::key(entry));
-                }
-                self.flattened(entry, glob, target);
-                for regex in last_segments(glob) {
-                    self.regex(rule, entry, &regex, to.clone());
-                }
-            }
-            // Registries of `/library` keys without their own; `default` speaks for them here, too.
-            (Matcher::Registry(key), _) if *key != entry.key => {}
-            (Matcher::Registry(key), Action::Keep { approved }) => {
-                for host in hosts(key, true) {
-                    self.keep(rule, entry, &format!("{host}/**"));
-                }
-                if canonical_registry(key) == DEFAULT_REGISTRY {
-                    self.official = true;
-                    self.spellings(At::key(entry));
-                }
-                if !approved {
-                    self.approved_here(entry);
-                }
-            }
-            (Matcher::Registry(key), Action::Replace(target)) => {
-                self.registry(rule, entry, key, target);
-            }
-            (Matcher::Name, Action::Keep { approved }) => {
-                self.keep(rule, entry, OFFICIAL);
-                self.spellings(At::key(entry));
-                if !approved {
-                    self.approved_here(entry);
-                }
-            }
-            (Matcher::Name, Action::Replace(target)) => {
-                let to = self.place(entry, target, DEFAULT_REGISTRY);
-                self.official(rule, entry, &to);
-            }
-            (Matcher::Within(item, place), _) => self.item(rule, entry, item, place),
-            (Matcher::Contains(item), _) => {
-                let message = format!(
-                    "images that hold `{item}` elsewhere stay by the file, not approved; here other rules speak for them"
-                );
-                let at = item_at(entry, item);
-                self.differences.note(&at, "substring-item", message, None);
-            }
-            (Matcher::Any, Action::Replace(target)) => self.any(rule, entry, target),
-            _ => self.left_out(&At::key(entry), "a rule of this kind"),
-        }
+        self.default(default);
+        self.without_dot(default);
     }
 
-    fn entry(&self, rule: &str) -> Option<&'x Entry<'a>> {
-        let line = rule.strip_prefix("maps:")?.split(' ').next()?;
-        let line: usize = line.parse().ok()?;
-        self.entries.iter().find(|it| it.line == line)
-    }
-
-    fn registry(&mut self, rule: &Rule, entry: &Entry<'x>, key: &str, target: &Target) {
-        let to = self.place(entry, target, split_port(key).0);
-        if canonical_registry(key) == DEFAULT_REGISTRY {
-            self.official(rule, entry, &to);
-        }
-        for host in hosts(key, true) {
-            self.swap(rule, entry, &format!("{host}/**"), &to);
-        }
-        if carries_port(target) {
-            let message = format!(
-                "by the file, `{key}:443/a` becomes `{}:443/a`; here the port is left out",
-                target.prefix
-            );
-            self.differences
-                .note(&At::value(entry), "old-port", message, None);
-        }
-    }
-
-    /// Everything that no rule before speaks of.
-    fn any(&mut self, rule: &Rule, entry: &Entry<'x>, target: &Target) {
-        if target.join != Join::Mirror {
-            let to = self.place(entry, target, DEFAULT_REGISTRY);
-            self.official(rule, entry, &to);
-            return self.swap(rule, entry, "**", &to);
-        }
-        if !target.prefix.contains('/') {
-            let why =
-                "a `default` without a registry of its own, for each registry becomes another";
-            return self.left_out(&At::value(entry), why);
-        }
-        let prefix = qualified(&target.prefix);
-        if !self.official {
-            self.official = true;
-            let to = format!("{prefix}{DEFAULT_REGISTRY}/$1");
-            self.regex(rule, entry, OFFICIAL_REGEX, to);
-        }
-        self.spellings(At::key(entry));
-        self.regex(rule, entry, ANY_REGEX, format!("{prefix}$1/$2"));
-    }
-
-    /// Names alone, which ImageSwap gives no `library/`.
-    fn official(&mut self, rule: &Rule, entry: &Entry<'x>, to: &str) {
-        if !self.official {
-            self.official = true;
-            self.swap(rule, entry, OFFICIAL, to);
-        }
-        self.spellings(At::key(entry));
-    }
-
-    fn image(&mut self, rule: &Rule, entry: &Entry<'x>, image: &str, target: &Target) {
-        let Ok(key) = Reference::parse(image) else {
-            return;
+    fn keep_all(&mut self, line: usize) {
+        let keep = Written {
+            keep: Some("**".to_owned()),
+            ..Written::default()
         };
-        let decided = self
-            .decide(&target.prefix)
-            .unwrap_or_else(|| target.prefix.clone());
-        let to = Reference::parse(&decided).map_or_else(|_| decided.clone(), |it| it.canonical());
-        self.regex(rule, entry, &regex_syntax::escape(&key.canonical()), to);
+        self.push(line, &format!("maps:{line} the rest"), keep);
+    }
+
+    fn exact(&mut self, entry: &'x Entry<'x>) {
+        let Ok(key) = Reference::parse(&entry.key) else {
+            return self.left_out(&At::key(entry), "the key is not an image reference");
+        };
+        if entry.value.is_empty() {
+            return self.keep_image(entry, &key);
+        }
+        let value = Reference::parse(&entry.value).map(|it| it.canonical());
+        let to = value.unwrap_or_else(|_| entry.value.clone());
+        self.regex(entry, &regex_syntax::escape(&key.canonical()), to);
         self.spelling_of(entry, &key);
     }
 
-    fn keep_image(&mut self, rule: &Rule, entry: &Entry<'x>, image: &str) {
-        let Ok(key) = Reference::parse(image) else {
-            return;
-        };
+    fn keep_image(&mut self, entry: &'x Entry<'x>, key: &Reference<'_>) {
         let latest = if key.tag().is_none() && key.digest().is_none() {
             ":latest"
         } else {
             ""
         };
-        self.keep(rule, entry, &format!("{}{latest}", key.canonical()));
+        self.keep(entry, &format!("{}{latest}", key.canonical()));
         if key.digest().is_none() || key.tag().is_none() {
             let message = format!(
-                "by the file only `{image}` stays; here so does the same image with a tag or digest beside what is written"
+                "by the file only `{key}` stays; here so does the same image with a tag or digest beside what is written",
+                key = entry.key
             );
             self.differences
                 .note(&At::key(entry), "exact-spelling", message, None);
         }
-        self.spelling_of(entry, &key);
+        self.spelling_of(entry, key);
+    }
+
+    fn pattern(&mut self, entry: &'x Entry<'x>) {
+        let prefix = target_prefix(&entry.value);
+        if prefix.is_empty() {
+            let why = "a value that leaves the last path segment alone";
+            return self.left_out(&At::value(entry), why);
+        }
+        let glob = Glob::new(&entry.key);
+        let to = format!("{}/$1", qualified(prefix));
+        if !names_registry(&glob) {
+            self.spelled.push(At::key(entry));
+        }
+        for regex in last_segments(&glob) {
+            self.regex(entry, &regex, to.clone());
+        }
+    }
+
+    /// A registry key.
+    fn key(&mut self, entry: &'x Entry<'x>) {
+        let key = entry.key.as_str();
+        if let Some(why) = unused_key(key) {
+            let message = format!("left out: the file never uses this line, because its key {why}");
+            let help = instead(key, &entry.value);
+            return self
+                .differences
+                .warn(&At::key(entry), "not-imported", message, help);
+        }
+        let registry = key.strip_suffix("/library").unwrap_or(key);
+        let hub = canonical_registry(registry) == DEFAULT_REGISTRY;
+        if self.effective.default.is_none() {
+            return self.unapplied(entry);
+        }
+        // ImageSwap takes a registry without a dot for a path, mostly.
+        if is_registry(key) && !key.contains('.') {
+            let image = format!("{key}/image");
+            let rule = self.decide(&image).rule;
+            if rule.is_none_or(|it| it != rule_name(entry)) && !self.rests(&image) {
+                let why = "the file never uses this line, because ImageSwap takes a registry without a dot for a path on docker.io";
+                return self.left_out(&At::key(entry), why);
+            }
+        }
+        if hub {
+            self.spelled.push(At::key(entry));
+        }
+        let froms = if key == LIBRARY_KEY {
+            vec![OFFICIAL.to_owned()]
+        } else {
+            hosts(key, true).map(|it| format!("{it}/**")).collect()
+        };
+        if entry.value.is_empty() {
+            for from in &froms {
+                self.keep(entry, from);
+            }
+            self.official |= hub;
+            return;
+        }
+        let prefix = target_prefix(&entry.value);
+        let host = split_port(registry).0;
+        let to = if prefix.ends_with('-') {
+            self.mirror_port(entry, host, prefix);
+            qualified(&format!("{prefix}{host}"))
+        } else {
+            self.replaced.push(At::value(entry));
+            qualified(prefix)
+        };
+        if hub && !self.official {
+            self.official = true;
+            self.swap(entry, OFFICIAL, &to);
+        }
+        if key == LIBRARY_KEY {
+            return;
+        }
+        for from in &froms {
+            self.swap(entry, from, &to);
+        }
+        if is_bare_host(prefix) && !prefix.ends_with('-') && host == key {
+            self.carried.insert(entry.line);
+            self.old_port(entry, prefix);
+        }
+    }
+
+    /// A key in a file without `default`: its images stay, and their author wanted them elsewhere.
+    fn unapplied(&mut self, entry: &'x Entry<'x>) {
+        if !entry.value.is_empty() {
+            self.approved_here(entry);
+        }
     }
 
     /// An item of `noswap_wildcards`, for what lies within it as a place.
-    fn item(&mut self, rule: &Rule, entry: &Entry<'x>, item: &str, place: &Place) {
+    fn item(&mut self, entry: &'x Entry<'x>, item: &str) {
+        let message = format!(
+            "images that hold `{item}` elsewhere stay by the file, not approved; here other rules decide about them"
+        );
         let at = item_at(entry, item);
-        let Place::Path {
-            registry,
-            any_port,
-            path,
-        } = place
-        else {
-            return self.left_out(&at, "an item that is no place");
-        };
-        let hub = registry == DEFAULT_REGISTRY;
-        if hub && (path.is_empty() || path.split('/').next() == Some("library")) {
+        self.differences.note(&at, "substring-item", message, None);
+        let place = Path::named(item).with_any_port();
+        let hub = place.registry == DEFAULT_REGISTRY;
+        if hub && (place.below.is_empty() || place.below.split('/').next() == Some("library")) {
             let why = "an item that only some spellings of images on docker.io hold";
             return self.left_out(&at, why);
         }
-        for host in hosts(registry, *any_port) {
-            if path.is_empty() {
-                self.keep(rule, entry, &format!("{host}/**"));
+        let name = format!("{} {item}", rule_name(entry));
+        for host in hosts(&place.registry, place.any_port) {
+            if place.below.is_empty() {
+                self.keep_as(entry, &name, &format!("{host}/**"));
             } else {
-                self.keep(rule, entry, &format!("{host}/{path}"));
-                self.keep(rule, entry, &format!("{host}/{path}/**"));
+                self.keep_as(entry, &name, &format!("{host}/{}", place.below));
+                self.keep_as(entry, &name, &format!("{host}/{}/**", place.below));
             }
         }
     }
 
-    /// Where a target leads in the end: what another line moves on goes there at once.
-    fn place(&mut self, entry: &Entry<'x>, target: &Target, host: &str) -> String {
-        match target.join {
-            Join::Mirror => self.goal(entry, &format!("{}{host}", target.prefix)),
-            _ => self.goal(entry, &target.prefix),
+    /// Everything that no rule before matches.
+    fn default(&mut self, entry: &'x Entry<'x>) {
+        let prefix = target_prefix(&entry.value);
+        self.spelled.push(At::key(entry));
+        if !prefix.ends_with('-') {
+            self.replaced.push(At::value(entry));
+            let to = qualified(prefix);
+            if !self.official {
+                self.swap(entry, OFFICIAL, &to);
+            }
+            return self.swap(entry, "**", &to);
         }
+        if !prefix.contains('/') {
+            let why = "a `default` without a registry of its own: each registry becomes another";
+            return self.left_out(&At::value(entry), why);
+        }
+        let prefix = qualified(prefix);
+        if !self.official {
+            let to = format!("{prefix}{DEFAULT_REGISTRY}/$1");
+            self.regex(entry, OFFICIAL_REGEX, to.clone());
+            self.regex(entry, HUB_REGEX, to);
+        }
+        // ImageSwap writes the registry twice.
+        self.regex(entry, ANY_REGEX, format!("{prefix}$1/$1/$2"));
     }
 
-    fn goal(&mut self, entry: &Entry<'x>, prefix: &str) -> String {
-        let last = self.decide(&format!("{prefix}/image"));
-        let Some(last) = last.as_deref().and_then(|it| it.strip_suffix("/image")) else {
-            return qualified(prefix);
-        };
-        let message = format!(
-            "another line moves these images on, so they go to `{last}` at once; by the file a few stay on the way"
-        );
-        self.differences
-            .note(&At::value(entry), "moved-target", message, None);
-        qualified(last)
+    /// What the maps file decides about an image.
+    pub(super) fn decide<'i>(&self, image: &'i str) -> Decision<'i>
+    where
+        'x: 'i,
+    {
+        self.policy.select(Scope::Node, Date::MIN).decide(image)
     }
 
-    /// What the maps file makes of an image that it moves.
-    pub(super) fn decide(&self, image: &str) -> Option<String> {
-        let decision = self.policy.select(Scope::Node, Date::MIN).decide(image);
-        decision.swapped().then(|| decision.result.into_owned())
+    /// Whether the maps file leaves the image where it is because a line leads there.
+    pub(super) fn rests(&self, image: &str) -> bool {
+        self.policy.is_under_target(image)
     }
 
-    fn keep(&mut self, rule: &Rule, entry: &Entry<'x>, pattern: &str) {
+    fn keep(&mut self, entry: &'x Entry<'x>, pattern: &str) {
+        self.keep_as(entry, &rule_name(entry), pattern);
+    }
+
+    fn keep_as(&mut self, entry: &'x Entry<'x>, name: &str, pattern: &str) {
         if Pattern::parse(pattern).is_err() {
             return self.left_out(&At::key(entry), "a key that no pattern means");
         }
-        let keep = Some(pattern.to_owned());
-        self.push(
-            entry.line,
-            &rule.name,
-            Written {
-                keep,
-                ..Written::default()
-            },
-        );
+        let keep = Written {
+            keep: Some(pattern.to_owned()),
+            ..Written::default()
+        };
+        self.push(entry.line, name, keep);
     }
 
-    fn swap(&mut self, rule: &Rule, entry: &Entry<'x>, from: &str, to: &str) {
+    fn swap(&mut self, entry: &'x Entry<'x>, from: &str, to: &str) {
         if Pattern::parse(from).is_err() || Pattern::parse(&format!("{to}/**")).is_err() {
             return self.left_out(&At::key(entry), "a line that no pattern means");
+        }
+        // Nothing of this would move: it is where another line leads to.
+        let registry = from.strip_suffix("/**").map(|it| it.replace(":*", ":443"));
+        if registry.is_some_and(|it| self.rests(&format!("{it}/image"))) {
+            return;
         }
         let written = Written {
             from: Some(from.to_owned()),
             to: Some(to.to_owned()),
             ..Written::default()
         };
-        self.push(entry.line, &rule.name, written);
+        self.push(entry.line, &rule_name(entry), written);
     }
 
-    fn regex(&mut self, rule: &Rule, entry: &Entry<'x>, regex: &str, to: String) {
+    fn regex(&mut self, entry: &'x Entry<'x>, regex: &str, to: String) {
         if Expression::parse(regex).is_err() {
             return self.left_out(&At::key(entry), "a pattern that is too large");
         }
@@ -314,7 +332,7 @@ impl<'x, 'a> Importer<'x, 'a> {
             to: Some(to),
             ..Written::default()
         };
-        self.push(entry.line, &rule.name, written);
+        self.push(entry.line, &rule_name(entry), written);
     }
 
     pub(super) fn push(&mut self, line: usize, name: &str, rule: Written) {
@@ -332,18 +350,11 @@ impl<'x, 'a> Importer<'x, 'a> {
     }
 }
 
-/// Whether a port of the old registry follows to the new host.
-fn carries_port(target: &Target) -> bool {
-    matches!(target.join, Join::Remainder { carry_port: true }) && target.is_bare_host()
-}
-
 /// The hosts that a registry's key means, as patterns.
-fn hosts(key: &str, any_port: bool) -> Vec<String> {
-    let mut hosts = vec![key.to_owned()];
-    if any_port && split_port(key).1.is_none() {
-        hosts.push(format!("{key}:*"));
-    }
-    hosts
+fn hosts(key: &str, any_port: bool) -> impl Iterator<Item = String> {
+    let any_port = any_port && split_port(key).1.is_none();
+    let every_port = any_port.then(|| format!("{key}:*"));
+    std::iter::once(key.to_owned()).chain(every_port)
 }
 
 /// With the registry that is meant where none is written.

@@ -1,4 +1,4 @@
-//! Targets that rest by the maps file, and that rules of the policy would move on.
+//! Targets, where images rest by the maps file, and that rules of the policy would move on.
 
 use super::Written;
 use super::rules::Importer;
@@ -6,15 +6,16 @@ use crate::pattern::Pattern;
 use crate::reference::Reference;
 use regex_automata::meta::Regex;
 
-impl Importer<'_, '_> {
-    /// Targets that rest by the file, and that an earlier rule of the policy would move on, are kept before all rules.
+impl Importer<'_> {
+    /// Images under a target stay, by the file. So targets that a rule of the policy would move on are kept before all
+    /// rules.
     pub(super) fn settle(&mut self) {
         let mut kept: Vec<(usize, String)> = Vec::new();
         for (rule, line) in self.rules.iter().zip(&self.lines) {
             let Some(to) = rule.to.as_deref() else {
                 continue;
             };
-            let mirrors = to.strip_suffix("$1/$2");
+            let mirrors = to.strip_suffix("$1/$1/$2");
             let place = to.strip_suffix("/$1").unwrap_or(to);
             let mut places = match mirrors {
                 Some(prefix) => vec![(format!("{prefix}a.example"), format!("{prefix}*/**"))],
@@ -26,8 +27,7 @@ impl Importer<'_, '_> {
             }
             for (place, pattern) in places {
                 let probe = format!("{place}/image");
-                let rests = self.decide(&probe).is_none();
-                if rests && self.moves(&probe) && !kept.iter().any(|(_, it)| *it == pattern) {
+                if self.moves(&probe) && !kept.iter().any(|(_, it)| *it == pattern) {
                     kept.push((*line, pattern));
                 }
             }

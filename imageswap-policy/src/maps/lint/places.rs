@@ -1,14 +1,13 @@
 //! Where images go: two registries to one place, and what a second pass of ImageSwap makes of the first's result.
 
-use super::imageswap::is_library;
 use super::{
-    At, Checker, DEFAULT_REGISTRY, Effective, Entry, Glob, HashMap, ImageSwap, Reference, Section,
-    canonical_registry, is_registry, target_prefix,
+    At, Checker, DEFAULT_REGISTRY, Effective, Engine, Entry, Glob, HashMap, LIBRARY_KEY, Reference,
+    Section, canonical_registry, is_registry, target_prefix,
 };
 
-pub(super) fn check(checker: &mut Checker<'_>, effective: &Effective<'_>) {
+pub(super) fn check(checker: &mut Checker<'_>, effective: &Effective<'_>, engine: &Engine) {
     merged(checker, effective);
-    second_pass(checker, effective);
+    second_pass(checker, effective, engine);
 }
 
 /// Registries whose images get the same names.
@@ -21,12 +20,12 @@ fn merged(checker: &mut Checker<'_>, effective: &Effective<'_>) {
         .plain
         .values()
         .filter(|it| !it.value.is_empty() && !mirrors(&it.value))
-        .filter(|it| is_library(&it.key) || (is_registry(&it.key) && !it.key.contains('/')))
+        .filter(|it| it.key == LIBRARY_KEY || (is_registry(&it.key) && !it.key.contains('/')))
         .collect();
     keys.sort_by_key(|it| it.line);
     let mut first: HashMap<&str, (&str, usize)> = HashMap::new();
     for entry in keys {
-        let registry = if is_library(&entry.key) {
+        let registry = if entry.key == LIBRARY_KEY {
             DEFAULT_REGISTRY
         } else {
             canonical_registry(&entry.key)
@@ -58,8 +57,7 @@ fn merged(checker: &mut Checker<'_>, effective: &Effective<'_>) {
 }
 
 /// Values whose images ImageSwap moves again when an object is updated.
-fn second_pass(checker: &mut Checker<'_>, effective: &Effective<'_>) {
-    let imageswap = ImageSwap::new(effective);
+fn second_pass(checker: &mut Checker<'_>, effective: &Effective<'_>, engine: &Engine) {
     let all = effective
         .exact
         .values()
@@ -67,12 +65,9 @@ fn second_pass(checker: &mut Checker<'_>, effective: &Effective<'_>) {
         .chain(effective.plain.values())
         .chain(&effective.default);
     for entry in all.filter(|it| !it.value.is_empty()) {
-        if checker.has(entry.line, "moved-target") {
-            continue;
-        }
         let moved = probes(entry, effective).into_iter().find_map(|image| {
-            let once = imageswap.answer(&image)?;
-            let twice = imageswap.answer(&once)?;
+            let once = engine.imageswap(&image)?;
+            let twice = engine.imageswap(&once)?;
             let sound = Reference::parse(&image).is_ok() && Reference::parse(&once).is_ok();
             (sound && once != image && twice != once).then_some((once, twice))
         });
@@ -93,7 +88,7 @@ fn probes(entry: &Entry<'_>, effective: &Effective<'_>) -> Vec<String> {
             let glob = Glob::new(&entry.key);
             ["", "a", "a/b"].map(|it| glob.sample(it)).to_vec()
         }
-        Section::Plain if is_library(&entry.key) => vec!["image".to_owned()],
+        Section::Plain if entry.key == LIBRARY_KEY => vec!["image".to_owned()],
         Section::Plain if entry.key == DEFAULT_REGISTRY => {
             vec!["team/image".to_owned(), "docker.io/team/image".to_owned()]
         }

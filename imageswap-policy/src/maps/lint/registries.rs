@@ -33,7 +33,7 @@ fn hub(checker: &mut Checker<'_>, effective: &Effective<'_>) {
         let registry = key.strip_suffix("/library");
         if let Some(registry) = registry.filter(|it| !effective.plain.contains_key(it)) {
             let message = format!(
-                "ImageSwap fails for other images of `{registry}`, which has no key of its own; here `default` speaks for them"
+                "ImageSwap fails for other images of `{registry}`, which has no key of its own; here `default` decides about them"
             );
             let help = format!("add `{registry}::` with where they are to go");
             checker.note(&At::key(entry), "library-alone", message, Some(help));
@@ -52,7 +52,7 @@ fn without_dot(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &E
         None => (!default.value.is_empty()).then(|| At::value(default)),
     };
     if let Some(at) = place {
-        let message = "ImageSwap takes `localhost/a` and `registry:5000/a` for paths on `docker.io`, and sends them here; they are registries, and `default` speaks for them".to_owned();
+        let message = "`localhost/a` comes here as a path of `docker.io`, as in ImageSwap; with a port, as in `localhost:5000/a`, ImageSwap's answer is mostly not a reference, and here the registry's key or `default` decides".to_owned();
         checker.note(&at, "dotless-registry", message, None);
     }
     let keys = effective
@@ -61,7 +61,7 @@ fn without_dot(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &E
         .filter(|(key, _)| is_registry(key) && !key.contains(['.', '/']));
     if let Some(First { entry, more }) = First::of(keys.map(|(_, it)| *it)) {
         let message = format!(
-            "ImageSwap never takes this key, for want of a dot in it; here its images do{more}"
+            "ImageSwap never uses this key, because it has no dot; here it applies to images for which ImageSwap's answer is not a reference{more}"
         );
         checker.note(&At::key(entry), "dotless-key", message, None);
     }
@@ -103,14 +103,14 @@ fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'
     if let Some(First { entry, more }) = First::of(keys().filter(mirrors)) {
         let host = split_port(&entry.key).0;
         let message = format!(
-            "ImageSwap drops the path of an image with a port: `{host}:443/a/b` becomes `{value}{host}/b`, and here `{value}{host}/a/b`{more}",
+            "of an image with a port only the last path segment is kept: `{host}:443/a/b` becomes `{value}{host}/b`{more}",
             value = target_prefix(&entry.value)
         );
         checker.note(&At::value(entry), "mirror-port", message, None);
     }
     if sound(&default.value) && mirrors(&default) {
         let message = format!(
-            "ImageSwap writes the registry twice: `quay.io/a` becomes `{value}quay.io/quay.io/a`, and here `{value}quay.io/a`",
+            "the registry is written twice: `quay.io/a` becomes `{value}quay.io/quay.io/a`",
             value = target_prefix(&default.value)
         );
         checker.note(&At::value(default), "mirror-default", message, None);
@@ -125,7 +125,7 @@ fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'
             &entry.key
         };
         let message = format!(
-            "ImageSwap replaces the registry's name wherever it stands, also the second in `{key}/mirror/{key}/a`; here only the registry{more}"
+            "this replaces the registry's name wherever it stands, also the second in `{key}/mirror/{key}/a`{more}"
         );
         checker.note(&At::value(entry), "repeated-name", message, None);
     }

@@ -23,65 +23,36 @@ fn a_key_with_a_port_goes_before_one_without() {
     }
 }
 
-/// What ImageSwap would move to a place that is no reference, or not the one that was meant, stays under its target;
-/// what it would move soundly moves.
+/// Each answer of ImageSwap here is no reference, or would not stay; what takes its place is.
 #[test]
-fn images_under_a_target_move_only_where_imageswap_moves_them_soundly() {
-    let two = "default::d.io\nx.io::m.io\ny.io::localhost:5000/foo\nz.io::m.io:443\n";
+fn answers_that_cannot_be_are_mended() {
     for (maps, image, result) in [
-        (two, "m.io/a", "d.io/a"),
-        (two, "localhost:5000/foo/a", "localhost:5000/foo/a"),
-        (two, "m.io/a/m.io-b", "m.io/a/m.io-b"),
-        (two, "m.io/a/m-io", "m.io/a/m-io"),
-        (two, "m.io:443/a/b", "d.io/a/b"),
-        // Where the next step goes wrong.
-        ("default::d.io/\nx.io::m.io\n", "m.io/a", "m.io/a"),
+        // A port, or a second name in its place, where a tag would begin.
+        ("default::d.io\n", "localhost:5000/a/b", "d.io/a/b"),
+        ("default::d.io\n", "[2001:db8::1]:5000/a", "d.io/a"),
+        ("default::d.io\n", "REG/a", "d.io/a"),
+        ("default::\nh.io::m.io/p\n", "h.io:443/a", "m.io/p/a"),
         (
-            "default::d.io\nnoswap_wildcards::,\nx.io::m.io\n",
-            "m.io/a",
-            "m.io/a",
+            "default::\nh.io::m.io:5\n",
+            "h.io/a/h.io/b",
+            "m.io:5/a/h.io/b",
         ),
+        ("default::d.io/m-\n", "q.io:5/a", "d.io/m-q.io/q.io/a"),
+        // A slash too many.
+        ("default::d.io/\n", "q.io/a", "d.io/a"),
+        ("default::\nq.io::d.io/p//\n", "q.io/a", "d.io/p/a"),
+        // A name in the middle of a path, which would leave the image outside of the target.
         (
-            "default::d.io\nquay.io/library::q.io\nx.io::quay.io\n",
-            "quay.io/a",
-            "quay.io/a",
+            "default::\ndocker.io::d.io\n",
+            "a/docker.io-b",
+            "d.io/a/docker.io-b",
         ),
+        // A `/library` key alone, for which ImageSwap fails.
+        ("default::d.io\nq.io/library::l.io\n", "q.io/a", "d.io/a"),
         (
-            "default::r.io/m-\nnoswap_wildcards::r.io\nx.io::m.io\n",
-            "m.io/a",
-            "m.io/a",
-        ),
-        (
-            "default::\nx.io::m.io\nz.io::m.io:443\nm.io::n.io/p-\n",
-            "m.io:443/a",
-            "n.io/p-m.io/a",
-        ),
-        (
-            "default::\nx.io::m.io\nz.io::m.io:443\nm.io::n.io/p-\n",
-            "m.io:443/a/b",
-            "m.io:443/a/b",
-        ),
-        (
-            "default::\nz.io::m.io:443\nm.io::n.io/p\n",
-            "m.io:443/a",
-            "m.io:443/a",
-        ),
-        (
-            "default::\nz.io::m.io:443\nm.io::n.io\n",
-            "m.io:443/a",
-            "n.io:443/a",
-        ),
-        // A host without a dot rests where ImageSwap leaves alone what it takes for a path.
-        ("default::localhost/q\nx.io::m.io\n", "m.io/a", "m.io/a"),
-        (
-            "default::localhost/q\nx.io::m.io\ndocker.io::\n",
-            "m.io/a",
-            "localhost/q/a",
-        ),
-        (
-            "default::\nx.io::m.io\nm.io::localhost\n",
-            "m.io/a",
-            "localhost/a",
+            "default::d.io\ndocker.io/library::l.io\n",
+            "docker.io/nginx",
+            "d.io/nginx",
         ),
     ] {
         let policy = load("maps", maps).unwrap().policy;
@@ -91,10 +62,114 @@ fn images_under_a_target_move_only_where_imageswap_moves_them_soundly() {
             (result, true),
             "{image} under\n{maps}"
         );
+    }
+}
+
+/// An answer that is a reference counts, odd as it may be.
+#[test]
+fn mistakes_of_imageswap_that_give_references_are_kept() {
+    for (maps, image, result, approved) in [
+        ("default::d.io\n", "localhost/a", "d.io/localhost/a", true),
+        (
+            "default::\nq.io::d.io\n",
+            "q.io/a/q-io",
+            "d.io/a/d.io",
+            true,
+        ),
+        (
+            "default::d.io/m-\n",
+            "q.io/a/b",
+            "d.io/m-q.io/q.io/a/b",
+            true,
+        ),
+        (
+            "default::\nq.io::d.io/m-\n",
+            "q.io:443/a/b",
+            "d.io/m-q.io/b",
+            true,
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,\n",
+            "q.io/a",
+            "q.io/a",
+            false,
+        ),
+        (
+            "default::d.io\nnoswap_wildcards::a.io,\n",
+            "a.io/a",
+            "a.io/a",
+            true,
+        ),
+        (
+            "default::d.io\nindex.docker.io::h.io\n",
+            "nginx",
+            "d.io/nginx",
+            true,
+        ),
+    ] {
+        let policy = load("maps", maps).unwrap().policy;
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
         assert_eq!(
-            policy.select(Scope::Node, TODAY).decide(result).result,
-            result,
+            (decision.result.as_ref(), decision.approved),
+            (result, approved),
             "{image} under\n{maps}"
+        );
+    }
+}
+
+/// The key of names alone is `docker.io/library`, which no name holds.
+#[test]
+fn library_key_replaces_nothing_within_a_name() {
+    let policy = load("maps", "default::\ndocker.io/library::m.io\n")
+        .unwrap()
+        .policy;
+    let decision = policy.select(Scope::Node, TODAY).decide("a-docker.io");
+    assert_eq!(decision.result, "m.io/a-docker.io");
+}
+
+/// What a pattern without a value would leave is a name alone, which `default` would move: no answer stays.
+#[test]
+fn answer_that_would_not_stay_is_refused() {
+    let policy = load("maps", "default::d.io\n[REPLACE]q.io/*::\n")
+        .unwrap()
+        .policy;
+    let decision = policy.select(Scope::Node, TODAY).decide("q.io/a/b");
+    assert_eq!(
+        (decision.result.as_ref(), decision.approved, decision.reason),
+        ("q.io/a/b", false, Reason::InvalidResult)
+    );
+}
+
+#[test]
+fn images_under_any_target_stay() {
+    let text = "default::d.io/m\nx.io::a.io\na.io::b.io\nb.io::localhost:5000/foo\n[EXACT]e::q.io/e:1\n\
+                [REPLACE]r*::r.io/r\nnoswap_wildcards::n.io\n";
+    let policy = load("maps", text).unwrap().policy;
+    for image in [
+        "d.io/m/a",
+        "a.io/x:1",
+        "a.io:443/x",
+        "b.io/x",
+        "localhost:5000/foo/x",
+        "q.io/e:1",
+        "r.io/r/a/b",
+    ] {
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
+        assert_eq!(
+            (decision.result.as_ref(), decision.approved, decision.reason),
+            (image, true, Reason::AlreadyTarget),
+        );
+    }
+    for (image, result) in [
+        // The path of a target is a repository beside it, not one under it.
+        ("d.io/m", "d.io/m/m"),
+        ("d.io/mx/a", "d.io/m/mx/a"),
+        ("q.io/e:2", "d.io/m/e:2"),
+    ] {
+        let decision = policy.select(Scope::Node, TODAY).decide(image);
+        assert_eq!(
+            (decision.result.as_ref(), decision.approved),
+            (result, true)
         );
     }
 }

@@ -87,11 +87,6 @@ fn every_trap_has_its_message() {
             (2, 19, 4),
             "loose-item",
         ),
-        (
-            "default::d.io\nquay.io::m.io/q\n",
-            (2, 10, 6),
-            "moved-target",
-        ),
         ("default::\n\tquay.io::m.io\n", (2, 1, 8), "tab"),
         ("\tdefault::d.io\n", (1, 1, 8), "tab"),
         ("default::\n[REPLACE]a\tb*::m.io\n", (2, 1, 13), "tab"),

@@ -1,81 +1,48 @@
-//! Which Pods a policy speaks of.
+//! Which Pods a policy applies to.
 
 use crate::decision::{PodScope, Scope};
 use crate::document::{LabelSelector, Operator};
-use std::collections::BTreeMap;
 
 /// The label that Kubernetes gives every namespace: its name.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Which Pods a policy speaks of.
+/// Which Pods a policy applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ScopeRule {
-    /// By labels, as ImageSwap: a namespace opts in, an object opts out. Containers that no Pod owns are in.
-    Labels {
-        /// Label of the namespace that must be `enabled`.
-        opt_in: String,
-        /// Label of the object that must not be `disabled`.
-        opt_out: String,
-    },
-    /// By label selectors.
-    Selectors {
-        namespace: LabelSelector,
-        object: LabelSelector,
-        /// Whether containers that no Pod owns are in.
-        node: bool,
-        /// A label of the object that skips the swap, and never the approval, when it is `disabled`.
-        opt_out: Option<String>,
-    },
+pub(crate) struct ScopeRule {
+    pub(crate) namespace: LabelSelector,
+    pub(crate) object: LabelSelector,
+    /// Whether containers that no Pod owns are in.
+    pub(crate) node: bool,
+    /// A label of the object that skips the swap, and never the approval, when it is `disabled`.
+    pub(crate) opt_out: Option<String>,
 }
 
 impl ScopeRule {
-    /// Whether the policy speaks of `scope`; what is unknown does not exclude.
+    /// Whether the policy applies to `scope`; what is unknown does not exclude.
     pub(crate) fn covers(&self, scope: Scope<'_>) -> bool {
-        match (self, scope) {
-            (Self::Labels { .. }, Scope::Node) => true,
-            (Self::Selectors { node, .. }, Scope::Node) => *node,
-            (Self::Labels { opt_in, opt_out }, Scope::Pod(pod)) => {
-                pod.namespace_labels
-                    .is_none_or(|it| has(it, opt_in, "enabled"))
-                    && !is_disabled(&pod, opt_out)
-            }
-            (
-                Self::Selectors {
-                    namespace, object, ..
-                },
-                Scope::Pod(pod),
-            ) => {
-                let of_namespace = |key: &str| match (pod.namespace, pod.namespace_labels) {
-                    (Some(name), _) if key == NAMESPACE_NAME => Some(Some(name)),
-                    (_, labels) => labels.map(|it| it.get(key).map(String::as_str)),
-                };
-                let of_object = |key: &str| pod.labels.map(|it| it.get(key).map(String::as_str));
-                selects(namespace, of_namespace) && selects(object, of_object)
-            }
-        }
+        let Scope::Pod(pod) = scope else {
+            return self.node;
+        };
+        let of_namespace = |key: &str| match (pod.namespace, pod.namespace_labels) {
+            (Some(name), _) if key == NAMESPACE_NAME => Some(Some(name)),
+            (_, labels) => labels.map(|it| it.get(key).map(String::as_str)),
+        };
+        let of_object = |key: &str| pod.labels.map(|it| it.get(key).map(String::as_str));
+        selects(&self.namespace, of_namespace) && selects(&self.object, of_object)
     }
 
     /// Whether a label of the Pod skips the swap.
     pub(crate) fn skips_swap(&self, scope: Scope<'_>) -> bool {
-        match (self, scope) {
-            (
-                Self::Selectors {
-                    opt_out: Some(label),
-                    ..
-                },
-                Scope::Pod(pod),
-            ) => is_disabled(&pod, label),
+        match (&self.opt_out, scope) {
+            (Some(label), Scope::Pod(pod)) => is_disabled(&pod, label),
             _ => false,
         }
     }
 }
 
-fn has(labels: &BTreeMap<String, String>, key: &str, value: &str) -> bool {
-    labels.get(key).is_some_and(|it| it == value)
-}
-
 fn is_disabled(pod: &PodScope<'_>, label: &str) -> bool {
-    pod.labels.is_some_and(|it| has(it, label, "disabled"))
+    let value = pod.labels.and_then(|it| it.get(label));
+    value.is_some_and(|it| it == "disabled")
 }
 
 /// Whether labels fulfil the selector. `label` gives the value of one, `Some(None)` where it is missing and `None` where that is unknown.
@@ -100,6 +67,7 @@ fn selects<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<Option<&
 mod tests {
     use super::*;
     use crate::document::Requirement;
+    use std::collections::BTreeMap;
 
     fn labels(text: &str) -> BTreeMap<String, String> {
         let pairs = text.split(',').filter_map(|it| it.split_once('='));
@@ -134,7 +102,7 @@ mod tests {
             (DoesNotExist, &[], "x=", false),
             (DoesNotExist, &[], "", true),
         ] {
-            let rule = ScopeRule::Selectors {
+            let rule = ScopeRule {
                 namespace: LabelSelector::default(),
                 object: selector("x", operator, values),
                 node: false,
@@ -159,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_namespace_is_known_by_its_name() {
-        let rule = ScopeRule::Selectors {
+        let rule = ScopeRule {
             namespace: selector(NAMESPACE_NAME, Operator::NotIn, &["kube-system"]),
             object: LabelSelector::default(),
             node: true,

@@ -1,0 +1,209 @@
+//! A compiled policy: what every format has, and the engine of the format that it was written in.
+//!
+//! A maps file means what ImageSwap makes of it, and a document what its rules say, so each has an engine of its own.
+//! Both give the same kind of answer, and every answer is stable.
+
+use crate::decision::Decision;
+use crate::document::Enforcement;
+use crate::maps;
+use crate::reference::Reference;
+use crate::rules::Rules;
+use std::collections::BTreeSet;
+use time::Date;
+
+mod revision;
+mod scope;
+
+pub(crate) use revision::Fields;
+pub(crate) use scope::{NAMESPACE_NAME, ScopeRule};
+
+/// A compiled policy: immutable, cheap to share, and the only thing that decides.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    head: Head,
+    revision: String,
+    engine: Engine,
+}
+
+/// What a policy has in every format.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) name: String,
+    pub(crate) priority: i32,
+    pub(crate) scope: ScopeRule,
+    pub(crate) enforcement: Enforcement,
+    /// Whether admission changes images, or only says what it would do.
+    pub(crate) swaps: bool,
+    pub(crate) message: Option<String>,
+    pub(crate) pull_secrets: Vec<PullSecret>,
+    /// Registry hosts that the text names.
+    pub(crate) registries: BTreeSet<String>,
+    /// Patterns of what is approved, for people.
+    pub(crate) places: Vec<String>,
+}
+
+/// What decides.
+#[derive(Debug, Clone)]
+enum Engine {
+    Document(Rules),
+    Maps(maps::Engine),
+}
+
+/// The parts of the request that affect a decision once the policy is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking {
+    /// In UTC; exceptions end.
+    pub(crate) today: Date,
+    /// Whether a label of the Pod skips the swap.
+    pub(crate) opted_out: bool,
+}
+
+/// A Secret that a Pod needs for images from a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullSecret {
+    registry: String,
+    name: String,
+}
+
+impl Policy {
+    pub(crate) fn document(head: Head, rules: Rules) -> Self {
+        Self {
+            revision: revision::of(&head, |hash| rules.hash(hash)),
+            head,
+            engine: Engine::Document(rules),
+        }
+    }
+
+    pub(crate) fn maps(head: Head, engine: maps::Engine) -> Self {
+        Self {
+            revision: revision::of(&head, |hash| engine.hash(hash)),
+            head,
+            engine: Engine::Maps(engine),
+        }
+    }
+
+    /// Name of the policy, for findings and metrics.
+    pub fn name(&self) -> &str {
+        &self.head.name
+    }
+
+    /// Of the policies that match a Pod, the one with the highest priority decides; among equals, the first by name.
+    pub fn priority(&self) -> i32 {
+        self.head.priority
+    }
+
+    /// Short hash of the compiled policy; equal revisions decide alike, in every process.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// What is to be done about an image that is not approved.
+    pub fn enforcement(&self) -> Enforcement {
+        self.head.enforcement
+    }
+
+    /// Whether admission is to change images. A policy under audit only says what it would change; ImageSwap's maps
+    /// files never deny, and yet swap.
+    pub fn swaps(&self) -> bool {
+        self.head.swaps
+    }
+
+    /// What its author wants to be said about an image that is not approved.
+    pub fn message(&self) -> Option<&str> {
+        self.head.message.as_deref()
+    }
+
+    /// The Secrets that Pods need for images from certain registries, in the order of the document.
+    pub fn pull_secrets(&self) -> &[PullSecret] {
+        &self.head.pull_secrets
+    }
+
+    /// Patterns of what is approved, for messages; exceptions are left out.
+    pub fn approved_places(&self) -> &[String] {
+        &self.head.places
+    }
+
+    /// The pattern of each exception as written, and the last day on which it holds, in UTC.
+    pub fn exceptions(&self) -> impl Iterator<Item = (&str, Date)> {
+        let exceptions = match &self.engine {
+            Engine::Document(rules) => rules.exceptions(),
+            Engine::Maps(_) => &[],
+        };
+        exceptions.iter().map(|it| (it.pattern.as_str(), it.until))
+    }
+
+    /// Registry hosts that the policy names, canonical; a bounded set for metric labels.
+    pub fn registries(&self) -> impl Iterator<Item = &str> {
+        self.head.registries.iter().map(String::as_str)
+    }
+
+    /// Whether `image` lies under a target: a place that the policy's own rules lead to.
+    pub fn is_under_target(&self, image: &str) -> bool {
+        Reference::parse(image).is_ok_and(|it| match &self.engine {
+            Engine::Document(rules) => rules.is_under_target(&it),
+            Engine::Maps(engine) => engine.is_under_target(&it),
+        })
+    }
+
+    /// Names of the rules, in the order in which they are tried.
+    pub fn rules(&self) -> impl Iterator<Item = &str> {
+        let (document, maps) = match &self.engine {
+            Engine::Document(rules) => (Some(rules.names()), None),
+            Engine::Maps(engine) => (None, Some(engine.names())),
+        };
+        document
+            .into_iter()
+            .flatten()
+            .chain(maps.into_iter().flatten())
+    }
+
+    pub(crate) fn scope(&self) -> &ScopeRule {
+        &self.head.scope
+    }
+
+    pub(crate) fn resolve<'i, 'p: 'i>(&'p self, asking: Asking, image: &'i str) -> Decision<'i> {
+        match &self.engine {
+            Engine::Document(rules) => rules.resolve(asking, image, |_, _| ()),
+            Engine::Maps(engine) => engine.decide(image),
+        }
+    }
+
+    /// Each rule that moves the image, and where to; empty when it stays.
+    pub(crate) fn steps<'p>(&'p self, asking: Asking, image: &str) -> Vec<(&'p str, String)> {
+        match &self.engine {
+            Engine::Document(rules) => {
+                let mut steps = Vec::new();
+                let moved = |rule, to: &str| steps.push((rule, to.to_owned()));
+                if !rules.resolve(asking, image, moved).swapped() {
+                    steps.clear();
+                }
+                steps
+            }
+            Engine::Maps(engine) => engine.step(image).into_iter().collect(),
+        }
+    }
+
+    /// How many rules are tried before one matches the image; all if none does.
+    pub(crate) fn tried(&self, image: &str) -> usize {
+        match &self.engine {
+            Engine::Document(rules) => rules.tried(image),
+            Engine::Maps(engine) => engine.tried(image),
+        }
+    }
+}
+
+impl PullSecret {
+    pub(crate) fn new(registry: String, name: String) -> Self {
+        Self { registry, name }
+    }
+
+    /// The registry: a canonical host, with its port where it has one.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// Name of the Secret, in the Pod's namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,72 @@
+//! The revision: a short name of what a policy decides, the same in every process and every build.
+
+use super::{Head, ScopeRule};
+use crate::document::LabelSelector;
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// Bytes of the hash that the revision shows.
+const LENGTH: usize = 6;
+
+/// Hashes what decides: the head, and what `engine` adds. Names of rules do not: they carry line numbers, which comments
+/// move.
+pub(super) fn of(head: &Head, engine: impl FnOnce(&mut Fields)) -> String {
+    let mut hash = Fields(Sha256::new());
+    hash.field("imageswap policy 1");
+    hash.field(&head.name);
+    hash.field(&head.priority.to_string());
+    hash.field(head.enforcement.as_str());
+    hash.scope(&head.scope);
+    for secret in &head.pull_secrets {
+        hash.fields(&["pull secret", secret.registry(), secret.name()]);
+    }
+    engine(&mut hash);
+    hash.0
+        .finalize()
+        .iter()
+        .take(LENGTH)
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Hashes fields with their lengths, so that no two lists of fields run together.
+pub(crate) struct Fields(Sha256);
+
+impl Fields {
+    pub(crate) fn field(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_be_bytes());
+        self.0.update(text);
+    }
+
+    pub(crate) fn fields(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.field(text);
+        }
+    }
+
+    fn scope(&mut self, scope: &ScopeRule) {
+        self.field("selectors");
+        self.selector(&scope.namespace);
+        self.selector(&scope.object);
+        self.fields(&[
+            if scope.node { "node" } else { "pods" },
+            scope.opt_out.as_deref().unwrap_or_default(),
+        ]);
+    }
+
+    fn selector(&mut self, selector: &LabelSelector) {
+        for (key, value) in &selector.match_labels {
+            self.fields(&["label", key, value]);
+        }
+        for it in &selector.match_expressions {
+            self.fields(&["expression", &it.key, &format!("{:?}", it.operator)]);
+            for value in &it.values {
+                self.fields(&["value", value]);
+            }
+        }
+        self.field("end");
+    }
+}
