@@ -91,9 +91,7 @@ pub async fn run(
     }
     let readiness = Readiness::new();
     let watching = readiness.condition("watching");
-    let admin = Admin::bind(admin)
-        .await
-        .with_context(|| format!("cannot listen on {admin}"))?;
+    let admin = Admin::bind(admin).with_context(|| format!("cannot listen on {admin}"))?;
     let shown = Shown::default();
     let page = shown.clone();
     let admin = admin.with_page(shown::PATH, shown::CONTENT_TYPE, move || page.get());

@@ -1,36 +1,50 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics` and `/log-level` over plain HTTP/1.1.
 //!
-//! Everybody who reaches the port may read. The log level is changed from the same host or Pod only, for the port asks
-//! nobody who they are.
+//! Everybody who reaches the port may read. The log level is changed from the same host or Pod only, because the port
+//! asks nobody who they are.
+//!
+//! Probes have to be answered whatever other clients do, so the port has a table of connections of its own: a new
+//! connection takes the place of the oldest one that was never answered, a slow or silent client has seconds, and
+//! answers do not pile up for a client that does not read them.
 
 mod pages;
 mod readiness;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use crate::connections::{ConnectionLimits, Connections, HttpLimits, Place, serve_http};
 use crate::drain::Drain;
 use crate::log::LogLevel;
 use crate::metrics::Exporter;
 use crate::net;
-use pages::{Page, Pages};
+use pages::{Metrics, Page, Pages};
 
 pub use readiness::{Condition, Readiness};
 
-/// Probes and scrapes need few connections; more are made to wait.
-const MAX_CONNECTIONS: usize = 64;
-/// A client that has not sent its request head by then is cut off; also how long a connection may idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Probes and scrapes need few connections. Each is from few addresses, but all Pods of a node may share one.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    connections: 64,
+    per_peer: 32,
+    // There is no handshake, and nobody proves anything.
+    handshakes: 64,
+    strangers: None,
+    answers_prove: false,
+    head: Duration::from_secs(5),
+    body: Duration::from_secs(5),
+    write: Duration::from_secs(10),
+    // Prometheus keeps its connection between two scrapes.
+    idle: Duration::from_secs(75),
+};
+const HTTP: HttpLimits = HttpLimits {
+    head: 8 << 10,
+    buffer: 8 << 10,
+};
 /// How often histogram samples are folded into buckets, so that they do not pile up between two scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -48,8 +62,8 @@ impl Admin {
     ///
     /// # Errors
     /// As the operating system gives them; the address is not part of the message.
-    pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let listener = net::listen(addr)?;
         let local_addr = listener.local_addr()?;
         Ok(Self {
             listener,
@@ -92,43 +106,35 @@ impl Admin {
     pub async fn serve(self, readiness: Readiness, exporter: Exporter, drain: Drain) {
         let pages = Arc::new(Pages {
             readiness,
-            exporter,
+            metrics: Metrics::new(exporter.clone()),
             drain,
             log_level: self.log_level,
             further: self.further,
         });
+        let connections = Connections::new(CONNECTIONS);
         tokio::select! {
-            () = accept_all(self.listener, &pages) => {}
-            () = upkeep(&pages.exporter) => {}
+            () = accept_all(self.listener, &connections, &pages) => {}
+            never = connections.watch(|_| {}, |_, _| {}) => match never {},
+            () = upkeep(&exporter) => {}
         }
     }
 }
 
-async fn accept_all(listener: TcpListener, pages: &Arc<Pages>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept_all(listener: TcpListener, connections: &Arc<Connections>, pages: &Arc<Pages>) {
     loop {
-        let slot = Arc::clone(&slots)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
         let (stream, peer) = net::accept(&listener).await;
-        let pages = Arc::clone(pages);
-        tokio::spawn(async move {
-            serve_connection(stream, peer, &pages).await;
-            drop(slot);
-        });
+        if let (Some(place), _) = connections.admit(peer.ip()) {
+            let pages = Arc::clone(pages);
+            tokio::spawn(async move { serve_connection(stream, peer, place, &pages).await });
+        }
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, pages: &Pages) {
-    let service =
-        service_fn(async |request| Ok::<_, Infallible>(pages.answer(request, peer).await));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, place: Place, pages: &Pages) {
+    place.established(false);
+    let place = Arc::new(place);
+    let served = serve_http(stream, &place, HTTP, |request| pages.answer(request, peer));
+    if let Err(error) = served.await {
         tracing::debug!(%error, "admin connection ended");
     }
 }
@@ -161,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn probes_and_metrics() {
-        let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let admin = admin.with_page("/more", "application/x-ndjson", || "{}\n".into());
         let addr = admin.local_addr();
         let readiness = Readiness::new();

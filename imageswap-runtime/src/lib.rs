@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod connections;
 pub mod drain;
 pub mod log;
 pub mod manual;

@@ -1,13 +1,36 @@
-//! Accepting TCP connections without ever giving up.
+//! Listening for TCP connections, and accepting them without ever giving up.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that the kernel completes before they are accepted; it may allow fewer.
+const BACKLOG: u32 = 4096;
+/// Bytes of each direction that the kernel may hold of one connection, before it doubles the figure. Left alone it
+/// grows buffers to megabytes, which count as memory of this process's cgroup.
+const KERNEL_BUFFER: u32 = 64 << 10;
 
 /// Pause after a failed accept. Out of file descriptors is the usual cause; trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Listens on `addr`. The connections' buffers in the kernel stay small.
+///
+/// # Errors
+/// As the operating system gives them; the address is not part of the message.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // So that a restart need not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.set_recv_buffer_size(KERNEL_BUFFER)?;
+    socket.set_send_buffer_size(KERNEL_BUFFER)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
 
 /// The next connection, with `TCP_NODELAY` set. Never fails: what concerns only the connecting peer is skipped,
 /// anything else is logged and slept on.

@@ -12,18 +12,24 @@ mod self_signed;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoClientAuth, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::{self, PemObject as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin::Condition;
 use crate::drain::Drain;
 use crate::metrics::WebhookMetrics;
 use crate::settle::Settle;
@@ -41,6 +47,8 @@ use self_signed::SelfSigned;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Given files: a change is in force after at most three of these.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked at whether the certificate has expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Self-signed: how often the certificate's age is looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_hours(1);
 
@@ -72,6 +80,11 @@ pub struct Tls {
     origin: Arc<Origin>,
 }
 
+/// Whether the client showed a certificate that an authority of [`Tls::with_client_authorities`] signed.
+pub fn is_identified(stream: &ServerStream) -> bool {
+    stream.get_ref().1.peer_certificates().is_some()
+}
+
 /// Answers TLS handshakes with the certificate in force.
 #[derive(Clone)]
 pub struct Acceptor {
@@ -95,9 +108,37 @@ pub enum TlsError {
     /// No certificate could be made.
     #[error(transparent)]
     SelfSigned(#[from] SelfSignedError),
+    /// The client authorities cannot be used.
+    #[error("cannot use the client authorities in {}: {source}", path.display())]
+    Authorities {
+        /// Where they are.
+        path: PathBuf,
+        /// Why not.
+        source: AuthoritiesError,
+    },
     /// The provider lacks the protocol versions that are asked for; a defect of the build.
     #[error("cannot set up TLS: {0}")]
     Setup(#[from] rustls::Error),
+}
+
+/// Why a file of client authorities is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// It is not PEM, or a certificate in it is damaged.
+    #[error("not certificates in PEM: {0}")]
+    Pem(#[from] pem::Error),
+    /// A certificate in it cannot be an authority.
+    #[error(transparent)]
+    Certificate(#[from] rustls::Error),
+    /// There is none in it.
+    #[error("no certificate in it, expected -----BEGIN CERTIFICATE-----")]
+    Empty,
+    /// They cannot verify anything.
+    #[error(transparent)]
+    Verifier(#[from] VerifierBuilderError),
 }
 
 /// Why a client's handshake came to nothing.
@@ -168,16 +209,23 @@ impl Tls {
         let served = Arc::new(Served {
             pair: ArcSwapOption::from_pointee(pair),
         });
-        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Served>::clone(&served);
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
-            config: Arc::new(config),
+            config: config(&served, Arc::new(NoClientAuth))?,
             served,
             origin: Arc::new(origin),
+        })
+    }
+
+    /// Asks clients for a certificate that an authority in the PEM file at `path` signed. A client may still connect
+    /// without one ([`is_identified`]), and not with another one. The file is read once.
+    pub fn with_client_authorities(self, path: &Path) -> Result<Self, TlsError> {
+        let verifier = client_verifier(path).map_err(|source| TlsError::Authorities {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            config: config(&self.served, verifier)?,
+            ..self
         })
     }
 
@@ -194,10 +242,10 @@ impl Tls {
         pair.as_ref().and_then(|pair| pair.not_after())
     }
 
-    /// Keeps the certificate fresh until the drain begins: given files are read again when they change, a
-    /// self-signed one is renewed in time, and one that was installed is left to who installs it. What is of no use is
-    /// logged, and the certificate in force stays.
-    pub async fn watch(self, drain: Drain, metrics: WebhookMetrics) {
+    /// Keeps the certificate fresh until the drain begins: given files are read again when they change, and a
+    /// self-signed one is renewed in time. What is of no use is logged, and the certificate in force stays. `ready`
+    /// holds while that one has not expired. A certificate that was installed, and `ready`, are left to who installs it.
+    pub async fn watch(self, drain: Drain, metrics: WebhookMetrics, ready: Condition) {
         let refresh = async {
             match &*self.origin {
                 Origin::Files(files) => self.watch_files(files, &metrics).await,
@@ -208,7 +256,23 @@ impl Tls {
         self.show(&metrics);
         tokio::select! {
             () = refresh => {}
+            () = self.watch_expiry(&ready) => {}
             () = drain.signaled() => {}
+        }
+    }
+
+    async fn watch_expiry(&self, ready: &Condition) {
+        if matches!(*self.origin, Origin::Installed) {
+            return std::future::pending().await;
+        }
+        loop {
+            let now = SystemTime::now();
+            let fresh = self.not_after().is_none_or(|not_after| not_after > now);
+            if ready.holds() && !fresh {
+                tracing::error!("the certificate has expired: clients refuse it");
+            }
+            ready.set(fresh);
+            tokio::time::sleep(EXPIRY_INTERVAL).await;
         }
     }
 
@@ -290,6 +354,33 @@ impl ResolvesServerCert for Served {
         let pair = self.pair.load();
         pair.as_ref().map(|pair| Arc::clone(pair.key()))
     }
+}
+
+/// A server's configuration, which lives as long as the process.
+fn config(
+    served: &Arc<Served>,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let resolver: Arc<dyn ResolvesServerCert> = Arc::<Served>::clone(served);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, AuthoritiesError> {
+    let text = std::fs::read(path)?;
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        authorities.add(certificate?)?;
+    }
+    if authorities.is_empty() {
+        return Err(AuthoritiesError::Empty);
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider());
+    Ok(verifier.allow_unauthenticated().build()?)
 }
 
 /// Passed wherever rustls wants one, so that no process-wide default is needed.

@@ -44,7 +44,6 @@ async fn the_level_changes_and_what_is_none_does_not_change_it() {
     })
     .unwrap();
     let admin = Admin::bind("127.0.0.1:0".parse().unwrap())
-        .await
         .unwrap()
         .with_log_level(level);
     let addr = admin.local_addr();

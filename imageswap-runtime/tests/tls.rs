@@ -7,12 +7,17 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use imageswap_runtime::admin::{Condition, Readiness};
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::net;
-use imageswap_runtime::tls::{Connector, Tls, TlsArgs};
+use imageswap_runtime::tls::{Authority, Connector, Pair, Tls, TlsArgs, Validity, is_identified};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const LISTEN: &str = "127.0.0.1:0";
@@ -43,7 +48,12 @@ async fn serve(tls: &Tls) -> SocketAddr {
         loop {
             let (stream, _) = net::accept(&listener).await;
             let acceptor = acceptor.clone();
-            tokio::spawn(async move { acceptor.accept(stream).await.is_ok() });
+            tokio::spawn(async move {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let identified = is_identified(&stream);
+                    stream.write_u8(identified.into()).await.ok();
+                }
+            });
         }
     });
     addr
@@ -68,7 +78,12 @@ async fn a_new_pair_is_served_and_a_half_written_one_is_not() {
         .unwrap();
     let addr = serve(&tls).await;
     let exporter = Exporter::new();
-    tokio::spawn(tls.clone().watch(Drain::new(), exporter.webhook_metrics()));
+    let watching = tls.clone().watch(
+        Drain::new(),
+        exporter.webhook_metrics(),
+        Condition::default(),
+    );
+    tokio::spawn(watching);
     assert!(trusts(&trusts_first, addr).await);
     assert!(!trusts(&trusts_second, addr).await);
 
@@ -100,6 +115,102 @@ async fn a_new_pair_is_served_and_a_half_written_one_is_not() {
         )),
         "{text}"
     );
+}
+
+/// Writes a certificate of that lifetime, which ends then.
+fn write_pair(dir: &Path, authority: &Authority, not_after: SystemTime) {
+    let validity = Validity {
+        not_before: not_after - Duration::from_hours(1),
+        not_after,
+    };
+    let names = std::iter::once("localhost".to_owned()).collect();
+    let pair = authority.issue(&names, validity).unwrap();
+    // The key first: the pair is read when the certificate has changed, too.
+    fs::write(dir.join("tls.key"), pair.key_pem()).unwrap();
+    fs::write(dir.join("tls.crt"), pair.chain_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let validity = Validity::from_now(now, Duration::from_hours(24));
+    let authority = Authority::generate("test", validity).unwrap();
+    write_pair(dir.path(), &authority, now - Duration::from_secs(1));
+    let tls = args(Some(dir.path()), None)
+        .load(LISTEN.parse().unwrap())
+        .unwrap();
+    let readiness = Readiness::new();
+    let watching = tls.clone().watch(
+        Drain::new(),
+        Exporter::new().webhook_metrics(),
+        readiness.condition("certificate"),
+    );
+    tokio::spawn(watching);
+    let until = async |ready: bool| {
+        for _ in 0..400 {
+            if readiness.missing().is_empty() == ready {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never ready: {ready}");
+    };
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(readiness.missing(), ["certificate"]);
+
+    write_pair(dir.path(), &authority, now + Duration::from_secs(10));
+    until(true).await;
+    // And then it expires while it is served.
+    until(false).await;
+}
+
+#[tokio::test]
+async fn clients_may_prove_who_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let clients = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let mut leaf = CertificateParams::default();
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap().pem();
+        let pair = Pair::from_pem(leaf.as_bytes(), key.serialize_pem().as_bytes(), name).unwrap();
+        (ca, pair)
+    };
+    let ((ca, known), (_, stranger)) = (clients("known"), clients("stranger"));
+    let file = dir.path().join("clients.crt");
+    let load = || {
+        let tls = args(None, Some(dir.path()));
+        let tls = tls.load(LISTEN.parse().unwrap()).unwrap();
+        tls.with_client_authorities(&file)
+    };
+    for text in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA")] {
+        text.inspect(|text| fs::write(&file, text).unwrap());
+        let error = load().unwrap_err().to_string();
+        assert!(error.contains("clients.crt: "), "{error}");
+    }
+    fs::write(&file, ca).unwrap();
+    let addr = serve(&load().unwrap()).await;
+    let server = fs::read(dir.path().join("ca.crt")).unwrap();
+    for (own, expected) in [
+        (None, Some(0)),
+        (Some(&known), Some(1)),
+        (Some(&stranger), None),
+    ] {
+        let connector = Connector::with_certificate(&server, own).unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap();
+        // With TLS 1.3 a client hears of its refusal when it reads.
+        let identified = match connector.connect("localhost", stream).await {
+            Ok(mut stream) => stream.read_u8().await.ok(),
+            Err(_) => None,
+        };
+        assert_eq!(identified, expected);
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
 
+use crate::http::Caller;
 use crate::wire::{ImageField, NotAReview, Object, Request, Review, Text, Verdict};
 
 /// Whose requests about mirror Pods are believed.
@@ -69,6 +70,11 @@ impl Admission {
 
     /// Answers a request's body.
     pub fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
+        self.answer_to(&Caller::default(), webhook, body)
+    }
+
+    /// Answers a request's body, and stops when the caller has gone; the answer is then of no use.
+    pub fn answer_to(&self, caller: &Caller, webhook: Webhook, body: &[u8]) -> Answer {
         if webhook == Webhook::Policy {
             let review = match span("parse", || Review::parse_whole(body)) {
                 Ok(review) => review,
@@ -81,11 +87,19 @@ impl Admission {
             Ok(review) => review,
             Err(error) => return refused(error),
         };
-        let (verdict, outcome) = span("decide", || self.review(webhook, &review));
+        let (verdict, outcome) = span("decide", || self.review(webhook, &review, caller));
+        if caller.is_gone() {
+            // Half an answer is none. Nobody reads this one either.
+            let verdict = Verdict {
+                denied: Some("nobody waited for the answer".to_owned()),
+                ..Verdict::default()
+            };
+            return answer(&review, &verdict, Outcome::Shed);
+        }
         answer(&review, &verdict, outcome)
     }
 
-    fn review(&self, webhook: Webhook, review: &Review<'_>) -> (Verdict, Outcome) {
+    fn review(&self, webhook: Webhook, review: &Review<'_>, caller: &Caller) -> (Verdict, Outcome) {
         let request = &review.request;
         let uid = &*request.uid;
         if let Some(error) = &review.unusable {
@@ -105,6 +119,7 @@ impl Admission {
             object,
             operation: operation(request),
             namespace: request.namespace.as_ref().map(Text::as_str),
+            caller,
         };
         match webhook {
             Webhook::Mutate => self.mutate(&policies, &asked),
@@ -143,6 +158,7 @@ struct Asked<'r> {
     object: &'r Object<'r>,
     operation: Operation,
     namespace: Option<&'r str>,
+    caller: &'r Caller,
 }
 
 impl Asked<'_> {

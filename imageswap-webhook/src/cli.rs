@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use imageswap_runtime::cluster::ClusterArgs;
@@ -60,6 +61,10 @@ pub struct ServeArgs {
     /// Where the certificate comes from.
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// Authorities in PEM that sign the API servers' client certificates: clients that show none then share an eighth
+    /// of the connections, and their reviews wait for nobody else's
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub client_ca: Option<PathBuf>,
     /// How the certificate is kept in the cluster.
     #[command(flatten)]
     pub certificates: CertificateArgs,

@@ -1,28 +1,31 @@
 //! HTTP/1.1 requests: which path takes what, how much is taken on, and what a client is told.
 
 mod body;
+mod share;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use imageswap_runtime::connections::Place;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::telemetry::{RequestSpan, Traces};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::admit::{Admission, Answer};
-use crate::limits::{Limits, MAX_BODY, Patience};
-use body::{Budget, Unread};
+use crate::limits::{Limits, Patience, SMALL_BODY};
+use body::{Body, Unread};
+use share::{Held, Share};
 
-/// Bodies from this size on are answered on a thread for blocking work, for they would keep everybody else on this
-/// one waiting for a millisecond and more.
-const LONG_WORK: usize = 256 << 10;
+/// Larger bodies are answered on a thread for blocking work, because they would keep everybody else on this one waiting
+/// for a millisecond and more.
+const HEAVY_BODY: usize = 64 << 10;
 
 /// Paths, and what is there. ImageSwap's configurations ask at `/`.
 const ROUTES: [(&str, Webhook); 4] = [
@@ -34,13 +37,35 @@ const ROUTES: [(&str, Webhook); 4] = [
 
 /// Something that answers the body of a review. It is what a panic is caught around.
 pub trait Answers: Send + Sync + 'static {
-    /// Answers a request's body.
-    fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer;
+    /// Answers a request's body. Long work may stop once the caller has gone.
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer;
 }
 
 impl Answers for Admission {
-    fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
-        Self::answer(self, webhook, body)
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer {
+        self.answer_to(caller, webhook, body)
+    }
+}
+
+/// Whoever waits for an answer. Clones are the same caller.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    gone: Arc<AtomicBool>,
+}
+
+impl Caller {
+    /// Whether nobody waits for the answer any more.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+}
+
+/// Says that the caller has gone when the request's future is dropped.
+struct Waiting(Caller);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.gone.store(true, Relaxed);
     }
 }
 
@@ -52,8 +77,10 @@ pub struct Handler<A> {
     drain: Drain,
     traces: Traces,
     limits: Limits,
-    large_bodies: Budget,
-    in_flight: Semaphore,
+    /// What clients may take that proved something.
+    preferred: Share,
+    /// What all others may take.
+    others: Share,
 }
 
 /// A response, before it is one of HTTP.
@@ -63,29 +90,42 @@ struct Reply {
     body: Vec<u8>,
     operation: Operation,
     outcome: Outcome,
+    /// Memory of the request's body, and then of the answer.
+    held: Held,
+}
+
+/// An answer with the memory that it holds, until it is written.
+struct Written {
+    body: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Written {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 impl<A: Answers> Handler<A> {
     /// Answers within the default limits, and makes no traces. Once `drain` has begun, every response closes its
     /// connection.
     pub fn new(admission: A, metrics: WebhookMetrics, drain: Drain) -> Self {
-        let handler = Self {
+        Self {
             admission: Arc::new(admission),
             metrics,
             drain,
             traces: Traces::off(),
             limits: Limits::default(),
-            large_bodies: Budget::new(0),
-            in_flight: Semaphore::new(0),
-        };
-        handler.with_limits(Limits::default())
+            preferred: Share::new(&Limits::default()),
+            others: Share::new(&Limits::default()),
+        }
     }
 
     /// Answers within these limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.large_bodies = Budget::new(limits.large_bodies);
-        self.in_flight = Semaphore::new(limits.max_in_flight);
+        self.preferred = Share::new(&limits);
+        self.others = Share::new(&limits);
         self.limits = limits;
         self
     }
@@ -105,8 +145,8 @@ impl<A: Answers> Handler<A> {
         &self.metrics
     }
 
-    /// Answers one request.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Answers one request of the connection at `place`.
+    pub async fn handle(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
         let start = Instant::now();
         let route = route(request.uri().path());
         let span = self.traces.request(
@@ -118,7 +158,16 @@ impl<A: Answers> Handler<A> {
         // Who asks at no path that there is asks for nothing in particular.
         let webhook = route.map_or(Webhook::Mutate, |(_, webhook)| webhook);
         let webhook_asked = route.map(|(_, webhook)| webhook);
-        let (span, reply) = self.reply(request, webhook_asked, span, start).await;
+        let share = if place.is_preferred() {
+            &self.preferred
+        } else {
+            &self.others
+        };
+        let reply = self.reply(request, webhook_asked, &span, start, share, place);
+        let mut reply = reply.await;
+        if reply.body.len() > SMALL_BODY && !share.answer(&mut reply.held, reply.body.len()) {
+            reply = Reply::shed("too many large answers at a time");
+        }
         self.metrics
             .request(webhook, reply.operation, reply.outcome, start.elapsed());
         span.set("imageswap.operation", reply.operation.label());
@@ -128,7 +177,15 @@ impl<A: Answers> Handler<A> {
     }
 
     fn response(&self, reply: Reply) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+        let body = if reply.held.is_empty() {
+            Bytes::from(reply.body)
+        } else {
+            Bytes::from_owner(Written {
+                body: reply.body,
+                _held: reply.held,
+            })
+        };
+        let mut response = Response::new(Full::new(body));
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
@@ -152,54 +209,74 @@ impl<A: Answers> Handler<A> {
         &self,
         request: Request<Incoming>,
         webhook: Option<Webhook>,
-        span: RequestSpan,
+        span: &RequestSpan,
         start: Instant,
-    ) -> (RequestSpan, Reply) {
+        share: &Share,
+        place: &Place,
+    ) -> Reply {
         let Some(webhook) = webhook else {
-            let reply = Reply::refusal(
+            return Reply::refusal(
                 StatusCode::NOT_FOUND,
                 "not found: /mutate (or /), /validate and /validate-policy take AdmissionReviews",
             );
-            return (span, reply);
         };
         if request.method() != Method::POST {
-            let reply = Reply::refusal(
+            return Reply::refusal(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "AdmissionReviews are sent by POST",
             );
-            return (span, reply);
         }
-        let patience = Patience::new(request.uri().query(), start);
-        let body = match self.large_bodies.read(request.into_body(), patience).await {
+        let patience = Patience::new(request.uri().query(), start, self.limits.body);
+        let largest = self.limits.largest_body();
+        let body = match body::read(request.into_body(), largest, share, patience).await {
             Ok(body) => body,
-            Err(unread) => return (span, Reply::unread(&unread)),
+            Err(unread) => return Reply::unread(&unread),
         };
-        let Some(_turn) = self.turn(patience.queue).await else {
-            return (span, Reply::shed("too many requests at a time"));
-        };
-        if body.bytes.len() < LONG_WORK {
-            let reply = span.in_scope(|| answer(&*self.admission, webhook, &body.bytes));
-            return (span, reply);
+        place.arrived();
+        if body.bytes.len() > HEAVY_BODY || webhook == Webhook::Policy {
+            return self.heavy(webhook, body, span, share, patience).await;
         }
-        let (admission, bytes) = (Arc::clone(&self.admission), body.bytes.clone());
-        let working = tokio::task::spawn_blocking(move || {
-            let reply = span.in_scope(|| answer(&*admission, webhook, &bytes));
-            (span, reply)
-        });
-        // Panics are caught within, and only a runtime that shuts down cancels a blocking task.
-        working
-            .await
-            .unwrap_or_else(|_cancelled| (RequestSpan::default(), Reply::defect()))
+        let Some(_turn) = share.turn(patience.queue).await else {
+            return Reply::shed("too many requests at a time");
+        };
+        let caller = Caller::default();
+        let work = || answer(&*self.admission, webhook, &body.bytes, &caller);
+        let reply = span.scope().run(work);
+        Reply {
+            held: body.held,
+            ..reply
+        }
     }
 
-    /// Waits for a place among those that are answered; `None` when that takes until `until`. The queue is no longer
-    /// than there are connections, for each has one request at a time.
-    async fn turn(&self, until: Instant) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        if let Ok(turn) = self.in_flight.try_acquire() {
-            return Some(turn);
-        }
-        let waiting = timeout_at(until, self.in_flight.acquire());
-        waiting.await.ok()?.ok()
+    /// Answers on a thread for blocking work. Its turn and its memory last as long as the work, even if the client goes
+    /// and comes again.
+    async fn heavy(
+        &self,
+        webhook: Webhook,
+        body: Body,
+        span: &RequestSpan,
+        share: &Share,
+        patience: Patience,
+    ) -> Reply {
+        let Some(turn) = share.heavy_turn(webhook, patience.queue).await else {
+            return Reply::shed("too many large requests at a time");
+        };
+        let (admission, scope, caller) =
+            (Arc::clone(&self.admission), span.scope(), Caller::default());
+        let _waiting = Waiting(caller.clone());
+        let working = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            if caller.is_gone() {
+                return Reply::defect();
+            }
+            let reply = scope.run(|| answer(&*admission, webhook, &body.bytes, &caller));
+            Reply {
+                held: body.held,
+                ..reply
+            }
+        });
+        // Panics are caught within, and only a runtime that shuts down cancels a blocking task.
+        working.await.unwrap_or_else(|_cancelled| Reply::defect())
     }
 }
 
@@ -208,8 +285,8 @@ fn route(path: &str) -> Option<(&'static str, Webhook)> {
     ROUTES.into_iter().find(|(route, _)| *route == path)
 }
 
-fn answer(admission: &impl Answers, webhook: Webhook, body: &[u8]) -> Reply {
-    match catch_unwind(AssertUnwindSafe(|| admission.answer(webhook, body))) {
+fn answer(admission: &impl Answers, webhook: Webhook, body: &[u8], caller: &Caller) -> Reply {
+    match catch_unwind(AssertUnwindSafe(|| admission.answer(webhook, body, caller))) {
         Ok(Answer {
             body: Ok(body),
             operation,
@@ -220,6 +297,7 @@ fn answer(admission: &impl Answers, webhook: Webhook, body: &[u8]) -> Reply {
             body,
             operation,
             outcome,
+            held: Held::default(),
         },
         Ok(Answer {
             body: Err(error), ..
@@ -239,6 +317,7 @@ impl Reply {
             body: format!("{reason}\n").into_bytes(),
             operation: Operation::Unknown,
             outcome: Outcome::BadRequest,
+            held: Held::default(),
         }
     }
 
@@ -262,9 +341,9 @@ impl Reply {
 
     fn unread(unread: &Unread) -> Self {
         match unread {
-            Unread::TooLarge => Self::refusal(
+            Unread::TooLarge(largest) => Self::refusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body is larger than {MAX_BODY} bytes"),
+                &format!("the body is larger than {largest} bytes"),
             ),
             Unread::TooSlow => Self::refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
             Unread::NoMemory => Self::shed("too many large bodies at a time"),

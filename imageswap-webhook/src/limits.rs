@@ -1,53 +1,88 @@
 //! How much the webhook takes on at once, and what each figure protects.
 //!
-//! Whoever reaches the port can open connections and send bodies, for the API server shows no certificate. What such a
-//! client can do to the others is bounded here: connections ([`Limits::max_connections`]), time (a head, a body, an
-//! idle connection), memory ([`Limits::large_bodies`]) and answers at a time ([`Limits::max_in_flight`]).
+//! Everybody who reaches the port can open connections and send bodies, because an API server shows no certificate
+//! unless it is told to. What one client can take from the others is bounded here: connections
+//! ([`Limits::max_connections`]), time (a head, a body, an answer that is not read, an idle connection), memory
+//! ([`Limits::bodies`]), and reviews at a time ([`Limits::max_in_flight`], [`Limits::max_heavy`]).
+
+mod memory;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use imageswap_runtime::connections::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
 /// A review holds an object twice, and the API server stores none over 1.5 MiB (etcd's limit) by default.
 pub const MAX_BODY: usize = 8 << 20;
-/// Bodies up to this size are read without asking for a share of [`Limits::large_bodies`]; several times a usual review.
-pub const SMALL_BODY: usize = 32 << 10;
+/// Bodies up to this size need no share of [`Limits::bodies`]: the number of connections bounds them. Several times a
+/// usual review.
+pub const SMALL_BODY: usize = 16 << 10;
+/// Larger bodies have a part of [`Limits::bodies`] for themselves, so that they do not keep ordinary ones waiting.
+pub const MEDIUM_BODY: usize = 256 << 10;
 /// What a request's head may have, in bytes; the API server's has 500.
 pub const MAX_HEAD: usize = 16 << 10;
 /// What the API server waits for a webhook unless it says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a webhook configuration can ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
-/// File descriptors besides those of connections: listeners, the runtime, files, and clients of ours.
-const OTHER_FILES: u64 = 128;
+/// File descriptors besides those of connections: listeners, the admin port, the runtime, files, and our own clients.
+const OTHER_FILES: u64 = 256;
+/// Memory of one connection at its worst: TLS, what HTTP has read, and a small body.
+const CONNECTION_MEMORY: usize = 56 << 10;
+/// More connections are of no use: an API server keeps a handful to each webhook.
+const MOST_CONNECTIONS: usize = 1024;
+/// Where clients are asked for a certificate, those without one share this part of the connections.
+const STRANGERS: usize = 8;
 
 /// Limits that an operator may want to change; flatten it into a command's arguments.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Connections at a time; when full, a new one replaces the idlest
-    #[arg(long, value_name = "N", default_value = "1024")]
-    pub max_connections: NonZeroU32,
+    /// Memory that the process may take, in MiB [default: the limit of its cgroup, or 512]
+    #[arg(long, value_name = "MIB", env = "IMAGESWAP_MEMORY_LIMIT")]
+    pub memory_limit: Option<NonZeroU32>,
+    /// Connections at a time; when full, a new one replaces one that has proven less [default: what a quarter of the
+    /// memory holds, at most 1024]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<NonZeroU32>,
+    /// Connections from one address at a time [default: half of all]
+    #[arg(long, value_name = "N")]
+    pub max_connections_per_peer: Option<NonZeroU32>,
     /// Reviews answered at a time; others wait for half of their timeout, and then get 429
     #[arg(long, value_name = "N", default_value = "64")]
     pub max_in_flight: NonZeroU32,
 }
 
 /// How much the webhook takes on at once.
+///
+/// Reviews, and the memory of their bodies and answers, exist twice: once for clients that proved something
+/// ([`is_preferred`](imageswap_runtime::connections::Place::is_preferred)), and once for all others.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Open connections. An API server keeps a handful to each webhook.
     pub max_connections: usize,
+    /// Open connections from one address. Half of all by default: behind a Service, or a node's address translation,
+    /// all API servers may share one address, and so may they and everybody else.
+    pub max_per_peer: usize,
     /// Connections that have not finished their handshake; when there are more, the oldest is closed.
     pub max_handshakes: usize,
+    /// Whether clients are asked for a certificate. Those that show none then share an eighth of the connections.
+    pub asks_certificates: bool,
     /// Reviews that are answered at the same time.
     pub max_in_flight: usize,
-    /// Bytes of bodies over [`SMALL_BODY`] that are held at the same time.
-    pub large_bodies: usize,
+    /// Reviews with large bodies that are answered at the same time, on threads of their own.
+    pub max_heavy: usize,
+    /// Bytes of bodies over [`SMALL_BODY`], and of answers, that are held at the same time. Bodies over
+    /// [`MEDIUM_BODY`] have as much again. It is also the largest body that is read, up to [`MAX_BODY`].
+    pub bodies: usize,
     /// From the first byte of a request's head to its last.
     pub head: Duration,
+    /// From the end of a head to the end of its body; less where the caller's timeout is shorter.
+    pub body: Duration,
+    /// How long a client may take to read an answer.
+    pub write: Duration,
     /// How long a connection may lie idle. Longer than a Go client keeps idle connections (90 s), so that the client
     /// is the one who closes them and no request meets a closing connection.
     pub idle: Duration,
@@ -59,20 +94,13 @@ pub struct Patience {
     /// Until then the answer has to be begun; later it would come too late, and the caller had better ask another
     /// replica.
     pub queue: Instant,
-    /// Until then the body has to be there; the caller is gone afterwards.
+    /// Until then the body has to be there.
     pub body: Instant,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_connections: 1024,
-            max_handshakes: 256,
-            max_in_flight: 64,
-            large_bodies: 4 * MAX_BODY,
-            head: Duration::from_secs(10),
-            idle: Duration::from_mins(2),
-        }
+        Self::of_memory(memory::DEFAULT)
     }
 }
 
@@ -80,9 +108,16 @@ impl LimitArgs {
     /// The limits, with as many connections as the process may have files. Raises the soft limit of files to what is
     /// needed, if the hard one allows it.
     pub fn load(self) -> Limits {
-        let wanted = self.max_connections.get();
-        let files = raise_files(u64::from(wanted) + OTHER_FILES);
-        let possible = u32::try_from(files.saturating_sub(OTHER_FILES).max(1)).unwrap_or(u32::MAX);
+        let number = |it: NonZeroU32| it.get() as usize;
+        let memory = self.memory_limit.map(|it| number(it) << 20);
+        let memory = memory.or_else(memory::of_cgroup);
+        let defaults = Limits::of_memory(memory.unwrap_or(memory::DEFAULT));
+        let wanted = self
+            .max_connections
+            .map_or(defaults.max_connections, number);
+        let files = raise_files(wanted as u64 + OTHER_FILES);
+        let possible = files.saturating_sub(OTHER_FILES).max(1);
+        let possible = usize::try_from(possible).unwrap_or(usize::MAX);
         if possible < wanted {
             tracing::warn!(
                 wanted,
@@ -91,20 +126,76 @@ impl LimitArgs {
                 "fewer connections than asked for: the process may not open more files"
             );
         }
-        let max_connections = wanted.min(possible) as usize;
-        Limits {
+        let max_connections = wanted.min(possible);
+        let limits = Limits {
             max_connections,
+            max_per_peer: self
+                .max_connections_per_peer
+                .map_or(max_connections.div_ceil(2), number),
             max_handshakes: max_connections.div_ceil(4),
-            max_in_flight: self.max_in_flight.get() as usize,
-            ..Limits::default()
+            max_in_flight: number(self.max_in_flight),
+            ..defaults
+        };
+        tracing::info!(
+            memory_mib = memory.map(|it| it >> 20),
+            connections = limits.max_connections,
+            connections_per_peer = limits.max_per_peer,
+            largest_body = limits.largest_body(),
+            "limits"
+        );
+        limits
+    }
+}
+
+impl Limits {
+    /// What fits this many bytes. A quarter is for connections and a quarter for bodies and answers; the rest is for
+    /// the program, the policies, and reviews that are being read.
+    pub fn of_memory(bytes: usize) -> Self {
+        let connections = (bytes / 4 / CONNECTION_MEMORY).clamp(16, MOST_CONNECTIONS);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            max_connections: connections,
+            max_per_peer: connections.div_ceil(2),
+            max_handshakes: connections.div_ceil(4),
+            asks_certificates: false,
+            max_in_flight: 64,
+            max_heavy: (cores / 2).max(1),
+            // Two kinds of clients, two kinds of bodies.
+            bodies: (bytes / 4 / 4).max(2 * MEDIUM_BODY),
+            head: Duration::from_secs(5),
+            body: Duration::from_secs(5),
+            write: Duration::from_secs(10),
+            idle: Duration::from_mins(2),
+        }
+    }
+
+    /// Bytes of the largest body that is read.
+    pub fn largest_body(&self) -> usize {
+        self.bodies.min(MAX_BODY)
+    }
+
+    /// What the table of connections allows.
+    pub(crate) fn connections(&self) -> ConnectionLimits {
+        let strangers = self.max_connections.div_ceil(STRANGERS);
+        ConnectionLimits {
+            connections: self.max_connections,
+            per_peer: self.max_per_peer,
+            handshakes: self.max_handshakes,
+            strangers: self.asks_certificates.then_some(strangers),
+            answers_prove: true,
+            head: self.head,
+            // A body may wait for memory first; the handler says when a request has waited for too long.
+            body: MAX_TIMEOUT,
+            write: self.write,
+            idle: self.idle,
         }
     }
 }
 
 impl Patience {
-    /// Of a request whose head is read `now`. The API server says in the URL how long it waits, such as
-    /// `/mutate?timeout=5s`.
-    pub fn new(query: Option<&str>, now: Instant) -> Self {
+    /// Of a request whose head is read `now`, and whose body may take `body`. The API server says in the URL how long
+    /// it waits, such as `/mutate?timeout=5s`.
+    pub fn new(query: Option<&str>, now: Instant, body: Duration) -> Self {
         let timeout = query
             .into_iter()
             .flat_map(|query| query.split('&'))
@@ -112,7 +203,7 @@ impl Patience {
             .map_or(DEFAULT_TIMEOUT, |timeout| timeout.min(MAX_TIMEOUT));
         Self {
             queue: now + timeout / 2,
-            body: now + timeout,
+            body: now + timeout.min(body),
         }
     }
 }
@@ -144,7 +235,7 @@ fn go_duration(text: &str) -> Option<Duration> {
 /// Raises the limit of open files to `wanted`, as far as it goes, and returns what it is then.
 fn raise_files(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // No limit is told as none.
+    // `None` means unlimited.
     let soft = current.unwrap_or(u64::MAX);
     if soft >= wanted {
         return soft;
@@ -188,16 +279,35 @@ mod tests {
     }
 
     #[test]
+    fn limits_fit_the_memory() {
+        for mebibytes in [16, 64, 128, 512, 1 << 16] {
+            let memory = mebibytes << 20;
+            let limits = Limits::of_memory(memory);
+            assert!(limits.max_connections >= 16 && limits.max_connections <= MOST_CONNECTIONS);
+            let connections = limits.max_connections * CONNECTION_MEMORY;
+            assert!(
+                connections + 4 * limits.bodies <= memory / 2 + (1 << 20),
+                "{mebibytes} MiB"
+            );
+            assert!(limits.largest_body() > MEDIUM_BODY);
+        }
+        // What the chart gives.
+        let limits = Limits::of_memory(128 << 20);
+        assert_eq!(limits.largest_body(), MAX_BODY);
+        assert_eq!(limits.max_connections, 585);
+    }
+
+    #[test]
     fn a_request_waits_for_half_of_its_timeout() {
         let now = Instant::now();
         for (query, queue, body) in [
-            (None, 5_000, 10_000),
+            (None, 5_000, 5_000),
             (Some("timeout=4s"), 2_000, 4_000),
             (Some("a=b&timeout=1s"), 500, 1_000),
-            (Some("timeout=forever"), 5_000, 10_000),
-            (Some("timeout=1h0m0s"), 15_000, 30_000),
+            (Some("timeout=forever"), 5_000, 5_000),
+            (Some("timeout=1h0m0s"), 15_000, 5_000),
         ] {
-            let patience = Patience::new(query, now);
+            let patience = Patience::new(query, now, Duration::from_secs(5));
             assert_eq!(
                 patience.queue - now,
                 Duration::from_millis(queue),

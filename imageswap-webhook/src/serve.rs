@@ -10,10 +10,10 @@ use imageswap_runtime::cluster::ClusterError;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::log::{self, LogError};
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
+use imageswap_runtime::net;
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, SourceError};
 use imageswap_runtime::telemetry::{TelemetryError, Traces};
 use imageswap_runtime::tls::{Tls, TlsError};
-use tokio::net::TcpListener;
 
 use crate::admit::Admission;
 use crate::certificates::CertificateArgsError;
@@ -87,6 +87,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         policy,
         cluster,
         tls,
+        client_ca,
         certificates,
         limits,
         log: log_args,
@@ -94,7 +95,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     } = args;
     let log_level = log::init(&log_args)?;
     let otlp = otlp.load("imageswap-webhook")?;
-    let limits = limits.load();
+    let mut limits = limits.load();
     let client = if policy.needs_cluster() {
         Some(cluster.client().await?)
     } else {
@@ -111,6 +112,11 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         }
         None => (tls.load(listen)?, None),
     };
+    let tls = match &client_ca {
+        Some(path) => tls.with_client_authorities(path)?,
+        None => tls,
+    };
+    limits.asks_certificates = client_ca.is_some();
     let times = DrainTimes {
         delay: Duration::from_secs(drain_delay.into()),
         timeout: Duration::from_secs(drain_timeout.max(drain_delay).into()),
@@ -118,12 +124,9 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
 
     let bind_error = |addr| move |source| ServeError::Bind { addr, source };
     let admin = Admin::bind(admin)
-        .await
         .map_err(bind_error(admin))?
         .with_log_level(log_level);
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(bind_error(listen))?;
+    let listener = net::listen(listen).map_err(bind_error(listen))?;
     let drain = Drain::on_signals().map_err(ServeError::Signals)?;
 
     let exporter = Exporter::new();
@@ -164,13 +167,14 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
             .watch(drain.clone(), exporter.policy_metrics(), policy_ready),
     );
     tokio::spawn(name_registries(policy.clone(), metrics.clone()));
-    tokio::spawn(tls.clone().watch(drain.clone(), metrics.clone()));
-    match secret {
-        Some((secret, client)) => {
-            tokio::spawn(secret.keep(client, tls.clone(), metrics.clone(), certificate));
-        }
-        None => certificate.set(true),
+    if let Some((secret, client)) = secret {
+        let ready = certificate.clone();
+        tokio::spawn(secret.keep(client, tls.clone(), metrics.clone(), ready));
     }
+    tokio::spawn(
+        tls.clone()
+            .watch(drain.clone(), metrics.clone(), certificate),
+    );
 
     let admission = Admission::new(policy, metrics.clone()).with_cluster(namespaces, pull_secrets);
     let handler = Handler::new(admission, metrics, drain.clone())

@@ -9,32 +9,30 @@
 //!    closing one at the moment it is used would fail a request;
 //! 3. after [`DrainTimes::timeout`] what is left is closed.
 
-mod connections;
-mod watched;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1::{self, Connection};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use imageswap_runtime::connections::{Closing, Connections, HttpLimits, Place, serve_http};
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::{Closed, WebhookMetrics};
+use imageswap_runtime::metrics::Closed;
 use imageswap_runtime::net;
-use imageswap_runtime::tls::{Acceptor, ServerStream};
+use imageswap_runtime::tls::{Acceptor, ServerStream, is_identified};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Answers, Handler};
 use crate::limits::{MAX_HEAD, SMALL_BODY};
-use connections::{Closing, Connections, Place, TICK};
-use watched::Watched;
 
 /// What a request that is being answered at the very end still gets.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
+const HTTP: HttpLimits = HttpLimits {
+    head: MAX_HEAD,
+    // A body is read in pieces of this size.
+    buffer: SMALL_BODY,
+};
 
 /// How long a drain takes, counted from its start.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +51,7 @@ pub async fn serve<A: Answers>(
     drain: Drain,
     times: DrainTimes,
 ) {
-    let connections = Connections::new(*handler.limits());
+    let connections = Connections::new(handler.limits().connections());
     let tasks = TaskTracker::new();
     let metrics = handler.metrics().clone();
     let server = Arc::new(Server {
@@ -61,7 +59,10 @@ pub async fn serve<A: Answers>(
         handler,
         connections: Arc::clone(&connections),
     });
-    let watch = watch(&connections, &metrics);
+    let watch = connections.watch(
+        |why| metrics.connection_closed(why),
+        |open, in_flight| metrics.set_connections(open, in_flight),
+    );
     let draining = async {
         let accepting = accept_all(&listener, &server, &tasks);
         let start = tokio::select! {
@@ -110,17 +111,6 @@ async fn delay_over(drain: &Drain, delay: Duration) -> Instant {
     start
 }
 
-/// Closes connections that take too long, and shows how many there are.
-async fn watch(connections: &Connections, metrics: &WebhookMetrics) -> Infallible {
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        ticks.tick().await;
-        connections.tick(|why| metrics.connection_closed(why));
-        let (open, in_flight) = connections.count();
-        metrics.set_connections(open, in_flight);
-    }
-}
-
 async fn accept_all<A: Answers>(
     listener: &TcpListener,
     server: &Arc<Server<A>>,
@@ -133,7 +123,7 @@ async fn accept_all<A: Answers>(
             server.handler.metrics().connection_closed(why);
         }
         let Some(place) = place else {
-            tracing::debug!(%peer, "connection refused: all places are taken by requests");
+            tracing::debug!(%peer, "connection refused: every place is taken by a connection that has proven more");
             continue;
         };
         let server = Arc::clone(server);
@@ -146,7 +136,10 @@ impl<A: Answers> Server<A> {
         let handshake = place.until_closed(self.acceptor.accept(stream), |_| ());
         match handshake.await {
             Some(Ok(stream)) => {
-                place.established();
+                let closed = place.established(is_identified(&stream));
+                if let Some(why) = closed {
+                    self.handler.metrics().connection_closed(why);
+                }
                 self.requests(stream, peer, Arc::new(place)).await;
             }
             Some(Err(error)) => {
@@ -158,23 +151,8 @@ impl<A: Answers> Server<A> {
     }
 
     async fn requests(&self, stream: ServerStream, peer: SocketAddr, place: Arc<Place>) {
-        let service = service_fn(async |request| {
-            place.begun();
-            let response = self.handler.handle(request).await;
-            place.answered(response.status().is_success());
-            Ok::<_, Infallible>(response)
-        });
-        // No timer: the connection's place says when it has had enough time.
-        let connection = http1::Builder::new()
-            .max_header_size(MAX_HEAD)
-            // Also what a body is read with, at a time.
-            .max_buf_size(SMALL_BODY)
-            .serve_connection(
-                TokioIo::new(Watched::new(stream, Arc::clone(&place))),
-                service,
-            );
-        let ended = place.until_closed(connection, Connection::graceful_shutdown);
-        if let Some(Err(error)) = ended.await {
+        let handle = |request| self.handler.handle(request, &place);
+        if let Err(error) = serve_http(stream, &place, HTTP, handle).await {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }

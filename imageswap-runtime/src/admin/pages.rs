@@ -1,7 +1,8 @@
 //! What each path of the admin port answers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -19,14 +20,23 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Longer than any filter that somebody would write.
 const MAX_FILTER: usize = 4096;
+/// For how long metrics are shown without being written anew: no scrape asks so often, and a client that asks without
+/// pause would take a core.
+const METRICS_AGE: Duration = Duration::from_millis(100);
 
 /// What is shown, and what may be changed.
 pub(super) struct Pages {
     pub(super) readiness: Readiness,
-    pub(super) exporter: Exporter,
+    pub(super) metrics: Metrics,
     pub(super) drain: Drain,
     pub(super) log_level: Option<LogLevel>,
     pub(super) further: Vec<Page>,
+}
+
+/// The text of the metrics, which clients share while it is fresh.
+pub(super) struct Metrics {
+    exporter: Exporter,
+    written: Mutex<Option<(Instant, Bytes)>>,
 }
 
 /// A page that a service adds.
@@ -40,6 +50,27 @@ pub(super) struct Page {
 impl std::fmt::Debug for Page {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Page").field(&self.path).finish()
+    }
+}
+
+impl Metrics {
+    pub(super) fn new(exporter: Exporter) -> Self {
+        Self {
+            exporter,
+            written: Mutex::new(None),
+        }
+    }
+
+    fn text(&self) -> Bytes {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*written {
+            Some((at, text)) if at.elapsed() < METRICS_AGE => text.clone(),
+            _ => {
+                let text = Bytes::from(self.exporter.render());
+                *written = Some((Instant::now(), text.clone()));
+                text
+            }
+        }
     }
 }
 
@@ -62,7 +93,7 @@ impl Pages {
             ("/livez" | "/readyz" | "/metrics", _) if !get => not_allowed("GET, HEAD"),
             ("/livez", _) => respond(StatusCode::OK, TEXT, "ok\n"),
             ("/readyz", _) => self.ready(request.uri().query()),
-            ("/metrics", _) => respond(StatusCode::OK, EXPOSITION, self.exporter.render()),
+            ("/metrics", _) => respond(StatusCode::OK, EXPOSITION, self.metrics.text()),
             ("/log-level", Some(level)) if get => {
                 respond(StatusCode::OK, TEXT, format!("{}\n", level.get()))
             }

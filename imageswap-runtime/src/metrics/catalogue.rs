@@ -234,7 +234,7 @@ const CATALOGUE: [Metric; 26] = [
         help: "Connections that the webhook closed before their client did",
         labels: &[Label {
             name: "reason",
-            values: "`handshake`, `slow-head`, `idle`, `crowded`",
+            values: "`handshake`, `slow-head`, `slow-body`, `slow-read`, `idle`, `crowded`",
         }],
         service: Service::Webhook,
     },

@@ -70,6 +70,10 @@ pub enum Closed {
     Handshake,
     /// A request's head took too long.
     SlowHead,
+    /// A request's body took too long, and so did the answer that says so.
+    SlowBody,
+    /// The client took too long to read an answer.
+    SlowRead,
     /// It idled for too long.
     Idle,
     /// Its place was needed for another, or there was none for it.
@@ -171,12 +175,21 @@ impl Outcome {
 }
 
 impl Closed {
-    pub(super) const ALL: [Self; 4] = [Self::Handshake, Self::SlowHead, Self::Idle, Self::Crowded];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Handshake,
+        Self::SlowHead,
+        Self::SlowBody,
+        Self::SlowRead,
+        Self::Idle,
+        Self::Crowded,
+    ];
 
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
             Self::SlowHead => "slow-head",
+            Self::SlowBody => "slow-body",
+            Self::SlowRead => "slow-read",
             Self::Idle => "idle",
             Self::Crowded => "crowded",
         }

@@ -29,6 +29,12 @@ pub struct RequestSpan {
     context: Option<Context>,
 }
 
+/// A request's span on another thread than the request's; dropping it does not end the span.
+#[derive(Debug)]
+pub struct RequestScope {
+    context: Option<Context>,
+}
+
 #[derive(Debug, Clone)]
 struct Sending {
     provider: SdkTracerProvider,
@@ -125,10 +131,11 @@ impl Traces {
 }
 
 impl RequestSpan {
-    /// Runs `work` with this span as the one that [`span`] and [`trace_id`] see.
-    pub fn in_scope<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _attached = self.context.clone().map(Context::attach);
-        work()
+    /// The scope of this span, for work of the request.
+    pub fn scope(&self) -> RequestScope {
+        RequestScope {
+            context: self.context.clone(),
+        }
     }
 
     /// Adds an attribute, where the span is recorded.
@@ -161,6 +168,14 @@ impl RequestSpan {
         self.context
             .as_ref()
             .filter(|context| context.span().is_recording())
+    }
+}
+
+impl RequestScope {
+    /// Runs `work` with the span as the one that [`span`] and [`trace_id`] see.
+    pub fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        let _attached = self.context.map(Context::attach);
+        work()
     }
 }
 
@@ -247,7 +262,7 @@ mod tests {
     }
 
     fn seen(span: &RequestSpan) -> Option<String> {
-        span.in_scope(|| trace_id().map(|id| id.to_string()))
+        span.scope().run(|| trace_id().map(|id| id.to_string()))
     }
 
     #[test]
@@ -279,7 +294,7 @@ mod tests {
         ] {
             let span = request(traces, &headers);
             assert_eq!(span.recording().is_some(), recorded, "{headers:?}");
-            let steps = span.in_scope(|| {
+            let steps = span.scope().run(|| {
                 super::span("step", || {
                     Context::map_current(|it| it.has_active_span() && it.span().is_recording())
                 })

@@ -3,11 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use super::Pair;
 
 /// Opens verified connections.
 #[derive(Clone)]
@@ -38,14 +41,23 @@ pub enum ConnectError {
 impl Connector {
     /// Trusts the certificates in `ca_pem` and nothing else.
     pub fn new(ca_pem: &[u8]) -> Result<Self, ConnectError> {
+        Self::with_certificate(ca_pem, None)
+    }
+
+    /// The same, and shows a certificate to servers that ask for one.
+    pub fn with_certificate(ca_pem: &[u8], own: Option<&Pair>) -> Result<Self, ConnectError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem) {
             roots.add(certificate?)?;
         }
-        let mut config = ClientConfig::builder_with_provider(super::provider())
+        let config = ClientConfig::builder_with_provider(super::provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => config.with_no_client_auth(),
+            Some(own) => config
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own.key())))),
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),

@@ -204,22 +204,28 @@ fn validity(now: SystemTime, lifetime: Duration) -> Validity {
     }
 }
 
-/// Writes beside the file and renames, so that nobody reads half of it.
+/// Writes beside the file and renames, so that nobody reads half of it. The file beside is made here and nowhere else:
+/// a key never goes into a file that somebody laid out with other rights, nor through a link.
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), SelfSignedError> {
     let beside = path.with_extension(format!("new-{}", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&beside)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&beside, path));
-    written.map_err(|source| SelfSignedError::Io {
+    let failed = |source| SelfSignedError::Io {
         action: "write",
         path: path.to_owned(),
         source,
-    })
+    };
+    // What a process of this number left when it was killed.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(failed)
 }
 
 #[cfg(test)]
@@ -263,6 +269,26 @@ mod tests {
             );
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn keys_go_into_no_file_that_was_laid_out_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let trap = dir.path().join("trap");
+        fs::write(&trap, "").unwrap();
+        fs::set_permissions(&trap, fs::Permissions::from_mode(0o666)).unwrap();
+        let beside = format!("new-{}", std::process::id());
+        std::os::unix::fs::symlink(&trap, dir.path().join(format!("ca.{beside}"))).unwrap();
+        let open = dir.path().join(format!("tls.{beside}"));
+        fs::write(&open, "").unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o666)).unwrap();
+        obtain(dir.path(), &[], SystemTime::now()).unwrap();
+        assert_eq!(fs::read(&trap).unwrap(), b"");
+        for key in ["ca.key", "tls.key"] {
+            let metadata = fs::symlink_metadata(dir.path().join(key)).unwrap();
+            assert!(metadata.is_file(), "{key}");
+            assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{key}");
+        }
     }
 
     #[test]

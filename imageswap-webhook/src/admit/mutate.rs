@@ -71,6 +71,9 @@ impl Admission {
         let images = subject.images(asked);
         let mut decided = Vec::with_capacity(images.len());
         for field in images {
+            if asked.caller.is_gone() {
+                break;
+            }
             let decision: Decision<'r> = selected.decide(field.image);
             self.count(selected, field.image, &decision);
             let mut result = Cow::Borrowed(field.image);

@@ -36,6 +36,9 @@ impl Admission {
         }
         let mut refused = Vec::new();
         for field in images {
+            if asked.caller.is_gone() {
+                break;
+            }
             let decision = selected.decide(field.image);
             if template {
                 self.count(&selected, field.image, &decision);

@@ -2,102 +2,77 @@
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use http_body_util::BodyExt as _;
 
-use crate::limits::{MAX_BODY, Patience, SMALL_BODY};
+use super::share::{Held, Share};
+use crate::limits::{Patience, SMALL_BODY};
 
-/// Bytes that bodies over [`SMALL_BODY`] may take together.
+/// A whole body, with the memory that it holds.
 #[derive(Debug)]
-pub(super) struct Budget {
-    bytes: Semaphore,
-}
-
-/// A whole body, with its share of the budget.
-#[derive(Debug)]
-pub(super) struct Body<'b> {
+pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _share: Option<SemaphorePermit<'b>>,
+    pub(super) held: Held,
 }
 
 /// Why there is no whole body.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// It is, or grew, larger than [`MAX_BODY`].
-    TooLarge,
-    /// It took longer than its sender waits for the answer.
+    /// It is, or grew, larger than this many bytes.
+    TooLarge(usize),
+    /// It took too long.
     TooSlow,
-    /// Other large bodies took all the memory for too long.
+    /// Other bodies took all the memory for too long.
     NoMemory,
     /// The connection or the framing broke.
     Broken(hyper::Error),
 }
 
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self {
-            bytes: Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)),
-        }
+/// Reads `body` of at most `largest` bytes. Once a body has stopped being small it asks for all the memory that it may
+/// need: its announced length, else the largest. So two bodies cannot wait for each other, and announcing takes nothing.
+pub(super) async fn read(
+    mut body: Incoming,
+    largest: usize,
+    share: &Share,
+    patience: Patience,
+) -> Result<Body, Unread> {
+    let announced = body.size_hint();
+    let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
+    if least > largest {
+        return Err(Unread::TooLarge(largest));
     }
-
-    /// Reads `body`. A body of announced length asks for its share before it is read; one of unknown length asks for
-    /// the largest when it has stopped being small, so that two of them cannot wait for each other.
-    pub(super) async fn read(
-        &self,
-        mut body: Incoming,
-        patience: Patience,
-    ) -> Result<Body<'_>, Unread> {
-        let announced = body.size_hint();
-        let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
-        if least > MAX_BODY {
-            return Err(Unread::TooLarge);
-        }
-        let mut share = None;
-        if least > SMALL_BODY {
-            share = Some(self.share(least, patience.queue).await?);
-        }
-        let Some(first) = next(&mut body, patience.body).await? else {
-            return Ok(Body {
-                bytes: Bytes::new(),
-                _share: share,
-            });
-        };
-        // Nearly always the whole body is one piece, which then need not be copied.
-        if announced.exact() == Some(first.len() as u64) {
-            return Ok(Body {
-                bytes: first,
-                _share: share,
-            });
-        }
-        let mut whole = BytesMut::with_capacity(least.max(first.len()));
-        let mut piece = Some(first);
-        while let Some(bytes) = piece {
-            let size = whole.len() + bytes.len();
-            if size > MAX_BODY {
-                return Err(Unread::TooLarge);
-            }
-            if size > SMALL_BODY && share.is_none() {
-                share = Some(self.share(MAX_BODY, patience.queue).await?);
-            }
-            whole.extend_from_slice(&bytes);
-            piece = next(&mut body, patience.body).await?;
-        }
-        Ok(Body {
-            bytes: whole.freeze(),
-            _share: share,
-        })
+    let mut held = Held::default();
+    let Some(first) = next(&mut body, patience.body).await? else {
+        let bytes = Bytes::new();
+        return Ok(Body { bytes, held });
+    };
+    // Nearly always the whole body is one piece, which then need not be copied.
+    if announced.exact() == Some(first.len() as u64) && first.len() <= SMALL_BODY {
+        return Ok(Body { bytes: first, held });
     }
-
-    async fn share(&self, bytes: usize, until: Instant) -> Result<SemaphorePermit<'_>, Unread> {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match timeout_at(until, self.bytes.acquire_many(permits)).await {
-            Ok(Ok(share)) => Ok(share),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(Unread::NoMemory),
+    let mut whole = BytesMut::with_capacity(least.min(SMALL_BODY));
+    let mut small = true;
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        let size = whole.len() + bytes.len();
+        if size > largest {
+            return Err(Unread::TooLarge(largest));
         }
+        if small && size > SMALL_BODY {
+            small = false;
+            let needed = announced.exact().map_or(largest, |_| least);
+            let wait = share.body(needed, patience.queue.min(patience.body));
+            held = wait.await.ok_or(Unread::NoMemory)?;
+            whole.reserve(least.saturating_sub(whole.len()));
+        }
+        whole.extend_from_slice(&bytes);
+        piece = next(&mut body, patience.body).await?;
     }
+    Ok(Body {
+        bytes: whole.freeze(),
+        held,
+    })
 }
 
 /// The next bytes of a body; `None` at its end. Trailers are passed over.

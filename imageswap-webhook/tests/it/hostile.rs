@@ -9,11 +9,11 @@ use http::header::RETRY_AFTER;
 use imageswap_runtime::metrics::Webhook;
 use imageswap_runtime::tls::ClientStream;
 use imageswap_webhook::admit::{Admission, Answer};
-use imageswap_webhook::http::Answers;
-use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, SMALL_BODY};
+use imageswap_webhook::http::{Answers, Caller};
+use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, MEDIUM_BODY, SMALL_BODY};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{PATIENCE, Server, TIMES, admission, eventually, pod_review};
@@ -129,36 +129,155 @@ async fn bodies_that_dribble() {
 }
 
 #[tokio::test]
-async fn large_bodies_share_a_budget_that_others_do_not_need() {
+async fn bodies_have_seconds_and_not_the_callers_timeout() {
+    let server = server(Limits {
+        body: Duration::from_millis(500),
+        ..Limits::default()
+    })
+    .await;
+    let mut stream = server.tls_stream().await;
+    let head =
+        "POST /mutate?timeout=30s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    timeout(Duration::from_secs(10), stream.read_exact(&mut start))
+        .await
+        .expect("the body had its time")
+        .unwrap();
+    assert_eq!(&start, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn heads_without_bodies_take_no_place_from_others() {
     let limits = Limits {
-        large_bodies: MAX_BODY,
+        max_connections: 50,
+        max_per_peer: 50,
         ..Limits::default()
     };
     let server = server(limits).await;
-    // It has announced so much that nothing is left, and does not send it.
-    let mut hog = server.tls_stream().await;
-    let head = post(&format!("Content-Length: {MAX_BODY}\r\n"), " ");
-    hog.write_all(head.as_bytes()).await.unwrap();
-    server
-        .until_metric("imageswap_admission_requests_in_flight 1")
-        .await;
+    let mut answered = server.connect().await.unwrap();
+    assert_eq!(answered.post("/", review()).await.0.status(), 200);
+    let mut waiting = Vec::new();
+    for _ in 0..200 {
+        let mut stream = server.tls_stream().await;
+        let head = post("Content-Length: 1000\r\n", "").replace("/ ", "/?timeout=30s ");
+        stream.write_all(head.as_bytes()).await.ok();
+        waiting.push(stream);
+        if waiting.len() % 50 == 0 {
+            assert_serves(&server).await;
+        }
+    }
+    // A connection that was answered has outlived all of them.
+    assert_eq!(answered.post("/", review()).await.0.status(), 200);
+}
 
-    let mut other = server.connect().await.unwrap();
-    let large = Bytes::from(vec![b' '; SMALL_BODY + 1]);
-    let (response, _) = other.post("/?timeout=1s", large.clone()).await;
-    assert_eq!(response.status(), 429);
-    assert_eq!(response.headers()[RETRY_AFTER], "1");
+#[tokio::test]
+async fn one_address_has_a_share_of_the_connections() {
+    let limits = Limits {
+        max_connections: 50,
+        max_per_peer: 8,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        crowd.push(socket.connect(server.addr).await.unwrap());
+    }
     server
-        .until_metric(
-            r#"imageswap_admission_requests_total{webhook="mutate",operation="unknown",outcome="shed"} 1"#,
-        )
+        .until_metric("imageswap_admission_connections 8")
         .await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn clients_that_never_read() {
+    let limits = Limits {
+        write: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let stream = server.tls_stream().await;
+    let (_unread, mut writer) = tokio::io::split(stream);
+    // Each answer repeats the `uid`, so that they fill every buffer.
+    let body = review().replace("u-1", &"u".repeat(8 << 10));
+    let request = post(&format!("Content-Length: {}\r\n", body.len()), &body);
+    let sending = async { while writer.write_all(request.as_bytes()).await.is_ok() {} };
+    timeout(PATIENCE, sending).await.expect("it is closed");
+    server
+        .until_metric(r#"imageswap_admission_connections_closed_total{reason="slow-read"} 1"#)
+        .await;
+    assert_serves(&server).await;
+}
+
+#[tokio::test]
+async fn large_bodies_share_memory_that_others_do_not_need() {
+    let limits = Limits {
+        bodies: MAX_BODY,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    // Whoever announces much and sends nothing takes nothing.
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        let mut stream = server.tls_stream().await;
+        let head = post(&format!("Content-Length: {MAX_BODY}\r\n"), "");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    let mut other = server.connect().await.unwrap();
+    let large = Bytes::from(vec![b' '; MEDIUM_BODY + 1]);
+    // It is read, and is no review.
+    assert_eq!(other.post("/", large.clone()).await.0.status(), 400);
+
+    // This one has begun to send, and stops.
+    let mut hog = server.tls_stream().await;
+    let begun = " ".repeat(4 * SMALL_BODY);
+    let head = post(&format!("Content-Length: {MAX_BODY}\r\n"), &begun);
+    hog.write_all(head.as_bytes()).await.unwrap();
+    eventually("the memory is taken", async || {
+        let mut other = server.connect().await.unwrap();
+        let (response, _) = other.post("/?timeout=200ms", large.clone()).await;
+        response.status() == 429 && response.headers()[RETRY_AFTER] == "1"
+    })
+    .await;
+    // Bodies of the usual sizes have memory of their own.
+    let medium = Bytes::from(vec![b' '; MEDIUM_BODY]);
+    assert_eq!(other.post("/", medium).await.0.status(), 400);
     assert_serves(&server).await;
 
     drop(hog);
-    let mut other = server.connect().await.unwrap();
-    // It has its turn, and is no review.
-    assert_eq!(other.post("/", large).await.0.status(), 400);
+    eventually("it is given back", async || {
+        let mut other = server.connect().await.unwrap();
+        other.post("/", large.clone()).await.0.status() == 400
+    })
+    .await;
+}
+
+/// Clients whose connection was answered within a minute have a share that strangers cannot take.
+#[tokio::test]
+async fn proven_clients_have_memory_that_others_cannot_take() {
+    let server = server(Limits {
+        bodies: MAX_BODY,
+        ..Limits::default()
+    })
+    .await;
+    let mut hog = server.tls_stream().await;
+    let begun = " ".repeat(4 * SMALL_BODY);
+    let head = post(&format!("Content-Length: {MAX_BODY}\r\n"), &begun);
+    hog.write_all(head.as_bytes()).await.unwrap();
+    let large = Bytes::from(vec![b' '; MEDIUM_BODY + 1]);
+    eventually("the memory is taken", async || {
+        let mut stranger = server.connect().await.unwrap();
+        let (response, _) = stranger.post("/?timeout=200ms", large.clone()).await;
+        response.status() == 429
+    })
+    .await;
+    let mut proven = server.connect().await.unwrap();
+    assert_eq!(proven.post("/", review()).await.0.status(), 200);
+    let (response, _) = proven.post("/?timeout=200ms", large.clone()).await;
+    assert_eq!(response.status(), 400);
 }
 
 #[tokio::test]
@@ -180,6 +299,7 @@ async fn a_hundred_megabytes_are_refused_unread() {
 async fn half_handshakes() {
     let limits = Limits {
         max_handshakes: 16,
+        max_per_peer: 100,
         ..Limits::default()
     };
     let server = server(limits).await;
@@ -215,6 +335,7 @@ async fn half_handshakes() {
 async fn idle_connections_by_the_hundred() {
     let limits = Limits {
         max_connections: 50,
+        max_per_peer: 50,
         max_handshakes: 50,
         ..Limits::default()
     };
@@ -319,11 +440,12 @@ struct Held {
 }
 
 impl Answers for Held {
-    fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
-        while body.starts_with(b"hold") && !self.release.load(Ordering::Relaxed) {
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer {
+        let held = || !self.release.load(Ordering::Relaxed) && !caller.is_gone();
+        while body.starts_with(b"hold") && held() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.admission.answer(webhook, body)
+        self.admission.answer_to(caller, webhook, body)
     }
 }
 
@@ -336,37 +458,63 @@ impl Drop for Release {
     }
 }
 
-#[tokio::test]
-async fn who_waits_too_long_is_told_to_come_again() {
-    let release = Arc::new(AtomicBool::new(false));
-    let _on_failure = Release(Arc::clone(&release));
+fn held_server(release: &Arc<AtomicBool>) -> impl Future<Output = Server> {
+    let release = Arc::clone(release);
     let limits = Limits {
-        max_in_flight: 1,
+        max_heavy: 1,
         ..Limits::default()
     };
-    let server = Server::start_with(TIMES, limits, |exporter, _| Held {
+    Server::start_with(TIMES, limits, |exporter, _| Held {
         admission: admission(MAPS, &exporter.webhook_metrics()),
-        release: Arc::clone(&release),
+        release,
     })
-    .await;
+}
+
+#[tokio::test]
+async fn large_reviews_wait_for_each_other_and_small_ones_for_none() {
+    let release = Arc::new(AtomicBool::new(false));
+    let _on_failure = Release(Arc::clone(&release));
+    let server = held_server(&release).await;
     let mut holding = server.connect().await.unwrap();
-    // So large that a thread of its own works on it, or it would hold up this test.
     let large = format!("hold{}", " ".repeat(1 << 20));
-    let held = tokio::spawn(async move { holding.post("/", large).await.0.status() });
+    let held = {
+        let large = large.clone();
+        tokio::spawn(async move { holding.post("/", large).await.0.status() })
+    };
     server
         .until_metric("imageswap_admission_requests_in_flight 1")
         .await;
 
     let mut hasty = server.connect().await.unwrap();
-    let (response, _) = hasty.post("/mutate?timeout=1s", review()).await;
+    let (response, _) = hasty.post("/mutate?timeout=1s", large.clone()).await;
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
+    assert_serves(&server).await;
     // The connection is still good, and whoever has the patience gets an answer.
-    let patient = tokio::spawn(async move { hasty.post("/?timeout=30s", review()).await.0 });
+    let patient = tokio::spawn(async move { hasty.post("/?timeout=30s", large).await.0 });
     server
         .until_metric("imageswap_admission_requests_in_flight 2")
         .await;
     release.store(true, Ordering::Relaxed);
     assert_eq!(held.await.unwrap(), 400);
-    assert_eq!(patient.await.unwrap().status(), 200);
+    assert_eq!(patient.await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn work_ends_when_its_client_has_gone() {
+    let release = Arc::new(AtomicBool::new(false));
+    let _on_failure = Release(Arc::clone(&release));
+    let server = held_server(&release).await;
+    let mut leaving = server.tls_stream().await;
+    let body = format!("hold{}", " ".repeat(1 << 20));
+    let request = post(&format!("Content-Length: {}\r\n", body.len()), &body);
+    leaving.write_all(request.as_bytes()).await.unwrap();
+    server
+        .until_metric("imageswap_admission_requests_in_flight 1")
+        .await;
+    drop(leaving);
+    // Its turn is free again, and the next is answered.
+    let mut next = server.connect().await.unwrap();
+    let large = " ".repeat(1 << 20);
+    assert_eq!(next.post("/?timeout=30s", large).await.0.status(), 400);
 }

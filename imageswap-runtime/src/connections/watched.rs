@@ -1,4 +1,4 @@
-//! A stream that tells when bytes come in.
+//! A stream that tells the table when bytes come in, and when the client does not read.
 
 use std::io;
 use std::pin::Pin;
@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connections::Place;
+use super::Place;
 
-/// Tells the connection's place about the first byte of each request.
+/// Tells a connection's place about its bytes.
 pub(super) struct Watched<S> {
     stream: S,
     place: Arc<Place>,
@@ -18,6 +18,13 @@ pub(super) struct Watched<S> {
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, place: Arc<Place>) -> Self {
         Self { stream, place }
+    }
+
+    fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_pending() {
+            self.place.stuck();
+        }
+        result
     }
 }
 
@@ -42,11 +49,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(result)
     }
 
+    /// HTTP flushes when it has written everything that it holds.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        match &flushed {
+            Poll::Pending => self.place.stuck(),
+            Poll::Ready(_) => self.place.flushed(),
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -58,7 +72,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.written(result)
     }
 
     fn is_write_vectored(&self) -> bool {
