@@ -20,8 +20,8 @@ use std::fmt;
 pub const ANNOTATION: &str = "imageswap.io/note";
 /// The format's version, which the text carries.
 pub const VERSION: u32 = 1;
-/// Kubernetes allows 256 KiB for all annotations of an object.
-const MAX_BYTES: usize = 256 << 10;
+/// The longest text of a note. Kubernetes allows 256 KiB for all annotations of an object.
+pub const MAX_BYTES: usize = 256 << 10;
 
 /// What a Pod's annotation says, by container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

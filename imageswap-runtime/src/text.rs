@@ -1,5 +1,7 @@
 //! Text for people.
 
+use std::borrow::Cow;
+
 /// Columns of a terminal that nobody has widened.
 pub const WIDTH: usize = 80;
 
@@ -19,9 +21,28 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The text, or its beginning with an ellipsis if it has more characters.
+#[must_use]
+pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
+    const ELLIPSIS: &str = "...";
+    if text.chars().nth(characters).is_none() {
+        return text.into();
+    }
+    let mut short: String = text.chars().take(characters - ELLIPSIS.len()).collect();
+    short.push_str(ELLIPSIS);
+    short.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_end_with_an_ellipsis() {
+        for (text, short) in [("", ""), ("äöü!", "äöü!"), ("äöü!?", "ä...")] {
+            assert_eq!(shorten(text, 4), short);
+        }
+    }
 
     #[test]
     fn sentences_break_between_words() {

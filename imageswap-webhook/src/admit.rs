@@ -6,6 +6,7 @@
 //! hides the container that runs.
 
 mod images;
+mod listed;
 mod message;
 mod mutate;
 mod note;
@@ -22,7 +23,8 @@ use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
 
 use crate::http::Caller;
-use crate::wire::{ImageField, NotAReview, Object, Request, Review, Text, Verdict};
+use crate::wire::{NotAReview, Object, Request, Review, Text, Verdict};
+use listed::short;
 
 /// Whose requests about mirror Pods are believed.
 const KUBELETS: &str = "system:node:";
@@ -103,12 +105,22 @@ impl Admission {
         let request = &review.request;
         let uid = &*request.uid;
         if let Some(error) = &review.unusable {
-            tracing::warn!(uid, trace_id = trace(), %error, "allowed unchanged: the object cannot be read");
+            let error = error.to_string();
+            let error = &*short(&error);
+            tracing::warn!(
+                uid,
+                trace_id = trace(),
+                error,
+                "allowed unchanged: the object cannot be read"
+            );
         }
+        let operation = operation(request);
+        // Whoever creates an object may write that it is being deleted, and the API server then drops it.
+        let is_deleting = |it: &Object<'_>| operation == Operation::Update && it.is_deleting();
         let Some(object) = request
             .object
             .as_ref()
-            .filter(|it| !it.is_deleting() && !is_kubelets_mirror(request, it))
+            .filter(|it| !is_deleting(it) && !is_kubelets_mirror(request, it))
         else {
             tracing::debug!(uid, "allowed unchanged: nothing to decide");
             return (Verdict::default(), Outcome::Skipped);
@@ -117,7 +129,7 @@ impl Admission {
         let asked = Asked {
             request,
             object,
-            operation: operation(request),
+            operation,
             namespace: request.namespace.as_ref().map(Text::as_str),
             caller,
         };
@@ -176,10 +188,10 @@ impl Asked<'_> {
         tracing::info!(
             uid = &*self.request.uid,
             trace_id = trace(),
-            namespace = self.namespace.unwrap_or_default(),
-            kind = &*self.request.kind.kind,
-            name = self.name(),
-            user = self.request.user(),
+            namespace = &*short(self.namespace.unwrap_or_default()),
+            kind = &*short(&self.request.kind.kind),
+            name = &*short(self.name()),
+            user = &*short(self.request.user()),
             swaps = Some(swaps).filter(|it| !it.is_empty()),
             not_approved = Some(refused).filter(|it| !it.is_empty()),
             "{what}"
@@ -200,7 +212,12 @@ fn answer<O>(review: &Review<'_, O>, verdict: &Verdict, outcome: Outcome) -> Ans
 }
 
 fn refused(error: NotAReview) -> Answer {
-    tracing::warn!(trace_id = trace(), %error, "request refused");
+    let text = error.to_string();
+    tracing::warn!(
+        trace_id = trace(),
+        error = &*short(&text),
+        "request refused"
+    );
     Answer {
         body: Err(error),
         operation: Operation::Unknown,
@@ -221,15 +238,4 @@ fn operation<O>(request: &Request<'_, O>) -> Operation {
 /// The trace that the request belongs to, as a field of a log line that is left out where there is none.
 fn trace() -> Option<impl tracing::Value> {
     trace_id().map(tracing::field::display)
-}
-
-/// Adds `name: image -> result` to a list for people.
-fn note_swap(text: &mut String, field: &ImageField<'_>, result: &str) {
-    use std::fmt::Write as _;
-    let separator = if text.is_empty() { "" } else { ", " };
-    let _infallible = write!(
-        text,
-        "{separator}{}: {} -> {result}",
-        field.name, field.image
-    );
 }

@@ -16,6 +16,7 @@ use imageswap_runtime::connections::Place;
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::telemetry::{RequestSpan, Traces};
+use imageswap_runtime::text::shorten;
 use tokio::time::Instant;
 
 use crate::admit::{Admission, Answer};
@@ -26,6 +27,9 @@ use share::{Held, Share};
 /// Larger bodies are answered on a thread for blocking work, because they would keep everybody else on this one waiting
 /// for a millisecond and more.
 const HEAVY_BODY: usize = 64 << 10;
+
+/// Characters of a refusal, which may quote the request.
+const MAX_REASON: usize = 1024;
 
 /// Paths, and what is there. ImageSwap's configurations ask at `/`.
 const ROUTES: [(&str, Webhook); 4] = [
@@ -314,7 +318,7 @@ impl Reply {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
-            body: format!("{reason}\n").into_bytes(),
+            body: format!("{}\n", shorten(reason, MAX_REASON)).into_bytes(),
             operation: Operation::Unknown,
             outcome: Outcome::BadRequest,
             held: Held::default(),

@@ -5,6 +5,7 @@
 //! The shape is that of `admission.k8s.io/v1` and `v1beta1`, which differ in nothing that is read or written here.
 
 mod answer;
+mod bounded;
 mod object;
 
 use std::borrow::Cow;
@@ -12,8 +13,11 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-pub use answer::Verdict;
+pub use answer::{MAX_WARNINGS, Verdict};
 pub use object::{ImageField, List, Object};
+
+/// The answer and the log repeat the `uid`, which is a UUID.
+const MAX_UID: usize = 256;
 
 /// A review's request, and the version to answer in. `O` is the form that its objects are read into.
 #[derive(Debug)]
@@ -52,6 +56,9 @@ pub enum NotAReview {
         /// Its `apiVersion`.
         api_version: String,
     },
+    /// Its `uid` is none that an API server writes.
+    #[error("the uid has {0} bytes, expected at most {MAX_UID}")]
+    Uid(usize),
     /// It asks nothing.
     #[error("the AdmissionReview has no request")]
     NoRequest,
@@ -189,6 +196,9 @@ fn open<O>(
         }
     };
     let request = request.ok_or(NotAReview::NoRequest)?;
+    if request.uid.len() > MAX_UID {
+        return Err(NotAReview::Uid(request.uid.len()));
+    }
     Ok(Review {
         version,
         request,

@@ -3,6 +3,8 @@
 //! On UPDATE only those that it changes, by the name of their container: an object that was let in stays in, and what
 //! nobody touched is not refused to whoever changes something else.
 
+use std::collections::HashMap;
+
 use imageswap_runtime::metrics::Operation;
 
 use super::Asked;
@@ -23,6 +25,13 @@ pub(super) enum Subject {
     Nothing,
 }
 
+/// An image that a request asks about.
+pub(super) struct Asks<'r> {
+    pub(super) field: ImageField<'r>,
+    /// The image that is stored in its place.
+    pub(super) stored: Option<&'r str>,
+}
+
 impl Subject {
     pub(super) fn of(asked: &Asked<'_>) -> Self {
         let request = asked.request;
@@ -37,22 +46,26 @@ impl Subject {
         }
     }
 
-    /// The images that are asked about: all of a new object's, and those that an update changes.
-    pub(super) fn images<'r>(self, asked: &Asked<'r>) -> Vec<ImageField<'r>> {
+    /// The images that are asked about: all of a new object's, and those that an update changes. An image is the same
+    /// if it is that of the same container in the same list, which may have moved there.
+    pub(super) fn images<'r>(self, asked: &Asked<'r>) -> Vec<Asks<'r>> {
         let old = asked.request.old_object.as_ref();
-        let old: Vec<_> = old
-            .filter(|_| asked.operation == Operation::Update)
-            .map(|it| self.all(it).collect())
-            .unwrap_or_default();
+        let old = old.filter(|_| asked.operation == Operation::Update);
+        let stored: HashMap<_, _> = old
+            .into_iter()
+            .flat_map(|it| self.all(it))
+            .map(|it| ((it.list, it.name), it.image))
+            .collect();
         self.all(asked.object)
-            .filter(|field| !old.iter().any(|it| same(it, field)))
+            .map(|field| Asks {
+                field,
+                stored: stored.get(&(field.list, field.name)).copied(),
+            })
+            .filter(|it| it.stored != Some(it.field.image))
             .collect()
     }
 
-    /// Whether a patch may change such an image; one that may not fails the whole request.
-    ///
-    /// With the object as it was, what cannot change has not, and is not asked about. Without it the rules of
-    /// Kubernetes are all there is to go by.
+    /// Whether a patch may change such an image, by the rules of Kubernetes; one that may not fails the whole request.
     pub(super) fn is_mutable(self, asked: &Asked<'_>, field: &ImageField<'_>) -> bool {
         let update = asked.operation == Operation::Update;
         match self {
@@ -72,10 +85,4 @@ impl Subject {
             Self::Nothing => Box::new(std::iter::empty()),
         }
     }
-}
-
-/// Whether it is the same image of the same container, which may have moved in its list.
-fn same(old: &ImageField<'_>, new: &ImageField<'_>) -> bool {
-    let volume = |it: &ImageField<'_>| it.list == List::Volumes;
-    old.name == new.name && old.image == new.image && volume(old) == volume(new)
 }

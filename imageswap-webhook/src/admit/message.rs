@@ -2,7 +2,8 @@
 
 use imageswap_policy::{Decision, Policy, Reason};
 
-use crate::wire::ImageField;
+use super::listed::{Listed, short};
+use crate::wire::{ImageField, MAX_WARNINGS, Object};
 
 /// Containers that a denial names; the others are counted.
 const NAMED: usize = 5;
@@ -27,21 +28,42 @@ pub(super) fn denial(policy: &Policy, refused: &[Refused<'_>]) -> String {
     parts.join("; ")
 }
 
-/// A warning for each image.
+/// A warning for each image; the last one counts those that have none.
 pub(super) fn warnings(policy: &Policy, refused: &[Refused<'_>]) -> Vec<String> {
     let message = policy.message().map(|it| format!("{it}: "));
     let message = message.unwrap_or_default();
     let warning =
         |it: &Refused<'_>| format!("{message}{} (policy {})", it.sentence(), policy.name());
-    refused.iter().map(warning).collect()
+    if refused.len() <= MAX_WARNINGS {
+        return refused.iter().map(warning).collect();
+    }
+    let shown = MAX_WARNINGS - 1;
+    let mut warnings: Vec<_> = refused.iter().take(shown).map(warning).collect();
+    let more = refused.len() - shown;
+    warnings.push(format!(
+        "{message}{more} more images are not approved (policy {})",
+        policy.name()
+    ));
+    warnings
 }
 
 /// All of them for the log: `web: evil.io/x, init: y`.
 pub(super) fn list(refused: &[Refused<'_>]) -> String {
-    let each = refused
-        .iter()
-        .map(|it| format!("{}: {}", it.field.name, it.field.image));
-    each.collect::<Vec<_>>().join(", ")
+    let mut listed = Listed::default();
+    for Refused { field, .. } in refused {
+        listed.add(field.name, short(field.image));
+    }
+    listed.finish()
+}
+
+/// Why an object is refused of which a list was not read to its end.
+pub(super) fn too_many(policy: &Policy, list: &str) -> String {
+    format!(
+        "the object has more than {} {list}, and no more are read: policy {} refuses it, because the others could be \
+         anything; use fewer",
+        Object::MAX_ENTRIES,
+        policy.name()
+    )
 }
 
 /// What to do about it.

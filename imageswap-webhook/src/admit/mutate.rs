@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use imageswap_policy::{Decision, Policies, Policy, Selected};
 use imageswap_runtime::metrics::Outcome;
 
-use super::images::Subject;
-use super::{Admission, Asked, note, note_swap};
+use super::images::{Asks, Subject};
+use super::listed::{Listed, short};
+use super::{Admission, Asked, message, note};
 use crate::wire::{ImageField, Verdict};
 
 /// An image and what the policy says of it.
@@ -23,12 +24,22 @@ impl Admission {
         let labels = (subject != Subject::BareEphemeralContainers).then(|| asked.object.labels());
         let selected = self.select(policies, asked, labels);
         let mut verdict = Verdict::default();
-        let mut swaps = String::new();
+        let mut swaps = Listed::default();
         let decided = self.decide(&selected, subject, asked, &mut verdict, &mut swaps);
         let Some(policy) = selected.policy() else {
             tracing::debug!(uid = &*asked.request.uid, "allowed unchanged: out of scope");
             return (verdict, Outcome::Skipped);
         };
+        if let Some(cut) = asked.object.cut().filter(|_| policy.swaps()) {
+            // Images that were not read cannot be swapped.
+            let denied = message::too_many(policy, cut);
+            asked.log("", &denied, "refused");
+            let verdict = Verdict {
+                denied: Some(denied),
+                ..Verdict::default()
+            };
+            return (verdict, Outcome::Denied);
+        }
         if decided.is_empty() {
             return (verdict, Outcome::Skipped);
         }
@@ -48,6 +59,7 @@ impl Admission {
             } else {
                 "images would be swapped, if the policy were not one for audit"
             };
+            let swaps = swaps.finish();
             asked.log(&swaps, "", what);
             verdict.audit.push(("swapped", swaps));
         }
@@ -65,12 +77,12 @@ impl Admission {
         subject: Subject,
         asked: &Asked<'r>,
         verdict: &mut Verdict,
-        swaps: &mut String,
+        swaps: &mut Listed,
     ) -> Vec<Decided<'r>> {
         let patches = selected.policy().is_some_and(Policy::swaps);
         let images = subject.images(asked);
         let mut decided = Vec::with_capacity(images.len());
-        for field in images {
+        for Asks { field, stored } in images {
             if asked.caller.is_gone() {
                 break;
             }
@@ -78,8 +90,12 @@ impl Admission {
             self.count(selected, field.image, &decision);
             let mut result = Cow::Borrowed(field.image);
             if decision.swapped() {
-                note_swap(swaps, &field, &decision.result);
-                if patches && subject.is_mutable(asked, &field) {
+                let (from, to) = (short(field.image), &decision.result);
+                swaps.add(field.name, format_args!("{from} -> {to}"));
+                // An image that cannot change may be written as it is stored: whoever applies a manifest again
+                // writes what the webhook swapped when the object was created.
+                let is_stored = stored == Some(&*decision.result);
+                if patches && (is_stored || subject.is_mutable(asked, &field)) {
                     verdict.patch.replace(field, &decision.result);
                     result = decision.result;
                 }

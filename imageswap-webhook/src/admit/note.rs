@@ -1,7 +1,9 @@
 //! The note on a Pod: what its images were, so that whoever finds them running can tell that admission saw them.
 
+use std::collections::HashSet;
+
 use imageswap_policy::Selected;
-use imageswap_policy::note::{ANNOTATION, Entry, Note};
+use imageswap_policy::note::{ANNOTATION, Entry, MAX_BYTES, Note};
 use imageswap_runtime::metrics::Operation;
 use serde_json::json;
 
@@ -26,8 +28,9 @@ pub(super) fn write(
     let mut note = present
         .and_then(|text| Note::parse(text).ok())
         .unwrap_or_default();
-    if asked.operation == Operation::Create {
-        note.retain(|name| decided.iter().any(|it| it.field.name == name));
+    if asked.operation == Operation::Create && !note.is_empty() {
+        let names: HashSet<_> = decided.iter().map(|it| it.field.name).collect();
+        note.retain(|name| names.contains(name));
     }
     for Decided { field, result } in decided {
         // Volumes run nothing, and the subresource of ephemeral containers drops changes of annotations.
@@ -46,6 +49,10 @@ pub(super) fn write(
     }
     let text = note.to_string();
     if note.is_empty() || present == Some(&text) {
+        return;
+    }
+    if text.len() > MAX_BYTES {
+        tracing::debug!(uid = &*asked.request.uid, "no note: it would be too large");
         return;
     }
     if annotated {

@@ -3,19 +3,25 @@
 use imageswap_policy::document;
 use imageswap_runtime::metrics::{Operation, Outcome};
 use imageswap_runtime::source::MAPS_KEY;
+use imageswap_runtime::text::shorten;
 use serde_json::Value;
 
+use super::listed::short;
 use super::{Admission, operation};
 use crate::wire::{Request, Text, Verdict};
+
+/// Characters of the reasons in one line of the log.
+const MAX_REASONS: usize = 4096;
 
 impl Admission {
     pub(super) fn review_policy(&self, request: &Request<'_, Value>) -> (Verdict, Outcome) {
         let mut verdict = Verdict::default();
-        let writes = matches!(operation(request), Operation::Create | Operation::Update);
+        let operation = operation(request);
+        let writes = matches!(operation, Operation::Create | Operation::Update);
         let Some(object) = request.object.as_ref().filter(|_| writes) else {
             return (verdict, Outcome::Skipped);
         };
-        if !object["metadata"]["deletionTimestamp"].is_null() {
+        if operation == Operation::Update && !object["metadata"]["deletionTimestamp"].is_null() {
             return (verdict, Outcome::Skipped);
         }
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -42,10 +48,10 @@ impl Admission {
                 tracing::info!(
                     uid = &*request.uid,
                     kind,
-                    name,
-                    user = request.user(),
+                    name = &*short(name),
+                    user = &*short(request.user()),
                     "policy refused: {}",
-                    reasons.join("; ")
+                    shorten(&reasons.join("; "), MAX_REASONS)
                 );
                 verdict.denied = Some(format!(
                     "{kind} {name} does not load:\n{}",

@@ -1,5 +1,7 @@
 //! Image pull Secrets for the registries that a Pod's images come from now.
 
+use std::collections::HashSet;
+
 use imageswap_policy::{Policy, Reference};
 use imageswap_runtime::metrics::Operation;
 use serde_json::json;
@@ -20,11 +22,10 @@ impl Admission {
         if asked.operation != Operation::Create || policy.pull_secrets().is_empty() {
             return;
         }
-        let from = |registry: &str| {
-            decided.iter().any(|it| {
-                Reference::parse(&it.result).is_ok_and(|image| image.registry() == registry)
-            })
-        };
+        let images = decided
+            .iter()
+            .filter_map(|it| Reference::parse(&it.result).ok());
+        let registries: HashSet<String> = images.map(|it| it.registry().to_owned()).collect();
         let mut present: Vec<&str> = Vec::new();
         let mut listed = false;
         if let Some(names) = asked.object.pull_secrets() {
@@ -33,7 +34,7 @@ impl Admission {
         }
         for secret in policy.pull_secrets() {
             let name = secret.name();
-            if present.contains(&name) || !from(secret.registry()) {
+            if present.contains(&name) || !registries.contains(secret.registry()) {
                 continue;
             }
             if listed {

@@ -8,7 +8,7 @@ use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Policies};
 use imageswap_runtime::metrics::Outcome;
 
-use super::images::Subject;
+use super::images::{Asks, Subject};
 use super::message::{self, Refused};
 use super::{Admission, Asked};
 use crate::wire::Verdict;
@@ -35,7 +35,7 @@ impl Admission {
             return (verdict, Outcome::Skipped);
         }
         let mut refused = Vec::new();
-        for field in images {
+        for Asks { field, .. } in images {
             if asked.caller.is_gone() {
                 break;
             }
@@ -51,17 +51,20 @@ impl Admission {
         verdict
             .audit
             .push(("revision", policy.revision().to_owned()));
-        if refused.is_empty() {
+        let cut = asked.object.cut().map(|cut| message::too_many(policy, cut));
+        if refused.is_empty() && cut.is_none() {
             return (verdict, Outcome::Unchanged);
         }
-        let listed = message::list(&refused);
+        let listed = cut.clone().unwrap_or_else(|| message::list(&refused));
         let (outcome, what) = match policy.enforcement() {
             Enforcement::Deny => {
-                verdict.denied = Some(message::denial(policy, &refused));
+                let denial = || message::denial(policy, &refused);
+                verdict.denied = Some(cut.unwrap_or_else(denial));
                 (Outcome::Denied, "refused")
             }
             Enforcement::Warn => {
-                verdict.warnings = message::warnings(policy, &refused);
+                verdict.warnings.extend(cut);
+                verdict.warnings.extend(message::warnings(policy, &refused));
                 (Outcome::Warned, "let in with a warning")
             }
             Enforcement::Audit => (

@@ -1,10 +1,12 @@
 //! The answer to a review.
 
+use imageswap_runtime::text::shorten;
+
 use super::Review;
 use crate::patch::{Patch, write_string};
 
-/// What the API server shows of all warnings together.
-const MAX_WARNINGS: usize = 10;
+/// The most warnings of one answer.
+pub const MAX_WARNINGS: usize = 10;
 /// Characters that it shows of one.
 const MAX_WARNING: usize = 256;
 /// Characters of a denial; more would not be read.
@@ -37,7 +39,7 @@ impl<O> Review<'_, O> {
                 answer.extend_from_slice(
                     br#","allowed":false,"status":{"code":403,"reason":"Forbidden","message":"#,
                 );
-                write_string(&mut answer, &shortened(message, MAX_DENIAL));
+                write_string(&mut answer, &shorten(message, MAX_DENIAL));
                 answer.push(b'}');
             }
         }
@@ -50,7 +52,7 @@ impl<O> Review<'_, O> {
         for (at, warning) in verdict.warnings.iter().take(MAX_WARNINGS).enumerate() {
             let before: &[u8] = if at == 0 { br#","warnings":["# } else { b"," };
             answer.extend_from_slice(before);
-            write_string(&mut answer, &shortened(warning, MAX_WARNING));
+            write_string(&mut answer, &shorten(warning, MAX_WARNING));
         }
         if !verdict.warnings.is_empty() {
             answer.push(b']');
@@ -72,15 +74,4 @@ impl<O> Review<'_, O> {
         answer.extend_from_slice(b"}}");
         answer
     }
-}
-
-/// The text, or its beginning with an ellipsis.
-fn shortened(text: &str, characters: usize) -> std::borrow::Cow<'_, str> {
-    const ELLIPSIS: &str = "...";
-    if text.chars().nth(characters).is_none() {
-        return text.into();
-    }
-    let mut short: String = text.chars().take(characters - ELLIPSIS.len()).collect();
-    short.push_str(ELLIPSIS);
-    short.into()
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Text;
+use super::bounded::{Items, Labels, MAX_ENTRIES};
 
 /// A Pod, or an object with a Pod template at one of the places where Kubernetes' own kinds have it.
 #[derive(Debug, Deserialize)]
@@ -18,11 +19,11 @@ pub struct Object<'a> {
     spec: Option<Spec<'a>>,
     /// Of a v1 EphemeralContainers, as which API servers before 1.22 sent `pods/ephemeralcontainers`.
     #[serde(borrow)]
-    ephemeral_containers: Option<Vec<Option<Container<'a>>>>,
+    ephemeral_containers: Option<Items<Option<Container<'a>>>>,
 }
 
 /// A list of a Pod's specification whose items name images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum List {
     /// `containers`
     Containers,
@@ -52,7 +53,7 @@ pub struct ImageField<'o> {
 struct Metadata<'a> {
     #[serde(borrow)]
     generate_name: Option<Text<'a>>,
-    labels: Option<BTreeMap<String, String>>,
+    labels: Option<Labels>,
     #[serde(borrow)]
     annotations: Option<Annotations<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
@@ -68,31 +69,49 @@ struct Annotations<'a> {
     note: Option<Text<'a>>,
 }
 
+/// A specification: a Pod's, or one with the template of a Pod `T` or of a Job `J`. It is no deeper than Kubernetes' own
+/// kinds.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec<'a> {
+#[serde(
+    rename_all = "camelCase",
+    bound(deserialize = "T: Deserialize<'de>, J: Deserialize<'de>")
+)]
+struct Spec<'a, T = Template<'a>, J = JobTemplate<'a>> {
     #[serde(borrow)]
-    containers: Option<Vec<Option<Container<'a>>>>,
+    containers: Option<Items<Option<Container<'a>>>>,
     #[serde(borrow)]
-    init_containers: Option<Vec<Option<Container<'a>>>>,
+    init_containers: Option<Items<Option<Container<'a>>>>,
     #[serde(borrow)]
-    ephemeral_containers: Option<Vec<Option<Container<'a>>>>,
+    ephemeral_containers: Option<Items<Option<Container<'a>>>>,
     #[serde(borrow)]
-    volumes: Option<Vec<Option<Volume<'a>>>>,
+    volumes: Option<Items<Option<Volume<'a>>>>,
     #[serde(borrow)]
-    image_pull_secrets: Option<Vec<Option<PullSecret<'a>>>>,
-    #[serde(borrow)]
-    template: Option<Box<Template<'a>>>,
-    #[serde(borrow)]
-    job_template: Option<Box<Template<'a>>>,
+    image_pull_secrets: Option<Items<Option<PullSecret<'a>>>>,
+    template: Option<Box<T>>,
+    job_template: Option<Box<J>>,
 }
+
+/// The specification of a Pod in a template.
+type PodSpec<'a> = Spec<'a, IgnoredAny, IgnoredAny>;
 
 #[derive(Debug, Deserialize)]
 struct Template<'a> {
     #[serde(borrow)]
     metadata: Option<Metadata<'a>>,
     #[serde(borrow)]
-    spec: Option<Spec<'a>>,
+    spec: Option<PodSpec<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobTemplate<'a> {
+    #[serde(borrow)]
+    spec: Option<JobSpec<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JobSpec<'a> {
+    #[serde(borrow)]
+    template: Option<Template<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,6 +143,9 @@ struct PullSecret<'a> {
 }
 
 impl Object<'_> {
+    /// The most entries of one list or map that are read.
+    pub const MAX_ENTRIES: usize = MAX_ENTRIES;
+
     /// Labels of the object itself; empty when it has none.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         labels(self.metadata.as_ref())
@@ -131,10 +153,24 @@ impl Object<'_> {
 
     /// Labels that the Pods of its template get; empty when there are none.
     pub fn template_labels(&self) -> &BTreeMap<String, String> {
-        let spec = self.spec.as_ref();
-        let job = spec.and_then(|spec| spec.job_template.as_ref()?.spec.as_ref());
-        let template = job.or(spec).and_then(|spec| spec.template.as_ref());
+        let template = self.job_template().or(self.template());
         labels(template.and_then(|it| it.metadata.as_ref()))
+    }
+
+    /// The name of a list or map of which only the beginning was read, because it has more than [`Self::MAX_ENTRIES`].
+    pub fn cut(&self) -> Option<&'static str> {
+        let templates = [self.template(), self.job_template()].into_iter().flatten();
+        let specs = templates.clone().filter_map(|it| it.spec.as_ref());
+        let ephemeral = is_cut(self.ephemeral_containers.as_ref());
+        let metadata = templates.filter_map(|it| it.metadata.as_ref());
+        let mut metadata = self.metadata.iter().chain(metadata);
+        (self.spec.as_ref().and_then(Spec::cut))
+            .or_else(|| specs.into_iter().find_map(Spec::cut))
+            .or_else(|| ephemeral.then(|| List::EphemeralContainers.key()))
+            .or_else(|| {
+                let cut = |it: &Metadata<'_>| it.labels.as_ref().is_some_and(|it| it.is_cut);
+                metadata.any(cut).then_some("labels")
+            })
     }
 
     /// The prefix that the API server is to make a name from.
@@ -171,7 +207,11 @@ impl Object<'_> {
     /// Names of a Pod's image pull Secrets; `None` when it has no list of them.
     pub fn pull_secrets(&self) -> Option<impl Iterator<Item = &str>> {
         let list = self.spec.as_ref()?.image_pull_secrets.as_ref()?;
-        let names = list.iter().flatten().filter_map(|it| it.name.as_ref());
+        let names = list
+            .items
+            .iter()
+            .flatten()
+            .filter_map(|it| it.name.as_ref());
         Some(names.map(Text::as_str))
     }
 
@@ -185,17 +225,17 @@ impl Object<'_> {
         containers(
             "",
             List::EphemeralContainers,
-            self.ephemeral_containers.as_deref(),
+            self.ephemeral_containers.as_ref(),
         )
     }
 
     /// The images of the Pod template, at `spec.template` and at `spec.jobTemplate.spec.template`.
     pub fn template_images(&self, lists: &[List]) -> impl Iterator<Item = ImageField<'_>> {
-        let spec = self.spec.as_ref();
-        let job = spec.and_then(|spec| spec.job_template.as_ref()?.spec.as_ref());
-        images("/spec/template/spec", spec.and_then(Spec::pod), lists).chain(images(
+        let pod = self.template().and_then(|it| it.spec.as_ref());
+        let job = self.job_template().and_then(|it| it.spec.as_ref());
+        images("/spec/template/spec", pod, lists).chain(images(
             "/spec/jobTemplate/spec/template/spec",
-            job.and_then(Spec::pod),
+            job,
             lists,
         ))
     }
@@ -205,19 +245,31 @@ impl Object<'_> {
     }
 }
 
-impl<'a> Spec<'a> {
-    /// The Pod's specification in a template.
-    fn pod(&self) -> Option<&Self> {
-        self.template.as_ref()?.spec.as_ref()
+impl<'a> Object<'a> {
+    fn template(&self) -> Option<&Template<'a>> {
+        self.spec.as_ref()?.template.as_deref()
     }
 
-    fn list(&self, list: List) -> Option<&[Option<Container<'a>>]> {
+    fn job_template(&self) -> Option<&Template<'a>> {
+        let job = self.spec.as_ref()?.job_template.as_ref()?;
+        job.spec.as_ref()?.template.as_ref()
+    }
+}
+
+impl<'a, T, J> Spec<'a, T, J> {
+    fn list(&self, list: List) -> Option<&Items<Option<Container<'a>>>> {
         match list {
-            List::Containers => self.containers.as_deref(),
-            List::InitContainers => self.init_containers.as_deref(),
-            List::EphemeralContainers => self.ephemeral_containers.as_deref(),
+            List::Containers => self.containers.as_ref(),
+            List::InitContainers => self.init_containers.as_ref(),
+            List::EphemeralContainers => self.ephemeral_containers.as_ref(),
             List::Volumes => None,
         }
+    }
+
+    fn cut(&self) -> Option<&'static str> {
+        let volumes = is_cut(self.volumes.as_ref()).then_some(List::Volumes);
+        let list = List::ALL.into_iter().find(|list| is_cut(self.list(*list)));
+        list.or(volumes).map(List::key)
     }
 }
 
@@ -261,20 +313,25 @@ impl fmt::Display for ImageField<'_> {
     }
 }
 
-fn labels<'o>(metadata: Option<&'o Metadata<'_>>) -> &'o BTreeMap<String, String> {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    metadata.and_then(|it| it.labels.as_ref()).unwrap_or(&NONE)
+fn is_cut<T>(list: Option<&Items<T>>) -> bool {
+    list.is_some_and(|it| it.is_cut)
 }
 
-fn images<'o>(
+fn labels<'o>(metadata: Option<&'o Metadata<'_>>) -> &'o BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let labels = metadata.and_then(|it| it.labels.as_ref());
+    labels.map_or(&NONE, |it| &it.labels)
+}
+
+fn images<'o, T, J>(
     base: &'static str,
-    spec: Option<&'o Spec<'_>>,
+    spec: Option<&'o Spec<'_, T, J>>,
     lists: &[List],
 ) -> impl Iterator<Item = ImageField<'o>> {
     spec.into_iter().flat_map(move |spec| {
         lists.iter().flat_map(move |&list| {
-            let volumes = spec.volumes.as_deref().filter(|_| list == List::Volumes);
-            let volumes = volumes.unwrap_or_default().iter().enumerate();
+            let volumes = spec.volumes.as_ref().filter(|_| list == List::Volumes);
+            let volumes = volumes.map_or(&[][..], |it| &it.items).iter().enumerate();
             let volumes = volumes.filter_map(move |(index, it)| {
                 let volume = it.as_ref()?;
                 let image = volume.image.as_ref()?.reference.as_ref()?;
@@ -288,9 +345,9 @@ fn images<'o>(
 fn containers<'o>(
     base: &'static str,
     list: List,
-    items: Option<&'o [Option<Container<'_>>]>,
+    items: Option<&'o Items<Option<Container<'_>>>>,
 ) -> impl Iterator<Item = ImageField<'o>> {
-    let items = items.unwrap_or_default().iter().enumerate();
+    let items = items.map_or(&[][..], |it| &it.items).iter().enumerate();
     items.filter_map(move |(index, it)| {
         let container = it.as_ref()?;
         let image = container.image.as_ref()?;

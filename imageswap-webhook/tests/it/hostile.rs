@@ -200,8 +200,10 @@ async fn clients_that_never_read() {
     let server = server(limits).await;
     let stream = server.tls_stream().await;
     let (_unread, mut writer) = tokio::io::split(stream);
-    // Each answer repeats the `uid`, so that they fill every buffer.
-    let body = review().replace("u-1", &"u".repeat(8 << 10));
+    // Answers that soon fill every buffer.
+    let container = |at: usize| json!({"name": format!("c{at}"), "image": "nginx"});
+    let containers: Vec<_> = (0..100).map(container).collect();
+    let body = pod_review("CREATE", &json!({"spec": {"containers": containers}})).to_string();
     let request = post(&format!("Content-Length: {}\r\n", body.len()), &body);
     let sending = async { while writer.write_all(request.as_bytes()).await.is_ok() {} };
     timeout(PATIENCE, sending).await.expect("it is closed");

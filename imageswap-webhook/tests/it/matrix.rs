@@ -12,8 +12,9 @@ use crate::client::{patched, pod_review, take_note};
 
 /// The first row that fits decides; `*` is any value, `|` is or.
 ///
-/// - `change` is an UPDATE that gives the container another image, `keep` one that changes something else, `deleting` one
-///   of an object that is being deleted.
+/// - `change` is an UPDATE that gives the container another image, `keep` one that changes something else, `reapply` one
+///   of a container whose stored image is what the policy makes of `swap`, `deleting` one of an object that is being
+///   deleted. `forged` is a CREATE of an object that says that it is being deleted.
 /// - `out` is a namespace that the policy leaves out, `opted-out` a Pod with the label that skips the swap. A maps file
 ///   takes such a Pod out of scope.
 /// - The policy swaps `docker.io` (image `swap`), approves where that leads to (`fine`), and knows no other registry
@@ -22,6 +23,7 @@ const TABLE: &str = "
 webhook   operation  kind       field                enforcement  scope      image       answer
 *         deleting   *          *                    *            *          *           skipped
 *         keep       *          *                    *            *          *           skipped
+*         reapply    *          *                    *            *          fine        skipped
 *         *          *          *                    *            out        *           skipped
 *         *          *          *                    maps         opted-out  *           skipped
 *         *          Ephemeral  containers           *            *          *           skipped
@@ -29,6 +31,7 @@ webhook   operation  kind       field                enforcement  scope      ima
 *         *          Ephemeral  volumes              *            *          *           skipped
 
 mutate    *          *          *                    audit        *          *           unchanged
+mutate    reapply    *          *                    *            in         swap        swapped
 mutate    change     Pod        ephemeralContainers  *            *          *           unchanged-but-noted
 mutate    change     Pod        volumes              *            *          *           unchanged-but-noted
 mutate    change     Job        *                    *            *          *           unchanged
@@ -44,7 +47,7 @@ validate  *          *          *                    audit|maps   *          *  
 ";
 
 const WEBHOOKS: [&str; 2] = ["mutate", "validate"];
-const OPERATIONS: [&str; 4] = ["create", "change", "keep", "deleting"];
+const OPERATIONS: [&str; 6] = ["create", "forged", "change", "keep", "reapply", "deleting"];
 const KINDS: [(&str, &str); 9] = [
     ("Pod", ""),
     ("Ephemeral", ""),
@@ -102,7 +105,7 @@ fn every_combination_is_answered_as_the_table_says() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 2 * 4 * 9 * 4 * 4 * 3 * 3);
+    assert_eq!(asked, 2 * 6 * 9 * 4 * 4 * 3 * 3);
     let unused: Vec<_> = rows.iter().zip(&used).filter(|it| *it.1 == 0).collect();
     assert!(unused.is_empty(), "rows that decide nothing: {unused:?}");
 }
@@ -248,12 +251,11 @@ impl Case {
             }
         };
         let mut new = object(self.image.1);
-        let operation = if self.operation == "create" {
-            "CREATE"
-        } else {
-            "UPDATE"
+        let operation = match self.operation {
+            "create" | "forged" => "CREATE",
+            _ => "UPDATE",
         };
-        if self.operation == "deleting" {
+        if matches!(self.operation, "deleting" | "forged") {
             new["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
         let mut review = pod_review(operation, &new);
@@ -273,10 +275,10 @@ impl Case {
             request["subResource"] = json!("ephemeralcontainers");
         }
         if operation == "UPDATE" {
-            let before = if self.operation == "keep" {
-                self.image.1
-            } else {
-                "before.io/x"
+            let before = match self.operation {
+                "keep" => self.image.1,
+                "reapply" => "r.io/team/app:1",
+                _ => "before.io/x",
             };
             request["oldObject"] = object(before);
         }

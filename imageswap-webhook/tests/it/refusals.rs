@@ -82,6 +82,108 @@ fn a_warning_is_one_for_each_image() {
 }
 
 #[test]
+fn warnings_and_annotations_stay_short() {
+    let rules = "rules: [{from: 'docker.io/**', to: r.io}], enforcement: warn";
+    let review = pod(&["nginx"; 900]);
+    let (response, _) = ask(Webhook::Validate, rules, &review);
+    let warnings = response["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 10);
+    assert_eq!(
+        warnings[9],
+        "891 more images are not approved (policy corp)"
+    );
+    for (webhook, key) in [
+        (Webhook::Mutate, "swapped"),
+        (Webhook::Validate, "not-approved"),
+    ] {
+        let (response, _) = ask(webhook, rules, &review);
+        let text = response["auditAnnotations"][key].as_str().unwrap();
+        assert!(text.len() < 6 << 10, "{}", text.len());
+        assert!(text.contains(", and ") && text.ends_with(" more"), "{text}");
+    }
+}
+
+/// What is longer than anybody reads is refused, as far as the policy refuses or swaps anything.
+#[test]
+fn lists_that_are_not_read_to_their_end() {
+    let item = |at: usize| json!({"name": format!("c{at}"), "image": "r.io/x"});
+    let items = |count: usize| (0..count).map(item).collect::<Vec<_>>();
+    let volumes = |count: usize| {
+        let volume = |at: usize| json!({"name": format!("v{at}"), "emptyDir": {}});
+        (0..count).map(volume).collect::<Vec<_>>()
+    };
+    let labels = |count: usize| {
+        let label = |at: usize| (format!("l{at}"), json!("x"));
+        (0..count).map(label).collect::<serde_json::Map<_, _>>()
+    };
+    let of = |count: usize| {
+        [
+            ("containers", json!({"spec": {"containers": items(count)}})),
+            (
+                "initContainers",
+                json!({"spec": {"containers": items(1), "initContainers": items(count)}}),
+            ),
+            (
+                "ephemeralContainers",
+                json!({"spec": {"containers": items(1), "ephemeralContainers": items(count)}}),
+            ),
+            (
+                "volumes",
+                json!({"spec": {"containers": items(1), "volumes": volumes(count)}}),
+            ),
+            (
+                "labels",
+                json!({"metadata": {"labels": labels(count)}, "spec": {"containers": items(1)}}),
+            ),
+        ]
+    };
+    let rules =
+        |enforcement: &str| format!("rules: [{{keep: 'r.io/**'}}], enforcement: {enforcement}");
+    let template = |review: &Value, wrap: fn(Value) -> Value, kind: &str| {
+        let mut review = review.clone();
+        let object = review["request"]["object"].take();
+        review["request"]["object"] = json!({"spec": wrap(object)});
+        review["request"]["kind"] = json!({"group": "apps", "version": "v1", "kind": kind});
+        review
+    };
+    for (list, object) in of(1000) {
+        for webhook in [Webhook::Mutate, Webhook::Validate] {
+            let (response, _) = ask(webhook, &rules("deny"), &pod_review("CREATE", &object));
+            assert_eq!(response["allowed"], true, "{list} {response}");
+        }
+    }
+    for (list, object) in of(1001) {
+        let review = pod_review("CREATE", &object);
+        let deployment = template(&review, |it| json!({"template": it}), "Deployment");
+        let cron = |it| json!({"jobTemplate": {"spec": {"template": it}}});
+        let cron = template(&review, cron, "CronJob");
+        let said = format!("the object has more than 1000 {list}, ");
+        for (webhook, enforcement, outcome) in [
+            (Webhook::Mutate, "deny", Outcome::Denied),
+            (Webhook::Mutate, "warn", Outcome::Denied),
+            (Webhook::Mutate, "audit", Outcome::Unchanged),
+            (Webhook::Validate, "deny", Outcome::Denied),
+            (Webhook::Validate, "warn", Outcome::Warned),
+            (Webhook::Validate, "audit", Outcome::Unchanged),
+        ] {
+            for review in [&review, &deployment, &cron] {
+                let (response, found) = ask(webhook, &rules(enforcement), review);
+                assert_eq!(
+                    found, outcome,
+                    "{webhook:?} {enforcement} {list} {response}"
+                );
+                let text = match outcome {
+                    Outcome::Denied => &response["status"]["message"],
+                    Outcome::Warned => &response["warnings"][0],
+                    _ => continue,
+                };
+                assert!(text.as_str().unwrap().starts_with(&said), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_audit_log_has_it_all() {
     let rules = "rules: [{from: 'docker.io/**', to: r.io}], enforcement: warn";
     let review = pod(&["nginx", "evil.io/x"]);
@@ -133,8 +235,10 @@ fn a_policy_that_does_not_load_is_refused() {
     assert_eq!(isp("DELETE", bad.clone()).1, Outcome::Skipped);
     let mut deleting = policy(bad.clone());
     deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let deleting = review("ImageSwapPolicy", "imageswap.io", "UPDATE", &deleting);
-    assert_eq!(ask(&deleting).1, Outcome::Skipped);
+    let update = review("ImageSwapPolicy", "imageswap.io", "UPDATE", &deleting);
+    assert_eq!(ask(&update).1, Outcome::Skipped);
+    let forged = review("ImageSwapPolicy", "imageswap.io", "CREATE", &deleting);
+    assert_eq!(ask(&forged).1, Outcome::Denied);
     // Somebody else's kind of that name.
     assert_eq!(
         ask(&review(

@@ -100,6 +100,35 @@ fn an_update_changes_what_may_be_changed() {
     }
 }
 
+/// Whoever applies a manifest a second time writes the images of the manifest over what the webhook made of them.
+#[test]
+fn a_manifest_can_be_applied_again() {
+    for (group, kind) in KINDS {
+        let stored = object(kind, &pod_spec("d.example.com/"));
+        let mut again = review(group, kind, "UPDATE", &object(kind, &pod_spec("")));
+        again["request"]["oldObject"] = stored.clone();
+        assert_eq!(ask(&again).0, stored, "{kind}");
+    }
+    // What is stored is not what the policy makes of it: then Kubernetes says so.
+    let stored = object("Pod", &pod_spec("elsewhere.example.com/"));
+    let mut again = pod_review("UPDATE", &object("Pod", &pod_spec("")));
+    again["request"]["oldObject"] = stored;
+    let spec = ask(&again).0["spec"].clone();
+    for key in ["ephemeralContainers", "volumes"] {
+        assert_eq!(spec[key], pod_spec("")[key]);
+    }
+    // A container's image is nobody else's.
+    let mut again = pod_review("UPDATE", &object("Pod", &pod_spec("")));
+    let mut other = pod_spec("");
+    other["volumes"][0]["name"] = json!("other");
+    other["containers"].as_array_mut().unwrap().push(json!({
+        "name": "v", "image": format!("d.example.com/data@sha256:{}", "0".repeat(64)),
+    }));
+    again["request"]["oldObject"] = object("Pod", &other);
+    let spec = ask(&again).0["spec"].clone();
+    assert_eq!(spec["volumes"], pod_spec("")["volumes"]);
+}
+
 #[test]
 fn ephemeral_containers_are_swapped_as_they_are_added() {
     let mut old = pod_spec("");
