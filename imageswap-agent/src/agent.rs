@@ -7,7 +7,7 @@ use crate::export::shown::Shown;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, CAUSE_RUNTIME_BACK, Exports};
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source, StartId};
 use crate::finding::{Event, Finding};
-use crate::hierarchy::{Cgroup, Hierarchy};
+use crate::hierarchy::Hierarchy;
 use crate::judge::Law;
 use crate::node;
 use crate::pods::{Ownership, PodChange, Pods};
@@ -22,6 +22,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod put;
+pub mod walk;
+
+/// Starts in the table from which on a new cgroup is registered no earlier than its first process.
+const MOST_STARTS: usize = 4096;
 
 /// Earlier revisions of the policy that are kept, to tell what was fine when it was admitted.
 const PAST_POLICIES: usize = 16;
@@ -111,6 +115,7 @@ impl Agent {
     pub fn kernel(&mut self, event: KernelEvent) {
         tracing::trace!(?event, "kernel");
         match event {
+            KernelEvent::Mkdir { .. } if self.starts.len() >= MOST_STARTS => {}
             KernelEvent::Mkdir {
                 cgroup_id, path, ..
             } => {
@@ -226,10 +231,10 @@ impl Agent {
             // It was asked before the container ran, and the runtime may write its record late.
             self.ask(start, true);
         }
-        let settled = |facts: &Facts| {
-            facts.settled.is_some() && facts.process.is_some() && !facts.is_container()
+        let is_none = |facts: &Facts| {
+            facts.process.is_some() && !facts.is_container() && !facts.may_be_container()
         };
-        if self.starts.facts(start).is_some_and(settled) {
+        if self.starts.facts(start).is_some_and(is_none) {
             self.starts.forget(start);
             self.control.forget(start.cgroup);
         }
@@ -263,9 +268,16 @@ impl Agent {
         self.pods.apply(change, node::now().boot_ns);
     }
 
-    /// Sends what waits to be sent. Blocks for some seconds at most.
-    pub fn shutdown(&self) {
+    /// Reports what no source has answered about yet, and sends what waits to be sent. Blocks for some seconds at most.
+    pub fn shutdown(&mut self) {
+        let findings = self.starts.settle_all(&self.law, node::now());
+        self.tell(&findings);
         self.exports.shutdown();
+    }
+
+    /// Cgroups of the containers that runc and crun keep state of; for a look at the tree.
+    pub fn runc_cgroups(&self) -> impl Future<Output = HashSet<String>> + Send + use<> {
+        self.resolver.runc_cgroups()
     }
 
     /// Asks these runtimes from now on, too.
@@ -278,65 +290,14 @@ impl Agent {
         self.tell(&findings);
     }
 
-    /// Compares the table with the cgroups that exist. `cause` is why this look was taken, where not at start-up.
-    pub fn walked(&mut self, cgroups: &[Cgroup], cause: Option<&'static str>) {
-        let sight = if cause.is_some() {
-            Sight::Reconciled
-        } else {
-            Sight::Initial
-        };
-        let known = self.resolver.runc_cgroups();
-        for cgroup in cgroups {
-            let identity = classify(&cgroup.path);
-            let is_root = match identity.is_container_root {
-                Some(is_root) => is_root,
-                None => known.contains(&cgroup.path),
-            };
-            let start = StartId::of(cgroup.id);
-            if is_root && self.starts.facts(start).is_none() && self.is_at(cgroup.id, &cgroup.path)
-            {
-                if let Some(cause) = cause {
-                    self.late.insert(start, cause);
-                }
-                self.made(cgroup.id, &cgroup.path, sight);
-                self.control.watch(cgroup.id);
-            }
-        }
-        let shared = self.starts.shared();
-        self.end_what_left(&shared);
-        for cgroup in cgroups {
-            let Some(start) = self.starts.at(container_root(&cgroup.path)) else {
-                continue;
-            };
-            // Whose process it is that runs in a cgroup with several containers cannot be told.
-            if !shared.contains(&start.cgroup)
-                && self
-                    .starts
-                    .facts(start)
-                    .is_some_and(|facts| facts.process.is_none())
-                && let Some(process) = self.container_process(&cgroup.path)
-            {
-                self.confirm(start, process);
-            }
-        }
-        let exists: HashSet<u64> = cgroups.iter().map(|cgroup| cgroup.id).collect();
-        let missing: Vec<_> = self
-            .starts
-            .alive()
-            .filter(|(start, facts)| {
-                !exists.contains(&start.cgroup) && !self.is_at(start.cgroup, &facts.cgroup)
-            })
-            .map(|(start, _)| start)
-            .collect();
-        for start in missing {
-            self.observe(start, Evidence::Removed);
-        }
-        self.inner.retain(|id, _| exists.contains(id));
-    }
-
     /// Drops what ended long ago, judges by today's date, and asks again about what nobody knew.
     pub fn refresh(&mut self) {
-        self.starts.purge(node::now());
+        let purged = self.starts.purge(&self.law, node::now());
+        self.tell(&purged.findings);
+        self.exports.unanswered(purged.unanswered);
+        if self.starts.len() >= MOST_STARTS {
+            self.starts.forget_waiting();
+        }
         self.pods.purge(node::now().boot_ns);
         // Exceptions end at midnight, which no event tells.
         self.rejudge();
@@ -352,7 +313,11 @@ impl Agent {
         };
         let open: Vec<_> = starts
             .alive()
-            .filter(|(id, facts)| starts.is_unresolved(*id) || is_unowned(facts))
+            .filter(|(id, facts)| {
+                let is_open =
+                    facts.process.is_some() && !facts.is_container() && facts.may_be_container();
+                starts.is_unresolved(*id) || is_open || is_unowned(facts)
+            })
             .map(|(id, _)| id)
             .collect();
         for start in open {
@@ -550,11 +515,8 @@ impl Agent {
     }
 
     fn path_of(&self, cgroup_id: u64) -> Option<String> {
-        let cgroups = self.hierarchy.walk().ok()?;
-        cgroups
-            .into_iter()
-            .find(|cgroup| cgroup.id == cgroup_id)
-            .map(|cgroup| cgroup.path)
+        let found = self.hierarchy.find(|cgroup| cgroup.id == cgroup_id);
+        found.map(|cgroup| cgroup.path)
     }
 }
 

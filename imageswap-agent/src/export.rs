@@ -41,6 +41,9 @@ pub const CAUSE_LATE_ANSWER: &str = "late-answer";
 /// A container process began in a cgroup of which nothing else was seen; a label of the lost events.
 const UNPLACED: &str = "unplaced-exec";
 
+/// A process began in a cgroup, and it was gone before a source could say whether it was a container's.
+const UNANSWERED: &str = "unanswered";
+
 /// The exports of one agent.
 pub struct Exports {
     lines: Box<dyn Write + Send>,
@@ -62,7 +65,7 @@ impl Exports {
             Box::new(OpenOptions::new().create(true).append(true).open(path)?)
         };
         metrics.declare_lost(&Lost::ALL.map(Lost::as_str));
-        metrics.declare_lost(&[UNPLACED]);
+        metrics.declare_lost(&[UNPLACED, UNANSWERED]);
         metrics.declare_reconciled(RECONCILE_CAUSES);
         for (verdict, reason) in LEGAL {
             for route in Route::ALL {
@@ -198,6 +201,13 @@ impl Exports {
     /// Counts a start of which no more is known than that there was one.
     pub fn unplaced(&self) {
         self.metrics.events_lost(UNPLACED, 1);
+    }
+
+    /// Counts starts that no source has said anything about.
+    pub fn unanswered(&self, starts: u64) {
+        if starts > 0 {
+            self.metrics.events_lost(UNANSWERED, starts);
+        }
     }
 
     /// Counts what came late.

@@ -5,6 +5,9 @@ use crate::evidence::containerd::ContentSource;
 use crate::pods::{Ownership, PodRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Stands for all sources that cannot be reached where no socket of any runtime is known.
+pub const NO_SOCKET: &str = "no runtime socket";
+
 /// Which start is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StartId {
@@ -333,6 +336,12 @@ impl Facts {
                 .process
                 .as_ref()
                 .is_some_and(|process| process.new_pid_namespace)
+    }
+
+    /// Whether a source that has not answered may know it as a container.
+    pub fn may_be_container(&self) -> bool {
+        let settled = self.settled.as_ref();
+        settled.is_none_or(|it| it.unreachable.iter().any(|source| source != NO_SOCKET))
     }
 
     /// Whether an image is known from a source that may approve.

@@ -3,6 +3,7 @@
 use crate::evidence::file;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -102,11 +103,9 @@ impl Hierarchy {
         if self.processes(path).contains(&pid) {
             return String::new();
         }
-        let all = self.walk().unwrap_or_default();
-        let mut paths = all.into_iter().map(|cgroup| cgroup.path);
-        if let Some(found) = paths.find(|path| self.processes(path).contains(&pid)) {
-            let root = found.strip_suffix(path.trim_end_matches('/'));
-            return root.unwrap_or(&found).to_owned();
+        if let Some(found) = self.find(|cgroup| self.processes(&cgroup.path).contains(&pid)) {
+            let root = found.path.strip_suffix(path.trim_end_matches('/'));
+            return root.unwrap_or(&found.path).to_owned();
         }
         let root = self.root.display();
         tracing::warn!("our own cgroup is not below {root}: cgroups of processes cannot be told");
@@ -150,6 +149,18 @@ impl Hierarchy {
             })
     }
 
+    /// A hierarchy of cgroup v2 in a folder.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            mode: Mode::V2,
+            id: 0,
+            root: root.to_owned(),
+            line: "0::".to_owned(),
+            namespace: String::new(),
+        }
+    }
+
     /// Whether an exec in a new cgroup can be told apart, which v1 alone does not allow.
     pub fn sees_execs(&self) -> bool {
         self.mode != Mode::V1
@@ -186,34 +197,48 @@ impl Hierarchy {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// All cgroups that exist now, parents before children. What vanishes meanwhile is left out.
-    pub fn walk(&self) -> io::Result<Vec<Cgroup>> {
-        let mut found = Vec::new();
+    /// Shows every cgroup that exists now to `visit`, parents before children, until that says stop. What vanishes
+    /// meanwhile is left out. However many there are, no more of them than their depth are held at a time.
+    pub fn walk(&self, mut visit: impl FnMut(Cgroup) -> ControlFlow<()>) -> io::Result<()> {
         // The root itself must be readable; below it everything may come and go.
-        fs::read_dir(&self.root)?;
-        let mut open = vec![(String::new(), 0)];
-        while let Some((path, depth)) = open.pop() {
-            let Ok(entries) = fs::read_dir(self.directory(&path)) else {
+        let mut open = vec![(String::new(), fs::read_dir(&self.root)?)];
+        while let Some((above, entries)) = open.last_mut() {
+            let Some(entry) = entries.next() else {
+                open.pop();
                 continue;
             };
-            for entry in entries
-                .flatten()
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            let Ok(entry) = entry else { continue };
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let path = format!("{above}/{}", entry.file_name().to_string_lossy());
+            if open.len() <= MAX_DEPTH
+                && let Ok(below) = fs::read_dir(entry.path())
             {
-                let Ok(metadata) = entry.metadata() else {
-                    continue;
-                };
-                let path = format!("{path}/{}", entry.file_name().to_string_lossy());
-                if depth < MAX_DEPTH {
-                    open.push((path.clone(), depth + 1));
-                }
-                found.push(Cgroup {
-                    path,
-                    id: metadata.ino(),
-                });
+                open.push((path.clone(), below));
+            }
+            let id = metadata.ino();
+            if visit(Cgroup { path, id }).is_break() {
+                break;
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// The first cgroup that `is_it` picks.
+    pub fn find(&self, mut is_it: impl FnMut(&Cgroup) -> bool) -> Option<Cgroup> {
+        let mut found = None;
+        let walked = self.walk(|cgroup| {
+            if !is_it(&cgroup) {
+                return ControlFlow::Continue(());
+            }
+            found = Some(cgroup);
+            ControlFlow::Break(())
+        });
+        walked.ok().and(found)
     }
 }
 
@@ -289,16 +314,6 @@ mod tests {
         ))
     }
 
-    fn v2_at(root: &Path) -> Hierarchy {
-        Hierarchy {
-            mode: Mode::V2,
-            id: 0,
-            root: root.to_owned(),
-            line: "0::".to_owned(),
-            namespace: String::new(),
-        }
-    }
-
     #[test]
     fn v2_is_taken_wherever_it_is_mounted() {
         assert_eq!(choose(V2), Some((Mode::V2, 0, "/sys/fs/cgroup".to_owned())));
@@ -338,7 +353,7 @@ mod tests {
     #[test]
     fn the_root_of_our_namespace_is_where_our_process_stands() {
         let root = tempfile::tempdir().unwrap();
-        let hierarchy = v2_at(root.path());
+        let hierarchy = Hierarchy::at(root.path());
         let own = root.path().join("pods/agent/inner");
         fs::create_dir_all(&own).unwrap();
         fs::write(own.join("cgroup.procs"), "7\n42\n").unwrap();
@@ -351,9 +366,16 @@ mod tests {
     fn a_walk_finds_every_directory_with_its_inode() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
-        let hierarchy = v2_at(root.path());
-        let mut found = hierarchy.walk().unwrap();
-        found.sort_by(|a, b| a.path.cmp(&b.path));
+        let hierarchy = Hierarchy::at(root.path());
+        let mut found = Vec::new();
+        let keep = |cgroup| {
+            found.push(cgroup);
+            ControlFlow::Continue(())
+        };
+        hierarchy.walk(keep).unwrap();
+        assert_eq!(found.first().map(|cgroup| &*cgroup.path), Some("/a"));
+        let first = hierarchy.find(|_| true);
+        assert_eq!(first.as_ref(), found.first(), "parents before children");
         let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();
         assert_eq!(paths, ["/a", "/a/b"]);
         assert_eq!(Some(found[1].id), hierarchy.id_of("/a/b"));

@@ -8,7 +8,7 @@ use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage::{self, StoredImage};
-use crate::facts::{Claim, Kind, Naming, Pod, Source, StartId};
+use crate::facts::{Claim, Kind, NO_SOCKET, Naming, Pod, Source, StartId};
 use crate::pods::{Ownership, PodRecord, watch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -33,9 +33,6 @@ const POD_SOURCE: &str = "kubernetes.io/config.source";
 /// The CRI plugin starts a sandbox before it knows of it: so often it is asked again about what bears its mark.
 const DENIALS: usize = 15;
 const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
-
-/// Where nothing is known of a runtime at all.
-const NO_SOCKET: &str = "no runtime socket";
 
 /// A start to be asked about.
 #[derive(Debug, Clone)]
@@ -133,16 +130,27 @@ impl Resolver {
         });
     }
 
-    /// Cgroups of the containers that runc and crun keep state of.
-    pub fn runc_cgroups(&self) -> HashSet<String> {
-        let (states, unread) = self.sources.runc.list();
-        if let Some(error) = unread {
-            tracing::debug!(%error, "the state of some container of runc cannot be read");
+    /// Cgroups of the containers that runc and crun keep state of. Does not borrow the resolver, so that its owner need
+    /// not wait.
+    pub fn runc_cgroups(&self) -> impl Future<Output = HashSet<String>> + Send + use<> {
+        let sources = Arc::clone(&self.sources);
+        async move {
+            let of = Arc::clone(&sources);
+            let listed = sources.readers.run(move || Ok(of.runc.list())).await;
+            let states = match listed {
+                Ok((states, None)) => states,
+                Ok((states, Some(error))) => {
+                    tracing::debug!(%error, "the state of some container of runc cannot be read");
+                    states
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the states of runc's containers cannot be listed");
+                    Vec::new()
+                }
+            };
+            let cgroups = states.into_iter().flat_map(|state| state.cgroup_paths);
+            cgroups.collect()
         }
-        states
-            .into_iter()
-            .flat_map(|state| state.cgroup_paths)
-            .collect()
     }
 }
 

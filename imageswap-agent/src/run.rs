@@ -1,5 +1,6 @@
 //! `imageswap-agent run`: configuration checked, probes attached, tree walked, runtimes listed, then one loop.
 
+use crate::agent::walk::Look;
 use crate::agent::{Agent, Parts};
 use crate::cli::{NodeArgs, RunArgs};
 use crate::evidence::containerd::Containerd;
@@ -24,10 +25,12 @@ use imageswap_runtime::drain::Drain;
 use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
 use kube::Client;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Events of the kernel that may wait for the table; the ring buffer behind them holds more.
@@ -169,30 +172,22 @@ pub async fn run(
         agent.kernel(event);
     }
     let mut look = Some(None);
+    let mut walking: Option<Walking> = None;
     let mut reconcile = interval(Duration::from_secs(reconcile_interval));
     reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
     reconcile.reset();
     let mut lost = interval(LOST_INTERVAL);
     lost.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if let Some(cause) = look.take() {
-            let cgroups = hierarchy
-                .walk()
-                .with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
-            // What the kernel told before the walk is no news of the walk's.
-            let mut caught_up = pin!(reader.catch_up());
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(event) = kernel.recv() => agent.kernel(event),
-                    () = &mut caught_up => break,
-                }
-            }
-            while let Ok(event) = kernel.try_recv() {
-                agent.kernel(event);
-            }
-            agent.walked(&cgroups, cause);
-            watching.set(true);
+        if walking.is_none()
+            && let Some(cause) = look.take()
+        {
+            let (of_runc, hierarchy) = (agent.runc_cgroups(), hierarchy.clone());
+            walking = Some(Box::pin(async move {
+                let of_runc = of_runc.await;
+                let look = spawn_blocking(move || Look::take(&hierarchy, &of_runc)).await;
+                (look, cause)
+            }));
         }
         tokio::select! {
             // Events first: they are what the others are compared with.
@@ -205,6 +200,25 @@ pub async fn run(
             Ok(()) = policies.changed() => {
                 let policy = policies.borrow_and_update().clone();
                 agent.policy(policy);
+            }
+            (taken, cause) = async { walking.as_mut().expect("it is under way").await }, if walking.is_some() => {
+                walking = None;
+                let taken = taken.context("a walk of the cgroups panicked")?;
+                let taken = taken.with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
+                // What the kernel told before the walk is no news of the walk's.
+                let mut caught_up = pin!(reader.catch_up());
+                loop {
+                    tokio::select! {
+                        biased;
+                        Some(event) = kernel.recv() => agent.kernel(event),
+                        () = &mut caught_up => break,
+                    }
+                }
+                while let Ok(event) = kernel.try_recv() {
+                    agent.kernel(event);
+                }
+                agent.walked(&taken, cause);
+                watching.set(true);
             }
             _ = lost.tick() => {
                 agent.show();
@@ -225,6 +239,11 @@ pub async fn run(
     tracing::info!("stopped watching");
     Ok(())
 }
+
+/// A look at the cgroups under way, and why it is taken.
+type Walking = Pin<
+    Box<dyn Future<Output = (Result<io::Result<Look>, JoinError>, Option<&'static str>)> + Send>,
+>;
 
 /// The runtimes' sockets: those that were named, else those that are found, now or later.
 struct Sockets {

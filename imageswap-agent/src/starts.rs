@@ -12,6 +12,9 @@ use time::OffsetDateTime;
 /// How long a removed start is kept: a runtime's event of it may still be under way.
 const KEPT_AFTER_REMOVAL: Duration = Duration::from_secs(30);
 
+/// Stands for the sources that had not answered about a start when it was forgotten.
+const NO_ANSWER: &str = "no answer in time";
+
 /// The time at which something is observed, on both clocks that matter.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -43,6 +46,15 @@ struct Start {
     told: Option<Judgement>,
     stopped: bool,
     removed_ns: Option<u64>,
+}
+
+/// What is left to say of starts that are forgotten.
+#[derive(Debug, Default)]
+pub struct Purged {
+    /// The starts that had not been reported.
+    pub findings: Vec<Finding>,
+    /// How many may have been a container's: a source that may know has not answered.
+    pub unanswered: u64,
 }
 
 /// A row of the drift gauge.
@@ -112,17 +124,53 @@ impl Starts {
             .collect()
     }
 
-    /// Drops what was removed long enough ago; what never spoke by then was no container, or never started.
-    pub fn purge(&mut self, now: Now) {
+    /// Drops what was removed long enough ago, after it was reported: what never had a process has never started.
+    pub fn purge(&mut self, law: &Law, now: Now) -> Purged {
         let kept = u64::try_from(KEPT_AFTER_REMOVAL.as_nanos()).unwrap_or(u64::MAX);
-        self.by_id.retain(|_, start| {
-            start
-                .removed_ns
-                .is_none_or(|at| now.boot_ns.saturating_sub(at) < kept)
+        let mut purged = Purged::default();
+        self.by_id.retain(|id, start| {
+            let is_kept = |at| now.boot_ns.saturating_sub(at) < kept;
+            if start.removed_ns.is_none_or(is_kept) {
+                return true;
+            }
+            purged
+                .findings
+                .extend(start.settle(&self.origin, *id, law, now));
+            if start.told.is_none()
+                && start.facts.process.is_some()
+                && start.facts.may_be_container()
+            {
+                purged.unanswered += 1;
+            }
+            false
         });
+        self.forget_paths();
+        purged
+    }
+
+    /// Reports every start that waits for a source's answer as if there were none.
+    pub fn settle_all(&mut self, law: &Law, now: Now) -> Vec<Finding> {
+        let starts = self.by_id.iter_mut();
+        starts
+            .flat_map(|(id, start)| start.settle(&self.origin, *id, law, now))
+            .collect()
+    }
+
+    /// Forgets starts that have no process yet.
+    pub fn forget_waiting(&mut self) {
+        self.by_id.retain(|_, start| start.facts.process.is_some());
+        self.forget_paths();
+    }
+
+    fn forget_paths(&mut self) {
         let starts = &self.by_id;
         self.by_path
             .retain(|_, cgroup| starts.contains_key(&StartId::of(*cgroup)));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     /// Forgets what turned out to be none of a container.
@@ -218,6 +266,18 @@ impl Starts {
 }
 
 impl Start {
+    /// Reports it, if it has not been reported yet, without waiting for sources any longer.
+    fn settle(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
+        if self.told.is_some() || self.facts.settled.is_some() {
+            return Vec::new();
+        }
+        self.facts.observe(Evidence::Settled {
+            attempt: u32::MAX,
+            unreachable: BTreeSet::from([NO_ANSWER.to_owned()]),
+        });
+        self.speak(origin, id, law, now)
+    }
+
     /// Says what has changed since the last word, if anything has.
     fn speak(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
         let facts = &self.facts;

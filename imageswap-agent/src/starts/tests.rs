@@ -1,7 +1,7 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::facts::{Claim, Process, Source};
+use crate::facts::{Claim, NO_SOCKET, Process, Source};
 use crate::verdict::{Reason, Route};
 use imageswap_policy::{Policies, document, maps};
 use proptest::prelude::*;
@@ -136,8 +136,70 @@ fn an_entrypoint_that_never_ran_is_never_told() {
         Evidence::Removed,
     ];
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
-    starts.purge(at_ns(u64::MAX));
+    let purged = starts.purge(&corp(), at_ns(u64::MAX));
+    assert_eq!((purged.findings, purged.unanswered), (Vec::new(), 0));
     assert!(starts.facts(StartId::of(7)).is_none());
+}
+
+/// Sources that hang must not make a start vanish.
+#[test]
+fn a_start_that_no_source_has_answered_about_is_reported_before_it_is_forgotten() {
+    let began = [
+        Evidence::Seen(Sight::Event),
+        confirmed(Confirmation::Exec),
+        Evidence::Removed,
+    ];
+    let mut starts = table();
+    assert_eq!(observe_all(&mut starts, &began, &corp()), []);
+    let kept = u64::try_from(KEPT_AFTER_REMOVAL.as_nanos()).unwrap();
+    let early = starts.purge(&corp(), at_ns(5_000 + kept - 1));
+    assert_eq!(early.findings, []);
+    let purged = starts.purge(&corp(), at_ns(5_000 + kept));
+    assert_eq!(events(&purged.findings), [Event::Start, Event::Stopped]);
+    let [first, _] = &purged.findings[..] else {
+        panic!("{:?}", purged.findings)
+    };
+    let words = (first.verdict, first.reason);
+    assert_eq!(words, (Verdict::Unresolved, Reason::RuntimeUnreachable));
+    assert_eq!(purged.unanswered, 0);
+    assert_eq!(starts.len(), 0);
+
+    // The same at the end of the agent, at once.
+    let mut starts = table();
+    observe_all(&mut starts, &began, &corp());
+    let findings = starts.settle_all(&corp(), at_ns(5_000));
+    assert_eq!(events(&findings), [Event::Start, Event::Stopped]);
+    assert_eq!(starts.settle_all(&corp(), at_ns(5_000)), []);
+}
+
+/// A cgroup whose process shares the node's pid namespace may be a container's or none: only a source can tell.
+#[test]
+fn what_may_have_been_a_container_is_counted() {
+    let began = [
+        Evidence::Seen(Sight::Event),
+        confirmed(Confirmation::Walk),
+        Evidence::Removed,
+    ];
+    let unanswered = |sources: &[&str]| Evidence::Settled {
+        attempt: 0,
+        unreachable: sources.iter().map(|&source| source.to_owned()).collect(),
+    };
+    for (what, last, counted) in [
+        ("nobody has answered", None, 1),
+        ("all have answered", Some(unanswered(&[])), 0),
+        ("one has not", Some(unanswered(&["/run/hung.sock"])), 1),
+        ("there is none", Some(unanswered(&[NO_SOCKET])), 0),
+    ] {
+        let mut starts = table();
+        observe_all(&mut starts, &began, &corp());
+        observe_all(&mut starts, last.as_slice(), &corp());
+        let purged = starts.purge(&corp(), at_ns(u64::MAX));
+        assert_eq!(
+            (purged.findings, purged.unanswered),
+            (Vec::new(), counted),
+            "{what}"
+        );
+    }
 }
 
 #[test]
