@@ -115,7 +115,7 @@ impl Agent {
     pub fn kernel(&mut self, event: KernelEvent) {
         tracing::trace!(?event, "kernel");
         match event {
-            KernelEvent::Mkdir { .. } if self.starts.len() >= MOST_STARTS => {}
+            KernelEvent::Mkdir { .. } if self.starts.count() >= MOST_STARTS => {}
             KernelEvent::Mkdir {
                 cgroup_id, path, ..
             } => {
@@ -295,7 +295,7 @@ impl Agent {
         let purged = self.starts.purge(&self.law, node::now());
         self.tell(&purged.findings);
         self.exports.unanswered(purged.unanswered);
-        if self.starts.len() >= MOST_STARTS {
+        if self.starts.count() >= MOST_STARTS {
             self.starts.forget_waiting();
         }
         self.pods.purge(node::now().boot_ns);

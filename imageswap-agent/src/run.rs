@@ -20,9 +20,9 @@ use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::tasks;
 use anyhow::Context as _;
-use imageswap_runtime::admin::{Admin, Condition, Readiness};
+use imageswap_runtime::admin::{Activity, Admin, Condition, Liveness, Readiness};
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::Exporter;
+use imageswap_runtime::metrics::{ActivityGauge, Exporter};
 use imageswap_runtime::source::PolicySource;
 use kube::Client;
 use std::io;
@@ -41,6 +41,12 @@ const NO_PIN: &str = "off";
 
 /// How often the counters of lost events are looked at.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a turn of the main loop may take, each of which takes milliseconds at most.
+const LONGEST_TURN: Duration = Duration::from_mins(1);
+
+/// How long a walk of the cgroups may be overdue; one of 50,000 cgroups takes some seconds.
+const LONGEST_WALK: Duration = Duration::from_mins(2);
 
 /// Runs the agent until it is told to stop. The policy is valid; no port is bound yet.
 ///
@@ -95,6 +101,15 @@ pub async fn run(
     let readiness = Readiness::new();
     let watching = readiness.condition("watching");
     let admin = Admin::bind(admin).with_context(|| format!("cannot listen on {admin}"))?;
+    let liveness = Liveness::new();
+    let repeated = |name, limit| Repeated {
+        activity: liveness.activity(name, limit),
+        gauge: metrics.activity(name, limit),
+    };
+    let turn = repeated("loop", LONGEST_TURN);
+    let reconcile_interval = Duration::from_secs(reconcile_interval);
+    let walk = repeated("walk", reconcile_interval + LONGEST_WALK);
+    let admin = admin.with_liveness(liveness);
     let shown = Shown::default();
     let page = shown.clone();
     let admin = admin.with_page(shown::PATH, shown::CONTENT_TYPE, move || page.get());
@@ -173,12 +188,13 @@ pub async fn run(
     }
     let mut look = Some(None);
     let mut walking: Option<Walking> = None;
-    let mut reconcile = interval(Duration::from_secs(reconcile_interval));
+    let mut reconcile = interval(reconcile_interval);
     reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
     reconcile.reset();
     let mut lost = interval(LOST_INTERVAL);
     lost.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        turn.finished();
         if walking.is_none()
             && let Some(cause) = look.take()
         {
@@ -201,7 +217,7 @@ pub async fn run(
                 let policy = policies.borrow_and_update().clone();
                 agent.policy(policy);
             }
-            (taken, cause) = async { walking.as_mut().expect("it is under way").await }, if walking.is_some() => {
+            Some((taken, cause)) = async { Some(walking.as_mut()?.await) } => {
                 walking = None;
                 let taken = taken.context("a walk of the cgroups panicked")?;
                 let taken = taken.with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
@@ -218,6 +234,7 @@ pub async fn run(
                     agent.kernel(event);
                 }
                 agent.walked(&taken, cause);
+                walk.finished();
                 watching.set(true);
             }
             _ = lost.tick() => {
@@ -238,6 +255,19 @@ pub async fn run(
     agent.shutdown();
     tracing::info!("stopped watching");
     Ok(())
+}
+
+/// Something that the agent repeats, and that is noticed if it is not finished.
+struct Repeated {
+    activity: Activity,
+    gauge: ActivityGauge,
+}
+
+impl Repeated {
+    fn finished(&self) {
+        self.activity.finished();
+        self.gauge.finished();
+    }
 }
 
 /// A look at the cgroups under way, and why it is taken.

@@ -7,6 +7,7 @@
 //! connection takes the place of the oldest one that was never answered, a slow or silent client has seconds, and
 //! answers do not pile up for a client that does not read them.
 
+mod liveness;
 mod pages;
 mod readiness;
 
@@ -25,6 +26,7 @@ use crate::metrics::Exporter;
 use crate::net;
 use pages::{Metrics, Page, Pages};
 
+pub use liveness::{Activity, Liveness};
 pub use readiness::{Condition, Readiness};
 
 /// Probes and scrapes need few connections. Each is from few addresses, but all Pods of a node may share one.
@@ -54,6 +56,7 @@ pub struct Admin {
     listener: TcpListener,
     local_addr: SocketAddr,
     log_level: Option<LogLevel>,
+    liveness: Liveness,
     further: Vec<Page>,
 }
 
@@ -69,6 +72,7 @@ impl Admin {
             listener,
             local_addr,
             log_level: None,
+            liveness: Liveness::new(),
             further: Vec::new(),
         })
     }
@@ -86,6 +90,13 @@ impl Admin {
             content_type,
             text: Arc::new(text),
         });
+        self
+    }
+
+    /// Lets `/livez` answer 503 while an activity of these is not finished in time.
+    #[must_use]
+    pub fn with_liveness(mut self, liveness: Liveness) -> Self {
+        self.liveness = liveness;
         self
     }
 
@@ -109,6 +120,7 @@ impl Admin {
             metrics: Metrics::new(exporter.clone()),
             drain,
             log_level: self.log_level,
+            liveness: self.liveness,
             further: self.further,
         });
         let connections = Connections::new(CONNECTIONS);
@@ -169,6 +181,8 @@ mod tests {
     async fn probes_and_metrics() {
         let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let admin = admin.with_page("/more", "application/x-ndjson", || "{}\n".into());
+        let liveness = Liveness::new();
+        let admin = admin.with_liveness(liveness.clone());
         let addr = admin.local_addr();
         let readiness = Readiness::new();
         let policy = readiness.condition("policy");
@@ -223,5 +237,11 @@ mod tests {
         assert_eq!(status, 503);
         assert!(body.contains("[-]not-draining failed\n"), "{body}");
         assert_eq!(ask(addr, "GET", "/livez").await.0, 200);
+        // Something that is to be finished all the time, and is not.
+        let _activity = liveness.activity("loop", Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let (status, body) = ask(addr, "GET", "/livez").await;
+        assert_eq!(status, 503);
+        assert!(body.starts_with("[-]loop last finished 0 s ago"), "{body}");
     }
 }

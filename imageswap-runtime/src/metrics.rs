@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-pub use agent::{AgentMetrics, DriftRow};
+pub use agent::{ActivityGauge, AgentMetrics, DriftRow};
 pub use catalogue::{Kind, Label as MetricLabel, Metric, Service, catalogue};
 pub use policy::PolicyMetrics;
 pub use webhook::{Closed, Operation, Outcome, Webhook, WebhookMetrics};

@@ -162,7 +162,7 @@ fn a_start_that_no_source_has_answered_about_is_reported_before_it_is_forgotten(
     let words = (first.verdict, first.reason);
     assert_eq!(words, (Verdict::Unresolved, Reason::RuntimeUnreachable));
     assert_eq!(purged.unanswered, 0);
-    assert_eq!(starts.len(), 0);
+    assert_eq!(starts.count(), 0);
 
     // The same at the end of the agent, at once.
     let mut starts = table();

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 
+use super::liveness::Liveness;
 use super::readiness::{Readiness, report};
 use crate::drain::Drain;
 use crate::log::LogLevel;
@@ -30,6 +31,7 @@ pub(super) struct Pages {
     pub(super) metrics: Metrics,
     pub(super) drain: Drain,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) liveness: Liveness,
     pub(super) further: Vec<Page>,
 }
 
@@ -91,7 +93,10 @@ impl Pages {
         }
         match (request.uri().path(), &self.log_level) {
             ("/livez" | "/readyz" | "/metrics", _) if !get => not_allowed("GET, HEAD"),
-            ("/livez", _) => respond(StatusCode::OK, TEXT, "ok\n"),
+            ("/livez", _) => match self.liveness.failures() {
+                Some(failures) => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, failures),
+                None => respond(StatusCode::OK, TEXT, "ok\n"),
+            },
             ("/readyz", _) => self.ready(request.uri().query()),
             ("/metrics", _) => respond(StatusCode::OK, EXPOSITION, self.metrics.text()),
             ("/log-level", Some(level)) if get => {

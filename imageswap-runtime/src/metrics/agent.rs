@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::metrics::{Counter, Gauge, Histogram, Label};
 
 use super::Exporter;
 use super::catalogue::{
-    AGENT_DETECTION, AGENT_DRIFT, AGENT_DRIFT_STOPPED, AGENT_EVENTS_LOST, AGENT_INFO,
-    AGENT_POD_EVENTS, AGENT_PROBE_RUNS, AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES,
-    AGENT_STARTS,
+    AGENT_DETECTION, AGENT_DRIFT, AGENT_DRIFT_STOPPED, AGENT_EVENTS_LOST, AGENT_FINISHED,
+    AGENT_INFO, AGENT_LIMIT, AGENT_POD_EVENTS, AGENT_PROBE_RUNS, AGENT_PROBE_TIME,
+    AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS,
 };
 
 /// The agent's handles. Clones share the series.
@@ -36,6 +36,18 @@ pub struct DriftRow {
 
 /// Labels of one drift series: namespace, route, reason.
 type DriftKey = (String, &'static str, &'static str);
+
+/// When an activity was finished last.
+#[derive(Clone)]
+pub struct ActivityGauge(Gauge);
+
+impl ActivityGauge {
+    /// It was finished once more.
+    pub fn finished(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.0.set(now.unwrap_or_default().as_secs_f64());
+    }
+}
 
 impl AgentMetrics {
     pub(super) fn register(exporter: &Exporter) -> Self {
@@ -134,6 +146,18 @@ impl AgentMetrics {
         for cause in causes {
             self.reconciliations(cause).absolute(0);
         }
+    }
+
+    /// Shows an activity that is to be finished at least once each `limit`, as if it had been just now.
+    pub fn activity(&self, name: &'static str, limit: Duration) -> ActivityGauge {
+        let gauge = |metric| {
+            let labels = vec![Label::new("activity", name)];
+            self.exporter.gauge(metric, labels)
+        };
+        gauge(AGENT_LIMIT).set(limit.as_secs_f64());
+        let activity = ActivityGauge(gauge(AGENT_FINISHED));
+        activity.finished();
+        activity
     }
 
     /// A Kubernetes Event on a Pod was due.
@@ -267,6 +291,28 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn an_activity_has_its_time_and_its_limit() {
+        let exporter = Exporter::new();
+        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let activity = exporter
+            .agent_metrics()
+            .activity("walk", Duration::from_secs(90));
+        activity.finished();
+        let text = exporter.render();
+        let sample = |metric: &str| {
+            let series = format!("{metric}{{activity=\"walk\"}} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&series));
+            value
+                .unwrap_or_else(|| panic!("{text}"))
+                .parse::<f64>()
+                .unwrap()
+        };
+        assert!(sample("imageswap_agent_activity_limit_seconds") > 89.0);
+        let finished = sample("imageswap_agent_activity_finished_timestamp_seconds");
+        assert!(finished >= before.as_secs_f64(), "{finished}");
     }
 
     #[test]

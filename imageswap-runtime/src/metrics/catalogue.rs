@@ -84,6 +84,8 @@ pub(super) const AGENT_EVENTS_LOST: &str = "imageswap_agent_events_lost_total";
 pub(super) const AGENT_RECONCILED: &str = "imageswap_agent_reconciled_total";
 pub(super) const AGENT_POD_EVENTS: &str = "imageswap_agent_pod_events_total";
 pub(super) const AGENT_RESPONSES: &str = "imageswap_agent_responses_total";
+pub(super) const AGENT_FINISHED: &str = "imageswap_agent_activity_finished_timestamp_seconds";
+pub(super) const AGENT_LIMIT: &str = "imageswap_agent_activity_limit_seconds";
 pub(super) const AGENT_PROBE_RUNS: &str = "imageswap_agent_probe_runs_total";
 pub(super) const AGENT_PROBE_TIME: &str = "imageswap_agent_probe_run_nanoseconds_total";
 
@@ -96,6 +98,10 @@ const REASON: Label = Label {
     name: "reason",
     values: "why: [reasons](detection.md#verdict-route-reason)",
 };
+const ACTIVITY: Label = Label {
+    name: "activity",
+    values: "`loop` (what comes in is taken in), `walk` (a look at all cgroups)",
+};
 const PROGRAM: Label = Label {
     name: "program",
     values: "the program's name in the kernel",
@@ -106,7 +112,7 @@ pub const fn catalogue() -> &'static [Metric] {
     &CATALOGUE
 }
 
-const CATALOGUE: [Metric; 26] = [
+const CATALOGUE: [Metric; 28] = [
     Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,
@@ -331,10 +337,11 @@ const CATALOGUE: [Metric; 26] = [
     Metric {
         name: AGENT_EVENTS_LOST,
         kind: Kind::Counter,
-        help: "Kernel events that never reached user space",
+        help: "Kernel events that never reached user space, and starts that nothing more is known of",
         labels: &[Label {
             name: "cause",
-            values: "`ring-full-mkdir`, `ring-full-exec`, `ring-full-rmdir`, `pending-full`, `unplaced-exec`: \
+            values: "`ring-full-mkdir`, `ring-full-exec`, `ring-full-rmdir`, `pending-full`, `unplaced-exec`, \
+                     `unanswered`: \
                      [causes](agent.md#metrics)",
         }],
         service: Service::Agent,
@@ -374,6 +381,20 @@ const CATALOGUE: [Metric; 26] = [
                          [healing](detection.md#healing)",
             },
         ],
+        service: Service::Agent,
+    },
+    Metric {
+        name: AGENT_FINISHED,
+        kind: Kind::Gauge,
+        help: "Time when the agent last finished an activity that it repeats",
+        labels: &[ACTIVITY],
+        service: Service::Agent,
+    },
+    Metric {
+        name: AGENT_LIMIT,
+        kind: Kind::Gauge,
+        help: "How long ago that may be; beyond it /livez fails",
+        labels: &[ACTIVITY],
         service: Service::Agent,
     },
     Metric {
