@@ -15,6 +15,7 @@ use crate::cri::Cri;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::leftovers::{cgroups_of, processes};
+use crate::oci;
 use crate::process::{Process, run, wait_until};
 use crate::workspace::Lab;
 
@@ -208,11 +209,9 @@ impl Containerd {
             .args(flags)
             .arg("--runc-root")
             .arg(config::runc_root(&self.dir));
-        if self.options.pure_cgroup_v2 {
-            command
-                .arg("--runc-binary")
-                .arg(config::runc_wrapper(&self.dir));
-        }
+        command
+            .arg("--runc-binary")
+            .arg(oci::program(&self.dir, self.options.pure_cgroup_v2)?);
         command.args([reference, id]).args(cmd);
         run(command).map(drop)
     }

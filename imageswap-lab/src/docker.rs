@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::cgroup;
 use crate::containerd::Containerd;
 use crate::error::{Error, Result};
 use crate::image::layer;
 use crate::needs::{DOCKER, missing_of};
+use crate::oci;
 use crate::process::{Process, run};
 use crate::workspace::Lab;
 
@@ -48,7 +51,13 @@ impl Docker {
         let dir = lab.make_dir("docker")?;
         // Without it the machine's own would be read.
         let config = dir.join("daemon.json");
-        fs::write(&config, "{}").map_err(Error::io(config.display().to_string()))?;
+        let mut settings = json!({});
+        if !oci::is_default() {
+            let path = oci::program(&dir, false)?;
+            settings = json!({"default-runtime": "lab", "runtimes": {"lab": {"path": path}}});
+        }
+        fs::write(&config, settings.to_string())
+            .map_err(Error::io(config.display().to_string()))?;
         let mut command = Command::new("dockerd");
         command.args(FLAGS).arg("--config-file").arg(config);
         command.arg("--data-root").arg(data_root(&dir));

@@ -24,6 +24,7 @@ mod image;
 mod kube;
 mod leftovers;
 mod needs;
+mod oci;
 mod otlp;
 mod podman;
 mod port;

@@ -8,6 +8,7 @@ use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::needs::{PODMAN, missing_of};
+use crate::oci;
 use crate::process::run;
 use crate::workspace::Lab;
 
@@ -19,7 +20,6 @@ netns = \"host\"
 [engine]
 cgroup_manager = \"cgroupfs\"
 events_logger = \"file\"
-runtime = \"runc\"
 ";
 
 /// Where podman makes the cgroups of its containers by itself.
@@ -38,8 +38,11 @@ impl Podman {
             let message = format!("{} is missing: install {}", need.program, need.package);
             return Err(Error::Unusable(message));
         }
-        let file = lab.make_dir("podman")?.join("containers.conf");
-        fs::write(&file, CONFIGURATION).map_err(Error::io(file.display().to_string()))?;
+        let dir = lab.make_dir("podman")?;
+        let file = dir.join("containers.conf");
+        let runtime = oci::program(&dir, false)?;
+        let text = format!("{CONFIGURATION}runtime = \"{}\"\n", runtime.display());
+        fs::write(&file, text).map_err(Error::io(file.display().to_string()))?;
         Ok(Self { lab: lab.clone() })
     }
 

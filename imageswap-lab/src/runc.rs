@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::image::unpack_root;
+use crate::oci::oci_runtime;
 use crate::process::run;
 use crate::workspace::Lab;
 
@@ -113,9 +114,9 @@ impl Bundle {
 
     fn runc(&self) -> Command {
         let mut command = if self.pure_v2 {
-            cgroup::in_pure_v2("runc")
+            cgroup::in_pure_v2(oci_runtime())
         } else {
-            Command::new("runc")
+            Command::new(oci_runtime())
         };
         if let Some(root) = &self.root {
             command.arg("--root").arg(root);
