@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, builder, demo, deploy, e2e, fuzz, image, manifests, release, soak, test};
+use crate::{
+    bench, builder, demo, deploy, e2e, fuzz, image, manifests, matrix, release, soak, test,
+};
 
 /// Builds, tests and demonstrates ImageSwap; installs or names what that needs
 #[derive(Debug, Parser)]
@@ -20,6 +22,8 @@ pub(crate) enum Task {
     Build(builder::Options),
     /// Run every test that this machine can run
     Test(test::Options),
+    /// Run the tests of the agent with the runtimes and kernels of other suites of Debian
+    Matrix(matrix::Options),
     /// Show the main job on this machine: webhook, agent, a container that drifts
     Demo(demo::Options),
     /// Build container images, static and from nothing, as OCI archives

@@ -12,6 +12,7 @@ mod image;
 mod initramfs;
 mod kubernetes;
 mod manifests;
+mod matrix;
 mod process;
 mod release;
 mod soak;
@@ -52,6 +53,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Task::E2e(options) => e2e::run(&workspace, options),
         Task::Soak(options) => soak::run(&workspace, options),
         Task::Manifests(options) => manifests::run(&workspace, *options),
+        Task::Matrix(options) => matrix::run(&workspace, options),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
     }
 }

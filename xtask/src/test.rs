@@ -1,6 +1,7 @@
 //! Runs every test that the machine can run, and counts them.
 
 use std::env;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::builder;
 use crate::fuzz;
 use crate::helm;
 use crate::kubernetes;
+use crate::matrix;
 use crate::process::{Workspace, cargo, find};
 use crate::toolchain;
 use crate::ui::{self, Took};
@@ -79,6 +81,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
         stage("Demo", &|count| own_task(workspace, &["demo"], count));
         stage("Cluster", &|count| in_cluster(workspace, count));
         stage("Fuzzing", &|count| fuzzing(workspace, count));
+        stage("Other runtimes", &|count| other_runtimes(workspace, count));
     }
     // The machine can only see what the probes see.
     if !options.no_vm && built {
@@ -143,14 +146,14 @@ impl Count {
         self.passed + self.failed
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
         self.broken.extend(other.broken);
     }
 
-    fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.failed == 0 && self.broken.is_empty()
     }
 }
@@ -173,6 +176,13 @@ fn install_parts() {
     }
     if let Err(error) = helm::provide() {
         ui::left_out(format_args!("{error:#}"));
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = self.failed + self.broken.len();
+        write!(f, "{} passed, {failed} failed", self.passed)
     }
 }
 
@@ -237,6 +247,14 @@ fn fuzzing(workspace: &Workspace, count: &mut Count) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The agent's tests with containerd 2, a newer runc, and crun.
+fn other_runtimes(workspace: &Workspace, count: &mut Count) -> Result<()> {
+    if !is_root() {
+        return count.cannot("other runtimes", anyhow!("a mount namespace needs root"));
+    }
+    matrix::quick(workspace, count)
 }
 
 fn virtual_machine(workspace: &Workspace, asked_for: bool, count: &mut Count) -> Result<()> {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use imageswap_lab::{BUSYBOX, is_root, missing};
 
 use crate::initramfs::{Archive, modules, unpack};
@@ -22,7 +22,7 @@ const QEMU: &str = "qemu-system-x86_64";
 const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 /// The tests that run there: each way in which a container starts. All of them
 /// would take half an hour, for the machine is emulated.
-const TESTS: [&str; 10] = [
+pub(crate) const TESTS: [&str; 10] = [
     "forged::an_image_that_was_only_tagged_anew_drifts",
     "forged::labels_and_the_cgroup_of_a_pod_make_no_pod",
     "missing::a_second_agent_does_no_harm",
@@ -68,13 +68,14 @@ while read -r module; do $b insmod "/modules/$module"; done < /modules/order
 $b mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose host /host
 $b mount -t tmpfs -o size=2g memory /memory
 $b mkdir /memory/upper /memory/work
-$b mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work root /root
+$b mount -t overlay -o lowerdir=/hostLOWER,upperdir=/memory/upper,workdir=/memory/work root /root
 for place in proc sys dev; do $b mount --move "/$place" "/root/$place"; done
 $b mkdir -p /root/dev/shm /root/dev/pts
 $b mount -t devpts pts /root/dev/pts
 $b mount -t tmpfs shm /root/dev/shm
 $b mount -t tmpfs -o size=2g run /root/run
 $b mkdir /root/run/tmp
+for shared in SHARED; do $b mkdir -p "/root$shared"; $b mount --bind "/host$shared" "/root$shared"; done
 $b mount -t cgroup2 cgroup /root/sys/fs/cgroup
 $b ln -sf /proc/self/fd /root/dev/fd
 $b ip link set lo up
@@ -109,25 +110,51 @@ pub(crate) fn ready() -> Result<()> {
     Ok(())
 }
 
-/// Boots, runs the agent's node tests in it, and counts them.
+/// What is booted.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) kernel: Kernel,
+    /// The root file system; without one this machine's own.
+    pub(crate) root: Option<PathBuf>,
+    pub(crate) tests: [&'static str; 10],
+    /// Further variables of the tests, as in a shell.
+    pub(crate) variables: String,
+}
+
+/// Boots this machine's root file system with Debian's kernel, runs the agent's node tests in it, and counts them.
 pub(crate) fn run(workspace: &Workspace, count: &mut Count) -> Result<()> {
-    let kernel = Kernel::find_or_download()?;
-    let tests = node_tests(workspace)?;
+    let guest = Guest {
+        kernel: Kernel::find_or_download()?,
+        root: None,
+        tests: TESTS,
+        variables: String::new(),
+    };
+    run_guest(workspace, &guest, &node_tests(workspace)?, count)
+}
+
+/// Boots `guest`, runs its tests of the program `tests`, and counts them.
+pub(crate) fn run_guest(
+    workspace: &Workspace,
+    guest: &Guest,
+    tests: &Path,
+    count: &mut Count,
+) -> Result<()> {
+    let kernel = &guest.kernel;
     let dir = tempfile::tempdir().context("a folder for the machine")?;
     let initramfs = dir.path().join("initramfs");
-    fs::write(&initramfs, kernel.initramfs(&script(workspace, &tests))?)
-        .with_context(|| initramfs.display().to_string())?;
+    let archive = kernel.initramfs(&script(workspace, guest, tests), &init(workspace, guest))?;
+    fs::write(&initramfs, archive).with_context(|| initramfs.display().to_string())?;
     ui::step(format_args!(
         "booting {} in software emulation",
         kernel.version
     ));
-    let code = boot(&kernel.image(), &initramfs, count)?;
+    let code = boot(&kernel.image, &initramfs, count)?;
     // A test that is called otherwise now would be left out in silence.
     ensure!(
-        count.ran() == TESTS.len(),
+        count.ran() == guest.tests.len(),
         "{} tests ran in the machine, not {}",
         count.ran(),
-        TESTS.len()
+        guest.tests.len()
     );
     ensure!(
         code == 0 || code == 101,
@@ -136,10 +163,30 @@ pub(crate) fn run(workspace: &Workspace, count: &mut Count) -> Result<()> {
     Ok(())
 }
 
+/// The init of `guest`. A root file system that is not this machine's gets the workspace and its build folder.
+fn init(workspace: &Workspace, guest: &Guest) -> String {
+    let (lower, shared) = match &guest.root {
+        Some(root) => (
+            root.display().to_string(),
+            format!(
+                "'{}' '{}'",
+                workspace.root.display(),
+                workspace.target.display()
+            ),
+        ),
+        None => Default::default(),
+    };
+    INIT.replace("SYSTEMD", SYSTEMD)
+        .replace("LOWER", &lower)
+        .replace("SHARED", &shared)
+}
+
 /// Debian's kernel, unpacked and not installed.
-struct Kernel {
+#[derive(Debug)]
+pub(crate) struct Kernel {
     version: String,
-    folder: PathBuf,
+    image: PathBuf,
+    modules: PathBuf,
 }
 
 impl Kernel {
@@ -170,7 +217,7 @@ impl Kernel {
             unpack(&file.path(), &unpacked)?;
             fs::rename(&unpacked, &folder).with_context(|| folder.display().to_string())?;
         }
-        Self::of(folder).context("the package's name holds no version")
+        Self::in_folder(&folder)
     }
 
     /// A kernel that an earlier run left.
@@ -179,33 +226,45 @@ impl Kernel {
             .ok()?
             .flatten()
             .map(|entry| entry.path());
-        folders.find_map(Self::of)
+        folders.find_map(|folder| Self::in_folder(&folder).ok())
     }
 
-    fn of(folder: PathBuf) -> Option<Self> {
-        let version = folder
-            .file_name()?
-            .to_str()?
-            .strip_prefix("linux-image-")?
-            .to_owned();
-        Some(Self { version, folder })
+    /// The kernel that was unpacked into `folder`, wherever its release of Debian puts image and modules.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
+        for modules in ["lib/modules", "usr/lib/modules"] {
+            for entry in fs::read_dir(folder.join(modules))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let version = entry.file_name().to_string_lossy().into_owned();
+                let images = [
+                    folder.join(format!("boot/vmlinuz-{version}")),
+                    entry.path().join("vmlinuz"),
+                ];
+                if let Some(image) = images.into_iter().find(|image| image.is_file()) {
+                    return Ok(Self {
+                        version,
+                        image,
+                        modules: entry.path().join("kernel"),
+                    });
+                }
+            }
+        }
+        bail!("{}: no kernel with its modules", folder.display())
     }
 
-    fn image(&self) -> PathBuf {
-        self.folder.join(format!("boot/vmlinuz-{}", self.version))
+    /// The kernel's release, such as `6.12.43+deb13-amd64`.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
     }
 
-    fn initramfs(&self, tests: &str) -> Result<Vec<u8>> {
-        let folder = self
-            .folder
-            .join("lib/modules")
-            .join(&self.version)
-            .join("kernel");
-        let modules = modules(&folder, &MODULES)?;
+    fn initramfs(&self, tests: &str, init: &str) -> Result<Vec<u8>> {
+        let modules = modules(&self.modules, &MODULES)?;
         let mut archive = Archive::default();
         archive.dir("bin");
         archive.file("bin/busybox", &fs::read(BUSYBOX).context(BUSYBOX)?);
-        archive.file("init", INIT.replace("SYSTEMD", SYSTEMD).as_bytes());
+        archive.file("init", init.as_bytes());
         archive.dir("units");
         for (name, unit) in UNITS {
             archive.file(
@@ -240,7 +299,7 @@ fn kernel_package() -> Result<String> {
 }
 
 /// Builds the tests of the agent that need a node, and returns their program.
-fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
@@ -264,17 +323,18 @@ fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// What runs in the machine.
-fn script(workspace: &Workspace, tests: &Path) -> String {
+fn script(workspace: &Workspace, guest: &Guest, tests: &Path) -> String {
     format!(
         "#!/bin/sh\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-         export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0\n\
+         export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0 {}\n\
          cd '{}' || exit 2\n\
          uname -sr\n\
          exec '{}' --exact {} --include-ignored --test-threads=1 --show-output --color=never\n",
+        guest.variables,
         workspace.root.join("imageswap-agent").display(),
         tests.display(),
-        TESTS.join(" ")
+        guest.tests.join(" ")
     )
 }
 

@@ -1,0 +1,254 @@
+//! `cargo xtask matrix`: the agent's node tests with the runtimes of other suites of Debian, on this kernel and on the
+//! suites' own.
+
+mod suite;
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use time::OffsetDateTime;
+
+use crate::matrix::suite::Suite;
+use crate::process::Workspace;
+use crate::test::Count;
+use crate::ui::{self, Took};
+use crate::vm::{self, Guest};
+
+/// How long the tests of a cell may take.
+const LIMIT: Duration = Duration::from_mins(20);
+
+/// Tests that need what a cell does not have: a control plane, systemd, cgroup v1, or Debian's programs outside it.
+const LEFT_OUT: [&str; 6] = [
+    "cluster::",
+    "kubelet::",
+    "systemd::",
+    "webhook::",
+    "startup::cgroup_v1",
+    "startup::the_chart",
+];
+
+/// One test for each way in which a container starts: what every change is tried with.
+const QUICK: [&str; 8] = [
+    "docker::docker_is_known_by_its_records",
+    "forged::an_image_that_was_only_tagged_anew_drifts",
+    "forged::labels_and_the_cgroup_of_a_pod_make_no_pod",
+    "routes::a_container_that_lives_twenty_milliseconds_is_not_missed",
+    "routes::a_pod_is_seen_with_its_name_and_its_sandbox_is_exempt",
+    "routes::ctr_is_seen_in_every_namespace_with_any_id",
+    "routes::plain_runc_is_unresolved",
+    "routes::podman_is_known_by_its_store",
+];
+
+/// What to run.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// List the cells and run none
+    #[arg(long)]
+    list: bool,
+    /// Run only this cell; may be given more than once
+    #[arg(long, value_name = "CELL")]
+    only: Vec<String>,
+    /// Only the tests that each change is tried with
+    #[arg(long)]
+    quick: bool,
+}
+
+/// A combination of runtimes and kernel.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    name: &'static str,
+    suite: &'static str,
+    /// The OCI runtime below containerd, Docker and podman.
+    oci: &'static str,
+    kernel: Kernel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// This machine's, in a private mount namespace with cgroup v2 alone.
+    Running,
+    /// The suite's own, in a virtual machine with systemd.
+    Suite,
+}
+
+const fn cell(name: &'static str, suite: &'static str, oci: &'static str, kernel: Kernel) -> Cell {
+    Cell {
+        name,
+        suite,
+        oci,
+        kernel,
+    }
+}
+
+const CELLS: [Cell; 6] = [
+    cell("sid-runc", "sid", "runc", Kernel::Running),
+    cell("sid-crun", "sid", "crun", Kernel::Running),
+    cell("trixie-runc", "trixie", "runc", Kernel::Running),
+    cell("trixie-crun", "trixie", "crun", Kernel::Running),
+    cell("sid-vm", "sid", "runc", Kernel::Suite),
+    cell("trixie-vm", "trixie", "runc", Kernel::Suite),
+];
+
+/// The cells that `cargo xtask test` runs.
+pub(crate) const IN_CI: [&str; 2] = ["sid-runc", "sid-crun"];
+
+/// Runs the cells and prints a row for each.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    if options.list {
+        let rows = CELLS.map(|cell| {
+            let kernel = match cell.kernel {
+                Kernel::Running => "this machine's kernel, cgroup v2 alone",
+                Kernel::Suite => "the suite's kernel and systemd, in QEMU",
+            };
+            [cell.name.to_owned(), format!("{}, {kernel}", cell.oci)]
+        });
+        ui::table(&rows);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = options
+        .only
+        .iter()
+        .find(|name| CELLS.iter().all(|cell| cell.name != **name))
+    {
+        let names = CELLS.map(|cell| cell.name).join(", ");
+        bail!("no cell is called {unknown}; the cells are {names}");
+    }
+    let chosen = CELLS.iter().filter(|cell| {
+        options.only.is_empty() || options.only.iter().any(|name| name == cell.name)
+    });
+    let mut rows = Vec::new();
+    let mut good = true;
+    for cell in chosen {
+        ui::heading(cell.name);
+        let start = Instant::now();
+        let mut count = Count::default();
+        let [runtimes, more] = cell.run(workspace, options.quick, &mut count)?;
+        good &= count.is_good();
+        rows.push([cell.name.to_owned(), runtimes]);
+        rows.push([String::new(), more]);
+        rows.push([String::new(), format!("{count}, {}", Took(start.elapsed()))]);
+    }
+    ui::heading(&format!("Matrix, {}", OffsetDateTime::now_utc().date()));
+    ui::table(&rows);
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the quick tests of the cells [`IN_CI`].
+pub(crate) fn quick(workspace: &Workspace, count: &mut Count) -> Result<()> {
+    for cell in CELLS.iter().filter(|cell| IN_CI.contains(&cell.name)) {
+        let mut own = Count::default();
+        let [runtimes, more] = cell.run(workspace, true, &mut own)?;
+        ui::step(format_args!("{}: {runtimes}, {more}", cell.name));
+        count.add(own);
+    }
+    Ok(())
+}
+
+impl Cell {
+    /// Runs the tests; two lines with the versions of what was tested.
+    fn run(&self, workspace: &Workspace, quick: bool, count: &mut Count) -> Result<[String; 2]> {
+        let suite = Suite::find_or_make(self.suite)?;
+        let tests = vm::node_tests(workspace)?;
+        let version = |package| anyhow::Ok(format!("{package} {}", suite.version(package)?));
+        let runtimes = format!("{}, {}", version("containerd")?, version(self.oci)?);
+        let mut more = format!("{}, {}", version("docker.io")?, version("podman")?);
+        let chosen = if quick {
+            format!("--exact {}", QUICK.join(" "))
+        } else {
+            LEFT_OUT.map(|test| format!("--skip {test}")).join(" ")
+        };
+        let variables = format!("IMAGESWAP_OCI_RUNTIME={}", self.oci);
+        match self.kernel {
+            Kernel::Running => in_namespace(workspace, &suite, &tests, &variables, &chosen, count)?,
+            Kernel::Suite => {
+                let kernel = vm::Kernel::in_folder(&suite.kernel()?)?;
+                more = format!("{more}, {}", kernel.version());
+                let guest = Guest {
+                    kernel,
+                    root: Some(suite.root),
+                    tests: vm::TESTS,
+                    variables,
+                };
+                vm::run_guest(workspace, &guest, &tests, count)?;
+            }
+        }
+        if quick && self.kernel == Kernel::Running {
+            // A test that has another name now must not be left out unnoticed.
+            ensure!(
+                count.ran() == QUICK.len(),
+                "{}: {} tests ran, not {}",
+                self.name,
+                count.ran(),
+                QUICK.len()
+            );
+        }
+        Ok([runtimes, more])
+    }
+}
+
+/// Enters a root file system of `suite` that forgets what is written to it, with cgroup v2 alone, and runs the tests.
+const ENTER: &str = r#"set -e
+lower=$1 tests=$2; shift 2
+place=$(mktemp -d)
+mount -t tmpfs -o size=4g memory "$place"
+mkdir "$place/upper" "$place/work" "$place/root"
+root=$place/root
+mount -t overlay -o "lowerdir=$lower,upperdir=$place/upper,workdir=$place/work" root "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs sys "$root/sys"
+mount -t cgroup2 none "$root/sys/fs/cgroup"
+mount -t bpf bpf "$root/sys/fs/bpf"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs run "$root/run"
+mount -t tmpfs -o size=3g tmp "$root/tmp"
+for shared in "$@"; do
+    mkdir -p "$root$shared"
+    mount --bind "$shared" "$root$shared"
+done
+cd /
+exec chroot "$root" /bin/sh -c "$tests"
+"#;
+
+fn in_namespace(
+    workspace: &Workspace,
+    suite: &Suite,
+    tests: &Path,
+    variables: &str,
+    chosen: &str,
+    count: &mut Count,
+) -> Result<()> {
+    let inside = format!(
+        "cd '{}' && exec env --ignore-environment PATH=/usr/sbin:/usr/bin HOME=/root RUST_BACKTRACE=0 \
+         IMAGESWAP_NO_SKIP=1 {variables} '{}' {chosen} --test-threads=2 --show-output --color=never",
+        workspace.root.join("imageswap-agent").display(),
+        tests.display(),
+    );
+    let mut child = Command::new("timeout")
+        .args(["--foreground", "--kill-after=10s"])
+        .arg(LIMIT.as_secs().to_string())
+        .args(["unshare", "--mount", "--propagation", "private", "--"])
+        .args(["sh", "-c", ENTER, "sh"])
+        .arg(&suite.root)
+        .arg(inside)
+        .args([&workspace.root, &workspace.target])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run unshare")?;
+    let output = child.stdout.take().context("the tests have no output")?;
+    let read = count.read(output, |_| true);
+    let status = child.wait().context("unshare")?;
+    read?;
+    ensure!(
+        status.success() || status.code() == Some(101),
+        "the tests ended with {status}"
+    );
+    ensure!(count.ran() > 0, "no test ran");
+    Ok(())
+}
