@@ -90,3 +90,112 @@ fn lines_that_lead_to_each_other_make_a_policy() {
     assert_eq!(code, Some(0), "{error}");
     assert!(!policy.contains("from:"), "{policy}");
 }
+
+/// A folder of measured cases, or `None` (said on stderr) where there is none.
+fn cases(name: &str) -> Option<std::path::PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/cases/policy");
+    let folder = Path::new(folder).join(name);
+    if folder.exists() {
+        return Some(folder);
+    }
+    let found = std::env::var_os("IMAGESWAP_NO_SKIP").is_none();
+    assert!(found, "no {}", folder.display());
+    eprintln!("SKIP: no {}", folder.display());
+    None
+}
+
+/// What `imageswap diff` says of a maps file and the policy that comes of it.
+fn difference(maps: &str, images: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("maps.conf", maps),
+        ("policy.yaml", &import(maps).1),
+        ("images.txt", images),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let output = imageswap(
+        folder.path(),
+        &["diff", "maps.conf", "policy.yaml", "-f", "images.txt"],
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn unused_line_is_named_once_and_has_no_rule() {
+    for (maps, rule, images) in [
+        (
+            "default::\nr.io/org/a::m.io/a\nr.io/org/b/c::m.io/b\n",
+            "maps:2",
+            "r.io/org/a/x:1\n",
+        ),
+        (
+            "default::m.io\n*.r.io::m.io/r\n",
+            "maps:2",
+            "eu.r.io/p/a:1\n",
+        ),
+        (
+            "default::m.io/m\nr.io::m.io/r\nr.io/org/app::\nnoswap_wildcards::m.io\n",
+            "maps:3",
+            "r.io/org/app:1\n",
+        ),
+        ("default: m.io\n\"r.io\":: m.io/r\n", "maps:2", "r.io/a\n"),
+    ] {
+        let (code, policy, report) = import(maps);
+        assert_eq!(code, Some(1), "{report}");
+        assert!(!policy.contains(rule), "{policy}");
+        let lines: std::collections::BTreeSet<_> = report
+            .lines()
+            .skip_while(|it| !it.contains("not-imported"))
+            .filter(|it| it.starts_with(" --> "))
+            .collect();
+        let said = report.matches("warning[not-imported]").count();
+        assert!(said > 0 && said <= lines.len(), "{report}");
+        let text = difference(maps, images);
+        assert!(text.ends_with("0 of 1 images change\n"), "{text}");
+    }
+    let Some(folder) = cases("20-import-maps-says-left-out") else {
+        return;
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    for (maps, images, unused) in [
+        (
+            "m01-subpath.conf",
+            "registry.gitlab.example/org/clients/x/app:1",
+            2,
+        ),
+        ("m09-wild.conf", "eu.gcr.io/p/a:1", 1),
+        ("m02-image-disable.conf", "quay.io/acme/test-image:1", 1),
+        ("m08-quotes.conf", "quay.io/a/b:1", 1),
+    ] {
+        let (code, policy, report) = import(&read(maps));
+        assert_eq!(code, Some(1), "{report}");
+        let said = report.matches("not-imported").count();
+        assert_eq!(said, unused, "{report}");
+        assert!(!policy.contains("clients/**") && !policy.contains("test-image"));
+        let text = difference(&read(maps), images);
+        assert!(text.ends_with("0 of 1 images change\n"), "{text}");
+    }
+}
+
+#[test]
+fn two_maps_files_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("old.conf", "default::m.io\nquay.io::m.io/q\n"),
+        ("new.conf", "default::m.io\nquay.io::n.io\n"),
+        ("images.txt", "quay.io/a\nghcr.io/a\n"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let diff = |old: &str, new: &str| {
+        let output = imageswap(folder.path(), &["diff", old, new, "-f", "images.txt"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let changed = "quay.io/a\n- m.io/q/a (approved, rule maps:2 quay.io)\n\
+                   + n.io/a (approved, rule maps:2 quay.io)\n1 of 2 images change\n";
+    assert_eq!(diff("old.conf", "new.conf"), (Some(1), changed.to_owned()));
+    let same = "0 of 2 images change\n".to_owned();
+    assert_eq!(diff("old.conf", "old.conf"), (Some(0), same));
+}

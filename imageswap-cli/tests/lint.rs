@@ -196,3 +196,73 @@ fn kubectl_gets_words_and_a_directive() {
         );
     }
 }
+
+/// The help for a key that holds a path does what its author wanted, or says which policy does.
+#[test]
+fn help_for_a_path_key_is_right() {
+    for (maps, help) in [
+        (
+            "default::m.io/m\nr.io::m.io/r\nr.io/org/app::\n",
+            "write `[EXACT]r.io/org/app:TAG::` for each tag that is to stay, or use an ImageSwapPolicy with `keep: \"r.io/org/app\"`",
+        ),
+        (
+            "default::\nr.io/org/clients::m.io:2000/apps\n",
+            "use an ImageSwapPolicy with `from: \"r.io/org/clients/**\"` and `to: m.io:2000/apps`",
+        ),
+        (
+            "default::\n*.r.io::m.io/r\n",
+            "use an ImageSwapPolicy with `from: \"*.r.io/**\"` and `to: m.io/r`",
+        ),
+        (
+            "default::\n*.r.io::\n",
+            "use an ImageSwapPolicy with `keep: \"*.r.io/**\"`",
+        ),
+        ("default::\nr.io/::m.io\n", "write `r.io`"),
+        ("default::\n\"r.io\"::m.io\n", "write `r.io`"),
+    ] {
+        let (_, report, _) = lint(&[("maps.conf", maps.as_bytes())], &["maps.conf"]);
+        let found: Vec<_> = report
+            .split("\n\n")
+            .filter(|it| it.contains("warning[unused-key]"))
+            .collect();
+        assert_eq!(found.len(), 1, "{report}");
+        assert!(
+            found[0].contains(&format!("= help: {help}")),
+            "{}",
+            found[0]
+        );
+    }
+
+    // What the help says, done.
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "exact.conf",
+        "default::m.io/m\nr.io::m.io/r\n[EXACT]r.io/org/app:1::\n",
+    );
+    write(
+        "policy.yaml",
+        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: a}\nspec:\n  rules:\n  \
+         - keep: \"r.io/org/app\"\n  - {from: \"r.io/org/clients/**\", to: \"m.io:2000/apps\"}\n  \
+         - {from: \"*.r.io/**\", to: m.io/r}\n",
+    );
+    for (policy, image, result) in [
+        (["--maps", "exact.conf"], "r.io/org/app:1", "r.io/org/app:1"),
+        (
+            ["--policy", "policy.yaml"],
+            "r.io/org/app:1",
+            "r.io/org/app:1",
+        ),
+        (
+            ["--policy", "policy.yaml"],
+            "r.io/org/clients/me/apps/app:1.0",
+            "m.io:2000/apps/me/apps/app:1.0",
+        ),
+        (["--policy", "policy.yaml"], "eu.r.io/a/b", "m.io/r/a/b"),
+    ] {
+        let args = ["explain", policy[0], policy[1], "-o", "json", image];
+        let output = imageswap(folder.path(), &args);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["result"], result, "{answer}");
+    }
+}

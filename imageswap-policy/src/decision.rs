@@ -38,7 +38,7 @@ pub enum Reason {
     NoRule,
     /// The text is no image reference; never swapped, never approved.
     Unparsable,
-    /// A rule matches, but what it makes of the image is no reference; the image stays.
+    /// A rule matches, but would produce an invalid reference, or one that does not stay; the image stays.
     InvalidResult,
     /// An exception keeps the image and approves it, for now.
     Excepted,
@@ -124,7 +124,7 @@ impl Decision<'_> {
             }
             Reason::InvalidResult => {
                 format!(
-                    "what {rule} makes of it is no image reference, so it stays and is {approval}"
+                    "{rule} would produce an image reference that is invalid or does not stay, so the image stays and is {approval}"
                 )
             }
             Reason::Excepted => format!(

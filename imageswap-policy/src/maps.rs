@@ -1,7 +1,7 @@
 //! ImageSwap's maps file, and its legacy prefix mode.
 //!
 //! A line is `key::value` (or `key:value`, where neither holds a `:`); spaces count for nothing, and the last run of
-//! `#` begins a comment. Keys, in the order in which they speak:
+//! `#` begins a comment. Keys, in the order in which they are asked:
 //!
 //! | key | value | what it does |
 //! |---|---|---|
@@ -12,22 +12,19 @@
 //! | `noswap_wildcards` | texts, with `,` between | an image that holds one of them stays |
 //! | `default` | prefix | everything else; without this key no registry key applies either |
 //!
-//! The answers are ImageSwap's wherever those are valid references that a second pass leaves alone. Where they are
-//! not, the image goes where its rule says by the grammar of references (a registry with a port or called
-//! `localhost` is one, a name in the middle of a path is none), stays if it lies under a target already, and stays,
-//! not approved, if nothing valid can come of it.
+//! The answer is what the first pass of ImageSwap 1.5.3 makes of the image, wherever that is a valid reference that
+//! stays. An image under a target (a place that any value leads to) stays, so answers are final. Where ImageSwap's
+//! answer is not a reference, or would not stay, the same line is applied by the grammar of references: a registry with
+//! a port is one, and only the registry gives way. If nothing valid comes of that, the image stays, not approved.
 //!
-//! A registry key without a dot (`localhost:5000`) applies unless `default` is empty and no key names `docker.io`:
-//! ImageSwap takes it for a path then, and leaves it alone.
-//!
-//! Two kinds of line are errors, for they can do nothing: what is no key and value, and a value that begins no
-//! reference. ImageSwap skips the one and makes broken references of the other, both without a word;
+//! Two kinds of line are errors, because they can do nothing: what is not a key and a value, and a value that cannot
+//! begin a reference. ImageSwap skips the one and makes broken references of the other, both without a word;
 //! [`Options::tolerate_unusable_lines`] makes warnings of them, and then an image that would get such a value stays.
 //! What ImageSwap does with a line although its author likely meant another thing is a warning.
 //!
-//! Approved are the targets, what an empty value keeps, what an item of `noswap_wildcards` keeps by its whole host
-//! (with any port) or a path prefix (`example.com` is not `sub.example.com`), and, if `default` is empty or missing,
-//! whatever no key names.
+//! Approved are images under a target, what an empty value keeps, what an item of `noswap_wildcards` keeps by its whole
+//! host (with any port) or a path prefix (`example.com` is not `sub.example.com`), and, if `default` is empty or
+//! missing, whatever no key names.
 //!
 //! Rules are called `maps:3 gitlab.com`: the line, and its key.
 

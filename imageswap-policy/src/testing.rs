@@ -1,6 +1,7 @@
 //! What the tests of several modules share.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use std::path::PathBuf;
 use time::Date;
 
@@ -129,4 +130,14 @@ pub(crate) fn pattern() -> BoxedStrategy<String> {
             crate::pattern::Pattern::parse(it).is_ok()
         })
         .boxed()
+}
+
+#[test]
+fn property_tests_try_the_same_cases_in_every_run() {
+    let seed = ProptestConfig::default().rng_seed;
+    let hint = "cargo sets it when it is run within the workspace";
+    assert!(
+        matches!(seed, RngSeed::Fixed(_)),
+        "PROPTEST_RNG_SEED: {hint}"
+    );
 }

@@ -60,7 +60,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "empty-value",
-        "an `[EXACT]` key without a value keeps its image; ImageSwap sets an empty image",
+        "an `[EXACT]` key without a value keeps its image, where ImageSwap sets an empty one; a `[REPLACE]` key without a value leaves only the last path segment",
     ),
     warning(
         "trailing-slash",

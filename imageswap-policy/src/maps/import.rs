@@ -35,7 +35,7 @@ pub struct Imported {
 /// not approved, for ImageSwap denies nothing.
 ///
 /// # Errors
-/// All diagnostics of the text where it does not load, or where its rules make no policy: they lead in circles.
+/// All diagnostics of the text where it does not load, or where the rules that come of it do not.
 pub fn import(source: &str, text: &str, name: &str) -> Result<Imported, Diagnostics> {
     let policy = super::load(source, text)?.policy;
     let entries: Vec<_> = lines::lines(text)
@@ -70,7 +70,7 @@ fn spec(rules: Vec<Written>) -> Spec {
     }
 }
 
-/// Loads the policy, for its rules may lead in circles; what is wrong is said of the maps file's lines.
+/// Loads the policy; what is wrong with it is said of the maps file's lines.
 fn check(source: &str, text: &str, policy: &ImageSwapPolicy) -> Result<(), Diagnostics> {
     let json = serde_json::to_string(policy).expect("the document's types are plain data");
     let Err(errors) = document::load(source, &json) else {

@@ -4,6 +4,7 @@ use crate::{PodScope, Reason, Reference, Scope};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+mod documented;
 mod import;
 mod lint;
 mod mending;

@@ -109,7 +109,9 @@ impl Refused<'_> {
             ),
             Reason::NoRule => "no rule speaks of it".to_owned(),
             Reason::Unparsable => "it is no image reference".to_owned(),
-            Reason::InvalidResult => format!("what {rule} makes of it is no image reference"),
+            Reason::InvalidResult => {
+                format!("{rule} would produce an image reference that is invalid or does not stay")
+            }
             Reason::OptedOut => "a label of the Pod skips the swap".to_owned(),
             Reason::AlreadyTarget => "it lies under a target, where not all is approved".to_owned(),
             Reason::Kept | Reason::Excepted | Reason::OutOfScope | Reason::NoPolicy => {

@@ -18,6 +18,11 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
                 checker.unusable(&at, "unusable-value", message, help_for(&entry.value));
             }
         }
+        Section::Replace if entry.value.is_empty() => {
+            let message = "expected a prefix; without one only the last path segment is left of the image, on docker.io";
+            let help = "to leave images alone, use an ImageSwapPolicy with `keep`".to_owned();
+            checker.warn(&at, "empty-value", message.to_owned(), Some(help));
+        }
         Section::Replace => prefix(checker, &at, &entry.value, "/x"),
         Section::Default | Section::Plain | Section::NoSwap => {
             prefix(checker, &at, &entry.value, "x");

@@ -172,23 +172,19 @@ impl<'x> Importer<'x> {
         if self.effective.default.is_none() {
             return self.unapplied(entry);
         }
-        // ImageSwap takes a registry without a dot for a path, mostly.
-        if is_registry(key) && !key.contains('.') {
-            let image = format!("{key}/image");
-            let rule = self.decide(&image).rule;
-            if rule.is_none_or(|it| it != rule_name(entry)) && !self.rests(&image) {
-                let why = "the file never uses this line, because ImageSwap takes a registry without a dot for a path on docker.io";
-                return self.left_out(&At::key(entry), why);
-            }
-        }
         if hub {
             self.spelled.push(At::key(entry));
         }
         let froms = if key == LIBRARY_KEY {
             vec![OFFICIAL.to_owned()]
         } else {
-            hosts(key, true).map(|it| format!("{it}/**")).collect()
+            let used = hosts(key, true).filter(|it| self.uses(entry, it));
+            used.map(|it| format!("{it}/**")).collect()
         };
+        if froms.is_empty() {
+            let why = "the file never uses this line, because ImageSwap takes a registry without a dot for a path on docker.io";
+            return self.left_out(&At::key(entry), why);
+        }
         if entry.value.is_empty() {
             for from in &froms {
                 self.keep(entry, from);
@@ -219,6 +215,16 @@ impl<'x> Importer<'x> {
             self.carried.insert(entry.line);
             self.old_port(entry, prefix);
         }
+    }
+
+    /// Whether the file uses a key for images of the host. ImageSwap takes one without a dot for a path, mostly.
+    fn uses(&self, entry: &Entry<'_>, host: &str) -> bool {
+        let image = probe(host);
+        let decision = self.decide(&image);
+        let rule = rule_name(entry);
+        host.contains('.')
+            || self.rests(&image)
+            || (decision.rule == Some(&rule) && decision.swapped() != entry.value.is_empty())
     }
 
     /// A key in a file without `default`: its images stay, and their author wanted them elsewhere.
@@ -311,8 +317,8 @@ impl<'x> Importer<'x> {
             return self.left_out(&At::key(entry), "a line that no pattern means");
         }
         // Nothing of this would move: it is where another line leads to.
-        let registry = from.strip_suffix("/**").map(|it| it.replace(":*", ":443"));
-        if registry.is_some_and(|it| self.rests(&format!("{it}/image"))) {
+        let host = from.strip_suffix("/**");
+        if host.is_some_and(|it| self.rests(&probe(it))) {
             return;
         }
         let written = Written {
@@ -355,6 +361,11 @@ fn hosts(key: &str, any_port: bool) -> impl Iterator<Item = String> {
     let any_port = any_port && split_port(key).1.is_none();
     let every_port = any_port.then(|| format!("{key}:*"));
     std::iter::once(key.to_owned()).chain(every_port)
+}
+
+/// An image of a host that may have any port.
+fn probe(host: &str) -> String {
+    format!("{}/image", host.replace(":*", ":443"))
 }
 
 /// With the registry that is meant where none is written.

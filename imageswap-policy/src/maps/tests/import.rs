@@ -217,6 +217,53 @@ fn what_cannot_be_said_is_reported_with_its_place() {
     assert!(import("maps.conf", "default:a:1:2\n", "a").is_err());
 }
 
+/// The path of a target is a repository beside it, for the file and for the policy.
+#[test]
+fn image_called_as_a_target_is_moved_alike() {
+    let text = "default::localhost\ndocker.io::gcr.io/mirror\n";
+    let (policies, _, found) = imported(text);
+    let maps = Policies::one(load("maps", text).unwrap().policy);
+    for policies in [&maps, &policies] {
+        let decision = at_node(policies).decide("gcr.io/mirror");
+        assert_eq!(decision.result, "localhost/mirror", "{found:?}");
+    }
+}
+
+/// A line that the file never uses has no rule, and is named once.
+#[test]
+fn line_that_is_never_used_is_left_out() {
+    for (text, line, image) in [
+        ("default::\nr.io/org/a::m.io/a\n", 2, "r.io/org/a/x:1"),
+        ("default::m.io\n*.r.io::m.io/r\n", 2, "eu.r.io/a"),
+        (
+            "default::m.io/m\nr.io::m.io/r\nr.io/org/app::\nnoswap_wildcards::m.io\n",
+            3,
+            "r.io/org/app:1",
+        ),
+        ("default: m.io\n\"r.io\":: m.io/r\n", 2, "r.io/a"),
+        ("default::m.io\nr.io/library::m.io/r\n", 2, "r.io/library/a"),
+        ("default::\nlocalhost::m.io\n", 2, "localhost/a"),
+        ("default::\nreg::m.io\n", 2, "reg/a"),
+    ] {
+        let (policies, _, found) = imported(text);
+        let named = found.differences.iter();
+        let named: Vec<_> = named.filter(|it| it.code == "not-imported").collect();
+        assert_eq!(named.len(), 1, "{text}\n{}", found.differences);
+        assert_eq!(named[0].line, line, "{text}");
+        assert!(
+            !found.lines.contains(&line),
+            "{:?}",
+            found.policy.spec.rules
+        );
+        let maps = Policies::one(load("maps", text).unwrap().policy);
+        assert_eq!(
+            at_node(&policies).decide(image).result,
+            at_node(&maps).decide(image).result,
+            "{image} under\n{text}"
+        );
+    }
+}
+
 /// Lines that maps files are made of.
 fn line() -> BoxedStrategy<String> {
     let target = || {
@@ -276,15 +323,19 @@ proptest! {
         let steps = at_node(&maps).steps(&image);
         let said: BTreeSet<usize> = steps.iter().map(|it| it.0).chain(old.rule).chain(new.rule).filter_map(line).collect();
         let reference = Reference::parse(&image).unwrap();
-        // What a difference is about has to be so of this image; that of spellings is said of the first line only.
+        // What a difference is about has to be so of this image; some are said of the first line only.
+        let written = reference.written_registry().unwrap_or("docker.io");
+        let host = written.split(':').next().unwrap();
+        let of_many = ["library-spelling", "repeated-name", "dotless-registry"];
         let explains = |it: &Diagnostic| match it.code {
             "library-spelling" => reference.registry() == "docker.io",
-            "under-target" => new.reason == Reason::Kept,
-            "old-port" => image.contains(":443/") || image.contains(":5000/"),
+            "repeated-name" => image.matches(host).count() > 1,
+            "dotless-registry" => !host.contains('.'),
+            "mirror-port" | "old-port" => image.contains(":443/") || image.contains(":5000/"),
             _ => true,
         };
         let reported = found.differences.iter().any(|it| {
-            (it.code == "library-spelling" || said.contains(&it.line)) && explains(it)
+            (of_many.contains(&it.code) || said.contains(&it.line)) && explains(it)
         });
         prop_assert!(
             reported,
