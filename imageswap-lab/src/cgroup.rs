@@ -1,5 +1,7 @@
 //! Pure cgroup v2 on a machine that has v1 hierarchies too.
 
+mod memory;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use rustix::process::Pid;
 
 use crate::error::{Error, Result};
 use crate::workspace::Lab;
+pub use memory::{MemoryCgroup, MemoryUse};
 
 /// Whether this machine has cgroup v2 alone.
 pub fn is_pure_v2() -> bool {

@@ -58,7 +58,11 @@ fn clear(lab: &Path) {
     let cgroups: Vec<_> = entries(lab)
         .flat_map(|part| cgroups_of(&part.join("state")))
         .collect();
-    for path in &cgroups {
+    let named_after = lab
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let cgroups = cgroups.iter().chain(&named_after);
+    for path in cgroups {
         kill(&cgroup::processes(path));
         // A process that is dying is still in there, and the cgroup stays with it.
         wait_until(PATIENCE, || cgroup::processes(path).is_empty());

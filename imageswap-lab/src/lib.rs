@@ -7,7 +7,7 @@
 //! [`Prometheus`] and [`OtlpReceiver`] take what services say of themselves.
 //! Dropping a part ends what it started.
 //!
-//! A [`Kubelet`] runs Pods of a control plane as processes.
+//! A [`Kubelet`] runs Pods of a control plane as processes. [`hostile`] attacks a webhook.
 //!
 //! Everything needs Linux; what starts containers needs root. [`missing`]
 //! names the packages that are not installed, and [`Lab::for_test`] turns that
@@ -19,6 +19,7 @@ mod cri;
 mod daemon;
 mod docker;
 mod error;
+pub mod hostile;
 mod http;
 mod image;
 mod kube;
@@ -36,7 +37,7 @@ mod skip;
 mod statistics;
 mod workspace;
 
-pub use cgroup::{Cgroup, in_pure_v2, is_pure_v2};
+pub use cgroup::{Cgroup, MemoryCgroup, MemoryUse, in_pure_v2, is_pure_v2};
 pub use containerd::{Containerd, ContainerdOptions};
 pub use cri::{Cri, CriPod, PodSpec};
 pub use docker::Docker;

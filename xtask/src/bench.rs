@@ -2,6 +2,7 @@
 //! itself.
 
 mod agent;
+mod hostile;
 mod webhook;
 
 use std::process::ExitCode;
@@ -20,15 +21,18 @@ pub(crate) struct Options {
     what: What,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum What {
     /// Decisions and loading, beside other ways to come to one
     Policy(Show),
     /// Probes, verdicts and processor time on this node, beside a design that
     /// sends every exec to user space
     Agent(Show),
-    /// Reviews over HTTPS, beside a bare server and beside hostile clients
+    /// Reviews over HTTPS, beside a bare server
     Webhook(Show),
+    /// Attacks on the webhook under its memory limit, beside an API server's
+    /// reviews and a kubelet's probes
+    Hostile(hostile::Options),
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -81,10 +85,11 @@ struct Limit {
 
 /// Builds for release, measures and prints.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    let show = match options.what {
-        What::Policy(show) => show,
-        What::Agent(show) => return agent::run_all(workspace, show),
-        What::Webhook(show) => return webhook::run_all(workspace, show),
+    let show = match &options.what {
+        What::Policy(show) => *show,
+        What::Agent(show) => return agent::run_all(workspace, *show),
+        What::Webhook(show) => return webhook::run_all(workspace, *show),
+        What::Hostile(options) => return hostile::run_all(workspace, options),
     };
     ui::step("building for release, then measuring (some seconds)");
     let mut command = cargo();

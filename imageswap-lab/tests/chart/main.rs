@@ -6,6 +6,7 @@
 )]
 
 mod helm;
+mod network;
 mod rights;
 mod security;
 mod types;

@@ -286,7 +286,7 @@ fn the_agent_has_what_it_needs_and_no_more() {
     for (file, host_paths, added, may_write) in [
         (
             "default",
-            &["/proc", "/sys/fs/cgroup", "/run", "/sys/fs/bpf"][..],
+            &["/proc", "/sys/fs/cgroup", "/run", "/sys/fs/bpf/imageswap"][..],
             &["BPF", "PERFMON"][..],
             true,
         ),
@@ -309,7 +309,7 @@ fn the_agent_has_what_it_needs_and_no_more() {
                 "/sys/fs/cgroup",
                 "/run/containerd",
                 "/var/snap/microk8s/common/run",
-                "/sys/fs/bpf",
+                "/sys/fs/bpf/imageswap",
             ],
             &["BPF", "PERFMON"],
             true,
@@ -322,7 +322,7 @@ fn the_agent_has_what_it_needs_and_no_more() {
             .collect();
         assert_eq!(paths, host_paths, "{file}");
         let expected: &[_] = if may_write {
-            &["/host/sys/fs/bpf"]
+            &["/host/sys/fs/bpf/imageswap"]
         } else {
             &[]
         };

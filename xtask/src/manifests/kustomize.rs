@@ -49,8 +49,8 @@ const COMPONENTS: [Component; 4] = [
     },
     Component {
         name: "network-policy",
-        values: &["networkPolicy.enabled=true"],
-        says: "NetworkPolicies for webhook and agent.",
+        values: &["networkPolicy.egress=true"],
+        says: "NetworkPolicies that restrict what webhook and agent may reach, too.",
     },
 ];
 
@@ -88,7 +88,7 @@ const OVERLAYS: [Overlay; 3] = [
         components: &["agent", "network-policy"],
         files: &[],
         values: &["webhook.replicas=3", "log.format=json"],
-        says: "Three replicas, NetworkPolicies, logs as JSON. Set registry and tag of the images below.",
+        says: "Three replicas, NetworkPolicies for what they may reach, logs as JSON. Set registry and tag of the images below.",
     },
 ];
 

@@ -228,6 +228,16 @@ matchConditions:
 {{- end -}}
 
 {{/* Whom the programs talk to, as egress rules of a NetworkPolicy. */}}
+{{- define "imageswap.adminIngress" -}}
+{{- /* Traffic from the Pod's own node is always let through, so that the kubelet needs no rule. */ -}}
+{{- with .Values.networkPolicy.adminFrom }}
+- ports:
+    - {protocol: TCP, port: admin}
+  from:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end -}}
+
 {{- define "imageswap.egress" -}}
 {{- with .Values.networkPolicy }}
 # The API server: its address before it was translated, or after, depending on the network.

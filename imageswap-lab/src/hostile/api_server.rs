@@ -1,0 +1,211 @@
+//! A client that asks for reviews as an API server does: connections that are kept open, a deadline for each review, and
+//! a new connection now and then.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::client::{Connection, Problem, Target, within};
+use super::review::{large_update, review};
+
+/// Connections that are kept open, and how often each has a review: 200 a second in all.
+const CONNECTIONS: u32 = 4;
+const PACE: Duration = Duration::from_millis(20);
+/// How often a connection is made for one review alone, and how often a large review is sent.
+const SELDOM: Duration = Duration::from_millis(500);
+/// A review of an usual Pod.
+const BYTES: usize = 3200;
+/// A review of an update to a large object.
+const LARGE_BYTES: usize = 150_000;
+
+/// Reviews of one kind, and what became of them.
+#[derive(Debug, Clone, Default)]
+pub struct Reviews {
+    /// How many were sent.
+    pub sent: usize,
+    /// How many had no good answer within the timeout, by what was wrong.
+    pub failed: BTreeMap<String, usize>,
+    /// From when each was due until its answer was there, in microseconds; of those that were answered.
+    micros: Vec<u32>,
+}
+
+/// What an API server saw.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Over connections that are kept open.
+    pub(super) usual: Reviews,
+    /// Each over a new connection.
+    pub(super) fresh: Reviews,
+    /// Of [`LARGE_BYTES`].
+    pub(super) large: Reviews,
+}
+
+/// Asks for reviews for `duration`, or until `ended` says that the webhook is gone.
+pub(super) async fn ask(
+    target: &Target,
+    duration: Duration,
+    timeout: Duration,
+    ended: impl Fn() -> bool,
+) -> Seen {
+    let usual = Bytes::from(review(BYTES).to_string());
+    let large = Bytes::from(large_update(LARGE_BYTES).to_string());
+    let stopped = Arc::new(AtomicBool::new(false));
+    let until = Instant::now() + duration;
+    let start = |at: u32| Instant::now() + PACE * at / CONNECTIONS;
+    let series = |body: &Bytes, pace, start, fresh| {
+        let series = Series {
+            target: target.clone(),
+            path: format!("/mutate?timeout={}s", timeout.as_secs()),
+            body: body.clone(),
+            pace,
+            timeout,
+            fresh,
+            stopped: Arc::clone(&stopped),
+        };
+        tokio::spawn(series.send(start))
+    };
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|at| series(&usual, PACE, start(at), false))
+        .collect();
+    let large = series(&large, SELDOM, start(1), false);
+    let fresh = series(&usual, SELDOM, start(2), true);
+    while Instant::now() < until && !ended() {
+        sleep_until(Instant::now() + Duration::from_millis(100)).await;
+    }
+    // What is under way is answered or fails; nothing more is sent.
+    stopped.store(true, Relaxed);
+    let mut seen = Seen::default();
+    for connection in connections {
+        seen.usual.add(connection.await.unwrap_or_default());
+    }
+    seen.fresh = fresh.await.unwrap_or_default();
+    seen.large = large.await.unwrap_or_default();
+    seen
+}
+
+/// A review that is sent again and again.
+struct Series {
+    target: Target,
+    path: String,
+    body: Bytes,
+    pace: Duration,
+    timeout: Duration,
+    /// Whether each is sent over a new connection.
+    fresh: bool,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Series {
+    /// Sends one review in each `pace`; whoever is late sends at once, and the delay counts.
+    async fn send(self, start: Instant) -> Reviews {
+        let mut reviews = Reviews::default();
+        let mut connection = None;
+        let mut due = start;
+        loop {
+            sleep_until(due).await;
+            if self.stopped.load(Relaxed) {
+                return reviews;
+            }
+            if self.fresh {
+                connection = None;
+            }
+            let answered = within(self.timeout, self.exchange(&mut connection)).await;
+            reviews.sent += 1;
+            match answered {
+                Ok(()) => {
+                    let micros = due.elapsed().as_micros();
+                    let micros = u32::try_from(micros).unwrap_or(u32::MAX);
+                    reviews.micros.push(micros);
+                }
+                Err(problem) => {
+                    connection = None;
+                    *reviews.failed.entry(reason(&*problem)).or_default() += 1;
+                }
+            }
+            due += self.pace;
+        }
+    }
+
+    /// One review. A connection that the server closed while it was idle is made anew, as Go's client does.
+    async fn exchange(&self, kept: &mut Option<Connection>) -> Result<(), Problem> {
+        loop {
+            let was_open = kept.as_ref().is_some_and(|it| !it.is_closed());
+            let connection = match kept {
+                Some(connection) if was_open => connection,
+                _ => kept.insert(self.target.open(Ipv4Addr::LOCALHOST).await?),
+            };
+            match connection.post(&self.path, self.body.clone()).await {
+                Ok((status, answer)) => {
+                    if !status.is_success() {
+                        return Err(status.to_string().into());
+                    }
+                    let text = String::from_utf8_lossy(&answer);
+                    if !text.contains("\"allowed\":true") || !text.contains("\"patch\":") {
+                        return Err("another answer".into());
+                    }
+                    return Ok(());
+                }
+                // Nothing of the request was sent.
+                Err(error) if was_open && (error.is_canceled() || error.is_closed()) => {
+                    *kept = None;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The innermost reason.
+fn reason(problem: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = problem;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+impl Reviews {
+    /// How many failed.
+    pub fn failures(&self) -> usize {
+        self.failed.values().sum()
+    }
+
+    /// Milliseconds within which that many of a hundred were answered; not a number where none was.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.micros.clone();
+        sorted.sort_unstable();
+        let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+        sorted
+            .get(at)
+            .map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.micros.extend(other.micros);
+        for (reason, count) in other.failed {
+            *self.failed.entry(reason).or_default() += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_was_answered() {
+        let reviews = Reviews {
+            micros: (1..=200).rev().map(|it| it * 1000).collect(),
+            ..Reviews::default()
+        };
+        assert!((reviews.percentile(50) - 100.0).abs() < 1e-9);
+        assert!((reviews.percentile(99) - 198.0).abs() < 1e-9);
+        assert!(Reviews::default().percentile(99).is_nan());
+    }
+}

@@ -1,0 +1,281 @@
+//! The webhook under its container's memory limit, attacked by each of the lab's hostile clients in turn.
+//!
+//! Each attack has a webhook of its own. The API server's latency is compared with what it was before the attack, on the
+//! same webhook: attackers run on the same machine, and what they take of it counts, too.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use imageswap_lab::hostile::{ATTACKS, Attack, Container};
+use imageswap_lab::is_root;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Format, Show};
+use crate::process::{Workspace, cargo, output, run};
+use crate::ui;
+
+/// The Deployment whose limits and probes count, as it is generated from the chart.
+const DEPLOYMENT: &str = "deploy/kustomize/base/deployment.yaml";
+/// Milliseconds that a review of the API server's may take, but for one in a hundred.
+const MAX_P99: f64 = 50.0;
+/// Starts and ends of a webhook, and reviews that are not counted.
+const AROUND: u64 = 4;
+
+/// Which attacks, and for how long.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
+    /// Only this attack (repeatable)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Seconds that each attack lasts
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Attack this program instead of one that is built now
+    #[arg(long, value_name = "FILE")]
+    webhook: Option<PathBuf>,
+    #[command(flatten)]
+    show: Show,
+}
+
+/// An attack, and what came of it.
+struct Row {
+    attack: &'static Attack,
+    outcome: Outcome,
+    limit: u64,
+    /// As it was printed.
+    json: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    calm: Reviews,
+    reviews: Reviews,
+    new_connections: Reviews,
+    large: Reviews,
+    livez: Probes,
+    readyz: Probes,
+    memory: Memory,
+    ended: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Reviews {
+    sent: usize,
+    failed: usize,
+    reasons: std::collections::BTreeMap<String, usize>,
+    p50_milliseconds: Option<f64>,
+    p99_milliseconds: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Probes {
+    failed: usize,
+    kubelet_acts: bool,
+    age_seconds: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Memory {
+    peak: u64,
+    limit_reached: u64,
+    killed: u64,
+}
+
+/// Builds for release, attacks, and prints.
+pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    ensure!(
+        is_root(),
+        "a memory limit needs root: sudo -E cargo xtask bench hostile"
+    );
+    let attacks = chosen(&options.only)?;
+    let deployment = workspace.root.join(DEPLOYMENT);
+    let limit = Container::read(&deployment)?.memory;
+    let programs = build(workspace, options.webhook.is_none())?;
+    let webhook = options.webhook.clone();
+    let webhook = webhook.unwrap_or_else(|| programs.join("imageswap-webhook"));
+    let calm = (options.seconds / 6).clamp(2, 10);
+    let each = options.seconds + calm + AROUND;
+    ui::step(format_args!(
+        "{} attacks, {}",
+        attacks.len(),
+        ui::Took(Duration::from_secs(each * attacks.len() as u64))
+    ));
+    let mut rows = Vec::new();
+    for attack in attacks {
+        ui::step(format_args!(
+            "{}: {} ({})",
+            attack.name, attack.what, attack.clients
+        ));
+        let mut trial = Command::new(programs.join("examples/hostile"));
+        trial.arg("trial").arg(&webhook).arg(&deployment);
+        trial.args([&calm.to_string(), &options.seconds.to_string(), attack.name]);
+        let printed = output(&mut trial).with_context(|| attack.name)?;
+        let json: Value = serde_json::from_str(&printed).context("what the trial printed")?;
+        rows.push(Row {
+            attack,
+            outcome: Outcome::deserialize(&json).context("what the trial printed")?,
+            limit,
+            json,
+        });
+    }
+    match options.show.output {
+        Format::Json => println!("{}", json_of(&rows, limit)),
+        Format::Table => print_table(&rows, limit),
+    }
+    let missed = rows.iter().any(|row| !row.missed().is_empty());
+    Ok(ExitCode::from(u8::from(missed && options.show.check)))
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Attack>> {
+    if names.is_empty() {
+        return Ok(ATTACKS.iter().collect());
+    }
+    let attacks = names.iter().map(|name| {
+        let Some(attack) = Attack::named(name) else {
+            let all: Vec<_> = ATTACKS.iter().map(|attack| attack.name).collect();
+            bail!("no attack {name:?}; there are {}", all.join(", "));
+        };
+        Ok(attack)
+    });
+    attacks.collect()
+}
+
+/// The folder with the programs.
+fn build(workspace: &Workspace, webhook: bool) -> Result<PathBuf> {
+    ui::step("building for release");
+    let programs = [
+        ("imageswap-lab", "--example=hostile"),
+        ("imageswap-webhook", "--bins"),
+    ];
+    for (package, what) in &programs[..=usize::from(webhook)] {
+        let mut build = cargo();
+        build.current_dir(&workspace.root);
+        build.args(["build", "--release", "--quiet", "--package", package, what]);
+        run(&mut build)?;
+    }
+    Ok(workspace.target.join("release"))
+}
+
+impl Row {
+    /// The limits that were not kept, in words.
+    fn missed(&self) -> Vec<String> {
+        let Outcome {
+            reviews,
+            new_connections,
+            livez,
+            readyz,
+            memory,
+            ended,
+            ..
+        } = &self.outcome;
+        let mut missed = Vec::new();
+        for (what, seen) in [("reviews", reviews), ("new connections", new_connections)] {
+            if seen.failed > 0 || seen.sent == 0 {
+                missed.push(format!("{} of {} {what} failed", seen.failed, seen.sent));
+            }
+        }
+        if !reviews.p99_milliseconds.is_some_and(|it| it < MAX_P99) {
+            missed.push(format!("p99 is not under {MAX_P99} ms"));
+        }
+        if livez.kubelet_acts {
+            missed.push("a kubelet restarts it".to_owned());
+        }
+        if readyz.kubelet_acts {
+            missed.push("a kubelet takes it out of service".to_owned());
+        }
+        if memory.killed > 0 {
+            missed.push("killed for want of memory".to_owned());
+        } else if memory.peak >= self.limit || memory.limit_reached > 0 {
+            missed.push("the memory limit was reached".to_owned());
+        }
+        if let Some(ended) = ended {
+            let status = ended.lines().next().unwrap_or_default();
+            missed.push(format!("it ended: {status}"));
+        }
+        missed
+    }
+
+    fn cells(&self) -> [String; 9] {
+        let outcome = &self.outcome;
+        let reviews = &outcome.reviews;
+        let calm = outcome.calm.p99_milliseconds;
+        let ratio = reviews
+            .p99_milliseconds
+            .zip(calm)
+            .map(|(p99, calm)| p99 / calm);
+        let shown = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.1}"));
+        let mark = if self.missed().is_empty() { "" } else { " !" };
+        [
+            self.attack.name.to_owned(),
+            self.attack.clients.to_string(),
+            (reviews.failed + outcome.new_connections.failed).to_string(),
+            outcome.large.failed.to_string(),
+            shown(reviews.p50_milliseconds),
+            shown(reviews.p99_milliseconds),
+            shown(ratio),
+            format!("{:.0}", mebibytes(outcome.memory.peak)),
+            format!(
+                "{:.1}, {}{mark}",
+                outcome.livez.age_seconds, outcome.livez.failed
+            ),
+        ]
+    }
+}
+
+fn print_table(rows: &[Row], limit: u64) {
+    let head = [
+        "", "clients", "failed", "large", "p50 ms", "p99 ms", "x calm", "MiB", "livez",
+    ];
+    let mut table = vec![head.map(str::to_owned)];
+    table.extend(rows.iter().map(Row::cells));
+    ui::table(&table);
+    println!();
+    println!("  failed: reviews of 3.2 KB without an answer in 5 s; large: of 150 KB");
+    println!("  livez: seconds without a good answer, and probes that failed, of one a second");
+    println!(
+        "  limits: none failed, p99 {MAX_P99} ms, {:.0} MiB\n",
+        mebibytes(limit)
+    );
+    let mut good = true;
+    for row in rows {
+        for missed in row.missed() {
+            good = false;
+            ui::bad(format_args!("{}: {missed}", row.attack.name));
+        }
+        let seen = [
+            &row.outcome.reviews,
+            &row.outcome.new_connections,
+            &row.outcome.large,
+        ];
+        for (reason, count) in seen.iter().flat_map(|it| &it.reasons) {
+            println!("      {count} x {reason}");
+        }
+    }
+    if good {
+        ui::good(format_args!("{} attacks, all limits met", rows.len()));
+    }
+}
+
+fn json_of(rows: &[Row], limit: u64) -> Value {
+    let attacks: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.attack.name,
+                "what": row.attack.what,
+                "clients": row.attack.clients,
+                "missed": row.missed(),
+                "outcome": row.json,
+            })
+        })
+        .collect();
+    json!({"memory_limit": limit, "p99_limit_milliseconds": MAX_P99, "attacks": attacks})
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no machine has so much memory")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
