@@ -98,7 +98,7 @@ fn check(text: &str) {
     let lines = sound::yaml_lines(text);
     let found = match manifest::read("manifest", text, &TEMPLATES) {
         Ok(found) => found,
-        Err(error) => return sound::diagnostic(&lines, &error),
+        Err(errors) => return sound::diagnostics(&lines, &errors),
     };
     for problem in &found.problems {
         sound::diagnostic(&lines, problem);

@@ -62,13 +62,25 @@ pub(crate) fn read(path: &Path) -> Result<Input> {
 ///
 /// What cannot be read is told beside what can.
 pub(crate) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
-    let mut walk = Walk::default();
+    read_all_of(paths, &ENDINGS)
+}
+
+/// [`read_all`] with other endings than `*.yaml`, `*.yml` and `*.json`.
+pub(crate) fn read_all_of(
+    paths: &[PathBuf],
+    endings: &'static [&'static str],
+) -> (Vec<Input>, Vec<Error>) {
+    let mut walk = Walk {
+        endings,
+        ..Walk::default()
+    };
     for path in paths {
         let before = walk.files.len() + walk.errors.len();
         if path.is_dir() {
             walk.folder(path, 0);
             if walk.files.len() + walk.errors.len() == before && !walk.repeats {
-                let endings = ENDINGS.map(|it| format!("*.{it}")).join(", ");
+                let endings: Vec<_> = endings.iter().map(|it| format!("*.{it}")).collect();
+                let endings = endings.join(", ");
                 walk.errors
                     .push(anyhow!("{} has no file of {endings}", path.display()));
             }
@@ -89,6 +101,8 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
 /// The files that paths lead to.
 #[derive(Debug, Default)]
 struct Walk {
+    /// Endings of the files that folders are read for.
+    endings: &'static [&'static str],
     files: Vec<PathBuf>,
     errors: Vec<Error>,
     /// Files and folders that were met, by their real path.
@@ -118,7 +132,7 @@ impl Walk {
             }
             if entry.is_dir() {
                 self.folder(&entry, depth + 1);
-            } else if is_manifest(&entry) {
+            } else if self.is_wanted(&entry) {
                 self.file(&entry);
             }
         }
@@ -130,6 +144,13 @@ impl Walk {
         }
     }
 
+    fn is_wanted(&self, path: &Path) -> bool {
+        let ending = path.extension().unwrap_or_default();
+        self.endings
+            .iter()
+            .any(|it| ending.eq_ignore_ascii_case(it))
+    }
+
     /// Whether this was not met before. What has no real path, as standard input, is its own.
     fn is_new(&mut self, path: &Path) -> bool {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -137,11 +158,6 @@ impl Walk {
         self.repeats |= !new;
         new
     }
-}
-
-fn is_manifest(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default();
-    ENDINGS.iter().any(|it| ending.eq_ignore_ascii_case(it))
 }
 
 fn bytes(source: impl Read) -> io::Result<Vec<u8>> {

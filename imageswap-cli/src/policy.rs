@@ -5,10 +5,9 @@ use anyhow::{Result, bail};
 use clap::{ArgGroup, Args};
 use imageswap_policy::document;
 use imageswap_policy::maps::{self, Loaded};
-use imageswap_policy::{Date, Diagnostics, Policies};
+use imageswap_policy::{Date, Diagnostics, Policies, parse_day};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
-use time::format_description::well_known::Iso8601;
 
 /// Where the policy comes from; one of the flags has to be given.
 #[derive(Debug, Args)]
@@ -121,8 +120,7 @@ pub(crate) fn today() -> Date {
 
 /// Reads a day, `YYYY-MM-DD`.
 pub(crate) fn parse_date(text: &str) -> Result<Date, String> {
-    Date::parse(text, &Iso8601::DATE)
-        .map_err(|_parse| format!("expected a day as in `2027-01-31`, found `{text}`"))
+    parse_day(text).map_err(|it| it.to_string())
 }
 
 fn documents(paths: &[PathBuf]) -> Result<Policies> {

@@ -1,31 +1,36 @@
 //! `imageswap test`: holds policies to cases.
 
 use crate::cases::{self, Case};
+use crate::input::Input;
 use crate::policy::{parse_date, today};
 use crate::{Outcome, input, report};
-use anyhow::Result;
+use anyhow::{Error, Result, anyhow};
 use clap::Args as ClapArgs;
 use imageswap_policy::maps::{self, Options};
-use imageswap_policy::{Date, PodScope, Policies, Reference, Scope, document};
+use imageswap_policy::{Date, PodScope, Policies, Policy, Reference, Scope, document};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Endings of the files that a folder is read for.
+const ENDINGS: [&str; 5] = ["yaml", "yml", "json", "jsonl", "ndjson"];
 
 /// Arguments of `imageswap test`.
 ///
 /// A maps text is read as ImageSwap reads it: lines that it would skip are skipped, without a word.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// JSON lines or YAML; `-` is standard input
+    /// JSON lines or YAML, or folders of these; `-` is standard input
     ///
-    /// A case is {maps or policy, mode?, image_prefix?, image, expected?,
-    /// approved?, date?}. A policy is an ImageSwapPolicy, its text, or its file
-    /// beside the cases. Exceptions end by `date`, or by today.
-    /// Without `expected` it is checked that the result is a valid reference
+    /// A case is {maps or policy, mode?, image_prefix?, namespace?,
+    /// namespace_labels?, labels?, image, expected?, approved?, date?}; `id`,
+    /// `name`, `note` and `tag` are yours. A policy is an ImageSwapPolicy, its
+    /// text, or its file beside the cases. Exceptions end by `date`, or by
+    /// today. The mode is `maps` or `legacy`.
+    /// Without `expected` the test checks that the result is a valid reference
     /// if the image is one, that deciding it again changes nothing, and that
-    /// an image under a target stays. A mode other than `maps` is ImageSwap's
-    /// legacy mode.
+    /// an image under a target stays.
     #[arg(required = true, value_name = "FILE", verbatim_doc_comment)]
     files: Vec<PathBuf>,
 }
@@ -35,14 +40,16 @@ pub(crate) struct Args {
 struct Failure {
     expected: String,
     got: String,
+    /// The policy that decided, and its rule.
+    by: String,
 }
 
 /// Compiled policies by the text that they come from.
 #[derive(Debug, Default)]
-struct Compiled(HashMap<(Mode, String), Result<Policies, String>>);
+struct Compiled(HashMap<(Kind, String), Result<Policies, String>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Mode {
+enum Kind {
     Document,
     Maps,
     Legacy,
@@ -52,25 +59,24 @@ enum Mode {
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let mut compiled = Compiled::default();
     let (mut passed, mut failed, mut errors) = (0_usize, 0_usize, 0_usize);
-    for path in &args.files {
-        let name = path.display();
-        let text = match input::read(path) {
-            Ok(input) => input.text,
-            Err(error) => {
-                report(&format!("error: {error:#}"));
-                errors += 1;
-                continue;
-            }
-        };
-        let cases = cases::read(path, &text);
+    let (inputs, unread) = read_files(&args.files);
+    for error in unread {
+        report(&format!("error: {error:#}"));
+        errors += 1;
+    }
+    for Input { name, path, text } in inputs {
+        let path = path.as_deref().unwrap_or(Path::new("-"));
+        let cases = cases::read(&name, path, &text);
         if cases.is_empty() {
             report(&format!("error: {name}: expected cases, found none"));
             errors += 1;
         }
         for written in cases {
             let line = written.line;
-            let checked = written.case.and_then(|case| {
-                let why = |why: String| format!("{}: {why}", case.image);
+            let place = |why: String| format!("error: {name}:{line}: {why}");
+            let case = written.case.map_err(|it| it.to_string());
+            let checked = case.and_then(|case| {
+                let why = |why: String| place(format!("{}: {why}", case.image));
                 let date = case.date.as_deref().map_or_else(|| Ok(today()), parse_date);
                 let date = date.map_err(why)?;
                 let policies = compiled.of(&case, path).map_err(why)?;
@@ -82,14 +88,14 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
                     failed += 1;
                     writeln!(
                         out,
-                        "{name}:{line}: {image}\n  expected {}\n  got      {}",
-                        failure.expected, failure.got
+                        "{name}:{line}: {image}\n  expected {}\n  got      {}\n  by       {}",
+                        failure.expected, failure.got, failure.by
                     )?;
                 }
                 Err(why) => {
                     failed += 1;
                     errors += 1;
-                    report(&format!("error: {name}:{line}: {why}"));
+                    report(&why);
                 }
             }
         }
@@ -106,19 +112,22 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
 impl Compiled {
     /// The policy that a case names.
     fn of(&mut self, case: &Case, file: &Path) -> Result<&Policies, String> {
-        let document = case.policy.as_ref().map(|it| document_text(it, file));
-        let key = match (&case.mode, &case.maps, &case.image_prefix) {
-            _ if document.is_some() => (
-                Mode::Document,
-                document.unwrap_or_else(|| Ok(String::new()))?,
-            ),
-            (Some(mode), maps, _) if mode.eq_ignore_ascii_case("maps") => {
-                (Mode::Maps, maps.clone().unwrap_or_default())
+        let maps = || case.maps.clone().unwrap_or_default();
+        let prefix = || case.image_prefix.clone().unwrap_or_default();
+        let is_maps = |it: &String| it.eq_ignore_ascii_case("maps");
+        let key = match (&case.policy, case.mode.as_ref().map(is_maps)) {
+            (Some(_), Some(_)) => {
+                return Err("expected `policy` or `mode`, found both".to_owned());
             }
-            (Some(_), _, prefix) => (Mode::Legacy, prefix.clone().unwrap_or_default()),
-            (None, Some(maps), _) => (Mode::Maps, maps.clone()),
-            (None, None, Some(prefix)) => (Mode::Legacy, prefix.clone()),
-            (None, None, None) => {
+            (Some(_), None) if case.maps.is_some() || case.image_prefix.is_some() => {
+                return Err("expected `policy`, `maps` or `image_prefix`, found several".to_owned());
+            }
+            (Some(policy), None) => (Kind::Document, document_text(policy, file)?),
+            (None, Some(true)) => (Kind::Maps, maps()),
+            (None, Some(false)) => (Kind::Legacy, prefix()),
+            (None, None) if case.maps.is_some() => (Kind::Maps, maps()),
+            (None, None) if case.image_prefix.is_some() => (Kind::Legacy, prefix()),
+            (None, None) => {
                 return Err(
                     "expected `policy`, `maps` or `image_prefix`, found none of them".to_owned(),
                 );
@@ -130,14 +139,14 @@ impl Compiled {
                 ..Options::default()
             };
             let loaded = match mode {
-                Mode::Document => {
+                Kind::Document => {
                     let loaded = document::load("policy", text);
                     return loaded
                         .map(|it| Policies::new(it.policies))
                         .map_err(|it| it.to_string());
                 }
-                Mode::Maps => maps::load_with("maps", text, &options),
-                Mode::Legacy => maps::load_prefix_with("image_prefix", text, &options),
+                Kind::Maps => maps::load_with("maps", text, &options),
+                Kind::Legacy => maps::load_prefix_with("image_prefix", text, &options),
             };
             loaded
                 .map(|it| Policies::one(it.policy))
@@ -145,6 +154,18 @@ impl Compiled {
         });
         compiled.as_ref().map_err(Clone::clone)
     }
+}
+
+/// The files of cases that `paths` name, and what cannot be read of them. In a folder the policies beside the cases are
+/// left out.
+fn read_files(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
+    let (mut inputs, mut errors) = input::read_all_of(paths, &ENDINGS);
+    let named = |it: &Input| paths.iter().any(|path| Some(path) == it.path.as_ref());
+    inputs.retain(|it| it.path.is_none() || named(it) || !cases::is_objects(&it.text));
+    if inputs.is_empty() && errors.is_empty() {
+        errors.push(anyhow!("expected cases, found none in these folders"));
+    }
+    (inputs, errors)
 }
 
 /// The text of a policy that a case of `file` names.
@@ -162,14 +183,25 @@ fn document_text(policy: &Value, file: &Path) -> Result<String, String> {
 
 /// What of the case does not hold, if anything.
 fn check(policies: &Policies, date: Date, case: &Case) -> Option<Failure> {
+    let scope = PodScope {
+        namespace: case.namespace.as_deref(),
+        namespace_labels: case.namespace_labels.as_ref(),
+        labels: case.labels.as_ref(),
+    };
+    let selected = policies.select(Scope::Pod(scope), date);
+    let decision = selected.decide(&case.image);
     let failure = |expected: String, got: &str| {
+        let by = match (selected.policy().map(Policy::name), decision.rule) {
+            (Some(policy), Some(rule)) => format!("policy {policy}, rule {rule}"),
+            (Some(policy), None) => format!("policy {policy}, no rule"),
+            (None, _) => "no policy: none applies".to_owned(),
+        };
         Some(Failure {
             expected,
             got: got.to_owned(),
+            by,
         })
     };
-    let selected = policies.select(Scope::Pod(PodScope::default()), date);
-    let decision = selected.decide(&case.image);
     let result = decision.result.as_ref();
     match &case.expected {
         Some(expected) if expected != result => return failure(expected.clone(), result),
@@ -187,7 +219,7 @@ fn check(policies: &Policies, date: Date, case: &Case) -> Option<Failure> {
                 .is_some_and(|it| it.is_under_target(&case.image));
             if target && result != case.image {
                 return failure(
-                    format!("{} to stay, for it lies under a target", case.image),
+                    format!("{} to stay, because it lies under a target", case.image),
                     result,
                 );
             }

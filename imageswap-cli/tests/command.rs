@@ -22,6 +22,10 @@ impl Folder {
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
+
+    fn path(&self) -> String {
+        self.0.path().to_str().unwrap().to_owned()
+    }
 }
 
 fn imageswap(args: &[&str]) -> Output {
@@ -285,7 +289,8 @@ fn cases_pass_and_fail_with_their_place() {
     );
     let text = stdout(&output);
     let place = format!(
-        "{file}:2: nginx\n  expected other.example.com/nginx\n  got      registry.example.com/nginx\n"
+        "{file}:2: nginx\n  expected other.example.com/nginx\n  got      registry.example.com/nginx\n  \
+         by       policy maps, rule maps:1 default\n"
     );
     assert!(text.contains(&place), "{text}");
     assert!(
@@ -324,7 +329,7 @@ fn what_must_hold_of_any_result_is_checked() {
         (Some(1), "0 passed, 1 failed")
     );
     assert!(
-        stdout(&output).contains("m.io/x to stay, for it lies under a target"),
+        stdout(&output).contains("m.io/x to stay, because it lies under a target"),
         "{}",
         stdout(&output)
     );
@@ -337,14 +342,28 @@ fn a_case_that_cannot_be_decided_is_an_error() {
     for (bad, message) in [
         (
             json!({"policy": {"kind": "ImageSwapPolicy"}, "image": "nginx"}).to_string(),
-            "unknown-kind",
+            "the field `metadata` is missing",
         ),
         (
             json!({"image": "nginx"}).to_string(),
             "expected `policy`, `maps` or `image_prefix`",
         ),
-        (json!({"maps": ""}).to_string(), "missing field `image`"),
-        ("{".to_owned(), "EOF"),
+        (
+            json!({"maps": ""}).to_string(),
+            "the field `image` is missing",
+        ),
+        (
+            "{".to_owned(),
+            "the bracket `{` that opens here is not closed",
+        ),
+        (
+            json!({"maps": "default::d.io", "image": "nginx", "aproved": true}).to_string(),
+            "write `approved`",
+        ),
+        (
+            json!({"maps": "", "image": "nginx", "date": "31.12.2026"}).to_string(),
+            "write `2026-12-31`",
+        ),
     ] {
         let file = folder.file("cases.jsonl", format!("{good}\n{bad}\n"));
         let output = imageswap(&["test", &file]);
@@ -355,7 +374,7 @@ fn a_case_that_cannot_be_decided_is_an_error() {
         );
         let text = stderr(&output);
         assert!(
-            text.contains(&format!("error: {file}:2: ")) && text.contains(message),
+            text.contains(&format!("{file}:2:")) && text.contains(message),
             "{text}"
         );
     }
@@ -365,6 +384,44 @@ fn a_case_that_cannot_be_decided_is_an_error() {
         (output.status.code(), last_line(&output).as_str()),
         (Some(2), "0 passed, 0 failed")
     );
+}
+
+#[test]
+fn a_folder_of_cases_and_policies_is_read_and_a_failure_names_who_decided() {
+    let folder = Folder::new();
+    folder.file(
+        "corp.yaml",
+        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: corp}\nspec:\n  \
+         match: {namespaceSelector: {matchLabels: {team: a}}}\n  \
+         rules: [{name: hub, from: \"docker.io/**\", to: r.io/hub}]\n",
+    );
+    folder.file(
+        "a.yaml",
+        "- {policy: corp.yaml, image: nginx, expected: r.io/hub/library/nginx, namespace_labels: {team: a}}\n\
+         - {policy: corp.yaml, image: nginx, expected: nginx, approved: false, namespace: shop, namespace_labels: {}}\n",
+    );
+    folder.file(
+        "b.jsonl",
+        json!({"policy": "corp.yaml", "image": "nginx", "expected": "nginx", "namespace_labels": {"team": "a"}})
+            .to_string(),
+    );
+    let path = folder.path();
+    let output = imageswap(&["test", &path]);
+    assert_eq!(
+        (output.status.code(), last_line(&output).as_str()),
+        (Some(1), "2 passed, 1 failed"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(
+        stdout(&output).contains("by       policy corp, rule hub"),
+        "{}",
+        stdout(&output)
+    );
+    let only_policies = Folder::new();
+    only_policies.file("x.yaml", "apiVersion: v1\nkind: Pod\n");
+    let output = imageswap(&["test", &only_policies.path()]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn what_cannot_be_read_is_an_error_beside_what_can() {
     for part in [
         "error: app/latin.yaml:2:7: the byte 0xe9 is not UTF-8\n",
         "error: cannot read gone.yaml: No such file",
-        "error[yaml-key]: expected a key, found a mapping\n --> app/chart.yaml:1:9\n",
+        "error[yaml-key]: expected the name of a field, found a mapping\n --> app/chart.yaml:1:9\n",
         "render it first, with `helm template`",
         "error[manifest-type]: expected an image reference, found a number\n --> app/number.yaml:3:29\n",
     ] {

@@ -6,13 +6,16 @@
 mod checks;
 mod compile;
 mod crd;
+mod identity;
 mod load;
-mod places;
 mod pull_secrets;
+mod schema;
+mod target;
 
 pub use checks::CHECKS;
 pub use crd::{PLURAL, crd};
 pub use load::{Loaded, lint, load, load_all};
+pub use schema::schema;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,8 +33,10 @@ pub const KIND: &str = "ImageSwapPolicy";
 #[serde(rename_all = "camelCase")]
 pub struct ImageSwapPolicy {
     /// `imageswap.io/v1alpha1`.
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
     /// `ImageSwapPolicy`.
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// Its name, and what Kubernetes keeps beside it.
     pub metadata: Metadata,
@@ -44,6 +49,7 @@ pub struct ImageSwapPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// Name, unique among the policies in force.
+    #[schemars(example = &"corp")]
     pub name: String,
     /// Labels of the policy itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -59,9 +65,11 @@ pub struct Metadata {
 pub struct Spec {
     /// One policy decides for a Pod: of those that match it, the one with the highest priority; among equals, the first by name.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = 0), example = 10)]
     pub priority: i32,
     /// Which Pods the policy decides for.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = schema::examples::of_match()))]
     pub r#match: Match,
     /// What becomes of images. The first rule that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -69,6 +77,7 @@ pub struct Spec {
     /// Patterns of approved images, asked about what the rules made of an image. Without this list, approved are the places
     /// that rules lead to and what rules keep.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["registry.example.com/**"]]))]
     pub approved: Option<Vec<String>>,
     /// Images that stay and are approved up to a date, whatever the rules say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,6 +89,7 @@ pub struct Spec {
     pub enforcement: Enforcement,
     /// What a denial or warning says beside image and rule.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"Only registry.example.com, please")]
     pub message: Option<String>,
 }
 
@@ -106,6 +116,7 @@ pub struct Match {
 pub struct LabelSelector {
     /// Labels with exactly these values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("examples" = [{"team": "a"}]))]
     pub match_labels: BTreeMap<String, String>,
     /// Conditions on labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -117,10 +128,12 @@ pub struct LabelSelector {
 #[serde(rename_all = "camelCase")]
 pub struct Requirement {
     /// The label.
+    #[schemars(example = &"team")]
     pub key: String,
     /// How its value is compared.
     pub operator: Operator,
     /// Values for `In` and `NotIn`.
+    #[schemars(extend("examples" = [["a", "b"]]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
@@ -141,22 +154,28 @@ pub enum Operator {
 /// One rule: `keep`, or `from` and `to`, or `regex` and `to`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("oneOf" = schema::kinds_of_rules(), "examples" = schema::examples::of_rule()))]
 pub struct Rule {
     /// Name in messages, metrics and findings; `rules[N]`, counted from 0, where none is given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"hub")]
     pub name: Option<String>,
     /// A pattern of images that stay as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"registry.example.com/**")]
     pub keep: Option<String>,
     /// A pattern of images that become others.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"docker.io/**")]
     pub from: Option<String>,
     /// A regular expression for the whole canonical reference, with tag and digest as written.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"^quay\\.io/(.*)$")]
     pub regex: Option<String>,
     /// Registry and path that take the place of what `from` fixes, or, with `regex`, a template such as
     /// `registry.example.com/quay/$1`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"registry.example.com/hub")]
     pub to: Option<String>,
 }
 
@@ -165,10 +184,13 @@ pub struct Rule {
 #[serde(rename_all = "camelCase")]
 pub struct Exception {
     /// Which images.
+    #[schemars(example = &"ghcr.io/acme/debug")]
     pub pattern: String,
     /// The last day on which it holds, `YYYY-MM-DD`, in UTC.
+    #[schemars(extend("format" = "date"), example = &"2027-01-31")]
     pub until: String,
     /// Why; shown wherever the exception decides.
+    #[schemars(length(min = 1), example = &"INC-1234")]
     pub reason: String,
 }
 
@@ -177,8 +199,10 @@ pub struct Exception {
 #[serde(rename_all = "camelCase")]
 pub struct ImagePullSecret {
     /// The registry's host, with its port where it has one.
+    #[schemars(example = &"registry.example.com")]
     pub registry: String,
     /// Name of the Secret, expected in the namespace of each Pod.
+    #[schemars(example = &"pull-secret")]
     pub name: String,
 }
 
@@ -236,11 +260,6 @@ impl ImageSwapPolicy {
             spec,
         }
     }
-}
-
-/// The JSON schema of the document, generated from its types.
-pub fn schema() -> schemars::Schema {
-    schemars::schema_for!(ImageSwapPolicy)
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -4,6 +4,7 @@
 //! compile into it. It does no IO, knows no clock and starts no task; it never panics on any text.
 #![forbid(unsafe_code)]
 
+mod day;
 mod decision;
 mod diagnostic;
 mod pattern;
@@ -21,6 +22,7 @@ pub mod yaml;
 #[cfg(test)]
 mod testing;
 
+pub use day::{DayError, parse_day};
 pub use decision::{Decision, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
 pub use policies::{Policies, Selected};

@@ -3,7 +3,7 @@
 //! Read are multi-document YAML and JSON; Pods, the built-in kinds that have a Pod template, lists of them, and
 //! whatever other kind a [`TemplatePath`] leads into. Objects of other kinds hold no image and are only counted.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::yaml::{self, Span, Style};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,20 +88,17 @@ pub enum List {
 /// Finds the images of a text. `source` names it in messages; `templates` are looked into beside what is built in.
 ///
 /// # Errors
-/// The text is no YAML or JSON.
-#[expect(
-    clippy::result_large_err,
-    reason = "made once a text, and shown as it is"
-)]
-pub fn read(source: &str, text: &str, templates: &[TemplatePath]) -> Result<Manifest, Diagnostic> {
-    let documents = yaml::parse(source, text).map_err(|mut error| {
-        if error.text.contains("{{") {
-            error.help = Some(
-                "this looks like a template of a chart; render it first, with `helm template`"
-                    .to_owned(),
-            );
+/// The text is not YAML or JSON.
+pub fn read(source: &str, text: &str, templates: &[TemplatePath]) -> Result<Manifest, Diagnostics> {
+    let documents = yaml::parse(source, text).map_err(|mut errors| {
+        for error in &mut errors.0 {
+            if error.text.contains("{{") {
+                let help =
+                    "this looks like a template of a chart; render it first, with `helm template`";
+                error.help = Some(help.to_owned());
+            }
         }
-        error
+        errors
     })?;
     Ok(find::images(source, text, templates, &documents))
 }

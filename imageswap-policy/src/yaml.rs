@@ -8,13 +8,20 @@
 //! JSON is read by the same parser, being YAML written in flow style; several objects may follow each other without
 //! anything between them.
 
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use serde_json::{Map, Number};
+use std::ops::Range;
 
 mod build;
+pub(crate) mod places;
 mod scalar;
+mod shape;
+mod syntax;
 #[cfg(test)]
 mod tests;
+
+pub use shape::Format;
+pub(crate) use shape::strict;
 
 /// Code of the diagnostic for a text that is no YAML.
 pub const SYNTAX: &str = "yaml-syntax";
@@ -83,17 +90,39 @@ pub struct Span {
     pub column: usize,
 }
 
-/// Reads a text: one node for each of its documents. `source` names it in the error.
+/// What was read of a text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parsed {
+    /// One node for each document that is sound, in the order of the text.
+    pub documents: Vec<Node>,
+    /// What is wrong with the others, at most 20 errors.
+    pub errors: Vec<Diagnostic>,
+}
+
+/// Reads a text: one node for each of its documents. `source` names it in the errors.
 ///
 /// # Errors
-/// The first thing that is wrong: no YAML, nested deeper than 128 values, more than 4 million values, aliases that
-/// copy more than 16 MiB, a key twice in one mapping, or a key that is no scalar.
-#[expect(
-    clippy::result_large_err,
-    reason = "made once a text, and shown as it is"
-)]
-pub fn parse(source: &str, text: &str) -> Result<Vec<Node>, Diagnostic> {
-    build::documents(source, text).map_err(|error| *error)
+/// What is wrong with each document: not YAML, nested deeper than 128 values, more than 4 million values, aliases that
+/// copy more than 16 MiB, a key twice in one mapping, or a key that is not a scalar.
+pub fn parse(source: &str, text: &str) -> Result<Vec<Node>, Diagnostics> {
+    let Parsed { documents, errors } = read(source, text);
+    if errors.is_empty() {
+        Ok(documents)
+    } else {
+        Err(Diagnostics(errors))
+    }
+}
+
+/// [`parse`], with the documents that are sound beside the errors.
+pub fn read(source: &str, text: &str) -> Parsed {
+    read_part(source, text, 0..text.len())
+}
+
+/// [`read`] of a part of a text, such as one line of a file of JSON lines. The part begins at the start of a line.
+pub fn read_part(source: &str, text: &str, part: Range<usize>) -> Parsed {
+    let mut parsed = build::documents(source, text, part);
+    parsed.errors.sort_by_key(|it| (it.line, it.column));
+    parsed
 }
 
 impl Node {

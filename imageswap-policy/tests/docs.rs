@@ -107,7 +107,9 @@ fn collect(schema: &serde_json::Value, fields: &mut Vec<String>) {
     match schema {
         serde_json::Value::Object(map) => {
             if let Some(serde_json::Value::Object(properties)) = map.get("properties") {
-                fields.extend(properties.keys().cloned());
+                // Of a field that Kubernetes writes the schema says only that it may be there.
+                let ours = properties.iter().filter(|(_, it)| **it != true);
+                fields.extend(ours.map(|it| it.0.clone()));
             }
             map.values().for_each(|it| collect(it, fields));
         }

@@ -2,9 +2,9 @@
 
 use super::ImageSwapPolicy;
 use super::compile::{Compiled, CompiledRule};
-use super::places::{Messages, Step};
 use crate::pattern::Pattern;
 use crate::rules::Matcher;
+use crate::yaml::places::{Messages, Step};
 use crate::{Check, Severity};
 use std::collections::HashMap;
 
@@ -13,17 +13,47 @@ pub const CHECKS: &[Check] = &[
     check(
         "yaml-syntax",
         Severity::Error,
-        "the text is no YAML or JSON",
+        "the text is not valid YAML or JSON",
+    ),
+    check(
+        "yaml-key",
+        Severity::Error,
+        "the name of a field is a list or a mapping",
+    ),
+    check(
+        "yaml-duplicate-key",
+        Severity::Error,
+        "a field is given twice in one mapping",
+    ),
+    check(
+        "yaml-alias",
+        Severity::Error,
+        "an alias (`*name`) stands within the value that it repeats",
+    ),
+    check(
+        "yaml-merge",
+        Severity::Error,
+        "`<<` merges something that is not a mapping",
+    ),
+    check(
+        "yaml-too-deep",
+        Severity::Error,
+        "values are nested deeper than 128",
+    ),
+    check(
+        "yaml-too-large",
+        Severity::Error,
+        "the text has too many values, or its aliases copy too much",
     ),
     check(
         "unknown-kind",
         Severity::Error,
-        "a document is no ImageSwapPolicy",
+        "a document is not an ImageSwapPolicy",
     ),
     check(
         "unknown-field",
         Severity::Error,
-        "the format has no such field",
+        "the format does not have this field",
     ),
     check(
         "field",
@@ -220,7 +250,13 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
             "conflicting-rules",
             message,
         );
-        if *by != position {
+        if *by == position {
+            let help = format!(
+                "images under `{}` stay anyway: write `keep` if they are meant",
+                swap.to
+            );
+            found.help = Some(help);
+        } else {
             let first = &rules[*by].name;
             let back = matches!(&rules[*by].matcher, Matcher::Pattern(from) if swap.targets.iter().any(|it| {
                 from.may_meet(it.registry().unwrap_or_default(), &above(it))

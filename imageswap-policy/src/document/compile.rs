@@ -4,21 +4,19 @@
 //! image that a rule has moved stays there, unless an earlier rule moves it on; each move is by an earlier rule than
 //! the last, and the chain ends.
 
-use super::places::{Messages, Step};
 use super::pull_secrets;
+use super::target::{destination, template_targets};
 use super::{Exception as Written, ImageSwapPolicy, LabelSelector, Match, Operator, Requirement};
 use crate::Policy;
+use crate::day::parse_day;
 use crate::maps::LABEL;
 use crate::pattern::Pattern;
 use crate::policy::{Head, NAMESPACE_NAME, ScopeRule};
-use crate::reference::{Reference, is_registry};
 use crate::rules::{
-    Action, Approval, Draft, Exception, Expression, Join, Matcher, Regexes, Rule, Rules, Target,
-    Template,
+    Action, Approval, Draft, Exception, Expression, Matcher, Regexes, Rule, Rules, Template,
 };
+use crate::yaml::places::{Messages, Step};
 use std::collections::{BTreeMap, BTreeSet};
-use time::Date;
-use time::format_description::well_known::Iso8601;
 
 /// Namespaces that no policy speaks of unless it selects them: without them a cluster cannot start.
 const EXCLUDED: [&str; 3] = ["kube-system", "imageswap-system", "imageswap-agent"];
@@ -82,7 +80,9 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
             "expected at most {MAX_RULES} rules, found {}",
             spec.rules.len()
         );
-        messages.error(&[SPEC, Step::Key("rules")], "field", message);
+        messages
+            .error(&[SPEC, Step::Key("rules")], "field", message)
+            .help = Some("patterns with wildcards need fewer rules".to_owned());
     }
     let mut rules = Vec::new();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
@@ -90,12 +90,15 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
         if let Some(name) = &rule.name {
             if name.trim().is_empty() {
                 let path = [SPEC, Step::Key("rules"), Step::Index(at), Step::Key("name")];
-                messages.error(&path, "field", "expected a name, found nothing");
+                messages
+                    .error(&path, "field", "expected a name, found nothing")
+                    .help = Some("name the rule, or remove `name`".to_owned());
             }
             if let Some(earlier) = names.insert(name, at) {
                 let path = [SPEC, Step::Key("rules"), Step::Index(at), Step::Key("name")];
                 let message = format!("rules[{earlier}] is called `{name}` already");
-                messages.error(&path, "duplicate-name", message);
+                messages.error(&path, "duplicate-name", message).help =
+                    Some(format!("rename one of them, for example to `{name}-2`"));
             }
         }
         if let Some((matcher, swap)) = one(at, rule, messages) {
@@ -184,7 +187,8 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
     match Regexes::new(&expressions) {
         Ok(regexes) => draft.regexes = regexes,
         Err(why) => {
-            messages.error(&[SPEC, Step::Key("rules")], "regex", why.to_string());
+            let found = messages.error(&[SPEC, Step::Key("rules")], "regex", why.to_string());
+            found.help = Some("write patterns in `from` where they are enough".to_owned());
             return None;
         }
     }
@@ -198,7 +202,17 @@ fn name(name: &str, messages: &mut Messages<'_>) {
         let message = format!(
             "expected a name of at most 253 lower-case letters, digits, `-` and `.`, found `{name}`"
         );
-        messages.error(&path, "field", message);
+        let letters = |it: char| {
+            if it.is_ascii_alphanumeric() || it == '.' {
+                it
+            } else {
+                '-'
+            }
+        };
+        let plain: String = name.to_lowercase().chars().map(letters).collect();
+        let plain = plain.trim_matches(['-', '.']);
+        let plain = if is_object_name(plain) { plain } else { "corp" };
+        messages.error(&path, "field", message).help = Some(format!("write `{plain}`"));
     }
 }
 
@@ -254,11 +268,7 @@ fn one(
                 .map_err(|why| messages.regex(&path("to"), to, why))
                 .ok()?;
             let targets = template_targets(&template)
-                .map_err(|why| {
-                    let message = messages.error(&path("to"), "to", why);
-                    message.help =
-                        Some("write a registry first, as in `registry.example.com/$1`".to_owned());
-                })
+                .map_err(|why| messages.error(&path("to"), why.code, why.message).help = why.help)
                 .ok()?;
             let swap = Swap {
                 action: Action::Fill(template),
@@ -267,117 +277,36 @@ fn one(
             };
             Some((Matcher::Regex(expression), Some(swap)))
         }
-        (None, Some(_), None, None) | (None, None, Some(_), None) => {
-            messages.error(
-                &here,
-                "rule",
-                "expected `to` beside it: where do these images go?",
-            );
+        (keep, from, regex, to) => {
+            let (message, help) = match (keep, from.is_some(), regex.is_some(), to) {
+                (None, true, false, None) | (None, false, true, None) => (
+                    "expected `to` beside it: where do these images go?",
+                    "add `to: registry.example.com/hub`, or write `keep` if they stay",
+                ),
+                (None, false, false, Some(_)) => (
+                    "expected `from` or `regex` beside it: which images go there?",
+                    "add `from: \"docker.io/**\"`",
+                ),
+                (Some(_), false, false, Some(_)) => (
+                    "images that `keep` matches stay, so there is nothing that `to` could do",
+                    "remove `to`, or write `from` instead of `keep`",
+                ),
+                (_, true, true, _) => (
+                    "a rule has a pattern in `from` or an expression in `regex`, not both",
+                    "make two rules of it",
+                ),
+                (Some(_), _, _, _) => (
+                    "a rule either keeps images or moves them",
+                    "make two rules of it; the first that matches decides",
+                ),
+                (None, ..) => (
+                    "expected a rule of `keep`, of `from` and `to`, or of `regex` and `to`",
+                    "add `keep` with a pattern of images that stay, or `from` and `to`",
+                ),
+            };
+            messages.error(&here, "rule", message).help = Some(help.to_owned());
             None
         }
-        _ => {
-            let message = "expected a rule of `keep`, of `from` and `to`, or of `regex` and `to`";
-            messages.error(&here, "rule", message);
-            None
-        }
-    }
-}
-
-/// Why `to` leads nowhere.
-struct BadTarget {
-    code: &'static str,
-    message: String,
-    help: Option<String>,
-}
-
-/// What a rule of `from` and `to` does, and what lies where it leads to.
-fn destination(from: &Pattern, to: &str) -> Result<(Action, Pattern), BadTarget> {
-    let bad = |code, message: String, help| BadTarget {
-        code,
-        message,
-        help,
-    };
-    if let Some((_, rest)) = to.split_once("://") {
-        let help = format!("write `{}`", rest.trim_end_matches('/'));
-        let message = "an image reference has no scheme".to_owned();
-        return Err(bad("scheme", message, Some(help)));
-    }
-    let trimmed = to.trim_end_matches('/');
-    if trimmed != to {
-        let message = "expected no `/` at the end: one is put between".to_owned();
-        return Err(bad(
-            "trailing-slash",
-            message,
-            Some(format!("write `{trimmed}`")),
-        ));
-    }
-    let host = to.split('/').next().unwrap_or(to);
-    if !is_registry(host) {
-        let message =
-            format!("expected a registry first, found `{to}`, which is a path on docker.io");
-        return Err(bad("to", message, Some(format!("write `docker.io/{to}`"))));
-    }
-    let pattern = |text: &str| Pattern::parse(text).map_err(|why| bad("to", why.message, why.help));
-    let no_prefix = || {
-        let message = format!(
-            "expected `registry[:port][/path]`, found `{to}`, which begins no image reference"
-        );
-        bad("to", message, None)
-    };
-    // Where nothing of the path is left over, what comes of it is `to` itself, and nothing under it.
-    if !from.fixes_path() {
-        let sample = format!("{to}/x");
-        if Reference::parse(&sample).is_err() {
-            return Err(no_prefix());
-        }
-        let join = Join::Path(from.fixed_path().count());
-        let target = pattern(&format!("{to}/**"))?;
-        return Ok((Action::Replace(Target::new(to, join)), target));
-    }
-    let reference = Reference::parse(to).map_err(|_invalid| no_prefix())?;
-    if !to.contains('/') {
-        let message = "expected a registry and a repository, for `from` names one repository";
-        let help = format!(
-            "write `{to}/{}`",
-            from.fixed_path().last().unwrap_or("name")
-        );
-        return Err(bad("to", message.to_owned(), Some(help)));
-    }
-    let (tag, digest) = (reference.tag(), reference.digest());
-    if (tag.is_some() || digest.is_some()) && !from.fixes_version() {
-        let message = "a tag or digest here would replace every tag: `from` names none";
-        let help = "name the tag in `from`, or leave it out here: it is kept".to_owned();
-        return Err(bad("to", message.to_owned(), Some(help)));
-    }
-    let join = Join::Rename {
-        tag: tag.is_none() && digest.is_none(),
-        digest: digest.is_none(),
-    };
-    Ok((Action::Replace(Target::new(to, join)), pattern(to)?))
-}
-
-/// What lies where a template leads to; it has to begin with a registry.
-fn template_targets(template: &Template) -> Result<Vec<Pattern>, String> {
-    let text = template.as_str();
-    let (prefix, whole) = template.prefix();
-    let host = prefix.split_once('/').map(|it| it.0);
-    if !host.is_some_and(is_registry) {
-        return Err(format!(
-            "expected a registry first, found `{text}`: where it leads to could not be known"
-        ));
-    }
-    let parse = |text: &str| Pattern::parse(text).map_err(|why| why.message);
-    if whole {
-        return Ok(vec![parse(prefix)?]);
-    }
-    let (base, rest) = prefix.rsplit_once('/').unwrap_or((prefix, ""));
-    match rest.split_once([':', '@']) {
-        Some((repository, _)) => Ok(vec![parse(&format!("{base}/{repository}"))?]),
-        None if rest.is_empty() => Ok(vec![parse(&format!("{base}/**"))?]),
-        None => Ok(vec![
-            parse(&format!("{base}/{rest}*"))?,
-            parse(&format!("{base}/{rest}*/**"))?,
-        ]),
     }
 }
 
@@ -393,15 +322,19 @@ fn exception(at: usize, it: &Written, messages: &mut Messages<'_>) -> Option<Exc
     let pattern = Pattern::parse(&it.pattern)
         .map_err(|why| messages.pattern(&path("pattern"), &it.pattern, why))
         .ok();
-    let until = Some(it.until.as_str())
-        .filter(|it| it.len() == 10 && it.as_bytes()[4] == b'-')
-        .and_then(|it| Date::parse(it, &Iso8601::DATE).ok());
-    if until.is_none() {
-        let message = format!("expected a day as in `2027-01-31`, found `{}`", it.until);
-        messages.error(&path("until"), "field", message);
-    }
+    let until = parse_day(&it.until)
+        .map_err(|why| {
+            let help = match &why.meant {
+                Some(meant) => format!("write `{meant}`"),
+                None => "write year, month and day, as in `2027-01-31`".to_owned(),
+            };
+            messages.error(&path("until"), "field", why.message()).help = Some(help);
+        })
+        .ok();
     if it.reason.trim().is_empty() {
-        messages.error(&path("reason"), "field", "expected a reason, found nothing");
+        messages
+            .error(&path("reason"), "field", "expected a reason, found nothing")
+            .help = Some("write who asked for it, or the number of a ticket".to_owned());
     }
     Some(Exception {
         name: format!("exceptions[{at}] until {}: {}", it.until, it.reason),
@@ -426,12 +359,18 @@ fn scope(it: &Match, messages: &mut Messages<'_>) -> ScopeRule {
             ];
             let listed = matches!(requirement.operator, Operator::In | Operator::NotIn);
             if listed == requirement.values.is_empty() {
-                let message = if listed {
-                    "expected values for `In` and `NotIn`"
+                let (message, help) = if listed {
+                    (
+                        "expected values for `In` and `NotIn`",
+                        "add `values: [a, b]`",
+                    )
                 } else {
-                    "expected no values for `Exists` and `DoesNotExist`"
+                    (
+                        "expected no values for `Exists` and `DoesNotExist`",
+                        "remove `values`, or write `operator: In`",
+                    )
                 };
-                messages.error(&path, "field", message);
+                messages.error(&path, "field", message).help = Some(help.to_owned());
             }
         }
     }

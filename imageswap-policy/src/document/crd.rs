@@ -4,18 +4,27 @@
 //! and every object keeps fields that the schema does not know, so that our own reader can name them instead of the
 //! API server dropping them in silence.
 
-use super::{GROUP, KIND, schema};
+use super::{GROUP, ImageSwapPolicy, KIND};
 use serde_json::{Map, Value, json};
 
 /// Keywords that Kubernetes does not take, or that would change what is stored.
-const DROPPED: [&str; 5] = ["$schema", "$defs", "$ref", "title", "default"];
+const DROPPED: [&str; 8] = [
+    "$schema",
+    "$defs",
+    "$ref",
+    "title",
+    "default",
+    "examples",
+    "const",
+    "minLength",
+];
 
 /// The plural name, as in the resource's path.
 pub const PLURAL: &str = "imageswappolicies";
 
 /// The definition, to be applied to a cluster.
 pub fn crd() -> Value {
-    let schema = schema().to_value();
+    let schema = schemars::schema_for!(ImageSwapPolicy).to_value();
     let spec = structural(&schema["properties"]["spec"], &schema["$defs"]);
     let column =
         |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
@@ -120,12 +129,14 @@ fn structural(schema: &Value, definitions: &Value) -> Value {
             }
             "oneOf" => {
                 let values = value.as_array().into_iter().flatten();
-                result.insert(
-                    "enum".to_owned(),
-                    values.map(|it| it["const"].clone()).collect(),
-                );
-                result.insert("type".to_owned(), json!("string"));
+                let choices: Option<Vec<_>> = values.map(|it| it.get("const").cloned()).collect();
+                // Other alternatives say which fields go together, which our own reader explains better.
+                if let Some(choices) = choices {
+                    result.insert("enum".to_owned(), choices.into());
+                    result.insert("type".to_owned(), json!("string"));
+                }
             }
+            "format" if value == "date" => {}
             "properties" => {
                 let properties = value.as_object().into_iter().flatten();
                 let properties: Map<_, _> = properties

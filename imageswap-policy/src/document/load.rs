@@ -1,13 +1,14 @@
 //! From a text to policies, or to what is wrong with it.
 
-use super::places::{Messages, Step};
-use super::{API_VERSION, ImageSwapPolicy, KIND, checks, compile};
-use crate::yaml::{self, Node, Value};
-use crate::{Diagnostics, Policy, Severity};
+use super::{API_VERSION, ImageSwapPolicy, KIND, checks, compile, identity, schema};
+use crate::yaml::places::{Messages, Step};
+use crate::yaml::{self, Format, Node};
+use crate::{Diagnostic, Diagnostics, Policy, Severity};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-/// Names that are near enough to be meant.
-const NEAR: f64 = 0.7;
+/// What a document may hold.
+static FORMAT: LazyLock<Format> = LazyLock::new(|| Format::new(schema()));
 
 /// Policies that loaded, with the warnings about their text.
 #[derive(Debug, Clone)]
@@ -60,22 +61,22 @@ pub fn lint(source: &str, text: &str) -> Diagnostics {
 type Names = BTreeMap<String, String>;
 
 fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>, Diagnostics) {
-    let nodes = match yaml::parse(source, text) {
-        Ok(nodes) => nodes,
-        Err(error) => return (Vec::new(), Diagnostics(vec![error])),
-    };
+    let parsed = yaml::read(source, text);
     let mut policies: Vec<Policy> = Vec::new();
-    let mut found = Vec::new();
-    let documents: Vec<_> = nodes.iter().flat_map(documents).collect();
+    let mut found = parsed.errors;
+    let unread = !found.is_empty();
+    let documents: Vec<_> = parsed.documents.iter().flat_map(documents).collect();
     for node in &documents {
         let mut messages = Messages::new(source, text, node);
-        if let Some(document) = deserialize(node, &mut messages) {
+        if let Some(document) = document(node, &mut messages) {
+            let misshapen = messages.found.len();
             let name = &document.metadata.name;
             let place = format!("{source}:{}", node.span.line);
             if let Some(earlier) = names.insert(name.clone(), place) {
-                let message = format!("a policy `{name}` stands at {earlier} already");
+                let message = format!("another policy is called `{name}` already, at {earlier}");
                 let path = [Step::Key("metadata"), Step::Key("name")];
-                messages.error(&path, "duplicate-name", message);
+                messages.error(&path, "duplicate-name", message).help =
+                    Some(format!("rename one of them, for example to `{name}-2`"));
             }
             let draft = compile::draft(&document, &mut messages);
             checks::always(&document, &draft, &mut messages);
@@ -89,10 +90,12 @@ fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>,
             if sound && let Some(policy) = compile::finish(draft, &mut messages) {
                 policies.push(policy);
             }
+            consequences(&mut messages.found, misshapen);
         }
         found.append(&mut messages.finish().0);
     }
-    if documents.is_empty() {
+    found.sort_by_key(|it| (it.line, it.column));
+    if documents.is_empty() && !unread {
         let message = format!("expected a document of kind {KIND}, found none");
         let span = yaml::Span {
             start: 0,
@@ -100,9 +103,35 @@ fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>,
             line: 1,
             column: 1,
         };
-        found.push(span.error(source, text, "unknown-kind", message));
+        let mut error = span.error(source, text, "unknown-kind", message);
+        error.help = Some(format!(
+            "begin with `apiVersion: {API_VERSION}` and `kind: {KIND}`"
+        ));
+        found.push(error);
     }
     (policies, Diagnostics(found))
+}
+
+/// Drops what only follows from a wrong shape: `misshapen` is how many messages say what that is. Warnings are about a
+/// document of which a part is missing, and so are errors about the value that was wrong or what holds it.
+fn consequences(found: &mut Vec<Diagnostic>, misshapen: usize) {
+    if misshapen == 0 {
+        return;
+    }
+    let later = found.split_off(misshapen);
+    let within = |outer: &str, inner: &str| {
+        let rest = inner.strip_prefix(outer);
+        rest.is_some_and(|it| it.is_empty() || it.starts_with(['.', '[']))
+    };
+    let field = |it: &Diagnostic| it.field.clone().unwrap_or_default();
+    let wrong: Vec<_> = found.iter().map(field).collect();
+    found.extend(later.into_iter().filter(|it| {
+        let here = field(it);
+        let follows = wrong
+            .iter()
+            .any(|it| within(it, &here) || within(&here, it));
+        it.severity == Severity::Error && !follows
+    }));
 }
 
 /// The documents of a node: itself, or the items of a list.
@@ -121,115 +150,10 @@ fn documents(node: &Node) -> Vec<&Node> {
     }
 }
 
-fn deserialize(node: &Node, messages: &mut Messages<'_>) -> Option<ImageSwapPolicy> {
-    if !matches!(node.value, Value::Mapping(_)) {
-        let message = format!("expected an {KIND}, found {}", node.kind());
-        messages.error(&[], "unknown-kind", message);
+/// Reads a document; mistakes become messages, and what is wrong is empty in what is returned.
+fn document(node: &Node, messages: &mut Messages<'_>) -> Option<ImageSwapPolicy> {
+    if !identity::check(node, messages) {
         return None;
     }
-    for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
-        let found = node.get(key).and_then(Node::as_str);
-        if found != Some(expected) {
-            let message = match found {
-                Some(found) => format!("expected `{key}: {expected}`, found `{found}`"),
-                None => format!("expected `{key}: {expected}`"),
-            };
-            messages.error(&[Step::Key(key)], "unknown-kind", message);
-            return None;
-        }
-    }
-    let mut unknown = Vec::new();
-    let json = node.to_json();
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&json, &mut track);
-    let result = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
-    let before = messages.found.len();
-    for path in unknown {
-        unknown_field(&path, messages);
-    }
-    let sound = messages.found.len() == before;
-    match result {
-        Ok(document) => Some(document).filter(|_| sound),
-        Err(error) => {
-            let path = track.path();
-            let path: Vec<_> = path
-                .iter()
-                .filter_map(|it| match it {
-                    serde_path_to_error::Segment::Seq { index } => Some(Step::Index(*index)),
-                    serde_path_to_error::Segment::Map { key } => Some(Step::Key(key)),
-                    _ => None,
-                })
-                .collect();
-            messages.error(&path, "field", error.to_string());
-            None
-        }
-    }
-}
-
-/// `spec.rules.0.form`, as `serde_ignored` writes it.
-fn unknown_field(path: &str, messages: &mut Messages<'_>) {
-    let steps: Vec<_> = path
-        .split('.')
-        .filter(|it| *it != "?")
-        .map(|it| it.parse().map_or(Step::Key(it), Step::Index))
-        .collect();
-    // Kubernetes keeps more in these than a policy's author writes.
-    if matches!(
-        steps[..],
-        [Step::Key("metadata"), _, ..] | [Step::Key("status"), ..]
-    ) {
-        return;
-    }
-    let Some(Step::Key(name)) = steps.last().copied() else {
-        return;
-    };
-    let above: Vec<_> = steps[..steps.len() - 1]
-        .iter()
-        .filter_map(|it| match it {
-            Step::Key(key) => Some(*key),
-            Step::Index(_) => None,
-        })
-        .collect();
-    let known: &[&str] = match above[..] {
-        [] => &["apiVersion", "kind", "metadata", "spec"],
-        ["spec"] => &[
-            "priority",
-            "match",
-            "rules",
-            "approved",
-            "exceptions",
-            "imagePullSecrets",
-            "enforcement",
-            "message",
-        ],
-        ["spec", "match"] => &[
-            "namespaceSelector",
-            "objectSelector",
-            "nodeLevel",
-            "allowOptOut",
-        ],
-        ["spec", "rules"] => &["name", "keep", "from", "regex", "to"],
-        ["spec", "exceptions"] => &["pattern", "until", "reason"],
-        ["spec", "imagePullSecrets"] => &["registry", "name"],
-        ["spec", "match", _, "matchExpressions"] => &["key", "operator", "values"],
-        ["spec", "match", _] => &["matchLabels", "matchExpressions"],
-        _ => &[],
-    };
-    let near = known
-        .iter()
-        .map(|it| (strsim::jaro_winkler(it, name), it))
-        .filter(|it| it.0 > NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let help = match near {
-        Some((_, near)) => Some(format!("write `{near}`")),
-        None if known.is_empty() => None,
-        None => Some(format!("known here: {}", known.join(", "))),
-    };
-    messages
-        .error_at_key(
-            &steps,
-            "unknown-field",
-            format!("there is no field `{name}` here"),
-        )
-        .help = help;
+    FORMAT.value(messages)
 }

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 mod convergence;
 mod evasions;
 mod lint;
+mod mistakes;
+mod words;
 
 fn text(spec: &str) -> String {
     let spec = spec.trim_matches('\n').replace('\n', "\n  ");
@@ -273,8 +275,18 @@ fn mistakes_are_told_with_their_place() {
             Some("write `from`"),
         ),
         ("prio: 1", "prio", "unknown-field", Some("write `priority`")),
-        ("priority: high", "high", "field", None),
-        ("enforcement: Deny", "Deny", "field", None),
+        (
+            "priority: high",
+            "high",
+            "field",
+            Some("write `priority: 10`, for example"),
+        ),
+        (
+            "enforcement: Deny",
+            "Deny",
+            "field",
+            Some("write `enforcement: deny`"),
+        ),
         (
             "rules: [{keep: 'https://r.io/*'}]",
             "https://",
@@ -300,7 +312,7 @@ fn mistakes_are_told_with_their_place() {
             "rules: [{from: 'a.io/**', to: mirror}]",
             "mirror",
             "to",
-            Some("write `docker.io/mirror`"),
+            Some("write `docker.io/mirror`, or begin with a registry that has a dot or a port"),
         ),
         (
             "rules: [{from: 'a.io/**', to: 'r.io/x:1'}]",
@@ -312,7 +324,7 @@ fn mistakes_are_told_with_their_place() {
             "rules: [{from: 'a.io/b', to: 'r.io/x:1'}]",
             "r.io/x:1",
             "to",
-            Some("name the tag in `from`, or leave it out here: it is kept"),
+            Some("write `r.io/x`: the tag of the image is kept"),
         ),
         (
             "rules: [{from: 'a.io/b', to: r.io}]",
@@ -412,7 +424,7 @@ fn mistakes_are_told_with_their_place() {
             "imagePullSecrets: [{registry: r.io, name: s, cluster: c}]",
             "cluster",
             "unknown-field",
-            Some("known here: registry, name"),
+            Some("the fields here are `name`, `registry`"),
         ),
         (
             "match: {objectselector: {}}",
@@ -423,9 +435,12 @@ fn mistakes_are_told_with_their_place() {
     ] {
         let text = text(spec);
         let found = load("p.yaml", &text).expect_err(spec);
-        assert_eq!(
-            first(&text, &found),
-            (part.to_owned(), code, help.map(str::to_owned)),
+        let (at, found_code, found_help) = first(&text, &found);
+        assert_eq!((at.as_str(), found_code), (part, code), "{found}");
+        let errors = found.iter().filter(|it| it.severity == Severity::Error);
+        assert!(errors.into_iter().all(|it| it.help.is_some()), "{found}");
+        assert!(
+            help.is_none_or(|it| found_help.as_deref() == Some(it)),
             "{found}"
         );
         assert!(CHECKS.iter().any(|it| it.code == code));

@@ -293,7 +293,7 @@ fn what_is_no_image_is_told_with_its_place() {
         Some("as text it is written \"1.0\"")
     );
     let chart = read("m", "image: {{ .Values.image }}\n", &[]).unwrap_err();
-    assert!(chart.help.unwrap().contains("helm template"));
+    assert!(chart.0[0].help.as_ref().unwrap().contains("helm template"));
 }
 
 #[test]

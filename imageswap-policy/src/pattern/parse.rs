@@ -38,7 +38,8 @@ impl Pattern {
         if let Some(slash) = digest.and_then(|it| it.find('/')) {
             let span = 0..rest.len() + 1 + slash;
             let message = "expected a digest after `@`, and nothing after that: an image reference names no user";
-            return Err(error("pattern-syntax", span, message));
+            return Err(error("pattern-syntax", span, message)
+                .with_help("remove what is before the `@`, and the `@`"));
         }
         let last = rest.rfind('/').map_or(0, |it| it + 1);
         let (name, tag) = match rest[last..].find(':') {
@@ -72,9 +73,11 @@ impl Pattern {
             0..self.text.len(),
             &format!("no image reference can match `{}`: {first}", self.text),
         );
-        if first == ReferenceError::Uppercase {
-            found.help = Some(format!("write `{}`", self.text.to_lowercase()));
-        }
+        found.help = Some(if first == ReferenceError::Uppercase {
+            format!("write `{}`", self.text.to_lowercase())
+        } else {
+            "write `registry/path`, with `:tag` or `@digest` if one is meant".to_owned()
+        });
         Err(found)
     }
 
@@ -148,15 +151,17 @@ fn sample_digest(pattern: &str) -> String {
 /// What is wrong whatever the parts are.
 fn check_text(text: &str) -> Result<(), PatternError> {
     if text.is_empty() {
-        return Err(error(
-            "pattern-syntax",
-            0..0,
-            "expected a pattern, found nothing",
-        ));
+        return Err(
+            error("pattern-syntax", 0..0, "expected a pattern, found nothing").with_help(
+                "write `**` for every image, or a pattern such as `registry.example.com/**`",
+            ),
+        );
     }
     if text.len() > MAX_LENGTH {
         let message = format!("expected at most {MAX_LENGTH} characters");
-        return Err(error("pattern-syntax", 0..text.len(), &message));
+        return Err(
+            error("pattern-syntax", 0..text.len(), &message).with_help("shorten it with `**`")
+        );
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let message = "an image reference has no scheme, so nothing can match";
@@ -178,11 +183,22 @@ fn check_text(text: &str) -> Result<(), PatternError> {
             ),
             _ if char.is_whitespace() => (
                 "expected no white space: a pattern is one text".to_owned(),
-                Some(format!("write `{}`", text.trim())).filter(|_| !text.trim().contains(char)),
+                Some(if text.trim().contains(char::is_whitespace) {
+                    "write one pattern for each item of the list".to_owned()
+                } else {
+                    format!("write `{}`", text.trim())
+                }),
+            ),
+            _ if !char.is_ascii() => (
+                format!(
+                    "no image reference holds `{char}` (U+{:04X})",
+                    u32::from(char)
+                ),
+                Some("type it again with letters from a to z".to_owned()),
             ),
             _ => (
                 format!("no image reference holds `{}`", char.escape_debug()),
-                None,
+                Some("remove it, or write `*` for any characters".to_owned()),
             ),
         };
         let mut found = error("pattern-syntax", span, &message);
@@ -278,10 +294,15 @@ fn parse_segment(whole: &str, text: &str, at: usize) -> Result<Segment, PatternE
             "pattern-syntax",
             at.saturating_sub(1)..at.min(whole.len()).max(1),
             "expected something between two `/` (or `.` of a host)",
-        );
+        )
+        .with_help("remove one of the two");
         if let Some(start) = whole.strip_suffix('/').filter(|it| !it.ends_with('/')) {
             "expected something after the last `/`".clone_into(&mut found.message);
-            found.help = Some(format!("write `{start}/**` for all that lies there"));
+            found.help = Some(if start.ends_with('*') {
+                format!("write `{start}`")
+            } else {
+                format!("write `{start}/**` for all that lies there")
+            });
         }
         return Err(found);
     }

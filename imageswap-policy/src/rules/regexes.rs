@@ -8,11 +8,12 @@ use regex_automata::meta::{Config, Regex};
 use regex_automata::nfa::thompson::{Compiler, Config as NfaConfig, NFA};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, PatternID};
-use regex_syntax::Error as SyntaxError;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Hir, Look};
 use std::borrow::Cow;
 use std::ops::Range;
+
+mod words;
 
 /// Longest text of one expression.
 const MAX_LENGTH: usize = 4096;
@@ -47,6 +48,8 @@ pub(crate) struct RegexError {
     /// Bytes of the text.
     pub(crate) span: Range<usize>,
     pub(crate) message: String,
+    /// What to write instead.
+    pub(crate) help: Option<String>,
 }
 
 /// The expressions of one policy need more room than a policy may take.
@@ -79,13 +82,15 @@ impl Expression {
         let whole = |message: String| RegexError {
             span: 0..source.len(),
             message,
+            help: Some("make several rules of it, or repeat less".to_owned()),
         };
         if source.len() > MAX_LENGTH {
             return Err(whole(format!("expected at most {MAX_LENGTH} characters")));
         }
         // References are ASCII, so bytes are enough, and tables of Unicode are not needed.
         let config = syntax::Config::new().unicode(false).utf8(false);
-        let hir = syntax::parse_with(source, &config).map_err(|why| explain(source, &why))?;
+        let hir =
+            syntax::parse_with(source, &config).map_err(|why| words::explain(source, &why))?;
         let hir = Hir::concat(vec![hir, Hir::look(Look::End)]);
         let nfa = Compiler::new()
             .configure(NfaConfig::new().nfa_size_limit(Some(MAX_SIZE)).utf8(false))
@@ -93,10 +98,10 @@ impl Expression {
             .map_err(|why| {
                 whole(match why.size_limit() {
                     Some(limit) => format!(
-                        "the regex is too large when compiled: it may take {} KiB; repeat less",
+                        "the regex is too large when compiled: it may take {} KiB",
                         limit >> 10
                     ),
-                    None => why.to_string(),
+                    None => "the regex cannot be compiled".to_owned(),
                 })
             })?;
         Ok(Self {
@@ -202,7 +207,24 @@ impl Template {
     /// A `$` without a group that the expression has.
     pub(crate) fn parse(text: &str, expression: &Expression) -> Result<Self, RegexError> {
         let groups = expression.nfa.group_info();
-        let error = |span: Range<usize>, message: String| RegexError { span, message };
+        let error = |span: Range<usize>, message: String, help: String| RegexError {
+            span,
+            message,
+            help: Some(help),
+        };
+        let odd = |it: char| !(it.is_ascii_alphanumeric() || "-._/:@${}".contains(it));
+        if let Some((at, char)) = text.char_indices().find(|it| odd(it.1)) {
+            let after = &text[at + char.len_utf8()..];
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            let span = at..at + char.len_utf8() + digits;
+            let message = format!("no image reference holds `{}`", &text[span.clone()]);
+            let help = if digits > 0 {
+                format!("write `${}` for what group {0} matched", &after[..digits])
+            } else {
+                "write `$1` for what the first group of `regex` matched".to_owned()
+            };
+            return Err(error(span, message, help));
+        }
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -225,7 +247,14 @@ impl Template {
             let span = at..at + 1 + length;
             if name.is_empty() {
                 let message = "expected a group after `$`, as in `$1` or `${name}`".to_owned();
-                return Err(error(span, message));
+                let word = rest
+                    .split(|it: char| !it.is_ascii_alphanumeric() && it != '_')
+                    .next();
+                let help = match word.unwrap_or_default() {
+                    "" => "write `$1` for what the first group matched".to_owned(),
+                    word => format!("write `${{{word}}}`"),
+                };
+                return Err(error(span, message, help));
             }
             let index = name
                 .parse()
@@ -235,7 +264,13 @@ impl Template {
             let Some(index) = index else {
                 let count = groups.group_len(PatternID::ZERO) - 1;
                 let message = format!("the regex has no group `{name}`: it has {count}");
-                return Err(error(span, message));
+                let help = match count {
+                    0 => {
+                        "put what is to be kept in `(` and `)`, as in `^quay\\.io/(.*)$`".to_owned()
+                    }
+                    _ => "write `$1` for what the first group matched".to_owned(),
+                };
+                return Err(error(span, message, help));
             };
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
@@ -265,23 +300,6 @@ impl Template {
             [Part::Literal(text), ..] => (text, false),
             _ => ("", false),
         }
-    }
-}
-
-fn explain(source: &str, why: &SyntaxError) -> RegexError {
-    let (span, message) = match why {
-        SyntaxError::Parse(it) => (it.span(), it.kind().to_string()),
-        SyntaxError::Translate(it) => (it.span(), it.kind().to_string()),
-        other => {
-            return RegexError {
-                span: 0..source.len(),
-                message: other.to_string(),
-            };
-        }
-    };
-    RegexError {
-        span: span.start.offset..span.end.offset,
-        message: format!("no regular expression: {message}"),
     }
 }
 
@@ -365,9 +383,9 @@ mod tests {
     #[test]
     fn mistakes_have_a_place() {
         for (regex, place, part) in [
-            ("a(b", "(", "unclosed group"),
-            ("a[b", "[", "unclosed"),
-            ("a**(", "(", "unclosed group"),
+            ("a(b", "(", "not closed"),
+            ("a[b", "[", "not closed"),
+            ("a**(", "(", "not closed"),
             (r"\pL", r"\pL", "Unicode"),
             (
                 "(a{100}){200}x{1000}(b{100}){300}",
@@ -411,7 +429,7 @@ mod tests {
     #[test]
     fn an_expression_cannot_close_the_group_around_it() {
         let error = Expression::parse("a)|(b").unwrap_err();
-        assert!(error.message.contains("unopened"), "{error:?}");
+        assert!(error.message.contains("closes nothing"), "{error:?}");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The parser's events become trees.
 
-use super::{Node, SYNTAX, Span, Style, Value, scalar};
+use super::{Node, Parsed, Span, Style, Value, scalar, syntax};
 use crate::diagnostic::Diagnostic;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StructureStyle};
 use std::collections::{HashMap, HashSet};
@@ -16,10 +16,13 @@ const COPIED_MAX: usize = 16 << 20;
 /// How many characters a key may have. JSON has no limit, and YAML's 1024 would refuse what Kubernetes accepts.
 const KEY_MAX: usize = 1 << 16;
 
-/// Reads all documents of a text.
-pub(super) fn documents(source: &str, text: &str) -> Result<Vec<Node>, Box<Diagnostic>> {
+/// How many errors of one text are reported.
+const ERRORS_MAX: usize = 20;
+
+/// Reads the documents of a part of a text. After an error it goes on with the next document.
+pub(super) fn documents(source: &str, text: &str, part: Range<usize>) -> Parsed {
     let mut options = granit_parser::options! {
-        // Depth is told of by this module, in one way for all styles.
+        // This module reports depth, in one way for all styles.
         block_nesting_limit: 2 * DEPTH_MAX,
         flow_nesting_limit: 2 * DEPTH_MAX,
         simple_key_max_lookahead: KEY_MAX,
@@ -30,31 +33,54 @@ pub(super) fn documents(source: &str, text: &str) -> Result<Vec<Node>, Box<Diagn
         text,
         open: Vec::new(),
         anchors: HashMap::new(),
-        documents: Vec::new(),
+        parsed: Parsed::default(),
         nodes: 0,
         copied: 0,
     };
-    let mut origin = Origin::default();
+    let mut origin = Origin::at(text, part.start);
     'stream: loop {
-        let rest = &text[origin.byte..];
+        let rest = &text[origin.byte..part.end];
         for event in Parser::new_from_str_with_options(rest, options.clone()) {
-            match event {
-                Ok((event, span)) => builder.observe(event, origin.place(rest, &span))?,
+            let (error, at) = match event {
+                Ok((event, span)) => {
+                    let place = origin.place(rest, &span);
+                    match builder.observe(event, place) {
+                        Ok(()) => continue,
+                        Err(error) => (*error, place.start),
+                    }
+                }
                 Err(error) => {
                     let place = origin.place_of(rest, &error);
-                    if !builder.is_followed_by_json(&error, place) || place.start == origin.byte {
-                        return Err(syntax(source, text, &error, place));
+                    if builder.is_followed_by_json(&error, place) && place.start > origin.byte {
+                        origin = Origin {
+                            byte: place.start,
+                            line: place.line - 1,
+                            column: place.column - 1,
+                        };
+                        continue 'stream;
                     }
-                    origin = Origin {
-                        byte: place.start,
-                        line: place.line - 1,
-                        column: place.column - 1,
+                    let error = match error.kind() {
+                        ErrorKind::RecursionLimitExceeded => {
+                            *builder.error(place, "yaml-too-deep", too_deep())
+                        }
+                        kind => syntax::explain(source, text, kind, place),
                     };
+                    (error, place.start)
+                }
+            };
+            builder.parsed.errors.push(error);
+            let next = text[at..part.end].find("\n---").map(|it| at + it + 1);
+            match next {
+                Some(next) if builder.parsed.errors.len() < ERRORS_MAX => {
+                    builder.open.clear();
+                    builder.anchors.clear();
+                    origin = Origin::at(text, next);
                     continue 'stream;
                 }
+                _ => return builder.parsed,
             }
         }
-        return Ok(builder.documents);
+        return builder.parsed;
     }
 }
 
@@ -67,6 +93,15 @@ struct Origin {
 }
 
 impl Origin {
+    /// The start of a line.
+    fn at(text: &str, byte: usize) -> Self {
+        Self {
+            byte,
+            line: syntax::breaks(&text[..byte]),
+            column: 0,
+        }
+    }
+
     fn place(self, rest: &str, span: &granit_parser::Span) -> Span {
         let bytes = span.byte_range().unwrap_or(rest.len()..rest.len());
         self.span(bytes, &span.start)
@@ -92,14 +127,6 @@ impl Origin {
     }
 }
 
-fn syntax(source: &str, text: &str, error: &ScanError, place: Span) -> Box<Diagnostic> {
-    let (code, message) = match error.kind() {
-        ErrorKind::RecursionLimitExceeded => ("yaml-too-deep", too_deep()),
-        other => (SYNTAX, other.to_string()),
-    };
-    Box::new(place.error(source, text, code, message))
-}
-
 fn too_deep() -> String {
     format!("values are nested deeper than {DEPTH_MAX}")
 }
@@ -111,7 +138,7 @@ struct Builder<'t> {
     open: Vec<Open>,
     /// Anchored values of this document that have ended.
     anchors: HashMap<usize, Anchored>,
-    documents: Vec<Node>,
+    parsed: Parsed,
     nodes: usize,
     copied: usize,
 }
@@ -153,6 +180,7 @@ impl Builder<'_> {
     /// them and `kubectl` reads them, while YAML wants `---` between them.
     fn is_followed_by_json(&self, error: &ScanError, place: Span) -> bool {
         let ended = self
+            .parsed
             .documents
             .last()
             .is_some_and(|it| it.style == Style::Flow);
@@ -167,6 +195,11 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.grow(span)?;
                 let style = scalar_style(style);
+                let lone = text.is_empty() && style == Style::Plain;
+                if lone && tag.as_deref().is_some_and(|it| it.core_suffix().is_none()) {
+                    let error = syntax::lone_tag(self.source, self.text, span);
+                    return Err(Box::new(error));
+                }
                 let value = scalar::resolve(&text, style, tag.as_deref());
                 let end = span.end;
                 let span = match style {
@@ -310,7 +343,7 @@ impl Builder<'_> {
             self.anchors.insert(anchor, Anchored { node, size });
         }
         let Some(mut parent) = self.open.pop() else {
-            self.documents.push(node);
+            self.parsed.documents.push(node);
             return Ok(());
         };
         parent.span.end = parent.span.end.max(end);
@@ -323,7 +356,8 @@ impl Builder<'_> {
                 merged,
             } => match key.take() {
                 None => {
-                    self.check_key(&node, keys)?;
+                    let again = self.check_key(&node, keys)?;
+                    self.parsed.errors.extend(again);
                     *key = Some(node);
                 }
                 Some(key) if is_merge(&key) => *merged = Some(node),
@@ -334,17 +368,29 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn check_key(&self, key: &Node, keys: &mut HashSet<String>) -> Result<(), Box<Diagnostic>> {
+    /// The error for a key that the mapping has already; reading goes on after it.
+    ///
+    /// # Errors
+    /// The key is a list or a mapping.
+    fn check_key(
+        &self,
+        key: &Node,
+        keys: &mut HashSet<String>,
+    ) -> Result<Option<Diagnostic>, Box<Diagnostic>> {
         let Some(text) = key.key_text() else {
-            let message = format!("expected a key, found {}", key.kind());
-            return Err(self.error(key.span, "yaml-key", message));
+            let message = format!("expected the name of a field, found {}", key.kind());
+            let mut error = self.error(key.span, "yaml-key", message);
+            error.help = Some("put text that begins with `{` or `[` in quotes".to_owned());
+            return Err(error);
         };
-        let message = format!("the key `{text}` is in this mapping already");
-        if keys.insert(text) {
-            Ok(())
-        } else {
-            Err(self.error(key.span, "yaml-duplicate-key", message))
+        if keys.contains(&text) {
+            let message = format!("the field `{text}` is given twice");
+            let mut error = self.error(key.span, "yaml-duplicate-key", message);
+            error.help = Some("keep one of them; if both are meant, make a list".to_owned());
+            return Ok(Some(*error).filter(|_| self.parsed.errors.len() < ERRORS_MAX));
         }
+        keys.insert(text);
+        Ok(None)
     }
 
     fn grow(&mut self, span: Span) -> Result<(), Box<Diagnostic>> {
@@ -357,7 +403,22 @@ impl Builder<'_> {
     }
 
     fn error(&self, span: Span, code: &'static str, message: impl Into<String>) -> Box<Diagnostic> {
-        Box::new(span.error(self.source, self.text, code, message))
+        let mut error = span.error(self.source, self.text, code, message);
+        error.help = help(code).map(str::to_owned);
+        Box::new(error)
+    }
+}
+
+/// What to do about an error that a limit or a rule of this module makes.
+fn help(code: &str) -> Option<&'static str> {
+    match code {
+        "yaml-too-deep" => Some("check brackets and indentation"),
+        "yaml-too-large" => Some("split the file"),
+        "yaml-alias" => {
+            Some("write the value again in place of `*`, or quote text that begins with `*`")
+        }
+        "yaml-merge" => Some("write `<<: *name`, where `&name` marks a mapping, or quote `<<`"),
+        _ => None,
     }
 }
 

@@ -9,22 +9,22 @@ use std::ops::Range;
 
 /// One step of a path into a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(crate) enum Step<'a> {
     Key(&'a str),
     Index(usize),
 }
 
 /// Collects the messages about one document of a text.
 #[derive(Debug)]
-pub(super) struct Messages<'a> {
+pub(crate) struct Messages<'a> {
     source: &'a str,
     text: &'a str,
     root: &'a Node,
-    pub(super) found: Vec<Diagnostic>,
+    pub(crate) found: Vec<Diagnostic>,
 }
 
 impl<'a> Messages<'a> {
-    pub(super) fn new(source: &'a str, text: &'a str, root: &'a Node) -> Self {
+    pub(crate) fn new(source: &'a str, text: &'a str, root: &'a Node) -> Self {
         Self {
             source,
             text,
@@ -33,8 +33,29 @@ impl<'a> Messages<'a> {
         }
     }
 
+    /// The document.
+    pub(crate) fn root(&self) -> &'a Node {
+        self.root
+    }
+
+    /// The text that the document is of.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// An error about `path`, which is written at `span`.
+    pub(crate) fn at(
+        &mut self,
+        path: &[Step<'_>],
+        span: Span,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.push(path, span, Severity::Error, code, message.into())
+    }
+
     /// An error about the value at `path`, or about the nearest that is there.
-    pub(super) fn error(
+    pub(crate) fn error(
         &mut self,
         path: &[Step<'_>],
         code: &'static str,
@@ -45,7 +66,7 @@ impl<'a> Messages<'a> {
     }
 
     /// A warning about the value at `path`, or about the nearest that is there.
-    pub(super) fn warn(
+    pub(crate) fn warn(
         &mut self,
         path: &[Step<'_>],
         code: &'static str,
@@ -55,28 +76,18 @@ impl<'a> Messages<'a> {
         self.push(path, span, Severity::Warning, code, message.into())
     }
 
-    /// An error about the key at `path`.
-    pub(super) fn error_at_key(
-        &mut self,
-        path: &[Step<'_>],
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> &mut Diagnostic {
-        let span = self.key_place(path);
-        self.push(path, span, Severity::Error, code, message.into())
-    }
-
     /// What is wrong with the pattern at `path`.
-    pub(super) fn pattern(&mut self, path: &[Step<'_>], text: &str, why: PatternError) {
+    pub(crate) fn pattern(&mut self, path: &[Step<'_>], text: &str, why: PatternError) {
         let span = self.part(path, text, &why.span);
         self.push(path, span, Severity::Error, why.code, why.message)
             .help = why.help;
     }
 
     /// What is wrong with the regular expression or template at `path`.
-    pub(super) fn regex(&mut self, path: &[Step<'_>], text: &str, why: RegexError) {
+    pub(crate) fn regex(&mut self, path: &[Step<'_>], text: &str, why: RegexError) {
         let span = self.part(path, text, &why.span);
-        self.push(path, span, Severity::Error, "regex", why.message);
+        self.push(path, span, Severity::Error, "regex", why.message)
+            .help = why.help;
     }
 
     fn push(
@@ -97,7 +108,7 @@ impl<'a> Messages<'a> {
     }
 
     /// The messages in order of place.
-    pub(super) fn finish(mut self) -> Diagnostics {
+    pub(crate) fn finish(mut self) -> Diagnostics {
         self.found.sort_by_key(|it| (it.line, it.column));
         Diagnostics(self.found)
     }
@@ -107,15 +118,6 @@ impl<'a> Messages<'a> {
         // Of a mapping, also one that lacks the field, its first key stands for all of it.
         let first = node.entries().first();
         first.map_or(node.span, |(key, _)| key.span)
-    }
-
-    fn key_place(&self, path: &[Step<'_>]) -> Span {
-        let key = path.split_last().and_then(|(last, above)| {
-            let Step::Key(name) = last else { return None };
-            let mut entries = self.follow(above).ok()?.entries().iter();
-            entries.find(|(key, _)| key.as_str() == Some(name))
-        });
-        key.map_or_else(|| self.place(path), |(key, _)| key.span)
     }
 
     /// The value at `path`; where there is none, the nearest above it.

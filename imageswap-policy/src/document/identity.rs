@@ -1,0 +1,67 @@
+//! Whether a document is an ImageSwapPolicy at all, and what it is instead.
+
+use super::{API_VERSION, GROUP, KIND};
+use crate::yaml::places::{Messages, Step};
+use crate::yaml::{Node, Value};
+
+/// Likeness from which a kind is taken for a misspelt one of ours.
+const NEAR: f64 = 0.85;
+
+/// Whether the document is meant to be an ImageSwapPolicy; if not, a message says what to do with it.
+pub(super) fn check(node: &Node, messages: &mut Messages<'_>) -> bool {
+    if !matches!(node.value, Value::Mapping(_)) {
+        let message = format!("expected an {KIND}, found {}", node.kind());
+        let help = match &node.value {
+            Value::Sequence(_) => {
+                "write each policy without `- ` before it, and `---` in a line between two"
+            }
+            Value::String(text) if text.contains("::") => {
+                "this looks like a maps file: name it with `--maps`"
+            }
+            _ => "a policy begins with `apiVersion: imageswap.io/v1alpha1`",
+        };
+        messages.error(&[], "unknown-kind", message).help = Some(help.to_owned());
+        return false;
+    }
+    let text = |key: &str| node.get(key).and_then(Node::as_str);
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    let ours = version.is_some_and(|it| it.to_lowercase().contains("imageswap"))
+        || kind.is_some_and(|it| {
+            strsim::jaro_winkler(&it.to_lowercase(), &KIND.to_lowercase()) > NEAR
+        })
+        || (version.is_none() && kind.is_none() && node.get("spec").is_some());
+    if ours {
+        return true;
+    }
+    let (message, help) = match kind {
+        Some(kind) => (
+            format!("expected `kind: {KIND}`, found `{kind}`"),
+            other(version.unwrap_or_default(), kind),
+        ),
+        None => (
+            format!("expected a document with `kind: {KIND}`"),
+            format!("begin it with `apiVersion: {API_VERSION}` and `kind: {KIND}`"),
+        ),
+    };
+    messages
+        .error(&[Step::Key("kind")], "unknown-kind", message)
+        .help = Some(help);
+    false
+}
+
+/// What to do with a document of another program.
+fn other(version: &str, kind: &str) -> String {
+    if version.contains("kyverno") {
+        return "`imageswap import kyverno -f FILE` makes a policy of it".to_owned();
+    }
+    match kind {
+        "ConfigMap" => {
+            "a ConfigMap may hold a policy or a maps file: write its text to a file of its own, and name that"
+                .to_owned()
+        }
+        _ if version.contains("gatekeeper") => {
+            "policies of Gatekeeper are not read: write an ImageSwapPolicy instead".to_owned()
+        }
+        _ => format!("only documents of {GROUP} are policies: leave this one out"),
+    }
+}

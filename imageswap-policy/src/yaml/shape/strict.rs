@@ -1,0 +1,69 @@
+//! The schema of a type without what a reader refuses: `null`, and fields that the type does not have.
+
+use serde_json::{Value, json};
+
+/// Makes a generated schema strict.
+pub(crate) fn strict(mut schema: Value) -> Value {
+    close(&mut schema);
+    schema
+}
+
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(close),
+        Value::Object(_) => {
+            without_null(schema);
+            let has = |key: &str| schema.get(key).is_some();
+            if has("properties") && !has("additionalProperties") {
+                schema["additionalProperties"] = json!(false);
+            }
+            // The example of a list is one of its items, too.
+            let item = schema
+                .get("examples")
+                .and_then(|it| it.get(0)?.get(0))
+                .cloned();
+            if let Some(item) = item.filter(|_| schema["items"].is_object()) {
+                schema["items"]["examples"] = json!([item]);
+            }
+            let entries = schema.as_object_mut().into_iter().flatten();
+            for (key, value) in entries {
+                // Values for people, not schemas.
+                if !matches!(key.as_str(), "default" | "examples" | "const" | "enum") {
+                    close(value);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An optional value is left out, and not written as `null`.
+fn without_null(schema: &mut Value) {
+    if let Some(types) = schema.get("type").and_then(Value::as_array) {
+        let kinds: Vec<_> = types.iter().filter(|it| *it != "null").cloned().collect();
+        schema["type"] = match <[Value; 1]>::try_from(kinds) {
+            Ok([only]) => only,
+            Err(several) => several.into(),
+        };
+    }
+    if let Some(alternatives) = schema.get("anyOf").and_then(Value::as_array) {
+        let some = alternatives.iter().filter(|it| it["type"] != "null");
+        let some: Vec<_> = some.cloned().collect();
+        if let [only] = &some[..] {
+            let only = only.as_object().cloned().unwrap_or_default();
+            if let Some(fields) = schema.as_object_mut() {
+                fields.remove("anyOf");
+                for (key, value) in only {
+                    fields.entry(key).or_insert(value);
+                }
+            }
+        } else {
+            schema["anyOf"] = some.into();
+        }
+    }
+    if let Some(fields) = schema.as_object_mut()
+        && fields.get("default").is_some_and(Value::is_null)
+    {
+        fields.remove("default");
+    }
+}
