@@ -18,7 +18,7 @@ pub(crate) use action::{Action, Join, Target};
 use index::Index;
 pub(crate) use matcher::Matcher;
 use patterns::PatternSet;
-pub(crate) use regexes::{Expression, RegexError, Regexes, Template};
+pub(crate) use regexes::{Expression, MAX_SIZE_OF_ALL, RegexError, Regexes, Template};
 
 /// One compiled rule.
 #[derive(Debug, Clone)]

@@ -11,9 +11,10 @@ mod pull_secrets;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imageswap_policy::{Date, Diagnostics, Policies, document, maps};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::admin::Condition;
 use crate::cluster::{ObjectName, own_namespace};
@@ -27,6 +28,10 @@ pub use pull_secrets::PullSecrets;
 
 use cluster::{ClusterOrigin, LAST_GOOD, News, State, Verdict};
 
+/// One policy is compiled at a time in this process, because a compilation takes memory that is not kept.
+static COMPILING: Mutex<()> = Mutex::const_new(());
+/// How long a thread sleeps that waits for another compilation.
+const COMPILING_PAUSE: Duration = Duration::from_millis(5);
 /// Where ImageSwap's own image has its maps file.
 const IMAGESWAP_MAPS_FILE: &str = "/app/maps/imageswap-maps.conf";
 
@@ -241,22 +246,26 @@ impl PolicySource {
         Arc::clone(&self.policy.borrow())
     }
 
-    /// Whether an ImageSwapPolicy object would load: the warnings about it, or the reasons why not.
+    /// Whether an ImageSwapPolicy object would load: the warnings about it, or the reasons why not. Blocks while another
+    /// policy is compiled.
     pub fn check_document(
         &self,
         name: &str,
         object: &serde_json::Value,
     ) -> Result<Vec<String>, Vec<String>> {
+        let _one = one_compilation();
         let text = cluster::document_text(name, object);
         lines(State::default().document(name, text))
     }
 
-    /// Whether the text of a maps ConfigMap would load: the warnings about it, or the reasons why not.
+    /// Whether the text of a maps ConfigMap would load: the warnings about it, or the reasons why not. Blocks while
+    /// another policy is compiled.
     pub fn check_maps(&self, text: &str) -> Result<Vec<String>, Vec<String>> {
         let options = match &*self.origin {
             Origin::Cluster(origin) => origin.options.clone(),
             _ => maps::Options::default(),
         };
+        let _one = one_compilation();
         lines(State::new(options).maps(text))
     }
 
@@ -332,6 +341,7 @@ impl PolicySource {
     ) {
         loop {
             let loaded = changes.next().await;
+            let _one = COMPILING.lock().await;
             let loaded = loaded
                 .map_err(SourceError::from)
                 .and_then(|texts| format.load(&texts));
@@ -396,6 +406,16 @@ impl PolicySource {
         Self {
             origin: Arc::new(origin),
             policy: watch::Sender::new(Arc::new(policies)),
+        }
+    }
+}
+
+/// Waits on a thread that may block. Those that wait without blocking go first.
+fn one_compilation() -> MutexGuard<'static, ()> {
+    loop {
+        match COMPILING.try_lock() {
+            Ok(one) => return one,
+            Err(_taken) => std::thread::sleep(COMPILING_PAUSE),
         }
     }
 }

@@ -78,7 +78,7 @@ impl Admission {
     /// Answers a request's body, and stops when the caller has gone; the answer is then of no use.
     pub fn answer_to(&self, caller: &Caller, webhook: Webhook, body: &[u8]) -> Answer {
         if webhook == Webhook::Policy {
-            let review = match span("parse", || Review::parse_whole(body)) {
+            let review = match span("parse", || Review::parse_text(body)) {
                 Ok(review) => review,
                 Err(error) => return refused(error),
             };

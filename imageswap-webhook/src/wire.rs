@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 pub use answer::{MAX_WARNINGS, Verdict};
 pub use object::{ImageField, List, Object};
@@ -145,9 +146,9 @@ impl<'a> Review<'a> {
     }
 }
 
-impl<'a> Review<'a, serde_json::Value> {
-    /// Reads a request's body, with whole objects of any kind.
-    pub fn parse_whole(body: &'a [u8]) -> Result<Self, NotAReview> {
+impl<'a> Review<'a, &'a RawValue> {
+    /// Reads a request's body, with objects of any kind as their text.
+    pub fn parse_text(body: &'a [u8]) -> Result<Self, NotAReview> {
         open(serde_json::from_slice(body)?, None)
     }
 }

@@ -13,7 +13,8 @@ use crate::maps::LABEL;
 use crate::pattern::Pattern;
 use crate::policy::{Head, NAMESPACE_NAME, ScopeRule};
 use crate::rules::{
-    Action, Approval, Draft, Exception, Expression, Matcher, Regexes, Rule, Rules, Template,
+    Action, Approval, Draft, Exception, Expression, MAX_SIZE_OF_ALL, Matcher, Regexes, Rule, Rules,
+    Template,
 };
 use crate::yaml::places::{Messages, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,7 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
             .help = Some("patterns with wildcards need fewer rules".to_owned());
     }
     let mut rules = Vec::new();
+    let mut regexes = RegexRoom::default();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, rule) in spec.rules.iter().enumerate().take(MAX_RULES) {
         if let Some(name) = &rule.name {
@@ -102,6 +104,12 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
             }
         }
         if let Some((matcher, swap)) = one(at, rule, messages) {
+            if let Matcher::Regex(expression) = &matcher
+                && !regexes.has_room(at, expression)
+            {
+                regexes.complain(messages);
+                break;
+            }
             rules.push(CompiledRule {
                 at,
                 name: rule.name.clone().unwrap_or_else(|| format!("rules[{at}]")),
@@ -194,6 +202,45 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
     }
     head.places = draft.places();
     Some(Policy::document(head, Rules::compile(draft)))
+}
+
+/// The room that a policy's regular expressions take together. Expressions beyond it are not even compiled.
+#[derive(Default)]
+struct RegexRoom {
+    taken: usize,
+    /// The largest, by its rule's position.
+    largest: Option<(usize, usize)>,
+}
+
+impl RegexRoom {
+    fn has_room(&mut self, at: usize, expression: &Expression) -> bool {
+        let size = expression.size();
+        self.taken += size;
+        if self.largest.is_none_or(|(_, largest)| size > largest) {
+            self.largest = Some((at, size));
+        }
+        self.taken <= MAX_SIZE_OF_ALL
+    }
+
+    fn complain(&self, messages: &mut Messages<'_>) {
+        let Some((at, size)) = self.largest else {
+            return;
+        };
+        let path = [
+            SPEC,
+            Step::Key("rules"),
+            Step::Index(at),
+            Step::Key("regex"),
+        ];
+        let message = format!(
+            "the regular expressions of the policy are too large when compiled: all of them may take {} KiB, and this \
+             one takes {} KiB, more than any before the limit",
+            MAX_SIZE_OF_ALL >> 10,
+            size.div_ceil(1 << 10)
+        );
+        let found = messages.error(&path, "regex", message);
+        found.help = Some("repeat less, or use `from` with `*` and `**`".to_owned());
+    }
 }
 
 fn name(name: &str, messages: &mut Messages<'_>) {

@@ -48,6 +48,36 @@ exceptions: [{pattern: "ghcr.io/acme/debug:*", until: 2027-01-31, reason: "INC-1
 "#;
 
 #[test]
+fn regexes_that_are_too_large_together_name_the_largest() {
+    let rule = |at: usize, repeat: usize| {
+        format!(
+            "{{name: r{at}, regex: '^r{at}\\.io/([a-z0-9]{{1,{repeat}}})/(.{{0,400}})$', to: 'm.io/$1'}}"
+        )
+    };
+    let text = |count: usize| {
+        let rules: Vec<_> = (0..count)
+            .map(|at| rule(at, if at == 7 { 300 } else { 200 }))
+            .collect();
+        format!(
+            "{{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {{name: p}}, spec: {{rules: [{}]}}}}",
+            rules.join(", ")
+        )
+    };
+    load("p", &text(20)).unwrap();
+    // Many more take no longer: nothing beyond the limit is compiled.
+    for count in [400, 4000] {
+        let errors = load("p", &text(count)).unwrap_err();
+        let errors: Vec<_> = errors.iter().map(Diagnostic::at_field).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].starts_with("spec.rules[7].regex: error[regex]: ")
+                && errors[0].contains("too large when compiled"),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
 fn rules_in_order() {
     let policies = policies(CORP);
     for (image, result, rule, approved) in [

@@ -1,17 +1,23 @@
 //! The regular expressions of a policy as one automaton, and the templates that they fill.
 //!
 //! Each has to match the whole canonical reference. All are searched in one pass, in time linear in the text, and the
-//! first by order wins; that is what `regex-automata` calls leftmost-first semantics of many patterns.
+//! first by order wins; that is what `regex-automata` calls leftmost-first semantics of many patterns. What the winner
+//! captures is then asked of its own automaton, because one that captures for all of them takes memory by the square of
+//! their number.
 
 use crate::reference::Reference;
+use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::meta::{Config, Regex};
-use regex_automata::nfa::thompson::{Compiler, Config as NfaConfig, NFA};
+use regex_automata::nfa::thompson::{Compiler, Config as NfaConfig, WhichCaptures};
+use regex_automata::util::pool::Pool;
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, PatternID};
+use regex_automata::{Anchored, Input, MatchKind, PatternID};
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Hir, Look};
 use std::borrow::Cow;
 use std::ops::Range;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 
 mod words;
 
@@ -19,8 +25,12 @@ mod words;
 const MAX_LENGTH: usize = 4096;
 /// Bytes that the automaton of one expression may take; `(a{100}){100}` takes more.
 const MAX_SIZE: usize = 1 << 20;
-/// Bytes that the automaton of all may take.
-const MAX_SIZE_OF_ALL: usize = 32 << 20;
+/// Bytes that the automata of all expressions of a policy may take; the one that searches for all takes as much again.
+pub(crate) const MAX_SIZE_OF_ALL: usize = 4 << 20;
+/// Bytes of a thread's table of the states that its searches have met.
+const CACHE: usize = 2 << 20;
+/// A table that was emptied that often, and still holds fewer bytes of text than this for each state, is given up.
+const CLEARED: (usize, usize) = (3, 10);
 /// Bytes on the stack for a reference in canonical form; longer ones are allocated.
 const BUFFER: usize = 512;
 
@@ -30,16 +40,27 @@ pub(crate) struct Expression {
     source: String,
     /// With the end of the text after it.
     hir: Hir,
-    nfa: NFA,
+    /// Says what the expression captures.
+    regex: Regex,
 }
 
-/// Expressions by the positions of their rules.
+/// Expressions by the positions of their rules. Clones are cheap.
 #[derive(Debug, Clone)]
 pub(crate) struct Regexes {
-    regex: Regex,
+    all: Arc<All>,
+}
+
+#[derive(Debug)]
+struct All {
+    /// Says which of them matches, and captures nothing. It is built as far as texts need it.
+    which: DFA,
+    tables: Pool<Cache, MakeTable>,
+    each: Vec<Regex>,
     /// Ascending.
     positions: Vec<usize>,
 }
+
+type MakeTable = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
 /// Why an expression or template is none, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +75,7 @@ pub(crate) struct RegexError {
 
 /// The expressions of one policy need more room than a policy may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "all regular expressions together are too large when compiled: they may take {} MiB",
-    MAX_SIZE_OF_ALL >> 20
-)]
+#[error("all regular expressions together are too large when compiled")]
 pub(crate) struct TooLarge;
 
 /// A text with places for what an expression captured.
@@ -92,8 +110,13 @@ impl Expression {
         let hir =
             syntax::parse_with(source, &config).map_err(|why| words::explain(source, &why))?;
         let hir = Hir::concat(vec![hir, Hir::look(Look::End)]);
-        let nfa = Compiler::new()
-            .configure(NfaConfig::new().nfa_size_limit(Some(MAX_SIZE)).utf8(false))
+        // Captures are asked for once a text is known to match, so that the tables of a lazy automaton are not needed.
+        let config = Config::new()
+            .utf8_empty(false)
+            .hybrid(false)
+            .nfa_size_limit(Some(MAX_SIZE));
+        let regex = Regex::builder()
+            .configure(config)
             .build_from_hir(&hir)
             .map_err(|why| {
                 whole(match why.size_limit() {
@@ -107,8 +130,13 @@ impl Expression {
         Ok(Self {
             source: source.to_owned(),
             hir,
-            nfa,
+            regex,
         })
+    }
+
+    /// Bytes of its automaton.
+    pub(crate) fn size(&self) -> usize {
+        self.regex.memory_usage()
     }
 
     /// As written.
@@ -148,29 +176,57 @@ impl Regexes {
             return Ok(None);
         }
         let hirs: Vec<_> = expressions.iter().map(|it| &it.1.hir).collect();
-        let config = Config::new()
-            .utf8_empty(false)
+        let config = NfaConfig::new()
+            .utf8(false)
+            .which_captures(WhichCaptures::None)
             .nfa_size_limit(Some(MAX_SIZE_OF_ALL));
-        let regex = Regex::builder()
+        let nfa = Compiler::new().configure(config).build_many_from_hir(&hirs);
+        let config = DFA::config()
+            .match_kind(MatchKind::LeftmostFirst)
+            .cache_capacity(CACHE)
+            .skip_cache_capacity_check(true)
+            .minimum_cache_clear_count(Some(CLEARED.0))
+            .minimum_bytes_per_state(Some(CLEARED.1));
+        let which = DFA::builder()
             .configure(config)
-            .build_many_from_hir(&hirs)
+            .build_from_nfa(nfa.map_err(|_size| TooLarge)?)
             .map_err(|_size| TooLarge)?;
-        Ok(Some(Self {
-            regex,
+        let table = which.clone();
+        let tables: MakeTable = Box::new(move || table.create_cache());
+        let all = All {
+            which,
+            tables: Pool::new(tables),
+            each: expressions.iter().map(|it| it.1.regex.clone()).collect(),
             positions: expressions.iter().map(|it| it.0).collect(),
-        }))
+        };
+        Ok(Some(Self { all: Arc::new(all) }))
     }
 
     /// Position of the first rule before `limit` whose expression matches.
     pub(super) fn first(&self, reference: &Reference<'_>, limit: usize) -> Option<usize> {
-        if *self.positions.first()? >= limit {
+        if *self.all.positions.first()? >= limit {
             return None;
         }
         let mut buffer = [0; BUFFER];
         let text = canonical_text(reference, &mut buffer);
         let input = Input::new(text.as_ref()).anchored(Anchored::Yes);
-        let found = self.regex.search_half(&input)?.pattern();
-        Some(self.positions[found.as_usize()]).filter(|at| *at < limit)
+        let found = {
+            let mut table = self.all.tables.get();
+            self.all.which.try_search_fwd(&mut table, &input)
+        };
+        let slot = match found {
+            Ok(found) => found?.pattern().as_usize(),
+            // The automaton meets more states than its table holds. One after the other needs no table.
+            Err(_given_up) => self.one_by_one(&input)?,
+        };
+        Some(self.all.positions[slot]).filter(|at| *at < limit)
+    }
+
+    fn one_by_one(&self, input: &Input<'_>) -> Option<usize> {
+        self.all
+            .each
+            .iter()
+            .position(|regex| regex.search_half(input).is_some())
     }
 
     /// What `template` becomes of a reference that the expression at `position` matches.
@@ -182,12 +238,13 @@ impl Regexes {
     ) -> String {
         let mut buffer = [0; BUFFER];
         let text = canonical_text(reference, &mut buffer);
-        let mut captures = self.regex.create_captures();
-        if let Ok(slot) = self.positions.binary_search(&position) {
-            let pattern = PatternID::must(slot);
-            let input = Input::new(text.as_ref()).anchored(Anchored::Pattern(pattern));
-            self.regex.search_captures(&input, &mut captures);
-        }
+        let Ok(slot) = self.all.positions.binary_search(&position) else {
+            return String::new();
+        };
+        let regex = &self.all.each[slot];
+        let mut captures = regex.create_captures();
+        let input = Input::new(text.as_ref()).anchored(Anchored::Yes);
+        regex.search_captures(&input, &mut captures);
         let group = |at: usize| captures.get_group(at).map_or("", |it| &text[it.range()]);
         template
             .parts
@@ -206,7 +263,7 @@ impl Template {
     /// # Errors
     /// A `$` without a group that the expression has.
     pub(crate) fn parse(text: &str, expression: &Expression) -> Result<Self, RegexError> {
-        let groups = expression.nfa.group_info();
+        let groups = expression.regex.group_info();
         let error = |span: Range<usize>, message: String, help: String| RegexError {
             span,
             message,
@@ -377,6 +434,24 @@ mod tests {
                 expected,
                 "{regex} {image}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_by_one_finds_what_all_at_once_find(image in reference()) {
+            let expressions: Vec<_> = [
+                r"quay\.io/a/.*", r"[a-m].*", r".*:[0-9]+", r"docker\.io/library/(.*)", r".*/(a|b).*", r".*",
+            ]
+            .into_iter()
+            .map(|it| Expression::parse(it).unwrap())
+            .collect();
+            let numbered: Vec<_> = expressions.iter().enumerate().collect();
+            let regexes = Regexes::new(&numbered).unwrap().unwrap();
+            let reference = Reference::parse(&image).unwrap();
+            let text = reference.canonical();
+            let input = Input::new(&text).anchored(Anchored::Yes);
+            prop_assert_eq!(regexes.first(&reference, 9), regexes.one_by_one(&input));
         }
     }
 

@@ -21,6 +21,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, ResourceExt as _};
 
+use super::COMPILING;
 use crate::cluster::{Complaint, ObjectName};
 use last_good::LastGood;
 pub use once::{InForce, OnceError, Wanted};
@@ -179,7 +180,10 @@ impl Follower<'_> {
     async fn hear(&mut self, heard: Heard, news: &mut impl FnMut(News)) {
         match heard {
             Heard::Document(event) => self.hear_document(event, news).await,
-            Heard::Maps(event) => self.hear_maps(event, news),
+            Heard::Maps(event) => {
+                let _one = COMPILING.lock().await;
+                self.hear_maps(event, news);
+            }
         }
         self.settle(news).await;
     }
@@ -202,9 +206,11 @@ impl Follower<'_> {
 
     async fn document(&mut self, object: &DynamicObject, news: &mut impl FnMut(News)) {
         let name = object.name_any();
+        let one = COMPILING.lock().await;
         let verdict = self
             .state
             .document(&name, document_text(&name, &object.data));
+        drop(one);
         let present = object.data.get("status");
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let patch = status::patch(present, object.metadata.generation, &verdict, &now);
