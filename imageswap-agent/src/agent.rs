@@ -477,7 +477,7 @@ impl Agent {
             return;
         }
         self.exports.findings(findings);
-        self.exports.drift(&self.starts);
+        self.exports.drift(&self.starts, &self.law);
         self.amiss_changed = true;
     }
 

@@ -76,6 +76,14 @@ pub enum EvidenceError {
         /// The status code and message.
         message: String,
     },
+    /// The answer is longer than the runtime sends, or than this agent takes.
+    #[error("the answer to {call} at {} is too large", socket.display())]
+    TooLarge {
+        /// The socket's path.
+        socket: PathBuf,
+        /// The gRPC method.
+        call: &'static str,
+    },
     /// A stream of events ended; what happens next on the runtime is not seen.
     #[error("the event stream of {} ended", socket.display())]
     Ended {

@@ -2,6 +2,7 @@
 
 use crate::cli::FindingsLevel;
 use crate::finding::{Event, Finding};
+use crate::judge::Law;
 use crate::probe::Cost;
 use crate::respond::Responder;
 use crate::starts::Starts;
@@ -159,9 +160,9 @@ impl Exports {
     }
 
     /// Recomputes the drift gauge.
-    pub fn drift(&self, starts: &Starts) {
+    pub fn drift(&self, starts: &Starts, law: &Law) {
         let rows: Vec<_> = starts
-            .drift()
+            .drift(law)
             .into_iter()
             .map(|(key, containers)| DriftRow {
                 workload_namespace: key.namespace,

@@ -4,6 +4,7 @@ use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source, StartId};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::verdict::{Reason, Route, Verdict};
+use imageswap_policy::Reference;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::time::SystemTime;
@@ -198,7 +199,7 @@ pub fn finding(
         image: judgement.image.clone(),
         names: judgement.names.clone(),
         expected_image: judgement.expected_image.clone(),
-        digest: facts.first(|claim| claim.digest.clone()),
+        digest: digest_in_name(judgement).or_else(|| facts.first(|claim| claim.digest.clone())),
         provenance: facts
             .first(|claim| claim.pulled_from.as_ref())
             .map(|from| provenance(!from.is_empty(), judgement.reason)),
@@ -238,6 +239,12 @@ pub fn finding(
         cgroup: facts.cgroup.clone(),
         detect_us,
     }
+}
+
+/// The digest that the image's name demands.
+fn digest_in_name(judgement: &Judgement) -> Option<String> {
+    let name = Reference::parse(judgement.image.as_deref()?).ok()?;
+    name.digest().map(str::to_owned)
 }
 
 /// `pulled` by itself or, as far as the layers tell, under another name; not what was only built on such layers.

@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     WouldEvict,
     /// The replacement would drift as well: the webhook is away.
     NotSwapped,
+    /// The Pod's status does not have the container, or not yet: somebody else may have put it into the Pod's sandbox.
+    Foreign,
     /// Admission refuses a Pod like that one: nothing would take its place.
     Denied,
     /// A PodDisruptionBudget does not allow it now.
@@ -66,10 +68,11 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Evicted,
         Self::WouldEvict,
         Self::NotSwapped,
+        Self::Foreign,
         Self::Denied,
         Self::Blocked,
         Self::Refused,
@@ -82,6 +85,7 @@ impl Outcome {
             Self::Evicted => "evicted",
             Self::WouldEvict => "would-evict",
             Self::NotSwapped => "not-swapped",
+            Self::Foreign => "foreign",
             Self::Denied => "denied",
             Self::Blocked => "blocked",
             Self::Refused => "refused",
@@ -158,6 +162,7 @@ fn candidate(finding: &Finding) -> Option<Candidate> {
         uid: pod.uid.clone(),
         owner: owner.map(|owner| format!("{}/{}/{}", pod.namespace, owner.kind, owner.name)),
         container: finding.container.name.clone()?,
+        container_id: finding.container.id.clone()?,
         image: finding.image.clone().unwrap_or_default(),
     })
 }

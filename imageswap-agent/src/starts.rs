@@ -60,7 +60,7 @@ pub struct Purged {
 /// A row of the drift gauge.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DriftKey {
-    /// Namespace of the pod; empty where no pod owns the container.
+    /// Namespace of the pod, if the cluster has it; else empty.
     pub namespace: String,
     /// Route, as a label.
     pub route: &'static str,
@@ -239,7 +239,7 @@ impl Starts {
     }
 
     /// Containers that run now and should not, for the gauge.
-    pub fn drift(&self) -> BTreeMap<DriftKey, u64> {
+    pub fn drift(&self, law: &Law) -> BTreeMap<DriftKey, u64> {
         let mut rows = BTreeMap::new();
         for start in self
             .by_id
@@ -253,9 +253,11 @@ impl Starts {
             else {
                 continue;
             };
-            let pod = start.facts.pod_to_name();
+            // Whoever may call a runtime can name any number of namespaces.
+            let namespace = start.facts.pod_to_name().map(|pod| pod.namespace);
+            let namespace = namespace.filter(|name| law.namespaces.labels(name).is_some());
             let key = DriftKey {
-                namespace: pod.map(|pod| pod.namespace).unwrap_or_default(),
+                namespace: namespace.unwrap_or_default(),
                 route: told.route.as_str(),
                 reason: told.reason.as_str(),
             };

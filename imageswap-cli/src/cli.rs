@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
 use imageswap_runtime::manual::ManualArgs;
+use imageswap_runtime::text::Escaping;
 use std::io::Write;
 use std::path::Path;
 
@@ -62,23 +63,26 @@ pub(crate) fn parse() -> Cli {
 impl Cli {
     /// Runs the command; what programs and people read goes to `out`.
     pub(crate) fn run(self, out: &mut impl Write) -> Result<Outcome> {
+        // Names and images come from others, and may be meant for the terminal that shows them.
+        let safe = &mut Escaping::new(&mut *out);
         match self.command {
-            Command::Explain(args) => explain::run(&args, out),
-            Command::Check(args) => check::run(&args, out),
+            Command::Explain(args) => explain::run(&args, safe),
+            Command::Check(args) => check::run(&args, safe),
+            // The manifest as it is, byte by byte.
             Command::Rewrite(args) => rewrite::run(&args, out),
-            Command::Images(args) => images::run(&args, out),
-            Command::Scan(args) => scan::run(&args, out),
-            Command::Drift(args) => drift::run(&args, out),
-            Command::Diff(args) => diff::run(&args, out),
-            Command::Test(args) => verify::run(&args, out),
-            Command::Lint(args) => lint::run(&args, out),
+            Command::Images(args) => images::run(&args, safe),
+            Command::Scan(args) => scan::run(&args, &mut Escaping::coloured(out)),
+            Command::Drift(args) => drift::run(&args, safe),
+            Command::Diff(args) => diff::run(&args, safe),
+            Command::Test(args) => verify::run(&args, safe),
+            Command::Lint(args) => lint::run(&args, safe),
             Command::Schema => {
                 serde_json::to_writer_pretty(&mut *out, &document::schema())?;
                 writeln!(out)?;
                 out.flush()?;
                 Ok(Outcome::Clean)
             }
-            Command::Import(args) => import::run(&args, out),
+            Command::Import(args) => import::run(&args, safe),
             Command::Completions(args) => completions::run(args, Cli::command(), out),
             Command::Man(args) => {
                 args.write(Cli::command())?;

@@ -6,6 +6,7 @@ use crate::{Outcome, input};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Decision;
+use imageswap_runtime::text::shown;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         match args.output {
             Output::Json => writeln!(out, "{}", serde_json::to_string(&change)?)?,
             Output::Text => {
-                writeln!(out, "{image}")?;
+                writeln!(out, "{}", shown(image))?;
                 writeln!(out, "- {}", text(&change.old))?;
                 writeln!(out, "+ {}", text(&change.new))?;
             }

@@ -4,7 +4,9 @@ use crate::{Outcome, report};
 use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
+use imageswap_runtime::text;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::io::Write;
 
 mod agents;
@@ -69,7 +71,7 @@ struct Finding {
     container: Container,
     pod: Option<Pod>,
     #[serde(flatten)]
-    further: serde_json::Map<String, serde_json::Value>,
+    further: serde_json::Map<String, Value>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -77,7 +79,7 @@ struct Container {
     id: Option<String>,
     name: Option<String>,
     #[serde(flatten)]
-    further: serde_json::Map<String, serde_json::Value>,
+    further: serde_json::Map<String, Value>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -86,7 +88,7 @@ struct Pod {
     name: String,
     owner: Option<Owner>,
     #[serde(flatten)]
-    further: serde_json::Map<String, serde_json::Value>,
+    further: serde_json::Map<String, Value>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -150,7 +152,7 @@ impl Args {
                 writeln!(out)?;
             }
             Output::Table => {
-                table::write(&listed, out)?;
+                table::write(&shown(&listed)?, out)?;
                 table::end(counts, self.unresolved, heard.answered, out)?;
             }
         }
@@ -164,4 +166,19 @@ impl Args {
             (true, _) => Outcome::Findings,
         })
     }
+}
+
+/// The findings as a terminal may get them: agents report names and images as others wrote them.
+fn shown(findings: &[Finding]) -> Result<Vec<Finding>> {
+    fn escape(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = text::shown(text).into_owned(),
+            Value::Array(values) => values.iter_mut().for_each(escape),
+            Value::Object(fields) => fields.values_mut().for_each(escape),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut findings = serde_json::to_value(findings)?;
+    escape(&mut findings);
+    Ok(serde_json::from_value(findings)?)
 }

@@ -5,7 +5,7 @@ use crate::{Outcome, input};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::{Decision, PodScope, Policies, Policy, Scope, Selected};
-use imageswap_runtime::text::{WIDTH, wrap};
+use imageswap_runtime::text::{WIDTH, shown, wrap};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -193,8 +193,8 @@ fn paragraph(
     decision: &Decision<'_>,
     out: &mut impl Write,
 ) -> Result<()> {
-    writeln!(out, "{image}")?;
-    writeln!(out, "  result    {}", decision.result)?;
+    writeln!(out, "{}", shown(image))?;
+    writeln!(out, "  result    {}", shown(&decision.result))?;
     writeln!(out, "  approved  {}", yes(decision.approved))?;
     for (at, line) in wrap(&decision.explain(), WIDTH - MARGIN).iter().enumerate() {
         writeln!(out, "{:MARGIN$}{line}", if at == 0 { "  why" } else { "" })?;

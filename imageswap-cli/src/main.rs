@@ -17,6 +17,7 @@ mod scan;
 mod verify;
 
 use anyhow::Error;
+use imageswap_runtime::text::Escaping;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -52,5 +53,5 @@ fn is_broken_pipe(error: &Error) -> bool {
 
 /// Writes a message to standard error, if anyone listens there.
 fn report(message: &str) {
-    drop(writeln!(io::stderr(), "{message}"));
+    drop(writeln!(Escaping::new(io::stderr()), "{message}"));
 }

@@ -3,12 +3,19 @@
 //! Standard output is left alone, for it belongs to what a program was asked for. The level can be changed while the
 //! program runs ([`LogLevel`]), which the admin port offers.
 
-use std::io::{self, IsTerminal};
+use std::fmt::Debug;
+use std::io::{self, IsTerminal, Write};
 
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
+
+use crate::text::{Escaping, escape};
 
 /// How to log; flatten it into a command's arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,10 +67,18 @@ pub fn init(args: &LogArgs) -> Result<LogLevel, LogError> {
         source,
     })?;
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = fmt::layer();
     let lines = match args.log_format {
-        LogFormat::Text => lines.with_ansi(color(std::env::var_os("NO_COLOR"))).boxed(),
+        LogFormat::Text => {
+            let coloured = color(std::env::var_os("NO_COLOR"));
+            lines
+                .with_ansi(coloured)
+                .fmt_fields(fields())
+                .with_writer(move || Lines::of(io::stderr(), coloured))
+                .boxed()
+        }
         LogFormat::Json => lines
+            .with_writer(|| Escaping::new(io::stderr()))
             .json()
             .flatten_event(true)
             .with_current_span(false)
@@ -99,6 +114,47 @@ impl LogLevel {
     }
 }
 
+/// Writes fields without a character that a terminal obeys. The subscriber's own way lets those of `Display` through.
+fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    let field = |out: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        let text = format!("{value:?}");
+        let text = escape(&text, |c| c == '\n');
+        match field.name() {
+            "message" => write!(out, "{text}"),
+            name => write!(out, "{name}={text}"),
+        }
+    };
+    debug_fn(field).delimited(" ")
+}
+
+/// Writes events as text: what is below the first line of one is indented, so that no text of others begins a line.
+struct Lines<W>(Escaping<W>);
+
+impl<W: Write> Lines<W> {
+    fn of(out: W, coloured: bool) -> Self {
+        Self(if coloured {
+            // There is none of others in it: see `fields`.
+            Escaping::coloured(out)
+        } else {
+            Escaping::new(out)
+        })
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.replace('\n', "\n  ") + "\n";
+        self.0.write_all(text.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// An empty `NO_COLOR` counts as unset (<https://no-color.org>).
 fn color(no_color: Option<std::ffi::OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty()) && io::stderr().is_terminal()
@@ -107,6 +163,7 @@ fn color(no_color: Option<std::ffi::OsString>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn a_bad_filter_is_named() {
@@ -119,6 +176,40 @@ mod tests {
             error.starts_with("--log-level \"imageswap=loud\" is no level or filter: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_others_wrote_is_escaped_in_the_log() {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for coloured in [false, true] {
+            let kept = Kept::default();
+            let out = kept.clone();
+            let writer = move || Lines::of(out.clone(), coloured);
+            let layer = fmt::layer().with_ansi(coloured).fmt_fields(fields());
+            let layer = layer.with_writer(writer);
+            let evil = "x\x1b[7mBOO\x1b]0;t\x07\u{202e}\u{9b}7m\r\nfake line";
+            tracing::subscriber::with_default(Registry::default().with(layer), || {
+                tracing::warn!(image = %evil, debug = ?evil, "message {evil}");
+            });
+            let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            let of_others = [
+                "\x1b[7m", "\x1b]0", "\x07", "\u{202e}", "\u{9b}", "\r", "\nfake",
+            ];
+            for obeyed in of_others {
+                assert!(!text.contains(obeyed), "{obeyed:?} in {text:?}");
+            }
+            assert_eq!(text.contains('\x1b'), coloured, "{text:?}");
+        }
     }
 
     #[test]

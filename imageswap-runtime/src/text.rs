@@ -1,6 +1,8 @@
 //! Text for people.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
 
 /// Columns of a terminal that nobody has widened.
 pub const WIDTH: usize = 80;
@@ -33,6 +35,78 @@ pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     short.into()
 }
 
+/// The text as a terminal may get it: a character that a terminal obeys, or that changes the order or the number of
+/// visible ones, is written as `\u001b`, which JSON reads as the same character.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false)
+}
+
+pub(crate) fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_escaped = |c: char| !keep(c) && is_unsafe(c);
+    if !text.contains(is_escaped) {
+        return text.into();
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) {
+            // Writing to a string does not fail.
+            let _written = write!(safe, "\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe.into()
+}
+
+/// Whether a terminal does something else with a character than to show it.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        )
+}
+
+/// Passes on text with what [`shown`] escapes escaped, except the ends of lines.
+#[derive(Debug)]
+pub struct Escaping<W> {
+    out: W,
+    /// Whether the text has colours. What others wrote must be without escape characters then.
+    coloured: bool,
+}
+
+impl<W: Write> Escaping<W> {
+    /// Passes it on to `out`.
+    pub fn new(out: W) -> Self {
+        Self {
+            out,
+            coloured: false,
+        }
+    }
+
+    /// The same for text with colours, in which escape characters stay.
+    pub fn coloured(out: W) -> Self {
+        Self {
+            out,
+            coloured: true,
+        }
+    }
+}
+
+impl<W: Write> Write for Escaping<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let keep = |c| c == '\n' || (self.coloured && c == '\x1b');
+        let text = String::from_utf8_lossy(bytes);
+        self.out.write_all(escape(&text, keep).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +116,30 @@ mod tests {
         for (text, short) in [("", ""), ("äöü!", "äöü!"), ("äöü!?", "ä...")] {
             assert_eq!(shorten(text, 4), short);
         }
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_of_what_is_shown() {
+        let evil = "a\n\x1b[31mRED\x1b]0;t\x07\u{202e}\u{9b}31m\r\u{200b}b";
+        let safe = "a\\u000a\\u001b[31mRED\\u001b]0;t\\u0007\\u202e\\u009b31m\\u000d\\u200bb";
+        assert_eq!(shown(evil), safe);
+        assert_eq!(
+            shown("quay.io/ä/b:1 -> \u{1f600}"),
+            "quay.io/ä/b:1 -> \u{1f600}"
+        );
+        let written = |mut out: Escaping<Vec<u8>>| {
+            out.write_all(evil.as_bytes()).unwrap();
+            String::from_utf8(out.out).unwrap()
+        };
+        let of_lines = safe.replace("\\u000a", "\n");
+        assert_eq!(written(Escaping::new(Vec::new())), of_lines);
+        let with_colours = of_lines.replace("\\u001b", "\x1b");
+        assert_eq!(written(Escaping::coloured(Vec::new())), with_colours);
+        // In JSON an escaped character is the same one.
+        let json = serde_json::to_string(evil).unwrap();
+        let mut out = Escaping::new(Vec::new());
+        out.write_all(json.as_bytes()).unwrap();
+        assert_eq!(serde_json::from_slice::<String>(&out.out).unwrap(), evil);
     }
 
     #[test]

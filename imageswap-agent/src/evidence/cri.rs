@@ -155,19 +155,17 @@ impl Cri {
         })
     }
 
-    /// One container, with what only the verbose answer tells. Not for a sandbox.
+    /// One container, with what only the verbose answer tells, unless that is too large. Not for a sandbox.
     pub async fn container(&self, id: &str) -> Result<Option<CriContainer>, EvidenceError> {
-        let answer: Option<wire::ContainerStatusResponse> = self
-            .transport
-            .call(
-                "/runtime.v1.RuntimeService/ContainerStatus",
-                None,
-                wire::ContainerStatusRequest {
-                    container_id: id.to_owned(),
-                    verbose: true,
-                },
-            )
-            .await?;
+        let ask = |verbose| {
+            let request = wire::ContainerStatusRequest {
+                container_id: id.to_owned(),
+                verbose,
+            };
+            let method = "/runtime.v1.RuntimeService/ContainerStatus";
+            self.transport.call(method, None, request)
+        };
+        let answer: Option<wire::ContainerStatusResponse> = verbose_or_terse(ask).await?;
         Ok(answer.and_then(|answer| {
             // Servers take the beginning of an id for the id.
             let status = answer.status.filter(|status| status.id == id)?;
@@ -175,19 +173,17 @@ impl Cri {
         }))
     }
 
-    /// One pod sandbox, with what only the verbose answer tells.
+    /// One pod sandbox, with what only the verbose answer tells, unless that is too large.
     pub async fn sandbox(&self, id: &str) -> Result<Option<CriSandbox>, EvidenceError> {
-        let answer: Option<wire::PodSandboxStatusResponse> = self
-            .transport
-            .call(
-                "/runtime.v1.RuntimeService/PodSandboxStatus",
-                None,
-                wire::PodSandboxStatusRequest {
-                    pod_sandbox_id: id.to_owned(),
-                    verbose: true,
-                },
-            )
-            .await?;
+        let ask = |verbose| {
+            let request = wire::PodSandboxStatusRequest {
+                pod_sandbox_id: id.to_owned(),
+                verbose,
+            };
+            let method = "/runtime.v1.RuntimeService/PodSandboxStatus";
+            self.transport.call(method, None, request)
+        };
+        let answer: Option<wire::PodSandboxStatusResponse> = verbose_or_terse(ask).await?;
         Ok(answer.and_then(|answer| {
             let status = answer.status.filter(|status| status.id == id)?;
             let info = info::parse(&answer.info);
@@ -252,6 +248,18 @@ impl Cri {
                 repo_tags: image.repo_tags,
                 repo_digests: image.repo_digests,
             }))
+    }
+}
+
+/// The verbose answer, which holds the whole OCI configuration twice: with a megabyte of environment it is longer than
+/// servers send. Then the terse one.
+async fn verbose_or_terse<A, F>(ask: impl Fn(bool) -> F) -> Result<Option<A>, EvidenceError>
+where
+    F: Future<Output = Result<Option<A>, EvidenceError>>,
+{
+    match ask(true).await {
+        Err(EvidenceError::TooLarge { .. }) => ask(false).await,
+        answer => answer,
     }
 }
 

@@ -198,6 +198,11 @@ impl Transport {
                 source: Box::new(status),
             },
             Code::DeadlineExceeded => self.timeout(method),
+            // The server's limit, and ours.
+            Code::ResourceExhausted | Code::OutOfRange => EvidenceError::TooLarge {
+                socket: path,
+                call: method,
+            },
             code => self.protocol(method, format!("{code:?}: {}", status.message())),
         }
     }
@@ -385,6 +390,8 @@ mod tests {
         assert!(of(Status::permission_denied("no")).starts_with("no permission"));
         assert!(of(Status::unavailable("no")).starts_with("no runtime answers"));
         assert!(of(Status::deadline_exceeded("no")).contains("did not answer"));
+        assert!(of(Status::resource_exhausted("no")).ends_with("is too large"));
+        assert!(of(Status::out_of_range("no")).ends_with("is too large"));
         assert_eq!(
             of(Status::unimplemented("unknown service")),
             format!("{METHOD} at /run/x.sock failed: Unimplemented: unknown service")

@@ -59,6 +59,9 @@ impl Api {
         if let Some(outcome) = not_to_be_evicted(&pod, candidate) {
             return Ok(outcome);
         }
+        if !has(&pod, candidate) {
+            return Ok(Outcome::Foreign);
+        }
         let dry_run = PostParams {
             dry_run: true,
             ..PostParams::default()
@@ -78,7 +81,7 @@ impl Api {
             }
             Err(error) => return Err(error),
         };
-        if !is_better(&replacement, candidate, law) {
+        if !is_better(&pod, &replacement, candidate, law) {
             return Ok(Outcome::NotSwapped);
         }
         if self.only_say {
@@ -157,6 +160,7 @@ fn words(candidate: &Candidate, outcome: Outcome) -> Option<(EventType, &'static
         }
         Outcome::WouldEvict => skipped("only a dry run"),
         Outcome::NotSwapped => skipped("a new Pod would run the same image"),
+        Outcome::Foreign => skipped("the Pod's status does not have this container"),
         Outcome::Denied => skipped("a new Pod like this one would be refused"),
         Outcome::Blocked => skipped("a PodDisruptionBudget does not allow it now"),
         Outcome::Refused => skipped("of kube-system, or without a controller"),
@@ -205,15 +209,34 @@ fn another(pod: &Pod) -> Pod {
     }
 }
 
-/// Whether the container that drifts would come back with another image, which the policy approves.
-fn is_better(replacement: &Pod, candidate: &Candidate, law: &Law) -> bool {
-    let spec = replacement.spec.as_ref();
-    let all = spec.map(|spec| {
-        let init = spec.init_containers.iter().flatten();
-        spec.containers.iter().chain(init)
-    });
-    let container = all.and_then(|mut all| all.find(|it| it.name == candidate.container));
-    let Some(image) = container.and_then(|it| it.image.as_deref()) else {
+/// Whether the kubelet reported the container, by its id, as the one of that name. Whoever may call the CRI can put a
+/// container of any name into the Pod's sandbox.
+fn has(pod: &Pod, candidate: &Candidate) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let init = status.init_container_statuses.iter();
+    let mut all = status.container_statuses.iter().chain(init).flatten();
+    all.any(|it| {
+        let id = it.container_id.as_deref();
+        let id = id.and_then(|id| Some(id.split_once("://")?.1));
+        it.name == candidate.container && id == Some(&*candidate.container_id)
+    })
+}
+
+/// The image that the specification gives a container.
+fn image_of<'p>(pod: &'p Pod, name: &str) -> Option<&'p str> {
+    let spec = pod.spec.as_ref()?;
+    let init = spec.init_containers.iter().flatten();
+    let mut all = spec.containers.iter().chain(init);
+    all.find(|it| it.name == name)?.image.as_deref()
+}
+
+/// Whether admission changes the image that the specification gives the container that drifts, to one that the policy
+/// approves. An eviction changes nothing about a container that runs something else than its specification says.
+fn is_better(pod: &Pod, replacement: &Pod, candidate: &Candidate, law: &Law) -> bool {
+    let image = |pod| image_of(pod, &candidate.container);
+    let (Some(before), Some(after)) = (image(pod), image(replacement)) else {
         return false;
     };
     let namespace_labels = law.namespaces.labels(&candidate.namespace);
@@ -223,8 +246,8 @@ fn is_better(replacement: &Pod, candidate: &Candidate, law: &Law) -> bool {
         labels: replacement.metadata.labels.as_ref(),
     });
     let today = OffsetDateTime::now_utc().date();
-    let decision = law.policies.select(scope, today).decide(image);
-    image != candidate.image && decision.in_scope && !decision.is_drift()
+    let decision = law.policies.select(scope, today).decide(after);
+    after != before && after != candidate.image && decision.in_scope && !decision.is_drift()
 }
 
 #[cfg(test)]
@@ -242,6 +265,7 @@ mod tests {
             uid: "u".to_owned(),
             owner: None,
             container: "app".to_owned(),
+            container_id: "c1".to_owned(),
             image: "nginx".to_owned(),
         }
     }
@@ -254,7 +278,8 @@ mod tests {
                     "controller": true}]},
             "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "nginx"}],
                 "ephemeralContainers": [{"name": "dbg", "image": "x"}]},
-            "status": {"phase": "Running"},
+            "status": {"phase": "Running", "containerStatuses": [{"name": "app", "containerID": "containerd://c1",
+                "image": "nginx", "imageID": "", "ready": true, "restartCount": 0}]},
         });
         for (key, value) in patch.as_object().unwrap() {
             pod["metadata"][key] = value.clone();
@@ -313,11 +338,39 @@ mod tests {
         ] {
             let mut replacement = pod(&json!({}));
             replacement.spec.as_mut().unwrap().containers[0].image = Some(image.to_owned());
-            assert_eq!(
-                is_better(&replacement, &candidate(), &law),
-                expected,
-                "{image}"
-            );
+            let original = pod(&json!({}));
+            let is_better = is_better(&original, &replacement, &candidate(), &law);
+            assert_eq!(is_better, expected, "{image}");
         }
+    }
+
+    /// What runs is not what the specification says, and the specification is fine already.
+    #[test]
+    fn a_pod_whose_specification_stays_is_not_better_off() {
+        let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
+        let policies = Policies::one(maps::load("test", text).unwrap().policy);
+        let law = Law::new(Arc::new(policies));
+        let mut innocent = pod(&json!({}));
+        innocent.spec.as_mut().unwrap().containers[0].image =
+            Some("registry.example.com/nginx".to_owned());
+        assert!(!is_better(&innocent, &innocent, &candidate(), &law));
+    }
+
+    #[test]
+    fn only_what_the_kubelet_reported_is_the_pods_own() {
+        let pod = pod(&json!({}));
+        let named = |container: &str, id: &str| Candidate {
+            container: container.to_owned(),
+            container_id: id.to_owned(),
+            ..candidate()
+        };
+        assert!(has(&pod, &named("app", "c1")));
+        assert!(!has(&pod, &named("app", "c2")), "put there by somebody");
+        assert!(!has(&pod, &named("other", "c1")));
+        let fresh = Pod {
+            status: None,
+            ..pod
+        };
+        assert!(!has(&fresh, &named("app", "c1")), "not reported yet");
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Candidate {
     /// The workload that it belongs to.
     pub(super) owner: Option<String>,
     pub(super) container: String,
+    pub(super) container_id: String,
     pub(super) image: String,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct Candidate {
 pub(super) struct Plan {
     /// By start id.
     candidates: HashMap<String, Candidate>,
-    /// By workload, or by the Pod's UID where it has none.
+    /// By workload, or by the Pod's UID where it has none; of a container that is not the Pod's own, by its start.
     patience: HashMap<String, Patience>,
     between: Duration,
     /// No eviction before then.
@@ -82,8 +83,8 @@ impl Plan {
             return None;
         }
         let due = |candidate: &&Candidate| {
-            let patience = self.patience.get(key(candidate));
-            patience.is_none_or(|it| it.until <= now)
+            let is_over = |key: &str| self.patience.get(key).is_none_or(|it| it.until <= now);
+            is_over(key(candidate)) && is_over(&candidate.start_id)
         };
         let next = self.candidates.values().filter(due);
         // The one that waits longest, and among equals the same one always.
@@ -94,7 +95,12 @@ impl Plan {
 
     /// Learns what came of it.
     pub(super) fn done(&mut self, candidate: &Candidate, outcome: Outcome, now: Instant) {
-        let before = self.patience.get(key(candidate)).copied();
+        // Whoever puts a container into a Pod's sandbox must not keep the workload's own from being looked at.
+        let key = match outcome {
+            Outcome::Foreign => &candidate.start_id,
+            _ => key(candidate),
+        };
+        let before = self.patience.get(key).copied();
         let mut patience = before.unwrap_or(Patience {
             until: now,
             evictions: 0,
@@ -108,7 +114,11 @@ impl Plan {
                 patience.looks = 0;
                 self.not_before = Some(now + self.between);
             }
-            Outcome::NotSwapped | Outcome::Denied | Outcome::Blocked | Outcome::Failed => {
+            Outcome::NotSwapped
+            | Outcome::Foreign
+            | Outcome::Denied
+            | Outcome::Blocked
+            | Outcome::Failed => {
                 patience.until = now + doubled(WHILE_AWAY, patience.looks, LONGEST_WHILE_AWAY);
                 patience.looks += 1;
             }
@@ -117,11 +127,15 @@ impl Plan {
         // What was evicted ends, and what is never to be evicted is not asked about again.
         if !matches!(
             outcome,
-            Outcome::NotSwapped | Outcome::Denied | Outcome::Blocked | Outcome::Failed
+            Outcome::NotSwapped
+                | Outcome::Foreign
+                | Outcome::Denied
+                | Outcome::Blocked
+                | Outcome::Failed
         ) {
             self.candidates.retain(|_, it| it.uid != candidate.uid);
         }
-        self.patience.insert(key(candidate).to_owned(), patience);
+        self.patience.insert(key.to_owned(), patience);
     }
 }
 
@@ -146,6 +160,7 @@ mod tests {
             uid: pod.to_owned(),
             owner: Some(owner.to_owned()),
             container: "app".to_owned(),
+            container_id: pod.to_owned(),
             image: "nginx".to_owned(),
         }
     }
@@ -180,6 +195,23 @@ mod tests {
         assert_eq!(tried.get(..6), Some(&[0, 5, 15, 35, 75, 155][..]));
         let gaps: Vec<_> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(gaps.iter().max(), Some(&300));
+    }
+
+    #[test]
+    fn a_container_that_is_not_the_pods_own_keeps_no_other_waiting() {
+        let now = Instant::now();
+        let mut plan = Plan::new(SECOND);
+        plan.take(candidate("a-foreign", "web"));
+        plan.take(candidate("b-own", "web"));
+        let first = plan.next(now).unwrap();
+        assert_eq!(first.uid, "a-foreign");
+        plan.done(&first, Outcome::Foreign, now);
+        assert_eq!(plan.next(now).map(|it| it.uid).as_deref(), Some("b-own"));
+        // Its Pod's status may only be late.
+        plan.done(&plan.next(now).unwrap(), Outcome::Refused, now);
+        assert_eq!(plan.next(now), None);
+        let later = plan.next(now + WHILE_AWAY).map(|it| it.uid);
+        assert_eq!(later.as_deref(), Some("a-foreign"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::facts::{Claim, NO_SOCKET, Process, Source};
+use crate::facts::{Claim, NO_SOCKET, Pod, Process, Source};
 use crate::verdict::{Reason, Route};
 use imageswap_policy::{Policies, document, maps};
+use imageswap_runtime::source::Namespaces;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -243,14 +244,14 @@ fn a_changed_policy_speaks_only_where_the_verdict_changes() {
         observe_all(&mut starts, &all, &corp())[0].verdict,
         Verdict::Drift
     );
-    assert_eq!(starts.drift().values().sum::<u64>(), 1);
+    assert_eq!(starts.drift(&corp()).values().sum::<u64>(), 1);
     let lenient = policy("default::\n");
     assert_eq!(
         events(&starts.rejudge(&lenient, at_ns(6_000))),
         [Event::Rejudged]
     );
     assert_eq!(starts.rejudge(&lenient, at_ns(7_000)), []);
-    assert!(starts.drift().is_empty());
+    assert!(starts.drift(&corp()).is_empty());
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn a_stopped_container_drifts_no_more() {
         (events(&end), end[0].verdict),
         (vec![Event::Stopped], Verdict::Drift)
     );
-    assert!(starts.drift().is_empty());
+    assert!(starts.drift(&corp()).is_empty());
 }
 
 #[test]
@@ -388,5 +389,40 @@ proptest! {
         prop_assert_eq!(last.image.as_deref(), Some("evil.example.net/x:1"));
         let (reference, _) = run(&(0..14).collect::<Vec<_>>());
         prop_assert_eq!(starts.facts(StartId::of(8)), reference.facts(StartId::of(8)));
+    }
+}
+
+/// Whoever may call the CRI can name any number of namespaces.
+#[test]
+fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
+    let with_cluster = Law {
+        namespaces: Namespaces::fixed([("team-a".to_owned(), BTreeMap::new())]),
+        ..corp()
+    };
+    for (law, namespace, expected) in [
+        (&with_cluster, "team-a", "team-a"),
+        (&with_cluster, "made-up", ""),
+        (&corp(), "team-a", ""),
+    ] {
+        let claim = Claim {
+            image: Some("evil.example.net/x".to_owned()),
+            through_cri: true,
+            pod: Some(Pod {
+                namespace: namespace.to_owned(),
+                ..Pod::default()
+            }),
+            ..Claim::new(Source::Cri, "x", "cri")
+        };
+        let all = [
+            Evidence::Seen(Sight::Event),
+            confirmed(Confirmation::Exec),
+            Evidence::Claim(Box::new(claim)),
+            settled(),
+        ];
+        let mut starts = table();
+        observe_all(&mut starts, &all, law);
+        let rows = starts.drift(law);
+        let namespaces: Vec<_> = rows.keys().map(|row| &*row.namespace).collect();
+        assert_eq!(namespaces, [expected], "{namespace}");
     }
 }

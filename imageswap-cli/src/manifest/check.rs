@@ -6,7 +6,7 @@ use crate::Outcome;
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Policy;
-use imageswap_runtime::text::WIDTH;
+use imageswap_runtime::text::{WIDTH, shown};
 use serde::Serialize;
 use std::io::Write;
 
@@ -126,7 +126,9 @@ fn text(
 
 /// One line where it fits.
 fn swap(asked: &Asked<'_>, out: &mut impl Write) -> Result<()> {
-    let (place, image, result) = (asked.place(), &asked.image.image, &asked.decision.result);
+    let place = asked.place();
+    let (place, image) = (shown(&place), shown(&asked.image.image));
+    let result = shown(&asked.decision.result);
     let line = format!("{place}: {image} -> {result}");
     if line.chars().count() <= WIDTH {
         writeln!(out, "{line}")?;

@@ -3,7 +3,7 @@
 use super::Asked;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Reason, Severity};
-use imageswap_runtime::text::{WIDTH, wrap};
+use imageswap_runtime::text::{WIDTH, shown, wrap};
 use std::fmt;
 
 /// Why an image is a finding.
@@ -87,11 +87,12 @@ impl fmt::Display for Finding<'_> {
         };
         let code = self.cause.as_str();
         let span = image.span;
-        let shown = span.diagnostic(&file.name, &file.text, severity, code, self.message());
-        write!(f, "{shown}")?;
+        let message = shown(&self.message()).into_owned();
+        let diagnostic = span.diagnostic(&file.name, &file.text, severity, code, message);
+        write!(f, "{diagnostic}")?;
         let margin = " ".repeat(span.line.to_string().len());
         for note in self.notes() {
-            let lines = wrap(&note, WIDTH - margin.len() - 3);
+            let lines = wrap(&shown(&note), WIDTH - margin.len() - 3);
             for (at, line) in lines.iter().enumerate() {
                 let sign = if at == 0 { '=' } else { ' ' };
                 write!(f, "\n{margin} {sign} {line}")?;

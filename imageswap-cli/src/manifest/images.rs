@@ -6,6 +6,7 @@ use crate::{Outcome, report};
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Reason;
+use imageswap_runtime::text::shown;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -70,11 +71,11 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             .iter()
             .map(serde_json::to_string)
             .collect::<Result<_, _>>()?,
-        Output::Text if args.from => lines.iter().map(|it| it.image.to_owned()).collect(),
-        Output::Text if args.to => lines.iter().map(|it| it.result.to_owned()).collect(),
+        Output::Text if args.from => lines.iter().map(|it| shown(it.image).into()).collect(),
+        Output::Text if args.to => lines.iter().map(|it| shown(it.result).into()).collect(),
         Output::Text => lines
             .iter()
-            .map(|it| format!("{} {}", it.image, it.result))
+            .map(|it| format!("{} {}", shown(it.image), shown(it.result)))
             .collect(),
     };
     for text in texts {

@@ -8,7 +8,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use imageswap_policy::manifest::List;
-use imageswap_runtime::text::{WIDTH, wrap};
+use imageswap_runtime::text::{WIDTH, shown, wrap};
 use std::io::Write;
 
 /// Where what is said of a row begins, under its first line.
@@ -167,7 +167,8 @@ fn namespace(
     writeln!(out, "{name}")?;
     for rows in workloads {
         let workload = &rows[0].0.workload;
-        writeln!(out, "  {}", title(workload, census.pods_of(workload)))?;
+        let title = title(workload, census.pods_of(workload));
+        writeln!(out, "  {}", shown(&title))?;
         for it in rows {
             row(census, *it, colour, out)?;
         }
@@ -200,14 +201,15 @@ fn row(
     // Padded first: what colours a word takes no column.
     let verdict = colour.paint(key.verdict, &format!("{verdict:7}"));
     let container = container(key);
-    let line = format!("{container}: {}", key.image);
+    let (container, image) = (shown(&container), shown(&key.image));
+    let line = format!("{container}: {image}");
     if INDENT + line.chars().count() <= WIDTH {
         writeln!(out, "    {verdict} {line}")?;
     } else {
-        writeln!(out, "    {verdict} {container}:\n{margin}{}", key.image)?;
+        writeln!(out, "    {verdict} {container}:\n{margin}{image}")?;
     }
     if key.swapped() {
-        writeln!(out, "{margin}-> {}", key.result)?;
+        writeln!(out, "{margin}-> {}", shown(&key.result))?;
     }
     let mut notes = Vec::new();
     if !matches!(key.verdict, Verdict::Swap | Verdict::Keep) {
@@ -215,7 +217,7 @@ fn row(
     }
     notes.extend(pods(census, key, seen));
     for note in notes {
-        for line in wrap(&note, WIDTH - INDENT) {
+        for line in wrap(&shown(&note), WIDTH - INDENT) {
             writeln!(out, "{margin}{line}")?;
         }
     }

@@ -313,7 +313,7 @@ const CATALOGUE: [Metric; 28] = [
         labels: &[
             Label {
                 name: "workload_namespace",
-                values: "namespace of the Pod; empty where no Pod owns the container",
+                values: "namespace of the Pod, if the cluster has it; empty for other containers, and without a cluster",
             },
             ROUTE,
             REASON,
@@ -377,7 +377,8 @@ const CATALOGUE: [Metric; 28] = [
             },
             Label {
                 name: "outcome",
-                values: "`evicted`, `would-evict`, `not-swapped`, `denied`, `blocked`, `refused`, `gone`, `failed`: \
+                values: "`evicted`, `would-evict`, `not-swapped`, `foreign`, `denied`, `blocked`, `refused`, `gone`, \
+                         `failed`: \
                          [healing](detection.md#healing)",
             },
         ],
