@@ -253,11 +253,8 @@ impl Starts {
             else {
                 continue;
             };
-            // Whoever may call a runtime can name any number of namespaces.
-            let namespace = start.facts.pod_to_name().map(|pod| pod.namespace);
-            let namespace = namespace.filter(|name| law.namespaces.labels(name).is_some());
             let key = DriftKey {
-                namespace: namespace.unwrap_or_default(),
+                namespace: namespace(&start.facts, law),
                 route: told.route.as_str(),
                 reason: told.reason.as_str(),
             };
@@ -342,6 +339,13 @@ impl Facts {
             Some(Sight::Event) | None => Event::Start,
         }
     }
+}
+
+/// The namespace of the pod, if the cluster has it: whoever may call a runtime can name any number of namespaces.
+fn namespace(facts: &Facts, law: &Law) -> String {
+    let named = facts.pod_to_name().map(|pod| pod.namespace);
+    let known = named.filter(|name| law.namespaces.labels(name).is_some());
+    known.unwrap_or_default()
 }
 
 /// Whether a second finding would tell an operator something new.

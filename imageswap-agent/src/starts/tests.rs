@@ -399,30 +399,20 @@ fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
         namespaces: Namespaces::fixed([("team-a".to_owned(), BTreeMap::new())]),
         ..corp()
     };
-    for (law, namespace, expected) in [
+    for (law, named, expected) in [
         (&with_cluster, "team-a", "team-a"),
         (&with_cluster, "made-up", ""),
         (&corp(), "team-a", ""),
     ] {
+        let mut facts = Facts::new("/default/x");
         let claim = Claim {
-            image: Some("evil.example.net/x".to_owned()),
-            through_cri: true,
             pod: Some(Pod {
-                namespace: namespace.to_owned(),
+                namespace: named.to_owned(),
                 ..Pod::default()
             }),
             ..Claim::new(Source::Cri, "x", "cri")
         };
-        let all = [
-            Evidence::Seen(Sight::Event),
-            confirmed(Confirmation::Exec),
-            Evidence::Claim(Box::new(claim)),
-            settled(),
-        ];
-        let mut starts = table();
-        observe_all(&mut starts, &all, law);
-        let rows = starts.drift(law);
-        let namespaces: Vec<_> = rows.keys().map(|row| &*row.namespace).collect();
-        assert_eq!(namespaces, [expected], "{namespace}");
+        facts.observe(Evidence::Claim(Box::new(claim)));
+        assert_eq!(namespace(&facts, law), expected, "{named}");
     }
 }

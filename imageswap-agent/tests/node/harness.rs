@@ -200,6 +200,16 @@ impl Agent {
         assert!(sent.success());
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The status of the answer at a path of its admin port.
+    pub(crate) fn status(&self, path: &str) -> Option<u16> {
+        get(self.admin, path).map(|(status, _)| status)
+    }
+
     /// Ends it by SIGKILL.
     pub(crate) fn kill(mut self) {
         self.process.kill();

@@ -5,6 +5,7 @@ mod cluster;
 mod docker;
 mod forged;
 mod harness;
+mod hostile;
 mod kubelet;
 mod missing;
 mod put;

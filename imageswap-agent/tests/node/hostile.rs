@@ -1,0 +1,327 @@
+//! What root on the node can put into the agent's way: files and sockets that never answer, answers that are too long,
+//! cgroups without number, and evidence that is deleted.
+
+use crate::harness::{Agent, EVIL, Node, PATIENCE, words};
+use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Starts that end at once while a source hangs.
+const STARTS: usize = 300;
+
+/// Cgroups of containers that are none; `IMAGESWAP_ROUNDS=20` makes 50,000.
+const CGROUPS: usize = 2500;
+
+/// How much a look at them may add to what is resident, in KiB.
+const GROWTH: usize = 4096;
+
+/// The command of an agent, run where `/run/runc` is empty but for what `script` makes: other agents of this machine
+/// must not meet it.
+fn with_states(script: &str, agent: &Command) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!(
+        r#"mkdir -p /run/runc && mount -t tmpfs none /run/runc && {script} && exec "$0" "$@""#
+    );
+    command
+        .args(["--mount", "--propagation", "private", "--", "sh", "-c"])
+        .arg(script)
+        .arg(agent.get_program())
+        .args(agent.get_args());
+    command
+}
+
+#[test]
+fn files_that_block_or_are_none_stop_nothing() {
+    let Some(node) = Node::for_test("fifo", false) else {
+        return;
+    };
+    node.images("default");
+    let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    let states = "mkdir -p /run/runc/a /run/runc/b/state.json /run/runc/c && mkfifo /run/runc/a/state.json \
+                  /run/runc/c/status && ln -s /dev/zero /run/runc/c/state.json";
+    let agent = Agent::start(&node.lab, (with_states(states, &command), admin));
+    node.containerd
+        .run("default", EVIL, "fifo-first", &[])
+        .unwrap();
+    let finding = agent.wait_for("fifo-first", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+
+    // Its bundle becomes a FIFO, too, which every later look meets.
+    let tasks = node
+        .containerd
+        .state()
+        .join("io.containerd.runtime.v2.task");
+    let config = tasks.join("default/fifo-first/config.json");
+    fs::rename(&config, config.with_extension("kept")).unwrap();
+    let made = Command::new("mkfifo").arg(&config).status().unwrap();
+    assert!(made.success());
+    node.containerd
+        .run("default", EVIL, "fifo-second", &[])
+        .unwrap();
+    let finding = agent.wait_for("fifo-second", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    assert_eq!(agent.status("/livez"), Some(200));
+    fs::rename(config.with_extension("kept"), &config).unwrap();
+    for id in ["fifo-first", "fifo-second"] {
+        node.containerd.remove("default", id).unwrap();
+        agent.wait_for(id, "stopped");
+    }
+}
+
+/// JSON makes six characters of each of these, and the CRI's verbose answer has all of them twice.
+#[test]
+fn a_container_with_two_megabytes_of_arguments_is_known() {
+    let Some(node) = Node::for_test("large", false) else {
+        return;
+    };
+    node.images("k8s.io");
+    let agent = node.agent();
+    let cri = node.containerd.cri().unwrap();
+    let large = "<".repeat(120_000);
+    let mut command = vec!["/bin/sh", "-c", "sleep 1000"];
+    command.extend(std::iter::repeat_n(&*large, 15));
+    let spec = PodSpec {
+        namespace: "team-a",
+        name: "large",
+        container: "app",
+        image: EVIL,
+        command: &command,
+    };
+    let pod = cri.run(&spec).unwrap();
+    let finding = agent.wait_for(&pod.container_id, "start");
+    assert_eq!(words(&finding)[0], "drift", "{finding:#}");
+    cri.remove(&pod).unwrap();
+}
+
+/// Cgroups of a test's own in the hierarchy that the agent watches.
+fn hierarchy() -> PathBuf {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let root = Path::new("/sys/fs/cgroup");
+    if unified.is_dir() { unified } else { root }.to_owned()
+}
+
+/// A hung CRI and a hung containerd, as real sockets, beside the node's own.
+#[test]
+fn starts_are_all_accounted_for_while_sources_hang() {
+    let Some(node) = Node::for_test("hung", false) else {
+        return;
+    };
+    node.images("default");
+    let hung =
+        ["containerd.sock", "cri.sock"].map(|name| node.lab.path().join(format!("hung-{name}")));
+    let _listen = hung.clone().map(|path| UnixListener::bind(path).unwrap());
+    let (mut command, admin) = Agent::command_without_sockets(&node.lab);
+    command.arg("--containerd").arg(&hung[0]);
+    command.arg("--containerd").arg(node.containerd.socket());
+    command.arg("--cri").arg(&hung[1]);
+    let agent = Agent::start(&node.lab, (command, admin));
+
+    // Those that no source knows, each in a cgroup of its own that is gone at once.
+    let name = node
+        .lab
+        .path()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let _parent = Cgroup::make(&node.lab, &name).unwrap();
+    let parent = hierarchy().join(&name);
+    let script = r#"
+        i=0
+        while [ $i -lt "$2" ]; do
+            mkdir "$1/$i" || exit 1
+            sh -c 'echo $$ > "$1/cgroup.procs" && exec unshare --pid --fork -- unshare --mount -- true' sh "$1/$i" || exit 1
+            rmdir "$1/$i" || exit 1
+            i=$((i + 1))
+        done"#;
+    let mut starts = Command::new("sh");
+    starts
+        .args(["-c", script, "sh"])
+        .arg(&parent)
+        .arg(STARTS.to_string());
+    // Beside them, some of the containerd that does answer.
+    let mut starts = starts.spawn().unwrap();
+    for at in 0..3 {
+        let id = format!("hung-beside-{at}");
+        node.containerd.run("default", EVIL, &id, &[]).unwrap();
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(
+            words(&finding),
+            ["drift", "containerd", "not-admitted"],
+            "{finding:#}"
+        );
+        println!("{id}: {} us beside sources that hang", finding["detect_us"]);
+        node.containerd.remove("default", &id).unwrap();
+    }
+    assert!(starts.wait().unwrap().success());
+    let told = || {
+        let ours = format!("/{name}/");
+        let said = agent.said().into_iter().filter(|finding| {
+            let cgroup = finding["cgroup"].as_str().unwrap_or_default();
+            cgroup.starts_with(&ours)
+                && ["start", "reconciled"].contains(&finding["event"].as_str().unwrap())
+        });
+        let said: Vec<_> = said.collect();
+        for finding in &said {
+            assert_eq!(finding["verdict"], "unresolved", "{finding:#}");
+        }
+        let ids: BTreeSet<_> = said
+            .iter()
+            .map(|finding| finding["start_id"].to_string())
+            .collect();
+        assert_eq!(ids.len(), said.len(), "a start was told twice");
+        ids.len()
+    };
+    let lost = || {
+        let of = |cause| format!("imageswap_agent_events_lost_total{{cause=\"{cause}\"}}");
+        let causes = [
+            "ring-full-exec",
+            "pending-full",
+            "unplaced-exec",
+            "unanswered",
+        ];
+        causes
+            .iter()
+            .map(|cause| agent.metric(&of(cause)))
+            .sum::<f64>()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "some hundred")]
+    let all = || told() as f64 + lost() >= STARTS as f64;
+    // Twice as long: what no source answers about is told before it is forgotten, 30 s after its end.
+    let seen = wait_until(2 * PATIENCE, all);
+    println!(
+        "{STARTS} starts: {} told, {} counted as lost",
+        told(),
+        lost()
+    );
+    assert!(seen, "{}", agent.log());
+}
+
+/// A process's memory that was resident at the most, in KiB.
+fn peak(pid: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.unwrap().parse().unwrap()
+}
+
+#[test]
+fn cgroups_without_number_neither_fill_nor_stop_it() {
+    let Some(node) = Node::for_test("many", false) else {
+        return;
+    };
+    node.images("default");
+    let rounds = std::env::var("IMAGESWAP_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
+    let name = node
+        .lab
+        .path()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let _parent = Cgroup::make(&node.lab, &name).unwrap();
+    let parent = hierarchy().join(&name);
+    let before = {
+        let agent = node.agent();
+        peak(agent.pid())
+    };
+    let pod = parent.join("kubepods/pod11111111-1111-1111-1111-111111111111");
+    fs::create_dir_all(&pod).unwrap();
+    for at in 0..rounds * CGROUPS {
+        fs::create_dir(pod.join(format!("{at:064x}"))).unwrap();
+    }
+    let agent = node.agent();
+    node.containerd
+        .run("default", EVIL, "among-many", &[])
+        .unwrap();
+    let finding = agent.wait_for("among-many", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    // Some further walks.
+    let finished = "imageswap_agent_activity_finished_timestamp_seconds{activity=\"walk\"}";
+    for _ in 0..2 {
+        let last = agent.metric(finished);
+        assert!(wait_until(PATIENCE, || agent.metric(finished) > last));
+    }
+    assert_eq!(agent.status("/livez"), Some(200));
+    let after = peak(agent.pid());
+    println!(
+        "{} cgroups: {before} KiB resident without them, {after} with",
+        rounds * CGROUPS
+    );
+    assert!(after < before + GROWTH, "{before} KiB, then {after}");
+    node.containerd.remove("default", "among-many").unwrap();
+}
+
+/// The image's name is approved and its content from elsewhere.
+#[test]
+fn a_record_that_is_deleted_excuses_nothing_that_runs() {
+    let Some(node) = Node::for_test("deleted", false) else {
+        return;
+    };
+    node.images("default");
+    let again = "registry.example.com/team/again:1";
+    node.containerd.tag("default", EVIL, again).unwrap();
+    let first = node.agent();
+    node.containerd
+        .run("default", again, "deleted", &[])
+        .unwrap();
+    let finding = first.wait_for("deleted", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "retagged"],
+        "{finding:#}"
+    );
+    for name in [again, EVIL] {
+        node.containerd
+            .ctr("default", ["images", "rm", "--sync", name])
+            .unwrap();
+    }
+    // Some looks at it later it still is what it was.
+    std::thread::sleep(Duration::from_secs(5));
+    let last = first.said_of("deleted").pop().unwrap();
+    assert_eq!(
+        words(&last),
+        ["drift", "containerd", "retagged"],
+        "{last:#}"
+    );
+    node.containerd.remove("default", "deleted").unwrap();
+}
+
+/// The digest that was asked for is the finding's, whatever is known of the image besides.
+#[test]
+fn a_digest_in_the_name_is_the_findings() {
+    let Some(node) = Node::for_test("digest", false) else {
+        return;
+    };
+    let image = Image::sleeper("digest").unwrap();
+    node.push_as(&image, "team/pinned", "1");
+    let name = format!("evil.example.net/team/pinned@{}", image.digest());
+    node.containerd.pull("default", &name).unwrap();
+    node.containerd
+        .run("default", &name, "pinned", &[])
+        .unwrap();
+    node.containerd
+        .ctr("default", ["images", "rm", "--sync", &*name])
+        .unwrap();
+    let agent = node.agent();
+    let finding = agent.wait_for("pinned", "initial");
+    assert_eq!(finding["verdict"], "drift", "{finding:#}");
+    assert_eq!(finding["digest"], image.digest(), "{finding:#}");
+    node.containerd.remove("default", "pinned").unwrap();
+}
