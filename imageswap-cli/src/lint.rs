@@ -1,7 +1,7 @@
 //! `imageswap lint`: what is wrong with policies, or likely is.
 
 use crate::input::{self, Input};
-use crate::policy::is_document;
+use crate::policy::{DateArgs, is_document};
 use crate::{Outcome, report};
 use anyhow::{Error, Result};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -24,6 +24,7 @@ lines mean together; they never count.";
 pub(crate) struct Args {
     /// Maps files, ImageSwapPolicies and folders of these; `-` is standard input
     ///
+    /// ImageSwapPolicies are checked together, as the set that they are.
     /// Files called *.yaml, *.yml or *.json are ImageSwapPolicies, and so are
     /// others that begin as one.
     #[arg(
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     /// List the names of all messages, and end
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    date: DateArgs,
     /// How to answer; json is one object a line
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -77,7 +80,7 @@ struct Finding<'a> {
 /// How many there were of each.
 #[derive(Debug, Default)]
 struct Count {
-    texts: usize,
+    policies: usize,
     errors: usize,
     warnings: usize,
     notes: usize,
@@ -95,19 +98,21 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         failed(&error);
         unread = true;
     }
-    for Input { name, path, text } in inputs {
-        let path = path.as_deref().unwrap_or(Path::new("-"));
-        let found = if is_document(path, &text) {
-            document::lint(&name, &text)
-        } else {
-            maps::lint(&name, &text)
-        };
-        show(args, &found, &mut count, out)?;
+    let (documents, texts): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|it| {
+        let path = it.path.as_deref().unwrap_or(Path::new("-"));
+        is_document(path, &it.text)
+    });
+    // Together, because one policy of a set can keep another from ever being chosen.
+    let set = documents.iter().map(|it| (&*it.name, &*it.text));
+    let linted = document::lint_all(set, args.date.date());
+    show(args, &linted.found, linted.policies, &mut count, out)?;
+    for Input { name, text, .. } in texts {
+        show(args, &maps::lint(&name, &text), 1, &mut count, out)?;
     }
     for path in &args.maps {
         match input::read(path) {
             Ok(Input { name, text, .. }) => {
-                show(args, &maps::lint(&name, &text), &mut count, out)?;
+                show(args, &maps::lint(&name, &text), 1, &mut count, out)?;
             }
             Err(error) => {
                 failed(&error);
@@ -117,9 +122,9 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     if let Some(prefix) = &args.image_prefix {
         let found = maps::lint_prefix("--image-prefix", prefix);
-        show(args, &found, &mut count, out)?;
+        show(args, &found, 1, &mut count, out)?;
     }
-    if args.output == Output::Text && count.texts > 0 {
+    if args.output == Output::Text && count.policies > 0 {
         writeln!(out, "{}", count.summary())?;
     }
     out.flush()?;
@@ -135,8 +140,14 @@ fn failed(error: &Error) {
     report(&format!("error: {error:#}"));
 }
 
-fn show(args: &Args, found: &Diagnostics, count: &mut Count, out: &mut impl Write) -> Result<()> {
-    count.texts += 1;
+fn show(
+    args: &Args,
+    found: &Diagnostics,
+    policies: usize,
+    count: &mut Count,
+    out: &mut impl Write,
+) -> Result<()> {
+    count.policies += policies;
     let shown = found.iter().filter(|it| {
         let left_out = args.no_notes && it.severity == Severity::Note;
         !left_out && !args.allow.contains(&it.code)
@@ -183,11 +194,11 @@ impl Count {
         .into_iter()
         .flatten()
         .collect();
-        let texts = of(self.texts, "policy", "policies").unwrap_or_default();
+        let policies = of(self.policies, "policy", "policies").unwrap_or_default();
         if found.is_empty() {
-            return format!("{texts} checked, nothing found");
+            return format!("{policies} checked, nothing found");
         }
-        format!("{texts} checked: {}", found.join(", "))
+        format!("{policies} checked: {}", found.join(", "))
     }
 }
 
@@ -254,8 +265,8 @@ mod tests {
 
     #[test]
     fn the_last_line_counts() {
-        let count = |texts, errors, warnings, notes| Count {
-            texts,
+        let count = |policies, errors, warnings, notes| Count {
+            policies,
             errors,
             warnings,
             notes,

@@ -7,6 +7,7 @@ mod checks;
 mod compile;
 mod crd;
 mod identity;
+mod lint;
 mod load;
 mod pull_secrets;
 mod schema;
@@ -14,7 +15,7 @@ mod target;
 
 pub use checks::CHECKS;
 pub use crd::{PLURAL, crd};
-pub use load::{Loaded, lint, load, load_all};
+pub use load::{Linted, Loaded, lint_all, load, load_all};
 pub use schema::schema;
 
 use schemars::JsonSchema;

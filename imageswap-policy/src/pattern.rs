@@ -5,7 +5,7 @@
 //! segment spans any number of them. Every comparison ends at a boundary: `example.com/**` matches neither
 //! `example.com.evil.net/x` nor `evil.net/example.com/x`.
 
-use crate::reference::{Reference, split_port};
+use crate::reference::{DEFAULT_REGISTRY, Reference, is_registry, split_port};
 use std::fmt;
 use std::str::Split;
 
@@ -120,6 +120,16 @@ impl Pattern {
         !matches!(self.host, Host::Everything)
             && self.text.ends_with("/*")
             && matches!(&self.path[..], [Segment::One(only)] if only.is_any())
+    }
+
+    /// Whether the pattern is `docker.io/*`, which covers only official images.
+    pub(crate) fn is_official_by_omission(&self) -> bool {
+        self.text.ends_with("/*")
+            && self.text.split('/').count() == 2
+            && self.text.split('/').next().is_some_and(is_registry)
+            && self.registry() == Some(DEFAULT_REGISTRY)
+            && matches!(&self.path[..], [library, Segment::One(name)]
+                if library.literal() == Some("library") && name.is_any())
     }
 
     /// The labels that end every host that matches, `corp.example.com` for `*.corp.example.com`; without a port.

@@ -143,6 +143,51 @@ pub const CHECKS: &[Check] = &[
         "images of any registry are approved",
     ),
     check(
+        "bypassed-rule",
+        Severity::Warning,
+        "images that a rule moves stay where a later rule takes images from",
+    ),
+    check(
+        "keeps-everything",
+        Severity::Warning,
+        "a rule keeps, and so approves, images of any registry",
+    ),
+    check(
+        "excepts-everything",
+        Severity::Warning,
+        "an exception approves images of any registry",
+    ),
+    check(
+        "ended-exception",
+        Severity::Warning,
+        "an exception has ended",
+    ),
+    check(
+        "official-only",
+        Severity::Warning,
+        "`docker.io/*` matches only official images",
+    ),
+    check(
+        "unescaped-dot",
+        Severity::Warning,
+        "a `.` in the host of a regular expression matches any character",
+    ),
+    check(
+        "label-wildcard",
+        Severity::Warning,
+        "a label's value holds a wildcard, which selectors do not have",
+    ),
+    check(
+        "never-selects",
+        Severity::Warning,
+        "a selector can match no labels",
+    ),
+    check(
+        "never-chosen",
+        Severity::Warning,
+        "another policy comes first for all Pods of a policy",
+    ),
+    check(
         "key-case",
         Severity::Warning,
         "a registry is written in upper case",
@@ -159,7 +204,7 @@ const fn check(code: &'static str, severity: Severity, meaning: &'static str) ->
 
 const SPEC: Step<'static> = Step::Key("spec");
 
-fn rule_path<'a>(rule: &CompiledRule, key: &'a str) -> [Step<'a>; 4] {
+pub(super) fn rule_path<'a>(rule: &CompiledRule, key: &'a str) -> [Step<'a>; 4] {
     [
         SPEC,
         Step::Key("rules"),
@@ -169,7 +214,7 @@ fn rule_path<'a>(rule: &CompiledRule, key: &'a str) -> [Step<'a>; 4] {
 }
 
 /// The key of a rule that says which images it speaks of.
-fn source_key(rule: &CompiledRule) -> &'static str {
+pub(super) fn source_key(rule: &CompiledRule) -> &'static str {
     match (&rule.matcher, &rule.swap) {
         (Matcher::Regex(_), _) => "regex",
         (_, Some(_)) => "from",

@@ -1,11 +1,13 @@
 //! From a text to policies, or to what is wrong with it.
 
-use super::{API_VERSION, ImageSwapPolicy, KIND, checks, compile, identity, schema};
+use super::{API_VERSION, ImageSwapPolicy, KIND, checks, compile, identity, lint, schema};
 use crate::yaml::places::{Messages, Step};
 use crate::yaml::{self, Format, Node};
 use crate::{Diagnostic, Diagnostics, Policy, Severity};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use time::Date;
 
 /// What a document may hold.
 static FORMAT: LazyLock<Format> = LazyLock::new(|| Format::new(schema()));
@@ -39,9 +41,9 @@ pub fn load_all<'a>(
     let mut found = Diagnostics::default();
     let mut names = BTreeMap::new();
     for (source, text) in texts {
-        let (mut more, mut messages) = read(source, text, false, &mut names);
-        policies.append(&mut more);
-        found.0.append(&mut messages.0);
+        let mut read = read(source, text, None, &mut names);
+        policies.append(&mut read.policies);
+        found.0.append(&mut read.found);
     }
     if found.iter().any(|it| it.severity == Severity::Error) {
         return Err(found);
@@ -52,19 +54,65 @@ pub fn load_all<'a>(
     })
 }
 
-/// All that there is to say about a text: what [`load`] says, and what its author may want to look at again.
-pub fn lint(source: &str, text: &str) -> Diagnostics {
-    read(source, text, true, &mut BTreeMap::new()).1
+/// What the linter reports about texts.
+#[derive(Debug, Clone)]
+pub struct Linted {
+    /// All messages, text by text.
+    pub found: Diagnostics,
+    /// How many documents the texts hold.
+    pub policies: usize,
+}
+
+/// All that there is to say about a set of policies: what [`load_all`] says, and what their author may want to look at
+/// again. `today` is in UTC: exceptions end.
+pub fn lint_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, today: Date) -> Linted {
+    let mut names = BTreeMap::new();
+    let mut all: Vec<_> = texts
+        .into_iter()
+        .map(|(source, text)| ((source, text), read(source, text, Some(today), &mut names)))
+        .collect();
+    let places = all.iter().enumerate().flat_map(|(at, (_, read))| {
+        let documents = read.documents.iter();
+        documents.map(move |(document, span)| (at, document, *span))
+    });
+    let mut set: Vec<_> = places.collect();
+    set.sort_by_key(|(_, it, _)| (Reverse(it.spec.priority), &it.metadata.name));
+    let mut never = Vec::new();
+    for (position, (at, later, span)) in set.iter().enumerate() {
+        let mut earlier = set[..position].iter().map(|it| it.1);
+        if let Some(first) = earlier.find(|it| lint::applies_to_all_of(it, later)) {
+            never.push((*at, lint::never_chosen(first, later, all[*at].0, *span)));
+        }
+    }
+    for (at, message) in never {
+        all[at].1.found.push(message);
+        all[at].1.found.sort_by_key(|it| (it.line, it.column));
+    }
+    Linted {
+        policies: all.iter().map(|(_, it)| it.count).sum(),
+        found: Diagnostics(all.into_iter().flat_map(|(_, it)| it.found).collect()),
+    }
 }
 
 /// Names of policies, and where they stand.
 type Names = BTreeMap<String, String>;
 
-fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>, Diagnostics) {
+/// What was read of a text.
+struct Read {
+    policies: Vec<Policy>,
+    found: Vec<Diagnostic>,
+    /// The documents that are sound, with the place of their names.
+    documents: Vec<(ImageSwapPolicy, yaml::Span)>,
+    /// How many documents there are, sound or not.
+    count: usize,
+}
+
+fn read(source: &str, text: &str, lint: Option<Date>, names: &mut Names) -> Read {
     let parsed = yaml::read(source, text);
     let mut policies: Vec<Policy> = Vec::new();
     let mut found = parsed.errors;
-    let unread = !found.is_empty();
+    let unread = found.len();
+    let mut sound_documents = Vec::new();
     let documents: Vec<_> = parsed.documents.iter().flat_map(documents).collect();
     for node in &documents {
         let mut messages = Messages::new(source, text, node);
@@ -80,8 +128,9 @@ fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>,
             }
             let draft = compile::draft(&document, &mut messages);
             checks::always(&document, &draft, &mut messages);
-            if all {
+            if let Some(today) = lint {
                 checks::lint(&draft, &mut messages);
+                lint::document(&document, &draft, today, &mut messages);
             }
             let sound = messages
                 .found
@@ -89,13 +138,15 @@ fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>,
                 .all(|it| it.severity < Severity::Error);
             if sound && let Some(policy) = compile::finish(draft, &mut messages) {
                 policies.push(policy);
+                let name = node.get("metadata").and_then(|it| it.get("name"));
+                sound_documents.push((document, name.map_or(node.span, |it| it.span)));
             }
             consequences(&mut messages.found, misshapen);
         }
         found.append(&mut messages.finish().0);
     }
     found.sort_by_key(|it| (it.line, it.column));
-    if documents.is_empty() && !unread {
+    if documents.is_empty() && unread == 0 {
         let message = format!("expected a document of kind {KIND}, found none");
         let span = yaml::Span {
             start: 0,
@@ -109,7 +160,12 @@ fn read(source: &str, text: &str, all: bool, names: &mut Names) -> (Vec<Policy>,
         ));
         found.push(error);
     }
-    (policies, Diagnostics(found))
+    Read {
+        policies,
+        found,
+        documents: sound_documents,
+        count: documents.len() + unread.min(1),
+    }
 }
 
 /// Drops what only follows from a wrong shape: `misshapen` is how many messages say what that is. Warnings are about a

@@ -1,0 +1,259 @@
+//! What only the linter reports: a sound document that likely does not mean what its author thinks.
+
+use super::checks::{rule_path, source_key};
+use super::compile::{Compiled, CompiledRule};
+use super::{ImageSwapPolicy, LabelSelector, Operator};
+use crate::Diagnostic;
+use crate::Severity;
+use crate::pattern::Pattern;
+use crate::policy::NAMESPACE_NAME;
+use crate::rules::Matcher;
+use crate::yaml::Span;
+use crate::yaml::places::{Messages, Step};
+use std::collections::BTreeSet;
+use time::Date;
+
+mod selectors;
+
+const SPEC: Step<'static> = Step::Key("spec");
+
+/// Reports traps of one document. `today` is in UTC: exceptions end.
+pub(super) fn document(
+    document: &ImageSwapPolicy,
+    compiled: &Compiled,
+    today: Date,
+    messages: &mut Messages<'_>,
+) {
+    bypassed(&compiled.rules, messages);
+    everything_kept(document, messages);
+    exceptions(document, today, messages);
+    official_only(document, messages);
+    for rule in &compiled.rules {
+        if let Matcher::Regex(expression) = &rule.matcher {
+            unescaped_dot(rule, expression.as_str(), messages);
+        }
+    }
+    let r#match = &document.spec.r#match;
+    for (field, selector) in [
+        ("namespaceSelector", &r#match.namespace_selector),
+        ("objectSelector", &r#match.object_selector),
+    ] {
+        if let Some(selector) = selector {
+            selectors::check(field, selector, messages);
+        }
+    }
+}
+
+/// Rules that lead to where a later rule takes images from: what they bring stays there, and the later rule, which
+/// matches the place, does not move it.
+fn bypassed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
+    for (position, rule) in rules.iter().enumerate() {
+        let Some(swap) = &rule.swap else { continue };
+        let Some(target) = swap.targets.first() else {
+            continue;
+        };
+        let later = rules[position + 1..].iter().find_map(|later| {
+            let (Matcher::Pattern(from), Some(swap)) = (&later.matcher, &later.swap) else {
+                return None;
+            };
+            // What spans registries is a rule for the rest, and no surprise.
+            let takes = from.registry().is_some() && from.covers(target);
+            let rests = swap.targets.iter().any(|it| it.covers(target));
+            (takes && !rests).then_some((later, from, swap))
+        });
+        let Some((later, from, onward)) = later else {
+            continue;
+        };
+        let message = format!(
+            "images that rule `{}` brings to `{target}` stay there, although rule `{}` moves `{from}`",
+            rule.name, later.name
+        );
+        let rest: Vec<_> = target
+            .fixed_path()
+            .skip(from.fixed_path().count())
+            .collect();
+        let help = match &rest[..] {
+            [] => format!(
+                "let `{}` lead where the images are to be pulled from",
+                rule.name
+            ),
+            rest => format!(
+                "write `{}/{}` if they are to go on",
+                onward.to,
+                rest.join("/")
+            ),
+        };
+        messages
+            .warn(&rule_path(rule, "to"), "bypassed-rule", message)
+            .help = Some(help);
+    }
+}
+
+/// `keep: "**"` and nothing that approves or denies.
+fn everything_kept(document: &ImageSwapPolicy, messages: &mut Messages<'_>) {
+    let spec = &document.spec;
+    if spec.approved.is_some() || is_denying(document) {
+        return;
+    }
+    let first = spec.rules.iter().position(|it| {
+        let keeps = it.keep.as_deref().and_then(|it| Pattern::parse(it).ok());
+        keeps.is_some_and(|it| it.is_everything())
+    });
+    if let Some(at) = first {
+        let path = [SPEC, Step::Key("rules"), Step::Index(at), Step::Key("keep")];
+        let message = "this keeps and approves images of any registry";
+        messages.warn(&path, "keeps-everything", message).help = Some(
+            "add `approved` with the registries that are yours, or keep only these".to_owned(),
+        );
+    }
+}
+
+fn is_denying(_document: &ImageSwapPolicy) -> bool {
+    false
+}
+
+fn exceptions(document: &ImageSwapPolicy, today: Date, messages: &mut Messages<'_>) {
+    for (at, it) in document.spec.exceptions.iter().enumerate() {
+        let path = |key| {
+            [
+                SPEC,
+                Step::Key("exceptions"),
+                Step::Index(at),
+                Step::Key(key),
+            ]
+        };
+        if let Ok(pattern) = Pattern::parse(&it.pattern)
+            && pattern.is_any_registry()
+            && Pattern::parse("*/**").is_ok_and(|all| pattern.covers(&all))
+        {
+            let message = format!(
+                "`{pattern}` approves images of any registry through {}",
+                it.until
+            );
+            messages
+                .warn(&path("pattern"), "excepts-everything", message)
+                .help = Some("name the images that need the exception".to_owned());
+        }
+        if crate::parse_day(&it.until).is_ok_and(|until| until < today) {
+            let message = format!("the exception has ended on {}", it.until);
+            messages
+                .warn(&path("until"), "ended-exception", message)
+                .help = Some("remove it, or write a later day".to_owned());
+        }
+    }
+}
+
+/// `docker.io/*`, which is `docker.io/library/*`.
+fn official_only(document: &ImageSwapPolicy, messages: &mut Messages<'_>) {
+    for (path, text) in patterns(document) {
+        let Ok(pattern) = Pattern::parse(text) else {
+            continue;
+        };
+        if pattern.is_official_by_omission() {
+            let host = text.split('/').next().unwrap_or_default();
+            let message =
+                format!("`{text}` matches only official images, such as `{host}/library/nginx`");
+            messages.warn(&path, "official-only", message).help = Some(format!(
+                "write `{host}/**` for all of {host}, or `{host}/library/*` to say so"
+            ));
+        }
+    }
+}
+
+/// Every pattern of the document, with its path.
+fn patterns(document: &ImageSwapPolicy) -> Vec<(Vec<Step<'static>>, &str)> {
+    let spec = &document.spec;
+    let mut found = Vec::new();
+    for (at, rule) in spec.rules.iter().enumerate() {
+        for (key, text) in [("keep", &rule.keep), ("from", &rule.from)] {
+            let path = vec![SPEC, Step::Key("rules"), Step::Index(at), Step::Key(key)];
+            found.extend(text.as_deref().map(|it| (path, it)));
+        }
+    }
+    for (at, text) in spec.approved.iter().flatten().enumerate() {
+        let path = vec![SPEC, Step::Key("approved"), Step::Index(at)];
+        found.push((path, text.as_str()));
+    }
+    for (at, it) in spec.exceptions.iter().enumerate() {
+        let path = vec![
+            SPEC,
+            Step::Key("exceptions"),
+            Step::Index(at),
+            Step::Key("pattern"),
+        ];
+        found.push((path, it.pattern.as_str()));
+    }
+    found
+}
+
+/// A `.` in the host of an expression, which matches any character.
+fn unescaped_dot(rule: &CompiledRule, regex: &str, messages: &mut Messages<'_>) {
+    let mut escaped = String::new();
+    let mut found = false;
+    let mut class = false;
+    let mut chars = regex.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => {
+                escaped.push(char);
+                escaped.extend(chars.next());
+                continue;
+            }
+            '[' => class = true,
+            ']' => class = false,
+            '/' if !class => {
+                escaped.push(char);
+                break;
+            }
+            '.' if !class && !matches!(chars.peek(), None | Some('*' | '+' | '?' | '{')) => {
+                found = true;
+                escaped.push('\\');
+            }
+            _ => {}
+        }
+        escaped.push(char);
+    }
+    if !found {
+        return;
+    }
+    escaped.extend(chars);
+    let message = "a `.` in the host matches any character, so other registries match as well";
+    messages
+        .warn(&rule_path(rule, source_key(rule)), "unescaped-dot", message)
+        .help = Some(format!("write `{escaped}`"));
+}
+
+/// Whether every Pod and container that `later` applies to is one that `earlier` applies to. Errs on the side of no.
+pub(super) fn applies_to_all_of(earlier: &ImageSwapPolicy, later: &ImageSwapPolicy) -> bool {
+    let (earlier, later) = (&earlier.spec.r#match, &later.spec.r#match);
+    let fields = |it: &super::Match| serde_json::to_value(it).unwrap_or_default();
+    let (first, second) = (fields(earlier), fields(later));
+    let conditions = first.as_object().into_iter().flatten();
+    let mut conditions =
+        conditions.filter(|(key, _)| !matches!(key.as_str(), "nodeLevel" | "allowOptOut"));
+    (earlier.node_level || !later.node_level)
+        && conditions.all(|(key, value)| second.get(key) == Some(value))
+        // Namespaces that are named may be some that no policy applies to otherwise.
+        && second.get("namespaces") == first.get("namespaces")
+}
+
+/// The message that `later` is never chosen. `text` is its source and its text, `name` the place of its name.
+pub(super) fn never_chosen(
+    earlier: &ImageSwapPolicy,
+    later: &ImageSwapPolicy,
+    (source, text): (&str, &str),
+    name: Span,
+) -> Diagnostic {
+    let (first, second) = (&earlier.metadata.name, &later.metadata.name);
+    let message = format!(
+        "policy `{second}` is never chosen: `{first}` applies to all its Pods and comes first"
+    );
+    let higher = earlier.spec.priority.saturating_add(10);
+    Diagnostic {
+        help: Some(format!(
+            "write `priority: {higher}` in `{second}`, or narrow `match` of `{first}`"
+        )),
+        field: Some("metadata.name".to_owned()),
+        ..name.diagnostic(source, text, Severity::Warning, "never-chosen", message)
+    }
+}
