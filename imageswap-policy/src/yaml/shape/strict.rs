@@ -14,8 +14,12 @@ fn close(schema: &mut Value) {
         Value::Object(_) => {
             without_null(schema);
             let has = |key: &str| schema.get(key).is_some();
-            if has("properties") && !has("additionalProperties") {
+            if schema["type"] == "object" && has("properties") && !has("additionalProperties") {
                 schema["additionalProperties"] = json!(false);
+            }
+            if schema["format"] == "int32" {
+                schema["minimum"] = json!(i32::MIN);
+                schema["maximum"] = json!(i32::MAX);
             }
             // The example of a list is one of its items, too.
             let item = schema
