@@ -44,7 +44,7 @@ pub struct Entry<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum NoteError {
     /// It is no JSON, or JSON of another shape.
-    #[error("the annotation {ANNOTATION} is no note: {0}")]
+    #[error("the annotation {ANNOTATION} is no note: it has another shape")]
     Json(#[from] serde_json::Error),
     /// Another version of this program wrote it.
     #[error("the annotation {ANNOTATION} has version {0}, expected {VERSION}")]

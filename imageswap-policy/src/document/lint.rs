@@ -10,6 +10,7 @@ use crate::policy::NAMESPACE_NAME;
 use crate::rules::Matcher;
 use crate::yaml::Span;
 use crate::yaml::places::{Messages, Step};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use time::Date;
 
@@ -24,10 +25,17 @@ pub(super) fn document(
     today: Date,
     messages: &mut Messages<'_>,
 ) {
-    bypassed(&compiled.rules, messages);
-    everything_kept(document, messages);
+    // As it is written, without what is empty.
+    let spec = serde_json::to_value(&document.spec).unwrap_or_default();
+    let everywhere: Vec<_> = compiled
+        .rules
+        .iter()
+        .filter(|it| !is_guarded(&spec, it.at))
+        .collect();
+    bypassed(&everywhere, messages);
+    everything_kept(document, &spec, messages);
     exceptions(document, today, messages);
-    official_only(document, messages);
+    official_only(&spec, messages);
     for rule in &compiled.rules {
         if let Matcher::Regex(expression) = &rule.matcher {
             unescaped_dot(rule, expression.as_str(), messages);
@@ -46,7 +54,7 @@ pub(super) fn document(
 
 /// Rules that lead to where a later rule takes images from: what they bring stays there, and the later rule, which
 /// matches the place, does not move it.
-fn bypassed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
+fn bypassed(rules: &[&CompiledRule], messages: &mut Messages<'_>) {
     for (position, rule) in rules.iter().enumerate() {
         let Some(swap) = &rule.swap else { continue };
         let Some(target) = swap.targets.first() else {
@@ -90,16 +98,16 @@ fn bypassed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
 }
 
 /// `keep: "**"` and nothing that approves or denies.
-fn everything_kept(document: &ImageSwapPolicy, messages: &mut Messages<'_>) {
+fn everything_kept(document: &ImageSwapPolicy, written: &Value, messages: &mut Messages<'_>) {
     let spec = &document.spec;
-    if spec.approved.is_some() || is_denying(document) {
+    if spec.approved.is_some() || written.get("denied").is_some() {
         return;
     }
     let first = spec.rules.iter().position(|it| {
         let keeps = it.keep.as_deref().and_then(|it| Pattern::parse(it).ok());
         keeps.is_some_and(|it| it.is_everything())
     });
-    if let Some(at) = first {
+    if let Some(at) = first.filter(|at| !is_guarded(written, *at)) {
         let path = [SPEC, Step::Key("rules"), Step::Index(at), Step::Key("keep")];
         let message = "this keeps and approves images of any registry";
         messages.warn(&path, "keeps-everything", message).help = Some(
@@ -108,8 +116,10 @@ fn everything_kept(document: &ImageSwapPolicy, messages: &mut Messages<'_>) {
     }
 }
 
-fn is_denying(_document: &ImageSwapPolicy) -> bool {
-    false
+/// Whether a rule holds only in some namespaces or for some containers.
+fn is_guarded(spec: &Value, rule: usize) -> bool {
+    let rule = &spec["rules"][rule];
+    rule.get("namespaces").is_some() || rule.get("containers").is_some()
 }
 
 fn exceptions(document: &ImageSwapPolicy, today: Date, messages: &mut Messages<'_>) {
@@ -144,8 +154,8 @@ fn exceptions(document: &ImageSwapPolicy, today: Date, messages: &mut Messages<'
 }
 
 /// `docker.io/*`, which is `docker.io/library/*`.
-fn official_only(document: &ImageSwapPolicy, messages: &mut Messages<'_>) {
-    for (path, text) in patterns(document) {
+fn official_only(spec: &Value, messages: &mut Messages<'_>) {
+    for (path, text) in patterns(spec) {
         let Ok(pattern) = Pattern::parse(text) else {
             continue;
         };
@@ -161,27 +171,19 @@ fn official_only(document: &ImageSwapPolicy, messages: &mut Messages<'_>) {
 }
 
 /// Every pattern of the document, with its path.
-fn patterns(document: &ImageSwapPolicy) -> Vec<(Vec<Step<'static>>, &str)> {
-    let spec = &document.spec;
+fn patterns(spec: &Value) -> Vec<(Vec<Step<'static>>, &str)> {
     let mut found = Vec::new();
-    for (at, rule) in spec.rules.iter().enumerate() {
-        for (key, text) in [("keep", &rule.keep), ("from", &rule.from)] {
-            let path = vec![SPEC, Step::Key("rules"), Step::Index(at), Step::Key(key)];
-            found.extend(text.as_deref().map(|it| (path, it)));
+    for list in ["rules", "approved", "denied", "exceptions"] {
+        let items = spec.get(list).and_then(Value::as_array);
+        for (at, item) in items.into_iter().flatten().enumerate() {
+            let here = [SPEC, Step::Key(list), Step::Index(at)];
+            found.extend(item.as_str().map(|it| (here.to_vec(), it)));
+            for key in ["keep", "from", "pattern"] {
+                let text = item.get(key).and_then(Value::as_str);
+                let path = [&here[..], &[Step::Key(key)]].concat();
+                found.extend(text.map(|it| (path, it)));
+            }
         }
-    }
-    for (at, text) in spec.approved.iter().flatten().enumerate() {
-        let path = vec![SPEC, Step::Key("approved"), Step::Index(at)];
-        found.push((path, text.as_str()));
-    }
-    for (at, it) in spec.exceptions.iter().enumerate() {
-        let path = vec![
-            SPEC,
-            Step::Key("exceptions"),
-            Step::Index(at),
-            Step::Key("pattern"),
-        ];
-        found.push((path, it.pattern.as_str()));
     }
     found
 }
