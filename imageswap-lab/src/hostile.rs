@@ -14,6 +14,7 @@ mod request;
 mod review;
 mod tls;
 mod trial;
+mod webhook;
 
 pub use api_server::Reviews;
 pub use attack::{ATTACKS, Attack};
@@ -22,3 +23,4 @@ pub use container::Container;
 pub use kubelet::Probes;
 pub use review::review;
 pub use trial::{Attackers, Outcome, Trial};
+pub use webhook::Webhook;

@@ -18,7 +18,7 @@ const CONNECTIONS: u32 = 4;
 const PACE: Duration = Duration::from_millis(20);
 /// How often a connection is made for one review alone, and how often a large review is sent.
 const SELDOM: Duration = Duration::from_millis(500);
-/// A review of an usual Pod.
+/// A review of a usual Pod.
 const BYTES: usize = 3200;
 /// A review of an update to a large object.
 const LARGE_BYTES: usize = 150_000;
@@ -45,47 +45,65 @@ pub(super) struct Seen {
     pub(super) large: Reviews,
 }
 
-/// Asks for reviews for `duration`, or until `ended` says that the webhook is gone.
-pub(super) async fn ask(
-    target: &Target,
-    duration: Duration,
+/// The client. Its connections outlive a call of [`ask`](Self::ask).
+#[derive(Debug)]
+pub(super) struct ApiServer {
+    target: Target,
     timeout: Duration,
-    ended: impl Fn() -> bool,
-) -> Seen {
-    let usual = Bytes::from(review(BYTES).to_string());
-    let large = Bytes::from(large_update(LARGE_BYTES).to_string());
-    let stopped = Arc::new(AtomicBool::new(false));
-    let until = Instant::now() + duration;
-    let start = |at: u32| Instant::now() + PACE * at / CONNECTIONS;
-    let series = |body: &Bytes, pace, start, fresh| {
-        let series = Series {
-            target: target.clone(),
-            path: format!("/mutate?timeout={}s", timeout.as_secs()),
-            body: body.clone(),
-            pace,
+    usual: Vec<Option<Connection>>,
+    large: Option<Connection>,
+}
+
+impl ApiServer {
+    /// A client that gives up on a review after `timeout`.
+    pub(super) fn new(target: Target, timeout: Duration) -> Self {
+        Self {
+            target,
             timeout,
-            fresh,
-            stopped: Arc::clone(&stopped),
+            usual: (0..CONNECTIONS).map(|_| None).collect(),
+            large: None,
+        }
+    }
+
+    /// Asks for reviews for `duration`, or until `ended` says that the webhook is gone.
+    pub(super) async fn ask(&mut self, duration: Duration, ended: impl Fn() -> bool) -> Seen {
+        let usual_body = Bytes::from(review(BYTES).to_string());
+        let large_body = Bytes::from(large_update(LARGE_BYTES).to_string());
+        let stopped = Arc::new(AtomicBool::new(false));
+        let begin = Instant::now();
+        let series = |body: &Bytes, pace, at: u32, kept: Option<Connection>, fresh| {
+            let series = Series {
+                target: self.target.clone(),
+                path: format!("/mutate?timeout={}s", self.timeout.as_secs()),
+                body: body.clone(),
+                pace,
+                timeout: self.timeout,
+                fresh,
+                stopped: Arc::clone(&stopped),
+            };
+            tokio::spawn(series.send(begin + PACE * at / CONNECTIONS, kept))
         };
-        tokio::spawn(series.send(start))
-    };
-    let connections: Vec<_> = (0..CONNECTIONS)
-        .map(|at| series(&usual, PACE, start(at), false))
-        .collect();
-    let large = series(&large, SELDOM, start(1), false);
-    let fresh = series(&usual, SELDOM, start(2), true);
-    while Instant::now() < until && !ended() {
-        sleep_until(Instant::now() + Duration::from_millis(100)).await;
+        let usual: Vec<_> = (0..)
+            .zip(self.usual.drain(..))
+            .map(|(at, kept)| series(&usual_body, PACE, at, kept, false))
+            .collect();
+        let large = series(&large_body, SELDOM, 1, self.large.take(), false);
+        let fresh = series(&usual_body, SELDOM, 2, None, true);
+        while begin.elapsed() < duration && !ended() {
+            sleep_until(Instant::now() + Duration::from_millis(100)).await;
+        }
+        // What is under way is answered or fails; nothing more is sent.
+        stopped.store(true, Relaxed);
+        let mut seen = Seen::default();
+        for connection in usual {
+            let (reviews, kept) = connection.await.unwrap_or_default();
+            seen.usual.add(reviews);
+            self.usual.push(kept);
+        }
+        (seen.large, self.large) = large.await.unwrap_or_default();
+        seen.fresh = fresh.await.unwrap_or_default().0;
+        seen
     }
-    // What is under way is answered or fails; nothing more is sent.
-    stopped.store(true, Relaxed);
-    let mut seen = Seen::default();
-    for connection in connections {
-        seen.usual.add(connection.await.unwrap_or_default());
-    }
-    seen.fresh = fresh.await.unwrap_or_default();
-    seen.large = large.await.unwrap_or_default();
-    seen
 }
 
 /// A review that is sent again and again.
@@ -102,14 +120,17 @@ struct Series {
 
 impl Series {
     /// Sends one review in each `pace`; whoever is late sends at once, and the delay counts.
-    async fn send(self, start: Instant) -> Reviews {
+    async fn send(
+        self,
+        start: Instant,
+        mut connection: Option<Connection>,
+    ) -> (Reviews, Option<Connection>) {
         let mut reviews = Reviews::default();
-        let mut connection = None;
         let mut due = start;
         loop {
             sleep_until(due).await;
             if self.stopped.load(Relaxed) {
-                return reviews;
+                return (reviews, connection);
             }
             if self.fresh {
                 connection = None;

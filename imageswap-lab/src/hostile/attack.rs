@@ -4,11 +4,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{sleep, timeout};
 
 use super::body::Content;
 use super::client::{Problem, Target, connect};
 use super::request;
+use super::review::review;
 use super::tls;
 use crate::error::{Error, Result};
 
@@ -20,8 +22,15 @@ const SLOW: Duration = Duration::from_secs(1);
 const IMPATIENT: Duration = Duration::from_millis(500);
 /// How long the patient wait.
 const PATIENT: Duration = Duration::from_secs(30);
+/// Between two reviews of those who only want to count.
+const SELDOM: Duration = Duration::from_secs(20);
+/// Bytes of a review of a usual Pod.
+const USUAL: usize = 3200;
 /// Addresses that attackers have who come from many.
 const ADDRESSES: usize = 250;
+
+/// File descriptors beside those of connections.
+const OTHER_FILES: u64 = 100;
 
 /// A way to bother a webhook.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +61,8 @@ enum Kind {
     AdminUnread,
     AdminScrapes,
     Idle,
+    /// Good reviews, so seldom that they cost nothing, and so often that the connection counts.
+    Proven,
     HalfHandshakes,
     Handshakes,
     Heads,
@@ -106,6 +117,16 @@ pub const ATTACKS: &[Attack] = &[
         Kind::AdminScrapes,
     ),
     of("idle", "idle connections", 2000, Kind::Idle),
+    of("proven", "a good review in 20 s", 2000, Kind::Proven),
+    Attack {
+        from: From::Many,
+        ..of(
+            "proven-many",
+            "the same from 250 addresses",
+            2000,
+            Kind::Proven,
+        )
+    },
     of("half", "half handshakes", 2000, Kind::HalfHandshakes),
     of(
         "handshakes",
@@ -280,6 +301,7 @@ impl Attack {
             .enable_all()
             .build()
             .map_err(Error::io("an async runtime"))?;
+        raise_files(self.clients as u64 + OTHER_FILES)?;
         let body = match self.kind {
             Kind::Reviews(content) | Kind::UnreadAnswers(content) => content.body(),
             _ => Bytes::new(),
@@ -335,6 +357,15 @@ impl Attack {
             Kind::AdminUnread => request::unread_metrics(target, source).await,
             Kind::AdminScrapes => request::scrapes(target, source).await,
             Kind::Idle => request::wait(&mut tls.await?).await,
+            Kind::Proven => {
+                let body = Bytes::from(review(USUAL).to_string());
+                let mut connection = target.open(source).await?;
+                loop {
+                    let answer = connection.post("/mutate?timeout=30s", body.clone());
+                    timeout(PATIENT, answer).await??;
+                    sleep(SELDOM).await;
+                }
+            }
             Kind::HalfHandshakes => tls::half_handshake(target, source).await,
             Kind::Handshakes => tls::handshake_alone(target, source).await,
             Kind::Heads => request::dribble(&mut tls.await?, "POST / HTTP/1.1\r\nX: ", SLOW).await,
@@ -366,6 +397,20 @@ impl Attack {
             }
         }
     }
+}
+
+/// Lets this process open so many files, if its hard limit allows it.
+fn raise_files(wanted: u64) -> Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|it| it >= wanted) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|errno| Error::io(format!("a limit of {wanted} open files"))(errno.into()))
 }
 
 #[cfg(test)]

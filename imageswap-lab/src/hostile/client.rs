@@ -123,5 +123,7 @@ pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = std::result::Result<T, Problem>>,
 ) -> std::result::Result<T, Problem> {
-    tokio::time::timeout(limit, work).await?
+    tokio::time::timeout(limit, work)
+        .await
+        .map_err(|_elapsed| "no answer in time")?
 }

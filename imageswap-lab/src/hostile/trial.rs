@@ -1,34 +1,23 @@
 //! One attack on one webhook.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::api_server::{self, Reviews, Seen};
+use super::api_server::{ApiServer, Reviews, Seen};
 use super::attack::Attack;
-use super::client::Target;
-use super::container::{Container, Listening};
+use super::container::Container;
 use super::kubelet::{Probes, probe};
-use crate::cgroup::{MemoryCgroup, MemoryUse};
+use super::webhook::Webhook;
+use crate::cgroup::MemoryUse;
 use crate::error::{Error, Result};
-use crate::http::{HttpClient, runtime};
-use crate::process::wait_until;
-use crate::workspace::Lab;
+use crate::http::runtime;
 
-/// As many rules as a large company's policy has.
-const RULES: usize = 50;
-const START: Duration = Duration::from_secs(30);
 /// What is left of the beginning is over by then: connections, first answers.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Reviews and probes go on after an attack for so long, and have to succeed again.
 const AFTERWARDS: Duration = Duration::from_secs(1);
-/// The log's end is kept for whoever asks why the webhook ended.
-const LOG_KEPT: usize = 4 << 10;
 
 /// How a webhook is attacked.
 #[derive(Debug, Clone)]
@@ -79,32 +68,14 @@ pub struct Outcome {
     pub ended: Option<String>,
 }
 
-/// A running webhook. Fields are in the order in which they end.
-struct Webhook {
-    child: Child,
-    log: Log,
-    listening: Listening,
-    target: Target,
-    ca: PathBuf,
-    cgroup: MemoryCgroup,
-    _lab: Lab,
-}
-
-/// What the webhook logs, read as fast as it comes, as a container runtime does.
-struct Log {
-    reader: Option<JoinHandle<()>>,
-    read: Arc<Mutex<(u64, Vec<u8>)>>,
-}
-
 impl Trial {
     /// Starts a webhook, and attacks it.
     pub fn run(&self, attack: &Attack) -> Result<Outcome> {
         let mut webhook = Webhook::start(&self.program, &self.container)?;
-        let target = webhook.target.clone();
         let runtime = runtime()?;
-        let ask = |duration| api_server::ask(&target, duration, self.timeout, || false);
-        runtime.block_on(ask(WARM_UP));
-        let calm = runtime.block_on(ask(self.calm));
+        let mut api_server = ApiServer::new(webhook.target.clone(), self.timeout);
+        runtime.block_on(api_server.ask(WARM_UP, || false));
+        let calm = runtime.block_on(api_server.ask(self.calm, || false));
         let attackers = self.attack(attack, &webhook)?;
         let whole = self.attack + AFTERWARDS;
         let seen = {
@@ -116,11 +87,11 @@ impl Trial {
                 readiness.clone(),
                 whole,
             );
-            let child = std::cell::RefCell::new(&mut webhook.child);
-            let ended = || !matches!(child.borrow_mut().try_wait(), Ok(None));
+            let running = std::cell::RefCell::new(webhook);
+            let ended = || !running.borrow_mut().is_running();
             runtime.block_on(async {
                 let (livez, readyz) = (tokio::spawn(livez), tokio::spawn(readyz));
-                let seen = api_server::ask(&target, whole, self.timeout, ended).await;
+                let seen = api_server.ask(whole, ended).await;
                 let failed = |error: tokio::task::JoinError| Error::Unusable(error.to_string());
                 Ok::<_, Error>((
                     seen,
@@ -139,7 +110,7 @@ impl Trial {
             liveness,
             readiness,
         ) = seen?;
-        let memory = webhook.cgroup.used()?;
+        let memory = webhook.memory()?;
         let ended = webhook.ended();
         Ok(Outcome {
             calm: calm.usual,
@@ -149,7 +120,7 @@ impl Trial {
             liveness,
             readiness,
             memory,
-            logged: webhook.log.bytes(),
+            logged: webhook.logged(),
             ended,
         })
     }
@@ -199,141 +170,4 @@ impl Running {
             }
         }
     }
-}
-
-impl Webhook {
-    fn start(program: &Path, container: &Container) -> Result<Self> {
-        let lab = Lab::new("hostile")?;
-        let (policy, certificates) = (lab.path().join("policy.yaml"), lab.path().join("tls"));
-        fs::write(&policy, self::policy()).map_err(Error::io(policy.display().to_string()))?;
-        let cgroup = MemoryCgroup::make(&lab, container.memory)?;
-        let listening = container.listen()?;
-        let mut command = cgroup.command(program);
-        command
-            .arg("serve")
-            .args(&listening.arguments)
-            .arg("--policy")
-            .arg(&policy)
-            .arg("--tls-self-signed")
-            .arg(&certificates)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            // A file would be memory of the webhook's cgroup until it is written.
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(Error::io(program.display().to_string()))?;
-        let log = Log::read(child.stderr.take());
-        let ready = HttpClient::new(listening.admin())?.with_limit(Duration::from_secs(1));
-        let came = wait_until(START, || {
-            let ended = !matches!(child.try_wait(), Ok(None));
-            ended
-                || ready
-                    .get("/readyz")
-                    .is_ok_and(|answer| answer.status.is_success())
-        });
-        let ca = certificates.join("ca.crt");
-        let started = came && matches!(child.try_wait(), Ok(None));
-        let read = fs::read(&ca).map_err(Error::io(ca.display().to_string()));
-        let target = read.and_then(|pem| Target::new(listening.https(), listening.admin(), &pem));
-        match target {
-            Ok(target) if started => Ok(Self {
-                child,
-                log,
-                listening,
-                target,
-                ca,
-                cgroup,
-                _lab: lab,
-            }),
-            _ => {
-                end(&mut child);
-                Err(Error::Timeout {
-                    what: "start of the webhook".to_owned(),
-                    seconds: START.as_secs(),
-                    log: format!("\n{}", log.end()),
-                })
-            }
-        }
-    }
-
-    fn ended(&mut self) -> Option<String> {
-        let status: ExitStatus = self.child.try_wait().ok()??;
-        Some(format!("{status}\n{}", self.log.end()))
-    }
-}
-
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        end(&mut self.child);
-        self.log.join();
-    }
-}
-
-fn end(child: &mut Child) {
-    if let Err(error) = child.kill().and_then(|()| child.wait()) {
-        eprintln!("the webhook: {error}");
-    }
-}
-
-impl Log {
-    fn read(stream: Option<impl Read + Send + 'static>) -> Self {
-        let read = Arc::new(Mutex::new((0, Vec::new())));
-        let kept = Arc::clone(&read);
-        let reader = stream.map(|mut stream| {
-            std::thread::spawn(move || {
-                let mut buffer = vec![0; 1 << 16];
-                while let Ok(count @ 1..) = stream.read(&mut buffer) {
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.0 += count as u64;
-                    kept.1.extend_from_slice(&buffer[..count]);
-                    let start = kept.1.len().saturating_sub(LOG_KEPT);
-                    kept.1.drain(..start);
-                }
-            })
-        });
-        Self { reader, read }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn end(&self) -> String {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&read.1).into_owned()
-    }
-
-    fn join(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            drop(reader.join());
-        }
-    }
-}
-
-/// Rules of every kind, most of which the reviews do not match.
-fn policy() -> String {
-    let mut text = "apiVersion: imageswap.io/v1alpha1
-kind: ImageSwapPolicy
-metadata: {name: tried}
-spec:
-  enforcement: warn
-  rules:
-"
-    .to_owned();
-    for at in 0..RULES {
-        let rule = match at % 3 {
-            0 => format!(
-                "{{name: r{at}, from: 'registry{at}.example.net/**', to: m.example.com/{at}}}"
-            ),
-            1 => format!("{{name: r{at}, from: '*.r{at}.example.net/**', to: m.example.com/{at}}}"),
-            _ => format!(
-                r"{{name: r{at}, regex: '^r[0-9]+\.example\.org/(a/)*b{at}/([a-z0-9]{{1,40}})$', to: 'm.example.com/$2'}}"
-            ),
-        };
-        writeln!(text, "  - {rule}").expect("a string takes anything");
-    }
-    text.push_str("  - {name: hub, from: 'docker.io/**', to: registry.example.com/hub}\n");
-    text.push_str("  - {name: quay, from: 'quay.io/**', to: registry.example.com/quay}\n");
-    text
 }

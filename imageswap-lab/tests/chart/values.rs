@@ -285,12 +285,21 @@ fn the_programs_get_what_they_need() {
         "--disable-label=corp.example.com/imageswap",
         "--listen=[::]:8443 --admin=[::]:8080",
         "--tls-leaf-lifetime=2days --tls-ca-lifetime=90days --tls-propagation=10min --tls-san=guard.example.com",
-        "--drain-delay=10 --drain-timeout=40 --max-connections=2048 --max-in-flight=128",
+        "--drain-delay=10 --drain-timeout=40 --client-ca=/client-ca/ca.crt --max-connections=2048 --max-in-flight=128",
     ] {
         assert!(webhook.contains(part), "{part}: {webhook}");
     }
-    let image = &one(&everything, "Deployment", "imageswap-guard-webhook")["spec"]["template"]["spec"]
-        ["containers"][0]["image"];
+    let pod =
+        &one(&everything, "Deployment", "imageswap-guard-webhook")["spec"]["template"]["spec"];
+    let authorities = pod["volumes"].as_array().unwrap().iter();
+    let authorities: Vec<_> = authorities.filter(|it| it["name"] == "client-ca").collect();
+    let items = serde_json::json!([{"key": "bundle.pem", "path": "ca.crt"}]);
+    let from = serde_json::json!({"name": "api-servers", "items": items});
+    assert_eq!(
+        authorities,
+        [&serde_json::json!({"name": "client-ca", "configMap": from})]
+    );
+    let image = &pod["containers"][0]["image"];
     let digest = "0".repeat(64);
     assert_eq!(
         image,

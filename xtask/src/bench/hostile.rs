@@ -96,7 +96,7 @@ pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCo
     let programs = build(workspace, options.webhook.is_none())?;
     let webhook = options.webhook.clone();
     let webhook = webhook.unwrap_or_else(|| programs.join("imageswap-webhook"));
-    let calm = (options.seconds / 6).clamp(2, 10);
+    let calm = (options.seconds / 6).clamp(2, 5);
     let each = options.seconds + calm + AROUND;
     ui::step(format_args!(
         "{} attacks, {}",
@@ -104,6 +104,8 @@ pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCo
         ui::Took(Duration::from_secs(each * attacks.len() as u64))
     ));
     let mut rows = Vec::new();
+    // A trial that cannot be made takes no other's result away.
+    let mut broken = Vec::new();
     for attack in attacks {
         ui::step(format_args!(
             "{}: {} ({})",
@@ -112,21 +114,21 @@ pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCo
         let mut trial = Command::new(programs.join("examples/hostile"));
         trial.arg("trial").arg(&webhook).arg(&deployment);
         trial.args([&calm.to_string(), &options.seconds.to_string(), attack.name]);
-        let printed = output(&mut trial).with_context(|| attack.name)?;
-        let json: Value = serde_json::from_str(&printed).context("what the trial printed")?;
-        rows.push(Row {
-            attack,
-            outcome: Outcome::deserialize(&json).context("what the trial printed")?,
-            limit,
-            json,
-        });
+        match Row::read(attack, limit, &mut trial) {
+            Ok(row) => rows.push(row),
+            Err(error) => broken.push(format!("{}: {error:#}", attack.name)),
+        }
     }
     match options.show.output {
         Format::Json => println!("{}", json_of(&rows, limit)),
         Format::Table => print_table(&rows, limit),
     }
+    for error in &broken {
+        eprintln!("error: {error}");
+    }
     let missed = rows.iter().any(|row| !row.missed().is_empty());
-    Ok(ExitCode::from(u8::from(missed && options.show.check)))
+    let failed = !broken.is_empty() || (missed && options.show.check);
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Attack>> {
@@ -160,6 +162,17 @@ fn build(workspace: &Workspace, webhook: bool) -> Result<PathBuf> {
 }
 
 impl Row {
+    fn read(attack: &'static Attack, limit: u64, trial: &mut Command) -> Result<Self> {
+        let printed = output(trial)?;
+        let json: Value = serde_json::from_str(&printed).context("what the trial printed")?;
+        Ok(Self {
+            attack,
+            outcome: Outcome::deserialize(&json).context("what the trial printed")?,
+            limit,
+            json,
+        })
+    }
+
     /// The limits that were not kept, in words.
     fn missed(&self) -> Vec<String> {
         let Outcome {

@@ -1,4 +1,4 @@
-//! The webhook beside a bare server, and beside clients that mean harm.
+//! The webhook beside a bare server.
 //!
 //! Rounds alternate between the servers, so that what else the machine does
 //! concerns all of them. The load is wrk's: eight connections that are kept
@@ -28,17 +28,6 @@ const RULES: usize = 50;
 const MIN_RATIO: f64 = 0.85;
 /// Most memory under load, in MiB.
 const MAX_RESIDENT: f64 = 20.0;
-/// Kinds of hostile clients and how many of them, as the example `hostile`
-/// knows them.
-const ATTACKS: [(&str, &str, u32); 6] = [
-    ("half", "half handshakes", 2000),
-    ("idle", "idle connections", 2000),
-    ("heads", "heads that never end", 500),
-    ("bodies", "bodies that never end", 500),
-    ("large", "bodies of 100 MB", 8),
-    ("noise", "what is no HTTP", 100),
-];
-
 /// Programs and files that are measured.
 struct Bench {
     lab: Lab,
@@ -103,13 +92,6 @@ pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
         .map(|(server, rounds)| Row::new(server, rounds))
         .collect::<Result<_>>()?;
     let ratio = rows[1].requests_per_second / rows[0].requests_per_second;
-    let [bare, webhook, _] = servers;
-    drop(bare);
-    ui::step("hostile clients");
-    let mut attacks = Vec::new();
-    for (kind, what, count) in ATTACKS {
-        attacks.push(bench.attack(&webhook, kind, what, count)?);
-    }
     let limits = [
         (
             format!("{ratio:.2} of the bare server, at least {MIN_RATIO}"),
@@ -122,14 +104,10 @@ pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
             ),
             rows[1].resident < MAX_RESIDENT,
         ),
-        (
-            "hostile clients cost no review of others".to_owned(),
-            attacks.iter().all(|it| it.round.errors == 0),
-        ),
     ];
     match show.output {
-        Format::Json => print_json(&rows, ratio, &attacks),
-        Format::Table => print_tables(&rows, &attacks, &limits),
+        Format::Json => print_json(&rows, ratio),
+        Format::Table => print_tables(&rows, &limits),
     }
     let missed = limits.iter().any(|(_, met)| !met);
     Ok(ExitCode::from(u8::from(missed && show.check)))
@@ -140,15 +118,6 @@ struct Row {
     requests_per_second: f64,
     p99: f64,
     resident: f64,
-}
-
-struct Attack {
-    what: &'static str,
-    count: u32,
-    before: f64,
-    most: f64,
-    after: f64,
-    round: Round,
 }
 
 impl Row {
@@ -239,39 +208,6 @@ impl Bench {
             .arg(&self.script)
             .arg(&server.url);
         Round::read(&output(&mut wrk)?)
-    }
-
-    /// Loads the server while hostile clients are at it.
-    fn attack(
-        &self,
-        server: &Server,
-        kind: &str,
-        what: &'static str,
-        count: u32,
-    ) -> Result<Attack> {
-        let before = server.memory("VmRSS")?;
-        // Both begin and end the load within the attack.
-        let seconds = (2 * ROUND_SECONDS + 2).to_string();
-        let mut hostile = Command::new(self.programs.join("examples/hostile"));
-        hostile
-            .arg(server.addr.to_string())
-            .arg(self.certificates().join("ca.crt"))
-            .args([kind, &count.to_string(), &seconds])
-            .stdin(Stdio::null());
-        let mut hostile = hostile.spawn().context("cannot run the hostile clients")?;
-        std::thread::sleep(Duration::from_secs(2));
-        let round = self.load(server, 2 * ROUND_SECONDS);
-        let most = server.memory("VmRSS");
-        ensure!(hostile.wait()?.success(), "the hostile clients failed");
-        std::thread::sleep(Duration::from_secs(1));
-        Ok(Attack {
-            what,
-            count,
-            before,
-            most: most?,
-            after: server.memory("VmRSS")?,
-            round: round?,
-        })
     }
 }
 
@@ -369,7 +305,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-fn print_tables(rows: &[Row], attacks: &[Attack], limits: &[(String, bool)]) {
+fn print_tables(rows: &[Row], limits: &[(String, bool)]) {
     let mut table = vec![["", "reviews/s", "p99", "resident"].map(str::to_owned)];
     table.extend(rows.iter().map(|row| {
         [
@@ -377,29 +313,6 @@ fn print_tables(rows: &[Row], attacks: &[Attack], limits: &[(String, bool)]) {
             format!("{:.0}", row.requests_per_second),
             format!("{:.2} ms", row.p99),
             format!("{:.1} MiB", row.resident),
-        ]
-    }));
-    ui::table(&table);
-    println!();
-    let mut table = vec![
-        [
-            "meanwhile",
-            "clients",
-            "reviews/s",
-            "p99",
-            "failed",
-            "MiB before-during-after",
-        ]
-        .map(str::to_owned),
-    ];
-    table.extend(attacks.iter().map(|it| {
-        [
-            it.what.to_owned(),
-            it.count.to_string(),
-            format!("{:.0}", it.round.requests_per_second),
-            format!("{:.2} ms", it.round.p99),
-            it.round.errors.to_string(),
-            format!("{:.1}-{:.1}-{:.1}", it.before, it.most, it.after),
         ]
     }));
     ui::table(&table);
@@ -413,7 +326,7 @@ fn print_tables(rows: &[Row], attacks: &[Attack], limits: &[(String, bool)]) {
     }
 }
 
-fn print_json(rows: &[Row], ratio: f64, attacks: &[Attack]) {
+fn print_json(rows: &[Row], ratio: f64) {
     let servers: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -425,23 +338,7 @@ fn print_json(rows: &[Row], ratio: f64, attacks: &[Attack]) {
             })
         })
         .collect();
-    let attacks: Vec<_> = attacks
-        .iter()
-        .map(|it| {
-            json!({
-                "clients": it.count,
-                "what": it.what,
-                "requests_per_second": it.round.requests_per_second,
-                "p99_milliseconds": it.round.p99,
-                "failed": it.round.errors,
-                "resident_mib": {"before": it.before, "during": it.most, "after": it.after},
-            })
-        })
-        .collect();
-    println!(
-        "{}",
-        json!({"servers": servers, "ratio": ratio, "hostile": attacks})
-    );
+    println!("{}", json!({"servers": servers, "ratio": ratio}));
 }
 
 #[cfg(test)]
