@@ -24,7 +24,7 @@ lines mean together; they never count.";
 pub(crate) struct Args {
     /// Maps files, ImageSwapPolicies and folders of these; `-` is standard input
     ///
-    /// ImageSwapPolicies are checked together, as the set that they are.
+    /// ImageSwapPolicies are checked as one set, unless two files use one name.
     /// Files called *.yaml, *.yml or *.json are ImageSwapPolicies, and so are
     /// others that begin as one.
     #[arg(

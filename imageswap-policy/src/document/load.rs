@@ -5,7 +5,7 @@ use crate::yaml::places::{Messages, Step};
 use crate::yaml::{self, Format, Node};
 use crate::{Diagnostic, Diagnostics, Policy, Severity};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use time::Date;
 
@@ -66,10 +66,12 @@ pub struct Linted {
 /// All that there is to say about a set of policies: what [`load_all`] says, and what their author may want to look at
 /// again. `today` is in UTC: exceptions end.
 pub fn lint_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, today: Date) -> Linted {
-    let mut names = BTreeMap::new();
     let mut all: Vec<_> = texts
         .into_iter()
-        .map(|(source, text)| ((source, text), read(source, text, Some(today), &mut names)))
+        .map(|(source, text)| {
+            let read = read(source, text, Some(today), &mut BTreeMap::new());
+            ((source, text), read)
+        })
         .collect();
     let places = all.iter().enumerate().flat_map(|(at, (_, read))| {
         let documents = read.documents.iter();
@@ -77,9 +79,15 @@ pub fn lint_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, today: 
     });
     let mut set: Vec<_> = places.collect();
     set.sort_by_key(|(_, it, _)| (Reverse(it.spec.priority), &it.metadata.name));
+    // Files that repeat a name, as those of two clusters do, are not one set.
+    let names: BTreeSet<_> = set.iter().map(|(_, it, _)| &it.metadata.name).collect();
+    let one_set = names.len() == set.len();
     let mut never = Vec::new();
     for (position, (at, later, span)) in set.iter().enumerate() {
-        let mut earlier = set[..position].iter().map(|it| it.1);
+        let mut earlier = set[..position]
+            .iter()
+            .filter(|it| one_set || it.0 == *at)
+            .map(|it| it.1);
         if let Some(first) = earlier.find(|it| lint::applies_to_all_of(it, later)) {
             never.push((*at, lint::never_chosen(first, later, all[*at].0, *span)));
         }

@@ -199,6 +199,13 @@ fn a_policy_that_is_never_chosen_is_found_across_files() {
 }
 
 #[test]
+fn files_that_repeat_a_name_are_not_one_set() {
+    let (first, second) = (text("approved: [r.io/**]"), text("approved: [s.io/**]"));
+    let linted = lint_all([("a.yaml", &*first), ("b.yaml", &*second)], TODAY);
+    assert!(linted.found.is_empty(), "{}", linted.found);
+}
+
+#[test]
 fn an_exception_holds_through_its_day() {
     let text = text(
         "approved: [r.io/**]\nexceptions: [{pattern: 'a.io/**', until: 2027-01-31, reason: x}]",
