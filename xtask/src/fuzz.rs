@@ -18,6 +18,7 @@ use crate::process::{self, Workspace, cache, cargo, find, output};
 use crate::toolchain;
 use crate::ui;
 
+mod properties;
 mod status;
 
 use status::Status;
@@ -52,6 +53,9 @@ pub(crate) struct Options {
     /// How long for each target
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// Run the property tests instead, each round with a new seed
+    #[arg(long, conflicts_with_all = ["targets", "input"])]
+    properties: bool,
     /// Run one target once, over what this file holds
     #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
     input: Option<PathBuf>,
@@ -94,11 +98,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         };
         return again(workspace, target, input);
     }
+    let time = Duration::from_secs(options.seconds);
+    if options.properties {
+        return properties::run(workspace, time);
+    }
     let targets = match &options.targets[..] {
         [] => Target::value_variants(),
         some => some,
     };
-    let runs = fuzz(workspace, targets, Duration::from_secs(options.seconds))?;
+    let runs = fuzz(workspace, targets, Effort::Time(time))?;
     ui::heading("Fuzzing");
     summary(&runs);
     let found = runs.iter().any(|run| run.finding.is_some());
@@ -114,12 +122,21 @@ pub(crate) struct Run {
     pub(crate) finding: Option<String>,
 }
 
-/// Fuzzes each target for so long.
-pub(crate) fn fuzz(workspace: &Workspace, targets: &[Target], time: Duration) -> Result<Vec<Run>> {
+/// How much is tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Effort {
+    /// New inputs for so long, beginning with what earlier runs learned.
+    Time(Duration),
+    /// So many inputs, the same in every run.
+    Runs(u32),
+}
+
+/// Fuzzes each target.
+pub(crate) fn fuzz(workspace: &Workspace, targets: &[Target], effort: Effort) -> Result<Vec<Run>> {
     let folder = build(workspace, targets)?;
     targets
         .iter()
-        .map(|&target| fuzz_one(&folder, target, time).context(target.name()))
+        .map(|&target| fuzz_one(&folder, target, effort).context(target.name()))
         .collect()
 }
 
@@ -184,19 +201,35 @@ fn host() -> Result<String> {
 }
 
 /// Corpus, seeds, findings and the log of the last run are kept in one folder.
-fn fuzz_one(programs: &Path, target: Target, time: Duration) -> Result<Run> {
+fn fuzz_one(programs: &Path, target: Target, effort: Effort) -> Result<Run> {
     let folder = cache("fuzz")?.join(target.name());
-    let (corpus, findings) = (folder.join("corpus"), folder.join("findings"));
+    let name = target.name();
+    let (corpus, limit, seed) = match effort {
+        Effort::Time(time) => {
+            let seconds = time.as_secs();
+            ui::step(format_args!("fuzzing {name} for {seconds} s"));
+            // libFuzzer takes 0 for one of its own.
+            ("corpus", format!("-max_total_time={seconds}"), "-seed=0")
+        }
+        Effort::Runs(runs) => {
+            ui::step(format_args!("fuzzing {name} with {runs} inputs"));
+            // What an earlier run learned would lead elsewhere.
+            let corpus = folder.join("same");
+            if corpus.exists() {
+                fs::remove_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
+            }
+            ("same", format!("-runs={runs}"), "-seed=1")
+        }
+    };
+    let (corpus, findings) = (folder.join(corpus), folder.join("findings"));
     for folder in [&corpus, &findings] {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    let seconds = time.as_secs();
-    ui::step(format_args!("fuzzing {} for {seconds} s", target.name()));
     let mut child = Command::new(programs.join(target.binary()))
         .args([&corpus, &folder.join("seeds")])
         .arg(argument("-dict=", &folder.join("words")))
         .arg(format!("{}/", argument("-artifact_prefix=", &findings)))
-        .arg(format!("-max_total_time={seconds}"))
+        .args([limit.as_str(), seed])
         .args(LIMITS)
         .env(FOLDER, &folder)
         .env("RUST_BACKTRACE", "0")

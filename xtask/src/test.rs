@@ -4,7 +4,7 @@ use std::env;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Error, Result, anyhow};
 use clap::ValueEnum;
@@ -20,8 +20,8 @@ use crate::toolchain;
 use crate::ui::{self, Took};
 use crate::vm;
 
-/// How long each fuzz target runs: enough to try the seeds and what is near them.
-const SMOKE: Duration = Duration::from_secs(10);
+/// How many inputs each fuzz target tries: the seeds and what is near them, the same in every run.
+const SMOKE: fuzz::Effort = fuzz::Effort::Runs(20_000);
 
 /// As long as it takes for everything to happen once, with what an unoptimized build can do.
 const SOAK: [&str; 6] = ["soak", "--dev", "--seconds", "45", "--rate", "50"];

@@ -153,6 +153,18 @@ impl<'a> Effective<'a> {
         all
     }
 
+    /// All entries, in ImageSwap's order of evaluation.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'a Entry<'a>> + use<'a> {
+        let exact: Vec<_> = self.exact.values().copied().collect();
+        let last = self.noswap.into_iter().chain(self.default);
+        let plain = self.plain_in_order();
+        exact
+            .into_iter()
+            .chain(self.replace.clone())
+            .chain(plain)
+            .chain(last)
+    }
+
     /// The registry keys. One with a port goes before the same host without, and the key of bare names before that of
     /// `docker.io`.
     pub(super) fn plain_in_order(&self) -> Vec<&'a Entry<'a>> {

@@ -36,8 +36,6 @@ pub(super) struct Importer<'x> {
     pub(super) spelled: Vec<At<'x>>,
     /// Lines that put a value in place of a registry, wherever its name stands.
     pub(super) replaced: Vec<At<'x>>,
-    /// Lines by which a port of the old registry follows to the new host.
-    pub(super) carried: BTreeSet<usize>,
 }
 
 impl<'x> Importer<'x> {
@@ -58,7 +56,6 @@ impl<'x> Importer<'x> {
             official: false,
             spelled: Vec::new(),
             replaced: Vec::new(),
-            carried: BTreeSet::new(),
         }
     }
 
@@ -212,7 +209,6 @@ impl<'x> Importer<'x> {
             self.swap(entry, from, &to);
         }
         if is_bare_host(prefix) && !prefix.ends_with('-') && host == key {
-            self.carried.insert(entry.line);
             self.old_port(entry, prefix);
         }
     }

@@ -1,34 +1,25 @@
 //! Targets, where images rest by the maps file, and that rules of the policy would move on.
 
 use super::Written;
-use super::rules::Importer;
+use super::patterns::names_registry;
+use super::rules::{Importer, qualified};
+use crate::maps::engine::{is_bare_host, target_prefix};
+use crate::maps::glob::Glob;
+use crate::maps::lines::{Entry, Section};
 use crate::pattern::Pattern;
-use crate::reference::Reference;
+use crate::reference::{Reference, split_port};
 use regex_automata::meta::Regex;
 
 impl Importer<'_> {
-    /// Images under a target stay, by the file. So targets that a rule of the policy would move on are kept before all
-    /// rules.
+    /// Images under a target stay, by the file, also if the line of that target is never used. So targets that a rule
+    /// of the policy would move on are kept before all rules.
     pub(super) fn settle(&mut self) {
         let mut kept: Vec<(usize, String)> = Vec::new();
-        for (rule, line) in self.rules.iter().zip(&self.lines) {
-            let Some(to) = rule.to.as_deref() else {
-                continue;
-            };
-            let mirrors = to.strip_suffix("$1/$1/$2");
-            let place = to.strip_suffix("/$1").unwrap_or(to);
-            let mut places = match mirrors {
-                Some(prefix) => vec![(format!("{prefix}a.example"), format!("{prefix}*/**"))],
-                None => vec![(place.to_owned(), format!("{place}/**"))],
-            };
-            // By the file, a host is also a target with the port that it takes over.
-            if self.carried.contains(line) {
-                places.push((format!("{place}:443"), format!("{place}:*/**")));
-            }
-            for (place, pattern) in places {
-                let probe = format!("{place}/image");
-                if self.moves(&probe) && !kept.iter().any(|(_, it)| *it == pattern) {
-                    kept.push((*line, pattern));
+        for entry in self.effective.all() {
+            for (image, pattern) in targets(entry) {
+                let moves = self.moves(&image) || self.may_move(&pattern);
+                if moves && !kept.iter().any(|(_, it)| *it == pattern) {
+                    kept.push((entry.line, pattern));
                 }
             }
         }
@@ -47,6 +38,21 @@ impl Importer<'_> {
         }
         self.rules.rotate_right(count);
         self.lines.rotate_right(count);
+    }
+
+    /// Whether an `[EXACT]` key or a `[REPLACE]` pattern may match some of what a pattern means.
+    fn may_move(&self, pattern: &str) -> bool {
+        let registry = pattern.split('/').next().unwrap_or(pattern);
+        let place = Pattern::parse(pattern);
+        let within = |key: &str| {
+            let key = Reference::parse(key);
+            key.is_ok_and(|key| place.as_ref().is_ok_and(|it| it.matches(&key)))
+        };
+        self.effective.exact.keys().any(|it| within(it))
+            || self.effective.replace.iter().any(|it| {
+                let named = names_registry(&Glob::new(&it.key));
+                !named || it.key.split('/').next() == Some(registry)
+            })
     }
 
     /// Whether the rules so far move an image, as far as patterns tell.
@@ -70,5 +76,45 @@ impl Importer<'_> {
             pattern.is_some_and(means) || it.regex.as_deref().is_some_and(fits) || under(it)
         });
         first.is_some_and(|it| it.keep.is_none() && !under(it))
+    }
+}
+
+/// Where a line leads to: an image there, and the pattern of all of them.
+fn targets(entry: &Entry<'_>) -> Vec<(String, String)> {
+    let prefix = target_prefix(&entry.value);
+    let below = |place: String| (format!("{place}/image"), format!("{place}/**"));
+    match entry.section {
+        _ if prefix.is_empty() => Vec::new(),
+        Section::NoSwap => Vec::new(),
+        Section::Exact => {
+            let Ok(image) = Reference::parse(&entry.value) else {
+                return Vec::new();
+            };
+            let latest = if image.tag().is_none() && image.digest().is_none() {
+                ":latest"
+            } else {
+                ""
+            };
+            vec![(
+                entry.value.clone(),
+                format!("{}{latest}", image.canonical()),
+            )]
+        }
+        Section::Default if prefix.ends_with('-') => {
+            let prefix = qualified(prefix);
+            vec![(format!("{prefix}a.example/image"), format!("{prefix}*/**"))]
+        }
+        Section::Plain if prefix.ends_with('-') => {
+            let host = entry.key.strip_suffix("/library").unwrap_or(&entry.key);
+            let host = split_port(host).0;
+            vec![below(qualified(&format!("{prefix}{host}")))]
+        }
+        Section::Plain if is_bare_host(prefix) && split_port(&entry.key).1.is_none() => {
+            // A host is also a target with the port that it takes over.
+            let place = qualified(prefix);
+            let port = (format!("{prefix}:443/image"), format!("{prefix}:*/**"));
+            vec![below(place), port]
+        }
+        Section::Default | Section::Plain | Section::Replace => vec![below(qualified(prefix))],
     }
 }

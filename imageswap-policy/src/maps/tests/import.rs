@@ -229,6 +229,35 @@ fn image_called_as_a_target_is_moved_alike() {
     }
 }
 
+/// Where any value leads to stays in the policy, too, also if its line is never used.
+#[test]
+fn images_under_any_target_stay_in_the_policy() {
+    for (text, image) in [
+        (
+            "docker.io::registry-1.docker.io:443\n[REPLACE]*::docker.io\n",
+            "registry-1.docker.io:443/library",
+        ),
+        (
+            "docker.io::REG\n[REPLACE]*/nginx*::docker.io\n",
+            "REG/nginx",
+        ),
+        ("default::d.io\na.io::b.io\nb.io::a.io\n", "b.io/x"),
+        ("default::d.io\na.io::b.io\nb.io::a.io\n", "a.io:443/x"),
+        ("default::d.io\na.io/org::b.io/org\n", "b.io/org/x"),
+        ("default::d.io/a\n[EXACT]nginx::b.io/n:1\n", "b.io/n:1"),
+        ("default::d.io/a\n[REPLACE]n*::b.io/m\n", "b.io/m/x"),
+        ("default::d.io\na.io::b.io/m-\n", "b.io/m-a.io/x"),
+    ] {
+        let (policies, ..) = imported(text);
+        let decision = at_node(&policies).decide(image);
+        assert_eq!(
+            (decision.result.as_ref(), decision.approved),
+            (image, true),
+            "{image} under\n{text}"
+        );
+    }
+}
+
 /// A line that the file never uses has no rule, and is named once.
 #[test]
 fn line_that_is_never_used_is_left_out() {

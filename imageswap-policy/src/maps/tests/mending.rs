@@ -101,6 +101,12 @@ fn mistakes_of_imageswap_that_give_references_are_kept() {
             true,
         ),
         (
+            "default::d.io\nnoswap_wildcards::d.io\n",
+            "team/docker.io-proxy",
+            "team/d.io-proxy",
+            false,
+        ),
+        (
             "default::d.io\nindex.docker.io::h.io\n",
             "nginx",
             "d.io/nginx",
