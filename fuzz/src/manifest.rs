@@ -109,14 +109,14 @@ fn check(text: &str) {
             image.span.start <= image.span.end && text.is_char_boundary(image.span.end),
             "{image:?}"
         );
-        sound::decision(policy, &image.image);
+        sound::decision(&policy, &image.image);
     }
     let same: Vec<_> = images(&found)
         .map(|image| (image, image.image.as_str()))
         .collect();
     assert_eq!(manifest::replace(text, &same).as_deref(), Ok(text));
 
-    let rewritten = rewrite(text, &found, policy);
+    let rewritten = rewrite(text, &found, &policy);
     let again = manifest::read("manifest", &rewritten, &TEMPLATES)
         .unwrap_or_else(|error| panic!("{text:?} became {rewritten:?}: {error}"));
     assert_eq!(
@@ -132,7 +132,7 @@ fn check(text: &str) {
             "{rewritten:?}"
         );
     }
-    assert_eq!(rewrite(&rewritten, &again, policy), rewritten);
+    assert_eq!(rewrite(&rewritten, &again, &policy), rewritten);
     let untouched = [rest(text, &found), rest(&rewritten, &again)];
     assert_eq!(untouched[0], untouched[1], "{rewritten:?}");
 }
@@ -142,7 +142,7 @@ fn images(manifest: &Manifest) -> impl Iterator<Item = &Image> {
 }
 
 /// The text with the images as the policy wants them. One anchor holds one image, so none can become two.
-fn rewrite(text: &str, found: &Manifest, policy: Selected<'_>) -> String {
+fn rewrite(text: &str, found: &Manifest, policy: &Selected<'_>) -> String {
     let results: Vec<_> = images(found)
         .map(|image| policy.decide(&image.image).result)
         .collect();

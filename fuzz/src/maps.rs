@@ -95,7 +95,7 @@ fn imported(policy: &Policy, text: &str) {
     }
     let policies = [policy, &other].map(|it| it.select(Scope::Node, Date::MIN));
     for image in sound::images(text) {
-        let [before, after] = policies.map(|it| it.decide(&image));
+        let [before, after] = policies.each_ref().map(|it| it.decide(&image));
         assert_eq!(
             (before.result, before.approved),
             (after.result, after.approved),
@@ -117,7 +117,7 @@ fn prefix(text: &str) {
 fn decisions(policy: &Policy, text: &str) {
     let policy = policy.select(Scope::Node, Date::MIN);
     for image in sound::images(text) {
-        sound::decision(policy, &image);
+        sound::decision(&policy, &image);
     }
 }
 

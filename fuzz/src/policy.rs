@@ -22,6 +22,10 @@ pub const TARGET: Target = Target {
         "  - {regex: '",
         "name: ",
         "  approved: [",
+        "  denied: [",
+        "namespaces: [",
+        "containers: [",
+        "excludeNamespaces: [",
         "  exceptions:\n",
         "  - {pattern: ",
         ", until: ",
@@ -122,10 +126,20 @@ fn check(text: &str) {
     let images = sound::images(text);
     for day in [1, 365] {
         let today = Date::from_ordinal_date(2026, day).expect("the year has that day");
-        for scope in [Scope::Node, Scope::Pod(PodScope::default())] {
+        let known = PodScope {
+            namespace: Some("a"),
+            ..PodScope::default()
+        };
+        for scope in [
+            Scope::Node,
+            Scope::Pod(PodScope::default()),
+            Scope::Pod(known),
+        ] {
             let selected = policies.select(scope, today);
+            let in_container = selected.in_container(Some("a"));
             for image in &images {
-                sound::decision(selected, image);
+                sound::decision(&selected, image);
+                sound::decision(&in_container, image);
             }
         }
     }
@@ -152,6 +166,11 @@ fn seeds() -> Vec<String> {
         "  priority: 10\n  match:\n    namespaceSelector:\n      matchLabels: {a: b}\n    objectSelector:\n\
          \x20     matchExpressions:\n      - {key: team, operator: In, values: [x, y]}\n    nodeLevel: false\n\
          \x20   allowOptOut: true\n  rules:\n  - name: all\n    from: \"**\"\n    to: localhost:5000/m\n  enforcement: audit\n",
+        "  match: {namespaces: [a, \"b-*\"], excludeNamespaces: [b-c]}\n  rules:\n\
+         \x20 - {from: \"docker.io/**\", to: r.io/a, namespaces: [\"a*\"], containers: [\"*\"]}\n\
+         \x20 approved: [\"r.io/**\", {pattern: \"s.io/**\", containers: [a]}]\n\
+         \x20 denied: [\"**:latest\", {pattern: \"r.io/a/b\", message: no, namespaces: [a]}]\n\
+         \x20 exceptions: [{pattern: \"r.io/a/b:1\", until: 2026-06-30, reason: x, namespaces: [a]}]\n",
         "  rules:\n  - {from: \"a.io/**\", to: b.io}\n  - {from: \"b.io/**\", to: a.io}\n",
         "  rules:\n  - {from: \"**/x/**\", to: \"[2001:db8::1]:5000/x\"}\n  - {from: \"**.example.com/*\", to: a.io/b}\n",
         "  rules:\n  - {form: \"**\", to: https://a.io}\n  - {regex: '((a{1,99}){1,99}){1,99}', to: a.io/b}\n",

@@ -73,7 +73,7 @@ static APPROVING: LazyLock<Policies> = LazyLock::new(|| {
 fn check(text: &str) {
     maps_file(text);
     let policy = APPROVING.select(Scope::Node, Date::MIN);
-    sound::decision(policy, text);
+    sound::decision(&policy, text);
     let meant = Reference::parse(text).is_ok_and(|it| it.registry() == HOST || is_of_team(&it));
     assert_eq!(policy.decide(text).approved, meant, "{text:?}");
 }
@@ -88,7 +88,7 @@ fn is_of_team(reference: &Reference<'_>) -> bool {
 
 fn maps_file(text: &str) {
     let policy = POLICY.select(Scope::Node, Date::MIN);
-    sound::decision(policy, text);
+    sound::decision(&policy, text);
     let decision = policy.decide(text);
     match Reference::parse(text) {
         Ok(reference) => {

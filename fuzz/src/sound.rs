@@ -41,7 +41,7 @@ pub(crate) fn images(text: &str) -> Vec<String> {
 }
 
 /// Checks what must hold of a policy's decision about `image`, and of the one about its result.
-pub(crate) fn decision(policy: Selected<'_>, image: &str) {
+pub(crate) fn decision(policy: &Selected<'_>, image: &str) {
     let first = policy.decide(image);
     assert!(!first.explain().is_empty());
     assert_eq!(
@@ -52,7 +52,7 @@ pub(crate) fn decision(policy: Selected<'_>, image: &str) {
     if Reference::parse(image).is_err() {
         assert!(!first.approved, "{image:?}: {first:?}");
         assert!(!first.swapped(), "{image:?}: {first:?}");
-        let told = first.reason == Reason::Unparsable;
+        let told = matches!(first.reason, Reason::Unparsable | Reason::ScopeUnknown);
         assert!(told || !first.in_scope, "{image:?}: {first:?}");
         return;
     }

@@ -250,6 +250,13 @@ impl Agent {
         self.rejudge();
     }
 
+    /// Labels of a namespace changed: what is judged by them is judged again.
+    pub fn namespaces(&mut self) {
+        if self.law.policies.need_namespace_labels().next().is_some() {
+            self.rejudge();
+        }
+    }
+
     /// The API server told of the node's Pods.
     pub fn pods(&mut self, change: PodChange) {
         if let PodChange::Known(pod) = &change {

@@ -97,8 +97,12 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
     let route = route::route(facts);
     let names = names::names(facts);
     let owner = Owner::of(facts, law);
-    let scope = owner.scope();
-    let selected = law.policies.select(scope, today);
+    let asked = Asked {
+        scope: owner.scope(),
+        container: facts.container_name(),
+        today,
+    };
+    let selected = asked.select(&law.policies);
     let judged = names.judged();
     let decisions: Vec<_> = judged
         .iter()
@@ -107,10 +111,9 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
     let case = Case {
         facts,
         law,
-        today,
         route,
-        scope,
-        selected,
+        asked,
+        selected: selected.clone(),
         confidence: names.confidence,
     };
     let (verdict, reason) = case.verdict(judged, &decisions);
@@ -133,13 +136,31 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
     }
 }
 
+/// For whom a policy is asked.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    scope: Scope<'a>,
+    container: Option<&'a str>,
+    today: Date,
+}
+
+impl<'a> Asked<'a> {
+    /// The policy of `policies` that decides.
+    fn select(&self, policies: &'a Policies) -> Selected<'a> {
+        let selected = policies.select(self.scope, self.today);
+        match self.container {
+            Some(name) if matches!(self.scope, Scope::Pod(_)) => selected.in_container(Some(name)),
+            _ => selected,
+        }
+    }
+}
+
 /// Everything that a verdict rests on, but for the names and what the policy says of them.
 struct Case<'a> {
     facts: &'a Facts,
     law: &'a Law,
-    today: Date,
     route: Route,
-    scope: Scope<'a>,
+    asked: Asked<'a>,
     selected: Selected<'a>,
     confidence: Confidence,
 }
@@ -153,6 +174,10 @@ impl Case<'_> {
         let Some(first) = decisions.first() else {
             return (Verdict::Unresolved, why_unresolved(facts));
         };
+        let is_unknown = |it: &Decision<'_>| it.reason == imageswap_policy::Reason::ScopeUnknown;
+        if decisions.iter().any(is_unknown) {
+            return (Verdict::Unresolved, Reason::ScopeUnknown);
+        }
         if decisions.iter().all(|decision| !decision.in_scope) {
             return (Verdict::Exempt, Reason::OutOfScope);
         }
@@ -177,6 +202,7 @@ impl Case<'_> {
         }
         match origin::origin(facts, names, &self.selected) {
             origin::Origin::Elsewhere => (Verdict::Drift, Reason::Retagged),
+            origin::Origin::Undecided => (Verdict::Unresolved, Reason::ScopeUnknown),
             origin::Origin::Nowhere => (Verdict::Approved, Reason::SideLoaded),
             origin::Origin::Fitting | origin::Origin::Unknown => (Verdict::Approved, Reason::Ok),
         }

@@ -31,13 +31,16 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Events of the kernel that may wait for the table; the ring buffer behind them holds more.
 const EVENTS_WAITING: usize = 4096;
 
 /// What `--pin` says for nowhere.
 const NO_PIN: &str = "off";
+
+/// How long the agent waits for the labels of namespaces before it looks at what runs; it judges again when they come.
+const NAMESPACES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often the counters of lost events are looked at.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
@@ -138,12 +141,17 @@ pub async fn run(
     let resolver = Resolver::new(&host_root, client.clone(), answers);
     let mut policies = policy.subscribe();
     let law = Law::new(policy.current());
+    let mut namespaces = law.namespaces.subscribe();
     let asks_pods = client.is_some();
     if let Some(client) = client {
         // The agent watches with what the runtimes know, too: no condition of its readiness.
         let synced = Condition::default();
         let namespaces = law.namespaces.clone();
         tokio::spawn(namespaces.watch(client.clone(), synced, drain.clone()));
+        if law.policies.need_namespace_labels().next().is_some() {
+            // What runs already is judged once, by labels that are known.
+            _ = timeout(NAMESPACES_PATIENCE, law.namespaces.listed()).await;
+        }
         let node = origin.node.clone();
         let events = PodEvents::spawn(client.clone(), &node, metrics.clone());
         let (policies, namespaces) = (policy.subscribe(), law.namespaces.clone());
@@ -217,6 +225,7 @@ pub async fn run(
                 let policy = policies.borrow_and_update().clone();
                 agent.policy(policy);
             }
+            Ok(()) = namespaces.changed() => agent.namespaces(),
             Some((taken, cause)) = async { Some(walking.as_mut()?.await) } => {
                 walking = None;
                 let taken = taken.context("a walk of the cgroups panicked")?;

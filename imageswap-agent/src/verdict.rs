@@ -84,6 +84,9 @@ words! {
         Sandbox = "sandbox",
         /// The digest has several names on this node, and the policy does not say the same of them.
         Ambiguous = "ambiguous",
+        /// Which policy decides, or what it decides, depends on what is not known of the pod, such as the labels of its
+        /// namespace.
+        ScopeUnknown = "scope-unknown",
         /// The container was gone before its image could be found.
         Gone = "gone",
         /// A runtime that may know the image did not answer.
@@ -107,6 +110,7 @@ pub const LEGAL: &[(Verdict, Reason)] = &[
     (Verdict::Exempt, Reason::Sandbox),
     (Verdict::Unresolved, Reason::NotAdmitted),
     (Verdict::Unresolved, Reason::Ambiguous),
+    (Verdict::Unresolved, Reason::ScopeUnknown),
     (Verdict::Unresolved, Reason::Gone),
     (Verdict::Unresolved, Reason::RuntimeUnreachable),
     (Verdict::Unresolved, Reason::Nested),

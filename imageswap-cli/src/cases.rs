@@ -31,6 +31,9 @@ pub(crate) struct Case {
     /// Labels of the namespace.
     #[schemars(extend("examples" = [{"team": "a"}]))]
     pub(crate) namespace_labels: Option<BTreeMap<String, String>>,
+    /// Name of the container.
+    #[schemars(example = &"app")]
+    pub(crate) container: Option<String>,
     /// Labels of the Pod.
     #[schemars(extend("examples" = [{"tier": "web"}]))]
     pub(crate) labels: Option<BTreeMap<String, String>>,

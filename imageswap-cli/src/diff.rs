@@ -1,11 +1,12 @@
 //! `imageswap diff`: what a change of the policy changes for a list of images.
 
-use crate::explain::{ScopeArgs, images};
+use crate::explain::images;
 use crate::policy::{DateArgs, load_any};
+use crate::scope::{ScopeArgs, Undecided};
 use crate::{Outcome, input};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use imageswap_policy::Decision;
+use imageswap_policy::{Decision, Reason};
 use imageswap_runtime::text::shown;
 use serde::Serialize;
 use std::io::Write;
@@ -55,7 +56,7 @@ struct Change<'a> {
     new: Side<'a>,
 }
 
-/// Runs the command: 0 when nothing changes, 1 when something does.
+/// Runs the command: 0 when nothing changes, 1 when something does, 2 when too little is known of the Pod to tell.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let (old, new) = (load_any(&args.old)?, load_any(&args.new)?);
     let mut texts = Vec::new();
@@ -66,11 +67,22 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     if images.is_empty() {
         bail!("expected images, one a line, found none");
     }
-    let (scope, date) = (args.scope.scope(), args.date.date());
-    let (before, after) = (old.select(scope, date), new.select(scope, date));
+    let date = args.date.date();
+    let sides = [&old, &new].map(|it| args.scope.select(it, date));
+    let mut undecided = Undecided::default();
     let mut changes = 0_usize;
     for image in &images {
-        let (before, after) = (before.decide(image), after.decide(image));
+        let [before, after] = sides.each_ref().map(|it| it.decide(image));
+        let mut known = true;
+        for (side, decision) in sides.iter().zip([&before, &after]) {
+            if decision.reason == Reason::ScopeUnknown {
+                undecided.add(side, None, false);
+                known = false;
+            }
+        }
+        if !known {
+            continue;
+        }
         let change = Change {
             image,
             old: side(&before),
@@ -94,7 +106,10 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         writeln!(out, "{changes} of {total} images change")?;
     }
     out.flush()?;
-    Ok(if changes == 0 {
+    undecided.report();
+    Ok(if !undecided.is_empty() {
+        Outcome::Failed
+    } else if changes == 0 {
         Outcome::Clean
     } else {
         Outcome::Findings

@@ -1,13 +1,13 @@
 //! `imageswap explain`: what the policy makes of images, and why.
 
 use crate::policy::{DateArgs, PolicyArgs};
-use crate::{Outcome, input};
+use crate::scope::{ScopeArgs, Undecided};
+use crate::{Outcome, input, report};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
-use imageswap_policy::{Decision, PodScope, Policies, Policy, Scope, Selected};
+use imageswap_policy::{Decision, Policies, Policy, Reason, Selected};
 use imageswap_runtime::text::{WIDTH, shown, wrap};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -33,20 +33,6 @@ pub(crate) struct Args {
     output: Output,
 }
 
-/// Who asks. What is not given is unknown, and what is unknown excludes nothing.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ScopeArgs {
-    /// Namespace of the Pod
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
-    /// Labels of the namespace
-    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]
-    namespace_labels: Option<BTreeMap<String, String>>,
-    /// Labels of the Pod
-    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]
-    labels: Option<BTreeMap<String, String>>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
@@ -60,9 +46,12 @@ struct Answer<'a> {
     result: &'a str,
     swapped: bool,
     approved: bool,
-    /// `None`, as the policy's name, where no policy applies.
+    /// `None`, as the policy's name, if no policy applies, or if several may and agree.
     enforcement: Option<&'a str>,
     policy: Option<&'a str>,
+    /// The entry of `denied` that the result matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<&'a str>,
     rule: Option<&'a str>,
     reason: &'a str,
     revision: &'a str,
@@ -78,17 +67,6 @@ struct Moved<'a> {
     to: String,
 }
 
-impl ScopeArgs {
-    /// The Pod that was described.
-    pub(crate) fn scope(&self) -> Scope<'_> {
-        Scope::Pod(PodScope {
-            namespace: self.namespace.as_deref(),
-            namespace_labels: self.namespace_labels.as_ref(),
-            labels: self.labels.as_ref(),
-        })
-    }
-}
-
 /// The images of a text: one a line, without those that are empty or begin with `#`.
 pub(crate) fn images(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
@@ -99,7 +77,7 @@ pub(crate) fn images(text: &str) -> impl Iterator<Item = &str> {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let policies = args.policy.load()?;
-    let selected = policies.select(args.scope.scope(), args.date.date());
+    let selected = args.scope.select(&policies, args.date.date());
     let mut names = Vec::new();
     for image in &args.images {
         if image == "-" {
@@ -116,17 +94,33 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         .iter()
         .map(|it| (it.as_str(), selected.decide(it)))
         .collect();
+    let (decided, undecided): (Vec<_>, Vec<_>) = decisions
+        .into_iter()
+        .partition(|it| it.1.reason != Reason::ScopeUnknown);
+    if !undecided.is_empty() {
+        let mut message = Undecided::default();
+        message.add(&selected, None, false);
+        message.report();
+        for (image, _) in &undecided {
+            report(&format!("not decided: {image}"));
+        }
+    }
     match args.output {
-        Output::Json => json(&policies, selected, &decisions, out)?,
-        Output::Table => text(&policies, selected, &decisions, out)?,
+        Output::Json => json(&policies, &selected, &decided, out)?,
+        Output::Table if !decided.is_empty() => text(&policies, &selected, &decided, out)?,
+        Output::Table => {}
     }
     out.flush()?;
-    Ok(Outcome::Clean)
+    Ok(if undecided.is_empty() {
+        Outcome::Clean
+    } else {
+        Outcome::Failed
+    })
 }
 
 fn json(
     policies: &Policies,
-    selected: Selected<'_>,
+    selected: &Selected<'_>,
     decisions: &[(&str, Decision<'_>)],
     out: &mut impl Write,
 ) -> Result<()> {
@@ -140,6 +134,7 @@ fn json(
             approved: decision.approved,
             enforcement: policy.map(|it| it.enforcement().as_str()),
             policy: policy.map(Policy::name),
+            denied: decision.denied.map(|it| it.rule),
             rule: decision.rule,
             reason: decision.reason.as_str(),
             revision: policies.revision(),
@@ -154,7 +149,7 @@ fn json(
 /// A table of several images where it fits, else a paragraph for each.
 fn text(
     policies: &Policies,
-    selected: Selected<'_>,
+    selected: &Selected<'_>,
     decisions: &[(&str, Decision<'_>)],
     out: &mut impl Write,
 ) -> Result<()> {
@@ -182,13 +177,21 @@ fn text(
             let (name, enforcement) = (policy.name(), policy.enforcement());
             writeln!(out, "\npolicy {name} ({enforcement}), revision {revision}")?;
         }
+        None if !selected.is_certain() => {
+            let names: Vec<_> = selected.candidates().map(Policy::name).collect();
+            let names = names.join(" or ");
+            writeln!(
+                out,
+                "\npolicy {names}, which agree here, revision {revision}"
+            )?;
+        }
         None => writeln!(out, "\nno policy applies, revision {revision}")?,
     }
     Ok(())
 }
 
 fn paragraph(
-    selected: Selected<'_>,
+    selected: &Selected<'_>,
     image: &str,
     decision: &Decision<'_>,
     out: &mut impl Write,
@@ -211,7 +214,8 @@ fn paragraph(
             writeln!(out, "{head:MARGIN$}{line}")?;
         }
     }
-    let message = selected.policy().and_then(Policy::message);
+    let own = decision.denied.and_then(|it| it.message);
+    let message = own.or_else(|| selected.policy().and_then(Policy::message));
     if let Some(message) = message.filter(|_| decision.in_scope && !decision.approved) {
         writeln!(out, "  message   {message}")?;
     }
@@ -261,37 +265,9 @@ fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-/// `a=b,c=d`; an empty text is no label at all, which is not the same as unknown labels.
-fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let pairs = text.split(',').map(str::trim).filter(|it| !it.is_empty());
-    pairs
-        .map(|pair| match pair.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
-                Ok((key.trim().to_owned(), value.trim().to_owned()))
-            }
-            _ => Err(format!("expected `key=value`, found `{pair}`")),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels() {
-        let parsed = parse_labels("a=b, k8s.twr.io/imageswap=disabled,c=").unwrap();
-        assert_eq!(
-            parsed
-                .into_iter()
-                .map(|(key, value)| format!("{key}:{value}"))
-                .collect::<Vec<_>>(),
-            ["a:b", "c:", "k8s.twr.io/imageswap:disabled"]
-        );
-        assert_eq!(parse_labels("").unwrap().len(), 0);
-        assert!(parse_labels("a").unwrap_err().contains("`a`"));
-        assert!(parse_labels("=b").is_err());
-    }
 
     #[test]
     fn a_table_is_no_wider_than_a_terminal() {

@@ -14,6 +14,7 @@ mod lint;
 mod manifest;
 mod policy;
 mod scan;
+mod scope;
 mod verify;
 
 use anyhow::Error;

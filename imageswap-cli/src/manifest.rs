@@ -3,10 +3,13 @@
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, PolicyArgs};
 use crate::report;
+use crate::scope::{Labels, NamespaceArgs, Undecided};
 use anyhow::Result;
 use clap::Args;
-use imageswap_policy::manifest::{self, Image, Manifest, Pod, TemplatePath};
-use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Severity};
+use imageswap_policy::manifest::{self, Image, List, Manifest, Pod, TemplatePath};
+use imageswap_policy::{
+    Date, Decision, PodScope, Policies, Policy, Reason, Scope, Selected, Severity,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -42,6 +45,8 @@ pub(crate) struct ManifestArgs {
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     namespace: String,
     #[command(flatten)]
+    namespaces: NamespaceArgs,
+    #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
     date: DateArgs,
@@ -49,13 +54,15 @@ pub(crate) struct ManifestArgs {
 
 /// Manifests that were read, and the policies to ask about them.
 #[derive(Debug)]
-pub(crate) struct Manifests {
+pub(crate) struct Manifests<'a> {
     files: Vec<(Input, Manifest)>,
     policies: Policies,
     /// Namespace of objects that name none.
     namespace: String,
     /// Labels of the namespaces that the manifests hold.
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    namespaces: BTreeMap<String, Labels>,
+    /// Labels of others.
+    given: &'a NamespaceArgs,
     today: Date,
     /// Whether something could not be read; its message is written already.
     pub(crate) failed: bool,
@@ -71,6 +78,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) policy: Option<&'a Policy>,
     pub(crate) decision: Decision<'a>,
+    selected: Selected<'a>,
 }
 
 impl ManifestArgs {
@@ -78,7 +86,7 @@ impl ManifestArgs {
     ///
     /// # Errors
     /// The policy cannot be read.
-    pub(crate) fn read(&self) -> Result<Manifests> {
+    pub(crate) fn read(&self) -> Result<Manifests<'_>> {
         let policies = self.policy.load()?;
         let (inputs, errors) = input::read_all(&self.files);
         let mut failed = !errors.is_empty();
@@ -108,13 +116,14 @@ impl ManifestArgs {
             policies,
             namespace: self.namespace.clone(),
             namespaces,
+            given: &self.namespaces,
             today: self.date.date(),
             failed,
         })
     }
 }
 
-impl Manifests {
+impl Manifests<'_> {
     /// The texts, in the order in which they were named.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         self.files.iter().map(|it| &it.0)
@@ -135,27 +144,56 @@ impl Manifests {
             let namespace = pod.namespace.as_deref().unwrap_or(&self.namespace);
             let scope = Scope::Pod(PodScope {
                 namespace: Some(namespace),
-                namespace_labels: self.namespaces.get(namespace),
+                namespace_labels: self.given.labels(namespace, &self.namespaces),
                 labels: Some(&pod.labels),
             });
             let selected = self.policies.select(scope, self.today);
-            pod.images.iter().map(move |image| Asked {
-                file,
-                pod,
-                image,
-                namespace,
-                policy: selected.policy(),
-                decision: selected.decide(&image.image),
+            pod.images.iter().map(move |image| {
+                let container = match image.field.list {
+                    List::Volumes => None,
+                    _ => Some(image.field.name.as_deref().unwrap_or_default()),
+                };
+                let selected = selected.in_container(container);
+                Asked {
+                    file,
+                    pod,
+                    image,
+                    namespace,
+                    policy: selected.policy(),
+                    decision: selected.decide(&image.image),
+                    selected,
+                }
             })
         })
         .collect()
     }
 }
 
+/// Writes to standard error what is missing to decide about some of the images; whether anything is.
+pub(crate) fn report_undecided(asked: &[Asked<'_>]) -> bool {
+    let mut undecided = Undecided::default();
+    for it in asked.iter().filter(|it| it.undecided()) {
+        undecided.add(&it.selected, Some(it.namespace), true);
+    }
+    undecided.report();
+    !undecided.is_empty()
+}
+
 impl Asked<'_> {
     /// Whether the policy would not have the image run, not even after the swap.
     pub(crate) fn refused(&self) -> bool {
         self.decision.in_scope && !self.decision.approved
+    }
+
+    /// Whether too little is known to tell.
+    pub(crate) fn undecided(&self) -> bool {
+        self.decision.reason == Reason::ScopeUnknown
+    }
+
+    /// What the author of the policy wants to be said about an image that is not approved.
+    pub(crate) fn message(&self) -> Option<&str> {
+        let own = self.decision.denied.and_then(|it| it.message);
+        own.or_else(|| self.policy.and_then(Policy::message))
     }
 
     /// Where it is written: `file:line:column`.

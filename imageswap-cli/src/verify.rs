@@ -3,13 +3,16 @@
 use crate::cases::{self, Case};
 use crate::input::Input;
 use crate::policy::{parse_date, today};
+use crate::scope::{NamespaceArgs, undecided_case};
 use crate::{Outcome, input, report};
 use anyhow::{Error, Result, anyhow};
 use clap::Args as ClapArgs;
 use imageswap_policy::maps::{self, Options};
-use imageswap_policy::{Date, PodScope, Policies, Policy, Reference, Scope, document};
+use imageswap_policy::{
+    Date, Decision, PodScope, Policies, Policy, Reason, Reference, Scope, Selected, document,
+};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +27,8 @@ pub(crate) struct Args {
     /// JSON lines or YAML, or folders of these; `-` is standard input
     ///
     /// A case is {maps or policy, mode?, image_prefix?, namespace?,
-    /// namespace_labels?, labels?, image, expected?, approved?, date?}; `id`,
-    /// `name`, `note` and `tag` are yours. A policy is an ImageSwapPolicy, its
+    /// namespace_labels?, labels?, container?, image, expected?, approved?,
+    /// date?}; `id`, `name`, `note` and `tag` are yours. A policy is an ImageSwapPolicy, its
     /// text, or its file beside the cases. Exceptions end by `date`, or by
     /// today. The mode is `maps` or `legacy`.
     /// Without `expected` the test checks that the result is a valid reference
@@ -33,6 +36,8 @@ pub(crate) struct Args {
     /// an image under a target stays.
     #[arg(required = true, value_name = "FILE", verbatim_doc_comment)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
 }
 
 /// A case that does not hold: what was expected, and what came.
@@ -80,7 +85,8 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
                 let date = case.date.as_deref().map_or_else(|| Ok(today()), parse_date);
                 let date = date.map_err(why)?;
                 let policies = compiled.of(&case, path).map_err(why)?;
-                Ok((check(policies, date, &case), case.image))
+                let checked = check(policies, date, &case, &args.namespaces).map_err(why)?;
+                Ok((checked, case.image))
             });
             match checked {
                 Ok((None, _)) => passed += 1,
@@ -182,14 +188,36 @@ fn document_text(policy: &Value, file: &Path) -> Result<String, String> {
 }
 
 /// What of the case does not hold, if anything.
-fn check(policies: &Policies, date: Date, case: &Case) -> Option<Failure> {
+///
+/// # Errors
+/// The case does not say enough of the Pod to decide.
+fn check(
+    policies: &Policies,
+    date: Date,
+    case: &Case,
+    given: &NamespaceArgs,
+) -> Result<Option<Failure>, String> {
+    let namespace = case.namespace.as_deref();
+    let others = BTreeMap::new();
+    let given = || given.labels(namespace.unwrap_or_default(), &others);
     let scope = PodScope {
-        namespace: case.namespace.as_deref(),
-        namespace_labels: case.namespace_labels.as_ref(),
+        namespace,
+        namespace_labels: case.namespace_labels.as_ref().or_else(given),
         labels: case.labels.as_ref(),
     };
     let selected = policies.select(Scope::Pod(scope), date);
+    let selected = match case.container.as_deref() {
+        Some(name) => selected.in_container(Some(name)),
+        None => selected,
+    };
     let decision = selected.decide(&case.image);
+    if decision.reason == Reason::ScopeUnknown {
+        return Err(undecided_case(&selected));
+    }
+    Ok(compare(&selected, &decision, case))
+}
+
+fn compare(selected: &Selected<'_>, decision: &Decision<'_>, case: &Case) -> Option<Failure> {
     let failure = |expected: String, got: &str| {
         let by = match (selected.policy().map(Policy::name), decision.rule) {
             (Some(policy), Some(rule)) => format!("policy {policy}, rule {rule}"),
@@ -214,9 +242,7 @@ fn check(policies: &Policies, date: Date, case: &Case) -> Option<Failure> {
             if again != result {
                 return failure(format!("{result} to stay when decided again"), &again);
             }
-            let target = selected
-                .policy()
-                .is_some_and(|it| it.is_under_target(&case.image));
+            let target = selected.is_under_target(&case.image);
             if target && result != case.image {
                 return failure(
                     format!("{} to stay, because it lies under a target", case.image),

@@ -13,8 +13,7 @@ pub enum Scope<'a> {
     Node,
 }
 
-/// What is known of the Pod. A field that is `None` is unknown, which is not the same as empty:
-/// the API server has already applied the webhook's selectors, so unknown labels select.
+/// What is known of the Pod. A field that is `None` is unknown, which is not the same as empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PodScope<'a> {
     /// Namespace of the Pod.
@@ -44,6 +43,10 @@ pub enum Reason {
     Excepted,
     /// A label of the Pod skips the swap, which the policy allows; it never skips the approval.
     OptedOut,
+    /// `denied` matches the image, which stays.
+    Denied,
+    /// Too little is known of the Pod to tell; never swapped, never approved.
+    ScopeUnknown,
     /// No policy applies to this scope.
     OutOfScope,
     /// No policy is in force at all.
@@ -62,6 +65,8 @@ impl Reason {
             Self::InvalidResult => "invalid-result",
             Self::Excepted => "excepted",
             Self::OptedOut => "opted-out",
+            Self::Denied => "denied",
+            Self::ScopeUnknown => "scope-unknown",
             Self::OutOfScope => "out-of-scope",
             Self::NoPolicy => "no-policy",
         }
@@ -88,6 +93,43 @@ pub struct Decision<'a> {
     pub in_scope: bool,
     /// Why.
     pub reason: Reason,
+    /// The entry of `denied` that matches `result`.
+    pub denied: Option<Denied<'a>>,
+}
+
+/// The entry of `denied` that an image is not approved for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied<'a> {
+    /// Where it is written, as `denied[0]`.
+    pub rule: &'a str,
+    /// Its pattern as written.
+    pub pattern: &'a str,
+    /// What its author wants to be said.
+    pub message: Option<&'a str>,
+}
+
+impl<'a> Decision<'a> {
+    /// Too little is known of the Pod to decide about `image`.
+    pub(crate) fn unknown(image: &'a str) -> Self {
+        Self {
+            result: Cow::Borrowed(image),
+            rule: None,
+            approved: false,
+            in_scope: true,
+            reason: Reason::ScopeUnknown,
+            denied: None,
+        }
+    }
+
+    /// Whether both come to the same: the same image runs, and is let in or not.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        let known = |it: &Self| it.reason != Reason::ScopeUnknown;
+        let refused = |it: &Self| it.in_scope && !it.approved;
+        known(self)
+            && known(other)
+            && self.result == other.result
+            && refused(self) == refused(other)
+    }
 }
 
 impl Decision<'_> {
@@ -105,10 +147,10 @@ impl Decision<'_> {
     pub fn explain(&self) -> String {
         let rule = self.rule.map(|it| format!("rule `{it}`"));
         let rule = rule.as_deref().unwrap_or("the policy");
-        let approval = if self.approved {
-            "approved"
-        } else {
-            "not approved"
+        let approval = match self.denied {
+            Some(it) => format!("denied by `{}` ({})", it.rule, it.pattern),
+            None if self.approved => "approved".to_owned(),
+            None => "not approved".to_owned(),
         };
         match self.reason {
             Reason::Swapped => {
@@ -134,6 +176,10 @@ impl Decision<'_> {
             Reason::OptedOut => {
                 format!("a label of the Pod skips the swap, so it stays and is {approval}")
             }
+            Reason::Denied => format!("it stays and is {approval}"),
+            Reason::ScopeUnknown => {
+                "too little is known of the Pod to tell, so it is not approved".to_owned()
+            }
             Reason::OutOfScope => "no policy applies here, so it stays".to_owned(),
             Reason::NoPolicy => "no policy is in force, so it stays".to_owned(),
         }
@@ -152,6 +198,7 @@ mod tests {
             approved,
             in_scope,
             reason,
+            denied: None,
         };
         assert!(decision(Reason::Swapped, true, true).is_drift());
         assert!(decision(Reason::Unparsable, false, true).is_drift());

@@ -6,8 +6,10 @@
 mod checks;
 mod compile;
 mod crd;
+mod guard;
 mod identity;
 mod lint;
+mod listed;
 mod load;
 mod pull_secrets;
 mod schema;
@@ -79,7 +81,12 @@ pub struct Spec {
     /// that rules lead to and what rules keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["registry.example.com/**"]]))]
-    pub approved: Option<Vec<String>>,
+    pub approved: Option<Vec<Approval>>,
+    /// Patterns of images that are never approved, asked about what the rules made of an image. They beat `approved` and
+    /// `keep`; an exception beats them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [["**:latest"]]))]
+    pub denied: Vec<Denial>,
     /// Images that stay and are approved up to a date, whatever the rules say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,
@@ -98,8 +105,16 @@ pub struct Spec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Match {
-    /// Labels of the namespace. Without it: every namespace but `kube-system`, `imageswap-system` and
-    /// `imageswap-agent`.
+    /// Names of namespaces; `*` is a wildcard. Without it: every namespace but `kube-system`, `imageswap-system`
+    /// and `imageswap-agent`. `["*"]` names every namespace, those three too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["team-*"]]))]
+    pub namespaces: Option<Vec<String>>,
+    /// Names of namespaces that the policy does not apply to; `*` is a wildcard.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [["legacy"]]))]
+    pub exclude_namespaces: Vec<String>,
+    /// Labels of the namespace. Without it: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// Labels of the Pod. Without it: every Pod.
@@ -178,6 +193,14 @@ pub struct Rule {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"registry.example.com/hub")]
     pub to: Option<String>,
+    /// Namespaces in which the rule holds, by name; `*` is a wildcard. Without it: every namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["team-*"]]))]
+    pub namespaces: Option<Vec<String>>,
+    /// Containers for which the rule holds, by name; `*` is a wildcard. Without it: every container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["app"]]))]
+    pub containers: Option<Vec<String>>,
 }
 
 /// An approval that ends.
@@ -193,6 +216,54 @@ pub struct Exception {
     /// Why; shown wherever the exception decides.
     #[schemars(length(min = 1), example = &"INC-1234")]
     pub reason: String,
+    /// Namespaces in which the exception holds, by name; `*` is a wildcard. Without it: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["team-*"]]))]
+    pub namespaces: Option<Vec<String>>,
+    /// Containers for which the exception holds, by name; `*` is a wildcard. Without it: every container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["app"]]))]
+    pub containers: Option<Vec<String>>,
+}
+
+/// A pattern of approved images. A document can write the pattern alone, as a text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", rename_all = "camelCase")]
+#[schemars(transform = listed::or_text)]
+pub struct Approval {
+    /// Which images.
+    #[schemars(example = &"registry.example.com/**")]
+    pub pattern: String,
+    /// Namespaces in which the approval holds, by name; `*` is a wildcard. Without it: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["team-*"]]))]
+    pub namespaces: Option<Vec<String>>,
+    /// Containers for which the approval holds, by name; `*` is a wildcard. Without it: every container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["app"]]))]
+    pub containers: Option<Vec<String>>,
+}
+
+/// A pattern of images that are never approved. A document can write the pattern alone, as a text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", rename_all = "camelCase")]
+#[schemars(transform = listed::or_text)]
+pub struct Denial {
+    /// Which images. `:latest` also matches an image without a tag.
+    #[schemars(example = &"**:latest")]
+    pub pattern: String,
+    /// What a denial or warning says about such an image, in place of the policy's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"pin a version")]
+    pub message: Option<String>,
+    /// Namespaces in which the denial holds, by name; `*` is a wildcard. Without it: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["team-*"]]))]
+    pub namespaces: Option<Vec<String>>,
+    /// Containers for which the denial holds, by name; `*` is a wildcard. Without it: every container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [["app"]]))]
+    pub containers: Option<Vec<String>>,
 }
 
 /// A Secret for a registry.
@@ -240,6 +311,8 @@ impl std::fmt::Display for Enforcement {
 impl Default for Match {
     fn default() -> Self {
         Self {
+            namespaces: None,
+            exclude_namespaces: Vec::new(),
             namespace_selector: None,
             object_selector: None,
             node_level: true,

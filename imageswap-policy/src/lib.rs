@@ -23,10 +23,10 @@ pub mod yaml;
 mod testing;
 
 pub use day::{DayError, parse_day};
-pub use decision::{Decision, PodScope, Reason, Scope};
+pub use decision::{Decision, Denied, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
 pub use policies::{Policies, Selected};
-pub use policy::{Policy, PullSecret};
+pub use policy::{Missing, Policy, PullSecret};
 pub use reference::{Reference, ReferenceError};
 
 pub use time::Date;

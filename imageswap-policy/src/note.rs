@@ -10,6 +10,7 @@
 //! whoever reads it decides the noted image again and compares ([`Entry::explains`]). So a forged note can make a
 //! container look admitted that was not, and never approve its image.
 
+use crate::decision::Reason;
 use crate::policies::Selected;
 use serde::{Deserialize, Serialize};
 use std::borrow::{Borrow, Cow};
@@ -138,7 +139,8 @@ impl fmt::Display for Note<'_> {
 impl Entry<'_> {
     /// Whether the policy that decides now makes `image`, which the container has, of the image noted.
     pub fn explains(&self, selected: &Selected<'_>, image: &str) -> bool {
-        selected.decide(&self.image).result == image
+        let decision = selected.decide(&self.image);
+        decision.reason != Reason::ScopeUnknown && decision.result == image
     }
 }
 

@@ -14,7 +14,7 @@ mod symbolic;
 mod wild;
 
 pub(crate) use parse::PatternError;
-use wild::Wild;
+pub(crate) use wild::Wild;
 
 /// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]

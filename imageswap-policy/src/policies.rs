@@ -1,7 +1,8 @@
 //! The set of policies in force, of which one decides for each Pod.
 
 use crate::decision::{Decision, Reason, Scope};
-use crate::policy::{Asking, Policy};
+use crate::document::Enforcement;
+use crate::policy::{Asking, Missing, Name, Policy, Ternary};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -21,10 +22,26 @@ pub struct Policies {
 }
 
 /// The policy that decides for one Pod, or for a container of the node itself.
-#[derive(Debug, Clone, Copy)]
+///
+/// If too little is known of the Pod to tell which policy that is, there are several candidates. An image about which they
+/// agree is decided all the same; about any other the answer is [`Reason::ScopeUnknown`].
+#[derive(Debug, Clone)]
 pub struct Selected<'a> {
+    first: Candidate<'a>,
+    /// Those that decide if the first does not apply; usually none.
+    others: Vec<Candidate<'a>>,
+    missing: Missing,
+    today: Date,
+    namespace: Name<'a>,
+    container: Name<'a>,
+}
+
+/// A policy that may decide.
+#[derive(Debug, Clone, Copy)]
+struct Candidate<'a> {
     policy: Option<&'a Policy>,
-    asking: Asking,
+    /// Whether a label of the Pod skips the swap.
+    opted_out: bool,
     /// Why there is no policy.
     otherwise: Reason,
 }
@@ -64,8 +81,15 @@ impl Policies {
     }
 
     /// The policy that decides for `scope`. `today` is in UTC: exceptions end.
-    pub fn select(&self, scope: Scope<'_>, today: Date) -> Selected<'_> {
+    pub fn select<'a>(&'a self, scope: Scope<'a>, today: Date) -> Selected<'a> {
         Selected::among(&self.all, scope, today)
+    }
+
+    /// Names of the policies that select by labels of the namespace, other than its name.
+    pub fn need_namespace_labels(&self) -> impl Iterator<Item = &str> {
+        let all = self.all.iter();
+        all.filter(|it| it.needs_namespace_labels())
+            .map(Policy::name)
     }
 
     /// Short hash of the set, `none` for the empty one; equal revisions decide alike, in every process.
@@ -106,31 +130,116 @@ impl<'a> IntoIterator for &'a Policies {
 
 impl Policy {
     /// This policy, if it is one for `scope`; else none. `today` is in UTC.
-    pub fn select(&self, scope: Scope<'_>, today: Date) -> Selected<'_> {
+    pub fn select<'a>(&'a self, scope: Scope<'a>, today: Date) -> Selected<'a> {
         Selected::among(std::slice::from_ref(self), scope, today)
     }
 }
 
 impl<'a> Selected<'a> {
-    fn among(all: &'a [Policy], scope: Scope<'_>, today: Date) -> Self {
-        let policy = all.iter().find(|it| it.scope().covers(scope));
-        Self {
+    fn among(all: &'a [Policy], scope: Scope<'a>, today: Date) -> Self {
+        let otherwise = if all.is_empty() {
+            Reason::NoPolicy
+        } else {
+            Reason::OutOfScope
+        };
+        let candidate = |policy: Option<&'a Policy>| Candidate {
             policy,
-            asking: Asking {
-                today,
-                opted_out: policy.is_some_and(|it| it.scope().skips_swap(scope)),
+            opted_out: policy.is_some_and(|it| it.scope().skips_swap(scope)),
+            otherwise,
+        };
+        let mut missing = Missing::default();
+        let mut perhaps = Vec::new();
+        let mut certain = None;
+        for policy in all {
+            match policy.scope().covers(scope) {
+                Ternary::No => {}
+                Ternary::Yes => {
+                    certain = Some(policy);
+                    break;
+                }
+                Ternary::Unknown => {
+                    missing = missing.or(policy.scope().missing(scope));
+                    perhaps.push(candidate(Some(policy)));
+                }
+            }
+        }
+        let last = candidate(certain);
+        let (first, others) = if perhaps.is_empty() {
+            (last, perhaps)
+        } else {
+            let first = perhaps.remove(0);
+            perhaps.push(last);
+            (first, perhaps)
+        };
+        Self {
+            first,
+            others,
+            missing,
+            today,
+            namespace: match scope {
+                Scope::Node => Name::Absent,
+                Scope::Pod(pod) => pod.namespace.map_or(Name::Unknown, Name::Known),
             },
-            otherwise: if all.is_empty() {
-                Reason::NoPolicy
-            } else {
-                Reason::OutOfScope
+            container: match scope {
+                Scope::Node => Name::Absent,
+                Scope::Pod(_) => Name::Unknown,
             },
         }
     }
 
-    /// The policy, unless none applies.
+    /// The same for one container of the Pod; `None` for an image that is not a container's, such as a volume's.
+    #[must_use]
+    pub fn in_container(&self, name: Option<&'a str>) -> Self {
+        Self {
+            container: name.map_or(Name::Absent, Name::Known),
+            ..self.clone()
+        }
+    }
+
+    /// The policy that decides; `None` if no policy applies, or if nobody knows which one does.
     pub fn policy(&self) -> Option<&'a Policy> {
-        self.policy
+        self.first.policy.filter(|_| self.is_certain())
+    }
+
+    /// Whether it is known which policy decides, if any.
+    pub fn is_certain(&self) -> bool {
+        self.others.is_empty()
+    }
+
+    /// The policies of which one decides, in the order in which they are asked. If that is not certain, perhaps none of them
+    /// does.
+    pub fn candidates(&self) -> impl Iterator<Item = &'a Policy> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .filter_map(|it| it.policy)
+    }
+
+    /// What would have to be known to decide about every image.
+    pub fn missing(&self) -> Missing {
+        let guards = || self.candidates().map(Policy::guards);
+        Missing {
+            namespace: self.missing.namespace
+                || self.namespace == Name::Unknown && guards().any(|it| it.namespace),
+            container: self.container == Name::Unknown && guards().any(|it| it.container),
+            ..self.missing
+        }
+    }
+
+    /// What is to be done about an image that is not approved: what the strictest of the candidates says.
+    pub fn enforcement(&self) -> Enforcement {
+        let all = self.candidates().map(Policy::enforcement);
+        all.min_by_key(|it| match it {
+            Enforcement::Deny => 0,
+            Enforcement::Warn => 1,
+            Enforcement::Audit => 2,
+        })
+        .unwrap_or_default()
+    }
+
+    /// Whether admission is to change images; only if every candidate says so.
+    pub fn swaps(&self) -> bool {
+        let mut all = std::iter::once(&self.first).chain(&self.others);
+        all.all(|it| it.policy.is_some_and(Policy::swaps))
     }
 
     /// What should run instead of `image`, and whether that is approved. Pure; the result is stable:
@@ -139,32 +248,64 @@ impl<'a> Selected<'a> {
     where
         'a: 'i,
     {
-        match self.policy {
-            Some(policy) => policy.resolve(self.asking, image),
+        let first = self.ask(&self.first, image);
+        let agree = |it: &Candidate<'a>| self.ask(it, image).agrees(&first);
+        if self.others.iter().all(agree) {
+            first
+        } else {
+            Decision::unknown(image)
+        }
+    }
+
+    fn ask<'i>(&self, candidate: &Candidate<'a>, image: &'i str) -> Decision<'i>
+    where
+        'a: 'i,
+    {
+        match candidate.policy {
+            Some(policy) => policy.resolve(self.asking(candidate), image),
             None => Decision {
                 result: Cow::Borrowed(image),
                 rule: None,
                 approved: false,
                 in_scope: false,
-                reason: self.otherwise,
+                reason: candidate.otherwise,
+                denied: None,
             },
+        }
+    }
+
+    fn asking(&self, candidate: &Candidate<'a>) -> Asking<'a> {
+        Asking {
+            today: self.today,
+            opted_out: candidate.opted_out,
+            namespace: self.namespace,
+            container: self.container,
         }
     }
 
     /// How [`Self::decide`] comes to its result: each rule that moves the image, and where to. Empty when it stays.
     pub fn steps(&self, image: &str) -> Vec<(&'a str, String)> {
-        self.policy
-            .map_or_else(Vec::new, |it| it.steps(self.asking, image))
+        let asking = self.asking(&self.first);
+        let policy = self.first.policy;
+        policy.map_or_else(Vec::new, |it| it.steps(asking, image))
     }
 
-    /// The rules that were tried before one spoke of `image`, by name; all of them where none did.
+    /// The rules that were tried before one matched `image`, by name; all of them if none did.
     pub fn tried(&self, image: &str) -> Vec<&'a str> {
-        let Some(policy) = self.policy else {
+        let Some(policy) = self.first.policy else {
             return Vec::new();
         };
-        let mut tried: Vec<_> = policy.rules().take(policy.tried(image)).collect();
+        let count = policy.tried(self.asking(&self.first), image);
+        let mut tried: Vec<_> = policy.rules().take(count).collect();
         // A rule of a document is two here: what lies under its target, and what it moves.
         tried.dedup();
         tried
+    }
+
+    /// Whether `image` lies under a target: a place that the rules of the policy lead to.
+    pub fn is_under_target(&self, image: &str) -> bool {
+        let asking = self.asking(&self.first);
+        let policy = self.first.policy;
+        policy.is_some_and(|it| it.is_under_target(asking, image))
     }
 }

@@ -11,11 +11,14 @@ use crate::rules::Rules;
 use std::collections::BTreeSet;
 use time::Date;
 
+mod guard;
 mod revision;
 mod scope;
 
+pub(crate) use guard::{Guard, Name, Names, Ternary};
 pub(crate) use revision::Fields;
-pub(crate) use scope::{NAMESPACE_NAME, ScopeRule};
+pub use scope::Missing;
+pub(crate) use scope::{EXCLUDED, NAMESPACE_NAME, ScopeRule};
 
 /// A compiled policy: immutable, cheap to share, and the only thing that decides.
 #[derive(Debug, Clone)]
@@ -45,17 +48,26 @@ pub(crate) struct Head {
 /// What decides.
 #[derive(Debug, Clone)]
 enum Engine {
-    Document(Rules),
-    Maps(maps::Engine),
+    Document(Box<Rules>),
+    Maps(Box<maps::Engine>),
 }
 
 /// The parts of the request that affect a decision once the policy is chosen.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asking {
+pub(crate) struct Asking<'a> {
     /// In UTC; exceptions end.
     pub(crate) today: Date,
     /// Whether a label of the Pod skips the swap.
     pub(crate) opted_out: bool,
+    pub(crate) namespace: Name<'a>,
+    pub(crate) container: Name<'a>,
+}
+
+impl Asking<'_> {
+    /// Whether an item with this guard holds.
+    pub(crate) fn holds(&self, guard: &Guard) -> Ternary {
+        guard.holds(self.namespace, self.container)
+    }
 }
 
 /// A Secret that a Pod needs for images from a registry.
@@ -70,7 +82,7 @@ impl Policy {
         Self {
             revision: revision::of(&head, |hash| rules.hash(hash)),
             head,
-            engine: Engine::Document(rules),
+            engine: Engine::Document(Box::new(rules)),
         }
     }
 
@@ -78,7 +90,7 @@ impl Policy {
         Self {
             revision: revision::of(&head, |hash| engine.hash(hash)),
             head,
-            engine: Engine::Maps(engine),
+            engine: Engine::Maps(Box::new(engine)),
         }
     }
 
@@ -137,12 +149,19 @@ impl Policy {
         self.head.registries.iter().map(String::as_str)
     }
 
-    /// Whether `image` lies under a target: a place that the policy's own rules lead to.
-    pub fn is_under_target(&self, image: &str) -> bool {
+    pub(crate) fn is_under_target(&self, asking: Asking<'_>, image: &str) -> bool {
         Reference::parse(image).is_ok_and(|it| match &self.engine {
-            Engine::Document(rules) => rules.is_under_target(&it),
+            Engine::Document(rules) => rules.is_under_target(asking, &it),
             Engine::Maps(engine) => engine.is_under_target(&it),
         })
+    }
+
+    /// Which names the guards of the policy ask about.
+    pub(crate) fn guards(&self) -> Missing {
+        match &self.engine {
+            Engine::Document(rules) => rules.guards(),
+            Engine::Maps(_) => Missing::default(),
+        }
     }
 
     /// Names of the rules, in the order in which they are tried.
@@ -157,11 +176,20 @@ impl Policy {
             .chain(maps.into_iter().flatten())
     }
 
+    /// Whether the policy selects by labels of the namespace, other than its name.
+    pub fn needs_namespace_labels(&self) -> bool {
+        self.head.scope.needs_namespace_labels()
+    }
+
     pub(crate) fn scope(&self) -> &ScopeRule {
         &self.head.scope
     }
 
-    pub(crate) fn resolve<'i, 'p: 'i>(&'p self, asking: Asking, image: &'i str) -> Decision<'i> {
+    pub(crate) fn resolve<'i, 'p: 'i>(
+        &'p self,
+        asking: Asking<'_>,
+        image: &'i str,
+    ) -> Decision<'i> {
         match &self.engine {
             Engine::Document(rules) => rules.resolve(asking, image, |_, _| ()),
             Engine::Maps(engine) => engine.decide(image),
@@ -169,7 +197,7 @@ impl Policy {
     }
 
     /// Each rule that moves the image, and where to; empty when it stays.
-    pub(crate) fn steps<'p>(&'p self, asking: Asking, image: &str) -> Vec<(&'p str, String)> {
+    pub(crate) fn steps<'p>(&'p self, asking: Asking<'_>, image: &str) -> Vec<(&'p str, String)> {
         match &self.engine {
             Engine::Document(rules) => {
                 let mut steps = Vec::new();
@@ -184,9 +212,9 @@ impl Policy {
     }
 
     /// How many rules are tried before one matches the image; all if none does.
-    pub(crate) fn tried(&self, image: &str) -> usize {
+    pub(crate) fn tried(&self, asking: Asking<'_>, image: &str) -> usize {
         match &self.engine {
-            Engine::Document(rules) => rules.tried(image),
+            Engine::Document(rules) => rules.tried(asking, image),
             Engine::Maps(engine) => engine.tried(image),
         }
     }

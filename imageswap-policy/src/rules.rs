@@ -2,7 +2,7 @@
 //! its rules lead to.
 
 use crate::pattern::Pattern;
-use crate::policy::Fields;
+use crate::policy::{Asking, Fields, Guard, Missing};
 use crate::reference::Reference;
 use time::Date;
 
@@ -17,7 +17,8 @@ mod revision;
 pub(crate) use action::{Action, Join, Target};
 use index::Index;
 pub(crate) use matcher::Matcher;
-use patterns::PatternSet;
+pub(crate) use patterns::Guarded;
+use patterns::{Found, PatternSet};
 pub(crate) use regexes::{Expression, MAX_SIZE_OF_ALL, RegexError, Regexes, Template};
 
 /// One compiled rule.
@@ -27,6 +28,7 @@ pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) matcher: Matcher,
     pub(crate) action: Action,
+    pub(crate) guard: Guard,
 }
 
 /// What is approved.
@@ -35,7 +37,7 @@ pub(crate) enum Approval {
     /// Where rules lead to, and what rules keep.
     ByRules,
     /// What one of these patterns means, and nothing else.
-    Listed(Vec<Pattern>),
+    Listed(Vec<Guarded>),
 }
 
 /// An image that stays and is approved through a day.
@@ -44,8 +46,17 @@ pub(crate) struct Exception {
     /// For messages: where it is written, its end and its reason.
     pub(crate) name: String,
     pub(crate) pattern: Pattern,
+    pub(crate) guard: Guard,
     /// The last day, in UTC.
     pub(crate) until: Date,
+}
+
+/// What is said of an image that is never approved.
+#[derive(Debug, Clone)]
+pub(crate) struct Denial {
+    /// Where it is written.
+    pub(crate) name: String,
+    pub(crate) message: Option<String>,
 }
 
 /// What a document hands over to become [`Rules`].
@@ -54,8 +65,10 @@ pub(crate) struct Draft {
     /// First match wins.
     pub(crate) rules: Vec<Rule>,
     /// Where the rules lead to.
-    pub(crate) targets: Vec<Pattern>,
+    pub(crate) targets: Vec<Guarded>,
     pub(crate) approval: Approval,
+    /// Images that are never approved, unless an exception keeps them.
+    pub(crate) denied: Vec<(Guarded, Denial)>,
     pub(crate) exceptions: Vec<Exception>,
     /// The expressions of the rules, by the rules' positions.
     pub(crate) regexes: Option<Regexes>,
@@ -68,7 +81,11 @@ pub(crate) struct Rules {
     index: Index,
     targets: PatternSet,
     approval: Approved,
+    denied: PatternSet,
+    /// What is said of each of `denied`.
+    denials: Vec<Denial>,
     exceptions: Vec<Exception>,
+    guards: Missing,
 }
 
 /// [`Approval`], compiled.
@@ -80,7 +97,10 @@ enum Approved {
 
 impl Rules {
     pub(crate) fn compile(draft: Draft) -> Self {
+        let guards = draft.guards();
+        let (denied, denials) = draft.denied.into_iter().unzip();
         Self {
+            guards,
             index: Index::new(&draft.rules, draft.regexes),
             targets: PatternSet::new(draft.targets),
             list: draft.rules,
@@ -88,6 +108,8 @@ impl Rules {
                 Approval::ByRules => Approved::ByRules,
                 Approval::Listed(patterns) => Approved::Listed(PatternSet::new(patterns)),
             },
+            denied: PatternSet::new(denied),
+            denials,
             exceptions: draft.exceptions,
         }
     }
@@ -96,8 +118,14 @@ impl Rules {
         &self.exceptions
     }
 
-    pub(crate) fn is_under_target(&self, reference: &Reference<'_>) -> bool {
-        self.targets.matches(reference)
+    /// Whether `reference` lies where a rule that holds leads to.
+    pub(crate) fn is_under_target(&self, asking: Asking<'_>, reference: &Reference<'_>) -> bool {
+        matches!(self.targets.find(asking, reference), Found::At(_))
+    }
+
+    /// Which names the guards ask about.
+    pub(crate) fn guards(&self) -> Missing {
+        self.guards
     }
 
     /// Names of the rules, in the order in which they are tried.
@@ -112,6 +140,24 @@ impl Rules {
 }
 
 impl Draft {
+    /// Which names the guards ask about.
+    fn guards(&self) -> Missing {
+        let approved = match &self.approval {
+            Approval::ByRules => &[],
+            Approval::Listed(patterns) => patterns.as_slice(),
+        };
+        let rules = self.rules.iter().map(|it| &it.guard);
+        let approved = approved.iter().map(|it| &it.guard);
+        let denied = self.denied.iter().map(|it| &it.0.guard);
+        let exceptions = self.exceptions.iter().map(|it| &it.guard);
+        let all = rules.chain(approved).chain(denied).chain(exceptions);
+        all.fold(Missing::default(), |guards, it| Missing {
+            namespace: guards.namespace || it.namespaces.is_some(),
+            container: guards.container || it.containers.is_some(),
+            ..guards
+        })
+    }
+
     /// Patterns of what is approved, each once, in the order of the rules.
     pub(crate) fn places(&self) -> Vec<String> {
         let mut places = Vec::new();
@@ -121,9 +167,9 @@ impl Draft {
             }
         };
         match &self.approval {
-            Approval::Listed(patterns) => patterns.iter().for_each(add),
+            Approval::Listed(patterns) => patterns.iter().for_each(|it| add(&it.pattern)),
             Approval::ByRules => {
-                self.targets.iter().for_each(&mut add);
+                self.targets.iter().for_each(|it| add(&it.pattern));
                 let kept = self.rules.iter().filter(|it| it.action == Action::Keep);
                 kept.filter_map(|it| match &it.matcher {
                     Matcher::Pattern(pattern) => Some(pattern),

@@ -1,7 +1,7 @@
 //! `docs/policy.md` is true: its policies load, its tables are what they decide, and it names every field.
 
 use imageswap_policy::document::{self, ImageSwapPolicy};
-use imageswap_policy::{Date, Policies, Scope};
+use imageswap_policy::{Date, PodScope, Policies, Scope};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md");
 
@@ -56,8 +56,53 @@ fn policies_decide_as_their_tables_say() {
             );
             checked += 1;
         }
+        for row in rows(&table, "| namespace | container | image | result |") {
+            let cells = cells(row);
+            let cell = |at: usize| code(&cells[at]).first().copied();
+            let scope = Scope::Pod(PodScope {
+                namespace: cell(0),
+                ..PodScope::default()
+            });
+            let image = cell(2).unwrap();
+            let selected = policies.select(scope, DAY).in_container(cell(1));
+            let decision = selected.decide(image);
+            let approved = if decision.approved { "yes" } else { "no" };
+            assert_eq!(
+                (&*decision.result, approved),
+                (cell(3).unwrap_or(image), cells[4].as_str()),
+                "{row}"
+            );
+            checked += 1;
+        }
     }
-    assert!(checked >= 18, "{checked}");
+    assert!(checked >= 32, "{checked}");
+}
+
+#[test]
+fn policies_apply_as_their_table_says() {
+    let text = std::fs::read_to_string(DOCS).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let head = "| `match` | applies to `shop` | to `team-a` | to `kube-system` |";
+    let rows = rows(&lines, head);
+    assert!(rows.len() >= 6);
+    for row in rows {
+        let cells = cells(row);
+        let matched = code(&cells[0])[0];
+        let document = format!(
+            "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: p}}\n\
+             spec:\n  match: {matched}\n  approved: ['**']\n"
+        );
+        let policies = Policies::new(document::load("p", &document).unwrap().policies);
+        for (at, namespace) in ["shop", "team-a", "kube-system"].into_iter().enumerate() {
+            let scope = Scope::Pod(PodScope {
+                namespace: Some(namespace),
+                ..PodScope::default()
+            });
+            let applies = policies.select(scope, DAY).policy().is_some();
+            let expected = cells[at + 1] == "yes";
+            assert_eq!(applies, expected, "{row}, in {namespace}");
+        }
+    }
 }
 
 #[test]
@@ -72,7 +117,7 @@ fn patterns_match_as_their_table_says() {
         let policy = ImageSwapPolicy::new(
             "p",
             document::Spec {
-                approved: Some(vec![pattern.to_owned()]),
+                approved: Some(vec![pattern.to_owned().into()]),
                 ..document::Spec::default()
             },
         );

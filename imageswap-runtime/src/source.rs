@@ -95,6 +95,12 @@ pub enum SourceError {
     /// The cluster is to be asked, and there is no client.
     #[error("--policy-from-cluster and --maps-configmap need a cluster")]
     NoCluster,
+    /// The policies select by labels of namespaces, and there is no client.
+    #[error(
+        "{0}: `namespaceSelector` needs the labels of namespaces, and there is no cluster to ask: give --kubeconfig FILE, \
+         or select by name with `match.namespaces`"
+    )]
+    NoLabels(String),
 }
 
 /// What was asked for.
@@ -103,6 +109,8 @@ enum Origin {
     /// Files, and their content when they were first read.
     Files {
         format: Format,
+        /// Whether somebody knows the labels of namespaces.
+        labels: bool,
         files: file::PolicyFiles,
         first: Vec<file::Text>,
     },
@@ -165,9 +173,11 @@ impl PolicyArgs {
         if let Some((format, path)) = files {
             let files = file::PolicyFiles::new(path);
             let first = files.read()?;
-            let policies = format.load(&first)?;
+            let labels = cluster.is_some();
+            let policies = format.load(&first, labels)?;
             let origin = Origin::Files {
                 format,
+                labels,
                 files,
                 first,
             };
@@ -212,7 +222,8 @@ impl PolicyArgs {
 }
 
 impl Format {
-    fn load(&self, texts: &[file::Text]) -> Result<Policies, SourceError> {
+    /// `labels`: whether somebody knows the labels of namespaces.
+    fn load(&self, texts: &[file::Text], labels: bool) -> Result<Policies, SourceError> {
         let mut texts = texts.iter().map(|it| (it.name.as_str(), it.text.as_str()));
         let (policies, warnings) = match self {
             Self::Documents => {
@@ -225,6 +236,18 @@ impl Format {
                 (Policies::one(loaded.policy), loaded.warnings)
             }
         };
+        let without: Vec<_> = policies.need_namespace_labels().collect();
+        if !labels && !without.is_empty() {
+            let names = if without.len() == 1 {
+                "policy"
+            } else {
+                "policies"
+            };
+            return Err(SourceError::NoLabels(format!(
+                "{names} {}",
+                without.join(", ")
+            )));
+        }
         warn(&warnings);
         Ok(policies)
     }
@@ -308,12 +331,13 @@ impl PolicySource {
                 Origin::Fixed(_) => self.in_force(&metrics, &ready),
                 Origin::Files {
                     format,
+                    labels,
                     files,
                     first,
                 } => {
                     self.in_force(&metrics, &ready);
-                    self.watch_files(format, file::Changes::new(files, first.clone()), &metrics)
-                        .await;
+                    let changes = file::Changes::new(files, first.clone());
+                    self.watch_files(format, *labels, changes, &metrics).await;
                 }
                 Origin::Cluster(origin) => {
                     origin
@@ -336,6 +360,7 @@ impl PolicySource {
     async fn watch_files(
         &self,
         format: &Format,
+        labels: bool,
         mut changes: file::Changes<'_>,
         metrics: &PolicyMetrics,
     ) {
@@ -344,7 +369,7 @@ impl PolicySource {
             let _one = COMPILING.lock().await;
             let loaded = loaded
                 .map_err(SourceError::from)
-                .and_then(|texts| format.load(&texts));
+                .and_then(|texts| format.load(&texts, labels));
             match loaded {
                 Ok(policies) => {
                     self.publish(policies, metrics);

@@ -14,16 +14,17 @@ mod policy;
 mod pull_secrets;
 mod validate;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::convert::Infallible;
 
-use imageswap_policy::{Decision, PodScope, Policies, Policy, Reason, Reference, Scope, Selected};
+use imageswap_policy::{Decision, PodScope, Policy, Reason, Reference, Scope, Selected};
 use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
 
+use images::Subject;
+
 use crate::http::Caller;
-use crate::wire::{NotAReview, Object, Request, Review, Text, Verdict};
+use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text, Verdict};
 use listed::short;
 
 /// Whose requests about mirror Pods are believed.
@@ -49,6 +50,10 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
+/// An answer takes the labels of this namespace, which are not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceUnknown(String);
+
 impl Admission {
     /// Decides by the policies that `policy` holds at the time of each review.
     pub fn new(policy: PolicySource, metrics: WebhookMetrics) -> Self {
@@ -70,38 +75,77 @@ impl Admission {
         }
     }
 
-    /// Answers a request's body.
+    /// Answers a request's body by what is known now.
     pub fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
-        self.answer_to(&Caller::default(), webhook, body)
+        let caller = Caller::default();
+        let go_on = |_namespace: &str| Ok::<_, Infallible>(());
+        let Ok(answer) = self.answer_if(&caller, webhook, body, go_on);
+        answer
     }
 
     /// Answers a request's body, and stops when the caller has gone; the answer is then of no use.
-    pub fn answer_to(&self, caller: &Caller, webhook: Webhook, body: &[u8]) -> Answer {
+    ///
+    /// # Errors
+    /// It takes the labels of a namespace that are not known, and the caller waits until [`Self::learn`] has asked.
+    pub fn answer_to(
+        &self,
+        caller: &Caller,
+        webhook: Webhook,
+        body: &[u8],
+    ) -> Result<Answer, NamespaceUnknown> {
+        self.answer_if(caller, webhook, body, |namespace| {
+            if caller.is_patient() && self.namespaces.can_ask() {
+                Err(NamespaceUnknown(namespace.to_owned()))
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    /// Asks the API server about a namespace; returns once it answers or takes too long.
+    pub async fn learn(&self, NamespaceUnknown(namespace): &NamespaceUnknown) {
+        self.namespaces.learn(namespace).await;
+    }
+
+    /// Answers a request's body. `go_on` is asked if the labels of a namespace decide and are not known.
+    fn answer_if<E>(
+        &self,
+        caller: &Caller,
+        webhook: Webhook,
+        body: &[u8],
+        go_on: impl FnOnce(&str) -> Result<(), E>,
+    ) -> Result<Answer, E> {
         if webhook == Webhook::Policy {
             let review = match span("parse", || Review::parse_text(body)) {
                 Ok(review) => review,
-                Err(error) => return refused(error),
+                Err(error) => return Ok(refused(error)),
             };
             let (verdict, outcome) = span("decide", || self.review_policy(&review.request));
-            return answer(&review, &verdict, outcome);
+            return Ok(answer(&review, &verdict, outcome));
         }
         let review = match span("parse", || Review::parse(body)) {
             Ok(review) => review,
-            Err(error) => return refused(error),
+            Err(error) => return Ok(refused(error)),
         };
-        let (verdict, outcome) = span("decide", || self.review(webhook, &review, caller));
+        let (verdict, outcome) = span("decide", || self.review(webhook, &review, caller, go_on))?;
         if caller.is_gone() {
             // Half an answer is none. Nobody reads this one either.
             let verdict = Verdict {
                 denied: Some("nobody waited for the answer".to_owned()),
                 ..Verdict::default()
             };
-            return answer(&review, &verdict, Outcome::Shed);
+            return Ok(answer(&review, &verdict, Outcome::Shed));
         }
-        answer(&review, &verdict, outcome)
+        Ok(answer(&review, &verdict, outcome))
     }
 
-    fn review(&self, webhook: Webhook, review: &Review<'_>, caller: &Caller) -> (Verdict, Outcome) {
+    fn review<E>(
+        &self,
+        webhook: Webhook,
+        review: &Review<'_>,
+        caller: &Caller,
+        go_on: impl FnOnce(&str) -> Result<(), E>,
+    ) -> Result<(Verdict, Outcome), E> {
         let request = &review.request;
         let uid = &*request.uid;
         if let Some(error) = &review.unusable {
@@ -123,7 +167,7 @@ impl Admission {
             .filter(|it| !is_deleting(it) && !is_kubelets_mirror(request, it))
         else {
             tracing::debug!(uid, "allowed unchanged: nothing to decide");
-            return (Verdict::default(), Outcome::Skipped);
+            return Ok((Verdict::default(), Outcome::Skipped));
         };
         let policies = self.policy.current();
         let asked = Asked {
@@ -133,34 +177,36 @@ impl Admission {
             namespace: request.namespace.as_ref().map(Text::as_str),
             caller,
         };
-        match webhook {
-            Webhook::Mutate => self.mutate(&policies, &asked),
-            Webhook::Validate | Webhook::Policy => self.validate(&policies, &asked),
-        }
-    }
-
-    /// The policy that decides for Pods with these labels, of the review's namespace.
-    fn select<'p>(
-        &self,
-        policies: &'p Policies,
-        asked: &Asked<'_>,
-        labels: Option<&BTreeMap<String, String>>,
-    ) -> Selected<'p> {
+        let subject = Subject::of(&asked);
+        let labels = match subject {
+            // Labels of a Pod are not in the old form of its subresource.
+            Subject::BareEphemeralContainers => None,
+            Subject::Template if webhook == Webhook::Validate => Some(object.template_labels()),
+            _ => Some(object.labels()),
+        };
         let namespace_labels = asked.namespace.and_then(|it| self.namespaces.labels(it));
         let scope = Scope::Pod(PodScope {
             namespace: asked.namespace,
-            namespace_labels: namespace_labels.as_ref().map(Arc::as_ref),
+            namespace_labels: namespace_labels.as_deref(),
             labels,
         });
-        policies.select(scope, today())
+        let selected = policies.select(scope, today());
+        if let Some(namespace) = asked.namespace
+            && selected.missing().namespace_labels
+        {
+            go_on(namespace)?;
+        }
+        Ok(match webhook {
+            Webhook::Mutate => self.mutate(&selected, subject, &asked),
+            Webhook::Validate | Webhook::Policy => self.validate(&selected, subject, &asked),
+        })
     }
 
     fn count(&self, selected: &Selected<'_>, image: &str, decision: &Decision<'_>) {
         let parsed = decision.reason != Reason::Unparsable;
         let registry = parsed.then(|| Reference::registry_of(image));
-        let enforcement = selected.policy().map(Policy::enforcement);
         self.metrics
-            .image(registry, decision, enforcement.unwrap_or_default());
+            .image(registry, decision, selected.enforcement());
     }
 }
 
@@ -238,4 +284,18 @@ fn operation<O>(request: &Request<'_, O>) -> Operation {
 /// The trace that the request belongs to, as a field of a log line that is left out where there is none.
 fn trace() -> Option<impl tracing::Value> {
     trace_id().map(tracing::field::display)
+}
+
+/// What the policy says of an image of the object.
+fn decide<'r>(selected: &Selected<'r>, field: &ImageField<'r>) -> Decision<'r> {
+    let container = (field.list != List::Volumes).then_some(field.name);
+    selected.in_container(container).decide(field.image)
+}
+
+/// Names of the policies that decide, and their revisions, for the audit log; several if nobody knows which one does.
+fn audit(selected: &Selected<'_>, verdict: &mut Verdict) {
+    let join =
+        |of: fn(&Policy) -> &str| selected.candidates().map(of).collect::<Vec<_>>().join(" ");
+    verdict.audit.push(("policy", join(Policy::name)));
+    verdict.audit.push(("revision", join(Policy::revision)));
 }

@@ -19,7 +19,7 @@ use imageswap_runtime::telemetry::{RequestSpan, Traces};
 use imageswap_runtime::text::shorten;
 use tokio::time::Instant;
 
-use crate::admit::{Admission, Answer};
+use crate::admit::{Admission, Answer, NamespaceUnknown};
 use crate::limits::{Limits, Patience, SMALL_BODY};
 use body::{Body, Unread};
 use share::{Held, Share};
@@ -42,12 +42,32 @@ const ROUTES: [(&str, Webhook); 4] = [
 /// Something that answers the body of a review. It is what a panic is caught around.
 pub trait Answers: Send + Sync + 'static {
     /// Answers a request's body. Long work may stop once the caller has gone.
-    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer;
+    ///
+    /// # Errors
+    /// The caller is patient, and something is to be learned first.
+    fn answer(
+        &self,
+        webhook: Webhook,
+        body: &[u8],
+        caller: &Caller,
+    ) -> Result<Answer, NamespaceUnknown>;
+
+    /// Learns what an answer takes, or waits for as long as that is worth it.
+    fn learn(&self, unknown: &NamespaceUnknown) -> impl Future<Output = ()> + Send;
 }
 
 impl Answers for Admission {
-    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer {
+    fn answer(
+        &self,
+        webhook: Webhook,
+        body: &[u8],
+        caller: &Caller,
+    ) -> Result<Answer, NamespaceUnknown> {
         self.answer_to(caller, webhook, body)
+    }
+
+    async fn learn(&self, unknown: &NamespaceUnknown) {
+        Self::learn(self, unknown).await;
     }
 }
 
@@ -55,9 +75,15 @@ impl Answers for Admission {
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     gone: Arc<AtomicBool>,
+    patient: bool,
 }
 
 impl Caller {
+    /// Whether the caller waits until something is learned that the answer takes.
+    pub fn is_patient(&self) -> bool {
+        self.patient
+    }
+
     /// Whether nobody waits for the answer any more.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
@@ -85,6 +111,13 @@ pub struct Handler<A> {
     preferred: Share,
     /// What all others may take.
     others: Share,
+}
+
+/// A body that is to be answered.
+struct Question {
+    webhook: Webhook,
+    body: Body,
+    caller: Caller,
 }
 
 /// A response, before it is one of HTTP.
@@ -237,50 +270,71 @@ impl<A: Answers> Handler<A> {
             Err(unread) => return Reply::unread(&unread),
         };
         place.arrived();
-        if body.bytes.len() > HEAVY_BODY || webhook == Webhook::Policy {
-            return self.heavy(webhook, body, span, share, patience).await;
+        let question = |body, caller| Question {
+            webhook,
+            body,
+            caller,
+        };
+        let patient = Caller {
+            patient: true,
+            ..Caller::default()
+        };
+        let (unknown, body) = match self
+            .ask(question(body, patient), span, share, patience)
+            .await
+        {
+            Ok(reply) => return reply,
+            Err(unknown) => unknown,
+        };
+        // Nobody else waits for that: it takes no turn.
+        self.admission.learn(&unknown).await;
+        let last = question(body, Caller::default());
+        let reply = self.ask(last, span, share, patience).await;
+        reply.unwrap_or_else(|_answered| Reply::defect())
+    }
+
+    /// Answers in turn. What is to be learned first is returned with the body.
+    async fn ask(
+        &self,
+        question: Question,
+        span: &RequestSpan,
+        share: &Share,
+        patience: Patience,
+    ) -> Result<Reply, (NamespaceUnknown, Body)> {
+        if question.body.bytes.len() > HEAVY_BODY || question.webhook == Webhook::Policy {
+            return self.heavy(question, span, share, patience).await;
         }
         let Some(_turn) = share.turn(patience.queue).await else {
-            return Reply::shed("too many requests at a time");
+            return Ok(Reply::shed("too many requests at a time"));
         };
-        let caller = Caller::default();
-        let work = || answer(&*self.admission, webhook, &body.bytes, &caller);
-        let reply = span.scope().run(work);
-        Reply {
-            held: body.held,
-            ..reply
-        }
+        span.scope().run(|| question.answer(&*self.admission))
     }
 
     /// Answers on a thread for blocking work. Its turn and its memory last as long as the work, even if the client goes
     /// and comes again.
     async fn heavy(
         &self,
-        webhook: Webhook,
-        body: Body,
+        question: Question,
         span: &RequestSpan,
         share: &Share,
         patience: Patience,
-    ) -> Reply {
-        let Some(turn) = share.heavy_turn(webhook, patience.queue).await else {
-            return Reply::shed("too many large requests at a time");
+    ) -> Result<Reply, (NamespaceUnknown, Body)> {
+        let Some(turn) = share.heavy_turn(question.webhook, patience.queue).await else {
+            return Ok(Reply::shed("too many large requests at a time"));
         };
-        let (admission, scope, caller) =
-            (Arc::clone(&self.admission), span.scope(), Caller::default());
-        let _waiting = Waiting(caller.clone());
+        let (admission, scope) = (Arc::clone(&self.admission), span.scope());
+        let _waiting = Waiting(question.caller.clone());
         let working = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            if caller.is_gone() {
-                return Reply::defect();
+            if question.caller.is_gone() {
+                return Ok(Reply::defect());
             }
-            let reply = scope.run(|| answer(&*admission, webhook, &body.bytes, &caller));
-            Reply {
-                held: body.held,
-                ..reply
-            }
+            scope.run(|| question.answer(&*admission))
         });
         // Panics are caught within, and only a runtime that shuts down cancels a blocking task.
-        working.await.unwrap_or_else(|_cancelled| Reply::defect())
+        working
+            .await
+            .unwrap_or_else(|_cancelled| Ok(Reply::defect()))
     }
 }
 
@@ -289,27 +343,37 @@ fn route(path: &str) -> Option<(&'static str, Webhook)> {
     ROUTES.into_iter().find(|(route, _)| *route == path)
 }
 
-fn answer(admission: &impl Answers, webhook: Webhook, body: &[u8], caller: &Caller) -> Reply {
-    match catch_unwind(AssertUnwindSafe(|| admission.answer(webhook, body, caller))) {
-        Ok(Answer {
-            body: Ok(body),
-            operation,
-            outcome,
-        }) => Reply {
-            status: StatusCode::OK,
-            content_type: "application/json",
+impl Question {
+    fn answer(self, admission: &impl Answers) -> Result<Reply, (NamespaceUnknown, Body)> {
+        let Self {
+            webhook,
             body,
-            operation,
-            outcome,
-            held: Held::default(),
-        },
-        Ok(Answer {
-            body: Err(error), ..
-        }) => Reply::refusal(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(_panic) => {
-            tracing::error!("answering a review panicked, which is a defect of this program");
-            Reply::defect()
-        }
+            caller,
+        } = self;
+        let work = || admission.answer(webhook, &body.bytes, &caller);
+        let answer = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(unknown)) => return Err((unknown, body)),
+            Err(_panic) => {
+                tracing::error!("answering a review panicked, which is a defect of this program");
+                return Ok(Reply::defect());
+            }
+        };
+        let reply = match answer.body {
+            Ok(body) => Reply {
+                status: StatusCode::OK,
+                content_type: "application/json",
+                body,
+                operation: answer.operation,
+                outcome: answer.outcome,
+                held: Held::default(),
+            },
+            Err(error) => Reply::refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        Ok(Reply {
+            held: body.held,
+            ..reply
+        })
     }
 }
 

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use imageswap_runtime::admin::{Admin, Readiness};
-use imageswap_runtime::cluster::ClusterError;
+use imageswap_runtime::cluster::{ClusterArgs, ClusterError};
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::log::{self, LogError};
 use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
 use imageswap_runtime::net;
-use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, SourceError};
+use imageswap_runtime::source::{Namespaces, PolicyArgs, PolicySource, PullSecrets, SourceError};
 use imageswap_runtime::telemetry::{TelemetryError, Traces};
 use imageswap_runtime::tls::{Tls, TlsError};
+use kube::Client;
 
 use crate::admit::Admission;
 use crate::certificates::CertificateArgsError;
@@ -96,12 +97,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     let log_level = log::init(&log_args)?;
     let otlp = otlp.load("imageswap-webhook")?;
     let mut limits = limits.load();
-    let client = if policy.needs_cluster() {
-        Some(cluster.client().await?)
-    } else {
-        None
-    };
-    let policy = policy.load(client.as_ref())?;
+    let (policy, client) = load(policy, &cluster).await?;
     let (tls, secret) = match certificates.load(&tls.tls_san)? {
         Some(secret) => {
             let client = match &client {
@@ -146,7 +142,10 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         "serving"
     );
     let policy_ready = readiness.condition("policy");
-    let (namespaces, pull_secrets) = (Namespaces::unknown(), PullSecrets::unknown());
+    let namespaces = client
+        .clone()
+        .map_or_else(Namespaces::unknown, Namespaces::of_cluster);
+    let pull_secrets = PullSecrets::unknown();
     if let Some(client) = &client {
         let synced = readiness.condition("namespaces");
         tokio::spawn(
@@ -184,6 +183,27 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     server::serve(listener, tls.acceptor(), handler, drain, times).await;
     traces.shutdown().await;
     Ok(())
+}
+
+/// Loads the policy, and a client where something is to be asked of the cluster: the policy, or labels of namespaces that a
+/// policy of a file selects by.
+async fn load(
+    policy: PolicyArgs,
+    cluster: &ClusterArgs,
+) -> Result<(PolicySource, Option<Client>), ServeError> {
+    if policy.needs_cluster() {
+        let client = cluster.client().await?;
+        return Ok((policy.load(Some(&client))?, Some(client)));
+    }
+    match policy.clone().load(None) {
+        Err(unknown @ SourceError::NoLabels(_)) => {
+            let Ok(client) = cluster.client().await else {
+                return Err(unknown.into());
+            };
+            Ok((policy.load(Some(&client))?, Some(client)))
+        }
+        loaded => Ok((loaded?, None)),
+    }
 }
 
 /// Keeps the registries that are label values those of the policy in force.

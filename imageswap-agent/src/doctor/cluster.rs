@@ -22,7 +22,7 @@ const RIGHTS: [(&str, &str, &[&str], &str); 4] = [
         "",
         "namespaces",
         &["list", "watch"],
-        "selectors of namespaces match every one",
+        "pods stay unresolved where policies select by labels of namespaces",
     ),
     (
         "events.k8s.io",

@@ -12,13 +12,11 @@ pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reas
     if !matches!(case.route, Route::Pod | Route::Ephemeral) {
         return Reason::NotAdmitted;
     }
-    let would_act = case.selected.policy().is_none_or(|policy| {
-        if decision.swapped() {
-            policy.swaps()
-        } else {
-            policy.enforcement() == Enforcement::Deny
-        }
-    });
+    let would_act = if decision.swapped() {
+        case.selected.swaps()
+    } else {
+        case.selected.enforcement() == Enforcement::Deny
+    };
     if !would_act {
         return Reason::NotEnforced;
     }
@@ -45,7 +43,7 @@ fn note<'a>(case: &Case<'a>) -> Option<&'a str> {
 /// Nothing in a note is believed: the image that it speaks of is decided again, by the revision that it names.
 fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
     let is_its = |policies: &&Arc<Policies>| {
-        let selected = policies.select(case.scope, case.today);
+        let selected = case.asked.select(policies);
         selected.policy().map(Policy::revision) == Some(&*entry.revision)
     };
     let in_force = &case.law.policies;
@@ -53,7 +51,7 @@ fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
         // Nobody here knows that revision, so nothing can be computed from it.
         return Reason::WebhookSkipped;
     };
-    let explained = entry.explains(&policies.select(case.scope, case.today), image);
+    let explained = entry.explains(&case.asked.select(policies), image);
     match (explained, Arc::ptr_eq(policies, in_force)) {
         (true, false) => Reason::PolicyChanged,
         (true, true) => Reason::WebhookSkipped,
@@ -65,7 +63,7 @@ fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
 /// it is was fine then. Any other container has an entry if admission saw it.
 fn without_note(case: &Case<'_>, image: &str) -> Reason {
     let was_fine = |policies: &Arc<Policies>| {
-        let selected = policies.select(case.scope, case.today);
+        let selected = case.asked.select(policies);
         !selected.decide(image).is_drift()
     };
     if case.route == Route::Ephemeral && case.law.past.iter().any(was_fine) {

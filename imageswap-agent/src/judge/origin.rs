@@ -8,7 +8,7 @@
 use super::Name;
 use crate::evidence::containerd::ContentSource;
 use crate::facts::{Claim, Facts};
-use imageswap_policy::{Reference, Selected};
+use imageswap_policy::{Reason, Reference, Selected};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -16,6 +16,8 @@ pub(super) enum Origin {
     Fitting,
     /// Pulled, and only under names that the policy does not approve.
     Elsewhere,
+    /// Pulled under another name, of which the policy's answer is not known.
+    Undecided,
     /// Never pulled.
     Nowhere,
     /// Nobody keeps that.
@@ -39,10 +41,13 @@ pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> 
         let name = source.name();
         repositories.contains(&name) || !selected.decide(&name).is_drift()
     };
+    let is_unknown =
+        |source: &ContentSource| selected.decide(&source.name()).reason == Reason::ScopeUnknown;
     match sources.iter().any(fits) {
         // Anybody can build an image on an approved one, without a layer of its own.
         true if claim.only_layers => Origin::Nowhere,
         true => Origin::Fitting,
+        false if sources.iter().any(is_unknown) => Origin::Undecided,
         false => Origin::Elsewhere,
     }
 }

@@ -249,3 +249,4 @@ fn silence_is_not_approval() {
 
 mod dockers;
 mod pods;
+mod scope;

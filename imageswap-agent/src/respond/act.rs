@@ -246,7 +246,9 @@ fn is_better(pod: &Pod, replacement: &Pod, candidate: &Candidate, law: &Law) -> 
         labels: replacement.metadata.labels.as_ref(),
     });
     let today = OffsetDateTime::now_utc().date();
-    let decision = law.policies.select(scope, today).decide(after);
+    let selected = law.policies.select(scope, today);
+    let selected = selected.in_container(Some(&candidate.container));
+    let decision = selected.decide(after);
     after != before && after != candidate.image && decision.in_scope && !decision.is_drift()
 }
 

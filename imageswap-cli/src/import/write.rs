@@ -49,9 +49,23 @@ fn spec(yaml: &mut Yaml, spec: &Spec, comments: &[String]) {
             .filter_map(|(key, value)| Some((key, value.as_deref()?)))
             .collect();
         yaml.item(4, &fields);
+        guard(yaml, rule.namespaces.as_ref(), rule.containers.as_ref());
     }
-    if let Some(approved) = &spec.approved {
-        yaml.list(2, "approved", approved);
+    match spec.approved.as_deref() {
+        Some([]) => yaml.line(2, "approved: []"),
+        Some(_) => yaml.open(2, "approved"),
+        None => {}
+    }
+    for it in spec.approved.iter().flatten() {
+        let names = (it.namespaces.as_ref(), it.containers.as_ref());
+        listed(yaml, &it.pattern, None, names);
+    }
+    if !spec.denied.is_empty() {
+        yaml.open(2, "denied");
+    }
+    for it in &spec.denied {
+        let names = (it.namespaces.as_ref(), it.containers.as_ref());
+        listed(yaml, &it.pattern, it.message.as_deref(), names);
     }
     if !spec.exceptions.is_empty() {
         yaml.open(2, "exceptions");
@@ -65,6 +79,7 @@ fn spec(yaml: &mut Yaml, spec: &Spec, comments: &[String]) {
                 ("reason", &it.reason),
             ],
         );
+        guard(yaml, it.namespaces.as_ref(), it.containers.as_ref());
     }
     if !spec.image_pull_secrets.is_empty() {
         yaml.open(2, "imagePullSecrets");
@@ -78,7 +93,38 @@ fn spec(yaml: &mut Yaml, spec: &Spec, comments: &[String]) {
     }
 }
 
+/// An item of `approved` or `denied`: its pattern alone if nothing else is said.
+fn listed(
+    yaml: &mut Yaml,
+    pattern: &str,
+    message: Option<&str>,
+    (namespaces, containers): (Option<&Vec<String>>, Option<&Vec<String>>),
+) {
+    if message.is_none() && namespaces.is_none() && containers.is_none() {
+        return yaml.line(4, &format!("- {}", scalar(pattern)));
+    }
+    let message = message.map(|it| ("message", it));
+    let fields: Vec<_> = [("pattern", pattern)].into_iter().chain(message).collect();
+    yaml.item(4, &fields);
+    guard(yaml, namespaces, containers);
+}
+
+/// The names of an item's guard.
+fn guard(yaml: &mut Yaml, namespaces: Option<&Vec<String>>, containers: Option<&Vec<String>>) {
+    for (key, names) in [("namespaces", namespaces), ("containers", containers)] {
+        if let Some(names) = names {
+            yaml.list(6, key, names);
+        }
+    }
+}
+
 fn matched(yaml: &mut Yaml, matched: &Match) {
+    if let Some(names) = &matched.namespaces {
+        yaml.list(4, "namespaces", names);
+    }
+    if !matched.exclude_namespaces.is_empty() {
+        yaml.list(4, "excludeNamespaces", &matched.exclude_namespaces);
+    }
     let selectors = [
         ("namespaceSelector", &matched.namespace_selector),
         ("objectSelector", &matched.object_selector),
@@ -185,7 +231,9 @@ fn scalar(text: &str) -> String {
 mod tests {
     use super::*;
     use imageswap_policy::document::Enforcement;
-    use imageswap_policy::document::{Exception, ImagePullSecret, Metadata, Requirement, Rule};
+    use imageswap_policy::document::{
+        Approval, Denial, Exception, ImagePullSecret, Metadata, Requirement, Rule,
+    };
     use imageswap_policy::yaml;
 
     /// Every field that there is, with texts that need quotes.
@@ -212,6 +260,8 @@ mod tests {
             Spec {
                 priority: -3,
                 r#match: Match {
+                    namespaces: Some(names()),
+                    exclude_namespaces: names(),
                     namespace_selector: Some(selector),
                     object_selector: Some(LabelSelector::default()),
                     node_level: false,
@@ -226,11 +276,31 @@ mod tests {
                     Rule {
                         regex: text(r"docker\.io/(?:library/)?([^/]+)"),
                         to: text("r.io/$1"),
+                        namespaces: Some(names()),
+                        containers: Some(names()),
                         ..Rule::default()
                     },
                 ],
-                approved: Some(vec!["*.r.io/**".to_owned()]),
+                approved: Some(vec![
+                    "*.r.io/**".to_owned().into(),
+                    Approval {
+                        pattern: "s.io/**".to_owned(),
+                        namespaces: Some(names()),
+                        containers: None,
+                    },
+                ]),
+                denied: vec![
+                    "**:latest".to_owned().into(),
+                    Denial {
+                        pattern: "t.io/**".to_owned(),
+                        message: text("no: never"),
+                        namespaces: None,
+                        containers: Some(names()),
+                    },
+                ],
                 exceptions: vec![Exception {
+                    namespaces: Some(names()),
+                    containers: None,
                     pattern: "a.io/**".to_owned(),
                     until: "2027-01-31".to_owned(),
                     reason: "multi\nline: yes".to_owned(),
@@ -249,6 +319,10 @@ mod tests {
             ..policy.metadata
         };
         policy
+    }
+
+    fn names() -> Vec<String> {
+        ["*".to_owned(), "team-a".to_owned()].into()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `imageswap check`: what the policy would do to manifests.
 
 use super::finding::{Cause, Finding};
-use super::{Asked, ManifestArgs, Manifests};
+use super::{Asked, ManifestArgs, Manifests, report_undecided};
 use crate::Outcome;
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
@@ -51,6 +51,8 @@ struct Answer<'a> {
     message: Option<&'a str>,
     rule: Option<&'a str>,
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    denied: Option<&'a str>,
 }
 
 /// How many images there are, each counted once.
@@ -59,9 +61,10 @@ struct Count {
     stay: usize,
     swapped: usize,
     refused: usize,
+    undecided: usize,
 }
 
-/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something cannot be read.
+/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something cannot be read or decided.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let manifests = args.manifests.read()?;
     let asked = manifests.ask();
@@ -74,7 +77,8 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         Output::Table => text(&manifests, &asked, args.deny_swaps, out)?,
     }
     out.flush()?;
-    Ok(match (manifests.failed, any) {
+    let undecided = report_undecided(&asked);
+    Ok(match (manifests.failed || undecided, any) {
         (true, _) => Outcome::Failed,
         (false, true) => Outcome::Findings,
         (false, false) => Outcome::Clean,
@@ -82,7 +86,9 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
 }
 
 fn cause(asked: &Asked<'_>, deny_swaps: bool) -> Option<Cause> {
-    if asked.refused() {
+    if asked.undecided() {
+        Some(Cause::Undecided)
+    } else if asked.refused() {
         Some(Cause::NotApproved)
     } else if deny_swaps && asked.decision.swapped() {
         Some(Cause::Swapped)
@@ -93,7 +99,7 @@ fn cause(asked: &Asked<'_>, deny_swaps: bool) -> Option<Cause> {
 
 /// Swaps first, then a paragraph for each finding, then how many there are of each.
 fn text(
-    manifests: &Manifests,
+    manifests: &Manifests<'_>,
     asked: &[Asked<'_>],
     deny_swaps: bool,
     out: &mut impl Write,
@@ -147,6 +153,7 @@ fn json(asked: &[Asked<'_>], deny_swaps: bool, out: &mut impl Write) -> Result<(
             namespace,
             policy,
             decision,
+            ..
         } = it;
         let answer = Answer {
             file: &file.name,
@@ -165,7 +172,8 @@ fn json(asked: &[Asked<'_>], deny_swaps: bool, out: &mut impl Write) -> Result<(
             finding: cause(it, deny_swaps).map(Cause::as_str),
             policy: policy.map(Policy::name),
             enforcement: policy.map(|it| it.enforcement().as_str()),
-            message: policy.and_then(Policy::message),
+            message: it.message(),
+            denied: decision.denied.map(|it| it.rule),
             rule: decision.rule,
             reason: decision.reason.as_str(),
         };
@@ -177,6 +185,7 @@ fn json(asked: &[Asked<'_>], deny_swaps: bool, out: &mut impl Write) -> Result<(
 impl Count {
     fn add(&mut self, asked: &Asked<'_>) {
         let group = match asked {
+            it if it.undecided() => &mut self.undecided,
             it if it.refused() => &mut self.refused,
             it if it.decision.swapped() => &mut self.swapped,
             _ => &mut self.stay,
@@ -189,15 +198,22 @@ impl Count {
             stay,
             swapped,
             refused,
+            undecided,
         } = self;
-        let all = stay + swapped + refused;
+        let all = stay + swapped + refused + undecided;
         let images = if all == 1 { "image" } else { "images" };
         let stay = if *stay == 1 {
             "1 stays".to_owned()
         } else {
             format!("{stay} stay")
         };
-        format!("{all} {images}: {stay}, {swapped} would be swapped, {refused} not approved")
+        let undecided = match undecided {
+            0 => String::new(),
+            some => format!(", {some} not decided"),
+        };
+        format!(
+            "{all} {images}: {stay}, {swapped} would be swapped, {refused} not approved{undecided}"
+        )
     }
 }
 
@@ -212,6 +228,7 @@ mod tests {
                 stay,
                 swapped,
                 refused,
+                undecided: 0,
             }
             .summary()
         };

@@ -11,6 +11,8 @@ use std::fmt;
 pub(super) enum Cause {
     /// It would not be approved, not even after the swap.
     NotApproved,
+    /// Too little is known of the Pod to tell.
+    Undecided,
     /// It would be swapped, where manifests are to name the results.
     Swapped,
 }
@@ -26,6 +28,7 @@ impl Cause {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::NotApproved => "not-approved",
+            Self::Undecided => "scope-unknown",
             Self::Swapped => "would-be-swapped",
         }
     }
@@ -38,11 +41,14 @@ impl Finding<'_> {
         } = self.asked;
         let (image, result) = (&image.image, &decision.result);
         match (self.cause, decision.reason) {
+            (Cause::Undecided, _) => format!("`{image}` is not decided"),
             (Cause::Swapped, _) => format!("`{image}` would be swapped"),
             (_, Reason::Unparsable) => format!("`{image}` is no image reference"),
             (_, Reason::Swapped) => {
-                format!("`{image}` would become `{result}`, which is not approved")
+                let what = decision.denied.map_or("not approved", |_| "denied");
+                format!("`{image}` would become `{result}`, which is {what}")
             }
+            (_, Reason::Denied) => format!("`{image}` is denied"),
             _ => format!("`{image}` is not approved"),
         }
     }
@@ -63,9 +69,8 @@ impl Finding<'_> {
                 "policy {name} ({enforcement}): {}",
                 decision.explain()
             ));
-            let message = policy
-                .message()
-                .filter(|_| self.cause == Cause::NotApproved);
+            let message = self.asked.message();
+            let message = message.filter(|_| self.cause == Cause::NotApproved);
             notes.extend(message.map(|it| format!("message: {it}")));
         }
         notes

@@ -1,7 +1,7 @@
 //! `imageswap images`: every image of manifests and where it would go, for tools that fill a mirror.
 
-use super::ManifestArgs;
 use super::finding::{Cause, Finding};
+use super::{ManifestArgs, report_undecided};
 use crate::{Outcome, report};
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
@@ -46,13 +46,14 @@ struct Line<'a> {
     approved: bool,
 }
 
-/// Runs the command: 1 when something is no image reference, 2 when something cannot be read.
+/// Runs the command: 1 when something is no image reference, 2 when something cannot be read or decided.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let manifests = args.manifests.read()?;
     let asked = manifests.ask();
     let mut lines = BTreeSet::new();
     let mut findings = false;
-    for it in &asked {
+    let failed = report_undecided(&asked) || manifests.failed;
+    for it in asked.iter().filter(|it| !it.undecided()) {
         if it.decision.reason == Reason::Unparsable {
             findings = true;
             let cause = Cause::NotApproved;
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         writeln!(out, "{text}")?;
     }
     out.flush()?;
-    Ok(match (manifests.failed, findings) {
+    Ok(match (failed, findings) {
         (true, _) => Outcome::Failed,
         (false, true) => Outcome::Findings,
         (false, false) => Outcome::Clean,

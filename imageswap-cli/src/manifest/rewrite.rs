@@ -1,7 +1,7 @@
 //! `imageswap rewrite`: manifests with the images that the policy would have run.
 
 use super::finding::{Cause, Finding};
-use super::{Asked, ManifestArgs};
+use super::{Asked, ManifestArgs, report_undecided};
 use crate::input::Input;
 use crate::{Outcome, report};
 use anyhow::{Context, Result, bail};
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         bail!("standard input cannot be rewritten in place");
     }
     let asked = manifests.ask();
-    let mut failed = manifests.failed;
+    let mut failed = report_undecided(&asked) || manifests.failed;
     let mut findings = false;
     let mut printed = String::new();
     for file in manifests.files() {
@@ -54,7 +54,11 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             .collect();
         for it in images.iter().filter(|it| it.refused()) {
             findings = true;
-            let cause = Cause::NotApproved;
+            let cause = if it.undecided() {
+                Cause::Undecided
+            } else {
+                Cause::NotApproved
+            };
             report(&format!("{}\n", Finding { asked: it, cause }));
         }
         let pairs: Vec<_> = images.iter().map(|it| (it.image, result(it))).collect();

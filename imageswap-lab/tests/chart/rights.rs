@@ -68,6 +68,7 @@ fn expected(rights: &[&str]) -> BTreeSet<String> {
 const POLICIES: &str = "cluster imageswap.io/imageswappolicies/* list,watch";
 const STATUS: &str = "cluster imageswap.io/imageswappolicies/status/* patch";
 const NAMESPACES: &str = "cluster /namespaces/* list,watch";
+const NAMESPACE: &str = "cluster /namespaces/* get";
 const MAPS: &str = "imageswap-system /configmaps/imageswap-maps list,watch";
 const KEEPS: &str = "imageswap-system /configmaps/imageswap-last-good get,update";
 const READS: &str = "imageswap-system /configmaps/imageswap-last-good get";
@@ -83,7 +84,8 @@ fn rights_are_those_of_the_mode() {
     let Some(helm) = Helm::for_test("rights_are_those_of_the_mode") else {
         return;
     };
-    let webhook = |more: &[&'static str]| [&[POLICIES, STATUS, NAMESPACES, KEEPS], more].concat();
+    let webhook =
+        |more: &[&'static str]| [&[POLICIES, STATUS, NAMESPACES, NAMESPACE, KEEPS], more].concat();
     let agent =
         |more: &[&'static str]| [&[POLICIES, NAMESPACES, READS, PODS, EVENTS], more].concat();
     for (file, component, rights_) in [

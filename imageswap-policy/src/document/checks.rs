@@ -1,9 +1,10 @@
 //! What a sound document likely gets wrong: rules that cannot act together, and what its author may not expect.
 
-use super::ImageSwapPolicy;
 use super::compile::{Compiled, CompiledRule};
+use super::{ImageSwapPolicy, Match, Operator};
 use crate::pattern::Pattern;
-use crate::rules::Matcher;
+use crate::policy::{EXCLUDED, Guard, NAMESPACE_NAME};
+use crate::rules::{Guarded, Matcher};
 use crate::yaml::places::{Messages, Step};
 use crate::{Check, Severity};
 use std::collections::HashMap;
@@ -98,6 +99,16 @@ pub const CHECKS: &[Check] = &[
     ),
     check("trailing-slash", Severity::Error, "a `/` ends `to`"),
     check(
+        "name",
+        Severity::Error,
+        "no namespace or container can have a name that a pattern of names matches",
+    ),
+    check(
+        "denied-target",
+        Severity::Error,
+        "a rule moves images only to a place that `denied` lists",
+    ),
+    check(
         "conflicting-rules",
         Severity::Error,
         "a rule moves only images that an earlier rule has brought there, so the two do not converge",
@@ -111,6 +122,16 @@ pub const CHECKS: &[Check] = &[
         "target-not-approved",
         Severity::Warning,
         "a rule leads to a place that `approved` does not list",
+    ),
+    check(
+        "always-denied",
+        Severity::Warning,
+        "`denied` matches every image that a rule keeps or an entry approves",
+    ),
+    check(
+        "excluded-namespace",
+        Severity::Warning,
+        "a selector names a namespace that no policy applies to unless `match.namespaces` names it",
     ),
     check(
         "approves-nothing",
@@ -228,6 +249,8 @@ type Targets<'a> = HashMap<&'a str, Vec<(usize, &'a Pattern)>>;
 /// What loading tells.
 pub(super) fn always(document: &ImageSwapPolicy, compiled: &Compiled, messages: &mut Messages<'_>) {
     conflicts(&compiled.rules, messages);
+    denied_targets(compiled, messages);
+    excluded_namespaces(&document.spec.r#match, messages);
     let path = [SPEC, Step::Key("approved")];
     match &compiled.approved {
         Some(approved) => {
@@ -238,7 +261,13 @@ pub(super) fn always(document: &ImageSwapPolicy, compiled: &Compiled, messages: 
         }
         None if document.spec.rules.is_empty() => {
             let message = "expected `rules` or `approved`: without them no image is approved";
-            messages.warn(&[SPEC], "approves-nothing", message);
+            let found = messages.warn(&[SPEC], "approves-nothing", message);
+            if !compiled.denied.is_empty() {
+                found.help = Some(
+                    "add `rules: [{keep: \"**\"}]` to approve what `denied` does not match"
+                        .to_owned(),
+                );
+            }
         }
         None => {}
     }
@@ -257,21 +286,20 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
                 .or_default()
                 .push((position, target));
         }
+        let holds = |by: usize| rules[by].guard.covers(&rule.guard);
         let brought = match &rule.matcher {
             Matcher::Pattern(from) => from.registry().and_then(|registry| {
-                targets
-                    .get(registry)?
-                    .iter()
-                    .find(|(_, target)| target.covers(from))
+                let mut targets = targets.get(registry)?.iter();
+                targets.find(|(by, target)| holds(*by) && target.covers(from))
             }),
             Matcher::Regex(expression) => {
                 let prefixes = expression.prefixes();
-                targets.values().flatten().find(|(_, target)| {
+                targets.values().flatten().find(|(by, target)| {
                     let within = |it: &String| {
                         let base = target.as_str().strip_suffix("**");
                         base.is_some_and(|base| it.starts_with(base))
                     };
-                    !prefixes.is_empty() && prefixes.iter().all(within)
+                    holds(*by) && !prefixes.is_empty() && prefixes.iter().all(within)
                 })
             }
         };
@@ -343,7 +371,11 @@ fn chains(rules: &[CompiledRule], targets: &Targets<'_>, messages: &mut Messages
             .get(registry)
             .into_iter()
             .flatten()
-            .find(|(by, target)| *by > position && from.may_meet(registry, &above(target)));
+            .find(|(by, target)| {
+                *by > position
+                    && rule.guard.meets(&rules[*by].guard)
+                    && from.may_meet(registry, &above(target))
+            });
         if let Some((by, target)) = met {
             let message = format!(
                 "images that rule `{}` brings to `{target}` are moved on by rule `{}`",
@@ -361,19 +393,24 @@ fn above(target: &Pattern) -> String {
 
 fn unapproved_targets(
     rules: &[CompiledRule],
-    approved: &[(usize, Pattern)],
+    approved: &[(usize, Guarded)],
     messages: &mut Messages<'_>,
 ) {
     for rule in rules {
         let Some(swap) = &rule.swap else { continue };
+        let here = || {
+            let all = approved.iter().map(|it| &it.1);
+            all.filter(|it| it.guard.covers(&rule.guard))
+                .map(|it| &it.pattern)
+        };
         let Some(target) = swap
             .targets
             .iter()
-            .find(|target| !approved.iter().any(|(_, it)| it.covers(target)))
+            .find(|target| !here().any(|it| it.covers(target)))
         else {
             continue;
         };
-        let pinned = approved.iter().any(|(_, it)| {
+        let pinned = here().any(|it| {
             it.demands_digest()
                 && it.may_meet(target.registry().unwrap_or_default(), &above(target))
         });
@@ -391,6 +428,63 @@ fn unapproved_targets(
         messages
             .warn(&rule_path(rule, "to"), "target-not-approved", message)
             .help = help;
+    }
+}
+
+/// Refuses rules that can only make images that are denied.
+fn denied_targets(compiled: &Compiled, messages: &mut Messages<'_>) {
+    for rule in &compiled.rules {
+        let Some(swap) = &rule.swap else { continue };
+        let denies = |target: &Pattern| {
+            let mut all = compiled.denied.iter();
+            all.find(|(_, it, _)| it.guard.covers(&rule.guard) && it.pattern.covers(target))
+        };
+        let excepted = |target: &Pattern| {
+            let registry = target.registry().unwrap_or_default();
+            let mut all = compiled.exceptions.iter();
+            all.any(|it| it.pattern.may_meet(registry, &above(target)))
+        };
+        let mut by = swap
+            .targets
+            .iter()
+            .map(|it| denies(it).filter(|_| !excepted(it)));
+        let Some(Some((_, it, denial))) = by.next() else {
+            continue;
+        };
+        if by.all(|it| it.is_some()) {
+            let message = format!(
+                "rule `{}` moves images to `{}`, where `{}` (`{}`) denies all of them",
+                rule.name, swap.to, denial.name, it.pattern
+            );
+            messages
+                .error(&rule_path(rule, "to"), "denied-target", message)
+                .help = Some("move them elsewhere, or deny less".to_owned());
+        }
+    }
+}
+
+/// Warns of selectors that name a namespace which is out of scope all the same.
+fn excluded_namespaces(it: &Match, messages: &mut Messages<'_>) {
+    let Some(selector) = it
+        .namespace_selector
+        .as_ref()
+        .filter(|_| it.namespaces.is_none())
+    else {
+        return;
+    };
+    let path = [SPEC, Step::Key("match"), Step::Key("namespaceSelector")];
+    let label = selector.match_labels.get(NAMESPACE_NAME).into_iter();
+    let expressions = selector.match_expressions.iter();
+    let values = expressions
+        .filter(|it| it.key == NAMESPACE_NAME && it.operator == Operator::In)
+        .flat_map(|it| &it.values);
+    for name in label
+        .chain(values)
+        .filter(|it| EXCLUDED.contains(&it.as_str()))
+    {
+        let message = format!("no policy applies to `{name}` unless `match.namespaces` names it");
+        messages.warn(&path, "excluded-namespace", message).help =
+            Some(format!("write `namespaces: [{name}]` instead"));
     }
 }
 
@@ -412,9 +506,29 @@ pub(super) fn lint(compiled: &Compiled, messages: &mut Messages<'_>) {
             }
         }
     }
-    for (at, pattern) in compiled.approved.iter().flatten() {
+    let denies = |pattern: &Pattern, guard: &Guard| {
+        let mut all = compiled.denied.iter();
+        let by = all.find(|(_, it, _)| it.guard.covers(guard) && it.pattern.covers(pattern));
+        by.map(|(_, it, denial)| {
+            format!(
+                "`{}` (`{}`) denies everything that this matches",
+                denial.name, it.pattern
+            )
+        })
+    };
+    for rule in compiled.rules.iter().filter(|it| it.swap.is_none()) {
+        if let Matcher::Pattern(pattern) = &rule.matcher
+            && let Some(message) = denies(pattern, &rule.guard)
+        {
+            messages.warn(&rule_path(rule, "keep"), "always-denied", message);
+        }
+    }
+    for (at, Guarded { pattern, guard }) in compiled.approved.iter().flatten() {
         let path = [SPEC, Step::Key("approved"), Step::Index(*at)];
         shape(pattern, &path, messages);
+        if let Some(message) = denies(pattern, guard) {
+            messages.warn(&path, "always-denied", message);
+        }
         if pattern.is_any_registry() {
             let message = format!("`{pattern}` approves images of any registry");
             messages.warn(&path, "any-registry", message).help =
@@ -441,7 +555,8 @@ fn shadowed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
             .flatten();
         let by = earlier.copied().find(|&at| {
             let Some(by) = pattern(at) else { return false };
-            own.map_or(by.is_everything(), |own| by.covers(own))
+            rules[at].guard.covers(&rules[position].guard)
+                && own.map_or(by.is_everything(), |own| by.covers(own))
         });
         if let Some(by) = by {
             let message = format!(

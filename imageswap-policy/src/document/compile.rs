@@ -4,23 +4,21 @@
 //! image that a rule has moved stays there, unless an earlier rule moves it on; each move is by an earlier rule than
 //! the last, and the chain ends.
 
-use super::pull_secrets;
 use super::target::{destination, template_targets};
-use super::{Exception as Written, ImageSwapPolicy, LabelSelector, Match, Operator, Requirement};
+use super::{Exception as Written, ImageSwapPolicy, Match, Operator};
+use super::{guard, pull_secrets};
 use crate::Policy;
 use crate::day::parse_day;
 use crate::maps::LABEL;
 use crate::pattern::Pattern;
-use crate::policy::{Head, NAMESPACE_NAME, ScopeRule};
+use crate::policy::{Guard, Head, ScopeRule};
 use crate::rules::{
-    Action, Approval, Draft, Exception, Expression, MAX_SIZE_OF_ALL, Matcher, Regexes, Rule, Rules,
-    Template,
+    Action, Approval, Denial, Draft, Exception, Expression, Guarded, MAX_SIZE_OF_ALL, Matcher,
+    Regexes, Rule, Rules, Template,
 };
 use crate::yaml::places::{Messages, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Namespaces that no policy speaks of unless it selects them: without them a cluster cannot start.
-const EXCLUDED: [&str; 3] = ["kube-system", "imageswap-system", "imageswap-agent"];
 /// The most rules that a document may have.
 const MAX_RULES: usize = 10_000;
 
@@ -28,8 +26,9 @@ const MAX_RULES: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rules: Vec<CompiledRule>,
-    pub(super) approved: Option<Vec<(usize, Pattern)>>,
-    exceptions: Vec<Exception>,
+    pub(super) approved: Option<Vec<(usize, Guarded)>>,
+    pub(super) denied: Vec<(usize, Guarded, Denial)>,
+    pub(super) exceptions: Vec<Exception>,
     head: Head,
 }
 
@@ -40,6 +39,7 @@ pub(super) struct CompiledRule {
     pub(super) at: usize,
     pub(super) name: String,
     pub(super) matcher: Matcher,
+    pub(super) guard: Guard,
     /// `None` for a rule that keeps.
     pub(super) swap: Option<Swap>,
 }
@@ -59,17 +59,27 @@ const SPEC: Step<'static> = Step::Key("spec");
 pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> Compiled {
     let spec = &document.spec;
     name(&document.metadata.name, messages);
-    let path = |at: usize| [SPEC, Step::Key("approved"), Step::Index(at)];
     let approved = spec.approved.as_ref().map(|list| {
-        let parse = |(at, text): (usize, &String)| match Pattern::parse(text) {
-            Ok(pattern) => Some((at, pattern)),
-            Err(why) => {
-                messages.pattern(&path(at), text, why);
-                None
-            }
-        };
-        list.iter().enumerate().filter_map(parse).collect()
+        let all = list.iter().enumerate();
+        all.filter_map(|(at, it)| {
+            let path = [SPEC, Step::Key("approved"), Step::Index(at)];
+            let names = (it.namespaces.as_ref(), it.containers.as_ref());
+            Some((at, guarded(&path, &it.pattern, names, messages)?))
+        })
+        .collect()
     });
+    let denied = spec.denied.iter().enumerate();
+    let denied = denied
+        .filter_map(|(at, it)| {
+            let path = [SPEC, Step::Key("denied"), Step::Index(at)];
+            let names = (it.namespaces.as_ref(), it.containers.as_ref());
+            let denial = Denial {
+                name: format!("denied[{at}]"),
+                message: it.message.clone(),
+            };
+            Some((at, guarded(&path, &it.pattern, names, messages)?, denial))
+        })
+        .collect();
     let exceptions = spec
         .exceptions
         .iter()
@@ -103,6 +113,9 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
                     Some(format!("rename one of them, for example to `{name}-2`"));
             }
         }
+        let path = [SPEC, Step::Key("rules"), Step::Index(at)];
+        let (namespaces, containers) = (rule.namespaces.as_ref(), rule.containers.as_ref());
+        let guard = guard::guard(&path, namespaces, containers, messages);
         if let Some((matcher, swap)) = one(at, rule, messages) {
             if let Matcher::Regex(expression) = &matcher
                 && !regexes.has_room(at, expression)
@@ -112,6 +125,7 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
             }
             rules.push(CompiledRule {
                 at,
+                guard,
                 name: rule.name.clone().unwrap_or_else(|| format!("rules[{at}]")),
                 matcher,
                 swap,
@@ -121,6 +135,7 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
     Compiled {
         rules,
         approved,
+        denied,
         exceptions,
         head: Head {
             name: document.metadata.name.clone(),
@@ -143,6 +158,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
         rules: Vec::new(),
         targets: Vec::new(),
         approval: Approval::ByRules,
+        denied: Vec::new(),
         exceptions: compiled.exceptions,
         regexes: None,
     };
@@ -159,6 +175,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
                 name: rule.name,
                 matcher: rule.matcher,
                 action: Action::Keep,
+                guard: rule.guard,
             });
             continue;
         };
@@ -168,20 +185,29 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
                 name: rule.name.clone(),
                 matcher: Matcher::Pattern(target.clone()),
                 action: Action::Rest,
+                guard: rule.guard.clone(),
             });
-            draft.targets.push(target);
+            draft.targets.push(Guarded {
+                pattern: target,
+                guard: rule.guard.clone(),
+            });
         }
         draft.rules.push(Rule {
             name: rule.name,
             matcher: rule.matcher,
             action: swap.action,
+            guard: rule.guard,
         });
     }
     if let Some(approved) = compiled.approved {
-        for (_, pattern) in &approved {
-            registry(pattern);
+        for (_, it) in &approved {
+            registry(&it.pattern);
         }
         draft.approval = Approval::Listed(approved.into_iter().map(|it| it.1).collect());
+    }
+    for (_, it, denial) in compiled.denied {
+        registry(&it.pattern);
+        draft.denied.push((it, denial));
     }
     let expressions: Vec<_> = draft
         .rules
@@ -366,9 +392,8 @@ fn exception(at: usize, it: &Written, messages: &mut Messages<'_>) -> Option<Exc
             Step::Key(key),
         ]
     };
-    let pattern = Pattern::parse(&it.pattern)
-        .map_err(|why| messages.pattern(&path("pattern"), &it.pattern, why))
-        .ok();
+    let names = (it.namespaces.as_ref(), it.containers.as_ref());
+    let matches = guarded(&path("pattern")[..3], &it.pattern, names, messages);
     let until = parse_day(&it.until)
         .map_err(|why| {
             let help = match &why.meant {
@@ -383,11 +408,36 @@ fn exception(at: usize, it: &Written, messages: &mut Messages<'_>) -> Option<Exc
             .error(&path("reason"), "field", "expected a reason, found nothing")
             .help = Some("write who asked for it, or the number of a ticket".to_owned());
     }
+    let Guarded { pattern, guard } = matches?;
     Some(Exception {
         name: format!("exceptions[{at}] until {}: {}", it.until, it.reason),
-        pattern: pattern?,
+        pattern,
+        guard,
         until: until?,
     })
+}
+
+/// The pattern and guard of the item at `path`, whose pattern may stand there alone.
+fn guarded(
+    path: &[Step<'_>],
+    pattern: &str,
+    (namespaces, containers): (Option<&Vec<String>>, Option<&Vec<String>>),
+    messages: &mut Messages<'_>,
+) -> Option<Guarded> {
+    let guard = guard::guard(path, namespaces, containers, messages);
+    match Pattern::parse(pattern) {
+        Ok(pattern) => Some(Guarded { pattern, guard }),
+        Err(why) => {
+            let of_mapping: Vec<_> = path.iter().copied().chain([Step::Key("pattern")]).collect();
+            let path = if messages.has(&of_mapping) {
+                &of_mapping
+            } else {
+                path
+            };
+            messages.pattern(path, pattern, why);
+            None
+        }
+    }
 }
 
 fn scope(it: &Match, messages: &mut Messages<'_>) -> ScopeRule {
@@ -421,18 +471,19 @@ fn scope(it: &Match, messages: &mut Messages<'_>) -> ScopeRule {
             }
         }
     }
-    let excluded = || LabelSelector {
-        match_labels: BTreeMap::new(),
-        match_expressions: vec![Requirement {
-            key: NAMESPACE_NAME.to_owned(),
-            operator: Operator::NotIn,
-            values: EXCLUDED.iter().map(|it| (*it).to_owned()).collect(),
-        }],
-    };
+    let path = [SPEC, Step::Key("match")];
     ScopeRule {
-        namespace: it.namespace_selector.clone().unwrap_or_else(excluded),
+        namespaces: it
+            .namespaces
+            .as_ref()
+            .map(|list| guard::names(&path, "namespaces", list, messages)),
+        excluded: Some(&it.exclude_namespaces)
+            .filter(|list| !list.is_empty())
+            .map(|list| guard::names(&path, "excludeNamespaces", list, messages)),
+        namespace: it.namespace_selector.clone().unwrap_or_default(),
         object: it.object_selector.clone().unwrap_or_default(),
         node: it.node_level,
         opt_out: it.allow_opt_out.then(|| LABEL.to_owned()),
+        trusts_labels: false,
     }
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 mod convergence;
 mod evasions;
+mod guards;
 mod lint;
 mod mistakes;
 mod words;

@@ -5,7 +5,7 @@ use super::engine::{Engine, File, Item, Mode, Path, Place, Rule, is_bare_host, t
 use super::glob::Glob;
 use super::lines::{Entry, Section};
 use crate::document::{Enforcement, LabelSelector, Operator, Requirement};
-use crate::policy::{Head, ScopeRule};
+use crate::policy::{Head, Names, ScopeRule};
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -252,6 +252,8 @@ fn scope(options: &Options) -> ScopeRule {
         values: vec!["disabled".to_owned()],
     };
     ScopeRule {
+        namespaces: Some(Names::new(["*"])),
+        excluded: None,
         namespace: LabelSelector {
             match_labels: opt_in.into(),
             ..LabelSelector::default()
@@ -262,6 +264,7 @@ fn scope(options: &Options) -> ScopeRule {
         },
         node: true,
         opt_out: None,
+        trusts_labels: true,
     }
 }
 

@@ -90,6 +90,7 @@ impl Engine {
             approved,
             in_scope: true,
             reason,
+            denied: None,
         };
         let Ok(reference) = Reference::parse(image) else {
             return decision(None, Reason::Unparsable, false);

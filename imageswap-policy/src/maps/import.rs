@@ -57,6 +57,8 @@ fn spec(rules: Vec<Written>) -> Spec {
     let label = BTreeMap::from([(LABEL.to_owned(), "enabled".to_owned())]);
     Spec {
         r#match: Match {
+            // The label is all that a maps file asks about a namespace.
+            namespaces: Some(vec!["*".to_owned()]),
             namespace_selector: Some(LabelSelector {
                 match_labels: label,
                 ..LabelSelector::default()

@@ -1,11 +1,9 @@
 //! What can be said of patterns without an image: whether one covers another, or meets a place.
 
-use super::wild::Wild;
+use super::wild::{RUN, Wild};
 use super::{Host, Pattern, Segment, Subject, Tag};
 use crate::reference::split_port;
 
-/// Stands for what `*` stands for: a character that no reference holds, so that only a wildcard matches it.
-const RUN: &str = "\u{1}";
 /// Stands for what `**` stands for: a segment that only `**` matches.
 pub(super) const MANY: &str = "\u{2}";
 

@@ -1,37 +1,45 @@
 //! One segment, label, tag or digest with `*` in it.
 
+/// Stands for what `*` stands for: a character that no reference holds, so that only a wildcard matches it.
+pub(super) const RUN: &str = "\u{1}";
+
 /// A text with wildcards. `*` stands for any run of characters, also for none; the text never holds the character
 /// that ends its segment, so the wildcard cannot cross it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wild {
+pub(crate) struct Wild {
     text: String,
     /// Whether there is no wildcard.
     literal: bool,
 }
 
 impl Wild {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self {
             text: text.to_owned(),
             literal: !text.contains('*'),
         }
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The text, where it has no wildcard.
-    pub(super) fn literal(&self) -> Option<&str> {
+    pub(crate) fn literal(&self) -> Option<&str> {
         self.literal.then_some(self.text.as_str())
     }
 
     /// Whether it is `*` alone.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.text == "*"
     }
 
-    pub(super) fn matches(&self, text: &str) -> bool {
+    /// Whether everything that `other` matches is matched by this one too. Errs on the side of no.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.text.replace('*', RUN))
+    }
+
+    pub(crate) fn matches(&self, text: &str) -> bool {
         if self.literal {
             return self.text == text;
         }

@@ -1,5 +1,6 @@
 //! The revision: a short name of what a policy decides, the same in every process and every build.
 
+use super::guard::{Guard, Names};
 use super::{Head, ScopeRule};
 use crate::document::LabelSelector;
 use sha2::{Digest, Sha256};
@@ -12,7 +13,7 @@ const LENGTH: usize = 6;
 /// move.
 pub(super) fn of(head: &Head, engine: impl FnOnce(&mut Fields)) -> String {
     let mut hash = Fields(Sha256::new());
-    hash.field("imageswap policy 1");
+    hash.field("imageswap policy 2");
     hash.field(&head.name);
     hash.field(&head.priority.to_string());
     hash.field(head.enforcement.as_str());
@@ -48,13 +49,31 @@ impl Fields {
     }
 
     fn scope(&mut self, scope: &ScopeRule) {
+        self.names("namespaces", scope.namespaces.as_ref());
+        self.names("excluded namespaces", scope.excluded.as_ref());
         self.field("selectors");
         self.selector(&scope.namespace);
         self.selector(&scope.object);
         self.fields(&[
             if scope.node { "node" } else { "pods" },
             scope.opt_out.as_deref().unwrap_or_default(),
+            if scope.trusts_labels { "trusted" } else { "" },
         ]);
+    }
+
+    /// Adds where an item holds; nothing if that is everywhere.
+    pub(crate) fn guard(&mut self, guard: &Guard) {
+        self.names("in namespaces", guard.namespaces.as_ref());
+        self.names("in containers", guard.containers.as_ref());
+    }
+
+    fn names(&mut self, what: &str, names: Option<&Names>) {
+        let Some(names) = names else { return };
+        self.field(what);
+        for name in names.iter() {
+            self.fields(&["name", name]);
+        }
+        self.field("end");
     }
 
     fn selector(&mut self, selector: &LabelSelector) {

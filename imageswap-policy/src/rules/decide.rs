@@ -1,8 +1,12 @@
 //! The one engine: rules applied to an image until it rests, then the approval of where it rests.
+//!
+//! Guards depend on the asker alone, so for one asker the items that hold are a policy of their own, and what is true of
+//! rules without guards is true of them: every chain ends, and its end is stable. If nobody knows whether an item holds
+//! that matches, the answer is unknown.
 
-use super::{Action, Approved, Rules};
-use crate::decision::{Decision, Reason};
-use crate::policy::Asking;
+use super::{Action, Approved, Found, Rules};
+use crate::decision::{Decision, Denied, Reason};
+use crate::policy::{Asking, Ternary};
 use crate::reference::Reference;
 use std::borrow::Cow;
 
@@ -10,7 +14,7 @@ use std::borrow::Cow;
 /// links; the bound is there so that termination does not depend on an argument about the rules.
 const CHAIN_MIN: usize = 8;
 
-/// Who speaks of a reference.
+/// Which item decides about a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Nobody,
@@ -24,11 +28,23 @@ enum Step {
     Stay {
         by: By,
         reason: Reason,
-        approved: bool,
+        standing: Standing,
     },
     /// It becomes another text, which may be no reference.
     Move { rule: usize, to: String },
 }
+
+/// Whether a reference that stays is approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Approved,
+    NotApproved,
+    /// An entry of `denied` matches.
+    Denied(usize),
+}
+
+/// An item matches, and nobody knows whether it holds.
+struct Unknown;
 
 impl Rules {
     /// Applies rules until the image stays where it is. Calls `moved` with the name of each rule that moves it, and
@@ -38,29 +54,51 @@ impl Rules {
     /// only that is stable.
     pub(crate) fn resolve<'i, 'p: 'i>(
         &'p self,
-        asking: Asking,
+        asking: Asking<'_>,
+        image: &'i str,
+        moved: impl FnMut(&'p str, &str),
+    ) -> Decision<'i> {
+        self.try_resolve(asking, image, moved)
+            .unwrap_or_else(|Unknown| Decision::unknown(image))
+    }
+
+    fn try_resolve<'i, 'p: 'i>(
+        &'p self,
+        asking: Asking<'_>,
         image: &'i str,
         mut moved: impl FnMut(&'p str, &str),
-    ) -> Decision<'i> {
-        let unchanged = |by: By, reason: Reason, approved: bool| Decision {
-            result: Cow::Borrowed(image),
-            rule: self.name_of(by),
-            approved,
-            in_scope: true,
-            reason,
+    ) -> Result<Decision<'i>, Unknown> {
+        let unchanged = |by: By, reason: Reason, standing: Standing| {
+            let denied = self.denial(standing);
+            Decision {
+                result: Cow::Borrowed(image),
+                rule: denied.map_or_else(|| self.name_of(by), |it| Some(it.rule)),
+                approved: standing == Standing::Approved,
+                in_scope: true,
+                reason: if denied.is_some() {
+                    Reason::Denied
+                } else {
+                    reason
+                },
+                denied,
+            }
         };
         let Ok(reference) = Reference::parse(image) else {
-            return unchanged(By::Nobody, Reason::Unparsable, false);
+            return Ok(unchanged(
+                By::Nobody,
+                Reason::Unparsable,
+                Standing::NotApproved,
+            ));
         };
-        let (mut rule, mut current) = match self.step(asking, &reference) {
+        let (mut rule, mut current) = match self.step(asking, &reference)? {
             Step::Stay {
                 by,
                 reason,
-                approved,
-            } => return unchanged(by, reason, approved),
+                standing,
+            } => return Ok(unchanged(by, reason, standing)),
             Step::Move { .. } if asking.opted_out => {
-                let approved = self.approves(&reference, false);
-                return unchanged(By::Nobody, Reason::OptedOut, approved);
+                let standing = self.standing(asking, &reference, false)?;
+                return Ok(unchanged(By::Nobody, Reason::OptedOut, standing));
             }
             Step::Move { rule, to } => (rule, to),
         };
@@ -69,29 +107,38 @@ impl Rules {
                 break;
             };
             moved(&self.list[rule].name, &current);
-            match self.step(asking, &reference) {
+            match self.step(asking, &reference)? {
                 Step::Move { rule: next, to } => (rule, current) = (next, to),
-                Step::Stay { approved, .. } => {
-                    let unchanged = unchanged(By::Rule(rule), Reason::Swapped, approved);
-                    return Decision {
+                Step::Stay { standing, .. } => {
+                    return Ok(Decision {
                         result: Cow::Owned(current),
-                        ..unchanged
-                    };
+                        rule: Some(&self.list[rule].name),
+                        approved: standing == Standing::Approved,
+                        in_scope: true,
+                        reason: Reason::Swapped,
+                        denied: self.denial(standing),
+                    });
                 }
             }
         }
-        let approved =
-            matches!(self.approval, Approved::Listed(_)) && self.approves(&reference, false);
-        unchanged(By::Rule(rule), Reason::InvalidResult, approved)
+        let standing = match self.approval {
+            Approved::ByRules => Standing::NotApproved,
+            Approved::Listed(_) => self.standing(asking, &reference, false)?,
+        };
+        Ok(unchanged(By::Rule(rule), Reason::InvalidResult, standing))
     }
 
-    /// How many rules are tried before one speaks of the image; all where none does, none for what is no reference.
-    pub(crate) fn tried(&self, image: &str) -> usize {
-        Reference::parse(image).map_or(0, |it| {
-            self.index
-                .first_match(&self.list, &it)
-                .unwrap_or(self.list.len())
-        })
+    /// How many rules are tried before one matches the image and holds; all if none does, none for what is not a
+    /// reference.
+    pub(crate) fn tried(&self, asking: Asking<'_>, image: &str) -> usize {
+        let Ok(reference) = Reference::parse(image) else {
+            return 0;
+        };
+        match self.index.first_match(&self.list, asking, &reference) {
+            Found::At(at) => at,
+            Found::Nothing => self.list.len(),
+            Found::Unknown => 0,
+        }
     }
 
     fn name_of(&self, by: By) -> Option<&str> {
@@ -102,25 +149,38 @@ impl Rules {
         }
     }
 
+    fn denial(&self, standing: Standing) -> Option<Denied<'_>> {
+        let Standing::Denied(at) = standing else {
+            return None;
+        };
+        let denial = &self.denials[at];
+        Some(Denied {
+            rule: &denial.name,
+            pattern: self.denied.pattern(at).as_str(),
+            message: denial.message.as_deref(),
+        })
+    }
+
     /// What an exception says, or else the first rule that matches.
-    fn step(&self, asking: Asking, reference: &Reference<'_>) -> Step {
-        let mut exceptions = self.exceptions.iter();
-        if let Some(at) =
-            exceptions.position(|it| asking.today <= it.until && it.pattern.matches(reference))
-        {
-            return Step::Stay {
+    fn step(&self, asking: Asking<'_>, reference: &Reference<'_>) -> Result<Step, Unknown> {
+        if let Some(at) = self.exception(asking, reference)? {
+            return Ok(Step::Stay {
                 by: By::Exception(at),
                 reason: Reason::Excepted,
-                approved: true,
-            };
+                standing: Standing::Approved,
+            });
         }
-        let stay = |by, reason, approved| Step::Stay {
-            by,
-            reason,
-            approved: self.approves(reference, approved),
+        let stay = |by, reason, approved| {
+            Ok(Step::Stay {
+                by,
+                reason,
+                standing: self.standing(asking, reference, approved)?,
+            })
         };
-        let Some(rule) = self.index.first_match(&self.list, reference) else {
-            return stay(By::Nobody, Reason::NoRule, false);
+        let rule = match self.index.first_match(&self.list, asking, reference) {
+            Found::At(rule) => rule,
+            Found::Nothing => return stay(By::Nobody, Reason::NoRule, false),
+            Found::Unknown => return Err(Unknown),
         };
         let to = match &self.list[rule].action {
             Action::Keep => return stay(By::Rule(rule), Reason::Kept, true),
@@ -140,14 +200,49 @@ impl Rules {
                 to
             }
         };
-        Step::Move { rule, to }
+        Ok(Step::Move { rule, to })
+    }
+
+    /// The first exception that keeps the reference today.
+    fn exception(
+        &self,
+        asking: Asking<'_>,
+        reference: &Reference<'_>,
+    ) -> Result<Option<usize>, Unknown> {
+        let mut unknown = false;
+        for (at, it) in self.exceptions.iter().enumerate() {
+            if asking.today <= it.until && it.pattern.matches(reference) {
+                match asking.holds(&it.guard) {
+                    Ternary::Yes => return Ok(Some(at)),
+                    Ternary::Unknown => unknown = true,
+                    Ternary::No => {}
+                }
+            }
+        }
+        if unknown { Err(Unknown) } else { Ok(None) }
     }
 
     /// Whether a reference that stays is approved. `by_rule`: what the rule that keeps it says.
-    fn approves(&self, reference: &Reference<'_>, by_rule: bool) -> bool {
-        match &self.approval {
-            Approved::ByRules => by_rule || self.targets.matches(reference),
-            Approved::Listed(patterns) => patterns.matches(reference),
+    fn standing(
+        &self,
+        asking: Asking<'_>,
+        reference: &Reference<'_>,
+        by_rule: bool,
+    ) -> Result<Standing, Unknown> {
+        match self.denied.find(asking, reference) {
+            Found::At(at) => return Ok(Standing::Denied(at)),
+            Found::Unknown => return Err(Unknown),
+            Found::Nothing => {}
+        }
+        let found = match &self.approval {
+            Approved::ByRules if by_rule => return Ok(Standing::Approved),
+            Approved::ByRules => self.targets.find(asking, reference),
+            Approved::Listed(patterns) => patterns.find(asking, reference),
+        };
+        match found {
+            Found::At(_) => Ok(Standing::Approved),
+            Found::Unknown => Err(Unknown),
+            Found::Nothing => Ok(Standing::NotApproved),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Finds the first rule that matches without trying them all.
 
-use super::patterns::PatternIndex;
+use super::patterns::{Found, PatternIndex, Sieve};
 use super::regexes::{Regexes, Template};
 use super::{Matcher, Rule};
+use crate::policy::Asking;
 use crate::reference::Reference;
 
 /// Positions of rules, ascending, by what a lookup can find them with.
@@ -28,13 +29,21 @@ impl Index {
         index
     }
 
-    /// Position of the first rule that matches.
-    pub(super) fn first_match(&self, rules: &[Rule], reference: &Reference<'_>) -> Option<usize> {
-        let matches = |at: usize| rules[at].matcher.matches(reference);
+    /// The first rule that matches and holds.
+    pub(super) fn first_match(
+        &self,
+        rules: &[Rule],
+        asking: Asking<'_>,
+        reference: &Reference<'_>,
+    ) -> Found {
+        let sieve = Sieve::new(asking);
+        let holds = |at: usize| sieve.passes(at, &rules[at].guard);
+        let matches = |at: usize| rules[at].matcher.matches(reference) && holds(at);
         let pattern = self.patterns.first(reference, rules.len(), matches);
         let limit = pattern.unwrap_or(rules.len());
         let regex = self.regexes.as_ref();
-        regex.and_then(|it| it.first(reference, limit)).or(pattern)
+        let found = regex.and_then(|it| it.first(reference, limit, holds));
+        sieve.first(found.or(pattern))
     }
 
     /// What `template` becomes of a reference that the expression of rule `at` matches.

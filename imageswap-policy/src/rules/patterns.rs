@@ -1,7 +1,9 @@
 //! Many patterns, asked at once.
 
 use crate::pattern::Pattern;
+use crate::policy::{Asking, Guard, Ternary};
 use crate::reference::{Reference, split_port};
+use std::cell::Cell;
 use std::collections::HashMap;
 
 /// Positions of patterns by what they fix: the registry and the first path segments, or the end of the host. Only
@@ -20,11 +22,74 @@ struct Node {
     below: HashMap<String, Node>,
 }
 
+/// A pattern, and where it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Guarded {
+    pub(crate) pattern: Pattern,
+    pub(crate) guard: Guard,
+}
+
 /// Patterns of which any may match.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PatternSet {
-    patterns: Vec<Pattern>,
+    items: Vec<Guarded>,
     index: PatternIndex,
+}
+
+/// What was found among items with guards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    At(usize),
+    /// An item matches, and nobody knows whether it holds.
+    Unknown,
+}
+
+/// Lets items through that hold, and notes the first of which that is unknown.
+pub(super) struct Sieve<'a> {
+    asking: Asking<'a>,
+    unknown: Cell<Option<usize>>,
+}
+
+impl<'a> Sieve<'a> {
+    pub(super) fn new(asking: Asking<'a>) -> Self {
+        Self {
+            asking,
+            unknown: Cell::new(None),
+        }
+    }
+
+    /// Whether the item at `at`, which matches, holds.
+    pub(super) fn passes(&self, at: usize, guard: &Guard) -> bool {
+        match self.asking.holds(guard) {
+            Ternary::Yes => true,
+            Ternary::No => false,
+            Ternary::Unknown => {
+                let first = self.unknown.get().map_or(at, |it| it.min(at));
+                self.unknown.set(Some(first));
+                false
+            }
+        }
+    }
+
+    /// Of items of which the first decides.
+    pub(super) fn first(&self, found: Option<usize>) -> Found {
+        match (self.unknown.get(), found) {
+            (Some(unknown), Some(at)) if unknown < at => Found::Unknown,
+            (_, Some(at)) => Found::At(at),
+            (Some(_), None) => Found::Unknown,
+            (None, None) => Found::Nothing,
+        }
+    }
+
+    /// Of items of which any is enough.
+    pub(super) fn any(&self, found: Option<usize>) -> Found {
+        match (self.unknown.get(), found) {
+            (_, Some(at)) => Found::At(at),
+            (Some(_), None) => Found::Unknown,
+            (None, None) => Found::Nothing,
+        }
+    }
 }
 
 impl PatternIndex {
@@ -89,31 +154,38 @@ impl PatternIndex {
 }
 
 impl PatternSet {
-    pub(super) fn new(patterns: Vec<Pattern>) -> Self {
+    pub(super) fn new(items: Vec<Guarded>) -> Self {
         let mut index = PatternIndex::default();
-        for (at, pattern) in patterns.iter().enumerate() {
-            index.insert(at, pattern);
+        for (at, it) in items.iter().enumerate() {
+            index.insert(at, &it.pattern);
         }
-        Self { patterns, index }
+        Self { items, index }
     }
 
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Pattern> {
-        self.patterns.iter()
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Guarded> {
+        self.items.iter()
     }
 
-    /// Whether any of them matches.
-    pub(super) fn matches(&self, reference: &Reference<'_>) -> bool {
-        let matches = |at: usize| self.patterns[at].matches(reference);
-        self.index
-            .first(reference, self.patterns.len(), matches)
-            .is_some()
+    pub(super) fn pattern(&self, at: usize) -> &Pattern {
+        &self.items[at].pattern
+    }
+
+    /// The first that matches and holds.
+    pub(super) fn find(&self, asking: Asking<'_>, reference: &Reference<'_>) -> Found {
+        let sieve = Sieve::new(asking);
+        let matches = |at: usize| {
+            let it = &self.items[at];
+            it.pattern.matches(reference) && sieve.passes(at, &it.guard)
+        };
+        sieve.any(self.index.first(reference, self.items.len(), matches))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{pattern, reference};
+    use crate::policy::Name;
+    use crate::testing::{TODAY, pattern, reference};
     use proptest::prelude::*;
 
     proptest! {
@@ -123,13 +195,15 @@ mod tests {
             images in prop::collection::vec(reference(), 1..8),
         ) {
             let patterns: Vec<_> = patterns.iter().map(|it| Pattern::parse(it).unwrap()).collect();
-            let set = PatternSet::new(patterns.clone());
+            let open = |it: &Pattern| Guarded { pattern: it.clone(), guard: Guard::default() };
+            let set = PatternSet::new(patterns.iter().map(open).collect());
+            let asking = Asking { today: TODAY, opted_out: false, namespace: Name::Unknown, container: Name::Unknown };
             for image in &images {
                 let reference = Reference::parse(image).unwrap();
                 let scan = patterns.iter().position(|it| it.matches(&reference));
                 let found = set.index.first(&reference, patterns.len(), |at| patterns[at].matches(&reference));
                 prop_assert_eq!(found, scan, "{}", image);
-                prop_assert_eq!(set.matches(&reference), scan.is_some());
+                prop_assert_eq!(set.find(asking, &reference), scan.map_or(Found::Nothing, Found::At));
             }
         }
     }

@@ -202,8 +202,13 @@ impl Regexes {
         Ok(Some(Self { all: Arc::new(all) }))
     }
 
-    /// Position of the first rule before `limit` whose expression matches.
-    pub(super) fn first(&self, reference: &Reference<'_>, limit: usize) -> Option<usize> {
+    /// Position of the first rule before `limit` whose expression matches, and for which `holds` is true.
+    pub(super) fn first(
+        &self,
+        reference: &Reference<'_>,
+        limit: usize,
+        holds: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         if *self.all.positions.first()? >= limit {
             return None;
         }
@@ -214,12 +219,19 @@ impl Regexes {
             let mut table = self.all.tables.get();
             self.all.which.try_search_fwd(&mut table, &input)
         };
-        let slot = match found {
+        let first = match found {
             Ok(found) => found?.pattern().as_usize(),
             // The automaton meets more states than its table holds. One after the other needs no table.
             Err(_given_up) => self.one_by_one(&input)?,
         };
-        Some(self.all.positions[slot]).filter(|at| *at < limit)
+        // Only where the first does not hold, each of the others has to be asked.
+        let matches =
+            |slot: &usize| *slot == first || self.all.each[*slot].search_half(&input).is_some();
+        (first..self.all.positions.len())
+            .take_while(|slot| self.all.positions[*slot] < limit)
+            .filter(matches)
+            .map(|slot| self.all.positions[slot])
+            .find(|at| holds(*at))
     }
 
     fn one_by_one(&self, input: &Input<'_>) -> Option<usize> {
@@ -391,7 +403,7 @@ mod tests {
         let regexes = Regexes::new(&[(3, &expression)]).unwrap().unwrap();
         let reference = Reference::parse(image).unwrap();
         let template = Template::parse(template, &expression).unwrap();
-        let position = regexes.first(&reference, 9)?;
+        let position = regexes.first(&reference, 9, |_| true)?;
         Some(regexes.expand(position, &template, &reference))
     }
 
@@ -451,7 +463,7 @@ mod tests {
             let reference = Reference::parse(&image).unwrap();
             let text = reference.canonical();
             let input = Input::new(&text).anchored(Anchored::Yes);
-            prop_assert_eq!(regexes.first(&reference, 9), regexes.one_by_one(&input));
+            prop_assert_eq!(regexes.first(&reference, 9, |_| true), regexes.one_by_one(&input));
         }
     }
 

@@ -10,9 +10,14 @@ pub(super) fn add(rules: &Rules, hash: &mut Fields) {
         Approved::Listed(patterns) => {
             hash.field("listed");
             for pattern in patterns.iter() {
-                hash.fields(&["approved", pattern.as_str()]);
+                hash.fields(&["approved", pattern.pattern.as_str()]);
+                hash.guard(&pattern.guard);
             }
         }
+    }
+    for denied in rules.denied.iter() {
+        hash.fields(&["denied", denied.pattern.as_str()]);
+        hash.guard(&denied.guard);
     }
     for exception in &rules.exceptions {
         hash.fields(&[
@@ -20,16 +25,18 @@ pub(super) fn add(rules: &Rules, hash: &mut Fields) {
             exception.pattern.as_str(),
             &exception.until.to_julian_day().to_string(),
         ]);
+        hash.guard(&exception.guard);
     }
     for rule in &rules.list {
         one(rule, hash);
     }
     for target in rules.targets.iter() {
-        hash.fields(&["pattern", target.as_str()]);
+        hash.fields(&["pattern", target.pattern.as_str()]);
     }
 }
 
 fn one(rule: &Rule, hash: &mut Fields) {
+    hash.guard(&rule.guard);
     match &rule.matcher {
         Matcher::Pattern(pattern) => hash.fields(&["pattern", pattern.as_str()]),
         Matcher::Regex(expression) => hash.fields(&["regex", expression.as_str()]),

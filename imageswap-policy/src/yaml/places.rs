@@ -120,6 +120,11 @@ impl<'a> Messages<'a> {
         first.map_or(node.span, |(key, _)| key.span)
     }
 
+    /// Whether the document has a value at `path`.
+    pub(crate) fn has(&self, path: &[Step<'_>]) -> bool {
+        self.follow(path).is_ok()
+    }
+
     /// The value at `path`; where there is none, the nearest above it.
     fn follow(&self, path: &[Step<'_>]) -> Result<&'a Node, &'a Node> {
         path.iter().try_fold(self.root, |node, step| {

@@ -251,7 +251,7 @@ const CATALOGUE: [Metric; 28] = [
         labels: &[
             Label {
                 name: "decision",
-                values: "`swapped`, `kept`, `invalid-result`, `unparsable`, `out-of-scope`",
+                values: "`swapped`, `kept`, `invalid-result`, `unparsable`, `scope-unknown`, `out-of-scope`",
             },
             Label {
                 name: "approved",

@@ -97,6 +97,7 @@ struct ImageCounters {
     registries: HashMap<Box<str>, ByEnforcement<RegistryCounters>>,
     other: ByEnforcement<RegistryCounters>,
     unparsable: ByEnforcement<Counter>,
+    scope_unknown: ByEnforcement<Counter>,
     out_of_scope: Counter,
 }
 
@@ -293,6 +294,8 @@ impl ImageCounters {
             other: RegistryCounters::register(exporter, "other"),
             unparsable: ENFORCEMENTS
                 .map(|it| image_counter(exporter, "unparsable", false, it.as_str(), "other")),
+            scope_unknown: ENFORCEMENTS
+                .map(|it| image_counter(exporter, "scope-unknown", false, it.as_str(), "other")),
             // No policy speaks of it, so there is none to enforce.
             out_of_scope: image_counter(exporter, "out-of-scope", false, "none", "other"),
         }
@@ -312,10 +315,12 @@ impl ImageCounters {
             Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
             Reason::InvalidResult => &by_registry.invalid_result[usize::from(decision.approved)],
             Reason::Unparsable => &self.unparsable[enforcement as usize],
+            Reason::ScopeUnknown => &self.scope_unknown[enforcement as usize],
             Reason::OutOfScope | Reason::NoPolicy => &self.out_of_scope,
             Reason::Kept
             | Reason::AlreadyTarget
             | Reason::NoRule
+            | Reason::Denied
             | Reason::Excepted
             | Reason::OptedOut => &by_registry.kept[usize::from(decision.approved)],
         }
@@ -376,6 +381,7 @@ mod tests {
             approved,
             in_scope: true,
             reason,
+            denied: None,
         }
     }
 

@@ -1,4 +1,6 @@
-//! Labels of namespaces, by watch.
+//! Labels of namespaces, by watch; of one that the watch has not reported yet, by asking the API server.
+
+mod asked;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,10 +12,12 @@ use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::watch;
 
 use crate::admin::Condition;
 use crate::cluster::Complaint;
 use crate::drain::Drain;
+use asked::Asked;
 
 type Labels = BTreeMap<String, String>;
 type ByName = HashMap<String, Arc<Labels>>;
@@ -23,12 +27,24 @@ type ByName = HashMap<String, Arc<Labels>>;
 pub struct Namespaces {
     /// None until the first list is complete, and for ever where nobody watches.
     known: Arc<ArcSwap<Option<ByName>>>,
+    /// Tells of each change of `known`.
+    changed: watch::Sender<()>,
+    /// Who is asked about a namespace that is not known.
+    asked: Option<Arc<Asked>>,
 }
 
 impl Namespaces {
-    /// Nothing is known of any namespace, which selects it.
+    /// Nothing is known of any namespace.
     pub fn unknown() -> Self {
         Self::default()
+    }
+
+    /// Nothing is known yet; [`Self::learn`] asks the API server.
+    pub fn of_cluster(client: Client) -> Self {
+        Self {
+            asked: Some(Arc::new(Asked::new(client))),
+            ..Self::default()
+        }
     }
 
     /// Namespaces that do not change, for tests and tools.
@@ -36,12 +52,46 @@ impl Namespaces {
         let known = labels.into_iter().map(|(name, it)| (name, Arc::new(it)));
         Self {
             known: Arc::new(ArcSwap::from_pointee(Some(known.collect()))),
+            ..Self::default()
         }
     }
 
-    /// The labels of one, or `None` where they are not known: no watch, or one that has not heard of it yet.
+    /// The labels of one namespace; `None` if they are not known.
     pub fn labels(&self, namespace: &str) -> Option<Arc<Labels>> {
-        self.known.load().as_ref().as_ref()?.get(namespace).cloned()
+        let known = self.known.load();
+        let watched = known.as_ref().as_ref().and_then(|it| it.get(namespace));
+        let asked = || self.asked.as_ref()?.labels(namespace);
+        watched.cloned().or_else(asked)
+    }
+
+    /// Whether there is an API server to ask.
+    pub fn can_ask(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Asks the API server about a namespace whose labels are not known. Returns once it has answered, or does not answer in
+    /// time; [`Self::labels`] then returns what was learned.
+    pub async fn learn(&self, namespace: &str) {
+        if let Some(asked) = &self.asked
+            && self.labels(namespace).is_none()
+        {
+            asked.ask(namespace).await;
+        }
+    }
+
+    /// Told of every change from now on.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until every namespace was listed once.
+    pub async fn listed(&self) {
+        let mut changed = self.subscribe();
+        while self.known.load().is_none() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Follows the cluster until the drain begins; what is known stays known while the API server is away.
@@ -85,6 +135,7 @@ impl Namespaces {
             }
             Event::InitDone => {
                 self.known.store(Arc::new(Some(std::mem::take(listed))));
+                self.changed.send_replace(());
                 return true;
             }
             Event::Apply(it) => self.change(|known| {
@@ -102,6 +153,7 @@ impl Namespaces {
         let mut known = self.known.load().as_ref().clone().unwrap_or_default();
         change(&mut known);
         self.known.store(Arc::new(Some(known)));
+        self.changed.send_replace(());
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is said about images that are not approved: which container, which image, why, and what to do.
 
-use imageswap_policy::{Decision, Policy, Reason};
+use imageswap_policy::{Decision, Policy, Reason, Selected};
 
 use super::listed::{Listed, short};
 use crate::wire::{ImageField, MAX_WARNINGS, Object};
@@ -17,23 +17,38 @@ pub(super) struct Refused<'r> {
 }
 
 /// The denial, in one paragraph, as kubectl shows it behind the webhook's name.
-pub(super) fn denial(policy: &Policy, refused: &[Refused<'_>]) -> String {
+pub(super) fn denial(selected: &Selected<'_>, refused: &[Refused<'_>]) -> String {
     let mut parts = Vec::new();
-    parts.extend(policy.message().map(str::to_owned));
+    let policy = selected.policy();
+    // An entry of `denied` has a message of its own.
+    let general = |it: &Refused<'_>| it.decision.denied.is_none_or(|it| it.message.is_none());
+    let message = policy.and_then(Policy::message);
+    parts.extend(
+        message
+            .filter(|_| refused.iter().any(general))
+            .map(str::to_owned),
+    );
     parts.extend(refused.iter().take(NAMED).map(Refused::sentence));
     if refused.len() > NAMED {
         parts.push(format!("and {} more", refused.len() - NAMED));
     }
-    parts.push(advice(policy));
+    match policy {
+        Some(policy) => parts.push(advice(policy)),
+        None => parts.push(unknown(selected)),
+    }
     parts.join("; ")
 }
 
 /// A warning for each image; the last one counts those that have none.
-pub(super) fn warnings(policy: &Policy, refused: &[Refused<'_>]) -> Vec<String> {
-    let message = policy.message().map(|it| format!("{it}: "));
-    let message = message.unwrap_or_default();
-    let warning =
-        |it: &Refused<'_>| format!("{message}{} (policy {})", it.sentence(), policy.name());
+pub(super) fn warnings(selected: &Selected<'_>, refused: &[Refused<'_>]) -> Vec<String> {
+    let names = names(selected);
+    let general = selected.policy().and_then(Policy::message);
+    let general = general.map(|it| format!("{it}: ")).unwrap_or_default();
+    let warning = |it: &Refused<'_>| {
+        let own = it.decision.denied.and_then(|it| it.message);
+        let general = if own.is_some() { "" } else { &general };
+        format!("{general}{} (policy {names})", it.sentence())
+    };
     if refused.len() <= MAX_WARNINGS {
         return refused.iter().map(warning).collect();
     }
@@ -41,8 +56,7 @@ pub(super) fn warnings(policy: &Policy, refused: &[Refused<'_>]) -> Vec<String> 
     let mut warnings: Vec<_> = refused.iter().take(shown).map(warning).collect();
     let more = refused.len() - shown;
     warnings.push(format!(
-        "{message}{more} more images are not approved (policy {})",
-        policy.name()
+        "{general}{more} more images are not approved (policy {names})"
     ));
     warnings
 }
@@ -57,13 +71,28 @@ pub(super) fn list(refused: &[Refused<'_>]) -> String {
 }
 
 /// Why an object is refused of which a list was not read to its end.
-pub(super) fn too_many(policy: &Policy, list: &str) -> String {
+pub(super) fn too_many(selected: &Selected<'_>, list: &str) -> String {
     format!(
         "the object has more than {} {list}, and no more are read: policy {} refuses it, because the others could be \
          anything; use fewer",
         Object::MAX_ENTRIES,
-        policy.name()
+        names(selected)
     )
+}
+
+/// What is missing to tell which policy decides.
+fn unknown(selected: &Selected<'_>) -> String {
+    format!(
+        "policy {} decides, depending on {}, which could not be learned from the API server: try again",
+        names(selected),
+        selected.missing()
+    )
+}
+
+/// The policy that decides; all that may, if nobody knows which one does.
+fn names(selected: &Selected<'_>) -> String {
+    let names: Vec<_> = selected.candidates().map(Policy::name).collect();
+    names.join(" or ")
 }
 
 /// What to do about it.
@@ -98,6 +127,20 @@ impl Refused<'_> {
         };
         let rule = decision.rule.map(|it| format!("rule `{it}`"));
         let rule = rule.unwrap_or_else(|| "the policy".to_owned());
+        if let Some(denied) = decision.denied {
+            let what = match decision.reason {
+                Reason::Swapped => format!(" would become {}, which", decision.result),
+                _ => String::new(),
+            };
+            let message = denied.message.map(|it| format!(": {it}"));
+            return format!(
+                "{place}: image {}{what} is denied by `{}` ({}){}",
+                field.image,
+                denied.rule,
+                denied.pattern,
+                message.unwrap_or_default()
+            );
+        }
         let why = match decision.reason {
             Reason::Swapped if decision.approved => format!(
                 "{rule} replaces it by {}, which has not happened; is the mutating webhook there?",
@@ -114,7 +157,12 @@ impl Refused<'_> {
             }
             Reason::OptedOut => "a label of the Pod skips the swap".to_owned(),
             Reason::AlreadyTarget => "it lies under a target, where not all is approved".to_owned(),
-            Reason::Kept | Reason::Excepted | Reason::OutOfScope | Reason::NoPolicy => {
+            Reason::ScopeUnknown => "too little is known of the Pod to decide".to_owned(),
+            Reason::Kept
+            | Reason::Denied
+            | Reason::Excepted
+            | Reason::OutOfScope
+            | Reason::NoPolicy => {
                 format!("{rule} keeps it as it is")
             }
         };

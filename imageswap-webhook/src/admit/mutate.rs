@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use imageswap_policy::{Decision, Policies, Policy, Selected};
+use imageswap_policy::Selected;
 use imageswap_runtime::metrics::Outcome;
 
 use super::images::{Asks, Subject};
 use super::listed::{Listed, short};
-use super::{Admission, Asked, message, note};
+use super::{Admission, Asked, audit, decide, message, note};
 use crate::wire::{ImageField, Verdict};
 
 /// An image and what the policy says of it.
@@ -18,21 +18,22 @@ pub(super) struct Decided<'r> {
 }
 
 impl Admission {
-    pub(super) fn mutate(&self, policies: &Policies, asked: &Asked<'_>) -> (Verdict, Outcome) {
-        let subject = Subject::of(asked);
-        // Labels of a Pod are not in the old form of its subresource; unknown ones select.
-        let labels = (subject != Subject::BareEphemeralContainers).then(|| asked.object.labels());
-        let selected = self.select(policies, asked, labels);
+    pub(super) fn mutate(
+        &self,
+        selected: &Selected<'_>,
+        subject: Subject,
+        asked: &Asked<'_>,
+    ) -> (Verdict, Outcome) {
         let mut verdict = Verdict::default();
         let mut swaps = Listed::default();
-        let decided = self.decide(&selected, subject, asked, &mut verdict, &mut swaps);
-        let Some(policy) = selected.policy() else {
+        let decided = self.decide(selected, subject, asked, &mut verdict, &mut swaps);
+        if selected.candidates().next().is_none() {
             tracing::debug!(uid = &*asked.request.uid, "allowed unchanged: out of scope");
             return (verdict, Outcome::Skipped);
-        };
-        if let Some(cut) = asked.object.cut().filter(|_| policy.swaps()) {
+        }
+        if let Some(cut) = asked.object.cut().filter(|_| selected.swaps()) {
             // Images that were not read cannot be swapped.
-            let denied = message::too_many(policy, cut);
+            let denied = message::too_many(selected, cut);
             asked.log("", &denied, "refused");
             let verdict = Verdict {
                 denied: Some(denied),
@@ -43,18 +44,18 @@ impl Admission {
         if decided.is_empty() {
             return (verdict, Outcome::Skipped);
         }
-        if subject == Subject::Pod && policy.swaps() {
-            note::write(&selected, asked, &decided, &mut verdict.patch);
+        if let Some(policy) = selected.policy()
+            && subject == Subject::Pod
+            && policy.swaps()
+        {
+            note::write(selected, asked, &decided, &mut verdict.patch);
             self.add_pull_secrets(policy, asked, &decided, &mut verdict);
         }
-        verdict.audit.push(("policy", policy.name().to_owned()));
-        verdict
-            .audit
-            .push(("revision", policy.revision().to_owned()));
+        audit(selected, &mut verdict);
         if swaps.is_empty() {
             tracing::debug!(uid = &*asked.request.uid, "nothing to swap");
         } else {
-            let what = if policy.swaps() {
+            let what = if selected.swaps() {
                 "images swapped"
             } else {
                 "images would be swapped, if the policy were not one for audit"
@@ -79,14 +80,14 @@ impl Admission {
         verdict: &mut Verdict,
         swaps: &mut Listed,
     ) -> Vec<Decided<'r>> {
-        let patches = selected.policy().is_some_and(Policy::swaps);
+        let patches = selected.swaps();
         let images = subject.images(asked);
         let mut decided = Vec::with_capacity(images.len());
         for Asks { field, stored } in images {
             if asked.caller.is_gone() {
                 break;
             }
-            let decision: Decision<'r> = selected.decide(field.image);
+            let decision = decide(selected, &field);
             self.count(selected, field.image, &decision);
             let mut result = Cow::Borrowed(field.image);
             if decision.swapped() {

@@ -37,8 +37,10 @@ pub(super) fn write(
         if !matches!(field.list, List::Containers | List::InitContainers) {
             continue;
         }
-        let explained =
-            |entry: &Entry<'_>| *result == field.image && entry.explains(selected, result);
+        let explained = |entry: &Entry<'_>| {
+            *result == field.image
+                && entry.explains(&selected.in_container(Some(field.name)), result)
+        };
         if !note.get(field.name).is_some_and(explained) {
             let entry = Entry {
                 image: field.image.into(),

@@ -5,28 +5,26 @@
 //! is refused where it is written.
 
 use imageswap_policy::document::Enforcement;
-use imageswap_policy::{Decision, Policies};
+use imageswap_policy::{Decision, Selected};
 use imageswap_runtime::metrics::Outcome;
 
 use super::images::{Asks, Subject};
 use super::message::{self, Refused};
-use super::{Admission, Asked};
+use super::{Admission, Asked, audit, decide};
 use crate::wire::Verdict;
 
 impl Admission {
-    pub(super) fn validate(&self, policies: &Policies, asked: &Asked<'_>) -> (Verdict, Outcome) {
-        let subject = Subject::of(asked);
+    pub(super) fn validate(
+        &self,
+        selected: &Selected<'_>,
+        subject: Subject,
+        asked: &Asked<'_>,
+    ) -> (Verdict, Outcome) {
         let template = subject == Subject::Template;
-        let labels = match subject {
-            Subject::BareEphemeralContainers => None,
-            Subject::Template => Some(asked.object.template_labels()),
-            _ => Some(asked.object.labels()),
-        };
-        let selected = self.select(policies, asked, labels);
         let mut verdict = Verdict::default();
-        let Some(policy) = selected.policy() else {
+        if selected.candidates().next().is_none() {
             return (verdict, Outcome::Skipped);
-        };
+        }
         let fails = |decision: &Decision<'_>| {
             decision.in_scope && (!decision.approved || !template && decision.swapped())
         };
@@ -39,32 +37,34 @@ impl Admission {
             if asked.caller.is_gone() {
                 break;
             }
-            let decision = selected.decide(field.image);
+            let decision = decide(selected, &field);
             if template {
-                self.count(&selected, field.image, &decision);
+                self.count(selected, field.image, &decision);
             }
             if fails(&decision) {
                 refused.push(Refused { field, decision });
             }
         }
-        verdict.audit.push(("policy", policy.name().to_owned()));
-        verdict
-            .audit
-            .push(("revision", policy.revision().to_owned()));
-        let cut = asked.object.cut().map(|cut| message::too_many(policy, cut));
+        audit(selected, &mut verdict);
+        let cut = asked
+            .object
+            .cut()
+            .map(|cut| message::too_many(selected, cut));
         if refused.is_empty() && cut.is_none() {
             return (verdict, Outcome::Unchanged);
         }
         let listed = cut.clone().unwrap_or_else(|| message::list(&refused));
-        let (outcome, what) = match policy.enforcement() {
+        let (outcome, what) = match selected.enforcement() {
             Enforcement::Deny => {
-                let denial = || message::denial(policy, &refused);
+                let denial = || message::denial(selected, &refused);
                 verdict.denied = Some(cut.unwrap_or_else(denial));
                 (Outcome::Denied, "refused")
             }
             Enforcement::Warn => {
                 verdict.warnings.extend(cut);
-                verdict.warnings.extend(message::warnings(policy, &refused));
+                verdict
+                    .warnings
+                    .extend(message::warnings(selected, &refused));
                 (Outcome::Warned, "let in with a warning")
             }
             Enforcement::Audit => (

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use imageswap_runtime::metrics::Webhook;
 use imageswap_runtime::tls::ClientStream;
-use imageswap_webhook::admit::{Admission, Answer};
+use imageswap_webhook::admit::{Admission, Answer, NamespaceUnknown};
 use imageswap_webhook::http::{Answers, Caller};
 use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, MEDIUM_BODY, SMALL_BODY};
 use serde_json::json;
@@ -442,12 +442,21 @@ struct Held {
 }
 
 impl Answers for Held {
-    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer {
+    fn answer(
+        &self,
+        webhook: Webhook,
+        body: &[u8],
+        caller: &Caller,
+    ) -> Result<Answer, NamespaceUnknown> {
         let held = || !self.release.load(Ordering::Relaxed) && !caller.is_gone();
         while body.starts_with(b"hold") && held() {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.admission.answer_to(caller, webhook, body)
+    }
+
+    async fn learn(&self, unknown: &NamespaceUnknown) {
+        self.admission.learn(unknown).await;
     }
 }
 

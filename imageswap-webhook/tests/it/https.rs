@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{Method, Request};
 use imageswap_runtime::metrics::Webhook;
-use imageswap_webhook::admit::Answer;
+use imageswap_webhook::admit::{Answer, NamespaceUnknown};
 use imageswap_webhook::http::{Answers, Caller};
 use imageswap_webhook::limits::MAX_BODY;
 use imageswap_webhook::server::DrainTimes;
@@ -165,9 +165,18 @@ async fn what_is_no_tls_does_no_harm() {
 async fn a_panic_is_answered_and_the_connection_goes_on() {
     struct Panics(imageswap_webhook::admit::Admission);
     impl Answers for Panics {
-        fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Answer {
+        fn answer(
+            &self,
+            webhook: Webhook,
+            body: &[u8],
+            caller: &Caller,
+        ) -> Result<Answer, NamespaceUnknown> {
             assert!(body != b"panic", "as asked for");
             self.0.answer_to(caller, webhook, body)
+        }
+
+        async fn learn(&self, unknown: &NamespaceUnknown) {
+            self.0.learn(unknown).await;
         }
     }
     let server = Server::start(TIMES, |exporter, _| {

@@ -14,4 +14,5 @@ mod process;
 mod refusals;
 mod reload;
 mod reviews;
+mod scope;
 mod vectors;

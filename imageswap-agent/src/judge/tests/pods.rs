@@ -5,9 +5,11 @@ use crate::evidence::containerd::ContentSource;
 use crate::pods::{Ownership, PodContainer, PodRecord};
 use imageswap_policy::document;
 
+/// A container of the Pod.
+pub(super) const POD_NAME: &str = "app";
 const DIGEST: &str = "sha256:15d3b5c4f521a84896ed1ead1b14e4774d02202d5c65ab68f30eeaf310a3b1a7";
 
-fn known(image: &str) -> PodRecord {
+pub(super) fn known(image: &str) -> PodRecord {
     let container = |ephemeral| PodContainer {
         image: image.to_owned(),
         ephemeral,
@@ -33,7 +35,7 @@ fn noted(image: &str, noted: &str, revision: &str) -> PodRecord {
     }
 }
 
-fn named(container: &str, names: &[&str]) -> Claim {
+pub(super) fn named(container: &str, names: &[&str]) -> Claim {
     Claim {
         container_name: Some(container.to_owned()),
         digest: Some(DIGEST.to_owned()),
@@ -41,7 +43,7 @@ fn named(container: &str, names: &[&str]) -> Claim {
     }
 }
 
-fn judged_with(
+pub(super) fn judged_with(
     law: &Law,
     cgroup: &str,
     pod: impl Into<Option<Ownership>>,
@@ -66,7 +68,7 @@ fn judged_with(
     judgement
 }
 
-fn is(pod: PodRecord) -> Ownership {
+pub(super) fn is(pod: PodRecord) -> Ownership {
     Ownership::Known(Arc::new(pod))
 }
 

@@ -143,7 +143,8 @@ pub(super) fn read(node: &Node) -> (String, Option<ImageSwapPolicy>, Vec<Note>) 
         Spec {
             r#match: scope,
             rules: numbered(found.rules),
-            approved: (!approved.is_empty()).then_some(approved),
+            approved: (!approved.is_empty())
+                .then(|| approved.into_iter().map(Into::into).collect()),
             enforcement,
             message: found.message,
             ..Spec::default()

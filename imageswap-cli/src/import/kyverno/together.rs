@@ -1,7 +1,7 @@
 //! Policies of one run, taken together: one decides for each Pod here, where Kyverno applies all.
 
 use super::formula::intersect;
-use imageswap_policy::document::{self, Enforcement, ImageSwapPolicy};
+use imageswap_policy::document::{self, Approval, Enforcement, ImageSwapPolicy};
 use imageswap_policy::{Date, Policies, Scope};
 
 /// When policies become one.
@@ -87,7 +87,13 @@ fn merged(policies: &[ImageSwapPolicy]) -> Option<ImageSwapPolicy> {
         }
         match (&mut spec.approved, more.approved) {
             // Both have to approve.
-            (Some(ours), Some(theirs)) => *ours = intersect(ours, &theirs)?,
+            (Some(ours), Some(theirs)) => {
+                let patterns = |list: &[Approval]| -> Vec<_> {
+                    list.iter().map(|it| it.pattern.clone()).collect()
+                };
+                let both = intersect(&patterns(ours), &patterns(&theirs))?;
+                *ours = both.into_iter().map(Approval::from).collect();
+            }
             (ours @ None, theirs) => *ours = theirs,
             _ => {}
         }

@@ -6,7 +6,7 @@ use crate::document::lint_all;
 use crate::testing::TODAY;
 use crate::{Date, Diagnostics};
 
-fn lint(source: &str, text: &str) -> Diagnostics {
+pub(super) fn lint(source: &str, text: &str) -> Diagnostics {
     let today = Date::from_ordinal_date(2027, 1).unwrap();
     lint_all([(source, text)], today).found
 }

@@ -420,7 +420,7 @@ spec:
   - {form: a.io/**, to: r.io}
   - {from: b.io/**, to: 'r.io/x:1'}
   - {keep: [c.io/**]}
-  approved: [r.io/**, 'https://s.io/**', {a: b}]
+  approved: [r.io/**, 'https://s.io/**', [b]]
   exceptions: [{pattern: a.io/**, until: 1.2.2027, reason: x}]
   enforcement: Enforce
   enforcement: deny

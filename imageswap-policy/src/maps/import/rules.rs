@@ -290,7 +290,9 @@ impl<'x> Importer<'x> {
 
     /// Whether the maps file leaves the image where it is because a line leads there.
     pub(super) fn rests(&self, image: &str) -> bool {
-        self.policy.is_under_target(image)
+        self.policy
+            .select(Scope::Node, Date::MIN)
+            .is_under_target(image)
     }
 
     fn keep(&mut self, entry: &'x Entry<'x>, pattern: &str) {

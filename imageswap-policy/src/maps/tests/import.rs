@@ -181,6 +181,7 @@ fn rules_are_named_by_line_and_the_policy_is_for_the_same_pods() {
     let spec = &found.policy.spec;
     assert_eq!(spec.enforcement, document::Enforcement::Warn);
     assert!(spec.r#match.allow_opt_out && spec.r#match.node_level);
+    assert_eq!(spec.r#match.namespaces.as_deref().unwrap(), ["*"]);
     let selector = spec.r#match.namespace_selector.as_ref().unwrap();
     assert_eq!(selector.match_labels[LABEL], "enabled");
 }

@@ -1,0 +1,117 @@
+//! Policies that are chosen by labels of the namespace, guards, and what is denied.
+
+use super::pods::{POD_NAME, is, judged_with, known, named};
+use super::*;
+use imageswap_policy::document;
+
+const CORP: &str = "{rules: [{name: hub, from: docker.io/**, to: registry.example.com}]}";
+const EXEMPT: &str = "{priority: 10, match: {nodeLevel: false, namespaceSelector: {matchLabels: {exempt: 'yes'}}}, \
+                      rules: [{name: all, keep: '**'}]}";
+
+fn law_of(specs: &[(&str, &str)], label: Option<&str>) -> Law {
+    let document = |(name, spec): &(&str, &str)| {
+        format!(
+            "---\napiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        )
+    };
+    let text: String = specs.iter().map(document).collect();
+    let policies = Policies::new(document::load("p", &text).unwrap().policies);
+    let labels = label.map(|it| BTreeMap::from([("exempt".to_owned(), it.to_owned())]));
+    Law {
+        namespaces: labels.map_or_else(Namespaces::unknown, |labels| {
+            Namespaces::fixed([("team-a".to_owned(), labels)])
+        }),
+        ..Law::new(Arc::new(policies))
+    }
+}
+
+fn judged_in(law: &Law, image: &str) -> Judgement {
+    let claims = [named(POD_NAME, &[image])];
+    judged_with(law, POD, is(known(image)), &claims)
+}
+
+#[test]
+fn unknown_labels_approve_and_accuse_nobody() {
+    let policies = [("corp", CORP), ("exempt", EXEMPT)];
+    let unknown = law_of(&policies, None);
+    for image in [EVIL, "nginx"] {
+        let found = judged_in(&unknown, image);
+        assert_eq!(
+            words(&found),
+            ["unresolved", "pod", "scope-unknown"],
+            "{found:?}"
+        );
+        assert_eq!((&found.policy, &found.rule), (&None, &None));
+    }
+    // Both policies leave it as it is.
+    assert_eq!(words(&judged_in(&unknown, OURS)), ["approved", "pod", "ok"]);
+    for (label, verdict) in [
+        ("yes", ["approved", "pod", "ok"]),
+        ("no", ["drift", "pod", "webhook-skipped"]),
+    ] {
+        let found = judged_in(&law_of(&policies, Some(label)), EVIL);
+        assert_eq!(words(&found), verdict, "{label}: {found:?}");
+    }
+    // Labels of a namespace are nothing to a container of the node.
+    let node = judged_with(&unknown, "/default/x", None, &[ctr(EVIL)]);
+    assert_eq!(words(&node)[0], "drift", "{node:?}");
+}
+
+#[test]
+fn content_from_a_place_that_is_not_decided_is_not_retagged() {
+    use crate::evidence::containerd::ContentSource;
+    let from_elsewhere = |law: &Law| {
+        let claim = Claim {
+            pulled_from: Some(vec![ContentSource {
+                host: "evil.example.net".to_owned(),
+                repository: "miner".to_owned(),
+            }]),
+            ..named(POD_NAME, &[OURS])
+        };
+        judged_with(law, POD, is(known(OURS)), &[claim])
+    };
+    let policies = [("corp", CORP), ("exempt", EXEMPT)];
+    let unknown = from_elsewhere(&law_of(&policies, None));
+    assert_eq!(
+        words(&unknown),
+        ["unresolved", "pod", "scope-unknown"],
+        "{unknown:?}"
+    );
+    let known = from_elsewhere(&law_of(&policies, Some("no")));
+    assert_eq!(words(&known), ["drift", "pod", "retagged"], "{known:?}");
+}
+
+#[test]
+fn a_denied_image_is_drift_and_names_its_entry() {
+    let law = law_of(
+        &[(
+            "p",
+            "{approved: ['registry.example.com/**'], denied: [{pattern: '**:1', message: old}]}",
+        )],
+        None,
+    );
+    let found = judged_in(&law, OURS);
+    assert_eq!(words(&found), ["drift", "pod", "webhook-skipped"]);
+    assert_eq!(found.rule.as_deref(), Some("denied[0]"));
+}
+
+#[test]
+fn a_guard_looks_at_namespace_and_container() {
+    let spec = |guard: &str| {
+        format!("{{approved: ['registry.example.com/**', {{pattern: '**', {guard}}}]}}")
+    };
+    for (guard, verdict) in [
+        ("namespaces: ['team-*']", "approved"),
+        ("namespaces: [other]", "drift"),
+        ("containers: [app]", "approved"),
+        ("containers: [debug]", "drift"),
+    ] {
+        let law = law_of(&[("p", &spec(guard))], None);
+        assert_eq!(words(&judged_in(&law, EVIL))[0], verdict, "{guard}");
+    }
+    // Nobody says which container it is.
+    let law = law_of(&[("p", &spec("containers: [app]"))], None);
+    let nameless = judged_with(&law, POD, is(known(EVIL)), &[cri(&[EVIL])]);
+    assert_eq!(words(&nameless)[..1], ["unresolved"], "{nameless:?}");
+    assert_eq!(words(&nameless)[2], "scope-unknown", "{nameless:?}");
+}

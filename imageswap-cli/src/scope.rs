@@ -1,0 +1,234 @@
+//! Who asks: what the command line says of Pods, and what it lacks to tell which policy decides.
+
+use clap::Args;
+use imageswap_policy::{Missing, PodScope, Policies, Policy, Scope, Selected};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Labels by their names.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// Who asks. What is not given is unknown.
+#[derive(Debug, Args)]
+pub(crate) struct ScopeArgs {
+    /// Namespace of the Pod
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Labels of the namespace; an empty text if it has none
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]
+    namespace_labels: Option<Labels>,
+    /// Labels of the Pod; an empty text if it has none
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]
+    labels: Option<Labels>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+}
+
+/// Labels of namespaces whose manifests are not at hand.
+#[derive(Debug, Args)]
+pub(crate) struct NamespaceArgs {
+    /// Labels of namespaces without a manifest among the input
+    ///
+    /// With a name they are those of one namespace, as in
+    /// shop:team=a,stage=prod; without one, of every namespace of which
+    /// nothing else tells. May be given more than once.
+    #[arg(
+        long,
+        value_name = "[NAME:]KEY=VALUE,...",
+        value_parser = parse_namespace,
+        verbatim_doc_comment
+    )]
+    namespace_labels: Vec<(Option<String>, Labels)>,
+}
+
+/// What nobody could decide, for one message.
+#[derive(Debug, Default)]
+pub(crate) struct Undecided {
+    messages: BTreeSet<String>,
+}
+
+impl ScopeArgs {
+    /// The policy of `policies` that decides for the Pod that was described.
+    pub(crate) fn select<'a>(
+        &'a self,
+        policies: &'a Policies,
+        today: imageswap_policy::Date,
+    ) -> Selected<'a> {
+        let scope = Scope::Pod(PodScope {
+            namespace: self.namespace.as_deref(),
+            namespace_labels: self.namespace_labels.as_ref(),
+            labels: self.labels.as_ref(),
+        });
+        let selected = policies.select(scope, today);
+        match self.container.as_deref() {
+            Some(name) => selected.in_container(Some(name)),
+            None => selected,
+        }
+    }
+}
+
+impl NamespaceArgs {
+    /// The labels of a namespace; `known` are those that its manifest or the cluster has.
+    pub(crate) fn labels<'a>(
+        &'a self,
+        namespace: &str,
+        known: &'a BTreeMap<String, Labels>,
+    ) -> Option<&'a Labels> {
+        let given = |name: Option<&str>| {
+            let mut all = self.namespace_labels.iter().rev();
+            all.find(|it| it.0.as_deref() == name).map(|it| &it.1)
+        };
+        given(Some(namespace))
+            .or_else(|| known.get(namespace))
+            .or_else(|| given(None))
+    }
+}
+
+impl Undecided {
+    /// Notes that the policies do not agree about an image, for a Pod of `namespace`.
+    pub(crate) fn add(
+        &mut self,
+        selected: &Selected<'_>,
+        namespace: Option<&str>,
+        manifests: bool,
+    ) {
+        let missing = selected.missing();
+        let whose = namespace.map(|it| format!(" in namespace `{it}`"));
+        self.messages.insert(format!(
+            "{}{} depends on {missing}: {}",
+            question(selected),
+            whose.unwrap_or_default(),
+            help(missing, manifests)
+        ));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The messages, for standard error.
+    pub(crate) fn report(&self) {
+        for message in &self.messages {
+            crate::report(&format!("error: {message}"));
+        }
+    }
+}
+
+/// What a case of `imageswap test` does not say.
+pub(crate) fn undecided_case(selected: &Selected<'_>) -> String {
+    let missing = selected.missing();
+    let fields = [
+        (missing.namespace, "`namespace`"),
+        (missing.namespace_labels, "`namespace_labels`"),
+        (missing.labels, "`labels`"),
+        (missing.container, "`container`"),
+    ];
+    let fields: Vec<_> = fields.iter().filter(|it| it.0).map(|it| it.1).collect();
+    let flag = if missing.namespace_labels {
+        ", or give --namespace-labels KEY=VALUE,..."
+    } else {
+        ""
+    };
+    format!(
+        "{} depends on {missing}: add {} to the case{flag}",
+        question(selected),
+        fields.join(" and ")
+    )
+}
+
+/// What is not known, as a clause.
+fn question(selected: &Selected<'_>) -> String {
+    let names = selected.candidates().map(Policy::name);
+    let names: Vec<_> = names.map(|it| format!("`{it}`")).collect();
+    match names.as_slice() {
+        [one] => format!("what policy {one} says"),
+        several => format!("which of the policies {} decides", several.join(" and ")),
+    }
+}
+
+/// The flags that say what is missing.
+fn help(missing: Missing, manifests: bool) -> String {
+    let mut flags = Vec::new();
+    if missing.namespace {
+        flags.push("--namespace NAME");
+    }
+    if missing.namespace_labels {
+        flags.push("--namespace-labels KEY=VALUE,...");
+    }
+    if missing.labels {
+        flags.push("--labels KEY=VALUE,...");
+    }
+    if missing.container {
+        flags.push("--container NAME");
+    }
+    let manifest = if manifests && missing.namespace_labels {
+        ", or the manifest of the Namespace"
+    } else {
+        ""
+    };
+    format!("give {}{manifest}", flags.join(" and "))
+}
+
+/// `a=b,c=d`; an empty text is no label at all, which is not the same as unknown labels.
+pub(crate) fn parse_labels(text: &str) -> Result<Labels, String> {
+    let pairs = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    pairs
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            }
+            _ => Err(format!("expected `key=value`, found `{pair}`")),
+        })
+        .collect()
+}
+
+/// `a=b,c=d`, or the same of one namespace, `shop:a=b,c=d`. Neither keys nor names have a `:`.
+fn parse_namespace(text: &str) -> Result<(Option<String>, Labels), String> {
+    match text.split_once(':') {
+        Some((name, labels)) if !name.is_empty() && !name.contains('=') => {
+            Ok((Some(name.to_owned()), parse_labels(labels)?))
+        }
+        _ => Ok((None, parse_labels(text)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(labels: &Labels) -> Vec<String> {
+        let pairs = labels.iter();
+        pairs.map(|(key, value)| format!("{key}:{value}")).collect()
+    }
+
+    #[test]
+    fn labels() {
+        let parsed = parse_labels("a=b, k8s.twr.io/imageswap=disabled,c=").unwrap();
+        assert_eq!(
+            shown(&parsed),
+            ["a:b", "c:", "k8s.twr.io/imageswap:disabled"]
+        );
+        assert_eq!(parse_labels("").unwrap().len(), 0);
+        assert!(parse_labels("a").unwrap_err().contains("`a`"));
+        assert!(parse_labels("=b").is_err());
+    }
+
+    #[test]
+    fn labels_of_one_namespace_go_before_those_of_any() {
+        let args = NamespaceArgs {
+            namespace_labels: ["a=1", "shop:a=2", "bank:"]
+                .map(|it| parse_namespace(it).unwrap())
+                .into(),
+        };
+        let known = BTreeMap::from([
+            ("shop".to_owned(), parse_labels("a=3").unwrap()),
+            ("team".to_owned(), parse_labels("a=4").unwrap()),
+        ]);
+        let labels = |name| args.labels(name, &known).map(shown).unwrap_or_default();
+        assert_eq!(labels("shop"), ["a:2"]);
+        assert_eq!(labels("bank"), [""; 0]);
+        assert_eq!(labels("team"), ["a:4"]);
+        assert_eq!(labels("other"), ["a:1"]);
+        assert!(parse_namespace("shop:a").is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! Items of `approved` and `denied`, which a document writes as a text or as a mapping.
+
+use super::{Approval, Denial};
+use schemars::{Schema, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// An item that may be a pattern alone.
+trait Listed: From<String> {
+    /// The fields beside `pattern`, for messages.
+    const FIELDS: &'static str;
+
+    fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+impl Listed for Approval {
+    const FIELDS: &'static str = "`namespaces` and `containers`";
+
+    fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+}
+
+impl Listed for Denial {
+    const FIELDS: &'static str = "`message`, `namespaces` and `containers`";
+
+    fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+}
+
+impl From<String> for Approval {
+    fn from(pattern: String) -> Self {
+        Self {
+            pattern,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<String> for Denial {
+    fn from(pattern: String) -> Self {
+        Self {
+            pattern,
+            ..Self::default()
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Approval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextOrMapping(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Denial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextOrMapping(PhantomData))
+    }
+}
+
+impl Serialize for Approval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if *self == Self::from(self.pattern.clone()) {
+            serializer.serialize_str(&self.pattern)
+        } else {
+            Self::serialize(self, serializer)
+        }
+    }
+}
+
+impl Serialize for Denial {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if *self == Self::from(self.pattern.clone()) {
+            serializer.serialize_str(&self.pattern)
+        } else {
+            Self::serialize(self, serializer)
+        }
+    }
+}
+
+struct TextOrMapping<T>(PhantomData<T>);
+
+impl<'de, T: Listed> Visitor<'de> for TextOrMapping<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a pattern, or a mapping of `pattern`, {}", T::FIELDS)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        Ok(T::from(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::mapping(MapAccessDeserializer::new(map))
+    }
+}
+
+/// The schema of an item: a text, or the mapping that `schema` describes.
+pub(super) fn or_text(schema: &mut Schema) {
+    let mut mapping = std::mem::take(schema);
+    let description = mapping.remove("description");
+    *schema = json_schema!({
+        "description": description,
+        "anyOf": [{"type": "string"}, mapping],
+    });
+}

@@ -1,0 +1,279 @@
+//! Which policy decides depends on the labels of the namespace, and what happens while those are not known.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_policy::{Policies, document};
+use imageswap_runtime::cluster::ClusterArgs;
+use imageswap_runtime::metrics::{Exporter, Webhook};
+use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets};
+use imageswap_webhook::admit::Admission;
+use serde_json::{Value, json};
+
+use crate::client::{Server, TIMES, pod_review};
+
+const POLICIES: &str = "
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: corp}
+spec:
+  enforcement: ENFORCEMENT
+  rules: [{name: hub, from: docker.io/**, to: registry.corp/hub}]
+---
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: exempt}
+spec:
+  priority: 10
+  enforcement: audit
+  match: {namespaceSelector: {matchLabels: {exempt: 'yes'}}}
+  rules: [{name: all, keep: '**'}]
+";
+
+fn admission(enforcement: &str, labels: Option<&str>) -> Admission {
+    let namespaces = match labels {
+        None => Namespaces::unknown(),
+        Some(value) => {
+            let labels = BTreeMap::from([("exempt".to_owned(), value.to_owned())]);
+            Namespaces::fixed([("shop".to_owned(), labels)])
+        }
+    };
+    admission_of(enforcement, namespaces)
+}
+
+fn admission_of(enforcement: &str, namespaces: Namespaces) -> Admission {
+    let text = POLICIES.replace("ENFORCEMENT", enforcement);
+    let policies = Policies::new(document::load("p", &text).unwrap().policies);
+    let metrics = Exporter::new().webhook_metrics();
+    Admission::new(PolicySource::fixed(policies), metrics)
+        .with_cluster(namespaces, PullSecrets::unknown())
+}
+
+fn review(image: &str) -> String {
+    review_in("shop", image)
+}
+
+fn review_in(namespace: &str, image: &str) -> String {
+    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "app", "image": image}]}});
+    let mut review = pod_review("CREATE", &pod);
+    review["request"]["namespace"] = namespace.into();
+    review.to_string()
+}
+
+fn ask(admission: &Admission, webhook: Webhook, image: &str) -> Value {
+    let answer = admission.answer(webhook, review(image).as_bytes());
+    let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
+    body["response"].clone()
+}
+
+#[test]
+fn unknown_labels_do_not_let_an_image_in() {
+    let unknown = admission("deny", None);
+    for image in ["evil.example.net/x", "nginx"] {
+        let mutated = ask(&unknown, Webhook::Mutate, image);
+        assert!(
+            mutated["patch"].is_null() && mutated["allowed"] == true,
+            "{mutated}"
+        );
+        let validated = ask(&unknown, Webhook::Validate, image);
+        assert_eq!(validated["allowed"], false, "{image}: {validated}");
+        let message = validated["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(
+                "policy exempt or corp decides, depending on the labels of the namespace"
+            ),
+            "{message}"
+        );
+        assert_eq!(validated["auditAnnotations"]["policy"], "exempt corp");
+    }
+    // Both policies leave it as it is.
+    let fine = ask(&unknown, Webhook::Validate, "registry.corp/hub/a");
+    assert_eq!(fine["allowed"], true, "{fine}");
+}
+
+#[test]
+fn the_strictest_policy_says_what_happens() {
+    for (enforcement, allowed, warns) in [
+        ("deny", false, false),
+        ("warn", true, true),
+        ("audit", true, false),
+    ] {
+        let response = ask(
+            &admission(enforcement, None),
+            Webhook::Validate,
+            "evil.example.net/x",
+        );
+        assert_eq!(response["allowed"], allowed, "{enforcement}: {response}");
+        assert_eq!(
+            response["warnings"].is_array(),
+            warns,
+            "{enforcement}: {response}"
+        );
+    }
+}
+
+#[test]
+fn known_labels_choose_the_policy() {
+    for (label, image, allowed) in [
+        ("yes", "evil.example.net/x", true),
+        ("no", "evil.example.net/x", false),
+        ("yes", "nginx", true),
+        ("no", "registry.corp/hub/library/nginx", true),
+    ] {
+        let admission = admission("deny", Some(label));
+        let response = ask(&admission, Webhook::Validate, image);
+        assert_eq!(response["allowed"], allowed, "{label} {image}: {response}");
+    }
+    let mutated = |label| ask(&admission("deny", Some(label)), Webhook::Mutate, "nginx");
+    assert!(!mutated("no")["patch"].is_null());
+    // The policy for audit only says what it would do.
+    assert!(mutated("yes")["patch"].is_null());
+}
+
+#[tokio::test]
+async fn unknown_labels_are_refused_over_https() {
+    let server = Server::start(TIMES, |_, _| admission("deny", None)).await;
+    let mut connection = server.connect().await.unwrap();
+    let (_, body) = connection
+        .post("/validate", review("evil.example.net/x"))
+        .await;
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["response"]["allowed"], false, "{body}");
+}
+
+fn one(spec: &str) -> Admission {
+    let text = format!(
+        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: one}}\nspec: {spec}\n"
+    );
+    let policies = Policies::new(document::load("p", &text).unwrap().policies);
+    Admission::new(
+        PolicySource::fixed(policies),
+        Exporter::new().webhook_metrics(),
+    )
+}
+
+#[test]
+fn a_denial_has_the_message_of_its_entry() {
+    let admission = one(
+        "{message: general, rules: [{name: hub, from: docker.io/**, to: r.io/hub}, {keep: 'k.io/**'}], \
+         denied: [{pattern: '**:latest', message: pin a version}, k.io/old/**]}",
+    );
+    let message = |image: &str| {
+        let response = ask(&admission, Webhook::Validate, image);
+        response["status"]["message"].as_str().map(str::to_owned)
+    };
+    let latest = message("k.io/a").unwrap();
+    assert!(
+        latest.starts_with(
+            "container app: image k.io/a is denied by `denied[0]` (**:latest): pin a version; "
+        ),
+        "{latest}"
+    );
+    let old = message("k.io/old/a:1").unwrap();
+    assert!(
+        old.starts_with("general; container app: image k.io/old/a:1 is denied by `denied[1]`"),
+        "{old}"
+    );
+    assert_eq!(message("k.io/a:1"), None);
+    let mutated = ask(&admission, Webhook::Mutate, "nginx:1");
+    assert!(!mutated["patch"].is_null());
+}
+
+#[test]
+fn a_guard_looks_at_namespace_and_container() {
+    let admission = one(
+        "{rules: [{from: docker.io/**, to: r.io/app, namespaces: [shop], containers: [app]}, {from: docker.io/**, to: r.io/hub}]}",
+    );
+    let swapped = |container: &str, namespace: &str| {
+        let pod =
+            json!({"metadata": {}, "spec": {"containers": [{"name": container, "image": "a/b"}]}});
+        let mut review = pod_review("CREATE", &pod);
+        review["request"]["namespace"] = namespace.into();
+        let answer = admission.answer(Webhook::Mutate, review.to_string().as_bytes());
+        let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
+        body["response"]["auditAnnotations"]["swapped"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(swapped("app", "shop"), "app: a/b -> r.io/app/a/b");
+    assert_eq!(swapped("app", "bank"), "app: a/b -> r.io/hub/a/b");
+    assert_eq!(swapped("init", "shop"), "init: a/b -> r.io/hub/a/b");
+}
+
+/// How many times the API server was asked for a namespace.
+fn gets(plane: &ControlPlane) -> u64 {
+    let metrics = plane.kubectl(["get", "--raw", "/metrics"]).unwrap();
+    let of_one = |line: &&str| {
+        line.starts_with("apiserver_request_total{")
+            && line.contains("resource=\"namespaces\"")
+            && line.contains("verb=\"GET\"")
+            && line.contains("scope=\"resource\"")
+            && line.contains("contentType=\"application/json;as=PartialObjectMetadata")
+    };
+    let counts = metrics.lines().filter(of_one);
+    counts
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
+    let options = ControlPlaneOptions::default();
+    let Some(mut plane) = ControlPlane::for_test("scope-namespaces", options) else {
+        return;
+    };
+    for file in [
+        "namespace",
+        "serviceaccount",
+        "clusterrole",
+        "clusterrolebinding",
+    ] {
+        let folder = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../deploy/kustomize/base"
+        ));
+        let text = std::fs::read_to_string(folder.join(format!("{file}.yaml"))).unwrap();
+        plane.apply(&text).unwrap();
+    }
+    let account = "system:serviceaccount:imageswap-system:imageswap-webhook";
+    let args = ClusterArgs {
+        kubeconfig: Some(plane.kubeconfig_for(account, None).unwrap()),
+        context: None,
+    };
+    // No watch: it has not heard of any namespace yet.
+    let namespaces = Namespaces::of_cluster(args.client().await.unwrap());
+    let server = Server::start(TIMES, |_, _| admission_of("deny", namespaces.clone())).await;
+    let allowed = async |namespace: &str, image: &str| {
+        let mut connection = server.connect().await.unwrap();
+        let (_, body) = connection
+            .post("/validate", review_in(namespace, image))
+            .await;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        body["response"]["allowed"].as_bool().unwrap()
+    };
+    for (name, label, expected) in [("new-exempt", "yes", true), ("new-corp", "no", false)] {
+        let manifest = format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{exempt: '{label}'}}}}}}"
+        );
+        plane.apply(&manifest).unwrap();
+        assert_eq!(
+            allowed(name, "evil.example.net/x").await,
+            expected,
+            "{name}"
+        );
+        assert!(allowed(name, "registry.corp/hub/a").await);
+    }
+    assert!(!allowed("no-such-namespace", "evil.example.net/x").await);
+
+    // All who ask at once wait for one answer.
+    let before = gets(&plane);
+    let asking = (0..40).map(|_| namespaces.learn("kube-public"));
+    futures::future::join_all(asking).await;
+    assert!(namespaces.labels("kube-public").is_some());
+    assert_eq!(gets(&plane) - before, 1);
+
+    plane.stop_apiserver();
+    assert!(!allowed("kube-node-lease", "evil.example.net/x").await);
+}
