@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+pub mod import;
 pub mod manifest;
 pub mod maps;
 pub mod policy;
@@ -15,11 +16,12 @@ pub mod reference;
 mod sound;
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     maps::TARGET,
     policy::TARGET,
     reference::TARGET,
     manifest::TARGET,
+    import::TARGET,
 ];
 
 /// Environment variable with the folder that [`Target::prepare`] writes to; unset, it writes nothing.

@@ -55,7 +55,15 @@ fn an_imported_policy_loads_without_a_word_and_decides_alike() {
     .unwrap();
     let output = imageswap(
         folder.path(),
-        &["diff", "maps.conf", "policy.yaml", "-f", "images.txt"],
+        &[
+            "diff",
+            "maps.conf",
+            "policy.yaml",
+            "-f",
+            "images.txt",
+            "--namespace-labels",
+            "k8s.twr.io/imageswap=enabled",
+        ],
     );
     let text = String::from_utf8(output.stdout).unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
@@ -116,7 +124,15 @@ fn difference(maps: &str, images: &str) -> String {
     }
     let output = imageswap(
         folder.path(),
-        &["diff", "maps.conf", "policy.yaml", "-f", "images.txt"],
+        &[
+            "diff",
+            "maps.conf",
+            "policy.yaml",
+            "-f",
+            "images.txt",
+            "--namespace-labels",
+            "k8s.twr.io/imageswap=enabled",
+        ],
     );
     String::from_utf8(output.stdout).unwrap()
 }

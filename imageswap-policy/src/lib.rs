@@ -25,8 +25,9 @@ mod testing;
 pub use day::{DayError, parse_day};
 pub use decision::{Decision, Denied, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
+pub use pattern::{Pattern, PatternError};
 pub use policies::{Policies, Selected};
-pub use policy::{Missing, Policy, PullSecret};
+pub use policy::{EXCLUDED as EXCLUDED_NAMESPACES, Missing, Policy, PullSecret};
 pub use reference::{Reference, ReferenceError};
 
 pub use time::Date;

@@ -13,12 +13,12 @@ mod parse;
 mod symbolic;
 mod wild;
 
-pub(crate) use parse::PatternError;
+pub use parse::PatternError;
 pub(crate) use wild::Wild;
 
 /// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     /// As written.
     text: String,
     host: Host,
@@ -79,7 +79,7 @@ impl Pattern {
     }
 
     /// Whether `reference` is one of those that the pattern means.
-    pub(crate) fn matches(&self, reference: &Reference<'_>) -> bool {
+    pub fn matches(&self, reference: &Reference<'_>) -> bool {
         self.matches_subject(&Subject {
             host: reference.registry(),
             official: reference.is_official_by_omission(),

@@ -17,8 +17,9 @@ mod scope;
 
 pub(crate) use guard::{Guard, Name, Names, Ternary};
 pub(crate) use revision::Fields;
+pub use scope::EXCLUDED;
 pub use scope::Missing;
-pub(crate) use scope::{EXCLUDED, NAMESPACE_NAME, ScopeRule};
+pub(crate) use scope::{NAMESPACE_NAME, ScopeRule};
 
 /// A compiled policy: immutable, cheap to share, and the only thing that decides.
 #[derive(Debug, Clone)]

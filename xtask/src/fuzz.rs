@@ -72,6 +72,8 @@ pub(crate) enum Target {
     Reference,
     /// Kubernetes manifests
     Manifest,
+    /// Policies of other programs
+    Import,
 }
 
 impl Target {
@@ -81,6 +83,7 @@ impl Target {
             Self::Policy => "policy",
             Self::Reference => "reference",
             Self::Manifest => "manifest",
+            Self::Import => "import",
         }
     }
 

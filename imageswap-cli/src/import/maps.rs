@@ -1,10 +1,10 @@
 //! `imageswap import maps`: an ImageSwapPolicy that decides as a maps file does.
 
-use super::write;
 use crate::input::{self, Input};
 use crate::{Outcome, report};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
+use imageswap_import::write;
 use imageswap_policy::maps;
 use imageswap_policy::{Diagnostics, Severity};
 use std::io::Write;

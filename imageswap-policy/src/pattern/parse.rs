@@ -13,7 +13,7 @@ const MAX_LENGTH: usize = 1024;
 /// Why a text is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct PatternError {
+pub struct PatternError {
     /// Stable name of the mistake.
     pub(crate) code: &'static str,
     /// Where, in bytes of the text.
@@ -29,7 +29,7 @@ impl Pattern {
     ///
     /// # Errors
     /// The first thing that is wrong; also where no reference at all could match.
-    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
         check_text(text)?;
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),

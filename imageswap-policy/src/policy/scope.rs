@@ -9,7 +9,7 @@ use std::fmt;
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Namespaces that no policy applies to unless `match.namespaces` names them: without them a cluster cannot start.
-pub(crate) const EXCLUDED: [&str; 3] = ["kube-system", "imageswap-system", "imageswap-agent"];
+pub const EXCLUDED: [&str; 3] = ["kube-system", "imageswap-system", "imageswap-agent"];
 
 /// Which Pods a policy applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]

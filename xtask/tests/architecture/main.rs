@@ -12,10 +12,11 @@ use crate::dependencies::Graph;
 use crate::source::Source;
 
 /// The crates that are shipped; lab and xtask look at them from outside.
-const PRODUCT: [&str; 6] = [
+const PRODUCT: [&str; 7] = [
     "imageswap-agent",
     "imageswap-cli",
     "imageswap-ebpf",
+    "imageswap-import",
     "imageswap-policy",
     "imageswap-runtime",
     "imageswap-webhook",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The document. `comments` belong to the rules in order; the same comment is written once for rules in a row.
-pub(super) fn policy(policy: &ImageSwapPolicy, head: &str, comments: &[String]) -> String {
+pub fn policy(policy: &ImageSwapPolicy, head: &str, comments: &[String]) -> String {
     let mut yaml = Yaml::default();
     yaml.comment(0, head);
     yaml.field(0, "apiVersion", &policy.api_version);

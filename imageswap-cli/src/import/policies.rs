@@ -1,0 +1,191 @@
+//! `imageswap import`: ImageSwapPolicies from the policies of other programs.
+
+use crate::input;
+use crate::{Outcome, report};
+use anyhow::{Result, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use imageswap_import::{Import, Item, Source, Status, import, write};
+use imageswap_policy::document::ImageSwapPolicy;
+use imageswap_runtime::text::{WIDTH, wrap};
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Arguments that every format takes.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PolicyFiles {
+    /// Policies of other programs: files, folders, or `-`
+    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    files: Vec<PathBuf>,
+    /// What to write; json is one object with the policies and the report
+    #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
+    output: Output,
+    /// Also compare source and policies for these images: a file with one in each line, or `-`
+    #[arg(long, value_name = "IMAGES")]
+    verify: Option<PathBuf>,
+    /// Accepted for older scripts; rules that apply to the same Pods always become one policy
+    #[arg(long, hide = true, conflicts_with = "no_merge")]
+    merge: bool,
+    /// Accepted for older scripts
+    #[arg(long, hide = true)]
+    no_merge: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Yaml,
+    Json,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    policies: &'a [ImageSwapPolicy],
+    report: &'a imageswap_import::Report,
+    summary: Summary,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    carried_over: usize,
+    differs: usize,
+    left_out: usize,
+    other_documents: usize,
+}
+
+/// Runs the command: policies go to `out`, the report to standard error.
+pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
+    let (inputs, errors) = input::read_all(&args.files);
+    let unread = !errors.is_empty();
+    for error in errors {
+        report(&format!("error: {error:#}"));
+    }
+    let sources: Vec<Source<'_>> = inputs
+        .iter()
+        .map(|it| Source {
+            name: &it.name,
+            text: &it.text,
+        })
+        .collect();
+    let imported = import(&sources);
+    if imported.report.rules.is_empty() && imported.report.others.is_empty() {
+        bail!("expected policies of another program, found none");
+    }
+    match args.output {
+        Output::Yaml => {
+            for (at, policy) in imported.policies.iter().enumerate() {
+                let gap = if at == 0 { "" } else { "---\n" };
+                let head = "Imported by `imageswap import`.";
+                write!(out, "{gap}{}", write::policy(policy, head, &[]))?;
+            }
+        }
+        Output::Json => {
+            let answer = Answer {
+                policies: &imported.policies,
+                report: &imported.report,
+                summary: summary(&imported),
+            };
+            writeln!(out, "{}", serde_json::to_string(&answer)?)?;
+        }
+    }
+    out.flush()?;
+    tell(&imported);
+    if let Some(path) = &args.verify {
+        verify(&imported, &input::read(path)?.text);
+    }
+    Ok(if imported.policies.is_empty() {
+        Outcome::Failed
+    } else if unread || !imported.report.is_exact() {
+        Outcome::Findings
+    } else {
+        Outcome::Clean
+    })
+}
+
+fn summary(imported: &Import) -> Summary {
+    Summary {
+        carried_over: imported.report.count(Status::CarriedOver),
+        differs: imported.report.count(Status::Differs),
+        left_out: imported.report.count(Status::LeftOut),
+        other_documents: imported.report.others.len(),
+    }
+}
+
+/// Writes the report for people.
+fn tell(imported: &Import) {
+    for it in &imported.report.rules {
+        indented(&format!("{}: {it}", place(it)));
+        for note in &it.notes {
+            indented(&format!("  note: {note}"));
+        }
+    }
+    for it in &imported.report.others {
+        let what = if it.unreadable {
+            "cannot be read"
+        } else {
+            "not a policy that is read"
+        };
+        indented(&format!(
+            "{}:{}:{}: {what}: {}",
+            it.source, it.line, it.column, it.what
+        ));
+    }
+    let Summary {
+        carried_over,
+        differs,
+        left_out,
+        other_documents,
+    } = summary(imported);
+    let others = match other_documents {
+        0 => String::new(),
+        count => format!("; {count} other documents"),
+    };
+    report(&format!(
+        "{carried_over} rules carried over, {differs} carried over with differences, {left_out} left out{others}"
+    ));
+}
+
+/// Writes the answers of source and policies side by side.
+fn verify(imported: &Import, images: &str) {
+    let images = images
+        .lines()
+        .map(str::trim)
+        .filter(|it| !it.is_empty() && !it.starts_with('#'));
+    let mut rows = vec![["IMAGE", "POLICY", "SOURCE", "HERE", ""].map(str::to_owned)];
+    for it in images.flat_map(|it| imported.verify(it)) {
+        let same = if it.same { "" } else { "differs" };
+        rows.push([it.image, it.policy, it.source, it.ours, same.to_owned()]);
+    }
+    let mut widths = [0; 5];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        report(cells.join("  ").trim_end());
+    }
+}
+
+fn place(it: &Item) -> String {
+    let rule = if it.rule.is_empty() {
+        String::new()
+    } else {
+        format!(" rule {}", it.rule)
+    };
+    format!(
+        "{}:{}:{}: {}{rule}",
+        it.source, it.line, it.column, it.policy
+    )
+}
+
+fn indented(text: &str) {
+    for (at, line) in wrap(text, WIDTH - 4).iter().enumerate() {
+        report(&format!("{}{line}", if at == 0 { "" } else { "    " }));
+    }
+}

@@ -1,0 +1,117 @@
+//! What the rules of a source do with one image, all of them together.
+
+use crate::image::Image;
+use crate::intent::{Effect, Intent, Lists};
+use crate::probe::Probe;
+
+/// The answer of a source about one image, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The image that runs, as the source writes it.
+    pub(crate) result: String,
+    pub(crate) approved: bool,
+}
+
+/// Applies the rules in their order: changes first, then checks of what they made.
+///
+/// # Errors
+/// A rule cannot be evaluated for this image.
+pub(crate) fn answer(rules: &[&Intent], text: &str) -> Result<Answer, String> {
+    let mut result = text.to_owned();
+    for rule in rules {
+        if let Effect::Swap(swap) = &rule.effect {
+            result = swap(&result)?;
+        }
+    }
+    let approved = approves(rules, &result)?;
+    Ok(Answer { result, approved })
+}
+
+/// Whether every check lets the image in as it is.
+pub(crate) fn approves(rules: &[&Intent], text: &str) -> Result<bool, String> {
+    for rule in rules {
+        if let Effect::Check { holds, .. } = &rule.effect
+            && !holds(text)?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// An image that one list of containers treats otherwise than another, if there is one.
+///
+/// Policies judge every container alike. Rules for a list that no rule reads do not count.
+pub(crate) fn differing_list(rules: &[&Intent], probes: &[Probe]) -> Option<String> {
+    let read = rules
+        .iter()
+        .fold(Lists::default(), |all, it| all.or(it.lists));
+    let lists: Vec<_> = read
+        .each()
+        .map(|list| -> Vec<&Intent> {
+            rules
+                .iter()
+                .copied()
+                .filter(|it| it.lists.includes(list))
+                .collect()
+        })
+        .collect();
+    let (first, others) = lists.split_first()?;
+    let same = |other: &Vec<&Intent>| {
+        other.len() == first.len() && other.iter().zip(first).all(|(a, b)| std::ptr::eq(*a, *b))
+    };
+    if others.iter().all(same) {
+        return None;
+    }
+    let texts = probes.iter().flat_map(|it| &it.texts).map(|it| &it.0);
+    for text in texts {
+        let expected = answer(first, text);
+        if others.iter().any(|it| answer(it, text) != expected) {
+            return Some(text.clone());
+        }
+    }
+    None
+}
+
+/// The rules of one list that stands for all: a second rule for another list would be applied twice.
+pub(crate) fn of_one_list<'a>(rules: &[&'a Intent]) -> Vec<&'a Intent> {
+    let read = rules
+        .iter()
+        .fold(Lists::default(), |all, it| all.or(it.lists));
+    match read.each().next() {
+        Some(list) => rules
+            .iter()
+            .copied()
+            .filter(|it| it.lists.includes(list))
+            .collect(),
+        None => rules.to_vec(),
+    }
+}
+
+/// A result as an image; `None` if it could not run.
+pub(crate) fn runnable(result: &str, image: &Image) -> Option<Image> {
+    let made = Image::parse(result)?;
+    // `registry.example.com` alone is a reference: the name of an official image that nobody means.
+    let lost = !result.contains('/') && result.contains('.') && made.path != image.path;
+    let digest = result
+        .rsplit_once(':')
+        .is_some_and(|(_, it)| it.len() == 64 && it.bytes().all(|it| it.is_ascii_hexdigit()));
+    (!lost && (!digest || made.digest.is_some())).then_some(made)
+}
+
+/// The result, with the digest of the image if the source lost it.
+pub(crate) fn runnable_with_digest(result: &str, image: &Image) -> Option<Image> {
+    let made = runnable(result, image);
+    if image.digest.is_none()
+        || made
+            .as_ref()
+            .is_some_and(|it| it.digest == image.digest && it.tag == image.tag)
+    {
+        return made;
+    }
+    let slash = result.rfind('/').map_or(0, |it| it + 1);
+    let end = result[slash..]
+        .find([':', '@'])
+        .map_or(result.len(), |it| slash + it);
+    runnable(&image.named(&result[..end]), image)
+}

@@ -1,0 +1,232 @@
+//! Finds the policies among documents of any kind, and has each read by its format's module.
+
+use crate::answer::{answer, of_one_list};
+use crate::combine::combine;
+use crate::image::Image;
+use crate::intent::{Intent, Origin, Reading};
+use crate::policy::compiled;
+use crate::report::{Item, Other, Report, Status};
+use crate::{gatekeeper, kubewarden, kyverno};
+use imageswap_policy::document::ImageSwapPolicy;
+use imageswap_policy::yaml::{self, Node};
+use imageswap_policy::{Date, Policies, Scope};
+
+/// A text, and where it is from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Name of the file, for the report.
+    pub name: &'a str,
+    /// Its content.
+    pub text: &'a str,
+}
+
+/// The policies that were made, and what became of every rule.
+pub struct Import {
+    /// The policies, in the order in which the rules are written.
+    pub policies: Vec<ImageSwapPolicy>,
+    /// What became of the rules.
+    pub report: Report,
+    combined: Vec<(Vec<Intent>, Policies)>,
+}
+
+/// The answers of a source and of the policy that was made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The policy.
+    pub policy: String,
+    /// The image as asked.
+    pub image: String,
+    /// What the source does.
+    pub source: String,
+    /// What the policy does.
+    pub ours: String,
+    /// Whether both are the same image and the same verdict.
+    pub same: bool,
+}
+
+impl Import {
+    /// Asks the sources and each policy about an image.
+    pub fn verify(&self, image: &str) -> Vec<Verified> {
+        let each = self.policies.iter().zip(&self.combined);
+        each.map(|(policy, (rules, compiled))| {
+            let rules: Vec<&Intent> = rules.iter().collect();
+            let theirs = answer(&of_one_list(&rules), image);
+            let decision = compiled.select(Scope::Node, Date::MIN);
+            let decision = decision.decide(image);
+            let ours = (decision.result.to_string(), decision.approved);
+            let told = |result: &str, approved: bool| {
+                let moved = if result == image {
+                    "stays".to_owned()
+                } else {
+                    result.to_owned()
+                };
+                if approved {
+                    moved
+                } else {
+                    format!("{moved}, refused")
+                }
+            };
+            let same = match &theirs {
+                Ok(theirs) => {
+                    Image::parse(&theirs.result) == Image::parse(&ours.0)
+                        && theirs.approved == ours.1
+                }
+                Err(_) => false,
+            };
+            Verified {
+                policy: policy.metadata.name.clone(),
+                image: image.to_owned(),
+                source: theirs.map_or_else(|why| why, |it| told(&it.result, it.approved)),
+                ours: told(&ours.0, ours.1),
+                same,
+            }
+        })
+        .collect()
+    }
+}
+
+/// Carries over everything that the texts hold.
+pub fn import(sources: &[Source<'_>]) -> Import {
+    let mut report = Report::default();
+    let mut documents = Vec::new();
+    for source in sources {
+        match yaml::parse(source.name, source.text) {
+            Ok(nodes) => {
+                for node in nodes {
+                    flatten(source.name, node, &mut documents);
+                }
+            }
+            Err(errors) => report.others.extend(errors.iter().map(|it| Other {
+                source: source.name.to_owned(),
+                line: it.line,
+                column: it.column,
+                what: it.message.clone(),
+                unreadable: true,
+            })),
+        }
+    }
+    let readings = read(&documents, &mut report);
+    let made = combine(readings);
+    report.rules.extend(made.items);
+    let pairs = made.policies.iter().zip(&made.rules);
+    let combined = pairs.map(|(policy, rules)| {
+        let intents = rules.iter().map(|&it| made.intents[it].clone()).collect();
+        // A policy without its scope, which is asked about any Pod.
+        (intents, compiled(&policy.spec).unwrap_or_default())
+    });
+    Import {
+        combined: combined.collect(),
+        policies: made.policies,
+        report,
+    }
+}
+
+/// The documents of a `List` are documents of their own.
+fn flatten<'a>(source: &'a str, node: Node, into: &mut Vec<(&'a str, Node)>) {
+    let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
+    if kind.ends_with("List") && node.get("items").is_some() {
+        let items = node.get("items").map_or(&[][..], Node::items).to_vec();
+        for item in items {
+            flatten(source, item, into);
+        }
+    } else if !node.is_null() {
+        into.push((source, node));
+    }
+}
+
+fn read(documents: &[(&str, Node)], report: &mut Report) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    let mut exceptions = kyverno::Exceptions::default();
+    for (source, node) in documents {
+        if let ("kyverno.io", "PolicyException") = kind(node) {
+            exceptions.add(node, origin(source, node));
+        }
+    }
+    let mut known = Vec::new();
+    for (source, node) in documents {
+        let origin = origin(source, node);
+        match kind(node) {
+            ("kyverno.io", "Policy" | "ClusterPolicy") => {
+                let namespace = kyverno::namespace(node).unwrap_or_default();
+                for reading in kyverno::read(node, &origin, &exceptions) {
+                    if let Reading::Understood(it) = &reading {
+                        known.push((
+                            namespace.clone(),
+                            it.origin.document.clone(),
+                            it.origin.rule.clone(),
+                        ));
+                    }
+                    readings.push(reading);
+                }
+            }
+            ("kyverno.io", "PolicyException") => {}
+            ("constraints.gatekeeper.sh", kind) if kind.starts_with("K8s") => {
+                readings.push(gatekeeper::constraint(node, &origin));
+            }
+            ("mutations.gatekeeper.sh", "AssignImage") => {
+                readings.push(gatekeeper::assign_image(node, &origin));
+            }
+            ("policies.kubewarden.io", "AdmissionPolicy" | "ClusterAdmissionPolicy") => {
+                match kubewarden::read(node, &origin) {
+                    Some(reading) => readings.push(reading),
+                    None => report.others.push(other(origin, node)),
+                }
+            }
+            _ => report.others.push(other(origin, node)),
+        }
+    }
+    for (origin, result) in exceptions.readings(&known) {
+        let (status, reason) = match result {
+            Ok(()) => (Status::CarriedOver, None),
+            Err(why) => (Status::LeftOut, Some(why)),
+        };
+        report.rules.push(Item {
+            source: origin.source,
+            line: origin.line,
+            column: origin.column,
+            policy: format!("{} {}", origin.kind, origin.document),
+            rule: "exception".to_owned(),
+            status,
+            reason,
+            differences: Vec::new(),
+            notes: Vec::new(),
+        });
+    }
+    readings
+}
+
+/// A document that is not a policy of a known kind.
+fn other(origin: Origin, node: &Node) -> Other {
+    Other {
+        source: origin.source,
+        line: origin.line,
+        column: origin.column,
+        what: match kind(node).1 {
+            "" => "not a Kubernetes object".to_owned(),
+            kind => format!("{kind} {}", origin.document),
+        },
+        unreadable: false,
+    }
+}
+
+/// API group without its version, and kind.
+fn kind(node: &Node) -> (&str, &str) {
+    let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
+    let group = text("apiVersion").rsplit_once('/').map_or("", |it| it.0);
+    (group, text("kind"))
+}
+
+fn origin(source: &str, node: &Node) -> Origin {
+    let name = node
+        .get("metadata")
+        .and_then(|it| it.get("name"))
+        .and_then(Node::as_str);
+    Origin {
+        source: source.to_owned(),
+        line: node.span.line,
+        column: node.span.column,
+        kind: kind(node).1.to_owned(),
+        document: name.unwrap_or("unnamed").to_owned(),
+        rule: String::new(),
+    }
+}

@@ -1,0 +1,243 @@
+//! Gatekeeper's constraints about registries and tags, and its mutation `AssignImage`.
+
+use crate::intent::{Check, Effect, Intent, Lists, Origin, Reading, Vocabulary};
+use crate::kyverno::{is_registry, selector};
+use crate::scope::{Formula, Literal};
+use crate::text::glob;
+use imageswap_policy::document::Enforcement;
+use imageswap_policy::yaml::Node;
+use std::rc::Rc;
+
+/// Workloads whose Pods are judged by their templates.
+const WORKLOADS: [&str; 7] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+];
+
+/// Reads a constraint of one of the library's templates.
+pub(crate) fn constraint(node: &Node, origin: &Origin) -> Reading {
+    match read(node, origin) {
+        Ok(intent) => Reading::Understood(intent),
+        Err(why) => Reading::LeftOut(origin.clone(), why),
+    }
+}
+
+fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
+    let spec = node.get("spec").ok_or("it has no `spec`")?;
+    only(spec, &["match", "parameters", "enforcementAction"])?;
+    let enforcement = match spec.get("enforcementAction").and_then(Node::as_str) {
+        None | Some("deny") => Enforcement::Deny,
+        Some("warn") => Enforcement::Warn,
+        Some("dryrun") => Enforcement::Audit,
+        Some(other) => return Err(format!("the action `{other}` is not understood")),
+    };
+    let parameters = spec.get("parameters").ok_or("it has no parameters")?;
+    let (holds, vocabulary) = demand(&origin.kind, parameters)?;
+    let mut differences = Vec::new();
+    let formula = pods(spec.get("match"), &mut differences)?;
+    Ok(Intent {
+        origin: origin.clone(),
+        scope: formula.blocks()?,
+        lists: Lists::ALL,
+        effect: Effect::Check {
+            holds,
+            enforcement,
+            message: None,
+        },
+        vocabulary,
+        secrets: Vec::new(),
+        differences,
+        notes: Vec::new(),
+    })
+}
+
+/// Refuses fields that are not known.
+pub(crate) fn only(node: &Node, known: &[&str]) -> Result<(), String> {
+    let unknown = node
+        .entries()
+        .iter()
+        .filter_map(|(key, _)| key.as_str())
+        .find(|it| !known.contains(it));
+    match unknown {
+        Some(key) => Err(format!("`{key}` is not understood")),
+        None => Ok(()),
+    }
+}
+
+/// The texts of a list.
+pub(crate) fn texts(node: Option<&Node>) -> Result<Vec<String>, String> {
+    let items = node.map_or(&[][..], Node::items).iter();
+    let texts: Option<Vec<_>> = items.map(|it| it.as_str().map(str::to_owned)).collect();
+    texts.ok_or_else(|| "a list has something else than texts".to_owned())
+}
+
+/// The images that a template lets in.
+fn demand(kind: &str, parameters: &Node) -> Result<(Check, Vocabulary), String> {
+    let mut vocabulary = Vocabulary::default();
+    let prefixes =
+        |list: &[String]| -> Vec<String> { list.iter().map(|it| format!("{it}*")).collect() };
+    let holds: Check = match kind {
+        "K8sAllowedRepos" | "K8sDisallowedRepos" => {
+            only(parameters, &["repos"])?;
+            let repos = texts(parameters.get("repos"))?;
+            vocabulary.wildcards = prefixes(&repos);
+            let allowed = kind == "K8sAllowedRepos";
+            Rc::new(move |image| {
+                Ok(repos.iter().any(|it| image.starts_with(it.as_str())) == allowed)
+            })
+        }
+        "K8sAllowedReposv2" => {
+            only(parameters, &["allowedImages"])?;
+            let images = texts(parameters.get("allowedImages"))?;
+            // Only a `*` at the end is a wildcard.
+            if let Some(inner) = images
+                .iter()
+                .find(|it| it.trim_end_matches('*').contains('*'))
+            {
+                return Err(format!("`{inner}` has a wildcard that is not at its end"));
+            }
+            vocabulary.wildcards.clone_from(&images);
+            Rc::new(move |image| Ok(images.iter().any(|it| glob(it, image))))
+        }
+        "K8sDisallowedTags" => {
+            only(parameters, &["tags", "exemptImages"])?;
+            let tags = texts(parameters.get("tags"))?;
+            let exempt = texts(parameters.get("exemptImages"))?;
+            vocabulary.wildcards = tags
+                .iter()
+                .map(|it| format!("*:{it}"))
+                .chain(exempt.clone())
+                .collect();
+            vocabulary.wildcards.push("*:latest".to_owned());
+            Rc::new(move |image| {
+                let exempted = exempt.iter().any(|it| match it.strip_suffix('*') {
+                    Some(prefix) => image.starts_with(prefix),
+                    None => it == image,
+                });
+                let refused = !image.contains(':')
+                    || tags.iter().any(|it| image.ends_with(&format!(":{it}")));
+                Ok(exempted || !refused)
+            })
+        }
+        other => return Err(format!("the template `{other}` is not understood")),
+    };
+    Ok((holds, vocabulary))
+}
+
+/// The Pods that a `match` selects.
+fn pods(matched: Option<&Node>, differences: &mut Vec<String>) -> Result<Formula, String> {
+    let mut parts = Vec::new();
+    for (key, value) in matched.map_or(&[][..], Node::entries) {
+        let key = key.as_str().unwrap_or_default();
+        match key {
+            "kinds" => {
+                let mut kinds = Vec::new();
+                for it in value.items() {
+                    kinds.extend(texts(it.get("kinds"))?);
+                }
+                let named = |it: &str| kinds.iter().any(|kind| kind == it);
+                if kinds.is_empty() || named("Pod") || named("*") {
+                    continue;
+                }
+                if !WORKLOADS.iter().any(|it| named(it)) {
+                    return Ok(Formula::never());
+                }
+                differences.push(format!(
+                    "a Pod that no {} makes is judged, too",
+                    kinds.join(" or ")
+                ));
+            }
+            "scope" if matches!(value.as_str(), Some("*" | "Namespaced")) => {}
+            "namespaces" => parts.push(Formula::Is(Literal::InNamespaces(texts(Some(value))?))),
+            "excludedNamespaces" => {
+                parts.push(Formula::Is(Literal::NotInNamespaces(texts(Some(value))?)));
+            }
+            "labelSelector" => parts.push(selector(value, Literal::ObjectLabel)?),
+            "namespaceSelector" => parts.push(selector(value, Literal::NamespaceLabel)?),
+            "source" if matches!(value.as_str(), Some("All")) => {}
+            other => {
+                return Err(format!(
+                    "`{other}` of its `match` is not something that a policy here can select by"
+                ));
+            }
+        }
+    }
+    Ok(Formula::All(parts))
+}
+
+/// Reads an `AssignImage`.
+pub(crate) fn assign_image(node: &Node, origin: &Origin) -> Reading {
+    match assigned(node, origin) {
+        Ok(intent) => Reading::Understood(intent),
+        Err(why) => Reading::LeftOut(origin.clone(), why),
+    }
+}
+
+fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
+    let spec = node.get("spec").ok_or("it has no `spec`")?;
+    only(spec, &["applyTo", "match", "location", "parameters"])?;
+    let location = spec
+        .get("location")
+        .and_then(Node::as_str)
+        .unwrap_or_default();
+    let lists = ["containers", "initContainers", "ephemeralContainers"];
+    let list = lists
+        .into_iter()
+        .find(|it| location == format!("spec.{it}[name:*].image"));
+    let list = list.ok_or_else(|| format!("the location `{location}` is not understood"))?;
+    let mut kinds = Vec::new();
+    for it in spec.get("applyTo").map_or(&[][..], Node::items) {
+        kinds.extend(texts(it.get("kinds"))?);
+    }
+    if !kinds.iter().any(|it| it == "Pod" || it == "*") {
+        return Err("it does not change Pods".to_owned());
+    }
+    let parameters = spec.get("parameters").ok_or("it has no parameters")?;
+    only(parameters, &["assignDomain", "assignPath", "assignTag"])?;
+    let text = |key| {
+        parameters
+            .get(key)
+            .and_then(Node::as_str)
+            .map(str::to_owned)
+    };
+    let (domain, path, tag) = (text("assignDomain"), text("assignPath"), text("assignTag"));
+    let mut vocabulary = Vocabulary::default();
+    vocabulary
+        .texts
+        .extend([&domain, &path].into_iter().flatten().cloned());
+    let swap = move |image: &str| {
+        let (host, rest) = match image.split_once('/') {
+            Some((host, rest)) if is_registry(host) => (Some(host), rest),
+            _ => (None, image),
+        };
+        let end = rest.find(['@', ':']).unwrap_or(rest.len());
+        let (old_path, old_tag) = rest.split_at(end);
+        let host = domain.as_deref().or(host);
+        let host = host.map_or_else(String::new, |it| format!("{it}/"));
+        Ok(format!(
+            "{host}{}{}",
+            path.as_deref().unwrap_or(old_path),
+            tag.as_deref().unwrap_or(old_tag)
+        ))
+    };
+    let mut differences = Vec::new();
+    let formula = pods(spec.get("match"), &mut differences)?;
+    if let Some(wider) = differences.into_iter().next() {
+        return Err(wider);
+    }
+    Ok(Intent {
+        origin: origin.clone(),
+        scope: formula.blocks()?,
+        lists: Lists::named(&[list]),
+        effect: Effect::Swap(Rc::new(swap)),
+        vocabulary,
+        secrets: Vec::new(),
+        differences: Vec::new(),
+        notes: Vec::new(),
+    })
+}

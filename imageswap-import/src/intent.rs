@@ -1,0 +1,201 @@
+//! What a rule of another program wants, whatever its format: the one shape that all readers produce.
+
+use crate::scope::Block;
+use imageswap_policy::document::Enforcement;
+use imageswap_policy::yaml::Span;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// The image that a rule makes of an image, both as written; an error says why the source cannot be evaluated.
+pub(crate) type Swap = Evaluated<String>;
+/// Whether a rule lets an image in.
+pub(crate) type Check = Evaluated<bool>;
+/// What a rule says of an image, as its program would evaluate it.
+type Evaluated<T> = Rc<dyn Fn(&str) -> Result<T, String>>;
+
+/// Where a rule is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) source: String,
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    /// Kind and name of the document.
+    pub(crate) kind: String,
+    pub(crate) document: String,
+    /// Name of the rule within it.
+    pub(crate) rule: String,
+}
+
+impl Origin {
+    /// The same document, at another place of it.
+    pub(crate) fn at(&self, span: Span) -> Self {
+        Self {
+            line: span.line,
+            column: span.column,
+            ..self.clone()
+        }
+    }
+}
+
+/// One rule that was understood.
+#[derive(Clone)]
+pub(crate) struct Intent {
+    pub(crate) origin: Origin,
+    /// Pods that one of these selects.
+    pub(crate) scope: Vec<Block>,
+    pub(crate) lists: Lists,
+    pub(crate) effect: Effect,
+    pub(crate) vocabulary: Vocabulary,
+    /// Names of Secrets that the rule adds for the images that it moves.
+    pub(crate) secrets: Vec<String>,
+    /// Known differences in more than single images.
+    pub(crate) differences: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Intent {
+    /// The same rule, which is evaluated once for each image.
+    pub(crate) fn remembering(mut self) -> Self {
+        self.effect = match self.effect {
+            Effect::Swap(swap) => Effect::Swap(remember(swap)),
+            Effect::Check {
+                holds,
+                enforcement,
+                message,
+            } => Effect::Check {
+                holds: remember(holds),
+                enforcement,
+                message,
+            },
+        };
+        self
+    }
+}
+
+fn remember<T: Clone + 'static>(function: Evaluated<T>) -> Evaluated<T> {
+    let known: RefCell<HashMap<String, Result<T, String>>> = RefCell::default();
+    Rc::new(move |text| {
+        if let Some(answer) = known.borrow().get(text) {
+            return answer.clone();
+        }
+        let answer = function(text);
+        known.borrow_mut().insert(text.to_owned(), answer.clone());
+        answer
+    })
+}
+
+/// What the rule does.
+#[derive(Clone)]
+pub(crate) enum Effect {
+    Swap(Swap),
+    Check {
+        holds: Check,
+        enforcement: Enforcement,
+        message: Option<String>,
+    },
+}
+
+/// The lists of containers that a rule reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lists {
+    pub(crate) containers: bool,
+    pub(crate) init: bool,
+    pub(crate) ephemeral: bool,
+}
+
+/// Texts of the source that say which images are worth trying.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Vocabulary {
+    /// Parts of images.
+    pub(crate) texts: Vec<String>,
+    /// Wildcards for the text of an image, in which `*` crosses `/`.
+    pub(crate) wildcards: Vec<String>,
+    /// Regular expressions and the templates that replace what they match.
+    pub(crate) templates: Vec<(String, String)>,
+}
+
+/// What became of one rule.
+pub(crate) enum Reading {
+    Understood(Intent),
+    /// Not understood, and why.
+    LeftOut(Origin, String),
+}
+
+impl Vocabulary {
+    /// Adds another vocabulary.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.texts.extend(other.texts.iter().cloned());
+        self.wildcards.extend(other.wildcards.iter().cloned());
+        self.templates.extend(other.templates.iter().cloned());
+        for list in [&mut self.texts, &mut self.wildcards] {
+            list.sort();
+            list.dedup();
+        }
+        self.templates.sort();
+        self.templates.dedup();
+    }
+}
+
+impl Lists {
+    pub(crate) const ALL: Self = Self {
+        containers: true,
+        init: true,
+        ephemeral: true,
+    };
+
+    /// The lists by the names of Kubernetes' fields.
+    pub(crate) fn named(names: &[&str]) -> Self {
+        Self {
+            containers: names.contains(&"containers"),
+            init: names.contains(&"initContainers"),
+            ephemeral: names.contains(&"ephemeralContainers"),
+        }
+    }
+
+    /// What one of both reads.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            containers: self.containers || other.containers,
+            init: self.init || other.init,
+            ephemeral: self.ephemeral || other.ephemeral,
+        }
+    }
+
+    /// Each list that is read, as one.
+    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
+        let none = Self::default();
+        [
+            self.containers.then_some(Self {
+                containers: true,
+                ..none
+            }),
+            self.init.then_some(Self { init: true, ..none }),
+            self.ephemeral.then_some(Self {
+                ephemeral: true,
+                ..none
+            }),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether it reads all that the other reads.
+    pub(crate) fn includes(self, other: Self) -> bool {
+        (self.containers || !other.containers)
+            && (self.init || !other.init)
+            && (self.ephemeral || !other.ephemeral)
+    }
+
+    /// The lists that are not read, for messages.
+    pub(crate) fn missing(self) -> Vec<&'static str> {
+        [
+            (self.containers, "containers"),
+            (self.init, "initContainers"),
+            (self.ephemeral, "ephemeralContainers"),
+        ]
+        .into_iter()
+        .filter_map(|(read, name)| (!read).then_some(name))
+        .collect()
+    }
+}

@@ -1,0 +1,15 @@
+//! Kyverno's `Policy` and `ClusterPolicy`, of all versions of `kyverno.io`.
+
+mod conditions;
+mod context;
+mod exception;
+mod image;
+pub(crate) mod jmespath;
+mod mutate;
+mod policy;
+mod scope;
+mod validate;
+
+pub(crate) use image::is_registry;
+pub(crate) use policy::{Exceptions, namespace, read};
+pub(crate) use scope::selector;

@@ -1,0 +1,286 @@
+//! `match` and `exclude`: which Pods a rule applies to.
+
+use crate::scope::{Formula, Literal};
+use imageswap_policy::document::{Operator, Requirement};
+use imageswap_policy::yaml::Node;
+
+/// Workloads whose Pods Kyverno looks at through their templates.
+const WORKLOADS: [&str; 8] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+    "PodTemplate",
+];
+
+/// A scope, and what of it could not be kept.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    pub(super) formula: Formula,
+    /// Differences in which more Pods are judged than by the source.
+    pub(super) wider: Vec<String>,
+}
+
+/// Reads the scope of a rule.
+pub(super) fn read(rule: &Node) -> Result<Scope, String> {
+    let mut wider = Vec::new();
+    let matched = match (rule.get("match"), rule.get("resource")) {
+        (Some(it), None) => filter(it, &mut wider)?,
+        // The first version of the format.
+        (None, Some(it)) => resources(it, &mut wider)?,
+        _ => return Err("it has no `match`".to_owned()),
+    };
+    let mut parts = vec![matched];
+    if let Some(exclude) = rule.get("exclude") {
+        parts.push(excluded(exclude, &mut wider).not());
+    }
+    Ok(Scope {
+        formula: Formula::All(parts),
+        wider,
+    })
+}
+
+/// A `match`, or the `match` of an exception.
+pub(super) fn filter(node: &Node, wider: &mut Vec<String>) -> Result<Formula, String> {
+    let mut parts = Vec::new();
+    for (key, value) in node.entries() {
+        let key = key.as_str().unwrap_or_default();
+        match key {
+            "any" | "all" => {
+                let blocks: Result<Vec<_>, _> =
+                    value.items().iter().map(|it| block(it, wider)).collect();
+                let blocks = blocks?;
+                if blocks.is_empty() {
+                    continue;
+                }
+                parts.push(if key == "any" {
+                    Formula::Any(blocks)
+                } else {
+                    Formula::All(blocks)
+                });
+            }
+            _ => {}
+        }
+    }
+    let direct: Vec<_> = node
+        .entries()
+        .iter()
+        .filter(|(key, _)| !matches!(key.as_str(), Some("any" | "all")))
+        .collect();
+    if !direct.is_empty() {
+        parts.push(block(node, wider)?);
+    }
+    if parts.is_empty() {
+        return Err("its `match` is empty".to_owned());
+    }
+    Ok(Formula::All(parts))
+}
+
+/// The Pods of an `exclude`. A block of which a part is not understood excludes nothing.
+fn excluded(node: &Node, wider: &mut Vec<String>) -> Formula {
+    let mut parts = Vec::new();
+    for (key, value) in node.entries() {
+        match key.as_str() {
+            Some("any") => {
+                for it in value.items() {
+                    match exact(it) {
+                        Ok(block) => parts.push(block),
+                        Err(why) => {
+                            wider.push(format!("{why}, so a block of `exclude` excludes nothing"));
+                        }
+                    }
+                }
+            }
+            Some("all") => {
+                let all: Result<Vec<_>, _> = value.items().iter().map(exact).collect();
+                match all {
+                    Ok(all) if all.is_empty() => {}
+                    Ok(all) => parts.push(Formula::All(all)),
+                    Err(why) => wider.push(format!("{why}, so `exclude` excludes nothing")),
+                }
+            }
+            _ => {
+                match exact(node) {
+                    Ok(block) => parts.push(block),
+                    Err(why) => wider.push(format!("{why}, so `exclude` excludes nothing")),
+                }
+                break;
+            }
+        }
+    }
+    Formula::Any(parts)
+}
+
+/// A block that selects exactly what the source selects.
+pub(super) fn exact(node: &Node) -> Result<Formula, String> {
+    let mut wider = Vec::new();
+    let formula = block(node, &mut wider)?;
+    match wider.into_iter().next() {
+        None => Ok(formula),
+        Some(_) => Err("a block of `exclude` is about some kinds or operations only".to_owned()),
+    }
+}
+
+/// One block; its fields hold together.
+fn block(node: &Node, wider: &mut Vec<String>) -> Result<Formula, String> {
+    let mut parts = Vec::new();
+    for (key, value) in node.entries() {
+        match key.as_str().unwrap_or_default() {
+            "resources" => parts.push(resources(value, wider)?),
+            "any" | "all" => {}
+            "subjects" | "roles" | "clusterRoles" if value.items().is_empty() => {}
+            other => {
+                return Err(format!(
+                    "`{other}` is not something that a policy here can select by"
+                ));
+            }
+        }
+    }
+    Ok(Formula::All(parts))
+}
+
+fn resources(node: &Node, wider: &mut Vec<String>) -> Result<Formula, String> {
+    let mut parts = Vec::new();
+    for (key, value) in node.entries() {
+        let key = key.as_str().unwrap_or_default();
+        let values: Vec<&str> = value.items().iter().filter_map(Node::as_str).collect();
+        let whole = values.len() == value.items().len();
+        match key {
+            _ if value.is_null()
+                || (value.items().is_empty()
+                    && value.entries().is_empty()
+                    && value.as_str().is_none()) => {}
+            "kinds" if whole => match pods(&values) {
+                Kinds::Pods => {}
+                Kinds::Templates => wider.push(format!(
+                    "a Pod that no {} makes is judged, too",
+                    values.join(" or ")
+                )),
+                Kinds::Others => return Ok(Formula::never()),
+            },
+            "namespaces" if whole => {
+                if !values.contains(&"*") {
+                    parts.push(Formula::Is(Literal::InNamespaces(
+                        values.iter().map(|it| (*it).to_owned()).collect(),
+                    )));
+                }
+            }
+            "namespace" => match value.as_str() {
+                Some(name) => parts.push(Formula::Is(Literal::InNamespaces(vec![name.to_owned()]))),
+                None => return Err("`namespace` is not a text".to_owned()),
+            },
+            "names" if values.contains(&"*") => {}
+            "name" if value.as_str() == Some("*") => {}
+            "selector" => parts.push(selector(value, Literal::ObjectLabel)?),
+            "namespaceSelector" => parts.push(selector(value, Literal::NamespaceLabel)?),
+            "operations" if whole => match (values.contains(&"CREATE"), values.contains(&"UPDATE"))
+            {
+                (true, true) => {}
+                (true, false) => {
+                    wider.push("an image that an UPDATE changes is judged, too".to_owned());
+                }
+                (false, true) => return Err("`operations` leaves CREATE out".to_owned()),
+                (false, false) => return Ok(Formula::never()),
+            },
+            other => {
+                return Err(format!(
+                    "`{other}` is not something that a policy here can select by"
+                ));
+            }
+        }
+    }
+    Ok(Formula::All(parts))
+}
+
+enum Kinds {
+    Pods,
+    /// Workloads alone.
+    Templates,
+    Others,
+}
+
+fn pods(kinds: &[&str]) -> Kinds {
+    let parts = |it: &&str| it.split(['/', '.']).map(str::to_owned).collect::<Vec<_>>();
+    let named = |wanted: &[&str]| {
+        kinds
+            .iter()
+            .map(parts)
+            .any(|it| it.iter().any(|name| wanted.contains(&name.as_str())))
+    };
+    // `Pod/ephemeralcontainers` alone is an update of a Pod.
+    let whole = kinds
+        .iter()
+        .any(|it| *it == "*" || it.rsplit('/').next() == Some("Pod"));
+    if whole {
+        Kinds::Pods
+    } else if named(&WORKLOADS) {
+        Kinds::Templates
+    } else {
+        Kinds::Others
+    }
+}
+
+/// A label selector as a formula.
+pub(crate) fn selector(
+    node: &Node,
+    literal: fn(Requirement) -> Literal,
+) -> Result<Formula, String> {
+    let mut parts = Vec::new();
+    let checked = |text: &str| {
+        let wild = text.contains(['*', '?']) || text.contains("{{");
+        (!wild)
+            .then(|| text.to_owned())
+            .ok_or_else(|| format!("the label `{text}` is a pattern, which no selector here has"))
+    };
+    for (key, value) in node.entries() {
+        match key.as_str() {
+            Some("matchLabels") => {
+                for (key, value) in value.entries() {
+                    let (Some(key), Some(value)) = (key.as_str(), value.as_str()) else {
+                        return Err("a label is not a text".to_owned());
+                    };
+                    parts.push(Formula::Is(literal(Requirement {
+                        key: checked(key)?,
+                        operator: Operator::In,
+                        values: vec![checked(value)?],
+                    })));
+                }
+            }
+            Some("matchExpressions") => {
+                for it in value.items() {
+                    let text = |name| it.get(name).and_then(Node::as_str);
+                    let (Some(key), Some(operator)) = (text("key"), text("operator")) else {
+                        return Err("a label selector is not understood".to_owned());
+                    };
+                    let values = it.get("values").map_or(&[][..], Node::items).iter();
+                    let values: Result<Vec<_>, _> = values
+                        .map(|it| checked(it.as_str().unwrap_or("?")))
+                        .collect();
+                    parts.push(Formula::Is(literal(Requirement {
+                        key: checked(key)?,
+                        operator: match operator {
+                            "In" => Operator::In,
+                            "NotIn" => Operator::NotIn,
+                            "Exists" => Operator::Exists,
+                            "DoesNotExist" => Operator::DoesNotExist,
+                            other => {
+                                return Err(format!("the operator `{other}` is not understood"));
+                            }
+                        },
+                        values: values?,
+                    })));
+                }
+            }
+            other => {
+                return Err(format!(
+                    "`{}` in a label selector is not understood",
+                    other.unwrap_or("?")
+                ));
+            }
+        }
+    }
+    Ok(Formula::All(parts))
+}

@@ -1,0 +1,27 @@
+//! Policies of other programs, carried over to ImageSwapPolicies.
+//!
+//! Each format is a module that reads documents into [`intent::Intent`]s: which Pods a rule applies to, and functions
+//! that evaluate the rule as its program would. Everything after that is shared. [`combine`] finds the Pods to which the
+//! same rules apply, [`learn`] searches rules and patterns that give the same answers, and [`policy`] asks source and
+//! policy about the same images. A rule is carried over if both agree, or if they differ in a way that the report names.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod combine;
+mod document;
+mod gatekeeper;
+mod image;
+mod intent;
+mod kubewarden;
+mod kyverno;
+mod learn;
+mod policy;
+mod probe;
+mod report;
+mod scope;
+mod text;
+mod vocabulary;
+pub mod write;
+
+pub use document::{Import, Source, Verified, import};
+pub use report::{Difference, Example, Item, Other, Report, Status};

@@ -1,0 +1,186 @@
+//! The images that a source and what was made of it are both asked about.
+
+use crate::image::{Image, Spelling};
+use crate::intent::Vocabulary;
+use crate::vocabulary::Named;
+use std::collections::BTreeSet;
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// Registries that a source does not have to name.
+const STRANGERS: [&str; 14] = [
+    "quay.io",
+    "ghcr.io",
+    "one.example.net",
+    "two-b.example.net",
+    "docker.elastic.co",
+    "registry-1.example.org",
+    "us-docker.pkg.dev",
+    "r3.x9.example.io",
+    "10.0.0.1:5000",
+    "localhost",
+    "localhost:5000",
+    "myreg:5000",
+    "Upper.Example.com",
+    "a.b-c.d.example",
+];
+const PATHS: [&str; 7] = [
+    "app",
+    "team/app",
+    "a/b/c",
+    "x-1/y_2/z.3/w__4",
+    "library/redis",
+    "0dig/1t",
+    "p/q/r/s/t",
+];
+/// Probes at most; the named ones come first.
+const MAX: usize = 420;
+
+/// One image in all of its spellings.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    pub(crate) image: Image,
+    /// All ways to write it.
+    pub(crate) texts: Vec<(String, Spelling)>,
+    /// A text of the source lies where no author means it: inside of a path, or at the end of another host's name.
+    pub(crate) odd: bool,
+}
+
+/// Images of the registries and paths that are named, of their neighbours, and of strangers. `round` varies which.
+pub(crate) fn probes(vocabulary: &Vocabulary, round: usize) -> Vec<Probe> {
+    let named = Named::of(vocabulary);
+    let mut texts = Vec::new();
+    let mut odd = BTreeSet::new();
+    let tags = suffixes(&named);
+    let mut turn = round * 3;
+    let mut suffix = || {
+        turn += 1;
+        tags[turn % tags.len()].clone()
+    };
+    let mut hosts: Vec<String> = vec!["docker.io".to_owned()];
+    hosts.extend(named.hosts.iter().chain(&named.samples).cloned());
+    let near: Vec<String> = named
+        .hosts
+        .iter()
+        .flat_map(|it| neighbours(it, round))
+        .collect();
+    let paths = paths(&named, round);
+    for host in &hosts {
+        for path in &paths {
+            texts.push(format!("{host}/{path}{}", suffix()));
+        }
+        for tag in &tags {
+            texts.push(format!("{host}/{}{tag}", paths[0]));
+        }
+    }
+    for host in near.iter().map(String::as_str).chain(STRANGERS) {
+        let lookalike = named
+            .hosts
+            .iter()
+            .any(|it| host != it && host.ends_with(it.as_str()));
+        let count = if round == 0 { 3 } else { 4 };
+        for at in 0..count {
+            let path = &paths[(at * 5 + turn_of(host) + round) % paths.len()];
+            let text = format!("{host}/{path}{}", suffix());
+            if lookalike {
+                odd.extend(Image::parse(&text));
+            }
+            texts.push(text);
+        }
+    }
+    for tag in &tags {
+        texts.push(format!("two-b.example.net/t/app{tag}"));
+        texts.push(format!("10.0.0.1:5000/t/app{tag}"));
+    }
+    for text in embedded(&named, round) {
+        texts.push(text.clone());
+        odd.extend(Image::parse(&text));
+    }
+    let mut seen = BTreeSet::new();
+    let images = texts.iter().filter_map(|it| Image::parse(it));
+    images
+        .filter(|it| seen.insert(it.clone()))
+        .take(MAX)
+        .map(|image| Probe {
+            texts: image.spellings(),
+            odd: odd.contains(&image),
+            image,
+        })
+        .collect()
+}
+
+fn turn_of(host: &str) -> usize {
+    host.bytes().map(usize::from).sum()
+}
+
+fn suffixes(named: &Named) -> Vec<String> {
+    let mut all = vec![
+        ":1.25".to_owned(),
+        String::new(),
+        format!("@{DIGEST}"),
+        ":v2-RC_1.x".to_owned(),
+        format!(":1@{DIGEST}"),
+        ":latest".to_owned(),
+    ];
+    for tag in &named.tags {
+        all.push(format!(":{tag}"));
+        all.push(format!(":{tag}-x"));
+    }
+    all
+}
+
+fn paths(named: &Named, round: usize) -> Vec<String> {
+    let mut all: Vec<String> = PATHS.iter().map(|it| (*it).to_owned()).collect();
+    for path in &named.paths {
+        let tail = if round == 0 { "x" } else { "n-7" };
+        all.extend([
+            path.clone(),
+            format!("{path}/{tail}"),
+            format!("{path}{tail}/y"),
+            format!("{path}{tail}"),
+            format!("z/{path}/{tail}"),
+            format!("{path}/d/{tail}"),
+            format!("e{path}"),
+            format!("g/{path}"),
+        ]);
+    }
+    all.truncate(60);
+    if round > 0 {
+        all.insert(0, format!("h-{round}/i{round}"));
+    }
+    all
+}
+
+/// Hosts that look like a host.
+fn neighbours(host: &str, round: usize) -> Vec<String> {
+    let bare = host.split(':').next().unwrap_or(host);
+    let mut all = vec![
+        format!("{bare}.evil.example"),
+        format!("sub.{host}"),
+        format!("x-{host}"),
+        format!("evil{host}"),
+    ];
+    if host.contains(':') {
+        all.push(bare.to_owned());
+    } else {
+        all.push(format!("{host}:5000"));
+    }
+    if round > 0 {
+        all.push(format!("a.b2.{host}"));
+    }
+    all
+}
+
+/// What is named, inside the path of a stranger, and with other characters at its dots.
+fn embedded(named: &Named, round: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    for host in &named.hosts {
+        let bare = host.split(':').next().unwrap_or(host).to_ascii_lowercase();
+        let path = named.paths.first().map_or("u", String::as_str);
+        all.push(format!("evil.example.net/{bare}/{path}/v{round}:1"));
+        all.push(format!("evil.example.net/m/{bare}/w"));
+        if let Some((first, rest)) = bare.split_once('.') {
+            all.push(format!("{first}x{rest}/{path}/v"));
+        }
+    }
+    all
+}

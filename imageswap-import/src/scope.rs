@@ -1,0 +1,389 @@
+//! Which Pods a rule applies to: a disjunction of blocks, each of which is one `match` of an ImageSwapPolicy.
+
+use crate::text::glob;
+use imageswap_policy::document::{LabelSelector, Match, Operator, Requirement};
+use std::collections::BTreeMap;
+
+/// More blocks than these are not something that a person wrote.
+const MAX_BLOCKS: usize = 64;
+
+/// Conditions that hold together. The derived order is only there to have one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Sorted patterns of namespaces' names; `None` is every namespace.
+    namespaces: Option<Vec<String>>,
+    /// Sorted patterns of names of namespaces that are left out.
+    except: Vec<String>,
+    namespace_labels: Vec<Requirement>,
+    object_labels: Vec<Requirement>,
+}
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Literal {
+    /// The namespace's name matches one of these patterns.
+    InNamespaces(Vec<String>),
+    /// The namespace's name matches none of these patterns.
+    NotInNamespaces(Vec<String>),
+    NamespaceLabel(Requirement),
+    ObjectLabel(Requirement),
+}
+
+/// A condition on Pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Formula {
+    All(Vec<Formula>),
+    Any(Vec<Formula>),
+    Not(Box<Formula>),
+    Is(Literal),
+}
+
+impl Formula {
+    /// Holds of every Pod.
+    pub(crate) fn always() -> Self {
+        Self::All(Vec::new())
+    }
+
+    /// Holds of no Pod.
+    pub(crate) fn never() -> Self {
+        Self::Any(Vec::new())
+    }
+
+    /// The negation.
+    pub(crate) fn not(self) -> Self {
+        Self::Not(Box::new(self))
+    }
+
+    /// The same as blocks of which one has to hold.
+    ///
+    /// # Errors
+    /// The formula is too large, or patterns of namespaces overlap in a way that no pattern says.
+    pub(crate) fn blocks(&self) -> Result<Vec<Block>, String> {
+        let mut merged: Vec<Block> = Vec::new();
+        for block in self.normal(false)? {
+            let names = block.namespaces.iter().flatten().chain(&block.except);
+            if let Some(name) = names.clone().find(|it| it.contains('?')) {
+                return Err(format!(
+                    "the namespaces `{name}` have a `?`, which no policy here has"
+                ));
+            }
+            // Blocks that only differ in namespaces are one.
+            let same = |it: &&mut Block| {
+                it.namespaces.is_some()
+                    && block.namespaces.is_some()
+                    && (&it.except, &it.namespace_labels, &it.object_labels)
+                        == (&block.except, &block.namespace_labels, &block.object_labels)
+            };
+            if let Some(names) = merged
+                .iter_mut()
+                .find(same)
+                .and_then(|it| it.namespaces.as_mut())
+            {
+                names.extend(block.namespaces.unwrap_or_default());
+                names.sort();
+                names.dedup();
+            } else if !merged.contains(&block) {
+                merged.push(block);
+            }
+        }
+        Ok(merged)
+    }
+
+    fn normal(&self, negated: bool) -> Result<Vec<Block>, String> {
+        let (parts, all) = match self {
+            Self::Not(inner) => return inner.normal(!negated),
+            Self::Is(literal) => {
+                let literal = if negated {
+                    literal.negated()
+                } else {
+                    literal.clone()
+                };
+                return Ok(Block::default().and(literal)?.into_iter().collect());
+            }
+            Self::All(parts) => (parts, !negated),
+            Self::Any(parts) => (parts, negated),
+        };
+        if !all {
+            let mut any = Vec::new();
+            for part in parts {
+                any.extend(part.normal(negated)?);
+            }
+            return limited(any);
+        }
+        let mut product = vec![Block::default()];
+        for part in parts {
+            let right = part.normal(negated)?;
+            let mut next = Vec::new();
+            for a in &product {
+                for b in &right {
+                    next.extend(a.intersect(b)?);
+                }
+            }
+            product = limited(next)?;
+        }
+        Ok(product)
+    }
+}
+
+fn limited(blocks: Vec<Block>) -> Result<Vec<Block>, String> {
+    if blocks.len() > MAX_BLOCKS {
+        return Err("its scope has too many alternatives".to_owned());
+    }
+    Ok(blocks)
+}
+
+impl Literal {
+    fn negated(&self) -> Self {
+        let invert = |it: &Requirement| Requirement {
+            key: it.key.clone(),
+            operator: match it.operator {
+                Operator::In => Operator::NotIn,
+                Operator::NotIn => Operator::In,
+                Operator::Exists => Operator::DoesNotExist,
+                Operator::DoesNotExist => Operator::Exists,
+            },
+            values: it.values.clone(),
+        };
+        match self {
+            Self::InNamespaces(names) => Self::NotInNamespaces(names.clone()),
+            Self::NotInNamespaces(names) => Self::InNamespaces(names.clone()),
+            Self::NamespaceLabel(it) => Self::NamespaceLabel(invert(it)),
+            Self::ObjectLabel(it) => Self::ObjectLabel(invert(it)),
+        }
+    }
+}
+
+/// What is known of a Pod when a scope is tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) namespace_labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Block {
+    /// This block and one more condition; `None` if both cannot hold.
+    fn and(&self, literal: Literal) -> Result<Option<Self>, String> {
+        let mut other = Self::default();
+        match literal {
+            Literal::InNamespaces(names) => other.namespaces = Some(sorted(names)),
+            Literal::NotInNamespaces(names) => other.except = sorted(names),
+            Literal::NamespaceLabel(it) => other.namespace_labels.push(it),
+            Literal::ObjectLabel(it) => other.object_labels.push(it),
+        }
+        self.intersect(&other)
+    }
+
+    /// The Pods that both select; `None` if there is none.
+    ///
+    /// # Errors
+    /// No pattern says which namespaces both name.
+    pub(crate) fn intersect(&self, other: &Self) -> Result<Option<Self>, String> {
+        let mut except = self.except.clone();
+        except.extend(other.except.iter().cloned());
+        let except = sorted(except);
+        let mut namespaces = match (&self.namespaces, &other.namespaces) {
+            (None, names) | (names, None) => names.clone(),
+            (Some(left), Some(right)) => {
+                let mut both = Vec::new();
+                for a in left {
+                    for b in right {
+                        both.extend(narrower(a, b)?);
+                    }
+                }
+                Some(sorted(both))
+            }
+        };
+        if let Some(names) = &mut namespaces {
+            names.retain(|it| !except.iter().any(|out| covers(out, it)));
+            if names.is_empty() {
+                return Ok(None);
+            }
+        }
+        let except = match &namespaces {
+            // What no name can match anyway does not have to be left out.
+            Some(names) if names.iter().all(|it| !it.contains(['*', '?'])) => Vec::new(),
+            _ => except,
+        };
+        let (Some(namespace_labels), Some(object_labels)) = (
+            together(&self.namespace_labels, &other.namespace_labels),
+            together(&self.object_labels, &other.object_labels),
+        ) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            namespaces,
+            except,
+            namespace_labels,
+            object_labels,
+        }))
+    }
+
+    /// Whether it selects the Pod.
+    pub(crate) fn selects(&self, pod: &Pod) -> bool {
+        let named = |names: &[String]| names.iter().any(|it| glob(it, &pod.namespace));
+        self.namespaces.as_deref().is_none_or(named)
+            && !named(&self.except)
+            && self
+                .namespace_labels
+                .iter()
+                .all(|it| holds(it, &pod.namespace_labels))
+            && self.object_labels.iter().all(|it| holds(it, &pod.labels))
+    }
+
+    /// The block as a policy has it. A block that selects some Pods says nothing of containers without a Pod.
+    pub(crate) fn to_match(&self) -> Match {
+        Match {
+            namespaces: self.namespaces.clone(),
+            exclude_namespaces: self.except.clone(),
+            namespace_selector: selector(&self.namespace_labels),
+            object_selector: selector(&self.object_labels),
+            node_level: self.namespaces.is_none()
+                && self.namespace_labels.is_empty()
+                && self.object_labels.is_empty(),
+            ..Match::default()
+        }
+    }
+
+    /// Pods for which the block's conditions come out differently.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        let mut names = vec!["other-place".to_owned()];
+        for it in self.namespaces.iter().flatten().chain(&self.except) {
+            for filled in [
+                it.replace('*', "x-1").replace('?', "q"),
+                it.replace('*', "").replace('?', "q"),
+            ] {
+                names.push(filled);
+            }
+        }
+        names.retain(|it| !it.is_empty());
+        names.sort();
+        names.dedup();
+        let mut pods = Vec::new();
+        for namespace in names {
+            for namespace_labels in labels(&self.namespace_labels) {
+                for labels in labels(&self.object_labels) {
+                    pods.push(Pod {
+                        namespace: namespace.clone(),
+                        namespace_labels: namespace_labels.clone(),
+                        labels,
+                    });
+                }
+            }
+        }
+        pods
+    }
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The labels that satisfy all requirements, and for each requirement some that do not.
+fn labels(requirements: &[Requirement]) -> Vec<BTreeMap<String, String>> {
+    let satisfying: BTreeMap<String, String> = requirements
+        .iter()
+        .filter_map(|it| match it.operator {
+            Operator::In => Some((it.key.clone(), it.values.first()?.clone())),
+            Operator::Exists => Some((it.key.clone(), "any".to_owned())),
+            Operator::NotIn | Operator::DoesNotExist => None,
+        })
+        .collect();
+    let mut all = vec![satisfying.clone(), BTreeMap::new()];
+    for it in requirements {
+        for value in it
+            .values
+            .iter()
+            .map(String::as_str)
+            .chain(["something-else"])
+        {
+            let mut labels = satisfying.clone();
+            labels.insert(it.key.clone(), value.to_owned());
+            all.push(labels);
+        }
+    }
+    all.dedup();
+    all
+}
+
+fn holds(it: &Requirement, labels: &BTreeMap<String, String>) -> bool {
+    let value = labels.get(&it.key);
+    let among = value.is_some_and(|value| it.values.contains(value));
+    match it.operator {
+        Operator::In => among,
+        Operator::NotIn => !among,
+        Operator::Exists => value.is_some(),
+        Operator::DoesNotExist => value.is_none(),
+    }
+}
+
+/// Whether every name that `inner` matches is matched by `outer`; may say no although it is so.
+fn covers(outer: &str, inner: &str) -> bool {
+    outer == inner || glob(outer, inner)
+}
+
+/// The pattern of the names that both match.
+fn narrower(a: &str, b: &str) -> Result<Option<String>, String> {
+    if covers(a, b) {
+        return Ok(Some(b.to_owned()));
+    }
+    if covers(b, a) {
+        return Ok(Some(a.to_owned()));
+    }
+    let wild = |it: &str| it.contains(['*', '?']);
+    if !wild(a) || !wild(b) || disjoint(a, b) {
+        return Ok(None);
+    }
+    Err(format!(
+        "no pattern says which namespaces both `{a}` and `{b}` match"
+    ))
+}
+
+/// Whether the fixed begins or ends of two patterns differ.
+fn disjoint(a: &str, b: &str) -> bool {
+    let begin = |it: &str| it.split(['*', '?']).next().unwrap_or_default().to_owned();
+    let end = |it: &str| it.rsplit(['*', '?']).next().unwrap_or_default().to_owned();
+    let (first, second) = (begin(a), begin(b));
+    let (last, other) = (end(a), end(b));
+    !(first.starts_with(&second) || second.starts_with(&first))
+        || !(last.ends_with(&other) || other.ends_with(&last))
+}
+
+/// Both lists of requirements, none twice; `None` if they cannot hold together.
+fn together(left: &[Requirement], right: &[Requirement]) -> Option<Vec<Requirement>> {
+    let mut all: Vec<Requirement> = Vec::new();
+    for it in left.iter().chain(right) {
+        if !all.contains(it) {
+            all.push(it.clone());
+        }
+    }
+    all.sort_by_key(|it| format!("{it:?}"));
+    let contradicts = |a: &Requirement, b: &Requirement| {
+        a.key == b.key
+            && match (a.operator, b.operator) {
+                (Operator::In, Operator::In) => !a.values.iter().any(|it| b.values.contains(it)),
+                (Operator::In, Operator::NotIn) => a.values.iter().all(|it| b.values.contains(it)),
+                (Operator::In | Operator::Exists, Operator::DoesNotExist) => true,
+                _ => false,
+            }
+    };
+    let none = all.iter().any(|a| all.iter().any(|b| contradicts(a, b)));
+    (!none).then_some(all)
+}
+
+fn selector(requirements: &[Requirement]) -> Option<LabelSelector> {
+    let mut selector = LabelSelector::default();
+    for it in requirements {
+        let single = it.operator == Operator::In && it.values.len() == 1;
+        if single && !selector.match_labels.contains_key(&it.key) {
+            selector
+                .match_labels
+                .insert(it.key.clone(), it.values[0].clone());
+        } else {
+            selector.match_expressions.push(it.clone());
+        }
+    }
+    (selector != LabelSelector::default()).then_some(selector)
+}

@@ -1,0 +1,121 @@
+//! Wildcards and regular expressions as other programs apply them to the text of an image.
+
+use regex_automata::meta;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// Size limit of a compiled expression, in bytes.
+const REGEX_SIZE: usize = 1 << 20;
+/// Compiled expressions that are kept.
+const CACHED: usize = 256;
+
+thread_local! {
+    static REGEXES: RefCell<HashMap<String, Option<meta::Regex>>> = RefCell::default();
+}
+
+/// Whether the whole text matches: `*` is any run of characters, `?` is one character.
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let text: Vec<char> = text.chars().collect();
+    let (mut at, mut position) = (0, 0);
+    let mut retry = None;
+    while position < text.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                at += 1;
+                retry = Some((at, position));
+            }
+            Some(&it) if it == '?' || it == text[position] => {
+                at += 1;
+                position += 1;
+            }
+            _ => {
+                let Some((resume, from)) = &mut retry else {
+                    return false;
+                };
+                *from += 1;
+                at = *resume;
+                position = *from;
+            }
+        }
+    }
+    pattern[at..].iter().all(|&it| it == '*')
+}
+
+/// Compiles an expression. The syntax is that of Go's RE2, which both readers share; `None` if it is not understood.
+pub(crate) fn regex(pattern: &str) -> Option<meta::Regex> {
+    REGEXES.with_borrow_mut(|cache| {
+        if let Some(found) = cache.get(pattern) {
+            return found.clone();
+        }
+        if cache.len() >= CACHED {
+            cache.clear();
+        }
+        let config = meta::Config::new().nfa_size_limit(Some(REGEX_SIZE));
+        let built = meta::Regex::builder().configure(config).build(pattern).ok();
+        cache.insert(pattern.to_owned(), built.clone());
+        built
+    })
+}
+
+/// Replaces every match. `groups` says whether `$1` in `to` is a group.
+pub(crate) fn replace_all(regex: &meta::Regex, subject: &str, to: &str, groups: bool) -> String {
+    let mut result = String::new();
+    let mut end = 0;
+    for captures in regex.captures_iter(subject) {
+        let Some(found) = captures.get_match() else {
+            continue;
+        };
+        result.push_str(&subject[end..found.start()]);
+        if groups {
+            captures.interpolate_string_into(subject, to, &mut result);
+        } else {
+            result.push_str(to);
+        }
+        end = found.end();
+    }
+    result.push_str(&subject[end..]);
+    result
+}
+
+/// The literal text that an expression is mostly made of, for the hosts and paths in it.
+pub(crate) fn unescaped(pattern: &str) -> String {
+    let mut text = String::new();
+    let mut escaped = false;
+    for it in pattern.chars() {
+        match it {
+            '\\' if !escaped => {
+                escaped = true;
+                continue;
+            }
+            '^' | '$' | '(' | ')' | '[' | ']' | '|' | '+' | '?' | '{' | '}' if !escaped => {
+                text.push(' ');
+            }
+            _ => text.push(it),
+        }
+        escaped = false;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_cross_slashes() {
+        for (pattern, text, matches) in [
+            ("reg.io/*", "reg.io/a/b:1", true),
+            ("reg.io/*", "reg.io.evil/a", false),
+            ("*/team/*", "reg.io/team/a", true),
+            ("*/team/*", "team/a", false),
+            ("?*", "", false),
+            ("?*", "a", true),
+            ("*:latest", "a:latest", true),
+            ("a*b*c", "aXbXbc", true),
+            ("a*b*c", "aXbXb", false),
+        ] {
+            assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Gatekeeper's and Kubewarden's policies, and the examples of the documentation.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use imageswap_import::{Import, Source, Status, import, write};
+use imageswap_policy::document::{Enforcement, load_all};
+use imageswap_policy::{Date, PodScope, Policies, Scope};
+use std::collections::BTreeMap;
+
+/// The page whose examples are run.
+const PAGE: &str = include_str!("../../docs/migrating.md");
+
+fn imported(text: &str) -> Import {
+    import(&[Source {
+        name: "test.yaml",
+        text,
+    }])
+}
+
+/// Result and approval of an image in a namespace; `None` if no policy applies.
+fn decide(it: &Import, namespace: &str, image: &str) -> Option<(String, bool)> {
+    let text: Vec<_> = it
+        .policies
+        .iter()
+        .map(|it| write::policy(it, "", &[]))
+        .collect();
+    let text = text.join("---\n");
+    let policies = Policies::new(
+        load_all([("policy", text.as_str())])
+            .unwrap_or_else(|it| panic!("{it}"))
+            .policies,
+    );
+    let none = BTreeMap::new();
+    let scope = Scope::Pod(PodScope {
+        namespace: Some(namespace),
+        namespace_labels: Some(&none),
+        labels: Some(&none),
+    });
+    let selected = policies.select(scope, Date::MIN);
+    let decision = selected.decide(image);
+    decision
+        .in_scope
+        .then(|| (decision.result.to_string(), decision.approved))
+}
+
+/// The YAML blocks below a heading of the page.
+fn blocks(heading: &str) -> Vec<&'static str> {
+    let part = PAGE
+        .split("\n## ")
+        .find(|it| it.starts_with(heading))
+        .unwrap();
+    part.split("```yaml\n")
+        .skip(1)
+        .map(|it| it.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_page_are_true() {
+    let kyverno = blocks("From Kyverno");
+    let it = imported(kyverno[0]);
+    assert_eq!(it.report.count(Status::CarriedOver), 1);
+    let written = write::policy(&it.policies[0], "head", &[]);
+    assert_eq!(written.strip_prefix("# head\n").unwrap(), kyverno[1]);
+    let it = imported(blocks("From Gatekeeper")[0]);
+    assert!(it.report.is_exact(), "{:?}", it.report);
+    assert_eq!(it.policies[0].spec.enforcement, Enforcement::Warn);
+    for (namespace, image, approved) in [
+        ("a", "reg.example.com/x:1", Some(true)),
+        ("a", "quay.io/acme/x", Some(true)),
+        ("a", "quay.io/acmex/x", Some(false)),
+        ("a", "nginx", Some(false)),
+        ("monitoring", "nginx", None),
+    ] {
+        assert_eq!(
+            decide(&it, namespace, image).map(|it| it.1),
+            approved,
+            "{namespace} {image}"
+        );
+    }
+    let it = imported(blocks("From Kubewarden")[0]);
+    assert!(it.report.is_exact(), "{:?}", it.report);
+    for (image, approved) in [
+        ("reg.example.com/x:1", true),
+        ("reg.example.com/x", false),
+        ("reg.example.com/x:latest", false),
+        ("nginx:1", false),
+    ] {
+        assert_eq!(decide(&it, "a", image).unwrap().1, approved, "{image}");
+    }
+}
+
+fn constraint(kind: &str, parameters: &str) -> Import {
+    imported(&format!(
+        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: c}}\nspec:\n  match: {{kinds: [{{apiGroups: [\"\"], kinds: [Pod]}}]}}\n  parameters: {parameters}\n"
+    ))
+}
+
+#[test]
+fn constraints_become_lists() {
+    for (kind, parameters, rows) in [
+        (
+            "K8sAllowedRepos",
+            "{repos: [reg.example.com]}",
+            [
+                ("reg.example.com/a:1", true),
+                ("reg.example.com.evil.net/a:1", true),
+                ("quay.io/a:1", false),
+            ],
+        ),
+        (
+            "K8sAllowedReposv2",
+            "{allowedImages: [\"reg.example.com/*\"]}",
+            [
+                ("reg.example.com/a:1", true),
+                ("reg.example.com.evil.net/a:1", false),
+                ("quay.io/a:1", false),
+            ],
+        ),
+        (
+            "K8sDisallowedRepos",
+            "{repos: [old.example.com/]}",
+            [
+                ("old.example.com/a:1", false),
+                ("quay.io/a:1", true),
+                ("nginx:1", true),
+            ],
+        ),
+    ] {
+        let it = constraint(kind, parameters);
+        assert_ne!(
+            it.report.rules[0].status,
+            Status::LeftOut,
+            "{kind} {:?}",
+            it.report
+        );
+        for (image, approved) in rows {
+            assert_eq!(
+                decide(&it, "a", image).unwrap().1,
+                approved,
+                "{kind} {image}"
+            );
+        }
+    }
+    // Whether an image without a tag, but with a port, is refused depends on its text: left out or right, never wrong.
+    let it = constraint("K8sDisallowedTags", "{tags: [latest]}");
+    if it.report.rules[0].status != Status::LeftOut {
+        assert!(!decide(&it, "a", "quay.io/a").unwrap().1);
+    }
+}
+
+#[test]
+fn what_a_constraint_selects_by_is_understood_or_left_out() {
+    let body = "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {name: c}\nspec:\n  match: {source: Generated}\n  parameters: {repos: [a.io/]}\n";
+    assert_eq!(imported(body).report.count(Status::LeftOut), 1);
+    let body = body.replace("source: Generated", "namespaces: [\"app-*\"]");
+    let it = imported(&body);
+    assert!(it.report.is_exact(), "{:?}", it.report);
+    assert_eq!(decide(&it, "app-x", "b.io/x").map(|it| it.1), Some(false));
+    assert_eq!(decide(&it, "other", "b.io/x"), None);
+}
+
+#[test]
+fn assigned_domains_become_rules() {
+    let it = imported(
+        "apiVersion: mutations.gatekeeper.sh/v1\nkind: AssignImage\nmetadata: {name: a}\nspec:\n  applyTo: [{groups: [\"\"], kinds: [Pod], versions: [v1]}]\n  location: \"spec.containers[name:*].image\"\n  parameters: {assignDomain: mirror.example.com}\n",
+    );
+    assert_ne!(
+        it.report.rules[0].status,
+        Status::LeftOut,
+        "{:?}",
+        it.report
+    );
+    for (image, result) in [
+        ("quay.io/a/b:1", "mirror.example.com/a/b:1"),
+        ("nginx:1", "mirror.example.com/nginx:1"),
+        ("localhost:5000/x", "mirror.example.com/x"),
+    ] {
+        assert_eq!(decide(&it, "a", image).unwrap().0, result, "{image}");
+    }
+}
