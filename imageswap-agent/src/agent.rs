@@ -1,7 +1,6 @@
 //! What each input means for the table of starts. One task owns all of this; nothing here waits.
 
-use crate::container::{CgroupIdentity, RuntimeHint, classify};
-use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::containerd::{Containerd, TaskRecord, TaskStatus};
 use crate::evidence::cri::Cri;
 use crate::export::shown::Shown;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, CAUSE_RUNTIME_BACK, Exports};
@@ -12,32 +11,38 @@ use crate::judge::Law;
 use crate::node;
 use crate::pods::{Ownership, PodChange, Pods};
 use crate::probe::{Control, KernelEvent};
-use crate::process;
+use crate::process::{self, Subject};
 use crate::resolve::{Answer, Question, Resolver};
 use crate::starts::Starts;
 use crate::verdict::Verdict;
 use imageswap_policy::Policies;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use walk::Looking;
 
-mod put;
+mod place;
 pub mod walk;
-
-/// Starts in the table from which on a new cgroup is registered no earlier than its first process.
-const MOST_STARTS: usize = 4096;
 
 /// Earlier revisions of the policy that are kept, to tell what was fine when it was admitted.
 const PAST_POLICIES: usize = 16;
 
+/// Cgroups without a container that are remembered by their paths; the probes keep as many. Another one's path is looked
+/// up by its process.
+const MOST_MADE: usize = 8192;
+
 /// The agent's state.
 pub struct Agent {
     starts: Starts,
-    /// Cgroups below a container's own, by id: path of the container's.
-    inner: HashMap<u64, String>,
+    /// Cgroups that were made and in which no container has begun, by id: their paths.
+    made: HashMap<u64, String>,
+    /// Cgroups in which a look found no container's process.
+    empty: HashSet<u64>,
+    /// On cgroup v1, the cgroups of processes that a runtime has made: they may be gone when their start is told.
+    placed: HashMap<u32, (u64, String)>,
     /// Starts about which the sources are being asked.
     asked: HashSet<StartId>,
-    /// Namespace and id by which a containerd spoke of a start whose cgroup's path does not tell them.
+    /// Namespace and id by which a containerd spoke of a start: where to ask first.
     named: HashMap<StartId, (String, String)>,
     /// Questions asked so far.
     attempts: u32,
@@ -71,6 +76,8 @@ pub struct Parts {
     pub exports: Exports,
     /// By what starts are judged.
     pub law: Law,
+    /// The node's Pods.
+    pub pods: Pods,
     /// Whether there is an API server to ask about Pods.
     pub asks_pods: bool,
     /// Where what is amiss is shown.
@@ -88,16 +95,19 @@ impl Agent {
             resolver,
             exports,
             law,
+            pods,
             asks_pods,
             shown,
         } = parts;
         Self {
             starts,
-            inner: HashMap::new(),
+            made: HashMap::new(),
+            empty: HashSet::new(),
+            placed: HashMap::new(),
             asked: HashSet::new(),
             named: HashMap::new(),
             attempts: 0,
-            pods: Pods::default(),
+            pods,
             late: HashMap::new(),
             hierarchy,
             proc,
@@ -115,36 +125,39 @@ impl Agent {
     pub fn kernel(&mut self, event: KernelEvent) {
         tracing::trace!(?event, "kernel");
         match event {
-            KernelEvent::Mkdir { .. } if self.starts.count() >= MOST_STARTS => {}
             KernelEvent::Mkdir {
                 cgroup_id, path, ..
             } => {
-                // A path that fits no record is looked up by its inode; that is slow, and next to never.
-                let Some(path) = path.or_else(|| self.path_of(cgroup_id)) else {
-                    return;
-                };
-                self.made(cgroup_id, &path, Sight::Event);
+                self.empty.remove(&cgroup_id);
+                if let Some(path) = path
+                    && self.made.len() < MOST_MADE
+                {
+                    self.made.insert(cgroup_id, path);
+                }
             }
             KernelEvent::Exec {
                 cgroup_id,
                 pid,
                 comm,
                 new_pid_namespace,
-                cgroup_in_use,
+                first_of_pid_namespace,
                 time_ns,
+                ..
             } => {
-                let by = Confirmation::Exec;
                 let process = Process {
-                    by,
+                    by: Confirmation::Exec,
                     time_ns,
                     pid,
                     comm: Some(comm),
                     new_pid_namespace,
+                    started: Subject::now(&self.proc, pid).started,
+                    is_first: true,
                 };
-                self.began(cgroup_id, process, cgroup_in_use);
+                self.began(cgroup_id, process, first_of_pid_namespace);
             }
             KernelEvent::Rmdir { cgroup_id } => {
-                self.inner.remove(&cgroup_id);
+                self.made.remove(&cgroup_id);
+                self.empty.remove(&cgroup_id);
                 for start in self.starts.within(cgroup_id) {
                     self.observe(start, Evidence::Removed);
                 }
@@ -152,52 +165,53 @@ impl Agent {
         }
     }
 
-    /// A runtime says that a task runs.
+    /// A runtime says that it has made a task, or that one runs.
     pub fn task(&mut self, task: &TaskRecord, sight: Sight) {
         let path = self.hierarchy.of_process(&self.proc, task.pid);
-        let root = path.as_deref().map(container_root);
-        let known = root
-            .and_then(|root| self.starts.at(root))
-            .map(|start| self.start_of_task(start, task))
-            .or_else(|| self.by_id(&task.id));
-        let start = known.or_else(|| {
-            let root = root?;
-            let start = StartId::of(self.hierarchy.id_of(root)?);
-            // The runtime says that it is a container, whatever its path looks like.
-            if sight == Sight::Reconciled {
-                self.late.insert(start, CAUSE_RUNTIME_BACK);
+        let place = path.and_then(|path| Some((self.hierarchy.id_of(&path)?, path)));
+        if task.status == TaskStatus::Created {
+            self.resolver.prepare(task.clone());
+            if let Some(place) = place.filter(|_| !self.hierarchy.sees_execs()) {
+                self.placed.insert(task.pid, place);
             }
-            self.starts.begin(start, root);
-            self.control.watch(start.cgroup);
-            self.observe(start, Evidence::Seen(sight));
-            Some(start)
-        });
-        let Some(start) = start else { return };
-        self.name(start, task);
-        let comm = process::name_unless_runtime(&self.proc, task.pid);
+            return;
+        }
+        let placed = self.placed.remove(&task.pid);
+        let Some((cgroup, path)) = place.or(placed) else {
+            // It is gone, and its exec told of it.
+            return;
+        };
+        let time_ns = node::now().boot_ns;
+        let comm = process::own_name(&self.proc, task.pid, time_ns);
         // A runtime speaks of a start when it has let go of its own process, whose exec may yet fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
             return;
         }
         let process = Process {
             by: Confirmation::Runtime,
-            time_ns: node::now().boot_ns,
+            time_ns,
             pid: task.pid,
             comm,
             new_pid_namespace: process::in_own_pid_namespace(&self.proc, task.pid),
+            started: Subject::now(&self.proc, task.pid).started,
+            is_first: true,
         };
+        let start = self.account(cgroup, &path, &process, sight);
+        let is_new = |facts: &Facts| facts.process.is_none();
+        if sight == Sight::Reconciled && self.starts.facts(start).is_some_and(is_new) {
+            self.late.insert(start, CAUSE_RUNTIME_BACK);
+        }
+        self.name(start, task);
         self.confirm(start, process);
     }
 
-    /// Keeps what a containerd calls a start, where nothing else tells.
+    /// Keeps what a containerd calls a start of which no runtime has said anything.
     fn name(&mut self, start: StartId, task: &TaskRecord) {
-        let is_unnamed = |facts: &Facts| {
-            facts.identity.container_id.is_none() && facts.trusted().next().is_none()
-        };
+        let is_unnamed = |facts: &Facts| facts.trusted().next().is_none();
         if self.starts.facts(start).is_some_and(is_unnamed) {
             let name = (task.namespace.clone(), task.id.clone());
             self.named.insert(start, name);
-            self.ask(start, true);
+            self.ask(start);
         }
     }
 
@@ -209,7 +223,6 @@ impl Agent {
             pod,
             unreachable,
             attempt,
-            last,
         } = answer;
         self.asked.remove(&start);
         if let Some(pod) = pod {
@@ -218,22 +231,12 @@ impl Agent {
         for claim in claims {
             self.observe(start, Evidence::Claim(Box::new(claim)));
         }
-        let Some(facts) = self.starts.facts(start) else {
-            return;
+        let settled = Evidence::Settled {
+            attempt,
+            unreachable,
         };
-        if last || facts.has_image() {
-            let settled = Evidence::Settled {
-                attempt,
-                unreachable,
-            };
-            self.observe(start, settled);
-        } else if facts.process.is_some() {
-            // It was asked before the container ran, and the runtime may write its record late.
-            self.ask(start, true);
-        }
-        let is_none = |facts: &Facts| {
-            facts.process.is_some() && !facts.is_container() && !facts.may_be_container()
-        };
+        self.observe(start, settled);
+        let is_none = |facts: &Facts| !facts.is_container() && !facts.may_be_container();
         if self.starts.facts(start).is_some_and(is_none) {
             self.starts.forget(start);
             self.control.forget(start.cgroup);
@@ -260,7 +263,7 @@ impl Agent {
     /// The API server told of the node's Pods.
     pub fn pods(&mut self, change: PodChange) {
         if let PodChange::Known(pod) = &change {
-            let its = |facts: &Facts| facts.pod_uid() == Some(pod.uid_on_node());
+            let its = |facts: &Facts| facts.is_of(pod);
             let starts: Vec<_> = self
                 .starts
                 .alive()
@@ -282,9 +285,19 @@ impl Agent {
         self.exports.shutdown();
     }
 
-    /// Cgroups of the containers that runc and crun keep state of; for a look at the tree.
-    pub fn runc_cgroups(&self) -> impl Future<Output = HashSet<String>> + Send + use<> {
-        self.resolver.runc_cgroups()
+    /// What a look at the node begins with.
+    pub fn looking(&self) -> impl Future<Output = Looking> + Send + use<> {
+        let states = self.resolver.states();
+        let (hierarchy, proc) = (self.hierarchy.clone(), self.proc.clone());
+        let empty = self.empty.clone();
+        async move {
+            Looking {
+                hierarchy,
+                proc,
+                states: states.await,
+                empty,
+            }
+        }
     }
 
     /// Asks these runtimes from now on, too.
@@ -302,9 +315,6 @@ impl Agent {
         let purged = self.starts.purge(&self.law, node::now());
         self.tell(&purged.findings);
         self.exports.unanswered(purged.unanswered);
-        if self.starts.count() >= MOST_STARTS {
-            self.starts.forget_waiting();
-        }
         self.pods.purge(node::now().boot_ns);
         // Exceptions end at midnight, which no event tells.
         self.rejudge();
@@ -313,22 +323,18 @@ impl Agent {
         self.named.retain(|id, _| starts.facts(*id).is_some());
         // The API server may have been away when it should have said whose a container is.
         let is_unowned = |facts: &Facts| {
-            self.asks_pods
-                && facts.pod.is_none()
-                && facts.claims.contains_key(&Source::Cri)
-                && !facts.identity.static_pod
+            self.asks_pods && facts.pod.is_none() && facts.claims.contains_key(&Source::Cri)
         };
         let open: Vec<_> = starts
             .alive()
             .filter(|(id, facts)| {
-                let is_open =
-                    facts.process.is_some() && !facts.is_container() && facts.may_be_container();
+                let is_open = !facts.is_container() && facts.may_be_container();
                 starts.is_unresolved(*id) || is_open || is_unowned(facts)
             })
             .map(|(id, _)| id)
             .collect();
         for start in open {
-            self.ask(start, true);
+            self.ask(start);
         }
     }
 
@@ -355,74 +361,6 @@ impl Agent {
         self.exports.lost(lost)
     }
 
-    /// A cgroup exists: register it where it may be a container's.
-    fn made(&mut self, cgroup_id: u64, path: &str, sight: Sight) {
-        let identity = classify(path);
-        match (identity.is_container_root, identity.runtime) {
-            (Some(false), _) => {
-                let root = identity.root_of(path).to_owned();
-                let runs = self
-                    .starts
-                    .at(&root)
-                    .and_then(|root| self.starts.facts(root)?.process.as_ref());
-                if runs.is_some() {
-                    self.control.forget(cgroup_id);
-                } else {
-                    self.inner.insert(cgroup_id, root);
-                }
-            }
-            (None, _) if is_no_container(&identity, path) => self.control.forget(cgroup_id),
-            (is_root, _) => {
-                let start = StartId::of(cgroup_id);
-                self.starts.begin(start, path);
-                self.observe(start, Evidence::Seen(sight));
-                if is_root == Some(true) {
-                    self.ask(start, false);
-                }
-            }
-        }
-    }
-
-    /// A container's process began in a cgroup, its own or one below; `in_use` where nobody waited for one there.
-    fn began(&mut self, cgroup_id: u64, process: Process, in_use: bool) {
-        let own = StartId::of(cgroup_id);
-        let first = if self.starts.facts(own).is_some() {
-            Some(own)
-        } else {
-            let root = self.inner.remove(&cgroup_id).or_else(|| {
-                // Its mkdir was lost, or came before the probes.
-                let path = self.hierarchy.of_process(&self.proc, process.pid)?;
-                Some(container_root(&path).to_owned())
-            });
-            root.and_then(|root| {
-                let start = StartId::of(self.hierarchy.id_of(&root)?);
-                if self.starts.facts(start).is_none() {
-                    self.made(start.cgroup, &root, Sight::Event);
-                }
-                Some(start)
-            })
-        };
-        let Some(first) = first else {
-            // Its mkdir was lost, and it was gone before its path could be read.
-            self.exports.unplaced();
-            return;
-        };
-        // The first process may run one program after the other, as an entrypoint's shell does with `exec`.
-        let is_another = |facts: &Facts| {
-            let known = facts.process.as_ref();
-            in_use && known.is_some_and(|known| known.pid != process.pid)
-        };
-        let start = if self.starts.facts(first).is_some_and(is_another) {
-            self.put(first, process.pid)
-        } else {
-            first
-        };
-        self.confirm(start, process);
-        if start != first {
-            self.end_what_left(&BTreeSet::from([first.cgroup]));
-        }
-    }
-
     fn confirm(&mut self, start: StartId, process: Process) {
         // The probes let go of a cgroup by themselves; one that somebody else confirmed would have its next
         // `exec` into the running container told as the container's first process.
@@ -435,27 +373,27 @@ impl Agent {
             .facts(start)
             .is_some_and(|facts| facts.settled.is_none())
         {
-            self.ask(start, true);
+            self.ask(start);
         }
     }
 
-    /// Asks every source about a start, unless that is under way. After the `last` time the verdict is given.
-    fn ask(&mut self, start: StartId, last: bool) {
+    /// Asks every source about a start, unless that is under way.
+    fn ask(&mut self, start: StartId) {
         let Some(facts) = self.starts.facts(start) else {
             return;
         };
-        if self.asked.insert(start) {
+        if let Some(process) = &facts.process
+            && self.asked.insert(start)
+        {
             self.attempts += 1;
-            let pod = facts.pod_uid().and_then(|uid| self.pods.of(uid));
             self.resolver.ask(Question {
                 start,
                 cgroup: facts.cgroup.clone(),
                 identity: facts.identity.clone(),
-                process: facts.process.as_ref().map(|process| process.pid),
+                process: process.subject(),
+                is_first: process.is_first,
                 named: self.named.get(&start).cloned(),
-                pod: pod.cloned(),
                 attempt: self.attempts,
-                last,
             });
         }
     }
@@ -487,68 +425,4 @@ impl Agent {
         self.exports.drift(&self.starts, &self.law);
         self.amiss_changed = true;
     }
-
-    /// A process in the cgroup that is the container's own and not the runtime on its way there.
-    fn container_process(&self, cgroup: &str) -> Option<Process> {
-        let mut processes = self.hierarchy.processes(cgroup);
-        // Its first one, where that can be told: it stays as long as the container does.
-        processes.sort_by_key(|pid| !process::is_first_of_pid_namespace(&self.proc, *pid));
-        processes.into_iter().find_map(|pid| {
-            let time_ns = node::now().boot_ns;
-            let comm = process::own_name(&self.proc, pid, time_ns)?;
-            Some(Process {
-                by: Confirmation::Walk,
-                time_ns,
-                pid,
-                comm: Some(comm),
-                new_pid_namespace: process::in_own_pid_namespace(&self.proc, pid),
-            })
-        })
-    }
-
-    fn by_id(&self, container_id: &str) -> Option<StartId> {
-        let is_it = |facts: &Facts| {
-            facts.identity.container_id.as_deref() == Some(container_id)
-                || facts.claims.values().any(|claim| claim.id == container_id)
-        };
-        self.starts
-            .alive()
-            .find(|(_, facts)| is_it(facts))
-            .map(|(id, _)| id)
-    }
-
-    fn is_at(&self, cgroup_id: u64, path: &str) -> bool {
-        self.hierarchy.id_of(path) == Some(cgroup_id)
-    }
-
-    fn path_of(&self, cgroup_id: u64) -> Option<String> {
-        let found = self.hierarchy.find(|cgroup| cgroup.id == cgroup_id);
-        found.map(|cgroup| cgroup.path)
-    }
-}
-
-/// The container's own cgroup where `path` lies in one, else `path`.
-fn container_root(path: &str) -> &str {
-    let identity = classify(path);
-    match identity.is_container_root {
-        Some(_) => identity.root_of(path),
-        // A pod's own cgroup holds containers and is none; what lies below it in a form of its own may be one.
-        None => path,
-    }
-}
-
-/// Whether the cgroup is known to be none of a container: a runtime's monitor, a pod's own, a unit of systemd.
-fn is_no_container(identity: &CgroupIdentity, path: &str) -> bool {
-    match identity.runtime {
-        RuntimeHint::CriOMonitor | RuntimeHint::PodmanMonitor => true,
-        RuntimeHint::KubernetesPod => identity.root_of(path) == path,
-        _ => is_unit(path),
-    }
-}
-
-/// Whether systemd made the cgroup for a unit that is no container: the units that containers get are scopes.
-fn is_unit(path: &str) -> bool {
-    [".service", ".slice", ".socket", ".mount", ".swap"]
-        .iter()
-        .any(|suffix| path.ends_with(suffix))
 }

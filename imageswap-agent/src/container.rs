@@ -1,9 +1,9 @@
 //! From a cgroup path to the container that it belongs to: a hint, never a proof.
 //!
 //! Every runtime writes its own form of path, and anyone with root can make a
-//! cgroup of any name. [`classify`] therefore says what a path *looks like*;
-//! whether there is such a container is for the runtime's record or the OCI
-//! bundle to say, joined by [`owns`].
+//! cgroup of any name. [`classify`] therefore says what a path *looks like*:
+//! where to ask first. Whether there is such a container is for a runtime to
+//! say, whose task is the process in the cgroup.
 //!
 //! The forms follow their writers: containerd's `getCgroupsPath` (CRI) and
 //! `WithNamespacedCgroup` (native clients), CRI-O's `cgmgr`, runc's systemd
@@ -11,10 +11,8 @@
 //! libpod, the kubelet's cgroup manager.
 
 use forms::{Above, Form, Parent};
-pub use join::owns;
 
 mod forms;
-mod join;
 
 /// Which runtime a cgroup path looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

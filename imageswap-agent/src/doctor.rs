@@ -92,6 +92,11 @@ impl Check {
     }
 }
 
+/// What no privilege makes visible.
+const UNSEEN: &str = "a container that shares its parent's pid namespace, in a cgroup that was there \
+    before, unless a runtime that is asked, or runc's or crun's state in a usual folder, knows its process \
+    (docs/detection.md)";
+
 /// Looks at everything and prints it; 1 where the agent could not run.
 pub fn examine(args: DoctorArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -109,6 +114,7 @@ pub fn examine(args: DoctorArgs) -> ExitCode {
 async fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = node::checks(&Facts::of_this_node(&args.node.host_root), &args.node);
     checks.extend(runtimes::checks(&args.node).await);
+    checks.push(Check::ok("unseen", UNSEEN));
     if args.in_cluster || args.cluster.kubeconfig.is_some() || args.cluster.context.is_some() {
         checks.extend(cluster::checks(&args.cluster).await);
     }

@@ -26,6 +26,7 @@ pub mod discover;
 pub mod docker;
 pub(crate) mod file;
 mod gate;
+mod layers;
 pub mod runc;
 mod spec;
 pub mod storage;

@@ -3,6 +3,7 @@
 use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::evidence::containerd::ContentSource;
 use crate::pods::{Ownership, PodRecord};
+use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Stands for all sources that cannot be reached where no socket of any runtime is known.
@@ -91,6 +92,20 @@ pub struct Process {
     pub comm: Option<String>,
     /// Whether its pid namespace is known to differ from its parent's.
     pub new_pid_namespace: bool,
+    /// When it began, in ticks since boot; none where it was gone before that was read.
+    pub started: Option<u64>,
+    /// Whether it is the container's first process, and not any process of it.
+    pub is_first: bool,
+}
+
+impl Process {
+    /// The process, told from others that had its pid before.
+    pub const fn subject(&self) -> Subject {
+        Subject {
+            pid: self.pid,
+            started: self.started,
+        }
+    }
 }
 
 /// Who makes a claim, most trusted first.
@@ -142,6 +157,17 @@ pub enum Naming {
     AnyOfDigest,
 }
 
+/// Whether a container runs on the layers of the image that a source names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// It does, by the source's own record of its root file system.
+    Its,
+    /// It does not, or the source has no such image or root file system.
+    Another,
+    /// The source does not keep that.
+    Unknown,
+}
+
 /// Where a container belongs in Kubernetes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
@@ -178,6 +204,8 @@ pub struct Claim {
     pub names: BTreeSet<String>,
     /// Digest of the image's manifest or index.
     pub digest: Option<String>,
+    /// Whether that is what runs.
+    pub content: Content,
     /// The repositories that the image's content was pulled from, where the source keeps that; none for an image
     /// that was built, imported or loaded.
     pub pulled_from: Option<Vec<ContentSource>>,
@@ -210,6 +238,7 @@ impl Claim {
             naming: Naming::AsAsked,
             names: BTreeSet::new(),
             digest: None,
+            content: Content::Unknown,
             pulled_from: None,
             only_layers: false,
             container_name: None,
@@ -322,8 +351,9 @@ impl Facts {
         }
     }
 
-    /// Whether this is a container at all: by the form of its path, by a source's word, or because its first
-    /// process got a mount and a pid namespace of its own. `/<a>/<b>` is a path of containerd and of many others.
+    /// Whether this is a container at all: by a source's word, or because its first process got a pid namespace of its
+    /// own. The form of its path makes it one as well, of which nothing is known then; `/<a>/<b>` is a path of containerd
+    /// and of many others.
     pub fn is_container(&self) -> bool {
         let by_path = self.identity.is_container_root == Some(true)
             && !matches!(
@@ -355,18 +385,39 @@ impl Facts {
         claims.filter(|claim| claim.source != Source::Bundle)
     }
 
-    /// UID of the pod that the container belongs to, by the runtime or else by the cgroup's path.
-    pub fn pod_uid(&self) -> Option<&str> {
-        let claimed = self.trusted().find_map(|claim| claim.pod.as_ref());
-        let by_path = self.identity.pod_uid.as_deref();
-        claimed.map(|pod| &*pod.uid).or(by_path)
+    /// Whether a container runs on the layers of the image that is named, by the most trusted source that knows.
+    pub fn content(&self) -> Content {
+        let mut contents = self.trusted().map(|claim| claim.content);
+        let known = contents.find(|content| *content != Content::Unknown);
+        known.unwrap_or(Content::Unknown)
     }
 
-    /// The pod as the API server has it, where it does.
-    pub fn known_pod(&self) -> Option<&PodRecord> {
+    /// UID of the pod that a CRI runtime ties to this container.
+    pub fn pod_uid(&self) -> Option<&str> {
+        let claim = self.claims.get(&Source::Cri)?;
+        claim.pod.as_ref().map(|pod| &*pod.uid)
+    }
+
+    /// Whether a Pod of the API server's is this container's: the CRI ties its sandbox to the process, or the kubelet
+    /// reported the container, by the id that its runtime says is this process. Neither a label nor a path makes it so.
+    pub fn is_of(&self, pod: &PodRecord) -> bool {
+        self.pod_uid() == Some(pod.uid_on_node()) || self.is_reported(pod)
+    }
+
+    /// Whether the kubelet reported this container as one of the Pod's.
+    pub fn is_reported(&self, pod: &PodRecord) -> bool {
+        let by_runtime = [Source::Cri, Source::Docker];
+        let mut claims = by_runtime
+            .iter()
+            .filter_map(|source| self.claims.get(source));
+        claims.any(|claim| pod.runs(&claim.id))
+    }
+
+    /// The Pod that owns the container, as the API server has it.
+    pub fn owner(&self) -> Option<&PodRecord> {
         match &self.pod {
-            Some(Ownership::Known(pod)) => Some(pod),
-            Some(Ownership::Absent) | None => None,
+            Some(Ownership::Known(pod)) if self.is_of(pod) => Some(pod),
+            Some(Ownership::Known(_) | Ownership::Absent) | None => None,
         }
     }
 
@@ -380,14 +431,14 @@ impl Facts {
                 None => self.first(|claim| claim.pod.clone()),
             }
         };
-        match &self.pod {
-            Some(Ownership::Known(pod)) => Some(Pod {
+        match (self.owner(), &self.pod) {
+            (Some(pod), _) => Some(Pod {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
                 uid: pod.uid_on_node().to_owned(),
             }),
-            Some(Ownership::Absent) => None,
-            None => claimed(),
+            (None, Some(_)) => None,
+            (None, None) => claimed(),
         }
     }
 

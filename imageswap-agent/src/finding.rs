@@ -222,7 +222,7 @@ pub fn finding(
             namespace: pod.namespace,
             name: pod.name,
             uid: pod.uid,
-            owner: facts.known_pod().and_then(|pod| pod.owner.clone()),
+            owner: facts.owner().and_then(|pod| pod.owner.clone()),
         }),
         runtime: facts
             .first(|claim| Some(claim.runtime))

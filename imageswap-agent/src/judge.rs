@@ -1,7 +1,6 @@
 //! From what is known to a verdict: pure, the same for first sight, late answers and changed policies.
 
-use crate::facts::{Claim, Facts, Kind, Source};
-use crate::pods::Ownership;
+use crate::facts::{Content, Facts, Kind, Source};
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Selected};
 use imageswap_runtime::source::Namespaces;
@@ -96,18 +95,25 @@ impl Law {
 pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
     let route = route::route(facts);
     let names = names::names(facts);
-    let owner = Owner::of(facts, law);
-    let asked = Asked {
-        scope: owner.scope(),
-        container: facts.container_name(),
-        today,
-    };
-    let selected = asked.select(&law.policies);
     let judged = names.judged();
-    let decisions: Vec<_> = judged
-        .iter()
-        .map(|name| selected.decide(&name.name))
-        .collect();
+    let owner = Owner::of(facts, law);
+    let decide = |scope| {
+        let asked = Asked {
+            scope,
+            container: facts.container_name(),
+            today,
+        };
+        let selected = asked.select(&law.policies);
+        let decisions = judged.iter().map(|name| selected.decide(&name.name));
+        let decisions: Vec<_> = decisions.collect();
+        (asked, selected, decisions)
+    };
+    let (mut asked, mut selected, mut decisions) = decide(owner.scope());
+    // Whoever calls the CRI can put a container into the sandbox of a Pod that is exempt.
+    let is_exempt = decisions.iter().all(|decision| !decision.in_scope);
+    if is_exempt && !names::is_the_pods(facts) {
+        (asked, selected, decisions) = decide(Scope::Node);
+    }
     let case = Case {
         facts,
         law,
@@ -169,7 +175,7 @@ impl Case<'_> {
     fn verdict(&self, names: &[Name], decisions: &[Decision<'_>]) -> (Verdict, Reason) {
         let facts = self.facts;
         if sandbox(facts) == Some(Source::Cri) {
-            return (Verdict::Exempt, Reason::Sandbox);
+            return self.sandbox();
         }
         let Some(first) = decisions.first() else {
             return (Verdict::Unresolved, why_unresolved(facts));
@@ -200,11 +206,26 @@ impl Case<'_> {
         if self.confidence == Confidence::Low {
             return (Verdict::Unresolved, why_unresolved(facts));
         }
+        if facts.content() == Content::Another {
+            return (Verdict::Unresolved, why_another(facts));
+        }
         match origin::origin(facts, names, &self.selected) {
             origin::Origin::Elsewhere => (Verdict::Drift, Reason::Retagged),
             origin::Origin::Undecided => (Verdict::Unresolved, Reason::ScopeUnknown),
+            origin::Origin::Ambiguous => (Verdict::Unresolved, Reason::Ambiguous),
             origin::Origin::Nowhere => (Verdict::Approved, Reason::SideLoaded),
             origin::Origin::Fitting | origin::Origin::Unknown => (Verdict::Approved, Reason::Ok),
+        }
+    }
+
+    /// The image of a sandbox is the node's configuration, if it is what that names.
+    fn sandbox(&self) -> (Verdict, Reason) {
+        if self.facts.content() == Content::Another {
+            (Verdict::Unresolved, why_another(self.facts))
+        } else if origin::is_own(self.facts, &self.selected) {
+            (Verdict::Exempt, Reason::Sandbox)
+        } else {
+            (Verdict::Drift, Reason::Retagged)
         }
     }
 }
@@ -220,13 +241,13 @@ impl<'a> Owner<'a> {
     /// The pod as the API server has it; where nobody asked the API server, as the runtime has it. A pod that the API
     /// server does not know is none: anyone who may call the runtime can name one.
     fn of(facts: &'a Facts, law: &Law) -> Self {
-        let (namespace, labels) = match &facts.pod {
-            Some(Ownership::Known(pod)) => (Some(&*pod.namespace), Some(&pod.labels)),
-            Some(Ownership::Absent) => (None, None),
-            None => {
-                let claimed = |claim: &'a Claim| claim.pod.as_ref();
-                let pod = facts.trusted().find_map(claimed);
-                let labels = facts.trusted().find_map(|claim| claim.labels.as_ref());
+        let (namespace, labels) = match (facts.owner(), &facts.pod) {
+            (Some(pod), _) => (Some(&*pod.namespace), Some(&pod.labels)),
+            (None, Some(_)) => (None, None),
+            (None, None) => {
+                let cri = facts.claims.get(&Source::Cri);
+                let pod = cri.and_then(|claim| claim.pod.as_ref());
+                let labels = cri.and_then(|claim| claim.labels.as_ref());
                 (pod.map(|pod| &*pod.namespace), pod.and(labels))
             }
         };
@@ -253,6 +274,18 @@ impl<'a> Owner<'a> {
 fn sandbox(facts: &Facts) -> Option<Source> {
     let claim = facts.trusted().find(|claim| claim.kind.is_some())?;
     (claim.kind == Some(Kind::Sandbox)).then_some(claim.source)
+}
+
+/// Why an image is not known that a source named: it is not what runs.
+fn why_another(facts: &Facts) -> Reason {
+    let silent = facts.settled.as_ref();
+    let silent = silent.is_some_and(|settled| !settled.unreachable.is_empty());
+    // A name that stands for nothing any more.
+    if silent || facts.trusted().all(|claim| claim.digest.is_none()) {
+        why_unresolved(facts)
+    } else {
+        Reason::Ambiguous
+    }
 }
 
 fn why_unresolved(facts: &Facts) -> Reason {

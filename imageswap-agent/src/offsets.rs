@@ -8,11 +8,10 @@ use std::path::Path;
 pub struct Offsets(Vec<(&'static str, u32)>);
 
 /// Global of the object file, structure, field. The probes declare the same globals.
-const FIELDS: [(&str, &str, &str); 14] = [
+const FIELDS: [(&str, &str, &str); 12] = [
     ("CGROUP_KN", "cgroup", "kn"),
     ("CGROUP_ROOT", "cgroup", "root"),
     ("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
-    ("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
     ("KERNFS_NODE_ID", "kernfs_node", "id"),
     ("MNT_NAMESPACE_NS", "mnt_namespace", "ns"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
@@ -28,7 +27,6 @@ const FIELDS: [(&str, &str, &str); 14] = [
         "child_reaper",
     ),
     ("PID_NAMESPACE_NS", "pid_namespace", "ns"),
-    ("TASK_STRUCT_CGROUPS", "task_struct", "cgroups"),
     ("TASK_STRUCT_NSPROXY", "task_struct", "nsproxy"),
     ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
 ];

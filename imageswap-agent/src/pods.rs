@@ -5,7 +5,7 @@ use imageswap_policy::note;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::ResourceExt as _;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub mod watch;
@@ -74,11 +74,9 @@ pub enum PodChange {
     Listed(Vec<String>),
 }
 
-/// The Pods of the node, by UID.
-#[derive(Debug, Default)]
-pub struct Pods {
-    by_uid: HashMap<String, Kept>,
-}
+/// The Pods of the node, by UID. Clones share them.
+#[derive(Debug, Default, Clone)]
+pub struct Pods(Arc<Mutex<HashMap<String, Kept>>>);
 
 #[derive(Debug)]
 struct Kept {
@@ -88,7 +86,8 @@ struct Kept {
 
 impl Pods {
     /// Takes a change in. `now_ns` is since boot.
-    pub fn apply(&mut self, change: PodChange, now_ns: u64) {
+    pub fn apply(&self, change: PodChange, now_ns: u64) {
+        let mut by_uid = self.lock();
         match change {
             PodChange::Known(pod) => {
                 let uid = pod.uid_on_node().to_owned();
@@ -96,16 +95,16 @@ impl Pods {
                     pod,
                     deleted_ns: None,
                 };
-                self.by_uid.insert(uid, kept);
+                by_uid.insert(uid, kept);
             }
             PodChange::Deleted(uid) => {
-                for kept in self.by_uid.values_mut().filter(|kept| kept.pod.uid == uid) {
+                for kept in by_uid.values_mut().filter(|kept| kept.pod.uid == uid) {
                     kept.deleted_ns.get_or_insert(now_ns);
                 }
             }
             PodChange::Listed(uids) => {
                 let gone = |kept: &&mut Kept| !uids.contains(&kept.pod.uid);
-                for kept in self.by_uid.values_mut().filter(gone) {
+                for kept in by_uid.values_mut().filter(gone) {
                     kept.deleted_ns.get_or_insert(now_ns);
                 }
             }
@@ -113,17 +112,28 @@ impl Pods {
     }
 
     /// The Pod whose containers carry this UID.
-    pub fn of(&self, uid: &str) -> Option<&Arc<PodRecord>> {
-        self.by_uid.get(uid).map(|kept| &kept.pod)
+    pub fn of(&self, uid: &str) -> Option<Arc<PodRecord>> {
+        self.lock().get(uid).map(|kept| Arc::clone(&kept.pod))
+    }
+
+    /// The Pod of which the kubelet reported this container.
+    pub fn running(&self, id: &str) -> Option<Arc<PodRecord>> {
+        let by_uid = self.lock();
+        let kept = by_uid.values().find(|kept| kept.pod.runs(id));
+        kept.map(|kept| Arc::clone(&kept.pod))
     }
 
     /// Drops what was deleted long enough ago.
-    pub fn purge(&mut self, now_ns: u64) {
+    pub fn purge(&self, now_ns: u64) {
         let kept_ns = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap_or(u64::MAX);
-        self.by_uid.retain(|_, kept| {
+        self.lock().retain(|_, kept| {
             kept.deleted_ns
                 .is_none_or(|at| now_ns.saturating_sub(at) < kept_ns)
         });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -267,7 +277,7 @@ mod tests {
             json!({"metadata": {"name": "static-n1", "uid": "api", "annotations": {
             "kubernetes.io/config.mirror": "hash", "kubernetes.io/config.hash": "hash"}}}),
         );
-        let mut pods = Pods::default();
+        let pods = Pods::default();
         pods.apply(PodChange::Known(Arc::new(mirror)), 0);
         assert!(pods.of("hash").is_some() && pods.of("api").is_none());
     }
@@ -280,7 +290,7 @@ mod tests {
                 ..PodRecord::default()
             })
         };
-        let mut pods = Pods::default();
+        let pods = Pods::default();
         for uid in ["a", "b", "c"] {
             pods.apply(PodChange::Known(pod(uid)), 0);
         }

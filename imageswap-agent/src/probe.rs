@@ -9,7 +9,8 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use cost::Cost;
 use imageswap_ebpf::{
-    FLAG_CGROUP_IN_USE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, Record, names,
+    FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost,
+    Record, names,
 };
 use pins::Pins;
 use std::io;
@@ -64,7 +65,8 @@ pub enum KernelEvent {
         /// Nanoseconds since boot.
         time_ns: u64,
     },
-    /// A program began in another mount namespace than its parent, in a pending cgroup or as `cgroup_in_use` says.
+    /// A program began in another mount namespace than its parent in a pending cgroup, or as the first process of a pid
+    /// namespace in any.
     Exec {
         /// Inode number of the cgroup's directory.
         cgroup_id: u64,
@@ -74,7 +76,9 @@ pub enum KernelEvent {
         comm: String,
         /// Whether its pid namespace differs from its parent's too.
         new_pid_namespace: bool,
-        /// Whether the cgroup was not pending: somebody outside it put the first process of a pid namespace there.
+        /// Whether it is the first process of a pid namespace.
+        first_of_pid_namespace: bool,
+        /// Whether the cgroup was not pending.
         cgroup_in_use: bool,
         /// Nanoseconds since boot.
         time_ns: u64,
@@ -371,6 +375,7 @@ impl From<Record<'_>> for KernelEvent {
                 pid: header.pid,
                 comm: String::from_utf8_lossy(record.comm()).into_owned(),
                 new_pid_namespace: header.flags & FLAG_NEW_PID_NAMESPACE != 0,
+                first_of_pid_namespace: header.flags & FLAG_FIRST_OF_PID_NAMESPACE != 0,
                 cgroup_in_use: header.flags & FLAG_CGROUP_IN_USE != 0,
                 time_ns: header.time_ns,
             },

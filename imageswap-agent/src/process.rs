@@ -1,13 +1,21 @@
 //! What the node's /proc says of a process: its name, and whether it is a container's own or still its runtime's.
 
 use crate::evidence::file;
+use crate::node;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long an OCI runtime's own process may stay in the container's cgroup before it is the container's; it takes
 /// milliseconds, and seconds on a machine that is overloaded.
 const RUNTIMES_OWN: Duration = Duration::from_secs(10);
+
+/// What is read of one file of a process: `status` has some 2 KB.
+const LARGEST_FILE: u64 = 64 << 10;
+
+/// A chain of parents is short; a loop in what somebody else's /proc shows must end.
+const MOST_ANCESTORS: usize = 64;
 
 /// Ticks a second in `/proc/PID/stat`, which the kernel's interface fixes (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
@@ -15,34 +23,132 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Position of `starttime` in `/proc/PID/stat`, counted from the field after the name (proc(5), field 22).
 const START_TIME: usize = 19;
 
-/// What is read of one file of a process: `status` has some 2 KB.
-const LARGEST_FILE: u64 = 64 << 10;
+/// How much later than a process began a record of it can have been written, by the file system's clock; a record that
+/// is older than its process is of an earlier one with the same pid.
+const CLOCKS_APART: Duration = Duration::from_secs(1);
 
-/// Name of a task; `None` once it is gone, or where the name is one of an OCI runtime on its way to the container's
-/// program.
-pub fn name_unless_runtime(proc: &Path, pid: u32) -> Option<String> {
-    let comm = read(proc, pid, "comm")?;
-    let comm = comm.trim_end();
-    (!is_runtime(comm)).then(|| comm.to_owned())
+/// A process, told from others that had its pid before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// When it began, in ticks since boot (proc(5), `starttime`); `None` where it was gone before that was read.
+    pub started: Option<u64>,
+}
+
+/// A pid that somebody wrote down without the time of the process's start.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// When it was written.
+    pub at: SystemTime,
+}
+
+impl Subject {
+    /// The process that has this pid now.
+    pub fn now(proc: &Path, pid: u32) -> Self {
+        let started = Stat::read(proc, pid).map(|stat| stat.started);
+        Self { pid, started }
+    }
+
+    /// Whether the process runs, or is a zombie that nobody has collected.
+    pub fn is_alive(self, proc: &Path) -> bool {
+        self.started.is_some() && Self::now(proc, self.pid) == self
+    }
+
+    /// Whether `other` can be the same process: where one's start is not known, the pid has to do.
+    pub fn may_be(self, other: Self) -> bool {
+        let starts = self.started.zip(other.started);
+        self.pid == other.pid && starts.is_none_or(|(own, other)| own == other)
+    }
+
+    /// Whether a record is of this process and not of an earlier one with its pid.
+    pub fn is(self, recorded: Recorded) -> bool {
+        let now = node::now();
+        let began = self.started.map(|ticks| {
+            let age = Duration::from_nanos(now.boot_ns).saturating_sub(since_boot(ticks));
+            now.wall - age
+        });
+        self.pid == recorded.pid && began.is_some_and(|began| began <= recorded.at + CLOCKS_APART)
+    }
+}
+
+/// The processes above one, its parent first.
+pub fn ancestors(proc: &Path, pid: u32) -> impl Iterator<Item = u32> {
+    let parent = |pid: &u32| Stat::read(proc, *pid).map(|stat| stat.parent);
+    std::iter::successors(parent(&pid), parent)
+        .take(MOST_ANCESTORS)
+        .filter(|pid| *pid > 1)
+}
+
+/// The words with which root's processes of the node itself were started whose program is called so. A container's are in
+/// a pid namespace of their own, as a rule; whoever runs others is root on the node.
+pub fn commands(proc: &Path, program: &str) -> Vec<Vec<String>> {
+    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| command(proc, pid, program)).collect()
+}
+
+/// The same of one process.
+pub fn command(proc: &Path, pid: u32, program: &str) -> Option<Vec<String>> {
+    let folder = proc.join(pid.to_string());
+    let text = read(proc, pid, "cmdline")?;
+    let mut words = text.split('\0');
+    let is_it = Path::new(words.next()?).file_name()? == program;
+    let is_roots = || fs::metadata(&folder).is_ok_and(|folder| folder.uid() == 0);
+    let words = || words.map(str::to_owned).collect();
+    (is_it && is_roots() && depth(proc, pid) == 1).then(words)
+}
+
+/// The cgroups of a process, as /proc spells them.
+pub fn cgroups(proc: &Path, pid: u32) -> Option<String> {
+    read(proc, pid, "cgroup")
+}
+
+/// How many pid namespaces a process lives in, that of the node included.
+pub fn depth(proc: &Path, pid: u32) -> usize {
+    ids(proc, pid).len()
 }
 
 /// Name of a process in a container's cgroup that is the container's own; `None` where it is, or may be, the runtime
 /// on its way there.
 ///
-/// A name alone does not tell: runc runs itself again as `/proc/self/exe`, or from a file descriptor, and is `exe` or
-/// `6` until it takes a name that says who it is. Until then it also shares its parent's mount namespace, which the
-/// container's program does not; a process that stays there for long (a container without one, a virtual machine) is
-/// no runtime either.
+/// runc runs itself again as `/proc/self/exe`, or from a file descriptor, and is `exe` or `6` until it takes a name
+/// that says who it is. Until then it also shares its parent's mount namespace, which the container's program does not.
+/// Any program can take a runtime's name: it counts only for a process that is young, and whose program is not one of
+/// the container's own files.
 pub fn own_name(proc: &Path, pid: u32, boot_ns: u64) -> Option<String> {
-    let comm = name_unless_runtime(proc, pid)?;
+    let comm = read(proc, pid, "comm")?;
+    let comm = comm.trim_end();
     let stat = Stat::read(proc, pid)?;
     let apart = || {
         let own = mount_namespace(proc, pid)?;
         Some(own != mount_namespace(proc, stat.parent)?)
     };
-    // A namespace that may not be looked at says nothing; age does.
-    let is_own = apart() == Some(true) || stat.age(boot_ns) >= RUNTIMES_OWN;
-    is_own.then_some(comm)
+    // A namespace that may not be looked at says nothing: then the first process of a pid namespace is the container's,
+    // and of others age tells.
+    let is_apart = || apart().unwrap_or_else(|| is_first_of_pid_namespace(proc, pid));
+    let is_own = stat.age(boot_ns) >= RUNTIMES_OWN
+        || ((!is_runtime(comm) || runs_own_file(proc, pid)) && is_apart());
+    is_own.then(|| comm.to_owned())
+}
+
+/// Whether a process runs a file of its own root file system, as far as that may be looked at. A runtime that is about
+/// to run the container's program has come from the node's.
+fn runs_own_file(proc: &Path, pid: u32) -> bool {
+    let folder = proc.join(pid.to_string());
+    let Ok(program) = fs::read_link(folder.join("exe")) else {
+        return false;
+    };
+    let inside = folder
+        .join("root")
+        .join(program.strip_prefix("/").unwrap_or(&program));
+    let file = |path: &Path| fs::metadata(path).map(|it| (it.dev(), it.ino()));
+    match (file(&folder.join("exe")), file(&inside)) {
+        (Ok(program), Ok(inside)) => program == inside,
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 /// Whether a process lives in a pid namespace below the one that /proc shows: a container's, as a rule (proc(5), `NSpid`).
@@ -66,7 +172,7 @@ fn ids(proc: &Path, pid: u32) -> Vec<String> {
 /// What is needed of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
-    started: Duration,
+    started: u64,
 }
 
 impl Stat {
@@ -75,16 +181,19 @@ impl Stat {
         // The name is in parentheses, and may have some of its own.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        let ticks: u64 = fields.get(START_TIME)?.parse().ok()?;
         Some(Self {
             parent: fields.get(1)?.parse().ok()?,
-            started: Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND)),
+            started: fields.get(START_TIME)?.parse().ok()?,
         })
     }
 
     fn age(&self, boot_ns: u64) -> Duration {
-        Duration::from_nanos(boot_ns).saturating_sub(self.started)
+        Duration::from_nanos(boot_ns).saturating_sub(since_boot(self.started))
     }
+}
+
+fn since_boot(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND))
 }
 
 /// The mount namespace as the kernel spells it, `mnt:[4026531841]`; `None` where it may not be looked at.
@@ -106,7 +215,6 @@ fn is_runtime(comm: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node;
     use std::os::unix::fs::symlink;
 
     /// Since boot, in seconds: when the processes of the tests are looked at.
@@ -142,8 +250,9 @@ mod tests {
             ("a name with parentheses",          "a) S 9 (b",     NODE, CONTAINER,    0, true),
             ("runc as /proc/self/exe",           "exe",           NODE, NODE,         0, false),
             ("runc from a file descriptor",      "6",             NODE, NODE,         0, false),
-            ("runc with a name, mounts done",    "runc:[2:INIT]", NODE, CONTAINER,  500, false),
-            ("youki the same",                   "youki:[2:INIT]", NODE, CONTAINER, 500, false),
+            ("runc with a name, mounts done",    "runc:[2:INIT]", NODE, CONTAINER,    9, false),
+            ("youki the same",                   "youki:[2:INIT]", NODE, CONTAINER,   9, false),
+            ("whoever calls itself so",          "crun",          NODE, CONTAINER,   10, true),
             ("a program of that name",           "exe",           NODE, CONTAINER,    0, true),
             ("no mount namespace, young",        "qemu",          NODE, NODE,         9, false),
             ("no mount namespace, old",          "qemu",          NODE, NODE,        10, true),
@@ -161,7 +270,7 @@ mod tests {
     fn of_a_process_that_is_gone_nothing_is_said() {
         let proc = proc("sleep", [None, None], 60);
         assert_eq!(own_name(proc.path(), 9, NOW * 1_000_000_000), None);
-        assert_eq!(name_unless_runtime(proc.path(), 9), None);
+        assert_eq!(Subject::now(proc.path(), 9).started, None);
         assert!(!in_own_pid_namespace(proc.path(), 9));
     }
 

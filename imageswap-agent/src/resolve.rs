@@ -1,36 +1,36 @@
 //! Asks every source that may know a container, and turns the answers into claims.
+//!
+//! A source's record is a claim about a start only if the source says that the record's process is the start's process:
+//! see [`join`]. What a cgroup, a container or a folder is called only decides who is asked first.
 
-use crate::container::{CgroupIdentity, owns};
+use crate::container::CgroupIdentity;
 use crate::evidence::EvidenceError;
-use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
-use crate::evidence::containerd::{ContainerRecord, Containerd};
-use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
+use crate::evidence::bundle::{Bundles, STATE_DIRS};
+use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::cri::Cri;
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
-use crate::evidence::storage::{self, StoredImage};
-use crate::facts::{Claim, Kind, NO_SOCKET, Naming, Pod, Source, StartId};
-use crate::pods::{Ownership, PodRecord, watch};
+use crate::evidence::storage;
+use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
+use crate::pods::{Ownership, Pods, watch};
+use crate::process::Subject;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use join::{Described, OfCri, Prepared};
 use kube::Client;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use whose::Whose;
 
+mod claims;
 mod docker;
-mod whose;
+mod join;
 
-/// containerd's CRI plugin marks what it makes with this label: `container` or `sandbox`.
-const CRI_KIND: &str = "io.cri-containerd.kind";
-
-/// The kubelet says in each pod where it got it from: `api`, or else `file` or `http`.
-const POD_SOURCE: &str = "kubernetes.io/config.source";
-
-/// The CRI plugin starts a sandbox before it knows of it: so often it is asked again about what bears its mark.
+/// The CRI plugin starts a container before it says which process that is, and a sandbox before it knows of it: so often
+/// it is asked again about what bears its mark.
 const DENIALS: usize = 15;
 const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
@@ -41,18 +41,16 @@ pub struct Question {
     pub start: StartId,
     /// Path of the cgroup.
     pub cgroup: String,
-    /// What the path looks like.
+    /// What the path looks like: a hint.
     pub identity: CgroupIdentity,
-    /// Its first process, once that runs.
-    pub process: Option<u32>,
-    /// Namespace and id by which a containerd spoke of it, where the path does not tell them.
+    /// The process that confirmed it.
+    pub process: Subject,
+    /// Whether that is the container's first process for sure, and not any process of it.
+    pub is_first: bool,
+    /// Namespace and id by which a containerd spoke of it: a hint.
     pub named: Option<(String, String)>,
-    /// The pod, where it is known already.
-    pub pod: Option<Arc<PodRecord>>,
     /// Which asking this is; a later one is better informed.
     pub attempt: u32,
-    /// Whether the verdict waits for this answer.
-    pub last: bool,
 }
 
 /// What the sources said.
@@ -68,8 +66,6 @@ pub struct Answer {
     pub unreachable: BTreeSet<String>,
     /// As in the question.
     pub attempt: u32,
-    /// As in the question.
-    pub last: bool,
 }
 
 /// Whom to ask. Answers come on a channel.
@@ -81,24 +77,36 @@ pub struct Resolver {
 #[derive(Clone)]
 struct Sources {
     host_root: PathBuf,
+    proc: PathBuf,
     bundles: Bundles,
     runc: RuncStates,
-    readers: Readers,
     containerds: Vec<Containerd>,
     cris: Vec<Cri>,
+    readers: Readers,
+    prepared: Prepared,
+    pods: Pods,
     client: Option<Client>,
 }
 
 impl Resolver {
-    /// A resolver for the node whose root file system is at `host_root`. `client` is to ask about Pods.
-    pub fn new(host_root: &Path, client: Option<Client>, answers: mpsc::Sender<Answer>) -> Self {
+    /// A resolver for the node whose root file system is at `host_root`. `client` is to ask about Pods that `pods` does
+    /// not have.
+    pub fn new(
+        host_root: &Path,
+        pods: Pods,
+        client: Option<Client>,
+        answers: mpsc::Sender<Answer>,
+    ) -> Self {
         let sources = Sources {
             host_root: host_root.to_owned(),
+            proc: host_root.join("proc"),
             bundles: bundles(host_root, &[]),
             runc: RuncStates::new(host_root),
-            readers: Readers::new(),
             containerds: Vec::new(),
             cris: Vec::new(),
+            readers: Readers::new(),
+            prepared: Prepared::default(),
+            pods,
             client,
         };
         Self {
@@ -130,14 +138,29 @@ impl Resolver {
         });
     }
 
-    /// Cgroups of the containers that runc and crun keep state of. Does not borrow the resolver, so that its owner need
-    /// not wait.
-    pub fn runc_cgroups(&self) -> impl Future<Output = HashSet<String>> + Send + use<> {
+    /// Asks about a task that a containerd says it has made, before its program begins. Whoever may call containerd can
+    /// make it say so: what counts is what containerd answers about the task.
+    pub fn prepare(&self, task: TaskRecord) {
+        let sources = Arc::clone(&self.sources);
+        let under_way = self.sources.prepared.begin(task.pid);
+        tokio::spawn(async move {
+            sources.prepare(&task).await;
+            drop(under_way);
+        });
+    }
+
+    /// Containers that run by the state that runc and crun keep. Does not borrow the resolver, so that its owner need not
+    /// wait.
+    pub fn states(&self) -> impl Future<Output = Vec<RuncState>> + Send + use<> {
         let sources = Arc::clone(&self.sources);
         async move {
             let of = Arc::clone(&sources);
-            let listed = sources.readers.run(move || Ok(of.runc.list())).await;
-            let states = match listed {
+            let list = move || {
+                let (mut states, unread) = of.runc.list();
+                states.retain(|state| state.init.is_some_and(|init| init.is_alive(&of.proc)));
+                Ok((states, unread))
+            };
+            match sources.readers.run(list).await {
                 Ok((states, None)) => states,
                 Ok((states, Some(error))) => {
                     tracing::debug!(%error, "the state of some container of runc cannot be read");
@@ -147,9 +170,7 @@ impl Resolver {
                     tracing::warn!(%error, "the states of runc's containers cannot be listed");
                     Vec::new()
                 }
-            };
-            let cgroups = states.into_iter().flat_map(|state| state.cgroup_paths);
-            cgroups.collect()
+            }
         }
     }
 }
@@ -168,7 +189,7 @@ impl Sources {
     async fn answer(self: &Arc<Self>, question: Question) -> Answer {
         let mut asked = Asked::default();
         self.runtimes(&mut asked, &question).await;
-        let pod = self.pod(&asked.claims, question.pod).await;
+        let pod = self.pod(&asked.claims).await;
         for claim in &mut asked.claims {
             claim.attempt = question.attempt;
         }
@@ -178,93 +199,137 @@ impl Sources {
             pod,
             unreachable: asked.unreachable,
             attempt: question.attempt,
-            last: question.last,
         }
     }
 
     async fn runtimes(self: &Arc<Self>, asked: &mut Asked, question: &Question) {
-        if let Some(whose) = self.by_path(asked, question).await {
-            self.runtimes_about(asked, question, whose).await;
+        let process = question.process;
+        if let Some((described, earlier)) = self.prepared(question).await {
+            asked.unreachable.extend(earlier.unreachable);
+            self.finish(asked, described).await;
+        } else {
+            let state = move |it: &Self| Ok(it.runc.of_process(process));
+            let state = self.read(asked, state).await.flatten();
+            let task = self.task_of(asked, question, state.as_ref()).await;
+            let described = match &task {
+                Some(task) => self.describe(asked, task).await,
+                None => None,
+            };
+            match (described, task) {
+                (Some(described), _) => self.finish(asked, described).await,
+                (None, Some(task)) => self.without_record(asked, &task).await,
+                (None, None) => {}
+            }
+            if asked.claims.is_empty() {
+                self.without_containerd(asked, question, state.as_ref())
+                    .await;
+            }
+            if asked.claims.is_empty()
+                && let Some(state) = state
+            {
+                let claim = self.of_state(asked, process, state).await;
+                asked.claims.push(claim);
+            }
         }
-        if asked.claims.is_empty()
-            && let Some(whose) = self.by_process(asked, question).await
-        {
-            self.runtimes_about(asked, question, whose).await;
+        if asked.claims.iter().all(|claim| claim.image.is_none()) {
+            let bundle = move |it: &Self| it.bundles.of_process(process);
+            let bundle = self.read(asked, bundle).await.flatten();
+            asked.claims.extend(bundle.map(claims::of_bundle));
         }
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
         }
     }
 
-    async fn runtimes_about(
+    /// Asks the CRI of the same daemon about a task whose record containerd does not give, such as one that is too large
+    /// for an answer. What it runs on is not known then, so that the CRI's word may accuse and not approve.
+    async fn without_record(&self, asked: &mut Asked, task: &TaskRecord) {
+        let found = self.of_cri(asked, &task.id, task.pid, Some(task)).await;
+        if let OfCri::Is(claim, _) = found {
+            asked.claims.push(Claim {
+                content: Content::Another,
+                ..*claim
+            });
+        }
+    }
+
+    /// Turns what containerd and Docker say of a container into claims, and asks the CRI about what bears its mark.
+    async fn finish(&self, asked: &mut Asked, described: Described) {
+        let mut cri = None;
+        if described.dockers.is_none()
+            && described.cri.is_none()
+            && described.containerd.through_cri
+        {
+            cri = self.of_cri_at_last(asked, &described).await;
+        }
+        let Described {
+            task,
+            containerd: mut claim,
+            dockers,
+            cri: earlier,
+            ..
+        } = described;
+        let cri = cri.or(earlier);
+        if dockers.is_some() {
+            claim = docker::without_image(claim);
+        } else if claim.through_cri && cri.is_none() {
+            let keeper = self.cris.iter().any(|cri| cri.socket() == task.socket);
+            // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd may
+            // write labels.
+            if cri.is_none() && asked.unreachable.is_empty() && keeper {
+                claim = claims::without_labels(claim);
+            }
+        }
+        asked.claims.extend(cri);
+        asked.claims.push(claim);
+        asked.claims.extend(dockers);
+    }
+
+    /// What is left to ask where no containerd has the process as a task: the CRI of another runtime, and Docker's record
+    /// of a container whose bundle the shim wrote.
+    async fn without_containerd(
         self: &Arc<Self>,
         asked: &mut Asked,
         question: &Question,
-        whose: Whose,
+        state: Option<&RuncState>,
     ) {
-        let Question {
-            cgroup,
-            identity,
-            last,
-            ..
-        } = question;
-        let Whose {
-            id,
-            namespace,
-            bundle,
-            state,
-        } = whose;
-        let (id, namespace) = (id.as_str(), namespace.as_deref());
-        let recorded = self.of_containerd(asked, namespace, id, cgroup).await;
-        let dockers = self.of_docker(asked, id, recorded.as_ref(), bundle.as_ref());
-        let dockers = dockers.await;
-        let socket = recorded.as_ref().map(|it| it.keeper.socket());
-        let containerd = recorded.map(|it| match &dockers {
-            Some(_) => docker::without_image(it.claim),
-            None => it.claim,
-        });
-        // A record that the CRI plugin did not make is unknown to the CRI, unless cri-dockerd had Docker make it.
-        let cri = match &containerd {
-            _ if dockers.is_some() && identity.pod_uid.is_none() => None,
-            Some(claim) if !claim.through_cri && dockers.is_none() => None,
-            Some(_) if *last && dockers.is_none() => self.of_cri_at_last(asked, id, cgroup).await,
-            Some(_) | None => self.of_cri(asked, id, cgroup).await,
-        };
-        asked.claims.extend(dockers);
-        let denied = cri.is_none()
-            && asked.unreachable.is_empty()
-            && self.cris.iter().any(|cri| socket == Some(cri.socket()));
-        asked.claims.extend(cri);
-        match containerd {
-            // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd
-            // may write labels. Only time tells that from one that it is about to know.
-            Some(claim) if claim.through_cri && denied => {
-                asked.claims.extend(last.then(|| without_labels(claim)));
-            }
-            claim => asked.claims.extend(claim),
-        }
-        if asked.claims.is_empty()
-            && let Some(state) = match (state, question.start.put) {
-                (None, None) => {
-                    let cgroup = cgroup.clone();
-                    let read = move |it: &Self| it.runc.of_cgroup(&cgroup);
-                    self.read(asked, read).await.flatten()
-                }
-                (state, _) => state,
-            }
+        let process = question.process;
+        let bundle = move |it: &Self| it.bundles.of_process(process);
+        if let Some(bundle) = self.read(asked, bundle).await.flatten()
+            && let Some(root) = &bundle.root
         {
-            let (bundle, id) = (state.bundle.clone(), state.id.clone());
-            let stored = move |_: &Self| match bundle {
-                Some(bundle) => storage::of_bundle(&bundle, &id),
-                None => Ok(None),
-            };
-            let stored = self.read(asked, stored).await.flatten();
-            asked.claims.push(match stored {
-                Some(image) => of_podman(&state, image),
-                None => of_runc(&state),
-            });
+            let dockers = self.of_docker(asked, root, &bundle.id, None).await;
+            asked.claims.extend(dockers);
         }
-        asked.claims.extend(bundle.map(of_bundle));
+        let id = state.map(|state| state.id.as_str());
+        let Some(id) = id.or(question.identity.container_id.as_deref()) else {
+            return;
+        };
+        if asked.claims.is_empty() {
+            let pid = question.process.pid;
+            if let OfCri::Is(claim, _) = self.of_cri(asked, id, pid, None).await {
+                asked.claims.push(*claim);
+            }
+        }
+    }
+
+    /// What the state of runc or crun tells, and podman's store, if that is where the state leads to.
+    async fn of_state(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        process: Subject,
+        state: RuncState,
+    ) -> Claim {
+        let (bundle, id) = (state.bundle.clone(), state.id.clone());
+        let stored = move |it: &Self| {
+            let roots = storage::roots(&it.host_root, &it.proc, process.pid);
+            let stored = bundle.map(|bundle| storage::of_bundle(&roots, &bundle, &id));
+            stored.transpose().map(Option::flatten)
+        };
+        match self.read(asked, stored).await.flatten() {
+            Some(image) => claims::of_podman(&state, image),
+            None => claims::of_runc(&state),
+        }
     }
 
     /// Reads files of the node, which may be anything.
@@ -277,68 +342,50 @@ impl Sources {
         asked.local(self.readers.run(move || read(&sources)).await)
     }
 
-    /// What the API server says of the pod that a runtime names. Not of a static one, whose UID it does not know.
-    async fn pod(&self, claims: &[Claim], known: Option<Arc<PodRecord>>) -> Option<Ownership> {
-        let trusted = || claims.iter().filter(|claim| claim.source != Source::Bundle);
-        let name = trusted().find_map(|claim| claim.container_name.as_ref());
-        if let Some(pod) = known
+    /// What the API server says of the pod that a CRI runtime names, or that it says runs this container.
+    async fn pod(&self, claims: &[Claim]) -> Option<Ownership> {
+        let by_runtime = |claim: &&Claim| matches!(claim.source, Source::Cri | Source::Docker);
+        let mut trusted = claims.iter().filter(by_runtime);
+        let named = claims.iter().find_map(|claim| claim.pod.as_ref());
+        if let Some(pod) = trusted.find_map(|claim| self.pods.running(&claim.id)) {
+            return Some(Ownership::Known(pod));
+        }
+        let named = named?;
+        let name = claims
+            .iter()
+            .find_map(|claim| claim.container_name.as_ref());
+        if let Some(pod) = self.pods.of(&named.uid)
             && name.is_none_or(|name| pod.containers.contains_key(name))
         {
             return Some(Ownership::Known(pod));
         }
-        let pod = trusted().find_map(|claim| claim.pod.as_ref())?;
-        if trusted().any(|claim| claim.static_pod == Some(true)) {
-            return None;
-        }
-        watch::ask(self.client.as_ref()?, &pod.namespace, &pod.name, &pod.uid).await
+        watch::ask(
+            self.client.as_ref()?,
+            &named.namespace,
+            &named.name,
+            &named.uid,
+        )
+        .await
     }
 
-    /// As [`Self::of_cri`], about what should be known there, sooner or later.
-    async fn of_cri_at_last(&self, asked: &mut Asked, id: &str, cgroup: &str) -> Option<Claim> {
+    /// What the CRI says of a containerd's task, which it should know of sooner or later.
+    async fn of_cri_at_last(&self, asked: &mut Asked, described: &Described) -> Option<Claim> {
+        let task = &described.task;
         for _ in 0..DENIALS {
-            let claim = self.of_cri(asked, id, cgroup).await;
-            if claim.is_some() || !asked.unreachable.is_empty() || self.cris.is_empty() {
-                return claim;
+            match self.of_cri(asked, &task.id, task.pid, Some(task)).await {
+                OfCri::Is(claim, image_id) => {
+                    let checked = self.checked(asked, *claim, image_id, described);
+                    return Some(checked.await);
+                }
+                OfCri::Another => return None,
+                OfCri::NotYet if self.cris.is_empty() || !asked.unreachable.is_empty() => {
+                    return None;
+                }
+                OfCri::NotYet => sleep(BETWEEN_DENIALS).await,
             }
-            sleep(BETWEEN_DENIALS).await;
         }
-        self.of_cri(asked, id, cgroup).await
+        None
     }
-
-    /// What the containerd says that has a record of this id whose cgroup is this one.
-    async fn of_containerd<'a>(
-        &'a self,
-        asked: &mut Asked,
-        namespace: Option<&str>,
-        id: &str,
-        cgroup: &str,
-    ) -> Option<Recorded<'a>> {
-        let ask = |containerd| async move {
-            let mut asked = Asked::default();
-            let found = asked.record(containerd, namespace, id, cgroup).await;
-            (found, asked)
-        };
-        asked.first(self.containerds.iter().map(ask)).await
-    }
-
-    /// The CRI runtime that knows this id, as a container or as a sandbox.
-    async fn of_cri(&self, asked: &mut Asked, id: &str, cgroup: &str) -> Option<Claim> {
-        let ask = |cri| async move {
-            let mut asked = Asked::default();
-            let claim = asked.cri(cri, id, cgroup).await;
-            (claim, asked)
-        };
-        asked.first(self.cris.iter().map(ask)).await
-    }
-}
-
-/// A container that containerd has a record of.
-struct Recorded<'a> {
-    keeper: &'a Containerd,
-    namespace: String,
-    /// Its root file system, where containerd did not make that.
-    root: Option<PathBuf>,
-    claim: Claim,
 }
 
 /// What has been learned so far about one start.
@@ -388,268 +435,4 @@ impl Asked {
             })
             .ok()
     }
-
-    /// The containerd's record of this id whose cgroup is this one.
-    async fn record<'a>(
-        &mut self,
-        containerd: &'a Containerd,
-        namespace: Option<&str>,
-        id: &str,
-        cgroup: &str,
-    ) -> Option<Recorded<'a>> {
-        let records = match namespace {
-            Some(namespace) => containerd
-                .container(namespace, id)
-                .await
-                .map(Vec::from_iter),
-            None => containerd.find(id).await,
-        };
-        let records = match records {
-            // In a folder that Docker was told to put its containers into, a path reads like another namespace.
-            Ok(none) if none.is_empty() && docker::is_id(id) => containerd.find(id).await,
-            records => records,
-        };
-        let records = self
-            .remote(containerd.socket().display(), records)
-            .unwrap_or_default();
-        let owner = |record: &ContainerRecord| {
-            record
-                .cgroups_path
-                .as_deref()
-                .is_some_and(|path| owns(path, cgroup))
-        };
-        let record = records.into_iter().find(owner)?;
-        Some(Recorded {
-            keeper: containerd,
-            namespace: record.namespace.clone(),
-            root: record.root.clone(),
-            claim: self.containerd_claim(containerd, record).await,
-        })
-    }
-
-    /// What a CRI runtime says of this id, as a container or as a sandbox.
-    async fn cri(&mut self, cri: &Cri, id: &str, cgroup: &str) -> Option<Claim> {
-        let socket = cri.socket().display();
-        let is_here = |path: &Option<String>| path.as_deref().is_none_or(|path| owns(path, cgroup));
-        let container = self.remote(&socket, cri.container(id).await).flatten();
-        if let Some(container) = container.filter(|container| is_here(&container.cgroups_path)) {
-            let sandbox = match &container.sandbox_id {
-                Some(sandbox) => self.remote(&socket, cri.sandbox(sandbox).await).flatten(),
-                None => None,
-            };
-            return Some(self.cri_claim(cri, container, sandbox).await);
-        }
-        let sandbox = self.remote(&socket, cri.sandbox(id).await).flatten();
-        let sandbox = sandbox.filter(|sandbox| is_here(&sandbox.cgroups_path))?;
-        Some(Claim {
-            kind: Some(Kind::Sandbox),
-            through_cri: true,
-            image: sandbox.image.clone(),
-            naming: Naming::AnyOfDigest,
-            pod: Some(pod_of(&sandbox)),
-            note: note_of(&sandbox),
-            static_pod: is_static(&sandbox),
-            labels: Some(sandbox.labels),
-            ..Claim::new(Source::Cri, id, "cri")
-        })
-    }
-
-    async fn containerd_claim(
-        &mut self,
-        containerd: &Containerd,
-        record: ContainerRecord,
-    ) -> Claim {
-        let socket = containerd.socket().display();
-        let namespace = record.namespace.as_str();
-        let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
-        let image = match record.image.as_str() {
-            "" => None,
-            name => self.remote(&socket, containerd.image(namespace, name).await),
-        };
-        let image = image.flatten();
-        let digest = image.map(|image| image.digest);
-        // A native client records the reference that was typed; the CRI plugin any name of the digest. Either may
-        // record an id that the CRI plugin gave the image as a further name.
-        let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
-        let (mut names, mut pulled_from) = (Vec::new(), None);
-        if let Some(digest) = &digest {
-            names = self
-                .remote(&socket, containerd.names_of(namespace, digest).await)
-                .unwrap_or_default();
-            pulled_from = self
-                .remote(&socket, containerd.sources(namespace, digest).await)
-                .flatten();
-        }
-        let label = |key: &str| record.labels.get(key).cloned();
-        Claim {
-            runtime_namespace: Some(record.namespace.clone()),
-            kind: Some(if cri_kind == Some("sandbox") {
-                Kind::Sandbox
-            } else {
-                Kind::Container
-            }),
-            through_cri: cri_kind.is_some(),
-            image: Some(record.image).filter(|image| !image.is_empty()),
-            naming: if as_asked {
-                Naming::AsAsked
-            } else {
-                Naming::AnyOfDigest
-            },
-            names: names.into_iter().collect(),
-            digest,
-            pulled_from,
-            container_name: cri_kind.and_then(|_| label("io.kubernetes.container.name")),
-            pod: cri_kind.and_then(|_| pod_of_labels(&record.labels)),
-            labels: None,
-            ..Claim::new(Source::Containerd, record.id, "containerd")
-        }
-    }
-
-    async fn cri_claim(
-        &mut self,
-        cri: &Cri,
-        container: CriContainer,
-        sandbox: Option<CriSandbox>,
-    ) -> Claim {
-        let asked_for = container
-            .user_specified_image
-            .clone()
-            .filter(|image| !image.is_empty());
-        let mut names = BTreeSet::new();
-        let image = container
-            .image_id
-            .as_deref()
-            .unwrap_or(&container.image_ref);
-        // Whoever calls the CRI says what was asked for; the names of the digest tell whether that can be.
-        if let Some(image) = self
-            .remote(cri.socket().display(), cri.image(image).await)
-            .flatten()
-        {
-            names.extend(image.repo_tags.into_iter().chain(image.repo_digests));
-        }
-        let digest = container
-            .image_ref
-            .rsplit_once('@')
-            .map(|(_, digest)| digest.to_owned());
-        Claim {
-            kind: Some(Kind::Container),
-            through_cri: true,
-            naming: if asked_for.is_some() {
-                Naming::AsAsked
-            } else {
-                Naming::AnyOfDigest
-            },
-            image: asked_for.or(Some(container.image)),
-            names,
-            digest,
-            container_name: Some(container.name),
-            pod: sandbox
-                .as_ref()
-                .map(pod_of)
-                .or_else(|| pod_of_labels(&container.labels)),
-            note: sandbox.as_ref().and_then(note_of),
-            static_pod: sandbox.as_ref().and_then(is_static),
-            labels: sandbox.map(|sandbox| sandbox.labels),
-            ..Claim::new(Source::Cri, container.id, "cri")
-        }
-    }
-}
-
-/// What is left of a record whose labels are forged: a native client's, with the image that it named.
-fn without_labels(claim: Claim) -> Claim {
-    let is_id = |image: &String| image.starts_with("sha256:");
-    Claim {
-        kind: Some(Kind::Container),
-        through_cri: false,
-        naming: if claim.image.as_ref().is_some_and(is_id) {
-            Naming::AnyOfDigest
-        } else {
-            Naming::AsAsked
-        },
-        container_name: None,
-        pod: None,
-        ..claim
-    }
-}
-
-fn note_of(sandbox: &CriSandbox) -> Option<String> {
-    sandbox
-        .annotations
-        .get(imageswap_policy::note::ANNOTATION)
-        .cloned()
-}
-
-fn is_static(sandbox: &CriSandbox) -> Option<bool> {
-    let source = sandbox.annotations.get(POD_SOURCE)?;
-    Some(source != "api")
-}
-
-fn of_bundle(bundle: Bundle) -> Claim {
-    let claim = Claim::new(Source::Bundle, bundle.id, "containerd");
-    let Some(cri) = bundle.cri else {
-        return Claim {
-            runtime_namespace: bundle.namespace,
-            ..claim
-        };
-    };
-    Claim {
-        runtime_namespace: bundle.namespace,
-        kind: Some(if cri.sandbox {
-            Kind::Sandbox
-        } else {
-            Kind::Container
-        }),
-        image: cri.image_name,
-        naming: Naming::AnyOfDigest,
-        container_name: cri.container_name,
-        pod: match (cri.pod_namespace, cri.pod_name, cri.pod_uid) {
-            (Some(namespace), Some(name), Some(uid)) => Some(Pod {
-                namespace,
-                name,
-                uid,
-            }),
-            _ => None,
-        },
-        ..claim
-    }
-}
-
-fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
-    Claim {
-        kind: Some(Kind::Container),
-        image: image.name,
-        // What it was asked for may have been tagged onto it a moment before.
-        naming: Naming::AnyOfDigest,
-        names: image.names,
-        digest: image.digest,
-        ..Claim::new(Source::Podman, state.id.clone(), "podman")
-    }
-}
-
-fn of_runc(state: &RuncState) -> Claim {
-    // containerd's shim has runc keep its state in a folder of each namespace, below one of Docker's for that.
-    let is_below = |name: &str| state.root.iter().any(|part| part == name);
-    let runtime = ["containerd", "docker"].into_iter().find(|it| is_below(it));
-    Claim {
-        kind: Some(Kind::Container),
-        ..Claim::new(Source::Runc, state.id.clone(), runtime.unwrap_or("runc"))
-    }
-}
-
-fn pod_of(sandbox: &CriSandbox) -> Pod {
-    Pod {
-        namespace: sandbox.namespace.clone(),
-        name: sandbox.name.clone(),
-        uid: sandbox.uid.clone(),
-    }
-}
-
-/// The pod that the kubelet names in a container's labels.
-fn pod_of_labels(labels: &BTreeMap<String, String>) -> Option<Pod> {
-    let get = |key: &str| labels.get(key).cloned();
-    Some(Pod {
-        namespace: get("io.kubernetes.pod.namespace")?,
-        name: get("io.kubernetes.pod.name")?,
-        uid: get("io.kubernetes.pod.uid")?,
-    })
 }

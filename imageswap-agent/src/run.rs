@@ -13,7 +13,7 @@ use crate::hierarchy::Hierarchy;
 use crate::judge::Law;
 use crate::node;
 use crate::offsets::Offsets;
-use crate::pods;
+use crate::pods::{self, Pods};
 use crate::probe::{Options, Probes};
 use crate::resolve::{Answer, Resolver};
 use crate::respond::Responder;
@@ -138,7 +138,8 @@ pub async fn run(
     } else {
         Duration::ZERO
     };
-    let resolver = Resolver::new(&host_root, client.clone(), answers);
+    let node_pods = Pods::default();
+    let resolver = Resolver::new(&host_root, node_pods.clone(), client.clone(), answers);
     let mut policies = policy.subscribe();
     let law = Law::new(policy.current());
     let mut namespaces = law.namespaces.subscribe();
@@ -174,6 +175,7 @@ pub async fn run(
         resolver,
         exports,
         law,
+        pods: node_pods,
         asks_pods,
         shown,
     });
@@ -206,10 +208,12 @@ pub async fn run(
         if walking.is_none()
             && let Some(cause) = look.take()
         {
-            let (of_runc, hierarchy) = (agent.runc_cgroups(), hierarchy.clone());
+            let looking = agent.looking();
+            // Where nothing was lost, a process in a cgroup that had none was told of when it began.
+            let is_full = cause != Some(CAUSE_PERIODIC);
             walking = Some(Box::pin(async move {
-                let of_runc = of_runc.await;
-                let look = spawn_blocking(move || Look::take(&hierarchy, &of_runc)).await;
+                let looking = looking.await;
+                let look = spawn_blocking(move || Look::take(&looking, is_full)).await;
                 (look, cause)
             }));
         }

@@ -156,12 +156,6 @@ impl Starts {
             .collect()
     }
 
-    /// Forgets starts that have no process yet.
-    pub fn forget_waiting(&mut self) {
-        self.by_id.retain(|_, start| start.facts.process.is_some());
-        self.forget_paths();
-    }
-
     fn forget_paths(&mut self) {
         let starts = &self.by_id;
         self.by_path
@@ -197,12 +191,6 @@ impl Starts {
     pub fn within(&self, cgroup: u64) -> Vec<StartId> {
         let ids = self.by_id.keys().copied();
         ids.filter(|id| id.cgroup == cgroup).collect()
-    }
-
-    /// Cgroups into which a container was put.
-    pub fn shared(&self) -> BTreeSet<u64> {
-        let put = self.by_id.keys().filter(|id| id.put.is_some());
-        put.map(|id| id.cgroup).collect()
     }
 
     /// Starts that are not known to have been removed.

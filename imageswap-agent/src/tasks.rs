@@ -19,7 +19,7 @@ const BEFORE_LIST: Duration = Duration::from_millis(100);
 /// the runtime's word of it may overtake it.
 pub const KERNEL_FIRST: Duration = Duration::from_millis(20);
 
-/// Sends the tasks of a containerd until nobody listens, each start `grace` after it was told. Its socket may appear
+/// Sends the tasks of a containerd until nobody listens: each that is made, and each start `grace` after it was told. Its socket may appear
 /// later, and it may be restarted: what started while nobody followed it is found in its list. Whatever it tells, the
 /// reader of the kernel's events is to look.
 pub async fn follow(
@@ -64,20 +64,24 @@ async fn follow_once(
                 let event = event?;
                 // A cgroup was made or removed just before; of a container that is about to start that is a head start.
                 reader.nudge();
-                if event.kind == TaskEventKind::Start {
-                    let task = TaskRecord {
-                        namespace: event.namespace,
-                        id: event.container_id,
-                        pid: event.pid,
-                        status: TaskStatus::Running,
-                    };
-                    let tasks = tasks.clone();
-                    tokio::spawn(async move {
-                        sleep(grace).await;
-                        // Nobody is left to listen when the agent stops.
-                        drop(tasks.send((task, Sight::Event)).await);
-                    });
-                }
+                let (status, grace) = match event.kind {
+                    TaskEventKind::Create => (TaskStatus::Created, Duration::ZERO),
+                    TaskEventKind::Start => (TaskStatus::Running, grace),
+                    TaskEventKind::Exit { .. } | TaskEventKind::Delete => continue,
+                };
+                let task = TaskRecord {
+                    namespace: event.namespace,
+                    socket: containerd.socket().to_owned(),
+                    id: event.container_id,
+                    pid: event.pid,
+                    status,
+                };
+                let tasks = tasks.clone();
+                tokio::spawn(async move {
+                    sleep(grace).await;
+                    // Nobody is left to listen when the agent stops.
+                    drop(tasks.send((task, Sight::Event)).await);
+                });
             }
             all = &mut list, if !listed => {
                 listed = true;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use imageswap_agent::container::{RuntimeHint, classify, owns};
+use imageswap_agent::container::{RuntimeHint, classify};
 use imageswap_agent::evidence::EvidenceError;
 use imageswap_agent::evidence::bundle::{Bundles, read_bundle};
 use imageswap_agent::evidence::containerd::{
@@ -15,6 +15,7 @@ use imageswap_agent::evidence::containerd::{
 };
 use imageswap_agent::evidence::cri::{Cri, CriState};
 use imageswap_agent::evidence::runc::RuncStates;
+use imageswap_agent::process::Subject;
 use imageswap_lab::{Bundle, ContainerdOptions, CriPod, Image, Lab, PodSpec, Registry, wait_until};
 use tokio::runtime::Runtime;
 
@@ -125,10 +126,23 @@ fn containerd_knows_the_containers_of_every_namespace() {
         );
         assert_eq!(record.runtime, "io.containerd.runc.v2");
         assert!(
-            record.created_at.is_some() && record.snapshotter.is_some(),
+            record.created_at.is_some() && record.snapshot.is_some(),
             "{record:?}"
         );
-        assert_eq!(record.cgroups_path, Some(format!("/{one}/free_form.id-1")));
+        let (snapshotter, key) = record.snapshot.unwrap();
+        let layers = client.parent_of(&one, &snapshotter, &key).await.unwrap();
+        let chains = client.chains(&one, &digest).await.unwrap();
+        assert_eq!(chains.into_iter().next(), layers);
+        let id = client.chains(&one, &node.image.id()).await.unwrap();
+        assert_eq!(
+            id.into_iter().next(),
+            layers,
+            "by the configuration's digest"
+        );
+        assert_eq!(
+            client.parent_of(&one, &snapshotter, "no").await.unwrap(),
+            None
+        );
         assert_eq!(
             client.container(&two, "free_form.id-1").await.unwrap(),
             None
@@ -157,15 +171,8 @@ fn containerd_knows_the_containers_of_every_namespace() {
         assert_eq!(tasks.len(), 3, "{tasks:?}");
         for task in tasks {
             assert_eq!(task.status, TaskStatus::Running, "{task:?}");
-            let record = client
-                .container(&task.namespace, &task.id)
-                .await
-                .unwrap()
-                .unwrap();
-            let spec = record.cgroups_path.unwrap();
-            for line in cgroups_of(task.pid) {
-                assert!(owns(&spec, &line), "{spec} at {line}");
-            }
+            let again = client.task(&task.namespace, &task.id).await.unwrap();
+            assert_eq!(again.as_ref(), Some(&task));
             let unified = cgroups_of(task.pid).pop().unwrap();
             let identity = classify(&unified);
             assert_eq!(identity.runtime, RuntimeHint::ContainerdNative, "{unified}");
@@ -174,7 +181,9 @@ fn containerd_knows_the_containers_of_every_namespace() {
                 identity.containerd_namespace.as_deref(),
                 Some(task.namespace.as_str())
             );
-            let bundle = node.bundles().of_cgroup(&unified).unwrap().unwrap();
+            let process = Subject::now(Path::new("/proc"), task.pid);
+            let bundle = node.bundles().of_process(process).unwrap().unwrap();
+            assert_eq!(bundle.id, task.id);
             assert_eq!(bundle.namespace.as_deref(), Some(task.namespace.as_str()));
         }
 
@@ -188,6 +197,7 @@ fn containerd_knows_the_containers_of_every_namespace() {
         let pulled = ContentSource {
             host: HOST.to_owned(),
             repository: "team/app".to_owned(),
+            has_port: false,
         };
         assert_eq!(
             client.sources(&one, &digest).await.unwrap(),
@@ -229,10 +239,6 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         let exact = format!("{HOST}/team/app@{}", node.image.digest());
         assert_eq!(container.image_ref, exact);
         let line = cgroups_of(container.pid.unwrap()).pop().unwrap();
-        assert!(
-            owns(container.cgroups_path.as_deref().unwrap(), &line),
-            "{line}"
-        );
         let identity = classify(&line);
         assert_eq!(identity.container_id.as_ref(), Some(&pod.container_id));
         assert_eq!(identity.pod_uid.as_ref(), Some(&pod.uid));
@@ -244,11 +250,8 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         );
         assert_eq!((&sandbox.uid, sandbox.ready), (&pod.uid, true));
         assert!(sandbox.image.unwrap().contains("pause"));
-        let line = cgroups_of(sandbox.pid.unwrap()).pop().unwrap();
-        assert!(
-            owns(sandbox.cgroups_path.as_deref().unwrap(), &line),
-            "{line}"
-        );
+        let task = containerd.task("k8s.io", &pod.sandbox_id).await.unwrap();
+        assert_eq!(task.unwrap().pid, sandbox.pid.unwrap());
 
         // A sandbox is no container, nor is the beginning of an id the id.
         assert_eq!(cri.container(&pod.sandbox_id).await.unwrap(), None);
@@ -402,26 +405,19 @@ fn runc_alone_keeps_a_state_that_leads_to_the_bundle() {
         let container = Bundle::run_hidden(&lab, &id, &["/bin/sleep", "600"], pure_v2).unwrap();
         let none: [&Path; 0] = [];
         let states = RuncStates::with_roots(Path::new("/"), [container.dir().join("state")], none);
-        let state = states.of_cgroup(&format!("/{id}")).unwrap().unwrap();
+        let (listed, _) = states.list();
+        let [state] = listed.as_slice() else {
+            panic!("{listed:?}")
+        };
         assert_eq!(state.id, id);
         assert_eq!(state.bundle.as_deref(), Some(container.dir()));
-        assert_eq!(states.list().0, std::slice::from_ref(&state));
-        let lines = cgroups_of(state.init_pid.unwrap());
-        // Where runc saw v2 alone, the process stays in the v1 cgroups of its parent.
-        let own: Vec<_> = lines
-            .iter()
-            .filter(|line| !pure_v2 || line.starts_with("0::"))
-            .collect();
-        assert!(!own.is_empty());
-        for line in own {
-            assert_eq!(
-                states.of_cgroup(line).unwrap().as_ref(),
-                Some(&state),
-                "{line}"
-            );
-        }
+        let init = state.init.unwrap();
+        assert!(init.is_alive(Path::new("/proc")));
+        assert_eq!(states.of_process(init).as_ref(), Some(state));
+        let lines = cgroups_of(init.pid);
+        let own = format!("/{id}");
+        assert!(lines.iter().any(|line| line.ends_with(&own)), "{lines:?}");
         let bundle = read_bundle(container.dir()).unwrap().unwrap();
         assert_eq!(bundle.cri, None);
-        assert_eq!(states.of_cgroup("/some/where/else").unwrap(), None);
     }
 }

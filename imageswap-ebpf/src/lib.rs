@@ -40,8 +40,8 @@ pub mod names {
 pub enum Kind {
     /// A cgroup was made; followed by its path.
     Mkdir = 1,
-    /// A program began in a mount namespace that is not its parent's, in a pending cgroup or as [`FLAG_CGROUP_IN_USE`]
-    /// says: a container process.
+    /// A program began in a mount namespace that is not its parent's, in a pending cgroup, or as the first process of a
+    /// pid namespace in any: a container process.
     Exec = 2,
     /// A cgroup was removed.
     Rmdir = 3,
@@ -79,10 +79,12 @@ impl Lost {
 /// Set in [`Header::flags`] of an exec whose process has a pid namespace that is not its parent's.
 pub const FLAG_NEW_PID_NAMESPACE: u32 = 1;
 
-/// Set in [`Header::flags`] of an exec in a cgroup that was not pending: the first process of a pid namespace, begun by
-/// somebody outside the cgroup. A container put into a cgroup that was there already, or the next program of one's own
-/// first process.
+/// Set in [`Header::flags`] of an exec in a cgroup that was not pending: the first process of a pid namespace. A
+/// container put into a cgroup that was there already, or the next program of one's own first process.
 pub const FLAG_CGROUP_IN_USE: u32 = 2;
+
+/// Set in [`Header::flags`] of an exec of the first process of a pid namespace.
+pub const FLAG_FIRST_OF_PID_NAMESPACE: u32 = 4;
 
 /// What every record begins with; exec and rmdir records are this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

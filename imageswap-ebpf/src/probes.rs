@@ -2,7 +2,7 @@
 //!
 //! `cgroup_mkdir` says that a container may be about to start and remembers the cgroup as pending;
 //! `sched_process_exec` says that one did, by the first program in a pending cgroup whose mount namespace is not
-//! its parent's, or by the first process of a pid namespace that was put into a cgroup from outside it;
+//! its parent's, or by the first process of a pid namespace in any cgroup;
 //! `cgroup_rmdir` says that it ended. The condition on mount namespaces is Tracee's: a runtime runs
 //! itself again inside the new cgroup, in its own mount namespace, also when the entrypoint does not exist.
 //!
@@ -30,8 +30,8 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
-    FLAG_CGROUP_IN_USE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost, MkdirRecord, OVERFLOW_ENTRIES,
-    PATH_BYTES, PENDING_ENTRIES, Pending, RING_BYTES,
+    FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost,
+    MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES, Pending, RING_BYTES,
 };
 
 /// An address in kernel memory.
@@ -51,6 +51,9 @@ const NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
 /// For a record that can wait: to wake a sleeping reader takes ten times as long as to write the record, or more.
 const LATER: u64 = BPF_RB_NO_WAKEUP as u64;
 
+/// Process id of the node's own first process.
+const NODE_INIT: u32 = 1;
+
 /// Globals that user space sets before loading; see `offsets.rs` of the agent.
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => { $(
@@ -66,7 +69,6 @@ globals! {
     CGROUP_KN,
     CGROUP_ROOT,
     CGROUP_ROOT_HIERARCHY_ID,
-    CSS_SET_DFL_CGRP,
     KERNFS_NODE_ID,
     MNT_NAMESPACE_NS,
     NSPROXY_MNT_NS,
@@ -74,7 +76,6 @@ globals! {
     NS_COMMON_INUM,
     PID_NAMESPACE_CHILD_REAPER,
     PID_NAMESPACE_NS,
-    TASK_STRUCT_CGROUPS,
     TASK_STRUCT_NSPROXY,
     TASK_STRUCT_REAL_PARENT,
 }
@@ -106,9 +107,12 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let task = ctx.arg::<Address>(0);
     let parent = read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0);
+    // The first process of a pid namespace is a container's, wherever it is put; that of the node is not.
+    let is_first =
+        is_first_of_pid_namespace(task) && (bpf_get_current_pid_tgid() >> 32) as u32 != NODE_INIT;
     // Tasks that share all their namespaces share the structure that lists them, as after a fork: nearly every exec of
-    // a node ends here, after three reads.
-    if proxy(task) == proxy(parent) {
+    // a node ends here, after five reads.
+    if !is_first && proxy(task) == proxy(parent) {
         return 0;
     }
     // SAFETY: a helper without arguments.
@@ -122,7 +126,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         Some(pending) if above.mount == 0 => pending.mount_namespace,
         _ => above.mount,
     };
-    if own.mount == 0 || own.mount == runtime {
+    if !is_first && (own.mount == 0 || own.mount == runtime) {
         #[cfg(feature = "log")]
         if pending.is_some() {
             aya_log_ebpf::debug!(
@@ -134,21 +138,16 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         }
         return 0;
     }
-    // The first process of a namespace cannot share it with its parent, whether that still runs or not.
-    let in_new_pid_namespace = match above.pid {
-        0 => is_first_of_pid_namespace(task),
-        pid => pid != own.pid,
-    };
-    let mut flags = if in_new_pid_namespace {
+    let mut flags = if is_first {
+        FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE
+    } else if above.pid != 0 && above.pid != own.pid {
         FLAG_NEW_PID_NAMESPACE
     } else {
         0
     };
     if pending.is_none() {
-        // An exec into a running container, as a rule. What a container makes for itself has a parent beside it.
-        let is_put =
-            flags != 0 && is_first_of_pid_namespace(task) && cgroup_of(parent) != cgroup_id;
-        if !is_put {
+        // An exec into a running container, as a rule.
+        if !is_first {
             return 0;
         }
         flags |= FLAG_CGROUP_IN_USE;
@@ -215,15 +214,6 @@ fn namespaces(task: Address) -> Namespaces {
 fn is_first_of_pid_namespace(task: Address) -> bool {
     let namespace = read(proxy(task), global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
     read::<Address>(namespace, global!(PID_NAMESPACE_CHILD_REAPER)) == Some(task)
-}
-
-/// Id of the v2 cgroup of the `struct task_struct` at `task`; 0, which is no cgroup's, where it cannot be read.
-#[inline(always)]
-fn cgroup_of(task: Address) -> u64 {
-    let set = read::<Address>(task, global!(TASK_STRUCT_CGROUPS)).unwrap_or(0);
-    let cgroup = read::<Address>(set, global!(CSS_SET_DFL_CGRP)).unwrap_or(0);
-    let node = read::<Address>(cgroup, global!(CGROUP_KN)).unwrap_or(0);
-    read(node, global!(KERNFS_NODE_ID)).unwrap_or(0)
 }
 
 /// Reads a field at an offset that came from the kernel's BTF.

@@ -52,6 +52,22 @@ impl Bundle {
         Self::start(lab, &spec, id, false, None)
     }
 
+    /// Like [`Bundle::run`], in this cgroup and without namespaces of its own of some kinds, such as `pid`.
+    pub fn run_without(
+        lab: &Lab,
+        id: &str,
+        cmd: &[&str],
+        cgroup: &str,
+        kinds: &[&str],
+    ) -> Result<Self> {
+        let mut spec = spec(id, cmd);
+        spec["linux"]["cgroupsPath"] = json!(cgroup);
+        if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+            namespaces.retain(|it| !kinds.iter().any(|kind| it["type"] == *kind));
+        }
+        Self::start(lab, &spec, id, false, None)
+    }
+
     /// Like [`Bundle::run`], with runc's state in the folder `state` of the
     /// bundle, where nobody looks for it.
     pub fn run_hidden(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {

@@ -1,106 +1,176 @@
-//! Compares the table of starts with the cgroups that exist.
+//! A look at the node: what runs that nothing told of.
 
-use super::{Agent, container_root};
+use super::Agent;
 use crate::container::classify;
-use crate::facts::{Evidence, Sight, StartId};
+use crate::evidence::runc::RuncState;
+use crate::facts::{Confirmation, Evidence, Process, Sight, StartId};
 use crate::hierarchy::{Cgroup, Hierarchy};
+use crate::node;
+use crate::process::{self, Subject};
 use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Cgroups without a process that are watched for the first one. The probes have room for twice as many cgroups in all;
 /// a container that begins in a further one is found by the next look.
 const MOST_EMPTY: usize = 4096;
 
-/// What a look at the cgroup tree found of containers. It holds little of what is no container's, or an empty one's,
-/// for there may be any number of such cgroups.
+/// What a look begins with.
+#[derive(Debug)]
+pub struct Looking {
+    /// The hierarchy that is watched.
+    pub hierarchy: Hierarchy,
+    /// Where the node's /proc is.
+    pub proc: PathBuf,
+    /// Containers that run by the state of runc or crun.
+    pub states: Vec<RuncState>,
+    /// Cgroups in which an earlier look found no container's process.
+    pub empty: HashSet<u64>,
+}
+
+/// What a look found of containers. It holds little of what is no container's, for there may be any number of such
+/// cgroups.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// Cgroups of containers, their own and those below, that have processes.
-    populated: Vec<Cgroup>,
-    /// Containers' own cgroups that have none.
-    empty: Vec<u64>,
-    /// All cgroups.
+    /// Containers' processes.
+    found: Vec<Process>,
+    /// Cgroups that look like a container's own and have no processes.
+    waiting: Vec<u64>,
+    /// Cgroups in which there is no container's process.
+    empty: HashSet<u64>,
+    /// How many cgroups there are.
     exists: HashSet<u64>,
 }
 
 impl Look {
-    /// Walks the tree. `of_runc` are the cgroups of which runc or crun keep state, whatever they are called.
-    pub fn take(hierarchy: &Hierarchy, of_runc: &HashSet<String>) -> io::Result<Self> {
+    /// Walks the tree. Unless it `is_full`, cgroups in which there was no container's process are passed over.
+    ///
+    /// A state of runc or crun whose process lives is a container, whatever cgroup and namespaces it is in.
+    pub fn take(looking: &Looking, is_full: bool) -> io::Result<Self> {
         let mut look = Self::default();
-        hierarchy.walk(|cgroup| {
+        for state in &looking.states {
+            let init = state.init.and_then(|init| {
+                let process = process_of(&looking.proc, init.pid)?;
+                (process.subject() == init).then_some(process)
+            });
+            look.found.extend(init.map(|process| Process {
+                by: Confirmation::Runtime,
+                is_first: true,
+                ..process
+            }));
+        }
+        looking.hierarchy.walk(|cgroup| {
             look.exists.insert(cgroup.id);
-            let is_root = classify(&cgroup.path).is_container_root;
-            let is_root = is_root.or_else(|| of_runc.contains(&cgroup.path).then_some(true));
-            let Some(is_root) = is_root else {
-                return ControlFlow::Continue(());
-            };
-            if !hierarchy.processes(&cgroup.path).is_empty() {
-                look.populated.push(cgroup);
-            } else if is_root && look.empty.len() < MOST_EMPTY {
-                look.empty.push(cgroup.id);
+            if !is_full && looking.empty.contains(&cgroup.id) {
+                look.empty.insert(cgroup.id);
+            } else {
+                look.at(looking, &cgroup);
             }
             ControlFlow::Continue(())
         })?;
         Ok(look)
     }
+
+    /// The first process of each pid namespace in a cgroup is a container's; else, where the path looks like a
+    /// container's, any process may be.
+    fn at(&mut self, looking: &Looking, cgroup: &Cgroup) {
+        let Looking {
+            hierarchy, proc, ..
+        } = looking;
+        let pids = hierarchy.processes(&cgroup.path);
+        let looks_like_one = classify(&cgroup.path).is_container_root == Some(true);
+        let is_first = |pid: &u32| process::is_first_of_pid_namespace(proc, *pid);
+        let firsts: Vec<u32> = pids.iter().copied().filter(is_first).collect();
+        let own = |pid: u32| process_of(proc, pid);
+        let found: Vec<_> = if firsts.is_empty() && looks_like_one {
+            pids.iter().copied().find_map(own).into_iter().collect()
+        } else {
+            firsts.iter().copied().filter_map(own).collect()
+        };
+        // One that is left out is still the runtime, as it seems.
+        let is_settled = found.len() == firsts.len() && (pids.is_empty() || !looks_like_one);
+        if is_settled && found.is_empty() {
+            self.empty.insert(cgroup.id);
+            if looks_like_one && self.waiting.len() < MOST_EMPTY {
+                self.waiting.push(cgroup.id);
+            }
+        }
+        self.found.extend(found);
+    }
 }
 
 impl Agent {
-    /// Takes in what a look at the tree found. `cause` is why the look was taken, unless the agent has just started.
+    /// Takes in what a look found. `cause` is why the look was taken, unless the agent has just started.
     pub fn walked(&mut self, look: &Look, cause: Option<&'static str>) {
         let sight = if cause.is_some() {
             Sight::Reconciled
         } else {
             Sight::Initial
         };
-        for cgroup in &look.populated {
-            let root = container_root(&cgroup.path);
-            let known = self.starts.at(root);
-            let known = known.filter(|start| self.is_at(start.cgroup, root));
-            if known.is_none()
-                && let Some(id) = self.hierarchy.id_of(root)
-            {
-                if let Some(cause) = cause {
-                    self.late.insert(StartId::of(id), cause);
-                }
-                self.made(id, root, sight);
-                self.control.watch(id);
-            }
+        self.end_what_left();
+        for process in &look.found {
+            self.found(process, sight, cause);
         }
-        for id in &look.empty {
+        for id in &look.waiting {
             if self.starts.facts(StartId::of(*id)).is_none() {
                 self.control.watch(*id);
             }
         }
-        let shared = self.starts.shared();
-        self.end_what_left(&shared);
-        for cgroup in &look.populated {
-            let Some(start) = self.starts.at(container_root(&cgroup.path)) else {
-                continue;
-            };
-            // Whose process it is that runs in a cgroup with several containers cannot be told.
-            if !shared.contains(&start.cgroup)
-                && self
-                    .starts
-                    .facts(start)
-                    .is_some_and(|facts| facts.process.is_none())
-                && let Some(process) = self.container_process(&cgroup.path)
-            {
-                self.confirm(start, process);
-            }
-        }
+        let is_there = |id: u64, path: &str| {
+            look.exists.contains(&id) || self.hierarchy.id_of(path) == Some(id)
+        };
         let missing: Vec<_> = self
             .starts
             .alive()
-            .filter(|(start, facts)| !self.is_at(start.cgroup, &facts.cgroup))
+            .filter(|(start, facts)| !is_there(start.cgroup, &facts.cgroup))
             .map(|(start, _)| start)
             .collect();
+        self.made.retain(|id, path| is_there(*id, path));
         for start in missing {
             self.observe(start, Evidence::Removed);
         }
-        self.inner.retain(|id, _| look.exists.contains(id));
+        self.empty.clone_from(&look.empty);
+        self.placed.clear();
     }
+
+    /// A container's process was found.
+    fn found(&mut self, process: &Process, sight: Sight, cause: Option<&'static str>) {
+        // It may have ended since, and another one have its pid.
+        if self.start_of(process).is_some() || !process.subject().is_alive(&self.proc) {
+            return;
+        }
+        let Some(path) = self.hierarchy.of_process(&self.proc, process.pid) else {
+            return;
+        };
+        let Some(cgroup) = self.hierarchy.id_of(&path) else {
+            return;
+        };
+        // Any process of a container that is known by its first one.
+        if !process.is_first && self.starts.facts(StartId::of(cgroup)).is_some() {
+            return;
+        }
+        let start = self.account(cgroup, &path, process, sight);
+        if let Some(cause) = cause {
+            self.late.insert(start, cause);
+        }
+        self.confirm(start, process.clone());
+    }
+}
+
+/// A container's own process; `None` where it may be the runtime on its way there.
+fn process_of(proc: &Path, pid: u32) -> Option<Process> {
+    let time_ns = node::now().boot_ns;
+    let comm = process::own_name(proc, pid, time_ns)?;
+    Some(Process {
+        by: Confirmation::Walk,
+        time_ns,
+        pid,
+        comm: Some(comm),
+        new_pid_namespace: process::in_own_pid_namespace(proc, pid),
+        started: Subject::now(proc, pid).started,
+        is_first: process::is_first_of_pid_namespace(proc, pid),
+    })
 }
 
 #[cfg(test)]
@@ -110,7 +180,6 @@ mod tests {
     #[test]
     fn of_empty_cgroups_few_are_kept() {
         let root = tempfile::tempdir().unwrap();
-        let hierarchy = Hierarchy::at(root.path());
         let make = |path: &str, processes: &str| {
             let folder = root.path().join(path);
             std::fs::create_dir_all(&folder).unwrap();
@@ -119,18 +188,20 @@ mod tests {
         for at in 0..MOST_EMPTY + 10 {
             make(&format!("kubepods/podu/{at:064x}"), "");
         }
-        make("kubepods/podu/running/below", "");
-        make("system.slice/cron.service", "7\n");
-        make("by-hand", "8\n");
-        let id = "a".repeat(64);
-        make(&format!("docker/{id}"), "");
-        make(&format!("docker/{id}/init.scope"), "9\n");
-        let of_runc = HashSet::from(["/by-hand".to_owned()]);
-        let look = Look::take(&hierarchy, &of_runc).unwrap();
-        let mut populated: Vec<_> = look.populated.iter().map(|it| &*it.path).collect();
-        populated.sort_unstable();
-        let inner = format!("/docker/{id}/init.scope");
-        assert_eq!(populated, ["/by-hand", &inner]);
-        assert_eq!(look.empty.len(), MOST_EMPTY);
+        let own = std::process::id();
+        make("system.slice/cron.service", &format!("{own}\n"));
+        let mut looking = Looking {
+            hierarchy: Hierarchy::at(root.path()),
+            proc: "/proc".into(),
+            states: Vec::new(),
+            empty: HashSet::new(),
+        };
+        let look = Look::take(&looking, true).unwrap();
+        assert_eq!((look.found.len(), look.waiting.len()), (0, MOST_EMPTY));
+        assert_eq!(look.exists, look.empty, "none has a container's process");
+        looking.empty = look.empty;
+        let again = Look::take(&looking, false).unwrap();
+        assert!(again.waiting.is_empty());
+        assert_eq!(again.exists, again.empty);
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
-use super::{EvidenceError, entries, is_component, on_host, read_json};
-use crate::container;
+use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root};
+use crate::process::{Recorded, Subject};
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
 pub const STATE_DIRS: [&str; 5] = [
@@ -27,6 +27,12 @@ const TASKS: &str = "io.containerd.runtime.v2.task";
 /// environment, of which JSON makes six times as much where each character has to be escaped.
 pub(super) const LARGEST_CONFIG: u64 = 48 << 20;
 
+/// A number and a line's end.
+const LARGEST_PID: u64 = 32;
+
+/// More containers than the kubelet's default of 110 pods can make.
+const MOST_CONTAINERS: usize = 4096;
+
 /// More namespaces than any node has.
 const MOST_NAMESPACES: usize = 1024;
 
@@ -39,8 +45,6 @@ pub struct Bundle {
     pub namespace: Option<String>,
     /// The container's id, which is the folder's name.
     pub id: String,
-    /// `linux.cgroupsPath`: the join with a cgroup.
-    pub cgroups_path: Option<String>,
     /// `root.path`, where it is absolute, as the host names it.
     pub root: Option<PathBuf>,
     /// All annotations.
@@ -121,29 +125,37 @@ impl Bundles {
         Ok(found)
     }
 
-    /// The bundle whose configuration names this cgroup, in any form that
-    /// [`container::classify`] takes.
-    ///
-    /// Looks under the id that the path shows and, as a hand-made path shows
-    /// none, under its last name.
-    pub fn of_cgroup(&self, path: &str) -> Result<Option<Bundle>, EvidenceError> {
-        let identity = container::classify(path);
-        let root = match identity.container_id {
-            Some(_) => identity.root_of(path),
-            None => container::mount_relative(path),
-        };
-        let id = identity
-            .container_id
-            .as_deref()
-            .unwrap_or_else(|| root.rsplit('/').next().unwrap_or_default());
-        let bundles = self.find(id)?;
-        Ok(bundles.into_iter().find(|bundle| {
-            bundle
-                .cgroups_path
-                .as_deref()
-                .is_some_and(|path| container::owns(path, root))
-        }))
+    /// The bundle of the container whose first process this is. The shim writes the process into the bundle when it has
+    /// made the container, before that begins.
+    pub fn of_process(&self, process: Subject) -> Result<Option<Bundle>, EvidenceError> {
+        for tasks in &self.tasks {
+            for namespace in entries(tasks, MOST_NAMESPACES)? {
+                let folder = tasks.join(&namespace);
+                let ids = entries(&folder, MOST_CONTAINERS)?;
+                let is_its =
+                    |id: &&String| init_of(&folder.join(id)).is_some_and(|init| process.is(init));
+                let Some(id) = ids.iter().find(is_its) else {
+                    continue;
+                };
+                let bundle = read_bundle(&folder.join(id))?;
+                return Ok(bundle.map(|bundle| Bundle {
+                    namespace: Some(namespace),
+                    ..bundle
+                }));
+            }
+        }
+        Ok(None)
     }
+}
+
+/// The process that the shim wrote into a bundle, and when.
+fn init_of(folder: &Path) -> Option<Recorded> {
+    let file = folder.join("init.pid");
+    let bytes = read_of_root(&file, LARGEST_PID).ok()??;
+    Some(Recorded {
+        pid: std::str::from_utf8(&bytes).ok()?.trim().parse().ok()?,
+        at: std::fs::symlink_metadata(&file).ok()?.modified().ok()?,
+    })
 }
 
 /// The bundle in one folder; `None` where there is no `config.json` in it.
@@ -152,8 +164,8 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
     let Some(spec) = read_json::<Spec>(&file, LARGEST_CONFIG)? else {
         return Ok(None);
     };
-    let root = spec.root();
-    let (cgroups_path, annotations) = spec.into_parts();
+    let root = spec.root_path().filter(|path| path.is_absolute());
+    let annotations = spec.into_annotations();
     Ok(Some(Bundle {
         path: folder.to_owned(),
         namespace: None,
@@ -162,7 +174,6 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned(),
-        cgroups_path,
         root,
         cri: CriAnnotations::of(&annotations),
         annotations,

@@ -16,6 +16,7 @@ use super::spec::Spec;
 use super::transport::{DEADLINE, Transport};
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 
+mod content;
 mod events;
 mod wire;
 
@@ -23,6 +24,7 @@ mod wire;
 #[derive(Clone, Debug)]
 pub struct Containerd {
     transport: Transport,
+    chains: content::Chains,
 }
 
 /// A container as containerd records it, whether it runs or not.
@@ -39,14 +41,12 @@ pub struct ContainerRecord {
     pub labels: BTreeMap<String, String>,
     /// The shim, such as `io.containerd.runc.v2`.
     pub runtime: String,
-    /// The snapshotter; `None` for a container on a plain root folder.
-    pub snapshotter: Option<String>,
+    /// The snapshot that it runs on: snapshotter and key; `None` for a container on a plain root folder.
+    pub snapshot: Option<(String, String)>,
     /// When the record was made.
     pub created_at: Option<SystemTime>,
-    /// `linux.cgroupsPath` of the OCI configuration: the join with a cgroup.
-    pub cgroups_path: Option<String>,
-    /// `root.path` of the OCI configuration, where it is absolute, as the host names it: of a container on a root file
-    /// system that containerd did not make.
+    /// `root.path` of the OCI configuration, as the host names it; `None` for [`ROOTFS`], the folder of the bundle in
+    /// which containerd mounts the snapshot.
     pub root: Option<PathBuf>,
     /// The annotations of the OCI configuration.
     pub annotations: BTreeMap<String, String>,
@@ -57,6 +57,8 @@ pub struct ContainerRecord {
 pub struct TaskRecord {
     /// containerd's namespace.
     pub namespace: String,
+    /// The socket of the containerd that says so.
+    pub socket: PathBuf,
     /// The container's id.
     pub id: String,
     /// The first process as the host numbers it; 0 once it is gone.
@@ -102,10 +104,12 @@ pub struct ImageRecord {
 /// that was asked for (not of the mirror that may have served it).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContentSource {
-    /// The registry's host, with its port if the reference has one.
+    /// The registry's host.
     pub host: String,
     /// The repository in it.
     pub repository: String,
+    /// Whether `host` has the port that the reference has. containerd leaves it out.
+    pub has_port: bool,
 }
 
 impl ContentSource {
@@ -113,7 +117,27 @@ impl ContentSource {
     pub fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
+
+    /// Whether it can be this repository, named without tag and digest.
+    pub fn can_be(&self, name: &str) -> bool {
+        let parts = name.split_once('/');
+        parts.is_some_and(|(host, repository)| self.is_at(host) && repository == self.repository)
+    }
+
+    /// Whether it can be at this host.
+    pub fn is_at(&self, host: &str) -> bool {
+        let without_port = host
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.ends_with(']'));
+        let name = without_port.map_or(host, |(name, _)| name);
+        // containerd takes the brackets off an IPv6 address, as URLs do.
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        host == self.host || (!self.has_port && (name == self.host || bare == self.host))
+    }
 }
+
+/// `root.path` of a container whose root file system containerd mounts.
+pub const ROOTFS: &str = "rootfs";
 
 /// The label's prefix, followed by the host; the value lists repositories.
 /// Set by containerd's puller (its package `core/remotes/docker`).
@@ -131,6 +155,7 @@ impl Containerd {
     pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
             transport: Transport::new(socket, deadline),
+            chains: content::Chains::default(),
         }
     }
 
@@ -232,10 +257,30 @@ impl Containerd {
                 answer
                     .tasks
                     .into_iter()
-                    .map(|task| TaskRecord::of(&namespace, task)),
+                    .map(|task| TaskRecord::of(self.socket(), &namespace, task)),
             );
         }
         Ok(found)
+    }
+
+    /// The task of one container, if it has one.
+    pub async fn task(
+        &self,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Option<TaskRecord>, EvidenceError> {
+        let answer: Option<wire::GetTaskResponse> = self
+            .transport
+            .call(
+                "/containerd.services.tasks.v1.Tasks/Get",
+                Some(namespace),
+                wire::GetTaskRequest {
+                    container_id: id.to_owned(),
+                },
+            )
+            .await?;
+        let process = answer.and_then(|answer| answer.process);
+        Ok(process.map(|process| TaskRecord::of(self.socket(), namespace, process)))
     }
 
     /// What a name in the image store points to.
@@ -335,19 +380,19 @@ impl ContainerRecord {
             .spec
             .and_then(|spec| serde_json::from_slice(&spec.value).ok());
         let spec = spec.unwrap_or_default();
-        let root = spec.root();
-        let (cgroups_path, annotations) = spec.into_parts();
+        let root = spec.root_path().filter(|path| path != Path::new(ROOTFS));
+        let annotations = spec.into_annotations();
+        let snapshot = (container.snapshotter, container.snapshot_key);
         Self {
             namespace: namespace.to_owned(),
             id: container.id,
             image: container.image,
             labels: container.labels,
             runtime: container.runtime.unwrap_or_default().name,
-            snapshotter: Some(container.snapshotter).filter(|name| !name.is_empty()),
+            snapshot: Some(snapshot).filter(|(name, key)| !name.is_empty() && !key.is_empty()),
             created_at: container
                 .created_at
                 .and_then(wire::Timestamp::to_system_time),
-            cgroups_path,
             root,
             annotations,
         }
@@ -355,7 +400,7 @@ impl ContainerRecord {
 }
 
 impl TaskRecord {
-    fn of(namespace: &str, task: wire::Process) -> Self {
+    fn of(socket: &Path, namespace: &str, task: wire::Process) -> Self {
         // The list fills only `id`; `container_id` is for the processes of `exec`.
         let id = if task.container_id.is_empty() {
             task.id
@@ -372,6 +417,7 @@ impl TaskRecord {
         };
         Self {
             namespace: namespace.to_owned(),
+            socket: socket.to_owned(),
             id,
             pid: task.pid,
             status,
@@ -417,6 +463,7 @@ fn sources_of(labels: &BTreeMap<String, String>) -> Vec<ContentSource> {
                 .map(|repository| ContentSource {
                     host: host.to_owned(),
                     repository: repository.to_owned(),
+                    has_port: false,
                 })
         })
         .collect()

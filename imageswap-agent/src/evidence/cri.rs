@@ -55,10 +55,9 @@ pub struct CriContainer {
     pub labels: BTreeMap<String, String>,
     /// Annotations set by the kubelet.
     pub annotations: BTreeMap<String, String>,
-    /// Its first process as the host numbers it, while it runs.
+    /// Its first process as the host numbers it, while it runs. containerd's CRI plugin does not know it before the
+    /// process has begun.
     pub pid: Option<u32>,
-    /// `linux.cgroupsPath` of its OCI configuration.
-    pub cgroups_path: Option<String>,
     /// The annotations of its OCI configuration.
     pub spec_annotations: BTreeMap<String, String>,
 }
@@ -84,8 +83,6 @@ pub struct CriSandbox {
     pub image: Option<String>,
     /// Its process as the host numbers it; absent from lists.
     pub pid: Option<u32>,
-    /// `linux.cgroupsPath` of its OCI configuration; absent from lists.
-    pub cgroups_path: Option<String>,
 }
 
 /// An image that the runtime holds.
@@ -190,7 +187,6 @@ impl Cri {
             Some(CriSandbox {
                 pid: info.pid(),
                 image: info.image,
-                cgroups_path: info.runtime_spec.unwrap_or_default().into_parts().0,
                 ..CriSandbox::of(status.into())
             })
         }))
@@ -268,7 +264,7 @@ impl CriContainer {
         let image = status.image.unwrap_or_default();
         let pid = info.pid();
         let asked = info.config.and_then(|config| config.image);
-        let (cgroups_path, spec_annotations) = info.runtime_spec.unwrap_or_default().into_parts();
+        let spec = info.runtime_spec.unwrap_or_default();
         Self {
             id: status.id,
             sandbox_id: info.sandbox_id.and_then(non_empty),
@@ -283,8 +279,7 @@ impl CriContainer {
             labels: status.labels,
             annotations: status.annotations,
             pid,
-            cgroups_path,
-            spec_annotations,
+            spec_annotations: spec.into_annotations(),
         }
     }
 
@@ -302,7 +297,6 @@ impl CriContainer {
             labels: container.labels,
             annotations: container.annotations,
             pid: None,
-            cgroups_path: None,
             spec_annotations: BTreeMap::new(),
         }
     }
@@ -321,7 +315,6 @@ impl CriSandbox {
             annotations: sandbox.annotations,
             image: None,
             pid: None,
-            cgroups_path: None,
         }
     }
 }

@@ -15,17 +15,26 @@
 //! containerd knows.
 //!
 //! Whoever may call containerd can make a container of any id and in any cgroup, and dockerd then takes it for its
-//! own. So a record counts only where the container's root file system is the one that Docker made for it, which is
-//! also how the data root is found, wherever it is.
+//! own. So a record counts only where the container's root file system is the one that Docker made for it, below a data
+//! root that a dockerd of this node uses: anybody can make a folder that looks like one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use imageswap_policy::Reference;
 use serde::Deserialize;
 
 use super::containerd::ContentSource;
+use super::layers::{self, Blob};
 use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
+use crate::process;
+
+/// Where dockerd keeps its data, and where it reads its configuration, unless it is told otherwise.
+const DATA_ROOT: &str = "/var/lib/docker";
+const CONFIGURATION: &str = "/etc/docker/daemon.json";
+
+/// The daemon's program.
+const PROGRAM: &str = "dockerd";
 
 /// Environment, labels and mounts of one container: a few kilobytes, as a rule.
 const LARGEST_CONTAINER: u64 = 4 << 20;
@@ -58,6 +67,8 @@ pub struct DockerContainer {
     pub image_id: String,
     /// Who keeps the image.
     pub store: Store,
+    /// Whether the container's root file system is made of the image's layers; `None` where Docker does not keep that.
+    pub runs_on_its_layers: Option<bool>,
 }
 
 /// Who keeps a container's image.
@@ -92,51 +103,108 @@ impl DockerImage {
     }
 }
 
+/// The data roots of the dockerds of this node, as the host names them.
+#[derive(Clone, Debug)]
+pub struct Roots(BTreeSet<PathBuf>);
+
+impl Roots {
+    /// Docker's own default, what its configuration says, and what those that run were started with. `proc` is where the
+    /// node's /proc is.
+    pub fn of_node(host_root: &Path, proc: &Path) -> Self {
+        let mut roots = BTreeSet::from([PathBuf::from(DATA_ROOT)]);
+        roots.extend(configured(&on_host(host_root, Path::new(CONFIGURATION))));
+        for words in process::commands(proc, PROGRAM) {
+            for name in ["--data-root", "--graph", "-g"] {
+                roots.extend(option(&words, name));
+            }
+            if let Some(file) = option(&words, "--config-file") {
+                roots.extend(configured(&on_host(host_root, &file)));
+            }
+        }
+        Self(roots)
+    }
+
+    /// The one below which a path lies.
+    fn above(&self, path: &Path) -> Option<&Path> {
+        let mut roots = self.0.iter().filter(|root| path != root.as_path());
+        roots
+            .find(|root| path.starts_with(root))
+            .map(PathBuf::as_path)
+    }
+}
+
+/// The path that follows an option, as a word of its own or after `=`.
+fn option(words: &[String], name: &str) -> Option<PathBuf> {
+    let mut words = words.iter();
+    let rest = words.by_ref().find_map(|word| {
+        let rest = word.strip_prefix(name)?;
+        (rest.is_empty() || rest.starts_with('=')).then_some(rest)
+    })?;
+    let value = rest
+        .strip_prefix('=')
+        .or_else(|| words.next().map(String::as_str));
+    value.map(PathBuf::from)
+}
+
+/// The data root that a configuration file of dockerd names.
+fn configured(file: &Path) -> Option<PathBuf> {
+    let bytes = read_of_root(file, LARGEST_CONTAINER).ok()??;
+    let configuration: Daemon = serde_json::from_slice(&bytes).ok()?;
+    configuration.data_root.or(configuration.graph)
+}
+
 /// The record of the container `id` that runs on the root file system `root`, as the host names it; `None` where
 /// that is not the one that Docker made for this container, or Docker is not root's.
 pub fn of_root(
     host_root: &Path,
+    roots: &Roots,
     root: &Path,
     id: &str,
 ) -> Result<Option<DockerContainer>, EvidenceError> {
-    if !is_component(id) {
+    // Whoever writes down a root file system could lead out of the data root again.
+    let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    if !is_component(id) || !root.components().all(is_plain) {
         return Ok(None);
     }
-    // Never the root file system itself: what is in there is the container's.
-    for data in root.ancestors().skip(1) {
-        let folder = on_host(host_root, data);
-        let file = folder.join("containers").join(id).join("config.v2.json");
-        let Some(bytes) = read_of_root(&file, LARGEST_CONTAINER)? else {
-            continue;
-        };
-        let record: Container = parse_json(&file, &bytes)?;
-        let Some(image) = record.image.strip_prefix("sha256:") else {
-            return Ok(None);
-        };
-        if record.id != id || !is_component(image) || !is_component(&record.driver) {
-            return Ok(None);
-        }
-        let images = Images(folder.join("image").join(&record.driver));
-        let below = root.strip_prefix(data).unwrap_or(root);
-        let mount = images.mount_of(id)?;
-        let place = mount.as_deref().map_or((ROOTFS, id), |mount| {
-            // Each driver has a folder of its own, and in it folders in its own way.
-            (record.driver.as_str(), mount)
-        });
-        if !is_at(below, place) {
-            return Ok(None);
-        }
-        let store = match mount {
-            Some(_) => Store::Docker(images.read(image)?),
-            None => Store::Containerd,
-        };
-        return Ok(Some(DockerContainer {
-            typed: record.config.image,
-            image_id: record.image,
-            store,
-        }));
+    let Some(data) = roots.above(root) else {
+        return Ok(None);
+    };
+    let folder = on_host(host_root, data);
+    let file = folder.join("containers").join(id).join("config.v2.json");
+    let Some(bytes) = read_of_root(&file, LARGEST_CONTAINER)? else {
+        return Ok(None);
+    };
+    let record: Container = parse_json(&file, &bytes)?;
+    let Some(image) = record.image.strip_prefix("sha256:") else {
+        return Ok(None);
+    };
+    if record.id != id || !is_component(image) || !is_component(&record.driver) {
+        return Ok(None);
     }
-    Ok(None)
+    let images = Images(folder.join("image").join(&record.driver));
+    let below = root.strip_prefix(data).unwrap_or(root);
+    let mount = images.mount_of(id)?;
+    let place = mount.as_deref().map_or((ROOTFS, id), |mount| {
+        // Each driver has a folder of its own, and in it folders in its own way.
+        (record.driver.as_str(), mount)
+    });
+    if !is_at(below, place) {
+        return Ok(None);
+    }
+    let (store, runs_on_its_layers) = match mount {
+        Some(_) => {
+            let chain = images.chain_of(image)?;
+            let parent = images.parent_of(id)?;
+            (Store::Docker(images.read(image)?), Some(parent == chain))
+        }
+        None => (Store::Containerd, None),
+    };
+    Ok(Some(DockerContainer {
+        typed: record.config.image,
+        image_id: record.image,
+        store,
+        runs_on_its_layers,
+    }))
 }
 
 /// Whether a path begins with the one name, and has the other one further on.
@@ -155,6 +223,23 @@ impl Images {
         let bytes = read_of_root(&file, LARGEST_MOUNT)?;
         let name = bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         Ok(name.filter(|name| is_component(name)))
+    }
+
+    /// The layers on which the container's own was made, by the digest of their chain.
+    fn parent_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
+        let file = self.0.join("layerdb/mounts").join(id).join("parent");
+        let bytes = read_of_root(&file, LARGEST_MOUNT)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+    }
+
+    /// The chain of layers of the image whose configuration has this digest, in hex.
+    fn chain_of(&self, hex: &str) -> Result<Option<String>, EvidenceError> {
+        let config = self.0.join("imagedb/content/sha256").join(hex);
+        let bytes = read_of_root(&config, LARGEST_IMAGE)?.unwrap_or_default();
+        Ok(match layers::read(&format!("sha256:{hex}"), &bytes) {
+            Some(Blob::Configuration { diff_ids }) => layers::chain_id(&diff_ids),
+            _ => None,
+        })
     }
 
     /// The image whose configuration has this digest, in hex.
@@ -233,6 +318,7 @@ fn source(repository: &str) -> Option<ContentSource> {
     Some(ContentSource {
         host: host.to_owned(),
         repository: repository.to_owned(),
+        has_port: true,
     })
 }
 
@@ -252,6 +338,14 @@ struct Container {
 struct ContainerConfig {
     #[serde(rename = "Image", default)]
     image: String,
+}
+
+#[derive(Deserialize)]
+struct Daemon {
+    #[serde(rename = "data-root")]
+    data_root: Option<PathBuf>,
+    /// As it was called before Docker 17.05.
+    graph: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,11 +1,9 @@
 //! State files of runc and crun: the only record of a plain `runc run`.
 //!
-//! They say which bundle a cgroup was started from, not which image. The
-//! runtime writes them after it has made the cgroup and before the
-//! container's own process runs, so at the cgroup's first sight there may be
-//! none yet.
+//! They say which bundle a process was started from, not which image. The
+//! runtime writes them before the container's own process runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +14,7 @@ use serde::Deserialize;
 
 use super::bundle::LARGEST_CONFIG;
 use super::{EvidenceError, entries, on_host, read_json};
-use crate::container::mount_relative;
+use crate::process::Subject;
 
 /// Where runc and crun keep their state by default, for root.
 pub const ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
@@ -39,11 +37,8 @@ pub struct RuncState {
     pub root: PathBuf,
     /// The bundle it was started from, as this process sees it.
     pub bundle: Option<PathBuf>,
-    /// Its first process as the host numbers it.
-    pub init_pid: Option<u32>,
-    /// Its cgroups relative to their mounts; on a hybrid or v1 host they can
-    /// differ between the hierarchies.
-    pub cgroup_paths: Vec<String>,
+    /// Its first process, with the time of its start.
+    pub init: Option<Subject>,
 }
 
 /// The state folders of this node.
@@ -111,36 +106,11 @@ impl RuncStates {
         }
     }
 
-    /// The container that has this cgroup, in any form that
-    /// [`classify`](crate::container::classify) takes.
-    ///
-    /// Where none has it, every state file has been read to know that; for
-    /// many cgroups [`list`](Self::list) once instead. A file that cannot be
-    /// read matters only when no other one answers.
-    pub fn of_cgroup(&self, path: &str) -> Result<Option<RuncState>, EvidenceError> {
-        let path = mount_relative(path);
-        if path == "/" {
-            return Ok(None);
-        }
-        // Most cgroups are named after their container: look there first.
-        let last = path.rsplit('/').next().unwrap_or_default();
-        let mut unread = None;
-        for (root, id) in self.folders(&mut unread, |id| last.contains(id)) {
-            match self.read(&root, &id) {
-                Ok(Some(state)) if state.cgroup_paths.iter().any(|own| own == path) => {
-                    return Ok(Some(state));
-                }
-                Ok(_) => {}
-                Err(error) => unread = Some(error),
-            }
-        }
-        unread.map_or(Ok(None), Err)
-    }
-
-    /// The container whose first process this is.
-    pub fn of_process(&self, pid: u32) -> Option<RuncState> {
+    /// The container whose first process this is; a later process of the same pid is another one.
+    pub fn of_process(&self, process: Subject) -> Option<RuncState> {
         let (states, _unread) = self.list();
-        states.into_iter().find(|state| state.init_pid == Some(pid))
+        let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
+        states.into_iter().find(is_its)
     }
 
     /// containerd's namespace, by the folder that a state was found in.
@@ -155,7 +125,7 @@ impl RuncStates {
     pub fn list(&self) -> (Vec<RuncState>, Option<EvidenceError>) {
         let mut unread = None;
         let mut states = Vec::new();
-        for (root, id) in self.folders(&mut unread, |_id| false) {
+        for (root, id) in self.folders(&mut unread) {
             match self.read(&root, &id) {
                 Ok(state) => states.extend(state),
                 Err(error) => unread = Some(error),
@@ -164,12 +134,8 @@ impl RuncStates {
         (states, unread)
     }
 
-    /// The root and id of every container's folder, those that are `likely` first.
-    fn folders(
-        &self,
-        unread: &mut Option<EvidenceError>,
-        likely: impl Fn(&str) -> bool,
-    ) -> Vec<(PathBuf, String)> {
+    /// The root and id of every container's folder.
+    fn folders(&self, unread: &mut Option<EvidenceError>) -> Vec<(PathBuf, String)> {
         let mut names = |root: &Path| {
             entries(root, MOST_CONTAINERS).unwrap_or_else(|error| {
                 *unread = Some(error);
@@ -180,12 +146,13 @@ impl RuncStates {
         for root in &self.namespaced {
             roots.extend(names(root).iter().map(|namespace| root.join(namespace)));
         }
-        let mut folders: Vec<_> = roots
-            .iter()
-            .flat_map(|root| names(root).into_iter().map(|id| (root.clone(), id)))
-            .collect();
-        folders.sort_by_key(|(_root, id)| !likely(id));
-        folders
+        let of_root = |root: &PathBuf| {
+            names(root)
+                .into_iter()
+                .map(|id| (root.clone(), id))
+                .collect()
+        };
+        roots.iter().flat_map::<Vec<_>, _>(of_root).collect()
     }
 
     /// What a container's state file says, read again only where it has changed: for a cgroup that is nobody's all of
@@ -224,8 +191,7 @@ impl RuncStates {
             id: id.to_owned(),
             root: root.to_owned(),
             bundle: None,
-            init_pid: None,
-            cgroup_paths: Vec::new(),
+            init: None,
         };
         let file = folder.join("state.json");
         if let Some(runc) = read_json::<RuncFile>(&file, LARGEST_STATE)? {
@@ -238,8 +204,7 @@ impl RuncStates {
                 .find_map(|label| label.strip_prefix("bundle="));
             return Ok(Some(RuncState {
                 bundle: bundle.map(|path| on_host(&self.host_root, Path::new(path))),
-                init_pid: runc.init_process_pid.and_then(pid),
-                cgroup_paths: relative(runc.cgroup_paths.unwrap_or_default().values()),
+                init: init(runc.init_process_pid, runc.init_process_start),
                 ..state
             }));
         }
@@ -251,8 +216,7 @@ impl RuncStates {
             bundle: crun
                 .bundle
                 .map(|path| on_host(&self.host_root, Path::new(&path))),
-            init_pid: crun.pid.and_then(pid),
-            cgroup_paths: relative(crun.cgroup_path.iter()),
+            init: init(crun.pid, crun.started),
             ..state
         }))
     }
@@ -262,8 +226,7 @@ impl RuncStates {
 #[derive(Deserialize)]
 struct RuncFile {
     init_process_pid: Option<i64>,
-    /// By controller, with `""` for the unified hierarchy; absolute.
-    cgroup_paths: Option<BTreeMap<String, String>>,
+    init_process_start: Option<u64>,
     config: Option<RuncConfig>,
 }
 
@@ -277,24 +240,17 @@ struct RuncConfig {
 #[derive(Deserialize)]
 struct CrunFile {
     pid: Option<i64>,
-    #[serde(rename = "cgroup-path")]
-    cgroup_path: Option<String>,
+    #[serde(rename = "process-start-time")]
+    started: Option<u64>,
     bundle: Option<String>,
 }
 
-fn pid(number: i64) -> Option<u32> {
-    u32::try_from(number).ok().filter(|pid| *pid != 0)
-}
-
-fn relative<'p>(paths: impl Iterator<Item = &'p String>) -> Vec<String> {
-    let mut paths: Vec<String> = paths
-        .map(|path| mount_relative(path))
-        .filter(|path| *path != "/")
-        .map(str::to_owned)
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
+/// A pid without its start says nothing: it may have been given to another process since.
+fn init(pid: Option<i64>, started: Option<u64>) -> Option<Subject> {
+    Some(Subject {
+        pid: u32::try_from(pid?).ok().filter(|pid| *pid != 0)?,
+        started: Some(started?),
+    })
 }
 
 #[cfg(test)]

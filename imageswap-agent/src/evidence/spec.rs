@@ -12,7 +12,6 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Spec {
     annotations: Option<BTreeMap<String, String>>,
-    linux: Option<Linux>,
     root: Option<Root>,
 }
 
@@ -21,25 +20,14 @@ struct Root {
     path: Option<PathBuf>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Linux {
-    #[serde(rename = "cgroupsPath")]
-    cgroups_path: Option<String>,
-}
-
 impl Spec {
-    /// `root.path` where it says by itself which folder that is: not below the bundle.
-    pub(super) fn root(&self) -> Option<PathBuf> {
-        let path = self.root.as_ref()?.path.clone()?;
-        path.is_absolute().then_some(path)
+    /// `root.path` as it is written.
+    pub(super) fn root_path(&self) -> Option<PathBuf> {
+        self.root.as_ref()?.path.clone()
     }
 
-    /// `linux.cgroupsPath`, unless empty, and the annotations.
-    pub(super) fn into_parts(self) -> (Option<String>, BTreeMap<String, String>) {
-        let path = self
-            .linux
-            .and_then(|linux| linux.cgroups_path)
-            .filter(|path| !path.is_empty());
-        (path, self.annotations.unwrap_or_default())
+    /// The annotations.
+    pub(super) fn into_annotations(self) -> BTreeMap<String, String> {
+        self.annotations.unwrap_or_default()
     }
 }

@@ -1,6 +1,6 @@
 //! The store of podman and its kin: which image a container was made of, and what that image is called.
 //!
-//! Two files of the Go library `containers/storage`, both JSON lists, in `<store>/<driver>-containers/containers.json`
+//! Three files of the Go library `containers/storage`, all JSON lists, in `<store>/<driver>-containers/containers.json`
 //! and `<store>/<driver>-images/images.json`; podman puts the name of the image into a container's `metadata`, which
 //! is JSON in a string. A container's bundle is `<store>/<driver>-containers/<id>/userdata`.
 //!
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{EvidenceError, parse_json, read_of_root};
+use super::{EvidenceError, on_host, parse_json, read_of_root};
+use crate::process;
 
 /// Both lists grow with what is stored, by about a kilobyte for each.
 const LARGEST_LIST: u64 = 16 << 20;
@@ -30,14 +31,64 @@ pub struct StoredImage {
     pub names: BTreeSet<String>,
     /// Digest of its manifest.
     pub digest: Option<String>,
+    /// Whether the container's root file system is made of the image's layers.
+    pub runs_on_its_layers: bool,
+}
+
+/// Where podman keeps its store by default, and where its configuration says so, for root.
+const STORE: &str = "/var/lib/containers/storage";
+const CONFIGURATIONS: [&str; 2] = [
+    "/usr/share/containers/storage.conf",
+    "/etc/containers/storage.conf",
+];
+
+/// What watches a container of podman's, with podman's own options among its words.
+const MONITOR: &str = "conmon";
+
+const LARGEST_CONFIGURATION: u64 = 1 << 20;
+
+/// The stores that podman uses on this node, as this process sees them: by its configuration, and by the options that it
+/// gave to the monitor of the process `pid`.
+pub fn roots(host_root: &Path, proc: &Path, pid: u32) -> Vec<PathBuf> {
+    let mut roots = vec![PathBuf::from(STORE)];
+    for file in CONFIGURATIONS {
+        let text = read_of_root(&on_host(host_root, Path::new(file)), LARGEST_CONFIGURATION);
+        let text = text.ok().flatten().unwrap_or_default();
+        roots.extend(String::from_utf8_lossy(&text).lines().find_map(graph_root));
+    }
+    let monitor = process::ancestors(proc, pid).next();
+    let words = monitor.and_then(|monitor| process::command(proc, monitor, MONITOR));
+    let words = words.unwrap_or_default();
+    // Each word of the command that cleans up comes after this one.
+    let mut words = words.iter().filter(|word| *word != "--exit-command-arg");
+    if words.by_ref().any(|word| word == "--root") {
+        roots.extend(words.next().map(PathBuf::from));
+    }
+    roots.iter().map(|root| on_host(host_root, root)).collect()
+}
+
+/// The value of `graphroot = "<path>"`.
+fn graph_root(line: &str) -> Option<PathBuf> {
+    let value = line.trim().strip_prefix("graphroot")?.trim_start();
+    let value = value.strip_prefix('=')?.trim().strip_prefix('"')?;
+    let (path, _) = value.split_once('"')?;
+    Some(PathBuf::from(path))
 }
 
 /// The image of the container `id` that was started from `bundle`, as this process sees it; `None` where that is no
-/// container of a store of root's.
-pub fn of_bundle(bundle: &Path, id: &str) -> Result<Option<StoredImage>, EvidenceError> {
-    let Some((containers, images)) = lists(bundle, id) else {
+/// container of one of these stores, or the store is not root's.
+pub fn of_bundle(
+    roots: &[PathBuf],
+    bundle: &Path,
+    id: &str,
+) -> Result<Option<StoredImage>, EvidenceError> {
+    let Some([containers, images, layers]) = lists(bundle, id) else {
         return Ok(None);
     };
+    let store = containers.parent().and_then(Path::parent);
+    if !roots.iter().any(|root| Some(root.as_path()) == store) {
+        return Ok(None);
+    }
     let Some(bytes) = read_of_root(&containers, LARGEST_LIST)? else {
         return Ok(None);
     };
@@ -52,25 +103,33 @@ pub fn of_bundle(bundle: &Path, id: &str) -> Result<Option<StoredImage>, Evidenc
     let all: Vec<Image> = parse_json(&images, &bytes)?;
     let image = all.into_iter().find(|image| image.id == container.image);
     let image = image.unwrap_or_default();
+    let all: Vec<Layer> = match read_of_root(&layers, LARGEST_LIST)? {
+        Some(bytes) => parse_json(&layers, &bytes)?,
+        None => Vec::new(),
+    };
+    let layer = all.into_iter().find(|layer| layer.id == container.layer);
+    let parent = layer.and_then(|layer| layer.parent);
     Ok(Some(StoredImage {
+        runs_on_its_layers: parent.is_some() && parent == image.layer,
         name: metadata.image_name.filter(|name| !name.is_empty()),
         names: image.names.into_iter().chain(image.former).collect(),
         digest: image.digest.filter(|digest| !digest.is_empty()),
     }))
 }
 
-/// The store's two lists.
-fn lists(bundle: &Path, id: &str) -> Option<(PathBuf, PathBuf)> {
+/// The store's three lists.
+fn lists(bundle: &Path, id: &str) -> Option<[PathBuf; 3]> {
     if bundle.file_name()? != BUNDLE || bundle.parent()?.file_name()? != id {
         return None;
     }
     let containers = bundle.parent()?.parent()?;
     let driver = containers.file_name()?.to_str()?.strip_suffix(CONTAINERS)?;
-    let images = containers.with_file_name(format!("{driver}-images"));
-    Some((
+    let beside = |what: &str| containers.with_file_name(format!("{driver}-{what}"));
+    Some([
         containers.join("containers.json"),
-        images.join("images.json"),
-    ))
+        beside("images").join("images.json"),
+        beside("layers").join("layers.json"),
+    ])
 }
 
 #[derive(Deserialize)]
@@ -79,7 +138,15 @@ struct Container<'a> {
     #[serde(default)]
     image: String,
     #[serde(default)]
+    layer: String,
+    #[serde(default)]
     metadata: String,
+}
+
+#[derive(Deserialize)]
+struct Layer {
+    id: String,
+    parent: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,6 +159,8 @@ struct Metadata {
 struct Image {
     id: String,
     digest: Option<String>,
+    /// The topmost one.
+    layer: Option<String>,
     #[serde(default)]
     names: Vec<String>,
     #[serde(default, rename = "names-history")]
@@ -108,20 +177,31 @@ mod tests {
         let bundle = store.path().join("overlay-containers/c1/userdata");
         fs::create_dir_all(&bundle).unwrap();
         fs::create_dir_all(store.path().join("overlay-images")).unwrap();
-        let containers = r#"[{"id": "c0", "image": "i0"},
-            {"id": "c1", "image": "i1", "metadata": "{\"image-name\":\"quay.io/a/b:1\"}"}]"#;
-        let images = r#"[{"id": "i1", "digest": "sha256:ab", "names": ["quay.io/a/b:1"],
+        fs::create_dir_all(store.path().join("overlay-layers")).unwrap();
+        let containers = r#"[{"id": "c0", "image": "i0"}, {"id": "c1", "image": "i1", "layer": "l2",
+            "metadata": "{\"image-name\":\"quay.io/a/b:1\"}"}]"#;
+        let layers = r#"[{"id": "l1"}, {"id": "l2", "parent": "l1"}]"#;
+        let images = r#"[{"id": "i1", "layer": "l1", "digest": "sha256:ab", "names": ["quay.io/a/b:1"],
             "names-history": ["docker.io/x/y:2", "quay.io/a/b:1"]}]"#;
         let write = |name: &str, text: &str| fs::write(store.path().join(name), text).unwrap();
         write("overlay-containers/containers.json", containers);
         write("overlay-images/images.json", images);
+        write("overlay-layers/layers.json", layers);
         (store, bundle)
+    }
+
+    fn read(
+        store: &tempfile::TempDir,
+        bundle: &Path,
+        id: &str,
+    ) -> Result<Option<StoredImage>, EvidenceError> {
+        of_bundle(&[store.path().to_owned()], bundle, id)
     }
 
     #[test]
     fn the_image_of_a_bundle_has_all_its_names() {
-        let (_store, bundle) = store();
-        let image = of_bundle(&bundle, "c1").unwrap();
+        let (store, bundle) = store();
+        let image = read(&store, &bundle, "c1").unwrap();
         // Where the tests do not run as root the store is not root's.
         if !rustix::process::geteuid().is_root() {
             assert_eq!(image, None);
@@ -132,10 +212,21 @@ mod tests {
             name: Some("quay.io/a/b:1".to_owned()),
             names: names.into(),
             digest: Some("sha256:ab".to_owned()),
+            runs_on_its_layers: true,
         };
-        assert_eq!(image, Some(expected));
-        assert_eq!(of_bundle(&bundle, "c2").unwrap(), None);
-        assert_eq!(of_bundle(bundle.parent().unwrap(), "c1").unwrap(), None);
+        assert_eq!(image.as_ref(), Some(&expected));
+        assert_eq!(read(&store, &bundle, "c2").unwrap(), None);
+        let above = bundle.parent().unwrap();
+        assert_eq!(read(&store, above, "c1").unwrap(), None);
+        assert_eq!(
+            of_bundle(&[], &bundle, "c1").unwrap(),
+            None,
+            "no store of podman's"
+        );
+        let layers = r#"[{"id": "l1"}, {"id": "l2", "parent": "l0"}]"#;
+        fs::write(store.path().join("overlay-layers/layers.json"), layers).unwrap();
+        let other = read(&store, &bundle, "c1").unwrap().unwrap();
+        assert!(!other.runs_on_its_layers);
     }
 
     #[test]
@@ -144,7 +235,7 @@ mod tests {
         let list = store.path().join("overlay-images/images.json");
         // Only root can give a file away; anybody's store is somebody else's already.
         drop(std::os::unix::fs::chown(&list, Some(1000), None));
-        assert_eq!(of_bundle(&bundle, "c1").unwrap(), None);
+        assert_eq!(read(&store, &bundle, "c1").unwrap(), None);
     }
 
     #[test]
@@ -156,8 +247,24 @@ mod tests {
         )
         .unwrap();
         if rustix::process::geteuid().is_root() {
-            let error = of_bundle(&bundle, "c1").unwrap_err().to_string();
+            let error = read(&store, &bundle, "c1").unwrap_err().to_string();
             assert!(error.contains("containers.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn stores_are_those_that_podmans_configuration_names() {
+        let host = tempfile::tempdir().unwrap();
+        let etc = host.path().join("etc/containers");
+        fs::create_dir_all(&etc).unwrap();
+        let text = "[storage]\n# graphroot = \"/no\"\ngraphroot = \"/srv/store\"\n";
+        fs::write(etc.join("storage.conf"), text).unwrap();
+        let own = std::process::id();
+        let roots = roots(host.path(), Path::new("/proc"), own);
+        let expected = [STORE, "/srv/store"].map(|root| on_host(host.path(), Path::new(root)));
+        // The test's own user may not be root, whose configuration it is.
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(roots, expected);
         }
     }
 }

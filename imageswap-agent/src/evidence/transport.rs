@@ -172,6 +172,52 @@ impl Transport {
         }
     }
 
+    /// One question, one answer in pieces, to the end. `Ok(None)` where the runtime says "not found". `take` returns
+    /// whether it wants more.
+    pub(super) async fn collect<Q, A>(
+        &self,
+        method: Method,
+        namespace: &str,
+        question: Q,
+        mut take: impl FnMut(A) -> bool,
+    ) -> Result<Option<()>, EvidenceError>
+    where
+        Q: Message + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let request = self.request(method, Some(namespace), question)?;
+        let Some(_turn) = self.gate.enter().await else {
+            return Err(EvidenceError::Hangs {
+                socket: self.socket.clone(),
+            });
+        };
+        let exchange = async {
+            let mut client = self.client();
+            client
+                .ready()
+                .await
+                .map_err(|error| Status::from_error(error.into()))?;
+            let path = PathAndQuery::from_static(method);
+            let answer = client.server_streaming(request, path, codec()).await?;
+            let mut pieces: Streaming<A> = answer.into_inner();
+            while let Some(piece) = pieces.message().await? {
+                if !take(piece) {
+                    break;
+                }
+            }
+            Ok::<(), Status>(())
+        };
+        match tokio::time::timeout(self.deadline, exchange).await {
+            Ok(Ok(())) => Ok(Some(())),
+            Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+            Ok(Err(status)) => Err(self.failure(method, status)),
+            Err(_elapsed) => {
+                self.check();
+                Err(self.timeout(method))
+            }
+        }
+    }
+
     /// What a failed call or a broken stream means.
     pub(super) fn failure(&self, method: Method, status: Status) -> EvidenceError {
         let path = self.socket.clone();

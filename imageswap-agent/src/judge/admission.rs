@@ -34,7 +34,7 @@ pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reas
 
 /// The note of the pod as the API server has it, else as it was when the runtime made the pod.
 fn note<'a>(case: &Case<'a>) -> Option<&'a str> {
-    match case.facts.known_pod() {
+    match case.facts.owner() {
         Some(pod) => pod.note.as_deref(),
         None => case.facts.trusted().find_map(|claim| claim.note.as_deref()),
     }

@@ -60,6 +60,17 @@ pub(super) fn names(facts: &Facts) -> Names {
     }
 }
 
+/// Whether the container is one of its Pod's for sure, where the API server has the Pod: the kubelet reported it, or it
+/// is the sandbox, or it runs what the specification says.
+pub(super) fn is_the_pods(facts: &Facts) -> bool {
+    let Some(pod) = facts.owner() else {
+        return true;
+    };
+    let sandbox = facts.container_name().is_none();
+    let fits = |image| can_be(facts, image, &names_of_digest(facts)) == Some(true);
+    facts.is_reported(pod) || sandbox || image_in_spec(facts).is_some_and(fits)
+}
+
 /// What somebody asked for, most trusted first, where it can be this container's image: the Pod's specification can be
 /// newer or older than the container, whoever calls the CRI writes down what he likes, and what Docker was asked for
 /// may have been another image's name until a moment before.
@@ -71,8 +82,11 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
         let asked = |claim: &&Claim| claim.naming == Naming::AsAsked;
         facts.trusted().filter(asked).find_map(|claim| {
             let image = claim.image.as_deref()?;
-            let is_to_fit = matches!(claim.source, Source::Cri | Source::Docker);
-            let fits = !is_to_fit || can_be(facts, image, of_digest) != Some(false);
+            let fits = match claim.source {
+                Source::Cri => can_be(facts, image, of_digest) == Some(true),
+                Source::Docker => can_be(facts, image, of_digest) != Some(false),
+                Source::Containerd | Source::Podman | Source::Runc | Source::Bundle => true,
+            };
             fits.then(|| name(claim.source.as_str(), image))
         })
     };
@@ -82,7 +96,7 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
 /// The image that the Pod's specification gives the container. A static pod runs what its file says, which the copy in
 /// the API need not.
 fn image_in_spec(facts: &Facts) -> Option<&str> {
-    let pod = facts.known_pod().filter(|pod| pod.mirror_of.is_none())?;
+    let pod = facts.owner().filter(|pod| pod.mirror_of.is_none())?;
     // Without the CRI's word for it, the name of the container is that of a forger, too.
     facts.claims.get(&Source::Cri)?;
     let container = pod.containers.get(facts.container_name()?)?;
@@ -94,17 +108,23 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     let Ok(asked) = Reference::parse(image) else {
         return Some(false);
     };
-    if let Some(digest) = asked.digest()
-        && facts
-            .trusted()
-            .any(|claim| claim.digest.as_deref() == Some(digest))
-    {
-        return Some(true);
-    }
-    if of_digest.is_empty() {
+    let repository = asked.canonical_name();
+    let is_pulled = pulled_from(facts, &repository);
+    if of_digest.is_empty() && !is_pulled {
         return None;
     }
-    let repository = asked.canonical_name();
+    // The same content can lie in any repository: a digest says nothing about where it is from.
+    let mut digests = facts
+        .trusted()
+        .filter_map(|claim| claim.digest.as_deref())
+        .peekable();
+    if let Some(digest) = asked.digest()
+        && digests.peek().is_some()
+        && digests.all(|known| known != digest)
+        && !of_digest.iter().any(|name| name.name.ends_with(digest))
+    {
+        return Some(false);
+    }
     let fits = |name: &Name| {
         Reference::parse(&name.name).is_ok_and(|known| {
             // A tag moves on to the next image; that it was pulled from the repository stays, as `repository@digest`.
@@ -114,7 +134,7 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
                     || known.digest() == asked.digest())
         })
     };
-    Some(of_digest.iter().any(fits) || pulled_from(facts, &repository))
+    Some(is_pulled || of_digest.iter().any(fits))
 }
 
 /// Whether the image's content was pulled from the repository, by the runtime's record.
@@ -124,11 +144,11 @@ fn pulled_from(facts: &Facts, repository: &str) -> bool {
         .filter(|claim| !claim.only_layers)
         .filter_map(|claim| claim.pulled_from.as_ref())
         .flatten();
-    sources.any(|source| source.name() == repository)
+    sources.any(|source| source.can_be(repository))
 }
 
 /// All names of the image's digest that the runtimes know.
-fn names_of_digest(facts: &Facts) -> Vec<Name> {
+pub(super) fn names_of_digest(facts: &Facts) -> Vec<Name> {
     let mut names: Vec<Name> = Vec::new();
     for claim in facts.trusted() {
         let image = claim

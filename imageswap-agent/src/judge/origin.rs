@@ -5,10 +5,11 @@
 //! under which an image was pulled from a repository for as long as the image has a name there, and the repositories
 //! of each layer for good.
 
-use super::Name;
+use super::{Name, names};
 use crate::evidence::containerd::ContentSource;
 use crate::facts::{Claim, Facts};
 use imageswap_policy::{Reason, Reference, Selected};
+use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -18,6 +19,8 @@ pub(super) enum Origin {
     Elsewhere,
     /// Pulled under another name, of which the policy's answer is not known.
     Undecided,
+    /// Pulled from one of several places, which the policy judges differently.
+    Ambiguous,
     /// Never pulled.
     Nowhere,
     /// Nobody keeps that.
@@ -33,23 +36,79 @@ pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> 
     if sources.is_empty() {
         return Origin::Nowhere;
     }
-    let repositories: Vec<String> = names
+    let known = names::names_of_digest(facts);
+    let known = names.iter().chain(&known);
+    let repositories: BTreeSet<String> = known.filter_map(|name| repository(&name.name)).collect();
+    let judged: Vec<String> = names
         .iter()
-        .filter_map(|name| Some(Reference::parse(&name.name).ok()?.canonical_name()))
+        .filter_map(|name| repository(&name.name))
         .collect();
-    let fits = |source: &ContentSource| {
-        let name = source.name();
-        repositories.contains(&name) || !selected.decide(&name).is_drift()
-    };
-    let is_unknown =
-        |source: &ContentSource| selected.decide(&source.name()).reason == Reason::ScopeUnknown;
-    match sources.iter().any(fits) {
+    let of = |source| of_source(source, &repositories, &judged, selected);
+    let of_sources: Vec<_> = sources.iter().map(of).collect();
+    if of_sources.contains(&Origin::Fitting) {
         // Anybody can build an image on an approved one, without a layer of its own.
-        true if claim.only_layers => Origin::Nowhere,
-        true => Origin::Fitting,
-        false if sources.iter().any(is_unknown) => Origin::Undecided,
-        false => Origin::Elsewhere,
+        return if claim.only_layers {
+            Origin::Nowhere
+        } else {
+            Origin::Fitting
+        };
     }
+    for unclear in [Origin::Undecided, Origin::Ambiguous] {
+        if of_sources.contains(&unclear) {
+            return unclear;
+        }
+    }
+    Origin::Elsewhere
+}
+
+/// What one source says, given all names of the image. containerd keeps no port: the source is each of the repositories
+/// that it can be.
+fn of_source(
+    source: &ContentSource,
+    known: &BTreeSet<String>,
+    judged: &[String],
+    selected: &Selected<'_>,
+) -> Origin {
+    let mut repositories: BTreeSet<_> = known
+        .iter()
+        .filter(|it| source.can_be(it))
+        .cloned()
+        .collect();
+    if repositories.is_empty() {
+        repositories.insert(source.name());
+        let hosts = known.iter().filter_map(|it| it.split_once('/'));
+        let hosts = hosts
+            .map(|(host, _)| host)
+            .filter(|host| source.is_at(host));
+        repositories.extend(hosts.map(|host| format!("{host}/{}", source.repository)));
+    }
+    let is_unknown =
+        |it: &String| !judged.contains(it) && selected.decide(it).reason == Reason::ScopeUnknown;
+    if repositories.iter().any(is_unknown) {
+        return Origin::Undecided;
+    }
+    let fits = |it: &String| judged.contains(it) || !selected.decide(it).is_drift();
+    match repositories.iter().filter(|it| fits(it)).count() {
+        0 => Origin::Elsewhere,
+        all if all == repositories.len() => Origin::Fitting,
+        _ => Origin::Ambiguous,
+    }
+}
+
+/// Whether the image of a sandbox is what its name says, as far as anybody keeps that: pulled under it, or under an
+/// approved one, or never pulled.
+pub(super) fn is_own(facts: &Facts, selected: &Selected<'_>) -> bool {
+    let sources = claim(facts).and_then(|claim| claim.pulled_from.as_deref());
+    let names = facts.trusted().filter_map(|claim| claim.image.as_deref());
+    let names: Vec<_> = names.filter_map(repository).collect();
+    let is_its = |source: &ContentSource| {
+        names.iter().any(|name| source.can_be(name)) || !selected.decide(&source.name()).is_drift()
+    };
+    sources.is_none_or(|sources| sources.is_empty() || sources.iter().any(is_its))
+}
+
+fn repository(name: &str) -> Option<String> {
+    Some(Reference::parse(name).ok()?.canonical_name())
 }
 
 /// What should run instead of an image that was pulled elsewhere.

@@ -1,7 +1,8 @@
 //! Every route and every kind of evidence, as a table.
 
 use super::*;
-use crate::facts::{Evidence, Naming, Pod};
+use crate::facts::{Claim, Evidence, Naming, Pod};
+use crate::pods::Ownership;
 use crate::verdict::is_legal;
 use imageswap_policy::maps;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ fn words(judgement: &Judgement) -> [&'static str; 3] {
 fn ctr(image: &str) -> Claim {
     Claim {
         image: Some(image.to_owned()),
+        content: Content::Its,
         ..Claim::new(Source::Containerd, "x", "containerd")
     }
 }
@@ -65,6 +67,10 @@ fn cri(names: &[&str]) -> Claim {
         }),
         ..Claim::new(Source::Cri, "x", "containerd")
     }
+}
+
+fn podless(claim: Claim) -> Claim {
+    Claim { pod: None, ..claim }
 }
 
 fn annotated(image: &str) -> Claim {
@@ -97,10 +103,10 @@ fn each_route_has_its_words() {
         ),
         (
             judged(STATIC_POD, [cri(&[EVIL])]),
-            ["drift", "static-pod", "not-admitted"],
+            ["drift", "pod", "webhook-skipped"],
         ),
         (
-            judged("/k8s.io/x", [cri(&[EVIL])]),
+            judged("/k8s.io/x", [podless(cri(&[EVIL]))]),
             ["drift", "cri", "not-admitted"],
         ),
         (
@@ -108,7 +114,7 @@ fn each_route_has_its_words() {
                 "/docker/5aaf9eb7648eeb1459d86eaa0ace8bcfa93089642e5c3113a14250dae3238aaf",
                 [Claim::new(Source::Containerd, "x", "containerd")],
             ),
-            ["unresolved", "docker", "not-admitted"],
+            ["unresolved", "containerd", "not-admitted"],
         ),
         (
             judged("/x", [Claim::new(Source::Runc, "x", "runc")]),

@@ -69,10 +69,8 @@ pub async fn ask(client: &Client, namespace: &str, name: &str, uid: &str) -> Opt
         .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
         .ok()?;
     // Another Pod of the same name is not this one.
-    Some(
-        match pod.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)) {
-            Some(pod) => Ownership::Known(Arc::new(PodRecord::from(pod))),
-            None => Ownership::Absent,
-        },
-    )
+    let pod = pod
+        .map(PodRecord::from)
+        .filter(|pod| pod.uid_on_node() == uid);
+    Some(pod.map_or(Ownership::Absent, |pod| Ownership::Known(Arc::new(pod))))
 }

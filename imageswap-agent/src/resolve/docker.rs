@@ -1,12 +1,12 @@
 //! Docker's containers: what dockerd recorded of them, and, where it leaves images to containerd, what that knows.
 
-use super::{Asked, Recorded, Sources};
-use crate::evidence::bundle::Bundle;
-use crate::evidence::containerd::{Containerd, ContentSource};
-use crate::evidence::docker::{self, DockerContainer, DockerImage, Store};
-use crate::facts::{Claim, Kind, Naming, Source};
+use super::{Asked, Sources};
+use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
+use crate::evidence::docker::{self, DockerContainer, DockerImage, Roots, Store};
+use crate::facts::{Claim, Content, Kind, Naming, Source};
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What dockerd calls an image in containerd's store that has no name any more.
@@ -21,37 +21,36 @@ struct Known {
 }
 
 impl Sources {
-    /// What Docker says of the container `id`, if it made the root file system that the container runs on: by the record
-    /// of the containerd that runs it, or by the bundle that one has made.
+    /// What Docker says of the container `id`, if it made the root file system `root` that the container runs on. `keeper`
+    /// is the containerd that runs it, and its record.
     pub(super) async fn of_docker(
         self: &Arc<Self>,
         asked: &mut Asked,
+        root: &Path,
         id: &str,
-        recorded: Option<&Recorded<'_>>,
-        bundle: Option<&Bundle>,
+        keeper: Option<(&Containerd, &ContainerRecord)>,
     ) -> Option<Claim> {
-        // Any other bundle lies wherever it likes, and may be another one by now.
-        let bundle = bundle.filter(|bundle| bundle.namespace.is_some());
-        let root = match recorded {
-            Some(recorded) => recorded.root.as_deref(),
-            None => bundle.and_then(|bundle| bundle.root.as_deref()),
+        let (root, of) = (root.to_owned(), id.to_owned());
+        let found = move |it: &Self| {
+            let roots = Roots::of_node(&it.host_root, &it.proc);
+            docker::of_root(&it.host_root, &roots, &root, &of)
         };
-        let (root, of) = (root?.to_owned(), id.to_owned());
-        let found = move |it: &Self| docker::of_root(&it.host_root, &root, &of);
         let found = self.read(asked, found).await.flatten()?;
-        let known = match (&found.store, recorded) {
+        let known = match (&found.store, keeper) {
             (Store::Docker(image), _) => image.as_ref().map(|image| of_docker(&found, image)),
-            (
-                Store::Containerd,
-                Some(Recorded {
-                    keeper, namespace, ..
-                }),
-            ) => of_containerd(asked, &found, keeper, namespace).await,
+            (Store::Containerd, Some((containerd, record))) => {
+                of_containerd(asked, &found, containerd, &record.namespace).await
+            }
             (Store::Containerd, None) => None,
         };
         let claim = Claim {
             kind: Some(Kind::Container),
-            runtime_namespace: recorded.map(|it| it.namespace.clone()),
+            runtime_namespace: keeper.map(|(_, record)| record.namespace.clone()),
+            content: match found.runs_on_its_layers {
+                Some(true) => Content::Its,
+                Some(false) => Content::Another,
+                None => Content::Unknown,
+            },
             ..Claim::new(Source::Docker, id, "docker")
         };
         // An image that is gone from the store has taken with it what could tell whether the name was ever its own.
@@ -75,6 +74,7 @@ pub(super) fn without_image(claim: Claim) -> Claim {
         image: None,
         names: BTreeSet::new(),
         digest: None,
+        content: Content::Unknown,
         pulled_from: None,
         ..claim
     }
@@ -168,6 +168,7 @@ mod tests {
             typed: typed.to_owned(),
             image_id: ID.to_owned(),
             store: Store::Containerd,
+            runs_on_its_layers: None,
         }
     }
 

@@ -45,6 +45,8 @@ fn confirmed(by: Confirmation) -> Evidence {
         pid: 42,
         comm: Some("sh".to_owned()),
         new_pid_namespace: by == Confirmation::Exec,
+        started: Some(1),
+        is_first: true,
     })
 }
 
@@ -319,6 +321,7 @@ mod everything {
         };
         Evidence::Pod(Ownership::Known(Arc::new(PodRecord {
             namespace: "team-a".to_owned(),
+            uid: "4a163a05-439d-484b-8e53-2968bc15824f".to_owned(),
             version,
             note: note.map(str::to_owned),
             containers: [("app".to_owned(), container)].into(),

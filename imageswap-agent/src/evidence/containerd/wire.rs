@@ -77,6 +77,8 @@ pub(super) struct Container {
     pub(super) spec: Option<Any>,
     #[prost(string, tag = "6")]
     pub(super) snapshotter: String,
+    #[prost(string, tag = "7")]
+    pub(super) snapshot_key: String,
     #[prost(message, optional, tag = "8")]
     pub(super) created_at: Option<Timestamp>,
 }
@@ -121,6 +123,50 @@ pub(super) struct ListTasksRequest {
 pub(super) struct ListTasksResponse {
     #[prost(message, repeated, tag = "1")]
     pub(super) tasks: Vec<Process>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetTaskRequest {
+    #[prost(string, tag = "1")]
+    pub(super) container_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct GetTaskResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) process: Option<Process>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StatSnapshotRequest {
+    #[prost(string, tag = "1")]
+    pub(super) snapshotter: String,
+    #[prost(string, tag = "2")]
+    pub(super) key: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StatSnapshotResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) info: Option<Snapshot>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Snapshot {
+    #[prost(string, tag = "2")]
+    pub(super) parent: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ReadContentRequest {
+    #[prost(string, tag = "1")]
+    pub(super) digest: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ReadContentResponse {
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) data: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]

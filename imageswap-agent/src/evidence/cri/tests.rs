@@ -46,7 +46,6 @@ fn the_verbose_answer_says_what_the_pod_asked_for() {
     );
     assert_eq!(container.sandbox_id.as_deref(), Some("s"));
     assert_eq!(container.pid, Some(42));
-    assert_eq!(container.cgroups_path.as_deref(), Some("/kubepods/podu/c"));
     assert_eq!(container.spec_annotations["k"], "v");
 }
 

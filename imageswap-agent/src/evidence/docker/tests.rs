@@ -16,6 +16,10 @@ const REPOSITORIES: &str = "image/overlay2/repositories.json";
 const ROOT: &str =
     "/srv/docker/overlay2/2858d4faa3e4a5232478908ec51515104f36c50e2fff67dca4395c18f719f4b2/merged";
 
+fn roots() -> Roots {
+    Roots(BTreeSet::from(["/srv/docker".into()]))
+}
+
 /// A data root of Docker's at `/srv/docker` of a host, with one container.
 struct Host(tempfile::TempDir);
 
@@ -67,7 +71,7 @@ impl Host {
     }
 
     fn read(&self, root: &str) -> Option<DockerContainer> {
-        of_root(self.0.path(), Path::new(root), ID).unwrap()
+        of_root(self.0.path(), &roots(), Path::new(root), ID).unwrap()
     }
 
     fn image(&self) -> DockerImage {
@@ -112,7 +116,7 @@ fn a_container_is_known_by_its_root_file_system() {
     ] {
         assert_eq!(host.read(&root), None, "{root}");
     }
-    let other = of_root(host.0.path(), Path::new(ROOT), "../x").unwrap();
+    let other = of_root(host.0.path(), &roots(), Path::new(ROOT), "../x").unwrap();
     assert_eq!(other, None);
 }
 
@@ -203,8 +207,31 @@ fn a_broken_or_endless_file_is_an_error_that_names_it() {
         ),
     ] {
         host.write(file, &text);
-        let error = of_root(host.0.path(), Path::new(ROOT), ID).unwrap_err();
+        let error = of_root(host.0.path(), &roots(), Path::new(ROOT), ID).unwrap_err();
         assert!(error.to_string().contains(file), "{error}");
         host.names(&[]);
     }
+}
+
+#[test]
+fn a_folder_that_looks_like_a_data_root_is_none() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let nowhere = Roots(BTreeSet::new());
+    let found = of_root(host.0.path(), &nowhere, Path::new(ROOT), ID).unwrap();
+    assert_eq!(found, None);
+    let out = format!("/srv/docker/../../srv/docker/overlay2/{MOUNT}/merged");
+    assert_eq!(host.read(&out), None, "a path that leads out again");
+    // What the node's configuration says, and what a dockerd was started with.
+    let etc = host.0.path().join("etc/docker");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("daemon.json"), r#"{"data-root": "/srv/docker"}"#).unwrap();
+    let roots = Roots::of_node(host.0.path(), &host.0.path().join("proc"));
+    assert!(roots.above(Path::new(ROOT)).is_some());
+    let words = ["--data-root=/a", "--config-file", "/b"].map(str::to_owned);
+    assert_eq!(option(&words, "--data-root"), Some("/a".into()));
+    assert_eq!(option(&words, "--config-file"), Some("/b".into()));
+    assert_eq!(option(&words, "--graph"), None);
 }

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::{RuncState, RuncStates};
 use crate::evidence::EvidenceError;
+use crate::process::Subject;
 
 fn write(root: &Path, file: &str, text: &str) {
     let path = root.join(file);
@@ -10,36 +11,36 @@ fn write(root: &Path, file: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+const fn process(pid: u32, started: u64) -> Subject {
+    Subject {
+        pid,
+        started: Some(started),
+    }
+}
+
 #[test]
-fn finds_runc_by_any_of_its_hierarchies() {
+fn a_process_finds_runcs_state_and_a_later_one_of_its_pid_does_not() {
     let host = tempfile::tempdir().unwrap();
     write(
         host.path(),
         "run/runc/web/state.json",
-        r#"{"id":"web","init_process_pid":42,"config":{"labels":["a=b","bundle=/srv/web"],"cgroups":null},
-            "cgroup_paths":{"":"/sys/fs/cgroup/unified/made/by/hand","memory":"/sys/fs/cgroup/memory/outer/made/by/hand"}}"#,
+        r#"{"id":"web","init_process_pid":42,"init_process_start":1000,
+            "config":{"labels":["a=b","bundle=/srv/web"],"cgroups":null}}"#,
     );
     let states = RuncStates::new(host.path());
     let expected = RuncState {
         id: "web".to_owned(),
         root: host.path().join("run/runc"),
         bundle: Some(host.path().join("srv/web")),
-        init_pid: Some(42),
-        cgroup_paths: vec!["/made/by/hand".to_owned(), "/outer/made/by/hand".to_owned()],
+        init: Some(process(42, 1000)),
     };
-    for path in [
-        "/made/by/hand",
-        "4:memory:/outer/made/by/hand",
-        "0::/made/by/hand (deleted)",
-    ] {
-        assert_eq!(
-            states.of_cgroup(path).unwrap().as_ref(),
-            Some(&expected),
-            "{path}"
-        );
-    }
-    for path in ["/", "/made/by", "/made/by/hand/below", "/hand"] {
-        assert_eq!(states.of_cgroup(path).unwrap(), None, "{path}");
+    assert_eq!(states.of_process(process(42, 1000)), Some(expected));
+    let unknown = Subject {
+        pid: 42,
+        started: None,
+    };
+    for other in [process(42, 1001), process(43, 1000), unknown] {
+        assert_eq!(states.of_process(other), None, "{other:?}");
     }
 }
 
@@ -49,24 +50,23 @@ fn finds_crun_and_containerds_namespaces() {
     write(
         host.path(),
         "run/crun/job/status",
-        r#"{"pid":7,"cgroup-path":"/job","bundle":"/srv/job","scope":""}"#,
+        r#"{"pid":7,"process-start-time":5,"cgroup-path":"/job","bundle":"/srv/job","scope":""}"#,
     );
     write(
         host.path(),
         "run/containerd/runc/default/web/state.json",
-        r#"{"init_process_pid":0,"cgroup_paths":{"":"/sys/fs/cgroup/default/web"},"config":null}"#,
+        r#"{"init_process_pid":0,"init_process_start":0,"config":null}"#,
     );
     let states = RuncStates::new(host.path());
-    let job = states.of_cgroup("/job").unwrap().unwrap();
-    assert_eq!(
-        (job.init_pid, job.bundle.clone()),
-        (Some(7), Some(host.path().join("srv/job")))
-    );
-    let web = states.of_cgroup("/default/web").unwrap().unwrap();
-    assert_eq!((web.init_pid, web.bundle.clone()), (None, None));
-    assert_eq!(web.root, host.path().join("run/containerd/runc/default"));
+    let job = states.of_process(process(7, 5)).unwrap();
+    assert_eq!(job.bundle, Some(host.path().join("srv/job")));
     let (listed, unread) = states.list();
-    assert_eq!(listed, [job, web]);
+    let web = listed.iter().find(|state| state.id == "web").unwrap();
+    assert_eq!((web.init, web.bundle.clone()), (None, None));
+    assert_eq!(web.root, host.path().join("run/containerd/runc/default"));
+    assert_eq!(states.namespace_of(web).as_deref(), Some("default"));
+    assert_eq!(states.namespace_of(&job), None);
+    assert_eq!(listed.len(), 2);
     assert!(unread.is_none(), "{unread:?}");
 }
 
@@ -76,31 +76,21 @@ fn a_broken_file_hides_nothing_and_is_not_hidden() {
     write(
         host.path(),
         "run/runc/broken/state.json",
-        "{\n  \"cgroup_paths\": 1}",
+        "{\n  \"init_process_pid\": []}",
     );
     write(host.path(), "run/runc/halfway/lock", "");
     write(
         host.path(),
         "run/runc/whole/state.json",
-        r#"{"cgroup_paths":{"":"/sys/fs/cgroup/elsewhere"}}"#,
+        r#"{"init_process_pid":3,"init_process_start":4}"#,
     );
     let states = RuncStates::new(host.path());
-    assert_eq!(states.of_cgroup("/elsewhere").unwrap().unwrap().id, "whole");
+    assert_eq!(states.of_process(process(3, 4)).unwrap().id, "whole");
     let (listed, unread) = states.list();
-    assert_eq!(
-        listed
-            .iter()
-            .map(|state| state.id.as_str())
-            .collect::<Vec<_>>(),
-        ["whole"]
-    );
-    assert!(
-        matches!(unread, Some(EvidenceError::Malformed { .. })),
-        "{unread:?}"
-    );
-    let error = states.of_cgroup("/nobody").unwrap_err();
-    let EvidenceError::Malformed { path, message } = error else {
-        panic!("{error}")
+    let ids: Vec<_> = listed.iter().map(|state| state.id.as_str()).collect();
+    assert_eq!(ids, ["whole"]);
+    let Some(EvidenceError::Malformed { path, message }) = unread else {
+        panic!("{unread:?}")
     };
     assert!(
         path.ends_with("run/runc/broken/state.json"),
@@ -113,7 +103,7 @@ fn a_broken_file_hides_nothing_and_is_not_hidden() {
 #[test]
 fn nothing_is_found_where_there_is_nothing() {
     let host = tempfile::tempdir().unwrap();
-    assert_eq!(RuncStates::new(host.path()).of_cgroup("/x").unwrap(), None);
+    assert_eq!(RuncStates::new(host.path()).of_process(process(1, 1)), None);
 }
 
 #[test]
@@ -121,8 +111,7 @@ fn a_file_that_has_changed_is_read_again() {
     let host = tempfile::tempdir().unwrap();
     let file = host.path().join("run/runc/web/state.json");
     let says = |pid: u32, seconds: u64| {
-        let text =
-            format!(r#"{{"init_process_pid":{pid},"cgroup_paths":{{"":"/sys/fs/cgroup/web"}}}}"#);
+        let text = format!(r#"{{"init_process_pid":{pid},"init_process_start":1}}"#);
         write(host.path(), "run/runc/web/state.json", &text);
         let time = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
         fs::File::options()
@@ -132,12 +121,12 @@ fn a_file_that_has_changed_is_read_again() {
             .unwrap();
     };
     let states = RuncStates::new(host.path());
-    let pid = || states.of_cgroup("/web").unwrap().and_then(|it| it.init_pid);
+    let found = |pid| states.of_process(process(pid, 1)).is_some();
     // Each time as long as before.
     for (told, seconds) in [(11, 60), (12, 50), (13, 0), (14, 0)] {
         says(told, seconds);
-        assert_eq!(pid(), Some(told));
+        assert!(found(told) && !found(told - 1));
     }
     fs::remove_file(&file).unwrap();
-    assert_eq!(pid(), None);
+    assert!(!found(14));
 }

@@ -11,6 +11,7 @@ fn docker(typed: &str, names: &[&str], repositories: &[&str]) -> Claim {
         ContentSource {
             host: host.to_owned(),
             repository: repository.to_owned(),
+            has_port: true,
         }
     };
     Claim {

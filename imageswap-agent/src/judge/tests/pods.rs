@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::evidence::containerd::ContentSource;
-use crate::pods::{Ownership, PodContainer, PodRecord};
+use crate::pods::{PodContainer, PodRecord};
 use imageswap_policy::document;
 
 /// A container of the Pod.
@@ -247,8 +247,10 @@ fn whoever_calls_the_cri_cannot_say_that_he_asked_for_an_approved_image() {
         naming: Naming::AsAsked,
         ..named("app", names)
     };
-    let lie = judged_with(&law, "/k8s.io/x", None, &[claim(&[EVIL])]);
+    let lie = judged_with(&law, "/k8s.io/x", Ownership::Absent, &[claim(&[EVIL])]);
     assert_eq!(words(&lie), ["drift", "cri", "not-admitted"], "{lie:?}");
+    let nameless = judged_with(&law, POD, None, &[claim(&[])]);
+    assert_eq!(nameless.verdict, Verdict::Unresolved, "{nameless:?}");
     let moved = claim(&[&format!("registry.example.com/app@{DIGEST}"), EVIL]);
     let moved = judged_with(&law, POD, None, &[moved]);
     assert_eq!(
@@ -301,8 +303,11 @@ fn a_static_pod_runs_what_its_file_says_whatever_its_copy_shows() {
         static_pod: Some(true),
         ..named("app", &[EVIL])
     };
-    let judgement = judged_with(&law, POD, Some(Ownership::Absent), &[own_uid]);
-    assert_eq!(words(&judgement), ["drift", "static-pod", "not-admitted"]);
+    // Whoever calls the CRI writes the annotation.
+    for pod in [Some(Ownership::Absent), None] {
+        let judgement = judged_with(&law, STATIC_POD, pod, std::slice::from_ref(&own_uid));
+        assert_eq!(words(&judgement), ["drift", "cri", "not-admitted"]);
+    }
 }
 
 #[test]
@@ -312,6 +317,7 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
         let source = |(host, repository): &(&str, &str)| ContentSource {
             host: (*host).to_owned(),
             repository: (*repository).to_owned(),
+            has_port: false,
         };
         Some(all.iter().map(source).collect::<Vec<_>>())
     };

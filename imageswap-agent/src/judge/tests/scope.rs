@@ -65,6 +65,7 @@ fn content_from_a_place_that_is_not_decided_is_not_retagged() {
             pulled_from: Some(vec![ContentSource {
                 host: "evil.example.net".to_owned(),
                 repository: "miner".to_owned(),
+                has_port: false,
             }]),
             ..named(POD_NAME, &[OURS])
         };

@@ -1,0 +1,148 @@
+//! What containerd holds of an image's content: the layers that a container of that image has to run on.
+//!
+//! Every blob that is read here is hashed, so that a digest stands for its bytes and not for what somebody calls it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Containerd, is_digest, wire};
+use crate::evidence::EvidenceError;
+use crate::evidence::layers::{self, Blob};
+
+/// An index names a manifest for each platform, and attestations beside them.
+const MOST_MANIFESTS: usize = 64;
+
+/// A configuration keeps the image's history; containerd itself refuses manifests of more than 8 MiB.
+const LARGEST_BLOB: usize = 8 << 20;
+
+/// Images whose layers are remembered: more than a node has.
+const MOST_KEPT: usize = 1024;
+
+/// Chain ids by the digest of a manifest. They never change, as the digest is that of the content.
+pub(super) type Chains = Arc<Mutex<HashMap<String, String>>>;
+
+impl Containerd {
+    /// The snapshot on which the snapshot `key` was made. `None` where there is no such snapshot; empty for one that was
+    /// made on nothing.
+    pub async fn parent_of(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        key: &str,
+    ) -> Result<Option<String>, EvidenceError> {
+        let answer: Option<wire::StatSnapshotResponse> = self
+            .transport
+            .call(
+                "/containerd.services.snapshots.v1.Snapshots/Stat",
+                Some(namespace),
+                wire::StatSnapshotRequest {
+                    snapshotter: snapshotter.to_owned(),
+                    key: key.to_owned(),
+                },
+            )
+            .await?;
+        Ok(answer
+            .and_then(|answer| answer.info)
+            .map(|info| info.parent))
+    }
+
+    /// The chain ids of the layers of the image `digest`: of each platform whose configuration is here. The digest can be
+    /// that of an index, a manifest or a configuration. containerd names the snapshot of an image by this id.
+    pub async fn chains(
+        &self,
+        namespace: &str,
+        digest: &str,
+    ) -> Result<BTreeSet<String>, EvidenceError> {
+        let manifests = match self.blob(namespace, digest).await? {
+            Found::Chain(chain) => return Ok(BTreeSet::from([chain])),
+            Found::Blob(Blob::Index(manifests)) => manifests,
+            Found::Blob(other) => {
+                let chain = self.chain_of(namespace, digest, other).await?;
+                return Ok(chain.into_iter().collect());
+            }
+            Found::Nothing => return Ok(BTreeSet::new()),
+        };
+        let mut chains = BTreeSet::new();
+        for manifest in manifests.iter().take(MOST_MANIFESTS) {
+            match self.blob(namespace, manifest).await? {
+                Found::Chain(chain) => drop(chains.insert(chain)),
+                Found::Blob(blob) => chains.extend(self.chain_of(namespace, manifest, blob).await?),
+                // Another platform's, which nobody fetched.
+                Found::Nothing => {}
+            }
+        }
+        Ok(chains)
+    }
+
+    /// The chain id of a manifest or a configuration.
+    async fn chain_of(
+        &self,
+        namespace: &str,
+        digest: &str,
+        blob: Blob,
+    ) -> Result<Option<String>, EvidenceError> {
+        let blob = match blob {
+            Blob::Manifest { config } => match self.blob(namespace, &config).await? {
+                Found::Blob(blob) => blob,
+                Found::Chain(chain) => return Ok(Some(self.keep(digest, chain))),
+                Found::Nothing => return Ok(None),
+            },
+            other => other,
+        };
+        let Blob::Configuration { diff_ids } = blob else {
+            return Ok(None);
+        };
+        let chain = layers::chain_id(&diff_ids);
+        Ok(chain.map(|chain| self.keep(digest, chain)))
+    }
+
+    fn kept(&self, digest: &str) -> Option<String> {
+        let kept = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(digest).cloned()
+    }
+
+    fn keep(&self, digest: &str, chain: String) -> String {
+        let mut kept = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(digest.to_owned(), chain.clone());
+        chain
+    }
+
+    /// A small blob; [`Found::Nothing`] where there is none, or its content is not what its digest says.
+    async fn blob(&self, namespace: &str, digest: &str) -> Result<Found, EvidenceError> {
+        if !is_digest(digest) {
+            return Ok(Found::Nothing);
+        }
+        if let Some(chain) = self.kept(digest) {
+            return Ok(Found::Chain(chain));
+        }
+        let mut bytes = Vec::new();
+        let take = |piece: wire::ReadContentResponse| {
+            bytes.extend(piece.data);
+            bytes.len() <= LARGEST_BLOB
+        };
+        let found = self
+            .transport
+            .collect(
+                "/containerd.services.content.v1.Content/Read",
+                namespace,
+                wire::ReadContentRequest {
+                    digest: digest.to_owned(),
+                },
+                take,
+            )
+            .await?;
+        let blob = found.and_then(|()| layers::read(digest, &bytes));
+        Ok(blob.map_or(Found::Nothing, Found::Blob))
+    }
+}
+
+/// What is known of a digest.
+enum Found {
+    /// Its chain id, from before.
+    Chain(String),
+    Blob(Blob),
+    Nothing,
+}

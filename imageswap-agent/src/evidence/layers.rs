@@ -1,0 +1,130 @@
+//! The layers of an image, as its own content names them.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// A small blob of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Blob {
+    /// Digests of the manifests, one for each platform.
+    Index(Vec<String>),
+    /// Digest of the configuration.
+    Manifest {
+        /// The digest.
+        config: String,
+    },
+    /// Digests of the layers' content, the lowest first.
+    Configuration {
+        /// The digests.
+        diff_ids: Vec<String>,
+    },
+}
+
+/// Reads a blob whose digest this is; `None` where the bytes are others, or no part of an image.
+pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
+    if sha256(bytes) != digest {
+        return None;
+    }
+    let json: Json = serde_json::from_slice(bytes).ok()?;
+    Some(match json {
+        Json {
+            rootfs: Some(RootFs {
+                diff_ids: Some(diff_ids),
+            }),
+            ..
+        } => Blob::Configuration { diff_ids },
+        Json {
+            layers: Some(_),
+            config: Some(config),
+            ..
+        } => {
+            let config: Descriptor = serde_json::from_value(config).ok()?;
+            Blob::Manifest {
+                config: config.digest,
+            }
+        }
+        Json {
+            manifests: Some(manifests),
+            ..
+        } => Blob::Index(manifests.into_iter().map(|it| it.digest).collect()),
+        _ => return None,
+    })
+}
+
+/// The chain id of these layers, by the OCI image specification: the digest of all of them, one on the other.
+pub(super) fn chain_id(diff_ids: &[String]) -> Option<String> {
+    let (first, rest) = diff_ids.split_first()?;
+    Some(rest.iter().fold(first.clone(), |chain, layer| {
+        sha256(format!("{chain} {layer}").as_bytes())
+    }))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(bytes) {
+        // Writing to a string does not fail.
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[derive(Deserialize)]
+struct Json {
+    manifests: Option<Vec<Descriptor>>,
+    layers: Option<Vec<Descriptor>>,
+    /// Of a manifest a descriptor; of a configuration what the container runs.
+    config: Option<serde_json::Value>,
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_ids_are_those_of_the_specification() {
+        let layers = ["1", "2", "3"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+        assert_eq!(chain_id(&[]), None);
+        assert_eq!(chain_id(&layers[..1]).as_ref(), Some(&layers[0]));
+        let two = sha256(format!("{} {}", layers[0], layers[1]).as_bytes());
+        assert_eq!(chain_id(&layers[..2]).as_ref(), Some(&two));
+        let three = sha256(format!("{two} {}", layers[2]).as_bytes());
+        assert_eq!(chain_id(&layers), Some(three));
+    }
+
+    #[test]
+    fn each_kind_of_blob_is_read_if_its_digest_fits() {
+        let index = r#"{"manifests": [{"digest": "sha256:a"}, {"digest": "sha256:b"}]}"#;
+        let manifest = r#"{"config": {"digest": "sha256:c"}, "layers": [{"digest": "sha256:d"}]}"#;
+        let config =
+            r#"{"config": {"Cmd": ["x"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:e"]}}"#;
+        let read_it = |text: &str| read(&sha256(text.as_bytes()), text.as_bytes());
+        assert_eq!(
+            read_it(index),
+            Some(Blob::Index(vec!["sha256:a".into(), "sha256:b".into()]))
+        );
+        let expected = Blob::Manifest {
+            config: "sha256:c".into(),
+        };
+        assert_eq!(read_it(manifest), Some(expected));
+        let expected = Blob::Configuration {
+            diff_ids: vec!["sha256:e".into()],
+        };
+        assert_eq!(read_it(config), Some(expected));
+        assert_eq!(read_it("{}"), None);
+        let forged = read(&sha256(manifest.as_bytes()), config.as_bytes());
+        assert_eq!(forged, None, "the digest of another blob");
+    }
+}

@@ -1,0 +1,279 @@
+//! What a source says, as a claim.
+
+use super::Asked;
+use crate::evidence::bundle::Bundle;
+use crate::evidence::containerd::{ContainerRecord, Containerd};
+use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
+use crate::evidence::runc::RuncState;
+use crate::evidence::storage::StoredImage;
+use crate::facts::{Claim, Content, Kind, Naming, Pod, Source};
+use std::collections::BTreeMap;
+
+/// containerd's CRI plugin marks what it makes with this label: `container` or `sandbox`.
+const CRI_KIND: &str = "io.cri-containerd.kind";
+
+/// The containerd namespace of the CRI plugin.
+pub(super) const CRI_NAMESPACE: &str = "k8s.io";
+
+/// The kubelet says in each pod where it got it from: `api`, or else `file` or `http`.
+const POD_SOURCE: &str = "kubernetes.io/config.source";
+
+impl Asked {
+    /// The claim, and the snapshot on which the container's own was made.
+    pub(super) async fn containerd_claim(
+        &mut self,
+        containerd: &Containerd,
+        record: ContainerRecord,
+    ) -> (Claim, Option<String>) {
+        let socket = containerd.socket().display();
+        let namespace = record.namespace.as_str();
+        let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
+        let image = match record.image.as_str() {
+            "" => None,
+            name => self.remote(&socket, containerd.image(namespace, name).await),
+        };
+        let image = image.flatten();
+        let digest = image.map(|image| image.digest);
+        // A native client records the reference that was typed; the CRI plugin any name of the digest. Either may
+        // record an id that the CRI plugin gave the image as a further name.
+        let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
+        let (mut names, mut pulled_from) = (Vec::new(), None);
+        if let Some(digest) = &digest {
+            names = self
+                .remote(&socket, containerd.names_of(namespace, digest).await)
+                .unwrap_or_default();
+            pulled_from = self
+                .remote(&socket, containerd.sources(namespace, digest).await)
+                .flatten();
+        }
+        let layers = self.layers(containerd, &record).await;
+        let content = match &digest {
+            Some(digest) => {
+                self.runs_on(containerd, namespace, digest, layers.as_deref())
+                    .await
+            }
+            None => Content::Another,
+        };
+        let label = |key: &str| record.labels.get(key).cloned();
+        let claim = Claim {
+            runtime_namespace: Some(record.namespace.clone()),
+            kind: Some(if cri_kind == Some("sandbox") {
+                Kind::Sandbox
+            } else {
+                Kind::Container
+            }),
+            through_cri: cri_kind.is_some(),
+            image: Some(record.image).filter(|image| !image.is_empty()),
+            naming: if as_asked {
+                Naming::AsAsked
+            } else {
+                Naming::AnyOfDigest
+            },
+            names: names.into_iter().collect(),
+            digest,
+            content,
+            pulled_from,
+            container_name: cri_kind.and_then(|_| label("io.kubernetes.container.name")),
+            pod: cri_kind.and_then(|_| pod_of_labels(&record.labels)),
+            labels: None,
+            ..Claim::new(Source::Containerd, record.id, "containerd")
+        };
+        (claim, layers)
+    }
+
+    /// The snapshot on which the container's own was made; `None` where it does not run on one.
+    async fn layers(
+        &mut self,
+        containerd: &Containerd,
+        record: &ContainerRecord,
+    ) -> Option<String> {
+        let (snapshotter, key) = record.snapshot.as_ref().filter(|_| record.root.is_none())?;
+        let parent = containerd
+            .parent_of(&record.namespace, snapshotter, key)
+            .await;
+        self.remote(containerd.socket().display(), parent).flatten()
+    }
+
+    /// Whether these are the layers of the image that a container is said to be of: its name may have been given to
+    /// another image since, and whoever calls containerd writes down any image that he likes.
+    pub(super) async fn runs_on(
+        &mut self,
+        containerd: &Containerd,
+        namespace: &str,
+        digest: &str,
+        layers: Option<&str>,
+    ) -> Content {
+        let chains = containerd.chains(namespace, digest).await;
+        let chains = self.remote(containerd.socket().display(), chains);
+        match (layers, chains) {
+            (Some(layers), Some(chains)) if chains.contains(layers) => Content::Its,
+            _ => Content::Another,
+        }
+    }
+
+    /// The claim, and the id of the image.
+    pub(super) async fn cri_claim(
+        &mut self,
+        cri: &Cri,
+        container: CriContainer,
+        sandbox: Option<CriSandbox>,
+    ) -> (Claim, Option<String>) {
+        let asked_for = container
+            .user_specified_image
+            .clone()
+            .filter(|image| !image.is_empty());
+        let image = container
+            .image_id
+            .as_deref()
+            .unwrap_or(&container.image_ref);
+        let image = cri.image(image).await;
+        let image = self.remote(cri.socket().display(), image).flatten();
+        let id = image
+            .as_ref()
+            .map_or_else(String::new, |image| image.id.clone());
+        // Whoever calls the CRI says what was asked for; the names of the digest tell whether that can be.
+        let names = image.map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
+        let names = names.into_iter().flatten().collect();
+        let digest = container
+            .image_ref
+            .rsplit_once('@')
+            .map(|(_, digest)| digest.to_owned());
+        let claim = Claim {
+            kind: Some(Kind::Container),
+            through_cri: true,
+            naming: if asked_for.is_some() {
+                Naming::AsAsked
+            } else {
+                Naming::AnyOfDigest
+            },
+            image: asked_for.or(Some(container.image)),
+            names,
+            digest,
+            container_name: Some(container.name),
+            pod: sandbox.as_ref().map(pod_of),
+            note: sandbox.as_ref().and_then(note_of),
+            static_pod: sandbox.as_ref().and_then(is_static),
+            labels: sandbox.map(|sandbox| sandbox.labels),
+            ..Claim::new(Source::Cri, container.id, "cri")
+        };
+        (claim, Some(id))
+    }
+}
+
+pub(super) fn of_sandbox(sandbox: CriSandbox) -> Claim {
+    Claim {
+        kind: Some(Kind::Sandbox),
+        through_cri: true,
+        image: sandbox.image.clone(),
+        naming: Naming::AnyOfDigest,
+        pod: Some(pod_of(&sandbox)),
+        note: note_of(&sandbox),
+        static_pod: is_static(&sandbox),
+        labels: Some(sandbox.labels),
+        ..Claim::new(Source::Cri, sandbox.id, "cri")
+    }
+}
+
+/// What is left of a record whose labels are forged: a native client's, with the image that it named.
+pub(super) fn without_labels(claim: Claim) -> Claim {
+    let is_id = |image: &String| image.starts_with("sha256:");
+    Claim {
+        kind: Some(Kind::Container),
+        through_cri: false,
+        naming: if claim.image.as_ref().is_some_and(is_id) {
+            Naming::AnyOfDigest
+        } else {
+            Naming::AsAsked
+        },
+        container_name: None,
+        pod: None,
+        ..claim
+    }
+}
+
+fn note_of(sandbox: &CriSandbox) -> Option<String> {
+    sandbox
+        .annotations
+        .get(imageswap_policy::note::ANNOTATION)
+        .cloned()
+}
+
+fn is_static(sandbox: &CriSandbox) -> Option<bool> {
+    let source = sandbox.annotations.get(POD_SOURCE)?;
+    Some(source != "api")
+}
+
+pub(super) fn of_bundle(bundle: Bundle) -> Claim {
+    let claim = Claim::new(Source::Bundle, bundle.id, "containerd");
+    let Some(cri) = bundle.cri else {
+        return Claim {
+            runtime_namespace: bundle.namespace,
+            ..claim
+        };
+    };
+    Claim {
+        runtime_namespace: bundle.namespace,
+        kind: Some(if cri.sandbox {
+            Kind::Sandbox
+        } else {
+            Kind::Container
+        }),
+        image: cri.image_name,
+        naming: Naming::AnyOfDigest,
+        container_name: cri.container_name,
+        pod: match (cri.pod_namespace, cri.pod_name, cri.pod_uid) {
+            (Some(namespace), Some(name), Some(uid)) => Some(Pod {
+                namespace,
+                name,
+                uid,
+            }),
+            _ => None,
+        },
+        ..claim
+    }
+}
+
+pub(super) fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
+    Claim {
+        kind: Some(Kind::Container),
+        image: image.name,
+        // What it was asked for may have been tagged onto it a moment before.
+        naming: Naming::AnyOfDigest,
+        names: image.names,
+        digest: image.digest,
+        content: if image.runs_on_its_layers {
+            Content::Its
+        } else {
+            Content::Another
+        },
+        ..Claim::new(Source::Podman, state.id.clone(), "podman")
+    }
+}
+
+pub(super) fn of_runc(state: &RuncState) -> Claim {
+    // containerd's shim has runc keep its state in a folder of each namespace, below one of Docker's for that.
+    let is_below = |name: &str| state.root.iter().any(|part| part == name);
+    let runtime = ["containerd", "docker"].into_iter().find(|it| is_below(it));
+    Claim {
+        kind: Some(Kind::Container),
+        ..Claim::new(Source::Runc, state.id.clone(), runtime.unwrap_or("runc"))
+    }
+}
+
+fn pod_of(sandbox: &CriSandbox) -> Pod {
+    Pod {
+        namespace: sandbox.namespace.clone(),
+        name: sandbox.name.clone(),
+        uid: sandbox.uid.clone(),
+    }
+}
+
+/// The pod that the kubelet names in a container's labels.
+fn pod_of_labels(labels: &BTreeMap<String, String>) -> Option<Pod> {
+    let get = |key: &str| labels.get(key).cloned();
+    Some(Pod {
+        namespace: get("io.kubernetes.pod.namespace")?,
+        name: get("io.kubernetes.pod.name")?,
+        uid: get("io.kubernetes.pod.uid")?,
+    })
+}

@@ -1,0 +1,349 @@
+//! Which record of a runtime is of a start: the one whose process, by the runtime's own word, is the start's.
+//!
+//! | source | says which process a container is by |
+//! |---|---|
+//! | containerd | its task's pid (`Tasks.Get`), while that process lives |
+//! | CRI | the pid of the verbose status; or the task's, where the same containerd serves both |
+//! | runc, crun | the pid and the start time in their state |
+//! | the bundle of a containerd | the pid that the shim wrote into it, no earlier than the process began |
+//!
+//! A runtime that is asked while it starts a container answers when it has started it. So it is asked before, when it
+//! tells that it has made a task; that answer waits here for the process to begin.
+
+use super::{Asked, Question, Sources, claims, docker};
+use crate::evidence::EvidenceError;
+use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::cri::Cri;
+use crate::evidence::runc::RuncState;
+use crate::facts::{Claim, Content};
+use crate::process::{Subject, ancestors, cgroups, depth};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Tasks that may wait for their start; more than a node starts at a time.
+const MOST_PREPARED: usize = 1024;
+
+/// How long a start waits for what is being asked about its task.
+const MOMENT: Duration = Duration::from_millis(1);
+const MOST_MOMENTS: usize = 250;
+
+/// What containerd and Docker say of a task; none of it is about a start yet.
+pub(super) struct Described {
+    pub task: TaskRecord,
+    pub containerd: Claim,
+    /// The snapshot on which the container's own was made.
+    pub layers: Option<String>,
+    pub dockers: Option<Claim>,
+    /// Where the CRI knew the container already.
+    pub cri: Option<Claim>,
+}
+
+/// Tasks that were described before their program began, by pid.
+#[derive(Clone, Default)]
+pub(super) struct Prepared(Arc<Mutex<Tasks>>);
+
+#[derive(Default)]
+struct Tasks {
+    waiting: HashMap<u32, Waiting>,
+    /// Pids of tasks that are being asked about, as their containerds told of them.
+    under_way: Vec<u32>,
+}
+
+struct Waiting {
+    process: Subject,
+    /// The process's cgroups, as /proc spells them.
+    cgroups: String,
+    described: Described,
+    asked: Asked,
+}
+
+/// A task that is being asked about, until this is dropped.
+pub(super) struct UnderWay {
+    prepared: Prepared,
+    pid: u32,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut tasks = self.prepared.lock();
+        if let Some(at) = tasks.under_way.iter().position(|pid| *pid == self.pid) {
+            tasks.under_way.swap_remove(at);
+        }
+    }
+}
+
+impl Prepared {
+    pub(super) fn begin(&self, pid: u32) -> UnderWay {
+        self.lock().under_way.push(pid);
+        UnderWay {
+            prepared: self.clone(),
+            pid,
+        }
+    }
+
+    fn is_under_way(&self, pid: u32) -> bool {
+        self.lock().under_way.contains(&pid)
+    }
+
+    fn keep(&self, waiting: Waiting) {
+        let mut tasks = self.lock();
+        if tasks.waiting.len() >= MOST_PREPARED {
+            tasks.waiting.clear();
+        }
+        tasks.waiting.insert(waiting.process.pid, waiting);
+    }
+
+    /// What was prepared for this very process; where that was gone before its start could be read, for one of its pid in
+    /// its cgroup.
+    fn take(&self, process: Subject, cgroup: &str) -> Option<(Described, Asked)> {
+        let mut tasks = self.lock();
+        let waiting = tasks.waiting.remove(&process.pid)?;
+        let is_there = |line: &str| line.splitn(3, ':').nth(2) == Some(cgroup);
+        let is_its = match process.started {
+            Some(_) => waiting.process == process,
+            None => waiting.cgroups.lines().any(is_there),
+        };
+        is_its.then_some((waiting.described, waiting.asked))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a CRI runtime says of an id.
+pub(super) enum OfCri {
+    /// It is the container of this process; of an image with this id.
+    Is(Box<Claim>, Option<String>),
+    /// It does not say yet which process that is, or does not know the id.
+    NotYet,
+    /// It is another process.
+    Another,
+}
+
+impl Sources {
+    /// Asks about a task that was made, and keeps the answers until its program begins.
+    pub(super) async fn prepare(self: &Arc<Self>, made: &TaskRecord) {
+        let Some(containerd) = self.containerd_at(made) else {
+            return;
+        };
+        let mut asked = Asked::default();
+        let task = containerd.task(&made.namespace, &made.id).await;
+        let Some(task) = asked.remote(made.socket.display(), task).flatten() else {
+            return;
+        };
+        let process = Subject::now(&self.proc, task.pid);
+        let Some(mut described) = self.describe(&mut asked, &task).await else {
+            return;
+        };
+        if described.containerd.through_cri && described.dockers.is_none() {
+            let found = self
+                .of_cri(&mut asked, &task.id, task.pid, Some(&task))
+                .await;
+            if let OfCri::Is(claim, image_id) = found {
+                let checked = self.checked(&mut asked, *claim, image_id, &described);
+                described.cri = Some(checked.await);
+            }
+        }
+        self.prepared.keep(Waiting {
+            process,
+            cgroups: cgroups(&self.proc, process.pid).unwrap_or_default(),
+            described,
+            asked,
+        });
+    }
+
+    /// What was prepared for the start; the answer may be a moment away.
+    pub(super) async fn prepared(&self, question: &Question) -> Option<(Described, Asked)> {
+        let process = question.process;
+        for _ in 0..MOST_MOMENTS {
+            if !self.prepared.is_under_way(process.pid) {
+                break;
+            }
+            sleep(MOMENT).await;
+        }
+        self.prepared.take(process, &question.cgroup)
+    }
+
+    /// The containerd task of the start: the one whose process is the start's, or, where that is any process of the
+    /// container, one above it in the same container.
+    pub(super) async fn task_of(
+        &self,
+        asked: &mut Asked,
+        question: &Question,
+        state: Option<&RuncState>,
+    ) -> Option<TaskRecord> {
+        let process = question.process;
+        let mut pids = BTreeSet::from([process.pid]);
+        if !question.is_first {
+            pids.extend(self.above(process.pid));
+        }
+        let hints = self.hints(question, state);
+        let asks = self.containerds.iter().map(|it| task_of(it, &pids, &hints));
+        let task = asked.first(asks).await?;
+        // Of a process that is gone, another one may have the pid by now.
+        process.is_alive(&self.proc).then_some(task)
+    }
+
+    /// The processes above one in the same container: in the same cgroups and as deep in pid namespaces.
+    fn above(&self, pid: u32) -> Vec<u32> {
+        let of = |pid: u32| (cgroups(&self.proc, pid), depth(&self.proc, pid));
+        let own = of(pid);
+        let same = |above: &u32| own.0.is_some() && of(*above) == own;
+        ancestors(&self.proc, pid).take_while(same).collect()
+    }
+
+    /// Where to ask first: namespace and id of what the container may be called.
+    fn hints(
+        &self,
+        question: &Question,
+        state: Option<&RuncState>,
+    ) -> Vec<(Option<String>, String)> {
+        let named = question.named.clone();
+        let named = named.map(|(namespace, id)| (Some(namespace), id));
+        let by_state = state.map(|state| (self.runc.namespace_of(state), state.id.clone()));
+        let identity = &question.identity;
+        let by_path = identity.container_id.clone();
+        let by_path = by_path.map(|id| (identity.containerd_namespace.clone(), id));
+        named.into_iter().chain(by_state).chain(by_path).collect()
+    }
+
+    /// What containerd says of a task's container, and Docker, if that made it.
+    pub(super) async fn describe(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        task: &TaskRecord,
+    ) -> Option<Described> {
+        let containerd = self.containerd_at(task)?;
+        let record = containerd.container(&task.namespace, &task.id).await;
+        let record = asked.remote(task.socket.display(), record).flatten()?;
+        let dockers = match &record.root {
+            Some(root) if docker::is_id(&record.id) => {
+                let keeper = Some((containerd, &record));
+                self.of_docker(asked, root, &record.id, keeper).await
+            }
+            _ => None,
+        };
+        let (claim, layers) = asked.containerd_claim(containerd, record).await;
+        Some(Described {
+            task: task.clone(),
+            containerd: claim,
+            layers,
+            dockers,
+            cri: None,
+        })
+    }
+
+    /// The CRI's claim about a container of the same daemon, with whether it runs on the layers of the CRI's image.
+    pub(super) async fn checked(
+        &self,
+        asked: &mut Asked,
+        claim: Claim,
+        image_id: Option<String>,
+        described: &Described,
+    ) -> Claim {
+        let Described { task, layers, .. } = described;
+        let content = match (self.containerd_at(task), image_id) {
+            // The image of a sandbox is the CRI plugin's own choice, which only its record names.
+            (_, None) => described.containerd.content,
+            (Some(containerd), Some(id)) => {
+                asked
+                    .runs_on(containerd, &task.namespace, &id, layers.as_deref())
+                    .await
+            }
+            (None, Some(_)) => Content::Another,
+        };
+        Claim { content, ..claim }
+    }
+
+    fn containerd_at(&self, task: &TaskRecord) -> Option<&Containerd> {
+        let mut all = self.containerds.iter();
+        all.find(|containerd| containerd.socket() == task.socket)
+    }
+
+    /// What the CRI runtimes say of an id. `task` is what a containerd says of it: where that serves the CRI as well, its
+    /// word on the process is the same daemon's.
+    pub(super) async fn of_cri(
+        &self,
+        asked: &mut Asked,
+        id: &str,
+        pid: u32,
+        task: Option<&TaskRecord>,
+    ) -> OfCri {
+        let ask = |cri| async move {
+            let mut asked = Asked::default();
+            let found = asked.cri(cri, id, pid, task).await;
+            (found, asked)
+        };
+        let found = asked.first(self.cris.iter().map(ask)).await;
+        found.unwrap_or(OfCri::NotYet)
+    }
+}
+
+impl Asked {
+    /// `None` where the runtime does not know the id.
+    async fn cri(
+        &mut self,
+        cri: &Cri,
+        id: &str,
+        pid: u32,
+        task: Option<&TaskRecord>,
+    ) -> Option<OfCri> {
+        let socket = cri.socket().display();
+        let is_same = task.is_some_and(|task| {
+            task.socket == cri.socket() && task.namespace == claims::CRI_NAMESPACE
+        });
+        let process = |said: Option<u32>, claim, image_id| match said {
+            Some(said) if said == pid => OfCri::Is(Box::new(claim), image_id),
+            Some(_) => OfCri::Another,
+            None if is_same => OfCri::Is(Box::new(claim), image_id),
+            None => OfCri::NotYet,
+        };
+        if let Some(container) = self.remote(&socket, cri.container(id).await).flatten() {
+            let sandbox = match &container.sandbox_id {
+                Some(sandbox) => self.remote(&socket, cri.sandbox(sandbox).await).flatten(),
+                None => None,
+            };
+            let said = container.pid;
+            let (claim, image_id) = self.cri_claim(cri, container, sandbox).await;
+            return Some(process(said, claim, image_id));
+        }
+        let sandbox = self.remote(&socket, cri.sandbox(id).await).flatten()?;
+        Some(process(sandbox.pid, claims::of_sandbox(sandbox), None))
+    }
+}
+
+/// The task of one containerd whose process is one of these.
+async fn task_of(
+    containerd: &Containerd,
+    pids: &BTreeSet<u32>,
+    hints: &[(Option<String>, String)],
+) -> (Option<TaskRecord>, Asked) {
+    let mut asked = Asked::default();
+    let found = find(containerd, pids, hints).await;
+    let found = asked.remote(containerd.socket().display(), found).flatten();
+    (found, asked)
+}
+
+async fn find(
+    containerd: &Containerd,
+    pids: &BTreeSet<u32>,
+    hints: &[(Option<String>, String)],
+) -> Result<Option<TaskRecord>, EvidenceError> {
+    let is_its = |task: &TaskRecord| pids.contains(&task.pid);
+    for (namespace, id) in hints {
+        let namespaces = match namespace {
+            Some(namespace) => vec![namespace.clone()],
+            None => containerd.namespaces().await?,
+        };
+        for namespace in namespaces {
+            let task = containerd.task(&namespace, id).await?;
+            if let Some(task) = task.filter(is_its) {
+                return Ok(Some(task));
+            }
+        }
+    }
+    Ok(containerd.tasks().await?.into_iter().find(is_its))
+}
