@@ -15,6 +15,8 @@ pub(crate) struct Webhook {
     program: PathBuf,
     listen: SocketAddr,
     tls: PathBuf,
+    /// How it reaches the API server, for the labels of namespaces.
+    kubeconfig: PathBuf,
     process: Option<Process>,
 }
 
@@ -28,6 +30,7 @@ impl Webhook {
             program: program("imageswap-webhook", "imageswap-webhook"),
             listen: free_port(),
             tls,
+            kubeconfig: plane.kubeconfig().to_path_buf(),
             process: None,
         };
         webhook.comes();
@@ -64,6 +67,7 @@ impl Webhook {
         command.arg("--tls-self-signed").arg(&self.tls);
         let policy = self.lab.path().join("policy.yaml");
         command.arg("--policy").arg(policy);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
         let mut process = Process::start(&self.lab, "webhook", command).unwrap();
         let ready = || std::net::TcpStream::connect(self.listen).is_ok();
         process.wait_ready(PATIENCE, ready).unwrap();
