@@ -1,7 +1,7 @@
 //! Asks every source that may know a container, and turns the answers into claims.
 //!
 //! A source's record is a claim about a start only if the source says that the record's process is the start's process:
-//! see [`join`]. What a cgroup, a container or a folder is called only decides who is asked first.
+//! see `join`. What a cgroup, a container or a folder is called only decides who is asked first.
 
 use crate::container::CgroupIdentity;
 use crate::evidence::EvidenceError;
