@@ -177,6 +177,13 @@ fn check_text(text: &str) -> Result<(), PatternError> {
     if let Some((at, char)) = text.char_indices().find(|(_, it)| odd(*it)) {
         let span = at..at + char.len_utf8();
         let (message, help) = match char {
+            '!' if at == 0 => (
+                "`!` does not negate a pattern".to_owned(),
+                Some(format!(
+                    "list `{}` under `denied` to refuse its images",
+                    &text[1..]
+                )),
+            ),
             '?' | '{' | '}' | '!' | '|' | '^' | '$' | '(' | ')' | '+' | ',' | '\\' => (
                 format!("`{char}` is no wildcard here: there are `*` and `**`"),
                 Some("write one pattern for each case, or a rule with `regex`".to_owned()),

@@ -205,6 +205,33 @@ async fn a_bad_policy_ends_it_before_a_port_is_bound() {
 }
 
 #[tokio::test]
+async fn labels_of_namespaces_need_a_cluster_to_ask() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("p.yaml");
+    let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: exempt}\n\
+                spec: {match: {namespaceSelector: {matchLabels: {exempt: 'yes'}}}, rules: [{keep: '**'}]}\n";
+    std::fs::write(&policy, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imageswap-webhook"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .arg("--policy")
+        .arg(&policy)
+        .arg("--tls-self-signed")
+        .arg(dir.path())
+        .env_clear()
+        .env("HOME", dir.path())
+        .output()
+        .await
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("policy exempt: `namespaceSelector` needs the labels of namespaces")
+            && error.contains("--kubeconfig FILE"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let maps = dir.path().join("maps");

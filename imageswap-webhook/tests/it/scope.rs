@@ -210,7 +210,8 @@ fn gets(plane: &ControlPlane) -> u64 {
             && line.contains("resource=\"namespaces\"")
             && line.contains("verb=\"GET\"")
             && line.contains("scope=\"resource\"")
-            && line.contains("contentType=\"application/json;as=PartialObjectMetadata")
+            // Controllers speak protobuf.
+            && line.contains("contentType=\"application/json\"")
     };
     let counts = metrics.lines().filter(of_one);
     counts
@@ -255,7 +256,7 @@ async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
     };
     for (name, label, expected) in [("new-exempt", "yes", true), ("new-corp", "no", false)] {
         let manifest = format!(
-            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{exempt: '{label}'}}}}}}"
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{exempt: '{label}'}}}}\n"
         );
         plane.apply(&manifest).unwrap();
         assert_eq!(

@@ -275,6 +275,12 @@ fn mistakes_in_names_are_told_with_their_place() {
             Some("write `r.io/**`"),
         ),
         (
+            "approved: ['!old.example.com/**']",
+            "!",
+            "pattern-syntax",
+            Some("list `old.example.com/**` under `denied` to refuse its images"),
+        ),
+        (
             "denied: [[r.io/**]]",
             "[r.io/**]",
             "field",
