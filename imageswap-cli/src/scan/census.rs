@@ -4,7 +4,7 @@ use super::objects::{Content, Named, Object};
 use super::owners::{Owners, Workload};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::manifest::List;
-use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Reason, Reference, Scope};
+use imageswap_policy::{Date, Decision, PodScope, Policies, Reason, Reference, Scope, Selected};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -161,6 +161,9 @@ impl<'p> Census<'p> {
             labels: Some(content.labels()),
         });
         let selected = self.policies.select(scope, self.today);
+        // A volume with an image is not a container.
+        let container = (named.list != List::Volumes).then_some(named.container);
+        let selected = selected.in_container(container);
         let policy = selected.policy();
         let decision = selected.decide(named.image);
         let list = List::ALL.iter().position(|it| *it == named.list);
@@ -169,7 +172,7 @@ impl<'p> Census<'p> {
             list: list.unwrap_or_default(),
             container: named.container.to_owned(),
             image: named.image.to_owned(),
-            verdict: verdict(&decision, policy),
+            verdict: verdict(&decision, &selected),
             result: decision.result.to_string(),
             approved: decision.approved,
             reason: decision.reason.as_str(),
@@ -228,18 +231,19 @@ impl Verdict {
     }
 }
 
-fn verdict(decision: &Decision<'_>, policy: Option<&Policy>) -> Verdict {
-    let Some(policy) = policy.filter(|_| decision.in_scope) else {
-        return Verdict::OutOfScope;
+fn verdict(decision: &Decision<'_>, selected: &Selected<'_>) -> Verdict {
+    let unapproved = || match selected.enforcement() {
+        Enforcement::Deny => Verdict::Refuse,
+        Enforcement::Warn => Verdict::Warn,
+        Enforcement::Audit => Verdict::Audit,
     };
     match decision.reason {
+        // Admission would ask for the labels, and take the strictest answer without them.
+        Reason::ScopeUnknown => unapproved(),
+        _ if !decision.in_scope => Verdict::OutOfScope,
         Reason::Unparsable => Verdict::Invalid,
-        _ if !decision.approved => match policy.enforcement() {
-            Enforcement::Deny => Verdict::Refuse,
-            Enforcement::Warn => Verdict::Warn,
-            Enforcement::Audit => Verdict::Audit,
-        },
-        Reason::Swapped if policy.swaps() => Verdict::Swap,
+        _ if !decision.approved => unapproved(),
+        Reason::Swapped if selected.swaps() => Verdict::Swap,
         Reason::Swapped => Verdict::Audit,
         Reason::Excepted | Reason::OptedOut => Verdict::Exempt,
         _ => Verdict::Keep,
