@@ -118,6 +118,7 @@ fn rights_are_those_of_the_mode() {
                 POLICIES,
                 STATUS,
                 NAMESPACES,
+                NAMESPACE,
                 "corp-config /configmaps/corp-maps list,watch",
                 "imageswap-system /configmaps/imageswap-guard-last-good get,update",
                 "imageswap-system /secrets/imageswap-guard-webhook-tls get,list,watch,update",

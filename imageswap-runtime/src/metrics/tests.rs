@@ -57,6 +57,7 @@ fn everything() -> String {
     }]);
     agent.declare_lost(&["ring-full-exec"]);
     agent.declare_reconciled(&["periodic"]);
+    agent.activity("walk", Duration::from_secs(90)).finished();
     agent.declare_pod_events(&["failed"]);
     agent.declare_responses("evict", &["evicted"]);
     agent.probe_cost("exec", 1, Duration::from_nanos(1));
