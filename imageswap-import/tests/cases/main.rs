@@ -2,85 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use imageswap_import::{Import, Source, Status, import};
-use imageswap_policy::document::load_all;
-use imageswap_policy::{Date, PodScope, Policies, Scope};
-use std::collections::BTreeMap;
+mod helpers;
+
+use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
+use imageswap_import::{Source, Status, import};
 use std::path::PathBuf;
-
-/// Imports one text.
-fn imported(text: &str) -> Import {
-    import(&[Source {
-        name: "test.yaml",
-        text,
-    }])
-}
-
-/// Result and approval of an image; `None` if no policy applies.
-fn decide(
-    it: &Import,
-    namespace: &str,
-    labels: &[(&str, &str)],
-    image: &str,
-) -> Option<(String, bool)> {
-    let texts: Vec<_> = it
-        .policies
-        .iter()
-        .map(|it| (it.metadata.name.clone(), serde_json::to_string(it).unwrap()))
-        .collect();
-    let texts = texts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()));
-    let policies = Policies::new(load_all(texts).unwrap_or_else(|it| panic!("{it}")).policies);
-    let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    let labels: BTreeMap<String, String> = labels.iter().map(own).collect();
-    let none = BTreeMap::new();
-    let scope = Scope::Pod(PodScope {
-        namespace: Some(namespace),
-        namespace_labels: Some(&none),
-        labels: Some(&labels),
-    });
-    let decision = policies.select(scope, Date::MIN).decide(image).clone();
-    decision
-        .in_scope
-        .then(|| (decision.result.to_string(), decision.approved))
-}
-
-fn result(it: &Import, image: &str) -> String {
-    decide(it, "any", &[], image).unwrap().0
-}
-
-fn approved(it: &Import, namespace: &str, image: &str) -> Option<bool> {
-    decide(it, namespace, &[], image).map(|it| it.1)
-}
-
-fn statuses(it: &Import) -> Vec<Status> {
-    it.report.rules.iter().map(|it| it.status).collect()
-}
-
-/// A ClusterPolicy with one rule.
-fn rule(body: &str) -> Import {
-    let indented = body.replace('\n', "\n    ");
-    imported(&format!(
-        "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {{name: p}}\nspec:\n  validationFailureAction: Enforce\n  rules:\n  - name: r\n    {indented}\n"
-    ))
-}
-
-/// A rule that makes this of every container's image, with further lines of its `foreach`.
-fn swap(more: &str, image: &str) -> Import {
-    let more: Vec<_> = more.lines().map(|it| format!("    {it}\n")).collect();
-    let more = more.concat();
-    rule(&format!(
-        "match: {{any: [{{resources: {{kinds: [Pod]}}}}]}}\nmutate:\n  foreach:\n  - list: request.object.spec.containers\n{more}    patchStrategicMerge: {{spec: {{containers: [{{name: \"{{{{ element.name }}}}\", image: \"{image}\"}}]}}}}"
-    ))
-}
-
-/// A rule that demands this pattern in these Pods.
-fn check(matched: &str, pattern: &str) -> Import {
-    rule(&format!(
-        "{matched}\nvalidate: {{pattern: {{spec: {{containers: [{{image: \"{pattern}\"}}]}}}}}}"
-    ))
-}
 
 const EVERYWHERE: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
 
