@@ -39,7 +39,7 @@ pub(crate) fn is_isolated() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Runs this very command again in a network namespace of its own, unless this is that run already; returns its exit
+/// Runs this very command again in network and mount namespaces of its own, unless this is that run already; returns its exit
 /// code then.
 pub(crate) fn isolate() -> Result<Option<ExitCode>> {
     if is_isolated() {
@@ -51,8 +51,11 @@ pub(crate) fn isolate() -> Result<Option<ExitCode>> {
         toolchain::install(&["iproute2"], "a network namespace")?;
     }
     let program = env::current_exe().context("this program's path")?;
+    // A node has a BPF file system, which its init mounts.
+    let enter = r#"mount -t bpf bpf /sys/fs/bpf; exec "$0" "$@""#;
     let status = Command::new("unshare")
-        .arg("--net")
+        .args(["--net", "--mount", "--propagation", "private", "--"])
+        .args(["sh", "-c", enter])
         .arg(program)
         .args(env::args_os().skip(1))
         .env(INSIDE, "1")
