@@ -110,10 +110,13 @@ impl Expression {
         let hir =
             syntax::parse_with(source, &config).map_err(|why| words::explain(source, &why))?;
         let hir = Hir::concat(vec![hir, Hir::look(Look::End)]);
-        // Captures are asked for once a text is known to match, so that the tables of a lazy automaton are not needed.
+        // Captures are asked for once a text is known to match, so that the tables of a DFA are not needed. Each kind is
+        // named, because another crate of the program may switch on the feature that builds it, and `size` would differ.
         let config = Config::new()
             .utf8_empty(false)
             .hybrid(false)
+            .dfa(false)
+            .onepass(false)
             .nfa_size_limit(Some(MAX_SIZE));
         let regex = Regex::builder()
             .configure(config)

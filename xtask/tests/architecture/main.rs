@@ -81,7 +81,7 @@ const RULES: [Rule; 5] = [
 ];
 
 /// Lines of a module, and of a `main.rs`.
-const LONGEST: (usize, usize) = (600, 59);
+const LONGEST: (usize, usize) = (600, 65);
 
 #[test]
 fn words_stay_where_they_belong() {
