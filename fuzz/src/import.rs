@@ -1,4 +1,4 @@
-//! Policies of other programs: importing them never panics, and what comes out loads.
+//! Policies of other programs: importing them never panics, and imported policies load.
 
 use crate::Target;
 use imageswap_import::{Source, import};

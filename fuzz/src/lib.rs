@@ -1,8 +1,8 @@
-//! What must hold of any text that people or programs hand to ImageSwap.
+//! Properties that must hold for any text that people or programs give to ImageSwap.
 //!
-//! Each target reads one kind of text and panics where it finds a broken promise. Tests run the targets over their
-//! seeds; libFuzzer runs them over what it makes of the seeds (`cargo xtask fuzz`). The targets in `targets/` only
-//! connect the two.
+//! Each target reads one kind of text and panics if a property is broken. Tests run the targets on
+//! their seeds; libFuzzer runs them on mutations of the seeds (`cargo xtask fuzz`). The programs in
+//! `targets/` only connect the two.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -27,22 +27,22 @@ pub const TARGETS: [Target; 5] = [
 /// Environment variable with the folder that [`Target::prepare`] writes to; unset, it writes nothing.
 pub const FOLDER: &str = "IMAGESWAP_FUZZ_FOLDER";
 
-/// One kind of text, and what must hold of it.
+/// One kind of text, and its properties.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Short name, such as `maps`.
     pub name: &'static str,
-    /// Panics when a promise about this text is broken.
+    /// Panics if this text breaks a property.
     pub check: fn(&str),
     /// Texts to begin with.
     pub seeds: fn() -> Vec<String>,
-    /// Words that such texts are made of; the fuzzer puts them where it pleases.
+    /// Words of such texts; the fuzzer inserts them anywhere.
     pub words: &'static [&'static str],
 }
 
 impl Target {
-    /// Checks the text that `input` holds; bytes that are no UTF-8 are taken for U+FFFD, for the readers of files
-    /// refuse them before any of this code sees them.
+    /// Checks the text of `input`. Bytes that are not UTF-8 become U+FFFD, because the readers of
+    /// files refuse them before any of this code runs.
     pub fn run(&self, input: &[u8]) {
         (self.check)(&String::from_utf8_lossy(input));
     }
@@ -50,7 +50,7 @@ impl Target {
     /// Writes the seeds and the dictionary into the folder that [`FOLDER`] names, before libFuzzer looks for them.
     ///
     /// # Panics
-    /// When a file cannot be written: a run without seeds would find little and say nothing of it.
+    /// If a file cannot be written: a run without seeds would find little without saying why.
     pub fn prepare(&self) {
         if let Some(folder) = env::var_os(FOLDER).map(PathBuf::from)
             && let Err(error) = self.write(&folder)
@@ -61,7 +61,7 @@ impl Target {
 
     fn write(&self, folder: &Path) -> io::Result<()> {
         let seeds = folder.join("seeds");
-        // Seeds of another version would stay for ever.
+        // Seeds of another version would stay forever.
         if seeds.exists() {
             fs::remove_dir_all(&seeds)?;
         }

@@ -1,4 +1,4 @@
-//! Kubernetes manifests: which images they name, and the text in which those are replaced.
+//! Kubernetes manifests: the images they name, and the text in which these are replaced.
 
 use std::sync::LazyLock;
 
@@ -141,7 +141,8 @@ fn images(manifest: &Manifest) -> impl Iterator<Item = &Image> {
     manifest.pods.iter().flat_map(|pod| &pod.images)
 }
 
-/// The text with the images as the policy wants them. One anchor holds one image, so none can become two.
+/// The text with the policy's results as images. One anchor holds one image, so it cannot need two
+/// results.
 fn rewrite(text: &str, found: &Manifest, policy: &Selected<'_>) -> String {
     let results: Vec<_> = images(found)
         .map(|image| policy.decide(&image.image).result)

@@ -74,7 +74,8 @@ fn check(text: &str) {
     prefix(text.lines().next().unwrap_or_default());
 }
 
-/// The same as an ImageSwapPolicy, which decides alike where nothing is said of a difference.
+/// Compares with the equivalent ImageSwapPolicy, which decides alike unless a difference is
+/// reported.
 fn imported(policy: &Policy, text: &str) {
     let imported = match maps::import("maps", text, "imported") {
         Ok(imported) => imported,
@@ -104,7 +105,7 @@ fn imported(policy: &Policy, text: &str) {
     }
 }
 
-/// The legacy mode knows one value instead of a file.
+/// The legacy mode has one value instead of a file.
 fn prefix(text: &str) {
     let lines = sound::lines(text);
     sound::diagnostics(&lines, &maps::lint_prefix("prefix", text));

@@ -204,7 +204,7 @@ mod tests {
             })
             .collect();
         let which: Vec<_> = refused.iter().map(|it| it.0).collect();
-        // Rules that feed each other, and a document of mistakes.
+        // Rules that feed each other, and a document full of mistakes.
         assert_eq!(which, [7, 9], "{refused:#?}");
     }
 }

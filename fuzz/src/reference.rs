@@ -1,4 +1,4 @@
-//! An image reference, and what policies for one registry say of it.
+//! An image reference, and how policies for one registry decide about it.
 
 use std::sync::LazyLock;
 
@@ -50,7 +50,7 @@ pub const TARGET: Target = Target {
     ],
 };
 
-/// The host that the policy below means.
+/// The host that the policy below is about.
 const HOST: &str = "registry.example.com";
 
 /// Where the policy sends everything else.
@@ -62,7 +62,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     maps::load("maps", &text).expect("the text is sound").policy
 });
 
-/// Approves two places by patterns, and changes nothing.
+/// Approves two repositories by patterns, and changes nothing.
 static APPROVING: LazyLock<Policies> = LazyLock::new(|| {
     let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: approving}\n\
          spec:\n  approved: [\"registry.example.com/**\", \"*.corp.example.com/team/*\"]\n";
@@ -78,7 +78,8 @@ fn check(text: &str) {
     assert_eq!(policy.decide(text).approved, meant, "{text:?}");
 }
 
-/// What `*.corp.example.com/team/*` means, said another way: `*` is neither empty nor more than one label or segment.
+/// The meaning of `*.corp.example.com/team/*`, computed another way: `*` is neither empty nor more
+/// than one label or segment.
 fn is_of_team(reference: &Reference<'_>) -> bool {
     let label = reference.registry().strip_suffix(".corp.example.com");
     let segment = reference.path().strip_prefix("team/");

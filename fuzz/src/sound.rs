@@ -1,8 +1,8 @@
-//! Promises that more than one kind of text has to keep.
+//! Properties that hold for more than one kind of text.
 
 use imageswap_policy::{Diagnostic, Diagnostics, Reason, Reference, Selected};
 
-/// Images of every shape that are asked about besides those that a text names.
+/// Images of every shape, to ask about in addition to those in a text.
 const IMAGES: [&str; 16] = [
     "nginx",
     "library/nginx:1.27",
@@ -21,11 +21,11 @@ const IMAGES: [&str; 16] = [
     "a//b",
     "",
 ];
-/// How many words of a text are asked about; a bound on the time of one run.
+/// How many words of a text are asked about; bounds the time of one run.
 const WORDS_MAX: usize = 24;
 
-/// Images to ask a policy about that was made of `text`: a fixed set, and the words of the text as images and as
-/// registries, so that rules and images meet.
+/// Images to ask a policy about that was made from `text`: a fixed set, and the words of the text
+/// as images and as registries, so that rules and images meet.
 pub(crate) fn images(text: &str) -> Vec<String> {
     let mut images: Vec<_> = IMAGES.map(str::to_owned).into();
     let words = text
@@ -40,7 +40,7 @@ pub(crate) fn images(text: &str) -> Vec<String> {
     images
 }
 
-/// Checks what must hold of a policy's decision about `image`, and of the one about its result.
+/// Checks a policy's decision about `image`, and the one about its result.
 pub(crate) fn decision(policy: &Selected<'_>, image: &str) {
     let first = policy.decide(image);
     assert!(!first.explain().is_empty());
@@ -94,7 +94,7 @@ pub(crate) fn yaml_lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// Checks that each diagnostic can be shown and lies in `lines`, and that they stand in order.
+/// Checks that each diagnostic can be shown, lies in `lines`, and comes in order.
 pub(crate) fn diagnostics(lines: &[&str], diagnostics: &Diagnostics) {
     let places: Vec<_> = diagnostics.iter().map(|it| (it.line, it.column)).collect();
     assert!(places.is_sorted(), "{places:?}");
@@ -120,7 +120,7 @@ pub(crate) fn diagnostic(lines: &[&str], it: &Diagnostic) {
         (1..=width + 1).contains(&it.column),
         "{width} columns, {it:?}"
     );
-    // The end of a line can be pointed at, though nothing is there.
+    // The end of a line can be pointed at, although nothing is there.
     let end = it.column - 1 + it.length;
     assert!(end <= width.max(it.column), "{width} columns, {it:?}");
 }

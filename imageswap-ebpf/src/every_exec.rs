@@ -1,5 +1,5 @@
-//! What the agent does not do, for its benchmark: a program that sends every exec of the machine to user space, and
-//! one that does nothing, by which the kernel's own counting is told from the work.
+//! For the agent's benchmark: a program that sends every exec of the machine to user space, and an
+//! empty one, which shows the cost of the kernel's own counting.
 #![no_std]
 #![no_main]
 #![expect(

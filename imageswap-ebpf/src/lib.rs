@@ -1,19 +1,21 @@
-//! The event records that the probes write and the agent reads, and the names that both sides must spell alike.
+//! The event records that the probes write and the agent reads, and the names that both must spell
+//! alike.
 //!
-//! Layouts are `repr(C)` without implicit padding: the verifier refuses a record with bytes that nobody wrote.
+//! Layouts are `repr(C)` without implicit padding: the verifier refuses a record with uninitialized
+//! bytes.
 #![no_std]
 
-/// Bytes kept of a cgroup path, with its closing NUL. The longest path seen in the wild (a nested systemd
-/// driver) has 325.
+/// Bytes kept of a cgroup path, with its closing NUL. The longest path seen so far (a nested
+/// systemd driver) has 325.
 pub const PATH_BYTES: usize = 512;
 
 /// Bytes of the ring buffer: a burst of 1,000 starts, two records each, fits while user space is not scheduled.
 pub const RING_BYTES: u32 = 1 << 20;
 
-/// Cgroups that were made and in which no container process has been seen yet; more than a node can hold.
+/// Cgroups in which no container process has been seen yet; more than a node can hold.
 pub const PENDING_ENTRIES: u32 = 8192;
 
-/// Starts that are kept while the ring buffer is full; beyond it they are counted as lost.
+/// Starts that are kept while the ring buffer is full; any more are counted as lost.
 pub const OVERFLOW_ENTRIES: u32 = 4096;
 
 /// Names of programs, maps and globals in the object file.
@@ -30,18 +32,19 @@ pub mod names {
     pub const PENDING: &str = "PENDING";
     /// Hash of execs that did not fit the ring buffer: thread id to [`super::Header`].
     pub const OVERFLOW: &str = "OVERFLOW";
-    /// Per-CPU counters of what could not be told, by [`super::Lost`].
+    /// Per-CPU counters of lost records, by [`super::Lost`].
     pub const LOST: &str = "LOST";
 }
 
-/// What a record tells.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
     /// A cgroup was made; followed by its path.
     Mkdir = 1,
-    /// A program began in a mount namespace that is not its parent's, in a pending cgroup, or as the first process of a
-    /// pid namespace in any: a container process.
+    /// A program was started in a mount namespace that differs from its parent's, in a pending
+    /// cgroup; or as the first process of a pid namespace, in any cgroup. It is a container
+    /// process.
     Exec = 2,
     /// A cgroup was removed.
     Rmdir = 3,
@@ -76,17 +79,18 @@ impl Lost {
     }
 }
 
-/// Set in [`Header::flags`] of an exec whose process has a pid namespace that is not its parent's.
+/// Set in [`Header::flags`] of an exec whose process has another pid namespace than its parent.
 pub const FLAG_NEW_PID_NAMESPACE: u32 = 1;
 
-/// Set in [`Header::flags`] of an exec in a cgroup that was not pending: the first process of a pid namespace. A
-/// container put into a cgroup that was there already, or the next program of one's own first process.
+/// Set in [`Header::flags`] of an exec in a cgroup that was not pending, by the first process of a
+/// pid namespace. That is a container put into an existing cgroup, or the next program of a known
+/// first process.
 pub const FLAG_CGROUP_IN_USE: u32 = 2;
 
 /// Set in [`Header::flags`] of an exec of the first process of a pid namespace.
 pub const FLAG_FIRST_OF_PID_NAMESPACE: u32 = 4;
 
-/// What every record begins with; exec and rmdir records are this alone.
+/// The beginning of every record; exec and rmdir records consist of this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Header {
@@ -100,7 +104,7 @@ pub struct Header {
     pub time_ns: u64,
     /// Process id (thread group) in the initial pid namespace.
     pub pid: u32,
-    /// Bytes of the path that follow, NUL not counted; 0 where none follows.
+    /// Length of the path that follows, without NUL; 0 if no path follows.
     pub path_len: u32,
     /// Name of the task, NUL padded.
     pub comm: [u8; 16],
@@ -110,17 +114,18 @@ pub struct Header {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct MkdirRecord {
-    /// What every record begins with.
+    /// The beginning of every record.
     pub header: Header,
-    /// The path; only `header.path_len` bytes are meant.
+    /// The path; only `header.path_len` bytes are valid.
     pub path: [u8; PATH_BYTES],
 }
 
-/// What the kernel remembers of a pending cgroup.
+/// What the kernel stores about a pending cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pending {
-    /// Inode number of the mount namespace of the task that made it: the runtime's, unless systemd made it.
+    /// Inode number of the mount namespace of the task that made it: the runtime's, unless systemd
+    /// made it.
     pub mount_namespace: u32,
     /// Explicit padding, zero.
     pub reserved: u32,
@@ -129,7 +134,7 @@ pub struct Pending {
 /// A record as user space reads it, borrowed from the ring buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What the record tells.
+    /// The kind of the record.
     pub kind: Kind,
     /// Its fixed part.
     pub header: Header,
@@ -138,7 +143,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads a record from the bytes of one ring buffer entry; `None` where they are no record of this version.
+    /// Reads a record from the bytes of one ring buffer entry; `None` if they are not a record of
+    /// this version.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(size_of::<Header>())?;
         let u32_at = |at: usize| {

@@ -1,10 +1,12 @@
-//! The programs in the kernel: three raw tracepoints, no helper that needs more than `CAP_BPF` and `CAP_PERFMON`.
+//! The programs in the kernel: three raw tracepoints. No helper needs more than `CAP_BPF` and
+//! `CAP_PERFMON`.
 //!
-//! `cgroup_mkdir` says that a container may be about to start and remembers the cgroup as pending;
-//! `sched_process_exec` says that one did, by the first program in a pending cgroup whose mount namespace is not
-//! its parent's, or by the first process of a pid namespace in any cgroup;
-//! `cgroup_rmdir` says that it ended. The condition on mount namespaces is Tracee's: a runtime runs
-//! itself again inside the new cgroup, in its own mount namespace, also when the entrypoint does not exist.
+//! `cgroup_mkdir` reports that a container may be about to start and remembers the cgroup as
+//! pending. `sched_process_exec` reports that a container started: the first program in a pending
+//! cgroup whose mount namespace differs from its parent's, or the first process of a pid namespace
+//! in any cgroup. `cgroup_rmdir` reports that it ended. The condition on mount namespaces is
+//! Tracee's: a runtime runs itself again inside the new cgroup, in its own mount namespace, even if
+//! the entrypoint does not exist.
 //!
 //! Rust emits no CO-RE relocations, so the offsets of kernel structures are globals that user space fills in
 //! from the running kernel's BTF before it loads the programs.
@@ -46,9 +48,11 @@ static OVERFLOW: HashMap<u64, Header> = HashMap::with_max_entries(OVERFLOW_ENTRI
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
 
-/// For a record that the reader is to see at once. Without the force it would be told only if it had read all others.
+/// For a record that the reader must see at once. Without the force, it would be woken only if it
+/// had read all others.
 const NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
-/// For a record that can wait: to wake a sleeping reader takes ten times as long as to write the record, or more.
+/// For a record that can wait: waking a sleeping reader takes at least ten times as long as writing
+/// the record.
 const LATER: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// Process id of the node's own first process.
@@ -80,7 +84,7 @@ globals! {
     TASK_STRUCT_REAL_PARENT,
 }
 
-/// Reads a global that the compiler must not take for the constant zero that stands in the object file.
+/// Reads a global. The compiler must not replace it by the constant zero of the object file.
 macro_rules! global {
     ($name:ident) => {{
         // SAFETY: a static of this program, written before it was loaded and never after.
@@ -107,11 +111,12 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let task = ctx.arg::<Address>(0);
     let parent = read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0);
-    // The first process of a pid namespace is a container's, wherever it is put; that of the node is not.
+    // The first process of a pid namespace belongs to a container, whatever its cgroup; the node's
+    // first process does not.
     let is_first =
         is_first_of_pid_namespace(task) && (bpf_get_current_pid_tgid() >> 32) as u32 != NODE_INIT;
-    // Tasks that share all their namespaces share the structure that lists them, as after a fork: nearly every exec of
-    // a node ends here, after five reads.
+    // Tasks that share all their namespaces share one structure, as after a fork: nearly every exec
+    // of a node ends here, after five reads.
     if !is_first && proxy(task) == proxy(parent) {
         return 0;
     }
@@ -121,7 +126,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let pending = unsafe { PENDING.get(cgroup_id) };
     let own = namespaces(task);
     let above = namespaces(parent);
-    // A parent that has exited has no namespaces left; the maker of the cgroup stands in for it.
+    // A parent that has exited has no namespaces left; the maker of the cgroup replaces it.
     let runtime = match pending {
         Some(pending) if above.mount == 0 => pending.mount_namespace,
         _ => above.mount,
@@ -146,7 +151,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         0
     };
     if pending.is_none() {
-        // An exec into a running container, as a rule.
+        // Usually an exec into a running container.
         if !is_first {
             return 0;
         }
@@ -171,7 +176,7 @@ pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Id of the `struct cgroup` at `cgroup`, where it belongs to the hierarchy that is watched.
+/// Id of the `struct cgroup` at `cgroup`, if it belongs to the watched hierarchy.
 #[inline(always)]
 fn watched(cgroup: Address) -> Option<u64> {
     let root = read::<Address>(cgroup, global!(CGROUP_ROOT))?;
@@ -182,8 +187,8 @@ fn watched(cgroup: Address) -> Option<u64> {
     read::<u64>(node, global!(KERNFS_NODE_ID))
 }
 
-/// Inode numbers of a task's namespaces; 0, which is no inode, where one is not known. An `Option` in its place
-/// compiles to a read of a register that the verifier has not seen written.
+/// Inode numbers of a task's namespaces; 0, which no inode has, if unknown. An `Option` instead
+/// would compile to a read of a register that the verifier has not seen written.
 #[derive(Clone, Copy)]
 struct Namespaces {
     mount: u32,
@@ -196,7 +201,7 @@ fn proxy(task: Address) -> Address {
     read(task, global!(TASK_STRUCT_NSPROXY)).unwrap_or(0)
 }
 
-/// Namespaces of the `struct task_struct` at `task`; a task that has exited has none.
+/// Namespaces of the `struct task_struct` at `task`; a task that has exited has none left.
 #[inline(always)]
 fn namespaces(task: Address) -> Namespaces {
     let proxy = proxy(task);
@@ -209,7 +214,8 @@ fn namespaces(task: Address) -> Namespaces {
     }
 }
 
-/// Whether the `struct task_struct` at `task` is the process 1 of its pid namespace: no `exec` into a container is.
+/// Whether the `struct task_struct` at `task` is process 1 of its pid namespace; an `exec` into a
+/// container never is.
 #[inline(always)]
 fn is_first_of_pid_namespace(task: Address) -> bool {
     let namespace = read(proxy(task), global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
@@ -229,7 +235,8 @@ fn current_task() -> Address {
     (unsafe { bpf_get_current_task() }) as Address
 }
 
-/// Submits a mkdir record; the path goes straight into the ring, for the stack of a program is as small as the path.
+/// Submits a mkdir record. The path goes straight into the ring, because a program's stack has no
+/// room for it.
 #[inline(always)]
 fn tell_mkdir(cgroup_id: u64, path: Address) {
     let Some(mut entry) = EVENTS.reserve::<MkdirRecord>(0) else {
@@ -264,7 +271,8 @@ fn tell(kind: Kind, flags: u32, cgroup_id: u64, when: u64) -> bool {
     true
 }
 
-/// Keeps an exec record that the full ring has no room for until user space looks; false when that is full, too.
+/// Keeps an exec record that does not fit into the full ring until user space looks; false if that
+/// map is full, too.
 #[inline(always)]
 fn keep(flags: u32, cgroup_id: u64) -> bool {
     let record = header(Kind::Exec, flags, cgroup_id, 0);
@@ -287,7 +295,7 @@ fn header(kind: Kind, flags: u32, cgroup_id: u64, path_len: u32) -> Header {
     }
 }
 
-/// Counts what could not be told, so that user space can say so and look for itself.
+/// Counts what could not be reported, so that user space can say so and look for itself.
 #[inline(always)]
 fn lose(cause: Lost) {
     if let Some(counter) = LOST.get_ptr_mut(cause as u32) {
@@ -303,7 +311,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { core::hint::unreachable_unchecked() }
 }
 
-/// `bpf_probe_read_kernel` is open to programs with a licence that is compatible with the kernel's.
+/// `bpf_probe_read_kernel` requires a licence that is compatible with the kernel's.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

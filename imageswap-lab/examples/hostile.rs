@@ -1,7 +1,8 @@
 //! Attacks a webhook, and prints what its API server and its kubelet noticed, as JSON.
 //!
-//! `hostile trial WEBHOOK DEPLOYMENT CALM SECONDS NAME` starts the program `WEBHOOK` with the limits and probes of the
-//! Deployment in the file `DEPLOYMENT`, for each trial anew. It starts itself for the attackers.
+//! `hostile trial WEBHOOK DEPLOYMENT CALM SECONDS NAME` starts the program `WEBHOOK` afresh for
+//! each trial, with the limits and probes of the Deployment in the file `DEPLOYMENT`. It runs
+//! itself a second time for the attackers.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// What the API server waits by the chart's configuration.
+/// The API server's timeout in the chart's configuration.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {

@@ -33,7 +33,7 @@ pub fn in_pure_v2(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// An empty cgroup that somebody made before any container was in it; dropping it removes it.
+/// An empty cgroup that exists before any container is put into it; dropping it removes it.
 #[derive(Debug)]
 pub struct Cgroup {
     path: String,
@@ -41,7 +41,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the cgroup `/<path>` in every hierarchy that takes it.
+    /// Makes the cgroup `/<path>` in every hierarchy that allows it.
     pub fn make(lab: &Lab, path: &str) -> Result<Self> {
         let path = path.trim_start_matches('/').to_owned();
         let made = roots().filter(|root| fs::create_dir_all(root.join(&path)).is_ok());
@@ -56,8 +56,8 @@ impl Cgroup {
         })
     }
 
-    /// A command that runs `command` in this cgroup, which is the root of its cgroup namespace, as a container's is on
-    /// nodes with cgroup v2. The process id is the command's own.
+    /// A command that runs `command` in this cgroup, which becomes the root of its cgroup
+    /// namespace, as for a container on nodes with cgroup v2. The process id is the command's own.
     pub fn with_namespace(&self, command: &Command) -> Command {
         let procs = roots().map(|root| root.join(&self.path).join("cgroup.procs"));
         let procs: Vec<_> = procs.filter(|path| path.exists()).collect();
@@ -79,7 +79,7 @@ impl Drop for Cgroup {
         remove(&self.path);
         let above = Path::new(&self.path).ancestors().skip(1);
         for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
-            // Fails while another's cgroup is in there, as it should.
+            // Rightly fails while the folder holds another cgroup.
             roots().for_each(|root| drop(fs::remove_dir(root.join(parent))));
         }
     }
@@ -94,13 +94,13 @@ pub(crate) fn processes(path: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Removes the empty cgroups at and below `/<path>` in every hierarchy. Those above stay, as they do where runtimes
-/// are in use: another lab's runtime may be about to make its own in there.
+/// Removes the empty cgroups at and below `/<path>` in every hierarchy. Parents stay, because
+/// another lab's runtime may be about to make its own cgroup in them.
 pub(crate) fn remove(path: &str) {
     roots().for_each(|root| remove_below(&root.join(path)));
 }
 
-/// Where hierarchies are mounted, as a rule.
+/// The usual mount points of hierarchies.
 fn roots() -> impl Iterator<Item = PathBuf> {
     let below = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
     let below = below.flatten().map(|entry| entry.path());

@@ -22,20 +22,18 @@ use crate::workspace::Lab;
 /// The name of the pause image that the CRI plugin uses here.
 const PAUSE: &str = "registry.k8s.io/pause:3.9";
 
-/// How containerd is to be set up.
+/// Options of a containerd.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerdOptions {
-    /// Registry hosts that a local registry stands in for, such as
-    /// `registry.example.com`.
+    /// Registry hosts that a local registry replaces, such as `registry.example.com`.
     pub mirrors: Vec<(String, SocketAddr)>,
-    /// Whether containerd and its containers run where `/sys/fs/cgroup` is
-    /// cgroup v2 alone; see [`in_pure_v2`](crate::in_pure_v2). Resource limits
-    /// are then taken out of each container.
+    /// Whether containerd and its containers see cgroup v2 alone in `/sys/fs/cgroup`; see
+    /// [`in_pure_v2`](crate::in_pure_v2). Resource limits are then removed from each container.
     pub pure_cgroup_v2: bool,
-    /// Whether the CRI plugin is to work; pods use the host's network, so that
-    /// no CNI plugin is needed.
+    /// Whether to enable the CRI plugin; Pods use the host's network, so that no CNI plugin is
+    /// needed.
     pub cri: bool,
-    /// Whether Pods get their cgroups from systemd, which has to run.
+    /// Whether systemd makes the Pods' cgroups; it has to run.
     pub systemd_cgroup: bool,
 }
 
@@ -81,12 +79,13 @@ impl Containerd {
         socket(&self.dir)
     }
 
-    /// Its folder of bundles and other state: `/run/containerd` elsewhere.
+    /// Its folder of bundles and other state, by default `/run/containerd`.
     pub fn state(&self) -> PathBuf {
         self.dir.join("state")
     }
 
-    /// The folder of its CNI plugins and their configuration, without which Pods have the machine's own network.
+    /// The folder of its CNI plugins and their configuration; without them Pods use the machine's
+    /// network.
     pub fn network_dir(&self) -> PathBuf {
         self.dir.join("cni")
     }
@@ -96,7 +95,7 @@ impl Containerd {
         self.process.pid()
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -126,8 +125,7 @@ impl Containerd {
         run(self.ctr_command(namespace, args))
     }
 
-    /// Pulls `reference`, through the local registry that stands in for its
-    /// host.
+    /// Pulls `reference` from the local registry that replaces its host.
     pub fn pull(&self, namespace: &str, reference: &str) -> Result<()> {
         let hosts = config::hosts_dir(&self.dir);
         let mut command = self.ctr_command(namespace, ["image", "pull", "--hosts-dir"]);
@@ -135,7 +133,7 @@ impl Containerd {
         run(command).map(drop)
     }
 
-    /// Imports `image` under the name `reference`: no registry is asked.
+    /// Imports `image` under the name `reference`, without a registry.
     pub fn import(&self, namespace: &str, image: &Image, reference: &str) -> Result<()> {
         let hex = image.digest().replace(':', "-");
         let tar = self.lab.path().join(format!("{hex}-{namespace}.tar"));
@@ -153,10 +151,9 @@ impl Containerd {
             .map(drop)
     }
 
-    /// Starts a container and leaves it running; its cgroup is
-    /// `/<namespace>/<id>`, so that both together have to be unique on the
-    /// machine and not in this containerd alone. Without `cmd` it runs what the
-    /// image names.
+    /// Starts a container and leaves it running. Its cgroup is `/<namespace>/<id>`, so the pair has
+    /// to be unique on the machine, not only in this containerd. Without `cmd` it runs the image's
+    /// command.
     pub fn run(&self, namespace: &str, reference: &str, id: &str, cmd: &[&str]) -> Result<()> {
         self.run_with(&["--detach"], namespace, reference, id, cmd)
     }
@@ -185,9 +182,9 @@ impl Containerd {
         self.run_with(&["--rm"], namespace, reference, id, cmd)
     }
 
-    /// Ends a container by SIGKILL, and removes it.
+    /// Kills a container by SIGKILL, and removes it.
     pub fn remove(&self, namespace: &str, id: &str) -> Result<()> {
-        // There is no task where the container's start has failed.
+        // A container whose start failed has no task.
         let stopped = self.ctr(namespace, ["task", "rm", "--force", id]);
         self.ctr(namespace, ["container", "rm", id])?;
         match stopped {
@@ -242,7 +239,7 @@ impl Containerd {
         })
     }
 
-    /// The lines that a listing of `ctr` prints.
+    /// The lines of a `ctr` listing.
     fn list(&self, namespace: &str, args: &[&str]) -> Vec<String> {
         let output = self
             .ctr(namespace, args)
@@ -256,8 +253,8 @@ impl Containerd {
 }
 
 impl Drop for Containerd {
-    /// Ends what runs through the API, so that runc removes the cgroups; the
-    /// shims that are left after that are ended by their ids.
+    /// Ends containers through the API, so that runc removes the cgroups, and then kills the
+    /// remaining shims by id.
     fn drop(&mut self) {
         if !self.process.is_running() && self.start_again().is_err() {
             eprintln!("containerd could not be started again to end its containers");
@@ -265,7 +262,7 @@ impl Drop for Containerd {
         let cgroups: Vec<_> = cgroups_of(&self.state()).collect();
         for namespace in self.list("default", &["namespace", "ls", "--quiet"]) {
             for id in self.list(&namespace, &["task", "ls", "--quiet"]) {
-                // The CRI plugin may have removed it in between.
+                // The CRI plugin may have removed it meanwhile.
                 drop(self.ctr(&namespace, ["task", "rm", "--force", &id]));
             }
         }

@@ -1,4 +1,4 @@
-//! What a kubelet does over CRI v1: a sandbox, an image, a container.
+//! Acts as a kubelet over CRI v1: a sandbox, an image, a container.
 
 mod messages;
 
@@ -16,7 +16,7 @@ use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::http::runtime;
 
-/// The user that kubelet names in a pod's annotations as the pod's source.
+/// The Pod's source that a kubelet writes into its annotations.
 const SOURCE_API: &str = "api";
 
 /// A client of a runtime's CRI socket.
@@ -61,7 +61,7 @@ impl fmt::Debug for Cri {
 }
 
 impl Cri {
-    /// Connects to the socket. Pods get their cgroups from systemd where `systemd_cgroup` says so.
+    /// Connects to the socket. systemd makes the Pods' cgroups if `systemd_cgroup` is set.
     pub fn connect(socket: &Path, systemd_cgroup: bool) -> Result<Self> {
         let runtime = runtime()?;
         let unusable = |error: tonic::transport::Error| {
@@ -87,14 +87,13 @@ impl Cri {
         Ok(answer.image.is_some())
     }
 
-    /// Starts a pod in the order that kubelet does: sandbox, pull, create,
-    /// start. Its cgroup lies in `/kubepods/besteffort`, and it uses the host's
-    /// network.
+    /// Starts a pod in a kubelet's order: sandbox, pull, create, start. Its cgroup lies in
+    /// `/kubepods/besteffort`, and it uses the host's network.
     pub fn run(&self, spec: &PodSpec<'_>) -> Result<CriPod> {
         self.run_pod(spec, &uuid()?)
     }
 
-    /// Like [`Self::run`], for a Pod of the API server's whose UID is given.
+    /// Like [`Self::run`], for a Pod of the API server with a given UID.
     pub fn run_pod(&self, spec: &PodSpec<'_>, uid: &str) -> Result<CriPod> {
         let uid = uid.to_owned();
         let sandbox = self.sandbox_config(spec, &uid);
@@ -173,7 +172,7 @@ impl Cri {
         Ok((created.container_id, pulled.image_ref))
     }
 
-    /// Stops and removes all pods, whoever made them; their own cgroups are the maker's to remove.
+    /// Stops and removes all pods; whoever made their parent cgroups has to remove those.
     pub fn remove_all(&self) -> Result<()> {
         let call = "/runtime.v1.RuntimeService/ListPodSandbox";
         let sandboxes: messages::ListPodSandboxResponse = self.call(call, messages::Empty {})?;
@@ -194,7 +193,7 @@ impl Cri {
 
     fn remove_sandbox(&self, sandbox_id: &str, uid: &str) -> Result<()> {
         self.end_sandbox(sandbox_id)?;
-        // Kubelet's part: runtimes leave the pod's own cgroup.
+        // As a kubelet does; runtimes do not remove the pod's own cgroup.
         cgroup::remove(self.cgroup_parent(uid).trim_start_matches('/'));
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! A server of Debian's on a free port: a configuration file and storage in the lab's folder, plain HTTP on 127.0.0.1.
+//! A server from a Debian package on a free port: a configuration file and storage in the lab's
+//! folder, plain HTTP on 127.0.0.1.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,9 +16,9 @@ use crate::port;
 use crate::process::Process;
 use crate::workspace::Lab;
 
-/// How often a port that somebody else took in between is replaced.
+/// How often to try another port if the chosen one is taken.
 const PORTS: usize = 5;
-/// From nothing to an answer; a busy machine takes its time.
+/// Time until the first answer; a busy machine is slow.
 const START: Duration = Duration::from_mins(1);
 
 /// A running server; dropping it ends it.
@@ -28,7 +29,7 @@ pub(crate) struct Daemon {
     _process: Process,
 }
 
-/// Where a server is to be.
+/// Where a server keeps its files and listens.
 pub(crate) struct Place<'a> {
     pub(crate) addr: SocketAddr,
     pub(crate) storage: &'a Path,
@@ -37,8 +38,8 @@ pub(crate) struct Place<'a> {
 }
 
 impl Daemon {
-    /// Starts one and waits until it answers at the path `ready`. `how` gives its configuration, for JSON is YAML too,
-    /// and the command that runs it.
+    /// Starts a server and waits until it answers at the path `ready`. `how` returns its
+    /// configuration (JSON, which is valid YAML) and the command that runs it.
     pub(crate) fn start(
         lab: &Lab,
         name: &str,

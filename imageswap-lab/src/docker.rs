@@ -1,4 +1,4 @@
-//! Docker with a data root of its own, on a containerd of a lab's.
+//! Docker with its own data root, on a lab's containerd.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::oci;
 use crate::process::{Process, run};
 use crate::workspace::Lab;
 
-/// Where dockerd makes the cgroups of its containers, unless it is told otherwise.
+/// dockerd's default parent of its containers' cgroups.
 const CGROUPS: &str = "docker";
 
-/// No network, which would change the machine's, and a storage driver that works everywhere.
+/// No network, because it would change the machine's, and a storage driver that works everywhere.
 const FLAGS: [&str; 4] = [
     "--bridge=none",
     "--iptables=false",
@@ -37,8 +37,8 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Starts one that runs its containers by `containerd`, and waits until it answers. A local registry may stand in
-    /// for `hosts`.
+    /// Starts a dockerd that runs its containers with `containerd`, and waits until it answers. A
+    /// local registry may replace `hosts`.
     pub fn start(
         lab: &Lab,
         containerd: &Containerd,
@@ -49,7 +49,7 @@ impl Docker {
             return Err(Error::Unusable(message));
         }
         let dir = lab.make_dir("docker")?;
-        // Without it the machine's own would be read.
+        // Otherwise dockerd would read the machine's own file.
         let config = dir.join("daemon.json");
         let mut settings = json!({});
         if !oci::is_default() {
@@ -66,7 +66,7 @@ impl Docker {
         command.arg("--containerd").arg(containerd.socket());
         command.arg("--host").arg(url(&dir));
         for (host, registry) in hosts {
-            // A registry takes the requests that are made to a proxy, for whatever host, as its own.
+            // The registry accepts proxy requests for any host as its own.
             let proxy = format!("http://{registry}");
             command.env("HTTP_PROXY", &proxy).env("HTTPS_PROXY", &proxy);
             command.args(["--insecure-registry", host]);
@@ -82,7 +82,7 @@ impl Docker {
         Ok(docker)
     }
 
-    /// Its data root: `/var/lib/docker` elsewhere.
+    /// Its data root, by default `/var/lib/docker`.
     pub fn data_root(&self) -> PathBuf {
         data_root(&self.dir)
     }
@@ -92,7 +92,7 @@ impl Docker {
         self.docker(["pull", "--quiet", reference]).map(drop)
     }
 
-    /// Makes an image called `reference` here; others differ from it by `salt`.
+    /// Makes an image called `reference`; `salt` makes it differ from others.
     pub fn make(&self, reference: &str, salt: &str) -> Result<()> {
         let tar = self.dir.join("layer.tar");
         let write = || fs::write(&tar, layer(salt)?);
@@ -111,7 +111,7 @@ impl Docker {
         self.make_container(&["create"], &[], image)
     }
 
-    /// Ends a container by SIGKILL, and keeps it.
+    /// Kills a container by SIGKILL, and keeps it.
     pub fn stop(&self, id: &str) -> Result<()> {
         self.docker(["stop", "--time", "0", id]).map(drop)
     }
@@ -136,7 +136,7 @@ impl Drop for Docker {
             if let Err(error) = self.docker(["rm", "--force", id]) {
                 eprintln!("docker's container {id}: {error}");
             }
-            // Others may have a Docker, too: what lies beside it is theirs.
+            // Another Docker on the machine may have cgroups beside it.
             cgroup::remove(&format!("{CGROUPS}/{id}"));
         }
         self.process.stop();
@@ -145,7 +145,7 @@ impl Drop for Docker {
 
 fn client<A: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new("docker");
-    // Whoever runs the tests may have a configuration, and a context in it.
+    // The user who runs the tests may have a configuration with a context.
     command.arg("--config").arg(dir.join("client"));
     command.arg("--host").arg(url(dir)).args(args);
     command

@@ -1,11 +1,11 @@
-//! What can go wrong while parts are started.
+//! Errors of starting and using parts.
 
 use std::io;
 
-/// The result of everything here.
+/// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Says which part failed and, for a process, what it wrote.
+/// Names the part that failed and, for a process, what it wrote.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -58,10 +58,10 @@ pub enum Error {
     Api {
         /// What was being done.
         what: String,
-        /// What came of it.
+        /// The client's error.
         source: Box<kube::Error>,
     },
-    /// What was asked for cannot work here.
+    /// The request cannot work on this machine.
     #[error("{0}")]
     Unusable(String),
 }

@@ -1,8 +1,9 @@
 //! Clients that try to keep a webhook from answering its API server, and what the API server and the kubelet notice.
 //!
-//! A [`Trial`] runs the webhook under its container's memory limit. A client that behaves as an API server does asks
-//! it for reviews, a kubelet probes it, and an [`Attack`] does what it can meanwhile. Everything stays on the loopback
-//! interface. By default attackers have the address of the API server, so that no limit by address tells them apart.
+//! A [`Trial`] runs the webhook under its container's memory limit. A client that behaves like an
+//! API server sends reviews, a kubelet probes, and meanwhile an [`Attack`] runs. Everything stays
+//! on the loopback interface. By default attackers have the address of the API server, so that no
+//! limit by address can distinguish them.
 
 mod api_server;
 mod attack;

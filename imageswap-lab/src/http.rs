@@ -58,8 +58,8 @@ impl HttpClient {
         })
     }
 
-    /// A client of the HTTPS server at `server`, which has to show a
-    /// certificate for `name` that a CA of `ca_pem` has signed.
+    /// A client of the HTTPS server at `server`, which has to present a certificate for `name`
+    /// signed by a CA of `ca_pem`.
     pub fn with_tls(server: SocketAddr, name: &str, ca_pem: &[u8]) -> Result<Self> {
         let connector =
             Connector::new(ca_pem).map_err(|error| Error::Unusable(error.to_string()))?;
@@ -74,7 +74,7 @@ impl HttpClient {
         })
     }
 
-    /// Waits no longer than `limit` for an answer; 30 seconds otherwise.
+    /// Waits at most `limit` for an answer; the default is 30 seconds.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
@@ -151,7 +151,7 @@ impl HttpClient {
 }
 
 impl HttpResponse {
-    /// The body as text, with replacement characters where it is none.
+    /// The body as text, with replacement characters for what is not UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

@@ -27,7 +27,7 @@ pub struct Image {
     layer: Vec<u8>,
 }
 
-/// What the image is to run; see [`Image::builder`].
+/// What an image contains and runs; see [`Image::builder`].
 #[derive(Debug, Clone, Default)]
 pub struct ImageBuilder {
     salt: String,
@@ -41,7 +41,7 @@ impl Image {
         ImageBuilder::default()
     }
 
-    /// An image that starts and stays, and differs from others by `salt`.
+    /// An image that starts and stays; `salt` makes it differ from others.
     pub fn sleeper(salt: &str) -> Result<Self> {
         Self::builder()
             .salt(salt)
@@ -49,8 +49,8 @@ impl Image {
             .build()
     }
 
-    /// A pod's pause image. One process that nothing reaps for: runtimes end a
-    /// sandbox by SIGKILL, so it needs no handler of signals.
+    /// A pod's pause image. It runs one process that reaps nothing. Runtimes end a sandbox by
+    /// SIGKILL, so it needs no signal handlers.
     pub fn pause() -> Result<Self> {
         Self::builder()
             .salt("pause")
@@ -81,7 +81,7 @@ impl Image {
         ]
     }
 
-    /// Writes an OCI layout tar that imports as `reference`.
+    /// Writes an OCI layout tar that is imported as `reference`.
     pub fn write_tar(&self, path: &Path, reference: &str) -> Result<()> {
         let index = json!({
             "schemaVersion": 2,

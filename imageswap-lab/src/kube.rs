@@ -1,8 +1,9 @@
-//! A Kubernetes control plane: etcd, kube-apiserver and, where wanted, kube-controller-manager.
+//! A Kubernetes control plane: etcd, kube-apiserver and, if asked for, kube-controller-manager and
+//! kube-scheduler.
 //!
-//! The binaries are those of the folder that `KUBEBUILDER_ASSETS` names (the convention of controller-runtime's
-//! envtest), else of `imageswap/kube-*` in the user's cache folder. What is started works with any version from 1.20
-//! on.
+//! The binaries are taken from the folder that `KUBEBUILDER_ASSETS` names (the convention of
+//! controller-runtime's envtest), otherwise from `imageswap/kube-*` in the user's cache folder. Any
+//! version from 1.20 on works.
 //!
 //! ```no_run
 //! # fn main() -> imageswap_lab::Result<()> {
@@ -41,24 +42,26 @@ pub use machine::Machine;
 pub use network::NodeNetwork;
 use pki::Pki;
 
-/// From nothing to an answer; a busy machine takes its time.
+/// Time until the first answer; a busy machine is slow.
 const START: Duration = Duration::from_mins(2);
-/// An API server on this machine that does not answer by then is away.
+/// A local API server that does not answer within this time is down.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a control plane is to be.
+/// Options of a control plane.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneOptions {
     /// Address that everything listens on.
     pub address: Ipv4Addr,
-    /// Port of the API server; a free one where none is given. Where its address is the first of `services` and its
-    /// port 443, Pods find it under the address of its Service.
+    /// Port of the API server; `None` means a free one. If its address is the first of `services`
+    /// and its port is 443, Pods find it under the address of its Service.
     pub port: Option<u16>,
     /// Services get their addresses from this range.
     pub services: &'static str,
-    /// Whether Deployments, Jobs and the like are acted upon, and namespaces get their service accounts.
+    /// Whether to run the controllers: Deployments, Jobs and the like work, and namespaces get
+    /// their service accounts.
     pub controllers: bool,
-    /// Whether Pods are put on nodes, and nodes without a living kubelet are given up. Takes the controllers, too.
+    /// Whether to run the scheduler: Pods are put on nodes, and nodes without a living kubelet are
+    /// given up. Includes the controllers.
     pub scheduler: bool,
 }
 
@@ -72,7 +75,7 @@ pub struct ControlPlane {
     server: SocketAddr,
     etcd_url: String,
     kubeconfig: PathBuf,
-    // In the order in which they are to end.
+    // In the order in which they end.
     scheduler: Option<Process>,
     controllers: Option<Process>,
     apiserver: Process,
@@ -92,7 +95,7 @@ impl Default for ControlPlaneOptions {
 }
 
 impl ControlPlaneOptions {
-    /// What it takes besides an API server.
+    /// Programs that it needs besides an API server.
     fn programs(&self) -> Vec<&'static str> {
         let controllers = self.controllers.then_some(CONTROLLERS);
         let node = NODE.into_iter().filter(|_| self.scheduler);
@@ -106,11 +109,12 @@ impl ControlPlane {
         Self::start_with(lab, ControlPlaneOptions::default())
     }
 
-    /// A control plane for `test`, or `None` after saying that the test is skipped for there are no binaries.
+    /// A control plane for `test`, or `None` after printing that the test is skipped because the
+    /// binaries are missing.
     ///
     /// # Panics
     ///
-    /// When it does not start, and where skipping is a failure (see [`skip`](crate::skip)).
+    /// If it does not start, and if skipping is a failure (see [`skip`](crate::skip)).
     pub fn for_test(test: &str, options: ControlPlaneOptions) -> Option<Self> {
         if let Err(error) = Assets::find_with(&options.programs()) {
             crate::skip(test, &error.to_string());
@@ -169,13 +173,13 @@ impl ControlPlane {
         &self.kubeconfig
     }
 
-    /// A kubeconfig file for somebody else, by a client certificate. A service account is the user
+    /// A kubeconfig file for another user, with a client certificate. A service account is the user
     /// `system:serviceaccount:NAMESPACE:NAME`.
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
         self.pki.kubeconfig(self.server, user, group)
     }
 
-    /// A client of the administrator's, for use within the runtime that is running now.
+    /// The administrator's client, for use within the current runtime.
     pub async fn client(&self) -> Result<Client> {
         let unusable = |error: &dyn std::error::Error| {
             Error::Unusable(format!("{}: {error}", self.kubeconfig.display()))
@@ -208,7 +212,7 @@ impl ControlPlane {
         self.output(args, Some(input))
     }
 
-    /// kubectl as the administrator, for what wants its process.
+    /// A command of kubectl as the administrator, for callers that need its process.
     pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(self.assets.program("kubectl"));
         command
@@ -243,7 +247,7 @@ impl ControlPlane {
         self.wait_ready()
     }
 
-    /// What the API server has logged.
+    /// The API server's log.
     pub fn apiserver_log(&self) -> String {
         self.apiserver.log()
     }
@@ -268,7 +272,7 @@ impl ControlPlane {
             ))
             .arg("--use-service-account-credentials=true");
         if !self.options.scheduler {
-            // No node has a kubelet that says it is alive, and no Pod is to be evicted for that.
+            // Nodes have no kubelet that reports as alive, and no Pod may be evicted for that.
             command.arg("--controllers=*,-nodelifecycle,-podgc");
         }
         let mut process = Process::start(&self.lab, CONTROLLERS, command)?;
@@ -283,7 +287,7 @@ impl ControlPlane {
         Process::start(&self.lab, "kube-scheduler", command)
     }
 
-    /// A command for one of the programs that act upon the API server's objects.
+    /// A command for one of the controllers.
     fn component(&self, name: &str) -> Result<Command> {
         let kubeconfig = self.kubeconfig_for(&format!("system:{name}"), None)?;
         let mut command = Command::new(self.assets.program(name));
@@ -301,7 +305,7 @@ impl ControlPlane {
             .arg(format!("--cert-dir={}", self.lab.make_dir(name)?.display()))
             .arg("--leader-elect=false");
         if self.assets.minor_version()? < 24 {
-            // Its second port, always the same one, that later versions do not have.
+            // Its second port has a fixed number; later versions do not have it.
             command.arg("--port=0");
         }
         Ok(command)
@@ -333,7 +337,7 @@ fn etcd(lab: &Lab, assets: &Assets, address: Ipv4Addr) -> Result<(Process, Strin
         .arg(format!("--listen-peer-urls={peer}"))
         .arg(format!("--initial-advertise-peer-urls={peer}"))
         .arg(format!("--initial-cluster=default={peer}"))
-        // What is lost with the machine is not missed.
+        // Losing the data with the machine is fine.
         .arg("--unsafe-no-fsync");
     Ok((Process::start(lab, "etcd", command)?, url))
 }
@@ -385,7 +389,7 @@ fn apiserver(
         command.arg(format!("--{flag}={value}"));
     }
     if !options.controllers {
-        // Nobody makes the service accounts that every Pod would need.
+        // Without controllers, nothing makes the service accounts that every Pod would need.
         command.arg("--disable-admission-plugins=ServiceAccount");
     }
     if assets.minor_version()? < 23 {
@@ -395,7 +399,7 @@ fn apiserver(
 }
 
 impl Error {
-    /// What a failed kubectl wrote to its standard error; empty for another error.
+    /// The standard error of a failed kubectl; empty for any other error.
     pub fn stderr(&self) -> &str {
         match self {
             Self::Command { stderr, .. } => stderr,

@@ -1,7 +1,8 @@
-//! What an interrupted run has left behind: containers, shims and mounts of a lab whose owner was killed.
+//! Cleans up after an interrupted run: containers, shims and mounts of a lab whose owner was
+//! killed.
 //!
-//! A container that still runs has its cgroup, and the next lab's container of that id would be put into it: for an
-//! agent no start at all.
+//! A container that still runs has its cgroup. The next lab's container of the same id would be put
+//! into it, and an agent would not see a start.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,36 +15,37 @@ use crate::error::{Error, Result};
 use crate::process::wait_until;
 use crate::workspace::unmount_below;
 
-/// What the folder of each lab is called, followed by its name.
+/// The prefix of each lab's folder, followed by its name.
 pub(crate) const PREFIX: &str = "isw-";
 
-/// The file in a lab's folder that its owner keeps locked for as long as it lives.
+/// A file in the lab's folder that the owner keeps locked as long as it lives.
 const OWNER: &str = "owner";
 
 /// How long processes may take to die.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Marks the lab in `dir` as one whose owner lives, until the file is dropped.
+/// Marks the lab in `dir` as owned by this process until the returned file is dropped.
 pub(crate) fn own(dir: &Path) -> Result<File> {
     let made = dir.join("owner.new");
     let lock = || {
         let file = File::create(&made)?;
         file.lock()?;
-        // Nobody may find it unlocked.
+        // Locked before it gets its name, so that nobody finds it unlocked.
         fs::rename(&made, dir.join(OWNER))?;
         Ok(file)
     };
     lock().map_err(Error::io(dir.display().to_string()))
 }
 
-/// Ends what labs below `temporary` have left whose owners are gone, and removes their folders.
+/// Ends the processes of labs below `temporary` whose owners are gone, and removes their folders.
 pub(crate) fn sweep(temporary: &Path) {
     let labs = entries(temporary).filter(|path| {
         let name = path.file_name().unwrap_or_default();
         name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
     });
     for lab in labs {
-        // Without the file it is about to be made; without the lock its owner lives, or another sweeps it.
+        // Without the file the lab is being made. If the lock is held, its owner lives or another
+        // process sweeps it.
         if let Ok(owner) = File::open(lab.join(OWNER))
             && owner.try_lock().is_ok()
         {
@@ -53,7 +55,7 @@ pub(crate) fn sweep(temporary: &Path) {
 }
 
 fn clear(lab: &Path) {
-    // Whoever would start anew what is ended goes first.
+    // Processes that would restart others are ended first.
     kill(&processes(|process| mentions(process, lab)));
     let cgroups: Vec<_> = entries(lab)
         .flat_map(|part| cgroups_of(&part.join("state")))
@@ -64,7 +66,7 @@ fn clear(lab: &Path) {
     let cgroups = cgroups.iter().chain(&named_after);
     for path in cgroups {
         kill(&cgroup::processes(path));
-        // A process that is dying is still in there, and the cgroup stays with it.
+        // The cgroup exists as long as a dying process is in it.
         wait_until(PATIENCE, || cgroup::processes(path).is_empty());
         cgroup::remove(path);
     }
@@ -74,8 +76,8 @@ fn clear(lab: &Path) {
     }
 }
 
-/// The cgroups of the containers that have a bundle below containerd's `state`, then those of its namespaces that are
-/// called after a lab, so that nobody else has them; all without the slash that they begin with.
+/// The cgroups of containers that have a bundle below containerd's `state`, then those of its
+/// namespaces named after a lab, which nobody else uses. All without the leading slash.
 pub(crate) fn cgroups_of(state: &Path) -> impl Iterator<Item = String> + use<> {
     let namespaces: Vec<_> = entries(&state.join("io.containerd.runtime.v2.task")).collect();
     let own: Vec<_> = namespaces
@@ -95,7 +97,7 @@ pub(crate) fn cgroups_of(state: &Path) -> impl Iterator<Item = String> + use<> {
         .chain(own)
 }
 
-/// The processes whose folder in /proc fits.
+/// The processes whose folder in /proc matches.
 pub(crate) fn processes(fits: impl Fn(&Path) -> bool) -> Vec<Pid> {
     entries(Path::new("/proc"))
         .filter_map(|path| {
@@ -119,7 +121,7 @@ fn mentions(process: &Path, dir: &Path) -> bool {
 
 fn kill(pids: &[Pid]) {
     for pid in pids {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _gone = kill_process(*pid, Signal::KILL);
     }
 }
@@ -152,7 +154,7 @@ mod tests {
         let mut left = sleeps(&orphan);
         let mut kept = sleeps(&owned);
 
-        // A process that another test is just starting has the lock, too, until it runs its program.
+        // A process that another test is just starting inherits the lock until it runs its program.
         let swept = wait_until(PATIENCE, || {
             sweep(temporary.path());
             !orphan.exists()

@@ -1,17 +1,15 @@
 //! Real parts on one machine, for tests and the demo.
 //!
-//! A [`Lab`] is a folder that lives as long as its parts. [`Registry`] and
-//! [`Containerd`] are processes of Debian's packages; [`Image`] builds OCI
-//! images without any tool; [`Cri`] does what a kubelet does; [`Bundle`] is a
-//! container that only runc knows; [`ControlPlane`] is a Kubernetes without nodes;
-//! [`Prometheus`] and [`OtlpReceiver`] take what services say of themselves.
-//! Dropping a part ends what it started.
+//! A [`Lab`] is a folder that lives as long as its parts. [`Registry`] and [`Containerd`] are
+//! processes from Debian packages; [`Image`] builds OCI images without any tool; [`Cri`] acts as a
+//! kubelet; [`Bundle`] is a container that only runc knows; [`ControlPlane`] is a Kubernetes
+//! without nodes; [`Prometheus`] and [`OtlpReceiver`] receive metrics and traces. Dropping a part
+//! ends what it started.
 //!
 //! A [`Kubelet`] runs Pods of a control plane as processes. [`hostile`] attacks a webhook.
 //!
-//! Everything needs Linux; what starts containers needs root. [`missing`]
-//! names the packages that are not installed, and [`Lab::for_test`] turns that
-//! into a skipped test.
+//! Everything needs Linux; parts that start containers need root. [`missing`] names the packages
+//! that are not installed, and [`Lab::for_test`] skips the test if any is.
 
 mod cgroup;
 mod containerd;

@@ -12,7 +12,7 @@ pub struct Need {
     pub package: &'static str,
 }
 
-/// What starts containers.
+/// Programs that start containers.
 pub(crate) const CONTAINERS: [Need; 5] = [
     Need {
         program: "containerd",
@@ -36,31 +36,31 @@ pub(crate) const CONTAINERS: [Need; 5] = [
     },
 ];
 
-/// What takes metrics.
+/// The program that collects metrics.
 pub(crate) const PROMETHEUS: [Need; 1] = [Need {
     program: "prometheus",
     package: "prometheus",
 }];
 
-/// What is told of alerts.
+/// The program that receives alerts.
 pub(crate) const ALERTMANAGER: [Need; 1] = [Need {
     program: "prometheus-alertmanager",
     package: "prometheus-alertmanager",
 }];
 
-/// What gives a Pod its addresses.
+/// The plugins that give a Pod its addresses.
 pub(crate) const POD_NETWORK: [Need; 1] = [Need {
     program: "/usr/lib/cni/ptp",
     package: "containernetworking-plugins",
 }];
 
-/// Another runtime.
+/// A second runtime.
 pub(crate) const PODMAN: [Need; 1] = [Need {
     program: "podman",
     package: "podman",
 }];
 
-/// And another one. Debian's package has the client, too.
+/// A third runtime. Debian's package has the client, too.
 pub(crate) const DOCKER: [Need; 2] = [
     Need {
         program: "dockerd",
@@ -74,13 +74,13 @@ pub(crate) const DOCKER: [Need; 2] = [
 
 /// The programs that containers need and that are not installed.
 ///
-/// A busybox that is not statically linked counts as missing: it could not run
-/// in an image of its own.
+/// A busybox that is not statically linked counts as missing, because it could not run in an image
+/// of its own.
 pub fn missing() -> Vec<Need> {
     missing_of(&CONTAINERS)
 }
 
-/// The same of all parts.
+/// Missing programs of all parts.
 pub fn missing_for_tests() -> Vec<Need> {
     let others: [&[Need]; 5] = [&PROMETHEUS, &ALERTMANAGER, &POD_NETWORK, &PODMAN, &DOCKER];
     let others = others.iter().flat_map(|needs| missing_of(needs));
@@ -104,8 +104,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The path of `program`, looked up in `PATH` and where Debian keeps the
-/// programs of the administrator.
+/// The path of `program`, looked up in `PATH` and in Debian's folders of administrator programs.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -47,17 +47,19 @@ fi
 exec RUNTIME "$@"
 "#;
 
-/// The name of the runtime's program: `runc`, or what `IMAGESWAP_OCI_RUNTIME` says, such as `crun`.
+/// The name of the runtime's program: `runc`, or the value of `IMAGESWAP_OCI_RUNTIME`, such as
+/// `crun`.
 pub(crate) fn oci_runtime() -> String {
     env::var(VARIABLE).unwrap_or_else(|_| "runc".to_owned())
 }
 
-/// Whether `program` runs the containers of a lab unless something else is said.
+/// Whether containers run with runc, the default.
 pub(crate) fn is_default() -> bool {
     oci_runtime() == "runc" && !lacks_controllers()
 }
 
-/// The path of the runtime. Where containers cannot have limits, that is a wrapper in `dir` that removes them.
+/// The path of the runtime. If containers cannot have limits, that is a wrapper in `dir` that
+/// removes them.
 pub(crate) fn program(dir: &Path, without_limits: bool) -> Result<PathBuf> {
     let name = oci_runtime();
     let runtime = find(&name).ok_or_else(|| Error::Unusable(format!("{name} is not installed")))?;
@@ -74,7 +76,8 @@ pub(crate) fn program(dir: &Path, without_limits: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether cgroup v2 is alone here and lacks the controllers that containers have limits of, which v1 hierarchies hold.
+/// Whether cgroup v2 is mounted alone and lacks the controllers for container limits, because v1
+/// hierarchies hold them.
 fn lacks_controllers() -> bool {
     fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
         .is_ok_and(|controllers| !controllers.split_whitespace().any(|name| name == "cpu"))

@@ -40,20 +40,20 @@ pub struct OtlpReceiver {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A span as it arrived; ids in hexadecimal digits, empty where there is none.
+/// A span as it arrived; ids in hexadecimal digits, empty if missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedSpan {
     /// Id of the trace.
     pub trace: String,
     /// Id of the span.
     pub id: String,
-    /// Id of the span that it is a part of.
+    /// Id of the parent span.
     pub parent: String,
     /// Its name.
     pub name: String,
     /// Its attributes; numbers and booleans as text.
     pub attributes: BTreeMap<String, String>,
-    /// Attributes of who sent it.
+    /// Attributes of the sender.
     pub resource: BTreeMap<String, String>,
 }
 
@@ -68,7 +68,7 @@ pub struct ReceivedLog {
     pub body: String,
     /// Its attributes; numbers, booleans and arrays as text.
     pub attributes: BTreeMap<String, String>,
-    /// Attributes of who sent it.
+    /// Attributes of the sender.
     pub resource: BTreeMap<String, String>,
 }
 
@@ -82,7 +82,7 @@ impl OtlpReceiver {
     /// Listens on a free port, on a thread of its own.
     pub fn start() -> Result<Self> {
         let runtime = runtime()?;
-        // Whoever calls this may be in a runtime already, in which no other can wait for the port.
+        // The caller may be inside a runtime, where another cannot block on the port.
         let bind = || {
             let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
             listener.set_nonblocking(true)?;
@@ -97,7 +97,7 @@ impl OtlpReceiver {
             runtime.block_on(async {
                 tokio::select! {
                     () = serving => {}
-                    // A dropped sender is a receiver that is dropped.
+                    // If the sender is dropped, the receiver was dropped.
                     _ = stopped => {}
                 }
             });
@@ -110,7 +110,7 @@ impl OtlpReceiver {
         })
     }
 
-    /// What exporters take as their endpoint.
+    /// The endpoint for exporters.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.addr)
     }

@@ -1,4 +1,4 @@
-//! Podman with a store of its own.
+//! Podman with its own store.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::oci;
 use crate::process::run;
 use crate::workspace::Lab;
 
-/// The limits are those that whoever has no CAP_SYS_RESOURCE may set; the network is the machine's own.
+/// The limits can be set without CAP_SYS_RESOURCE; the network is the machine's own.
 const CONFIGURATION: &str = "\
 [containers]
 default_ulimits = [\"nofile=1024:4096\", \"nproc=1024:1024\"]
@@ -22,7 +22,7 @@ cgroup_manager = \"cgroupfs\"
 events_logger = \"file\"
 ";
 
-/// Where podman makes the cgroups of its containers by itself.
+/// Podman's default parent of its containers' cgroups.
 const CGROUPS: &str = "libpod_parent";
 
 /// Podman; dropping it removes its containers.

@@ -1,4 +1,4 @@
-//! Processes that end with the value that stands for them.
+//! Processes that end when their value is dropped.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -41,7 +41,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Its standard output, once, when it was started with a pipe.
+    /// Its standard output, once, if it was started with a pipe.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
@@ -61,14 +61,14 @@ impl Process {
             .and_then(|status| status.code())
     }
 
-    /// What it has written so far, as far as it is text.
+    /// Its output so far; what is not text is replaced.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.lab.log_path(&self.name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until `ready` holds, no longer than `limit`; gives up at once when
-    /// the process ends. The error carries the end of the log.
+    /// Waits at most `limit` until `ready` returns true; fails at once if the process ends. The
+    /// error carries the end of the log.
     pub fn wait_ready(&mut self, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let came = wait_until(limit, || ready() || !self.is_running());
         if came && self.is_running() {
@@ -81,7 +81,7 @@ impl Process {
         })
     }
 
-    /// Ends the process: SIGTERM, and SIGKILL when that does not help.
+    /// Ends the process: SIGTERM, then SIGKILL if that does not help.
     pub fn stop(&mut self) {
         if !self.is_running() {
             return;
@@ -100,7 +100,7 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
-    /// Sends SIGKILL and waits, as a crash would end it.
+    /// Sends SIGKILL and waits, like a crash.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         if let Err(error) = self.child.wait() {
@@ -138,7 +138,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // Not reaped yet, so the id cannot have gone to another process.
+        // Not reaped yet, so the id cannot belong to another process.
         if let Err(error) = kill_process(Pid::from_child(&self.child), signal) {
             eprintln!("{}: {error}", self.name);
         }
@@ -151,7 +151,7 @@ impl Drop for Process {
     }
 }
 
-/// Asks `done` until it holds, no longer than `limit`; whether it came to hold.
+/// Calls `done` until it returns true, at most for `limit`; returns whether it did.
 pub fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -165,12 +165,12 @@ pub fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Runs `command` to its end; an exit status other than 0 is an error.
+/// Runs `command` to the end; an exit status other than 0 is an error.
 pub(crate) fn run(command: Command) -> Result<Output> {
     run_with_input(command, "")
 }
 
-/// Like [`run`], with `input` on its standard input, which is to be no longer than a pipe holds until it is read.
+/// Like [`run`], with `input` on its standard input; `input` must fit into a pipe.
 pub(crate) fn run_with_input(mut command: Command, input: &str) -> Result<Output> {
     let shown = format!("{command:?}").replace('"', "");
     let mut output = || {
@@ -182,7 +182,7 @@ pub(crate) fn run_with_input(mut command: Command, input: &str) -> Result<Output
         let mut stdin = child.stdin.take().expect("it was asked for");
         let written = stdin.write_all(input.as_bytes());
         drop(stdin);
-        // Whoever ends without reading says why.
+        // A program that ends without reading says why.
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
             _ => {}

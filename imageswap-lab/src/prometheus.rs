@@ -14,7 +14,7 @@ use crate::needs::{ALERTMANAGER, PROMETHEUS, missing_of};
 use crate::skip::skip;
 use crate::workspace::Lab;
 
-/// Where both say that they are ready.
+/// The path at which both report ready.
 const READY: &str = "/-/ready";
 
 /// A running Prometheus that scrapes once a second, plain HTTP on 127.0.0.1.
@@ -24,11 +24,11 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Whether `test` can start one; says that it is skipped where it cannot.
+    /// Whether `test` can start one; prints that the test is skipped if not.
     ///
     /// # Panics
     ///
-    /// Where skipping is a failure (see [`skip`]).
+    /// If skipping is a failure (see [`skip`]).
     pub fn is_installed_for(test: &str) -> bool {
         let missing = missing_of(&PROMETHEUS);
         for need in &missing {
@@ -37,15 +37,15 @@ impl Prometheus {
         missing.is_empty()
     }
 
-    /// Starts one with its storage in the lab's folder, which scrapes `targets` at `/metrics`, and waits until it
-    /// answers.
+    /// Starts one with its storage in the lab's folder that scrapes `targets` at `/metrics`, and
+    /// waits until it answers.
     pub fn start(lab: &Lab, targets: &[SocketAddr]) -> Result<Self> {
         let jobs = [ScrapeJob::new("imageswap", targets)];
         Self::start_with(lab, &jobs, None)
     }
 
-    /// The same for several jobs, and with a file of rules that it evaluates once a second and whose alerts it sends
-    /// to an Alertmanager.
+    /// Like `start`, for several jobs, with a file of rules that it evaluates once a second. It
+    /// sends their alerts to an Alertmanager.
     pub fn start_with(
         lab: &Lab,
         jobs: &[ScrapeJob],
@@ -79,7 +79,7 @@ impl Prometheus {
         Ok(Self { daemon })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.daemon.addr
     }
@@ -106,7 +106,7 @@ impl Prometheus {
     }
 }
 
-/// What a Prometheus scrapes under one name.
+/// A scrape job: a name and its targets.
 #[derive(Debug, Clone)]
 pub struct ScrapeJob {
     name: String,
@@ -123,7 +123,7 @@ impl ScrapeJob {
         }
     }
 
-    /// One more target, with the labels that discovery would give it.
+    /// Adds a target, with the labels that discovery would give it.
     #[must_use]
     pub fn target(mut self, target: SocketAddr, labels: &[(&str, &str)]) -> Self {
         let labels = labels.iter();
@@ -133,7 +133,7 @@ impl ScrapeJob {
     }
 }
 
-/// A running Alertmanager that sends nothing to anybody, plain HTTP on 127.0.0.1.
+/// A running Alertmanager without receivers, plain HTTP on 127.0.0.1.
 #[derive(Debug)]
 pub struct Alertmanager {
     daemon: Daemon,
@@ -152,14 +152,14 @@ impl Alertmanager {
                 .arg(format!("--config.file={}", place.config.display()))
                 .arg(format!("--storage.path={}", place.storage.display()))
                 .arg(format!("--web.listen-address={}", place.addr))
-                // One alone: no peers to gossip with.
+                // Alone, without peers to gossip with.
                 .arg("--cluster.listen-address=");
             (config.clone(), command)
         })?;
         Ok(Self { daemon })
     }
 
-    /// The alerts of a name that are active now: objects with `labels`, `annotations` and `startsAt`.
+    /// The active alerts of this name: objects with `labels`, `annotations` and `startsAt`.
     pub fn active(&self, name: &str) -> Result<Vec<Value>> {
         let filter = percent(&format!("alertname=\"{name}\""));
         let path =

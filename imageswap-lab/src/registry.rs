@@ -35,7 +35,7 @@ impl Registry {
         Ok(Self { daemon })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.daemon.addr
     }

@@ -25,17 +25,16 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Writes a bundle with a busybox root and starts `cmd` in it as `id`. With
-    /// `pure_v2` it starts where cgroup v2 stands alone (see
-    /// [`in_pure_v2`](crate::in_pure_v2)). runc keeps its state where it does
-    /// when nobody says anything else.
+    /// Writes a bundle with a busybox root and starts `cmd` in it as `id`. With `pure_v2` it sees
+    /// cgroup v2 alone (see [`in_pure_v2`](crate::in_pure_v2)). runc keeps its state in its default
+    /// folder.
     ///
     /// Needs a cgroup that `runc` may make: `/<id>` in each hierarchy.
     pub fn run(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
         Self::start(lab, &spec(id, cmd), id, pure_v2, None)
     }
 
-    /// Like [`Bundle::run`], with a cgroup and annotations that somebody made up.
+    /// Like [`Bundle::run`], with a forged cgroup and forged annotations.
     pub fn run_forged(
         lab: &Lab,
         id: &str,
@@ -52,7 +51,7 @@ impl Bundle {
         Self::start(lab, &spec, id, false, None)
     }
 
-    /// Like [`Bundle::run`], in this cgroup and without namespaces of its own of some kinds, such as `pid`.
+    /// Like [`Bundle::run`], in this cgroup and without some kinds of namespaces, such as `pid`.
     pub fn run_without(
         lab: &Lab,
         id: &str,
@@ -68,8 +67,8 @@ impl Bundle {
         Self::start(lab, &spec, id, false, None)
     }
 
-    /// Like [`Bundle::run`], with runc's state in the folder `state` of the
-    /// bundle, where nobody looks for it.
+    /// Like [`Bundle::run`], with runc's state in the folder `state` of the bundle, where nobody
+    /// looks for it.
     pub fn run_hidden(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
         let root = lab.make_dir(&format!("bundle-{id}"))?.join("state");
         Self::start(lab, &spec(id, cmd), id, pure_v2, Some(root))
@@ -101,7 +100,7 @@ impl Bundle {
             .arg("--bundle")
             .arg(&bundle.dir)
             .arg(id);
-        // With pipes in its place the container would keep them open.
+        // A container would keep pipes open.
         let log = lab.log_path(&format!("bundle-{id}"));
         let output = || fs::File::create(&log).map_err(Error::io(log.display().to_string()));
         let status = command
@@ -151,8 +150,8 @@ impl Drop for Bundle {
     }
 }
 
-/// The least that runc takes: namespaces, a root and the mounts that programs
-/// expect. No resource limits, so that it starts on a bare cgroup v2 too.
+/// The minimum that runc accepts: namespaces, a root and the mounts that programs expect. It sets
+/// no resource limits, so that it starts on a bare cgroup v2 too.
 fn spec(id: &str, cmd: &[&str]) -> serde_json::Value {
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({"type": kind}));
     json!({

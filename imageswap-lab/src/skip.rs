@@ -1,18 +1,17 @@
-//! How a test says that it did not run.
+//! How a test reports that it did not run.
 
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// Says on standard error that `test` is skipped, and why.
+/// Prints on standard error that `test` is skipped, and why.
 ///
-/// Appends the line to the file that `IMAGESWAP_SKIP_LOG` names, for `cargo
-/// test` hides what a passing test prints and the count would be lost.
+/// Also appends the line to the file that `IMAGESWAP_SKIP_LOG` names, because `cargo test` hides
+/// the output of passing tests and the count would be lost.
 ///
 /// # Panics
 ///
-/// With `IMAGESWAP_NO_SKIP=1`: where everything is expected to run, a skipped
-/// test is a failure.
+/// With `IMAGESWAP_NO_SKIP=1`, which makes a skipped test a failure.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("SKIP: {test}: {reason}");
     assert!(

@@ -1,20 +1,21 @@
-//! What the kernel counts of BPF programs.
+//! The kernel's statistics of BPF programs.
 
 use std::fs;
 
 use crate::error::{Error, Result};
 
-/// Where the switch is.
+/// The file with the switch.
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// The kernel counts runs and time of BPF programs while this lives; dropping it puts back what was set before.
+/// While this value lives, the kernel counts runs and time of BPF programs; dropping it restores
+/// the setting.
 #[derive(Debug)]
 pub struct BpfStatistics {
     before: String,
 }
 
 impl BpfStatistics {
-    /// Turns them on.
+    /// Turns the statistics on.
     pub fn on() -> Result<Self> {
         let before = fs::read_to_string(SWITCH).map_err(Error::io(SWITCH))?;
         fs::write(SWITCH, "1").map_err(Error::io(SWITCH))?;

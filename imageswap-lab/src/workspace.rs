@@ -12,7 +12,7 @@ use crate::leftovers;
 use crate::needs::{CONTAINERS, Need, is_root, missing, missing_of};
 use crate::skip::skip;
 
-/// A folder for parts, removed with the last of them.
+/// A folder for parts, removed when the last of them is dropped.
 ///
 /// Cloning is cheap; every part holds a clone, so that the folder outlives it.
 #[derive(Debug, Clone)]
@@ -24,30 +24,28 @@ pub struct Lab {
 struct Folder {
     dir: TempDir,
     own_groups: bool,
-    /// Says that the owner lives.
+    /// Holds the lock that shows that the owner lives.
     _owner: File,
 }
 
 impl Lab {
-    /// Makes a folder for parts under the system's folder for temporary files.
+    /// Makes a folder for parts in the system's folder for temporary files.
     pub fn new(name: &str) -> Result<Self> {
         Self::create(name, false)
     }
 
-    /// Like [`Lab::new`], with each process in a process group of its own: a
-    /// Ctrl-C in the terminal then reaches only the caller, which can stop the
-    /// parts in order.
+    /// Like [`Lab::new`], with each process in its own process group: Ctrl-C in the terminal then
+    /// reaches only the caller, which can stop the parts in order.
     pub fn new_with_own_groups(name: &str) -> Result<Self> {
         Self::create(name, true)
     }
 
-    /// A lab for `test`, or `None` after saying that the test is skipped for it
-    /// needs root or a program that is not installed.
+    /// A lab for `test`, or `None` after printing that the test is skipped because it needs root or
+    /// a missing program.
     ///
     /// # Panics
     ///
-    /// When the folder cannot be made, and where skipping is a failure (see
-    /// [`skip`]).
+    /// If the folder cannot be made, and if skipping is a failure (see [`skip`]).
     pub fn for_test(test: &str) -> Option<Self> {
         if !is_root() {
             skip(test, "needs root");
@@ -89,7 +87,7 @@ impl Lab {
     }
 
     fn create(name: &str, own_groups: bool) -> Result<Self> {
-        // Short, for the path of a Unix socket holds 108 bytes.
+        // Short, because the path of a Unix socket holds 108 bytes.
         let short: String = name
             .chars()
             .filter(char::is_ascii_alphanumeric)
@@ -114,14 +112,14 @@ impl Lab {
 }
 
 impl Drop for Folder {
-    /// Takes leftover mounts away first: removing the folder would otherwise
-    /// walk into a container's root.
+    /// Unmounts leftovers first: removing the folder would otherwise descend into a container's
+    /// root.
     fn drop(&mut self) {
         unmount_below(self.dir.path());
     }
 }
 
-/// Takes away what is mounted below `dir`.
+/// Unmounts everything below `dir`.
 pub(crate) fn unmount_below(dir: &Path) {
     for mount in mounts_below(dir) {
         if let Err(error) = rustix::mount::unmount(&mount, UnmountFlags::DETACH) {

@@ -55,7 +55,7 @@ fn a_deployment_gets_its_pods() {
     }));
 }
 
-/// Rolled out, gone and killed by the control plane's own controllers; only the processes are ours.
+/// The control plane's own controllers roll out, delete and restart; only the processes are ours.
 #[test]
 fn a_kubelet_runs_pods_as_processes() {
     let options = ControlPlaneOptions {
@@ -107,7 +107,7 @@ fn a_kubelet_runs_pods_as_processes() {
         again.restarts == 1 && again.ready && again.pid != killed.pid
     }));
 
-    // Its successor finds the address free once it is gone.
+    // Its successor finds the address free once the process has ended.
     cluster.kubectl(["delete", "pod", &killed.name]).unwrap();
     assert!(wait_until(Duration::from_mins(1), || {
         let pods = kubelet.pods();

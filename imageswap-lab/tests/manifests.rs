@@ -1,4 +1,5 @@
-//! What of `deploy/` is applied by hand beside the chart, taken by a real API server.
+//! Files of `deploy/` that are applied by hand in addition to the chart, applied to a real API
+//! server.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,7 @@ fn the_api_server_takes_the_resource_and_the_examples() {
         files.sort();
         assert!(!files.is_empty(), "{folder}");
         for file in files {
-            // Twice, as GitOps tools do it: the second finds nothing to change.
+            // Twice, as GitOps tools do: the second apply changes nothing.
             for _ in 0..2 {
                 let args = ["apply", "--server-side", "-f", file.to_str().unwrap()];
                 let applied = cluster.kubectl(args);

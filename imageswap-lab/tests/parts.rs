@@ -1,4 +1,4 @@
-//! Each part once, for real: what these leave behind would disturb the next.
+//! Starts each part once for real: leftovers of one would disturb the next.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 

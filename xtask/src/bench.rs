@@ -1,5 +1,4 @@
-//! Measures and shows the figures beside the limits that the project sets
-//! itself.
+//! Runs the benchmarks and prints their figures beside the project's own limits.
 
 mod agent;
 mod hostile;
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use crate::process::{Workspace, cargo, output};
 use crate::ui;
 
-/// What is to be measured.
+/// Which benchmark to run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -23,15 +22,15 @@ pub(crate) struct Options {
 
 #[derive(Debug, Clone, Subcommand)]
 enum What {
-    /// Decisions and loading, beside other ways to come to one
+    /// Decisions and loading, compared with other ways to decide
     Policy(Show),
-    /// Probes, verdicts and processor time on this node, beside a design that
-    /// sends every exec to user space
+    /// Probes, verdicts and processor time on this node, compared with a design that sends every
+    /// exec to user space
     Agent(Show),
-    /// Reviews over HTTPS, beside a bare server
+    /// Reviews over HTTPS, compared with a bare server
     Webhook(Show),
-    /// Attacks on the webhook under its memory limit, beside an API server's
-    /// reviews and a kubelet's probes
+    /// Attacks on the webhook under its memory limit, with an API server's reviews and a kubelet's
+    /// probes
     Hostile(hostile::Options),
 }
 
@@ -69,7 +68,7 @@ struct Row {
     limits: Vec<Limit>,
 }
 
-/// The median, and what nine of ten batches lie between.
+/// The median, and the range that holds nine of ten batches.
 #[derive(Debug, Deserialize)]
 struct Spread {
     median: f64,
@@ -181,7 +180,7 @@ fn unit(nanoseconds: f64) -> (f64, &'static str) {
     }
 }
 
-/// Three digits or so, for more of them are noise.
+/// About three digits; more would be noise.
 fn digits(value: f64, unit: f64) -> String {
     let value = value / unit;
     let places = usize::from(value < 100.0 && value.fract() != 0.0);

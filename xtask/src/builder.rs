@@ -12,10 +12,10 @@ use crate::ui;
 
 const TARGET: &str = "bpfel-unknown-none";
 const BINARY: &str = "imageswap-probes";
-/// What the agent's benchmark compares them with.
+/// The design that the agent's benchmark compares the probes with.
 const EVERY_EXEC: &str = "imageswap-every-exec";
-/// Object file and feature: what release builds embed, and what debug builds
-/// do, which also logs from inside the kernel.
+/// Object file and feature: for release builds, and for debug builds, which also log from inside
+/// the kernel.
 const VARIANTS: [(&str, &str); 2] = [
     ("imageswap-probes.o", "probes"),
     ("imageswap-probes-log.o", "log"),
@@ -29,11 +29,11 @@ const PROGRAMS: [&str; 3] = ["imageswap-agent", "imageswap", "imageswap-webhook"
 pub(crate) enum Profile {
     /// Unoptimized, quickly built.
     Dev,
-    /// As it is shipped.
+    /// As shipped.
     Release,
 }
 
-/// What is to be built.
+/// What to build.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
     /// Build the programs unoptimized
@@ -73,8 +73,7 @@ pub(crate) fn probes(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs; the agent embeds the probes that were built before.
-/// Returns the folder with the binaries.
+/// Builds the programs, which embed the probes built before. Returns the folder with the binaries.
 pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     ui::step("building webhook, agent and command");
     let mut command = cargo();
@@ -114,7 +113,7 @@ impl Profile {
     }
 }
 
-/// Builds what the agent's benchmark compares the probes with. Returns the object file.
+/// Builds the design that the agent's benchmark compares the probes with. Returns the object file.
 pub(crate) fn every_exec(workspace: &Workspace) -> Result<PathBuf> {
     let tools = ProbeTools::find_or_install()?;
     probe_object(workspace, &tools, EVERY_EXEC, "probes")
@@ -126,9 +125,9 @@ fn probe_object(
     binary: &str,
     feature: &str,
 ) -> Result<PathBuf> {
-    // Not the workspace's folder: other flags would rebuild everything there.
+    // A folder of its own: other flags would rebuild everything in the workspace's.
     let target = workspace.target.join("probes-build");
-    // BTF names source files, and is part of the agent.
+    // BTF names source files and becomes part of the agent.
     let mut flags = remapped(workspace)?;
     flags.extend([
         "-Cdebuginfo=2".to_owned(),
@@ -141,10 +140,10 @@ fn probe_object(
         .args(["build", "--package", "imageswap-ebpf", "--bin", binary, "--features", feature])
         .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(&target)
-        // A stable compiler refuses -Z and the target's features otherwise.
+        // A stable compiler otherwise refuses -Z and the target's features.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        // The loader reads the types from BTF, which stripping takes away.
+        // The loader reads types from BTF, which stripping would remove.
         .env("CARGO_PROFILE_RELEASE_STRIP", "none");
     match &tools.compiler {
         Compiler::Workspace => command.args(["-Z", "build-std=core"]),
@@ -160,7 +159,7 @@ fn probe_object(
     Ok(object)
 }
 
-/// Flags that give paths which would end in programs one name, wherever they are.
+/// Compiler flags that map machine-specific paths to fixed names in the programs.
 pub(crate) fn remapped(workspace: &Workspace) -> Result<Vec<String>> {
     let rustc = |args: &[&str]| process::output(Command::new("rustc").args(args));
     let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
@@ -171,10 +170,10 @@ pub(crate) fn remapped(workspace: &Workspace) -> Result<Vec<String>> {
     let standard = format!("/rustc/{}", commit.unwrap_or("unknown"));
     let names = [
         (workspace.root.clone(), "/imageswap"),
-        // Wherever it is: the last one that fits counts.
+        // Last, because the last matching mapping wins.
         (workspace.target.clone(), "/imageswap/target"),
         (process::cargo_home()?, "/cargo"),
-        // As the compiler names the standard library where its sources are not installed.
+        // The compiler's own name for the standard library when its sources are not installed.
         (sysroot.join("lib/rustlib/src/rust"), &standard),
     ];
     let flags = names.map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()));
@@ -187,7 +186,7 @@ fn has_btf(object: &Path) -> Result<bool> {
     Ok(bytes.windows(5).any(|name| name == b".BTF\0"))
 }
 
-/// An unchanged file keeps its time, so that nothing that embeds it is rebuilt.
+/// Copies only if the content differs: an unchanged time stamp avoids rebuilding the programs.
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| from.display().to_string())?;
     if fs::read(to).is_ok_and(|old| old == bytes) {
@@ -220,7 +219,7 @@ mod tests {
         assert!(!has_btf(&from).unwrap());
     }
 
-    /// With the library's sources installed or without: both name them alike.
+    /// The result does not depend on whether the library's sources are installed.
     #[test]
     fn programs_name_no_path_of_this_machine() {
         let dir = tempfile::tempdir().unwrap();
@@ -228,7 +227,7 @@ mod tests {
             root: dir.path().to_owned(),
             target: dir.path().join("target"),
         };
-        // A panic of the standard library's, in code that is compiled here.
+        // A panic of the standard library inside code that is compiled here.
         let text =
             "fn main() { let mut v = vec![1]; v.remove(std::env::args().count()); panic!() }";
         fs::write(dir.path().join("main.rs"), text).unwrap();

@@ -6,7 +6,7 @@ use crate::{
     bench, builder, demo, deploy, e2e, fuzz, image, manifests, matrix, release, soak, test,
 };
 
-/// Builds, tests and demonstrates ImageSwap; installs or names what that needs
+/// Builds, tests and demonstrates ImageSwap; finds or installs the tools it needs
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 pub(crate) struct Cli {
@@ -16,13 +16,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Measure, and compare with the limits that we set ourselves
+    /// Measure, and compare with the project's own limits
     Bench(bench::Options),
     /// Build the probes, and the programs for release
     Build(builder::Options),
     /// Run every test that this machine can run
     Test(test::Options),
-    /// Run the tests of the agent with the runtimes and kernels of other suites of Debian
+    /// Run the agent's tests with the runtimes and kernels of other Debian releases
     Matrix(matrix::Options),
     /// Show the main job on this machine: webhook, agent, a container that drifts
     Demo(demo::Options),
@@ -32,12 +32,12 @@ pub(crate) enum Task {
     Deploy(deploy::Options),
     /// Build everything that is published, into one folder
     Release(release::Options),
-    /// Write what of deploy/ is generated from the code
+    /// Write the files of deploy/ and docs/ that are generated from code and chart
     Manifests(manifests::Options),
     /// Load a webhook in a real cluster while everything around it changes
     Soak(soak::Options),
-    /// Try the webhook in a real cluster, from nothing to what is refused
+    /// Try the webhook in a real cluster, from installation to denials
     E2e(e2e::Options),
-    /// Look for texts that break what must hold of any text
+    /// Fuzz the readers of texts that users write
     Fuzz(fuzz::Options),
 }

@@ -1,5 +1,5 @@
-//! The main job on this machine: a webhook that swaps images, and an agent that
-//! sees what the webhook was never asked about.
+//! Demonstrates the main job on this machine: a webhook that swaps images, and an agent that sees
+//! what the webhook was never asked about.
 
 mod admission;
 mod node;
@@ -35,7 +35,7 @@ const START: Duration = Duration::from_secs(30);
 /// How the demo is run.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
-    /// Build the programs as they are shipped (takes longer)
+    /// Build the programs as shipped (takes longer)
     #[arg(long)]
     release: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
     drop(lab);
     if interrupted {
         eprintln!("interrupted; everything that was started is stopped");
-        // What a shell makes of SIGINT.
+        // The exit code that a shell gives a program ended by SIGINT.
         return Ok(ExitCode::from(130));
     }
     Ok(summary(&checks, node, begun.elapsed()))
@@ -112,7 +112,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Notes whether something happened, and says so.
+    /// Records and prints whether something happened.
     fn check(&mut self, what: impl Into<String>, happened: bool) {
         let what = what.into();
         if happened {
@@ -123,7 +123,7 @@ impl Demo {
         self.checks.push((what, happened));
     }
 
-    /// Waits until `done` holds; whether it came to hold in `limit`. A signal
+    /// Waits until `done` returns true, and returns whether that happened within `limit`. A signal
     /// ends the demo.
     fn wait(&self, limit: Duration, mut done: impl FnMut() -> bool) -> Result<bool> {
         let interrupted = || self.interrupted.load(Ordering::Relaxed);
@@ -134,7 +134,7 @@ impl Demo {
         Ok(held)
     }
 
-    /// Waits until a service's admin port says that it is ready.
+    /// Waits until a service's admin port reports ready.
     fn wait_ready(&self, process: &mut Process, admin: &HttpClient) -> Result<()> {
         let mut running = true;
         let ready = self.wait(START, || {
@@ -189,7 +189,7 @@ fn summary(checks: &[(String, bool)], node: bool, took: Duration) -> ExitCode {
     }
 }
 
-/// An address on 127.0.0.1 that was free a moment ago.
+/// An address on 127.0.0.1 that was free when asked for.
 fn free_addr() -> Result<SocketAddr> {
     let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
     bind().context("a free port on 127.0.0.1")

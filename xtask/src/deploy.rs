@@ -1,7 +1,8 @@
-//! `cargo xtask deploy`: ImageSwap from these sources in a cluster that a kubeconfig names.
+//! `cargo xtask deploy`: installs ImageSwap from these sources into a cluster that a kubeconfig
+//! names.
 //!
-//! It does what a user would do by hand, with the same tools: images into a registry or into the nodes' store, `helm
-//! upgrade --install`, waiting, and a look at whether it works.
+//! It does what a user would do by hand, with the same tools: it brings images to a registry or to
+//! the nodes, runs `helm upgrade --install`, waits, and runs a smoke test.
 
 mod cluster;
 mod rollout;
@@ -27,19 +28,19 @@ pub(crate) struct Options {
     /// Context of the kubeconfig
     #[arg(long, value_name = "NAME")]
     context: String,
-    /// Kubeconfig; kubectl's own choice where none is given
+    /// Kubeconfig; by default the one that kubectl would use
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Name of the Helm release
     #[arg(long, value_name = "NAME", default_value = "imageswap")]
     release: String,
-    /// Namespace of the release; made, under the restricted Pod Security standard, where there is none
+    /// Namespace of the release; created, with the restricted Pod Security standard, if missing
     #[arg(short, long, value_name = "NAME", default_value = "imageswap-system")]
     namespace: String,
-    /// Which images; for the architectures of the nodes where none is given.
+    /// Which images; by default for the architectures of the nodes.
     #[command(flatten)]
     what: What,
-    /// Load the images into one of the kinds of [`Store`].
+    /// Load the images into a [`Store`].
     #[arg(long, value_name = "WHERE", conflicts_with = "registry", help = format!(
         "Load the images: {STORES}; without a registry, where the context's name says"
     ))]
@@ -47,10 +48,10 @@ pub(crate) struct Options {
     /// Push over plain HTTP, or HTTPS with a certificate that nobody vouches for
     #[arg(long, requires = "registry")]
     insecure: bool,
-    /// Build and push nothing: the images are where the nodes find them
+    /// Build and push nothing; the images are already where the nodes pull from
     #[arg(long, conflicts_with_all = ["load", "insecure"])]
     no_build: bool,
-    /// File with values of the chart; repeatable, as Helm has it
+    /// File with values of the chart; repeatable, as in Helm
     #[arg(short = 'f', long = "values", value_name = "FILE")]
     values: Vec<PathBuf>,
     /// Value of the chart, such as webhook.replicas=3; repeatable
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     /// Seconds to wait for each of webhook and agent
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
-    /// Say what would be done, and do nothing
+    /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -69,10 +70,10 @@ pub(crate) struct Options {
 pub(crate) struct Release {
     pub(crate) name: String,
     pub(crate) namespace: String,
-    /// Which images; whatever comes from files and single values goes before it.
+    /// Values that name the images; values from files and `set` take precedence over them.
     pub(crate) images: Value,
     pub(crate) values: Vec<PathBuf>,
-    /// As `--set` takes them; the last one counts.
+    /// As for `--set`; the last one wins.
     pub(crate) set: Vec<String>,
 }
 
@@ -84,7 +85,7 @@ enum Way {
     Nothing,
 }
 
-/// Deploys, or says how it would.
+/// Deploys, or prints how it would deploy.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
     let cluster = Cluster::find(&options.context, options.kubeconfig.as_deref())?;
@@ -102,7 +103,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings it into the cluster and sees that it works; how long it took from Helm's call until everything was ready.
+/// Installs the release, waits and runs the smoke test. Returns the time from Helm's call until
+/// everything was ready.
 pub(crate) fn deploy(
     workspace: &Workspace,
     options: &Options,
@@ -154,10 +156,10 @@ pub(crate) fn chart(workspace: &Workspace) -> PathBuf {
     workspace.root.join("deploy/charts/imageswap")
 }
 
-/// Installs or upgrades the chart, in a namespace that holds the webhook to the restricted standard.
+/// Installs or upgrades the chart in a namespace that enforces the restricted standard.
 pub(crate) fn install(cluster: &Cluster, release: &Release, chart: &Path) -> Result<()> {
     cluster.make_namespace(&release.namespace)?;
-    // A file, for `--set` would make a number of a tag that looks like one.
+    // A values file, because `--set` would turn a tag that looks like a number into one.
     let mut images = tempfile::Builder::new()
         .prefix("images-")
         .suffix(".json")
@@ -168,8 +170,8 @@ pub(crate) fn install(cluster: &Cluster, release: &Release, chart: &Path) -> Res
     Ok(())
 }
 
-/// Waits until what the release consists of is rolled out, and shows how it goes; what keeps it from that is in the
-/// error.
+/// Waits until the release is rolled out, and shows the progress; the error says what keeps it from
+/// being ready.
 pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) -> Result<()> {
     let workloads = rollout::workloads(cluster, &release.name)?;
     ensure!(
@@ -190,8 +192,8 @@ pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) 
 }
 
 impl Options {
-    /// For the context of a cluster on this machine, with images from a registry of plain HTTP; these are built as
-    /// `build` says and pushed there, or are there already.
+    /// Options for a cluster on this machine, with images from a plain HTTP registry. They are
+    /// built as `build` says and pushed there, or exist already.
     pub(crate) fn local(
         context: &str,
         registry: &str,
@@ -225,7 +227,7 @@ impl Options {
             None if self.what.registry.is_some() => Way::Push {
                 insecure: self.insecure,
             },
-            // A cluster on this machine needs no registry; any other does, and the error says so.
+            // A cluster on this machine needs no registry; for any other the error asks for one.
             None => Way::Load(Store::of(&self.context)?),
         })
     }
@@ -242,8 +244,9 @@ impl Options {
 }
 
 impl Release {
-    /// Has Pods run exactly what was built. A tag alone would not replace Pods whose image has been built anew: a pushed
-    /// image is named by digest; a loaded one has none on the node, and an annotation of its Pods makes the difference.
+    /// Makes Pods run exactly what was built. A tag alone would not replace Pods after a rebuild: a
+    /// pushed image is named by digest; a loaded one has no digest on the node, so an annotation
+    /// changes the Pods.
     fn pin(&mut self, component: &str, way: &Way, digest: &str) {
         match way {
             Way::Push { .. } => self.images[component]["image"]["digest"] = json!(digest),
@@ -254,7 +257,7 @@ impl Release {
         }
     }
 
-    /// Arguments of helm; `images` is a file with what it says of them.
+    /// Arguments of helm; `images` is a values file.
     fn arguments(&self, chart: &Path, images: &Path) -> Vec<String> {
         let mut arguments = vec![
             "upgrade".to_owned(),
@@ -274,11 +277,11 @@ impl Release {
     }
 }
 
-/// Puts an image where the nodes find it.
+/// Puts an image where the nodes can find it.
 fn ship(image: &Built, folder: &Path, way: &Way) -> Result<()> {
     let archive = image.write(folder)?;
     match way {
-        // The command runs on people's machines.
+        // The command runs on people's machines, not in the cluster.
         _ if image.name == "imageswap" => {}
         Way::Push { insecure } => {
             image::push(&archive, &image.reference, *insecure)?;
@@ -293,7 +296,7 @@ fn ship(image: &Built, folder: &Path, way: &Way) -> Result<()> {
     Ok(())
 }
 
-/// Those of the nodes' architectures that images are built for.
+/// The nodes' architectures that images are built for.
 fn known(nodes: &BTreeSet<String>) -> Result<Vec<Architecture>> {
     let known: Vec<_> = Architecture::all()
         .filter(|it| nodes.contains(it.name()))
@@ -485,8 +488,8 @@ mod tests {
         );
     }
 
-    /// Helm and kubectl on an API server that runs nothing: the chart is taken, installed again, and what is not rolled
-    /// out is said.
+    /// Runs Helm and kubectl against an API server without nodes: the chart installs, installs
+    /// again, and what is not rolled out is reported.
     #[test]
     fn a_release_is_installed_upgraded_and_waited_for() {
         let test = "a_release_is_installed_upgraded_and_waited_for";

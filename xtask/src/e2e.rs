@@ -1,9 +1,9 @@
-//! `cargo xtask e2e`: ImageSwap in a whole cluster, told step by step.
+//! `cargo xtask e2e`: runs ImageSwap in a whole cluster, step by step.
 //!
-//! Without a context it brings up a cluster on this machine: control plane, a node with a real kubelet, a registry. A
-//! webhook that goes by ImageSwap's names serves it, and ours takes over without a gap; then come what users do with
-//! it, what gets past it, and alerts. With a context it tells what users do in a cluster that `cargo xtask deploy` has
-//! installed it in.
+//! Without a context it starts a cluster on this machine: control plane, a node with a real
+//! kubelet, a registry. A webhook under ImageSwap's names serves it, and ours takes over without a
+//! gap. Then follow what users do, what reaches the node past admission, and alerts. With a context
+//! it runs the users' steps in a cluster that `cargo xtask deploy` has installed to.
 
 mod kubectl;
 mod node;
@@ -30,18 +30,19 @@ use kubectl::Kubectl;
 use site::Site;
 use story::Story;
 
-/// Where to.
+/// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Context of the kubeconfig, where `cargo xtask deploy` has been; without one, a cluster on this machine
+    /// Context of a cluster that `cargo xtask deploy` installed to; by default a cluster on this
+    /// machine
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// Build the images as they are shipped, which takes some minutes more
+    /// Build the images as shipped, which takes some minutes more
     #[arg(long, conflicts_with = "context")]
     shipped: bool,
 }
 
-/// Runs the story; exit code 1 where a step does not come out as told.
+/// Runs the steps; exit code 1 if one fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if let Some(context) = &options.context {
         return elsewhere(workspace, context);
@@ -53,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     here(workspace, &what)
 }
 
-/// Tells the story on this machine.
+/// Runs all steps on this machine.
 fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
     if !stage::is_isolated() {
         prepare(workspace, what)?;
@@ -74,7 +75,7 @@ fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What may take the network: the cluster lives in a namespace without.
+/// Does everything that needs the network: the cluster's namespace has no access to it.
 fn prepare(workspace: &Workspace, what: &What) -> Result<()> {
     ui::heading("What it takes");
     let lacking = missing_for_tests();
@@ -99,7 +100,8 @@ fn tell(workspace: &Workspace, what: &What, site: &Site, programs: &Path) -> Res
         .root
         .join("deploy/charts/imageswap/values-imageswap.yaml");
     let values = vec![values, site.values()?];
-    // Until a replica of ours answers, a configuration that fails would refuse what ImageSwap swaps.
+    // Until one of our replicas answers, a configuration with `Fail` would refuse what ImageSwap
+    // swaps.
     let lenient = ["webhook.failurePolicy=Ignore"];
     let options = site.deployment(values.clone(), &lenient, Some(what.clone()));
     let ready = deploy::deploy(workspace, &options, &cluster)?;

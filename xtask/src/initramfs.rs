@@ -1,5 +1,4 @@
-//! The initial file system of a virtual machine: a cpio archive and the kernel
-//! modules in it.
+//! The initial file system of a virtual machine: a cpio archive with kernel modules.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,8 +74,8 @@ impl Archive {
     }
 }
 
-/// The modules of the kernel tree `folder` that `wanted` and what they depend
-/// on are, each before whoever needs it: file name and content.
+/// The modules of the kernel tree `folder` named in `wanted`, and their dependencies, each before
+/// its dependents: file name and content.
 pub(crate) fn modules(folder: &Path, wanted: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = BTreeMap::new();
     collect(folder, &mut files)?;

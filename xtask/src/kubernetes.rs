@@ -11,7 +11,7 @@ use crate::ui;
 /// Puts the binaries into the user's cache folder, where the lab looks for them.
 const SCRIPT: &str = include_str!("kubernetes.sh");
 
-/// Finds the binaries, or builds them: as root, on Debian. The error says what is missing otherwise.
+/// Finds the binaries, or builds them as root on Debian. Otherwise the error says what is missing.
 pub(crate) fn find_or_build() -> Result<()> {
     let Err(missing) = Assets::find_all() else {
         return Ok(());

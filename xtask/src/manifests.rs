@@ -1,4 +1,5 @@
-//! `cargo xtask manifests`: what of `deploy/` is generated, from the code and from the chart.
+//! `cargo xtask manifests`: generates files of `deploy/` and `docs/` from the code and from the
+//! chart.
 
 mod chart;
 mod install;
@@ -20,23 +21,23 @@ use crate::ui;
 use chart::{Chart, Values};
 
 const HEAD: &str = "# Generated from the code by `cargo xtask manifests`; do not edit.\n";
-/// The resource, where people apply it from, and where Helm does.
+/// The resource definition: where people apply it from, and where Helm does.
 const DEFINITION: [&str; 2] = [
     "deploy/crds/imageswappolicies.yaml",
     "deploy/charts/imageswap/crds/imageswappolicies.yaml",
 ];
-/// Folders in which everything is generated: what else lies there is of an older version.
+/// Folders in which everything is generated; any other file in them is out of date.
 const FOLDERS: [&str; 1] = ["deploy/kustomize"];
 
-/// What is to be done.
+/// What to do.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
-    /// Write nothing; exit with code 1 where a file is not what the code makes of it
+    /// Write nothing; exit with code 1 if a file differs from what would be generated
     #[arg(long)]
     check: bool,
 }
 
-/// A generated file: its path in the workspace, and what is in it.
+/// A generated file: its path in the workspace, and its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Generated {
     pub(crate) path: String,
@@ -46,7 +47,7 @@ pub(crate) struct Generated {
 /// Writes or checks every generated file.
 pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
     let mut stale = Vec::new();
-    // The chart takes its copy of the resource along: it is written before the chart is rendered.
+    // The chart includes a copy of the resource, so this is written before the chart is rendered.
     settle(workspace, &from_code()?, options.check, &mut stale)?;
     versions(workspace)?;
     let chart = Chart::new(workspace, helm::helm()?);
@@ -79,14 +80,15 @@ pub(crate) fn install(workspace: &Workspace, registry: &str) -> Result<String> {
     install::text(&chart, registry)
 }
 
-/// What an installation of the webhook alone consists of on that minor version of Kubernetes, its namespace included.
+/// The objects of an installation of the webhook alone on this minor version of Kubernetes, with
+/// its namespace.
 pub(crate) fn webhook(workspace: &Workspace, minor: u32) -> Result<String> {
     let chart = Chart::new(workspace, helm::helm()?);
     let values = Values::set(&["agent.enabled=false"]);
     chart.text_for(&format!("1.{minor}.0"), &values)
 }
 
-/// Writes files that differ, or notes which do.
+/// Writes files that differ, or collects their names.
 fn settle(
     workspace: &Workspace,
     files: &[Generated],
@@ -114,7 +116,7 @@ fn is_current(workspace: &Workspace, path: &str, text: &str) -> bool {
     fs::read_to_string(workspace.root.join(path)).is_ok_and(|it| it == *text)
 }
 
-/// What needs nothing but the code.
+/// Files that need only the code.
 fn from_code() -> Result<Vec<Generated>> {
     let definition = format!("{HEAD}{}", serde_saphyr::to_string(&document::crd())?);
     let files = DEFINITION.map(|path| Generated {
@@ -124,7 +126,7 @@ fn from_code() -> Result<Vec<Generated>> {
     Ok(files.into_iter().chain(metrics::generate()?).collect())
 }
 
-/// What is rendered by Helm and written down.
+/// Files that Helm renders.
 fn from_chart(chart: &Chart) -> Result<Vec<Generated>> {
     let mut files = vec![install::generate(chart)?];
     files.extend(kustomize::generate(chart)?);
@@ -157,7 +159,7 @@ fn surplus(workspace: &Workspace, files: &[Generated]) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The chart is released with the programs, under their version.
+/// Checks that the chart has the programs' version, because they are released together.
 pub(crate) fn versions(workspace: &Workspace) -> Result<()> {
     const CHART: &str = "deploy/charts/imageswap/Chart.yaml";
     let text = fs::read_to_string(workspace.root.join(CHART)).context(CHART)?;
@@ -177,7 +179,7 @@ pub(crate) fn versions(workspace: &Workspace) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// The chart, or a skipped test where Helm is not to be had.
+    /// The chart; skips the test if Helm is not available.
     pub(super) fn chart(test: &str) -> Option<Chart> {
         let helm = helm::helm();
         if let Err(error) = &helm {

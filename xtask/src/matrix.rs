@@ -1,5 +1,5 @@
-//! `cargo xtask matrix`: the agent's node tests with the runtimes of other suites of Debian, on this kernel and on the
-//! suites' own.
+//! `cargo xtask matrix`: runs the agent's node tests with the runtimes of other Debian releases, on
+//! this kernel and on theirs.
 
 mod suite;
 
@@ -19,7 +19,8 @@ use crate::vm::{self, Guest};
 /// How long the tests of a cell may take.
 const LIMIT: Duration = Duration::from_mins(20);
 
-/// Tests that need what a cell does not have: a control plane, systemd, cgroup v1, or Debian's programs outside it.
+/// Tests that need what a cell lacks: a control plane, systemd, cgroup v1, or Debian's programs
+/// outside it.
 const LEFT_OUT: [&str; 6] = [
     "cluster::",
     "kubelet::",
@@ -29,7 +30,7 @@ const LEFT_OUT: [&str; 6] = [
     "startup::the_chart",
 ];
 
-/// One test for each way in which a container starts: what every change is tried with.
+/// One test for each way in which a container starts; every change runs them.
 const QUICK: [&str; 8] = [
     "docker::docker_is_known_by_its_records",
     "forged::an_image_that_was_only_tagged_anew_drifts",
@@ -44,13 +45,13 @@ const QUICK: [&str; 8] = [
 /// What to run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// List the cells and run none
+    /// List the cells and run nothing
     #[arg(long)]
     list: bool,
     /// Run only this cell; may be given more than once
     #[arg(long, value_name = "CELL")]
     only: Vec<String>,
-    /// Only the tests that each change is tried with
+    /// Only the tests that every change runs
     #[arg(long)]
     quick: bool,
 }
@@ -179,7 +180,7 @@ impl Cell {
             }
         }
         if quick && self.kernel == Kernel::Running {
-            // A test that has another name now must not be left out unnoticed.
+            // A renamed test must not be left out unnoticed.
             ensure!(
                 count.ran() == QUICK.len(),
                 "{}: {} tests ran, not {}",
@@ -192,7 +193,8 @@ impl Cell {
     }
 }
 
-/// Enters a root file system of `suite` that forgets what is written to it, with cgroup v2 alone, and runs the tests.
+/// Enters a root file system of `suite` that discards all writes, with cgroup v2 alone, and runs
+/// the tests.
 const ENTER: &str = r#"set -e
 lower=$1 tests=$2; shift 2
 place=$(mktemp -d)

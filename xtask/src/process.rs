@@ -1,4 +1,4 @@
-//! Commands that xtask runs, and where things lie.
+//! Commands that xtask runs, and the locations of files.
 
 use std::env;
 use std::ffi::OsString;
@@ -87,7 +87,7 @@ pub(crate) fn find_all(program: &str, more: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A folder for what is kept between runs and clones.
+/// A folder that is kept between runs and clones.
 pub(crate) fn cache(name: &str) -> Result<PathBuf> {
     let base = env::var_os("XDG_CACHE_HOME")
         .filter(|value| Path::new(value).is_absolute())
@@ -107,7 +107,7 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
         .context("neither CARGO_HOME nor HOME is set")
 }
 
-/// The command as it would be typed.
+/// The command as a user would type it.
 fn show(command: &Command) -> String {
     let words: Vec<OsString> = std::iter::once(command.get_program())
         .chain(command.get_args())

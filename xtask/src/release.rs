@@ -1,6 +1,7 @@
 //! `cargo xtask release`: everything that is published, in one folder.
 //!
-//! Nothing is signed or sent anywhere. The same commit gives the same bytes, so that whoever signs can build it again.
+//! Nothing is signed or sent anywhere. The same commit gives the same bytes, so that the signer can
+//! build it again.
 
 mod archive;
 mod krew;
@@ -26,7 +27,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const KREW: &str = "deploy/krew/imageswap.yaml";
 const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 const DOCS: &str = "docs";
-/// What `imageswap completions` prints for whom, and the file's name where it is looked for.
+/// What `imageswap completions` prints for each shell, and the file's name in the place where the
+/// shell looks for it.
 const COMPLETIONS: [(&str, &str); 6] = [
     ("bash", "imageswap.bash"),
     ("elvish", "imageswap.elv"),
@@ -36,27 +38,27 @@ const COMPLETIONS: [(&str, &str); 6] = [
     ("kubectl", "kubectl_complete-imageswap"),
 ];
 
-/// What is to be released.
+/// What to release.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Architectures, by the names that images use; this machine's has to be one of them
+    /// Architectures, by the names that images use; must include this machine's
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Architecture::all())]
     arch: Vec<Architecture>,
     /// Registry, and path if any, that the images are named under, in the archives and in install.yaml
     #[arg(long, value_name = "REGISTRY", default_value = "localhost")]
     registry: String,
-    /// Folder to write to; it is emptied. `dist` under the build folder where none is given
+    /// Folder to write to; it is emptied. By default `dist` under the build folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Address that the files will be published under, for krew's manifest
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The project's page, for krew's manifest; the address where none is given
+    /// The project's page, for krew's manifest; by default the address of --url
     #[arg(long, value_name = "URL", requires = "url")]
     homepage: Option<String>,
 }
 
-/// A file of the release that goes into archives, too.
+/// A file of the release that is also put into archives.
 struct Part {
     path: String,
     mode: u32,
@@ -135,7 +137,7 @@ struct Folder {
 }
 
 impl Folder {
-    /// Empties it; one that holds anything but a release is left alone.
+    /// Empties the folder; refuses one that holds anything but a release.
     fn empty(given: Option<&Path>, workspace: &Workspace) -> Result<Self> {
         let path = given.map_or_else(|| workspace.target.join("dist"), Path::to_owned);
         if path.exists() {
@@ -161,7 +163,7 @@ impl Folder {
         Ok(())
     }
 
-    /// What `sha256sum --check` reads.
+    /// The input of `sha256sum --check`.
     fn sums(&self) -> Result<String> {
         let mut lines = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -176,7 +178,7 @@ impl Folder {
     }
 }
 
-/// What every archive of programs has besides.
+/// Files that every archive of programs also holds.
 fn parts(workspace: &Workspace, images: &[Built]) -> Result<Vec<Part>> {
     let mut parts = documents(workspace)?;
     let pages = tempfile::tempdir().context("a temporary folder")?;
@@ -207,7 +209,7 @@ fn parts(workspace: &Workspace, images: &[Built]) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// Licences, the README and what it leads to.
+/// Licences, the README and the pages it links to.
 fn documents(workspace: &Workspace) -> Result<Vec<Part>> {
     let mut names: Vec<String> = LICENSES.map(str::to_owned).into();
     names.extend(["README.md", "CHANGELOG.md"].map(str::to_owned));
@@ -244,7 +246,7 @@ fn programs(
             image.bill(),
         )?;
     }
-    // kubectl finds plugins by their file's name.
+    // kubectl finds plugins by their file name.
     archive.link("bin/kubectl-imageswap", "imageswap")?;
     for part in parts {
         archive.file(&part.path, part.mode, &part.content)?;
@@ -277,7 +279,7 @@ fn program(image: &Built, architecture: Architecture) -> Result<PathBuf> {
     Ok(path.clone())
 }
 
-/// The chart as Helm packs it, but for the time.
+/// The chart as Helm packs it, with a fixed time.
 fn package(workspace: &Workspace, seconds: u64) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let mut command = Command::new(helm::helm()?);
@@ -319,7 +321,7 @@ mod tests {
             .current_dir(&out.path)
             .args(["--check", "--strict", "SHA256SUMS"]);
         assert_eq!(process::output(&mut command).unwrap(), "a b: OK\nb: OK\n");
-        // A release goes, anything else stays.
+        // A release is deleted, anything else stays.
         assert!(Folder::empty(None, &workspace).is_ok());
         fs::write(workspace.target.join("dist/mine"), "").unwrap();
         assert!(Folder::empty(None, &workspace).is_err());

@@ -1,9 +1,9 @@
 //! `cargo xtask soak`: the webhook under load, while everything around it changes.
 //!
-//! Pods are created through a real API server, with `failurePolicy: Fail`, by two replicas. Meanwhile certificate and
-//! authority are replaced again and again, the policy turns to garbage and back, each replica is restarted, also
-//! during the garbage, and the API server is killed. No call of the API server to the webhook may fail, and no image
-//! may come out unswapped.
+//! Pods are created through a real API server, with `failurePolicy: Fail` and two replicas.
+//! Meanwhile certificate and authority are replaced again and again, the policy becomes invalid and
+//! valid again, each replica is restarted (also while the policy is invalid), and the API server is
+//! killed. No call of the API server to the webhook may fail, and no image may stay unswapped.
 
 mod load;
 mod rotations;
@@ -22,12 +22,12 @@ use crate::ui::{self, Took};
 use load::Load;
 use rotations::Rotations;
 
-/// What the maps file makes of images, before and after the garbage.
+/// Registries that the maps file swaps to, before and after the invalid policy.
 const REGISTRIES: [&str; 2] = ["one.example.com", "two.example.com"];
 const GARBAGE: &str = "this is no maps file, and not a policy either";
-/// How long a restarted replica may take to be ready again.
+/// How long a restarted replica may take to become ready.
 const RESTART: Duration = Duration::from_mins(1);
-/// The drain of a replica that is going away; the manifests' 20 seconds would be most of a short run.
+/// The drain of a stopping replica; the manifests' 20 seconds would be most of a short run.
 const DRAIN: [&str; 2] = ["--drain-delay=2", "--drain-timeout=6"];
 
 /// How long and how much.
@@ -36,15 +36,15 @@ pub(crate) struct Options {
     /// Seconds of load
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(40..=7200))]
     seconds: u64,
-    /// Pods a second, or as many as the API server can do
+    /// Pods per second, or as many as the API server can do
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
-    /// Load an unoptimized build, which is quickly made
+    /// Test an unoptimized build, which builds quickly
     #[arg(long)]
     dev: bool,
 }
 
-/// Runs the soak and prints what came of it; the exit code is 1 when a call failed.
+/// Runs the soak and prints the result; the exit code is 1 if a call failed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     if let Some(code) = stage::isolate()? {
         return Ok(code);
@@ -57,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let folder = builder::webhook(workspace, profile)?;
     let program = folder.join("imageswap-webhook");
     let length = Duration::from_secs(options.seconds);
-    // Several authorities within the run, and leaves all the time.
+    // Several authorities in one run, and new certificates all the time.
     let authority = format!("--tls-ca-lifetime={}s", (options.seconds / 4).max(39));
     let arguments = [
         &[
@@ -132,7 +132,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     })
 }
 
-/// What happens meanwhile, by shares of the run.
+/// Events during the run, at fractions of its length.
 fn play(stage: &mut Stage, load: &Load, start: Instant, length: Duration) -> Result<()> {
     let at = |percent: u32| {
         let when = length * percent / 100;
@@ -169,7 +169,7 @@ fn play(stage: &mut Stage, load: &Load, start: Instant, length: Duration) -> Res
     Ok(())
 }
 
-/// Deletes one Pod after the other, as a node that is drained does; each time its successor is waited for.
+/// Deletes one Pod after another, as draining a node does, and waits for each successor.
 fn restart_each(stage: &Stage) -> Result<()> {
     let names: Vec<_> = stage.kubelet.pods().into_iter().map(|it| it.name).collect();
     for name in names {
@@ -199,7 +199,8 @@ fn maps(cluster: &ControlPlane, text: &str) -> Result<()> {
         cluster.kubectl_with(["apply", "-f", "-"], &map)?;
         return Ok(());
     }
-    // It would be refused. The label is what that webhook selects the namespace by; a change of it takes a moment.
+    // The namespace would be refused otherwise: the webhook selects it by this label, and a change
+    // takes a moment.
     let label = "kubernetes.io/metadata.name";
     cluster.kubectl(["label", "namespace", NAMESPACE, &format!("{label}-")])?;
     let applied = wait_until(Duration::from_secs(10), || {
@@ -226,7 +227,7 @@ fn namespace(cluster: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// The most that a process had resident, in KiB.
+/// Peak resident memory of a process, in KiB.
 fn peak_memory(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;

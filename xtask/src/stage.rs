@@ -1,8 +1,9 @@
-//! A cluster to try the webhook in: a control plane, the manifests as they are shipped, and the webhook's Deployment,
-//! whose Pods are processes of this machine.
+//! A cluster to try the webhook in: a control plane, the shipped manifests, and the webhook's
+//! Deployment, whose Pods are processes of this machine.
 //!
-//! The API server reaches the webhook by its Service, as in any cluster. Endpoints may not be loopback addresses, so
-//! that all of it lives in a network namespace of its own, where any address is free.
+//! The API server reaches the webhook by its Service, as in any cluster. Endpoints may not be
+//! loopback addresses, so everything runs in a network namespace of its own, where any address is
+//! free.
 
 use std::env;
 use std::net::Ipv4Addr;
@@ -16,31 +17,31 @@ use crate::manifests;
 use crate::process::{Workspace, find, output};
 use crate::toolchain;
 
-/// Set in the process that lives in the namespace.
+/// Set in the process that runs inside the namespace.
 const INSIDE: &str = "IMAGESWAP_NETWORK_NAMESPACE";
 /// Where the control plane listens.
 pub(crate) const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
-/// The first of the Pods' addresses, and how many there are: two replicas, and as many again while they are replaced.
+/// The first address for Pods, and their number: two replicas, and two more during a rollout.
 pub(crate) const FIRST_POD: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 11);
 const PODS: u8 = 8;
 /// The namespace that the manifests install into.
 pub(crate) const NAMESPACE: &str = "imageswap-system";
 const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
 
-/// The cluster. Fields are in the order in which they end.
+/// The cluster. Fields are dropped in order.
 pub(crate) struct Stage {
     pub(crate) kubelet: Kubelet,
     pub(crate) cluster: ControlPlane,
     _lab: Lab,
 }
 
-/// Whether this process is in the network namespace already, where nothing can be downloaded.
+/// Whether this process runs in the network namespace already, where nothing can be downloaded.
 pub(crate) fn is_isolated() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Runs this very command again in network and mount namespaces of its own, unless this is that run already; returns its exit
-/// code then.
+/// Runs this command again in network and mount namespaces of its own and returns its exit code;
+/// `None` if this process is that second run.
 pub(crate) fn isolate() -> Result<Option<ExitCode>> {
     if is_isolated() {
         addresses()?;
@@ -67,7 +68,8 @@ pub(crate) fn isolate() -> Result<Option<ExitCode>> {
 }
 
 impl Stage {
-    /// Brings everything up and waits until the Deployment is rolled out. `arguments` are added to the webhook's own.
+    /// Starts everything and waits until the Deployment is rolled out. `arguments` are added to the
+    /// webhook's own.
     pub(crate) fn start(
         workspace: &Workspace,
         program: &Path,
@@ -85,7 +87,8 @@ impl Stage {
         step(&format!(
             "Kubernetes 1.{minor}: etcd, API server, controllers"
         ));
-        // From 1.21 on the API server labels namespaces by itself; the configurations select by it.
+        // From 1.21 on the API server labels namespaces itself; the configurations select by this
+        // label.
         let label = "kubernetes.io/metadata.name=kube-system";
         cluster.kubectl(["label", "--overwrite", "namespace", "kube-system", label])?;
         cluster
@@ -109,8 +112,8 @@ impl Stage {
     }
 }
 
-/// How a Pod of the Deployment becomes a process: its arguments, with an address and a way to the API server that the
-/// container would have.
+/// Turns a Pod of the Deployment into a process: its arguments, with an address of its own and the
+/// access to the API server that the container would have.
 fn pods(cluster: &ControlPlane, program: &Path, arguments: &[&str]) -> Result<KubeletOptions> {
     let kubeconfig = cluster.kubeconfig_for(ACCOUNT, Some("system:serviceaccounts"))?;
     let program: PathBuf = program.to_owned();
@@ -123,7 +126,7 @@ fn pods(cluster: &ControlPlane, program: &Path, arguments: &[&str]) -> Result<Ku
             .collect(),
         command: Box::new(move |pod| {
             let mut command = Command::new(&program);
-            // A Pod listens at all of its addresses; here they are one machine's.
+            // A Pod listens on all of its addresses; here they belong to one machine.
             let own = |arg: &&String| !arg.starts_with("--listen=") && !arg.starts_with("--admin=");
             command
                 .args(pod.args.iter().filter(own))

@@ -20,13 +20,13 @@ use crate::toolchain;
 use crate::ui::{self, Took};
 use crate::vm;
 
-/// How many inputs each fuzz target tries: the seeds and what is near them, the same in every run.
+/// Inputs that each fuzz target tries: the seeds and inputs near them, the same in every run.
 const SMOKE: fuzz::Effort = fuzz::Effort::Runs(20_000);
 
-/// As long as it takes for everything to happen once, with what an unoptimized build can do.
+/// Long enough for everything to happen once, at a rate that an unoptimized build can serve.
 const SOAK: [&str; 6] = ["soak", "--dev", "--seconds", "45", "--rate", "50"];
 
-/// What is to be tested.
+/// What to test.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
     /// Only the node's tests, in a virtual machine with Debian's kernel
@@ -37,14 +37,14 @@ pub(crate) struct Options {
     no_vm: bool,
 }
 
-/// What the tests of a stage said.
+/// The results of a stage.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Count {
     passed: usize,
     failed: usize,
     /// The line of each skipped test.
     skipped: Vec<String>,
-    /// What went wrong besides a test.
+    /// Failures other than failed tests.
     broken: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
         stage("Fuzzing", &|count| fuzzing(workspace, count));
         stage("Other runtimes", &|count| other_runtimes(workspace, count));
     }
-    // The machine can only see what the probes see.
+    // The virtual machine can only show what the probes see.
     if !options.no_vm && built {
         stage("Virtual machine", &|count| {
             virtual_machine(workspace, options.vm, count)
@@ -98,7 +98,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
 }
 
 impl Count {
-    /// Notes that `test` cannot run: an error where skips are failures.
+    /// Records that `test` cannot run: an error if skips are failures.
     fn cannot(&mut self, test: &str, reason: Error) -> Result<()> {
         if env::var_os("IMAGESWAP_NO_SKIP").is_some_and(|value| value == "1") {
             return Err(reason);
@@ -107,9 +107,8 @@ impl Count {
         Ok(())
     }
 
-    /// Reads what test binaries print with `--show-output`, shows it without
-    /// the output of tests that passed, and counts. A line that `shown` refuses
-    /// is not shown.
+    /// Reads what test binaries print with `--show-output`, shows it without the output of passed
+    /// tests, and counts. Lines for which `shown` returns false are not shown.
     pub(crate) fn read(
         &mut self,
         output: impl Read,
@@ -141,7 +140,7 @@ impl Count {
         Ok(())
     }
 
-    /// How many tests ran to their end.
+    /// How many tests ran to the end.
     pub(crate) fn ran(&self) -> usize {
         self.passed + self.failed
     }
@@ -158,8 +157,7 @@ impl Count {
     }
 }
 
-/// Installs the real parts that tests start, or leaves it to the tests to say
-/// what they lack.
+/// Installs the real parts that tests start; if that fails, the tests report what they lack.
 fn install_parts() {
     let mut packages: Vec<_> = missing_for_tests()
         .iter()
@@ -201,7 +199,7 @@ fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
     watch(command, count)
 }
 
-/// The story of the webhook in a cluster, and a short soak, each of which counts as a test.
+/// Runs e2e in a cluster and a short soak, each of which counts as a test.
 fn in_cluster(workspace: &Workspace, count: &mut Count) -> Result<()> {
     if let Err(error) = Assets::find() {
         return count.cannot("e2e and soak", error.into());
@@ -215,7 +213,7 @@ fn in_cluster(workspace: &Workspace, count: &mut Count) -> Result<()> {
 
 /// Runs a task of this program, which counts as a test.
 fn own_task(workspace: &Workspace, task: &[&str], count: &mut Count) -> Result<()> {
-    // The tests may have linked this very program anew, so that it is no longer where it was.
+    // The tests may have relinked this program, so its path may be gone.
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
@@ -267,8 +265,7 @@ fn virtual_machine(workspace: &Workspace, asked_for: bool, count: &mut Count) ->
     vm::run(workspace, count)
 }
 
-/// Runs tests to their end; failed tests are counted, and any other failure is
-/// an error.
+/// Runs tests to the end and counts failed tests; any other failure is an error.
 fn watch(mut command: Command, count: &mut Count) -> Result<()> {
     let mut child = command
         .stdin(Stdio::null())
@@ -295,7 +292,7 @@ fn summary(total: &Count, times: &[[String; 2]]) {
         ui::bad(line);
     }
     let skipped = total.skipped.len();
-    // To libtest a test that skips has passed; what broke is a failure of its own.
+    // libtest counts a skipped test as passed; what broke is a failure of its own.
     let passed = total.passed.saturating_sub(skipped);
     let failed = total.failed + total.broken.len();
     println!("\n{passed} passed, {failed} failed, {skipped} skipped");
@@ -339,7 +336,7 @@ test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn results_of_all_binaries_are_added_up() {
         let mut count = Count::default();
-        // Shown, it would be counted by whoever reads the output of this test.
+        // If shown, the output of this test would be counted too.
         count.read(OUTPUT.as_bytes(), |_| false).unwrap();
         assert_eq!((count.passed, count.failed), (6, 1));
         assert_eq!(count.skipped, ["SKIP: a: needs root"]);

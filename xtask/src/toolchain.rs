@@ -1,8 +1,7 @@
-//! What building the probes and running real parts needs, found or installed.
+//! Finds or installs what is needed to build the probes and to run real parts.
 //!
-//! The probes are linked by bpf-linker, and need `core` for the BPF target. Two
-//! compilers give that: rustup's, which builds `core` from rust-src, and
-//! Debian's rustc-web, which has it precompiled.
+//! bpf-linker links the probes, which need `core` for the BPF target. Two compilers provide that:
+//! rustup's, which builds `core` from rust-src, and Debian's rustc-web, which has it precompiled.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use crate::process::{cache, cargo, find, find_all, output, run};
 use crate::ui;
 
 const LINKER: &str = "bpf-linker";
-/// The version that is installed, and the oldest that is used.
+/// The version that is installed if missing, and the oldest that is used.
 const LINKER_VERSION: [u32; 3] = [0, 13, 0];
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 /// What bpf-linker's build needs: LLVM with Polly, and a C++ compiler with zlib
@@ -31,7 +30,7 @@ pub(crate) enum Compiler {
     Debian(PathBuf),
 }
 
-/// What the probes are built with.
+/// The tools that build the probes.
 #[derive(Debug, Clone)]
 pub(crate) struct ProbeTools {
     /// The compiler.
@@ -41,8 +40,8 @@ pub(crate) struct ProbeTools {
 }
 
 impl ProbeTools {
-    /// Finds the tools, or installs them where it can. The error names every
-    /// command that is left to be run by hand.
+    /// Finds the tools, or installs them if possible. The error names every command that is left to
+    /// the user.
     pub(crate) fn find_or_install() -> Result<Self> {
         Ok(Self {
             compiler: compiler()?,
@@ -51,7 +50,7 @@ impl ProbeTools {
     }
 }
 
-/// Installs Debian packages: as root alone, and says so first.
+/// Installs Debian packages; only as root, and announced first.
 pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
     let list = packages.join(" ");
     let by_hand = format!("apt-get install --no-install-recommends {list}");
@@ -62,7 +61,7 @@ pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
         bail!("{purpose} needs Debian packages; run as root: {by_hand}");
     }
     ui::step(format_args!("installing for {purpose}: {list}"));
-    // Lists of a fresh container are empty, those of an old one name versions that are gone.
+    // A fresh container has no package lists, an old one has lists of versions that are gone.
     let updated = output(Command::new("apt-get").args(["update", "-qq"]));
     let mut command = Command::new("apt-get");
     command
@@ -152,7 +151,7 @@ fn linker() -> Result<PathBuf> {
     ui::step(format_args!(
         "installing {LINKER} {version} with cargo (about a minute)"
     ));
-    // The target folder of the workspace is no place for another project's build.
+    // The workspace's target folder must not mix with another project's build.
     command.env_remove("CARGO_TARGET_DIR");
     run(&mut command).context(by_hand)?;
     Ok(tools.join("bin").join(LINKER))

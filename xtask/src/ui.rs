@@ -1,32 +1,32 @@
-//! What xtask says to people: at most 80 columns, colour only for a terminal.
+//! xtask's output for people: at most 80 columns, colour only on a terminal.
 
 use std::env;
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-/// Begins a part: an empty line and a heading.
+/// Prints the heading of a part, after an empty line.
 pub(crate) fn heading(text: &str) {
     println!("\n{}", paint("1", text));
 }
 
-/// Says what is being done, on standard error, so that a long silent step is
-/// not taken for a hang.
+/// Prints on standard error what is being done, so that a long silent step does not look like a
+/// hang.
 pub(crate) fn step(text: impl Display) {
     eprintln!("{} {text}", paint_err("36", "..."));
 }
 
-/// Says that something happened as it should.
+/// Prints that something happened as it should.
 pub(crate) fn good(text: impl Display) {
     println!("  {} {text}", paint("32", "ok"));
 }
 
-/// Says that something did not happen.
+/// Prints that something did not happen.
 pub(crate) fn bad(text: impl Display) {
     println!("  {} {text}", paint("31", "FAILED"));
 }
 
-/// Says what was left out, and why.
+/// Prints what was left out, and why.
 pub(crate) fn left_out(text: impl Display) {
     println!("  {} {text}", paint("33", "left out"));
 }

@@ -1,8 +1,8 @@
-//! A virtual machine with Debian's kernel, systemd and cgroup v2 alone, that
-//! runs the node's tests from this machine's root file system.
+//! A virtual machine with Debian's kernel, systemd and cgroup v2 alone that runs the node's tests
+//! from this machine's root file system.
 //!
-//! The root is shared read-only over 9p under an overlay in memory, so that
-//! nothing has to be installed in the machine and nothing stays.
+//! The root is shared read-only over 9p under an overlay in memory, so that nothing has to be
+//! installed in the machine and nothing is left behind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::toolchain;
 use crate::ui;
 
 const QEMU: &str = "qemu-system-x86_64";
-/// Disk and root file system; the others come in as what these depend on.
+/// Disk and root file system; their dependencies are loaded too.
 const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
-/// The tests that run there: each way in which a container starts. All of them
-/// would take half an hour, for the machine is emulated.
+/// The tests that run there: one for each way in which a container starts. All of them would take
+/// half an hour, because the machine is emulated.
 pub(crate) const TESTS: [&str; 10] = [
     "forged::an_image_that_was_only_tagged_anew_drifts",
     "forged::labels_and_the_cgroup_of_a_pod_make_no_pod",
@@ -35,12 +35,12 @@ pub(crate) const TESTS: [&str; 10] = [
     "trouble::a_clock_that_steps_hides_nothing",
 ];
 const LIMIT: &str = "15m";
-/// What the machine prints last, with the tests' exit code.
+/// The machine's last line, followed by the tests' exit code.
 const END: &str = "machine ends with code ";
 
-/// The init of the machine: it makes cgroups for whoever asks, as on most nodes.
+/// The machine's init: it makes cgroups on request, as on most nodes.
 const SYSTEMD: &str = "/lib/systemd/systemd";
-/// All that systemd starts: none of the services that this machine may have.
+/// Everything that systemd starts; services of the host are left out.
 const UNITS: [(&str, &str); 2] = [
     (
         "imageswap.target",
@@ -55,9 +55,8 @@ const UNITS: [(&str, &str); 2] = [
     ),
 ];
 
-/// Mounts the shared root under an overlay and hands over to systemd, which
-/// starts the tests. Their files go below `/run`, for `/tmp` may hold the
-/// workspace.
+/// Mounts the shared root under an overlay and hands over to systemd, which starts the tests. Their
+/// files go below `/run`, because `/tmp` may hold the workspace.
 const INIT: &str = r#"#!/bin/busybox sh
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /host /memory /root
@@ -86,8 +85,8 @@ $b chroot /root /bin/busybox rm -f /.dockerenv
 exec $b switch_root /root SYSTEMD --unit=imageswap.target --show-status=no --log-level=err
 "#;
 
-/// Whether the machine can be started here; as root it installs what is
-/// missing. The error says what to do.
+/// Checks that the machine can be started here, and as root installs what is missing. The error
+/// says what to do.
 pub(crate) fn ready() -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
@@ -110,14 +109,14 @@ pub(crate) fn ready() -> Result<()> {
     Ok(())
 }
 
-/// What is booted.
+/// What to boot.
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) kernel: Kernel,
-    /// The root file system; without one this machine's own.
+    /// The root file system; `None` means this machine's.
     pub(crate) root: Option<PathBuf>,
     pub(crate) tests: [&'static str; 10],
-    /// Further variables of the tests, as in a shell.
+    /// Further environment variables of the tests, in shell syntax.
     pub(crate) variables: String,
 }
 
@@ -149,7 +148,7 @@ pub(crate) fn run_guest(
         kernel.version
     ));
     let code = boot(&kernel.image, &initramfs, count)?;
-    // A test that is called otherwise now would be left out in silence.
+    // A renamed test must not be left out unnoticed.
     ensure!(
         count.ran() == guest.tests.len(),
         "{} tests ran in the machine, not {}",
@@ -163,7 +162,8 @@ pub(crate) fn run_guest(
     Ok(())
 }
 
-/// The init of `guest`. A root file system that is not this machine's gets the workspace and its build folder.
+/// The init of `guest`. A root file system other than this machine's gets the workspace and its
+/// build folder mounted.
 fn init(workspace: &Workspace, guest: &Guest) -> String {
     let (lower, shared) = match &guest.root {
         Some(root) => (
@@ -220,7 +220,7 @@ impl Kernel {
         Self::in_folder(&folder)
     }
 
-    /// A kernel that an earlier run left.
+    /// A kernel left by an earlier run.
     fn kept(cache: &Path) -> Option<Self> {
         let mut folders = fs::read_dir(cache)
             .ok()?
@@ -229,7 +229,8 @@ impl Kernel {
         folders.find_map(|folder| Self::in_folder(&folder).ok())
     }
 
-    /// The kernel that was unpacked into `folder`, wherever its release of Debian puts image and modules.
+    /// The kernel unpacked into `folder`; releases of Debian differ in where they put image and
+    /// modules.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
         for modules in ["lib/modules", "usr/lib/modules"] {
             for entry in fs::read_dir(folder.join(modules))
@@ -286,7 +287,7 @@ impl Kernel {
     }
 }
 
-/// The package that Debian's `linux-image-amd64` stands for.
+/// The package that `linux-image-amd64` depends on.
 fn kernel_package() -> Result<String> {
     const META: &str = "linux-image-amd64";
     let depends = output(Command::new("apt-cache").args(["depends", META]))?;
@@ -322,7 +323,7 @@ pub(crate) fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
         .context("cargo test --no-run named no program")
 }
 
-/// What runs in the machine.
+/// The shell script that runs in the machine.
 fn script(workspace: &Workspace, guest: &Guest, tests: &Path) -> String {
     format!(
         "#!/bin/sh\n\
@@ -338,10 +339,9 @@ fn script(workspace: &Workspace, guest: &Guest, tests: &Path) -> String {
     )
 }
 
-/// Boots the machine and reads its console until it ends; the tests' exit
-/// code.
+/// Boots the machine and reads its console until it ends; returns the tests' exit code.
 fn boot(kernel: &Path, initramfs: &Path, count: &mut Count) -> Result<i32> {
-    // In the foreground, so that a Ctrl-C reaches the machine too.
+    // In the foreground, so that Ctrl-C reaches the machine too.
     let mut qemu = Command::new("timeout")
         .args(["--foreground", "--kill-after=10s", LIMIT, QEMU])
         .args([

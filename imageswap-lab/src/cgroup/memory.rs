@@ -1,4 +1,4 @@
-//! A memory limit, as a container has one.
+//! A memory limit, as containers have.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,7 +23,7 @@ pub struct MemoryUse {
     pub peak: u64,
     /// How often the limit was reached, so that the kernel had to take memory back.
     pub limit_reached: u64,
-    /// Processes that the kernel killed for want of memory.
+    /// Processes that the kernel killed because memory ran out.
     pub killed: u64,
 }
 
@@ -48,7 +48,7 @@ impl MemoryCgroup {
         match version {
             Version::V1 => {
                 cgroup.write("memory.limit_in_bytes", bytes)?;
-                // Buffers of sockets are counted apart, and only where they have a limit.
+                // Socket buffers are counted separately, and only if they have a limit.
                 cgroup.write("memory.kmem.tcp.limit_in_bytes", u64::MAX >> 2)?;
                 cgroup.write_if_there("memory.memsw.limit_in_bytes", bytes)?;
             }
@@ -70,7 +70,7 @@ impl MemoryCgroup {
         command
     }
 
-    /// What was used since the cgroup was made.
+    /// What has been used since the cgroup was made.
     pub fn used(&self) -> Result<MemoryUse> {
         Ok(match self.version {
             Version::V1 => MemoryUse {

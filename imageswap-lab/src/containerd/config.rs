@@ -38,8 +38,8 @@ pub(super) fn hosts_dir(dir: &Path) -> PathBuf {
     dir.join("hosts")
 }
 
-/// Where runc keeps its state. Its default is shared by every containerd, whose
-/// containers of one name would then disturb each other.
+/// Where runc keeps its state. All containerds share the default folder, where containers of the
+/// same name would collide.
 pub(super) fn runc_root(dir: &Path) -> PathBuf {
     dir.join("runc")
 }

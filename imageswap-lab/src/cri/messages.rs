@@ -1,5 +1,5 @@
-//! The messages of CRI v1 that starting a pod needs, with the fields that are
-//! set or read here. Numbers are those of `runtime/v1/api.proto`.
+//! The messages of CRI v1 that are needed to start a pod, with the fields that are set or read
+//! here. Numbers are those of `runtime/v1/api.proto`.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ pub(super) const MODE_CONTAINER: i32 = 1;
 /// `NamespaceMode.NODE`: the host's.
 pub(super) const MODE_NODE: i32 = 2;
 
-/// An answer that is not looked at.
+/// An answer that is ignored.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Empty {}
 
@@ -21,7 +21,7 @@ pub(super) struct IdRequest {
     pub(super) id: String,
 }
 
-/// Of each sandbox, as far as it matters here.
+/// A sandbox, with the fields that matter here.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ListPodSandboxResponse {
     #[prost(message, repeated, tag = "1")]

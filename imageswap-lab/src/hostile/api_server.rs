@@ -1,5 +1,5 @@
-//! A client that asks for reviews as an API server does: connections that are kept open, a deadline for each review, and
-//! a new connection now and then.
+//! A client that sends reviews as an API server does: over open connections, with a deadline for
+//! each review, and over a new connection now and then.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,31 +13,31 @@ use tokio::time::{Instant, sleep_until};
 use super::client::{Connection, Problem, Target, within};
 use super::review::{large_update, review};
 
-/// Connections that are kept open, and how often each has a review: 200 a second in all.
+/// Open connections, and how often each sends a review: 200 per second in all.
 const CONNECTIONS: u32 = 4;
 const PACE: Duration = Duration::from_millis(20);
-/// How often a connection is made for one review alone, and how often a large review is sent.
+/// How often a review gets a new connection, and how often a large review is sent.
 const SELDOM: Duration = Duration::from_millis(500);
 /// A review of a usual Pod.
 const BYTES: usize = 3200;
 /// A review of an update to a large object.
 const LARGE_BYTES: usize = 150_000;
 
-/// Reviews of one kind, and what became of them.
+/// Reviews of one kind, and their outcome.
 #[derive(Debug, Clone, Default)]
 pub struct Reviews {
     /// How many were sent.
     pub sent: usize,
-    /// How many had no good answer within the timeout, by what was wrong.
+    /// How many had no good answer within the timeout, by reason.
     pub failed: BTreeMap<String, usize>,
-    /// From when each was due until its answer was there, in microseconds; of those that were answered.
+    /// Microseconds from when each was due until its answer, of those that were answered.
     micros: Vec<u32>,
 }
 
-/// What an API server saw.
+/// The reviews that an API server sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// Over connections that are kept open.
+    /// Over open connections.
     pub(super) usual: Reviews,
     /// Each over a new connection.
     pub(super) fresh: Reviews,
@@ -65,7 +65,7 @@ impl ApiServer {
         }
     }
 
-    /// Asks for reviews for `duration`, or until `ended` says that the webhook is gone.
+    /// Sends reviews for `duration`, or until `ended` returns that the webhook has ended.
     pub(super) async fn ask(&mut self, duration: Duration, ended: impl Fn() -> bool) -> Seen {
         let usual_body = Bytes::from(review(BYTES).to_string());
         let large_body = Bytes::from(large_update(LARGE_BYTES).to_string());
@@ -92,7 +92,7 @@ impl ApiServer {
         while begin.elapsed() < duration && !ended() {
             sleep_until(Instant::now() + Duration::from_millis(100)).await;
         }
-        // What is under way is answered or fails; nothing more is sent.
+        // Open requests are answered or fail; nothing more is sent.
         stopped.store(true, Relaxed);
         let mut seen = Seen::default();
         for connection in usual {
@@ -106,7 +106,7 @@ impl ApiServer {
     }
 }
 
-/// A review that is sent again and again.
+/// A review that is sent repeatedly.
 struct Series {
     target: Target,
     path: String,
@@ -119,7 +119,7 @@ struct Series {
 }
 
 impl Series {
-    /// Sends one review in each `pace`; whoever is late sends at once, and the delay counts.
+    /// Sends one review per `pace`. A late review is sent at once, and the delay counts.
     async fn send(
         self,
         start: Instant,
@@ -152,7 +152,8 @@ impl Series {
         }
     }
 
-    /// One review. A connection that the server closed while it was idle is made anew, as Go's client does.
+    /// Sends one review. If the server closed an idle connection, opens a new one, as Go's client
+    /// does.
     async fn exchange(&self, kept: &mut Option<Connection>) -> Result<(), Problem> {
         loop {
             let was_open = kept.as_ref().is_some_and(|it| !it.is_closed());
@@ -196,7 +197,7 @@ impl Reviews {
         self.failed.values().sum()
     }
 
-    /// Milliseconds within which that many of a hundred were answered; not a number where none was.
+    /// Milliseconds within which this percentage was answered; NaN if none was.
     pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.micros.clone();
         sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! The attacks, and how their clients go on until time is up.
+//! The attacks, and how their clients continue until time is up.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,32 +14,32 @@ use super::review::review;
 use super::tls;
 use crate::error::{Error, Result};
 
-/// Before a connection is made anew that the server has closed.
+/// Pause before reconnecting after the server has closed.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Between two bytes of what is sent slowly.
+/// Pause between two bytes of a slow sender.
 const SLOW: Duration = Duration::from_secs(1);
-/// How long the impatient wait for an answer before they hang up and ask again.
+/// How long impatient clients wait for an answer before they hang up and ask again.
 const IMPATIENT: Duration = Duration::from_millis(500);
-/// How long the patient wait.
+/// How long patient clients wait.
 const PATIENT: Duration = Duration::from_secs(30);
-/// Between two reviews of those who only want to count.
+/// Pause between two reviews of a client that only wants to look proven.
 const SELDOM: Duration = Duration::from_secs(20);
 /// Bytes of a review of a usual Pod.
 const USUAL: usize = 3200;
-/// Addresses that attackers have who come from many.
+/// Number of addresses of attackers that come from many.
 const ADDRESSES: usize = 250;
 
 /// File descriptors beside those of connections.
 const OTHER_FILES: u64 = 100;
 
-/// A way to bother a webhook.
+/// A way to attack a webhook.
 #[derive(Debug, Clone, Copy)]
 pub struct Attack {
-    /// A word for the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What it is, for people.
+    /// A description for people.
     pub what: &'static str,
-    /// How many do it at a time.
+    /// Number of clients.
     pub clients: usize,
     kind: Kind,
     from: From,
@@ -61,7 +61,8 @@ enum Kind {
     AdminUnread,
     AdminScrapes,
     Idle,
-    /// Good reviews, so seldom that they cost nothing, and so often that the connection counts.
+    /// Good reviews, so rare that they cost nothing, and so frequent that the connection counts as
+    /// proven.
     Proven,
     HalfHandshakes,
     Handshakes,
@@ -289,12 +290,12 @@ const fn of(name: &'static str, what: &'static str, clients: usize, kind: Kind) 
 }
 
 impl Attack {
-    /// The attack of that name.
+    /// The attack of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         ATTACKS.iter().find(|attack| attack.name == name)
     }
 
-    /// Attacks `target` with as many clients for `duration`, on threads of its own.
+    /// Runs the attack on `target` for `duration`, on threads of its own.
     pub fn run(&self, target: &Target, duration: Duration) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -310,7 +311,7 @@ impl Attack {
             let (attack, target, body) = (*self, target.clone(), body.clone());
             runtime.spawn(async move {
                 loop {
-                    // To be refused or closed is what these clients are there for.
+                    // These clients expect to be refused or closed.
                     attack.once(&target, at, &body).await.ok();
                     sleep(attack.pause()).await;
                 }
@@ -321,7 +322,7 @@ impl Attack {
         Ok(())
     }
 
-    /// Those who take much of the server's time at each connection come again at once.
+    /// Clients that make each connection expensive reconnect at once.
     fn pause(&self) -> Duration {
         match self.kind {
             Kind::Handshakes | Kind::Broken | Kind::Reviews(_) => Duration::from_millis(5),
@@ -339,7 +340,7 @@ impl Attack {
         }
     }
 
-    /// What one client does, until it is closed.
+    /// One client's actions, until the server closes.
     async fn once(
         &self,
         target: &Target,
@@ -399,7 +400,7 @@ impl Attack {
     }
 }
 
-/// Lets this process open so many files, if its hard limit allows it.
+/// Lets this process open this many files, if its hard limit allows it.
 fn raise_files(wanted: u64) -> Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|it| it >= wanted) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde_json::json;
 
-/// The largest that the webhook takes, less what surrounds it.
+/// The largest that the webhook accepts, less what surrounds it.
 const LARGE: usize = (8 << 20) - 600;
 /// Just small enough to be read without a share of the budget for large bodies.
 const SMALL: usize = (32 << 10) - 600;
@@ -13,7 +13,7 @@ const SMALL: usize = (32 << 10) - 600;
 /// What a body consists of.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content {
-    /// So many containers, old and new, each with another image than before.
+    /// This many containers, old and new, each with a changed image.
     Containers(usize),
     /// The same with names.
     NamedContainers(usize),
@@ -28,16 +28,16 @@ pub(super) enum Content {
     Escapes,
     /// A few dozen images with long names that nearly match a rule, in a body of a usual size.
     LongNames,
-    /// A policy with so many rules that are regular expressions.
+    /// A policy with this many regular expressions.
     Regexes(usize),
-    /// A policy with so many rules of wildcards.
+    /// A policy with this many wildcard rules.
     Globs(usize),
-    /// A policy in which every rule leads to the next.
+    /// A policy in which every rule's result matches the next rule.
     Chain(usize),
 }
 
 impl Content {
-    /// Where it is posted.
+    /// The path to post it to.
     pub(super) fn path(self, at: usize) -> &'static str {
         match self {
             Self::Regexes(_) | Self::Globs(_) | Self::Chain(_) => "/validate-policy?timeout=30s",
@@ -108,7 +108,7 @@ impl Content {
     }
 }
 
-/// A review of an object that is not looked at until it gets there.
+/// A review of an object; an old object is what makes it an update.
 fn review(operation: &str, object: &str, old: Option<&str>) -> Bytes {
     let mut text = format!(
         r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"u","kind":{{"group":"","version":"v1","kind":"Pod"}},"namespace":"shop","operation":"{operation}","object":{object}"#

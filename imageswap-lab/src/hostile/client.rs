@@ -1,4 +1,4 @@
-//! How everybody in a trial reaches the webhook.
+//! Connections of a trial's clients to the webhook.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -20,9 +20,9 @@ pub(super) type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// A webhook to attack.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where it takes reviews.
+    /// Where it accepts reviews.
     pub https: SocketAddr,
-    /// Where it shows metrics.
+    /// Where it serves metrics.
     pub admin: SocketAddr,
     connector: Connector,
 }
@@ -69,7 +69,7 @@ impl Target {
     }
 }
 
-/// A TCP connection from `source`, which reads no more than `buffer` bytes ahead.
+/// A TCP connection from `source` that reads at most `buffer` bytes ahead.
 pub(super) async fn connect(
     to: SocketAddr,
     source: Ipv4Addr,
@@ -118,7 +118,7 @@ impl Drop for Connection {
     }
 }
 
-/// Awaits `work`, no longer than `limit`.
+/// Awaits `work` for at most `limit`.
 pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = std::result::Result<T, Problem>>,

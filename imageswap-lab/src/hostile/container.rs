@@ -1,4 +1,4 @@
-//! The webhook's container, as the chart makes it.
+//! The webhook's container, as in the chart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,16 +13,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::error::{Error, Result};
 use crate::port;
 
-/// What a trial needs to know of the webhook's container.
+/// The parts of the webhook's container that a trial needs.
 #[derive(Debug, Clone)]
 pub struct Container {
     /// The memory limit in bytes.
     pub memory: u64,
     pub(super) liveness: Probe,
     pub(super) readiness: Probe,
-    /// Flags that say where the program listens, by the port that they name.
+    /// Flags with the program's listen addresses, by the port that they name.
     listeners: BTreeMap<u16, String>,
-    /// Flags about limits, as they stand.
+    /// Flags that set limits, unchanged.
     limits: Vec<String>,
 }
 
@@ -33,11 +33,11 @@ pub(super) struct Probe {
     port: u16,
     pub(super) period: Duration,
     pub(super) timeout: Duration,
-    /// So many failures in a row count.
+    /// Failures in a row after which the kubelet acts.
     pub(super) threshold: usize,
 }
 
-/// Arguments for the program, and where it listens with them.
+/// Arguments for the program, and the addresses that it listens on with them.
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) arguments: Vec<String>,
@@ -134,7 +134,7 @@ impl Listening {
         self.addresses[&self.admin]
     }
 
-    /// Where `probe` asks.
+    /// The address for `probe`.
     pub(super) fn probed(&self, probe: &Probe) -> Result<SocketAddr> {
         self.addresses.get(&probe.port).copied().ok_or_else(|| {
             Error::Unusable(format!(

@@ -10,14 +10,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::client::{Problem, connect};
 use super::container::Probe;
 
-/// A kubelet probes every few seconds, and nobody knows when its first probe is. Probes are therefore made once a
-/// second, each on a connection of its own as a kubelet's, and [`Probes::count`] looks at every way to choose among them.
+/// A kubelet probes every few seconds, starting at an unknown time. So probes are made once a
+/// second, each on its own connection as a kubelet does, and [`Probes::count`] tries every way to
+/// choose among them.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What became of probes that were made once a second.
+/// The outcome of probes that were made once a second.
 #[derive(Debug, Clone)]
 pub struct Probes {
-    /// By the second in which each was made: when its answer came, if it was good and in time.
+    /// By the second in which each was made: the time of its answer, if it was good and in time.
     answers: Vec<Option<Duration>>,
     period: usize,
     threshold: usize,
@@ -53,7 +54,7 @@ pub(super) async fn probe(addr: SocketAddr, probe: Probe, duration: Duration) ->
     }
 }
 
-/// Whether the answer is what a kubelet takes for success.
+/// Whether the answer is one that a kubelet accepts as success.
 async fn ask(addr: SocketAddr, path: &str) -> Result<bool, Problem> {
     let mut stream = connect(addr, Ipv4Addr::LOCALHOST, None).await?;
     let request = format!(
@@ -75,7 +76,8 @@ impl Probes {
         (self.answers.len(), failed.count())
     }
 
-    /// Whether a kubelet would have acted: restarted the container, or taken the Pod from its Service.
+    /// Whether a kubelet would have acted: restarted the container, or removed the Pod from its
+    /// Service.
     pub fn would_act(&self) -> bool {
         (0..self.answers.len()).any(|first| {
             let chosen = self.answers[first..].iter().step_by(self.period);

@@ -12,12 +12,12 @@ use super::review::review;
 
 /// Head of a request whose body never comes.
 const WAITING: &str = "POST /mutate?timeout=30s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length:";
-/// So much is read ahead by those who do not read.
+/// How much clients that do not read receive ahead.
 const SMALL_BUFFER: u32 = 2048;
-/// How long those stay who wait for an answer that they do not read.
+/// How long clients stay that wait for an answer without reading it.
 const STAY: Duration = Duration::from_secs(30);
 
-/// Requests, or beginnings of some, that no client of good will sends.
+/// Requests, or beginnings of requests, that no honest client sends.
 const BROKEN: [&str; 18] = [
     "hello\r\n\r\n",
     "POST / HTTP/9.9\r\n\r\n",
@@ -39,7 +39,7 @@ const BROKEN: [&str; 18] = [
     "POST http://[::1]:99999999/ HTTP/1.1\r\nHost: \u{fffd}\r\n\r\n",
 ];
 
-/// Something sent a byte at a time, at this pace, until the server has had enough.
+/// Sends something one byte at a time, at this pace, until the server stops it.
 pub(super) async fn dribble(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     start: &str,
@@ -59,7 +59,7 @@ pub(super) async fn wait(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Pr
     Ok(())
 }
 
-/// All of a head, and then the server is made to wait for the body.
+/// Sends a whole head, and then lets the server wait for the body.
 pub(super) async fn head_alone(stream: &mut ClientStream) -> Result<(), Problem> {
     stream
         .write_all(format!("{WAITING} 4000\r\n\r\n").as_bytes())
@@ -67,12 +67,12 @@ pub(super) async fn head_alone(stream: &mut ClientStream) -> Result<(), Problem>
     wait(stream).await
 }
 
-/// A body of `bytes`, of which one byte every `pace` arrives.
+/// Sends a body of `bytes`, one byte every `pace`.
 pub(super) async fn slow_body(stream: &mut ClientStream, pace: Duration) -> Result<(), Problem> {
     dribble(stream, &format!("{WAITING} 4000000\r\n\r\n"), pace).await
 }
 
-/// A body of `bytes`, of which the last never arrives.
+/// Sends a body of `bytes` without its last byte.
 pub(super) async fn almost_all(stream: &mut ClientStream, bytes: usize) -> Result<(), Problem> {
     stream
         .write_all(format!("{WAITING} {bytes}\r\n\r\n").as_bytes())
@@ -81,7 +81,7 @@ pub(super) async fn almost_all(stream: &mut ClientStream, bytes: usize) -> Resul
     wait(stream).await
 }
 
-/// A chunked body without an end, of chunks that hold a byte each and say more about it.
+/// Sends an endless chunked body; each chunk holds one byte and a long extension.
 pub(super) async fn tiny_chunks(stream: &mut ClientStream) -> Result<(), Problem> {
     let head = "POST /mutate?timeout=30s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
@@ -91,7 +91,7 @@ pub(super) async fn tiny_chunks(stream: &mut ClientStream) -> Result<(), Problem
     }
 }
 
-/// A chunked body that is too large by far.
+/// Sends a chunked body that is far too large.
 pub(super) async fn hundred_megabytes(stream: &mut ClientStream) -> Result<(), Problem> {
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
@@ -102,7 +102,8 @@ pub(super) async fn hundred_megabytes(stream: &mut ClientStream) -> Result<(), P
     wait(stream).await
 }
 
-/// A head of nearly all fields and bytes that it may have, again and again, for what there is not.
+/// Sends heads with nearly as many fields and bytes as allowed, again and again, for a path that
+/// does not exist.
 pub(super) async fn large_heads(stream: &mut ClientStream) -> Result<(), Problem> {
     let field = format!("X-{}: {}\r\n", "n".repeat(20), "v".repeat(120));
     let request = format!(
@@ -118,16 +119,16 @@ pub(super) async fn large_heads(stream: &mut ClientStream) -> Result<(), Problem
     }
 }
 
-/// One of [`BROKEN`].
+/// Sends one of [`BROKEN`].
 pub(super) async fn broken(stream: &mut ClientStream, at: usize) -> Result<(), Problem> {
     stream
         .write_all(BROKEN[at % BROKEN.len()].as_bytes())
         .await?;
-    // Some wait for more of it.
+    // Some servers wait for more.
     timeout(Duration::from_millis(300), wait(stream)).await?
 }
 
-/// Requests one after the other, without waiting for answers; these are read meanwhile.
+/// Sends requests without waiting for answers, which are read meanwhile.
 pub(super) async fn pipelined(stream: ClientStream) -> Result<(), Problem> {
     let body = review(3200).to_string();
     let request = format!("{WAITING} {}\r\n\r\n{body}", body.len()).repeat(50);
@@ -142,7 +143,7 @@ pub(super) async fn pipelined(stream: ClientStream) -> Result<(), Problem> {
     }
 }
 
-/// Reviews with large answers, which are not read.
+/// Asks for reviews with large answers, and does not read them.
 pub(super) async fn unread_answers(
     target: &Target,
     source: Ipv4Addr,

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// A review of a Pod with three containers as the API server sends it, of about that many bytes: what is missing is made up of
-/// environment variables and managed fields, which is what large Pods are made of.
+/// A review of a Pod with three containers as the API server sends it, of about this many bytes:
+/// environment variables and managed fields fill it up, as in large Pods.
 pub fn review(bytes: usize) -> Value {
     let container = |name: &str, image: &str| {
         json!({
@@ -70,7 +70,7 @@ pub fn review(bytes: usize) -> Value {
     review
 }
 
-/// A review of a change to a large Pod, of about that many bytes, half of which are the Pod as it was.
+/// A review of a change to a large Pod, of about this many bytes, half of them the old Pod.
 pub(super) fn large_update(bytes: usize) -> Value {
     let mut review = review(bytes / 2);
     let request = &mut review["request"];

@@ -1,4 +1,4 @@
-//! Handshakes that go wrong, and TLS records that no library would send.
+//! Failing handshakes, and TLS records that no library would send.
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -19,22 +19,22 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
-/// The first bytes of a ClientHello, and no more.
+/// Sends the first bytes of a ClientHello, and no more.
 pub(super) async fn half_handshake(target: &Target, source: Ipv4Addr) -> Result<(), Problem> {
     let mut stream = connect(target.https, source, None).await?;
     stream.write_all(&[HANDSHAKE, 3, 1, 2, 0, 1]).await?;
     wait(&mut stream).await
 }
 
-/// A handshake and nothing else, as often as it can be had.
+/// Completes a handshake and closes, as often as possible.
 pub(super) async fn handshake_alone(target: &Target, source: Ipv4Addr) -> Result<(), Problem> {
     let stream = target.tls(source).await?;
-    // Closed without a word, and no port is left waiting.
+    // Closed by a reset, so that no port stays in TIME_WAIT.
     stream.get_ref().0.set_zero_linger()?;
     Ok(())
 }
 
-/// A ClientHello in records of one byte each, and then others that fit nothing.
+/// Sends a ClientHello in records of one byte each, followed by records that fit nothing.
 pub(super) async fn hello_by_bytes(target: &Target, source: Ipv4Addr) -> Result<(), Problem> {
     let hello = client_hello(target).await?;
     let mut stream = connect(target.https, source, None).await?;
@@ -76,7 +76,7 @@ pub(super) async fn request_by_bytes(stream: ClientStream) -> Result<(), Problem
     }
 }
 
-/// After a ClientHello others again and again, as if to negotiate anew, between records that mean nothing.
+/// Sends ClientHellos again and again, as if to renegotiate, between meaningless records.
 pub(super) async fn noise(target: &Target, source: Ipv4Addr, at: usize) -> Result<(), Problem> {
     let hello = client_hello(target).await?;
     let mut stream = connect(target.https, source, None).await?;
@@ -103,7 +103,7 @@ pub(super) async fn noise(target: &Target, source: Ipv4Addr, at: usize) -> Resul
     }
 }
 
-/// Asks for new keys again and again, without reading what is answered.
+/// Sends key updates again and again, without reading the answers.
 pub(super) async fn new_keys(mut stream: ClientStream) -> Result<(), Problem> {
     for _ in 0..100_000 {
         stream.get_mut().1.refresh_traffic_keys()?;
@@ -112,7 +112,7 @@ pub(super) async fn new_keys(mut stream: ClientStream) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Asks to negotiate anew, in TLS 1.2, which takes a client that can; where there is no openssl, less harm is done.
+/// Renegotiates in TLS 1.2, which needs a client that can; without openssl the attack does less.
 pub(super) async fn renegotiation(target: &Target) -> Result<(), Problem> {
     let addr = target.https.to_string();
     let started = Command::new("openssl")
@@ -140,7 +140,7 @@ pub(super) async fn renegotiation(target: &Target) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What a client begins its handshake with, without the record's head.
+/// A client's first handshake message, without the record's head.
 async fn client_hello(target: &Target) -> Result<Vec<u8>, Problem> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let client = TcpStream::connect(listener.local_addr()?).await?;

@@ -14,17 +14,17 @@ use crate::cgroup::MemoryUse;
 use crate::error::{Error, Result};
 use crate::http::runtime;
 
-/// What is left of the beginning is over by then: connections, first answers.
+/// Connections and first answers are not measured.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Reviews and probes go on after an attack for so long, and have to succeed again.
+/// How long reviews and probes continue after an attack; they have to succeed again.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// How a webhook is attacked.
+/// The settings of a trial.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// The webhook's program.
     pub program: PathBuf,
-    /// The limits that it has.
+    /// Its limits.
     pub container: Container,
     /// Where the attackers run.
     pub attackers: Attackers,
@@ -45,12 +45,12 @@ pub enum Attackers {
     Program(PathBuf),
 }
 
-/// What a trial showed.
+/// The results of a trial.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// Reviews before the attack.
     pub calm: Reviews,
-    /// Reviews during the attack, over connections that are kept open.
+    /// Reviews during the attack, over open connections.
     pub reviews: Reviews,
     /// Reviews during the attack, each over a new connection.
     pub fresh: Reviews,
@@ -60,11 +60,11 @@ pub struct Outcome {
     pub liveness: Probes,
     /// `/readyz`, by the kubelet's settings.
     pub readiness: Probes,
-    /// What the webhook used.
+    /// Memory that the webhook used.
     pub memory: MemoryUse,
     /// Bytes that it logged.
     pub logged: u64,
-    /// How the webhook ended, and the end of its log; `None` where it did not.
+    /// How the webhook ended, and the end of its log; `None` if it still ran.
     pub ended: Option<String>,
 }
 

@@ -21,10 +21,11 @@ use crate::workspace::Lab;
 /// As many rules as a large company's policy has.
 const RULES: usize = 50;
 const START: Duration = Duration::from_secs(30);
-/// The log's end is kept for whoever asks why the webhook ended.
+/// The end of the log is kept to explain why the webhook ended.
 const LOG_KEPT: usize = 4 << 10;
 
-/// A running webhook under its container's memory limit; dropping it ends it. Fields are in the order in which they end.
+/// A running webhook under its container's memory limit; dropping it ends it. Fields are dropped in
+/// order.
 pub struct Webhook {
     child: Child,
     log: Log,
@@ -35,7 +36,7 @@ pub struct Webhook {
     _lab: Lab,
 }
 
-/// What the webhook logs, read as fast as it comes, as a container runtime does.
+/// The webhook's log, read at once, as a container runtime does.
 struct Log {
     reader: Option<JoinHandle<()>>,
     read: Arc<Mutex<(u64, Vec<u8>)>>,
@@ -59,7 +60,7 @@ impl Webhook {
             .arg(&certificates)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            // A file would be memory of the webhook's cgroup until it is written.
+            // A file's pages would count as memory of the webhook's cgroup until they are written.
             .stderr(Stdio::piped());
         let mut child = command
             .spawn()
@@ -98,12 +99,12 @@ impl Webhook {
         }
     }
 
-    /// Where it takes reviews.
+    /// Where it accepts reviews.
     pub fn https(&self) -> SocketAddr {
         self.target.https
     }
 
-    /// The authorities that its certificate is verified with, in PEM.
+    /// The CA certificates that verify its certificate, in PEM.
     pub fn ca(&self) -> Result<Vec<u8>> {
         fs::read(&self.ca).map_err(Error::io(self.ca.display().to_string()))
     }

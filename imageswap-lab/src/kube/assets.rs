@@ -1,4 +1,4 @@
-//! Where the binaries of Kubernetes are.
+//! Finds the binaries of Kubernetes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,13 +9,13 @@ use crate::process::run;
 
 /// Names a folder with kube-apiserver, etcd and kubectl, as for envtest.
 const VARIABLE: &str = "KUBEBUILDER_ASSETS";
-/// What a control plane needs at the least.
+/// Programs that a control plane needs at least.
 const NEEDED: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
-/// What acts upon the API server's objects.
+/// The program with the controllers.
 pub(super) const CONTROLLERS: &str = "kube-controller-manager";
 
-/// What it takes besides for Pods to run as they do anywhere.
+/// Programs that are needed besides to run Pods for real.
 pub(super) const NODE: [&str; 2] = ["kube-scheduler", "kubelet"];
 
 /// A folder with Kubernetes' binaries.
@@ -35,7 +35,8 @@ impl Assets {
         Self::find_with(&[CONTROLLERS, NODE[0], NODE[1]])
     }
 
-    /// Finds a folder with an API server and these programs: the given one, else one that was built here.
+    /// Finds a folder with an API server and these programs: the given folder, or one that was
+    /// built here.
     pub(super) fn find_with(programs: &[&str]) -> Result<Self> {
         let given = env::var_os(VARIABLE).map(PathBuf::from);
         if let Some(folder) = &given {
@@ -69,9 +70,9 @@ impl Assets {
             })
     }
 
-    /// Whether the API server was built by a Go that its JSON library does not know the maps of: up to Kubernetes 1.32
-    /// it looks into them by itself, by the layout that they had up to Go 1.23. Such a build crashes at the first
-    /// custom resource and at the first patch of a webhook.
+    /// Whether the API server was built by a Go version whose maps its JSON library does not know:
+    /// up to Kubernetes 1.32 the library reads maps by the layout that they had up to Go 1.23. Such
+    /// a build crashes at the first custom resource and at the first patch of a webhook.
     fn crashes(&self) -> bool {
         let kubernetes = self.minor_version().unwrap_or(u32::MAX);
         let go = fs::read(self.program("kube-apiserver"))
@@ -110,7 +111,8 @@ impl Assets {
 
 /// The minor version of the Go that built a program, from its build information: 23 for go1.23.9.
 ///
-/// Go's package `debug/buildinfo` describes the format: a magic text, and from byte 32 on a length and the version.
+/// Go's package `debug/buildinfo` describes the format: a magic text, and from byte 32 on a length
+/// and the version.
 fn go_minor_version(program: &[u8]) -> Option<u32> {
     const MAGIC: &[u8] = b"\xff Go buildinf:";
     let at = program.windows(MAGIC.len()).position(|it| it == MAGIC)?;

@@ -1,8 +1,9 @@
-//! What of a kubelet and a scheduler it takes to run Pods of one namespace as processes of this machine.
+//! A small kubelet and scheduler that run Pods of one namespace as processes of this machine.
 //!
-//! Deployments roll out, Pods become ready, Services find their endpoints and a deleted Pod gets its grace period, all
-//! by the controllers of the control plane. A Pod has one container, whose program, arguments and environment are the
-//! caller's to make from the spec; images, volumes, and probes other than the readiness probe are not looked at.
+//! Deployments roll out, Pods become ready, Services find their endpoints and a deleted Pod gets
+//! its grace period, all by the controllers of the control plane. A Pod has one container; the
+//! caller makes its command from the spec. Images, volumes, and probes other than the readiness
+//! probe are ignored.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,14 +30,14 @@ use crate::workspace::Lab;
 /// The node that Pods are bound to.
 const NODE: &str = "lab";
 const POLL: Duration = Duration::from_millis(100);
-/// A process that ends again and again is not started more often.
+/// Least time between two starts of a process that keeps ending.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Kubernetes' own defaults.
 const PROBE_PERIOD: u32 = 10;
 const PROBE_TIMEOUT: u32 = 1;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-/// Which Pods run, and how.
+/// Which Pods to run, and how.
 pub struct KubeletOptions {
     /// Their namespace.
     pub namespace: String,
@@ -47,7 +48,7 @@ pub struct KubeletOptions {
     pub command: Box<dyn Fn(&PodStart) -> Command + Send>,
 }
 
-/// What the command for a Pod is made of.
+/// The parts of a Pod that its command is made from.
 #[derive(Debug, Clone)]
 pub struct PodStart {
     /// The Pod's name.
@@ -56,7 +57,7 @@ pub struct PodStart {
     pub address: Ipv4Addr,
     /// Its container's arguments.
     pub args: Vec<String>,
-    /// Its container's environment, with what it takes from the Pod's fields.
+    /// Its container's environment, including values from the Pod's fields.
     pub env: Vec<(String, String)>,
 }
 
@@ -69,11 +70,11 @@ pub struct PodProcess {
     pub address: Ipv4Addr,
     /// The process, unless it has ended.
     pub pid: Option<u32>,
-    /// Whether the readiness probe holds, and the Pod is not on its way out.
+    /// Whether the readiness probe succeeds and the Pod is not being deleted.
     pub ready: bool,
     /// How often the process has ended by itself or was killed.
     pub restarts: u32,
-    /// Where the process logs to.
+    /// The process's log file.
     pub log: PathBuf,
 }
 
@@ -143,7 +144,7 @@ impl Drop for Kubelet {
     }
 }
 
-/// What the thread has.
+/// State of the thread.
 struct Work {
     runtime: Runtime,
     lab: Lab,
@@ -153,7 +154,7 @@ struct Work {
     running: BTreeMap<String, Running>,
 }
 
-/// A Pod that has an address.
+/// A Pod with an address.
 struct Running {
     start: PodStart,
     container: String,
@@ -162,9 +163,9 @@ struct Running {
     restarts: u32,
     probe: Option<Probe>,
     ready: bool,
-    /// When it is killed at the latest, once it is to end.
+    /// When it is killed at the latest, once it has been told to end.
     deadline: Option<Instant>,
-    /// What the API server knows.
+    /// The status that the API server has.
     reported: Option<Value>,
 }
 
@@ -180,7 +181,7 @@ struct Probe {
 impl Work {
     fn run(mut self, pods: &Mutex<Vec<PodProcess>>, kill: &Mutex<Vec<String>>, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            // An API server that is away changes nothing for what runs.
+            // While the API server is down, everything keeps running.
             let listed = self
                 .runtime
                 .block_on(self.api.list(&ListParams::default().match_any()));
@@ -204,7 +205,7 @@ impl Work {
                 .collect();
             sleep(POLL);
         }
-        // The cluster goes too, so there is nobody left to drain for.
+        // The cluster ends too, so nobody needs a drain.
         for process in self
             .running
             .values_mut()
@@ -254,7 +255,7 @@ impl Work {
         self.options.addresses.iter().copied().find(|it| !taken(it))
     }
 
-    /// Puts a Pod on the node; one that lies there already is refused, which does no harm.
+    /// Binds a Pod to the node; binding twice is refused and does no harm.
     fn bind(&self, pod: &Pod, name: &str) {
         if pod.spec.as_ref().is_some_and(|it| it.node_name.is_some()) {
             return;
@@ -274,7 +275,7 @@ impl Work {
         }
     }
 
-    /// Takes a Pod out of the API whose process has ended; whether that is done.
+    /// Deletes a Pod whose process has ended from the API; returns whether that is done.
     fn finish(&self, id: &str, name: &str) -> bool {
         let params = DeleteParams {
             grace_period_seconds: Some(0),
@@ -286,7 +287,7 @@ impl Work {
         };
         match self.runtime.block_on(self.api.delete(name, &params)) {
             Ok(_) => true,
-            // Gone, or another Pod of that name.
+            // Gone, or replaced by another Pod of the same name.
             Err(::kube::Error::Api(status)) => matches!(status.code, 404 | 409),
             Err(_) => false,
         }
@@ -299,7 +300,7 @@ impl Work {
             if pod.reported.as_ref() == Some(&status) {
                 continue;
             }
-            // The id keeps it from another Pod of the same name.
+            // The uid keeps the patch from another Pod of the same name.
             let patch = Patch::Merge(json!({"metadata": {"uid": id}, "status": status}));
             let params = PatchParams::default();
             let done = api.patch_status(&pod.start.name, &params, &patch);
@@ -332,7 +333,7 @@ impl Running {
         })
     }
 
-    /// Begins the end.
+    /// Starts to end the process.
     fn end(&mut self, grace: Duration) {
         if let Some(process) = &self.process {
             process.terminate();
@@ -414,7 +415,7 @@ impl Running {
 }
 
 impl Probe {
-    /// The container's readiness probe, if it is one by HTTP.
+    /// The container's readiness probe, if it is an HTTP probe.
     fn of(container: &Container, address: Ipv4Addr) -> Option<Self> {
         let probe = container.readiness_probe.as_ref()?;
         let get = probe.http_get.as_ref()?;
@@ -447,9 +448,9 @@ impl Probe {
         })
     }
 
-    /// Whether the Pod is ready, which it was before or not.
+    /// Whether the Pod is ready; `before` is the last result.
     fn holds(&mut self, before: bool) -> bool {
-        // Until it is ready for the first time it is asked as often as can be: nobody gains by waiting.
+        // Until it is ready for the first time, it is probed as often as possible, to save time.
         if before && Instant::now() < self.next {
             return before;
         }
@@ -464,7 +465,7 @@ impl Probe {
     }
 }
 
-/// A container's variables: literal ones, and those from the Pod's fields that name it.
+/// A container's variables: literal ones, and those that refer to the Pod's fields.
 fn environment(pod: &Pod, container: &Container, address: Ipv4Addr) -> Vec<(String, String)> {
     let field = |path: &str| match path {
         "metadata.name" => pod.metadata.name.clone(),
@@ -487,7 +488,7 @@ fn environment(pod: &Pod, container: &Container, address: Ipv4Addr) -> Vec<(Stri
         .collect()
 }
 
-/// What is behind it is whole also after a panic: it is replaced, never changed in steps.
+/// The value is valid even after a panic: it is replaced, never changed in steps.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

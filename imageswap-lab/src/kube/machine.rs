@@ -1,4 +1,4 @@
-//! A node of a cluster: a real kubelet, over a containerd that runs already.
+//! A node of a cluster: a real kubelet, with a containerd that runs already.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ use crate::process::Process;
 /// Plugins that give a Pod its addresses; Debian's place for them.
 const PLUGINS: &str = "/usr/lib/cni";
 
-/// What a kubelet and the plugins change of the whole machine.
+/// Settings of the whole machine that a kubelet and the plugins change.
 const SETTINGS: [&str; 4] = [
     "vm/overcommit_memory",
     "kernel/panic",
@@ -26,12 +26,12 @@ const SETTINGS: [&str; 4] = [
     "net/ipv4/ip_forward",
 ];
 
-/// How long a node may take to be ready.
+/// How long a node may take to become ready.
 const READY: Duration = Duration::from_mins(2);
 
-/// A node; dropping it ends its Pods and its kubelet, and takes back what they changed of the machine.
+/// A node; dropping it ends its Pods and its kubelet, and restores the machine's settings.
 ///
-/// Its Pods' cgroups are below `/kubepods`: one such node a machine at a time.
+/// Its Pods' cgroups are below `/kubepods`, so a machine can have one such node at a time.
 #[derive(Debug)]
 pub struct Machine {
     name: String,
@@ -107,7 +107,7 @@ impl Machine {
         &self.manifests
     }
 
-    /// What the kubelet has logged.
+    /// The kubelet's log.
     pub fn log(&self) -> String {
         self.kubelet.log()
     }
@@ -116,7 +116,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kubelet.stop();
-        // The runtime's own way takes the Pods' network away, too.
+        // Removing Pods through the runtime also removes their network.
         let removed = self.containerd.remove_all();
         if let Err(error) = removed {
             eprintln!("Pods of the node {}: {error}", self.name);
@@ -155,10 +155,10 @@ fn configuration(
         "staticPodPath": path(manifests),
         "resolvConf": "",
         "makeIPTablesUtilChains": false,
-        // Whoever has no CAP_SYS_RESOURCE may not lower it.
+        // Without CAP_SYS_RESOURCE it cannot be lowered.
         "oomScoreAdj": 0,
         "enforceNodeAllocatable": ["pods"],
-        // A machine whose disk is nearly full is good enough.
+        // A machine whose disk is nearly full will do.
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0.1%", "imagefs.available": "0.1%",
             "nodefs.inodesFree": "0.1%"},
         "imageGCHighThresholdPercent": 100,
@@ -173,7 +173,7 @@ fn configuration(
     configuration
 }
 
-/// Tells containerd how its Pods get their addresses.
+/// Writes containerd's configuration of the Pods' network.
 fn write_network(folder: &Path, network: &NodeNetwork) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io(path(folder)))?;
     for plugin in ["ptp", "host-local", "loopback"] {
@@ -194,7 +194,7 @@ fn write_network(folder: &Path, network: &NodeNetwork) -> Result<()> {
             },
         }],
     });
-    // Written beside and renamed, for containerd reads it as soon as it is there.
+    // Written under another name and renamed, because containerd reads it as soon as it exists.
     let (new, file) = (folder.join("lab.new"), folder.join("10-lab.conflist"));
     fs::write(&new, configuration.to_string()).map_err(Error::io(path(&new)))?;
     fs::rename(&new, &file).map_err(Error::io(path(&file)))

@@ -13,7 +13,8 @@ use crate::process::run;
 #[derive(Debug)]
 pub struct NodeNetwork {
     name: String,
-    /// Last bytes of its addresses, from the process id: several test runs at a time stay apart.
+    /// Last bytes of its addresses, from the process id, so that concurrent test runs do not
+    /// collide.
     number: u16,
 }
 
@@ -52,7 +53,7 @@ impl NodeNetwork {
         Ok(network)
     }
 
-    /// This machine's end of the link, on which the node finds the API server.
+    /// This machine's end of the link, where the node reaches the API server.
     pub fn here(&self) -> Ipv4Addr {
         self.address(1)
     }
@@ -62,7 +63,7 @@ impl NodeNetwork {
         self.address(2)
     }
 
-    /// The range that the node's Pods get their addresses from.
+    /// The range of the node's Pod addresses.
     pub fn pods(&self) -> String {
         format!("198.19.{}.0/24", self.number % 256)
     }
@@ -78,7 +79,8 @@ impl NodeNetwork {
         command
     }
 
-    /// Four addresses a network, of the range for benchmarks of network devices (RFC 2544), which no host has.
+    /// Each network has four addresses from the range for benchmarks of network devices (RFC 2544),
+    /// which no host uses.
     fn address(&self, last: u16) -> Ipv4Addr {
         let [high, low] = (self.number * 4 + last).to_be_bytes();
         Ipv4Addr::new(198, 18, high, low)
@@ -91,7 +93,7 @@ impl NodeNetwork {
 
 impl Drop for NodeNetwork {
     fn drop(&mut self) {
-        // The link goes with its other end.
+        // Deleting one end of the link deletes both.
         let mut command = Command::new("ip");
         command.args(["netns", "delete", &self.name]);
         if let Err(error) = run(command) {

@@ -12,7 +12,7 @@ use super::write;
 use crate::error::{Error, Result};
 use crate::workspace::Lab;
 
-/// Names of the API server beside its address.
+/// Names of the API server in addition to its address.
 const NAMES: [&str; 4] = [
     "localhost",
     "kubernetes",
@@ -87,12 +87,12 @@ impl Pki {
         &self.server_key
     }
 
-    /// The key that service accounts' tokens are signed with.
+    /// The key that signs service accounts' tokens.
     pub(super) fn service_account_key(&self) -> &Path {
         &self.service_account_key
     }
 
-    /// The key that they are verified with.
+    /// The key that verifies them.
     pub(super) fn service_account_public_key(&self) -> &Path {
         &self.service_account_public_key
     }
@@ -116,7 +116,7 @@ impl Pki {
         let file = |suffix: &str| self.folder.join(format!("{name}.{suffix}"));
         write(&file("crt"), &certificate)?;
         write(&file("key"), &key)?;
-        // JSON is YAML too.
+        // JSON is valid YAML.
         let config = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",

@@ -8,12 +8,12 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-/// What release and namespace are called in the documentation.
+/// The name of release and namespace in the documentation.
 pub(crate) const RELEASE: &str = "imageswap";
 pub(crate) const NAMESPACE: &str = "imageswap-system";
 
-/// The API servers that the chart is rendered for: the oldest, which is also the one at hand, and the one whose types
-/// are at hand.
+/// The API servers that the chart is rendered for: the oldest, which the tests run, and the one
+/// whose types the tests know.
 pub(crate) const OLD: &str = "1.20.2";
 pub(crate) const NEW: &str = "1.33.0";
 
@@ -25,7 +25,7 @@ pub(crate) fn chart() -> PathBuf {
     .to_owned()
 }
 
-/// The program, with folders of its own.
+/// Helm, with its own folders.
 pub(crate) struct Helm {
     program: PathBuf,
     home: tempfile::TempDir,
@@ -36,7 +36,8 @@ pub(crate) struct Helm {
 pub(crate) struct Object(pub(crate) Value);
 
 impl Helm {
-    /// Helm of the path, else the one that `cargo xtask` keeps; `None` after saying that `test` is skipped.
+    /// Helm from the path, or the one that `cargo xtask` keeps; `None` after printing that `test`
+    /// is skipped.
     pub(crate) fn for_test(test: &str) -> Option<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         let cache = env::var_os("XDG_CACHE_HOME")
@@ -65,7 +66,7 @@ impl Helm {
         command
     }
 
-    /// What the chart renders; the error is what Helm says. The same again is not rendered again.
+    /// Renders the chart; the error is Helm's. Results are cached.
     pub(crate) fn render(&self, kubernetes: &str, args: &[&str]) -> Result<Vec<Object>, String> {
         static RENDERED: Mutex<BTreeMap<String, Vec<Object>>> = Mutex::new(BTreeMap::new());
         let key = format!("{kubernetes} {args:?}");
@@ -93,13 +94,13 @@ impl Helm {
         Ok(documents.filter(Value::is_object).map(Object).collect())
     }
 
-    /// What the chart renders with one of the files of `ci`.
+    /// Renders the chart with one of the files of `ci`.
     pub(crate) fn render_file(&self, kubernetes: &str, file: &Path) -> Vec<Object> {
         self.render(kubernetes, &["--values", file.to_str().unwrap()])
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
     }
 
-    /// What is said after an installation.
+    /// The notes printed after an installation.
     pub(crate) fn notes(&self, args: &[&str]) -> String {
         let mut command = self.command();
         command
@@ -126,19 +127,19 @@ impl Object {
         self.0["apiVersion"].as_str().unwrap()
     }
 
-    /// Whether it is of a resource that a cluster only has when somebody installs it.
+    /// Whether it is of a custom resource of another project.
     pub(crate) fn is_of_another_project(&self) -> bool {
         ["cert-manager.io/", "monitoring.coreos.com/"]
             .iter()
             .any(|group| self.api_version().starts_with(group))
     }
 
-    /// A line for the test's messages.
+    /// A line for the tests' messages.
     pub(crate) fn shown(&self) -> String {
         format!("{} {}", self.kind(), self.name())
     }
 
-    /// Which of our programs it runs.
+    /// The program that it runs.
     pub(crate) fn component(&self) -> &str {
         self.0["metadata"]["labels"]["app.kubernetes.io/component"]
             .as_str()
@@ -146,7 +147,7 @@ impl Object {
     }
 }
 
-/// The one object of that kind and name.
+/// The one object of this kind and name.
 pub(crate) fn one<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Value {
     let mut found = objects
         .iter()

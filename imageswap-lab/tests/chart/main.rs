@@ -1,5 +1,5 @@
-//! The Helm chart: every file of `ci/` is rendered, and what comes out is shown to a real API server and to the types of
-//! a newer one.
+//! The Helm chart: every file of `ci/` is rendered, and the result is sent to a real API server and
+//! checked against the types of a newer one.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -18,7 +18,7 @@ use helm::{Helm, NAMESPACE, OLD, RELEASE, chart, output, values_files};
 use imageswap_lab::{ControlPlane, ControlPlaneOptions};
 use serde_json::Value;
 
-/// A control plane that has the resource, and the namespaces that values files speak of.
+/// A control plane that has the resource, and the namespaces that the values files mention.
 fn cluster(test: &str) -> Option<ControlPlane> {
     let cluster = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
     let crds = chart().join("crds");
@@ -42,7 +42,7 @@ fn the_linter_has_nothing_to_say() {
     }
 }
 
-/// A server-side dry run of an apply: unknown fields, wrong types and what validation refuses are errors.
+/// A server-side dry run of an apply: unknown fields, wrong types and failed validation are errors.
 #[test]
 fn an_api_server_takes_every_object_of_every_mode() {
     let Some(helm) = Helm::for_test("an_api_server_takes_every_object") else {
@@ -56,7 +56,7 @@ fn an_api_server_takes_every_object_of_every_mode() {
     }
     for file in values_files() {
         let objects = helm.render_file(OLD, &file);
-        // Those of cert-manager and of the Prometheus operator are checked by their shape.
+        // Objects of cert-manager and of the Prometheus operator are checked by their shape.
         let ours: Vec<_> = objects
             .iter()
             .filter(|it| !it.is_of_another_project())
@@ -72,7 +72,7 @@ fn an_api_server_takes_every_object_of_every_mode() {
     }
 }
 
-/// Installed, upgraded and uninstalled by Helm, with what the webhook writes in between.
+/// Helm installs, upgrades and uninstalls; in between the webhook's writes are imitated.
 #[test]
 fn a_release_lives_and_leaves() {
     let Some(helm) = Helm::for_test("a_release_lives_and_leaves") else {
@@ -92,8 +92,8 @@ fn a_release_lives_and_leaves() {
         all.extend(args.split(' '));
         cluster.kubectl(all).unwrap()
     };
-    // Before 1.21 nobody but us sets the label that excludes the namespace; without it the webhook that does not run would
-    // be asked about its own Deployment.
+    // Before 1.21 only we set the label that excludes the namespace. Without it the webhook, which
+    // does not run, would be called for its own Deployment.
     let labels = r#"{"metadata": {"labels": {"kubernetes.io/metadata.name": "imageswap-system"}}}"#;
     cluster.kubectl(["create", "namespace", NAMESPACE]).unwrap();
     cluster
@@ -111,7 +111,7 @@ fn a_release_lives_and_leaves() {
     let notes = run(&install);
     assert!(notes.contains("before Kubernetes 1.21"), "{notes}");
 
-    // What the webhook does to what it finds empty.
+    // The webhook fills what it finds empty.
     let bundle =
         r#"{"webhooks": [{"name": "swap.imageswap.io", "clientConfig": {"caBundle": "eA=="}}]}"#;
     let patch = [

@@ -1,4 +1,4 @@
-//! Who reaches what: the NetworkPolicies.
+//! The NetworkPolicies: who may reach what.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ const POLICIES: [(&str, &str); 2] = [
     ("imageswap-agent", "imageswap-agent"),
 ];
 
-/// What is let in, by the name of the port: from whom, where null is everybody.
+/// The allowed traffic, by port name: the sources, or null for everyone.
 fn let_in(policy: &Value) -> Vec<(String, Value)> {
     let rules = policy["spec"]["ingress"].as_array().unwrap();
     let rules = rules.iter().flat_map(|rule| {
@@ -44,14 +44,14 @@ fn admin_ports_are_closed_to_all_but_prometheus_by_default() {
         assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]), "{name}");
         let mut expected = vec![("admin".to_owned(), prometheus.clone())];
         if name == "imageswap-webhook" {
-            // The API server's address is not known to any selector.
+            // No selector can describe the API server's address.
             expected.insert(0, ("https".to_owned(), Value::Null));
         }
         assert_eq!(let_in(policy), expected, "{name}");
     }
 }
 
-/// An empty rule would let everybody in.
+/// An empty rule would allow everyone.
 #[test]
 fn admin_ports_are_closed_to_all_where_nobody_is_named() {
     let Some(helm) = Helm::for_test("admin_ports_are_closed_where_nobody_is_named") else {

@@ -1,4 +1,5 @@
-//! The rights of webhook and agent: those that the mode needs, each with a word about the code that uses it.
+//! The rights of webhook and agent: only those that the mode needs, each with a comment that names
+//! the code that uses it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::helm::{Helm, NEW, Object, chart, values_file};
 
-/// Rights as `namespace group/resource/name verb`, of whatever is bound to the account.
+/// Rights as `namespace group/resource/name verb`, from all bindings of the account.
 fn rights(objects: &[Object], component: &str) -> BTreeSet<String> {
     let account = objects
         .iter()
@@ -153,7 +154,7 @@ fn rights_are_those_of_the_mode() {
     assert!(!none.iter().any(|it| it.kind().contains("Role")));
 }
 
-/// A rule without a comment above it belongs to the one before: the same code, in the same words.
+/// A rule without a comment above it shares the comment of the rule before.
 #[test]
 fn every_rule_says_which_code_needs_it() {
     for name in [
@@ -174,7 +175,7 @@ fn every_rule_says_which_code_needs_it() {
                 "{name}: {first}"
             );
         }
-        // Crates and modules that are there.
+        // Named crates and modules exist.
         for line in text.lines().filter(|it| it.trim().starts_with("# ")) {
             let Some((crate_, rest)) = line.trim().trim_start_matches("# ").split_once(", ") else {
                 continue;
@@ -196,7 +197,7 @@ fn every_rule_says_which_code_needs_it() {
     }
 }
 
-/// The types that the sources of some crates ask an API server for, as in `Api::<Pod>`.
+/// The types that the sources of some crates request from an API server, as in `Api::<Pod>`.
 fn asked_for(crates: &[&str]) -> BTreeSet<String> {
     let mut folders: Vec<PathBuf> = crates
         .iter()
@@ -228,8 +229,7 @@ fn asked_for(crates: &[&str]) -> BTreeSet<String> {
     out
 }
 
-/// What the code asks for it may, and it may nothing that it does not ask for: by resource, where the table above has the
-/// verbs.
+/// The rights cover exactly what the code asks for: by resource; the table above has the verbs.
 #[test]
 fn rights_are_those_of_the_code() {
     let Some(helm) = Helm::for_test("rights_are_those_of_the_code") else {
@@ -243,7 +243,7 @@ fn rights_are_those_of_the_code() {
             .map(resource)
             .collect()
     };
-    // The Events' recorder and DynamicObject tell no type. K stands for both configurations.
+    // The Events' recorder and DynamicObject do not name a type. K means both configurations.
     let of = |asked: BTreeSet<String>| -> BTreeSet<String> {
         let resources = asked.iter().flat_map(|it| match it.as_str() {
             "ConfigMap" => &["configmaps"][..],
@@ -255,7 +255,7 @@ fn rights_are_those_of_the_code() {
             "Namespace" => &["namespaces"],
             "Pod" => &["pods"],
             "Secret" => &["secrets"],
-            // Everybody may ask what he may.
+            // Everybody may ask for his own rights.
             "SelfSubjectAccessReview" => &[],
             other => panic!("the chart gives no right to {other}"),
         });
@@ -267,7 +267,7 @@ fn rights_are_those_of_the_code() {
     ];
     let webhook = of(asked_for(&["imageswap-runtime", "imageswap-webhook"]));
     assert_eq!(resources(&everything, "webhook"), webhook);
-    // Of what the runtime has, the agent uses all but the Secrets that policies name.
+    // The agent uses all resources of the runtime except the Secrets that policies name.
     let mut agent = of(asked_for(&["imageswap-runtime", "imageswap-agent"]));
     agent.remove("secrets");
     agent.insert("events".to_owned());

@@ -1,10 +1,11 @@
-//! What the Pods may do: the webhook's under the restricted Pod Security standard, the agent's beside its needs.
+//! Security settings of the Pods: the webhook's meet the restricted Pod Security standard, the
+//! agent's all but its needs.
 
 use serde_json::{Value, json};
 
 use super::helm::{Helm, NEW, OLD, Object, one, values_file, values_files};
 
-/// A rule of the restricted standard (which includes the baseline): what a Pod has to be like.
+/// A rule of the restricted standard (which includes the baseline).
 struct Rule {
     name: &'static str,
     holds: fn(&Value) -> bool,
@@ -159,13 +160,13 @@ fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
     list(&pod["volumes"])
 }
 
-/// Whether it holds for a setting of the Pod and of every container.
+/// Whether `holds` is true for a setting of the Pod and of every container.
 fn each(pod: &Value, setting: &str, holds: fn(&Value) -> bool) -> bool {
     holds(&pod["securityContext"][setting])
         && containers(pod).all(|it| holds(&it["securityContext"][setting]))
 }
 
-/// A setting as it is for each container: its own, else the Pod's.
+/// The effective setting of each container: its own, or the Pod's.
 fn effective<'a>(pod: &'a Value, setting: &'a str) -> impl Iterator<Item = &'a Value> {
     containers(pod).map(move |it| match &it["securityContext"][setting] {
         Value::Null => &pod["securityContext"][setting],
@@ -195,7 +196,7 @@ fn the_webhook_is_restricted_in_every_mode() {
     for file in values_files() {
         for kubernetes in [OLD, NEW] {
             let objects = helm.render_file(kubernetes, &file);
-            // In the node's network nothing can be restricted; all else has to be.
+            // On the node's network nothing can be restricted; everything else has to be.
             let allowed: &[_] = if file == values_file("host-network") {
                 &["no host namespaces"]
             } else {
@@ -214,7 +215,7 @@ fn the_webhook_is_restricted_in_every_mode() {
     assert!(seen > 10, "{seen}");
 }
 
-/// The rules of the table can fail: a Pod that breaks each of them.
+/// Shows that the rules can fail, with a Pod that breaks each.
 #[test]
 fn every_rule_finds_what_it_is_for() {
     let good = json!({

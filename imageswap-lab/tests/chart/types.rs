@@ -1,4 +1,4 @@
-//! Every field of what is rendered is one that its type knows: newer API servers than the one at hand drop none.
+//! Checks that the Kubernetes types know every rendered field, so that newer API servers drop none.
 
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::helm::{Helm, NEW, OLD, Object, one, values_file, values_files};
 
-/// What of `written` is not in `kept`, by path. Empty lists and maps may go.
+/// Parts of `written` that `kept` lacks, by path. Empty lists and maps may be missing.
 fn lost(path: &str, written: &Value, kept: &Value, out: &mut Vec<String>) {
     match (written, kept) {
         (Value::Object(fields), _) => {
@@ -43,7 +43,7 @@ fn lost_by<T: DeserializeOwned + Serialize>(written: &Value) -> Vec<String> {
     out
 }
 
-/// What the type of an object loses of it; `None` where it is of another project's.
+/// Fields of an object that its type does not know; `None` for objects of other projects.
 fn check(object: &Object) -> Option<Vec<String>> {
     let written = &object.0;
     let lost = match (object.api_version(), object.kind()) {
@@ -176,7 +176,8 @@ fn what_an_api_server_has_is_what_it_gets() {
     assert!(!alone.iter().any(|it| it.kind() == "PodDisruptionBudget"));
 }
 
-/// The resources of other projects are in no API server here: their shape, by their documentation.
+/// No API server here knows the resources of other projects: checks their shape by their
+/// documentation.
 #[test]
 fn objects_of_other_projects_have_their_shape() {
     let Some(helm) = Helm::for_test("objects_of_other_projects") else {
@@ -212,7 +213,7 @@ fn objects_of_other_projects_have_their_shape() {
                     };
                     assert_eq!(spec[key][0]["port"], "admin", "{shown}");
                     assert_eq!(spec["jobLabel"], "app.kubernetes.io/name", "{shown}");
-                    // What it selects is there: Pods, or a Service of the same labels.
+                    // The selected objects exist: Pods, or a Service with these labels.
                     let selected = spec["selector"]["matchLabels"].as_object().unwrap();
                     let has =
                         |labels: &Value| selected.iter().all(|(key, value)| &labels[key] == value);

@@ -1,4 +1,5 @@
-//! What may be written into values, what is said about it, and where it is documented.
+//! The chart's values: which are accepted, what is printed about them, and where they are
+//! documented.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,11 +87,11 @@ struct Documented {
     comment: String,
 }
 
-/// The values that have comments. One without stands below one that has.
+/// The values that have comments. A value without one shares the comment of its parent.
 fn documented(text: &str) -> Vec<Documented> {
     let mut out: Vec<Documented> = Vec::new();
     let (mut path, mut comment) = (Vec::new(), Vec::new());
-    // Before the first empty line the file speaks of itself.
+    // Up to the first empty line the comment is about the file.
     for line in text.lines().skip_while(|it| !it.is_empty()) {
         let trimmed = line.trim();
         if let Some(more) = trimmed.strip_prefix("# ") {
@@ -122,7 +123,7 @@ fn documented(text: &str) -> Vec<Documented> {
     out
 }
 
-/// Each value stands in README.md, with its default and the comment of values.yaml, and nothing else does.
+/// README.md lists each value with its default and the comment of values.yaml, and nothing else.
 #[test]
 fn every_value_is_documented() {
     let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
@@ -223,7 +224,7 @@ fn what_is_said_after_an_installation_fits_the_mode() {
     );
 }
 
-/// Arguments, as the programs get them.
+/// Arguments that the programs get.
 #[test]
 fn the_programs_get_what_they_need() {
     let Some(helm) = Helm::for_test("the_programs_get_what_they_need") else {
@@ -334,7 +335,7 @@ fn alerts_about_what_is_not_installed_are_left_out() {
         ["ImageSwapAgentMissing", "ImageSwapAgentsAbsent"]
     );
     assert_eq!(without(",webhook.enabled=false"), ["ImageSwapWebhookDown"]);
-    // A group of which nothing is left is no group.
+    // A group without alerts must be left out.
     let only = file.split("- alert: ").skip(1);
     let only: Vec<_> = only.filter_map(|it| it.lines().next()).collect();
     let (kept, others) = only.split_first().unwrap();
@@ -351,7 +352,7 @@ fn alerts_about_what_is_not_installed_are_left_out() {
     }
 }
 
-/// Every flag that is rendered is one of the program's, by the sources of its arguments.
+/// Every rendered flag exists in the program, by the sources of its arguments.
 #[test]
 fn the_programs_know_every_flag() {
     let Some(helm) = Helm::for_test("the_programs_know_every_flag") else {
@@ -404,7 +405,7 @@ fn the_programs_know_every_flag() {
     assert!(seen.len() > 25, "{seen:?}");
 }
 
-/// The caBundle is nobody's but its keeper's.
+/// Only its keeper writes the caBundle.
 #[test]
 fn the_ca_bundle_is_given_only_where_nobody_keeps_it() {
     let Some(helm) = Helm::for_test("the_ca_bundle_is_given_only_where_nobody_keeps_it") else {
@@ -447,7 +448,7 @@ fn the_ca_bundle_is_given_only_where_nobody_keeps_it() {
     }
 }
 
-/// ImageSwap's own objects, by its install.yaml (1.5.3 and before).
+/// ImageSwap's own objects, from its install.yaml (1.5.3 and before).
 #[test]
 fn nothing_has_the_name_of_an_object_of_imageswaps() {
     const THEIRS: [(&str, &str); 16] = [

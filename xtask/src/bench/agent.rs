@@ -1,5 +1,6 @@
-//! The agent on this node: what its probes cost the kernel, how soon a verdict is there, memory and processor time,
-//! beside a design that sends every exec to user space. Both get the same load, one after the other.
+//! Measures the agent on this node: what its probes cost the kernel, how soon a verdict is known,
+//! memory and processor time. A design that sends every exec to user space gets the same load, for
+//! comparison.
 
 use std::fs;
 use std::io::Read;
@@ -21,34 +22,34 @@ use crate::process::{Workspace, cargo, run};
 use crate::{builder, toolchain, ui};
 
 const IMAGE: &str = "registry.example.com/team/app:1";
-/// Starts by which the time to a verdict is measured, one after the other.
+/// Starts that measure the time to a verdict, one after the other.
 const STARTS: usize = 500;
-/// Nothing happens for so long.
+/// How long nothing happens, to measure the idle agent.
 const REST: Duration = Duration::from_secs(10);
-/// So many starts in this time: 20 a second.
+/// Number of starts, and the time they are spread over: 20 a second.
 const RATE: (u32, Duration) = (300, Duration::from_secs(15));
-/// What a node's health checks and scripts do meanwhile.
+/// Number of execs, and their time, as a node's health checks and scripts cause them.
 const EXECS: (u32, Duration) = (2000, Duration::from_secs(10));
-/// Several at a time, for one start takes longer than a twentieth of a second.
+/// Several at a time, because one start takes longer than a twentieth of a second.
 const WORKERS: u32 = 4;
 const MKDIR: &str = "cgroup_mkdir";
 const EXEC: &str = "sched_process_exec";
 const START: Duration = Duration::from_secs(30);
-/// Limits of the project's own: nanoseconds net a run, milliseconds, MiB, and percent of a core.
+/// The project's own limits: net nanoseconds per run, milliseconds, MiB, and percent of a core.
 const MAX_EXEC: f64 = 150.0;
 const MAX_MKDIR: f64 = 350.0;
 const MAX_P99: f64 = 5.0;
 const MAX_RESIDENT: f64 = 25.0;
 const MAX_AT_REST: f64 = 0.2;
 
-/// What one of the two did under the load.
+/// Figures of one of the two designs under the load.
 #[derive(Debug)]
 struct Load {
     /// MiB.
     resident: f64,
     /// Percent of a core: at rest, with [`RATE`], with [`EXECS`].
     processor: [f64; 3],
-    /// Starts a second that were reached.
+    /// Starts per second that were reached.
     rate: f64,
 }
 
@@ -145,7 +146,7 @@ fn measure_agent(
         Ok(())
     })?;
     let mut costs = costs(&http)?;
-    // Nearly every exec of a node is no container's; those are counted while nothing but they happened.
+    // Nearly every exec on a node happens outside containers, so execs are measured alone.
     for (cost, before) in costs.iter_mut().zip(before_execs) {
         if cost.0 == EXEC {
             *cost = (EXEC, cost.1 - before.1, cost.2 - before.2);
@@ -154,9 +155,9 @@ fn measure_agent(
     Ok((load, latencies, costs))
 }
 
-/// What the agent's metrics say of its programs.
+/// What the agent's metrics report about its BPF programs.
 fn costs(http: &HttpClient) -> Result<Costs> {
-    // It looks at the kernel's counters once a second.
+    // The agent reads the kernel's counters once a second.
     sleep(Duration::from_secs(2));
     let text = http.get("/metrics")?.text();
     let of = |program| {
@@ -190,7 +191,7 @@ fn measure_peer(containerd: &Containerd, programs: &Path, object: &Path) -> Resu
     ))
 }
 
-/// Rest, starts and execs, and what the process `pid` makes of them.
+/// Runs rest, starts and execs, and measures the process `pid`.
 fn under_load(
     what: &str,
     containerd: &Containerd,
@@ -224,7 +225,7 @@ fn under_load(
     })
 }
 
-/// Does something so often in this time, by several workers.
+/// Does something `count` times in this time, with several workers.
 fn at_a_rate(
     (times, within): (u32, Duration),
     work: impl Fn(u32) -> Result<()> + Sync,
@@ -253,7 +254,7 @@ fn at_a_rate(
     })
 }
 
-/// One container that lives 20 ms.
+/// Starts one container that lives 20 ms.
 fn start(containerd: &Containerd, id: &str) -> Result<()> {
     Ok(containerd.run_to_end("default", IMAGE, id, &["sleep", "0.02"])?)
 }
@@ -269,7 +270,7 @@ fn read_latencies(findings: &PathBuf) -> Latencies {
         .collect()
 }
 
-/// Time that all threads of a process have run.
+/// Processor time of all threads of a process.
 fn processor_time(pid: u32) -> Result<Duration> {
     let tasks = format!("/proc/{pid}/task");
     let mut nanoseconds = 0;
@@ -291,35 +292,35 @@ fn resident(pid: u32) -> Result<f64> {
     Ok(kib.context("no VmRSS")? / 1024.0)
 }
 
-/// A process that ends with this value.
+/// A process that is killed when this value is dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// Everything that was measured.
+/// All results.
 struct Report {
     agent: Load,
     peer: Load,
     latencies: Latencies,
     costs: Costs,
-    /// What the peer counted.
+    /// What the compared design counted.
     told: Value,
 }
 
 impl Report {
-    /// Milliseconds that so many of a hundred verdicts take at most.
+    /// Milliseconds within which this percentage of verdicts is known.
     fn percentile(&self, percent: usize) -> f64 {
         let at = (self.latencies.len() * percent / 100).min(self.latencies.len() - 1);
         Duration::from_micros(self.latencies[at]).as_secs_f64() * 1000.0
     }
 
-    /// Nanoseconds that counting takes by itself.
+    /// Nanoseconds that the counting itself takes.
     fn counting(&self) -> f64 {
         self.told["nothing"].as_f64().unwrap_or(0.0)
     }

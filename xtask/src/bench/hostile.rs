@@ -1,7 +1,9 @@
-//! The webhook under its container's memory limit, attacked by each of the lab's hostile clients in turn.
+//! Attacks the webhook under its container's memory limit with each of the lab's hostile clients in
+//! turn.
 //!
-//! Each attack has a webhook of its own. The API server's latency is compared with what it was before the attack, on the
-//! same webhook: attackers run on the same machine, and what they take of it counts, too.
+//! Each attack gets a fresh webhook. The API server's latency is compared with its latency before
+//! the attack on the same webhook. Attackers run on the same machine, so the processor time that
+//! they use counts too.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -17,11 +19,11 @@ use super::{Format, Show};
 use crate::process::{Workspace, cargo, output, run};
 use crate::ui;
 
-/// The Deployment whose limits and probes count, as it is generated from the chart.
+/// The Deployment whose limits and probes are used, as generated from the chart.
 const DEPLOYMENT: &str = "deploy/kustomize/base/deployment.yaml";
-/// Milliseconds that a review of the API server's may take, but for one in a hundred.
+/// Milliseconds within which 99 of 100 reviews of the API server must be answered.
 const MAX_P99: f64 = 50.0;
-/// Starts and ends of a webhook, and reviews that are not counted.
+/// Seconds to start and stop a webhook, and for reviews that are not counted.
 const AROUND: u64 = 4;
 
 /// Which attacks, and for how long.
@@ -33,14 +35,14 @@ pub(super) struct Options {
     /// Seconds that each attack lasts
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Attack this program instead of one that is built now
+    /// Attack this program instead of building one
     #[arg(long, value_name = "FILE")]
     webhook: Option<PathBuf>,
     #[command(flatten)]
     show: Show,
 }
 
-/// An attack, and what came of it.
+/// An attack and its outcome.
 struct Row {
     attack: &'static Attack,
     outcome: Outcome,
@@ -104,7 +106,7 @@ pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCo
         ui::Took(Duration::from_secs(each * attacks.len() as u64))
     ));
     let mut rows = Vec::new();
-    // A trial that cannot be made takes no other's result away.
+    // A trial that fails to start must not hide the results of the others.
     let mut broken = Vec::new();
     for attack in attacks {
         ui::step(format_args!(

@@ -1,8 +1,7 @@
-//! The webhook beside a bare server.
+//! Compares the webhook with a bare server.
 //!
-//! Rounds alternate between the servers, so that what else the machine does
-//! concerns all of them. The load is wrk's: eight connections that are kept
-//! open, each with one review of 3.2 KB at a time.
+//! Rounds alternate between the servers, so that other load on the machine affects all of them. wrk
+//! makes the load: eight open connections, each with one review of 3.2 KB at a time.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,7 +21,7 @@ const ROUNDS: usize = 5;
 const ROUND_SECONDS: u32 = 3;
 const CONNECTIONS: u32 = 8;
 const REVIEW_BYTES: &str = "3200";
-/// As many as a large company's policy has.
+/// As many rules as a large company's policy has.
 const RULES: usize = 50;
 /// Least share of the bare server's requests per second.
 const MIN_RATIO: f64 = 0.85;
@@ -36,7 +35,7 @@ struct Bench {
     maps: PathBuf,
 }
 
-/// A server that is measured; ends with this value.
+/// A server under test; dropping the value ends it.
 struct Server {
     name: &'static str,
     child: Child,
@@ -157,8 +156,7 @@ impl Bench {
         })
     }
 
-    /// A server of the same TLS and HTTP that answers as many bytes, without a
-    /// look at the review.
+    /// A server with the same TLS and HTTP that answers as many bytes without reading the review.
     fn bare(&self) -> Result<Server> {
         let addr = free_addr()?;
         let mut command = Command::new(self.programs.join("examples/bare"));
@@ -216,7 +214,7 @@ impl Server {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            // Lines are written, and read by nobody: what reads them is no part of this.
+            // Logs are written but not read: reading them is not part of the measurement.
             .stderr(Stdio::null());
         let child = command
             .spawn()
@@ -295,7 +293,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A port that was free a moment ago.
+/// A port that was free when asked for.
 fn free_addr() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
     Ok(listener.local_addr()?)

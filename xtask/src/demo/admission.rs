@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Demo, free_addr};
 use crate::ui;
 
-/// Where a Pod names images: JSON pointer, image, what it should become.
+/// The places of images in a Pod: JSON pointer, image, and expected result.
 const IMAGES: [(&str, &str, &str); 7] = [
     (
         "/spec/containers/0/image",

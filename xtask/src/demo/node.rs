@@ -13,14 +13,13 @@ use serde_json::Value;
 use super::{Demo, free_addr};
 use crate::ui::{self, Took};
 
-/// A Pod's container, by the name that the webhook gives it.
+/// An image of a Pod's container, as the webhook writes it.
 const APPROVED: (&str, &str, &str) = ("registry.example.com", "team/app", "1");
-/// What nobody asked the webhook about.
+/// An image that the webhook was never asked about.
 const REFUSED: (&str, &str, &str) = ("quay.io", "acme/miner", "latest");
-/// Id of the container that is started behind Kubernetes' back.
+/// Id of the container that is started without Kubernetes.
 const MINER: &str = "miner";
-/// How the series begin that say how often a drifting container has started,
-/// and how many drift now.
+/// Beginnings of the series that count starts of drifting containers and containers that drift now.
 const DRIFT: [&str; 2] = [
     "imageswap_agent_container_starts_total{verdict=\"drift\"",
     "imageswap_agent_drift_containers{",
@@ -33,8 +32,8 @@ struct Findings {
     lines: Arc<Mutex<Vec<(Instant, Value)>>>,
 }
 
-/// Starts registries, containerd and agent; then a container from an approved
-/// registry and one from another, and shows what the agent makes of them.
+/// Starts registries, containerd and agent, then a container from an approved registry and one from
+/// another, and shows the agent's findings.
 pub(super) fn show(demo: &mut Demo) -> Result<()> {
     ui::heading("Node: the agent, its probes in this kernel, real containers");
     let (_registries, containerd) = start_runtime(demo)?;
@@ -109,7 +108,7 @@ fn start_agent(demo: &Demo, containerd: &Containerd) -> Result<(Process, Finding
     let mut command = Command::new(demo.binaries.join("imageswap-agent"));
     command
         .args(["run", "--admin", &admin.to_string(), "--findings", "-"])
-        // Nothing of the demo stays in the kernel.
+        // The demo leaves nothing in the kernel.
         .args(["--pin", "off"])
         .arg("--maps")
         .arg(&demo.maps)
@@ -163,7 +162,7 @@ fn raised(metrics: &str) -> Vec<(String, String)> {
 }
 
 impl Findings {
-    /// Reads them on a thread of its own, until the agent ends.
+    /// Reads the findings on a thread, until the agent ends.
     fn read(&self, output: ChildStdout) {
         let lines = Arc::clone(&self.lines);
         thread::spawn(move || {
@@ -209,7 +208,7 @@ fn say(found: Option<&(Instant, Value)>, before: Instant) {
     let id: String = word("/container/id").chars().take(12).collect();
     let pod = format!("{}/{}", word("/pod/namespace"), word("/pod/name"));
     let read = format!("read {} after the call", Took(seen.duration_since(before)));
-    // Where the probes saw the cgroup and not the exec, nothing says when it started.
+    // If the probes saw the cgroup but not the exec, the time of the start is unknown.
     let seen = match finding["detect_us"].as_u64() {
         Some(micros) => format!("{micros} us after its start; {read}"),
         None => read,

@@ -1,4 +1,4 @@
-//! A cluster, by the tools that users reach it with.
+//! A cluster, reached with kubectl and Helm as users do.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// That of a context, with a kubectl and a Helm that are found or fetched.
+    /// The cluster of a context; kubectl and Helm are found or fetched.
     pub(crate) fn find(context: &str, kubeconfig: Option<&Path>) -> Result<Self> {
         Ok(Self::of_programs(
             helm::kubectl()?,
@@ -50,7 +50,7 @@ impl Cluster {
         &self.context
     }
 
-    /// A kubectl that is yet to be run.
+    /// A kubectl command that has not run yet.
     pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.args(["--context", &self.context]);
@@ -61,7 +61,7 @@ impl Cluster {
         command
     }
 
-    /// What kubectl prints; an error has what it says on standard error.
+    /// Returns kubectl's standard output; the error carries its standard error.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
         process::output(&mut self.kubectl_command(args))
     }
@@ -72,7 +72,8 @@ impl Cluster {
         serde_json::from_str(&text).with_context(|| format!("kubectl {}", args.join(" ")))
     }
 
-    /// Runs kubectl with `input` as its standard input, however it ends.
+    /// Runs kubectl with `input` as its standard input, and returns its output whatever the exit
+    /// code.
     pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<Output> {
         let mut child = self
             .kubectl_command(args)
@@ -82,14 +83,14 @@ impl Cluster {
             .spawn()
             .context("cannot run kubectl")?;
         let mut stdin = child.stdin.take().context("kubectl has no input")?;
-        // Where it ends before it has read, its status says why.
+        // If kubectl ends before it reads the input, its status says why.
         drop(stdin.write_all(input.as_bytes()));
         drop(stdin);
         child.wait_with_output().context("kubectl")
     }
 
-    /// Gives kubectl an object; the result has standard output and standard error, and is an error's text where the
-    /// API server refuses.
+    /// Sends an object with kubectl. Returns standard output and standard error; if the API server
+    /// refuses, the error carries its text.
     pub(crate) fn send(&self, args: &[&str], object: &Value) -> Result<Result<Answer, String>> {
         let args = [args, &["--filename", "-"]].concat();
         let output = self.kubectl_with(&args, &object.to_string())?;
@@ -104,14 +105,14 @@ impl Cluster {
         })
     }
 
-    /// Runs helm; an error has what it says.
+    /// Runs helm; the error carries its standard error.
     pub(crate) fn helm(&self, args: &[String]) -> Result<String> {
         let mut command = Command::new(&self.helm);
         command.args(self.helm_context()).args(args);
         process::output(&mut command)
     }
 
-    /// helm's command line, in lines that can be read.
+    /// helm's command line, broken into readable lines.
     pub(crate) fn shown_helm(&self, args: &[String]) -> String {
         let mut text = "helm".to_owned();
         let mut width = "  1. helm".len();
@@ -159,7 +160,7 @@ impl Cluster {
             .collect())
     }
 
-    /// Makes a namespace for the webhook, unless it is there: whoever has made it has also said what may run in it.
+    /// Creates a namespace for the webhook unless it exists; an existing one keeps its own labels.
     pub(crate) fn make_namespace(&self, name: &str) -> Result<()> {
         let existing = [
             "get",
@@ -176,7 +177,8 @@ impl Cluster {
             "apiVersion": "v1",
             "kind": "Namespace",
             "metadata": {"name": name, "labels": {
-                // Set by the API server from 1.21 on; the webhook configurations select by it.
+                // Set by the API server from 1.21 on; the webhook configurations select namespaces
+                // by it.
                 "kubernetes.io/metadata.name": name,
                 "pod-security.kubernetes.io/enforce": "restricted",
                 "pod-security.kubernetes.io/audit": "restricted",
@@ -190,7 +192,7 @@ impl Cluster {
     }
 }
 
-/// A word as a shell takes it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     if word.contains(['\\', ' ', '{', '*', '$', '"']) {
         format!("'{word}'")
@@ -199,10 +201,10 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// What kubectl says to an object that the API server takes.
+/// kubectl's output for an object that the API server accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) stdout: String,
-    /// Of admission webhooks, for people.
+    /// Warnings of admission webhooks.
     pub(crate) warnings: String,
 }

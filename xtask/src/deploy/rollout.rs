@@ -1,4 +1,4 @@
-//! Waiting for a release, and what keeps it waiting.
+//! Waits for a release, and reports what keeps it from being ready.
 
 use std::fmt::{self, Display};
 use std::process::Stdio;
@@ -25,7 +25,7 @@ impl Display for Workload {
     }
 }
 
-/// What of a release runs, in every namespace.
+/// The workloads of a release, in every namespace.
 pub(super) fn workloads(cluster: &Cluster, release: &str) -> Result<Vec<Workload>> {
     let selector =
         format!("app.kubernetes.io/instance={release},app.kubernetes.io/part-of=imageswap");
@@ -60,7 +60,7 @@ fn parse(list: &Value) -> Vec<Workload> {
         .collect()
 }
 
-/// Waits, with kubectl's own words on the way.
+/// Waits, and shows kubectl's progress.
 pub(super) fn wait(cluster: &Cluster, workload: &Workload, limit: Duration) -> Result<()> {
     let timeout = format!("--timeout={}s", limit.as_secs());
     let name = workload.to_string();
@@ -73,7 +73,7 @@ pub(super) fn wait(cluster: &Cluster, workload: &Workload, limit: Duration) -> R
         &timeout,
     ];
     let mut command = cluster.kubectl_command(&args);
-    // On the way, not the result: that goes to standard output.
+    // Progress goes to standard error; standard output is for the result.
     let status = command
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
@@ -105,7 +105,7 @@ pub(super) fn wait(cluster: &Cluster, workload: &Workload, limit: Duration) -> R
     }
 }
 
-/// Why Pods are not ready, a line each.
+/// Why Pods are not ready, one line each.
 fn reasons(pods: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for pod in pods["items"].as_array().into_iter().flatten() {
@@ -144,7 +144,7 @@ fn reasons(pods: &Value) -> Vec<String> {
     lines
 }
 
-/// How many of a workload's Pods are ready, of how many.
+/// How many of a workload's Pods are ready, and how many it has.
 pub(super) fn ready(cluster: &Cluster, workload: &Workload) -> Result<String> {
     let name = workload.to_string();
     let object = cluster.json(&["--namespace", &workload.namespace, "get", &name])?;

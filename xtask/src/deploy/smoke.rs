@@ -1,4 +1,4 @@
-//! Whether it works, asked without leaving anything behind but a moment's namespace.
+//! A smoke test of an installation; it leaves nothing behind in the cluster.
 
 use std::process;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use super::{Cluster, Release};
 use crate::ui;
 
-/// What most policies have something to say about.
+/// An image that most policies change or deny.
 const IMAGE: &str = "nginx:1.25";
-/// How ImageSwap's maps file knows the namespaces that it is for.
+/// The label with which ImageSwap's maps file opts namespaces in.
 const OPT_IN: (&str, &str) = ("k8s.twr.io/imageswap", "enabled");
-/// The API server opens a connection to the webhook, and looks at its configurations anew, within seconds.
+/// The API server needs seconds to read changed configurations and to connect to the webhook.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says what the cluster makes of a Pod; an error where the webhook is not asked.
+/// Prints how the cluster answers for a Pod; fails if the webhook is not called.
 pub(super) fn run(cluster: &Cluster, release: &Release) -> Result<()> {
     if asks_about_policies(cluster, release)? {
         reaches(cluster)?;
@@ -37,7 +37,7 @@ pub(super) fn run(cluster: &Cluster, release: &Release) -> Result<()> {
         bail!("cannot make a namespace to try a Pod in: {refused}");
     }
     let outcome = try_pod(cluster, &namespace);
-    // Nothing has ever run in it.
+    // Nothing has ever run in the namespace.
     let gone = cluster.kubectl(&["delete", "namespace", &namespace, "--wait=false"]);
     let outcome = outcome?;
     gone.with_context(|| format!("the namespace {namespace} is left behind"))?;
@@ -45,7 +45,7 @@ pub(super) fn run(cluster: &Cluster, release: &Release) -> Result<()> {
     Ok(())
 }
 
-/// Whether a configuration of the release has the webhook asked about policies.
+/// Whether a configuration of the release sends policies to the webhook.
 fn asks_about_policies(cluster: &Cluster, release: &Release) -> Result<bool> {
     let selector = format!("app.kubernetes.io/instance={}", release.name);
     let list = cluster.json(&[
@@ -59,8 +59,8 @@ fn asks_about_policies(cluster: &Cluster, release: &Release) -> Result<bool> {
     Ok(webhooks.any(|it| it["name"] == "policy.imageswap.io"))
 }
 
-/// Waits until a policy that does not load is refused. Nobody but the webhook knows that it does not, and it is let in
-/// while the webhook cannot be asked.
+/// Waits until a policy that does not load is refused. Only the webhook can refuse it; while the
+/// webhook is unreachable, the API server accepts it.
 fn reaches(cluster: &Cluster) -> Result<()> {
     let policy = json!({
         "apiVersion": "imageswap.io/v1alpha1",
@@ -128,7 +128,7 @@ fn describe(policies: &Value, maps: bool) -> String {
     }
 }
 
-/// What the cluster made of the Pod.
+/// The cluster's answer for the Pod.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Runs { image: String, warnings: String },
@@ -151,7 +151,7 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// Makes a Pod as far as the API server makes one without keeping it.
+/// Creates a Pod as a dry run.
 fn try_pod(cluster: &Cluster, namespace: &str) -> Result<Outcome> {
     let pod = json!({
         "apiVersion": "v1",
@@ -159,12 +159,12 @@ fn try_pod(cluster: &Cluster, namespace: &str) -> Result<Outcome> {
         "metadata": {"name": "web", "namespace": namespace},
         "spec": {
             "containers": [{"name": "web", "image": IMAGE}],
-            // The account's token is not there yet, and not needed.
+            // The account's token does not exist yet and is not needed.
             "automountServiceAccountToken": false,
         },
     });
     let mut last = None;
-    // A namespace's own service account is made a moment after it.
+    // A namespace's service account is created a moment after the namespace.
     let answered = wait_until(PATIENCE, || {
         let answer = cluster.send(&["create", "--dry-run=server", "--output", "json"], &pod);
         let early = matches!(&answer, Ok(Err(text)) if text.contains("serviceaccount"));

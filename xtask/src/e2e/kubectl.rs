@@ -1,4 +1,4 @@
-//! kubectl, as a user has it.
+//! kubectl, called as a user would.
 
 use anyhow::{Context, Result, bail};
 
@@ -16,7 +16,7 @@ impl Kubectl {
         }
     }
 
-    /// Its standard output; an error carries its standard error.
+    /// Runs kubectl and returns its standard output; the error carries its standard error.
     pub(super) fn run(&self, args: &[&str]) -> Result<String> {
         self.with(args, "")
     }
@@ -34,7 +34,7 @@ impl Kubectl {
         )
     }
 
-    /// Why the cluster refuses; an error where it does not.
+    /// The message with which the cluster refuses; an error if it accepts.
     pub(super) fn refused(&self, args: &[&str], input: &str) -> Result<String> {
         match self.with(args, input) {
             Ok(_) => bail!("kubectl {} was not refused", args.join(" ")),

@@ -1,4 +1,4 @@
-//! What reaches the node past admission, and who tells of it.
+//! Containers that reach the node past admission, and how they are reported.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::site::EVIL;
 use super::{Site, Story};
 use crate::ui;
 
-/// Every step.
+/// Runs every step.
 pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()> {
     ui::heading("What gets past admission");
     story.step(
@@ -62,7 +62,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()
     })
 }
 
-/// Waits until there is a finding that fits.
+/// Waits until a finding matches.
 fn is_told(
     story: &Story<'_>,
     site: &Site,
@@ -79,7 +79,7 @@ fn is_told(
     told.with_context(|| format!("{last:#}"))
 }
 
-/// Waits until there is nothing to tell.
+/// Waits until nothing is reported.
 fn is_quiet(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()> {
     let mut last = Value::Null;
     let quiet = story.until("a quiet cluster", |_| {
@@ -89,7 +89,7 @@ fn is_quiet(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()> {
     quiet.with_context(|| format!("{last:#}"))
 }
 
-/// What `imageswap drift` says, which asks the agents' Pods through the API server.
+/// The output of `imageswap drift`, which asks the agents' Pods through the API server.
 fn drift(site: &Site, programs: &Path) -> Result<Value> {
     let mut command = Command::new(programs.join("imageswap"));
     command

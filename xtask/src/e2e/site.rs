@@ -1,7 +1,8 @@
 //! A whole cluster on this machine: control plane, a node with a real kubelet and containerd, a registry.
 //!
-//! All of it lives in a network namespace of its own, the node in a further one, so that any address is free: the API
-//! server listens at the address of its own Service, where Pods look for it. No kube-proxy is needed then.
+//! All of it lives in a network namespace of its own, the node in a further one, so that any
+//! address is free: the API server listens on the address of its own Service, where Pods look for
+//! it. So no kube-proxy is needed.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -19,14 +20,14 @@ use crate::helm;
 use crate::image::What;
 use crate::stage::{CONTROL_PLANE, NAMESPACE};
 
-/// Services get their addresses from here; the first is the API server's own.
+/// Services get their addresses from this range; the first is the API server's own.
 const SERVICES: &str = "10.89.0.0/29";
 const NODE: &str = "node-1";
 /// The context of the lab's kubeconfig files.
 const CONTEXT: &str = "lab";
-/// Hosts that the registry stands in for.
+/// Hosts that the registry serves.
 const HOSTS: [&str; 3] = ["docker.io", "registry.example.com", "evil.example.net"];
-/// What Pods of the story run.
+/// Images that Pods of the steps run.
 const IMAGES: [&str; 5] = [
     "devopstales/testimage:unsigned",
     "library/nginx:latest",
@@ -34,10 +35,10 @@ const IMAGES: [&str; 5] = [
     "library/busybox:latest",
     "library/web:1",
 ];
-/// An image that no policy of the story approves, as the node pulls it.
+/// An image that no policy of the steps approves, as the node pulls it.
 pub(super) const EVIL: &str = "evil.example.net/miner:latest";
 
-/// The cluster. Fields are in the order in which they end.
+/// The cluster. Fields are dropped in order.
 pub(super) struct Site {
     machine: Machine,
     pub(super) plane: ControlPlane,
@@ -48,7 +49,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Brings it up and waits until the node is ready.
+    /// Starts the cluster and waits until the node is ready.
     pub(super) fn start(mut step: impl FnMut(&str)) -> Result<Self> {
         let lab = Lab::new_with_own_groups("e2e")?;
         let registry = Registry::start(&lab)?;
@@ -83,7 +84,8 @@ impl Site {
         ));
         let machine = Machine::start(&plane, &network, &containerd, NODE)?;
         step("a node: kubelet and containerd");
-        // From 1.21 on the API server labels namespaces by itself; the configurations select by it.
+        // From 1.21 on the API server labels namespaces itself; the configurations select by this
+        // label.
         let label = "kubernetes.io/metadata.name";
         plane.kubectl(["create", "namespace", NAMESPACE])?;
         for namespace in ["kube-system", NAMESPACE] {
@@ -103,7 +105,8 @@ impl Site {
     /// The cluster as its administrator reaches it.
     pub(super) fn cluster(&self) -> Result<Cluster> {
         Ok(Cluster::of_programs(
-            // One of the cluster's own version: validation of a newer one asks for what an old API server lacks.
+            // kubectl of the cluster's own version: a newer one validates with requests that an old
+            // API server does not know.
             self.plane.assets().program("kubectl"),
             helm::helm()?,
             CONTEXT,
@@ -111,7 +114,7 @@ impl Site {
         ))
     }
 
-    /// What `cargo xtask deploy` would be told.
+    /// The options that a user would give `cargo xtask deploy`.
     pub(super) fn deployment(
         &self,
         values: Vec<PathBuf>,
@@ -122,7 +125,8 @@ impl Site {
         deploy::Options::local(CONTEXT, &registry, values, set, build)
     }
 
-    /// Values of the chart that this machine needs: containerd is at a place of its own, and mounts are private here.
+    /// Values of the chart that this machine needs: containerd's socket is elsewhere, and mounts
+    /// are private.
     pub(super) fn values(&self) -> Result<PathBuf> {
         let socket = self.containerd.socket();
         let beside = socket.parent().unwrap_or(Path::new("/run"));
@@ -138,19 +142,19 @@ impl Site {
         Ok(path)
     }
 
-    /// Puts a manifest where the kubelet finds static Pods.
+    /// Writes a manifest to the kubelet's folder of static Pods.
     pub(super) fn static_pod(&self, name: &str, manifest: &str) -> Result<PathBuf> {
         let path = self.machine.manifests().join(format!("{name}.json"));
         fs::write(&path, manifest).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
-    /// An address on which a program of this machine can stand in for a Pod.
+    /// An address on which a program of this machine can act as a Pod.
     pub(super) fn spare_address() -> Ipv4Addr {
         crate::stage::FIRST_POD
     }
 
-    /// What the Pods of ours have logged, for whoever asks why.
+    /// Prints the logs of our Pods, to explain a failure.
     pub(super) fn show_logs(&self) {
         for pod in fs::read_dir("/var/log/pods")
             .into_iter()

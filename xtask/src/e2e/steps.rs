@@ -1,4 +1,4 @@
-//! What users do with it.
+//! The steps of a user.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -11,7 +11,7 @@ const NAMESPACES: [&str; 3] = ["test1", "test2", "test3"];
 const ARTICLE: &str = "docker.io/devopstales/testimage:unsigned";
 const SWAPPED: &str = "registry.example.com/devopstales/testimage:unsigned";
 
-/// Every step; the error says which came out otherwise.
+/// Runs every step; the error names the one that failed.
 pub(super) fn tell(story: &Story<'_>) -> Result<()> {
     ui::heading("A maps file, as ImageSwap has it");
     story.step(
@@ -155,7 +155,7 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
     )
 }
 
-/// Takes away what the story made, as far as it is there.
+/// Removes what the steps created, if it exists.
 pub(super) fn tidy(kubectl: &Kubectl) {
     let flags = ["--ignore-not-found", "--wait=false"];
     let delete = |args: &[&str]| drop(kubectl.run(&[&["delete"][..], args, &flags].concat()));
@@ -167,7 +167,7 @@ pub(super) fn tidy(kubectl: &Kubectl) {
 fn ephemeral(story: &Story<'_>) -> Result<()> {
     let path = "/api/v1/namespaces/test3/pods/good/ephemeralcontainers";
     if story.kubectl.minor_version()? < 22 {
-        // Its own kind at that time, and without a command of kubectl that is not an experiment.
+        // In that version a kind of its own, which only an experimental kubectl command supports.
         let containers = r#"{"apiVersion":"v1","kind":"EphemeralContainers","metadata":{"name":"good"},"ephemeralContainers":[
             {"name":"debug","image":"busybox","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}]}"#;
         story

@@ -1,4 +1,4 @@
-//! Steps of a story: what is done, whether it came out as told, and how long it took.
+//! Steps: what is done, whether it succeeded, and how long it took.
 
 use std::fs;
 use std::thread::sleep;
@@ -10,10 +10,10 @@ use super::Kubectl;
 use crate::process::Workspace;
 use crate::ui::{self, Took};
 
-/// How long something may take that is bound to happen.
+/// How long to wait for something that must happen.
 pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Who tells, and by what.
+/// Context of the steps.
 pub(super) struct Story<'a> {
     pub(super) kubectl: &'a Kubectl,
     workspace: &'a Workspace,
@@ -31,7 +31,7 @@ impl<'a> Story<'a> {
 }
 
 impl Story<'_> {
-    /// A step with its time; the error names it.
+    /// Runs a step and prints its time; the error names the step.
     pub(super) fn step(&self, what: &str, happens: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         let start = Instant::now();
         let came = happens(self);
@@ -43,7 +43,7 @@ impl Story<'_> {
         came.with_context(|| what.to_owned())
     }
 
-    /// A step that the cluster refuses, with a message that says all of `says`.
+    /// A step that the cluster refuses with a message that contains each of `says`.
     pub(super) fn refused(
         &self,
         what: &str,
@@ -72,7 +72,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// A namespace in which Pods can be made: its service account comes a moment later.
+    /// Creates a namespace and waits for its service account, which comes a moment later.
     pub(super) fn namespace(&self, name: &str) -> Result<()> {
         self.kubectl.run(&["create", "ns", name])?;
         self.until("its service account", |it| {
@@ -83,7 +83,7 @@ impl Story<'_> {
         })
     }
 
-    /// Waits until the selected Pods are there and all have that image.
+    /// Waits until the selected Pods exist and all have this image.
     pub(super) fn pods(&self, namespace: &str, selector: &str, image: &str) -> Result<()> {
         let mut last = String::new();
         let seen = self.until(&format!("Pods with {image}"), |it| {
@@ -97,7 +97,7 @@ impl Story<'_> {
         seen.with_context(|| format!("the images are: {last}"))
     }
 
-    /// Waits until something holds that is bound to.
+    /// Waits for a condition that must become true.
     pub(super) fn until(
         &self,
         what: &str,

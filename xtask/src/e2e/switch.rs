@@ -1,8 +1,8 @@
-//! From ImageSwap to ours without a moment in which no webhook swaps.
+//! Switches from ImageSwap to ours without a moment in which no webhook swaps.
 //!
-//! ImageSwap's image is not to be had here: its objects are there under their names, and a webhook of ours, as a
-//! process of this machine, stands in for its Pods. What is shown is that both overlap and that the objects of one do
-//! not touch those of the other.
+//! ImageSwap's image is not available here: its objects exist under their names, and a process of
+//! our webhook acts as its Pods. The steps show that both overlap and that neither touches the
+//! other's objects.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,7 +22,7 @@ use super::{Site, Story};
 use crate::stage::NAMESPACE;
 use crate::ui;
 
-/// Pods are made here, all the time, as dry runs.
+/// Pods are created in this namespace all the time, as dry runs.
 const PROBED: &str = "shop";
 const TYPED: &str = "docker.io/library/web:1";
 const SWAPPED: &str = "registry.example.com/library/web:1";
@@ -33,7 +33,7 @@ const CONFIGURATION: &str = "imageswap-webhook";
 const SERVICE: &str = "imageswap";
 const SECRET: &str = "imageswap-tls";
 
-/// What ImageSwap's manifests leave in a cluster, as far as it takes part in this.
+/// The objects of ImageSwap's manifests that matter here.
 fn theirs() -> String {
     let address = Site::spare_address();
     let selector = json!({"matchLabels": {"k8s.twr.io/imageswap": "enabled"}});
@@ -64,22 +64,22 @@ fn theirs() -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
 }
 
-/// A switch under way: the webhook that is to go, and Pods that are made meanwhile.
+/// A switch in progress: the webhook that is being replaced, and Pods created meanwhile.
 pub(super) struct Switch {
     theirs: Process,
     stop: Arc<AtomicBool>,
     probing: JoinHandle<Result<Seen>>,
 }
 
-/// What became of the Pods.
+/// What happened to the Pods.
 #[derive(Debug, Default)]
 struct Seen {
     swapped: usize,
-    /// Images of Pods that were not, and errors of the API server.
+    /// Images of Pods that were not swapped, and errors of the API server.
     otherwise: Vec<String>,
 }
 
-/// A cluster that ImageSwap serves, in which Pods are made from now on.
+/// Starts a cluster that ImageSwap serves, and creates Pods from then on.
 pub(super) fn begin(story: &Story<'_>, site: &Site, programs: &Path) -> Result<Switch> {
     ui::heading("A cluster that runs ImageSwap");
     story.step(
@@ -146,7 +146,7 @@ pub(super) fn begin(story: &Story<'_>, site: &Site, programs: &Path) -> Result<S
     })
 }
 
-/// Takes ImageSwap away while ours is there, and looks at what became of the Pods.
+/// Removes ImageSwap while ours runs, and checks what happened to the Pods.
 pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
     let Switch {
         mut theirs,
@@ -162,7 +162,7 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
             Ok(())
         },
     )?;
-    // The API server goes by a configuration for a second or two after it is gone.
+    // The API server uses a configuration for a second or two after it is deleted.
     thread::sleep(Duration::from_secs(3));
     story.step("then its Pods, Service and Secret", |it| {
         theirs.stop();
@@ -194,7 +194,7 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
     Ok(())
 }
 
-/// The image of a Pod that is made as a dry run.
+/// The image of a Pod that is created as a dry run.
 async fn outcome(pods: &Api<Pod>) -> Result<String> {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"generateName": "probe-"},

@@ -16,7 +16,7 @@ const RULES: &str = "deploy/monitoring/alerts.yaml";
 const PORTS: [(&str, u16); 2] = [("webhook", 8080), ("agent", 9465)];
 const CONTAINER: &str = "behind-their-back";
 
-/// Every step.
+/// Runs every step.
 pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
     ui::heading("Prometheus and Alertmanager, with the shipped rules");
     let alertmanager = Alertmanager::start(&site.lab)?;

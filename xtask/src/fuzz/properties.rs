@@ -1,4 +1,4 @@
-//! The property tests, with seeds that a test run does not have.
+//! The property tests, with other seeds than the test run's.
 
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::process::{Workspace, cargo};
 use crate::ui;
 
-/// Sets the seed; `.cargo/config.toml` has that of the tests.
+/// Sets the seed; `.cargo/config.toml` sets the one of the tests.
 const SEED: &str = "PROPTEST_RNG_SEED";
 /// The unit tests of the crates that have properties.
 const TESTS: [&str; 11] = [
@@ -25,7 +25,7 @@ const TESTS: [&str; 11] = [
     "--package=imageswap-cli",
 ];
 
-/// Runs the tests with one seed after the other until the time is over or a test fails.
+/// Runs the tests with one seed after another until the time is over or a test fails.
 pub(super) fn run(workspace: &Workspace, time: Duration) -> Result<ExitCode> {
     let start = Instant::now();
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -1,8 +1,8 @@
-//! What libFuzzer prints.
+//! Reads libFuzzer's output.
 
 use std::fmt::{self, Display};
 
-/// The state of a run, by the lines that were read.
+/// The state of a run, from the lines read so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Status {
     /// Inputs that were tried.
@@ -13,9 +13,9 @@ pub(super) struct Status {
     pub(super) edges: u64,
     /// Edges of all code in the program, that of dependencies included.
     pub(super) all_edges: u64,
-    /// Inputs that each reach something of their own.
+    /// Inputs that each reach something new.
     pub(super) corpus: u64,
-    /// What was wrong with the last input, in a line.
+    /// What was wrong with the last input, in one line.
     pub(super) failure: Option<String>,
     /// The file with that input.
     pub(super) artifact: Option<String>,
@@ -32,7 +32,7 @@ impl Status {
         } else if line.starts_with("thread ") && line.contains(" panicked at ") {
             self.in_panic = true;
         } else if let Some(error) = line.split_once("ERROR: libFuzzer: ") {
-            // A panic ends in a signal, and its text says more.
+            // A panic ends in a signal, but its text is more useful.
             self.failure.get_or_insert_with(|| error.1.to_owned());
         } else if let Some((_, path)) = line.split_once("Test unit written to ") {
             self.artifact = Some(path.to_owned());

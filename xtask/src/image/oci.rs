@@ -13,7 +13,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A file of an image; its folders are made.
+/// A file of an image; its folders are created.
 pub(super) struct File {
     /// Path without a leading slash.
     pub(super) path: String,
@@ -21,7 +21,7 @@ pub(super) struct File {
     pub(super) content: Vec<u8>,
 }
 
-/// How the image is run, and what is said of it.
+/// How the image is run, and its labels.
 pub(super) struct Config {
     pub(super) entrypoint: String,
     pub(super) user: String,
@@ -33,7 +33,7 @@ pub(super) struct Config {
 /// An archive with one image for one or more architectures.
 pub(super) struct Archive {
     reference: String,
-    /// By digest, so that equal images have equal archives.
+    /// By digest, so that equal images give equal archives.
     blobs: BTreeMap<String, Vec<u8>>,
     manifests: Vec<Value>,
     digest: String,
@@ -41,7 +41,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// An empty one, which imports as `reference`.
+    /// An empty archive, which is imported as `reference`.
     pub(super) fn new(reference: &str) -> Self {
         Self {
             reference: reference.to_owned(),
@@ -109,7 +109,7 @@ impl Archive {
         self.digest = digest(&index);
         let mut entry = descriptor(INDEX, &index);
         entry["annotations"] = json!({
-            // What containerd and podman name it by.
+            // The annotation from which containerd and podman take the name.
             "io.containerd.image.name": self.reference,
             "org.opencontainers.image.ref.name": self.reference,
         });
@@ -169,7 +169,7 @@ fn append(
     tar.append_data(&mut header(mode, content.len()), path, content)
 }
 
-/// Without a time and an owner, so that the content alone makes the digest.
+/// Without time and owner, so that the digest depends on the content alone.
 fn header(mode: u32, size: usize) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.set_mode(mode);

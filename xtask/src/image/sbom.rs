@@ -21,7 +21,7 @@ struct Package {
     name: String,
     version: String,
     license: Option<String>,
-    /// None for the workspace's own.
+    /// `None` for the workspace's own.
     source: Option<String>,
 }
 
@@ -44,7 +44,7 @@ struct Dependency {
 
 #[derive(Deserialize)]
 struct Kind {
-    /// `dev` or `build`; none for what is linked.
+    /// `dev` or `build`; `None` for what is linked.
     kind: Option<String>,
 }
 
@@ -54,7 +54,8 @@ pub(super) fn of(workspace: &Workspace, package: &str, commit: &Commit) -> Resul
     command
         .current_dir(&workspace.root)
         .args(["metadata", "--format-version", "1", "--locked"]);
-    // For every platform: which crates one of them leaves out is no news to whoever looks for a vulnerable one.
+    // For every platform: a crate that one platform leaves out does not matter to someone who looks
+    // for a vulnerable one.
     let metadata = output(&mut command)?;
     let metadata: Metadata =
         serde_json::from_str(&metadata).context("what cargo metadata printed")?;

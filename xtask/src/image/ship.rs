@@ -1,7 +1,7 @@
 //! Gets images to where nodes find them: a registry, or the store of a cluster's own runtime.
 //!
-//! Pushing is skopeo's, for what a registry asks for (tokens, credential helpers, a CA of one's own) is a program of
-//! its own, and skopeo reads what `docker login` and `podman login` have written.
+//! skopeo pushes: what a registry asks for (tokens, credential helpers, a private CA) is a program
+//! of its own, and skopeo reads the files that `docker login` and `podman login` write.
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::toolchain;
 /// Where a containerd of Debian, Docker or kubeadm listens.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
-/// What a [`Store`] is written as.
+/// The spellings of a [`Store`].
 pub(crate) const STORES: &str =
     "kind[:NAME], k3d[:NAME], minikube[:PROFILE], containerd[:SOCKET] or k3s";
 
-/// Whose store images are loaded into.
+/// The store to load images into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Store {
     /// The nodes of a kind cluster.
@@ -36,8 +36,8 @@ pub(crate) enum Store {
 }
 
 impl Store {
-    /// The store of the cluster that a context's name speaks of, as kind, k3d and minikube write them. A runtime of this
-    /// machine is not taken for a cluster's unless somebody says so.
+    /// The store of the cluster that a context's name refers to, as kind, k3d and minikube write
+    /// it. A runtime of this machine is used only if the user names it.
     pub(crate) fn of(context: &str) -> Result<Self> {
         if let Some(name) = context.strip_prefix("kind-") {
             return Ok(Self::Kind(name.to_owned()));
@@ -54,7 +54,7 @@ impl Store {
         )
     }
 
-    /// Loads an archive, which brings its names along.
+    /// Loads an archive, which contains its names.
     pub(crate) fn load(&self, archive: &Path) -> Result<()> {
         output(&mut self.command(archive)?)
             .with_context(|| format!("cannot load {} into {self}", archive.display()))?;
@@ -127,7 +127,7 @@ impl Display for Store {
     }
 }
 
-/// Installs what pushes, where it is not there.
+/// Installs skopeo if missing.
 pub(crate) fn provide() -> Result<()> {
     if find("skopeo").is_none() {
         toolchain::install(&["skopeo"], "pushing images")?;
@@ -135,11 +135,12 @@ pub(crate) fn provide() -> Result<()> {
     Ok(())
 }
 
-/// Pushes an archive, with the images of all its architectures, as `reference`; the digest stays what it is.
+/// Pushes an archive, with the images of all its architectures, as `reference`; the digest does not
+/// change.
 pub(crate) fn push(archive: &Path, reference: &str, plain_http: bool) -> Result<()> {
     provide()?;
     let mut command = Command::new("skopeo");
-    // The signature policy is about what is taken in; these images were built here.
+    // The signature policy is about images that are pulled; these were built here.
     command.args([
         "--insecure-policy",
         "copy",
@@ -176,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(Store::of(context).unwrap(), store.parse().unwrap());
         }
-        // Whatever runs here.
+        // Must hold whatever runs here.
         assert!(Store::of("prod").is_err());
         let socket = "containerd:/run/x.sock".parse::<Store>().unwrap();
         assert_eq!(socket, Store::Containerd("/run/x.sock".into()));
@@ -185,7 +186,7 @@ mod tests {
         }
     }
 
-    /// An image as ours are, but for its program.
+    /// An image like ours, with another program.
     fn archive(reference: &str, folder: &Path) -> (Archive, PathBuf) {
         let files = [File {
             path: "usr/bin/echo".to_owned(),
@@ -243,7 +244,7 @@ mod tests {
         containerd.pull("k8s.io", &pulled).unwrap();
         assert_eq!(says("pulled", &pulled), "it runs");
 
-        // Of a registry that speaks no TLS, skopeo is to be told.
+        // skopeo has to be told that a registry does not speak TLS.
         let error = format!("{:#}", push(&path, &reference, false).unwrap_err());
         assert!(
             error.contains("cannot push") && error.contains("HTTPS"),

@@ -1,4 +1,5 @@
-//! Programs that need nothing of the system they run on, and whose bytes do not depend on where they are built.
+//! Builds programs that need nothing from the system they run on, and whose bytes do not depend on
+//! the machine that built them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +12,7 @@ use crate::process::{self, Workspace, cargo, find};
 use crate::toolchain;
 use crate::ui;
 
-/// What an architecture's static programs are built with.
+/// The tools for an architecture's static programs.
 struct Toolchain {
     target: &'static str,
     /// C compiler, for the cryptography.
@@ -20,8 +21,8 @@ struct Toolchain {
     packages: &'static [&'static str],
 }
 
-/// Builds every program; returns their folder. `quick` leaves out what takes time and makes the bytes the same
-/// everywhere.
+/// Builds every program; returns their folder. `quick` leaves out what takes time and makes builds
+/// reproducible.
 pub(super) fn build(
     workspace: &Workspace,
     architecture: Architecture,
@@ -33,7 +34,7 @@ pub(super) fn build(
     }
     add_target(toolchain.target)?;
     builder::probes(workspace)?;
-    // Not the workspace's folder: other flags would rebuild everything there.
+    // A folder of its own: other flags would rebuild everything in the workspace's.
     let name = if quick {
         "static-quick"
     } else {
@@ -92,7 +93,8 @@ fn c_flags(folder: &std::path::Path) -> Result<String> {
     ))
 }
 
-/// Whether a program is run by the kernel alone: it names no loader, which an image with nothing else in it lacks.
+/// Whether the kernel alone can run a program: it does not name a loader, which the image would
+/// lack.
 pub(super) fn is_static(program: &[u8]) -> bool {
     const INTERPRETER: [u8; 4] = 3_u32.to_le_bytes();
     // Offsets of a little-endian ELF file of 64 bits: elf(5).
@@ -131,8 +133,8 @@ impl Architecture {
             Self::Amd64 => Toolchain {
                 target: "x86_64-unknown-linux-musl",
                 compiler: "musl-gcc",
-                // rustup's target brings musl's start files; musl-gcc knows no -static-pie, and links a program that
-                // asks for a loader.
+                // rustup's target brings musl's start files; musl-gcc does not know -static-pie and
+                // links a program that asks for a loader.
                 linker: if cfg!(target_arch = "x86_64") {
                     "cc"
                 } else {
@@ -140,8 +142,8 @@ impl Architecture {
                 },
                 packages: &["musl-tools"],
             },
-            // Debian has no musl for other architectures; rustup's target brings its own, and what the C code takes
-            // from headers is the same in both.
+            // Debian has musl for this architecture only. rustup's target brings its own musl, and
+            // the headers that the C code uses are the same in both.
             Self::Arm64 => Toolchain {
                 target: "aarch64-unknown-linux-musl",
                 compiler: "aarch64-linux-gnu-gcc",

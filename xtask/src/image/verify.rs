@@ -1,4 +1,4 @@
-//! Builds the same once more, elsewhere, and compares.
+//! Builds the images once more, elsewhere, and compares.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,8 @@ use super::{Built, Commit, What, build_in};
 use crate::process::{Workspace, output};
 use crate::ui;
 
-/// Builds the images again, of the same files in another folder with nothing built in it, and compares the digests.
+/// Builds the images again from the same files, in another folder with nothing built in it, and
+/// compares the digests.
 pub(super) fn verify(
     workspace: &Workspace,
     what: &What,
@@ -41,11 +42,11 @@ pub(super) fn verify(
     Ok(())
 }
 
-/// Copies what git knows of, as it lies in the folder.
+/// Copies the files that git knows, in their present state.
 fn copy(workspace: &Workspace, to: &std::path::Path) -> Result<()> {
     let mut command = Command::new("git");
     command.current_dir(&workspace.root);
-    // New files are part of what was built, whether or not they are committed.
+    // New files were part of the build, whether or not they are committed.
     let listed = output(command.args([
         "ls-files",
         "-z",
@@ -55,7 +56,7 @@ fn copy(workspace: &Workspace, to: &std::path::Path) -> Result<()> {
     ]))?;
     for path in listed.split('\0').filter(|it| !it.is_empty()) {
         let from = workspace.root.join(path);
-        // Deleted and not yet committed.
+        // Deleted, but not yet committed.
         if !from.exists() {
             continue;
         }

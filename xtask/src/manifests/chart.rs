@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use super::object::{self, Object};
 use crate::process::{Workspace, output};
 
-/// What plain manifests are rendered for. What an older API server does not know it leaves out or refuses by name; the
-/// chart asks the cluster instead.
+/// The version that plain manifests are rendered for. An older API server ignores what it does not
+/// know or refuses it by name; the chart asks the cluster instead.
 pub(super) const KUBERNETES: &str = "1.36.0";
 /// The namespace of everything but the agent.
 pub(super) const NAMESPACE: &str = "imageswap-system";
-/// Made by an operator's own resources, which is in most clusters that use it.
+/// Resources of an operator that most clusters with such an operator have.
 const API_VERSIONS: [&str; 2] = ["monitoring.coreos.com/v1", "cert-manager.io/v1"];
 
 /// The chart of this workspace.
@@ -22,7 +22,7 @@ pub(super) struct Chart {
     pub(super) folder: PathBuf,
 }
 
-/// Values on top of the chart's own.
+/// Values in addition to the chart's defaults.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Values {
     /// Files of the chart.
@@ -39,7 +39,7 @@ impl Chart {
         }
     }
 
-    /// What an installation with these values consists of, without what makes it Helm's.
+    /// The objects of an installation with these values, without Helm's own labels.
     pub(super) fn render(&self, values: &Values) -> Result<Vec<Object>> {
         let text = self.text(values)?;
         let mut objects = object::parse(&text).context("what helm template printed")?;
@@ -61,7 +61,7 @@ impl Chart {
             .arg(&self.folder)
             .args(["--namespace", NAMESPACE, "--include-crds", "--no-hooks"])
             .args(["--kube-version", kubernetes])
-            // A chart that belongs to no cluster: whoever renders it has no say in what comes out.
+            // The user's kubeconfig must not affect the result.
             .env("KUBECONFIG", "/dev/null");
         for version in API_VERSIONS {
             command.args(["--api-versions", version]);
@@ -69,7 +69,7 @@ impl Chart {
         for file in values.files {
             command.arg("--values").arg(self.folder.join(file));
         }
-        // Helm makes no namespace with labels of its own accord; a plain apply has to bring it.
+        // Helm does not create a namespace with labels; a plain apply needs the manifest.
         let namespace = "namespace.create=true".to_owned();
         for value in std::iter::once(&namespace).chain(&values.set) {
             command.args(["--set", value]);
@@ -86,7 +86,7 @@ impl Values {
         }
     }
 
-    /// With others on top.
+    /// Combined with other values.
     pub(super) fn and(&self, other: &Self) -> Self {
         Self {
             files: if other.files.is_empty() {

@@ -1,4 +1,4 @@
-//! `deploy/install.yaml`: everything, for one `kubectl apply -f`.
+//! `deploy/install.yaml`: everything for one `kubectl apply -f`.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use super::object;
 
 pub(super) const PATH: &str = "deploy/install.yaml";
 
-/// As `cargo xtask image` names images where it is told no registry.
+/// The registry that `cargo xtask image` uses by default.
 const REGISTRY: &str = "localhost";
 
 pub(super) fn generate(chart: &Chart) -> Result<Generated> {

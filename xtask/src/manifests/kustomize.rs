@@ -1,8 +1,9 @@
-//! `deploy/kustomize`: the chart for whoever builds with kustomize.
+//! `deploy/kustomize`: the chart for users of kustomize.
 //!
-//! Nothing of it is written by hand. The base is the chart without the agent; a component is what a value of the chart
-//! adds to that or changes in it; an overlay is components, and what further values change in what they make. So the
-//! chart stays the only description, and each overlay is an installation that Helm could have made.
+//! All of it is generated. The base is the chart without the agent. A component is what a value of
+//! the chart adds or changes. An overlay combines components and changes them by further values. So
+//! the chart stays the only description, and each overlay is an installation that Helm could have
+//! made.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +18,16 @@ use super::patch::Delta;
 pub(super) const FOLDER: &str = "deploy/kustomize";
 const HEAD: &str = "# Generated from the chart by `cargo xtask manifests`; do not edit.\n";
 
-/// What can be switched on.
+/// A part that can be switched on.
 struct Component {
     name: &'static str,
-    /// What of the chart's values it stands for.
+    /// The chart's values that it corresponds to.
     values: &'static [&'static str],
     says: &'static str,
 }
 
-/// The first one is what the others are compared with beside the base: they know webhook and agent.
+/// The others are compared with the base and the first one together, because they concern webhook
+/// and agent.
 const COMPONENTS: [Component; 4] = [
     Component {
         name: "agent",
@@ -58,7 +60,7 @@ const COMPONENTS: [Component; 4] = [
 struct Overlay {
     name: &'static str,
     components: &'static [&'static str],
-    /// On top of the components.
+    /// Values in addition to the components.
     files: &'static [&'static str],
     values: &'static [&'static str],
     says: &'static str,
@@ -146,7 +148,7 @@ fn without_agent() -> Values {
 }
 
 impl Overlay {
-    /// The values that its components stand for.
+    /// The values that its components correspond to.
     fn of_components(&self) -> Result<Values> {
         let mut set = Vec::new();
         for name in self.components {
@@ -247,7 +249,7 @@ fn layer(
     Ok(files)
 }
 
-/// The images of our programs, for whoever has them elsewhere.
+/// The images of our programs, so that users can point them to another registry.
 fn images(objects: &[Object]) -> Result<Vec<Value>> {
     let mut images = Vec::new();
     for object in objects {
@@ -283,7 +285,7 @@ mod tests {
     use crate::helm;
     use crate::process::output;
 
-    /// What kubectl makes of a folder, sorted as we sort.
+    /// What kubectl renders from a folder, sorted as we sort.
     fn build(folder: &Path) -> Vec<Object> {
         let mut command = Command::new(helm::kubectl().unwrap());
         let text = output(command.arg("kustomize").arg(folder)).unwrap();
@@ -357,7 +359,7 @@ mod tests {
         assert_same("all", &compose("all", &all), &rendered);
     }
 
-    /// What Helm printed, read by kubectl's reader of YAML instead of ours.
+    /// Helm's output, read by kubectl's YAML reader instead of ours.
     #[test]
     fn what_is_written_is_what_helm_printed() {
         let Some(chart) = chart("what_is_written_is_what_helm_printed") else {

@@ -39,7 +39,7 @@ In the chart with `monitoring.prometheusRule.enabled`, and as a plain rule file,
 |---|---|---|---|
 ";
 
-/// A rule file, as far as it is told here.
+/// The parts of a rule file that are used here.
 #[derive(Debug, Deserialize)]
 struct RuleFile {
     groups: Vec<Group>,

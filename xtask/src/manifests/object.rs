@@ -1,15 +1,16 @@
-//! Kubernetes objects as values: what they are called, in which order they are applied, how they are written.
+//! Kubernetes objects as values: their names, the order in which they are applied, and how they are
+//! written.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// What Helm notes on objects to know its own by.
+/// Labels by which Helm knows its objects.
 const HELM: [&str; 2] = ["helm.sh/chart", "app.kubernetes.io/managed-by"];
 
-/// Kinds in the order of applying: what others refer to comes first, and the webhook is asked about nothing before
-/// everything is there. Kinds that are not named go before the last three.
+/// Kinds in the order of applying: what others refer to comes first, and the webhook configurations
+/// come last. Kinds that are not named go before the last three.
 const ORDER: [&str; 16] = [
     "Namespace",
     "CustomResourceDefinition",
@@ -38,7 +39,7 @@ const LAST: [&str; 3] = [
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Object(pub(super) Value);
 
-/// What tells an object from others.
+/// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id {
     pub(super) kind: String,
@@ -57,7 +58,7 @@ impl Object {
         }
     }
 
-    /// Takes away what only Helm may say of an object, here and in templates of Pods.
+    /// Removes Helm's labels from an object and from its Pod template.
     pub(super) fn forget_helm(&mut self) {
         for path in ["/metadata/labels", "/spec/template/metadata/labels"] {
             if let Some(labels) = self.0.pointer_mut(path).and_then(Value::as_object_mut) {
@@ -67,9 +68,9 @@ impl Object {
     }
 }
 
-/// Reads the documents of a text; empty ones are none.
+/// Reads the documents of a text; empty ones are left out.
 pub(super) fn parse(text: &str) -> Result<Vec<Object>> {
-    // Helm's and the API server's reader is of YAML 1.1, where 0440 is a number of base 8.
+    // Helm and the API server read YAML 1.1, where 0440 is octal.
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)?;
     let mut objects = Vec::new();
@@ -86,7 +87,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Object>> {
     Ok(objects)
 }
 
-/// Sorts objects as they are to be applied, and those of a kind by name.
+/// Sorts objects in the order of applying, and those of a kind by name.
 pub(super) fn sort(objects: &mut [Object]) {
     objects.sort_by_key(|it| {
         let id = it.id();

@@ -1,4 +1,4 @@
-//! What makes one set of objects of another, as kustomize takes it.
+//! The difference between two sets of objects, in kustomize's form.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::object::{Id, Object};
 
-/// What has to be done to a set of objects.
+/// The changes to a set of objects.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Delta {
     pub(super) added: Vec<Object>,
@@ -38,8 +38,8 @@ impl Delta {
     }
 }
 
-/// Maps are compared key by key, lists of the same length place by place. Another list is replaced as a whole: an
-/// operation for every element that moved could not be read.
+/// Compares maps key by key, and lists of the same length element by element. Any other list is
+/// replaced as a whole, because an operation for every moved element would be unreadable.
 fn compare(path: &str, old: &Value, new: &Value, operations: &mut Vec<Value>) {
     match (old, new) {
         (Value::Object(from), Value::Object(to)) => {
@@ -64,7 +64,7 @@ fn compare(path: &str, old: &Value, new: &Value, operations: &mut Vec<Value>) {
     }
 }
 
-/// A JSON pointer (RFC 6901) to what `key` names.
+/// A JSON pointer (RFC 6901) to the value of `key`.
 fn below(path: &str, key: &str) -> String {
     format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))
 }

@@ -1,4 +1,4 @@
-//! A root file system of one of Debian's suites, made from packages alone and kept.
+//! A root file system of a Debian release, made from packages alone and kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ impl Suite {
         }
         run(Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase", "--format=directory"])
-            // Release files of a mirror may be older than they say that they are valid.
+            // A mirror's release files may be older than their validity allows.
             .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
             .arg(format!("--include={packages}"))
             .arg(name)
@@ -153,7 +153,7 @@ impl Suite {
         packages.join(",")
     }
 
-    /// A program of apt that knows this suite alone.
+    /// A program of apt that uses this suite alone.
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         for (option, path) in [

@@ -1,4 +1,4 @@
-//! Gzipped tars that depend on nothing but what is in them.
+//! Gzipped tars whose bytes depend only on their files.
 
 use std::io::{self, Read, Write as _};
 
@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use tar::{EntryType, Header};
 
-/// An archive in the making: everything lies in one folder, belongs to nobody, and is of one time.
+/// An archive in the making: all files lie in one folder, have no owner, and have the same time.
 pub(super) struct Archive {
     tar: tar::Builder<Vec<u8>>,
     folder: String,
@@ -15,7 +15,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// An empty one. An empty `folder` is none.
+    /// An empty archive; an empty `folder` means no folder.
     pub(super) fn new(folder: &str, seconds: u64) -> Self {
         Self {
             tar: tar::Builder::new(Vec::new()),
@@ -64,7 +64,7 @@ impl Archive {
     }
 }
 
-/// The same files as in `packed`, without when and in which order they were packed.
+/// The same files as in `packed`, with a fixed order and time.
 pub(super) fn repack(packed: &[u8], seconds: u64) -> Result<Vec<u8>> {
     let mut files = Vec::new();
     for entry in tar::Archive::new(GzDecoder::new(packed)).entries()? {
@@ -79,7 +79,7 @@ pub(super) fn repack(packed: &[u8], seconds: u64) -> Result<Vec<u8>> {
             .with_context(|| path.clone())?;
         files.push((path, content));
     }
-    // Helm takes the name and version from the first file that it meets.
+    // Helm takes the name and version from the first matching file.
     files.sort_by_key(|(path, _)| (!path.ends_with("/Chart.yaml"), path.clone()));
     let mut archive = Archive::new("", seconds);
     for (path, content) in &files {

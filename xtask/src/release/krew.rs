@@ -15,7 +15,7 @@ pub(super) struct Published<'a> {
     pub(super) archives: BTreeMap<&'static str, (String, String)>,
 }
 
-/// Fills in the template. krew unpacks no links, so that each archive is one with the plugin as a file.
+/// Fills in the template. krew does not unpack links, so each archive holds the plugin as a file.
 pub(super) fn fill_in(template: &str, published: &Published<'_>) -> Result<String> {
     let mut plugin: Value = serde_saphyr::from_str(template)?;
     let platforms = plugin["spec"]["platforms"]
@@ -43,7 +43,7 @@ pub(super) fn fill_in(template: &str, published: &Published<'_>) -> Result<Strin
     Ok(serde_saphyr::to_string(&plugin)?)
 }
 
-/// Replaces words in every string below a value.
+/// Replaces words in every string inside a value.
 fn replace(value: &mut Value, words: &[(&str, &str)]) {
     match value {
         Value::String(text) => {

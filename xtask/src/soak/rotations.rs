@@ -1,4 +1,5 @@
-//! How often certificate and authority were replaced, by the Secret and by what the configuration trusts.
+//! Counts how often certificate and authority were replaced, in the Secret and in the
+//! configuration's caBundle.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use crate::stage::NAMESPACE;
 
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The distinct ones that were seen.
+/// The distinct values seen.
 #[derive(Default)]
 pub(super) struct Rotations {
     seen: Mutex<Seen>,
@@ -25,12 +26,12 @@ struct Seen {
 }
 
 impl Rotations {
-    /// Looks until it is aborted.
+    /// Watches until aborted.
     pub(super) async fn watch(self: Arc<Self>, client: Client) {
         let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
         let configurations = Api::<MutatingWebhookConfiguration>::all(client);
         loop {
-            // An API server that is away says nothing new.
+            // While the API server is down, nothing changes.
             if let Ok(secret) = secrets.get("imageswap-webhook-tls").await {
                 let leaf = secret.data.unwrap_or_default().remove("tls.crt");
                 self.lock().leaves.extend(leaf.map(|it| it.0));
@@ -46,7 +47,7 @@ impl Rotations {
         }
     }
 
-    /// Whether there was something to withstand.
+    /// Whether anything was replaced at all.
     pub(super) fn happened(&self) -> bool {
         let seen = self.lock();
         seen.leaves.len() > 1 && seen.bundles.len() > 2

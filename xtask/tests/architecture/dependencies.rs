@@ -26,7 +26,7 @@ impl Graph {
         }
     }
 
-    /// The names of the workspace's packages, which are those of their folders.
+    /// The names of the workspace's packages; their folders have the same names.
     pub(crate) fn members(&self) -> Vec<String> {
         self.packages()
             .filter(|package| package["source"].is_null())
@@ -39,7 +39,7 @@ impl Graph {
         self.dependents(dependency, Value::is_null)
     }
 
-    /// Packages of the workspace that have `dependency`, if only in their tests.
+    /// Packages of the workspace that have `dependency`, even if only in their tests.
     pub(crate) fn that_depend_on_at_all(&self, dependency: &str) -> Vec<String> {
         self.dependents(dependency, |_| true)
     }

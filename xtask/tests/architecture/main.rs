@@ -1,4 +1,4 @@
-//! The rules of ARCHITECTURE.md, checked over `cargo metadata` and the parsed sources.
+//! Checks the rules of ARCHITECTURE.md with `cargo metadata` and the parsed sources.
 
 mod dependencies;
 mod source;
@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::dependencies::Graph;
 use crate::source::Source;
 
-/// The crates that are shipped; lab and xtask look at them from outside.
+/// The crates that are shipped; lab and xtask are not.
 const PRODUCT: [&str; 7] = [
     "imageswap-agent",
     "imageswap-cli",
@@ -22,7 +22,7 @@ const PRODUCT: [&str; 7] = [
     "imageswap-webhook",
 ];
 
-/// What only some places of the shipped crates may have in their code.
+/// Code that is allowed in some places of the shipped crates only.
 struct Rule {
     holds: fn(&Source) -> bool,
     /// Files, and folders that end with a slash.
@@ -146,7 +146,7 @@ fn public_items_are_used_outside_tests() {
     assert!(dead.is_empty(), "used by tests at most: {dead:#?}");
 }
 
-/// A rule that guards nothing any more always holds.
+/// A rule that no longer guards anything would always hold.
 #[test]
 fn every_rule_has_something_to_guard() {
     let paths = sources(&PRODUCT.map(|package| format!("{package}/src")));
@@ -268,7 +268,7 @@ fn no_file_names_a_path_of_one_machine() {
         );
         return;
     }
-    // Put together here, for this file is searched too.
+    // Built from parts, because this file is searched too.
     let personal =
         ["work", "home", "Users", "root/."].map(|folder| format!("/{folder}/").replace("./", "."));
     let own = root().display().to_string();
@@ -284,8 +284,7 @@ fn no_file_names_a_path_of_one_machine() {
     }
 }
 
-/// A folder's name in the middle of a relative path or of an address begins no
-/// path of a machine.
+/// Whether a path can start after `before`: not in the middle of a relative path or of an address.
 fn begins_a_path(before: &str) -> bool {
     !before.ends_with(|last: char| {
         last.is_alphanumeric() || matches!(last, '.' | '_' | '-' | '}' | '>' | '*')

@@ -1,5 +1,5 @@
-//! A Rust file as the tokens that are compiled outside tests: without comments, docs and items under
-//! `#[cfg(test)]`, wherever they stand.
+//! A Rust file as the tokens that are compiled outside tests: without comments, docs and items
+//! under `#[cfg(test)]`, wherever these are.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ impl Source {
             return source;
         }
         WithoutTests.visit_file_mut(&mut file);
-        // Exporting an item again does not use it.
+        // A re-export does not count as a use.
         file.items.retain(
             |item| !matches!(item, Item::Use(item) if matches!(item.vis, Visibility::Public(_))),
         );
@@ -42,17 +42,17 @@ impl Source {
         self.identifiers.iter().any(|known| known == word)
     }
 
-    /// Whether a string contains `text`.
+    /// Whether a string of the code contains `text`.
     pub(crate) fn quotes(&self, text: &str) -> bool {
         self.strings.iter().any(|string| string.contains(text))
     }
 
-    /// Whether a string is `text`.
+    /// Whether a string of the code is `text`.
     pub(crate) fn says(&self, text: &str) -> bool {
         self.strings.iter().any(|string| string == text)
     }
 
-    /// Whether a string is the name of one of our metrics.
+    /// Whether a string is one of our metric names.
     pub(crate) fn quotes_metric(&self) -> bool {
         const BEGIN: [&str; 6] = [
             "imageswap_admission_",
@@ -65,12 +65,12 @@ impl Source {
         BEGIN.iter().any(|begin| self.quotes(begin))
     }
 
-    /// Every identifier and keyword of the code, as often as it stands there.
+    /// Every identifier and keyword of the code, as often as it occurs.
     pub(crate) fn identifiers(&self) -> impl Iterator<Item = &str> {
         self.identifiers.iter().map(String::as_str)
     }
 
-    /// Functions, types, constants and traits that are `pub` here, but for methods of a trait.
+    /// Functions, types, constants and traits that are `pub`, except methods of a trait.
     pub(crate) fn public(&self) -> impl Iterator<Item = &str> {
         self.public.iter().map(String::as_str)
     }
@@ -95,7 +95,7 @@ impl Source {
     }
 }
 
-/// Removes docs, and what is compiled for tests alone.
+/// Removes docs and everything that is compiled for tests alone.
 struct WithoutTests;
 
 impl VisitMut for WithoutTests {
@@ -173,7 +173,7 @@ impl<'ast> Visit<'ast> for Public {
     }
 }
 
-/// Whether something with this attribute is compiled for tests alone.
+/// Whether an item with this attribute is compiled for tests alone.
 fn is_for_tests(attribute: &Attribute) -> bool {
     if attribute.path().is_ident("test") {
         return true;
@@ -184,7 +184,7 @@ fn is_for_tests(attribute: &Attribute) -> bool {
             .is_ok_and(|condition| needs_test(&condition))
 }
 
-/// Whether `condition` holds in tests alone: `test`, or an `all` with it.
+/// Whether `condition` is true in tests alone: `test`, or an `all` with it.
 fn needs_test(condition: &syn::Meta) -> bool {
     if condition.path().is_ident("test") {
         return true;
@@ -219,7 +219,7 @@ fn attributes_of(item: &Item) -> impl Iterator<Item = &Attribute> {
     attributes.iter()
 }
 
-/// The modules that are declared under `#[cfg(test)]` in `text`, whose files are tests, too.
+/// The modules declared under `#[cfg(test)]` in `text`; their files are tests, too.
 pub(crate) fn test_modules(text: &str) -> BTreeSet<String> {
     let Ok(file) = syn::parse_file(text) else {
         return BTreeSet::new();

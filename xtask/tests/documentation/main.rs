@@ -1,5 +1,5 @@
-//! The documentation is true as far as a program can tell: links lead somewhere, commands and flags are those of the
-//! programs, values those of the chart, and the files that are named are there.
+//! Checks the documentation as far as a program can: links have targets, commands and flags are
+//! those of the programs, values are the chart's, and named files exist.
 
 mod markdown;
 mod programs;
@@ -16,7 +16,7 @@ use programs::{Programs, words};
 
 const CHART: &str = "deploy/charts/imageswap";
 
-/// Flags of other programs that are spoken of.
+/// Flags of other programs that the documentation mentions.
 const FLAGS_OF_OTHERS: [&str; 12] = [
     // kubectl, Helm
     "--create-namespace",
@@ -68,7 +68,7 @@ fn pages() -> Pages {
     found
 }
 
-/// Where a link of a page leads: a path of the repository and an anchor.
+/// The target of a link on a page: a path of the repository and an anchor.
 fn resolve(page: &str, target: &str) -> Option<(String, Option<String>)> {
     let (path, anchor) = match target.split_once('#') {
         Some((path, anchor)) => (path, Some(anchor.to_owned())),
@@ -132,7 +132,7 @@ fn every_footnote_is_there_and_used() {
     }
 }
 
-/// Each cell of the README's comparison says where it is known from.
+/// Each cell of the README's comparison names its source.
 #[test]
 fn every_cell_of_the_comparison_has_a_footnote() {
     let text = read("README.md");
@@ -167,7 +167,7 @@ fn every_page_is_linked_from_the_readme() {
     assert_none(&lost);
 }
 
-/// The commands of a page: of its code blocks, and those that its text names.
+/// The commands of a page: in its code blocks and in its text.
 fn commands(page: &Page) -> Vec<(usize, String)> {
     let mut commands = page.commands();
     commands.extend(page.spans.iter().cloned());
@@ -222,7 +222,7 @@ fn every_flag_of_the_services_is_documented() {
     }
 }
 
-/// What cargo is asked to test is there.
+/// Tests that a page asks cargo to run exist.
 #[test]
 fn packages_and_tests_that_cargo_is_given_exist() {
     let mut wrong = Vec::new();
@@ -249,7 +249,7 @@ fn packages_and_tests_that_cargo_is_given_exist() {
     assert_none(&wrong);
 }
 
-/// The folders at the top of the repository, which a path may begin with.
+/// The top-level folders of the repository, with which a path may begin.
 fn top() -> BTreeSet<String> {
     let entries = fs::read_dir(root()).expect("the repository");
     let entries = entries.map(|it| it.expect("an entry"));
@@ -329,11 +329,11 @@ fn charts_and_kustomizations_are_where_commands_look_for_them() {
     assert_none(&wrong);
 }
 
-/// Whether the chart has a value of that name.
+/// Whether the chart has a value of this name.
 fn is_value(values: &Value, path: &str) -> bool {
     let mut at = values;
     for part in path.split('.') {
-        // What lies in an empty map is the user's own, such as labels.
+        // The content of an empty map is up to the user, such as labels.
         if at.as_object().is_some_and(serde_json::Map::is_empty) {
             return true;
         }
@@ -379,7 +379,7 @@ fn values_are_those_of_the_chart() {
         }
         for (line, key) in named {
             seen += 1;
-            // `agent.extraCapabilities[0]` is a place in a list.
+            // `agent.extraCapabilities[0]` is an element of a list.
             let path = key.split('[').next().unwrap_or_default();
             if !is_value(&values, path) {
                 wrong.push(format!("{name}:{line}: the chart has no value `{key}`"));

@@ -1,4 +1,4 @@
-//! What of a Markdown page can be wrong: its headings, links, footnotes, and the code that it shows.
+//! The parts of a Markdown page that can be wrong: headings, links, footnotes and code.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,9 @@ pub(crate) struct Page {
 /// A line of a code block.
 #[derive(Debug)]
 pub(crate) struct Code {
-    /// Where it stands, from 1.
+    /// Its line number, from 1.
     pub(crate) line: usize,
-    /// What the block says it is, such as `console`; empty where nothing is said.
+    /// The language of the block, such as `console`; empty if not given.
     pub(crate) language: String,
     pub(crate) text: String,
 }
@@ -53,7 +53,8 @@ impl Page {
                 }
                 prose.push_str(line);
             }
-            // An indented block comes after an empty line; a list's items go on over lines that are indented, too.
+            // An indented block follows an empty line; items of a list may continue on indented
+            // lines.
             indented = fence.is_none()
                 && (line.is_empty() || indented && line.starts_with("    "))
                 && !prose.trim_end().ends_with("[^");
@@ -85,7 +86,7 @@ impl Page {
         self.anchors.push(name);
     }
 
-    /// Takes code out of the text, so that nothing in it looks like a link.
+    /// Removes code from the text, so that nothing in it looks like a link.
     fn take_spans(&mut self, prose: &str) -> String {
         let mut rest = prose;
         let mut left = String::new();
@@ -94,7 +95,7 @@ impl Page {
             let ticks = 1 + after.len() - after.trim_start_matches('`').len();
             let fence = "`".repeat(ticks);
             let after = &after[ticks - 1..];
-            // A span ends in its paragraph, or is none.
+            // A span has to end in its paragraph.
             let paragraph = &after[..after.find("\n\n").unwrap_or(after.len())];
             let Some((span, _)) = paragraph.split_once(&fence) else {
                 left.push_str(&fence);
@@ -136,7 +137,8 @@ impl Page {
         }
     }
 
-    /// The commands of code blocks: a line with what it goes on with, after a prompt where the block has prompts.
+    /// The commands of code blocks: a line and its continuations, after a prompt if the block has
+    /// prompts.
     pub(crate) fn commands(&self) -> Vec<(usize, String)> {
         let mut commands = Vec::new();
         let mut rest = self.code.iter();

@@ -1,10 +1,10 @@
-//! What the programs say of their command lines, and whether a command line is one of theirs.
+//! The programs' command lines, from their `--help`, and whether a command line is valid.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What comes before a program in a line.
+/// Words that may precede a program in a line.
 const PREFIXES: [&str; 5] = ["sudo", "-E", "setpriv", "time", "exec"];
 
 /// A program, or one of its commands.
@@ -15,12 +15,12 @@ pub(crate) struct Help {
     flags: BTreeMap<String, bool>,
 }
 
-/// The programs of this workspace, by the words that they are called by.
+/// The programs of this workspace, by the words that call them.
 #[derive(Debug)]
 pub(crate) struct Programs(BTreeMap<&'static str, Help>);
 
 impl Programs {
-    /// Asks those that cargo has built; the error names one that is not there.
+    /// Asks the programs that cargo has built; the error names one that is missing.
     pub(crate) fn ask() -> Result<Self, String> {
         let xtask = PathBuf::from(env!("CARGO_BIN_EXE_xtask"));
         let mut programs = BTreeMap::new();
@@ -93,7 +93,7 @@ impl Help {
         help
     }
 
-    /// Reads what clap writes: the flags, and the names of commands.
+    /// Reads clap's help text: the flags, and the names of commands.
     fn read(text: &str) -> (Self, Vec<String>) {
         let mut help = Self::default();
         let mut names = Vec::new();
@@ -155,7 +155,7 @@ impl Help {
     }
 }
 
-/// The program that a command runs, if it is one of ours, and what it is given.
+/// The program that a command runs, if it is ours, and its arguments.
 fn program(command: &[String]) -> Option<(&'static str, &[String])> {
     let begin = command.iter().position(|word| {
         let is_prefix = PREFIXES.contains(&&**word)
@@ -175,7 +175,8 @@ fn program(command: &[String]) -> Option<(&'static str, &[String])> {
     }
 }
 
-/// The words of a line as a shell has them, as far as documentation needs it: quotes, comments, redirections.
+/// The words of a line as a shell splits them, as far as documentation needs it: quotes, comments,
+/// redirections.
 pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -201,7 +202,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
     if begun || !word.is_empty() {
         words.push(word);
     }
-    // A redirection and where it goes are no arguments.
+    // A redirection and its target are not arguments.
     let mut left = Vec::new();
     let mut rest = words.into_iter();
     while let Some(word) = rest.next() {

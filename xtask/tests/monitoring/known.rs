@@ -6,7 +6,7 @@ use imageswap_runtime::metrics::{Kind, catalogue};
 
 use crate::promql::Query;
 
-/// Metrics of others, with their labels: Prometheus' own, kube-state-metrics', the API server's.
+/// Metrics of other programs, with their labels: Prometheus, kube-state-metrics, the API server.
 const FOREIGN: [(&str, &[&str]); 4] = [
     ("up", &[]),
     ("kube_node_info", &["node", "os_image"]),
@@ -25,7 +25,7 @@ const FOREIGN: [(&str, &[&str]); 4] = [
 /// Labels of targets.
 const TARGET: [&str; 5] = ["job", "instance", "namespace", "pod", "node"];
 
-/// Holds a query's names against what is exported, and returns its metrics of ours.
+/// Checks that all names of a query are exported, and returns our metrics among them.
 pub(crate) fn assert_known(place: &str, text: &str) -> BTreeSet<&'static str> {
     let query = Query::parse(text);
     assert!(!query.selectors.is_empty(), "{place}: no metric in {text}");
@@ -72,7 +72,7 @@ fn labels_of(series: &str) -> Option<(BTreeSet<&'static str>, Option<&'static st
     })
 }
 
-/// Where the catalogue lists a label's values, a matcher names one of them.
+/// A matcher names one of a label's values if the catalogue lists them.
 fn assert_values(place: &str, metric: Option<&str>, label: &str, operator: &str, value: &str) {
     let listed = catalogue()
         .iter()

@@ -1,4 +1,5 @@
-//! Alerts and dashboard: Prometheus' own tests of the rules, and nothing that the code does not export.
+//! Alerts and dashboard: runs promtool's tests of the rules, and checks that every metric is one
+//! that the code exports.
 
 mod known;
 mod promql;
@@ -80,7 +81,7 @@ fn prometheus_takes_the_rules_and_their_tests_pass() {
     promtool(&["test", "rules"], &test_files());
 }
 
-/// Debian's Prometheus knows no Kubernetes: its discovery is replaced by targets that are written down.
+/// Debian's Prometheus is built without Kubernetes discovery, so static targets replace it.
 #[test]
 fn prometheus_takes_the_scrape_configuration() {
     if !Prometheus::is_installed_for("prometheus_takes_the_scrape_configuration") {
@@ -201,7 +202,7 @@ fn the_dashboard_names_what_the_code_exports() {
             assert_known(query, &format!("sum by ({label}) ({selector})"));
         }
     }
-    // What is exported and nowhere to be seen is of no use to anybody.
+    // An exported metric that nothing shows helps nobody.
     let exported = imageswap_runtime::metrics::catalogue().iter();
     let hidden: Vec<_> = exported
         .map(|metric| metric.name)
@@ -210,7 +211,7 @@ fn the_dashboard_names_what_the_code_exports() {
     assert!(hidden.is_empty(), "not on the dashboard: {hidden:?}");
 }
 
-/// A panel that lies under another cannot be read.
+/// Overlapping panels cannot be read.
 #[test]
 fn panels_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).unwrap();

@@ -1,11 +1,11 @@
-//! PromQL taken apart far enough to tell which metrics and labels a query names.
+//! Reads PromQL far enough to know which metrics and labels a query names.
 
 use std::collections::BTreeSet;
 
-/// What a query names.
+/// The names in a query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
-    /// Metrics, and for each mention the labels of its matchers, with what they are held against.
+    /// Metrics, and for each mention the matchers of its labels.
     pub(crate) selectors: Vec<Selector>,
     /// Labels of `by`, `without`, `on`, `ignoring`, `group_left` and `group_right`.
     pub(crate) labels: BTreeSet<String>,
@@ -40,7 +40,7 @@ const GROUPINGS: [&str; 6] = [
 ];
 
 impl Query {
-    /// Takes a query apart. Grafana's variables count as text or numbers, as they stand where those do.
+    /// Reads a query. Grafana's variables count as text or numbers, depending on their place.
     pub(crate) fn parse(text: &str) -> Self {
         let tokens = tokens(text);
         let mut query = Self::default();
@@ -76,7 +76,7 @@ impl Query {
     }
 }
 
-/// Whether an aggregation's grouping stands between its name and its arguments: `sum by (a) (...)`.
+/// Whether an aggregation's grouping comes between its name and its arguments: `sum by (a) (...)`.
 fn is_call(tokens: &[Token], at: usize) -> bool {
     matches!(tokens.get(at), Some(Token::Word(word)) if word == "by" || word == "without")
 }
