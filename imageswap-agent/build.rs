@@ -1,7 +1,8 @@
-//! Embeds the object file with the probes, which `cargo xtask build` makes.
+//! Embeds the object file with the probes that `cargo xtask build` makes.
 //!
-//! Debug builds take the variant that logs from inside the kernel. Without an object file the agent builds all
-//! the same, so that every other part can be worked on without a BPF linker, and says at run time what it lacks.
+//! Debug builds take the variant that logs from inside the kernel. Without an object file the agent
+//! still builds, so that every other part can be worked on without a BPF linker; at run time it
+//! reports that the probes are missing.
 
 use std::env;
 use std::path::PathBuf;

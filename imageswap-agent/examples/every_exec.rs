@@ -1,5 +1,5 @@
-//! What the agent's benchmark compares it with: every exec of the machine comes to user space, which asks /proc
-//! whether it is a container's.
+//! The design that the agent's benchmark compares the probes with: every exec of the machine is
+//! sent to user space, which looks in /proc for a container.
 //!
 //! `every_exec OBJECT` reads until its standard input ends, and prints one line of JSON.
 
@@ -17,10 +17,10 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Programs of the object: the one in question, and one that does nothing.
+/// Programs of the object: the measured one, and an empty one.
 const PROGRAMS: [&str; 2] = ["every_exec", "nothing"];
 
-/// How long a wait for the next exec takes at most, before the end of the input is looked for.
+/// Longest wait for the next exec before the end of the input is checked.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&ended);
     std::thread::spawn(move || {
-        // However it ends, that is the end.
+        // An error means the end, too.
         drop(std::io::stdin().read_to_end(&mut Vec::new()));
         told.store(true, Ordering::Relaxed);
     });
@@ -77,7 +77,7 @@ fn is_container(pid: u32) -> bool {
     path.is_some_and(|path| classify(path).is_container_root == Some(true))
 }
 
-/// Nanoseconds a run, by the kernel's own statistics; 0 where they are off.
+/// Nanoseconds per run, from the kernel's own statistics; 0 if they are off.
 fn cost(ebpf: &Ebpf, name: &str) -> anyhow::Result<u128> {
     let program: &RawTracePoint = ebpf.program(name).context("no program")?.try_into()?;
     let info = program.info()?;

@@ -1,4 +1,4 @@
-//! What each input means for the table of starts. One task owns all of this; nothing here waits.
+//! Applies each input to the table of starts. One task owns all of this; nothing here waits.
 
 use crate::evidence::containerd::{Containerd, TaskRecord, TaskStatus};
 use crate::evidence::cri::Cri;
@@ -24,30 +24,32 @@ use walk::Looking;
 mod place;
 pub mod walk;
 
-/// Earlier revisions of the policy that are kept, to tell what was fine when it was admitted.
+/// Earlier revisions of the policy that are kept, to decide whether an image was fine when it was
+/// admitted.
 const PAST_POLICIES: usize = 16;
 
-/// Cgroups without a container that are remembered by their paths; the probes keep as many. Another one's path is looked
-/// up by its process.
+/// Cgroups without a container whose paths are remembered; the probes keep as many. The path of any
+/// other cgroup is looked up from its process.
 const MOST_MADE: usize = 8192;
 
 /// The agent's state.
 pub struct Agent {
     starts: Starts,
-    /// Cgroups that were made and in which no container has begun, by id: their paths.
+    /// Paths of cgroups in which no container has begun, by id.
     made: HashMap<u64, String>,
-    /// Cgroups in which a look found no container's process.
+    /// Cgroups in which a walk found no container process.
     empty: HashSet<u64>,
-    /// On cgroup v1, the cgroups of processes that a runtime has made: they may be gone when their start is told.
+    /// On cgroup v1, the cgroups of processes that a runtime has made, because they may be gone
+    /// when their start is reported.
     placed: HashMap<u32, (u64, String)>,
-    /// Starts about which the sources are being asked.
+    /// Starts for which the sources are being asked.
     asked: HashSet<StartId>,
-    /// Namespace and id by which a containerd spoke of a start: where to ask first.
+    /// Namespace and id that a containerd gave for a start: where to ask first.
     named: HashMap<StartId, (String, String)>,
     /// Questions asked so far.
     attempts: u32,
     pods: Pods,
-    /// Why a start was found late, until that is told.
+    /// Why a start was found late, until it is reported.
     late: HashMap<StartId, &'static str>,
     hierarchy: Hierarchy,
     proc: PathBuf,
@@ -60,27 +62,27 @@ pub struct Agent {
     amiss_changed: bool,
 }
 
-/// What an agent is made of.
+/// The parts of an agent.
 pub struct Parts {
     /// The table, empty.
     pub starts: Starts,
-    /// The hierarchy that is watched.
+    /// The watched hierarchy.
     pub hierarchy: Hierarchy,
     /// Where the node's /proc is.
     pub proc: PathBuf,
     /// The probes' maps.
     pub control: Control,
-    /// Who asks the sources.
+    /// Asks the sources.
     pub resolver: Resolver,
-    /// Where findings go.
+    /// Writes findings.
     pub exports: Exports,
-    /// By what starts are judged.
+    /// The policies and labels that starts are judged by.
     pub law: Law,
     /// The node's Pods.
     pub pods: Pods,
     /// Whether there is an API server to ask about Pods.
     pub asks_pods: bool,
-    /// Where what is amiss is shown.
+    /// The page with drifting and unresolved containers.
     pub shown: Shown,
 }
 
@@ -121,7 +123,7 @@ impl Agent {
         }
     }
 
-    /// The kernel saw something.
+    /// Handles an event of the kernel.
     pub fn kernel(&mut self, event: KernelEvent) {
         tracing::trace!(?event, "kernel");
         match event {
@@ -165,7 +167,7 @@ impl Agent {
         }
     }
 
-    /// A runtime says that it has made a task, or that one runs.
+    /// Handles a task that a runtime has made or lists.
     pub fn task(&mut self, task: &TaskRecord, sight: Sight) {
         let path = self.hierarchy.of_process(&self.proc, task.pid);
         let place = path.and_then(|path| Some((self.hierarchy.id_of(&path)?, path)));
@@ -178,12 +180,12 @@ impl Agent {
         }
         let placed = self.placed.remove(&task.pid);
         let Some((cgroup, path)) = place.or(placed) else {
-            // It is gone, and its exec told of it.
+            // The process is gone, and its exec was reported.
             return;
         };
         let time_ns = node::now().boot_ns;
         let comm = process::own_name(&self.proc, task.pid, time_ns);
-        // A runtime speaks of a start when it has let go of its own process, whose exec may yet fail.
+        // A runtime reports a start after its own process has let go; the exec may still fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
             return;
         }
@@ -205,7 +207,7 @@ impl Agent {
         self.confirm(start, process);
     }
 
-    /// Keeps what a containerd calls a start of which no runtime has said anything.
+    /// Keeps a containerd's name for a start that no runtime has reported otherwise.
     fn name(&mut self, start: StartId, task: &TaskRecord) {
         let is_unnamed = |facts: &Facts| facts.trusted().next().is_none();
         if self.starts.facts(start).is_some_and(is_unnamed) {
@@ -215,7 +217,7 @@ impl Agent {
         }
     }
 
-    /// The sources have answered.
+    /// Handles the answers of the sources.
     pub fn answer(&mut self, answer: Answer) {
         let Answer {
             start,
@@ -243,7 +245,7 @@ impl Agent {
         }
     }
 
-    /// The policy changed: everything that runs is judged again.
+    /// Handles a changed policy: everything that runs is judged again.
     pub fn policy(&mut self, policies: Arc<Policies>) {
         let before = std::mem::replace(&mut self.law.policies, policies);
         if before.revision() != self.law.policies.revision() {
@@ -253,14 +255,14 @@ impl Agent {
         self.rejudge();
     }
 
-    /// Labels of a namespace changed: what is judged by them is judged again.
+    /// Handles changed labels of namespaces: what depends on them is judged again.
     pub fn namespaces(&mut self) {
         if self.law.policies.need_namespace_labels().next().is_some() {
             self.rejudge();
         }
     }
 
-    /// The API server told of the node's Pods.
+    /// Handles a change of the node's Pods.
     pub fn pods(&mut self, change: PodChange) {
         if let PodChange::Known(pod) = &change {
             let its = |facts: &Facts| facts.is_of(pod);
@@ -278,14 +280,15 @@ impl Agent {
         self.pods.apply(change, node::now().boot_ns);
     }
 
-    /// Reports what no source has answered about yet, and sends what waits to be sent. Blocks for some seconds at most.
+    /// Reports starts that no source has answered about, and sends what is queued. Blocks for a few
+    /// seconds at most.
     pub fn shutdown(&mut self) {
         let findings = self.starts.settle_all(&self.law, node::now());
         self.tell(&findings);
         self.exports.shutdown();
     }
 
-    /// What a look at the node begins with.
+    /// The input of a walk over the node.
     pub fn looking(&self) -> impl Future<Output = Looking> + Send + use<> {
         let states = self.resolver.states();
         let (hierarchy, proc) = (self.hierarchy.clone(), self.proc.clone());
@@ -300,7 +303,7 @@ impl Agent {
         }
     }
 
-    /// Asks these runtimes from now on, too.
+    /// Adds runtimes to ask from now on.
     pub fn runtimes(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
         self.resolver.add(containerds, cris);
     }
@@ -310,18 +313,19 @@ impl Agent {
         self.tell(&findings);
     }
 
-    /// Drops what ended long ago, judges by today's date, and asks again about what nobody knew.
+    /// Drops starts that ended long ago, judges by today's date, and asks again about unresolved
+    /// starts.
     pub fn refresh(&mut self) {
         let purged = self.starts.purge(&self.law, node::now());
         self.tell(&purged.findings);
         self.exports.unanswered(purged.unanswered);
         self.pods.purge(node::now().boot_ns);
-        // Exceptions end at midnight, which no event tells.
+        // Exceptions end at midnight, and no event reports that.
         self.rejudge();
         let starts = &self.starts;
         self.late.retain(|id, _| starts.facts(*id).is_some());
         self.named.retain(|id, _| starts.facts(*id).is_some());
-        // The API server may have been away when it should have said whose a container is.
+        // The API server may have been down when it was asked which Pod owns a container.
         let is_unowned = |facts: &Facts| {
             self.asks_pods && facts.pod.is_none() && facts.claims.contains_key(&Source::Cri)
         };
@@ -338,7 +342,7 @@ impl Agent {
         }
     }
 
-    /// Shows what is amiss now, if that has changed; asked for once a second and not with each of a thousand starts.
+    /// Updates the page if it has changed; called once a second, not for each of a thousand starts.
     pub fn show(&mut self) {
         if std::mem::take(&mut self.amiss_changed) {
             let amiss = self.starts.amiss(&self.law, node::now());
@@ -346,7 +350,8 @@ impl Agent {
         }
     }
 
-    /// Takes what did not fit the ring buffer and passes on the kernel's counters; true when more events were lost.
+    /// Reads what did not fit into the ring buffer, and exports the kernel's counters; true if more
+    /// events were lost.
     pub fn count(&mut self) -> bool {
         let overflow = self.control.overflow();
         if !overflow.is_empty() {
@@ -362,8 +367,9 @@ impl Agent {
     }
 
     fn confirm(&mut self, start: StartId, process: Process) {
-        // The probes let go of a cgroup by themselves; one that somebody else confirmed would have its next
-        // `exec` into the running container told as the container's first process.
+        // The probes forget a cgroup after its exec. If another source confirmed the start, the
+        // next `exec` into the running container would be reported as the container's first
+        // process.
         if process.by != Confirmation::Exec {
             self.control.forget(start.cgroup);
         }
@@ -377,7 +383,7 @@ impl Agent {
         }
     }
 
-    /// Asks every source about a start, unless that is under way.
+    /// Asks every source about a start, unless that is already in progress.
     fn ask(&mut self, start: StartId) {
         let Some(facts) = self.starts.facts(start) else {
             return;

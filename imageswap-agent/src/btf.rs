@@ -1,7 +1,8 @@
-//! The kernel's own description of its structures (BTF), read as far as offsets of fields need it.
+//! Reads offsets of fields from the kernel's own description of its structures (BTF).
 //!
-//! Format: the kernel's `Documentation/bpf/btf.rst`. The one crate that walks members is licensed in a way that
-//! a statically linked binary cannot carry, and the loader's own BTF keeps them private.
+//! Format: the kernel's `Documentation/bpf/btf.rst`. The only crate that walks members has a
+//! licence that does not suit a statically linked binary, and the loader's own BTF keeps them
+//! private.
 
 use blob::Blob;
 use std::fs::File;
@@ -12,10 +13,11 @@ mod blob;
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
-/// Anonymous members nest a few levels in practice; a bound keeps a malformed file from recursing for ever.
+/// Anonymous members nest a few levels in practice; the bound keeps a malformed file from recursing
+/// forever.
 const MAX_NESTING: u32 = 8;
 
-/// Why an offset could not be told.
+/// Why an offset could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// No such file, or no permission.
@@ -23,10 +25,10 @@ pub enum BtfError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The bytes are no BTF of a known shape.
+    /// The bytes are not BTF as this code knows it.
     #[error("malformed BTF at byte {at}")]
     Malformed {
         /// Where reading stopped.
@@ -52,7 +54,7 @@ pub struct Btf {
 }
 
 impl Btf {
-    /// Reads the file at `path`, `/sys/kernel/btf/vmlinux` as a rule (about 6 MB).
+    /// Reads the file at `path`, usually `/sys/kernel/btf/vmlinux` (about 6 MB).
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let blob = File::open(path).and_then(Blob::read);
         let blob = blob.map_err(|source| BtfError::Read {
@@ -95,7 +97,7 @@ impl Btf {
         })
     }
 
-    /// Offset in bytes of `field` in `struct structure`, also where it lies in an anonymous member.
+    /// Offset in bytes of `field` in `struct structure`, even if it lies in an anonymous member.
     pub fn offset(&self, structure: &'static str, field: &'static str) -> Result<u32, BtfError> {
         let missing = BtfError::Missing { structure, field };
         for &at in &self.types {
@@ -138,7 +140,7 @@ impl Btf {
         Ok(None)
     }
 
-    /// Byte offset of the structure or union with this type id, where it is one.
+    /// Byte offset of the structure or union with this type id; `None` for other types.
     fn structure(&self, id: u32) -> Result<Option<usize>, BtfError> {
         let Some(&at) = (id as usize)
             .checked_sub(1)
@@ -154,7 +156,7 @@ impl Btf {
         Ok(word(&self.blob, at + 4)? >> 24 & 0x1f)
     }
 
-    /// Whether the name whose string offset stands at byte `at` is this one.
+    /// Whether the name whose string offset is stored at byte `at` is this one.
     fn is_named(&self, at: usize, name: &[u8]) -> Result<bool, BtfError> {
         let from = self.strings + word(&self.blob, at)? as usize;
         for (offset, byte) in name.iter().chain([&0]).enumerate() {

@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use crate::doctor::DoctorArgs;
 use crate::respond::RespondArgs;
@@ -25,14 +25,14 @@ pub struct Cli {
 pub enum Command {
     /// Watch this node until told to stop.
     Run(Box<RunArgs>),
-    /// Say what this node offers and lacks.
+    /// Check what this node offers and lacks.
     Doctor(DoctorArgs),
     /// Write manual pages.
     #[command(hide = true)]
     Man(ManualArgs),
 }
 
-/// Where things are on the node.
+/// Places on the node.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct NodeArgs {
@@ -42,11 +42,11 @@ pub struct NodeArgs {
     /// Socket of a CRI runtime; repeatable [default: those found]
     #[arg(long, value_name = "SOCK")]
     pub cri: Vec<PathBuf>,
-    /// Where the node's root file system is mounted
+    /// Mount point of the node's root file system
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
-    /// Folder of a BPF file system that keeps the probes while no agent runs, so that the next one misses nothing; off
-    /// for none
+    /// Folder of a BPF file system that keeps the probes while no agent runs, so that the next one
+    /// misses nothing; off disables it
     #[arg(
         long,
         value_name = "DIR",
@@ -59,26 +59,26 @@ pub struct NodeArgs {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Where to answer /livez, /readyz and /metrics
+    /// Address for /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9465")]
     pub admin: SocketAddr,
     /// Name of this node in findings [default: the host name]
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
-    /// Where things are on the node.
+    /// Places on the node.
     #[command(flatten)]
     pub node: NodeArgs,
-    /// Ask the API server about this node's Pods, as the service account of the agent's own Pod; --kubeconfig and
-    /// --context do, too
+    /// Ask the API server about this node's Pods, as the service account of the agent's own Pod;
+    /// --kubeconfig and --context imply it
     #[arg(long)]
     pub in_cluster: bool,
-    /// Where to write findings, a JSON object a line; - is standard output
+    /// File for findings, one JSON object per line; - is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub findings: PathBuf,
-    /// Which findings to write; drift includes what could not be resolved
+    /// Which findings to write; drift includes unresolved ones
     #[arg(long, value_enum, default_value_t = FindingsLevel::All)]
     pub findings_level: FindingsLevel,
-    /// Seconds between two looks at the whole cgroup tree
+    /// Seconds between two walks over the whole cgroup tree
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_interval: u64,
     /// Bytes of the ring buffer, a power of two; for tests
@@ -102,7 +102,8 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Where the policy comes from. The webhook writes what is said about it; an agent on every node would be too many.
+    /// Where the policy comes from. Only the webhook writes statuses; an agent on every node would
+    /// be too many writers.
     pub fn policy(&self) -> PolicyArgs {
         PolicyArgs {
             only_follow: true,
@@ -123,7 +124,7 @@ impl RunArgs {
 /// Which findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FindingsLevel {
-    /// What drifts, and what could not be resolved.
+    /// Only drift, and what could not be resolved.
     Drift,
     /// Everything.
     All,

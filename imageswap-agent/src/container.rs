@@ -1,9 +1,8 @@
-//! From a cgroup path to the container that it belongs to: a hint, never a proof.
+//! Guesses the container of a cgroup path: a hint, never a proof.
 //!
-//! Every runtime writes its own form of path, and anyone with root can make a
-//! cgroup of any name. [`classify`] therefore says what a path *looks like*:
-//! where to ask first. Whether there is such a container is for a runtime to
-//! say, whose task is the process in the cgroup.
+//! Every runtime has its own form of path, and anyone with root can make a cgroup of any name.
+//! [`classify`] therefore returns what a path *looks like*: where to ask first. Whether the
+//! container exists, only a runtime can answer, whose task is the process in the cgroup.
 //!
 //! The forms follow their writers: containerd's `getCgroupsPath` (CRI) and
 //! `WithNamespacedCgroup` (native clients), CRI-O's `cgmgr`, runc's systemd
@@ -17,7 +16,7 @@ mod forms;
 /// Which runtime a cgroup path looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuntimeHint {
-    /// Not a container's path, or one whose container cannot be told from it.
+    /// Not a container's path, or one that does not show its container.
     ///
     /// A container with a hand-made `linux.cgroupsPath` and plain
     /// `runc run` look like this too.
@@ -35,13 +34,13 @@ pub enum RuntimeHint {
     ContainerdNative,
     /// CRI-O.
     CriO,
-    /// CRI-O's `conmon`, which watches a container and is none.
+    /// CRI-O's `conmon`, which watches a container and is not itself one.
     CriOMonitor,
     /// Docker, also below a pod (dockershim, cri-dockerd).
     Docker,
     /// Podman.
     Podman,
-    /// Podman's `conmon`, which watches a container and is none.
+    /// Podman's `conmon`, which watches a container and is not itself one.
     PodmanMonitor,
     /// nerdctl with the systemd cgroup driver.
     Nerdctl,
@@ -80,7 +79,7 @@ impl RuntimeHint {
         }
     }
 
-    /// Whether the path says that it holds a container (or lies in one).
+    /// Whether the path looks like a container's cgroup, or one inside it.
     pub const fn is_container(self) -> bool {
         !matches!(
             self,
@@ -96,27 +95,27 @@ pub struct CgroupIdentity {
     pub runtime: RuntimeHint,
     /// The container's id as the runtime spells it.
     pub container_id: Option<String>,
-    /// The containerd namespace, where the path names one.
+    /// The containerd namespace, if the path names one.
     pub containerd_namespace: Option<String>,
     /// The UID of the pod that directly holds the container. A container
     /// started inside another pod's container has none.
     pub pod_uid: Option<String>,
-    /// Whether the path is the container's own cgroup (`true`) or one below it
-    /// (`false`); `None` where there is no container.
+    /// Whether the path is the container's own cgroup (`true`) or one below it (`false`); `None`
+    /// without a container.
     pub is_container_root: Option<bool>,
     /// Whether the pod's UID is an MD5 in hex, as the kubelet makes it up for
     /// a static pod. A strong hint: the manifest may also set a UID.
     pub static_pod: bool,
     /// Whether the container lies inside another one (kind, Docker in Docker).
     pub nested: bool,
-    /// Length in bytes of the prefix of [`mount_relative`]`(path)` that is the
-    /// container's own cgroup (for [`RuntimeHint::KubernetesPod`] the pod's):
-    /// what lies below finds its container by it. 0 for the host.
+    /// Length in bytes of the prefix of [`mount_relative`]`(path)` that is the container's own
+    /// cgroup (for [`RuntimeHint::KubernetesPod`] the pod's). Paths below it find their container
+    /// by this prefix. 0 for the host.
     pub depth_of_root: usize,
 }
 
 impl CgroupIdentity {
-    /// A path that tells of no container.
+    /// A path without a container.
     pub const HOST: Self = Self {
         runtime: RuntimeHint::Host,
         container_id: None,
@@ -128,14 +127,14 @@ impl CgroupIdentity {
         depth_of_root: 0,
     };
 
-    /// The container's own cgroup, where `path` is the one that was classified.
+    /// The container's own cgroup; `path` is the path that was classified.
     pub fn root_of<'p>(&self, path: &'p str) -> &'p str {
         let path = mount_relative(path);
         path.get(..self.depth_of_root).unwrap_or(path)
     }
 }
 
-/// Says what the cgroup `path` looks like; the innermost container wins.
+/// Classifies the cgroup `path`; the innermost container wins.
 ///
 /// `path` may be relative to the cgroup mount, an absolute path below
 /// `/sys/fs/cgroup`, or a line of `/proc/PID/cgroup`.
@@ -200,12 +199,12 @@ pub fn classify(path: &str) -> CgroupIdentity {
 
 /// The path below the cgroup mount, without a trailing slash: `/` for the root.
 ///
-/// Takes what [`classify`] takes. A v1 or hybrid host mounts each hierarchy in
-/// a folder named after its controllers; that folder goes too.
+/// Accepts the same paths as [`classify`]. A v1 or hybrid host mounts each hierarchy in a folder
+/// named after its controllers; that folder is removed too.
 pub fn mount_relative(path: &str) -> &str {
     let path = path.trim_end_matches('\n');
     let path = proc_line(path).unwrap_or(path);
-    // The kernel says this in /proc/PID/cgroup of a cgroup that is gone.
+    // The kernel appends this in /proc/PID/cgroup if the cgroup is gone.
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let path = match path.strip_prefix("/sys/fs/cgroup") {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => below_hierarchy(rest),
@@ -261,7 +260,7 @@ fn components(path: &str) -> impl Iterator<Item = (&str, usize)> {
 
 /// `/<namespace>/<id>` and nothing more, below the root or below a container.
 ///
-/// Checked last and on the whole rest, for two plain names are no strong sign.
+/// Checked last and on the whole rest, because two plain names are a weak sign.
 fn native(path: &str, outer: &CgroupIdentity) -> Option<CgroupIdentity> {
     let rest = path.get(outer.depth_of_root..)?;
     let (namespace, id) = rest.strip_prefix('/').unwrap_or(rest).split_once('/')?;

@@ -1,4 +1,5 @@
-//! `imageswap-agent doctor`: what this node offers and lacks, a line each, and what each lack costs.
+//! `imageswap-agent doctor`: checks what this node offers and lacks, one line per check, with the
+//! cost of what is missing.
 
 use crate::cli::NodeArgs;
 use crate::doctor::node::Facts;
@@ -14,10 +15,10 @@ mod cluster;
 mod node;
 mod runtimes;
 
-/// Arguments of `doctor`: those of `run` that say where things are.
+/// Arguments of `doctor`: those of `run` that name places.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Where things are on the node.
+    /// Places on the node.
     #[command(flatten)]
     pub node: NodeArgs,
     /// Ask the API server, too, as the service account of the agent's own Pod
@@ -36,32 +37,32 @@ pub struct DoctorArgs {
 pub enum Output {
     /// Lines for people.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is there.
+    /// Available.
     Ok,
-    /// It is not there, and the agent does without, at the cost that is named.
+    /// Not available; the agent works without it, at the cost that is named.
     Lacking,
-    /// It is not there, and the agent cannot run.
+    /// Not available, and the agent cannot run.
     Missing,
 }
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// The checked item.
     pub name: &'static str,
-    /// How it came out.
+    /// The result.
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What its lack costs.
+    /// The cost if it is missing.
     pub cost: Option<&'static str>,
 }
 
@@ -97,7 +98,7 @@ const UNSEEN: &str = "a container that shares its parent's pid namespace, in a c
     before, unless a runtime that is asked, or runc's or crun's state in a usual folder, knows its process \
     (docs/detection.md)";
 
-/// Looks at everything and prints it; 1 where the agent could not run.
+/// Runs all checks and prints them; 1 if the agent could not run.
 pub fn examine(args: DoctorArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,8 +1,8 @@
-//! What the node knows about a container, and whom to ask for it.
+//! What the node knows about a container, and which sources to ask.
 //!
-//! Each source is a module and says only what it holds; which of them to
-//! believe is for the judge. A source that cannot be asked is an
-//! [`EvidenceError`], never an empty answer: "not there" is `Ok(None)`.
+//! Each source is a module and returns only what it holds; the judge decides which source to trust.
+//! A source that cannot be asked is an [`EvidenceError`], never an empty answer: "not found" is
+//! `Ok(None)`.
 //!
 //! | source | holds |
 //! |---|---|
@@ -32,15 +32,15 @@ mod spec;
 pub mod storage;
 mod transport;
 
-/// Why a source of evidence could not be asked, or what it answered amiss.
+/// Why a source of evidence could not be asked, or what was wrong with its answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
-    /// Nobody answers at the socket.
+    /// Nothing answers at the socket.
     #[error("no runtime answers at {}: {source}", socket.display())]
     Unreachable {
         /// The socket's path.
         socket: PathBuf,
-        /// What the connection said.
+        /// The connection's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The runtime took longer than the deadline.
@@ -64,10 +64,10 @@ pub enum EvidenceError {
     Denied {
         /// The socket's or the file's path.
         path: PathBuf,
-        /// What the kernel or the runtime said.
+        /// The error of the kernel or the runtime.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The runtime refused the call or answered what does not decode.
+    /// The runtime refused the call, or its answer does not decode.
     #[error("{call} at {} failed: {message}", socket.display())]
     Protocol {
         /// The socket's path.
@@ -77,7 +77,7 @@ pub enum EvidenceError {
         /// The status code and message.
         message: String,
     },
-    /// The answer is longer than the runtime sends, or than this agent takes.
+    /// The answer is longer than the runtime sends or this agent accepts.
     #[error("the answer to {call} at {} is too large", socket.display())]
     TooLarge {
         /// The socket's path.
@@ -85,7 +85,7 @@ pub enum EvidenceError {
         /// The gRPC method.
         call: &'static str,
     },
-    /// A stream of events ended; what happens next on the runtime is not seen.
+    /// A stream of events ended; further events of the runtime are not seen.
     #[error("the event stream of {} ended", socket.display())]
     Ended {
         /// The socket's path.
@@ -96,7 +96,7 @@ pub enum EvidenceError {
     Unreadable {
         /// The file's path.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// Files could not be read in time.
@@ -105,17 +105,17 @@ pub enum EvidenceError {
         /// The deadline.
         after: Duration,
     },
-    /// A file or a field does not hold what its format says.
+    /// A file or a field does not have the expected format.
     #[error("{} is not valid: {message}", path.display())]
     Malformed {
         /// The file's path.
         path: PathBuf,
-        /// What is wrong, with line and column where there is one.
+        /// What is wrong, with line and column if known.
         message: String,
     },
 }
 
-/// The names of a folder's entries, at most `limit`; none where there is no folder.
+/// The names of a folder's entries, at most `limit`; empty if the folder does not exist.
 fn entries(folder: &Path, limit: usize) -> Result<Vec<String>, EvidenceError> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,
@@ -140,19 +140,19 @@ fn entries(folder: &Path, limit: usize) -> Result<Vec<String>, EvidenceError> {
         .collect())
 }
 
-/// Whether `name` is one component, so that an id out of a cgroup path or an
-/// event cannot lead out of the folder that it is looked up in.
+/// Whether `name` is one path component, so that an id from a cgroup path or an event cannot escape
+/// the folder that it is looked up in.
 fn is_component(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
-/// Where an absolute path of the host is seen by an agent under `host_root`.
+/// Maps an absolute path of the host to the path under `host_root`.
 fn on_host(host_root: &Path, path: &Path) -> PathBuf {
     host_root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    // A path through a file that took the folder's place is as absent.
+    // If a file took the folder's place, the path does not exist either.
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory

@@ -1,4 +1,4 @@
-//! Where findings go: JSON lines, and metrics.
+//! Writes findings as JSON lines, and counts them as metrics.
 
 use crate::cli::FindingsLevel;
 use crate::finding::{Event, Finding};
@@ -20,7 +20,7 @@ mod otlp;
 pub mod pod_events;
 pub mod shown;
 
-/// Causes for which a start is found late, as metric labels.
+/// Reasons why a start was found late, as metric labels.
 pub const RECONCILE_CAUSES: &[&str] = &[
     CAUSE_PERIODIC,
     CAUSE_LOST,
@@ -28,21 +28,23 @@ pub const RECONCILE_CAUSES: &[&str] = &[
     CAUSE_RUNTIME_BACK,
     CAUSE_LATE_ANSWER,
 ];
-/// Found on the periodic look at the cgroup tree.
+/// Found by the periodic walk over the cgroup tree.
 pub const CAUSE_PERIODIC: &str = "periodic";
-/// Found on the look that follows a lost event.
+/// Found by the walk after a lost event.
 pub const CAUSE_LOST: &str = "event-lost";
-/// What is kept in the kernel while the ring buffer is full.
+/// Kept in the kernel while the ring buffer is full.
 pub const CAUSE_OVERFLOW: &str = "overflow";
-/// In the list of a runtime whose events had not been followed for a while.
+/// Found in the list of a runtime whose events were not received for a while.
 pub const CAUSE_RUNTIME_BACK: &str = "runtime-back";
-/// A runtime answered that had not.
+/// A runtime answered late.
 pub const CAUSE_LATE_ANSWER: &str = "late-answer";
 
-/// A container process began in a cgroup of which nothing else was seen; a label of the lost events.
+/// A container process began in a cgroup about which nothing else was seen; a label of the lost
+/// events.
 const UNPLACED: &str = "unplaced-exec";
 
-/// A process began in a cgroup, and it was gone before a source could say whether it was a container's.
+/// A process began in a cgroup, which was gone before a source could answer whether it was a
+/// container's.
 const UNANSWERED: &str = "unanswered";
 
 /// The exports of one agent.
@@ -91,25 +93,26 @@ impl Exports {
         })
     }
 
-    /// Tells a collector, too.
+    /// Also sends findings to a collector.
     pub fn to_collector(&mut self, logs: Logs) {
         self.logs = Some(logs);
     }
 
-    /// Sends what waits to be sent. Blocks for some seconds at most.
+    /// Sends what is queued. Blocks for a few seconds at most.
     pub fn shutdown(&self) {
         if let Some(logs) = &self.logs {
             logs.shutdown();
         }
     }
 
-    /// Tells the cluster, too: by Events on Pods, and by what is to be done about them.
+    /// Also reports to the cluster: Events on Pods, and evictions.
     pub fn to_cluster(&mut self, pod_events: PodEvents, responder: Option<Responder>) {
         self.pod_events = Some(pod_events);
         self.responder = responder;
     }
 
-    /// Writes findings and counts the starts among them. First sight at start-up and re-judging count no start.
+    /// Writes findings and counts the starts among them. Containers from before the agent and
+    /// repeated judgements do not count as starts.
     pub fn findings(&mut self, findings: &[Finding]) {
         let mut text = Vec::new();
         for finding in findings {
@@ -144,7 +147,7 @@ impl Exports {
         if text.is_empty() {
             return;
         }
-        // A reader that went away must not take the agent with it: metrics still tell.
+        // A closed pipe must not end the agent: metrics still count.
         match self
             .lines
             .write_all(&text)
@@ -174,7 +177,7 @@ impl Exports {
         self.metrics.set_drift(&rows);
     }
 
-    /// Passes on the kernel's counters of lost events; true when they have grown.
+    /// Exports the kernel's counters of lost events; true if they have grown.
     pub fn lost(&mut self, lost: [(Lost, u64); Lost::ALL.len()]) -> bool {
         let mut grown = false;
         for (told, (cause, total)) in self.told_lost.iter_mut().zip(lost) {
@@ -192,26 +195,26 @@ impl Exports {
         grown
     }
 
-    /// Passes on what the programs in the kernel have cost; nothing while nobody counts it.
+    /// Exports the cost of the programs in the kernel; nothing while the kernel does not count it.
     pub fn costs(&self, costs: &[Cost]) {
         for cost in costs.iter().filter(|cost| cost.runs > 0) {
             self.metrics.probe_cost(cost.program, cost.runs, cost.time);
         }
     }
 
-    /// Counts a start of which no more is known than that there was one.
+    /// Counts a start of which nothing but the exec is known.
     pub fn unplaced(&self) {
         self.metrics.events_lost(UNPLACED, 1);
     }
 
-    /// Counts starts that no source has said anything about.
+    /// Counts starts about which no source has answered.
     pub fn unanswered(&self, starts: u64) {
         if starts > 0 {
             self.metrics.events_lost(UNANSWERED, starts);
         }
     }
 
-    /// Counts what came late.
+    /// Counts starts that were found late.
     pub fn reconciled(&self, cause: &'static str, starts: u64) {
         if starts > 0 {
             self.metrics.reconciled(cause, starts);
@@ -263,7 +266,7 @@ mod tests {
         }
     }
 
-    /// Alerts look for an increase: a series that begins with 1 has none.
+    /// Alerts look for an increase: a series that begins at 1 does not show one.
     #[test]
     fn drift_that_comes_and_goes_raises_two_counters_from_0() {
         let exporter = Exporter::new();
@@ -287,7 +290,8 @@ mod tests {
         shows(1, 0);
         exports.findings(&[finding(Event::Stopped, Verdict::Drift, Reason::NotAdmitted)]);
         shows(1, 1);
-        // What was no drift when it ended, and what was only judged anew, is not counted.
+        // A container that did not drift when it ended, or that was only judged again, is not
+        // counted.
         exports.findings(&[
             finding(Event::Stopped, Verdict::Unresolved, Reason::NotAdmitted),
             finding(Event::Rejudged, Verdict::Drift, Reason::NotAdmitted),

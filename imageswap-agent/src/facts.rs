@@ -1,4 +1,4 @@
-//! What is known of one start, folded from evidence in whatever order it came.
+//! Everything known about one start, independent of the order in which evidence arrives.
 
 use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::evidence::containerd::ContentSource;
@@ -6,21 +6,21 @@ use crate::pods::{Ownership, PodRecord};
 use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Stands for all sources that cannot be reached where no socket of any runtime is known.
+/// Represents all sources if no runtime socket is known.
 pub const NO_SOCKET: &str = "no runtime socket";
 
-/// Which start is meant.
+/// Identifies a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StartId {
     /// Inode number of the cgroup's directory.
     pub cgroup: u64,
-    /// The first process of a container that was put into a cgroup which was another one's; none for the one whose
-    /// cgroup it is.
+    /// The first process of a container that was put into another container's cgroup; `None` for
+    /// the start that owns the cgroup.
     pub put: Option<u32>,
 }
 
 impl StartId {
-    /// The start whose cgroup it is.
+    /// The start that owns the cgroup.
     pub const fn of(cgroup: u64) -> Self {
         Self { cgroup, put: None }
     }
@@ -42,13 +42,13 @@ pub enum Evidence {
     Seen(Sight),
     /// A process of the container runs (or ran).
     Confirmed(Process),
-    /// A source says what the container is.
+    /// A source describes the container.
     Claim(Box<Claim>),
-    /// What the API server says of the Pod that the container claims to belong to.
+    /// The API server's answer about the Pod that the container claims to belong to.
     Pod(Ownership),
     /// Every source has been asked; those that did not answer are named.
     Settled {
-        /// Which asking it was; a later one is better informed.
+        /// Number of the attempt; a later one is better informed.
         attempt: u32,
         /// Sources that could not be reached, such as a socket's path.
         unreachable: BTreeSet<String>,
@@ -57,18 +57,18 @@ pub enum Evidence {
     Removed,
 }
 
-/// How a start came to the agent's notice; the earlier ones in this order win.
+/// How the agent learned about a start; earlier values in this order win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sight {
-    /// The kernel or the runtime told of it.
+    /// From an event of the kernel or the runtime.
     Event,
-    /// It ran already when the agent started.
+    /// It was running when the agent started.
     Initial,
-    /// A later look at the node found it.
+    /// A later walk over the node found it.
     Reconciled,
 }
 
-/// Who says that the container's own process runs; the earlier ones in this order win.
+/// What shows that the container's own process runs; earlier values in this order win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Confirmation {
     /// An exec in the new cgroup, in another mount namespace than the runtime's.
@@ -82,24 +82,24 @@ pub enum Confirmation {
 /// The process that confirms a start.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
-    /// Who says so.
+    /// What confirms the start.
     pub by: Confirmation,
     /// Nanoseconds since boot.
     pub time_ns: u64,
     /// Process id in the initial pid namespace.
     pub pid: u32,
-    /// Name of the task, where it could be read.
+    /// Name of the task, if it could be read.
     pub comm: Option<String>,
     /// Whether its pid namespace is known to differ from its parent's.
     pub new_pid_namespace: bool,
-    /// When it began, in ticks since boot; none where it was gone before that was read.
+    /// When it began, in ticks since boot; `None` if it was gone before that was read.
     pub started: Option<u64>,
-    /// Whether it is the container's first process, and not any process of it.
+    /// Whether it is the container's first process, rather than any of its processes.
     pub is_first: bool,
 }
 
 impl Process {
-    /// The process, told from others that had its pid before.
+    /// The process, distinguished from earlier ones with the same pid.
     pub const fn subject(&self) -> Subject {
         Subject {
             pid: self.pid,
@@ -108,7 +108,7 @@ impl Process {
     }
 }
 
-/// Who makes a claim, most trusted first.
+/// The source of a claim, most trusted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The CRI plugin's status of the container.
@@ -117,11 +117,11 @@ pub enum Source {
     Containerd,
     /// Docker's record of the container.
     Docker,
-    /// Podman's store, of root's.
+    /// root's podman store.
     Podman,
     /// State that runc or crun keeps.
     Runc,
-    /// Annotations in the OCI bundle: whoever made the bundle wrote them.
+    /// Annotations in the OCI bundle, which any maker of a bundle can write.
     Bundle,
 }
 
@@ -148,7 +148,7 @@ pub enum Kind {
     Sandbox,
 }
 
-/// Whose words the name of the image is.
+/// What the name of the image is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
     /// The reference that was asked for.
@@ -160,11 +160,11 @@ pub enum Naming {
 /// Whether a container runs on the layers of the image that a source names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// It does, by the source's own record of its root file system.
+    /// Yes, by the source's own record of its root file system.
     Its,
-    /// It does not, or the source has no such image or root file system.
+    /// No, or the source does not have the image or root file system.
     Another,
-    /// The source does not keep that.
+    /// The source does not record that.
     Unknown,
 }
 
@@ -175,16 +175,16 @@ pub struct Pod {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// UID; of a static pod the hash that the kubelet made up.
+    /// UID; for a static pod the hash that the kubelet assigned.
     pub uid: String,
 }
 
-/// What one source says of a container.
+/// One source's description of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Who says so.
+    /// The source.
     pub source: Source,
-    /// Which asking it comes from; what a source said later replaces what it said before.
+    /// Number of the attempt; later answers of a source replace earlier ones.
     pub attempt: u32,
     /// Container id as the source spells it.
     pub id: String,
@@ -192,39 +192,40 @@ pub struct Claim {
     pub runtime: &'static str,
     /// Namespace within the runtime (containerd's), not Kubernetes'.
     pub runtime_namespace: Option<String>,
-    /// What kind of container it is, where the source knows.
+    /// What kind of container it is, if the source knows.
     pub kind: Option<Kind>,
     /// Whether it was made through the CRI.
     pub through_cri: bool,
     /// Name of the image.
     pub image: Option<String>,
-    /// Whose words `image` is.
+    /// What `image` is based on.
     pub naming: Naming,
     /// All names that the digest has on this node.
     pub names: BTreeSet<String>,
     /// Digest of the image's manifest or index.
     pub digest: Option<String>,
-    /// Whether that is what runs.
+    /// Whether the container runs on that image's layers.
     pub content: Content,
-    /// The repositories that the image's content was pulled from, where the source keeps that; none for an image
-    /// that was built, imported or loaded.
+    /// The repositories that the image's content was pulled from, if the source records that; empty
+    /// for an image that was built, imported or loaded.
     pub pulled_from: Option<Vec<ContentSource>>,
-    /// Whether that is known of all the image's layers, and not of the image: another one may be made of the same.
+    /// Whether that is known of all the image's layers but not of the image: another image may be
+    /// made of the same layers.
     pub only_layers: bool,
     /// Name of the container in its pod.
     pub container_name: Option<String>,
-    /// The pod, where the source names one.
+    /// The pod, if the source names one.
     pub pod: Option<Pod>,
-    /// The pod's labels, where the source has them.
+    /// The pod's labels, if the source has them.
     pub labels: Option<BTreeMap<String, String>>,
-    /// The pod's note as it was when the pod was made ([`imageswap_policy::note`]).
+    /// The pod's note from when the pod was made ([`imageswap_policy::note`]).
     pub note: Option<String>,
-    /// Whether the pod comes from a file on the node, where the source says.
+    /// Whether the pod comes from a file on the node, if the source knows.
     pub static_pod: Option<bool>,
 }
 
 impl Claim {
-    /// A claim that says nothing but who makes it, about which container.
+    /// A claim that only identifies source and container.
     pub fn new(source: Source, id: impl Into<String>, runtime: &'static str) -> Self {
         Self {
             source,
@@ -253,26 +254,27 @@ impl Claim {
 /// The outcome of asking every source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// Which asking it was.
+    /// Number of the attempt.
     pub attempt: u32,
     /// Sources that did not answer.
     pub unreachable: BTreeSet<String>,
 }
 
-/// Everything known of one start. Two agents that observed the same evidence in any order hold equal facts.
+/// Everything known about one start. Two agents that observed the same evidence in any order hold
+/// equal facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Path of the container's own cgroup.
     pub cgroup: String,
     /// What the path looks like.
     pub identity: CgroupIdentity,
-    /// How it came to notice.
+    /// How the agent learned about it.
     pub sight: Option<Sight>,
     /// The process that confirms it.
     pub process: Option<Process>,
-    /// What the sources say, most trusted first.
+    /// The sources' claims, most trusted first.
     pub claims: BTreeMap<Source, Claim>,
-    /// The pod, once the API server was asked or told of it.
+    /// The pod, once the API server was asked or reported it.
     pub pod: Option<Ownership>,
     /// `Some` once every source has been asked.
     pub settled: Option<Settled>,
@@ -281,7 +283,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Nothing known but the cgroup.
+    /// Knows only the cgroup.
     pub fn new(cgroup: &str) -> Self {
         Self {
             cgroup: cgroup.to_owned(),
@@ -295,7 +297,7 @@ impl Facts {
         }
     }
 
-    /// Nothing known of a container that was put into this cgroup: the path tells of another one.
+    /// A container that was put into this cgroup: the path describes another one.
     pub fn put_into(cgroup: &str) -> Self {
         Self {
             identity: CgroupIdentity::HOST,
@@ -303,7 +305,7 @@ impl Facts {
         }
     }
 
-    /// Takes evidence in.
+    /// Adds evidence.
     pub fn observe(&mut self, evidence: Evidence) {
         match evidence {
             Evidence::Seen(sight) => {
@@ -327,7 +329,7 @@ impl Facts {
                     (Some(Ownership::Known(old)), Ownership::Known(new)) => {
                         old.version <= new.version
                     }
-                    // A Pod that was deleted since has been its owner all the same.
+                    // A Pod that has been deleted since was still its owner.
                     (Some(_), Ownership::Absent) => false,
                 };
                 if is_news {
@@ -351,9 +353,9 @@ impl Facts {
         }
     }
 
-    /// Whether this is a container at all: by a source's word, or because its first process got a pid namespace of its
-    /// own. The form of its path makes it one as well, of which nothing is known then; `/<a>/<b>` is a path of containerd
-    /// and of many others.
+    /// Whether this is a container: a source knows it, or its first process got a pid namespace of
+    /// its own. The form of its path counts as well, even if nothing else is known; except
+    /// `/<a>/<b>`, which containerd and many others use.
     pub fn is_container(&self) -> bool {
         let by_path = self.identity.is_container_root == Some(true)
             && !matches!(
@@ -374,32 +376,35 @@ impl Facts {
         settled.is_none_or(|it| it.unreachable.iter().any(|source| source != NO_SOCKET))
     }
 
-    /// Whether an image is known from a source that may approve.
+    /// Whether the image is known from a source that may approve.
     pub fn has_image(&self) -> bool {
         self.trusted().any(|claim| claim.image.is_some())
     }
 
-    /// What those say that may approve, most trusted first: not the annotations of the container's own bundle.
+    /// Claims of sources that may approve, most trusted first. The annotations of the container's
+    /// own bundle are left out.
     pub fn trusted(&self) -> impl Iterator<Item = &Claim> {
         let claims = self.claims.values();
         claims.filter(|claim| claim.source != Source::Bundle)
     }
 
-    /// Whether a container runs on the layers of the image that is named, by the most trusted source that knows.
+    /// Whether a container runs on the layers of the named image, by the most trusted source that
+    /// knows.
     pub fn content(&self) -> Content {
         let mut contents = self.trusted().map(|claim| claim.content);
         let known = contents.find(|content| *content != Content::Unknown);
         known.unwrap_or(Content::Unknown)
     }
 
-    /// UID of the pod that a CRI runtime ties to this container.
+    /// UID of the pod that a CRI runtime connects with this container.
     pub fn pod_uid(&self) -> Option<&str> {
         let claim = self.claims.get(&Source::Cri)?;
         claim.pod.as_ref().map(|pod| &*pod.uid)
     }
 
-    /// Whether a Pod of the API server's is this container's: the CRI ties its sandbox to the process, or the kubelet
-    /// reported the container, by the id that its runtime says is this process. Neither a label nor a path makes it so.
+    /// Whether a Pod of the API server owns this container: the CRI connects its sandbox with the
+    /// process, or the kubelet reported the container under the id that its runtime gives this
+    /// process. Labels and paths do not count.
     pub fn is_of(&self, pod: &PodRecord) -> bool {
         self.pod_uid() == Some(pod.uid_on_node()) || self.is_reported(pod)
     }
@@ -413,7 +418,7 @@ impl Facts {
         claims.any(|claim| pod.runs(&claim.id))
     }
 
-    /// The Pod that owns the container, as the API server has it.
+    /// The Pod that owns the container, from the API server.
     pub fn owner(&self) -> Option<&PodRecord> {
         match &self.pod {
             Some(Ownership::Known(pod)) if self.is_of(pod) => Some(pod),
@@ -421,8 +426,8 @@ impl Facts {
         }
     }
 
-    /// The pod to name for the container: as the API server has it, else by the runtime, else, where no runtime has a
-    /// word, by its bundle. None where the API server knows of no such pod.
+    /// The pod to report for the container: the API server's, otherwise the runtime's, otherwise
+    /// the bundle's. `None` if the API server does not know the pod.
     pub fn pod_to_name(&self) -> Option<Pod> {
         let claimed = || {
             let mut trusted = self.trusted().peekable();
@@ -442,13 +447,13 @@ impl Facts {
         }
     }
 
-    /// Name of the container in its pod, by the runtime.
+    /// Name of the container in its pod, from the runtime.
     pub fn container_name(&self) -> Option<&str> {
         self.trusted()
             .find_map(|claim| claim.container_name.as_deref())
     }
 
-    /// The first thing that a source says, in order of trust.
+    /// The first value that a source has, in order of trust.
     pub fn first<'a, T>(&'a self, of: impl Fn(&'a Claim) -> Option<T>) -> Option<T> {
         self.claims.values().find_map(of)
     }

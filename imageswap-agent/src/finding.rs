@@ -1,4 +1,4 @@
-//! What the agent says of a start: one JSON object, schema `imageswap.io/finding/v1`.
+//! The agent's report about a start: one JSON object, schema `imageswap.io/finding/v1`.
 
 use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source, StartId};
@@ -12,17 +12,17 @@ use std::time::SystemTime;
 /// The schema's name and version.
 pub const SCHEMA: &str = "imageswap.io/finding/v1";
 
-/// What made the agent speak.
+/// Why a finding was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// The container started.
     Start,
-    /// It ran already when the agent started.
+    /// It was running when the agent started.
     Initial,
-    /// Its start was missed, and found on a later look.
+    /// Its start was missed, and found by a later walk.
     Reconciled,
-    /// New evidence or a new policy changed what is made of it.
+    /// New evidence or a new policy changed the judgement.
     Rejudged,
     /// It ended.
     Stopped,
@@ -47,19 +47,19 @@ pub struct Finding {
     /// Always `imageswap.io/finding/v1`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: &'static str,
-    /// Boot id and cgroup id: one start of one container, for ever.
+    /// Boot id and cgroup id: identifies one start of one container forever.
     pub start_id: String,
-    /// What made the agent speak.
+    /// Why the finding was written.
     pub event: Event,
-    /// When it was said, RFC 3339 in UTC.
+    /// Time of the finding, RFC 3339 in UTC.
     #[serde(serialize_with = "rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: SystemTime,
     /// The node's name.
     pub node: String,
-    /// What the policy makes of it.
+    /// The policy's verdict.
     pub verdict: Verdict,
-    /// The way on which the container came to run.
+    /// How the container was started.
     pub route: Route,
     /// Why.
     pub reason: Reason,
@@ -67,35 +67,35 @@ pub struct Finding {
     pub rule: Option<String>,
     /// The policy that decided.
     pub policy: PolicyName,
-    /// The image, as far as it is known.
+    /// The image, if known.
     pub image: Option<String>,
-    /// All names that were considered, and who said them.
+    /// All names that were considered, with their sources.
     pub names: Vec<Name>,
     /// What should run instead, or the image itself.
     pub expected_image: Option<String>,
     /// Digest of the image.
     pub digest: Option<String>,
-    /// Where the image came from: `pulled`, `imported`, or nothing known.
+    /// Where the image came from: `pulled`, `imported`, or unknown.
     pub provenance: Option<&'static str>,
     /// How sure the agent is of the image.
     pub confidence: Confidence,
     /// The container.
     pub container: Container,
-    /// The pod, where the runtime names one.
+    /// The pod, if the runtime names one.
     pub pod: Option<Pod>,
     /// The runtime.
     pub runtime: String,
     /// The namespace within the runtime.
     pub runtime_namespace: Option<String>,
-    /// The container's first process, where it is known.
+    /// The container's first process, if known.
     pub process: Option<Process>,
     /// Path of the cgroup in its hierarchy.
     pub cgroup: String,
-    /// Microseconds from the start to this finding; only where the start itself was seen.
+    /// Microseconds from the start to this finding; only if the start itself was seen.
     pub detect_us: Option<u64>,
 }
 
-/// What decided: a policy of the set in force.
+/// The policy of the set in force that decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyName {
     /// Name of the policy; `None` where none applies.
@@ -107,7 +107,7 @@ pub struct PolicyName {
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Container {
-    /// Id, as the runtime spells it; unknown for a container that nothing knows.
+    /// Id, as the runtime spells it; `None` if no runtime knows the container.
     pub id: Option<String>,
     /// Name in its pod.
     pub name: Option<String>,
@@ -147,7 +147,7 @@ pub struct Process {
     pub comm: Option<String>,
 }
 
-/// What every finding of an agent shares.
+/// Fields that all findings of an agent share.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// The node's name.
@@ -159,15 +159,15 @@ pub struct Origin {
 /// The occasion of a finding.
 #[derive(Debug, Clone, Copy)]
 pub struct Occasion {
-    /// What made the agent speak.
+    /// Why the finding is written.
     pub event: Event,
-    /// When it was said.
+    /// Time of the finding.
     pub time: SystemTime,
     /// Microseconds from the start to this finding.
     pub detect_us: Option<u64>,
 }
 
-/// Writes down what is known and what is made of it.
+/// Builds the finding from facts and judgement.
 pub fn finding(
     origin: &Origin,
     id: StartId,
@@ -241,13 +241,14 @@ pub fn finding(
     }
 }
 
-/// The digest that the image's name demands.
+/// The digest in the image's name.
 fn digest_in_name(judgement: &Judgement) -> Option<String> {
     let name = Reference::parse(judgement.image.as_deref()?).ok()?;
     name.digest().map(str::to_owned)
 }
 
-/// `pulled` by itself or, as far as the layers tell, under another name; not what was only built on such layers.
+/// `pulled` if the image itself was pulled or, judging by its layers, under another name; not if it
+/// was only built on such layers.
 fn provenance(pulled: bool, reason: Reason) -> &'static str {
     if pulled && reason != Reason::SideLoaded {
         "pulled"
@@ -265,7 +266,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// The schema that programs read, made of the structure itself. Every field is there, if only as null.
+    /// The schema for programs, generated from the structure. Every field is present, possibly as
+    /// null.
     fn schema() -> Value {
         let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
         let schema = settings.into_generator().into_root_schema_for::<Finding>();

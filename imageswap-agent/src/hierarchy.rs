@@ -1,4 +1,4 @@
-//! Which cgroup hierarchy tells of containers on this node, and what stands in it.
+//! Chooses the cgroup hierarchy that shows containers on this node, and reads it.
 
 use crate::evidence::file;
 use std::fs;
@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Cgroups below this depth are a container's own affair; nested runtimes need about ten levels.
+/// Cgroups below this depth are up to the container; nested runtimes need about ten levels.
 const MAX_DEPTH: usize = 24;
 
-/// What is read of one file of the kernel's: a line for each hierarchy, or some ten thousand processes.
+/// How much of one kernel file is read: a line for each hierarchy, or about ten thousand processes.
 const LARGEST_FILE: u64 = 128 << 10;
 
 /// How cgroups are laid out on the node.
@@ -20,12 +20,12 @@ pub enum Mode {
     V2,
     /// Controllers on v1, and a v2 hierarchy beside them.
     Hybrid,
-    /// No v2 hierarchy: every task's v2 cgroup is the root, so an exec tells no container.
+    /// No v2 hierarchy: every task's v2 cgroup is the root, so an exec does not show its container.
     V1,
 }
 
 impl Mode {
-    /// The mode in a word.
+    /// The mode as a word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2 => "cgroup v2",
@@ -35,18 +35,19 @@ impl Mode {
     }
 }
 
-/// The hierarchy that is watched.
+/// The watched hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     /// How cgroups are laid out.
     pub mode: Mode,
     /// Kernel id of the hierarchy; 0 is v2.
     pub id: u32,
-    /// Where it is mounted, host root included.
+    /// Its mount point, including the host root.
     pub root: PathBuf,
-    /// What begins its lines in `/proc/PID/cgroup`: `0::`, or `ID:CONTROLLERS:` on v1.
+    /// The beginning of its lines in `/proc/PID/cgroup`: `0::`, or `ID:CONTROLLERS:` on v1.
     line: String,
-    /// The root of our own cgroup namespace, from which `/proc/PID/cgroup` tells every path; empty for the node's.
+    /// The root of our own cgroup namespace, which all paths in `/proc/PID/cgroup` are relative to;
+    /// empty for the node's.
     namespace: String,
 }
 
@@ -58,7 +59,7 @@ pub enum HierarchyError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// No cgroup file system is mounted.
@@ -66,7 +67,7 @@ pub enum HierarchyError {
     None,
 }
 
-/// A cgroup directory that a walk met.
+/// A cgroup directory that a walk found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
     /// Path in the hierarchy, beginning with `/`.
@@ -76,8 +77,8 @@ pub struct Cgroup {
 }
 
 impl Hierarchy {
-    /// Chooses the hierarchy of the node whose root file system is at `host_root`: v2 wherever it is mounted,
-    /// else one of v1 by the order in which runtimes are sure to use it.
+    /// Chooses the hierarchy of the node whose root file system is at `host_root`: v2 if it is
+    /// mounted, otherwise the v1 hierarchy that runtimes are most likely to use.
     pub fn detect(host_root: &Path) -> Result<Self, HierarchyError> {
         let read = |path: PathBuf| {
             fs::read_to_string(&path).map_err(|source| HierarchyError::Read { path, source })
@@ -86,7 +87,7 @@ impl Hierarchy {
             .or_else(|_| read("/proc/self/mountinfo".into()))?;
         let own = read("/proc/self/mountinfo".into())?;
         let cgroups = read("/proc/self/cgroup".into())?;
-        // The host's mounts say how the node is laid out, our own say what we can walk.
+        // The host's mounts show the node's layout, our own show what we can walk.
         let hierarchy = Self::choose(&own, &cgroups, host_root)
             .or_else(|| Self::choose(&mounts, &cgroups, host_root))
             .ok_or(HierarchyError::None)?;
@@ -161,7 +162,7 @@ impl Hierarchy {
         }
     }
 
-    /// Whether an exec in a new cgroup can be told apart, which v1 alone does not allow.
+    /// Whether an exec in a new cgroup shows its container, which v1 alone does not allow.
     pub fn sees_execs(&self) -> bool {
         self.mode != Mode::V1
     }
@@ -197,10 +198,11 @@ impl Hierarchy {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Shows every cgroup that exists now to `visit`, parents before children, until that says stop. What vanishes
-    /// meanwhile is left out. However many there are, no more of them than their depth are held at a time.
+    /// Calls `visit` for every existing cgroup, parents before children, until it returns `Break`.
+    /// Cgroups that vanish meanwhile are left out. At most one directory per level is open at a
+    /// time.
     pub fn walk(&self, mut visit: impl FnMut(Cgroup) -> ControlFlow<()>) -> io::Result<()> {
-        // The root itself must be readable; below it everything may come and go.
+        // The root itself must be readable; anything below it may come and go.
         let mut open = vec![(String::new(), fs::read_dir(&self.root)?)];
         while let Some((above, entries)) = open.last_mut() {
             let Some(entry) = entries.next() else {
@@ -228,7 +230,7 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// The first cgroup that `is_it` picks.
+    /// The first cgroup that matches `is_it`.
     pub fn find(&self, mut is_it: impl FnMut(&Cgroup) -> bool) -> Option<Cgroup> {
         let mut found = None;
         let walked = self.walk(|cgroup| {
@@ -242,7 +244,7 @@ impl Hierarchy {
     }
 }
 
-/// A line of mountinfo, as far as it matters here (proc(5)).
+/// The relevant parts of a line of mountinfo (proc(5)).
 struct Mount<'a> {
     target: &'a str,
     kind: &'a str,
@@ -262,8 +264,8 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// A path as a cgroup namespace shows it, with a `..` for each level above its root (cgroup_namespaces(7)), from the
-/// root of the hierarchy.
+/// The path from the root of the hierarchy, for a path in a cgroup namespace, which has a `..` for
+/// each level above its root (cgroup_namespaces(7)).
 fn absolute(namespace: &str, path: &str) -> String {
     if namespace.is_empty() {
         return path.to_owned();
@@ -279,7 +281,7 @@ fn absolute(namespace: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The target of a mount as seen from here; targets that we see ourselves need no prefix.
+/// The target of a mount as this process sees it; targets that it sees itself need no prefix.
 fn under(host_root: &Path, target: &str) -> PathBuf {
     let prefixed = host_root.join(target.trim_start_matches('/'));
     if prefixed.is_dir() {

@@ -1,4 +1,5 @@
-//! From what is known to a verdict: pure, the same for first sight, late answers and changed policies.
+//! Judges the facts about a start: pure, and the same for first sight, late answers and changed
+//! policies.
 
 use crate::facts::{Content, Facts, Kind, Source};
 use crate::verdict::{Reason, Route, Verdict};
@@ -18,11 +19,11 @@ mod route;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// The reference that was asked for, by whoever was asked, and one that the image's digest goes by.
+    /// The reference that was asked for, which is also a name of the image's digest.
     High,
     /// Names of the image's digest that all lead to the same verdict.
     Medium,
-    /// Nobody's word but the container's own, or none.
+    /// Only an annotation of the container itself, or nothing.
     Low,
 }
 
@@ -37,21 +38,21 @@ impl Confidence {
     }
 }
 
-/// A name that the image may go by, and who says so.
+/// A possible name of the image, with its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Name {
     /// The reference.
     pub name: String,
-    /// Who says so.
+    /// The source of the name.
     pub source: &'static str,
 }
 
-/// What the agent makes of one start.
+/// The judgement about one start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// What the policy makes of it.
+    /// The policy's verdict.
     pub verdict: Verdict,
-    /// The way on which it came to run.
+    /// How the container was started.
     pub route: Route,
     /// Why.
     pub reason: Reason,
@@ -59,9 +60,9 @@ pub struct Judgement {
     pub policy: Option<String>,
     /// Rule of the policy that decided.
     pub rule: Option<String>,
-    /// The image, as far as it is known.
+    /// The image, if known.
     pub image: Option<String>,
-    /// All names that were considered, the telling ones first.
+    /// All names that were considered, the deciding ones first.
     pub names: Vec<Name>,
     /// What should run instead, or the image itself.
     pub expected_image: Option<String>,
@@ -69,19 +70,19 @@ pub struct Judgement {
     pub confidence: Confidence,
 }
 
-/// By what a start is judged.
+/// The context that a start is judged in.
 #[derive(Debug, Clone)]
 pub struct Law {
     /// The policies in force.
     pub policies: Arc<Policies>,
-    /// Those that were in force before, newest first.
+    /// The policies that were in force before, newest first.
     pub past: Vec<Arc<Policies>>,
     /// Labels of the cluster's namespaces.
     pub namespaces: Namespaces,
 }
 
 impl Law {
-    /// The policies in force, and nothing before them or around them.
+    /// The policies in force, without earlier ones and without labels.
     pub fn new(policies: Arc<Policies>) -> Self {
         Self {
             policies,
@@ -109,7 +110,7 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
         (asked, selected, decisions)
     };
     let (mut asked, mut selected, mut decisions) = decide(owner.scope());
-    // Whoever calls the CRI can put a container into the sandbox of a Pod that is exempt.
+    // A client of the CRI can put a container into the sandbox of an exempt Pod.
     let is_exempt = decisions.iter().all(|decision| !decision.in_scope);
     if is_exempt && !names::is_the_pods(facts) {
         (asked, selected, decisions) = decide(Scope::Node);
@@ -142,7 +143,7 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
     }
 }
 
-/// For whom a policy is asked.
+/// The subject of a policy decision.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     scope: Scope<'a>,
@@ -161,7 +162,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Everything that a verdict rests on, but for the names and what the policy says of them.
+/// The inputs of a verdict, except the names and the policy's decisions about them.
 struct Case<'a> {
     facts: &'a Facts,
     law: &'a Law,
@@ -187,7 +188,8 @@ impl Case<'_> {
         if decisions.iter().all(|decision| !decision.in_scope) {
             return (Verdict::Exempt, Reason::OutOfScope);
         }
-        // Names that would run as they are and names that would not: nobody can tell which one was asked for.
+        // The policy would leave some names and change others: it is unknown which one was asked
+        // for.
         if decisions
             .iter()
             .any(|decision| decision.is_drift() != first.is_drift())
@@ -195,14 +197,14 @@ impl Case<'_> {
             return (Verdict::Unresolved, Reason::Ambiguous);
         }
         if first.is_drift() {
-            // Anyone can set containerd's label; whether it is a sandbox only the CRI can tell.
+            // Anyone can set containerd's label; only the CRI knows whether it is a sandbox.
             if sandbox(facts).is_some() {
                 return (Verdict::Unresolved, Reason::RuntimeUnreachable);
             }
             let image = names.first().map_or("", |name| &name.name);
             return (Verdict::Drift, admission::why(self, image, first));
         }
-        // Whoever makes a bundle writes its annotations: they may accuse, never approve.
+        // The maker of a bundle writes its annotations: they may show drift, but never approve.
         if self.confidence == Confidence::Low {
             return (Verdict::Unresolved, why_unresolved(facts));
         }
@@ -218,7 +220,7 @@ impl Case<'_> {
         }
     }
 
-    /// The image of a sandbox is the node's configuration, if it is what that names.
+    /// The image of a sandbox is the node's configuration, if the content matches the name.
     fn sandbox(&self) -> (Verdict, Reason) {
         if self.facts.content() == Content::Another {
             (Verdict::Unresolved, why_another(self.facts))
@@ -230,7 +232,7 @@ impl Case<'_> {
     }
 }
 
-/// The pod for which a container is judged.
+/// The pod that a container is judged for.
 struct Owner<'a> {
     namespace: Option<&'a str>,
     labels: Option<&'a BTreeMap<String, String>>,
@@ -238,8 +240,8 @@ struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
-    /// The pod as the API server has it; where nobody asked the API server, as the runtime has it. A pod that the API
-    /// server does not know is none: anyone who may call the runtime can name one.
+    /// The pod from the API server or, without an API server, from the runtime. A pod that the API
+    /// server does not know does not count: any client of the runtime can name one.
     fn of(facts: &'a Facts, law: &Law) -> Self {
         let (namespace, labels) = match (facts.owner(), &facts.pod) {
             (Some(pod), _) => (Some(&*pod.namespace), Some(&pod.labels)),
@@ -270,17 +272,17 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// Who says that the container is a pod's sandbox; an annotation in a bundle does not.
+/// The source that reports a pod's sandbox; an annotation in a bundle does not count.
 fn sandbox(facts: &Facts) -> Option<Source> {
     let claim = facts.trusted().find(|claim| claim.kind.is_some())?;
     (claim.kind == Some(Kind::Sandbox)).then_some(claim.source)
 }
 
-/// Why an image is not known that a source named: it is not what runs.
+/// Why the image is unknown although a source named it: the content does not match.
 fn why_another(facts: &Facts) -> Reason {
     let silent = facts.settled.as_ref();
     let silent = silent.is_some_and(|settled| !settled.unreachable.is_empty());
-    // A name that stands for nothing any more.
+    // A name that no longer refers to anything.
     if silent || facts.trusted().all(|claim| claim.digest.is_none()) {
         why_unresolved(facts)
     } else {
@@ -297,7 +299,7 @@ fn why_unresolved(facts: &Facts) -> Reason {
     } else if facts.removed {
         Reason::Gone
     } else {
-        // It runs, every runtime that answered does not know its image, and no pod tells.
+        // It runs, no runtime that answered knows its image, and no pod names it.
         Reason::NotAdmitted
     }
 }

@@ -1,7 +1,8 @@
 //! The node agent: sees every container start, finds the image that it really runs, and judges it.
 //!
-//! Data flows one way: the probes, the runtimes and walks of the cgroup tree give [`facts::Evidence`];
-//! [`starts::Starts`] folds it and asks [`judge::judge`]; what comes out is a [`finding::Finding`], exported.
+//! Data flows one way: the probes, the runtimes and walks of the cgroup tree give
+//! [`facts::Evidence`]; [`starts::Starts`] stores it and asks [`judge::judge`]; the result is an
+//! exported [`finding::Finding`].
 
 pub mod agent;
 pub mod btf;

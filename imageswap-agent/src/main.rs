@@ -8,7 +8,7 @@ use imageswap_runtime::source::SourceError;
 use imageswap_runtime::{log, metrics::Exporter};
 use std::process::ExitCode;
 
-/// Exit code of a configuration that is not valid.
+/// Exit code for an invalid configuration.
 const INVALID: u8 = 2;
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<SourceError>() {
-            // Diagnostics say themselves how bad they are.
+            // Diagnostics print their own severity.
             Ok(error) => {
                 eprintln!("{error}");
                 ExitCode::from(INVALID)

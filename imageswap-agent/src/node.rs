@@ -1,11 +1,11 @@
-//! The node itself: its name, its boot, its clocks.
+//! The node's name, boot id and clocks.
 
 use crate::finding::Origin;
 use crate::starts::Now;
 use std::path::Path;
 use std::{fs, io};
 
-/// Reads what identifies this boot of this node. `name` is the node's name where the caller was given one.
+/// Reads the identity of this boot. `name` is the node's name, if the user gave one.
 pub fn origin(proc: &Path, name: Option<String>) -> io::Result<Origin> {
     let read = |path: &str| fs::read_to_string(proc.join(path)).map(|text| text.trim().to_owned());
     Ok(Origin {
@@ -14,7 +14,7 @@ pub fn origin(proc: &Path, name: Option<String>) -> io::Result<Origin> {
     })
 }
 
-/// The time now, on the wall and since boot.
+/// The current time on the wall clock and since boot.
 pub fn now() -> Now {
     let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let nanos = boot

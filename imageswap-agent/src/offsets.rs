@@ -1,9 +1,9 @@
-//! Where the fields that the probes read lie in this kernel's structures.
+//! Offsets of the kernel fields that the probes read.
 
 use crate::btf::{Btf, BtfError};
 use std::path::Path;
 
-/// Offsets by the name of the global that the probes read them from; all in bytes.
+/// Offsets in bytes, by the name of the global that the probes read them from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offsets(Vec<(&'static str, u32)>);
 

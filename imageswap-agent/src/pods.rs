@@ -1,4 +1,4 @@
-//! The node's Pods as the API server has them: what was admitted, and what admission noted of it.
+//! The node's Pods from the API server: their admitted state, and the note from admission.
 
 use crate::finding::Owner;
 use imageswap_policy::note;
@@ -10,17 +10,18 @@ use std::time::Duration;
 
 pub mod watch;
 
-/// How long a deleted Pod is remembered: its containers outlive it where it was deleted by force.
+/// How long a deleted Pod is remembered, because its containers outlive a forced deletion.
 const KEPT_AFTER_DELETION: Duration = Duration::from_mins(10);
 
-/// The kubelet's annotation of a static Pod's copy in the API, whose value is the UID that the kubelet made up.
+/// The kubelet's annotation on a static Pod's copy in the API; its value is the UID that the
+/// kubelet assigned.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const HASH: &str = "kubernetes.io/config.hash";
 
-/// The label by which a Deployment tells its ReplicaSets apart; it ends their names.
+/// The label that distinguishes a Deployment's ReplicaSets; their names end with its value.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// What is kept of a Pod.
+/// The stored part of a Pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodRecord {
     /// Namespace.
@@ -29,7 +30,7 @@ pub struct PodRecord {
     pub name: String,
     /// UID.
     pub uid: String,
-    /// Version of the object; a higher one is newer. 0 where it is no number.
+    /// Version of the object; a higher one is newer. 0 if it is not a number.
     pub version: u64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -54,16 +55,16 @@ pub struct PodContainer {
     pub id: Option<String>,
 }
 
-/// What is known of the Pod that a container claims to belong to.
+/// The answer about the Pod that a container claims to belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ownership {
-    /// The API server knows the Pod.
+    /// The API server has the Pod.
     Known(Arc<PodRecord>),
     /// The API server was asked, and has no Pod of this UID.
     Absent,
 }
 
-/// What changed.
+/// A change of the node's Pods.
 #[derive(Debug, Clone)]
 pub enum PodChange {
     /// A Pod as it is now.
@@ -85,7 +86,7 @@ struct Kept {
 }
 
 impl Pods {
-    /// Takes a change in. `now_ns` is since boot.
+    /// Applies a change. `now_ns` is since boot.
     pub fn apply(&self, change: PodChange, now_ns: u64) {
         let mut by_uid = self.lock();
         match change {
@@ -111,19 +112,19 @@ impl Pods {
         }
     }
 
-    /// The Pod whose containers carry this UID.
+    /// The Pod with this UID, as its containers carry it.
     pub fn of(&self, uid: &str) -> Option<Arc<PodRecord>> {
         self.lock().get(uid).map(|kept| Arc::clone(&kept.pod))
     }
 
-    /// The Pod of which the kubelet reported this container.
+    /// The Pod whose status lists this container.
     pub fn running(&self, id: &str) -> Option<Arc<PodRecord>> {
         let by_uid = self.lock();
         let kept = by_uid.values().find(|kept| kept.pod.runs(id));
         kept.map(|kept| Arc::clone(&kept.pod))
     }
 
-    /// Drops what was deleted long enough ago.
+    /// Drops Pods that were deleted long enough ago.
     pub fn purge(&self, now_ns: u64) {
         let kept_ns = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap_or(u64::MAX);
         self.lock().retain(|_, kept| {
@@ -138,7 +139,8 @@ impl Pods {
 }
 
 impl PodRecord {
-    /// The UID that its containers carry: of a static Pod the one that the kubelet made up, not that of its copy.
+    /// The UID that its containers carry: for a static Pod the one that the kubelet assigned, not
+    /// that of its copy.
     pub fn uid_on_node(&self) -> &str {
         self.mirror_of.as_ref().unwrap_or(&self.uid)
     }
@@ -190,7 +192,8 @@ impl From<Pod> for PodRecord {
     }
 }
 
-/// The controller; of a Deployment's ReplicaSet the Deployment, which the labels tell without another request.
+/// The controller; for a Deployment's ReplicaSet the Deployment, which the labels show without
+/// another request.
 fn owner(pod: &Pod) -> Option<Owner> {
     let references = pod.owner_references();
     let controller = references.iter().find(|it| it.controller == Some(true))?;
@@ -212,7 +215,7 @@ fn owner(pod: &Pod) -> Option<Owner> {
     })
 }
 
-/// Ids of the containers that the kubelet last reported, by the containers' names.
+/// Ids of the containers that the kubelet last reported, by container name.
 fn ids(status: &PodStatus) -> HashMap<String, String> {
     let all = [
         &status.container_statuses,

@@ -1,4 +1,4 @@
-//! The probes in the kernel: loaded, attached, read. The only module that knows how.
+//! Loads, attaches and reads the probes in the kernel. No other module does.
 //!
 //! Raw tracepoints need `CAP_BPF` and `CAP_PERFMON`, no tracefs and no mount.
 
@@ -24,10 +24,10 @@ use tokio::time::{MissedTickBehavior, interval};
 mod cost;
 mod pins;
 
-/// How late a new or removed cgroup is read where nothing makes the reader look.
+/// How late a record of a new or removed cgroup is read if nothing wakes the reader.
 const LATEST: Duration = Duration::from_millis(100);
 
-/// Requests to look that may wait.
+/// Requests to read that may wait.
 const ASKS_WAITING: usize = 16;
 
 /// Operation not permitted, errno(3).
@@ -42,10 +42,10 @@ pub enum ProbeError {
     /// The binary was built without the object file.
     #[error("this agent was built without its probes; build it with `cargo xtask build`")]
     NotBuilt,
-    /// The kernel refused for want of privilege.
+    /// The kernel refused because privileges are missing.
     #[error("no privilege to load the probes: run as root, or grant CAP_BPF and CAP_PERFMON")]
     Denied,
-    /// Anything else that the loader said.
+    /// Any other error of the loader.
     #[error("cannot load the probes: {0}")]
     Load(String),
     /// The ring buffer cannot be waited on.
@@ -53,20 +53,20 @@ pub enum ProbeError {
     Wait(String),
 }
 
-/// What the kernel saw, copied out of the ring buffer.
+/// An event of the kernel, copied out of the ring buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
     /// A cgroup was made.
     Mkdir {
         /// Inode number of its directory.
         cgroup_id: u64,
-        /// Path in its hierarchy; `None` where it was too long for a record.
+        /// Path in its hierarchy; `None` if it was too long for a record.
         path: Option<String>,
         /// Nanoseconds since boot.
         time_ns: u64,
     },
-    /// A program began in another mount namespace than its parent in a pending cgroup, or as the first process of a pid
-    /// namespace in any.
+    /// A program began in a pending cgroup, in another mount namespace than its parent; or as the
+    /// first process of a pid namespace, in any cgroup.
     Exec {
         /// Inode number of the cgroup's directory.
         cgroup_id: u64,
@@ -95,8 +95,8 @@ pub enum KernelEvent {
 pub struct Options {
     /// The cgroup hierarchy to watch; 0 is cgroup v2.
     pub hierarchy: u32,
-    /// Whether to attach the probe that sees execs, which tells nothing where the hierarchy is not v2: there every
-    /// task's v2 cgroup is the root.
+    /// Whether to attach the probe for execs. It is useless if the hierarchy is not v2, because
+    /// every task's v2 cgroup is then the root.
     pub confirm: bool,
     /// Bytes of the ring buffer, a power of two and whole pages; `None` for [`imageswap_ebpf::RING_BYTES`].
     pub ring_bytes: Option<u32>,
@@ -104,13 +104,13 @@ pub struct Options {
     pub pin: Option<PathBuf>,
 }
 
-/// The probes in the kernel. They leave it when this is dropped, unless they are pinned.
+/// The probes in the kernel. Dropping this removes them, unless they are pinned.
 pub struct Probes {
     events: AsyncFd<RingBuf<MapData>>,
     control: Control,
 }
 
-/// What user space tells the probes and asks of them; they stay attached as long as it lives.
+/// User space's access to the probes' maps; the probes stay attached as long as it lives.
 pub struct Control {
     pending: HashMap<MapData, u64, [u32; 2]>,
     overflow: HashMap<MapData, u64, [u8; size_of::<Header>()]>,
@@ -118,20 +118,20 @@ pub struct Control {
     kept: Kept,
 }
 
-/// Makes the reader of events look at the ring, for only execs wake it.
+/// Wakes the reader of events, because only execs do so by themselves.
 #[derive(Debug, Clone)]
 pub struct Reader(mpsc::Sender<oneshot::Sender<()>>);
 
-/// What keeps the programs attached, and out of another agent's hands.
+/// Keeps the programs attached, and unavailable to another agent.
 struct Kept {
     programs: Vec<&'static str>,
-    /// None where another agent left them.
+    /// `None` if another agent left them.
     attached: Option<Ebpf>,
     pins: Option<Pins>,
 }
 
 impl Probes {
-    /// Loads and attaches the probes, or goes on with those that an agent of this version has left pinned.
+    /// Loads and attaches the probes, or reuses those that an agent of this version has pinned.
     ///
     /// Must run inside a tokio runtime.
     pub fn load(offsets: &Offsets, options: &Options) -> Result<Self, ProbeError> {
@@ -171,7 +171,7 @@ impl Probes {
         }
     }
 
-    /// Whether the probes were there already, with what they have seen since the last agent.
+    /// Whether the probes existed already, with records since the last agent.
     pub fn resumed(&self) -> bool {
         self.control.kept.attached.is_none()
     }
@@ -181,7 +181,7 @@ impl Probes {
         self.control.kept.pins.is_some()
     }
 
-    /// What the probes have seen that nobody has read yet.
+    /// Records that nobody has read yet.
     pub fn backlog(&mut self) -> Vec<KernelEvent> {
         let ring = self.events.get_mut();
         let mut events = Vec::new();
@@ -198,7 +198,8 @@ impl Probes {
         pins: Option<Pins>,
     ) -> Result<Self, ProbeError> {
         let mut loader = EbpfLoader::new();
-        // No relocation needs the kernel's BTF, and parsed it would be most of the agent's memory.
+        // No relocation needs the kernel's BTF, and parsing it would take most of the agent's
+        // memory.
         loader
             .btf(None)
             .override_global("HIERARCHY", &options.hierarchy, true);
@@ -218,7 +219,7 @@ impl Probes {
                 .inspect_err(|error| tracing::warn!(error, "cannot pin the probes"))
                 .is_ok()
         });
-        // Maps before links: pinned links alone would fill a ring that nobody can read.
+        // Maps before links: pinned links alone would fill a ring that nothing can read.
         for name in &programs {
             attach(&mut ebpf, name, pins.as_ref())?;
         }
@@ -250,8 +251,8 @@ impl Probes {
         })
     }
 
-    /// Splits off what the table of starts needs and what makes the reader look, and sends every event to `events`
-    /// until its receiver is gone.
+    /// Returns what the table of starts needs and what wakes the reader, and sends every event to
+    /// `events` until its receiver is gone.
     pub fn run(
         self,
         events: mpsc::Sender<KernelEvent>,
@@ -266,7 +267,7 @@ impl Probes {
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let asked = tokio::select! {
-                    // Not ready any more before it is read: what comes meanwhile makes it ready again.
+                    // Marked as read before it is read, so that later records make it ready again.
                     ready = ring.readable_mut() => {
                         ready?.clear_ready();
                         None
@@ -286,7 +287,7 @@ impl Probes {
                     }
                 }
                 if let Some(done) = asked {
-                    // Whoever only wanted it to look does not wait.
+                    // A caller that only wanted a wake-up does not wait.
                     let _waits = done.send(());
                 }
             }
@@ -296,44 +297,44 @@ impl Probes {
 }
 
 impl Reader {
-    /// Makes it look now, without waiting for that.
+    /// Wakes the reader without waiting for it.
     pub fn nudge(&self) {
-        // Where others wait already, it is about to look.
+        // If others wait already, it is about to read.
         drop(self.0.try_send(oneshot::channel().0));
     }
 
-    /// Comes back when all that the kernel had told before is on its way to the receiver of events, which has to be
-    /// read meanwhile.
+    /// Returns when all earlier records of the kernel have been sent to the receiver of events,
+    /// which has to be read meanwhile.
     pub async fn catch_up(&self) {
         let (done, caught_up) = oneshot::channel();
         if self.0.send(done).await.is_ok() {
-            // It ends without a word only with the agent.
+            // The sender is dropped only when the agent ends.
             drop(caught_up.await);
         }
     }
 }
 
 impl Control {
-    /// Marks a cgroup as pending, as if the probes had seen it made.
+    /// Marks a cgroup as pending, as if the probes had seen its mkdir.
     pub fn watch(&mut self, cgroup_id: u64) {
         if let Err(error) = self.pending.insert(cgroup_id, [0, 0], 0) {
             tracing::warn!(cgroup_id, %error, "cannot mark a cgroup as pending");
         }
     }
 
-    /// No longer reports execs of a cgroup that can be no container's.
+    /// Stops reporting execs of a cgroup that cannot be a container's.
     pub fn forget(&mut self, cgroup_id: u64) {
-        // Not there is as good as removed: the kernel may have been first.
+        // A missing entry is fine: the kernel may have removed it first.
         drop(self.pending.remove(&cgroup_id));
     }
 
-    /// Takes the execs that the ring buffer had no room for, oldest first.
+    /// Takes the execs that did not fit into the ring buffer, oldest first.
     pub fn overflow(&mut self) -> Vec<KernelEvent> {
         let keys: Vec<_> = self.overflow.keys().filter_map(Result::ok).collect();
         let kept = keys.iter().filter_map(|key| self.overflow.get(key, 0).ok());
         let mut headers: Vec<_> = kept.collect();
         for key in &keys {
-            // Nobody else takes them away.
+            // No other process removes entries.
             drop(self.overflow.remove(key));
         }
         headers.sort_by_key(|bytes| Record::read(bytes).map(|record| record.header.time_ns));
@@ -341,7 +342,7 @@ impl Control {
         records.map(KernelEvent::from).collect()
     }
 
-    /// What the programs have cost, as far as the kernel counts that.
+    /// The cost of the programs, if the kernel counts it.
     pub fn costs(&self) -> Vec<Cost> {
         let Kept {
             programs,
@@ -351,7 +352,7 @@ impl Control {
         cost::of(programs.iter().copied(), attached.as_ref(), pins.as_ref())
     }
 
-    /// How often something could not be told since the probes were loaded, by cause.
+    /// Number of lost records since the probes were loaded, by cause.
     pub fn lost(&self) -> [(Lost, u64); Lost::ALL.len()] {
         Lost::ALL.map(|cause| {
             let cpus = self.lost.get(&(cause as u32), 0);
@@ -400,7 +401,7 @@ impl ProbeError {
     }
 }
 
-/// Whether probes could be kept in the folder `root`; else why not, for people.
+/// Checks whether probes could be kept in the folder `root`; the error is for people.
 pub fn can_pin(root: &Path) -> Result<(), String> {
     pins::can_pin(root).map_err(|error| error.to_string())
 }
@@ -408,7 +409,7 @@ pub fn can_pin(root: &Path) -> Result<(), String> {
 /// The maps that user space reads.
 const MAPS: [&str; 4] = [names::EVENTS, names::PENDING, names::OVERFLOW, names::LOST];
 
-/// The programs, each named as its tracepoint.
+/// The programs; each has the name of its tracepoint.
 fn programs(confirm: bool) -> Vec<&'static str> {
     let mut programs = vec![names::CGROUP_MKDIR, names::CGROUP_RMDIR];
     programs.extend(confirm.then_some(names::PROCESS_EXEC));
@@ -474,7 +475,7 @@ fn readable<T: AsRawFd>(ring: T) -> Result<AsyncFd<T>, ProbeError> {
     unsafe { AsyncFd::register(ring) }.map_err(|error| ProbeError::Wait(error.to_string()))
 }
 
-/// Whether the system said `EPERM` somewhere in the chain of causes; `EACCES` is how the verifier refuses a program.
+/// Whether the chain of causes contains `EPERM`; the verifier refuses a program with `EACCES`.
 fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -489,7 +490,8 @@ fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// The error with its causes in one line. What the verifier printed, hundreds of lines, goes to the debug log.
+/// The error with its causes in one line. The verifier's output, hundreds of lines, goes to the
+/// debug log.
 fn chain(error: &dyn std::error::Error) -> String {
     let text = causes(error);
     let mut lines = text.lines();
@@ -513,7 +515,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Passes on what debug builds of the probes log.
+/// Logs the messages of debug builds of the probes.
 #[cfg(debug_assertions)]
 fn kernel_log(ebpf: &mut Ebpf) {
     let logger = aya_log::EbpfLogger::init(ebpf)

@@ -1,4 +1,5 @@
-//! What the node's /proc says of a process: its name, and whether it is a container's own or still its runtime's.
+//! Reads a process in the node's /proc: its name, and whether it belongs to the container or is
+//! still the runtime.
 
 use crate::evidence::file;
 use crate::node;
@@ -7,36 +8,37 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// How long an OCI runtime's own process may stay in the container's cgroup before it is the container's; it takes
-/// milliseconds, and seconds on a machine that is overloaded.
+/// How long an OCI runtime's own process may stay in the container's cgroup before it counts as the
+/// container's. It takes milliseconds, or seconds on an overloaded machine.
 const RUNTIMES_OWN: Duration = Duration::from_secs(10);
 
-/// What is read of one file of a process: `status` has some 2 KB.
+/// How much of one file of a process is read: `status` has about 2 KB.
 const LARGEST_FILE: u64 = 64 << 10;
 
-/// A chain of parents is short; a loop in what somebody else's /proc shows must end.
+/// A chain of parents is short; a loop in a forged /proc must end.
 const MOST_ANCESTORS: usize = 64;
 
-/// Ticks a second in `/proc/PID/stat`, which the kernel's interface fixes (`USER_HZ`).
+/// Ticks per second in `/proc/PID/stat`, fixed by the kernel's interface (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Position of `starttime` in `/proc/PID/stat`, counted from the field after the name (proc(5), field 22).
 const START_TIME: usize = 19;
 
-/// How much later than a process began a record of it can have been written, by the file system's clock; a record that
-/// is older than its process is of an earlier one with the same pid.
+/// How much later than a process began its record may have been written, by the file system's
+/// clock. A record older than its process belongs to an earlier one with the same pid.
 const CLOCKS_APART: Duration = Duration::from_secs(1);
 
-/// A process, told from others that had its pid before.
+/// A process, distinguished from earlier ones with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject {
     /// Process id in the initial pid namespace.
     pub pid: u32,
-    /// When it began, in ticks since boot (proc(5), `starttime`); `None` where it was gone before that was read.
+    /// When it began, in ticks since boot (proc(5), `starttime`); `None` if it was gone before that
+    /// was read.
     pub started: Option<u64>,
 }
 
-/// A pid that somebody wrote down without the time of the process's start.
+/// A recorded pid without the start time of its process.
 #[derive(Debug, Clone, Copy)]
 pub struct Recorded {
     /// Process id in the initial pid namespace.
@@ -46,24 +48,25 @@ pub struct Recorded {
 }
 
 impl Subject {
-    /// The process that has this pid now.
+    /// The present process with this pid.
     pub fn now(proc: &Path, pid: u32) -> Self {
         let started = Stat::read(proc, pid).map(|stat| stat.started);
         Self { pid, started }
     }
 
-    /// Whether the process runs, or is a zombie that nobody has collected.
+    /// Whether the process runs or is a zombie.
     pub fn is_alive(self, proc: &Path) -> bool {
         self.started.is_some() && Self::now(proc, self.pid) == self
     }
 
-    /// Whether `other` can be the same process: where one's start is not known, the pid has to do.
+    /// Whether `other` can be the same process: if one start time is unknown, equal pids are
+    /// enough.
     pub fn may_be(self, other: Self) -> bool {
         let starts = self.started.zip(other.started);
         self.pid == other.pid && starts.is_none_or(|(own, other)| own == other)
     }
 
-    /// Whether a record is of this process and not of an earlier one with its pid.
+    /// Whether a record is about this process and not about an earlier one with its pid.
     pub fn is(self, recorded: Recorded) -> bool {
         let now = node::now();
         let began = self.started.map(|ticks| {
@@ -82,15 +85,16 @@ pub fn ancestors(proc: &Path, pid: u32) -> impl Iterator<Item = u32> {
         .filter(|pid| *pid > 1)
 }
 
-/// The words with which root's processes of the node itself were started whose program is called so. A container's are in
-/// a pid namespace of their own, as a rule; whoever runs others is root on the node.
+/// The command lines of root's processes of the node itself that run a program of this name.
+/// Containers usually have a pid namespace of their own; a process without one is run by root on
+/// the node.
 pub fn commands(proc: &Path, program: &str) -> Vec<Vec<String>> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid| command(proc, pid, program)).collect()
 }
 
-/// The same of one process.
+/// The same for one process.
 pub fn command(proc: &Path, pid: u32, program: &str) -> Option<Vec<String>> {
     let folder = proc.join(pid.to_string());
     let text = read(proc, pid, "cmdline")?;
@@ -106,18 +110,18 @@ pub fn cgroups(proc: &Path, pid: u32) -> Option<String> {
     read(proc, pid, "cgroup")
 }
 
-/// How many pid namespaces a process lives in, that of the node included.
+/// How many pid namespaces a process lives in, including the node's.
 pub fn depth(proc: &Path, pid: u32) -> usize {
     ids(proc, pid).len()
 }
 
-/// Name of a process in a container's cgroup that is the container's own; `None` where it is, or may be, the runtime
-/// on its way there.
+/// Name of a process in a container's cgroup that belongs to the container; `None` if it is, or may
+/// still be, the runtime.
 ///
-/// runc runs itself again as `/proc/self/exe`, or from a file descriptor, and is `exe` or `6` until it takes a name
-/// that says who it is. Until then it also shares its parent's mount namespace, which the container's program does not.
-/// Any program can take a runtime's name: it counts only for a process that is young, and whose program is not one of
-/// the container's own files.
+/// runc runs itself again as `/proc/self/exe`, or from a file descriptor, and is called `exe` or
+/// `6` until it takes a recognisable name. Until then it also shares its parent's mount namespace,
+/// which the container's program does not. Any program can take a runtime's name: the name counts
+/// only for a young process whose program is not one of the container's own files.
 pub fn own_name(proc: &Path, pid: u32, boot_ns: u64) -> Option<String> {
     let comm = read(proc, pid, "comm")?;
     let comm = comm.trim_end();
@@ -126,16 +130,16 @@ pub fn own_name(proc: &Path, pid: u32, boot_ns: u64) -> Option<String> {
         let own = mount_namespace(proc, pid)?;
         Some(own != mount_namespace(proc, stat.parent)?)
     };
-    // A namespace that may not be looked at says nothing: then the first process of a pid namespace is the container's,
-    // and of others age tells.
+    // If the namespace cannot be read, the first process of a pid namespace belongs to the
+    // container, and other processes are judged by their age.
     let is_apart = || apart().unwrap_or_else(|| is_first_of_pid_namespace(proc, pid));
     let is_own = stat.age(boot_ns) >= RUNTIMES_OWN
         || ((!is_runtime(comm) || runs_own_file(proc, pid)) && is_apart());
     is_own.then(|| comm.to_owned())
 }
 
-/// Whether a process runs a file of its own root file system, as far as that may be looked at. A runtime that is about
-/// to run the container's program has come from the node's.
+/// Whether a process runs a file of its own root file system, if that can be read. A runtime that
+/// is about to run the container's program comes from the node's.
 fn runs_own_file(proc: &Path, pid: u32) -> bool {
     let folder = proc.join(pid.to_string());
     let Ok(program) = fs::read_link(folder.join("exe")) else {
@@ -151,7 +155,8 @@ fn runs_own_file(proc: &Path, pid: u32) -> bool {
     }
 }
 
-/// Whether a process lives in a pid namespace below the one that /proc shows: a container's, as a rule (proc(5), `NSpid`).
+/// Whether a process lives in a pid namespace below the one of /proc, as containers usually do
+/// (proc(5), `NSpid`).
 pub fn in_own_pid_namespace(proc: &Path, pid: u32) -> bool {
     ids(proc, pid).len() > 1
 }
@@ -169,7 +174,7 @@ fn ids(proc: &Path, pid: u32) -> Vec<String> {
     ids.map(str::to_owned).collect()
 }
 
-/// What is needed of `/proc/PID/stat`.
+/// The needed fields of `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     started: u64,
@@ -196,7 +201,7 @@ fn since_boot(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND))
 }
 
-/// The mount namespace as the kernel spells it, `mnt:[4026531841]`; `None` where it may not be looked at.
+/// The mount namespace as the kernel spells it, `mnt:[4026531841]`; `None` if it cannot be read.
 fn mount_namespace(proc: &Path, pid: u32) -> Option<PathBuf> {
     fs::read_link(proc.join(format!("{pid}/ns/mnt"))).ok()
 }
@@ -217,7 +222,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Since boot, in seconds: when the processes of the tests are looked at.
+    /// Seconds since boot at which the tests look at processes.
     const NOW: u64 = 1000;
 
     /// A /proc with the parent, pid 7, and the process, pid 8, that started `age` seconds ago.

@@ -1,7 +1,8 @@
 //! Asks every source that may know a container, and turns the answers into claims.
 //!
-//! A source's record is a claim about a start only if the source says that the record's process is the start's process:
-//! see `join`. What a cgroup, a container or a folder is called only decides who is asked first.
+//! A source's record is a claim about a start only if the source confirms that the record's process
+//! is the start's process: see `join`. Names of cgroups, containers and folders only decide which
+//! source is asked first.
 
 use crate::container::CgroupIdentity;
 use crate::evidence::EvidenceError;
@@ -29,12 +30,12 @@ mod claims;
 mod docker;
 mod join;
 
-/// The CRI plugin starts a container before it says which process that is, and a sandbox before it knows of it: so often
-/// it is asked again about what bears its mark.
+/// How often the CRI is asked again about a container that has its label. The plugin starts a
+/// container before it knows the process, and a sandbox before it lists it.
 const DENIALS: usize = 15;
 const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
-/// A start to be asked about.
+/// A start to ask about.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// Which start.
@@ -45,22 +46,23 @@ pub struct Question {
     pub identity: CgroupIdentity,
     /// The process that confirmed it.
     pub process: Subject,
-    /// Whether that is the container's first process for sure, and not any process of it.
+    /// Whether that is certainly the container's first process, rather than any of its processes.
     pub is_first: bool,
-    /// Namespace and id by which a containerd spoke of it: a hint.
+    /// Namespace and id that a containerd gave for it: a hint.
     pub named: Option<(String, String)>,
-    /// Which asking this is; a later one is better informed.
+    /// Number of the attempt; a later one is better informed.
     pub attempt: u32,
 }
 
-/// What the sources said.
+/// The answers of the sources.
 #[derive(Debug)]
 pub struct Answer {
     /// Which start.
     pub start: StartId,
-    /// One claim a source at most.
+    /// At most one claim per source.
     pub claims: Vec<Claim>,
-    /// The pod that the container claims, by the API server; `None` where it was not asked or gave no answer.
+    /// The API server's answer about the pod that the container claims; `None` if it was not asked
+    /// or did not answer.
     pub pod: Option<Ownership>,
     /// Sources that could not be asked.
     pub unreachable: BTreeSet<String>,
@@ -68,7 +70,7 @@ pub struct Answer {
     pub attempt: u32,
 }
 
-/// Whom to ask. Answers come on a channel.
+/// Asks the sources. Answers are sent on a channel.
 pub struct Resolver {
     sources: Arc<Sources>,
     answers: mpsc::Sender<Answer>,
@@ -89,8 +91,8 @@ struct Sources {
 }
 
 impl Resolver {
-    /// A resolver for the node whose root file system is at `host_root`. `client` is to ask about Pods that `pods` does
-    /// not have.
+    /// A resolver for the node whose root file system is at `host_root`. `client` is asked for Pods
+    /// that `pods` does not have.
     pub fn new(
         host_root: &Path,
         pods: Pods,
@@ -115,9 +117,9 @@ impl Resolver {
         }
     }
 
-    /// Asks these from now on, too.
+    /// Adds sources to ask from now on.
     pub fn add(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
-        // The first start must not be the one that finds out.
+        // A hang should be found before the first start needs the source.
         containerds.iter().for_each(Containerd::check);
         cris.iter().for_each(Cri::check);
         let sources = Arc::make_mut(&mut self.sources);
@@ -126,20 +128,21 @@ impl Resolver {
         sources.bundles = bundles(&sources.host_root, &sources.containerds);
     }
 
-    /// Asks all sources; the answer comes when each has answered or run into its deadline. Each source limits the calls
-    /// that it gets, so that questions about one that hangs keep no other question waiting.
+    /// Asks all sources; the answer comes when each has answered or reached its deadline. Each
+    /// source limits its own concurrent calls, so that a hanging source does not delay questions to
+    /// others.
     pub fn ask(&self, question: Question) {
         let sources = Arc::clone(&self.sources);
         let answers = self.answers.clone();
         tokio::spawn(async move {
             let answer = sources.answer(question).await;
-            // Nobody is left to listen when the agent stops.
+            // When the agent stops, the receiver is gone.
             drop(answers.send(answer).await);
         });
     }
 
-    /// Asks about a task that a containerd says it has made, before its program begins. Whoever may call containerd can
-    /// make it say so: what counts is what containerd answers about the task.
+    /// Asks about a task that a containerd reports as made, before its program begins. Any client
+    /// of containerd can cause such a report: only containerd's answer about the task counts.
     pub fn prepare(&self, task: TaskRecord) {
         let sources = Arc::clone(&self.sources);
         let under_way = self.sources.prepared.begin(task.pid);
@@ -149,8 +152,8 @@ impl Resolver {
         });
     }
 
-    /// Containers that run by the state that runc and crun keep. Does not borrow the resolver, so that its owner need not
-    /// wait.
+    /// Containers that run according to the state of runc and crun. The future does not borrow the
+    /// resolver, so that its owner need not wait.
     pub fn states(&self) -> impl Future<Output = Vec<RuncState>> + Send + use<> {
         let sources = Arc::clone(&self.sources);
         async move {
@@ -175,10 +178,10 @@ impl Resolver {
     }
 }
 
-/// The bundles of the usual state folders, and of those beside these sockets.
+/// The bundles of the usual state folders, and of those next to these sockets.
 fn bundles(host_root: &Path, containerds: &[Containerd]) -> Bundles {
-    // By convention a containerd's socket lies in its state folder. Sockets are named as we see them, state folders as
-    // the host does.
+    // By convention a containerd's socket lies in its state folder. Sockets are named as we see
+    // them, state folders as the host does.
     let beside = containerds.iter().filter_map(|it| it.socket().parent());
     let beside = beside.map(|folder| folder.strip_prefix(host_root).unwrap_or(folder).to_owned());
     let states: BTreeSet<PathBuf> = STATE_DIRS.iter().map(PathBuf::from).chain(beside).collect();
@@ -241,8 +244,9 @@ impl Sources {
         }
     }
 
-    /// Asks the CRI of the same daemon about a task whose record containerd does not give, such as one that is too large
-    /// for an answer. What it runs on is not known then, so that the CRI's word may accuse and not approve.
+    /// Asks the CRI of the same daemon about a task whose record containerd cannot send, for
+    /// example because it is too large. The layers are then unknown, so the CRI's answer may show
+    /// drift but not approve.
     async fn without_record(&self, asked: &mut Asked, task: &TaskRecord) {
         let found = self.of_cri(asked, &task.id, task.pid, Some(task)).await;
         if let OfCri::Is(claim, _) = found {
@@ -253,7 +257,8 @@ impl Sources {
         }
     }
 
-    /// Turns what containerd and Docker say of a container into claims, and asks the CRI about what bears its mark.
+    /// Turns the descriptions of containerd and Docker into claims, and asks the CRI about
+    /// containers with its label.
     async fn finish(&self, asked: &mut Asked, described: Described) {
         let mut cri = None;
         if described.dockers.is_none()
@@ -274,8 +279,8 @@ impl Sources {
             claim = docker::without_image(claim);
         } else if claim.through_cri && cri.is_none() {
             let keeper = self.cris.iter().any(|cri| cri.socket() == task.socket);
-            // Its labels say that the CRI plugin made it, which knows nothing of it: whoever may call containerd may
-            // write labels.
+            // Its labels say that the CRI plugin made it, but the plugin does not know it: any
+            // client of containerd can write labels.
             if cri.is_none() && asked.unreachable.is_empty() && keeper {
                 claim = claims::without_labels(claim);
             }
@@ -285,8 +290,8 @@ impl Sources {
         asked.claims.extend(dockers);
     }
 
-    /// What is left to ask where no containerd has the process as a task: the CRI of another runtime, and Docker's record
-    /// of a container whose bundle the shim wrote.
+    /// Asks what is left if no containerd has the process as a task: the CRI of another runtime,
+    /// and Docker's record of a container whose bundle the shim wrote.
     async fn without_containerd(
         self: &Arc<Self>,
         asked: &mut Asked,
@@ -313,7 +318,7 @@ impl Sources {
         }
     }
 
-    /// What the state of runc or crun tells, and podman's store, if that is where the state leads to.
+    /// Claims from the state of runc or crun, and from podman's store if the state refers to it.
     async fn of_state(
         self: &Arc<Self>,
         asked: &mut Asked,
@@ -342,7 +347,8 @@ impl Sources {
         asked.local(self.readers.run(move || read(&sources)).await)
     }
 
-    /// What the API server says of the pod that a CRI runtime names, or that it says runs this container.
+    /// The API server's answer about the pod that a CRI runtime names, or about the pod whose
+    /// status lists this container.
     async fn pod(&self, claims: &[Claim]) -> Option<Ownership> {
         let by_runtime = |claim: &&Claim| matches!(claim.source, Source::Cri | Source::Docker);
         let mut trusted = claims.iter().filter(by_runtime);
@@ -368,7 +374,7 @@ impl Sources {
         .await
     }
 
-    /// What the CRI says of a containerd's task, which it should know of sooner or later.
+    /// The CRI's answer about a containerd task that it should know sooner or later.
     async fn of_cri_at_last(&self, asked: &mut Asked, described: &Described) -> Option<Claim> {
         let task = &described.task;
         for _ in 0..DENIALS {
@@ -388,7 +394,7 @@ impl Sources {
     }
 }
 
-/// What has been learned so far about one start.
+/// Everything learned so far about one start.
 #[derive(Default)]
 struct Asked {
     claims: Vec<Claim>,
@@ -396,8 +402,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// Waits for sources of one kind that are asked at the same time. The first one that knows the container has the
-    /// word; those that have not answered by then are not waited for.
+    /// Asks sources of one kind concurrently. The first one that knows the container wins; the
+    /// others are not waited for.
     async fn first<T>(
         &mut self,
         asks: impl IntoIterator<Item = impl Future<Output = (Option<T>, Self)>>,
@@ -412,7 +418,7 @@ impl Asked {
         None
     }
 
-    /// Keeps the answer of a runtime, or that it gave none.
+    /// Keeps a runtime's answer, or that it did not answer.
     fn remote<T>(
         &mut self,
         socket: impl std::fmt::Display,
@@ -426,7 +432,7 @@ impl Asked {
             .ok()
     }
 
-    /// Keeps what a file said; a file that cannot be read is as good as a runtime that does not answer.
+    /// Keeps the content of a file; an unreadable file counts like a runtime that does not answer.
     fn local<T>(&mut self, answer: Result<T, EvidenceError>) -> Option<T> {
         answer
             .inspect_err(|error| {

@@ -1,7 +1,8 @@
-//! Healing, off by default: a drifting Pod is evicted once its replacement is sure to come out right.
+//! Healing, off by default: evicts a drifting Pod once its replacement will be right.
 //!
-//! What slipped in while the webhook was away is replaced by its controller as soon as the webhook is back, and never
-//! before: a server-side dry run of the same Pod has to come back with an image that the policy approves.
+//! Pods that slipped in while the webhook was down are replaced by their controllers as soon as the
+//! webhook is back, and never before: a server-side dry run of the same Pod has to return an image
+//! that the policy approves.
 
 use crate::export::pod_events::recorder;
 use crate::finding::{Event, Finding};
@@ -24,7 +25,7 @@ mod plan;
 /// What to do about a Pod that drifts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Respond {
-    /// Evict it, if its controller makes a better one.
+    /// Evict it, if its controller will create a better one.
     Evict,
 }
 
@@ -33,10 +34,10 @@ pub enum Respond {
 #[command(next_help_heading = "Responding")]
 #[group(skip)]
 pub struct RespondArgs {
-    /// Remove Pods that drift, where a dry run shows that the next one will not; needs a cluster
+    /// Evict Pods that drift, if a dry run shows that the next one will not; needs a cluster
     #[arg(long, value_enum, value_name = "ACTION")]
     pub respond: Option<Respond>,
-    /// Only say what --respond would do
+    /// Only report what --respond would do
     #[arg(long, requires = "respond")]
     pub respond_dry_run: bool,
     /// Seconds between two evictions on this node
@@ -44,22 +45,23 @@ pub struct RespondArgs {
     pub respond_interval: u64,
 }
 
-/// What came of it; a label of metrics.
+/// The outcome; a label of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The Pod was evicted.
     Evicted,
-    /// It would have been, but for `--respond-dry-run`.
+    /// It would have been evicted without `--respond-dry-run`.
     WouldEvict,
-    /// The replacement would drift as well: the webhook is away.
+    /// The replacement would drift as well: the webhook is down.
     NotSwapped,
-    /// The Pod's status does not have the container, or not yet: somebody else may have put it into the Pod's sandbox.
+    /// The Pod's status does not list the container (yet): a client of the CRI may have put it into
+    /// the Pod's sandbox.
     Foreign,
-    /// Admission refuses a Pod like that one: nothing would take its place.
+    /// Admission refuses such a Pod, so nothing would replace it.
     Denied,
     /// A PodDisruptionBudget does not allow it now.
     Blocked,
-    /// Never to be evicted: of kube-system, a static Pod's copy, or without a controller.
+    /// Never evicted: in kube-system, a static Pod's copy, or without a controller.
     Refused,
     /// It is gone already.
     Gone,
@@ -98,20 +100,21 @@ impl Outcome {
 /// The action, as metrics spell it.
 const EVICT: &str = "evict";
 
-/// Findings that may wait; what is missed here is told again when it is judged again.
+/// Findings that may wait; any that are missed come again when they are judged again.
 const WAITING: usize = 1024;
 
-/// How often the candidates are looked at.
+/// Interval between two checks of the candidates.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Takes findings, and acts on them in a task of its own.
+/// Receives findings, and acts on them in a separate task.
 #[derive(Debug)]
 pub struct Responder {
     findings: mpsc::Sender<Candidate>,
 }
 
 impl Responder {
-    /// Acts by `client`, as the agent on `node`, until this is dropped; `None` where nothing is asked for.
+    /// Acts with `client`, as the agent on `node`, until this is dropped; `None` if responding is
+    /// off.
     pub fn spawn(
         args: &RespondArgs,
         client: Client,
@@ -138,10 +141,10 @@ impl Responder {
         Some(Self { findings })
     }
 
-    /// Keeps in mind what a finding says of its Pod. Never waits.
+    /// Remembers the Pod of a finding. Never waits.
     pub fn tell(&self, finding: &Finding) {
         if let Some(candidate) = candidate(finding) {
-            // A full queue means that hundreds drift already; this one is told again.
+            // A full queue means that hundreds drift already; this finding will come again.
             drop(self.findings.try_send(candidate));
         }
     }

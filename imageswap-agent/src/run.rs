@@ -1,4 +1,5 @@
-//! `imageswap-agent run`: configuration checked, probes attached, tree walked, runtimes listed, then one loop.
+//! `imageswap-agent run`: checks the configuration, attaches the probes, walks the tree, lists the
+//! runtimes, and then loops.
 
 use crate::agent::walk::Look;
 use crate::agent::{Agent, Parts};
@@ -36,24 +37,25 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// Events of the kernel that may wait for the table; the ring buffer behind them holds more.
 const EVENTS_WAITING: usize = 4096;
 
-/// What `--pin` says for nowhere.
+/// The value of `--pin` that disables pinning.
 const NO_PIN: &str = "off";
 
-/// How long the agent waits for the labels of namespaces before it looks at what runs; it judges again when they come.
+/// How long the agent waits for the labels of namespaces before the first walk; it judges again
+/// when they come.
 const NAMESPACES_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often the counters of lost events are looked at.
+/// Interval between two checks of the lost-event counters.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a turn of the main loop may take, each of which takes milliseconds at most.
+/// How long a turn of the main loop may take; usually milliseconds.
 const LONGEST_TURN: Duration = Duration::from_mins(1);
 
-/// How long a walk of the cgroups may be overdue; one of 50,000 cgroups takes some seconds.
+/// How long a walk over the cgroups may be overdue; one over 50,000 cgroups takes some seconds.
 const LONGEST_WALK: Duration = Duration::from_mins(2);
 
-/// Runs the agent until it is told to stop. The policy is valid; no port is bound yet.
+/// Runs the agent until it receives a signal. The policy is valid; no port is bound yet.
 ///
-/// `client` is to ask about the node's Pods; without one, what the runtimes know has to do.
+/// `client` is asked for the node's Pods; without it only the runtimes' knowledge is used.
 pub async fn run(
     args: RunArgs,
     policy: PolicySource,
@@ -145,12 +147,12 @@ pub async fn run(
     let mut namespaces = law.namespaces.subscribe();
     let asks_pods = client.is_some();
     if let Some(client) = client {
-        // The agent watches with what the runtimes know, too: no condition of its readiness.
+        // Not a condition of readiness: the agent also works with the runtimes' knowledge alone.
         let synced = Condition::default();
         let namespaces = law.namespaces.clone();
         tokio::spawn(namespaces.watch(client.clone(), synced, drain.clone()));
         if law.policies.need_namespace_labels().next().is_some() {
-            // What runs already is judged once, by labels that are known.
+            // Running containers are judged once, by known labels.
             _ = timeout(NAMESPACES_PATIENCE, law.namespaces.listed()).await;
         }
         let node = origin.node.clone();
@@ -192,7 +194,8 @@ pub async fn run(
     tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics(), policy_ready));
     tokio::spawn(admin.serve(readiness, exporter, drain.clone()));
 
-    // What another agent's probes have seen since it ended, before the walk makes it look as if it had been seen.
+    // Records since the last agent come before the walk, which would otherwise report those starts
+    // as found late.
     for event in backlog {
         agent.kernel(event);
     }
@@ -209,7 +212,8 @@ pub async fn run(
             && let Some(cause) = look.take()
         {
             let looking = agent.looking();
-            // Where nothing was lost, a process in a cgroup that had none was told of when it began.
+            // If no event was lost, a process in a cgroup without processes was reported when it
+            // began.
             let is_full = cause != Some(CAUSE_PERIODIC);
             walking = Some(Box::pin(async move {
                 let looking = looking.await;
@@ -218,7 +222,7 @@ pub async fn run(
             }));
         }
         tokio::select! {
-            // Events first: they are what the others are compared with.
+            // Events first, because the other inputs are compared with them.
             biased;
             () = drain.signaled() => break,
             Some(event) = kernel.recv() => agent.kernel(event),
@@ -234,7 +238,8 @@ pub async fn run(
                 walking = None;
                 let taken = taken.context("a walk of the cgroups panicked")?;
                 let taken = taken.with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
-                // What the kernel told before the walk is no news of the walk's.
+                // Records from before the walk are read first, so that the walk does not count them
+                // as its own finds.
                 let mut caught_up = pin!(reader.catch_up());
                 loop {
                     tokio::select! {
@@ -270,7 +275,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Something that the agent repeats, and that is noticed if it is not finished.
+/// A repeated activity, monitored by when it last finished.
 struct Repeated {
     activity: Activity,
     gauge: ActivityGauge,
@@ -283,12 +288,12 @@ impl Repeated {
     }
 }
 
-/// A look at the cgroups under way, and why it is taken.
+/// A walk in progress, and its reason.
 type Walking = Pin<
     Box<dyn Future<Output = (Result<io::Result<Look>, JoinError>, Option<&'static str>)> + Send>,
 >;
 
-/// The runtimes' sockets: those that were named, else those that are found, now or later.
+/// The runtimes' sockets: the named ones, or those that are found, now or later.
 struct Sockets {
     host_root: PathBuf,
     named: [Vec<PathBuf>; 2],
@@ -306,7 +311,7 @@ impl Sockets {
         }
     }
 
-    /// Those that were not there before. A socket that was named is there from the start, whether it exists or not.
+    /// Sockets that have appeared. A named socket counts from the start, whether it exists or not.
     fn appeared(&mut self) -> (Vec<Containerd>, Vec<Cri>) {
         let found = [discover::containerd_sockets, discover::cri_sockets];
         let mut news = [Vec::new(), Vec::new()];

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 
-/// How long a removed start is kept: a runtime's event of it may still be under way.
+/// How long a removed start is kept, because a runtime's event about it may still arrive.
 const KEPT_AFTER_REMOVAL: Duration = Duration::from_secs(30);
 
-/// Stands for the sources that had not answered about a start when it was forgotten.
+/// Represents the sources that had not answered about a start when it was forgotten.
 const NO_ANSWER: &str = "no answer in time";
 
-/// The time at which something is observed, on both clocks that matter.
+/// The time of an observation, on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// Wall clock, for people.
@@ -31,7 +31,7 @@ impl Now {
     }
 }
 
-/// All starts of this boot that are running, or ended a moment ago.
+/// All starts of this boot that run, or ended a moment ago.
 #[derive(Debug)]
 pub struct Starts {
     origin: Origin,
@@ -48,19 +48,19 @@ struct Start {
     removed_ns: Option<u64>,
 }
 
-/// What is left to say of starts that are forgotten.
+/// Reports about starts that are forgotten.
 #[derive(Debug, Default)]
 pub struct Purged {
     /// The starts that had not been reported.
     pub findings: Vec<Finding>,
-    /// How many may have been a container's: a source that may know has not answered.
+    /// How many may have been containers: a source that may know has not answered.
     pub unanswered: u64,
 }
 
 /// A row of the drift gauge.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DriftKey {
-    /// Namespace of the pod, if the cluster has it; else empty.
+    /// Namespace of the pod, if the cluster has it; otherwise empty.
     pub namespace: String,
     /// Route, as a label.
     pub route: &'static str,
@@ -94,7 +94,7 @@ impl Starts {
         });
     }
 
-    /// Takes evidence in and judges again. Evidence about a start that was never registered is ignored.
+    /// Adds evidence and judges again. Evidence about an unregistered start is ignored.
     pub fn observe(
         &mut self,
         id: StartId,
@@ -112,7 +112,7 @@ impl Starts {
         start.speak(&self.origin, id, law, now)
     }
 
-    /// Judges everything that runs again, by a policy that changed.
+    /// Judges everything that runs again, after a change of policy.
     pub fn rejudge(&mut self, law: &Law, now: Now) -> Vec<Finding> {
         let origin = &self.origin;
         let starts = self
@@ -124,7 +124,8 @@ impl Starts {
             .collect()
     }
 
-    /// Drops what was removed long enough ago, after it was reported: what never had a process has never started.
+    /// Reports and drops starts that were removed long enough ago; a start without a process never
+    /// started.
     pub fn purge(&mut self, law: &Law, now: Now) -> Purged {
         let kept = u64::try_from(KEPT_AFTER_REMOVAL.as_nanos()).unwrap_or(u64::MAX);
         let mut purged = Purged::default();
@@ -148,7 +149,7 @@ impl Starts {
         purged
     }
 
-    /// Reports every start that waits for a source's answer as if there were none.
+    /// Reports every start that waits for a source as if the source had no answer.
     pub fn settle_all(&mut self, law: &Law, now: Now) -> Vec<Finding> {
         let starts = self.by_id.iter_mut();
         starts
@@ -167,7 +168,7 @@ impl Starts {
         self.by_id.len()
     }
 
-    /// Forgets what turned out to be none of a container.
+    /// Forgets a start that turned out not to be a container.
     pub fn forget(&mut self, id: StartId) {
         if let Some(start) = self.by_id.remove(&id)
             && id.put.is_none()
@@ -187,7 +188,7 @@ impl Starts {
         self.by_path.get(path).copied().map(StartId::of)
     }
 
-    /// All starts in a cgroup; more than one where a container was put into another one's.
+    /// All starts in a cgroup; several if a container was put into another one's cgroup.
     pub fn within(&self, cgroup: u64) -> Vec<StartId> {
         let ids = self.by_id.keys().copied();
         ids.filter(|id| id.cgroup == cgroup).collect()
@@ -199,13 +200,13 @@ impl Starts {
         alive.map(|(id, start)| (*id, &start.facts))
     }
 
-    /// Whether the last word on a start was that nobody knows.
+    /// Whether the last finding about a start was unresolved.
     pub fn is_unresolved(&self, id: StartId) -> bool {
         let told = self.by_id.get(&id).and_then(|start| start.told.as_ref());
         told.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
     }
 
-    /// What runs now and drifts or is unresolved, as it was told last.
+    /// Running containers that drift or are unresolved, as last reported.
     pub fn amiss(&self, law: &Law, now: Now) -> Vec<Finding> {
         let running = self.by_id.iter().filter(|(_, start)| !start.stopped);
         let mut amiss: Vec<_> = running
@@ -226,7 +227,7 @@ impl Starts {
         amiss
     }
 
-    /// Containers that run now and should not, for the gauge.
+    /// Drifting containers that run now, for the gauge.
     pub fn drift(&self, law: &Law) -> BTreeMap<DriftKey, u64> {
         let mut rows = BTreeMap::new();
         for start in self
@@ -253,7 +254,7 @@ impl Starts {
 }
 
 impl Start {
-    /// Reports it, if it has not been reported yet, without waiting for sources any longer.
+    /// Reports a start that has not been reported yet, without waiting for sources any longer.
     fn settle(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
         if self.told.is_some() || self.facts.settled.is_some() {
             return Vec::new();
@@ -265,11 +266,11 @@ impl Start {
         self.speak(origin, id, law, now)
     }
 
-    /// Says what has changed since the last word, if anything has.
+    /// Reports what has changed since the last finding, if anything.
     fn speak(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
         let facts = &self.facts;
-        // An entrypoint that does not exist is never confirmed; a cgroup of the host's is no container; and a
-        // verdict before everyone was asked would be taken back a moment later.
+        // An entrypoint that does not exist is never confirmed, and a cgroup of the host is not a
+        // container. A verdict before every source was asked might be corrected a moment later.
         if self.stopped
             || facts.process.is_none()
             || facts.settled.is_none()
@@ -300,7 +301,7 @@ impl Start {
                     .map(|process| now.boot_ns.saturating_sub(process.time_ns) / 1000);
                 say(event, &judgement, detect_us);
             }
-            // Once it is gone nothing new is learned that matters; its end is all that is left to say.
+            // After the removal nothing relevant is learned; only the end remains to be reported.
             Some(told) if !facts.removed && differs(told, &judgement) => {
                 say(Event::Rejudged, &judgement, None);
             }
@@ -319,7 +320,7 @@ impl Start {
 }
 
 impl Facts {
-    /// What is said of a start first.
+    /// The event of the first finding about a start.
     fn first_event(&self) -> Event {
         match self.sight {
             Some(Sight::Initial) => Event::Initial,
@@ -329,14 +330,15 @@ impl Facts {
     }
 }
 
-/// The namespace of the pod, if the cluster has it: whoever may call a runtime can name any number of namespaces.
+/// The namespace of the pod, if the cluster has it; clients of a runtime could name any number of
+/// namespaces.
 fn namespace(facts: &Facts, law: &Law) -> String {
     let named = facts.pod_to_name().map(|pod| pod.namespace);
     let known = named.filter(|name| law.namespaces.labels(name).is_some());
     known.unwrap_or_default()
 }
 
-/// Whether a second finding would tell an operator something new.
+/// Whether a second finding would be news to an operator.
 fn differs(told: &Judgement, new: &Judgement) -> bool {
     (
         told.verdict,

@@ -1,4 +1,4 @@
-//! What a containerd says of its tasks: the list once, then the events, for ever.
+//! Follows the tasks of a containerd: lists them once, then reads events.
 
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{Containerd, TaskEventKind, TaskRecord, TaskStatus};
@@ -9,19 +9,20 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// How long a containerd that does not answer is left alone.
+/// Pause before reconnecting to a containerd that does not answer.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// A subscription holds some time after it was asked for, and containerd does not say when.
+/// A subscription becomes active some time after the request, and containerd does not report when.
 const BEFORE_LIST: Duration = Duration::from_millis(100);
 
-/// How long the kernel has to tell of a start first where it can: its exec is the start itself, with its time, and
-/// the runtime's word of it may overtake it.
+/// How long to wait for the kernel's report of a start: its exec is the start itself, with its
+/// time, and the runtime's event may overtake it.
 pub const KERNEL_FIRST: Duration = Duration::from_millis(20);
 
-/// Sends the tasks of a containerd until nobody listens: each that is made, and each start `grace` after it was told. Its socket may appear
-/// later, and it may be restarted: what started while nobody followed it is found in its list. Whatever it tells, the
-/// reader of the kernel's events is to look.
+/// Sends the tasks of a containerd until the receiver is gone: each one that is made, and each
+/// start `grace` after its event. The socket may appear later, and the daemon may restart: starts
+/// that were missed meanwhile are found in its list. Every event wakes the reader of the kernel's
+/// events.
 pub async fn follow(
     containerd: Containerd,
     tasks: mpsc::Sender<(TaskRecord, Sight)>,
@@ -58,11 +59,12 @@ async fn follow_once(
     let mut listed = false;
     loop {
         tokio::select! {
-            // Polled first, so that the subscription is on its way before the list is asked for.
+            // Polled first, so that the subscription is sent before the list is requested.
             biased;
             event = events.next() => {
                 let event = event?;
-                // A cgroup was made or removed just before; of a container that is about to start that is a head start.
+                // A cgroup was made or removed just before; for a container about to start, this is
+                // a head start.
                 reader.nudge();
                 let (status, grace) = match event.kind {
                     TaskEventKind::Create => (TaskStatus::Created, Duration::ZERO),
@@ -79,7 +81,7 @@ async fn follow_once(
                 let tasks = tasks.clone();
                 tokio::spawn(async move {
                     sleep(grace).await;
-                    // Nobody is left to listen when the agent stops.
+                    // When the agent stops, the receiver is gone.
                     drop(tasks.send((task, Sight::Event)).await);
                 });
             }

@@ -1,4 +1,4 @@
-//! The words of a judgement. They are labels of metrics and values in findings, and do not change.
+//! The terms of a judgement. They are labels of metrics and values in findings, and do not change.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,7 +22,7 @@ macro_rules! words {
 }
 
 words! {
-    /// What the policy makes of a container.
+    /// The policy's verdict about a container.
     Verdict {
         /// The policy leaves the image as it is, and approves it.
         Approved = "approved",
@@ -30,13 +30,13 @@ words! {
         Drift = "drift",
         /// The policy does not apply.
         Exempt = "exempt",
-        /// The image, or what to make of it, is not known. Never "fine", never a violation.
+        /// The image, or the policy's answer about it, is unknown. Neither fine nor a violation.
         Unresolved = "unresolved",
     }
 }
 
 words! {
-    /// The way on which a container came to run.
+    /// How the container was started.
     Route {
         /// A pod, by the kubelet.
         Pod = "pod",
@@ -62,17 +62,18 @@ words! {
 words! {
     /// Why the verdict is what it is.
     Reason {
-        /// The policy is content.
+        /// The policy approves the image.
         Ok = "ok",
-        /// A pod's image was not what admission would have made of it.
+        /// Admission would have changed the pod's image, but it was not changed.
         WebhookSkipped = "webhook-skipped",
-        /// Admission left the pod with another image: it was changed afterwards, past admission.
+        /// Admission left the pod with another image: it was changed afterwards, without admission.
         MutatedAfterAdmission = "mutated-after-admission",
-        /// As an earlier revision of the policy left it at admission.
+        /// Admission decided by an earlier revision of the policy.
         PolicyChanged = "policy-changed",
-        /// Admission saw it and let it pass, as the policy only warns or audits.
+        /// Admission saw it and let it pass, because the policy only warns or audits.
         NotEnforced = "not-enforced",
-        /// The image has an approved name, and its content was pulled under another one, which is not.
+        /// The image has an approved name, but its content was pulled under a name that is not
+        /// approved.
         Retagged = "retagged",
         /// The image has an approved name, and its content was never pulled: built, imported or loaded on the node.
         SideLoaded = "side-loaded",
@@ -82,9 +83,10 @@ words! {
         OutOfScope = "out-of-scope",
         /// A pod's sandbox; its image is the node's configuration.
         Sandbox = "sandbox",
-        /// The digest has several names on this node, and the policy does not say the same of them.
+        /// The digest has several names on this node, and the policy decides differently about
+        /// them.
         Ambiguous = "ambiguous",
-        /// Which policy decides, or what it decides, depends on what is not known of the pod, such as the labels of its
+        /// The decision depends on something unknown about the pod, such as the labels of its
         /// namespace.
         ScopeUnknown = "scope-unknown",
         /// The container was gone before its image could be found.
@@ -116,8 +118,8 @@ pub const LEGAL: &[(Verdict, Reason)] = &[
     (Verdict::Unresolved, Reason::Nested),
 ];
 
-/// Whether a combination of verdict, route and reason makes sense: what only admission can do wrong is said of what
-/// goes through admission alone.
+/// Whether a combination of verdict, route and reason makes sense: reasons about admission apply
+/// only to routes that go through admission.
 pub fn is_legal(verdict: Verdict, route: Route, reason: Reason) -> bool {
     let admitted = matches!(route, Route::Pod | Route::Ephemeral);
     let of_route = match reason {
@@ -137,7 +139,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// The rows of the table in docs/detection.md: verdict, reason, and the routes where not all are meant.
+    /// The rows of the table in docs/detection.md: verdict, reason, and the routes if not all.
     fn documented() -> Vec<(String, String, String)> {
         let docs = include_str!("../../docs/detection.md");
         let (_, table) = docs

@@ -1,4 +1,4 @@
-//! Asks real runtimes about real containers, and compares with what was started.
+//! Asks real runtimes about real containers, and compares the answers with what was started.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -71,7 +71,7 @@ impl Node {
     }
 }
 
-/// Names that are unique on the machine, for a cgroup is named after both.
+/// Names that are unique on the machine, because the cgroup is named after both.
 fn unique(lab: &Lab, name: &str) -> String {
     format!(
         "{}-{name}",
@@ -253,7 +253,7 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         let task = containerd.task("k8s.io", &pod.sandbox_id).await.unwrap();
         assert_eq!(task.unwrap().pid, sandbox.pid.unwrap());
 
-        // A sandbox is no container, nor is the beginning of an id the id.
+        // A sandbox is not a container, and the beginning of an id is not an id.
         assert_eq!(cri.container(&pod.sandbox_id).await.unwrap(), None);
         assert_eq!(cri.sandbox(&pod.container_id).await.unwrap(), None);
         assert_eq!(cri.container(&pod.container_id[..12]).await.unwrap(), None);
@@ -310,7 +310,7 @@ fn events_tell_each_start_and_end_and_a_restart_ends_them() {
         |node: &Node, id: &str, cmd: &str| node.containerd.run_to_end(&namespace, APP, id, &[cmd]);
 
     let (events, ended) = subscribe(&runtime, &client);
-    // When a subscription holds is not to be known: try until one is seen.
+    // The moment from which a subscription is active is unknown: try until an event is seen.
     let mut tries = 0;
     while events.recv_timeout(Duration::from_millis(500)).is_err() {
         tries += 1;

@@ -1,23 +1,24 @@
-//! Which start a process belongs to.
+//! Finds the start that a process belongs to.
 
 use super::Agent;
 use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 
 impl Agent {
-    /// A container's process began in a cgroup. `is_first` where it is the first one of its pid namespace.
+    /// A container's process began in a cgroup. `is_first` says whether it is the first one of its
+    /// pid namespace.
     pub(super) fn began(&mut self, cgroup: u64, process: Process, is_first: bool) {
         let own = StartId::of(cgroup);
         let known = self.starts.facts(own).map(|facts| facts.cgroup.clone());
         let path = self.made.remove(&cgroup).or(known);
-        // Its mkdir was lost, or came before the probes.
+        // The record of its mkdir was lost, or preceded the probes.
         let path = path.or_else(|| self.hierarchy.of_process(&self.proc, process.pid));
         let Some(path) = path else {
             // It was gone before its path could be read.
             self.exports.unplaced();
             return;
         };
-        // In a container that runs, any exec into it can be the first program in a cgroup.
+        // In a running container, any exec into it can be the first program in a cgroup.
         let new_pid_namespace = process.new_pid_namespace && (is_first || !self.runs_above(&path));
         let process = Process {
             new_pid_namespace,
@@ -29,7 +30,8 @@ impl Agent {
                 .as_ref()
                 .is_some_and(|it| it.pid != process.pid)
         };
-        // The probes may tell of an exec into a container a moment after a look has found that.
+        // The probes may report an exec into a container a moment after a walk has found the
+        // container.
         if !is_first && self.starts.facts(own).is_some_and(runs) {
             return;
         }
@@ -41,7 +43,8 @@ impl Agent {
         }
     }
 
-    /// The start of this process: the one that is known by it, else a new one, of its cgroup's own or put into that.
+    /// The start of this process: the known one, or a new one that owns the cgroup or was put into
+    /// it.
     pub(super) fn account(
         &mut self,
         cgroup: u64,
@@ -53,7 +56,7 @@ impl Agent {
             return known;
         }
         let own = StartId::of(cgroup);
-        // A look at a cgroup may have met any process of its container.
+        // A walk over a cgroup may have found any process of its container.
         let is_another = |facts: &Facts| {
             let known = facts.process.as_ref();
             known.is_some_and(|known| known.by != Confirmation::Walk || known.is_first)
@@ -74,7 +77,7 @@ impl Agent {
         start
     }
 
-    /// The start that runs by this process.
+    /// The running start with this process.
     pub(super) fn start_of(&self, process: &Process) -> Option<StartId> {
         let is_its = |facts: &Facts| {
             let known = facts.process.as_ref().map(Process::subject);
@@ -94,8 +97,8 @@ impl Agent {
         above.filter_map(|path| self.starts.at(path)).any(runs)
     }
 
-    /// A runtime may make a cgroup for a container and start it in one below. In the upper one no container begins, but
-    /// an exec into the container may.
+    /// A runtime may make a cgroup for a container and start it in a child cgroup. Then no
+    /// container begins in the parent, but an exec into the container may.
     fn let_go_above(&mut self, path: &str) {
         let identity = classify(path);
         let root = identity.root_of(path);
@@ -107,7 +110,7 @@ impl Agent {
         }
     }
 
-    /// The end of a cgroup does not tell when a container ends that was put into it; its process does.
+    /// A container that was put into an existing cgroup ends with its process, not with the cgroup.
     pub(super) fn end_what_left(&mut self) {
         let is_over = |facts: &Facts| {
             let process = facts.process.as_ref().filter(|process| process.is_first);

@@ -1,4 +1,4 @@
-//! A look at the node: what runs that nothing told of.
+//! A walk over the node, which finds containers that no event reported.
 
 use super::Agent;
 use crate::container::classify;
@@ -12,41 +12,43 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Cgroups without a process that are watched for the first one. The probes have room for twice as many cgroups in all;
-/// a container that begins in a further one is found by the next look.
+/// Cgroups without a process that are watched for the first one. The probes have room for twice as
+/// many cgroups in all; a container that begins in any other cgroup is found by the next walk.
 const MOST_EMPTY: usize = 4096;
 
-/// What a look begins with.
+/// The input of a walk.
 #[derive(Debug)]
 pub struct Looking {
-    /// The hierarchy that is watched.
+    /// The watched hierarchy.
     pub hierarchy: Hierarchy,
     /// Where the node's /proc is.
     pub proc: PathBuf,
-    /// Containers that run by the state of runc or crun.
+    /// Containers that run according to the state of runc or crun.
     pub states: Vec<RuncState>,
-    /// Cgroups in which an earlier look found no container's process.
+    /// Cgroups in which an earlier walk found no container process.
     pub empty: HashSet<u64>,
 }
 
-/// What a look found of containers. It holds little of what is no container's, for there may be any number of such
-/// cgroups.
+/// The result of a walk. It stores little about cgroups without containers, because there may be
+/// any number of them.
 #[derive(Debug, Default)]
 pub struct Look {
     /// Containers' processes.
     found: Vec<Process>,
     /// Cgroups that look like a container's own and have no processes.
     waiting: Vec<u64>,
-    /// Cgroups in which there is no container's process.
+    /// Cgroups without a container process.
     empty: HashSet<u64>,
-    /// How many cgroups there are.
+    /// The ids of all cgroups.
     exists: HashSet<u64>,
 }
 
 impl Look {
-    /// Walks the tree. Unless it `is_full`, cgroups in which there was no container's process are passed over.
+    /// Walks the tree. Unless the walk `is_full`, cgroups without a container process in an earlier
+    /// walk are skipped.
     ///
-    /// A state of runc or crun whose process lives is a container, whatever cgroup and namespaces it is in.
+    /// If runc's or crun's state has a living process, that is a container, in any cgroup and
+    /// namespaces.
     pub fn take(looking: &Looking, is_full: bool) -> io::Result<Self> {
         let mut look = Self::default();
         for state in &looking.states {
@@ -72,8 +74,8 @@ impl Look {
         Ok(look)
     }
 
-    /// The first process of each pid namespace in a cgroup is a container's; else, where the path looks like a
-    /// container's, any process may be.
+    /// The first process of each pid namespace in a cgroup belongs to a container. Otherwise, if
+    /// the path looks like a container's, any process may.
     fn at(&mut self, looking: &Looking, cgroup: &Cgroup) {
         let Looking {
             hierarchy, proc, ..
@@ -88,7 +90,7 @@ impl Look {
         } else {
             firsts.iter().copied().filter_map(own).collect()
         };
-        // One that is left out is still the runtime, as it seems.
+        // A process that is left out still looks like the runtime.
         let is_settled = found.len() == firsts.len() && (pids.is_empty() || !looks_like_one);
         if is_settled && found.is_empty() {
             self.empty.insert(cgroup.id);
@@ -101,7 +103,7 @@ impl Look {
 }
 
 impl Agent {
-    /// Takes in what a look found. `cause` is why the look was taken, unless the agent has just started.
+    /// Applies the result of a walk. `cause` says why it was taken; `None` at start-up.
     pub fn walked(&mut self, look: &Look, cause: Option<&'static str>) {
         let sight = if cause.is_some() {
             Sight::Reconciled
@@ -134,9 +136,9 @@ impl Agent {
         self.placed.clear();
     }
 
-    /// A container's process was found.
+    /// Handles a container's process that a walk found.
     fn found(&mut self, process: &Process, sight: Sight, cause: Option<&'static str>) {
-        // It may have ended since, and another one have its pid.
+        // It may have ended since, and another process may have its pid.
         if self.start_of(process).is_some() || !process.subject().is_alive(&self.proc) {
             return;
         }
@@ -146,7 +148,7 @@ impl Agent {
         let Some(cgroup) = self.hierarchy.id_of(&path) else {
             return;
         };
-        // Any process of a container that is known by its first one.
+        // Any process of a container whose first process is known.
         if !process.is_first && self.starts.facts(StartId::of(cgroup)).is_some() {
             return;
         }
@@ -158,7 +160,7 @@ impl Agent {
     }
 }
 
-/// A container's own process; `None` where it may be the runtime on its way there.
+/// A container's own process; `None` if it may still be the runtime.
 fn process_of(proc: &Path, pid: u32) -> Option<Process> {
     let time_ns = node::now().boot_ns;
     let comm = process::own_name(proc, pid, time_ns)?;

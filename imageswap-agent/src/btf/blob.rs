@@ -1,17 +1,17 @@
 //! The bytes of a BTF file, in pieces.
 //!
-//! In one piece they would be the largest allocation of the agent's life: glibc takes the size of whatever large piece
-//! is freed for a usual one, and from then on keeps twice as much of the heap from the system.
+//! In one piece they would be the agent's largest allocation: when glibc frees a large piece, it
+//! takes that size as usual and keeps twice as much heap from then on.
 
 use std::io::{self, Read};
 
-/// Bytes in a piece; well under 128 KiB, from where on glibc counts a piece as large.
+/// Bytes in a piece; well under 128 KiB, from which on glibc counts a piece as large.
 const PIECE: usize = 64 << 10;
 
-/// Bytes that are read at any place, and written once.
+/// Bytes that are written once and read at any position.
 #[derive(Debug, Default)]
 pub(super) struct Blob {
-    /// Each full, but for the last.
+    /// All full except the last.
     pieces: Vec<Box<[u8]>>,
 }
 
@@ -30,12 +30,12 @@ impl Blob {
         }
     }
 
-    /// The byte at `at`; `None` behind the end.
+    /// The byte at `at`; `None` past the end.
     pub(super) fn byte(&self, at: usize) -> Option<u8> {
         self.pieces.get(at / PIECE)?.get(at % PIECE).copied()
     }
 
-    /// `N` bytes from `at` on; `None` where they end behind the end.
+    /// `N` bytes from `at` on; `None` if they reach past the end.
     pub(super) fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let piece = self.pieces.get(at / PIECE)?;
         let within = at % PIECE;

@@ -1,31 +1,31 @@
-//! What one component of a cgroup path can be.
+//! The forms of a component of a cgroup path.
 
 use super::RuntimeHint;
 
-/// The meaning of one component, given what stands above it.
+/// The meaning of one component, given its parents.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Form<'p> {
     Container {
         runtime: RuntimeHint,
         id: &'p str,
-        /// The pod's UID, where this very component names it.
+        /// The pod's UID, if this component names it.
         slice: Option<&'p str>,
     },
     /// The process that watches a container from outside.
     Monitor(RuntimeHint),
     /// A pod's cgroup, with its UID as the path spells it.
     Pod(&'p str),
-    /// The kubelet's folder of all pods, without which `pod…` is just a name.
+    /// The kubelet's folder of all pods; outside of it `pod…` is just a name.
     Kubepods,
     Other,
 }
 
-/// What stands above a component.
+/// The parents of a component.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Above<'p> {
-    /// The component just above; empty at the top and just below a container.
+    /// The parent component; empty at the top and directly below a container.
     pub(super) parent: &'p str,
-    /// What that one is.
+    /// What the parent is.
     pub(super) parent_is: Parent,
     /// Whether a folder of pods lies above, inside the same container.
     pub(super) below_kubepods: bool,
@@ -37,7 +37,7 @@ pub(super) struct Above<'p> {
 pub(super) enum Parent {
     /// A pod's cgroup.
     Pod,
-    /// Anything else with nothing but the root, or a container, above it.
+    /// Anything else directly below the root or a container.
     Top,
     #[default]
     Other,
@@ -65,7 +65,7 @@ pub(super) fn of<'p>(name: &'p str, above: Above<'_>) -> Form<'p> {
     }
 }
 
-/// Whether a pod's UID is one that the kubelet derives from a manifest: an MD5.
+/// Whether a pod's UID is an MD5, which the kubelet derives from a manifest.
 pub(super) fn is_static_pod_uid(uid: &str) -> bool {
     uid.len() == 32 && is_lower_hex(uid)
 }
@@ -119,8 +119,7 @@ const RESERVED: [&str; 11] = [
     "user",
 ];
 
-/// A systemd-style `slice:prefix:id` that a runtime with the cgroupfs driver
-/// took for a plain name.
+/// A systemd-style `slice:prefix:id` that a runtime with the cgroupfs driver took as a plain name.
 fn colons(name: &str) -> Option<Form<'_>> {
     let (slice, rest) = name.split_once(':')?;
     let (prefix, id) = rest.split_once(':')?;
@@ -174,7 +173,7 @@ fn prefixed(name: &str) -> Option<(RuntimeHint, &str)> {
     })
 }
 
-/// Forms that their place or a runtime's own prefix tells.
+/// Forms that are recognised by their place or by a runtime's own prefix.
 fn placed<'p>(name: &'p str, above: Above<'_>) -> Option<(RuntimeHint, &'p str)> {
     if is_id(name) {
         return match above.parent {
@@ -212,8 +211,8 @@ fn placed<'p>(name: &'p str, above: Above<'_>) -> Option<(RuntimeHint, &'p str)>
     is_garden(name).then_some((RuntimeHint::Garden, name))
 }
 
-/// `[<root>-]kubepods[-<qos>]-pod<uid>.slice`; `--cgroup-root` of the kubelet
-/// stands before every slice below it.
+/// `[<root>-]kubepods[-<qos>]-pod<uid>.slice`; the kubelet's `--cgroup-root` precedes every slice
+/// below it.
 fn pod_slice(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".slice")?;
     let (before, uid) = name.rsplit_once("-pod")?;

@@ -31,7 +31,7 @@ fn paths_as_the_runtimes_write_them() {
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let row: Row = serde_json::from_str(line).unwrap();
         let found = classify(&row.path);
-        // A cgroup path made by hand shows no runtime; it looks like the host's.
+        // A hand-made cgroup path does not show its runtime; it looks like the host's.
         let runtime = if row.runtime == "runc-custom" {
             "host"
         } else {
@@ -181,7 +181,7 @@ fn monitors_and_pods_are_no_containers() {
     let pod = classify("/kubepods/pod12-3/other");
     assert_eq!(pod.runtime, RuntimeHint::KubernetesPod);
     assert_eq!(pod.root_of("/kubepods/pod12-3/other"), "/kubepods/pod12-3");
-    // A container's own cgroup of that name is no monitor.
+    // A container's own cgroup of that name is not a monitor.
     let inside = classify(&format!("/docker/{ID}/conmon"));
     assert_eq!(
         (inside.runtime, inside.is_container_root),
@@ -212,7 +212,7 @@ fn every_spelling_of_a_path_is_the_same_path() {
     }
 }
 
-/// Paths of pieces that mean something, so that properties reach every form.
+/// Paths made of meaningful parts, so that properties reach every form.
 fn paths() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("kubepods".to_owned()),

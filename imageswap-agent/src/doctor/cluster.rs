@@ -10,12 +10,12 @@ use kube::{Api, Client};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// An API server that takes longer is away.
+/// An API server that takes longer counts as down.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 const NO_PODS: &str = "what the runtimes know of Pods has to do";
 
-/// Group, resource, verbs, and what it costs not to be allowed.
+/// Group, resource, verbs, and the cost of missing rights.
 const RIGHTS: [(&str, &str, &[&str], &str); 4] = [
     ("", "pods", &["list", "watch", "get"], NO_PODS),
     (
@@ -69,7 +69,7 @@ pub(super) async fn checks(args: &ClusterArgs) -> Vec<Check> {
     checks
 }
 
-/// Whether the API server says that we may; one that does not answer says no.
+/// Whether the API server grants this right; no answer counts as no.
 async fn may(client: &Client, group: &str, resource: &str, verb: &str) -> bool {
     let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),

@@ -14,16 +14,16 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const RING_BUFFERS: (u32, u32) = (5, 8);
 const NO_MEMLOCK: (u32, u32) = (5, 11);
 
-/// Bits of a capability set (linux/capability.h), and what each is for.
+/// Bits of a capability set (linux/capability.h), and their purpose.
 const CAPABILITIES: [(&str, u32, &str); 2] = [
     ("CAP_BPF", 39, "loading the probes"),
     ("CAP_PERFMON", 38, "attaching them"),
 ];
-/// Older systems have one for everything.
+/// Older systems have one capability for everything.
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_PTRACE: u32 = 19;
 
-/// What is read of a node.
+/// The facts about a node.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) kernel: String,
@@ -58,7 +58,7 @@ impl Facts {
     }
 }
 
-/// In the order in which an administrator would mend them.
+/// In the order in which an administrator would fix them.
 pub(super) fn checks(facts: &Facts, args: &NodeArgs) -> Vec<Check> {
     let hierarchy = Hierarchy::detect(&facts.host_root);
     let offsets = Offsets::of_kernel(Path::new(BTF));
@@ -125,7 +125,7 @@ fn privileges(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-/// Really loads them, for a moment.
+/// Loads the probes for a moment.
 fn probes(offsets: &Offsets, hierarchy: &Hierarchy) -> Check {
     let options = Options {
         hierarchy: hierarchy.id,

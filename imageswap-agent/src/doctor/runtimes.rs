@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 const NOBODY: &str = "what only it knows stays unresolved";
 
-/// A line for each socket, or one for there being none.
+/// A line for each socket, or one that says that none was found.
 pub(super) async fn checks(args: &NodeArgs) -> Vec<Check> {
     let or_found = |named: &Vec<PathBuf>, found: Vec<PathBuf>| {
         if named.is_empty() {

@@ -1,8 +1,8 @@
 //! OCI bundles: the configuration that a container is started from, on disk.
 //!
-//! The runtime writes it before it makes the container's cgroup, so it is there
-//! when the kernel tells of the cgroup, and needs no socket. Its annotations
-//! come from the client: anyone who may start a container may write them.
+//! The runtime writes it before it makes the container's cgroup, so it exists when the kernel
+//! reports the cgroup, and needs no socket. Its annotations come from the client: anyone who may
+//! start a container may write them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,12 @@ pub const STATE_DIRS: [&str; 5] = [
 /// Below a state folder: a folder for each namespace, in it one for each container.
 const TASKS: &str = "io.containerd.runtime.v2.task";
 
-/// A configuration with seccomp rules and many mounts has some 30 KB. The kernel takes up to 6 MiB of arguments and
-/// environment, of which JSON makes six times as much where each character has to be escaped.
+/// A configuration with seccomp rules and many mounts has about 30 KB. The kernel allows up to 6
+/// MiB of arguments and environment, which JSON makes six times as large if every character has to
+/// be escaped.
 pub(super) const LARGEST_CONFIG: u64 = 48 << 20;
 
-/// A number and a line's end.
+/// A number and a line feed.
 const LARGEST_PID: u64 = 32;
 
 /// More containers than the kubelet's default of 110 pods can make.
@@ -36,7 +37,7 @@ const MOST_CONTAINERS: usize = 4096;
 /// More namespaces than any node has.
 const MOST_NAMESPACES: usize = 1024;
 
-/// What an OCI configuration says about whose container it is.
+/// The parts of an OCI configuration that identify the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     /// The bundle's folder, as this process sees it.
@@ -45,11 +46,11 @@ pub struct Bundle {
     pub namespace: Option<String>,
     /// The container's id, which is the folder's name.
     pub id: String,
-    /// `root.path`, where it is absolute, as the host names it.
+    /// `root.path` if it is absolute, as the host names it.
     pub root: Option<PathBuf>,
     /// All annotations.
     pub annotations: BTreeMap<String, String>,
-    /// What the annotations say where a CRI server wrote them.
+    /// The CRI server's annotations, if there are any.
     pub cri: Option<CriAnnotations>,
 }
 
@@ -59,10 +60,10 @@ pub struct Bundle {
 pub struct CriAnnotations {
     /// Whether it is the pod's sandbox and not a container of the Pod.
     pub sandbox: bool,
-    /// The container's name in its Pod; a sandbox has none.
+    /// The container's name in its Pod; `None` for a sandbox.
     pub container_name: Option<String>,
-    /// The image: the Pod's own text since containerd 2.0, before that (and
-    /// with CRI-O) any of the names of one digest. Of a sandbox, its own image.
+    /// The image: the Pod's own text since containerd 2.0; before that (and with CRI-O) any name of
+    /// the digest. For a sandbox, its own image.
     pub image_name: Option<String>,
     /// The id of the sandbox.
     pub sandbox_id: Option<String>,
@@ -125,8 +126,8 @@ impl Bundles {
         Ok(found)
     }
 
-    /// The bundle of the container whose first process this is. The shim writes the process into the bundle when it has
-    /// made the container, before that begins.
+    /// The bundle of the container whose first process this is. The shim writes the pid into the
+    /// bundle after it has made the container and before that begins.
     pub fn of_process(&self, process: Subject) -> Result<Option<Bundle>, EvidenceError> {
         for tasks in &self.tasks {
             for namespace in entries(tasks, MOST_NAMESPACES)? {
@@ -148,7 +149,7 @@ impl Bundles {
     }
 }
 
-/// The process that the shim wrote into a bundle, and when.
+/// The pid that the shim wrote into a bundle, and when.
 fn init_of(folder: &Path) -> Option<Recorded> {
     let file = folder.join("init.pid");
     let bytes = read_of_root(&file, LARGEST_PID).ok()??;
@@ -158,7 +159,7 @@ fn init_of(folder: &Path) -> Option<Recorded> {
     })
 }
 
-/// The bundle in one folder; `None` where there is no `config.json` in it.
+/// The bundle in one folder; `None` without a `config.json`.
 pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
     let file = folder.join("config.json");
     let Some(spec) = read_json::<Spec>(&file, LARGEST_CONFIG)? else {
@@ -181,7 +182,7 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
 }
 
 impl CriAnnotations {
-    /// `None` where no CRI server wrote annotations.
+    /// `None` without a CRI server's annotations.
     pub fn of(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let get = |key: &str| {
             annotations

@@ -1,11 +1,9 @@
-//! containerd's own API: what runs in every namespace, under which image.
+//! containerd's own API: what runs in every namespace, with its image.
 //!
-//! For a container started by `ctr` or nerdctl this is the only place that
-//! knows the image. What the kubelet started lies in namespace `k8s.io`, where
-//! the recorded image may be any of the names of its digest.
+//! Only containerd knows the image of a container started by `ctr` or nerdctl. The kubelet's
+//! containers are in namespace `k8s.io`, where the recorded image may be any name of its digest.
 //!
-//! The socket may appear later and the daemon may restart: each call connects
-//! by itself when it has to.
+//! The socket may appear later and the daemon may restart: each call connects if necessary.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,10 +25,10 @@ pub struct Containerd {
     chains: content::Chains,
 }
 
-/// A container as containerd records it, whether it runs or not.
+/// A container in containerd's records, running or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerRecord {
-    /// containerd's namespace, which has nothing to do with a Kubernetes one.
+    /// containerd's namespace, not a Kubernetes namespace.
     pub namespace: String,
     /// The id, unique in its namespace; free text for native clients.
     pub id: String,
@@ -41,36 +39,37 @@ pub struct ContainerRecord {
     pub labels: BTreeMap<String, String>,
     /// The shim, such as `io.containerd.runc.v2`.
     pub runtime: String,
-    /// The snapshot that it runs on: snapshotter and key; `None` for a container on a plain root folder.
+    /// The snapshot that it runs on: snapshotter and key; `None` for a container on a plain root
+    /// folder.
     pub snapshot: Option<(String, String)>,
     /// When the record was made.
     pub created_at: Option<SystemTime>,
-    /// `root.path` of the OCI configuration, as the host names it; `None` for [`ROOTFS`], the folder of the bundle in
-    /// which containerd mounts the snapshot.
+    /// `root.path` of the OCI configuration, as the host names it; `None` for [`ROOTFS`], the
+    /// folder of the bundle in which containerd mounts the snapshot.
     pub root: Option<PathBuf>,
     /// The annotations of the OCI configuration.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A container that has a process, or had one that nobody has collected.
+/// A container that has a process, or had one that was not collected yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRecord {
     /// containerd's namespace.
     pub namespace: String,
-    /// The socket of the containerd that says so.
+    /// The socket of the containerd that reports it.
     pub socket: PathBuf,
     /// The container's id.
     pub id: String,
     /// The first process as the host numbers it; 0 once it is gone.
     pub pid: u32,
-    /// How far the task is.
+    /// The state of the task.
     pub status: TaskStatus,
 }
 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskStatus {
-    /// containerd does not know, or says what this agent does not know.
+    /// containerd does not know, or uses a state that this agent does not know.
     Unknown,
     /// Prepared; the image's process has not run yet.
     Created,
@@ -85,7 +84,7 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
-    /// Whether the container's own process has been started at some time.
+    /// Whether the container's own process has ever been started.
     pub const fn has_started(self) -> bool {
         !matches!(self, Self::Unknown | Self::Created)
     }
@@ -100,20 +99,20 @@ pub struct ImageRecord {
     pub digest: String,
 }
 
-/// A repository that content was pulled from, by the host of the reference
-/// that was asked for (not of the mirror that may have served it).
+/// A repository that content was pulled from, with the host of the requested reference (not of the
+/// mirror that may have served it).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContentSource {
     /// The registry's host.
     pub host: String,
     /// The repository in it.
     pub repository: String,
-    /// Whether `host` has the port that the reference has. containerd leaves it out.
+    /// Whether `host` includes the reference's port. containerd leaves it out.
     pub has_port: bool,
 }
 
 impl ContentSource {
-    /// The name of its repository, as a reference without tag and digest.
+    /// The repository as a reference without tag and digest.
     pub fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
@@ -130,7 +129,7 @@ impl ContentSource {
             .rsplit_once(':')
             .filter(|(_, port)| !port.ends_with(']'));
         let name = without_port.map_or(host, |(name, _)| name);
-        // containerd takes the brackets off an IPv6 address, as URLs do.
+        // containerd removes the brackets of an IPv6 address, as URLs do.
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         host == self.host || (!self.has_port && (name == self.host || bare == self.host))
     }
@@ -139,14 +138,14 @@ impl ContentSource {
 /// `root.path` of a container whose root file system containerd mounts.
 pub const ROOTFS: &str = "rootfs";
 
-/// The label's prefix, followed by the host; the value lists repositories.
-/// Set by containerd's puller (its package `core/remotes/docker`).
+/// The label's prefix, followed by the host; the value lists repositories. containerd's puller sets
+/// it (its package `core/remotes/docker`).
 const SOURCE_LABEL: &str = "containerd.io/distribution.source.";
 
 impl Containerd {
     /// A client of the daemon at `socket`, which need not exist yet.
     ///
-    /// To be called within a Tokio runtime.
+    /// Must be called within a Tokio runtime.
     pub fn connect(socket: PathBuf) -> Self {
         Self::with_deadline(socket, DEADLINE)
     }
@@ -159,7 +158,7 @@ impl Containerd {
         }
     }
 
-    /// Finds out whether the runtime hangs. Calls of one that hangs fail at once, until it answers again.
+    /// Checks whether the runtime hangs. While it hangs, calls fail at once.
     pub fn check(&self) {
         self.transport.check();
     }
@@ -306,14 +305,14 @@ impl Containerd {
 
     /// Every reference in the image store that points to `digest`.
     ///
-    /// The CRI plugin also stores each image under its bare id, which is the
-    /// digest of the image's configuration and no reference: that is left out.
+    /// The CRI plugin also stores each image under its bare id, the digest of the image's
+    /// configuration. That name is left out, because it is not a reference.
     pub async fn names_of(
         &self,
         namespace: &str,
         digest: &str,
     ) -> Result<Vec<String>, EvidenceError> {
-        // The filter language quotes and escapes; no digest needs either.
+        // Filters could need quoting, but digests never do.
         if !is_digest(digest) {
             return Ok(Vec::new());
         }
@@ -337,8 +336,8 @@ impl Containerd {
 
     /// Where the content of `digest` was pulled from, in order of host.
     ///
-    /// `None` where there is no such content. An empty list says that it is
-    /// here and was never pulled: built, imported or loaded on this node.
+    /// `None` if the content does not exist. An empty list means that it exists and was never
+    /// pulled: built, imported or loaded on this node.
     pub async fn sources(
         &self,
         namespace: &str,
@@ -364,10 +363,10 @@ impl Containerd {
 
     /// Subscribes to the starts and ends of tasks in all namespaces.
     ///
-    /// The subscription is sent when the events are first polled. containerd
-    /// says nothing until the first event, so there is no moment at which it
-    /// is known to hold: list the tasks afterwards. For the same reason a
-    /// daemon that hangs looks like one with no events; other calls tell.
+    /// The subscription is sent when the events are first polled. containerd sends nothing until
+    /// the first event, so the moment from which it holds is unknown: list the tasks afterwards.
+    /// For the same reason a hanging daemon looks like one without events; other calls show the
+    /// difference.
     pub fn events(&self) -> TaskEvents {
         TaskEvents::new(self.transport.clone())
     }
@@ -434,7 +433,7 @@ impl From<wire::Image> for ImageRecord {
     }
 }
 
-/// `algorithm:encoded`, by the characters that the OCI image specification allows.
+/// `algorithm:encoded`, with the characters that the OCI image specification allows.
 fn is_digest(text: &str) -> bool {
     let is_part = |part: &str, more: &[u8]| {
         !part.is_empty()

@@ -1,8 +1,8 @@
-//! The Kubernetes container runtime interface, version 1: what the kubelet made.
+//! The Kubernetes container runtime interface, version 1: the kubelet's containers.
 //!
-//! Its image fields are set by the runtime, not by the Pod: where one digest
-//! has several names, `image` is any of them. Only `user_specified_image` is
-//! the Pod's own text, and only a kubelet since Kubernetes 1.28 sends it.
+//! The runtime sets its image fields, not the Pod: if one digest has several names, `image` is any
+//! of them. Only `user_specified_image` is the Pod's own text, and only a kubelet since Kubernetes
+//! 1.28 sends it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Cri {
     transport: Transport,
 }
 
-/// Who answers.
+/// The server that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CriVersion {
     /// The runtime's name, such as `containerd` or `cri-o`.
@@ -40,23 +40,23 @@ pub struct CriContainer {
     pub sandbox_id: Option<String>,
     /// The container's name in its Pod.
     pub name: String,
-    /// How far it is.
+    /// The state of the container.
     pub state: CriState,
     /// A name of its image, or its id; any of several.
     pub image: String,
     /// The digest it was resolved to, as `repository@digest` or an image id;
     /// the repository is any of several, the digest is exact.
     pub image_ref: String,
-    /// The image's id; runtimes before CRI 1.29 do not say it.
+    /// The image's id; runtimes before CRI 1.29 do not send it.
     pub image_id: Option<String>,
-    /// The image as the Pod's specification spells it, where the kubelet said so.
+    /// The image as the Pod's specification spells it, if the kubelet sent it.
     pub user_specified_image: Option<String>,
     /// Labels set by the kubelet, with the Pod's name, namespace and UID.
     pub labels: BTreeMap<String, String>,
     /// Annotations set by the kubelet.
     pub annotations: BTreeMap<String, String>,
-    /// Its first process as the host numbers it, while it runs. containerd's CRI plugin does not know it before the
-    /// process has begun.
+    /// Its first process as the host numbers it, while it runs. containerd's CRI plugin does not
+    /// know it before the process has begun.
     pub pid: Option<u32>,
     /// The annotations of its OCI configuration.
     pub spec_annotations: BTreeMap<String, String>,
@@ -112,7 +112,7 @@ pub enum CriState {
 impl Cri {
     /// A client of the server at `socket`, which need not exist yet.
     ///
-    /// To be called within a Tokio runtime.
+    /// Must be called within a Tokio runtime.
     pub fn connect(socket: PathBuf) -> Self {
         Self::with_deadline(socket, DEADLINE)
     }
@@ -124,7 +124,7 @@ impl Cri {
         }
     }
 
-    /// Finds out whether the runtime hangs. Calls of one that hangs fail at once, until it answers again.
+    /// Checks whether the runtime hangs. While it hangs, calls fail at once.
     pub fn check(&self) {
         self.transport.check();
     }
@@ -134,8 +134,8 @@ impl Cri {
         self.transport.socket()
     }
 
-    /// Which runtime answers. Fails with [`EvidenceError::Protocol`] where the
-    /// socket does not speak version 1 of the interface.
+    /// Which runtime answers. Fails with [`EvidenceError::Protocol`] if the socket does not support
+    /// version 1 of the interface.
     pub async fn version(&self) -> Result<CriVersion, EvidenceError> {
         let answer: wire::VersionResponse = self
             .transport
@@ -152,7 +152,8 @@ impl Cri {
         })
     }
 
-    /// One container, with what only the verbose answer tells, unless that is too large. Not for a sandbox.
+    /// One container, with the fields of the verbose answer, unless that is too large. Not for a
+    /// sandbox.
     pub async fn container(&self, id: &str) -> Result<Option<CriContainer>, EvidenceError> {
         let ask = |verbose| {
             let request = wire::ContainerStatusRequest {
@@ -164,13 +165,13 @@ impl Cri {
         };
         let answer: Option<wire::ContainerStatusResponse> = verbose_or_terse(ask).await?;
         Ok(answer.and_then(|answer| {
-            // Servers take the beginning of an id for the id.
+            // Servers accept the beginning of an id in place of the id.
             let status = answer.status.filter(|status| status.id == id)?;
             Some(CriContainer::of_status(status, info::parse(&answer.info)))
         }))
     }
 
-    /// One pod sandbox, with what only the verbose answer tells, unless that is too large.
+    /// One pod sandbox, with the fields of the verbose answer, unless that is too large.
     pub async fn sandbox(&self, id: &str) -> Result<Option<CriSandbox>, EvidenceError> {
         let ask = |verbose| {
             let request = wire::PodSandboxStatusRequest {
@@ -192,7 +193,7 @@ impl Cri {
         }))
     }
 
-    /// All containers, without what only the verbose answer tells.
+    /// All containers, without the fields of the verbose answer.
     pub async fn containers(&self) -> Result<Vec<CriContainer>, EvidenceError> {
         let answer: wire::ListContainersResponse = self
             .transport
@@ -209,7 +210,7 @@ impl Cri {
             .collect())
     }
 
-    /// All pod sandboxes, without what only the verbose answer tells.
+    /// All pod sandboxes, without the fields of the verbose answer.
     pub async fn sandboxes(&self) -> Result<Vec<CriSandbox>, EvidenceError> {
         let answer: wire::ListPodSandboxResponse = self
             .transport
@@ -222,8 +223,8 @@ impl Cri {
         Ok(answer.items.into_iter().map(CriSandbox::of).collect())
     }
 
-    /// The image that `reference` (a name, a `repository@digest` or an image
-    /// id) stands for, with all its names.
+    /// The image that `reference` (a name, a `repository@digest` or an image id) refers to, with
+    /// all its names.
     pub async fn image(&self, reference: &str) -> Result<Option<CriImage>, EvidenceError> {
         let image = Some(wire::ImageSpec {
             image: reference.to_owned(),
@@ -247,8 +248,9 @@ impl Cri {
     }
 }
 
-/// The verbose answer, which holds the whole OCI configuration twice: with a megabyte of environment it is longer than
-/// servers send. Then the terse one.
+/// The verbose answer; if that fails because it is too large, the terse one. The verbose answer
+/// holds the whole OCI configuration twice: with a megabyte of environment it is longer than
+/// servers send.
 async fn verbose_or_terse<A, F>(ask: impl Fn(bool) -> F) -> Result<Option<A>, EvidenceError>
 where
     F: Future<Output = Result<Option<A>, EvidenceError>>,

@@ -1,4 +1,4 @@
-//! The sockets at which runtimes listen by default.
+//! The default sockets of runtimes.
 
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ const CONTAINERD: [&str; 5] = [
     "/run/dockershim.sock",
 ];
 
-/// The containerd that dockerd starts where there is none: without its CRI plugin.
+/// The containerd that dockerd starts if none runs: without its CRI plugin.
 const DOCKERS: [&str; 1] = ["/run/docker/containerd/containerd.sock"];
 
-/// What speaks CRI and is no containerd: CRI-O, cri-dockerd.
+/// CRI servers other than containerd: CRI-O, cri-dockerd.
 const CRI_ONLY: [&str; 3] = [
     "/run/crio/crio.sock",
     "/var/run/crio/crio.sock",
@@ -31,15 +31,15 @@ pub fn containerd_sockets(host_root: &Path) -> Vec<PathBuf> {
     deduplicated(sockets)
 }
 
-/// The sockets that may speak CRI and exist below `host_root`: containerd
-/// speaks it too, unless its CRI plugin is disabled.
+/// The sockets that may serve CRI and exist below `host_root`: containerd's serve it too, unless
+/// its CRI plugin is disabled.
 pub fn cri_sockets(host_root: &Path) -> Vec<PathBuf> {
     let mut sockets = existing(host_root, &CONTAINERD);
     sockets.extend(existing(host_root, &CRI_ONLY));
     deduplicated(sockets)
 }
 
-/// The paths that were looked at, for a message that nothing was found.
+/// All paths that are searched, for the message that nothing was found.
 pub fn looked_at() -> impl Iterator<Item = &'static str> {
     CONTAINERD.into_iter().chain(DOCKERS).chain(CRI_ONLY)
 }
@@ -55,8 +55,8 @@ fn is_socket(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
-/// Drops a path that leads to the same socket as one before it: /var/run is a
-/// link to /run, and distributions link their socket to the usual place.
+/// Drops a path to the same socket as an earlier one: /var/run is a link to /run, and distributions
+/// link their socket to the usual place.
 fn deduplicated(sockets: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut seen = Vec::new();
     sockets
@@ -102,7 +102,7 @@ mod tests {
             root.path().join("run/k3s/containerd/containerd.sock"),
         )
         .unwrap();
-        // A plain file of that name is no socket.
+        // A plain file of that name is not a socket.
         std::fs::write(root.path().join("run/cri-dockerd.sock"), "").unwrap();
 
         assert_eq!(containerd_sockets(root.path()), [socket.clone(), dockers]);

@@ -1,4 +1,5 @@
-//! Docker's own records: what a container was made of, what that image is called, and where it was pulled from.
+//! Docker's own records: a container's image, the names of that image, and where it was pulled
+//! from.
 //!
 //! dockerd keeps them below its data root (`/var/lib/docker`), `<id>` being a container's and `<driver>` the storage
 //! driver's name:
@@ -14,9 +15,10 @@
 //! Where dockerd leaves images to containerd there is nothing below `image`: the image's id is then a digest that
 //! containerd knows.
 //!
-//! Whoever may call containerd can make a container of any id and in any cgroup, and dockerd then takes it for its
-//! own. So a record counts only where the container's root file system is the one that Docker made for it, below a data
-//! root that a dockerd of this node uses: anybody can make a folder that looks like one.
+//! Clients of containerd can make a container with any id and in any cgroup, and dockerd then takes
+//! it as its own. So a record counts only if the container's root file system is the one that
+//! Docker made for it, below a data root that a dockerd of this node uses: anybody can make a
+//! folder that looks like one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -29,17 +31,17 @@ use super::layers::{self, Blob};
 use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
 use crate::process;
 
-/// Where dockerd keeps its data, and where it reads its configuration, unless it is told otherwise.
+/// dockerd's default data root and configuration file.
 const DATA_ROOT: &str = "/var/lib/docker";
 const CONFIGURATION: &str = "/etc/docker/daemon.json";
 
 /// The daemon's program.
 const PROGRAM: &str = "dockerd";
 
-/// Environment, labels and mounts of one container: a few kilobytes, as a rule.
+/// Environment, labels and mounts of one container: usually a few kilobytes.
 const LARGEST_CONTAINER: u64 = 4 << 20;
 
-/// Some 200 bytes for each name of each image.
+/// About 200 bytes for each name of each image.
 const LARGEST_NAMES: u64 = 16 << 20;
 
 /// The configuration of an image, with its history.
@@ -48,13 +50,13 @@ const LARGEST_IMAGE: u64 = 4 << 20;
 /// dockerd keeps 50 repositories for a layer.
 const LARGEST_LAYER: u64 = 1 << 20;
 
-/// Storage drivers take less than half of this.
+/// Storage drivers allow less than half of this.
 const MOST_LAYERS: usize = 512;
 
 /// A name of 64 hex digits and a line's end.
 const LARGEST_MOUNT: u64 = 4096;
 
-/// Below the data root, where the images are containerd's: the mounted root file systems.
+/// Below the data root if containerd keeps the images: the mounted root file systems.
 const ROOTFS: &str = "rootfs";
 
 /// A container as Docker recorded it.
@@ -62,19 +64,20 @@ const ROOTFS: &str = "rootfs";
 pub struct DockerContainer {
     /// The image as the client named it: a reference, or the beginning of an id.
     pub typed: String,
-    /// What that was, when the container was made: `sha256:` and the digest of the image's configuration, or, where
-    /// images are containerd's, of its manifest or index.
+    /// The image that `typed` referred to when the container was made: `sha256:` and the digest of
+    /// its configuration or, if containerd keeps the images, of its manifest or index.
     pub image_id: String,
-    /// Who keeps the image.
+    /// The store that keeps the image.
     pub store: Store,
-    /// Whether the container's root file system is made of the image's layers; `None` where Docker does not keep that.
+    /// Whether the container's root file system consists of the image's layers; `None` if Docker
+    /// does not record that.
     pub runs_on_its_layers: Option<bool>,
 }
 
-/// Who keeps a container's image.
+/// The store of a container's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// Docker itself; `None` for an image that was deleted since.
+    /// Docker itself; `None` for an image that has been deleted.
     Docker(Option<DockerImage>),
     /// containerd, in the namespace of the container.
     Containerd,
@@ -87,8 +90,8 @@ pub struct DockerImage {
     pub names: BTreeSet<String>,
     /// Those repositories, each with the digest of the image's manifest there.
     pub digests: BTreeSet<(String, String)>,
-    /// The repositories that all its layers came from, where it has none of its own any more: `docker rmi` takes the
-    /// digest away with the repository's last tag.
+    /// The repositories that all its layers came from, if the image has no repository of its own
+    /// any more: `docker rmi` removes the digest with the repository's last tag.
     pub layers_from: Vec<ContentSource>,
 }
 
@@ -108,8 +111,8 @@ impl DockerImage {
 pub struct Roots(BTreeSet<PathBuf>);
 
 impl Roots {
-    /// Docker's own default, what its configuration says, and what those that run were started with. `proc` is where the
-    /// node's /proc is.
+    /// Docker's default, the one in its configuration, and those that running dockerds were started
+    /// with. `proc` is the node's /proc.
     pub fn of_node(host_root: &Path, proc: &Path) -> Self {
         let mut roots = BTreeSet::from([PathBuf::from(DATA_ROOT)]);
         roots.extend(configured(&on_host(host_root, Path::new(CONFIGURATION))));
@@ -124,7 +127,7 @@ impl Roots {
         Self(roots)
     }
 
-    /// The one below which a path lies.
+    /// The data root that contains a path.
     fn above(&self, path: &Path) -> Option<&Path> {
         let mut roots = self.0.iter().filter(|root| path != root.as_path());
         roots
@@ -133,7 +136,7 @@ impl Roots {
     }
 }
 
-/// The path that follows an option, as a word of its own or after `=`.
+/// The path after an option, as a separate word or after `=`.
 fn option(words: &[String], name: &str) -> Option<PathBuf> {
     let mut words = words.iter();
     let rest = words.by_ref().find_map(|word| {
@@ -146,22 +149,22 @@ fn option(words: &[String], name: &str) -> Option<PathBuf> {
     value.map(PathBuf::from)
 }
 
-/// The data root that a configuration file of dockerd names.
+/// The data root in a configuration file of dockerd.
 fn configured(file: &Path) -> Option<PathBuf> {
     let bytes = read_of_root(file, LARGEST_CONTAINER).ok()??;
     let configuration: Daemon = serde_json::from_slice(&bytes).ok()?;
     configuration.data_root.or(configuration.graph)
 }
 
-/// The record of the container `id` that runs on the root file system `root`, as the host names it; `None` where
-/// that is not the one that Docker made for this container, or Docker is not root's.
+/// The record of the container `id` that runs on the root file system `root`, as the host names it.
+/// `None` if Docker did not make that one for this container, or if Docker does not run as root.
 pub fn of_root(
     host_root: &Path,
     roots: &Roots,
     root: &Path,
     id: &str,
 ) -> Result<Option<DockerContainer>, EvidenceError> {
-    // Whoever writes down a root file system could lead out of the data root again.
+    // A recorded root file system could escape the data root with `..`.
     let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
     if !is_component(id) || !root.components().all(is_plain) {
         return Ok(None);
@@ -185,7 +188,7 @@ pub fn of_root(
     let below = root.strip_prefix(data).unwrap_or(root);
     let mount = images.mount_of(id)?;
     let place = mount.as_deref().map_or((ROOTFS, id), |mount| {
-        // Each driver has a folder of its own, and in it folders in its own way.
+        // Each driver has a folder of its own, with a layout of its own.
         (record.driver.as_str(), mount)
     });
     if !is_at(below, place) {
@@ -207,7 +210,7 @@ pub fn of_root(
     }))
 }
 
-/// Whether a path begins with the one name, and has the other one further on.
+/// Whether a path begins with the first name, and has the second one further on.
 fn is_at(path: &Path, (first, name): (&str, &str)) -> bool {
     let mut parts = path.iter();
     parts.next().is_some_and(|part| part == first) && parts.any(|part| part == name)
@@ -217,7 +220,7 @@ fn is_at(path: &Path, (first, name): (&str, &str)) -> bool {
 struct Images(PathBuf);
 
 impl Images {
-    /// The name of the container's own layer; `None` where another store has it.
+    /// The name of the container's own layer; `None` if another store has it.
     fn mount_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
         let file = self.0.join("layerdb/mounts").join(id).join("mount-id");
         let bytes = read_of_root(&file, LARGEST_MOUNT)?;
@@ -225,7 +228,7 @@ impl Images {
         Ok(name.filter(|name| is_component(name)))
     }
 
-    /// The layers on which the container's own was made, by the digest of their chain.
+    /// The layers below the container's own, as the digest of their chain.
     fn parent_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
         let file = self.0.join("layerdb/mounts").join(id).join("parent");
         let bytes = read_of_root(&file, LARGEST_MOUNT)?;
@@ -277,7 +280,8 @@ impl Images {
         Ok(Some(image))
     }
 
-    /// The repositories that each of the layers was pulled from or pushed to; none where one of them was made here.
+    /// The repositories that all of the layers were pulled from or pushed to; empty if one of them
+    /// was made here.
     fn sources_of(&self, layers: &[String]) -> Result<Vec<ContentSource>, EvidenceError> {
         let mut common: Option<BTreeSet<String>> = None;
         for layer in layers.iter().take(MOST_LAYERS) {
@@ -311,7 +315,8 @@ impl Images {
     }
 }
 
-/// A repository's name, which dockerd writes with its host, but for Docker Hub's in the list of names.
+/// A repository's name. dockerd writes it with its host, except for Docker Hub's in the list of
+/// names.
 fn source(repository: &str) -> Option<ContentSource> {
     let name = Reference::parse(repository).ok()?.canonical_name();
     let (host, repository) = name.split_once('/')?;
@@ -344,7 +349,7 @@ struct ContainerConfig {
 struct Daemon {
     #[serde(rename = "data-root")]
     data_root: Option<PathBuf>,
-    /// As it was called before Docker 17.05.
+    /// The name before Docker 17.05.
     graph: Option<PathBuf>,
 }
 

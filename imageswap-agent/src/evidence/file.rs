@@ -1,8 +1,9 @@
-//! Reads files that others put where the agent looks: on the node, and in bundles.
+//! Reads files that others control: on the node, and in bundles.
 //!
-//! Such a file can be anything: a FIFO that nobody writes to, a device, a folder, a file of any size, or one on a file
-//! system that does not answer. So a file is opened without effect first, and read only if it is a regular one of
-//! bounded size. Reading happens on threads of its own ([`Readers`]), and nobody waits for longer than a deadline.
+//! Such a file can be anything: a FIFO without a writer, a device, a folder, a file of any size, or
+//! one on a file system that does not answer. So a file is first opened without side effects, and
+//! read only if it is a regular one of bounded size. Reading happens on separate threads
+//! ([`Readers`]), and callers wait no longer than a deadline.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
@@ -22,17 +23,20 @@ use tokio::time::timeout;
 use super::gate::Gate;
 use super::{EvidenceError, is_absent};
 
-/// Files up to this size are read before they are parsed, which is faster than to parse them while they are read.
+/// Files up to this size are read before they are parsed, which is faster than parsing while
+/// reading.
 const READ_AT_ONCE: u64 = 256 << 10;
 
-/// How long reading may take. Whoever hands out a file system that takes longer is taken for a runtime that hangs.
+/// How long reading may take. A file system that takes longer counts as a runtime that hangs.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Threads that read at the same time. One that waits for a file system that never answers is lost to the others.
+/// Threads that read at the same time. A thread that waits for a file system that never answers is
+/// lost.
 const THREADS: usize = 16;
 
-/// Opens a regular file of at most `limit` bytes; `None` if there is no file. Does not wait and has no effect, whatever
-/// is at `path`: to open a FIFO may wait for a writer, and to open a device may do something.
+/// Opens a regular file of at most `limit` bytes; `None` if the file does not exist. Neither waits
+/// nor has side effects, whatever is at `path`: opening a FIFO may wait for a writer, and opening a
+/// device may trigger an action.
 fn open(path: &Path, limit: u64) -> io::Result<Option<File>> {
     open_with(path, limit, OFlags::empty())
 }
@@ -54,13 +58,13 @@ fn open_with(path: &Path, limit: u64, flags: OFlags) -> io::Result<Option<File>>
     if metadata.size() > limit {
         return Err(too_long(limit));
     }
-    // The same file again, whatever is at the path by now.
+    // The same file again, even if `path` has been replaced.
     let same = format!("/proc/self/fd/{}", found.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(Some(rustix::fs::open(same, flags, Mode::empty())?.into()))
 }
 
-/// The text of a file of the kernel's; of one that is longer than `limit` the lines that fit.
+/// The text of a kernel file; if it is longer than `limit`, the lines that fit.
 pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
     let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
     let mut bytes = Vec::new();
@@ -72,7 +76,8 @@ pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Reads a whole file of at most `limit` bytes, if it is root's and no link; `None` if it is not, or not there. Anybody else could write into the file what they like.
+/// Reads a whole file of at most `limit` bytes, if it belongs to root and is not a link; otherwise
+/// `None`. Anybody else could write anything into their own file.
 pub(super) fn read_of_root(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
     let read = || {
         let Some(file) = open_with(path, limit, OFlags::NOFOLLOW)? else {
@@ -86,7 +91,7 @@ pub(super) fn read_of_root(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, E
     read().map_err(|error| failed(path, error))
 }
 
-/// Reads JSON. Of a large file only what is asked for is ever in memory.
+/// Reads JSON. Only the requested fields of a large file are ever in memory.
 pub(super) fn read_json<T: DeserializeOwned>(
     path: &Path,
     limit: u64,
@@ -103,7 +108,7 @@ pub(super) fn read_json<T: DeserializeOwned>(
     parsed.map(Some).map_err(|error| malformed(path, &error))
 }
 
-/// Parses JSON, naming the file, line and column of an error.
+/// Parses JSON; an error names file, line and column.
 pub(super) fn parse_json<'b, T: Deserialize<'b>>(
     path: &Path,
     bytes: &'b [u8],
@@ -113,7 +118,7 @@ pub(super) fn parse_json<'b, T: Deserialize<'b>>(
 
 fn bytes_of(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // It may have grown since it was measured.
+    // The file may have grown since it was measured.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len > limit) {
         return Err(too_long(limit));
@@ -154,7 +159,7 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// None of them is started before it is needed.
+    /// No thread is started before it is needed.
     pub(crate) fn new() -> Self {
         Self {
             threads: Arc::new(Semaphore::new(THREADS)),
@@ -169,14 +174,15 @@ impl Readers {
     ) -> Result<T, EvidenceError> {
         let threads = Arc::clone(&self.threads);
         let answer = async {
-            // Not the gate's turn, which ends with this call: a thread that hangs outlives it.
+            // Separate from the gate's turn, which ends with this call: a hanging thread outlives
+            // it.
             let thread = threads.acquire_owned().await.ok()?;
             let answer = spawn_blocking(move || {
                 let answer = read();
                 drop(thread);
                 answer
             });
-            // It comes to nothing only if the agent ends.
+            // Fails only if the agent ends.
             answer.await.ok()
         };
         let answer = match self.gate.enter().await {
@@ -211,7 +217,7 @@ mod tests {
         read(path).unwrap_err().to_string()
     }
 
-    /// What is no regular file neither blocks nor is read.
+    /// A file that is not regular neither blocks nor is read.
     #[test]
     fn only_regular_files_of_bounded_size_are_read() {
         let folder = tempfile::tempdir().unwrap();
@@ -286,7 +292,8 @@ mod tests {
         }
     }
 
-    /// A reader that hangs keeps one thread, and the others answer. If all hang, nobody waits for them.
+    /// A reader that hangs keeps one thread, and the others continue to answer. If all hang,
+    /// callers do not wait for them.
     #[tokio::test]
     async fn readers_that_hang_are_not_waited_for() {
         let readers = Readers::new();

@@ -1,7 +1,9 @@
-//! Limits what one source may cost: the calls under way at the same time, and none while the source hangs.
+//! Limits the cost of one source: the number of concurrent calls, and no calls while the source
+//! hangs.
 //!
-//! If a call runs into its deadline, the gate checks the source itself. If the source does not answer that either, it
-//! hangs: the gate stays closed, and every caller learns so at once, until a later check is answered.
+//! If a call reaches its deadline, the gate checks the source. If the source does not answer the
+//! check either, it hangs: the gate stays closed, and callers get an error at once, until a later
+//! check is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +12,14 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::sleep;
 
-/// Calls of one source under way at the same time: a burst of starts must not become a burst of calls.
+/// Concurrent calls of one source: a burst of starts must not become a burst of calls.
 const CONCURRENT: usize = 16;
 
-/// How long a source that hangs is left alone before the next check; twice as long after each further check.
+/// Pause before the next check of a hanging source; twice as long after each further check.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// The gate in front of one source; clones are the same gate.
+/// The gate in front of one source; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Gate(Arc<State>);
 
@@ -92,7 +94,7 @@ mod tests {
                 async move { answers }
             }
         };
-        // No turn is left: a caller waits for one, and learns that the source hangs.
+        // No turn is left: a caller waits for one, and is told that the source hangs.
         let (waits, ()) = tokio::join!(gate.enter(), async { gate.check(check) });
         assert!(waits.is_none());
         drop(turns);

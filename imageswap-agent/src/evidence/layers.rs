@@ -1,4 +1,4 @@
-//! The layers of an image, as its own content names them.
+//! The layers of an image, from its own content.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub(super) enum Blob {
     },
 }
 
-/// Reads a blob whose digest this is; `None` where the bytes are others, or no part of an image.
+/// Reads the blob with this digest; `None` if the bytes do not match or are not a part of an image.
 pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
     if sha256(bytes) != digest {
         return None;
@@ -53,7 +53,8 @@ pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
     })
 }
 
-/// The chain id of these layers, by the OCI image specification: the digest of all of them, one on the other.
+/// The chain id of these layers, by the OCI image specification: the digest of all of them,
+/// stacked.
 pub(super) fn chain_id(diff_ids: &[String]) -> Option<String> {
     let (first, rest) = diff_ids.split_first()?;
     Some(rest.iter().fold(first.clone(), |chain, layer| {
@@ -74,7 +75,7 @@ fn sha256(bytes: &[u8]) -> String {
 struct Json {
     manifests: Option<Vec<Descriptor>>,
     layers: Option<Vec<Descriptor>>,
-    /// Of a manifest a descriptor; of a configuration what the container runs.
+    /// For a manifest a descriptor; for a configuration what the container runs.
     config: Option<serde_json::Value>,
     rootfs: Option<RootFs>,
 }

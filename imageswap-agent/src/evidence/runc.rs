@@ -1,7 +1,7 @@
 //! State files of runc and crun: the only record of a plain `runc run`.
 //!
-//! They say which bundle a process was started from, not which image. The
-//! runtime writes them before the container's own process runs.
+//! They name the bundle that a process was started from, not the image. The runtime writes them
+//! before the container's own process runs.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,8 @@ use crate::process::Subject;
 /// Where runc and crun keep their state by default, for root.
 pub const ROOTS: [&str; 2] = ["/run/runc", "/run/crun"];
 
-/// Where containerd's shim lets runc and crun keep it, then where dockerd has it do so: a folder per namespace.
+/// Where containerd's shim, and dockerd's, let runc and crun keep their state: a folder per
+/// namespace.
 pub const NAMESPACED_ROOTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
 
 /// A state file holds the whole configuration.
@@ -47,13 +48,13 @@ pub struct RuncStates {
     host_root: PathBuf,
     roots: Vec<PathBuf>,
     namespaced: Vec<PathBuf>,
-    /// What files said that have not changed since, by the container's folder.
+    /// Content of files that have not changed since, by the container's folder.
     kept: Arc<Mutex<Kept>>,
 }
 
 type Kept = HashMap<PathBuf, (Stamp, RuncState)>;
 
-/// By what a file is told from its next version.
+/// What distinguishes a file from its next version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -71,7 +72,8 @@ impl Stamp {
         })
     }
 
-    /// Whether a further change would be told: file systems count time in steps of some milliseconds.
+    /// Whether a further change would be noticed: file systems count time in steps of some
+    /// milliseconds.
     fn is_settled(self) -> bool {
         self.modified
             .elapsed()
@@ -106,14 +108,14 @@ impl RuncStates {
         }
     }
 
-    /// The container whose first process this is; a later process of the same pid is another one.
+    /// The container whose first process this is; a later process with the same pid does not count.
     pub fn of_process(&self, process: Subject) -> Option<RuncState> {
         let (states, _unread) = self.list();
         let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
         states.into_iter().find(is_its)
     }
 
-    /// containerd's namespace, by the folder that a state was found in.
+    /// containerd's namespace, from the folder in which the state was found.
     pub fn namespace_of(&self, state: &RuncState) -> Option<String> {
         let above = state.root.parent()?;
         let namespaced = self.namespaced.iter().any(|root| root == above);
@@ -121,7 +123,7 @@ impl RuncStates {
         Some(name.to_string_lossy().into_owned())
     }
 
-    /// All containers, and why the list may lack some.
+    /// All containers, and why the list may be incomplete.
     pub fn list(&self) -> (Vec<RuncState>, Option<EvidenceError>) {
         let mut unread = None;
         let mut states = Vec::new();
@@ -155,8 +157,8 @@ impl RuncStates {
         roots.iter().flat_map::<Vec<_>, _>(of_root).collect()
     }
 
-    /// What a container's state file says, read again only where it has changed: for a cgroup that is nobody's all of
-    /// them are looked at.
+    /// A container's state, read again only if the file has changed, because all of them are
+    /// searched for a cgroup without an owner.
     fn read(&self, root: &Path, id: &str) -> Result<Option<RuncState>, EvidenceError> {
         let folder = root.join(id);
         let stamp = ["state.json", "status"]
@@ -245,7 +247,7 @@ struct CrunFile {
     bundle: Option<String>,
 }
 
-/// A pid without its start says nothing: it may have been given to another process since.
+/// A pid without its start time proves nothing: another process may have it by now.
 fn init(pid: Option<i64>, started: Option<u64>) -> Option<Subject> {
     Some(Subject {
         pid: u32::try_from(pid?).ok().filter(|pid| *pid != 0)?,

@@ -1,14 +1,14 @@
-//! The part of an OCI runtime configuration that says whose container it is.
+//! The parts of an OCI runtime configuration that identify its container.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// A `config.json` of the OCI runtime specification, or what containerd keeps
-/// of one in its records; everything else in it is skipped.
+/// A `config.json` of the OCI runtime specification, or containerd's record of one; all other
+/// fields are skipped.
 ///
-/// `null` stands for "absent" in what Go writes, hence the options.
+/// Go writes `null` for absent fields, hence the options.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Spec {
     annotations: Option<BTreeMap<String, String>>,
@@ -21,7 +21,7 @@ struct Root {
 }
 
 impl Spec {
-    /// `root.path` as it is written.
+    /// `root.path` as written.
     pub(super) fn root_path(&self) -> Option<PathBuf> {
         self.root.as_ref()?.path.clone()
     }

@@ -1,10 +1,10 @@
-//! The store of podman and its kin: which image a container was made of, and what that image is called.
+//! The store of podman and related tools: a container's image, and the names of that image.
 //!
 //! Three files of the Go library `containers/storage`, all JSON lists, in `<store>/<driver>-containers/containers.json`
 //! and `<store>/<driver>-images/images.json`; podman puts the name of the image into a container's `metadata`, which
 //! is JSON in a string. A container's bundle is `<store>/<driver>-containers/<id>/userdata`.
 //!
-//! A store of anybody but root is not read: the user whose container it is could write there what he likes.
+//! Only root's store is read: any other user could write anything into his own.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::process;
 /// Both lists grow with what is stored, by about a kilobyte for each.
 const LARGEST_LIST: u64 = 16 << 20;
 
-/// What a container's bundle is called in its folder.
+/// The name of a container's bundle in its folder.
 const BUNDLE: &str = "userdata";
 
 const CONTAINERS: &str = "-containers";
@@ -31,24 +31,24 @@ pub struct StoredImage {
     pub names: BTreeSet<String>,
     /// Digest of its manifest.
     pub digest: Option<String>,
-    /// Whether the container's root file system is made of the image's layers.
+    /// Whether the container's root file system consists of the image's layers.
     pub runs_on_its_layers: bool,
 }
 
-/// Where podman keeps its store by default, and where its configuration says so, for root.
+/// podman's default store and root's configuration file.
 const STORE: &str = "/var/lib/containers/storage";
 const CONFIGURATIONS: [&str; 2] = [
     "/usr/share/containers/storage.conf",
     "/etc/containers/storage.conf",
 ];
 
-/// What watches a container of podman's, with podman's own options among its words.
+/// The process that watches a podman container, with podman's own options in its command line.
 const MONITOR: &str = "conmon";
 
 const LARGEST_CONFIGURATION: u64 = 1 << 20;
 
-/// The stores that podman uses on this node, as this process sees them: by its configuration, and by the options that it
-/// gave to the monitor of the process `pid`.
+/// The stores that podman uses on this node, as this process sees them: from its configuration, and
+/// from the options that it gave to the monitor of the process `pid`.
 pub fn roots(host_root: &Path, proc: &Path, pid: u32) -> Vec<PathBuf> {
     let mut roots = vec![PathBuf::from(STORE)];
     for file in CONFIGURATIONS {
@@ -59,7 +59,7 @@ pub fn roots(host_root: &Path, proc: &Path, pid: u32) -> Vec<PathBuf> {
     let monitor = process::ancestors(proc, pid).next();
     let words = monitor.and_then(|monitor| process::command(proc, monitor, MONITOR));
     let words = words.unwrap_or_default();
-    // Each word of the command that cleans up comes after this one.
+    // The words of the clean-up command follow this one.
     let mut words = words.iter().filter(|word| *word != "--exit-command-arg");
     if words.by_ref().any(|word| word == "--root") {
         roots.extend(words.next().map(PathBuf::from));
@@ -75,8 +75,8 @@ fn graph_root(line: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-/// The image of the container `id` that was started from `bundle`, as this process sees it; `None` where that is no
-/// container of one of these stores, or the store is not root's.
+/// The image of the container `id` that was started from `bundle`, as this process sees it. `None`
+/// if that is not a container of one of these stores, or if the store does not belong to root.
 pub fn of_bundle(
     roots: &[PathBuf],
     bundle: &Path,
@@ -202,7 +202,7 @@ mod tests {
     fn the_image_of_a_bundle_has_all_its_names() {
         let (store, bundle) = store();
         let image = read(&store, &bundle, "c1").unwrap();
-        // Where the tests do not run as root the store is not root's.
+        // If the tests do not run as root, the store does not belong to root.
         if !rustix::process::geteuid().is_root() {
             assert_eq!(image, None);
             return;
@@ -233,7 +233,7 @@ mod tests {
     fn a_store_of_somebody_elses_is_not_read() {
         let (store, bundle) = store();
         let list = store.path().join("overlay-images/images.json");
-        // Only root can give a file away; anybody's store is somebody else's already.
+        // Only root can give a file away; without root the store already belongs to another user.
         drop(std::os::unix::fs::chown(&list, Some(1000), None));
         assert_eq!(read(&store, &bundle, "c1").unwrap(), None);
     }
@@ -262,7 +262,7 @@ mod tests {
         let own = std::process::id();
         let roots = roots(host.path(), Path::new("/proc"), own);
         let expected = [STORE, "/srv/store"].map(|root| on_host(host.path(), Path::new(root)));
-        // The test's own user may not be root, whose configuration it is.
+        // The configuration belongs to the test's user, who may not be root.
         if rustix::process::geteuid().is_root() {
             assert_eq!(roots, expected);
         }

@@ -1,4 +1,4 @@
-//! gRPC over a Unix socket: the one place that knows how a runtime is reached.
+//! gRPC over a Unix socket: the one place that connects to runtimes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,16 @@ use tonic_prost::ProstCodec;
 use super::EvidenceError;
 use super::gate::Gate;
 
-/// How long a runtime may take over one call. It answers from memory or its
-/// own database; one that takes longer is hung, and must not hang us.
+/// How long a runtime may take for one call. It answers from memory or its own database; a slower
+/// one hangs, and must not block the agent.
 pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The call of a check. A server that does not implement it says so, which is an answer too.
+/// The call of a check. A server that does not implement it answers with an error, which is an
+/// answer too.
 const CHECK: Method = "/grpc.health.v1.Health/Check";
 
-/// Lists of a busy node outgrow gRPC's default of 4 MiB, for every containerd
-/// container brings its whole OCI configuration; the servers stop at 16 MiB.
+/// Lists of a busy node exceed gRPC's default of 4 MiB, because containerd sends the whole OCI
+/// configuration of every container; servers stop at 16 MiB.
 const LARGEST_ANSWER: usize = 32 << 20;
 
 /// A connection that is made at the first call and again whenever it is lost.
@@ -64,7 +65,7 @@ impl Transport {
         &self.socket
     }
 
-    /// Finds out whether the runtime hangs. Calls of one that hangs fail at once, until it answers again.
+    /// Checks whether the runtime hangs. While it hangs, calls fail at once.
     pub(super) fn check(&self) {
         let client = self.client();
         let deadline = self.deadline / 2;
@@ -82,7 +83,7 @@ impl Transport {
         });
     }
 
-    /// One question, one answer. `Ok(None)` where the runtime says "not found".
+    /// One request, one answer. `Ok(None)` if the runtime answers "not found".
     pub(super) async fn call<Q, A>(
         &self,
         method: Method,
@@ -120,7 +121,7 @@ impl Transport {
         }
     }
 
-    /// As [`call`](Self::call), where "not found" is no answer that makes sense.
+    /// Like [`call`](Self::call), for methods for which "not found" makes no sense.
     pub(super) async fn ask<Q, A>(
         &self,
         method: Method,
@@ -141,8 +142,8 @@ impl Transport {
             })
     }
 
-    /// One question, a stream of answers; without a deadline, for a server may
-    /// send its headers together with its first answer.
+    /// One request, a stream of answers; without a deadline, because a server may send its headers
+    /// together with its first answer.
     pub(super) async fn subscribe<Q, A>(
         &self,
         method: Method,
@@ -172,8 +173,8 @@ impl Transport {
         }
     }
 
-    /// One question, one answer in pieces, to the end. `Ok(None)` where the runtime says "not found". `take` returns
-    /// whether it wants more.
+    /// One request, one answer in pieces, to the end. `Ok(None)` if the runtime answers "not
+    /// found". `take` returns whether it wants more.
     pub(super) async fn collect<Q, A>(
         &self,
         method: Method,
@@ -218,19 +219,19 @@ impl Transport {
         }
     }
 
-    /// What a failed call or a broken stream means.
+    /// The meaning of a failed call or a broken stream.
     pub(super) fn failure(&self, method: Method, status: Status) -> EvidenceError {
         let path = self.socket.clone();
         let is_ours = std::error::Error::source(&status).is_some();
         match status.code() {
-            // The kernel's word on the socket, not the runtime's.
+            // The kernel refuses access to the socket, not the runtime.
             _ if io_error(&status) == Some(io::ErrorKind::PermissionDenied) => {
                 EvidenceError::Denied {
                     path,
                     source: root_cause(&status),
                 }
             }
-            // What came over the wire has no cause; a connection that broke has.
+            // An error from the wire has no cause; a connection that broke has one.
             _ if is_ours => EvidenceError::Unreachable {
                 socket: path,
                 source: root_cause(&status),
@@ -310,7 +311,7 @@ fn io_error(status: &Status) -> Option<io::ErrorKind> {
     None
 }
 
-/// The innermost message: what stands above it only says that a transport failed.
+/// The innermost message: the outer ones only say that a transport failed.
 fn root_cause(status: &Status) -> Box<dyn std::error::Error + Send + Sync> {
     let mut cause: &(dyn std::error::Error + 'static) = status;
     while let Some(below) = cause.source() {
@@ -367,7 +368,7 @@ mod tests {
         let socket = folder.path().join("hung.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let transport = Transport::new(socket, SHORT);
-        // No call is answered, and no check.
+        // Neither calls nor checks are answered.
         while !matches!(ask(&transport).await, EvidenceError::Hangs { .. }) {}
         for _ in 0..300 {
             let error = ask(&transport).await;

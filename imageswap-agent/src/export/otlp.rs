@@ -1,4 +1,5 @@
-//! Findings as OpenTelemetry log records, with the semantic conventions' names where they have one.
+//! Findings as OpenTelemetry log records, with names of the semantic conventions where there are
+//! any.
 
 use crate::finding::Finding;
 use crate::verdict::Verdict;

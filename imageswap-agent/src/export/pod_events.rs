@@ -1,4 +1,5 @@
-//! Kubernetes Events on Pods whose containers drift or could not be resolved: what `kubectl describe pod` shows.
+//! Kubernetes Events on Pods whose containers drift or could not be resolved, for `kubectl describe
+//! pod`.
 
 use crate::finding::{Event as Occasion, Finding};
 use crate::verdict::{Route, Verdict};
@@ -13,10 +14,12 @@ use tokio::time::{Instant, sleep};
 /// Name of the reporting controller.
 pub const REPORTER: &str = "imageswap-agent";
 
-/// Events that may wait for the API server; beyond that they are dropped and counted, for findings tell all the same.
+/// Events that may wait for the API server; any more are dropped and counted, because findings
+/// report the same.
 const WAITING: usize = 256;
 
-/// So many Events at once, and then one each [`BETWEEN`]: a node full of drift must not become a flood of writes.
+/// At most this many Events at once, and then one per [`BETWEEN`]: a node full of drift must not
+/// cause a flood of writes.
 const BURST: u32 = 30;
 const BETWEEN: Duration = Duration::from_secs(2);
 
@@ -27,7 +30,7 @@ const PUBLISHED: &str = "published";
 const FAILED: &str = "failed";
 const DROPPED: &str = "dropped";
 
-/// Where findings become Events.
+/// Turns findings into Events.
 #[derive(Debug)]
 pub struct PodEvents {
     queue: mpsc::Sender<(Event, ObjectReference)>,
@@ -35,7 +38,7 @@ pub struct PodEvents {
 }
 
 impl PodEvents {
-    /// Publishes by `client`, as the agent on `node`, until this is dropped.
+    /// Publishes with `client`, as the agent on `node`, until this is dropped.
     pub fn spawn(client: Client, node: &str, metrics: AgentMetrics) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         metrics.declare_pod_events(&[PUBLISHED, FAILED, DROPPED]);
@@ -43,7 +46,8 @@ impl PodEvents {
         Self { queue, metrics }
     }
 
-    /// Publishes what a finding says, if it is about a Pod and says something amiss. Never waits.
+    /// Publishes a finding, if it is about a Pod and reports drift or an unresolved image. Never
+    /// waits.
     pub fn tell(&self, finding: &Finding) {
         let Some((event, pod)) = event(finding) else {
             return;
@@ -54,7 +58,7 @@ impl PodEvents {
     }
 }
 
-/// Writes Events as the agent on `node`; the same again becomes a series.
+/// Writes Events as the agent on `node`; repeated Events become a series.
 pub fn recorder(client: Client, node: &str) -> Recorder {
     let reporter = Reporter {
         controller: REPORTER.to_owned(),
@@ -63,8 +67,8 @@ pub fn recorder(client: Client, node: &str) -> Recorder {
     Recorder::new(client, reporter)
 }
 
-/// The Pod that a finding is about. A static Pod's is its copy in the API, whose Events go by the UID that the kubelet
-/// made up.
+/// The Pod that a finding is about. For a static Pod, its copy in the API, whose Events use the UID
+/// that the kubelet assigned.
 pub fn pod_of(finding: &Finding) -> Option<ObjectReference> {
     let pod = finding.pod.as_ref()?;
     let list = if finding.route == Route::Ephemeral {
@@ -117,7 +121,7 @@ fn event(finding: &Finding) -> Option<(Event, ObjectReference)> {
         Verdict::Unresolved => "ImageSwapUnresolved",
         Verdict::Approved | Verdict::Exempt => return None,
     };
-    // A Pod that is gone needs no Event, and an agent that starts anew repeats nothing but what runs.
+    // A Pod that is gone needs no Event, and a restarted agent repeats only what still runs.
     if finding.event == Occasion::Stopped {
         return None;
     }
@@ -131,7 +135,7 @@ fn event(finding: &Finding) -> Option<(Event, ObjectReference)> {
     Some((event, pod_of(finding)?))
 }
 
-/// What an administrator should read.
+/// The text for an administrator.
 fn note(finding: &Finding) -> String {
     let container = finding.container.name.as_deref().unwrap_or("of the Pod");
     let why = finding.reason.as_str();

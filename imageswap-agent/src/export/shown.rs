@@ -1,21 +1,21 @@
-//! What is amiss on this node now, for whoever asks: a page of the admin port.
+//! A page of the admin port with the drifting and unresolved containers of this node.
 
 use crate::finding::Finding;
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Where the page is.
+/// The page's path.
 pub const PATH: &str = "/drift";
 
-/// A JSON object a line.
+/// One JSON object per line.
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
 
-/// The page; clones show the same.
+/// The page; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shown(Arc<RwLock<Bytes>>);
 
 impl Shown {
-    /// Shows these findings in place of those before.
+    /// Replaces the findings on the page.
     pub fn set(&self, findings: &[Finding]) {
         let mut text = Vec::new();
         for finding in findings {
@@ -27,7 +27,7 @@ impl Shown {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
-    /// The page as it is now.
+    /// The current page.
     pub fn get(&self) -> Bytes {
         self.0
             .read()

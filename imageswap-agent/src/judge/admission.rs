@@ -1,4 +1,4 @@
-//! Why admission did not keep a drifting image away.
+//! Why admission did not prevent a drifting image.
 
 use super::Case;
 use crate::verdict::{Reason, Route};
@@ -7,7 +7,7 @@ use imageswap_policy::note::{Entry, Note};
 use imageswap_policy::{Decision, Policies, Policy};
 use std::sync::Arc;
 
-/// The reason, for an image that `decision` is about and that drifts.
+/// The reason for a drifting image that `decision` is about.
 pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reason {
     if !matches!(case.route, Route::Pod | Route::Ephemeral) {
         return Reason::NotAdmitted;
@@ -23,7 +23,7 @@ pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reas
     let Some(note) = note(case) else {
         return without_note(case, image);
     };
-    // What cannot be read was not written by admission.
+    // A note that does not parse was not written by admission.
     let note = Note::parse(note).ok();
     let name = case.facts.container_name();
     match name.and_then(|name| note.as_ref()?.get(name)) {
@@ -32,7 +32,7 @@ pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reas
     }
 }
 
-/// The note of the pod as the API server has it, else as it was when the runtime made the pod.
+/// The pod's note from the API server, or from when the runtime made the pod.
 fn note<'a>(case: &Case<'a>) -> Option<&'a str> {
     match case.facts.owner() {
         Some(pod) => pod.note.as_deref(),
@@ -40,7 +40,7 @@ fn note<'a>(case: &Case<'a>) -> Option<&'a str> {
     }
 }
 
-/// Nothing in a note is believed: the image that it speaks of is decided again, by the revision that it names.
+/// The note is not trusted: its image is decided again, by the revision that it names.
 fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
     let is_its = |policies: &&Arc<Policies>| {
         let selected = case.asked.select(policies);
@@ -48,7 +48,7 @@ fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
     };
     let in_force = &case.law.policies;
     let Some(policies) = std::iter::once(in_force).chain(&case.law.past).find(is_its) else {
-        // Nobody here knows that revision, so nothing can be computed from it.
+        // That revision is unknown here, so the decision cannot be repeated.
         return Reason::WebhookSkipped;
     };
     let explained = entry.explains(&case.asked.select(policies), image);
@@ -59,8 +59,9 @@ fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
     }
 }
 
-/// The subresource by which ephemeral containers come takes no annotations: what an earlier policy would have left as
-/// it is was fine then. Any other container has an entry if admission saw it.
+/// Ephemeral containers cannot have an entry, because their subresource drops annotations: if an
+/// earlier policy would have left the image, it was fine then. Any other container has an entry if
+/// admission saw it.
 fn without_note(case: &Case<'_>, image: &str) -> Reason {
     let was_fine = |policies: &Arc<Policies>| {
         let selected = case.asked.select(policies);

@@ -1,18 +1,19 @@
-//! The names that a container's image may go by.
+//! The possible names of a container's image.
 //!
-//! One digest can have several names on a node, and a webhook that swaps registries makes exactly that: the runtime's
-//! own pick among them is arbitrary. What was asked for decides, if it can have been this image.
+//! One digest can have several names on a node, and a webhook that swaps registries causes exactly
+//! that. The runtime's own choice among them is arbitrary. The name that was asked for decides, if
+//! it can be a name of this image.
 
 use super::{Confidence, Name};
 use crate::facts::{Claim, Facts, Naming, Source};
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
 
-/// How findings call the specification of a Pod in the API.
+/// The source name in findings for a Pod's specification.
 const POD_SPEC: &str = "pod-spec";
 
 pub(super) struct Names {
-    /// All names, those to judge first.
+    /// All names; those to judge come first.
     pub(super) all: Vec<Name>,
     /// How many of them to judge.
     telling: usize,
@@ -20,13 +21,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The names that the verdict is about.
+    /// The names that decide the verdict.
     pub(super) fn judged(&self) -> &[Name] {
         self.all.get(..self.telling).unwrap_or_default()
     }
 }
 
-/// The name that was asked for, else all that the digest has, else what the bundle says.
+/// The name that was asked for, otherwise all names of the digest, otherwise the bundle's.
 pub(super) fn names(facts: &Facts) -> Names {
     let of_digest = names_of_digest(facts);
     if let Some(asked) = asked_for(facts, &of_digest) {
@@ -60,8 +61,8 @@ pub(super) fn names(facts: &Facts) -> Names {
     }
 }
 
-/// Whether the container is one of its Pod's for sure, where the API server has the Pod: the kubelet reported it, or it
-/// is the sandbox, or it runs what the specification says.
+/// Whether the container certainly belongs to its Pod in the API server: the kubelet reported it,
+/// or it is the sandbox, or it runs the image of the specification.
 pub(super) fn is_the_pods(facts: &Facts) -> bool {
     let Some(pod) = facts.owner() else {
         return true;
@@ -71,9 +72,9 @@ pub(super) fn is_the_pods(facts: &Facts) -> bool {
     facts.is_reported(pod) || sandbox || image_in_spec(facts).is_some_and(fits)
 }
 
-/// What somebody asked for, most trusted first, where it can be this container's image: the Pod's specification can be
-/// newer or older than the container, whoever calls the CRI writes down what he likes, and what Docker was asked for
-/// may have been another image's name until a moment before.
+/// The name that was asked for, most trusted source first, if it can be this container's image. A
+/// Pod's specification can be newer or older than the container, a client of the CRI can record
+/// anything, and the name given to Docker may have belonged to another image a moment before.
 fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
     let in_spec = image_in_spec(facts)
         .filter(|image| can_be(facts, image, of_digest) == Some(true))
@@ -93,17 +94,18 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
     in_spec.or_else(by_runtime)
 }
 
-/// The image that the Pod's specification gives the container. A static pod runs what its file says, which the copy in
-/// the API need not.
+/// The container's image in the Pod's specification. A static pod runs the image in its file, which
+/// may differ from its copy in the API.
 fn image_in_spec(facts: &Facts) -> Option<&str> {
     let pod = facts.owner().filter(|pod| pod.mirror_of.is_none())?;
-    // Without the CRI's word for it, the name of the container is that of a forger, too.
+    // Unless the CRI confirms it, the container's name may be forged, too.
     facts.claims.get(&Source::Cri)?;
     let container = pod.containers.get(facts.container_name()?)?;
     Some(&container.image)
 }
 
-/// Whether `image` can be the image whose digest goes by these names; `None` where it has none to compare with.
+/// Whether `image` can be the image whose digest has these names; `None` if there are no names to
+/// compare with.
 fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     let Ok(asked) = Reference::parse(image) else {
         return Some(false);
@@ -113,7 +115,7 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     if of_digest.is_empty() && !is_pulled {
         return None;
     }
-    // The same content can lie in any repository: a digest says nothing about where it is from.
+    // The same content can be in any repository: a digest does not show its origin.
     let mut digests = facts
         .trusted()
         .filter_map(|claim| claim.digest.as_deref())
@@ -127,7 +129,8 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     }
     let fits = |name: &Name| {
         Reference::parse(&name.name).is_ok_and(|known| {
-            // A tag moves on to the next image; that it was pulled from the repository stays, as `repository@digest`.
+            // A tag can move to another image; the pull from the repository stays recorded as
+            // `repository@digest`.
             known.canonical_name() == repository
                 && (known.digest().is_none()
                     || asked.digest().is_none()
@@ -137,7 +140,7 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     Some(is_pulled || of_digest.iter().any(fits))
 }
 
-/// Whether the image's content was pulled from the repository, by the runtime's record.
+/// Whether the runtime recorded that the image's content was pulled from the repository.
 fn pulled_from(facts: &Facts, repository: &str) -> bool {
     let mut sources = facts
         .trusted()
@@ -161,7 +164,8 @@ pub(super) fn names_of_digest(facts: &Facts) -> Vec<Name> {
             }
         }
     }
-    // `repository@digest` beside `repository:tag` is the runtime's own second name for the same thing.
+    // `repository@digest` beside `repository:tag` is the runtime's own second name for the same
+    // image.
     let tagged: BTreeSet<_> = names
         .iter()
         .filter_map(|name| repository_of_tag(&name.name))
@@ -181,7 +185,8 @@ fn name(source: &'static str, name: &str) -> Name {
     }
 }
 
-/// Whether this is a name at all and not the id of an image, which reads like a repository `sha256` with a tag.
+/// Whether this is a name rather than an image id, which looks like a repository `sha256` with a
+/// tag.
 fn is_name(text: &str) -> bool {
     !text.starts_with("sha256:") && Reference::parse(text).is_ok()
 }

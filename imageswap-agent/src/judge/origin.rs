@@ -1,9 +1,9 @@
-//! Where the content of an image came from, whatever it is called now.
+//! Where the content of an image came from, independent of its present name.
 //!
-//! containerd labels what it pulls with the registry and repository of the reference that was asked for. An image that
-//! was tagged anew keeps the labels of its old name; one that was built or imported has none. Docker keeps the digest
-//! under which an image was pulled from a repository for as long as the image has a name there, and the repositories
-//! of each layer for good.
+//! containerd labels pulled content with the registry and repository of the requested reference. A
+//! retagged image keeps the labels of its old name; a built or imported image has none. Docker
+//! keeps the digest under which an image was pulled from a repository as long as the image has a
+//! name there, and the repositories of each layer forever.
 
 use super::{Name, names};
 use crate::evidence::containerd::ContentSource;
@@ -13,21 +13,21 @@ use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Pulled under the name that it goes by, or under another approved one.
+    /// Pulled under its present name, or under another approved one.
     Fitting,
-    /// Pulled, and only under names that the policy does not approve.
+    /// Pulled, but only under names that the policy does not approve.
     Elsewhere,
-    /// Pulled under another name, of which the policy's answer is not known.
+    /// Pulled under another name, about which the policy's answer is unknown.
     Undecided,
     /// Pulled from one of several places, which the policy judges differently.
     Ambiguous,
     /// Never pulled.
     Nowhere,
-    /// Nobody keeps that.
+    /// Not recorded.
     Unknown,
 }
 
-/// Compares an image's approved names with where its content was pulled from.
+/// Compares an image's approved names with the sources of its content.
 pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> Origin {
     let Some(claim) = claim(facts) else {
         return Origin::Unknown;
@@ -61,8 +61,8 @@ pub(super) fn origin(facts: &Facts, names: &[Name], selected: &Selected<'_>) -> 
     Origin::Elsewhere
 }
 
-/// What one source says, given all names of the image. containerd keeps no port: the source is each of the repositories
-/// that it can be.
+/// The origin by one source, given all names of the image. containerd does not record ports: the
+/// content may come from any matching repository.
 fn of_source(
     source: &ContentSource,
     known: &BTreeSet<String>,
@@ -95,8 +95,8 @@ fn of_source(
     }
 }
 
-/// Whether the image of a sandbox is what its name says, as far as anybody keeps that: pulled under it, or under an
-/// approved one, or never pulled.
+/// Whether a sandbox's image matches its name, if that is recorded: pulled under it or under an
+/// approved name, or never pulled.
 pub(super) fn is_own(facts: &Facts, selected: &Selected<'_>) -> bool {
     let sources = claim(facts).and_then(|claim| claim.pulled_from.as_deref());
     let names = facts.trusted().filter_map(|claim| claim.image.as_deref());
@@ -111,13 +111,13 @@ fn repository(name: &str) -> Option<String> {
     Some(Reference::parse(name).ok()?.canonical_name())
 }
 
-/// What should run instead of an image that was pulled elsewhere.
+/// The expected image for one that was pulled elsewhere.
 pub(super) fn expected(facts: &Facts, selected: &Selected<'_>) -> Option<String> {
     let source = claim(facts)?.pulled_from.as_ref()?.first()?.name();
     Some(selected.decide(&source).result.into_owned())
 }
 
-/// The most trusted claim that says where the content came from.
+/// The most trusted claim that records where the content came from.
 fn claim(facts: &Facts) -> Option<&Claim> {
     facts.trusted().find(|claim| claim.pulled_from.is_some())
 }

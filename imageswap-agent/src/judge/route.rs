@@ -4,10 +4,10 @@ use crate::facts::{Claim, Facts, Source};
 use crate::pods::Ownership;
 use crate::verdict::Route;
 
-/// The namespace in which dockerd keeps its containers in a containerd.
+/// dockerd's namespace for its containers in a containerd.
 const DOCKERS: &str = "moby";
 
-/// By the records of the runtimes that say that the process is theirs, and by the API server's.
+/// Decides from the records of the runtimes that own the process, and from the API server's.
 pub(super) fn route(facts: &Facts) -> Route {
     let claim = |source| facts.claims.get(&source);
     if let Some(cri) = claim(Source::Cri) {
@@ -25,7 +25,7 @@ pub(super) fn route(facts: &Facts) -> Route {
     if facts.claims.contains_key(&Source::Podman) {
         return Route::Podman;
     }
-    // By whose folder runc keeps its state in.
+    // The owner of the folder in which runc keeps its state.
     match claim(Source::Runc).map(|state| state.runtime) {
         Some("docker") => Route::Docker,
         Some("runc") => Route::Runc,
@@ -34,14 +34,15 @@ pub(super) fn route(facts: &Facts) -> Route {
     }
 }
 
-/// The route of what a CRI runtime made.
+/// The route of a container that a CRI runtime made.
 fn of_pod(facts: &Facts, claim: &Claim) -> Route {
     let Some(pod) = facts.owner() else {
-        // Anyone who may call the CRI can name a pod that is none.
+        // Any client of the CRI can name a pod that does not exist.
         let is_denied = facts.pod.is_some();
         return match claim.static_pod {
             _ if is_denied || claim.pod.is_none() => Route::Cri,
-            // An annotation says that it comes from a file; whoever calls the CRI writes annotations.
+            // An annotation says that it comes from a file; any client of the CRI can write
+            // annotations.
             Some(true) => Route::Cri,
             Some(false) | None => Route::Pod,
         };
@@ -53,7 +54,8 @@ fn of_pod(facts: &Facts, claim: &Claim) -> Route {
         Some(name) => match pod.containers.get(name) {
             Some(container) if container.ephemeral => Route::Ephemeral,
             Some(_) => Route::Pod,
-            // A client of the CRI put it into the pod's sandbox; the kubelet knows of no such container.
+            // A client of the CRI put it into the pod's sandbox; the kubelet does not know the
+            // container.
             None => Route::Cri,
         },
         // The sandbox has no name.
@@ -65,7 +67,7 @@ fn of_pod(facts: &Facts, claim: &Claim) -> Route {
 fn of_containerd(facts: &Facts, record: &Claim) -> Route {
     let is_denied = facts.pod == Some(Ownership::Absent);
     match (&record.pod, record.runtime_namespace.as_deref()) {
-        // The CRI did not answer: of which Pod it is nobody says but the labels, which exempt nothing.
+        // The CRI did not answer: only the labels name the Pod, and they exempt nothing.
         (Some(_), _) if record.through_cri && !is_denied => Route::Pod,
         _ if record.through_cri => Route::Cri,
         (_, Some(DOCKERS)) => Route::Docker,

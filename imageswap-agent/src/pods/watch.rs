@@ -1,4 +1,4 @@
-//! Follows the node's Pods, and asks for one that the watch has not told of yet.
+//! Watches the node's Pods, and asks for a Pod that the watch has not reported yet.
 
 use super::{Ownership, PodChange, PodRecord};
 use futures::TryStreamExt as _;
@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How long the API server may take to say whether there is a Pod; a verdict waits for it.
+/// How long the API server may take to answer for a Pod; a verdict waits for it.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Tells of the Pods of `node` until nobody listens; what was told holds while the API server is away.
+/// Sends the Pods of `node` until the receiver is gone. While the API server is down, the last
+/// state holds.
 pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChange>) {
     let api = Api::<Pod>::all(client);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
@@ -36,7 +37,7 @@ pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChang
                 continue;
             }
         };
-        // The beginning of a list is told before the API server has answered.
+        // The start of a list is reported before the API server has answered.
         if !matches!(event, Event::Init) {
             complaint.over();
         }
@@ -59,7 +60,7 @@ pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChang
     }
 }
 
-/// Asks the API server for one Pod; `None` where it did not answer.
+/// Asks the API server for one Pod; `None` if it did not answer.
 pub async fn ask(client: &Client, namespace: &str, name: &str, uid: &str) -> Option<Ownership> {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let answer = timeout(DEADLINE, api.get_opt(name)).await;
@@ -68,7 +69,7 @@ pub async fn ask(client: &Client, namespace: &str, name: &str, uid: &str) -> Opt
         .ok()?
         .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
         .ok()?;
-    // Another Pod of the same name is not this one.
+    // Another Pod of the same name does not count.
     let pod = pod
         .map(PodRecord::from)
         .filter(|pod| pod.uid_on_node() == uid);

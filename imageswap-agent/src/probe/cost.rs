@@ -1,21 +1,22 @@
-//! What the programs cost, as the kernel counts it while its statistics are on (`sysctl kernel.bpf_stats_enabled=1`).
+//! The cost of the programs, as the kernel counts it while `sysctl kernel.bpf_stats_enabled=1`.
 
 use super::pins::Pins;
 use aya::Ebpf;
 use aya::programs::{ProgramInfo, RawTracePoint};
 use std::time::Duration;
 
-/// Suffix of a program's pin, beside the one of its link; the BPF file system refuses dots in names.
+/// Suffix of a program's pin, beside the pin of its link; the BPF file system does not allow dots
+/// in names.
 const PROGRAM: &str = "-program";
 
-/// Runs of one program since it was loaded, as far as the statistics were on.
+/// Runs of one program since it was loaded, while statistics were on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// Its name, which is its tracepoint's.
     pub program: &'static str,
     /// How often it ran.
     pub runs: u64,
-    /// All its runs together.
+    /// Total time of its runs.
     pub time: Duration,
 }
 
@@ -24,8 +25,9 @@ pub(super) fn pin_name(program: &str) -> String {
     format!("{program}{PROGRAM}")
 }
 
-/// What is known of these programs, loaded by this agent or pinned by another. What the kernel does not tell is left
-/// out: without `CAP_SYS_ADMIN` a program is known only to who loaded or pinned it.
+/// Statistics of these programs, loaded by this agent or pinned by another. Programs for which the
+/// kernel refuses the answer are left out: without `CAP_SYS_ADMIN` only the process that loaded or
+/// pinned a program can read them.
 pub(super) fn of(
     programs: impl Iterator<Item = &'static str>,
     loaded: Option<&Ebpf>,

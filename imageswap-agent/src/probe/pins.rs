@@ -1,6 +1,7 @@
-//! Maps and links kept in a BPF file system, so that what happens while no agent runs is told to the next one.
+//! Keeps maps and links in a BPF file system, so that the next agent learns what happened while
+//! none ran.
 //!
-//! The kernel goes on filling the ring buffer; whoever opens it next reads on where the last reader stopped.
+//! The kernel keeps filling the ring buffer; the next reader continues where the last one stopped.
 
 use rustix::fs::{Access, FlockOperation, access, flock, statfs};
 use std::fs::{self, File};
@@ -11,26 +12,26 @@ use std::path::{Path, PathBuf};
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FILE_SYSTEM: i64 = 0xcafe_4a11;
 
-/// Why nothing is kept.
+/// Why nothing is pinned.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PinsError {
-    /// There is no such file system.
+    /// The folder is not in a BPF file system.
     #[error("{} is in no BPF file system", .0.display())]
     NoBpfFileSystem(PathBuf),
     /// Another agent keeps its probes there.
     #[error("another agent has its probes in {}", .0.display())]
     Taken(PathBuf),
-    /// The file system may not be written to, for instance.
+    /// Any other error, such as a read-only file system.
     #[error("{}: {source}", path.display())]
     Io {
         /// The folder or file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Whether `root` is, or can be made, a folder of a BPF file system that may be written to. Changes nothing.
+/// Checks that `root` is, or can become, a folder of a writable BPF file system. Changes nothing.
 pub(super) fn can_pin(root: &Path) -> Result<(), PinsError> {
     let above = root.parent().unwrap_or(root);
     let in_bpf = |path: &&Path| statfs(*path).is_ok_and(|it| it.f_type == BPF_FILE_SYSTEM);
@@ -43,19 +44,19 @@ pub(super) fn can_pin(root: &Path) -> Result<(), PinsError> {
     })
 }
 
-/// A folder of a BPF file system that is this agent's alone.
+/// A folder of a BPF file system that this agent alone uses.
 #[derive(Debug)]
 pub(super) struct Pins {
     root: PathBuf,
-    /// Of these very probes: what another version pinned is of no use.
+    /// For these exact probes: pins of another version cannot be used.
     dir: PathBuf,
     /// Held as long as the agent lives.
     _lock: File,
 }
 
 impl Pins {
-    /// Takes the folder `root`, which is made where it is not there. `probes` is what must be equal for one agent to
-    /// go on with the probes of another.
+    /// Takes the folder `root`, and creates it if missing. `probes` has to be equal for one agent
+    /// to reuse the probes of another.
     pub(super) fn take(root: &Path, probes: impl std::hash::Hash) -> Result<Self, PinsError> {
         let failed = |source: io::Error| PinsError::Io {
             path: root.to_owned(),
@@ -78,12 +79,12 @@ impl Pins {
         })
     }
 
-    /// Whether everything of these names is there.
+    /// Whether all of these names exist.
     pub(super) fn hold(&self, names: impl IntoIterator<Item = String>) -> bool {
         names.into_iter().all(|name| self.path(&name).exists())
     }
 
-    /// Where a map, a link or a program of this name is.
+    /// The path for a map, a link or a program of this name.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -97,12 +98,13 @@ impl Pins {
         })
     }
 
-    /// Removes what is in the folder: unread records go, and links that nobody else holds are detached.
+    /// Removes the folder's content: unread records are lost, and links that no other process holds
+    /// are detached.
     pub(super) fn clear(&self) {
         remove(&self.dir);
     }
 
-    /// Removes what other versions have left.
+    /// Removes the pins of other versions.
     pub(super) fn clear_others(&self) {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.path() != self.dir) {
@@ -111,7 +113,7 @@ impl Pins {
     }
 }
 
-/// Removes a folder of pins; what is not there is as good as removed.
+/// Removes a folder of pins; it may be missing.
 fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir)
         && error.kind() != io::ErrorKind::NotFound

@@ -1,4 +1,4 @@
-//! What a source says, as a claim.
+//! Turns the records of sources into claims.
 
 use super::Asked;
 use crate::evidence::bundle::Bundle;
@@ -9,17 +9,17 @@ use crate::evidence::storage::StoredImage;
 use crate::facts::{Claim, Content, Kind, Naming, Pod, Source};
 use std::collections::BTreeMap;
 
-/// containerd's CRI plugin marks what it makes with this label: `container` or `sandbox`.
+/// The label of containerd's CRI plugin on its containers: `container` or `sandbox`.
 const CRI_KIND: &str = "io.cri-containerd.kind";
 
 /// The containerd namespace of the CRI plugin.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
 
-/// The kubelet says in each pod where it got it from: `api`, or else `file` or `http`.
+/// The kubelet's annotation for the source of each pod: `api`, or else `file` or `http`.
 const POD_SOURCE: &str = "kubernetes.io/config.source";
 
 impl Asked {
-    /// The claim, and the snapshot on which the container's own was made.
+    /// The claim, and the snapshot below the container's own.
     pub(super) async fn containerd_claim(
         &mut self,
         containerd: &Containerd,
@@ -34,8 +34,8 @@ impl Asked {
         };
         let image = image.flatten();
         let digest = image.map(|image| image.digest);
-        // A native client records the reference that was typed; the CRI plugin any name of the digest. Either may
-        // record an id that the CRI plugin gave the image as a further name.
+        // A native client records the reference that was typed; the CRI plugin any name of the
+        // digest. Either may record an id that the CRI plugin gave the image as a further name.
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
         let (mut names, mut pulled_from) = (Vec::new(), None);
         if let Some(digest) = &digest {
@@ -81,7 +81,7 @@ impl Asked {
         (claim, layers)
     }
 
-    /// The snapshot on which the container's own was made; `None` where it does not run on one.
+    /// The snapshot below the container's own; `None` if it does not run on one.
     async fn layers(
         &mut self,
         containerd: &Containerd,
@@ -94,8 +94,8 @@ impl Asked {
         self.remote(containerd.socket().display(), parent).flatten()
     }
 
-    /// Whether these are the layers of the image that a container is said to be of: its name may have been given to
-    /// another image since, and whoever calls containerd writes down any image that he likes.
+    /// Whether these are the layers of the container's recorded image: the name may have been given
+    /// to another image since, and clients of containerd can record any image.
     pub(super) async fn runs_on(
         &mut self,
         containerd: &Containerd,
@@ -131,7 +131,8 @@ impl Asked {
         let id = image
             .as_ref()
             .map_or_else(String::new, |image| image.id.clone());
-        // Whoever calls the CRI says what was asked for; the names of the digest tell whether that can be.
+        // The client of the CRI chooses the name that was asked for; the names of the digest show
+        // whether it is possible.
         let names = image.map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
         let names = names.into_iter().flatten().collect();
         let digest = container
@@ -174,7 +175,7 @@ pub(super) fn of_sandbox(sandbox: CriSandbox) -> Claim {
     }
 }
 
-/// What is left of a record whose labels are forged: a native client's, with the image that it named.
+/// The claim without forged labels: a native client's, with the image that it named.
 pub(super) fn without_labels(claim: Claim) -> Claim {
     let is_id = |image: &String| image.starts_with("sha256:");
     Claim {
@@ -237,7 +238,7 @@ pub(super) fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
     Claim {
         kind: Some(Kind::Container),
         image: image.name,
-        // What it was asked for may have been tagged onto it a moment before.
+        // The requested name may have been added to the image a moment before.
         naming: Naming::AnyOfDigest,
         names: image.names,
         digest: image.digest,
@@ -251,7 +252,8 @@ pub(super) fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
 }
 
 pub(super) fn of_runc(state: &RuncState) -> Claim {
-    // containerd's shim has runc keep its state in a folder of each namespace, below one of Docker's for that.
+    // containerd's shim lets runc keep its state in a folder per namespace, below Docker's folder
+    // for Docker.
     let is_below = |name: &str| state.root.iter().any(|part| part == name);
     let runtime = ["containerd", "docker"].into_iter().find(|it| is_below(it));
     Claim {

@@ -1,4 +1,5 @@
-//! Docker's containers: what dockerd recorded of them, and, where it leaves images to containerd, what that knows.
+//! Claims about Docker's containers: from dockerd's records and, if containerd keeps the images,
+//! from containerd.
 
 use super::{Asked, Sources};
 use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
@@ -9,10 +10,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What dockerd calls an image in containerd's store that has no name any more.
+/// dockerd's name for an image in containerd's store that has no other name.
 const NAMELESS: &str = "moby-dangling@";
 
-/// What the store says of an image.
+/// The store's answer about an image.
 struct Known {
     names: BTreeSet<String>,
     digest: Option<String>,
@@ -21,8 +22,8 @@ struct Known {
 }
 
 impl Sources {
-    /// What Docker says of the container `id`, if it made the root file system `root` that the container runs on. `keeper`
-    /// is the containerd that runs it, and its record.
+    /// Docker's claim about the container `id`, if Docker made the root file system `root` that the
+    /// container runs on. `keeper` is the containerd that runs it, and its record.
     pub(super) async fn of_docker(
         self: &Arc<Self>,
         asked: &mut Asked,
@@ -53,7 +54,7 @@ impl Sources {
             },
             ..Claim::new(Source::Docker, id, "docker")
         };
-        // An image that is gone from the store has taken with it what could tell whether the name was ever its own.
+        // If the image is gone from the store, nothing shows whether the name was ever its own.
         Some(match known {
             Some(known) => with_image(claim, found, known),
             None => claim,
@@ -61,13 +62,13 @@ impl Sources {
     }
 }
 
-/// Whether a container's id can be one of Docker's, which are 64 hex digits.
+/// Whether a container's id can be Docker's: 64 hex digits.
 pub(super) fn is_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What is left to say for the containerd that runs a container of Docker's: what it knows of the image, if anything, is
-/// what the name that was typed means to it now.
+/// The claim of the containerd that runs a container of Docker, without the image: containerd would
+/// only know the present meaning of the typed name.
 pub(super) fn without_image(claim: Claim) -> Claim {
     Claim {
         runtime: "docker",
@@ -120,7 +121,7 @@ fn of_docker(found: &DockerContainer, image: &DockerImage) -> Known {
     }
 }
 
-/// `None` where containerd does not have the image, or did not answer.
+/// `None` if containerd does not have the image, or did not answer.
 async fn of_containerd(
     asked: &mut Asked,
     found: &DockerContainer,
@@ -140,8 +141,8 @@ async fn of_containerd(
     })
 }
 
-/// Whether what was typed is the beginning of the image's id, which reads like a name on Docker Hub. Docker takes it
-/// for a name where there is one.
+/// Whether the typed text is the beginning of the image's id, which looks like a name on Docker
+/// Hub. Docker prefers an existing name.
 fn is_by_id(found: &DockerContainer, names: &BTreeSet<String>) -> bool {
     let typed = found.typed.strip_prefix("sha256:");
     let hex = typed.unwrap_or(&found.typed);
@@ -150,7 +151,7 @@ fn is_by_id(found: &DockerContainer, names: &BTreeSet<String>) -> bool {
     begins && (typed.is_some() || !has_name(names, &found.typed))
 }
 
-/// Whether one of the names is of the repository that `text` names.
+/// Whether one of the names is in the repository that `text` names.
 fn has_name(names: &BTreeSet<String>, text: &str) -> bool {
     let repository = |name: &str| Some(Reference::parse(name).ok()?.canonical_name());
     let wanted = repository(text);
@@ -179,7 +180,7 @@ mod tests {
             ("69a10a15fd71", &["registry.example.com/app:1"][..], true),
             (ID, &["registry.example.com/app:1"], true),
             ("sha256:69a1", &["sha256:69a1"], true),
-            // An image that is called so.
+            // An image with such a name.
             (
                 "69a10a15fd71",
                 &["docker.io/library/69a10a15fd71:latest"],

@@ -1,14 +1,15 @@
-//! Which record of a runtime is of a start: the one whose process, by the runtime's own word, is the start's.
+//! Joins a runtime's record to a start: the record whose process, according to the runtime, is the
+//! start's.
 //!
-//! | source | says which process a container is by |
+//! | source | how it identifies a container's process |
 //! |---|---|
 //! | containerd | its task's pid (`Tasks.Get`), while that process lives |
 //! | CRI | the pid of the verbose status; or the task's, where the same containerd serves both |
 //! | runc, crun | the pid and the start time in their state |
 //! | the bundle of a containerd | the pid that the shim wrote into it, no earlier than the process began |
 //!
-//! A runtime that is asked while it starts a container answers when it has started it. So it is asked before, when it
-//! tells that it has made a task; that answer waits here for the process to begin.
+//! While a runtime starts a container, it answers only after the start. So it is asked earlier,
+//! when it reports that it has made a task; that answer waits here for the process to begin.
 
 use super::{Asked, Question, Sources, claims, docker};
 use crate::evidence::EvidenceError;
@@ -25,18 +26,18 @@ use tokio::time::sleep;
 /// Tasks that may wait for their start; more than a node starts at a time.
 const MOST_PREPARED: usize = 1024;
 
-/// How long a start waits for what is being asked about its task.
+/// How long a start waits for a question about its task that is in progress.
 const MOMENT: Duration = Duration::from_millis(1);
 const MOST_MOMENTS: usize = 250;
 
-/// What containerd and Docker say of a task; none of it is about a start yet.
+/// The descriptions of a task from containerd and Docker, not yet joined to a start.
 pub(super) struct Described {
     pub task: TaskRecord,
     pub containerd: Claim,
-    /// The snapshot on which the container's own was made.
+    /// The snapshot below the container's own.
     pub layers: Option<String>,
     pub dockers: Option<Claim>,
-    /// Where the CRI knew the container already.
+    /// The CRI's claim, if the CRI knew the container already.
     pub cri: Option<Claim>,
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Prepared(Arc<Mutex<Tasks>>);
 #[derive(Default)]
 struct Tasks {
     waiting: HashMap<u32, Waiting>,
-    /// Pids of tasks that are being asked about, as their containerds told of them.
+    /// Pids of tasks that are being asked about.
     under_way: Vec<u32>,
 }
 
@@ -59,7 +60,7 @@ struct Waiting {
     asked: Asked,
 }
 
-/// A task that is being asked about, until this is dropped.
+/// Marks a task as being asked about until this is dropped.
 pub(super) struct UnderWay {
     prepared: Prepared,
     pid: u32,
@@ -95,8 +96,8 @@ impl Prepared {
         tasks.waiting.insert(waiting.process.pid, waiting);
     }
 
-    /// What was prepared for this very process; where that was gone before its start could be read, for one of its pid in
-    /// its cgroup.
+    /// The description prepared for this process. If the process was gone before its start time
+    /// could be read, the one for its pid in its cgroup.
     fn take(&self, process: Subject, cgroup: &str) -> Option<(Described, Asked)> {
         let mut tasks = self.lock();
         let waiting = tasks.waiting.remove(&process.pid)?;
@@ -113,11 +114,11 @@ impl Prepared {
     }
 }
 
-/// What a CRI runtime says of an id.
+/// A CRI runtime's answer about an id.
 pub(super) enum OfCri {
-    /// It is the container of this process; of an image with this id.
+    /// It is the container of this process, with an image of this id.
     Is(Box<Claim>, Option<String>),
-    /// It does not say yet which process that is, or does not know the id.
+    /// The runtime does not know the process yet, or does not know the id.
     NotYet,
     /// It is another process.
     Another,
@@ -155,7 +156,7 @@ impl Sources {
         });
     }
 
-    /// What was prepared for the start; the answer may be a moment away.
+    /// The description prepared for the start; it may arrive a moment later.
     pub(super) async fn prepared(&self, question: &Question) -> Option<(Described, Asked)> {
         let process = question.process;
         for _ in 0..MOST_MOMENTS {
@@ -167,8 +168,8 @@ impl Sources {
         self.prepared.take(process, &question.cgroup)
     }
 
-    /// The containerd task of the start: the one whose process is the start's, or, where that is any process of the
-    /// container, one above it in the same container.
+    /// The containerd task of the start: the one with the start's process or, if that may be any
+    /// process of the container, with an ancestor in the same container.
     pub(super) async fn task_of(
         &self,
         asked: &mut Asked,
@@ -183,11 +184,12 @@ impl Sources {
         let hints = self.hints(question, state);
         let asks = self.containerds.iter().map(|it| task_of(it, &pids, &hints));
         let task = asked.first(asks).await?;
-        // Of a process that is gone, another one may have the pid by now.
+        // If the process is gone, another one may have its pid by now.
         process.is_alive(&self.proc).then_some(task)
     }
 
-    /// The processes above one in the same container: in the same cgroups and as deep in pid namespaces.
+    /// The ancestors of a process in the same container: in the same cgroups and at the same depth
+    /// of pid namespaces.
     fn above(&self, pid: u32) -> Vec<u32> {
         let of = |pid: u32| (cgroups(&self.proc, pid), depth(&self.proc, pid));
         let own = of(pid);
@@ -195,7 +197,7 @@ impl Sources {
         ancestors(&self.proc, pid).take_while(same).collect()
     }
 
-    /// Where to ask first: namespace and id of what the container may be called.
+    /// Where to ask first: the namespace and id that the container may have.
     fn hints(
         &self,
         question: &Question,
@@ -210,7 +212,7 @@ impl Sources {
         named.into_iter().chain(by_state).chain(by_path).collect()
     }
 
-    /// What containerd says of a task's container, and Docker, if that made it.
+    /// The description of a task's container from containerd, and from Docker if Docker made it.
     pub(super) async fn describe(
         self: &Arc<Self>,
         asked: &mut Asked,
@@ -236,7 +238,8 @@ impl Sources {
         })
     }
 
-    /// The CRI's claim about a container of the same daemon, with whether it runs on the layers of the CRI's image.
+    /// The CRI's claim about a container of the same daemon, with the check of its layers against
+    /// the CRI's image.
     pub(super) async fn checked(
         &self,
         asked: &mut Asked,
@@ -246,7 +249,7 @@ impl Sources {
     ) -> Claim {
         let Described { task, layers, .. } = described;
         let content = match (self.containerd_at(task), image_id) {
-            // The image of a sandbox is the CRI plugin's own choice, which only its record names.
+            // The CRI plugin chooses the image of a sandbox, and only its record names it.
             (_, None) => described.containerd.content,
             (Some(containerd), Some(id)) => {
                 asked
@@ -263,8 +266,8 @@ impl Sources {
         all.find(|containerd| containerd.socket() == task.socket)
     }
 
-    /// What the CRI runtimes say of an id. `task` is what a containerd says of it: where that serves the CRI as well, its
-    /// word on the process is the same daemon's.
+    /// The CRI runtimes' answer about an id. `task` comes from a containerd: if that serves the CRI
+    /// as well, its answer about the process counts for both.
     pub(super) async fn of_cri(
         &self,
         asked: &mut Asked,
@@ -283,7 +286,7 @@ impl Sources {
 }
 
 impl Asked {
-    /// `None` where the runtime does not know the id.
+    /// `None` if the runtime does not know the id.
     async fn cri(
         &mut self,
         cri: &Cri,
@@ -315,7 +318,7 @@ impl Asked {
     }
 }
 
-/// The task of one containerd whose process is one of these.
+/// The task of one containerd with one of these processes.
 async fn task_of(
     containerd: &Containerd,
     pids: &BTreeSet<u32>,

@@ -1,4 +1,4 @@
-//! What is asked of the API server: the Pod as it is, one like it in a dry run, and its eviction.
+//! Requests to the API server: get the Pod, create it as a dry run, evict it.
 
 use super::Outcome;
 use super::plan::Candidate;
@@ -16,19 +16,20 @@ use tokio::time::timeout;
 /// The API server may take as long as its webhooks may.
 const DEADLINE: Duration = Duration::from_secs(35);
 
-/// Where nothing is ever evicted: what the cluster itself stands on.
+/// The namespace of the cluster's own components, where nothing is evicted.
 const SYSTEM: &str = "kube-system";
 
-/// The kubelet's mark on the copy of a static Pod.
+/// The kubelet's annotation on the copy of a static Pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Longest `generateName` that leaves room for what the API server adds.
 const LONGEST_PREFIX: usize = 50;
 
-/// Versions of the Eviction API, the first that a cluster knows is taken: `policy/v1` is there since Kubernetes 1.22.
+/// Versions of the Eviction API; the first that the cluster knows is used: `policy/v1` exists since
+/// Kubernetes 1.22.
 const EVICTIONS: [&str; 2] = ["policy/v1", "policy/v1beta1"];
 
-/// The API server, as a responder sees it.
+/// The responder's view of the API server.
 pub(super) struct Api {
     pub(super) client: Client,
     pub(super) recorder: Recorder,
@@ -36,7 +37,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Evicts the Pod, if its controller will make a better one.
+    /// Evicts the Pod, if its controller will create a better one.
     pub(super) async fn evict(&self, candidate: &Candidate, law: &Law) -> Outcome {
         let attempt = self.attempt(candidate, law);
         let outcome = match timeout(DEADLINE, attempt).await {
@@ -68,7 +69,8 @@ impl Api {
         };
         let replacement = match api.create(&dry_run, &another(&pod)).await {
             Ok(replacement) => replacement,
-            // Refused by a webhook, a quota, or the like: the controller's Pod would be, too.
+            // Refused by a webhook, a quota, or the like: the controller's Pod would be refused,
+            // too.
             Err(kube::Error::Api(status))
                 if (400..500).contains(&status.code) && status.code != 429 =>
             {
@@ -108,7 +110,7 @@ impl Api {
                 Err(kube::Error::Api(status)) => match status.code {
                     429 => return Ok(Outcome::Blocked),
                     404 | 409 => return Ok(Outcome::Gone),
-                    // A version that it does not know.
+                    // The API server does not know this version.
                     400 => refused = Some(kube::Error::Api(status)),
                     _ => return Err(kube::Error::Api(status)),
                 },
@@ -118,7 +120,7 @@ impl Api {
         refused.map_or(Ok(Outcome::Failed), Err)
     }
 
-    /// An Event on the Pod: of every act, and of what was left undone for the same reason once.
+    /// Writes an Event on the Pod: for every action, and once for each reason to do nothing.
     async fn say(&self, candidate: &Candidate, outcome: Outcome) {
         let Some((type_, reason, note)) = words(candidate, outcome) else {
             return;
@@ -168,7 +170,7 @@ fn words(candidate: &Candidate, outcome: Outcome) -> Option<(EventType, &'static
     }
 }
 
-/// Why a Pod is left alone, whatever it runs.
+/// Why a Pod is never evicted.
 fn not_to_be_evicted(pod: &Pod, candidate: &Candidate) -> Option<Outcome> {
     let is_another = pod.metadata.uid.as_deref() != Some(&*candidate.uid);
     if is_another || pod.metadata.deletion_timestamp.is_some() {
@@ -183,7 +185,7 @@ fn not_to_be_evicted(pod: &Pod, candidate: &Candidate) -> Option<Outcome> {
     is_refused.then_some(Outcome::Refused)
 }
 
-/// The same Pod as its controller would make it again, as far as a Pod shows.
+/// The Pod that its controller would create, derived from this one.
 fn another(pod: &Pod) -> Pod {
     let mut prefix = pod.name_any();
     prefix.truncate(prefix.floor_char_boundary(LONGEST_PREFIX));
@@ -192,7 +194,7 @@ fn another(pod: &Pod) -> Pod {
     let mut spec = pod.spec.clone();
     if let Some(spec) = &mut spec {
         spec.node_name = None;
-        // No Pod may be made with these.
+        // A Pod cannot be created with these.
         spec.ephemeral_containers = None;
     }
     let metadata = kube::core::ObjectMeta {
@@ -209,8 +211,8 @@ fn another(pod: &Pod) -> Pod {
     }
 }
 
-/// Whether the kubelet reported the container, by its id, as the one of that name. Whoever may call the CRI can put a
-/// container of any name into the Pod's sandbox.
+/// Whether the kubelet reported the container, by its id, under that name. A client of the CRI can
+/// put a container of any name into the Pod's sandbox.
 fn has(pod: &Pod, candidate: &Candidate) -> bool {
     let Some(status) = &pod.status else {
         return false;
@@ -224,7 +226,7 @@ fn has(pod: &Pod, candidate: &Candidate) -> bool {
     })
 }
 
-/// The image that the specification gives a container.
+/// The container's image in the specification.
 fn image_of<'p>(pod: &'p Pod, name: &str) -> Option<&'p str> {
     let spec = pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten();
@@ -232,8 +234,9 @@ fn image_of<'p>(pod: &'p Pod, name: &str) -> Option<&'p str> {
     all.find(|it| it.name == name)?.image.as_deref()
 }
 
-/// Whether admission changes the image that the specification gives the container that drifts, to one that the policy
-/// approves. An eviction changes nothing about a container that runs something else than its specification says.
+/// Whether admission swaps the drifting container's image in the specification to one that the
+/// policy approves. Evicting does not help if a container runs something else than its
+/// specification says.
 fn is_better(pod: &Pod, replacement: &Pod, candidate: &Candidate, law: &Law) -> bool {
     let image = |pod| image_of(pod, &candidate.container);
     let (Some(before), Some(after)) = (image(pod), image(replacement)) else {
@@ -346,7 +349,7 @@ mod tests {
         }
     }
 
-    /// What runs is not what the specification says, and the specification is fine already.
+    /// The container does not run the image of the specification, which is fine already.
     #[test]
     fn a_pod_whose_specification_stays_is_not_better_off() {
         let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";

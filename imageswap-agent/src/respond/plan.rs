@@ -1,23 +1,24 @@
-//! Which Pod comes next, and when: pure, time is passed in.
+//! Decides which Pod comes next, and when: pure, time is passed in.
 
 use super::Outcome;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A workload whose Pod was evicted is left alone for so long, and twice as long each time it drifts again.
+/// After an eviction the workload is left alone for this long, and twice as long each time it
+/// drifts again.
 const AFTER_EVICTION: Duration = Duration::from_secs(30);
 const LONGEST_AFTER_EVICTION: Duration = Duration::from_mins(30);
 
-/// One whose replacement would drift as well is looked at again after so long, and twice as long each time: the webhook
-/// is away, and a dry run costs the API server something.
+/// If the replacement would drift as well, the Pod is checked again after this long, and twice as
+/// long each time: the webhook is down, and a dry run costs the API server time.
 const WHILE_AWAY: Duration = Duration::from_secs(5);
 const LONGEST_WHILE_AWAY: Duration = Duration::from_mins(5);
 
-/// What nobody has heard of for so long starts from the beginning.
+/// A workload without news for this long starts from the beginning.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
-/// Candidates and workloads that are kept; a node runs some hundred Pods.
+/// Candidates and workloads that are kept; a node runs a few hundred Pods.
 const MOST: usize = 4096;
 
 /// A container of a Pod.
@@ -35,15 +36,16 @@ pub(super) struct Candidate {
     pub(super) image: String,
 }
 
-/// What is to be done, and what has been tried.
+/// Candidates, and what has been tried.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// By start id.
     candidates: HashMap<String, Candidate>,
-    /// By workload, or by the Pod's UID where it has none; of a container that is not the Pod's own, by its start.
+    /// By workload, or by the Pod's UID if it has none; for a container that is not the Pod's own,
+    /// by its start.
     patience: HashMap<String, Patience>,
     between: Duration,
-    /// No eviction before then.
+    /// Earliest time of the next eviction.
     not_before: Option<Instant>,
 }
 
@@ -55,7 +57,7 @@ struct Patience {
 }
 
 impl Plan {
-    /// Nothing to do; at most one eviction each `between`.
+    /// An empty plan; at most one eviction per `between`.
     pub(super) fn new(between: Duration) -> Self {
         Self {
             candidates: HashMap::new(),
@@ -87,15 +89,15 @@ impl Plan {
             is_over(key(candidate)) && is_over(&candidate.start_id)
         };
         let next = self.candidates.values().filter(due);
-        // The one that waits longest, and among equals the same one always.
+        // The one that has waited longest; ties are broken consistently.
         let waited = |it: &&Candidate| self.patience.get(key(it)).map(|it| it.until);
         next.min_by(|a, b| (waited(a), &a.start_id).cmp(&(waited(b), &b.start_id)))
             .cloned()
     }
 
-    /// Learns what came of it.
+    /// Records an outcome.
     pub(super) fn done(&mut self, candidate: &Candidate, outcome: Outcome, now: Instant) {
-        // Whoever puts a container into a Pod's sandbox must not keep the workload's own from being looked at.
+        // A foreign container in a Pod's sandbox must not delay checks of the workload's own.
         let key = match outcome {
             Outcome::Foreign => &candidate.start_id,
             _ => key(candidate),
@@ -124,7 +126,7 @@ impl Plan {
             }
             Outcome::Refused | Outcome::Gone => {}
         }
-        // What was evicted ends, and what is never to be evicted is not asked about again.
+        // An evicted Pod ends, and a Pod that is never evicted is not checked again.
         if !matches!(
             outcome,
             Outcome::NotSwapped
@@ -167,7 +169,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Seconds at which something is tried within an hour, where each try ends with `outcome` and drifts again.
+    /// Seconds of all tries within an hour, if each try ends with `outcome` and drifts again.
     fn tries(outcome: Outcome) -> Vec<u64> {
         let start = Instant::now();
         let mut plan = Plan::new(10 * SECOND);

@@ -144,7 +144,7 @@ fn an_entrypoint_that_never_ran_is_never_told() {
     assert!(starts.facts(StartId::of(7)).is_none());
 }
 
-/// Sources that hang must not make a start vanish.
+/// A start must be reported even if sources hang.
 #[test]
 fn a_start_that_no_source_has_answered_about_is_reported_before_it_is_forgotten() {
     let began = [
@@ -175,7 +175,8 @@ fn a_start_that_no_source_has_answered_about_is_reported_before_it_is_forgotten(
     assert_eq!(starts.settle_all(&corp(), at_ns(5_000)), []);
 }
 
-/// A cgroup whose process shares the node's pid namespace may be a container's or none: only a source can tell.
+/// A cgroup whose process shares the node's pid namespace may or may not be a container's: only a
+/// source can tell.
 #[test]
 fn what_may_have_been_a_container_is_counted() {
     let began = [
@@ -287,7 +288,7 @@ fn a_cgroup_of_the_host_is_no_container() {
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
 }
 
-/// A pod's container, about which everybody has something to say, some of it false and some of it stale.
+/// A pod's container with claims from every source, some false and some stale.
 mod everything {
     use super::*;
     use crate::facts::{Kind, Naming, Pod};
@@ -360,8 +361,8 @@ mod everything {
 }
 
 proptest! {
-    /// Whatever the order, and however often, the table ends with the same facts, one first word and the same last
-    /// verdict.
+    /// In any order and with any repetition, the table ends with the same facts, one first finding
+    /// and the same last verdict.
     #[test]
     fn any_order_gives_the_same_verdict(
         order in Just((0..14_usize).collect::<Vec<_>>()).prop_shuffle(),
@@ -395,7 +396,7 @@ proptest! {
     }
 }
 
-/// Whoever may call the CRI can name any number of namespaces.
+/// Clients of the CRI can name any number of namespaces.
 #[test]
 fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
     let with_cluster = Law {

@@ -1,4 +1,4 @@
-//! What the API server knows: a real one, and real containers that this test starts as a kubelet would.
+//! Uses a real API server, and real containers that the test starts as a kubelet would.
 
 use crate::harness::{Agent, EVIL, Node, OURS, words};
 use imageswap_lab::{
@@ -42,7 +42,7 @@ metadata: {name: node-1}
 /// A node with an API server, and an agent that asks it.
 pub(crate) struct Cluster {
     pub(crate) agent: Agent,
-    /// The real kubelet, where there is one. It goes before what its Pods need.
+    /// The real kubelet, if any. Dropped before what its Pods need.
     pub(crate) machine: Option<Machine>,
     pub(crate) plane: ControlPlane,
     pub(crate) node: Node,
@@ -57,7 +57,7 @@ impl Cluster {
         Some(Self::of(node, plane, &[]))
     }
 
-    /// With all that a cluster has: controllers, scheduler and kubelet, and Pods with addresses of their own.
+    /// With controllers, scheduler and kubelet, and Pods with addresses of their own.
     pub(crate) fn with_kubelet(test: &str, flags: &[&str]) -> Option<Self> {
         let node = Node::for_test_alone(test)?;
         let network = NodeNetwork::new().unwrap();
@@ -101,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// Makes a Pod that is bound to this node; returns its UID.
+    /// Creates a Pod bound to this node; returns its UID.
     fn pod(&self, namespace: &str, name: &str, image: &str, note: Option<&Value>) -> String {
         let annotations = note.map(|note| json!({"imageswap.io/note": note.to_string()}));
         let pod = json!({
@@ -193,7 +193,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
         "{exempt:#}"
     );
 
-    // Nobody made this Pod, whatever the runtime was told.
+    // This Pod exists only in the runtime.
     let forged = run(
         "free",
         "forged",
@@ -208,7 +208,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     );
     assert_eq!(forged["pod"], Value::Null);
 
-    // Admitted as it should be, and then changed past admission: another container in the same Pod.
+    // Admitted correctly, then changed without admission: another container in the same Pod.
     let uid = cluster.pod("team-a", "changed", OURS, Some(&note(OURS, revision)));
     let before = run("team-a", "changed", "app", OURS, &uid);
     assert_eq!(words(&before), ["approved", "pod", "ok"], "{before:#}");
@@ -237,7 +237,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     let guest = agent.wait_for(&id, "start");
     assert_eq!(words(&guest), ["drift", "cri", "not-admitted"], "{guest:#}");
 
-    // What `kubectl debug` puts into a Pod.
+    // The ephemeral container that `kubectl debug` adds to a Pod.
     let image = format!("--image={EVIL}");
     let debug = [
         "-n",
@@ -326,7 +326,7 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
     }
 }
 
-/// A Pod of an exempt namespace lends its exemption to nobody.
+/// A Pod of an exempt namespace exempts no other container.
 #[test]
 fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
     let Some(cluster) = Cluster::for_test("exempt-path") else {
@@ -367,7 +367,7 @@ fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
         ["unresolved", "runc", "not-admitted"],
         "{finding:#}"
     );
-    // Another image under the name of the Pod's own container, by a client of the CRI.
+    // Another image under the name of the Pod's own container, started by a client of the CRI.
     cri.remove_container(&pod.container_id).unwrap();
     let id = cri
         .add_container(&pod, &spec("free", "real", "app", EVIL))

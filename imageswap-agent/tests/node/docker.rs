@@ -1,4 +1,4 @@
-//! Containers of Docker's: what it was asked for, and what that really is.
+//! Docker's containers: the requested name, and the actual image.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{Cgroup, Docker, Image, unpack_root, wait_until};
@@ -16,7 +16,7 @@ fn docker_of(node: &Node) -> Docker {
     docker
 }
 
-/// What is said of the start, which is these words.
+/// The finding about the start, which has these words.
 fn said(agent: &Agent, id: &str, expected: [&str; 3]) -> Value {
     let finding = agent.wait_for(id, "start");
     assert_eq!(words(&finding), expected, "{finding:#}");
@@ -57,7 +57,7 @@ fn docker_is_known_by_its_records() {
     let id = docker.run(&["--cgroup-parent", &parent], EVIL).unwrap();
     said(&agent, &id, ["drift", "docker", "not-admitted"]);
 
-    // By a piece of its id, which reads like a name on Docker Hub.
+    // By a prefix of its id, which looks like a name on Docker Hub.
     let image = docker
         .docker(["inspect", "--format={{.Id}}", OURS])
         .unwrap();
@@ -89,7 +89,7 @@ fn what_docker_only_tagged_anew_drifts() {
     retagged(&docker.run(&[], ALIAS).unwrap());
     let id = docker.run(&[], renamed).unwrap();
     said(&agent, &id, ["approved", "docker", "ok"]);
-    // When its own name is gone, and the digest with it, its layers still tell.
+    // When its own name and digest are gone, its layers still show the origin.
     docker.docker(["rmi", EVIL]).unwrap();
     retagged(&docker.run(&[], ALIAS).unwrap());
 }
@@ -108,7 +108,7 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
     let finding = said(&agent, &id, ["approved", "docker", "side-loaded"]);
     assert_eq!(finding["provenance"], "imported");
 
-    // A tag that moved on: the container still runs what it was made of.
+    // A tag that moved: the container still runs its original image.
     let id = docker.create(OURS).unwrap();
     docker
         .docker(["tag", "registry.example.com/team/made:1", OURS])
@@ -117,7 +117,7 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
     let finding = said(&agent, &id, ["approved", "docker", "ok"]);
     assert_eq!(finding["digest"], Image::sleeper("ours").unwrap().digest());
 
-    // A name that was another image's for a moment.
+    // A name that belonged to another image for a moment.
     docker.make("evil.example.net/made:1", "evil").unwrap();
     docker
         .docker(["tag", "evil.example.net/made:1", ALIAS])
@@ -128,7 +128,7 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
     let finding = said(&agent, &id, ["drift", "docker", "not-admitted"]);
     assert_eq!(finding["image"], "evil.example.net/made:1");
 
-    // An image that was deleted tells nothing any more.
+    // After an image was deleted, its records are gone.
     docker.make(ALIAS, "deleted").unwrap();
     let id = docker.create(ALIAS).unwrap();
     docker.docker(["rmi", "--force", ALIAS]).unwrap();
@@ -145,7 +145,8 @@ fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
     let docker = docker_of(&node);
     let id = docker.create(OURS).unwrap();
     let agent = node.agent();
-    // On what a container may write to, below Docker's own folder. dockerd hears of it, and takes it for its own.
+    // In a folder that a container may write to, below Docker's own folder. dockerd sees the
+    // container and takes it as its own.
     docker.docker(["volume", "create", "evil"]).unwrap();
     run_on(&node, &docker.data_root().join("volumes/evil/_data"), &id);
     let finding = said(&agent, &id, ["unresolved", "docker", "not-admitted"]);
@@ -177,7 +178,7 @@ fn without_a_socket_the_bundle_leads_to_dockers_record() {
     said(&agent, &id, ["drift", "docker", "not-admitted"]);
 }
 
-/// Starts a container in Docker's namespace of containerd, by no client of Docker's.
+/// Starts a container in Docker's namespace of containerd, without Docker.
 fn run_on(node: &Node, root: &Path, id: &str) {
     fs::create_dir_all(root).unwrap();
     unpack_root(root).unwrap();
@@ -190,11 +191,12 @@ fn run_on(node: &Node, root: &Path, id: &str) {
         .unwrap();
 }
 
-/// A dockerd that leaves images to containerd, as far as its files tell: none of that kind is in Debian 12.
+/// Files of a dockerd that lets containerd keep the images, written by hand: Debian 12 has no such
+/// dockerd.
 struct Files(PathBuf);
 
 impl Files {
-    /// A process that was started as a dockerd with this data root would be; it ends with its input.
+    /// A process that looks like a dockerd with this data root; it ends with its input.
     fn daemon(&self) -> std::process::ChildStdin {
         use std::os::unix::process::CommandExt as _;
         let mut command = std::process::Command::new("sh");
@@ -205,7 +207,7 @@ impl Files {
         command.spawn().unwrap().stdin.take().unwrap()
     }
 
-    /// Makes the container that `docker run` makes of `typed`, which was the image of that digest.
+    /// Makes the container of `docker run typed`, when that name had this digest.
     fn run(&self, node: &Node, number: u8, typed: &str, digest: &str) -> String {
         let id = format!("{:x}{number:x}", std::process::id()).repeat(64);
         let id = id[..64].to_owned();
@@ -235,7 +237,7 @@ fn docker_on_containerds_images_is_known_by_both() {
         (1, OURS, &ours, ["approved", "docker", "ok"]),
         (2, EVIL, &evil, ["drift", "docker", "not-admitted"]),
         (3, ALIAS, &evil, ["drift", "docker", "retagged"]),
-        // The tag moved on, and what it was before has other names: one approved, and one not.
+        // The tag moved, and the earlier image has other names: one approved, one not.
         (4, OURS, &evil, ["unresolved", "docker", "ambiguous"]),
         (5, &ours[7..19], &ours, ["approved", "docker", "ok"]),
     ] {

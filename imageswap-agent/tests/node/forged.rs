@@ -1,4 +1,4 @@
-//! Evidence that somebody made up, and names that are not what they were: none of it approves anything.
+//! Forged evidence, and names that have moved: neither approves anything.
 
 use crate::harness::{Agent, EVIL, Node, OURS, words};
 use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, PodSpec, wait_until};
@@ -31,7 +31,7 @@ fn an_image_that_was_only_tagged_anew_drifts() {
         finding["expected_image"], "registry.example.com/miner",
         "what should have run: {finding:#}"
     );
-    // Its content came from an approved place, under whatever name there.
+    // Its content came from an approved repository, under another name.
     let finding = agent.wait_for("renamed", "start");
     assert_eq!(
         words(&finding),
@@ -163,7 +163,7 @@ fn names_that_share_a_digest_are_all_told() {
         })
         .unwrap();
     let finding = agent.wait_for(&pod.container_id, "start");
-    // No API server and no word of the kubelet: nobody knows which of them was asked for.
+    // Without an API server and the kubelet's request, it is unknown which name was asked for.
     assert_eq!(
         words(&finding),
         ["unresolved", "pod", "ambiguous"],
@@ -190,7 +190,7 @@ fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
     let Some(node) = Node::for_test("later", false) else {
         return;
     };
-    // The agent finds sockets below what it takes for the root of the node.
+    // The agent looks for sockets below its host root.
     let root = node.lab.path().join("root");
     let found = root.join("run/containerd");
     std::fs::create_dir_all(&found).unwrap();

@@ -1,4 +1,4 @@
-//! A containerd of its own and an agent that watches, for one test.
+//! A containerd and a running agent for one test.
 
 use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, Registry, wait_until};
 use serde_json::Value;
@@ -18,11 +18,11 @@ pub(crate) const MAPS: &str =
 pub(crate) const OURS: &str = "registry.example.com/team/app:1";
 pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
 
-/// Held by each node of this machine; alone by one with a kubelet, which removes the cgroups of Pods that it does not
-/// know.
+/// Held by each node of this machine; exclusively by one with a kubelet, which removes the cgroups
+/// of Pods that it does not know.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// A node's place on this machine.
+/// A node's turn on this machine.
 enum Turn {
     Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
     Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
@@ -38,14 +38,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Nothing, where this machine cannot do it; that has been said then.
+    /// `None` if this machine cannot run it; the skip has been printed then.
     pub(crate) fn for_test(test: &str, pure_v2: bool) -> Option<Self> {
-        // A test that failed has left nothing that matters here.
+        // A failed test leaves nothing that matters here.
         let turn = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
         Self::in_turn(test, pure_v2, false, Turn::Shared(turn))
     }
 
-    /// The same, while no other node of these tests is on this machine.
+    /// The same, exclusively: no other node of these tests runs meanwhile.
     pub(crate) fn for_test_alone(test: &str) -> Option<Self> {
         let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
         Self::in_turn(test, false, false, Turn::Alone(turn))
@@ -83,7 +83,7 @@ impl Node {
         })
     }
 
-    /// Pushes one more image to the registry that stands in for all hosts.
+    /// Pushes one more image to the registry that serves all hosts.
     pub(crate) fn push_as(&self, image: &Image, repository: &str, tag: &str) {
         self.registry.push(image, repository, tag).unwrap();
     }
@@ -93,7 +93,7 @@ impl Node {
         self.registry.addr()
     }
 
-    /// The hosts that the local registry stands in for.
+    /// The hosts that the local registry serves.
     pub(crate) fn mirrors(&self) -> Vec<(String, SocketAddr)> {
         mirrors_of(&self.registry)
     }
@@ -104,7 +104,7 @@ impl Node {
         self.containerd.pull(namespace, EVIL).unwrap();
     }
 
-    /// An agent that knows this node's containerd.
+    /// An agent that uses this node's containerd.
     pub(crate) fn agent(&self) -> Agent {
         let socket = self.containerd.socket();
         Agent::start(&self.lab, Agent::command(&self.lab, Some(socket)))
@@ -116,7 +116,7 @@ fn mirrors_of(registry: &Registry) -> Vec<(String, SocketAddr)> {
     hosts.map(|host| (host.to_owned(), registry.addr())).into()
 }
 
-/// A running agent and what it has said so far.
+/// A running agent and its findings so far.
 pub(crate) struct Agent {
     process: Process,
     admin: SocketAddr,
@@ -137,7 +137,7 @@ impl Agent {
         (command, admin)
     }
 
-    /// The same, where it looks for sockets itself.
+    /// The same, but the agent looks for sockets itself.
     pub(crate) fn command_without_sockets(lab: &Lab) -> (Command, SocketAddr) {
         let maps = lab.path().join("maps.conf");
         std::fs::write(&maps, MAPS).unwrap();
@@ -164,7 +164,7 @@ impl Agent {
         (command, admin)
     }
 
-    /// Starts it, and waits until it watches.
+    /// Starts it, and waits until it is ready.
     pub(crate) fn start(lab: &Lab, (command, admin): (Command, SocketAddr)) -> Self {
         let name = format!("agent-{}", admin.port());
         let mut process = Process::start_piped(lab, &name, command).unwrap();
@@ -192,7 +192,7 @@ impl Agent {
         }
     }
 
-    /// Where its admin port is.
+    /// The URL of its admin port.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.admin)
     }
@@ -220,7 +220,7 @@ impl Agent {
         self.process.kill();
     }
 
-    /// What it has said of a container so far, in order.
+    /// Its findings about a container so far, in order.
     pub(crate) fn said_of(&self, id: &str) -> Vec<Value> {
         let findings = self.findings.lock().unwrap();
         findings
@@ -230,7 +230,7 @@ impl Agent {
             .collect()
     }
 
-    /// Waits until it has said `event` of a container, and returns that.
+    /// Waits for a finding with `event` about a container, and returns it.
     pub(crate) fn wait_for(&self, id: &str, event: &str) -> Value {
         let mut found = None;
         wait_until(PATIENCE, || {
@@ -249,12 +249,12 @@ impl Agent {
         })
     }
 
-    /// Everything that it has said, of whatever container.
+    /// All its findings.
     pub(crate) fn said(&self) -> Vec<Value> {
         self.findings.lock().unwrap().clone()
     }
 
-    /// A sample of its metrics; 0 where there is no such series.
+    /// A sample of its metrics; 0 if the series does not exist.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let (_, text) = get(self.admin, "/metrics").expect("the admin port answers");
         let value = text

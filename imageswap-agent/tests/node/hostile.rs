@@ -1,5 +1,5 @@
-//! What root on the node can put into the agent's way: files and sockets that never answer, answers that are too long,
-//! cgroups without number, and evidence that is deleted.
+//! What root on the node can do against the agent: files and sockets that never answer, oversized
+//! answers, huge numbers of cgroups, and deleted evidence.
 
 use crate::harness::{Agent, EVIL, Node, PATIENCE, words};
 use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
@@ -13,14 +13,14 @@ use std::time::Duration;
 /// Starts that end at once while a source hangs.
 const STARTS: usize = 300;
 
-/// Cgroups of containers that are none; `IMAGESWAP_ROUNDS=20` makes 50,000.
+/// Cgroups that look like containers but are not; `IMAGESWAP_ROUNDS=20` makes 50,000.
 const CGROUPS: usize = 2500;
 
-/// How much a look at them may add to what is resident, in KiB.
+/// How much a walk over them may add to resident memory, in KiB.
 const GROWTH: usize = 4096;
 
-/// The command of an agent, run where `/run/runc` is empty but for what `script` makes: other agents of this machine
-/// must not meet it.
+/// The agent's command, run where `/run/runc` holds only what `script` makes, so that other agents
+/// of this machine do not see it.
 fn with_states(script: &str, agent: &Command) -> Command {
     let mut command = Command::new("unshare");
     let script = format!(
@@ -54,7 +54,7 @@ fn files_that_block_or_are_none_stop_nothing() {
         "{finding:#}"
     );
 
-    // Its bundle becomes a FIFO, too, which every later look meets.
+    // Its bundle becomes a FIFO too, which every later walk finds.
     let tasks = node
         .containerd
         .state()
@@ -105,7 +105,7 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
     cri.remove(&pod).unwrap();
 }
 
-/// Cgroups of a test's own in the hierarchy that the agent watches.
+/// The test's own cgroups in the hierarchy that the agent watches.
 fn hierarchy() -> PathBuf {
     let unified = Path::new("/sys/fs/cgroup/unified");
     let root = Path::new("/sys/fs/cgroup");
@@ -128,7 +128,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
     command.arg("--cri").arg(&hung[1]);
     let agent = Agent::start(&node.lab, (command, admin));
 
-    // Those that no source knows, each in a cgroup of its own that is gone at once.
+    // Containers that no source knows, each in a cgroup of its own that is gone at once.
     let name = node
         .lab
         .path()
@@ -151,7 +151,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
         .args(["-c", script, "sh"])
         .arg(&parent)
         .arg(STARTS.to_string());
-    // Beside them, some of the containerd that does answer.
+    // In addition, some of the containerd that does answer.
     let mut starts = starts.spawn().unwrap();
     for at in 0..3 {
         let id = format!("hung-beside-{at}");
@@ -199,7 +199,8 @@ fn starts_are_all_accounted_for_while_sources_hang() {
     };
     #[expect(clippy::cast_precision_loss, reason = "some hundred")]
     let all = || told() as f64 + lost() >= STARTS as f64;
-    // Twice as long: what no source answers about is told before it is forgotten, 30 s after its end.
+    // Twice as long: starts without an answer are reported before they are forgotten, 30 s after
+    // their end.
     let seen = wait_until(2 * PATIENCE, all);
     println!(
         "{STARTS} starts: {} told, {} counted as lost",
@@ -209,7 +210,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
     assert!(seen, "{}", agent.log());
 }
 
-/// A process's memory that was resident at the most, in KiB.
+/// Peak resident memory of a process, in KiB.
 fn peak(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -268,7 +269,7 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
     node.containerd.remove("default", "among-many").unwrap();
 }
 
-/// The image's name is approved and its content from elsewhere.
+/// The image's name is approved, but its content is from elsewhere.
 #[test]
 fn a_record_that_is_deleted_excuses_nothing_that_runs() {
     let Some(node) = Node::for_test("deleted", false) else {
@@ -292,7 +293,7 @@ fn a_record_that_is_deleted_excuses_nothing_that_runs() {
             .ctr("default", ["images", "rm", "--sync", name])
             .unwrap();
     }
-    // Some looks at it later it still is what it was.
+    // Several checks later the verdict is still the same.
     std::thread::sleep(Duration::from_secs(5));
     let last = first.said_of("deleted").pop().unwrap();
     assert_eq!(
@@ -303,7 +304,7 @@ fn a_record_that_is_deleted_excuses_nothing_that_runs() {
     node.containerd.remove("default", "deleted").unwrap();
 }
 
-/// The digest that was asked for is the finding's, whatever is known of the image besides.
+/// The requested digest is the finding's digest, whatever else is known about the image.
 #[test]
 fn a_digest_in_the_name_is_the_findings() {
     let Some(node) = Node::for_test("digest", false) else {

@@ -1,5 +1,5 @@
-//! A start is told by its process: nothing that only looks or is called like an approved container is one, and nothing
-//! that looks like none stays unseen.
+//! Starts are identified by their processes: a container that only looks like an approved one is
+//! not approved, and a container that looks like none is still seen.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{Bundle, Image, PodSpec, Registry, unpack_root, wait_until};
@@ -8,7 +8,7 @@ use std::fs;
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
 
-/// What is said of a container first, after it was the only thing said of its start.
+/// The first finding about a container, checked to be the only one about its start.
 fn first(agent: &Agent, id: &str) -> Value {
     let is_first = |finding: &Value| {
         let event = finding["event"].as_str().unwrap_or_default();
@@ -103,7 +103,8 @@ fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
         let id = unique(&format!("called-{number}"));
         let finding = first(&later, &id);
         assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-        // What shares the node's pid namespace is known from the runtime's state, which is read after the first walk.
+        // A container that shares the node's pid namespace is known from the runtime's state, which
+        // is read after the first walk.
         let events = ["initial", "reconciled"];
         assert!(
             events.iter().any(|it| finding["event"] == *it),
@@ -126,7 +127,7 @@ fn ctr_is_known_in_whatever_cgroup() {
     {
         let id = unique(&format!("any-{number}"));
         let cgroup = format!("{top}{number}{path}");
-        // With runc's state where it is when nobody says anything else.
+        // With runc's state in its default folder.
         let run = ["run", "--detach", "--cgroup", &cgroup, EVIL, &id];
         node.containerd
             .ctr("default", run.into_iter().chain(SLEEP))

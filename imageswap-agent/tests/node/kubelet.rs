@@ -1,5 +1,5 @@
-//! Pods as any cluster runs them: a real API server with its controllers, scheduler and kubelet over real containers,
-//! and the real webhook, which is there or away.
+//! Pods as in any cluster: a real API server with its controllers, scheduler and kubelet, real
+//! containers, and the real webhook, running or stopped.
 
 use crate::cluster::Cluster;
 use crate::harness::{EVIL, OURS, PATIENCE, words};
@@ -7,7 +7,7 @@ use crate::webhook::Webhook;
 use imageswap_lab::{Image, wait_until};
 use serde_json::{Value, json};
 
-/// What the policy makes of the image that is not approved.
+/// The policy's result for the image that is not approved.
 const SWAPPED: &str = "registry.example.com/evil/miner:latest";
 
 /// A Pod's spec without its containers.
@@ -46,7 +46,7 @@ fn deployment() -> Value {
 }
 
 impl Cluster {
-    /// Makes an object; the validation of a kubectl as old as 1.20 refuses valid Pods.
+    /// Creates an object; kubectl as old as 1.20 refuses valid Pods in its validation.
     fn create(&self, object: &Value) {
         let create = ["create", "--validate=false", "-f", "-"];
         self.plane
@@ -54,7 +54,7 @@ impl Cluster {
             .unwrap();
     }
 
-    /// The first word on a container of a Pod, whose name begins so, that fits.
+    /// The first matching finding about a container of a Pod with this name prefix.
     fn first(&self, pod: &str, container: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;
         wait_until(PATIENCE, || {
@@ -157,7 +157,7 @@ fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
     let ours = json!([{"name": "app", "image": OURS}]);
     let any = |_: &Value| true;
 
-    // Admitted as it was, and changed when nobody looked.
+    // Admitted correctly, and changed while the webhook was stopped.
     let mut webhook = Webhook::start(&node.lab, plane);
     cluster.create(&pod("team-a", "patched", &spec(&ours)));
     let admitted = cluster.first("patched", "app", any);
@@ -176,7 +176,7 @@ fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
     assert_eq!(changed["pod"]["uid"], admitted["pod"]["uid"]);
     assert_eq!(changed["confidence"], "high", "{changed:#}");
 
-    // No API server was asked about a static Pod, and whoever may write to the folder may claim anything.
+    // A static Pod never went through admission, and its file may claim anything.
     let manifests = cluster.machine.as_ref().unwrap().manifests();
     let manifest = pod("team-a", "static", &spec(&evil)).to_string();
     std::fs::write(manifests.join("static.json"), manifest).unwrap();
@@ -211,7 +211,7 @@ fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
     assert_eq!(found["verdict"], "exempt", "{found:#}");
     assert_eq!(found["route"], "pod", "{found:#}");
 
-    // The sandboxes are nobody's containers, and were told as what they are.
+    // Sandboxes are not containers of users, and were reported as sandboxes.
     let said = cluster.agent.said();
     let sandboxes = said
         .iter()

@@ -1,4 +1,4 @@
-//! The agent on this node: real probes in the running kernel, real containers by real runtimes.
+//! Node tests: real probes in the running kernel, real containers in real runtimes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;

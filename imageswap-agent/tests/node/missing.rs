@@ -1,4 +1,4 @@
-//! Nothing is missed: a ring buffer that is too small, an agent that is killed, two at once.
+//! No start is missed: with a tiny ring buffer, a killed agent, two agents at once.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{BpfStatistics, Bundle, Cri, CriPod, PodSpec, wait_until};
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Tens of starts of a step, where nobody says otherwise; `IMAGESWAP_ROUNDS=50` is a matter of minutes.
+/// Tens of starts per step by default; `IMAGESWAP_ROUNDS=50` takes minutes.
 const ROUNDS: usize = 2;
 
 /// The smallest ring buffer there is: a page, seven records of new cgroups.
 const SMALL_RING: &str = "4096";
 
-/// A BPF file system of this test's own.
+/// The test's own BPF file system.
 struct BpfFileSystem(PathBuf);
 
 impl BpfFileSystem {
@@ -50,12 +50,12 @@ fn rounds() -> usize {
     asked.map_or(ROUNDS, |rounds| rounds.parse().unwrap())
 }
 
-/// What was started, by every route that takes no cluster.
+/// Containers started by every route that needs no cluster.
 #[derive(Default)]
 struct Load {
     /// How many containers began.
     started: usize,
-    /// Those that stay, and what is to be said of them.
+    /// Containers that stay, with the expected words about them.
     staying: Vec<(String, &'static str)>,
     ctr: Vec<String>,
     pods: Vec<CriPod>,
@@ -63,7 +63,7 @@ struct Load {
 }
 
 impl Load {
-    /// Starts containers in rounds of ten, of which most live 20 ms.
+    /// Starts containers in rounds of ten, most of which live 20 ms.
     fn run(&mut self, node: &Node, cri: &Cri, prefix: &str, rounds: usize) {
         for at in 0..rounds * 10 {
             let id = format!("{prefix}-{at}");
@@ -116,7 +116,7 @@ impl Load {
     }
 }
 
-/// How often each container whose id, cgroup or Pod is named so was told as started, by all agents together.
+/// How often each container with this name prefix was reported as started, by all agents together.
 fn told(agents: &[&Agent], prefix: &str) -> HashMap<String, usize> {
     let mut told = HashMap::new();
     for finding in agents.iter().flat_map(|agent| agent.said()) {
@@ -124,7 +124,8 @@ fn told(agents: &[&Agent], prefix: &str) -> HashMap<String, usize> {
         let cgroup = word(&finding["cgroup"]);
         let is_ours = cgroup.contains(prefix) || word(&finding["pod"]["name"]).starts_with(prefix);
         if is_ours && ["start", "reconciled"].contains(&&*word(&finding["event"])) {
-            // Of who was gone at once only the cgroup may be known; it is named after the container.
+            // If a container was gone at once, only its cgroup may be known, which is named after
+            // the container.
             let id = cgroup.rsplit('/').next().unwrap_or_default();
             *told.entry(id.to_owned()).or_default() += 1;
         }
@@ -138,8 +139,8 @@ fn lost(agent: &Agent, cause: &str) -> f64 {
     ))
 }
 
-/// How many starts are counted as lost. A lost mkdir or rmdir is none: of each start its exec is told, or counted as
-/// lost or as of nobody.
+/// How many starts are counted as lost. A lost mkdir or rmdir does not count: each start is
+/// reported by its exec, or counted as lost or unplaced.
 fn starts_lost(agent: &Agent) -> usize {
     let causes = ["ring-full-exec", "pending-full", "unplaced-exec"];
     let lost: f64 = causes.into_iter().map(|cause| lost(agent, cause)).sum();
@@ -161,7 +162,7 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     let cri = node.containerd.cri().unwrap();
     let agent = agent(&node, &["--ring-bytes", SMALL_RING]);
     let mut load = Load::default();
-    // An agent that gets no time to read, as on a node that is overloaded.
+    // An agent that gets no time to read, as on an overloaded node.
     agent.signal("STOP");
     load.run(&node, &cri, "ring-a", rounds());
     agent.signal("CONT");
@@ -236,7 +237,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     assert!(second.log().contains("resumed=true"), "{}", second.log());
     after.run(&node, &cri, "then-second", rounds());
 
-    // Who is gone when the second agent comes has no name of its own any more, but for its cgroup.
+    // A container that is gone when the second agent starts is known only by its cgroup.
     let known = || told(&[&second], "then-").len() + starts_lost(&second);
     let all = wait_until(PATIENCE, || known() >= after.started);
     let of_second = told(&[&second], "then-");
@@ -298,7 +299,7 @@ fn a_second_agent_does_no_harm() {
         );
     }
     node.containerd.remove("default", "both").unwrap();
-    // The pins outlive them until the file system goes.
+    // The pins exist until the file system is unmounted.
     first.kill();
     second.kill();
     std::thread::sleep(Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! Containers put into a cgroup that is there already: no mkdir tells of them.
+//! Containers put into an existing cgroup, which no mkdir reports.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{Bundle, Cgroup, wait_until};
@@ -15,7 +15,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
     node.images("default");
     let agent = node.agent();
     let cgroup = "/default/put-host";
-    // Its first process goes on as another program, which is no second start.
+    // Its first process continues as another program, which is not a second start.
     let host = ["sh", "-c", "sleep 1; exec sleep 1000"];
     node.containerd
         .run("default", OURS, "put-host", &host)
@@ -39,8 +39,9 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
     );
     assert_ne!(guest["start_id"], first["start_id"]);
 
-    // What is known of the cgroup's own container approves nothing that was put beside it. Several, for runc may be just
-    // about to exit when the container's program begins, and has no namespaces any more to compare with.
+    // Evidence about the cgroup's own container must not approve the others. Several, because runc
+    // may be just about to exit when the container's program begins, and has no namespaces left to
+    // compare with.
     for number in 0..STRANGERS {
         let id = format!("put-stranger-{number}");
         let _stranger =
@@ -79,7 +80,7 @@ fn a_cgroup_that_was_left_over_hides_nothing() {
     drop(kept);
 }
 
-/// How paths are told from within is a matter of `hierarchy`'s own tests.
+/// Tests of `hierarchy` cover how paths look from inside a namespace.
 #[test]
 fn an_agent_in_a_cgroup_namespace_of_its_own_sees_what_others_do() {
     let Some(node) = Node::for_test("cgroupns", false) else {
@@ -102,7 +103,7 @@ fn a_hand_made_path_that_looks_like_a_containers_is_nobodys_word() {
     is_seen_in(&node, &node.agent(), "/k8s.io/somebody-else");
 }
 
-/// A container in a cgroup whose path does not tell whose it is: only its process does.
+/// A container in a cgroup whose path does not show its owner: only its process does.
 fn is_seen_in(node: &Node, agent: &Agent, path: &str) {
     node.images("default");
     let id = format!(

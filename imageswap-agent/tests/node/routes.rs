@@ -1,4 +1,4 @@
-//! One test a route: one start each, and the right image.
+//! One test per route: one start each, and the right image.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, program, words};
 use imageswap_lab::{Bundle, Image, OtlpReceiver, PodSpec, Podman, wait_until};
@@ -207,7 +207,7 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
             .unwrap();
         let finding = agent.wait_for(&id, "start");
         agent.wait_for(&id, "stopped");
-        // An emulated processor needs longer than the container lives: what nobody can be asked about is not known.
+        // An emulated processor needs longer than the container lives: then nothing can be asked.
         if is_emulated() && finding["verdict"] == "unresolved" {
             continue;
         }
@@ -220,7 +220,8 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
     if is_emulated() {
         return;
     }
-    // The gauge may never have moved: these two tell an alert that something came and went.
+    // The gauge may never have moved: these two counters show an alert that a container came and
+    // went.
     let labels = "route=\"containerd\",reason=\"not-admitted\"}";
     let starts = format!("imageswap_agent_container_starts_total{{verdict=\"drift\",{labels}");
     let stopped = format!("imageswap_agent_drift_stopped_total{{{labels}");
@@ -233,7 +234,8 @@ fn is_emulated() -> bool {
     std::env::var_os("IMAGESWAP_EMULATED").is_some()
 }
 
-/// The runtime runs itself again inside the new cgroup on most of these starts, and on the others it does not.
+/// On most of these starts the runtime runs itself again inside the new cgroup; on the others it
+/// does not.
 const FAILED_STARTS: usize = 12;
 
 fn no_start_without_an_entrypoint(test: &str, pure_v2: bool) {
@@ -249,7 +251,7 @@ fn no_start_without_an_entrypoint(test: &str, pure_v2: bool) {
             .run("default", EVIL, &id(round), &["/no/such/program"]);
         assert!(failed.is_err(), "the runtime must have refused");
     }
-    // Events come in order: when this one is told, those before it have been judged.
+    // Events come in order: when this start is reported, earlier ones have been judged.
     let after = format!("after-{test}");
     node.containerd.run("default", OURS, &after, &[]).unwrap();
     agent.wait_for(&after, "start");
@@ -299,7 +301,8 @@ fn two_hundred_starts_are_two_hundred_findings() {
         "not one start each: {wrong:?}\n{}",
         agent.log()
     );
-    // Each lives for a few milliseconds. Whose task that was can be asked for as long: what is not known is not approved.
+    // Each lives for a few milliseconds, and its task can only be asked for meanwhile: an unknown
+    // image is not approved.
     let verdicts = |verdict: &str| {
         let is_it = |id: &&String| agent.said_of(id)[0]["verdict"] == verdict;
         ids.iter().filter(is_it).count()
@@ -309,7 +312,7 @@ fn two_hundred_starts_are_two_hundred_findings() {
     assert_eq!(known + unknown, 200, "nothing else is said of them");
     assert!(known > 0, "{}", agent.log());
     assert!(agent.sum("imageswap_agent_events_lost_total").abs() < f64::EPSILON);
-    // Where the runtime's word came first there is no moment of the start to count from.
+    // If the runtime's event came first, the time of the start is unknown.
     let mut latencies: Vec<_> = ids
         .iter()
         .filter_map(|id| agent.said_of(id)[0]["detect_us"].as_u64())
@@ -452,7 +455,7 @@ fn the_command_line_lists_what_runs_and_should_not() {
     assert_eq!(answer["agents"], 1);
     node.containerd.remove("default", "listed").unwrap();
     assert!(wait_until(PATIENCE, || !listed()), "{:?}", drift(&[]));
-    // One that does not answer is not one that has nothing to say.
+    // An agent that does not answer must not look like one without drift.
     let (code, _, errors) = drift(&["--agent", "http://127.0.0.1:1"]);
     assert_eq!(code, Some(2), "{errors}");
     assert!(
@@ -480,7 +483,7 @@ fn podman_is_known_by_its_store() {
         assert_eq!(finding["image"], image);
         assert_eq!(finding["confidence"], "medium");
     }
-    // An approved name for what is not: the store tells both.
+    // An approved name for an image that is not approved: the store has both names.
     let renamed = "registry.example.com/team/renamed:1";
     podman.podman(["tag", EVIL, renamed]).unwrap();
     let id = podman.run(renamed, &["sleep", "1000"]).unwrap();

@@ -1,4 +1,4 @@
-//! What runs already, and what a node lacks.
+//! Containers from before the agent, and nodes that lack something.
 
 use crate::harness::{Agent, EVIL, Node, OURS, free_port, words};
 use imageswap_lab::Lab;
@@ -45,7 +45,7 @@ fn cgroup_v1_alone_takes_the_runtimes_word() {
         return;
     }
     node.images("default");
-    // A mount namespace without the v2 hierarchy is what a node with v1 alone shows.
+    // A mount namespace without the v2 hierarchy looks like a node with v1 alone.
     let (agent, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
@@ -86,7 +86,7 @@ fn a_bad_policy_ends_it_before_a_port_is_bound() {
         "default::registry.example.com\nthis line says nothing\n",
     )
     .unwrap();
-    // The port is taken: had it been bound first, the message would be about that.
+    // The port is taken: had it been bound first, the message would be about the port.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
     command
@@ -145,7 +145,7 @@ fn the_doctor_says_what_there_is_and_what_not() {
         (status.code(), text)
     };
     let sockets = ["--containerd", &socket, "--cri", &socket];
-    // Two capabilities are enough, of root's own.
+    // Two capabilities are enough for root.
     let two = ["--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all"];
     let (code, text) = examine(&two, &sockets);
     assert_eq!(code, Some(0), "{text}");

@@ -1,4 +1,4 @@
-//! Runtimes that are not there, come back, or never were; policies that change.
+//! Runtimes that are missing, come back, or never existed; policies that change.
 
 use crate::harness::{Agent, EVIL, MAPS, Node, OURS, PATIENCE, words};
 use imageswap_lab::{PodSpec, wait_until};
@@ -29,7 +29,7 @@ fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
     node.containerd.remove("default", "nobody-knows").unwrap();
 }
 
-/// A socket on which whoever calls is let in and never answered.
+/// A socket that accepts connections and never answers.
 #[test]
 fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
     let Some(node) = Node::for_test("hungcri", false) else {
@@ -53,7 +53,7 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
         command: &["sleep", "1000"],
     };
     let pod = cri.run(&spec).unwrap();
-    // What the CRI is not asked about does not wait for it.
+    // Containers that do not need the CRI do not wait for it.
     node.containerd.run("default", EVIL, "beside", &[]).unwrap();
     let beside = agent.wait_for("beside", "start");
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
         "{beside:#}"
     );
     let finding = agent.wait_for(&pod.container_id, "start");
-    // containerd's own record tells the image.
+    // containerd's own record names the image.
     assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
     assert!(agent.log().contains("hung.sock"), "{}", agent.log());
     node.containerd.remove("default", "beside").unwrap();

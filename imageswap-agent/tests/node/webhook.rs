@@ -1,4 +1,4 @@
-//! The real webhook, as a process that the API server is told of.
+//! The real webhook, as a process that the API server calls.
 
 use crate::harness::{PATIENCE, free_port, program};
 use base64::Engine as _;
@@ -9,19 +9,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A webhook with the policy and the addresses of each of its lives.
+/// A webhook that keeps its policy and addresses across restarts.
 pub(crate) struct Webhook {
     lab: Lab,
     program: PathBuf,
     listen: SocketAddr,
     tls: PathBuf,
-    /// How it reaches the API server, for the labels of namespaces.
+    /// Its access to the API server, for the labels of namespaces.
     kubeconfig: PathBuf,
     process: Option<Process>,
 }
 
 impl Webhook {
-    /// Starts it with the lab's policy, and has the API server ask it about Pods, as long as it is there.
+    /// Starts it with the lab's policy, and registers it for Pods for as long as it lives.
     pub(crate) fn start(lab: &Lab, plane: &ControlPlane) -> Self {
         let tls = lab.path().join("webhook-tls");
         std::fs::create_dir_all(&tls).unwrap();
@@ -59,7 +59,7 @@ impl Webhook {
         webhook
     }
 
-    /// It is there again, with the authority that it had.
+    /// Starts it again, with the same authority.
     pub(crate) fn comes(&mut self) {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", &self.listen.to_string()]);
@@ -74,7 +74,7 @@ impl Webhook {
         self.process = Some(process);
     }
 
-    /// It goes, and what is created meanwhile is not looked at.
+    /// Stops it; Pods created meanwhile are not reviewed.
     pub(crate) fn goes(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.stop();

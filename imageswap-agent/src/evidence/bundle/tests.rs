@@ -120,7 +120,7 @@ fn a_process_finds_the_bundle_that_the_shim_wrote_it_into() {
     fs::write(&init, own.pid.to_string()).unwrap();
     let bundle = bundles.of_process(own).unwrap().unwrap();
     assert_eq!(bundle.namespace.as_deref(), Some("default"));
-    // Of an earlier process with this pid.
+    // Written by an earlier process with this pid.
     let file = fs::File::options().write(true).open(&init).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();

@@ -1,6 +1,6 @@
-//! What containerd holds of an image's content: the layers that a container of that image has to run on.
+//! The layers that a container of an image has to run on, from the content in containerd.
 //!
-//! Every blob that is read here is hashed, so that a digest stands for its bytes and not for what somebody calls it.
+//! Every blob that is read here is hashed, so that a digest identifies bytes and not a name.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +15,16 @@ const MOST_MANIFESTS: usize = 64;
 /// A configuration keeps the image's history; containerd itself refuses manifests of more than 8 MiB.
 const LARGEST_BLOB: usize = 8 << 20;
 
-/// Images whose layers are remembered: more than a node has.
+/// Images whose layers are cached: more than a node has.
 const MOST_KEPT: usize = 1024;
 
-/// Chain ids by the digest of a manifest. They never change, as the digest is that of the content.
+/// Chain ids by the digest of a manifest. They never change, because the digest is that of the
+/// content.
 pub(super) type Chains = Arc<Mutex<HashMap<String, String>>>;
 
 impl Containerd {
-    /// The snapshot on which the snapshot `key` was made. `None` where there is no such snapshot; empty for one that was
-    /// made on nothing.
+    /// The parent of the snapshot `key`. `None` if the snapshot does not exist; empty if it has no
+    /// parent.
     pub async fn parent_of(
         &self,
         namespace: &str,
@@ -46,8 +47,9 @@ impl Containerd {
             .map(|info| info.parent))
     }
 
-    /// The chain ids of the layers of the image `digest`: of each platform whose configuration is here. The digest can be
-    /// that of an index, a manifest or a configuration. containerd names the snapshot of an image by this id.
+    /// The chain ids of the layers of the image `digest`, for each platform whose configuration
+    /// exists. The digest can be that of an index, a manifest or a configuration. containerd names
+    /// an image's snapshot by this id.
     pub async fn chains(
         &self,
         namespace: &str,
@@ -67,7 +69,7 @@ impl Containerd {
             match self.blob(namespace, manifest).await? {
                 Found::Chain(chain) => drop(chains.insert(chain)),
                 Found::Blob(blob) => chains.extend(self.chain_of(namespace, manifest, blob).await?),
-                // Another platform's, which nobody fetched.
+                // For another platform, which was not fetched.
                 Found::Nothing => {}
             }
         }
@@ -110,7 +112,8 @@ impl Containerd {
         chain
     }
 
-    /// A small blob; [`Found::Nothing`] where there is none, or its content is not what its digest says.
+    /// A small blob; [`Found::Nothing`] if it does not exist or its content does not match its
+    /// digest.
     async fn blob(&self, namespace: &str, digest: &str) -> Result<Found, EvidenceError> {
         if !is_digest(digest) {
             return Ok(Found::Nothing);
@@ -139,9 +142,9 @@ impl Containerd {
     }
 }
 
-/// What is known of a digest.
+/// What a digest refers to.
 enum Found {
-    /// Its chain id, from before.
+    /// Its chain id, from the cache.
     Chain(String),
     Blob(Blob),
     Nothing,

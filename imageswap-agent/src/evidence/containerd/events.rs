@@ -1,4 +1,4 @@
-//! containerd's event stream, as far as it tells of starts and ends.
+//! containerd's event stream, reduced to starts and ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub struct TaskEvent {
     pub pid: u32,
     /// What happened.
     pub kind: TaskEventKind,
-    /// When containerd took the event, by the node's clock.
+    /// When containerd received the event, by the node's clock.
     pub time: Option<SystemTime>,
 }
 
@@ -31,7 +31,7 @@ pub struct TaskEvent {
 pub enum TaskEventKind {
     /// The container was made, and its process is about to be started.
     Create,
-    /// The container's process was started: the runtime's word for it.
+    /// The runtime reports that the container's process was started.
     Start,
     /// It ended.
     Exit {
@@ -44,8 +44,7 @@ pub enum TaskEventKind {
 
 /// The stream of [`TaskEvent`]s of all namespaces, in containerd's order.
 ///
-/// After an error it has ended; a new one is to be asked for, and what was
-/// missed meanwhile is found in the lists.
+/// Ended after an error: subscribe again, and find what was missed meanwhile in the lists.
 pub struct TaskEvents {
     transport: Transport,
     state: State,
@@ -61,7 +60,7 @@ type Opened = Result<Streaming<wire::Envelope>, EvidenceError>;
 
 const SUBSCRIBE: Method = "/containerd.services.events.v1.Events/Subscribe";
 
-/// An event has to match one of these, in containerd's filter language.
+/// An event has to match one of these filters, in containerd's filter language.
 const TOPICS: [&str; 4] = [
     r#"topic=="/tasks/create""#,
     r#"topic=="/tasks/start""#,
@@ -134,7 +133,7 @@ impl std::fmt::Debug for TaskEvents {
     }
 }
 
-/// `None` for what tells of no container's first process, such as an `exec`.
+/// `None` for events that do not concern a container's first process, such as an `exec`.
 fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
     let Some(event) = envelope.event else {
         return Ok(None);

@@ -1,8 +1,8 @@
 //! The few fields of containerd's messages that are used here.
 //!
-//! Numbers from `api/services/*/v1/*.proto`, `api/types/*.proto` and
-//! `api/events/task.proto` of github.com/containerd/containerd, which have not
-//! changed since 1.0; what is not named here is skipped when decoding.
+//! Numbers from `api/services/*/v1/*.proto`, `api/types/*.proto` and `api/events/task.proto` of
+//! github.com/containerd/containerd, which have not changed since 1.0; other fields are skipped
+//! when decoding.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

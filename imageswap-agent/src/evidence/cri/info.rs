@@ -1,7 +1,7 @@
 //! The JSON under `info["info"]` of a verbose CRI answer.
 //!
-//! Not part of the interface's contract: containerd and CRI-O write the keys
-//! used here, others may write nothing, and then nothing is known from it.
+//! Not part of the interface's contract: containerd and CRI-O write the keys used here; other
+//! runtimes may write nothing.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ pub(super) struct Info {
     #[serde(rename = "sandboxID")]
     pub(super) sandbox_id: Option<String>,
     pid: Option<i64>,
-    /// Of a sandbox: its own image.
+    /// For a sandbox: its own image.
     pub(super) image: Option<String>,
-    /// Of a container: what the kubelet asked for.
+    /// For a container: what the kubelet asked for.
     pub(super) config: Option<Config>,
     #[serde(rename = "runtimeSpec")]
     pub(super) runtime_spec: Option<Spec>,
@@ -33,7 +33,7 @@ pub(super) struct Image {
 }
 
 impl Info {
-    /// The process; 0 says that there is none.
+    /// The process; 0 means that there is no process.
     pub(super) fn pid(&self) -> Option<u32> {
         self.pid
             .and_then(|pid| u32::try_from(pid).ok())

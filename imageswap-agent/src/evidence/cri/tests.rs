@@ -4,7 +4,7 @@ use super::info;
 use super::wire;
 use super::*;
 
-/// A status as containerd answers it, by way of its encoding.
+/// A status as containerd sends it, encoded and decoded.
 fn status() -> wire::ContainerStatus {
     let status = wire::ContainerStatus {
         id: "c".to_owned(),

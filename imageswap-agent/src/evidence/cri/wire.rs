@@ -1,7 +1,7 @@
 //! The few fields of CRI's messages that are used here.
 //!
-//! Numbers from `pkg/apis/runtime/v1/api.proto` of github.com/kubernetes/cri-api;
-//! what is not named here is skipped when decoding.
+//! Numbers from `pkg/apis/runtime/v1/api.proto` of github.com/kubernetes/cri-api; other fields are
+//! skipped when decoding.
 
 use std::collections::BTreeMap;
 

@@ -82,7 +82,7 @@ impl Host {
     }
 }
 
-/// Where the tests do not run as root the store is not root's.
+/// If the tests do not run as root, the store does not belong to root.
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -104,7 +104,7 @@ fn a_container_is_known_by_its_root_file_system() {
     let names = ["app:1", "registry.example.com/app:1"].map(str::to_owned);
     assert_eq!(host.image().names, names.into());
 
-    // Of another container, of another driver, of one that somebody else made under this id and below this folder.
+    // Another container's, another driver's, and a forged one below this id and this folder.
     for root in [
         "/srv/docker/overlay2/cc/merged".to_owned(),
         format!("/srv/docker/vfs/dir/{MOUNT}"),
@@ -186,7 +186,7 @@ fn an_image_that_was_deleted_is_unknown() {
 fn records_of_somebody_elses_are_not_read() {
     let host = Host::new();
     let file = host.path(&format!("containers/{ID}/config.v2.json"));
-    // Only root can give a file away; anybody's record is somebody else's already.
+    // Only root can give a file away; without root the record already belongs to another user.
     drop(chown(&file, Some(1000), None));
     assert_eq!(host.read(ROOT), None);
 }
@@ -224,7 +224,7 @@ fn a_folder_that_looks_like_a_data_root_is_none() {
     assert_eq!(found, None);
     let out = format!("/srv/docker/../../srv/docker/overlay2/{MOUNT}/merged");
     assert_eq!(host.read(&out), None, "a path that leads out again");
-    // What the node's configuration says, and what a dockerd was started with.
+    // The data root in the node's configuration, and one that a dockerd was started with.
     let etc = host.0.path().join("etc/docker");
     fs::create_dir_all(&etc).unwrap();
     fs::write(etc.join("daemon.json"), r#"{"data-root": "/srv/docker"}"#).unwrap();

@@ -1,4 +1,4 @@
-//! What Docker says of its containers, and what is made of it.
+//! Judgements about Docker's containers.
 
 use super::*;
 use crate::evidence::containerd::ContentSource;
@@ -72,7 +72,7 @@ fn the_route_is_dockers_unless_a_cri_goes_through_it() {
     }
     let by_cri = judged(POD, [cri(&[OURS]), record, claim]);
     assert_eq!(words(&by_cri), ["approved", "pod", "ok"]);
-    // runc's state, in Docker's folder for that, is all that is left of it.
+    // runc's state, in Docker's folder, is the only remaining evidence.
     let state = Claim::new(Source::Runc, id, "docker");
     let left = judged(&format!("/builds/{id}"), [state]);
     assert_eq!(words(&left), ["unresolved", "docker", "not-admitted"]);

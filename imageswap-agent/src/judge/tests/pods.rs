@@ -1,4 +1,4 @@
-//! What the API server and the runtime say of containers of Pods, and what is made of it.
+//! Judgements about containers of Pods, with evidence from API server and runtime.
 
 use super::*;
 use crate::evidence::containerd::ContentSource;
@@ -169,7 +169,7 @@ fn what_an_earlier_policy_admitted_is_not_the_webhooks_fault() {
         judged_with(&law, POD, forged, &evil).reason,
         Reason::MutatedAfterAdmission
     );
-    // No note can be put on an ephemeral container.
+    // An ephemeral container cannot have a note.
     let debug = [named("debug", &[&first])];
     assert_eq!(
         words(&judged_with(&law, POD, pod(), &debug)),
@@ -213,7 +213,7 @@ fn the_pods_specification_settles_which_of_several_names_it_is() {
 #[test]
 fn a_specification_that_is_of_another_image_decides_nothing() {
     let law = law();
-    // The Pod was changed, and this container is still the one from before.
+    // The Pod was changed, but this container is still the one from before.
     let newer = judged_with(&law, POD, is(known(OURS)), &[named("app", &[EVIL])]);
     assert_eq!(
         (newer.verdict, newer.image.as_deref()),
@@ -280,7 +280,7 @@ fn a_pod_that_the_api_server_does_not_know_is_none() {
         ["drift", "cri", "not-admitted"],
         "{forged:?}"
     );
-    // A container that the Pod does not have is not the kubelet's either.
+    // A container that the Pod does not have was not made by the kubelet.
     let put_there = judged_with(
         &super::law(),
         POD,
@@ -303,7 +303,7 @@ fn a_static_pod_runs_what_its_file_says_whatever_its_copy_shows() {
         static_pod: Some(true),
         ..named("app", &[EVIL])
     };
-    // Whoever calls the CRI writes the annotation.
+    // Any client of the CRI can write the annotation.
     for pod in [Some(Ownership::Absent), None] {
         let judgement = judged_with(&law, STATIC_POD, pod, std::slice::from_ref(&own_uid));
         assert_eq!(words(&judgement), ["drift", "cri", "not-admitted"]);
@@ -344,7 +344,7 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
                 Some("registry.example.com/miner")
             );
         }
-        // Where the name drifts already there is nothing to add.
+        // If the name already drifts, this adds nothing.
         let claim = Claim {
             pulled_from,
             ..ctr(EVIL)

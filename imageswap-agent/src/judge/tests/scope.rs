@@ -1,4 +1,4 @@
-//! Policies that are chosen by labels of the namespace, guards, and what is denied.
+//! Policies that select by labels of the namespace, guards, and denied images.
 
 use super::pods::{POD_NAME, is, judged_with, known, named};
 use super::*;
@@ -52,7 +52,7 @@ fn unknown_labels_approve_and_accuse_nobody() {
         let found = judged_in(&law_of(&policies, Some(label)), EVIL);
         assert_eq!(words(&found), verdict, "{label}: {found:?}");
     }
-    // Labels of a namespace are nothing to a container of the node.
+    // Labels of a namespace do not matter for a container of the node.
     let node = judged_with(&unknown, "/default/x", None, &[ctr(EVIL)]);
     assert_eq!(words(&node)[0], "drift", "{node:?}");
 }
@@ -110,7 +110,7 @@ fn a_guard_looks_at_namespace_and_container() {
         let law = law_of(&[("p", &spec(guard))], None);
         assert_eq!(words(&judged_in(&law, EVIL))[0], verdict, "{guard}");
     }
-    // Nobody says which container it is.
+    // The container's name is unknown.
     let law = law_of(&[("p", &spec("containers: [app]"))], None);
     let nameless = judged_with(&law, POD, is(known(EVIL)), &[cri(&[EVIL])]);
     assert_eq!(words(&nameless)[..1], ["unresolved"], "{nameless:?}");
