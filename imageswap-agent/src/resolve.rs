@@ -327,9 +327,9 @@ impl Sources {
     ) -> Claim {
         let (bundle, id) = (state.bundle.clone(), state.id.clone());
         let stored = move |it: &Self| {
-            let roots = storage::roots(&it.host_root, &it.proc, process.pid);
-            let stored = bundle.map(|bundle| storage::of_bundle(&roots, &bundle, &id));
-            stored.transpose().map(Option::flatten)
+            let stores = storage::stores(&it.host_root, &it.proc, process.pid);
+            let image = bundle.map(|bundle| storage::of_bundle(&stores, &bundle, &id));
+            image.transpose().map(Option::flatten)
         };
         match self.read(asked, stored).await.flatten() {
             Some(image) => claims::of_podman(&state, image),

@@ -95,6 +95,21 @@ impl Containerd {
         self.process.pid()
     }
 
+    /// The first two numbers of its version: `[2, 1]` for 2.1.9.
+    pub fn version(&self) -> Result<[u32; 2]> {
+        let output = run(self.ctr_command("default", ["version"]))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // The client's stands before the server's.
+        let version = text.rsplit("Version:").next().unwrap_or_default().trim();
+        let mut numbers = version.split(['.', '~', '+']).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok([major, minor]),
+            _ => Err(Error::Unusable(format!(
+                "no version of containerd in {text}"
+            ))),
+        }
+    }
+
     /// Its log.
     pub fn log(&self) -> String {
         self.process.log()

@@ -56,8 +56,14 @@ impl Podman {
 
     /// Starts a container and leaves it running; returns its id.
     pub fn run(&self, reference: &str, command: &[&str]) -> Result<String> {
-        let run = ["run", "--detach", "--pull=never", reference];
-        let output = self.podman(run.iter().chain(command))?;
+        self.run_with(&[], reference, command)
+    }
+
+    /// Does what [`Self::run`] does, with more options for `podman run`.
+    pub fn run_with(&self, options: &[&str], reference: &str, command: &[&str]) -> Result<String> {
+        let run = ["run", "--detach", "--pull=never"];
+        let words = run.iter().chain(options).chain([&reference]).chain(command);
+        let output = self.podman(words)?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
@@ -77,6 +83,9 @@ impl Drop for Podman {
     fn drop(&mut self) {
         if let Err(error) = self.podman(["rm", "--all", "--force", "--time", "0"]) {
             eprintln!("podman's containers: {error}");
+        }
+        if let Err(error) = self.podman(["pod", "rm", "--all", "--force"]) {
+            eprintln!("podman's Pods: {error}");
         }
         cgroup::remove(CGROUPS);
     }

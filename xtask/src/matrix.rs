@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use time::OffsetDateTime;
 
+use crate::builder;
 use crate::matrix::suite::Suite;
 use crate::process::Workspace;
 use crate::test::Count;
@@ -19,13 +20,14 @@ use crate::vm::{self, Guest};
 /// How long the tests of a cell may take.
 const LIMIT: Duration = Duration::from_mins(20);
 
-/// Tests that need what a cell lacks: a control plane, systemd, cgroup v1, or Debian's programs
+/// Tests that need what a cell lacks: a control plane, systemd, cgroup v1, a compiler, or programs
 /// outside it.
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 7] = [
     "cluster::",
     "kubelet::",
     "systemd::",
     "webhook::",
+    "routes::the_command_line",
     "startup::cgroup_v1",
     "startup::the_chart",
 ];
@@ -119,6 +121,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let chosen = CELLS.iter().filter(|cell| {
         options.only.is_empty() || options.only.iter().any(|name| name == cell.name)
     });
+    builder::probes(workspace)?;
     let mut rows = Vec::new();
     let mut good = true;
     for cell in chosen {

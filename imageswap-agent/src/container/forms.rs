@@ -180,6 +180,8 @@ fn placed<'p>(name: &'p str, above: Above<'_>) -> Option<(RuntimeHint, &'p str)>
             _ if above.parent_is == Parent::Pod => Some((RuntimeHint::KubernetesCgroupfs, name)),
             // GitHub's runner gives its job containers a cgroup parent of their own.
             "docker" | "actions_job" => Some((RuntimeHint::Docker, name)),
+            // A Pod of podman's, whose containers lie below it with names of their own.
+            "libpod_parent" => None,
             // Left to the form `/<namespace>/<id>`, which knows the namespace.
             parent if above.parent_is == Parent::Top && is_native(parent, name) => None,
             _ => Some((RuntimeHint::Unknown, name)),

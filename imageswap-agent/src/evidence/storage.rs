@@ -1,8 +1,12 @@
 //! The store of podman and related tools: a container's image, and the names of that image.
 //!
-//! Three files of the Go library `containers/storage`, all JSON lists, in `<store>/<driver>-containers/containers.json`
-//! and `<store>/<driver>-images/images.json`; podman puts the name of the image into a container's `metadata`, which
-//! is JSON in a string. A container's bundle is `<store>/<driver>-containers/<id>/userdata`.
+//! The files are those of the Go library `containers/storage`; all are JSON lists. The graph root,
+//! which keeps images and containers, has `<driver>-images/images.json`,
+//! `<driver>-layers/layers.json` and `<driver>-containers/containers.json`. Containers that are
+//! removed when they end (`--rm`) are listed in `<driver>-containers/volatile-containers.json`
+//! instead, below the graph root or, with `transient_store`, below the run root. Podman puts the name
+//! of the image into a container's `metadata`, which is JSON in a string. A container's bundle is
+//! `<driver>-containers/<id>/userdata` below either root.
 //!
 //! Only root's store is read: any other user could write anything into his own.
 
@@ -10,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::{EvidenceError, on_host, parse_json, read_of_root};
 use crate::process;
@@ -35,8 +40,18 @@ pub struct StoredImage {
     pub runs_on_its_layers: bool,
 }
 
-/// podman's default store and root's configuration file.
-const STORE: &str = "/var/lib/containers/storage";
+/// The two folders of one store, as this process sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Images and containers.
+    graph: PathBuf,
+    /// What does not survive a restart of the node.
+    run: PathBuf,
+}
+
+/// Root's store by default.
+const GRAPH: &str = "/var/lib/containers/storage";
+const RUN: &str = "/run/containers/storage";
 const CONFIGURATIONS: [&str; 2] = [
     "/usr/share/containers/storage.conf",
     "/etc/containers/storage.conf",
@@ -47,68 +62,88 @@ const MONITOR: &str = "conmon";
 
 const LARGEST_CONFIGURATION: u64 = 1 << 20;
 
-/// The stores that podman uses on this node, as this process sees them: from its configuration, and
-/// from the options that it gave to the monitor of the process `pid`.
-pub fn roots(host_root: &Path, proc: &Path, pid: u32) -> Vec<PathBuf> {
-    let mut roots = vec![PathBuf::from(STORE)];
+/// The stores that podman uses on this node: the default one, those of its configuration, and the
+/// one in the options that it gave to the monitor of the process `pid`.
+pub fn stores(host_root: &Path, proc: &Path, pid: u32) -> Vec<Store> {
+    let store = |graph: Option<String>, run: Option<String>| {
+        let on_host = |path: Option<String>, default: &str| {
+            on_host(host_root, Path::new(path.as_deref().unwrap_or(default)))
+        };
+        Store {
+            graph: on_host(graph, GRAPH),
+            run: on_host(run, RUN),
+        }
+    };
+    let mut stores = vec![store(None, None)];
     for file in CONFIGURATIONS {
         let text = read_of_root(&on_host(host_root, Path::new(file)), LARGEST_CONFIGURATION);
         let text = text.ok().flatten().unwrap_or_default();
-        roots.extend(String::from_utf8_lossy(&text).lines().find_map(graph_root));
+        let text = String::from_utf8_lossy(&text);
+        let value = |key| text.lines().find_map(|line| value_of(line, key));
+        stores.push(store(value("graphroot"), value("runroot")));
     }
     let monitor = process::ancestors(proc, pid).next();
     let words = monitor.and_then(|monitor| process::command(proc, monitor, MONITOR));
     let words = words.unwrap_or_default();
     // The words of the clean-up command follow this one.
-    let mut words = words.iter().filter(|word| *word != "--exit-command-arg");
-    if words.by_ref().any(|word| word == "--root") {
-        roots.extend(words.next().map(PathBuf::from));
-    }
-    roots.iter().map(|root| on_host(host_root, root)).collect()
+    let words = words.iter().filter(|word| *word != "--exit-command-arg");
+    let value = |option| words.clone().skip_while(|word| *word != option).nth(1);
+    stores.push(store(value("--root").cloned(), value("--runroot").cloned()));
+    stores.dedup();
+    stores
 }
 
-/// The value of `graphroot = "<path>"`.
-fn graph_root(line: &str) -> Option<PathBuf> {
-    let value = line.trim().strip_prefix("graphroot")?.trim_start();
+/// The value of a line `<key> = "<path>"`.
+fn value_of(line: &str, key: &str) -> Option<String> {
+    let value = line.trim().strip_prefix(key)?.trim_start();
     let value = value.strip_prefix('=')?.trim().strip_prefix('"')?;
     let (path, _) = value.split_once('"')?;
-    Some(PathBuf::from(path))
+    Some(path.to_owned())
 }
 
 /// The image of the container `id` that was started from `bundle`, as this process sees it. `None`
 /// if that is not a container of one of these stores, or if the store does not belong to root.
+///
+/// # Errors
+/// A list of the store cannot be read, or is not what it should be.
 pub fn of_bundle(
-    roots: &[PathBuf],
+    stores: &[Store],
     bundle: &Path,
     id: &str,
 ) -> Result<Option<StoredImage>, EvidenceError> {
-    let Some([containers, images, layers]) = lists(bundle, id) else {
+    let Some((root, driver)) = root_of(bundle, id) else {
         return Ok(None);
     };
-    let store = containers.parent().and_then(Path::parent);
-    if !roots.iter().any(|root| Some(root.as_path()) == store) {
+    let mine = stores
+        .iter()
+        .find(|store| store.graph == root || store.run == root);
+    let Some(store) = mine else {
         return Ok(None);
+    };
+    let containers = format!("{driver}{CONTAINERS}");
+    let volatile = "volatile-containers.json";
+    let mut found = None;
+    for list in [
+        store.graph.join(&containers).join("containers.json"),
+        store.graph.join(&containers).join(volatile),
+        store.run.join(&containers).join(volatile),
+    ] {
+        if found.is_none() {
+            found = entry(&list, |container: &Container| container.id == id)?;
+        }
     }
-    let Some(bytes) = read_of_root(&containers, LARGEST_LIST)? else {
+    let Some(container) = found else {
         return Ok(None);
     };
-    let all: Vec<Container<'_>> = parse_json(&containers, &bytes)?;
-    let Some(container) = all.into_iter().find(|container| container.id == id) else {
-        return Ok(None);
+    let list = |what: &str| {
+        let folder = store.graph.join(format!("{driver}-{what}"));
+        folder.join(format!("{what}.json"))
     };
     let metadata: Metadata = serde_json::from_str(&container.metadata).unwrap_or_default();
-    let Some(bytes) = read_of_root(&images, LARGEST_LIST)? else {
-        return Ok(None);
-    };
-    let all: Vec<Image> = parse_json(&images, &bytes)?;
-    let image = all.into_iter().find(|image| image.id == container.image);
-    let image = image.unwrap_or_default();
-    let all: Vec<Layer> = match read_of_root(&layers, LARGEST_LIST)? {
-        Some(bytes) => parse_json(&layers, &bytes)?,
-        None => Vec::new(),
-    };
-    let layer = all.into_iter().find(|layer| layer.id == container.layer);
-    let parent = layer.and_then(|layer| layer.parent);
+    let is_its = |image: &Image| image.id == container.image;
+    let image = entry(&list("images"), is_its)?.unwrap_or_default();
+    let is_its = |layer: &Layer| layer.id == container.layer;
+    let parent = entry(&list("layers"), is_its)?.and_then(|layer| layer.parent);
     Ok(Some(StoredImage {
         runs_on_its_layers: parent.is_some() && parent == image.layer,
         name: metadata.image_name.filter(|name| !name.is_empty()),
@@ -117,24 +152,32 @@ pub fn of_bundle(
     }))
 }
 
-/// The store's three lists.
-fn lists(bundle: &Path, id: &str) -> Option<[PathBuf; 3]> {
-    if bundle.file_name()? != BUNDLE || bundle.parent()?.file_name()? != id {
+/// The root of the store that `bundle` lies in, and the name of the store's driver.
+fn root_of<'b>(bundle: &'b Path, id: &str) -> Option<(&'b Path, &'b str)> {
+    let container = bundle.parent()?;
+    if bundle.file_name()? != BUNDLE || container.file_name()? != id {
         return None;
     }
-    let containers = bundle.parent()?.parent()?;
+    let containers = container.parent()?;
     let driver = containers.file_name()?.to_str()?.strip_suffix(CONTAINERS)?;
-    let beside = |what: &str| containers.with_file_name(format!("{driver}-{what}"));
-    Some([
-        containers.join("containers.json"),
-        beside("images").join("images.json"),
-        beside("layers").join("layers.json"),
-    ])
+    Some((containers.parent()?, driver))
+}
+
+/// The entry that `is_it` accepts in a list of root's; `None` where there is no such list.
+fn entry<T: DeserializeOwned>(
+    list: &Path,
+    is_it: impl Fn(&T) -> bool,
+) -> Result<Option<T>, EvidenceError> {
+    let Some(bytes) = read_of_root(list, LARGEST_LIST)? else {
+        return Ok(None);
+    };
+    let all: Vec<T> = parse_json(list, &bytes)?;
+    Ok(all.into_iter().find(is_it))
 }
 
 #[derive(Deserialize)]
-struct Container<'a> {
-    id: &'a str,
+struct Container {
+    id: String,
     #[serde(default)]
     image: String,
     #[serde(default)]
@@ -172,83 +215,100 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn store() -> (tempfile::TempDir, PathBuf) {
-        let store = tempfile::tempdir().unwrap();
-        let bundle = store.path().join("overlay-containers/c1/userdata");
-        fs::create_dir_all(&bundle).unwrap();
-        fs::create_dir_all(store.path().join("overlay-images")).unwrap();
-        fs::create_dir_all(store.path().join("overlay-layers")).unwrap();
-        let containers = r#"[{"id": "c0", "image": "i0"}, {"id": "c1", "image": "i1", "layer": "l2",
-            "metadata": "{\"image-name\":\"quay.io/a/b:1\"}"}]"#;
-        let layers = r#"[{"id": "l1"}, {"id": "l2", "parent": "l1"}]"#;
-        let images = r#"[{"id": "i1", "layer": "l1", "digest": "sha256:ab", "names": ["quay.io/a/b:1"],
-            "names-history": ["docker.io/x/y:2", "quay.io/a/b:1"]}]"#;
-        let write = |name: &str, text: &str| fs::write(store.path().join(name), text).unwrap();
-        write("overlay-containers/containers.json", containers);
-        write("overlay-images/images.json", images);
-        write("overlay-layers/layers.json", layers);
-        (store, bundle)
+    const LISTED: &str = r#"[{"id": "c0", "image": "i0"}, {"id": "c1", "image": "i1", "layer": "l2",
+        "metadata": "{\"image-name\":\"quay.io/a/b:1\"}"}]"#;
+
+    /// A folder for a store, with an image and no container.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            folder.layers("l1");
+            let images = r#"[{"id": "i1", "layer": "l1", "digest": "sha256:ab", "names": ["quay.io/a/b:1"],
+                "names-history": ["docker.io/x/y:2", "quay.io/a/b:1"]}]"#;
+            folder.write("graph/overlay-images/images.json", images);
+            folder
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.0.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn layers(&self, parent: &str) {
+            let layers = format!(r#"[{{"id": "l1"}}, {{"id": "l2", "parent": "{parent}"}}]"#);
+            self.write("graph/overlay-layers/layers.json", &layers);
+        }
+
+        fn bundle(&self, below: &str) -> PathBuf {
+            let bundle = format!("{below}/overlay-containers/c1/userdata");
+            self.0.path().join(bundle)
+        }
+
+        fn read(&self, bundle: &Path, id: &str) -> Result<Option<StoredImage>, EvidenceError> {
+            let [graph, run] = ["graph", "run"].map(|below| self.0.path().join(below));
+            of_bundle(&[Store { graph, run }], bundle, id)
+        }
     }
 
-    fn read(
-        store: &tempfile::TempDir,
-        bundle: &Path,
-        id: &str,
-    ) -> Result<Option<StoredImage>, EvidenceError> {
-        of_bundle(&[store.path().to_owned()], bundle, id)
+    /// Only root's store is read; it is root's if root runs the tests.
+    fn is_read() -> bool {
+        rustix::process::geteuid().is_root()
     }
 
     #[test]
     fn the_image_of_a_bundle_has_all_its_names() {
-        let (store, bundle) = store();
-        let image = read(&store, &bundle, "c1").unwrap();
-        // If the tests do not run as root, the store does not belong to root.
-        if !rustix::process::geteuid().is_root() {
-            assert_eq!(image, None);
-            return;
+        for (below, list) in [
+            ("graph", "graph/overlay-containers/containers.json"),
+            ("graph", "graph/overlay-containers/volatile-containers.json"),
+            ("run", "run/overlay-containers/volatile-containers.json"),
+        ] {
+            let folder = Folder::new();
+            let bundle = folder.bundle(below);
+            assert_eq!(folder.read(&bundle, "c1").unwrap(), None, "not listed");
+            folder.write("graph/overlay-containers/containers.json", "[]");
+            folder.write(list, LISTED);
+            let image = folder.read(&bundle, "c1").unwrap();
+            let names = ["docker.io/x/y:2", "quay.io/a/b:1"].map(str::to_owned);
+            let expected = StoredImage {
+                name: Some("quay.io/a/b:1".to_owned()),
+                names: names.into(),
+                digest: Some("sha256:ab".to_owned()),
+                runs_on_its_layers: true,
+            };
+            assert_eq!(image, is_read().then_some(expected), "{list}");
+            assert_eq!(folder.read(&bundle, "c2").unwrap(), None);
+            let above = bundle.parent().unwrap();
+            assert_eq!(folder.read(above, "c1").unwrap(), None);
+            assert_eq!(of_bundle(&[], &bundle, "c1").unwrap(), None);
+            folder.layers("l0");
+            let other = folder.read(&bundle, "c1").unwrap();
+            assert!(other.is_none_or(|image| !image.runs_on_its_layers));
         }
-        let names = ["docker.io/x/y:2", "quay.io/a/b:1"].map(str::to_owned);
-        let expected = StoredImage {
-            name: Some("quay.io/a/b:1".to_owned()),
-            names: names.into(),
-            digest: Some("sha256:ab".to_owned()),
-            runs_on_its_layers: true,
-        };
-        assert_eq!(image.as_ref(), Some(&expected));
-        assert_eq!(read(&store, &bundle, "c2").unwrap(), None);
-        let above = bundle.parent().unwrap();
-        assert_eq!(read(&store, above, "c1").unwrap(), None);
-        assert_eq!(
-            of_bundle(&[], &bundle, "c1").unwrap(),
-            None,
-            "no store of podman's"
-        );
-        let layers = r#"[{"id": "l1"}, {"id": "l2", "parent": "l0"}]"#;
-        fs::write(store.path().join("overlay-layers/layers.json"), layers).unwrap();
-        let other = read(&store, &bundle, "c1").unwrap().unwrap();
-        assert!(!other.runs_on_its_layers);
     }
 
     #[test]
     fn a_store_of_somebody_elses_is_not_read() {
-        let (store, bundle) = store();
-        let list = store.path().join("overlay-images/images.json");
+        let folder = Folder::new();
+        folder.write("graph/overlay-containers/containers.json", LISTED);
+        let list = folder
+            .0
+            .path()
+            .join("graph/overlay-containers/containers.json");
         // Only root can give a file away; without root the store already belongs to another user.
         drop(std::os::unix::fs::chown(&list, Some(1000), None));
-        assert_eq!(read(&store, &bundle, "c1").unwrap(), None);
+        assert_eq!(folder.read(&folder.bundle("graph"), "c1").unwrap(), None);
     }
 
     #[test]
     fn a_broken_list_is_an_error_that_names_it() {
-        let (store, bundle) = store();
-        fs::write(
-            store.path().join("overlay-containers/containers.json"),
-            "[{",
-        )
-        .unwrap();
-        if rustix::process::geteuid().is_root() {
-            let error = read(&store, &bundle, "c1").unwrap_err().to_string();
-            assert!(error.contains("containers.json"), "{error}");
+        let folder = Folder::new();
+        folder.write("graph/overlay-containers/containers.json", "[{");
+        if is_read() {
+            let error = folder.read(&folder.bundle("graph"), "c1").unwrap_err();
+            assert!(error.to_string().contains("containers.json"), "{error}");
         }
     }
 
@@ -259,12 +319,15 @@ mod tests {
         fs::create_dir_all(&etc).unwrap();
         let text = "[storage]\n# graphroot = \"/no\"\ngraphroot = \"/srv/store\"\n";
         fs::write(etc.join("storage.conf"), text).unwrap();
-        let own = std::process::id();
-        let roots = roots(host.path(), Path::new("/proc"), own);
-        let expected = [STORE, "/srv/store"].map(|root| on_host(host.path(), Path::new(root)));
+        let stores = stores(host.path(), Path::new("/proc"), std::process::id());
+        let on_host = |path| on_host(host.path(), Path::new(path));
+        let [default, other] = [GRAPH, "/srv/store"].map(|graph| Store {
+            graph: on_host(graph),
+            run: on_host(RUN),
+        });
         // The configuration belongs to the test's user, who may not be root.
-        if rustix::process::geteuid().is_root() {
-            assert_eq!(roots, expected);
+        if is_read() {
+            assert_eq!(stores, [default.clone(), other, default]);
         }
     }
 }

@@ -483,6 +483,18 @@ fn podman_is_known_by_its_store() {
         assert_eq!(finding["image"], image);
         assert_eq!(finding["confidence"], "medium");
     }
+    // `--rm` uses another list of the store, and a Pod's containers lie below the Pod's cgroup.
+    podman
+        .podman(["pod", "create", "--infra=false", "--name=pod"])
+        .unwrap();
+    for option in ["--rm", "--pod=pod"] {
+        let id = podman
+            .run_with(&[option], EVIL, &["sleep", "1000"])
+            .unwrap();
+        let finding = agent.wait_for(&id, "start");
+        let expected = ["drift", "podman", "not-admitted"];
+        assert_eq!(words(&finding), expected, "{option}: {finding:#}");
+    }
     // An approved name for an image that is not approved: the store has both names.
     let renamed = "registry.example.com/team/renamed:1";
     podman.podman(["tag", EVIL, renamed]).unwrap();

@@ -170,6 +170,10 @@ fn configuration(
     if minor >= 27 {
         configuration["containerRuntimeEndpoint"] = endpoint.into();
     }
+    if minor >= 31 {
+        // It would not start where cgroup v1 is mounted beside v2.
+        configuration["failCgroupV1"] = false.into();
+    }
     configuration
 }
 
