@@ -58,11 +58,10 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
         let said = said.filter(|finding| finding["cgroup"] == cgroup && finding["event"] == event);
         said.count()
     };
-    assert!(
-        wait_until(PATIENCE, || all("stopped") == STRANGERS),
-        "their ends are found though the cgroup stays: {:#?}",
-        agent.said()
-    );
+    // crun removes a container with all that runs in its cgroup, so that the other two may have ended as well.
+    for number in 0..STRANGERS {
+        agent.wait_for(&format!("put-stranger-{number}"), "stopped");
+    }
     for id in ["put-guest", "put-host"] {
         node.containerd.remove("default", id).unwrap();
     }
