@@ -115,7 +115,7 @@ pub(crate) struct Guest {
     pub(crate) kernel: Kernel,
     /// The root file system; `None` means this machine's.
     pub(crate) root: Option<PathBuf>,
-    pub(crate) tests: [&'static str; 10],
+    pub(crate) tests: Vec<&'static str>,
     /// Further environment variables of the tests, in shell syntax.
     pub(crate) variables: String,
 }
@@ -125,7 +125,7 @@ pub(crate) fn run(workspace: &Workspace, count: &mut Count) -> Result<()> {
     let guest = Guest {
         kernel: Kernel::find_or_download()?,
         root: None,
-        tests: TESTS,
+        tests: TESTS.to_vec(),
         variables: String::new(),
     };
     run_guest(workspace, &guest, &node_tests(workspace)?, count)
