@@ -1,4 +1,4 @@
-//! What the rules of a source do with one image, all of them together.
+//! The combined effect of a source's rules on one image.
 
 use crate::image::Image;
 use crate::intent::{Effect, Intent, Lists};
@@ -12,7 +12,7 @@ pub(crate) struct Answer {
     pub(crate) approved: bool,
 }
 
-/// Applies the rules in their order: changes first, then checks of what they made.
+/// Applies the rules in order: changes first, then checks of their results.
 ///
 /// # Errors
 /// A rule cannot be evaluated for this image.
@@ -27,7 +27,7 @@ pub(crate) fn answer(rules: &[&Intent], text: &str) -> Result<Answer, String> {
     Ok(Answer { result, approved })
 }
 
-/// Whether every check lets the image in as it is.
+/// Whether every check lets the image in unchanged.
 pub(crate) fn approves(rules: &[&Intent], text: &str) -> Result<bool, String> {
     for rule in rules {
         if let Effect::Check { holds, .. } = &rule.effect
@@ -39,7 +39,7 @@ pub(crate) fn approves(rules: &[&Intent], text: &str) -> Result<bool, String> {
     Ok(true)
 }
 
-/// An image that one list of containers treats otherwise than another, if there is one.
+/// An image that is treated differently in two lists of containers, if there is one.
 ///
 /// Policies judge every container alike. Rules for a list that no rule reads do not count.
 pub(crate) fn differing_list(rules: &[&Intent], probes: &[Probe]) -> Option<String> {
@@ -73,7 +73,8 @@ pub(crate) fn differing_list(rules: &[&Intent], probes: &[Probe]) -> Option<Stri
     None
 }
 
-/// The rules of one list that stands for all: a second rule for another list would be applied twice.
+/// The rules of one list that represents all: a second rule for another list would be applied
+/// twice.
 pub(crate) fn of_one_list<'a>(rules: &[&'a Intent]) -> Vec<&'a Intent> {
     let read = rules
         .iter()
@@ -91,7 +92,7 @@ pub(crate) fn of_one_list<'a>(rules: &[&'a Intent]) -> Vec<&'a Intent> {
 /// A result as an image; `None` if it could not run.
 pub(crate) fn runnable(result: &str, image: &Image) -> Option<Image> {
     let made = Image::parse(result)?;
-    // `registry.example.com` alone is a reference: the name of an official image that nobody means.
+    // `registry.example.com` alone parses as an official image's name, which is never meant.
     let lost = !result.contains('/') && result.contains('.') && made.path != image.path;
     let digest = result
         .rsplit_once(':')

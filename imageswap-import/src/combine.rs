@@ -1,4 +1,5 @@
-//! Policies for every combination of the rules' scopes, so that one policy decides for a Pod as all rules did.
+//! Makes a policy for every combination of the rules' scopes, so that one policy decides for a Pod
+//! as all rules did.
 
 use crate::intent::{Effect, Intent, Reading};
 use crate::policy::{self, Made};
@@ -8,7 +9,7 @@ use imageswap_policy::document::{Enforcement, ImageSwapPolicy, load_all};
 use imageswap_policy::{Date, EXCLUDED_NAMESPACES, PodScope, Policies, Scope};
 use std::collections::BTreeSet;
 
-/// More combinations than these are not something that a person could keep apart.
+/// More combinations would be too many for a person to understand.
 const MAX_CELLS: usize = 48;
 
 /// Pods to which the same rules apply, and those rules.
@@ -20,17 +21,17 @@ struct Cell {
     depth: usize,
 }
 
-/// What came of all rules.
+/// The result for all rules.
 pub(crate) struct Combined {
     pub(crate) policies: Vec<ImageSwapPolicy>,
-    /// What became of each rule.
+    /// The outcome of each rule.
     pub(crate) items: Vec<Item>,
     pub(crate) intents: Vec<Intent>,
     /// The rules of each policy.
     pub(crate) rules: Vec<BTreeSet<usize>>,
 }
 
-/// Makes policies of rules.
+/// Combines rules into policies.
 pub(crate) fn combine(readings: Vec<Reading>) -> Combined {
     let mut items = Vec::new();
     let mut intents = Vec::new();
@@ -83,12 +84,12 @@ fn item(origin: &crate::intent::Origin, status: Status, reason: Option<String>) 
     }
 }
 
-/// What is known of one rule so far.
+/// What is known about one rule so far.
 #[derive(Debug, Clone, Default)]
 struct State {
     left_out: Option<String>,
     differences: Vec<Difference>,
-    /// Whether a policy has it.
+    /// Whether a policy contains it.
     used: bool,
 }
 
@@ -122,7 +123,7 @@ impl State {
     }
 }
 
-/// Rules that have to be left out, and why.
+/// Rules that have to be left out, with reasons.
 type LeftOut = Vec<(usize, String)>;
 
 struct Work {
@@ -166,7 +167,7 @@ impl Work {
             .collect()
     }
 
-    /// All combinations of scopes in which a Pod can be.
+    /// All combinations of scopes that a Pod can be in.
     fn cells(&self) -> Result<Vec<Cell>, (usize, String)> {
         let mut cells: Vec<Cell> = Vec::new();
         for rule in self.kept() {
@@ -248,7 +249,8 @@ impl Work {
             }
             made.push((rules.clone(), ImageSwapPolicy::new(self.name(&rules), spec)));
         }
-        // A rule that is audited, and nowhere without one that is enforced, is not in any policy.
+        // A rule that is only audited, and always together with an enforced one, is not in any
+        // policy.
         let lost: Vec<_> = self
             .kept()
             .into_iter()
@@ -304,7 +306,7 @@ impl Work {
         (kept, dropped.into_iter().map(|it| (it, by)).collect())
     }
 
-    /// One policy of these rules, or the rules that have to be left out.
+    /// One policy for these rules, or the rules that have to be left out.
     fn attempt(&self, rules: &BTreeSet<usize>) -> Result<Made, Vec<(usize, String)>> {
         let intents: Vec<&Intent> = rules.iter().map(|&it| &self.intents[it]).collect();
         let failed = match policy::make(&intents) {
@@ -361,7 +363,8 @@ impl Work {
         name.trim_end_matches(['-', '.']).to_owned()
     }
 
-    /// Asks all policies together about Pods of every kind: each has to get the policy of the rules that apply to it.
+    /// Asks all policies together about Pods of every kind: each has to get the policy of the rules
+    /// that apply to it.
     fn verify(
         &self,
         cells: &[Cell],
@@ -444,7 +447,7 @@ fn scope_of(pod: &Pod) -> Scope<'_> {
     })
 }
 
-/// A name as Kubernetes wants it.
+/// A valid Kubernetes name.
 fn object_name(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let plain = |it: char| if it.is_ascii_alphanumeric() { it } else { '-' };

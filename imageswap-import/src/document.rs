@@ -1,4 +1,4 @@
-//! Finds the policies among documents of any kind, and has each read by its format's module.
+//! Finds the policies among documents of any kind, and calls the reader of each format.
 
 use crate::answer::{answer, of_one_list};
 use crate::combine::combine;
@@ -11,7 +11,7 @@ use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_policy::yaml::{self, Node};
 use imageswap_policy::{Date, Policies, Scope};
 
-/// A text, and where it is from.
+/// A text and its origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     /// Name of the file, for the report.
@@ -20,16 +20,16 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
-/// The policies that were made, and what became of every rule.
+/// The resulting policies, and the outcome of every rule.
 pub struct Import {
     /// The policies, in the order in which the rules are written.
     pub policies: Vec<ImageSwapPolicy>,
-    /// What became of the rules.
+    /// The outcome of the rules.
     pub report: Report,
     combined: Vec<(Vec<Intent>, Policies)>,
 }
 
-/// The answers of a source and of the policy that was made of it.
+/// The answers of a source and of the policy made from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The policy.
@@ -85,7 +85,7 @@ impl Import {
     }
 }
 
-/// Carries over everything that the texts hold.
+/// Imports everything in the texts.
 pub fn import(sources: &[Source<'_>]) -> Import {
     let mut report = Report::default();
     let mut documents = Vec::new();
@@ -111,7 +111,7 @@ pub fn import(sources: &[Source<'_>]) -> Import {
     let pairs = made.policies.iter().zip(&made.rules);
     let combined = pairs.map(|(policy, rules)| {
         let intents = rules.iter().map(|&it| made.intents[it].clone()).collect();
-        // A policy without its scope, which is asked about any Pod.
+        // A policy without its scope, to ask it about any Pod.
         (intents, compiled(&policy.spec).unwrap_or_default())
     });
     Import {

@@ -1,4 +1,4 @@
-//! An image in the one form in which answers are compared.
+//! An image in the form in which answers are compared.
 
 use imageswap_policy::Reference;
 
@@ -81,7 +81,7 @@ impl Image {
                 all.push((format!("{name}:latest"), spelling));
             }
         }
-        // A short form that begins like a registry is another image.
+        // A short form that looks like a registry is another image.
         all.retain(|(text, _)| Self::parse(text).as_ref() == Some(self));
         all
     }
@@ -96,7 +96,7 @@ pub(crate) enum Spelling {
     Full,
     /// `index.docker.io/library/nginx`.
     Index,
-    /// `library/nginx`.
+    /// `index.docker.io/library/nginx`.
     Library,
     /// `docker.io/nginx`.
     Familiar,

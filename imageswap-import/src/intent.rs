@@ -1,4 +1,4 @@
-//! What a rule of another program wants, whatever its format: the one shape that all readers produce.
+//! A rule of another program in the common form that all readers produce.
 
 use crate::scope::Block;
 use imageswap_policy::document::Enforcement;
@@ -7,11 +7,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The image that a rule makes of an image, both as written; an error says why the source cannot be evaluated.
+/// The result of a rule for an image, both as written; an error says why the source cannot be
+/// evaluated.
 pub(crate) type Swap = Evaluated<String>;
 /// Whether a rule lets an image in.
 pub(crate) type Check = Evaluated<bool>;
-/// What a rule says of an image, as its program would evaluate it.
+/// A rule's answer about an image, evaluated as its program would.
 type Evaluated<T> = Rc<dyn Fn(&str) -> Result<T, String>>;
 
 /// Where a rule is written.
@@ -28,7 +29,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The same document, at another place of it.
+    /// The same document, at another place.
     pub(crate) fn at(&self, span: Span) -> Self {
         Self {
             line: span.line,
@@ -42,20 +43,20 @@ impl Origin {
 #[derive(Clone)]
 pub(crate) struct Intent {
     pub(crate) origin: Origin,
-    /// Pods that one of these selects.
+    /// Pods that one of these blocks selects.
     pub(crate) scope: Vec<Block>,
     pub(crate) lists: Lists,
     pub(crate) effect: Effect,
     pub(crate) vocabulary: Vocabulary,
     /// Names of Secrets that the rule adds for the images that it moves.
     pub(crate) secrets: Vec<String>,
-    /// Known differences in more than single images.
+    /// Known differences that affect more than single images.
     pub(crate) differences: Vec<String>,
     pub(crate) notes: Vec<String>,
 }
 
 impl Intent {
-    /// The same rule, which is evaluated once for each image.
+    /// The same rule, evaluated only once per image.
     pub(crate) fn remembering(mut self) -> Self {
         self.effect = match self.effect {
             Effect::Swap(swap) => Effect::Swap(remember(swap)),
@@ -104,7 +105,7 @@ pub(crate) struct Lists {
     pub(crate) ephemeral: bool,
 }
 
-/// Texts of the source that say which images are worth trying.
+/// Texts of the source, from which images to try are made.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Vocabulary {
     /// Parts of images.
@@ -115,7 +116,7 @@ pub(crate) struct Vocabulary {
     pub(crate) templates: Vec<(String, String)>,
 }
 
-/// What became of one rule.
+/// The outcome of reading one rule.
 pub(crate) enum Reading {
     Understood(Intent),
     /// Not understood, and why.
@@ -153,7 +154,7 @@ impl Lists {
         }
     }
 
-    /// What one of both reads.
+    /// The lists that at least one of both reads.
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             containers: self.containers || other.containers,

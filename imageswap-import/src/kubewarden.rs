@@ -29,7 +29,7 @@ struct Settings {
     rejected_tags: Vec<String>,
 }
 
-/// Of both lists at most one is given.
+/// At most one of both lists is given.
 struct Sides {
     allow: Vec<String>,
     reject: Vec<String>,
@@ -176,7 +176,7 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
     })
 }
 
-/// Whether the rules of a policy have Pods, or workloads.
+/// Whether the rules of a policy cover Pods, or workloads.
 fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<bool, String> {
     let mut resources = Vec::new();
     let mut operations = Vec::new();

@@ -1,9 +1,10 @@
-//! Policies of other programs, carried over to ImageSwapPolicies.
+//! Imports policies of other programs as ImageSwapPolicies.
 //!
-//! Each format is a module that reads documents into `Intent`s: which Pods a rule applies to, and functions
-//! that evaluate the rule as its program would. Everything after that is shared. `combine` finds the Pods to which the
-//! same rules apply, `learn` searches rules and patterns that give the same answers, and `policy` asks source and
-//! policy about the same images. A rule is carried over if both agree, or if they differ in a way that the report names.
+//! Each format is a module that reads documents into `Intent`s: which Pods a rule applies to, and
+//! functions that evaluate the rule as its program would. Everything after that is shared.
+//! `combine` finds the Pods to which the same rules apply, `learn` searches rules and patterns that
+//! give the same answers, and `policy` asks source and policy about the same images. A rule is
+//! carried over if both agree, or if they differ in a way that the report names.
 #![forbid(unsafe_code)]
 
 mod answer;

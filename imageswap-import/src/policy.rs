@@ -1,4 +1,5 @@
-//! One policy from rules that apply to the same Pods, compared with them image by image.
+//! Makes one policy from rules that apply to the same Pods, and compares it with them image by
+//! image.
 
 use crate::answer::{self, answer, approves};
 use crate::image::{Image, Spelling};
@@ -16,9 +17,9 @@ mod compare;
 
 pub(crate) use compare::compiled;
 
-/// Rounds of search: images that a result gets wrong are added to the next.
+/// Rounds of search: images with wrong answers are added to the next round.
 const ROUNDS: usize = 3;
-/// What a policy does, and how it differs from the rules.
+/// A policy, and its differences from the rules.
 pub(crate) struct Made {
     pub(crate) spec: Spec,
     pub(crate) differences: Vec<(Difference, Vec<usize>)>,
@@ -27,7 +28,7 @@ pub(crate) struct Made {
 /// Why there is no policy.
 pub(crate) struct Failed {
     pub(crate) reason: String,
-    /// The image that shows it.
+    /// An image that shows it.
     pub(crate) image: Option<String>,
 }
 
@@ -76,9 +77,9 @@ pub(crate) fn make(all: &[&Intent]) -> Result<Made, Failed> {
     Err(failed.unwrap_or_else(|| Failed::new("no rules say the same")))
 }
 
-/// The rules, and what they are searched with.
+/// The rules, and the inputs of the search.
 struct Search<'a> {
-    /// Of one list of containers.
+    /// The rules for one list of containers.
     rules: Vec<&'a Intent>,
     all: &'a [&'a Intent],
     patterns: Vec<(String, Pattern)>,
@@ -86,7 +87,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// A policy that is right about all probes. Where spellings are treated differently, it decides by this one.
+    /// A policy that is right about all probes. If spellings are treated differently, it decides by
+    /// this one.
     fn made(&self, mut known: Vec<Probe>, preferred: Spelling) -> Result<Made, Failed> {
         for round in 1..=ROUNDS {
             let spec = search(
@@ -135,7 +137,7 @@ impl Search<'_> {
     }
 }
 
-/// The texts of a policy that was made, so that images near them are tried, too.
+/// The texts of the resulting policy, so that images near them are tried, too.
 fn vocabulary_of(spec: &Spec) -> Vocabulary {
     let rules = spec
         .rules
@@ -275,7 +277,7 @@ fn search(
     Ok(spec)
 }
 
-/// What becomes of the image: what most of its spellings become, the preferred one counting most.
+/// The expected result: that of most spellings, with the preferred one counting most.
 fn wanted(rules: &[&Intent], probe: &Probe, preferred: Spelling) -> Result<swap::Wanted, String> {
     let mut votes: Vec<(swap::Wanted, usize)> = Vec::new();
     let mut stays = false;
@@ -289,7 +291,7 @@ fn wanted(rules: &[&Intent], probe: &Probe, preferred: Spelling) -> Result<swap:
             }
             Some(made) => swap::Wanted::Becomes(made),
         };
-        // Of equals, what the full name becomes.
+        // Among equals, the result for the full name.
         let weight = match spelling {
             it if *it == preferred => 7,
             Spelling::Full => 3,

@@ -1,4 +1,4 @@
-//! The images that a source and what was made of it are both asked about.
+//! The images that both the source and the resulting policy are asked about.
 
 use crate::image::{Image, Spelling};
 use crate::intent::Vocabulary;
@@ -6,7 +6,7 @@ use crate::vocabulary::Named;
 use std::collections::BTreeSet;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-/// Registries that a source does not have to name.
+/// Registries that are tried even if the source does not name them.
 const STRANGERS: [&str; 14] = [
     "quay.io",
     "ghcr.io",
@@ -32,7 +32,7 @@ const PATHS: [&str; 7] = [
     "0dig/1t",
     "p/q/r/s/t",
 ];
-/// Probes at most; the named ones come first.
+/// Most probes; those from the source come first.
 const MAX: usize = 420;
 
 /// One image in all of its spellings.
@@ -41,11 +41,13 @@ pub(crate) struct Probe {
     pub(crate) image: Image,
     /// All ways to write it.
     pub(crate) texts: Vec<(String, Spelling)>,
-    /// A text of the source lies where no author means it: inside of a path, or at the end of another host's name.
+    /// A text of the source occurs at an odd place: inside of a path, or at the end of another
+    /// host's name.
     pub(crate) odd: bool,
 }
 
-/// Images of the registries and paths that are named, of their neighbours, and of strangers. `round` varies which.
+/// Images of the named registries and paths, of their neighbours, and of strangers. `round` varies
+/// the choice.
 pub(crate) fn probes(vocabulary: &Vocabulary, round: usize) -> Vec<Probe> {
     let named = Named::of(vocabulary);
     let mut texts = Vec::new();
@@ -170,7 +172,7 @@ fn neighbours(host: &str, round: usize) -> Vec<String> {
     all
 }
 
-/// What is named, inside the path of a stranger, and with other characters at its dots.
+/// The named texts inside a stranger's path, and with other characters at their dots.
 fn embedded(named: &Named, round: usize) -> Vec<String> {
     let mut all = Vec::new();
     for host in &named.hosts {

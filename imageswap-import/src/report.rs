@@ -1,17 +1,17 @@
-//! What became of every rule.
+//! The outcome of every rule.
 
 use serde::Serialize;
 use std::fmt;
 
-/// What became of a rule.
+/// The outcome of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// The policies decide as the source does.
+    /// The policies decide like the source.
     CarriedOver,
-    /// The policies decide otherwise about some images, and the report names one for each reason.
+    /// The policies decide differently about some images; the report names one for each reason.
     Differs,
-    /// The policies have nothing of it.
+    /// The policies contain nothing of it.
     LeftOut,
 }
 
@@ -48,7 +48,7 @@ pub struct Item {
     pub policy: String,
     /// Name of the rule in it.
     pub rule: String,
-    /// What became of it.
+    /// The outcome.
     pub status: Status,
     /// Why it was left out.
     pub reason: Option<String>,

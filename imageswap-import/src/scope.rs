@@ -4,13 +4,13 @@ use crate::text::glob;
 use imageswap_policy::document::{LabelSelector, Match, Operator, Requirement};
 use std::collections::BTreeMap;
 
-/// More blocks than these are not something that a person wrote.
+/// More blocks than a person would write.
 const MAX_BLOCKS: usize = 64;
 
-/// Conditions that hold together. The derived order is only there to have one.
+/// Conditions that must all be true. The derived order has no meaning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Block {
-    /// Sorted patterns of namespaces' names; `None` is every namespace.
+    /// Sorted patterns of namespace names; `None` means every namespace.
     namespaces: Option<Vec<String>>,
     /// Sorted patterns of names of namespaces that are left out.
     except: Vec<String>,
@@ -39,12 +39,12 @@ pub(crate) enum Formula {
 }
 
 impl Formula {
-    /// Holds of every Pod.
+    /// True for every Pod.
     pub(crate) fn always() -> Self {
         Self::All(Vec::new())
     }
 
-    /// Holds of no Pod.
+    /// True for no Pod.
     pub(crate) fn never() -> Self {
         Self::Any(Vec::new())
     }
@@ -54,10 +54,11 @@ impl Formula {
         Self::Not(Box::new(self))
     }
 
-    /// The same as blocks of which one has to hold.
+    /// The same as blocks, one of which has to match.
     ///
     /// # Errors
-    /// The formula is too large, or patterns of namespaces overlap in a way that no pattern says.
+    /// The formula is too large, or namespace patterns overlap in a way that no single pattern
+    /// expresses.
     pub(crate) fn blocks(&self) -> Result<Vec<Block>, String> {
         let mut merged: Vec<Block> = Vec::new();
         for block in self.normal(false)? {
@@ -153,7 +154,7 @@ impl Literal {
     }
 }
 
-/// What is known of a Pod when a scope is tried.
+/// The data of a Pod for trying a scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) namespace: String,
@@ -174,10 +175,10 @@ impl Block {
         self.intersect(&other)
     }
 
-    /// The Pods that both select; `None` if there is none.
+    /// The Pods that both select; `None` if no Pod can be selected by both.
     ///
     /// # Errors
-    /// No pattern says which namespaces both name.
+    /// No pattern expresses the namespaces that both name.
     pub(crate) fn intersect(&self, other: &Self) -> Result<Option<Self>, String> {
         let mut except = self.except.clone();
         except.extend(other.except.iter().cloned());
@@ -201,7 +202,7 @@ impl Block {
             }
         }
         let except = match &namespaces {
-            // What no name can match anyway does not have to be left out.
+            // Names that cannot match anyway need not be excluded.
             Some(names) if names.iter().all(|it| !it.contains(['*', '?'])) => Vec::new(),
             _ => except,
         };
@@ -231,7 +232,8 @@ impl Block {
             && self.object_labels.iter().all(|it| holds(it, &pod.labels))
     }
 
-    /// The block as a policy has it. A block that selects some Pods says nothing of containers without a Pod.
+    /// The block as a policy's `match`. A block that selects some Pods leaves containers without a
+    /// Pod alone.
     pub(crate) fn to_match(&self) -> Match {
         Match {
             namespaces: self.namespaces.clone(),
@@ -245,7 +247,7 @@ impl Block {
         }
     }
 
-    /// Pods for which the block's conditions come out differently.
+    /// Pods for which the block's conditions differ.
     pub(crate) fn pods(&self) -> Vec<Pod> {
         let mut names = vec!["other-place".to_owned()];
         for it in self.namespaces.iter().flatten().chain(&self.except) {
@@ -319,7 +321,7 @@ fn holds(it: &Requirement, labels: &BTreeMap<String, String>) -> bool {
     }
 }
 
-/// Whether every name that `inner` matches is matched by `outer`; may say no although it is so.
+/// Whether `outer` matches every name that `inner` matches; may return false in doubt.
 fn covers(outer: &str, inner: &str) -> bool {
     outer == inner || glob(outer, inner)
 }
@@ -341,7 +343,7 @@ fn narrower(a: &str, b: &str) -> Result<Option<String>, String> {
     ))
 }
 
-/// Whether the fixed begins or ends of two patterns differ.
+/// Whether the fixed beginnings or ends of two patterns differ.
 fn disjoint(a: &str, b: &str) -> bool {
     let begin = |it: &str| it.split(['*', '?']).next().unwrap_or_default().to_owned();
     let end = |it: &str| it.rsplit(['*', '?']).next().unwrap_or_default().to_owned();
@@ -351,7 +353,7 @@ fn disjoint(a: &str, b: &str) -> bool {
         || !(last.ends_with(&other) || other.ends_with(&last))
 }
 
-/// Both lists of requirements, none twice; `None` if they cannot hold together.
+/// Both lists of requirements without duplicates; `None` if they cannot be true together.
 fn together(left: &[Requirement], right: &[Requirement]) -> Option<Vec<Requirement>> {
     let mut all: Vec<Requirement> = Vec::new();
     for it in left.iter().chain(right) {

@@ -78,7 +78,7 @@ pub(crate) fn replace_all(regex: &meta::Regex, subject: &str, to: &str, groups: 
     result
 }
 
-/// The literal text that an expression is mostly made of, for the hosts and paths in it.
+/// The literal text in an expression, to find hosts and paths in it.
 pub(crate) fn unescaped(pattern: &str) -> String {
     let mut text = String::new();
     let mut escaped = false;

@@ -1,4 +1,4 @@
-//! From the texts of a source to hosts, paths and tags to try, and to patterns that may say the same.
+//! From the texts of a source: hosts, paths and tags to try, and possible patterns.
 
 use crate::intent::Vocabulary;
 use crate::kyverno::is_registry;
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 /// More of each kind are not tried.
 const MAX: usize = 14;
 
-/// What a source names.
+/// The names in a source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Named {
     pub(crate) hosts: Vec<String>,
@@ -92,7 +92,7 @@ impl Named {
     }
 }
 
-/// Patterns that may be part of saying what the vocabulary says, most general first; each parses.
+/// Candidate patterns for the vocabulary, most general first; all of them parse.
 pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
     let mut texts = vec![
         "**".to_owned(),
@@ -210,7 +210,8 @@ fn whole(name: &str, into: &mut Vec<String>) {
     let segments: Vec<&str> = name.split('/').collect();
     let (first, rest) = (segments[0], &segments[1..]);
     if rest.is_empty() {
-        // A wildcard without a slash: an official image, the begin of a registry's name, or a part of anything.
+        // A wildcard without a slash: an official image, the beginning of a registry's name, or a
+        // part of anything.
         into.push(format!("docker.io/library/{first}"));
         for host in hosts(first) {
             into.push(format!("{host}/**"));

@@ -1,4 +1,5 @@
-//! An ImageSwapPolicy as YAML for people: fields in the order of the docs, a comment for each rule.
+//! Writes an ImageSwapPolicy as YAML for people: fields in the order of the docs, a comment for
+//! each rule.
 
 use imageswap_policy::document::{ImageSwapPolicy, LabelSelector, Match, Operator, Spec};
 use std::collections::BTreeMap;
@@ -93,7 +94,7 @@ fn spec(yaml: &mut Yaml, spec: &Spec, comments: &[String]) {
     }
 }
 
-/// An item of `approved` or `denied`: its pattern alone if nothing else is said.
+/// An item of `approved` or `denied`: its pattern alone if it has no other field.
 fn listed(
     yaml: &mut Yaml,
     pattern: &str,
@@ -175,7 +176,7 @@ impl Yaml {
     }
 
     fn comment(&mut self, indent: usize, text: &str) {
-        // What ends a line or moves the cursor ends no comment.
+        // Line breaks and control characters must not end a comment.
         let text = text.replace(char::is_control, " ");
         self.line(indent, format!("# {text}").trim_end());
     }
@@ -215,7 +216,7 @@ impl Yaml {
     }
 }
 
-/// A text as it is where no reader of YAML takes it for something else, and in JSON's quotes otherwise.
+/// A text without quotes if every YAML reader reads it unchanged, otherwise in JSON's quotes.
 fn scalar(text: &str) -> String {
     let plain = |it: char| it.is_ascii_alphanumeric() || "-._/".contains(it);
     let word = text.starts_with(|it: char| it.is_ascii_alphabetic());

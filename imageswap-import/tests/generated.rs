@@ -1,6 +1,7 @@
-//! Kyverno policies drawn at random, and an evaluator of what they mean that shares nothing with the importer. It was
-//! written from Kyverno's documentation: patterns and operators are wildcards on the text of an image, blocks of `any`
-//! are alternatives, the fields of a block hold together, and a rule of `mutate` comes before one of `validate`.
+//! Random Kyverno policies, compared with an independent evaluator of their meaning. The evaluator
+//! was written from Kyverno's documentation: patterns and operators are wildcards on the text of an
+//! image, blocks of `any` are alternatives, all fields of a block must match, and a `mutate` rule
+//! comes before a `validate` rule.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -10,9 +11,9 @@ use imageswap_policy::{Date, PodScope, Policies, Reference, Scope};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Policies that are drawn by each thread.
+/// Policies per thread.
 const COUNT: u64 = 500;
-/// Starts of the generators, one for each thread.
+/// Seeds, one for each thread.
 const SEEDS: [u64; 4] = [0x1a2b_3c4d_5e6f_7788, 2, 3, 4];
 
 /// A generator of numbers: splitmix64.
@@ -62,12 +63,12 @@ struct Block {
     name: Option<&'static str>,
 }
 
-/// What a rule does to one image.
+/// The effect of a rule on one image.
 #[derive(Debug)]
 enum Effect {
-    /// Wildcards of which one has to match; `!` refuses.
+    /// Wildcards, one of which has to match; `!` refuses.
     Pattern(Vec<(bool, String)>),
-    /// The same where only images that match the first wildcard are asked.
+    /// The same, only for images that match the first wildcard.
     Conditional(String, String),
     /// Refuses what matches.
     Deny(String),
@@ -77,7 +78,7 @@ enum Effect {
     Host { only: Option<String>, to: String },
     /// The image goes below a prefix, unless it begins with a registry.
     Prepend { unless: String, to: String },
-    /// The image is a condition for another field, and nothing is said of images.
+    /// The image is a condition for another field, so images are not restricted.
     Anchor(&'static str, String),
 }
 
@@ -410,8 +411,8 @@ fn loaded(it: &Import) -> Policies {
     Policies::new(load_all(texts).unwrap_or_else(|it| panic!("{it}")).policies)
 }
 
-/// Whether a difference is one that the report may name: another spelling, a result that could not run, an image that
-/// stays or is refused here and not there.
+/// Whether a difference is one that the report may name: another spelling, a result that could not
+/// run, an image that stays or is refused only here.
 fn is_reported(
     rule: &Rule,
     group: &[String],
@@ -449,7 +450,7 @@ fn generated_policies_decide_as_their_source_or_are_left_out() {
     assert!(exact + differs >= left_out, "{left_out} left out");
 }
 
-/// Draws policies; how many were carried over, differ and were left out, and what is wrong.
+/// Draws policies; returns how many were carried over, differ and were left out, and what is wrong.
 fn run(seed: u64) -> (u64, u64, u64, Vec<String>) {
     let mut random = Random(seed);
     let pods: Vec<Pod> = ["shop", "bank", "app-x", "web-ci", "team-a", "other"]

@@ -142,7 +142,8 @@ fn constraints_become_lists() {
             );
         }
     }
-    // Whether an image without a tag, but with a port, is refused depends on its text: left out or right, never wrong.
+    // Whether an image with a port but without a tag is refused depends on its text: left out or
+    // right, never wrong.
     let it = constraint("K8sDisallowedTags", "{tags: [latest]}");
     if it.report.rules[0].status != Status::LeftOut {
         assert!(!decide(&it, "a", "quay.io/a").unwrap().1);

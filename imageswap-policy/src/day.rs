@@ -8,7 +8,7 @@ use time::{Date, Month};
 #[error("expected a day as in `2027-01-31`, found `{text}`{}", self.suffix())]
 pub struct DayError {
     text: String,
-    /// The day that is likely meant, as it has to be written.
+    /// The day that was likely meant, in the right form.
     pub meant: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl DayError {
 /// Reads a day, `YYYY-MM-DD`.
 ///
 /// # Errors
-/// The text is something else; the error holds the day that is likely meant.
+/// The text is not a day; the error holds the day that was likely meant.
 pub fn parse_day(text: &str) -> Result<Date, DayError> {
     let digits = |it: &str| it.bytes().all(|it| it.is_ascii_digit());
     let written = match text.split('-').collect::<Vec<_>>()[..] {
@@ -46,7 +46,7 @@ pub fn parse_day(text: &str) -> Result<Date, DayError> {
         })
 }
 
-/// The day that a text in another form means, if it can mean only one.
+/// The day that a text in another form means, if it is unambiguous.
 pub(crate) fn meant(text: &str) -> Option<String> {
     let text = text.trim();
     let parts: Vec<_> = text
@@ -65,7 +65,7 @@ pub(crate) fn meant(text: &str) -> Option<String> {
         }
         [one, two, year, ..] if year.len() == 4 => match (number(one), number(two)) {
             (Some(one), Some(two)) if two > 12 => (number(year)?, one, two),
-            // A `/` is written between day and month in either order.
+            // With `/`, people write day and month in either order.
             (Some(one), Some(two)) if one > 12 || !text.contains('/') => (number(year)?, two, one),
             (Some(_), Some(_)) => return None,
             _ => {
@@ -82,7 +82,7 @@ pub(crate) fn meant(text: &str) -> Option<String> {
     };
     let named = Month::try_from(u8::try_from(month).ok()?).ok()?;
     let year = i32::from(year);
-    // The month may be shorter than its author thought.
+    // The month may have fewer days.
     let day = u8::try_from(day).ok().filter(|it| (1..=31).contains(it))?;
     let day = day.min(named.length(year));
     (year > 999).then(|| format!("{year}-{month:02}-{day:02}"))

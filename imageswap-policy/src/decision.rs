@@ -1,4 +1,4 @@
-//! The question and the answer: who asks about which image, and what the policy says.
+//! The question and the answer: which image in which context, and what the policy decides.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ pub enum Scope<'a> {
     Node,
 }
 
-/// What is known of the Pod. A field that is `None` is unknown, which is not the same as empty.
+/// What is known about the Pod. A field that is `None` is unknown, which is not the same as empty.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PodScope<'a> {
     /// Namespace of the Pod.
@@ -24,32 +24,33 @@ pub struct PodScope<'a> {
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// Why the answer is what it is. Text for people is made by [`Decision::explain`].
+/// The reason for the answer. [`Decision::explain`] turns it into text for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// A rule gave another reference.
     Swapped,
     /// A rule says to keep the image as it is.
     Kept,
-    /// The image lies under a target already.
+    /// The image already lies under a target.
     AlreadyTarget,
-    /// No rule speaks of this image.
+    /// No rule matches this image.
     NoRule,
-    /// The text is no image reference; never swapped, never approved.
+    /// The text is not an image reference; never swapped, never approved.
     Unparsable,
-    /// A rule matches, but would produce an invalid reference, or one that does not stay; the image stays.
+    /// A rule matches, but would produce an invalid reference or one that another rule moves; the
+    /// image stays.
     InvalidResult,
     /// An exception keeps the image and approves it, for now.
     Excepted,
-    /// A label of the Pod skips the swap, which the policy allows; it never skips the approval.
+    /// A label of the Pod skips the swap, as the policy allows; it never skips the approval.
     OptedOut,
     /// `denied` matches the image, which stays.
     Denied,
-    /// Too little is known of the Pod to tell; never swapped, never approved.
+    /// Too little is known about the Pod; never swapped, never approved.
     ScopeUnknown,
     /// No policy applies to this scope.
     OutOfScope,
-    /// No policy is in force at all.
+    /// There is no policy.
     NoPolicy,
 }
 
@@ -79,17 +80,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What the policy says of one image. Borrows from the image and from the policy.
+/// The policy's decision about one image. Borrows from the image and from the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<'a> {
     /// The reference that should run; borrowed from the input when nothing changes.
     pub result: Cow<'a, str>,
-    /// The rule that decided, by the name that its file gives it: the one that leads to `result`, where a chain of
-    /// them does.
+    /// The name of the rule that decided; if several rules in a row moved the image, the one that
+    /// gave `result`.
     pub rule: Option<&'a str>,
     /// Whether `result` comes from an approved place.
     pub approved: bool,
-    /// Whether the policy applies to the scope at all; when not, it asks for nothing.
+    /// Whether the policy applies to the scope at all; if not, it requires nothing.
     pub in_scope: bool,
     /// Why.
     pub reason: Reason,
@@ -104,12 +105,12 @@ pub struct Denied<'a> {
     pub rule: &'a str,
     /// Its pattern as written.
     pub pattern: &'a str,
-    /// What its author wants to be said.
+    /// The author's message.
     pub message: Option<&'a str>,
 }
 
 impl<'a> Decision<'a> {
-    /// Too little is known of the Pod to decide about `image`.
+    /// The decision if too little is known about the Pod.
     pub(crate) fn unknown(image: &'a str) -> Self {
         Self {
             result: Cow::Borrowed(image),
@@ -121,7 +122,7 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// Whether both come to the same: the same image runs, and is let in or not.
+    /// Whether both have the same effect: the same image runs, and is let in or not.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         let known = |it: &Self| it.reason != Reason::ScopeUnknown;
         let refused = |it: &Self| it.in_scope && !it.approved;
@@ -138,12 +139,13 @@ impl Decision<'_> {
         matches!(self.reason, Reason::Swapped)
     }
 
-    /// Whether a container that runs `image` (the one asked about) is drift: in scope, and either to be replaced or not approved.
+    /// Whether a container that runs `image` (the one asked about) is drift: in scope, and either
+    /// replaced or not approved.
     pub fn is_drift(&self) -> bool {
         self.in_scope && (self.swapped() || !self.approved)
     }
 
-    /// One sentence for people: what happens to the image and why. No period at its end.
+    /// One sentence for people: what happens to the image and why. Without a final period.
     pub fn explain(&self) -> String {
         let rule = self.rule.map(|it| format!("rule `{it}`"));
         let rule = rule.as_deref().unwrap_or("the policy");

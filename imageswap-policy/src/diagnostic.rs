@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-/// Characters of a line that are shown; JSON often has all of its text in one.
+/// Characters of a line that are shown; JSON often has all of its text in one line.
 const LINE_MAX: usize = 160;
-/// How many of them may stand before the span, where there are more.
+/// How many of them may precede the span, if the line is longer.
 const CONTEXT: usize = 40;
-/// Stands for what is not shown.
+/// Replaces the parts that are not shown.
 const ELLIPSIS: &str = "...";
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The text loads and means what it says; it is still good to know.
+    /// The text loads and means what it says, but the user should know something about it.
     Note,
-    /// The text loads, and likely does not mean what its author thinks.
+    /// The text loads, but likely does not mean what its author thinks.
     Warning,
     /// The text does not load.
     Error,
@@ -30,12 +30,12 @@ impl fmt::Display for Severity {
     }
 }
 
-/// A kind of message that a text can get.
+/// A kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
     /// Stable name, such as `missing-default`.
     pub code: &'static str,
-    /// How bad it is at its worst.
+    /// The worst severity that it can have.
     pub severity: Severity,
     /// What it is about, in one sentence without a period.
     pub meaning: &'static str,
@@ -58,11 +58,12 @@ pub struct Diagnostic {
     pub length: usize,
     /// The line's text, for people.
     pub text: String,
-    /// One sentence: what is wrong and what was expected. No period at its end.
+    /// One sentence: what is wrong and what was expected. Without a final period.
     pub message: String,
-    /// What to write instead, where that is known.
+    /// What to write instead, if known.
     pub help: Option<String>,
-    /// The field of the document that it is about, such as `spec.rules[1].to`, where the text is one.
+    /// The field of the document that it is about, such as `spec.rules[1].to`, if the text is a
+    /// document.
     pub field: Option<String>,
 }
 
@@ -83,8 +84,8 @@ impl Diagnostic {
         ))
     }
 
-    /// The message in one line by the field that it is about, for a document that nobody has as a text:
-    /// `spec.rules[1].to: error[no-path]: ...; write ...`.
+    /// The message in one line with the field that it is about, for a document that the user does
+    /// not have as a text: `spec.rules[1].to: error[no-path]: ...; write ...`.
     pub fn at_field(&self) -> String {
         let Self {
             severity,
@@ -105,10 +106,10 @@ impl Diagnostic {
         escaped(&format!("{place}{severity}[{code}]: {message}{help}"))
     }
 
-    /// The line as it is shown, or the part of a long one that holds the span; where the span begins in it, and how
-    /// many characters of it are there.
+    /// The line as shown, or the part of a long one that holds the span; then where the span begins
+    /// in it, and how many of its characters are shown.
     fn shown(&self) -> (String, usize, usize) {
-        // Characters that move the cursor would put the underline elsewhere, and some do worse to a terminal.
+        // Control characters would move the underline, and may do worse to a terminal.
         let shown = |it: char| if it.is_control() { ' ' } else { it };
         let indent = self.column.saturating_sub(1);
         let length = self.length.max(1);
@@ -128,7 +129,7 @@ impl Diagnostic {
     }
 }
 
-/// The message with the line that it is about and the span underlined, as compilers show it; plain text.
+/// The message with its line and the underlined span, as compilers show it; plain text.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let margin = " ".repeat(self.line.to_string().len());
@@ -148,7 +149,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Messages quote the text, and what moves the cursor there must not do so in a terminal or a log.
+/// Messages quote the text, whose control characters must not reach a terminal or a log.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -171,7 +172,7 @@ impl Diagnostics {
         self.0.iter()
     }
 
-    /// Whether there is nothing to say.
+    /// Whether there are no messages.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

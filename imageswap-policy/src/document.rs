@@ -1,4 +1,4 @@
-//! ImageSwapPolicy: the document, as people write it in a file and as Kubernetes stores it.
+//! ImageSwapPolicy: the document in a file or in Kubernetes.
 //!
 //! The types here are the format: the JSON schema is generated from them, importers write them, and [`load`] compiles
 //! them. `docs/policy.md` explains every field to users.

@@ -1,7 +1,8 @@
 //! Which image should run instead of this one, and is that approved?
 //!
-//! The crate is one pure function, [`Selected::decide`], the types that it speaks in, and the file formats that
-//! compile into it. It does no IO, knows no clock and starts no task; it never panics on any text.
+//! The crate is one pure function, [`Selected::decide`], its types, and the file formats that
+//! compile to a policy. It does no IO, reads no clock and starts no task; it never panics on any
+//! text.
 #![forbid(unsafe_code)]
 
 mod day;

@@ -1,7 +1,9 @@
-//! The container images that Kubernetes manifests name, with their places, and texts in which some are replaced.
+//! Finds the container images in Kubernetes manifests, with their places, and replaces them in the
+//! text.
 //!
-//! Read are multi-document YAML and JSON; Pods, the built-in kinds that have a Pod template, lists of them, and
-//! whatever other kind a [`TemplatePath`] leads into. Objects of other kinds hold no image and are only counted.
+//! It reads multi-document YAML and JSON: Pods, the built-in kinds with a Pod template, lists of
+//! them, and other kinds for which a [`TemplatePath`] is given. Objects of other kinds hold no
+//! image and are only counted.
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::yaml::{self, Span, Style};
@@ -17,17 +19,17 @@ mod tests;
 pub use edit::{Clash, replace};
 pub use path::{PathError, TemplatePath};
 
-/// What the manifests in one text say of images.
+/// The images in one text of manifests.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Manifest {
-    /// Pods and Pod templates, in the order of the text; also those without an image.
+    /// Pods and Pod templates, in the order of the text, including those without an image.
     pub pods: Vec<Pod>,
-    /// Labels of the namespaces that the text holds, by name.
+    /// Labels of the namespaces in the text, by name.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// How many objects and other documents hold no Pod. Empty documents are not counted.
     pub others: usize,
-    /// What stands where an image was expected and is none. Errors: an image may have been missed. Warnings: a
-    /// template path leads nowhere.
+    /// Values that should be an image but are not. Errors: an image may have been missed. Warnings:
+    /// a template path matches nothing.
     pub problems: Vec<Diagnostic>,
 }
 
@@ -36,11 +38,11 @@ pub struct Manifest {
 pub struct Pod {
     /// Kind of the object that holds it.
     pub kind: String,
-    /// Name of that object; where it has none yet, its `generateName` and `*`.
+    /// Name of that object; if it has no name yet, its `generateName` and `*`.
     pub name: Option<String>,
-    /// Namespace of that object, if the manifest says it.
+    /// Namespace of that object, if the manifest has it.
     pub namespace: Option<String>,
-    /// Labels of the Pod: of a workload, those of the template.
+    /// Labels of the Pod; for a workload, those of the template.
     pub labels: BTreeMap<String, String>,
     /// Its images, in the order of the text.
     pub images: Vec<Image>,
@@ -53,7 +55,7 @@ pub struct Image {
     pub image: String,
     /// Which container or volume names it.
     pub field: Field,
-    /// Where the field is in its object: `spec.template.spec.containers[0].image`.
+    /// The path of the field in its object: `spec.template.spec.containers[0].image`.
     pub path: String,
     /// Where it is written; for an alias, where its anchor is.
     pub span: Span,
@@ -66,7 +68,7 @@ pub struct Image {
 pub struct Field {
     /// Which list it is in.
     pub list: List,
-    /// Place in the list, from 0.
+    /// Index in the list, from 0.
     pub index: usize,
     /// Its name, if it has one.
     pub name: Option<String>,
@@ -81,11 +83,12 @@ pub enum List {
     InitContainers,
     /// `ephemeralContainers`.
     EphemeralContainers,
-    /// `volumes`, which can be images.
+    /// `volumes`; a volume can be an image.
     Volumes,
 }
 
-/// Finds the images of a text. `source` names it in messages; `templates` are looked into beside what is built in.
+/// Finds the images of a text. `source` names it in messages; `templates` adds to the built-in
+/// kinds.
 ///
 /// # Errors
 /// The text is not YAML or JSON.
@@ -104,7 +107,8 @@ pub fn read(source: &str, text: &str, templates: &[TemplatePath]) -> Result<Mani
 }
 
 impl Pod {
-    /// The object that holds it, for people: `Deployment shop/web`, with `namespace` where the manifest says none.
+    /// The object that holds it, for people: `Deployment shop/web`; `namespace` is used if the
+    /// manifest has none.
     pub fn title(&self, namespace: &str) -> String {
         let namespace = self.namespace.as_deref().unwrap_or(namespace);
         let name = self.name.as_deref().unwrap_or("(no name)");
@@ -113,7 +117,7 @@ impl Pod {
 }
 
 impl List {
-    /// All of them, in the order in which a Pod is read.
+    /// All lists, in the order of reading a Pod.
     pub const ALL: [Self; 4] = [
         Self::InitContainers,
         Self::Containers,

@@ -1,7 +1,7 @@
 //! ImageSwap's maps file, and its legacy prefix mode.
 //!
-//! A line is `key::value` (or `key:value`, where neither holds a `:`); spaces count for nothing, and the last run of
-//! `#` begins a comment. Keys, in the order in which they are asked:
+//! A line is `key::value` (or `key:value`, if neither holds a `:`); spaces are ignored, and the
+//! last run of `#` begins a comment. Keys, in the order in which they are tried:
 //!
 //! | key | value | what it does |
 //! |---|---|---|
@@ -12,21 +12,23 @@
 //! | `noswap_wildcards` | texts, with `,` between | an image that holds one of them stays |
 //! | `default` | prefix | everything else; without this key no registry key applies either |
 //!
-//! The answer is what the first pass of ImageSwap 1.5.3 makes of the image, wherever that is a valid reference that
-//! stays. An image under a target (a place that any value leads to) stays, so answers are final. Where ImageSwap's
-//! answer is not a reference, or would not stay, the same line is applied by the grammar of references: a registry with
-//! a port is one, and only the registry gives way. If nothing valid comes of that, the image stays, not approved.
+//! The answer is that of ImageSwap 1.5.3's first pass, if it is a valid reference that stays. An
+//! image under a target (a place that any value leads to) stays, so answers are final. If
+//! ImageSwap's answer is not a reference or would not stay, the same line is applied by the grammar
+//! of references: a registry with a port counts as one, and only the registry is replaced. If that
+//! gives nothing valid, the image stays and is not approved.
 //!
-//! Two kinds of line are errors, because they can do nothing: what is not a key and a value, and a value that cannot
-//! begin a reference. ImageSwap skips the one and makes broken references of the other, both without a word;
-//! [`Options::tolerate_unusable_lines`] makes warnings of them, and then an image that would get such a value stays.
-//! What ImageSwap does with a line although its author likely meant another thing is a warning.
+//! Two kinds of line are errors, because they have no effect: a line that is not a key and a value,
+//! and a value that cannot begin a reference. ImageSwap skips the first and makes broken references
+//! with the second, both silently; [`Options::tolerate_unusable_lines`] turns them into warnings,
+//! and then an image that would get such a value stays. A line that does something its author
+//! likely did not intend gets a warning.
 //!
-//! Approved are images under a target, what an empty value keeps, what an item of `noswap_wildcards` keeps by its whole
-//! host (with any port) or a path prefix (`example.com` is not `sub.example.com`), and, if `default` is empty or
-//! missing, whatever no key names.
+//! Approved are images under a target, images that an empty value keeps, images that an item of
+//! `noswap_wildcards` keeps by its whole host (with any port) or a path prefix (`example.com` is
+//! not `sub.example.com`), and, if `default` is empty or missing, images that no key names.
 //!
-//! Rules are called `maps:3 gitlab.com`: the line, and its key.
+//! Rules are named `maps:3 gitlab.com`: the line number and its key.
 
 use crate::{Diagnostics, Policy, Severity};
 
@@ -48,16 +50,16 @@ pub use import::{Imported, import};
 /// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
 pub const LABEL: &str = "k8s.twr.io/imageswap";
 
-/// How a text is to be read.
+/// Options for reading a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Label that takes an object out of scope when it is `disabled` (ImageSwap's `IMAGESWAP_DISABLE_LABEL`).
     pub disable_label: String,
     /// Label that a namespace must have, as `enabled`, to be in scope.
     pub namespace_label: String,
-    /// Whether lines that can do nothing useful are warnings, as they are to ImageSwap, and not errors: lines that are
-    /// no `key::value`, and values that cannot begin a reference. For comparing with ImageSwap; in a service such a
-    /// line means that something is not swapped that someone wanted swapped.
+    /// Whether useless lines are warnings, as for ImageSwap, instead of errors: lines that are not
+    /// `key::value`, and values that cannot begin a reference. For comparisons with ImageSwap; in a
+    /// service such a line means that an image is not swapped although someone wanted it.
     pub tolerate_unusable_lines: bool,
 }
 
@@ -97,7 +99,7 @@ pub fn load_with(source: &str, text: &str, options: &Options) -> Result<Loaded, 
     finish(policy, diagnostics)
 }
 
-/// All that can be said about the text of a maps file: what loading it reports, errors included, and notes.
+/// All messages about the text of a maps file: those of loading, errors included, and notes.
 pub fn lint(source: &str, text: &str) -> Diagnostics {
     read(
         source,
@@ -113,7 +115,7 @@ pub fn lint(source: &str, text: &str) -> Diagnostics {
 /// Compiles ImageSwap's legacy mode: every image gets `prefix` (`IMAGE_PREFIX`).
 ///
 /// # Errors
-/// A diagnostic when the prefix cannot begin a reference.
+/// A diagnostic if the prefix cannot begin a reference.
 pub fn load_prefix(source: &str, prefix: &str) -> Result<Loaded, Diagnostics> {
     load_prefix_with(source, prefix, &Options::default())
 }
@@ -141,7 +143,7 @@ pub fn lint_prefix(source: &str, prefix: &str) -> Diagnostics {
     checker.finish()
 }
 
-/// The policy of a text, and its findings with those that `more` adds.
+/// The policy of a text, and the messages about it, including those of `more`.
 fn read(
     source: &str,
     text: &str,

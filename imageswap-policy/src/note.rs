@@ -1,4 +1,5 @@
-//! The note that admission leaves on a Pod: what each container's image was before, and who decided.
+//! Admission's note on a Pod: each container's original image, and the policy revision that
+//! decided.
 //!
 //! It is an annotation, [`ANNOTATION`], whose text is JSON:
 //!
@@ -6,9 +7,9 @@
 //! {"v":1,"containers":{"web":{"image":"nginx:1.25","revision":"9f86d081884c"}}}
 //! ```
 //!
-//! There is an entry for every container whose image a policy decided, also where it stayed. Nothing in it is believed:
-//! whoever reads it decides the noted image again and compares ([`Entry::explains`]). So a forged note can make a
-//! container look admitted that was not, and never approve its image.
+//! There is an entry for every container whose image a policy decided, even if it stayed. The note
+//! is not trusted: a reader decides the noted image again and compares ([`Entry::explains`]). So a
+//! forged note can make a container look admitted although it was not, but never approve its image.
 
 use crate::decision::Reason;
 use crate::policies::Selected;
@@ -24,13 +25,13 @@ pub const VERSION: u32 = 1;
 /// The longest text of a note. Kubernetes allows 256 KiB for all annotations of an object.
 pub const MAX_BYTES: usize = 256 << 10;
 
-/// What a Pod's annotation says, by container.
+/// A Pod's annotation, by container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Note<'a> {
     containers: BTreeMap<Key<'a>, Entry<'a>>,
 }
 
-/// What is noted of one container.
+/// The entry of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<'a> {
     /// The image as it was before admission.
@@ -41,10 +42,10 @@ pub struct Entry<'a> {
     pub revision: Cow<'a, str>,
 }
 
-/// Why an annotation is no note.
+/// Why an annotation is not a note.
 #[derive(Debug, thiserror::Error)]
 pub enum NoteError {
-    /// It is no JSON, or JSON of another shape.
+    /// It is not JSON, or JSON of another shape.
     #[error("the annotation {ANNOTATION} is no note: it has another shape")]
     Json(#[from] serde_json::Error),
     /// Another version of this program wrote it.
@@ -67,7 +68,7 @@ struct Read<'a> {
     containers: BTreeMap<Key<'a>, Entry<'a>>,
 }
 
-/// A key that borrows where it can, which a bare `Cow` in a map does not.
+/// A key that borrows if possible, which a bare `Cow` in a map does not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -84,7 +85,7 @@ struct Version {
 }
 
 impl<'a> Note<'a> {
-    /// Reads an annotation's text. Fields that it does not know are left out, another version is an error.
+    /// Reads an annotation's text. Unknown fields are ignored; another version is an error.
     pub fn parse(text: &'a str) -> Result<Self, NoteError> {
         if text.len() > MAX_BYTES {
             return Err(NoteError::TooLarge(text.len()));
@@ -97,27 +98,27 @@ impl<'a> Note<'a> {
         Ok(Self { containers })
     }
 
-    /// What is noted of a container.
+    /// The entry of a container.
     pub fn get(&self, container: &str) -> Option<&Entry<'a>> {
         self.containers.get(container)
     }
 
-    /// Notes a container, in place of what was noted of it.
+    /// Sets the entry of a container.
     pub fn set(&mut self, container: impl Into<Cow<'a, str>>, entry: Entry<'a>) {
         self.containers.insert(Key(container.into()), entry);
     }
 
-    /// Keeps the entries of containers for which `keep` holds.
+    /// Keeps the entries of containers for which `keep` returns true.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.containers.retain(|container, _| keep(&container.0));
     }
 
-    /// Whether nothing is noted.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty()
     }
 
-    /// Containers and what is noted of them, by name.
+    /// Containers and their entries, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry<'a>)> {
         self.containers
             .iter()
@@ -137,7 +138,8 @@ impl fmt::Display for Note<'_> {
 }
 
 impl Entry<'_> {
-    /// Whether the policy that decides now makes `image`, which the container has, of the image noted.
+    /// Whether the policy that decides now turns the noted image into `image`, which the container
+    /// has.
     pub fn explains(&self, selected: &Selected<'_>, image: &str) -> bool {
         let decision = selected.decide(&self.image);
         decision.reason != Reason::ScopeUnknown && decision.result == image

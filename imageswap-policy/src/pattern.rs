@@ -1,9 +1,10 @@
-//! The one pattern language: which references a rule, an approval or an exception speaks of.
+//! The pattern language for references in rules, approvals, denials and exceptions.
 //!
-//! A pattern is `[host/]path[:tag][@digest]` with wildcards, and is held against the canonical form of a reference
-//! (`docker.io/library/nginx`), whole, by case. `*` stays inside a path segment, a host label, a tag; `**` as a whole
-//! segment spans any number of them. Every comparison ends at a boundary: `example.com/**` matches neither
-//! `example.com.evil.net/x` nor `evil.net/example.com/x`.
+//! A pattern is `[host/]path[:tag][@digest]` with wildcards, compared with the whole canonical form
+//! of a reference (`docker.io/library/nginx`), case-sensitively. `*` stays inside a path segment, a
+//! host label or a tag; `**` as a whole segment spans any number of them. Every comparison ends at
+//! a boundary: `example.com/**` matches neither `example.com.evil.net/x` nor
+//! `evil.net/example.com/x`.
 
 use crate::reference::{DEFAULT_REGISTRY, Reference, is_registry, split_port};
 use std::fmt;
@@ -22,37 +23,38 @@ pub struct Pattern {
     /// As written.
     text: String,
     host: Host,
-    /// Never empty, but for [`Host::Everything`].
+    /// Never empty, except for [`Host::Everything`].
     path: Vec<Segment>,
     tag: Option<Wild>,
     digest: Option<Wild>,
 }
 
-/// What a pattern says of the registry.
+/// The registry part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     /// A leading `**`: any registry, and any number of segments after it.
     Everything,
     /// `*` alone: any one registry, whatever its port.
     Any,
-    /// This one; canonical, with its port.
+    /// Exactly this one; canonical, with its port.
     Exact(String),
-    /// By its labels, and by its port: `None` demands that there is none.
+    /// By its labels and its port; `None` means that there must be no port.
     Labels {
         labels: Vec<Segment>,
         port: Option<Wild>,
     },
 }
 
-/// What a pattern says of one path segment or host label.
+/// A pattern for one path segment or host label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
-    /// `**`: any number of segments; at least one where it stands last.
+    /// `**`: any number of segments; at least one at the end.
     Many,
     One(Wild),
 }
 
-/// The parts that a pattern is held against: those of a reference in canonical form, or of another pattern.
+/// The parts that a pattern is compared with: those of a canonical reference, or of another
+/// pattern.
 #[derive(Debug, Clone, Copy)]
 struct Subject<'a> {
     host: &'a str,
@@ -66,7 +68,7 @@ struct Subject<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Tag<'a> {
     Named(&'a str),
-    /// Neither tag nor digest: whoever pulls takes `latest`.
+    /// Neither tag nor digest: the runtime pulls `latest`.
     Latest,
     /// A digest alone, or any tag or none.
     Unknown,
@@ -78,7 +80,7 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether `reference` is one of those that the pattern means.
+    /// Whether the pattern matches `reference`.
     pub fn matches(&self, reference: &Reference<'_>) -> bool {
         self.matches_subject(&Subject {
             host: reference.registry(),
@@ -93,7 +95,7 @@ impl Pattern {
         })
     }
 
-    /// The registry, where the pattern names exactly one; canonical.
+    /// The registry, if the pattern names exactly one; canonical.
     pub(crate) fn registry(&self) -> Option<&str> {
         match &self.host {
             Host::Exact(host) => Some(host),
@@ -101,7 +103,7 @@ impl Pattern {
         }
     }
 
-    /// Whether the host has no wildcard but for its port.
+    /// Whether the host has no wildcard except for its port.
     pub(crate) fn is_one_host(&self) -> bool {
         match &self.host {
             Host::Everything | Host::Any => false,
@@ -110,12 +112,12 @@ impl Pattern {
         }
     }
 
-    /// Whether nothing is said of the registry.
+    /// Whether any registry matches.
     pub(crate) fn is_any_registry(&self) -> bool {
         matches!(self.host, Host::Everything | Host::Any)
     }
 
-    /// Whether the pattern is `host/*`, on a registry whose repositories lie deeper.
+    /// Whether the pattern is `host/*` on a registry whose repositories are nested deeper.
     pub(crate) fn is_shallow(&self) -> bool {
         !matches!(self.host, Host::Everything)
             && self.text.ends_with("/*")
@@ -132,8 +134,8 @@ impl Pattern {
                 if library.literal() == Some("library") && name.is_any())
     }
 
-    /// The labels that end every host that matches, `corp.example.com` for `*.corp.example.com`; without a port.
-    /// `None` where the pattern names one registry, or none.
+    /// The labels at the end of every matching host, `corp.example.com` for `*.corp.example.com`;
+    /// without a port. `None` if the pattern names one registry, or none.
     pub(crate) fn host_suffix(&self) -> Option<String> {
         let Host::Labels { labels, .. } = &self.host else {
             return None;
@@ -147,7 +149,7 @@ impl Pattern {
         (!suffix.is_empty()).then(|| suffix.join("."))
     }
 
-    /// The path segments before the first wildcard; none where the depth of the path is open.
+    /// The path segments before the first wildcard; empty if the depth of the path is open.
     pub(crate) fn fixed_path(&self) -> impl Iterator<Item = &str> {
         let path = if self.host == Host::Everything {
             &[]
@@ -162,7 +164,7 @@ impl Pattern {
         self.registry().is_some() && self.fixes_path()
     }
 
-    /// Whether every segment of the path is fixed, whatever the registry.
+    /// Whether every segment of the path is fixed, for any registry.
     pub(crate) fn fixes_path(&self) -> bool {
         self.host != Host::Everything && self.path.iter().all(|it| it.literal().is_some())
     }
@@ -211,7 +213,7 @@ impl Pattern {
                         patterns: &self.path,
                         many_before: true,
                     };
-                    // The host may lie within what `**` spans, and has to: `**/x` is no pattern for a host called x.
+                    // `**` has to span the host: `**/x` does not match a host called x.
                     tail.match_all(segments)
                 }
             }
@@ -273,11 +275,11 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
-/// Patterns of segments, held against all parts of a path.
+/// Patterns of segments, compared with all parts of a path.
 #[derive(Debug, Clone, Copy)]
 struct Segments<'p> {
     patterns: &'p [Segment],
-    /// Whether any number of parts may come before.
+    /// Whether any number of parts may precede.
     many_before: bool,
 }
 
@@ -289,7 +291,8 @@ impl<'p> Segments<'p> {
         }
     }
 
-    /// Goes back to the last `**` only, as globs do: what an earlier one could span, a later one spans too.
+    /// Backtracks to the last `**` only, as globs do: a later one spans everything that an earlier
+    /// one could.
     fn match_all(self, parts: Parts<'_>) -> bool {
         let mut rest = parts;
         let mut at = 0;
@@ -299,7 +302,7 @@ impl<'p> Segments<'p> {
             let part = after.next();
             let step = match (self.patterns.get(at), part) {
                 (None, None) => return true,
-                // The last `**` takes all that is left, which has to be something.
+                // The last `**` takes all remaining parts, at least one.
                 (Some(Segment::Many), part) if at + 1 == self.patterns.len() => {
                     return part.is_some();
                 }

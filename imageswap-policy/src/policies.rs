@@ -1,4 +1,4 @@
-//! The set of policies in force, of which one decides for each Pod.
+//! The set of policies in force; one of them decides for each Pod.
 
 use crate::decision::{Decision, Reason, Scope};
 use crate::document::Enforcement;
@@ -12,23 +12,24 @@ use time::Date;
 /// Bytes of the hash that the revision shows.
 const REVISION_LENGTH: usize = 6;
 
-/// All policies in force. For a Pod the one decides that matches it and has the highest priority; among equals, the
-/// first by name. Policies are never merged.
+/// All policies in force. Of those that match a Pod, the one with the highest priority decides;
+/// among equals, the first by name. Policies are never merged.
 #[derive(Debug, Clone)]
 pub struct Policies {
-    /// In the order in which they are asked.
+    /// In order of precedence.
     all: Vec<Policy>,
     revision: String,
 }
 
 /// The policy that decides for one Pod, or for a container of the node itself.
 ///
-/// If too little is known of the Pod to tell which policy that is, there are several candidates. An image about which they
-/// agree is decided all the same; about any other the answer is [`Reason::ScopeUnknown`].
+/// If too little is known about the Pod to choose the policy, there are several candidates. An
+/// image about which they agree is decided all the same; for any other the answer is
+/// [`Reason::ScopeUnknown`].
 #[derive(Debug, Clone)]
 pub struct Selected<'a> {
     first: Candidate<'a>,
-    /// Those that decide if the first does not apply; usually none.
+    /// Policies that decide if the first does not apply; usually empty.
     others: Vec<Candidate<'a>>,
     missing: Missing,
     today: Date,
@@ -42,7 +43,7 @@ struct Candidate<'a> {
     policy: Option<&'a Policy>,
     /// Whether a label of the Pod skips the swap.
     opted_out: bool,
-    /// Why there is no policy.
+    /// The reason if no policy applies.
     otherwise: Reason,
 }
 
@@ -57,7 +58,7 @@ impl Policies {
         Self::new(vec![policy])
     }
 
-    /// A set of policies; their names are expected to differ.
+    /// A set of policies; names must differ.
     pub fn new(mut all: Vec<Policy>) -> Self {
         all.sort_by(|a, b| {
             let rank = |it: &Policy| (Reverse(it.priority()), it.name().to_owned());
@@ -85,7 +86,7 @@ impl Policies {
         Selected::among(&self.all, scope, today)
     }
 
-    /// Names of the policies that select by labels of the namespace, other than its name.
+    /// Names of the policies that select by namespace labels other than the name.
     pub fn need_namespace_labels(&self) -> impl Iterator<Item = &str> {
         let all = self.all.iter();
         all.filter(|it| it.needs_namespace_labels())
@@ -97,7 +98,7 @@ impl Policies {
         &self.revision
     }
 
-    /// The policies, in the order in which they are asked.
+    /// The policies, in order of precedence.
     pub fn iter(&self) -> std::slice::Iter<'_, Policy> {
         self.all.iter()
     }
@@ -129,7 +130,7 @@ impl<'a> IntoIterator for &'a Policies {
 }
 
 impl Policy {
-    /// This policy, if it is one for `scope`; else none. `today` is in UTC.
+    /// This policy, if it applies to `scope`. `today` is in UTC.
     pub fn select<'a>(&'a self, scope: Scope<'a>, today: Date) -> Selected<'a> {
         Selected::among(std::slice::from_ref(self), scope, today)
     }
@@ -196,7 +197,7 @@ impl<'a> Selected<'a> {
         }
     }
 
-    /// The policy that decides; `None` if no policy applies, or if nobody knows which one does.
+    /// The policy that decides; `None` if no policy applies, or if it is unknown which one does.
     pub fn policy(&self) -> Option<&'a Policy> {
         self.first.policy.filter(|_| self.is_certain())
     }
@@ -206,8 +207,8 @@ impl<'a> Selected<'a> {
         self.others.is_empty()
     }
 
-    /// The policies of which one decides, in the order in which they are asked. If that is not certain, perhaps none of them
-    /// does.
+    /// The policies of which one decides, in order of precedence. If the choice is uncertain,
+    /// perhaps none of them applies.
     pub fn candidates(&self) -> impl Iterator<Item = &'a Policy> {
         std::iter::once(&self.first)
             .chain(&self.others)
@@ -225,7 +226,7 @@ impl<'a> Selected<'a> {
         }
     }
 
-    /// What is to be done about an image that is not approved: what the strictest of the candidates says.
+    /// What to do about an image that is not approved: the strictest candidate's enforcement.
     pub fn enforcement(&self) -> Enforcement {
         let all = self.candidates().map(Policy::enforcement);
         all.min_by_key(|it| match it {
@@ -236,7 +237,7 @@ impl<'a> Selected<'a> {
         .unwrap_or_default()
     }
 
-    /// Whether admission is to change images; only if every candidate says so.
+    /// Whether admission changes images; only if every candidate does.
     pub fn swaps(&self) -> bool {
         let mut all = std::iter::once(&self.first).chain(&self.others);
         all.all(|it| it.policy.is_some_and(Policy::swaps))
@@ -283,7 +284,8 @@ impl<'a> Selected<'a> {
         }
     }
 
-    /// How [`Self::decide`] comes to its result: each rule that moves the image, and where to. Empty when it stays.
+    /// The steps to the result of [`Self::decide`]: each rule that moves the image, and its result.
+    /// Empty if the image stays.
     pub fn steps(&self, image: &str) -> Vec<(&'a str, String)> {
         let asking = self.asking(&self.first);
         let policy = self.first.policy;
@@ -297,12 +299,13 @@ impl<'a> Selected<'a> {
         };
         let count = policy.tried(self.asking(&self.first), image);
         let mut tried: Vec<_> = policy.rules().take(count).collect();
-        // A rule of a document is two here: what lies under its target, and what it moves.
+        // A rule of a document is two here: one that keeps what lies under its target, and one that
+        // moves.
         tried.dedup();
         tried
     }
 
-    /// Whether `image` lies under a target: a place that the rules of the policy lead to.
+    /// Whether `image` lies under a target of the policy's rules.
     pub fn is_under_target(&self, image: &str) -> bool {
         let asking = self.asking(&self.first);
         let policy = self.first.policy;

@@ -1,7 +1,7 @@
-//! A compiled policy: what every format has, and the engine of the format that it was written in.
+//! A compiled policy: the parts common to every format, and the engine of its format.
 //!
-//! A maps file means what ImageSwap makes of it, and a document what its rules say, so each has an engine of its own.
-//! Both give the same kind of answer, and every answer is stable.
+//! A maps file means what ImageSwap does with it, and a document what its rules say, so each has
+//! its own engine. Both give the same kind of answer, and every answer is stable.
 
 use crate::decision::Decision;
 use crate::document::Enforcement;
@@ -21,7 +21,7 @@ pub use scope::EXCLUDED;
 pub use scope::Missing;
 pub(crate) use scope::{NAMESPACE_NAME, ScopeRule};
 
-/// A compiled policy: immutable, cheap to share, and the only thing that decides.
+/// A compiled policy: immutable, cheap to share, and the only part that decides.
 #[derive(Debug, Clone)]
 pub struct Policy {
     head: Head,
@@ -29,20 +29,20 @@ pub struct Policy {
     engine: Engine,
 }
 
-/// What a policy has in every format.
+/// The parts of a policy in every format.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) name: String,
     pub(crate) priority: i32,
     pub(crate) scope: ScopeRule,
     pub(crate) enforcement: Enforcement,
-    /// Whether admission changes images, or only says what it would do.
+    /// Whether admission changes images, or only reports what it would do.
     pub(crate) swaps: bool,
     pub(crate) message: Option<String>,
     pub(crate) pull_secrets: Vec<PullSecret>,
     /// Registry hosts that the text names.
     pub(crate) registries: BTreeSet<String>,
-    /// Patterns of what is approved, for people.
+    /// Patterns of approved images, for people.
     pub(crate) places: Vec<String>,
 }
 
@@ -110,18 +110,18 @@ impl Policy {
         &self.revision
     }
 
-    /// What is to be done about an image that is not approved.
+    /// What to do about an image that is not approved.
     pub fn enforcement(&self) -> Enforcement {
         self.head.enforcement
     }
 
-    /// Whether admission is to change images. A policy under audit only says what it would change; ImageSwap's maps
-    /// files never deny, and yet swap.
+    /// Whether admission changes images. A policy under audit only reports what it would change;
+    /// ImageSwap's maps files never deny, but do swap.
     pub fn swaps(&self) -> bool {
         self.head.swaps
     }
 
-    /// What its author wants to be said about an image that is not approved.
+    /// The author's message about an image that is not approved.
     pub fn message(&self) -> Option<&str> {
         self.head.message.as_deref()
     }
@@ -131,7 +131,7 @@ impl Policy {
         &self.head.pull_secrets
     }
 
-    /// Patterns of what is approved, for messages; exceptions are left out.
+    /// Patterns of approved images, for messages; exceptions are left out.
     pub fn approved_places(&self) -> &[String] {
         &self.head.places
     }
@@ -157,7 +157,7 @@ impl Policy {
         })
     }
 
-    /// Which names the guards of the policy ask about.
+    /// The names that guards of the policy need.
     pub(crate) fn guards(&self) -> Missing {
         match &self.engine {
             Engine::Document(rules) => rules.guards(),
@@ -177,7 +177,7 @@ impl Policy {
             .chain(maps.into_iter().flatten())
     }
 
-    /// Whether the policy selects by labels of the namespace, other than its name.
+    /// Whether the policy selects by namespace labels other than the name.
     pub fn needs_namespace_labels(&self) -> bool {
         self.head.scope.needs_namespace_labels()
     }
@@ -197,7 +197,7 @@ impl Policy {
         }
     }
 
-    /// Each rule that moves the image, and where to; empty when it stays.
+    /// Each rule that moves the image, and its result; empty if the image stays.
     pub(crate) fn steps<'p>(&'p self, asking: Asking<'_>, image: &str) -> Vec<(&'p str, String)> {
         match &self.engine {
             Engine::Document(rules) => {
@@ -226,7 +226,7 @@ impl PullSecret {
         Self { registry, name }
     }
 
-    /// The registry: a canonical host, with its port where it has one.
+    /// The registry: a canonical host, with its port if it has one.
     pub fn registry(&self) -> &str {
         &self.registry
     }

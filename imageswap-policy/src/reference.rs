@@ -1,23 +1,24 @@
 //! Image references by the grammar that registries and runtimes share.
 //!
-//! The grammar is that of the `distribution/reference` Go package: `[domain "/"] path [":" tag] ["@" digest]`, read
-//! with Docker's rule for what is a domain (the first of several segments, if it has a `.`, a `:` or an upper-case
-//! letter, or is `localhost`; `docker.io` otherwise). Nothing is allocated and nothing is added to the text.
+//! The grammar is that of the `distribution/reference` Go package: `[domain "/"] path [":" tag]
+//! ["@" digest]`, with Docker's rule for the domain (the first of several segments, if it has a
+//! `.`, a `:` or an upper-case letter, or is `localhost`; `docker.io` otherwise). Parsing allocates
+//! nothing and adds nothing to the text.
 
 use std::borrow::Cow;
 
 mod grammar;
 
-/// The registry that is meant when none is written.
+/// The registry if no registry is written.
 pub(crate) const DEFAULT_REGISTRY: &str = "docker.io";
 /// Another name of [`DEFAULT_REGISTRY`], from before it had its own domain.
 const LEGACY_REGISTRY: &str = "index.docker.io";
-/// Where the default registry keeps images whose path has one segment.
+/// The path prefix of single-segment images on the default registry.
 const OFFICIAL: &str = "library";
-/// Longest path, `library/` included where it is implied.
+/// Longest path, including an implied `library/`.
 const PATH_MAX: usize = 255;
 
-/// A parsed reference. Borrows the text that it was parsed from; nothing is normalised away.
+/// A parsed reference. Borrows the text that it was parsed from; nothing is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reference<'a> {
     text: &'a str,
@@ -27,10 +28,10 @@ pub struct Reference<'a> {
     digest: Option<&'a str>,
 }
 
-/// Why a text is no reference.
+/// Why a text is not a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the reference is empty")]
     Empty,
     /// Not of the form `[registry/]path[:tag][@digest]`.
@@ -57,10 +58,10 @@ pub enum ReferenceError {
 }
 
 impl<'a> Reference<'a> {
-    /// Parses `text` as an image is named in a Pod or on a command line.
+    /// Parses `text` as an image in a Pod or on a command line.
     ///
     /// # Errors
-    /// Why `text` is no reference.
+    /// Why `text` is not a reference.
     pub fn parse(text: &'a str) -> Result<Self, ReferenceError> {
         if grammar::is_image_id(text) {
             return Err(ReferenceError::ImageId);
@@ -70,9 +71,11 @@ impl<'a> Reference<'a> {
             .map(|(first, _)| first)
             .filter(|it| is_registry(it));
         let parts = grammar::parse(text)?;
-        // The grammar reads a first segment such as `a_b.io` as a path, but it is a registry to whoever pulls.
+        // The grammar reads a first segment such as `a_b.io` as a path, but runtimes pull from it
+        // as a registry.
         let path = registry.map_or(parts.name, |it| &parts.name[it.len() + 1..]);
-        // And it reads `[20]` as an address, which without a colon is no registry to Docker's rule.
+        // And it reads `[20]` as an address, which without a colon is not a registry by Docker's
+        // rule.
         if registry.is_none() && path.starts_with('[') {
             return Err(ReferenceError::InvalidFormat);
         }
@@ -106,12 +109,13 @@ impl<'a> Reference<'a> {
         self.text
     }
 
-    /// Canonical host: `docker.io` when none is written and for `index.docker.io`; with the port, if there is one.
+    /// Canonical host, with the port if there is one: `docker.io` if no host is written, and for
+    /// `index.docker.io`.
     pub fn registry(&self) -> &'a str {
         canonical_registry(self.registry.unwrap_or(DEFAULT_REGISTRY))
     }
 
-    /// The host as written, with its port; `None` when `docker.io` is implied.
+    /// The host as written, with its port; `None` if `docker.io` is implied.
     pub fn written_registry(&self) -> Option<&'a str> {
         self.registry
     }
@@ -121,12 +125,12 @@ impl<'a> Reference<'a> {
         self.path
     }
 
-    /// The tag, where one is written.
+    /// The tag, if written.
     pub fn tag(&self) -> Option<&'a str> {
         self.tag
     }
 
-    /// The digest with its algorithm, `sha256:...`, where one is written.
+    /// The digest with its algorithm, `sha256:...`, if written.
     pub fn digest(&self) -> Option<&'a str> {
         self.digest
     }
@@ -136,7 +140,7 @@ impl<'a> Reference<'a> {
         self.registry() == DEFAULT_REGISTRY && !self.path.contains('/')
     }
 
-    /// The path with `library/` where the registry implies it.
+    /// The path, with `library/` if the registry implies it.
     pub fn canonical_path(&self) -> Cow<'a, str> {
         if self.is_official_by_omission() {
             Cow::Owned(format!("{OFFICIAL}/{}", self.path))
@@ -150,7 +154,7 @@ impl<'a> Reference<'a> {
         format!("{}/{}", self.registry(), self.canonical_path())
     }
 
-    /// [`Self::canonical_name`] with the tag and digest that are written; no tag is added.
+    /// [`Self::canonical_name`] with tag and digest as written; no tag is added.
     pub fn canonical(&self) -> String {
         let mut text = self.canonical_name();
         for (mark, part) in [(':', self.tag), ('@', self.digest)] {
@@ -177,7 +181,7 @@ impl<'a> Reference<'a> {
         Cow::Borrowed(short)
     }
 
-    /// The path without the `library/` that `docker.io` implies; on another registry the path.
+    /// The path without the `library/` that `docker.io` implies; unchanged on other registries.
     pub(crate) fn familiar_path(&self) -> &'a str {
         if self.registry() == DEFAULT_REGISTRY
             && let Some(rest) = self

@@ -1,5 +1,5 @@
-//! The engine of documents: an ordered list of rules, of which the first that matches decides, and the places that
-//! its rules lead to.
+//! The engine of documents: an ordered list of rules, of which the first that matches decides, and
+//! the targets of its rules.
 
 use crate::pattern::Pattern;
 use crate::policy::{Asking, Fields, Guard, Missing};
@@ -24,19 +24,19 @@ pub(crate) use regexes::{Expression, MAX_SIZE_OF_ALL, RegexError, Regexes, Templ
 /// One compiled rule.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
-    /// The name that its file gives it.
+    /// The rule's name in its file.
     pub(crate) name: String,
     pub(crate) matcher: Matcher,
     pub(crate) action: Action,
     pub(crate) guard: Guard,
 }
 
-/// What is approved.
+/// How approval is decided.
 #[derive(Debug, Clone)]
 pub(crate) enum Approval {
-    /// Where rules lead to, and what rules keep.
+    /// Targets of rules, and images that rules keep.
     ByRules,
-    /// What one of these patterns means, and nothing else.
+    /// Images that match one of these patterns, and no others.
     Listed(Vec<Guarded>),
 }
 
@@ -51,20 +51,20 @@ pub(crate) struct Exception {
     pub(crate) until: Date,
 }
 
-/// What is said of an image that is never approved.
+/// An entry of `denied`.
 #[derive(Debug, Clone)]
 pub(crate) struct Denial {
-    /// Where it is written.
+    /// Its place in the document.
     pub(crate) name: String,
     pub(crate) message: Option<String>,
 }
 
-/// What a document hands over to become [`Rules`].
+/// The input for [`Rules`] from a document.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     /// First match wins.
     pub(crate) rules: Vec<Rule>,
-    /// Where the rules lead to.
+    /// The targets of the rules.
     pub(crate) targets: Vec<Guarded>,
     pub(crate) approval: Approval,
     /// Images that are never approved, unless an exception keeps them.
@@ -82,7 +82,7 @@ pub(crate) struct Rules {
     targets: PatternSet,
     approval: Approved,
     denied: PatternSet,
-    /// What is said of each of `denied`.
+    /// The messages for each of `denied`.
     denials: Vec<Denial>,
     exceptions: Vec<Exception>,
     guards: Missing,
@@ -118,12 +118,12 @@ impl Rules {
         &self.exceptions
     }
 
-    /// Whether `reference` lies where a rule that holds leads to.
+    /// Whether `reference` lies under the target of a rule that holds.
     pub(crate) fn is_under_target(&self, asking: Asking<'_>, reference: &Reference<'_>) -> bool {
         matches!(self.targets.find(asking, reference), Found::At(_))
     }
 
-    /// Which names the guards ask about.
+    /// The names that guards need.
     pub(crate) fn guards(&self) -> Missing {
         self.guards
     }
@@ -133,14 +133,14 @@ impl Rules {
         self.list.iter().map(|it| it.name.as_str())
     }
 
-    /// Adds what decides. Names of rules do not.
+    /// Hashes everything that affects decisions. Names of rules do not.
     pub(crate) fn hash(&self, hash: &mut Fields) {
         revision::add(self, hash);
     }
 }
 
 impl Draft {
-    /// Which names the guards ask about.
+    /// The names that guards need.
     fn guards(&self) -> Missing {
         let approved = match &self.approval {
             Approval::ByRules => &[],
@@ -158,7 +158,7 @@ impl Draft {
         })
     }
 
-    /// Patterns of what is approved, each once, in the order of the rules.
+    /// Patterns of approved images, each once, in the order of the rules.
     pub(crate) fn places(&self) -> Vec<String> {
         let mut places = Vec::new();
         let mut add = |pattern: &Pattern| {

@@ -1,4 +1,4 @@
-//! What the tests of several modules share.
+//! Helpers for the tests of several modules.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -8,7 +8,8 @@ use time::Date;
 /// A day on which tests decide.
 pub(crate) const TODAY: Date = Date::MIN;
 
-/// The rows of a file of measured answers, or `None` (said on stderr) where the folder is missing.
+/// The rows of a file of measured answers; prints a note and returns `None` if the folder is
+/// missing.
 pub(crate) fn rows(file: &str) -> Option<Vec<serde_json::Value>> {
     let text = vectors(file)?;
     Some(

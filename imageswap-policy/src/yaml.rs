@@ -1,12 +1,12 @@
-//! A YAML or JSON text as a tree in which every value knows where it stands.
+//! Reads a YAML or JSON text as a tree in which every value knows its place.
 //!
-//! Scalars are resolved by YAML 1.2's core schema, and only plain ones: `"1"` is a string, and so are `yes` and `on`.
-//! Aliases and merge keys (`<<`) are resolved; what comes from an anchor has the place of the anchored text. What
-//! JSON could not carry (a key that is no scalar, a key twice in one mapping) is an error, for Kubernetes turns every
-//! text into JSON first.
+//! Plain scalars are resolved by YAML 1.2's core schema; quoted ones are strings: `"1"` is a
+//! string, and so are `yes` and `on`. Aliases and merge keys (`<<`) are resolved; a value from an
+//! anchor has the place of the anchored text. What JSON cannot represent (a key that is not a
+//! scalar, a repeated key) is an error, because Kubernetes turns every text into JSON first.
 //!
-//! JSON is read by the same parser, being YAML written in flow style; several objects may follow each other without
-//! anything between them.
+//! JSON is read by the same parser, because it is YAML in flow style; several objects may follow
+//! each other without separators.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use serde_json::{Map, Number};
@@ -23,7 +23,7 @@ mod tests;
 pub use shape::Format;
 pub(crate) use shape::strict;
 
-/// Code of the diagnostic for a text that is no YAML.
+/// Code of the diagnostic for a text that is not YAML.
 pub const SYNTAX: &str = "yaml-syntax";
 
 /// A value and its place.
@@ -44,13 +44,14 @@ pub enum Value {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number that JSON can carry; infinities and what is none are strings.
+    /// A number that JSON can represent; infinities and NaN are strings.
     Number(Number),
     /// Any other scalar, with quotes and escapes resolved.
     String(String),
     /// A list.
     Sequence(Vec<Node>),
-    /// Keys, all scalars and no two alike, and values, in the order of the text; what `<<` adds comes last.
+    /// Keys, all different scalars, and values, in the order of the text; those from `<<` come
+    /// last.
     Mapping(Vec<(Node, Node)>),
 }
 
@@ -75,9 +76,9 @@ pub enum Style {
 
 /// A place in a text.
 ///
-/// The bytes from `start` to `end` are the value as written: quotes and brackets belong to it, tags and anchors do
-/// not. Of a block scalar (`|`, `>`) they are its content, without the line breaks at its end. A value that is not
-/// written at all (`key:`) is empty, and stands after its key.
+/// The bytes from `start` to `end` are the value as written, with quotes and brackets but without
+/// tags and anchors. For a block scalar (`|`, `>`) they are its content, without the line breaks at
+/// its end. A value that is not written at all (`key:`) is empty, and follows its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Span {
     /// First byte.
@@ -90,20 +91,20 @@ pub struct Span {
     pub column: usize,
 }
 
-/// What was read of a text.
+/// The content of a text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parsed {
-    /// One node for each document that is sound, in the order of the text.
+    /// One node for each valid document, in the order of the text.
     pub documents: Vec<Node>,
-    /// What is wrong with the others, at most 20 errors.
+    /// The errors in the others, at most 20.
     pub errors: Vec<Diagnostic>,
 }
 
 /// Reads a text: one node for each of its documents. `source` names it in the errors.
 ///
 /// # Errors
-/// What is wrong with each document: not YAML, nested deeper than 128 values, more than 4 million values, aliases that
-/// copy more than 16 MiB, a key twice in one mapping, or a key that is not a scalar.
+/// The errors of each document: not YAML, nested deeper than 128 values, more than 4 million
+/// values, aliases that copy more than 16 MiB, a repeated key, or a key that is not a scalar.
 pub fn parse(source: &str, text: &str) -> Result<Vec<Node>, Diagnostics> {
     let Parsed { documents, errors } = read(source, text);
     if errors.is_empty() {
@@ -113,7 +114,7 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Node>, Diagnostics> {
     }
 }
 
-/// [`parse`], with the documents that are sound beside the errors.
+/// Like [`parse`], but returns the valid documents in addition to the errors.
 pub fn read(source: &str, text: &str) -> Parsed {
     read_part(source, text, 0..text.len())
 }
@@ -134,7 +135,7 @@ impl Node {
             .map(|(_, value)| value)
     }
 
-    /// The text of a string; other scalars have none.
+    /// The text of a string; `None` for other scalars.
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::String(text) => Some(text),
@@ -142,7 +143,7 @@ impl Node {
         }
     }
 
-    /// The items of a sequence; anything else has none.
+    /// The items of a sequence; empty for anything else.
     pub fn items(&self) -> &[Self] {
         match &self.value {
             Value::Sequence(items) => items,
@@ -150,7 +151,7 @@ impl Node {
         }
     }
 
-    /// The keys and values of a mapping; anything else has none.
+    /// The keys and values of a mapping; empty for anything else.
     pub fn entries(&self) -> &[(Self, Self)] {
         match &self.value {
             Value::Mapping(entries) => entries,
@@ -163,7 +164,7 @@ impl Node {
         self.value == Value::Null
     }
 
-    /// What it is, in a word, for messages: `a string`, `a list`.
+    /// Its type for messages: `a string`, `a list`.
     pub fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "null",
@@ -175,7 +176,7 @@ impl Node {
         }
     }
 
-    /// The value as JSON; keys that are no strings become their text, as Kubernetes has it.
+    /// The value as JSON; keys that are not strings become their text, as in Kubernetes.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,
@@ -192,7 +193,7 @@ impl Node {
         }
     }
 
-    /// The key that this scalar is in JSON; sequences and mappings are none.
+    /// The JSON key for this scalar; `None` for sequences and mappings.
     fn key_text(&self) -> Option<String> {
         match &self.value {
             Value::Null => Some("null".to_owned()),
@@ -205,7 +206,7 @@ impl Node {
 }
 
 impl Span {
-    /// The text of the place; empty where it is none of this text.
+    /// The text at this place; empty if it does not belong to the text.
     pub fn of<'t>(&self, text: &'t str) -> &'t str {
         text.get(self.start..self.end).unwrap_or_default()
     }
@@ -221,7 +222,8 @@ impl Span {
         self.diagnostic(source, text, Severity::Error, code, message)
     }
 
-    /// A message about this place of `text`, which `source` names; where the place spans lines, about its first.
+    /// A message about this place of `text`, which `source` names; if the place spans lines, about
+    /// its first.
     pub fn diagnostic(
         &self,
         source: &str,
@@ -256,7 +258,7 @@ impl Span {
     }
 }
 
-/// YAML's line breaks; a text with `\r\n` has an empty line between the two, which nobody sees.
+/// YAML's line breaks; for `\r\n` this gives an extra empty line, which is never shown.
 fn is_break(it: char) -> bool {
     matches!(it, '\n' | '\r')
 }

@@ -1,4 +1,5 @@
-//! `docs/policy.md` is true: its policies load, its tables are what they decide, and it names every field.
+//! Checks `docs/policy.md`: its policies load, its tables match their decisions, and it names every
+//! field.
 
 use imageswap_policy::document::{self, ImageSwapPolicy};
 use imageswap_policy::{Date, PodScope, Policies, Scope};
@@ -19,7 +20,7 @@ fn code(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The rows of the table that begins with `head`, of those in `text` from `from` on.
+/// The rows of the table with the header `head`, from line `from` of `text` on.
 fn rows<'a>(lines: &[&'a str], head: &str) -> Vec<&'a str> {
     let Some(at) = lines.iter().position(|it| it.starts_with(head)) else {
         return Vec::new();
@@ -152,7 +153,7 @@ fn collect(schema: &serde_json::Value, fields: &mut Vec<String>) {
     match schema {
         serde_json::Value::Object(map) => {
             if let Some(serde_json::Value::Object(properties)) = map.get("properties") {
-                // Of a field that Kubernetes writes the schema says only that it may be there.
+                // For a field that Kubernetes writes, the schema only allows it.
                 let ours = properties.iter().filter(|(_, it)| **it != true);
                 fields.extend(ours.map(|it| it.0.clone()));
             }
@@ -163,7 +164,7 @@ fn collect(schema: &serde_json::Value, fields: &mut Vec<String>) {
     }
 }
 
-/// A day on which the exceptions of `docs/lint.md` hold, but for the one that has ended.
+/// A day on which the exceptions of `docs/lint.md` hold, except for the one that has ended.
 const LINTED: Date = match Date::from_ordinal_date(2027, 31) {
     Ok(day) => day,
     Err(_) => panic!(),
@@ -222,7 +223,7 @@ fn examples_get_no_warning() {
         "deploy/examples/pull-secrets.yaml",
     ] {
         let found = codes(&read(path));
-        // Secrets lie beside a policy there.
+        // Secrets may be beside a policy there.
         let ours = found.iter().filter(|it| **it != "unknown-kind");
         assert!(
             ours.into_iter().all(|it| meant.contains(it)),

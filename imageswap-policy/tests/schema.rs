@@ -1,4 +1,5 @@
-//! `imageswap schema`, held against a validator of JSON Schema: it accepts what loads, and refuses what does not.
+//! Checks `imageswap schema` with a validator of JSON Schema: it accepts what loads, and refuses
+//! what does not.
 
 use imageswap_policy::document::{self, API_VERSION, KIND};
 use imageswap_policy::yaml;
@@ -38,7 +39,7 @@ const GOOD: &[&str] = &[
     "{approved: [r.io/**], enforcement: audit, message: ours}",
 ];
 
-/// Of another shape: the schema refuses them, and so does the loader.
+/// Documents of another shape: schema and loader refuse them.
 const BAD: &[&str] = &[
     "{prio: 1}",
     "{priority: high}",
@@ -162,7 +163,7 @@ fn examples_and_documentation_are_valid() {
     assert!(checked >= 6, "{checked}");
 }
 
-/// Every object of the schema refuses unknown fields, and every field says what it means.
+/// Every object of the schema refuses unknown fields, and every field has a description.
 #[test]
 fn every_object_is_closed_and_every_field_described() {
     fn walk(schema: &Value, path: &str) {
@@ -170,7 +171,7 @@ fn every_object_is_closed_and_every_field_described() {
             let described = field == &json!(true) || field["description"].is_string();
             assert!(described || field == &json!(false), "{path}.{name}");
         }
-        // Alternatives of a rule only say which of its fields go together.
+        // Alternatives of a rule only define which of its fields go together.
         if schema["type"] == "object" {
             let closed = schema.get("additionalProperties").is_some();
             assert!(closed, "{path} takes unknown fields");

@@ -9,7 +9,7 @@ use imageswap_policy::document::{Operator as LabelOperator, Requirement};
 use imageswap_policy::yaml::Node;
 use serde_json::Value;
 
-/// Conditions of which all, or one, have to hold.
+/// Conditions of which all, or one, must be true.
 #[derive(Debug, Clone)]
 pub(super) enum Conditions {
     All(Vec<Conditions>),
@@ -24,7 +24,7 @@ pub(super) struct Condition {
     value: Value,
 }
 
-/// Reads `{any, all}`, or a list of which all have to hold.
+/// Reads `{any, all}`, or a list in which all must be true.
 pub(super) fn read(node: &Node) -> Result<Conditions, String> {
     if !node.items().is_empty() {
         let all: Result<Vec<_>, _> = node
@@ -79,7 +79,7 @@ fn one(node: &Node) -> Result<Conditions, String> {
 }
 
 impl Conditions {
-    /// Whether they hold.
+    /// Whether they are true.
     pub(super) fn hold(&self, context: &Context) -> Result<bool, String> {
         match self {
             Self::All(parts) => {
@@ -117,7 +117,7 @@ impl Conditions {
         }
     }
 
-    /// The same as a condition on Pods, if no image is asked about.
+    /// The same as a condition on Pods, if no condition is about an image.
     ///
     /// # Errors
     /// A condition is about something else; the text says what.
@@ -139,7 +139,8 @@ impl Conditions {
         }
     }
 
-    /// Refusing if these hold for the whole Pod is the same as refusing each image for which they hold.
+    /// Refusing the whole Pod under these conditions equals refusing each image for which they are
+    /// true.
     pub(super) fn is_for_each(&self) -> Result<Lists, String> {
         match self {
             Self::All(parts) if parts.len() == 1 => parts[0].is_for_each(),
@@ -230,7 +231,7 @@ impl Condition {
         match path {
             "request.operation" if operator && plain => {
                 let listed = |it: &str| values.iter().any(|value| value == it);
-                // Only these two bring images in.
+                // Only these two operations bring images in.
                 match (listed("CREATE") == positive, listed("UPDATE") == positive) {
                     (true, true) => Ok(Formula::always()),
                     (false, false) => Ok(Formula::never()),
@@ -264,7 +265,7 @@ impl Condition {
                     operator: LabelOperator::In,
                     values: values.clone(),
                 };
-                // A label that is missing has the default as its value.
+                // A missing label has the default as its value.
                 let missing_is_among = match default {
                     Some(default) => values.iter().any(|it| it == default),
                     None if positive => false,
@@ -338,7 +339,7 @@ impl Condition {
         let each = matches!(self.operator.as_str(), "AnyIn" | "AnyNotIn");
         let filtered =
             self.counted().is_some_and(|it| it.contains("[?")) && self.is_positive_count();
-        // The key has to be a list with an entry for each image, not a value made of them.
+        // The key has to be a list with an entry for each image, not a value made from them.
         let plain = !text.contains("length(")
             && !text.contains("join(")
             && !text.contains('!')

@@ -1,4 +1,4 @@
-//! What Kyverno's expressions can read when a Pod with one container is admitted.
+//! The data that Kyverno's expressions can read when a Pod with one container is admitted.
 
 use super::image;
 use super::jmespath::{self, object};
@@ -19,11 +19,11 @@ pub(super) struct Variables(Vec<(String, Variable)>);
 enum Variable {
     /// A value with templates in it.
     Value(Value),
-    /// An expression, and what it is if the result is null.
+    /// An expression, and its value if the result is null.
     Path(String, Option<Value>),
     /// Data of the image whose reference this template gives.
     Fetched(String),
-    /// Anything that only a cluster knows.
+    /// Data that only a cluster has.
     Unknown,
 }
 
@@ -89,13 +89,13 @@ fn variable(entry: &Node) -> Variable {
     }
 }
 
-/// What is known when one image is looked at.
+/// The data for looking at one image.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     root: Value,
     /// Names that only a cluster knows.
     unknown: Vec<String>,
-    /// What `{{@}}` is, outside of `foreach`.
+    /// The value of `{{@}}` outside of `foreach`.
     current: Option<String>,
 }
 
@@ -124,7 +124,7 @@ impl Context {
         }
     }
 
-    /// The same where `{{@}}` is the image.
+    /// The same, where `{{@}}` is the image.
     pub(super) fn at_image(mut self, text: &str) -> Self {
         self.current = Some(text.to_owned());
         self
@@ -181,7 +181,7 @@ impl Context {
         }
     }
 
-    /// A value in which all templates are filled in.
+    /// A value with all templates filled in.
     pub(super) fn value(&self, value: &Value) -> Result<Value, String> {
         Ok(match value {
             Value::String(text) => self.template(text)?,
@@ -284,7 +284,7 @@ pub(super) fn template_texts(template: &str, into: &mut Vocabulary) {
         rest = rest.get(end + 2..).unwrap_or_default();
     }
     into.texts.push(rest.to_owned());
-    // Expressions with templates inside are read once more, with a name in place of each.
+    // Expressions with templates inside are parsed again, with a name in place of each template.
     let mut whole = template.to_owned();
     for _ in 0..MAX_EXPRESSIONS {
         let Some(end) = whole.find("}}") else { return };

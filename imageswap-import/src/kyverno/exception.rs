@@ -1,4 +1,4 @@
-//! `PolicyException`: Pods for which rules of a policy do not hold.
+//! `PolicyException`: Pods to which rules of a policy do not apply.
 
 use super::scope;
 use crate::intent::Origin;
@@ -59,7 +59,7 @@ impl Exception {
             .any(|(name, rules)| *name == full && rules.iter().any(|it| glob(it, rule)))
     }
 
-    /// The Pods that it excepts.
+    /// The excepted Pods.
     pub(crate) fn pods(&self) -> &Result<Formula, String> {
         &self.pods
     }

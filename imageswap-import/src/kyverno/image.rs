@@ -35,7 +35,7 @@ pub(super) fn info(image: &str) -> Value {
     ])
 }
 
-/// What an `imageRegistry` variable holds, as far as it follows from the reference alone.
+/// The value of an `imageRegistry` variable, as far as it follows from the reference alone.
 pub(super) fn fetched(image: &str) -> Value {
     let parts = Parts::of(image);
     let hub = parts.registry == "docker.io" || parts.registry == "index.docker.io";

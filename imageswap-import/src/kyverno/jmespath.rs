@@ -14,7 +14,7 @@ pub(crate) use parse::parse;
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Expr {
-    /// `@`, or the root at the begin of a path.
+    /// `@`, or the root at the beginning of a path.
     Current,
     Field(String),
     Literal(Value),
@@ -52,7 +52,7 @@ impl Expr {
     /// The value of the expression for `current`. The root is the same value.
     ///
     /// # Errors
-    /// What is not implemented, or is not defined for the values.
+    /// An expression that is not implemented, or not defined for the values.
     pub(crate) fn evaluate(&self, current: &Value) -> Result<Value, String> {
         Ok(match self {
             Self::Current => current.clone(),

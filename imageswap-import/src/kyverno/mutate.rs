@@ -1,4 +1,4 @@
-//! `mutate`: what a rule makes of images.
+//! `mutate`: how a rule changes images.
 
 use super::conditions::{self, Conditions};
 use super::context::{Context, Variables, lists_in, template_texts};
@@ -8,13 +8,13 @@ use crate::text::glob;
 use imageswap_policy::yaml::{self, Node, Value};
 use std::rc::Rc;
 
-/// What a `mutate` does to images.
+/// The changes of a `mutate` to images.
 pub(super) struct Mutation {
     pub(super) lists: Lists,
     pub(super) swap: Swap,
     pub(super) vocabulary: Vocabulary,
     pub(super) secrets: Vec<String>,
-    /// What is not carried over beside the images.
+    /// Other changes that are not carried over.
     pub(super) differences: Vec<String>,
 }
 

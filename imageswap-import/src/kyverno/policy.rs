@@ -1,4 +1,4 @@
-//! A document: its rules, and what holds for all of them.
+//! A document: its rules, and the settings for all of them.
 
 use super::conditions;
 use super::context::Variables;
@@ -20,7 +20,7 @@ impl Exceptions {
         self.0.push(exception::read(node, origin));
     }
 
-    /// What became of each exception, given the rules that were understood.
+    /// The outcome of each exception, given the rules that were understood.
     pub(crate) fn readings(
         &self,
         rules: &[(Option<String>, String, String)],
@@ -40,7 +40,7 @@ impl Exceptions {
     }
 }
 
-/// Fields of `spec` that change nothing about which images are decided how.
+/// Fields of `spec` that do not affect which images are decided how.
 const HARMLESS: [&str; 16] = [
     "background",
     "rules",
@@ -91,7 +91,7 @@ pub(crate) fn read(node: &Node, origin: &Origin, exceptions: &Exceptions) -> Vec
     readings
 }
 
-/// What of a document's own settings is not understood.
+/// Settings of the document that are not understood.
 fn document(spec: &Node, rules: usize) -> Result<(), String> {
     for (key, value) in spec.entries() {
         let key = key.as_str().unwrap_or("?");
@@ -224,7 +224,7 @@ fn one(
     }
 }
 
-/// The namespace to which a document belongs; in the first version of the format none did.
+/// The namespace of a document; in the first version of the format there was none.
 pub(crate) fn namespace(node: &Node) -> Result<Option<String>, String> {
     let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
     if text("kind") != "Policy" || text("apiVersion") == "kyverno.io/v1alpha1" {
@@ -245,7 +245,7 @@ enum Read<'a> {
     Check(crate::intent::Check, &'a Node),
 }
 
-/// What is done about an image that is refused, and where.
+/// The action for a refused image, and its namespaces.
 fn actions(spec: Option<&Node>, validate: &Node) -> Result<Vec<(Formula, Enforcement)>, String> {
     let action = |node: Option<&Node>| match node.and_then(Node::as_str) {
         None => Ok(None),
@@ -291,7 +291,7 @@ fn actions(spec: Option<&Node>, validate: &Node) -> Result<Vec<(Formula, Enforce
         }
         let here = Formula::All(formula);
         let enforcement = action(it.get("action"))?.ok_or("an override has no `action`")?;
-        // The first override that fits decides.
+        // The first matching override decides.
         parts.push((Formula::All(vec![rest.clone(), here.clone()]), enforcement));
         rest = Formula::All(vec![rest, here.not()]);
     }

@@ -4,7 +4,7 @@ use crate::scope::{Formula, Literal};
 use imageswap_policy::document::{Operator, Requirement};
 use imageswap_policy::yaml::Node;
 
-/// Workloads whose Pods Kyverno looks at through their templates.
+/// Workloads whose Pods Kyverno checks through their templates.
 const WORKLOADS: [&str; 8] = [
     "Deployment",
     "StatefulSet",
@@ -16,7 +16,7 @@ const WORKLOADS: [&str; 8] = [
     "PodTemplate",
 ];
 
-/// A scope, and what of it could not be kept.
+/// A scope, and the parts of it that could not be kept.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
     pub(super) formula: Formula,
@@ -79,7 +79,7 @@ pub(super) fn filter(node: &Node, wider: &mut Vec<String>) -> Result<Formula, St
     Ok(Formula::All(parts))
 }
 
-/// The Pods of an `exclude`. A block of which a part is not understood excludes nothing.
+/// The Pods of an `exclude`. A block with a part that is not understood excludes nothing.
 fn excluded(node: &Node, wider: &mut Vec<String>) -> Formula {
     let mut parts = Vec::new();
     for (key, value) in node.entries() {
@@ -124,7 +124,7 @@ pub(super) fn exact(node: &Node) -> Result<Formula, String> {
     }
 }
 
-/// One block; its fields hold together.
+/// One block; all of its fields must match.
 fn block(node: &Node, wider: &mut Vec<String>) -> Result<Formula, String> {
     let mut parts = Vec::new();
     for (key, value) in node.entries() {

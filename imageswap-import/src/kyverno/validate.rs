@@ -7,7 +7,7 @@ use crate::text::glob;
 use imageswap_policy::yaml::{Node, Value};
 use std::rc::Rc;
 
-/// What a `validate` demands of images.
+/// The demands of a `validate` on images.
 pub(super) struct Validation {
     pub(super) lists: Lists,
     pub(super) holds: Check,
@@ -56,7 +56,7 @@ impl Wanted {
         Ok(Self(text.to_owned()))
     }
 
-    /// Whether the image matches; `None` if only a context tells what the pattern is.
+    /// Whether the image matches; `None` if the pattern depends on the context.
     fn without_context(&self, image: &str) -> Option<bool> {
         (!self.0.contains("{{")).then(|| Self::matches(&self.0, image))
     }
@@ -89,7 +89,7 @@ fn pattern(node: &Node, variables: &Variables) -> Result<Validation, String> {
     let mut wanted: Vec<(Lists, Wanted)> = Vec::new();
     pod(node, &mut wanted)?;
     let lists = wanted.iter().fold(Lists::default(), |all, it| all.or(it.0));
-    // One demand stands for all lists only if it is the same everywhere.
+    // One demand represents all lists only if it is the same for each.
     let (_, first) = wanted
         .first()
         .cloned()
@@ -123,7 +123,7 @@ fn pod(node: &Node, wanted: &mut Vec<(Lists, Wanted)>) -> Result<(), String> {
         let (anchor, field) = anchored(key.as_str().unwrap_or_default());
         match (anchor, field) {
             ("" | "=", "spec" | "template" | "jobTemplate") => pod(value, wanted)?,
-            // Of the lists only this one is always there.
+            // Only this list always exists.
             ("" | "=", "containers") | ("=", "initContainers" | "ephemeralContainers") => {
                 let [element] = value.items() else {
                     return Err(format!(
@@ -180,7 +180,7 @@ pub(super) fn anchored(key: &str) -> (&str, &str) {
     ("", key)
 }
 
-/// Refuses an image for which the conditions hold.
+/// Refuses an image for which the conditions are true.
 fn deny(node: &Node, variables: &Variables) -> Result<Validation, String> {
     let conditions = denied(node)?;
     let lists = conditions.is_for_each()?;
@@ -265,7 +265,7 @@ fn each(entry: &Node, variables: &Variables) -> Result<Each, String> {
     let mut demand = None;
     for (key, value) in entry.entries() {
         let more = match key.as_str().unwrap_or_default() {
-            // The scope of an element is what is evaluated here anyway.
+            // The scope of an element is evaluated here anyway.
             "list" | "context" | "order" | "elementScope" => continue,
             "preconditions" => {
                 preconditions = Some(conditions::read(value)?);

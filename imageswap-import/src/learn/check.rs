@@ -3,16 +3,16 @@
 use super::Unsayable;
 use imageswap_policy::{Pattern, Reference};
 
-/// One image, and whether it is to be approved; `None` if either answer will do.
+/// One image, and whether it should be approved; `None` if either answer will do.
 #[derive(Debug, Clone)]
 pub(crate) struct Example {
     pub(crate) text: String,
     pub(crate) wanted: Option<bool>,
-    /// Refusing it although it is wanted is a difference that may be reported.
+    /// Refusing it although it should be approved is a difference that may be reported.
     pub(crate) may_refuse: bool,
 }
 
-/// What to approve, and what to deny of it.
+/// What to approve, and what to deny among that.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Lists {
     pub(crate) approved: Vec<String>,
@@ -50,7 +50,7 @@ pub(crate) fn lists(
     let refused: Vec<bool> = (0..references.len())
         .map(|image| refusing.iter().any(|&at| matches[at][image]))
         .collect();
-    // A pattern approves if all that it matches wrongly can be denied.
+    // A pattern approves if everything that it matches wrongly can be denied.
     let approving: Vec<usize> = (0..patterns.len())
         .filter(|&at| {
             let wrong = |image: usize| {
@@ -64,7 +64,7 @@ pub(crate) fn lists(
         .collect();
     let mut approved: Vec<usize> = Vec::new();
     loop {
-        // Of equals, one that needs no denial, then the earlier one.
+        // Among equals, one that needs no denial, then the earlier one.
         let gain = |at: usize| open.iter().filter(|&&image| matches[at][image]).count();
         let best = approving.iter().copied().max_by_key(|&at| {
             (
@@ -113,7 +113,7 @@ pub(crate) fn lists(
     })
 }
 
-/// Takes away what others in the list cover.
+/// Removes patterns that others in the list cover.
 fn drop_needless(
     list: &mut Vec<usize>,
     matches: &[Vec<bool>],

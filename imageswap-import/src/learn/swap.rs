@@ -9,12 +9,12 @@ use imageswap_policy::{Pattern, Reference};
 use regex_automata::meta;
 use std::collections::BTreeMap;
 
-/// More rules than these are not what a person would have written.
+/// More rules than a person would write.
 const MAX_RULES: usize = 40;
 /// More candidates are not tried.
 const MAX_CANDIDATES: usize = 600;
 
-/// One image, and what is to become of it.
+/// One image, and its expected result.
 #[derive(Debug, Clone)]
 pub(crate) struct Example {
     pub(crate) image: Image,
@@ -23,7 +23,7 @@ pub(crate) struct Example {
     /// Its host and path.
     pub(crate) name: String,
     pub(crate) wanted: Wanted,
-    /// Leaving it where it is is a difference that may be reported.
+    /// Leaving the image alone is a difference that may be reported.
     pub(crate) may_stay: bool,
 }
 
@@ -31,20 +31,20 @@ pub(crate) struct Example {
 pub(crate) enum Wanted {
     Stays,
     Becomes(Image),
-    /// The source makes nothing of it that could run.
+    /// The source's result could not run.
     Any,
 }
 
-/// A rule that may be taken.
+/// A possible rule.
 struct Candidate {
     rule: Rule,
     /// For each example: not matched, right, or wrong.
     answers: Vec<Option<bool>>,
-    /// Of candidates that decide equally much, the lowest is taken.
+    /// Of candidates that decide equally many, the cheapest is taken.
     cost: usize,
 }
 
-/// The shortest list of rules that the search finds; they end with what becomes of the rest.
+/// The shortest list of rules that the search finds; the last one is for the rest.
 pub(crate) fn rules(
     examples: &[Example],
     patterns: &[(String, Pattern)],
@@ -55,7 +55,7 @@ pub(crate) fn rules(
         .filter(|&it| examples[it].wanted != Wanted::Any)
         .collect();
     let mut taken = Vec::new();
-    // Images that may stay are given up one kind after the other, if nothing else helps.
+    // Images that may stay are given up one kind after another, if nothing else helps.
     while !open.is_empty() {
         let score = |it: &Candidate| {
             let mut right = 0;
@@ -66,7 +66,7 @@ pub(crate) fn rules(
                     None => {}
                 }
             }
-            // What keeps images is only there to make room for what moves others.
+            // Rules that keep images only serve to make room for rules that move others.
             (right > 0).then_some((it.rule.to.is_some(), right, usize::MAX - it.cost))
         };
         let best = (0..candidates.len())
@@ -103,7 +103,7 @@ pub(crate) fn rules(
         .collect())
 }
 
-/// Takes away rules without which every answer is still right.
+/// Removes rules without which every answer is still right.
 fn drop_needless(taken: &mut Vec<usize>, candidates: &[Candidate], examples: &[Example]) {
     let decided =
         |list: &[usize], image: usize| list.iter().find_map(|&at| candidates[at].answers[image]);
@@ -173,7 +173,7 @@ fn candidates(
                 Some(fixed) if fixed < example.image.path.len() => {
                     target(&example.image, result, fixed)
                 }
-                // All of the path is fixed, so the target names all of it.
+                // The whole path is fixed, so the target names all of it.
                 Some(_) if !text.starts_with("**") => Some(result.name()),
                 _ => None,
             };
@@ -230,7 +230,8 @@ fn candidates(
         if example.may_stay {
             continue;
         }
-        // Where image and result begin to be alike may be a coincidence, unless the source names what comes before.
+        // A common beginning of image and result may be a coincidence, unless the source names what
+        // precedes it.
         let replaced = replaced(&example.image, result);
         if let Some((from, to)) =
             replaced.filter(|it| written.iter().any(|text| it.0.ends_with(text.as_str())))
@@ -275,7 +276,8 @@ fn candidates(
     built.collect()
 }
 
-/// Where a rule leads that drops the host and this many segments: what comes before the rest of the path.
+/// The target of a rule that drops the host and this many segments: the part before the rest of the
+/// path.
 fn target(image: &Image, result: &Image, dropped: usize) -> Option<String> {
     let rest = image.path.get(dropped..)?;
     let before = result.path.strip_suffix_of(rest)?;
@@ -298,7 +300,7 @@ impl StripSuffix for Vec<String> {
     }
 }
 
-/// The texts at the begin of image and result that differ, if the result begins with a registry.
+/// The differing texts at the beginning of image and result, if the result begins with a registry.
 fn replaced(image: &Image, result: &Image) -> Option<(String, String)> {
     let (from, to) = (image.name(), result.name());
     let same = from
@@ -311,7 +313,7 @@ fn replaced(image: &Image, result: &Image) -> Option<(String, String)> {
     (from.contains('/') && to.contains('/')).then(|| (from.to_owned(), to.to_owned()))
 }
 
-/// The segments that a pattern fixes before its first wildcard; `None` if its depth is open from the begin.
+/// The segments before a pattern's first wildcard; `None` if its depth is open from the beginning.
 fn fixed(pattern: &str) -> Option<usize> {
     let name = pattern.split('@').next()?;
     let (_, path) = name.split_once('/').unwrap_or(("", ""));
@@ -324,7 +326,7 @@ fn fixed(pattern: &str) -> Option<usize> {
     Some(path.split('/').take_while(|it| !it.contains('*')).count())
 }
 
-/// A rule, and where it leads.
+/// A rule and its target.
 enum Matcher<'a> {
     Pattern {
         pattern: Pattern,
@@ -357,7 +359,7 @@ impl<'a> Matcher<'a> {
         })
     }
 
-    /// Whether the rule gives the wanted answer; `None` if it does not decide.
+    /// Whether the rule gives the expected answer; `None` if it does not decide.
     fn answer(&self, example: &Example, reference: Option<&Reference<'_>>) -> Option<bool> {
         let image = &example.image;
         let result = match self {
@@ -378,7 +380,7 @@ impl<'a> Matcher<'a> {
                 }
             }
             Self::Regex { regex, to } => {
-                // Where a template leads is what it fixes before its first group.
+                // The target of a template is its fixed part before the first group.
                 let fixed = to.split('$').next().unwrap_or(to);
                 let rests = match fixed.strip_suffix('/') {
                     Some(base) => under(&example.name, base),
@@ -410,13 +412,13 @@ impl<'a> Matcher<'a> {
     }
 }
 
-/// Whether the image lies where a rule leads, so that the rule leaves it there.
+/// Whether the image lies under a rule's target, so that the rule leaves it there.
 fn under(name: &str, to: &str) -> bool {
     name.strip_prefix(to)
         .is_some_and(|it| it.is_empty() || it.starts_with('/'))
 }
 
-/// Whether an image under a target may stay there: it shall, or the source only moves it further down.
+/// Whether an image under a target may stay: it should, or the source only moves it further down.
 fn stays(example: &Example, to: &str) -> bool {
     match &example.wanted {
         Wanted::Stays | Wanted::Any => true,

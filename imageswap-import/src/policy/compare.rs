@@ -1,4 +1,4 @@
-//! Asks a source and a compiled policy about the same images, and sorts the differences.
+//! Asks a source and a compiled policy about the same images, and classifies the differences.
 
 use crate::answer::{self, Answer, answer, approves, runnable_with_digest};
 use crate::image::Image;
@@ -18,9 +18,9 @@ const ODD: &str = "the text also matches at a place that nobody means";
 
 /// How a policy differs.
 pub(super) struct Outcome<'p> {
-    /// Differences that may be, one for each reason, and the image of each.
+    /// Acceptable differences, one for each reason, with an image each.
     pub(super) differences: Vec<(Difference, String)>,
-    /// Differences that may not be.
+    /// Differences that are not acceptable.
     pub(super) wrong: Vec<(&'p Probe, Difference)>,
 }
 

@@ -1,4 +1,4 @@
-//! Imports policies of tests, and asks what came of them.
+//! Imports policies in tests, and asks about the result.
 
 use imageswap_import::{Import, Source, Status, import};
 use imageswap_policy::document::load_all;
@@ -63,7 +63,7 @@ pub(crate) fn rule(body: &str) -> Import {
     ))
 }
 
-/// A rule that makes this of every container's image, with further lines of its `foreach`.
+/// A rule that changes every container's image to this, with further lines of its `foreach`.
 pub(crate) fn swap(more: &str, image: &str) -> Import {
     let more: Vec<_> = more.lines().map(|it| format!("    {it}\n")).collect();
     let more = more.concat();

@@ -1,4 +1,4 @@
-//! Policies of other people, imported and judged by what they decide.
+//! Policies of other people, imported and tested by their decisions.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -21,7 +21,7 @@ fn official_images_keep_library_where_the_source_keeps_it() {
         "cache.example.com/hub/library/redis:7"
     );
     assert_eq!(result(&it, "quay.io/a/b:1"), "quay.io/a/b:1");
-    // `redis` alone stays there, and is the same image here.
+    // A bare `redis` stays there, but is the same image here.
     assert_eq!(statuses(&it), [Status::Differs]);
     let it = swap(
         "",
@@ -191,7 +191,7 @@ fn filters_of_a_list_are_kept() {
         "localhost:30081/a:1"
     );
     for image in ["quay.io/a:1", "nginx", "private.example.com.evil.example/a"] {
-        // A rule that swaps has no opinion of other images.
+        // A rule that swaps does not judge other images.
         assert_eq!(decide(&it, "a", &[], image), Some((image.to_owned(), true)));
     }
 }
@@ -219,7 +219,7 @@ fn each_pod_gets_the_stricter_of_all_rules_that_apply() {
         approved(&it, "bank", "reg.example.com/bank/app:1"),
         Some(true)
     );
-    // One that audits does not weaken one that refuses, and the report says what is lost.
+    // A rule that audits does not weaken one that refuses, and the report names what is lost.
     let it = rules(
         "{name: shop, match: {any: [{resources: {kinds: [Pod], namespaces: [shop]}}]}, validate: {failureAction: Audit, pattern: {spec: {containers: [{image: \"reg.example.com/shop/*\"}]}}}}",
     );
@@ -346,7 +346,7 @@ fn other_documents_are_named_and_broken_ones_have_a_place() {
     assert!(it.report.others[1].what.contains("ConfigMap x"));
 }
 
-/// Each file of the shared cases, with what has to come out of it.
+/// Each file of the shared cases, with its expected result.
 #[test]
 fn shared_cases_come_out_as_wanted() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/policy");

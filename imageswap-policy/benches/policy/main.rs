@@ -1,4 +1,4 @@
-//! How long decisions take, and what they allocate, beside other ways to come to one.
+//! Measures how long decisions take and what they allocate, compared with other ways to decide.
 //!
 //! Prints one JSON document; `cargo xtask bench policy` runs it and shows it as a table. All figures are of one
 //! process, so that their ratios hold on any machine.
@@ -22,17 +22,17 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Numbers of rules: a small team's, a company's, and more than anyone writes.
 const SIZES: [usize; 3] = [10, 50, 1000];
-/// The size that the limit of a decision's time is about.
+/// The number of rules that the limit on a decision's time applies to.
 const COMMON: usize = 50;
 /// Nanoseconds that a decision over [`COMMON`] rules may take.
 const DECISION_MAX: f64 = 1000.0;
-/// How much longer one over the most rules may take than one over [`COMMON`].
+/// How much longer a decision over the most rules may take than one over [`COMMON`].
 const GROWTH_MAX: f64 = 2.0;
 /// Nanoseconds that loading the most rules may take.
 const LOAD_MAX: f64 = 50e6;
 const TODAY: Date = Date::MIN;
 
-/// Its name, its text of so many rules, and how that is loaded.
+/// Its name, its text for this many rules, and how to load the text.
 type Format = (&'static str, fn(usize) -> Rules, fn(&str) -> Policy);
 
 fn main() {
@@ -114,7 +114,7 @@ fn naive(rows: &mut Vec<Value>) {
     }
 }
 
-/// What the reference costs of a decision, here and elsewhere.
+/// How much of a decision is spent on parsing the reference, here and in another parser.
 fn parsers(rows: &mut Vec<Value>) {
     let rules = Rules::policy(COMMON);
     let images: Vec<_> = rules

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region};
 
-/// Batches that are timed; the median of so many is steady where a mean is not.
+/// Timed batches; the median of this many is stable where a mean is not.
 const BATCHES: usize = 201;
 /// Long enough that reading the clock costs nothing in comparison.
 const BATCH: Duration = Duration::from_millis(1);
 
-/// What one call takes.
+/// The cost of one call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// Nanoseconds, the median of all batches.
@@ -22,14 +22,14 @@ pub(crate) struct Measured {
     pub(crate) allocations: f64,
 }
 
-/// Measures `work` over `inputs`, which take turns.
+/// Measures `work` over `inputs`, in rotation.
 pub(crate) fn measure<'i, R>(inputs: &[&'i str], work: impl Fn(&'i str) -> R) -> Measured {
     let turn = || {
         for input in inputs {
             black_box(work(black_box(input)));
         }
     };
-    // What is made once, such as a regex's cache, is no part of a call.
+    // What is made only once, such as a regex's cache, is not part of a call.
     turn();
     let region = Region::new(&INSTRUMENTED_SYSTEM);
     turn();

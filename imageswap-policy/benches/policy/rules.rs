@@ -1,12 +1,12 @@
-//! Policies of any size, and images that they have something to say of.
+//! Policies of any size, and images that their rules match.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use regex::Regex;
 
-/// Images that are asked about, for each kind of answer; enough for the rules at the beginning, in the middle and at
-/// the end of a list to be asked for alike.
+/// Images for each kind of answer; enough to reach rules at the beginning, in the middle and at the
+/// end of a list.
 const IMAGES: usize = 24;
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const TARGET: &str = "registry.example.com";
@@ -17,7 +17,7 @@ pub(crate) struct Rules {
     pub(crate) images: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// The kinds of pattern that people write, which take turns.
+/// The kinds of pattern that people write, used in rotation.
 #[derive(Clone, Copy)]
 enum Kind {
     Host,
@@ -26,7 +26,7 @@ enum Kind {
     Regex,
 }
 
-/// One rule in all its spellings, and an image that it speaks of and no rule before it does.
+/// One rule in all its spellings, and an image that no earlier rule matches.
 struct Rule {
     /// In our language, or a regex.
     pattern: String,
@@ -38,7 +38,7 @@ struct Rule {
 }
 
 impl Rules {
-    /// An ImageSwapPolicy whose rules are of all kinds; half of those that can keep do.
+    /// An ImageSwapPolicy with rules of all kinds; half of those that can keep do.
     pub(crate) fn policy(size: usize) -> Self {
         let mut text = document("rules");
         let mut images = BTreeMap::from([("keep", Vec::new()), ("swap", Vec::new())]);
@@ -96,11 +96,11 @@ impl Rules {
         Self { text, images }
     }
 
-    /// Images that get this answer, from all parts of the list.
+    /// Images with this answer, from all parts of the list.
     pub(crate) fn of(&self, answer: &str) -> Vec<&str> {
         let images = &self.images[answer];
         let count = images.len().min(IMAGES);
-        // Steps of one length could meet one kind of rule again and again.
+        // A constant step could hit one kind of rule again and again.
         let at = |number| number * images.len() / count;
         (0..count)
             .map(|number| images[at(number)].as_str())
@@ -108,13 +108,13 @@ impl Rules {
     }
 }
 
-/// The same rules without an engine: the first regex that matches speaks.
+/// The same rules without an engine: the first regex that matches decides.
 pub(crate) struct Naive {
     rules: Vec<(Regex, Option<String>)>,
 }
 
 impl Naive {
-    /// Of as many rules as [`Rules::policy`].
+    /// With as many rules as [`Rules::policy`].
     pub(crate) fn new(size: usize) -> Self {
         let rules = rules(size).into_iter().enumerate().map(|(number, rule)| {
             let regex = Regex::new(&format!("^{}$", rule.regex)).expect("the regex is sound");
@@ -126,7 +126,7 @@ impl Naive {
         }
     }
 
-    /// What the image becomes, if a rule moves it.
+    /// The result, if a rule moves the image.
     pub(crate) fn decide(&self, image: &str) -> Option<String> {
         let (regex, to) = self.rules.iter().find(|(regex, _)| regex.is_match(image))?;
         let captures = regex.captures(image)?;

@@ -1,4 +1,5 @@
-//! What a sound document likely gets wrong: rules that cannot act together, and what its author may not expect.
+//! Likely mistakes in a valid document: rules that conflict, and effects that its author may not
+//! expect.
 
 mod likely;
 
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 
 pub(super) use likely::lint;
 
-/// All messages that a document can get, for people who look one up.
+/// All messages about a document, to look one up.
 pub const CHECKS: &[Check] = &[
     check(
         "yaml-syntax",
@@ -238,7 +239,7 @@ pub(super) fn rule_path<'a>(rule: &CompiledRule, key: &'a str) -> [Step<'a>; 4] 
     ]
 }
 
-/// The key of a rule that says which images it speaks of.
+/// The key of a rule that selects its images.
 pub(super) fn source_key(rule: &CompiledRule) -> &'static str {
     match (&rule.matcher, &rule.swap) {
         (Matcher::Regex(_), _) => "regex",
@@ -247,10 +248,10 @@ pub(super) fn source_key(rule: &CompiledRule) -> &'static str {
     }
 }
 
-/// Whom a rule sends where, by the registry of the place.
+/// The targets of rules, by registry.
 type Targets<'a> = HashMap<&'a str, Vec<(usize, &'a Pattern)>>;
 
-/// What loading tells.
+/// Messages on loading.
 pub(super) fn always(document: &ImageSwapPolicy, compiled: &Compiled, messages: &mut Messages<'_>) {
     conflicts(&compiled.rules, messages);
     denied_targets(compiled, messages);
@@ -277,8 +278,9 @@ pub(super) fn always(document: &ImageSwapPolicy, compiled: &Compiled, messages: 
     }
 }
 
-/// Refuses rules whose images all lie where an earlier rule, or the rule itself, brings images to: those stay, so the
-/// rule could never act, and if it did, the two would send images back and forth. Tells of chains.
+/// Refuses rules whose images all lie under the target of an earlier rule, or of the rule itself:
+/// those images stay, so the rule could never act, and otherwise the two would send images back and
+/// forth. Also warns about chains.
 fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
     let mut targets: Targets<'_> = HashMap::new();
     for (position, rule) in rules.iter().enumerate() {
@@ -367,7 +369,7 @@ fn chains(rules: &[CompiledRule], targets: &Targets<'_>, messages: &mut Messages
         let Matcher::Pattern(from) = &rule.matcher else {
             continue;
         };
-        // What spans registries is a rule for the rest; that its images may be moved on is no surprise.
+        // A rule that spans registries is for the rest; its images may well be moved on.
         let Some(registry) = from.registry().filter(|_| rule.swap.is_some()) else {
             continue;
         };
@@ -390,7 +392,7 @@ fn chains(rules: &[CompiledRule], targets: &Targets<'_>, messages: &mut Messages
     }
 }
 
-/// The path under which what a target pattern means lies.
+/// The path below which the images of a target pattern lie.
 fn above(target: &Pattern) -> String {
     target.fixed_path().collect::<Vec<_>>().join("/")
 }
@@ -435,7 +437,7 @@ fn unapproved_targets(
     }
 }
 
-/// Refuses rules that can only make images that are denied.
+/// Refuses rules that can only make denied images.
 fn denied_targets(compiled: &Compiled, messages: &mut Messages<'_>) {
     for rule in &compiled.rules {
         let Some(swap) = &rule.swap else { continue };
@@ -467,7 +469,7 @@ fn denied_targets(compiled: &Compiled, messages: &mut Messages<'_>) {
     }
 }
 
-/// Warns of selectors that name a namespace which is out of scope all the same.
+/// Warns about selectors that name a namespace which is excluded anyway.
 fn excluded_namespaces(it: &Match, messages: &mut Messages<'_>) {
     let Some(selector) = it
         .namespace_selector

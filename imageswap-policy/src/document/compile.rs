@@ -1,8 +1,8 @@
-//! From a document to rules.
+//! Compiles a document to rules.
 //!
-//! Before each rule that moves images stands one of the same name that leaves alone what lies under its target. So an
-//! image that a rule has moved stays there, unless an earlier rule moves it on; each move is by an earlier rule than
-//! the last, and the chain ends.
+//! Each rule that moves images is preceded by one of the same name that keeps what lies under its
+//! target. So an image that a rule has moved stays, unless an earlier rule moves it on; each move
+//! is by an earlier rule than the last, and the chain ends.
 
 use super::target::{destination, template_targets};
 use super::{Exception as Written, ImageSwapPolicy, Match, Operator};
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most rules that a document may have.
 const MAX_RULES: usize = 10_000;
 
-/// A document, compiled rule by rule; what could not be is left out, with an error told.
+/// A document, compiled rule by rule; parts with errors are left out and reported.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rules: Vec<CompiledRule>,
@@ -32,7 +32,7 @@ pub(super) struct Compiled {
     head: Head,
 }
 
-/// One rule, with what the checks look at.
+/// One rule, with the data that the checks need.
 #[derive(Debug)]
 pub(super) struct CompiledRule {
     /// Position in the document.
@@ -47,7 +47,7 @@ pub(super) struct CompiledRule {
 #[derive(Debug)]
 pub(super) struct Swap {
     action: Action,
-    /// What lies where the rule leads to.
+    /// Patterns of the places that the rule moves images to.
     pub(super) targets: Vec<Pattern>,
     /// `to`, as written.
     pub(super) to: String,
@@ -55,7 +55,7 @@ pub(super) struct Swap {
 
 const SPEC: Step<'static> = Step::Key("spec");
 
-/// Compiles what of the document is sound; mistakes become messages.
+/// Compiles the valid parts of the document; mistakes become messages.
 pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> Compiled {
     let spec = &document.spec;
     name(&document.metadata.name, messages);
@@ -151,7 +151,7 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
     }
 }
 
-/// Puts the parts of a sound document together.
+/// Puts the parts of a valid document together.
 pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<Policy> {
     let mut head = compiled.head;
     let mut draft = Draft {
@@ -230,7 +230,8 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
     Some(Policy::document(head, Rules::compile(draft)))
 }
 
-/// The room that a policy's regular expressions take together. Expressions beyond it are not even compiled.
+/// The memory that all regular expressions of a policy take together. Expressions beyond the limit
+/// are not compiled.
 #[derive(Default)]
 struct RegexRoom {
     taken: usize,
@@ -289,7 +290,7 @@ fn name(name: &str, messages: &mut Messages<'_>) {
     }
 }
 
-/// A name as Kubernetes wants it: labels of lower-case letters, digits and `-`, with `.` between.
+/// A valid Kubernetes name: labels of lower-case letters, digits and `-`, separated by `.`.
 pub(super) fn is_object_name(name: &str) -> bool {
     let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
     let label = |it: &str| {
@@ -417,7 +418,7 @@ fn exception(at: usize, it: &Written, messages: &mut Messages<'_>) -> Option<Exc
     })
 }
 
-/// The pattern and guard of the item at `path`, whose pattern may stand there alone.
+/// The pattern and guard of the item at `path`, which may also be a pattern alone.
 fn guarded(
     path: &[Step<'_>],
     pattern: &str,

@@ -1,13 +1,13 @@
-//! The CustomResourceDefinition by which a cluster keeps ImageSwapPolicies.
+//! The CustomResourceDefinition of ImageSwapPolicy.
 //!
-//! Its schema is the document's own, in the form that Kubernetes takes (a "structural" one): nothing is referred to,
-//! and every object keeps fields that the schema does not know, so that our own reader can name them instead of the
-//! API server dropping them in silence.
+//! Its schema is the document's own, in the form that Kubernetes requires (a "structural" one):
+//! without references, and every object keeps fields that the schema does not know, so that our own
+//! reader can report them and the API server does not drop them silently.
 
 use super::{GROUP, ImageSwapPolicy, KIND};
 use serde_json::{Map, Value, json};
 
-/// Keywords that Kubernetes does not take, or that would change what is stored.
+/// Keywords that Kubernetes does not accept, or that would change what is stored.
 const DROPPED: [&str; 8] = [
     "$schema",
     "$defs",
@@ -104,7 +104,7 @@ fn status() -> Value {
     })
 }
 
-/// A schema as Kubernetes takes it. Its depth is that of our types.
+/// A schema in Kubernetes' form. The depth is bounded by our types.
 fn structural(schema: &Value, definitions: &Value) -> Value {
     let mut nullable = false;
     let mut found = schema.clone();
@@ -121,7 +121,7 @@ fn structural(schema: &Value, definitions: &Value) -> Value {
     }
     let mut result = Map::new();
     if found["anyOf"].is_array() {
-        // A text or a mapping: Kubernetes has no type for that, and our own reader tells what is wrong.
+        // A text or a mapping: Kubernetes cannot express that, and our own reader reports mistakes.
         result.insert(
             "x-kubernetes-preserve-unknown-fields".to_owned(),
             json!(true),
@@ -138,7 +138,8 @@ fn structural(schema: &Value, definitions: &Value) -> Value {
             "oneOf" => {
                 let values = value.as_array().into_iter().flatten();
                 let choices: Option<Vec<_>> = values.map(|it| it.get("const").cloned()).collect();
-                // Other alternatives say which fields go together, which our own reader explains better.
+                // Other alternatives define which fields go together, which our own reader explains
+                // better.
                 if let Some(choices) = choices {
                     result.insert("enum".to_owned(), choices.into());
                     result.insert("type".to_owned(), json!("string"));
@@ -176,11 +177,11 @@ fn is_null(schema: &Value) -> bool {
     schema["type"] == "null"
 }
 
-/// `base` with what `top` says beside it; of the two descriptions, the one of the field.
+/// `base` combined with `top`; of two descriptions, the field's.
 fn over(base: &Value, top: &Value) -> Value {
     let mut merged = base.clone();
     for (key, value) in top.as_object().into_iter().flatten() {
-        // What was followed is done with.
+        // The reference has been resolved.
         if !matches!(key.as_str(), "anyOf" | "$ref") {
             merged[key] = value.clone();
         }

@@ -5,7 +5,7 @@ use crate::yaml::places::{Messages, Step};
 
 /// The longest name of a namespace or container.
 const MAX_LENGTH: usize = 63;
-/// The most names of one list; more are a selector's work.
+/// The most names in one list; for more, use a selector.
 const MAX_NAMES: usize = 1000;
 
 /// Compiles the guard of the item at `path`; mistakes become messages.
@@ -23,7 +23,7 @@ pub(super) fn guard(
     }
 }
 
-/// Compiles the list `key` at `path`, of which one name has to match.
+/// Compiles the list `key` at `path`; one name in it has to match.
 pub(super) fn names(
     path: &[Step<'_>],
     key: &str,
@@ -53,7 +53,7 @@ pub(super) fn names(
     Names::new(list.iter().map(String::as_str))
 }
 
-/// Whether a name can match the pattern; if not, what to write instead.
+/// Whether a name can match the pattern; the error is what to write instead.
 fn check(name: &str, key: &str) -> Result<(), Option<String>> {
     if is_possible(name) {
         return Ok(());

@@ -1,13 +1,14 @@
-//! Whether a document is an ImageSwapPolicy at all, and what it is instead.
+//! Checks that a document is an ImageSwapPolicy, and recognises other documents.
 
 use super::{API_VERSION, GROUP, KIND};
 use crate::yaml::places::{Messages, Step};
 use crate::yaml::{Node, Value};
 
-/// Likeness from which a kind is taken for a misspelt one of ours.
+/// Similarity from which a kind counts as a misspelling of ours.
 const NEAR: f64 = 0.85;
 
-/// Whether the document is meant to be an ImageSwapPolicy; if not, a message says what to do with it.
+/// Whether the document is meant to be an ImageSwapPolicy; if not, a message says what to do with
+/// it.
 pub(super) fn check(node: &Node, messages: &mut Messages<'_>) -> bool {
     if !matches!(node.value, Value::Mapping(_)) {
         let message = format!("expected an {KIND}, found {}", node.kind());
@@ -49,7 +50,7 @@ pub(super) fn check(node: &Node, messages: &mut Messages<'_>) -> bool {
     false
 }
 
-/// What to do with a document of another program.
+/// What to do with another program's document.
 fn other(version: &str, kind: &str) -> String {
     if version.contains("kyverno") {
         return "`imageswap import kyverno -f FILE` makes a policy of it".to_owned();

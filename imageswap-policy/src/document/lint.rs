@@ -1,4 +1,4 @@
-//! What only the linter reports: a sound document that likely does not mean what its author thinks.
+//! Messages of the linter alone: a valid document that likely does not mean what its author thinks.
 
 use super::checks::{rule_path, source_key};
 use super::compile::{Compiled, CompiledRule};
@@ -25,7 +25,7 @@ pub(super) fn document(
     today: Date,
     messages: &mut Messages<'_>,
 ) {
-    // As it is written, without what is empty.
+    // As written, without empty fields.
     let spec = serde_json::to_value(&document.spec).unwrap_or_default();
     let everywhere: Vec<_> = compiled
         .rules
@@ -52,8 +52,8 @@ pub(super) fn document(
     }
 }
 
-/// Rules that lead to where a later rule takes images from: what they bring stays there, and the later rule, which
-/// matches the place, does not move it.
+/// Rules whose target a later rule matches: their images stay there, and the later rule does not
+/// move them.
 fn bypassed(rules: &[&CompiledRule], messages: &mut Messages<'_>) {
     for (position, rule) in rules.iter().enumerate() {
         let Some(swap) = &rule.swap else { continue };
@@ -64,7 +64,7 @@ fn bypassed(rules: &[&CompiledRule], messages: &mut Messages<'_>) {
             let (Matcher::Pattern(from), Some(swap)) = (&later.matcher, &later.swap) else {
                 return None;
             };
-            // What spans registries is a rule for the rest, and no surprise.
+            // A rule that spans registries is for the rest, so this is no surprise.
             let takes = from.registry().is_some() && from.covers(target);
             let rests = swap.targets.iter().any(|it| it.covers(target));
             (takes && !rests).then_some((later, from, swap))
@@ -97,7 +97,7 @@ fn bypassed(rules: &[&CompiledRule], messages: &mut Messages<'_>) {
     }
 }
 
-/// `keep: "**"` and nothing that approves or denies.
+/// `keep: "**"` without anything that approves or denies.
 fn everything_kept(document: &ImageSwapPolicy, written: &Value, messages: &mut Messages<'_>) {
     let spec = &document.spec;
     if spec.approved.is_some() || written.get("denied").is_some() {
@@ -225,7 +225,8 @@ fn unescaped_dot(rule: &CompiledRule, regex: &str, messages: &mut Messages<'_>) 
         .help = Some(format!("write `{escaped}`"));
 }
 
-/// Whether every Pod and container that `later` applies to is one that `earlier` applies to. Errs on the side of no.
+/// Whether `earlier` applies to every Pod and container that `later` applies to. May return false
+/// in doubt.
 pub(super) fn applies_to_all_of(earlier: &ImageSwapPolicy, later: &ImageSwapPolicy) -> bool {
     let (earlier, later) = (&earlier.spec.r#match, &later.spec.r#match);
     let fields = |it: &super::Match| serde_json::to_value(it).unwrap_or_default();
@@ -235,11 +236,12 @@ pub(super) fn applies_to_all_of(earlier: &ImageSwapPolicy, later: &ImageSwapPoli
         conditions.filter(|(key, _)| !matches!(key.as_str(), "nodeLevel" | "allowOptOut"));
     (earlier.node_level || !later.node_level)
         && conditions.all(|(key, value)| second.get(key) == Some(value))
-        // Namespaces that are named may be some that no policy applies to otherwise.
+        // A named namespace may be one that other policies exclude.
         && second.get("namespaces") == first.get("namespaces")
 }
 
-/// The message that `later` is never chosen. `text` is its source and its text, `name` the place of its name.
+/// The message that `later` is never chosen. `text` is its source and text, `name` the place of its
+/// name.
 pub(super) fn never_chosen(
     earlier: &ImageSwapPolicy,
     later: &ImageSwapPolicy,

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 /// An item that may be a pattern alone.
 trait Listed: From<String> {
-    /// The fields beside `pattern`, for messages.
+    /// The fields besides `pattern`, for messages.
     const FIELDS: &'static str;
 
     fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;

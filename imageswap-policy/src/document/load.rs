@@ -1,4 +1,4 @@
-//! From a text to policies, or to what is wrong with it.
+//! Loads policies from a text, or reports its mistakes.
 
 use super::{API_VERSION, ImageSwapPolicy, KIND, checks, compile, identity, lint, schema};
 use crate::yaml::places::{Messages, Step};
@@ -54,7 +54,7 @@ pub fn load_all<'a>(
     })
 }
 
-/// What the linter reports about texts.
+/// The linter's report about texts.
 #[derive(Debug, Clone)]
 pub struct Linted {
     /// All messages, text by text.
@@ -63,8 +63,8 @@ pub struct Linted {
     pub policies: usize,
 }
 
-/// All that there is to say about a set of policies: what [`load_all`] says, and what their author may want to look at
-/// again. `today` is in UTC: exceptions end.
+/// All messages about a set of policies: those of [`load_all`], and likely mistakes. `today` is in
+/// UTC: exceptions end.
 pub fn lint_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, today: Date) -> Linted {
     let mut all: Vec<_> = texts
         .into_iter()
@@ -79,7 +79,7 @@ pub fn lint_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, today: 
     });
     let mut set: Vec<_> = places.collect();
     set.sort_by_key(|(_, it, _)| (Reverse(it.spec.priority), &it.metadata.name));
-    // Files that repeat a name, as those of two clusters do, are not one set.
+    // Files that repeat a name, such as those of two clusters, are not one set.
     let names: BTreeSet<_> = set.iter().map(|(_, it, _)| &it.metadata.name).collect();
     let one_set = names.len() == set.len();
     let mut never = Vec::new();
@@ -102,16 +102,16 @@ pub fn lint_all<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>, today: 
     }
 }
 
-/// Names of policies, and where they stand.
+/// Names of policies, and their places.
 type Names = BTreeMap<String, String>;
 
-/// What was read of a text.
+/// The content of a text.
 struct Read {
     policies: Vec<Policy>,
     found: Vec<Diagnostic>,
-    /// The documents that are sound, with the place of their names.
+    /// The valid documents, with the places of their names.
     documents: Vec<(ImageSwapPolicy, yaml::Span)>,
-    /// How many documents there are, sound or not.
+    /// The number of documents, valid or not.
     count: usize,
 }
 
@@ -176,8 +176,9 @@ fn read(source: &str, text: &str, lint: Option<Date>, names: &mut Names) -> Read
     }
 }
 
-/// Drops what only follows from a wrong shape: `misshapen` is how many messages say what that is. Warnings are about a
-/// document of which a part is missing, and so are errors about the value that was wrong or what holds it.
+/// Drops messages that only follow from a wrong shape. `misshapen` is the number of messages about
+/// shapes. Warnings would be about an incomplete document, and so would errors about the wrong
+/// value or its parents.
 fn consequences(found: &mut Vec<Diagnostic>, misshapen: usize) {
     if misshapen == 0 {
         return;
@@ -214,7 +215,7 @@ fn documents(node: &Node) -> Vec<&Node> {
     }
 }
 
-/// Reads a document; mistakes become messages, and what is wrong is empty in what is returned.
+/// Reads a document; mistakes become messages, and wrong values are empty in the result.
 fn document(node: &Node, messages: &mut Messages<'_>) -> Option<ImageSwapPolicy> {
     if !identity::check(node, messages) {
         return None;

@@ -6,7 +6,7 @@ use crate::policy::PullSecret;
 use crate::reference::{Reference, canonical_registry, is_registry};
 use crate::yaml::places::{Messages, Step};
 
-/// A Pod with more would be a mistake, and each is looked for among the Pod's own.
+/// More would be a mistake, and each is compared with the Pod's own.
 const MAX: usize = 32;
 
 /// Compiles the list; mistakes become messages.
@@ -52,7 +52,7 @@ pub(super) fn compile(list: &[ImagePullSecret], messages: &mut Messages<'_>) -> 
     secrets
 }
 
-/// The canonical host, if the text is one and nothing else.
+/// The canonical host, if the text is nothing else.
 fn registry(text: &str) -> Option<String> {
     let image = format!("{text}/x");
     let parsed = Reference::parse(&image).ok()?;

@@ -1,10 +1,10 @@
-//! `to`: where the images of a rule go.
+//! `to`: the target of a rule.
 
 use crate::pattern::Pattern;
 use crate::reference::{Reference, is_registry};
 use crate::rules::{Action, Join, Target, Template};
 
-/// Why `to` is not a place.
+/// Why `to` is not a valid target.
 #[derive(Debug)]
 pub(super) struct BadTarget {
     pub(super) code: &'static str,
@@ -12,10 +12,11 @@ pub(super) struct BadTarget {
     pub(super) help: Option<String>,
 }
 
-/// What a rule of `from` and `to` does, and the pattern of what it makes.
+/// The action of a rule with `from` and `to`, and the pattern of its results.
 ///
 /// # Errors
-/// `to` does not begin an image reference, or `from` and `to` do not go together. The help is a text that does.
+/// `to` does not begin an image reference, or `from` and `to` do not go together. The help is a
+/// valid text.
 pub(super) fn destination(from: &Pattern, to: &str) -> Result<(Action, Pattern), BadTarget> {
     parse(from, to).map_err(|(code, message)| BadTarget {
         code,
@@ -26,11 +27,11 @@ pub(super) fn destination(from: &Pattern, to: &str) -> Result<(Action, Pattern),
     })
 }
 
-/// The text that was likely meant, if it can be made of this one.
+/// The text that was likely meant, if this one allows a guess.
 fn mended(from: &Pattern, to: &str) -> Option<String> {
     let text = to.trim();
     let text = text.split_once("://").map_or(text, |it| it.1);
-    // Wildcards and groups stand for what `from` leaves open, which is kept anyway.
+    // Wildcards and groups stand for the open part of `from`, which is kept anyway.
     let text = match text.find(['*', '$', '\\', '{', '?']) {
         Some(at) => &text[..text[..at].rfind('/').unwrap_or(0)],
         None => text,
@@ -94,7 +95,7 @@ fn parse(from: &Pattern, to: &str) -> Result<(Action, Pattern), (&'static str, S
         let message = "a tag or digest here would replace every tag: `from` names none";
         ("to", message.to_owned())
     };
-    // Where nothing of the path is left over, the result is `to` itself, and nothing under it.
+    // If no part of the path is left over, the result is `to` itself and nothing below it.
     if !from.fixes_path() {
         if tagged {
             return Err(replaces());
@@ -123,7 +124,7 @@ fn parse(from: &Pattern, to: &str) -> Result<(Action, Pattern), (&'static str, S
     Ok((Action::Replace(Target::new(to, join)), pattern(to)?))
 }
 
-/// What lies where a template leads to; it has to begin with a registry.
+/// The places that a template leads to; it has to begin with a registry.
 pub(super) fn template_targets(template: &Template) -> Result<Vec<Pattern>, BadTarget> {
     let text = template.as_str();
     let (prefix, whole) = template.prefix();

@@ -27,7 +27,7 @@ fn decide<'a>(policies: &'a Policies, image: &'a str) -> Decision<'a> {
     policies.select(Scope::Node, TODAY).decide(image)
 }
 
-/// What stands at the place of the first message, its code, and its help.
+/// The text at the place of the first message, its code, and its help.
 fn first(text: &str, found: &Diagnostics) -> (String, &'static str, Option<String>) {
     let error = found.iter().find(|it| it.severity == Severity::Error);
     let it = error.or(found.iter().next()).expect("a message");
@@ -65,7 +65,7 @@ fn regexes_that_are_too_large_together_name_the_largest() {
         )
     };
     load("p", &text(20)).unwrap();
-    // Many more take no longer: nothing beyond the limit is compiled.
+    // More expressions take no longer: none beyond the limit is compiled.
     for count in [400, 4000] {
         let errors = load("p", &text(count)).unwrap_err();
         let errors: Vec<_> = errors.iter().map(Diagnostic::at_field).collect();

@@ -1,25 +1,27 @@
-//! Texts in which values are replaced, and nothing else changes.
+//! Replaces values in a text without changing anything else.
 
 use super::Image;
 use crate::yaml::{Span, Style};
 use std::ops::Range;
 
-/// Two images that are written in one place, by way of an anchor, and would become different ones.
+/// Two images that share one place in the text, through an anchor, and would need different
+/// results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clash {
-    /// Index of the one.
+    /// Index of the first.
     pub first: usize,
-    /// Index of the other.
+    /// Index of the second.
     pub second: usize,
 }
 
-/// The text with each image replaced by the text beside it, as far as that is another one.
+/// The text with each image replaced by its new reference, if that differs.
 ///
-/// Comments, order, indentation, quotes and line breaks stay as they are, byte for byte. An image without quotes gets
-/// them only where YAML would read it as something else without. Images of a text that is not theirs are left out.
+/// Comments, order, indentation, quotes and line breaks stay unchanged, byte for byte. An image
+/// without quotes gets them only if YAML would otherwise read it differently. Images that do not
+/// belong to the text are ignored.
 ///
 /// # Errors
-/// Images that share an anchor are to become different ones; one that stays beside one that does not is such a pair.
+/// Images that share an anchor need different references, or one of them stays.
 pub fn replace(text: &str, images: &[(&Image, &str)]) -> Result<String, Clash> {
     let mut order: Vec<usize> = (0..images.len()).collect();
     order.sort_by_key(|&it| images[it].0.span.start);
@@ -55,7 +57,7 @@ pub fn replace(text: &str, images: &[(&Image, &str)]) -> Result<String, Clash> {
     Ok(result)
 }
 
-/// What to put where, or nothing if the place is none of this text.
+/// The replacement and its place; `None` if the place does not belong to the text.
 fn edit(text: &str, image: &Image, to: &str) -> Option<(Range<usize>, String)> {
     let Span { start, end, .. } = image.span;
     if start >= end || end > text.len() {
@@ -66,7 +68,7 @@ fn edit(text: &str, image: &Image, to: &str) -> Option<(Range<usize>, String)> {
         Style::SingleQuoted if !to.contains(char::is_control) => {
             format!("'{}'", to.replace('\'', "''"))
         }
-        // The header says how the content is read, and goes on saying so.
+        // The header that defines how the content is read stays.
         Style::Literal | Style::Folded if is_line(to) => to.to_owned(),
         Style::Literal | Style::Folded | Style::Block | Style::Flow => return None,
         Style::Plain | Style::SingleQuoted | Style::DoubleQuoted => {
@@ -76,10 +78,12 @@ fn edit(text: &str, image: &Image, to: &str) -> Option<(Range<usize>, String)> {
     Some((start..end, written))
 }
 
-/// Whether a text without quotes is that text to every reader of YAML, in flow style too. Says no rather than err.
+/// Whether every YAML reader reads this text without quotes as itself, even in flow style. May
+/// return false in doubt.
 fn is_plain(text: &str) -> bool {
     let safe = |it: char| it.is_ascii_alphanumeric() || "._/:@-+".contains(it);
-    // Words that some version of YAML, and thus kubectl, takes for something else; all numbers lack such a word.
+    // Words that some version of YAML, and so kubectl, reads as another type; numbers do not look
+    // like names.
     let looks_like_a_name = text.contains(['/', '.', ':']) || text.len() > "false".len();
     text.starts_with(|it: char| it.is_ascii_alphabetic())
         && text.chars().all(safe)

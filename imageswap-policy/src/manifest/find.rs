@@ -1,4 +1,4 @@
-//! The walk from a document to its images.
+//! Walks from a document to its images.
 
 use super::path::Step;
 use super::{Field, Image, List, Manifest, Pod, TemplatePath};
@@ -6,7 +6,8 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::yaml::{Node, Value};
 use std::collections::BTreeMap;
 
-/// Where the built-in kinds keep their Pod: API groups, kind, and the way to what has the Pod's `metadata` and `spec`.
+/// The place of the Pod in built-in kinds: API groups, kind, and the path to the Pod's `metadata`
+/// and `spec`.
 const BUILT_IN: [(&[&str], &str, &[&str]); 9] = [
     (&[""], "Pod", &[]),
     (&[""], "PodTemplate", &["template"]),
@@ -23,7 +24,7 @@ const BUILT_IN: [(&[&str], &str, &[&str]); 9] = [
     ),
 ];
 
-/// `extensions` is gone from the API, and still in people's files.
+/// `extensions` was removed from the API, but people's files still have it.
 const APPS: &[&str] = &["apps", "extensions"];
 
 pub(super) fn images(
@@ -53,7 +54,7 @@ struct Finder<'t> {
     found: Manifest,
 }
 
-/// What an object says of itself.
+/// An object's own metadata.
 struct Meta<'t> {
     kind: &'t str,
     name: Option<String>,
@@ -61,7 +62,7 @@ struct Meta<'t> {
 }
 
 impl Finder<'_> {
-    /// `outer` is the API version and kind that items of a typed list leave out.
+    /// `outer` is the API version and kind that items of a typed list omit.
     fn object(&mut self, object: &Node, outer: Option<(&str, &str)>) {
         let own = |key| object.get(key).and_then(Node::as_str);
         let version = own("apiVersion").or(outer.map(|it| it.0));
@@ -73,7 +74,7 @@ impl Finder<'_> {
         if let Some(item) = kind.strip_suffix("List")
             && let Some(items) = object.get("items")
         {
-            // Items of the list that kubectl writes say themselves what they are.
+            // Items of the list that kubectl writes have their own kind.
             let item = (!item.is_empty()).then_some((version, item));
             for object in self.list(items, "objects") {
                 self.object(object, item);
@@ -127,7 +128,7 @@ impl Finder<'_> {
         self.template(node, &prefix, meta);
     }
 
-    /// Goes down a path, into every item where it says so.
+    /// Follows a path, through every item where it has a wildcard.
     fn follow(&mut self, node: &Node, steps: &[Step], at: &mut String, meta: &Meta<'_>) {
         let Some((step, steps)) = steps.split_first() else {
             self.custom(node, at, meta);
@@ -156,7 +157,7 @@ impl Finder<'_> {
         }
     }
 
-    /// What a path led to: a template, which has a `spec`, or that `spec` itself.
+    /// The end of a path: a template, which has a `spec`, or that `spec` itself.
     fn custom(&mut self, node: &Node, at: &str, meta: &Meta<'_>) {
         let prefix = format!("{at}.");
         if node.get("spec").is_none() && List::ALL.iter().any(|it| node.get(it.as_str()).is_some())
@@ -203,7 +204,7 @@ impl Finder<'_> {
                 images.extend(self.image(item, list, index, path));
             }
         }
-        // The order of the text, whatever the order of the lists; what comes from an anchor keeps its place in it.
+        // In the order of the text; images from an anchor keep the anchor's place.
         images.sort_by_key(|it| it.span.start);
         self.found.pods.push(Pod {
             kind: meta.kind.to_owned(),
@@ -298,7 +299,8 @@ fn meta<'t>(object: &Node, kind: &'t str) -> Meta<'t> {
     }
 }
 
-/// The labels of a `metadata`. What is no text is refused by the API server, and no label.
+/// The labels of a `metadata`. The API server refuses values that are not texts, so they are
+/// ignored.
 fn labels(metadata: &Node) -> BTreeMap<String, String> {
     let entries = metadata
         .get("labels")

@@ -1,12 +1,14 @@
-//! Where a custom resource keeps its Pod template.
+//! The path to a custom resource's Pod template.
 
 use std::str::FromStr;
 use thiserror::Error;
 
-/// Where objects of a kind keep a Pod template (or a Pod's `spec` itself), written `KIND=PATH`.
+/// The path at which objects of a kind keep a Pod template (or a Pod's `spec` itself), written
+/// `KIND=PATH`.
 ///
-/// The kind may be followed by its API group (`Job.batch.volcano.sh`). The path is made of field names with `.`
-/// between; `*` is every item of a list or every value of a mapping, and `field[*]` is `field.*`.
+/// The kind may be followed by its API group (`Job.batch.volcano.sh`). The path consists of field
+/// names separated by `.`; `*` is every item of a list or every value of a mapping, and `field[*]`
+/// is `field.*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TemplatePath {
     kind: String,
@@ -23,19 +25,19 @@ pub(super) enum Step {
     Each,
 }
 
-/// Why a text is no [`TemplatePath`].
+/// Why a text is not a [`TemplatePath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PathError {
     /// There is no `=`.
     #[error("expected `KIND=PATH`, such as `Rollout=spec.template`")]
     NoPath,
-    /// Nothing, or only a group, stands before the `=`.
+    /// Nothing, or only a group, comes before the `=`.
     #[error("expected a kind before the `=`")]
     NoKind,
-    /// Nothing stands between two dots, at the beginning or at the end.
+    /// A name between two dots, at the beginning or at the end is empty.
     #[error("expected a field name or `*` between the dots of the path")]
     EmptyStep,
-    /// Brackets that are no `[*]` after a field.
+    /// Brackets other than `[*]` after a field.
     #[error("expected no other brackets in the path than `[*]` after a field")]
     Brackets,
 }

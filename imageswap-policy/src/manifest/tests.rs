@@ -1,4 +1,4 @@
-//! Which images are found, where, and what a text with others in their places is.
+//! Which images are found, where, and the text after replacing them.
 
 use super::*;
 use crate::diagnostic::Severity;
@@ -26,7 +26,7 @@ fn listed(found: &Manifest) -> Vec<String> {
     lines.collect()
 }
 
-/// The text with `to(image)` in the place of every image.
+/// The text with every image replaced by `to(image)`.
 fn replaced(text: &str, to: impl Fn(&str) -> String) -> Result<String, Clash> {
     let found = read("m.yaml", text, &[]).unwrap();
     let images: Vec<_> = found.pods.iter().flat_map(|it| &it.images).collect();
@@ -418,7 +418,7 @@ fn images() -> impl Strategy<Value = String> {
     ]
 }
 
-/// An image in one of the ways to write it as the value of a key, with what is legal beside it.
+/// An image, written in one of the possible ways as the value of a key.
 fn spelled() -> impl Strategy<Value = (String, String)> {
     (images(), 0..6_usize).prop_map(|(image, way)| {
         let plain = image
@@ -462,7 +462,7 @@ proptest! {
 
         let pairs: Vec<_> = images.iter().zip(&written).map(|(before, (_, to))| {
             let block = matches!(before.style, Style::Literal | Style::Folded);
-            // A block cannot hold these as they are; what becomes of them is no image anyway.
+            // A block cannot hold these unchanged, and the result is not an image anyway.
             let fits = !block || !to.contains(char::is_control) && to.trim() == *to;
             (before, if fits { to.as_str() } else { "r.io/x" })
         }).collect();

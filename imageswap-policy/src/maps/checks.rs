@@ -1,4 +1,4 @@
-//! What is wrong with a maps file, or likely is: one function per check, one message per finding.
+//! Errors and likely mistakes in a maps file: one function per check, one message per finding.
 
 use super::Options;
 use super::compile::{Effective, LIBRARY_KEY};
@@ -19,12 +19,12 @@ pub(super) use keys::{instead, unused_key};
 /// Collects the findings about one text.
 pub(super) struct Checker<'a> {
     source: &'a str,
-    /// How bad a line is that can do nothing useful.
+    /// Severity of a useless line.
     unusable: Severity,
     found: Vec<Diagnostic>,
 }
 
-/// Where a finding is.
+/// The place of a finding.
 #[derive(Debug, Clone)]
 pub(super) struct At<'a> {
     line: usize,
@@ -52,7 +52,7 @@ impl<'a> Checker<'a> {
         Diagnostics(self.found)
     }
 
-    /// A line that is no key and value.
+    /// A line that is not a key and a value.
     pub(super) fn malformed(&mut self, line: &Line<'_>, why: Malformed) {
         shape::malformed(self, line, why);
     }
@@ -68,7 +68,7 @@ impl<'a> Checker<'a> {
         shape::inner_spaces(self, entry);
     }
 
-    /// What shows only in the text as a whole.
+    /// Mistakes that show only in the text as a whole.
     pub(super) fn whole(&mut self, entries: &[Entry<'_>]) {
         self.duplicates(entries);
         let effective = Effective::of(entries);
@@ -146,7 +146,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A missing or empty `default`, and what it takes from other keys.
+    /// A missing or empty `default`, and its effect on other keys.
     fn default(&mut self, entries: &[Entry<'_>], effective: &Effective<'_>) {
         let plain = entries
             .iter()
@@ -213,7 +213,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// A text that is one line.
+    /// A text of one line.
     pub(super) fn whole(text: &'a str) -> Self {
         Self {
             line: 1,

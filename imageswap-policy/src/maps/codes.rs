@@ -1,8 +1,8 @@
-//! Every kind of message that a maps file can get.
+//! Every kind of message about a maps file.
 
 use crate::{Check, Severity};
 
-/// Every kind of message that a maps file or a legacy prefix can get, the worst first.
+/// Every kind of message about a maps file or a legacy prefix, the worst first.
 pub const CHECKS: &[Check] = &[
     error("no-separator", "neither `::` nor `:` stands in the line"),
     error(

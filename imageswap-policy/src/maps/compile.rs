@@ -1,4 +1,4 @@
-//! From the entries of a maps file to the engine.
+//! Compiles the entries of a maps file to the engine.
 
 use super::Options;
 use super::engine::{Engine, File, Item, Mode, Path, Place, Rule, is_bare_host, target_prefix};
@@ -9,16 +9,16 @@ use crate::policy::{Head, Names, ScopeRule};
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The key of `docker.io` images that are a name alone.
+/// The key for `docker.io` images that are only a name.
 pub(super) const LIBRARY_KEY: &str = "docker.io/library";
 
-/// The entries that count: for a key that stands twice, the last.
+/// The entries that count: for a repeated key, the last one.
 #[derive(Debug, Default)]
 pub(super) struct Effective<'a> {
     pub(super) default: Option<&'a Entry<'a>>,
     pub(super) noswap: Option<&'a Entry<'a>>,
     pub(super) exact: BTreeMap<&'a str, &'a Entry<'a>>,
-    /// In the order in which patterns stand first.
+    /// In the order of the first occurrence of each pattern.
     pub(super) replace: Vec<&'a Entry<'a>>,
     pub(super) plain: BTreeMap<&'a str, &'a Entry<'a>>,
 }
@@ -113,7 +113,7 @@ fn registries(effective: &Effective<'_>, draft: &mut Draft, file: &mut File) {
     }
 }
 
-/// What `noswap_wildcards` keeps: approved where an item is the whole host or a path prefix.
+/// The items of `noswap_wildcards`: they approve if they are the whole host or a path prefix.
 fn items(entry: &Entry<'_>, draft: &mut Draft, file: &mut File) {
     for item in entry.items() {
         let place = Path::named(item.text).with_any_port();
@@ -165,8 +165,8 @@ impl<'a> Effective<'a> {
             .chain(last)
     }
 
-    /// The registry keys. One with a port goes before the same host without, and the key of bare names before that of
-    /// `docker.io`.
+    /// The registry keys. A key with a port comes before the same host without, and the key of bare
+    /// names before that of `docker.io`.
     pub(super) fn plain_in_order(&self) -> Vec<&'a Entry<'a>> {
         let rank = |key: &str| match key {
             _ if key.contains(':') => 0,
@@ -197,7 +197,7 @@ impl Draft {
         self.targets.push(place);
     }
 
-    /// Adds where the key of a registry leads to.
+    /// Adds the target of a registry's key.
     fn lead(&mut self, registry: &str, prefix: &str) {
         let host = split_port(registry).0;
         if prefix.ends_with('-') {
@@ -228,7 +228,7 @@ impl Draft {
         }
         let head = Head {
             name: name.to_owned(),
-            // Any ImageSwapPolicy goes first.
+            // Any ImageSwapPolicy takes precedence.
             priority: i32::MIN,
             scope: scope(options),
             // ImageSwap swaps, and never denies.
@@ -243,7 +243,7 @@ impl Draft {
     }
 }
 
-/// As ImageSwap: a namespace opts in, an object opts out. Containers that no Pod owns are in.
+/// As in ImageSwap: a namespace opts in, an object opts out. Containers without a Pod are in scope.
 fn scope(options: &Options) -> ScopeRule {
     let opt_in = [(options.namespace_label.clone(), "enabled".to_owned())];
     let opt_out = Requirement {
@@ -268,12 +268,12 @@ fn scope(options: &Options) -> ScopeRule {
     }
 }
 
-/// `maps:3 gitlab.com`: the line, and the key as it is written there.
+/// `maps:3 gitlab.com`: the line, and the key as written.
 pub(super) fn rule_name(entry: &Entry<'_>) -> String {
     format!("maps:{} {}", entry.line, entry.written_key())
 }
 
-/// A prefix of familiar names: without the registry that they leave out.
+/// A prefix for familiar names, without the registry that they omit.
 fn familiar_prefix(prefix: &str) -> &str {
     match prefix.split_once('/') {
         Some((first, rest)) if canonical_registry(first) == DEFAULT_REGISTRY => rest,

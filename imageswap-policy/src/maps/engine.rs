@@ -1,7 +1,7 @@
-//! The engine of maps files: what ImageSwap's first pass makes of an image, and what is mended of that.
+//! The engine of maps files: the answer of ImageSwap's first pass, and corrections to it.
 //!
-//! An image under a target stays there, whatever the other lines say. So every answer is final: it lies under a target,
-//! or ImageSwap leaves it alone.
+//! An image under a target stays there, whatever the other lines say. So every answer is final: it
+//! lies under a target, or ImageSwap leaves it alone.
 
 use crate::decision::{Decision, Reason};
 use crate::policy::Fields;
@@ -20,7 +20,7 @@ pub(super) use place::{Path, Place};
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     pub(super) name: String,
-    /// The key with its mark, or an item of `noswap_wildcards`; for the revision.
+    /// The key with its mark, or an item of `noswap_wildcards`; used for the revision.
     pub(super) key: String,
     /// As written.
     pub(super) value: String,
@@ -29,7 +29,7 @@ pub(super) struct Rule {
 /// A compiled maps file or legacy prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
-    /// In the order in which they are asked.
+    /// In the order in which they are tried.
     rules: Vec<Rule>,
     mode: Mode,
     targets: Places,
@@ -43,12 +43,12 @@ pub(super) enum Mode {
     Prefix,
 }
 
-/// An answer, before it is known whether it can be one.
+/// A possible answer, not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer<'a> {
-    /// Position of the rule that decides; `None` where nothing is said of the image.
+    /// Position of the rule that decides; `None` if no rule matches.
     pub(super) rule: Option<usize>,
-    /// What the image becomes; `None` where no answer comes of it.
+    /// The new image; `None` if there is no answer.
     pub(super) text: Option<Cow<'a, str>>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Answer<'a> {
 }
 
 impl Engine {
-    /// `rules` in the order in which they are asked, and where their values lead to.
+    /// `rules` in the order in which they are tried, and the targets of their values.
     pub(super) fn new(rules: Vec<Rule>, mode: Mode, targets: Vec<Place>) -> Self {
         Self {
             rules,
@@ -124,13 +124,13 @@ impl Engine {
         decision(invalid, Reason::InvalidResult, false)
     }
 
-    /// What ImageSwap makes of any text, mistakes included; `None` where it fails.
+    /// ImageSwap's answer for any text, mistakes included; `None` if it fails.
     pub(super) fn imageswap(&self, image: &str) -> Option<String> {
         let answer = self.mode.first_pass(&self.rules, image);
         answer.text.map(Cow::into_owned)
     }
 
-    /// The rule that moves the image, and where to; `None` when it stays.
+    /// The rule that moves the image, and its result; `None` if the image stays.
     pub(crate) fn step<'p>(&'p self, image: &str) -> Option<(&'p str, String)> {
         let decision = self.decide(image);
         let moved = decision.rule.filter(|_| decision.swapped())?;
@@ -138,7 +138,7 @@ impl Engine {
         Some((rule, decision.result.into_owned()))
     }
 
-    /// How many rules are asked before one decides; all where none does, and none under a target.
+    /// How many rules are tried before one decides; all if none does, and none under a target.
     pub(crate) fn tried(&self, image: &str) -> usize {
         let decision = self.decide(image);
         match decision.reason {
@@ -150,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// Names of the rules, in the order in which they are asked.
+    /// Names of the rules, in the order in which they are tried.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|it| it.name.as_str())
     }
@@ -159,7 +159,8 @@ impl Engine {
         self.targets.cover(reference)
     }
 
-    /// Adds what decides. Names of rules do not: they carry line numbers, which comments move.
+    /// Hashes everything that affects decisions. Names of rules do not: they carry line numbers,
+    /// which comments change.
     pub(crate) fn hash(&self, hash: &mut Fields) {
         hash.field(match self.mode {
             Mode::File(_) => "maps",
@@ -181,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// Whether an answer is a reference that stays, and then whether that is approved.
+    /// Whether an answer is a reference that stays, and whether that is approved.
     fn rests(&self, answer: &str) -> Option<bool> {
         let reference = Reference::parse(answer).ok()?;
         if self.targets.cover(&reference) {
@@ -191,7 +192,7 @@ impl Engine {
         (again.as_deref() == Some(answer)).then(|| self.approves(&reference))
     }
 
-    /// Whether an image that stays, and lies under no target, is approved.
+    /// Whether an image that stays outside of all targets is approved.
     fn approves(&self, reference: &Reference<'_>) -> bool {
         match &self.mode {
             Mode::File(file) => file.approves(&self.rules, reference),
@@ -217,7 +218,7 @@ impl Mode {
     }
 }
 
-/// What a value puts before the image. A `/` at its end would double the one that follows.
+/// The prefix that a value adds. A `/` at its end would double the following one.
 pub(super) fn target_prefix(value: &str) -> &str {
     match value.trim_end_matches('/') {
         "" => value,

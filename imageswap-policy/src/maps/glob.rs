@@ -45,7 +45,8 @@ impl Glob {
         &self.pattern
     }
 
-    /// Backtracks to the last `*` only, which is enough and keeps the work at length times length.
+    /// Backtracks to the last `*` only, which is enough and bounds the work by the product of the
+    /// lengths.
     pub(crate) fn matches(&self, text: &str) -> bool {
         let mut rest = text.chars();
         let mut token = 0;
@@ -94,7 +95,8 @@ impl Token {
     }
 }
 
-/// The set that `chars` begins with, and its length; `None` when no `]` closes it. A `]` that comes first is a member.
+/// The set at the beginning of `chars`, and its length; `None` if no `]` closes it. A `]` that
+/// comes first is a member.
 fn set(chars: &[char]) -> Option<(Token, usize)> {
     let negated = chars.get(1) == Some(&'!');
     let start = 1 + usize::from(negated);

@@ -1,7 +1,8 @@
-//! From a maps file to an ImageSwapPolicy that decides as it does, wherever patterns can say so.
+//! Converts a maps file to an ImageSwapPolicy that decides alike, as far as patterns can.
 //!
-//! Maps files speak of images as they are written, policies of their canonical form. So `nginx`, `library/nginx` and
-//! `docker.io/library/nginx` go one way in a policy, and what a file makes of the spelling is listed as a difference.
+//! Maps files match images as written, policies match their canonical form. So `nginx`,
+//! `library/nginx` and `docker.io/library/nginx` are treated alike in a policy, and where a file
+//! distinguishes spellings, the difference is reported.
 
 use super::LABEL;
 use super::compile::Effective;
@@ -25,17 +26,17 @@ pub struct Imported {
     pub policy: ImageSwapPolicy,
     /// For each rule of the policy, the line of the maps file that it comes from.
     pub lines: Vec<usize>,
-    /// Where the policy decides otherwise than the file: notes, and warnings about what is left out.
+    /// Decisions that differ from the file's: notes, and warnings about lines that are left out.
     pub differences: Diagnostics,
 }
 
-/// Makes an ImageSwapPolicy called `name` of the text of a maps file.
+/// Converts the text of a maps file to an ImageSwapPolicy called `name`.
 ///
-/// The policy is for the same Pods (those of namespaces with the label, less those that opt out) and warns of what is
-/// not approved, for ImageSwap denies nothing.
+/// The policy applies to the same Pods (those of namespaces with the label, except those that opt
+/// out) and warns about images that are not approved, because ImageSwap denies nothing.
 ///
 /// # Errors
-/// All diagnostics of the text where it does not load, or where the rules that come of it do not.
+/// All diagnostics of the text if it, or the rules made from it, do not load.
 pub fn import(source: &str, text: &str, name: &str) -> Result<Imported, Diagnostics> {
     let policy = super::load(source, text)?.policy;
     let entries: Vec<_> = lines::lines(text)
@@ -57,7 +58,7 @@ fn spec(rules: Vec<Written>) -> Spec {
     let label = BTreeMap::from([(LABEL.to_owned(), "enabled".to_owned())]);
     Spec {
         r#match: Match {
-            // The label is all that a maps file asks about a namespace.
+            // A maps file selects namespaces by the label alone.
             namespaces: Some(vec!["*".to_owned()]),
             namespace_selector: Some(LabelSelector {
                 match_labels: label,
@@ -72,7 +73,7 @@ fn spec(rules: Vec<Written>) -> Spec {
     }
 }
 
-/// Loads the policy; what is wrong with it is said of the maps file's lines.
+/// Loads the policy; mistakes are reported at the maps file's lines.
 fn check(source: &str, text: &str, policy: &ImageSwapPolicy) -> Result<(), Diagnostics> {
     let json = serde_json::to_string(policy).expect("the document's types are plain data");
     let Err(errors) = document::load(source, &json) else {

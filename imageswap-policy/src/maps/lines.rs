@@ -1,19 +1,19 @@
-//! The lines of a maps file, split exactly as ImageSwap splits them, each part with its place in the text.
+//! Splits the lines of a maps file exactly as ImageSwap does, keeping the place of each part.
 
 use std::ops::Range;
 
-/// A line that says something, or tries to.
+/// A line that is neither empty nor a comment.
 #[derive(Debug, Clone)]
 pub(super) struct Line<'a> {
     /// From 1.
     pub(super) number: usize,
     /// As written, without the line's end.
     pub(super) text: &'a str,
-    /// What is left of it without comment and spaces.
+    /// The rest without comment and spaces.
     pub(super) body: Body,
 }
 
-/// A text without spaces, and where in its line each character stood.
+/// A text without spaces, and the column of each character.
 #[derive(Debug, Clone)]
 pub(super) struct Body {
     chars: Vec<(usize, char)>,
@@ -31,7 +31,7 @@ pub(super) struct Entry<'a> {
     /// Columns of key (with the mark) and value, from 0, in characters.
     pub(super) key_span: Range<usize>,
     pub(super) value_span: Range<usize>,
-    /// Column of each character that counts, of the key with its mark and of the value.
+    /// Column of each remaining character, of the key with its mark and of the value.
     pub(super) key_columns: Vec<usize>,
     pub(super) value_columns: Vec<usize>,
     /// Whether the line is split at a single `:`.
@@ -42,9 +42,9 @@ pub(super) struct Entry<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item<'a> {
     pub(super) text: &'a str,
-    /// Columns from 0, in characters; for an empty text those of the comma that is too many.
+    /// Columns from 0, in characters; for an empty item those of the extra comma.
     pub(super) span: Range<usize>,
-    /// Whether spaces stand within it.
+    /// Whether it contains spaces.
     pub(super) spaced: bool,
 }
 
@@ -58,10 +58,10 @@ pub(super) enum Section {
     Replace,
 }
 
-/// Why a line is no entry.
+/// Why a line is not an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Malformed {
-    /// Neither `::` nor `:` stands in it.
+    /// It contains neither `::` nor `:`.
     NoSeparator,
     /// Neither splits it in two.
     ManySeparators,
@@ -70,7 +70,8 @@ pub(super) enum Malformed {
 /// All lines that are neither empty nor comments.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // Python reads text with any of the three line ends; `\r\n` leaves an empty remainder that is trimmed below.
+    // Python accepts all three line endings; `\r\n` leaves an empty remainder that is trimmed
+    // below.
     text.split('\n')
         .enumerate()
         .flat_map(|(at, line)| {
@@ -96,7 +97,7 @@ impl Body {
         }
     }
 
-    /// Splits at the only `::`, else at the only `:`.
+    /// Splits at the only `::`, otherwise at the only `:`.
     pub(super) fn split(&self) -> Result<(Body, Body), Malformed> {
         let is_colon = |at: usize| self.chars.get(at).is_some_and(|(_, it)| *it == ':');
         let mut doubles = Vec::new();
@@ -138,7 +139,7 @@ impl Body {
         self.chars.iter().map(|(_, it)| it).collect()
     }
 
-    /// Columns from 0, in characters; empty at `or` when there is nothing.
+    /// Columns from 0, in characters; an empty range at `or` if the text is empty.
     pub(super) fn span(&self, or: usize) -> Range<usize> {
         match (self.chars.first(), self.chars.last()) {
             (Some((first, _)), Some((last, _))) => *first..last + 1,
@@ -178,7 +179,7 @@ impl<'a> Line<'a> {
 }
 
 impl Entry<'_> {
-    /// The texts between the commas of the value, in order; none of an empty value.
+    /// The texts between the commas of the value, in order; an empty value has none at all.
     pub(super) fn items(&self) -> Vec<Item<'_>> {
         let mut items = Vec::new();
         let columns = &self.value_columns;
@@ -214,7 +215,8 @@ impl Entry<'_> {
     }
 }
 
-/// What stands before the last run of `#`. That is ImageSwap's rule: in `a::b # see #5` the comment is `#5`.
+/// The text before the last run of `#`. That is ImageSwap's rule: in `a::b # see #5` the comment is
+/// `#5`.
 fn without_comment(line: &str) -> &str {
     if line.starts_with('#') {
         return "";

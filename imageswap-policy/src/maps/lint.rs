@@ -1,6 +1,7 @@
-//! What is good to know about a maps file that loads: where ImageSwap does otherwise, and what lines mean together.
+//! Notes about a maps file that loads: where ImageSwap differs, and what lines mean together.
 //!
-//! Services do not log these; most hold of any maps file. What holds of many lines is said of the first.
+//! Services do not log these; most apply to any maps file. A note about many lines is reported at
+//! the first.
 
 use super::checks::{At, Checker};
 use super::compile::{Effective, LIBRARY_KEY};
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 mod places;
 mod registries;
 
-/// Adds the notes on a maps file to the findings that loading it has.
+/// Adds the notes about a maps file to the messages of loading it.
 pub(super) fn maps(checker: &mut Checker<'_>, entries: &[Entry<'_>], engine: &Engine, text: &str) {
     let effective = Effective::of(entries);
     spelling(checker, entries, text);
@@ -21,7 +22,7 @@ pub(super) fn maps(checker: &mut Checker<'_>, entries: &[Entry<'_>], engine: &En
     places::check(checker, &effective, engine);
 }
 
-/// Adds the notes on `IMAGE_PREFIX`.
+/// Adds the notes about `IMAGE_PREFIX`.
 pub(super) fn prefix(checker: &mut Checker<'_>, text: &str) {
     let at = At::whole(text);
     let prefix = target_prefix(text);
@@ -45,7 +46,7 @@ pub(super) fn prefix(checker: &mut Checker<'_>, text: &str) {
     }
 }
 
-/// What is said of the first of several lines: its entry, and words for the others.
+/// A note at the first of several lines: its entry, and the text for the others.
 struct First<'e, 'a> {
     entry: &'e Entry<'a>,
     more: String,

@@ -21,7 +21,7 @@ fn tolerant() -> Options {
     }
 }
 
-/// Loads a row's policy as ImageSwap would: by its mode.
+/// Loads a row's policy in ImageSwap's mode.
 fn load_row(row: &Value) -> Policy {
     let text = |key: &str| row[key].as_str().unwrap_or_default();
     let loaded = if text("mode").eq_ignore_ascii_case("maps") {
@@ -90,7 +90,7 @@ fn answers_are_sound_where_imageswaps_are_not() {
     }
 }
 
-/// The first pass by itself, mistakes and failures included.
+/// The first pass alone, mistakes and failures included.
 #[test]
 fn first_pass_is_the_measured_one() {
     let mut seen = 0;
@@ -102,13 +102,13 @@ fn first_pass_is_the_measured_one() {
                 continue;
             }
             let mut measured = text("expected").or(text("peer_result"));
-            // What rests here is moved by ImageSwap, as the note says.
+            // An image that stays here is moved by ImageSwap, as the note says.
             if let Some((_, moved)) = note.split_once("it rests there (ImageSwap moves it to ") {
                 measured = moved.split(')').next().map(str::to_owned);
             }
             let maps = text("maps").unwrap();
             let first = imageswap(&maps, &text("image").unwrap());
-            // A template that fails comes of no reference either.
+            // A template that fails never gives a reference either.
             if !note.contains("invalid group reference") {
                 assert_eq!(first, measured, "{row}");
             }
@@ -126,7 +126,7 @@ fn first_pass_is_the_measured_one() {
     assert!(seen == 0 || seen > 500, "{seen} rows");
 }
 
-/// What ImageSwap makes of an image.
+/// ImageSwap's answer for an image.
 fn imageswap(maps: &str, image: &str) -> Option<String> {
     let entries: Vec<_> = lines::lines(maps)
         .filter_map(|it| it.entry().ok())
@@ -259,7 +259,7 @@ fn approval_and_reason() {
             true,
             AlreadyTarget,
         ),
-        // An empty or missing default approves what no key names, and only that.
+        // An empty or missing default approves exactly the images that no key names.
         (
             "default::\nquay.io::m.io\n",
             "gcr.io/x",
@@ -517,7 +517,7 @@ fn rules_are_named_by_line_and_key() {
 fn the_revision_is_of_what_decides() {
     let revision = |text: &str| load("maps", text).unwrap().policy.revision().to_owned();
     let plain = revision("default::d.io\nquay.io::q.io\n");
-    // Pinned: it must not change with the compiler, the process or the build.
+    // Pinned: must not change with the compiler, the process or the build.
     assert_eq!(plain, "08b81b1e24b1");
     assert_eq!(revision("# c\n\nquay.io: q.io # x\ndefault:d.io\n"), plain);
     for other in [

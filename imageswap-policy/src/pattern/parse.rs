@@ -1,4 +1,4 @@
-//! From a text to a pattern, or to what is wrong with it and where.
+//! Parses a pattern, or reports the mistake and its place.
 
 use super::wild::Wild;
 use super::{Host, Pattern, Segment};
@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Longest text that is read: a reference has a registry, a path of 255, a tag of 128 and a digest.
 const MAX_LENGTH: usize = 1024;
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PatternError {
@@ -20,7 +20,7 @@ pub struct PatternError {
     pub(crate) span: Range<usize>,
     /// What was expected.
     pub(crate) message: String,
-    /// What to write instead, where that can be told.
+    /// What to write instead, if known.
     pub(crate) help: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl Pattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// The first thing that is wrong; also where no reference at all could match.
+    /// The first mistake; also if no reference at all could match.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         check_text(text)?;
         let (rest, digest) = match text.split_once('@') {
@@ -59,7 +59,8 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Tries the pattern on texts made from it: what no legal reference can match is a mistake.
+    /// Tries the pattern on texts made from it: a pattern that no legal reference can match is a
+    /// mistake.
     fn check_that_something_matches(&self) -> Result<(), PatternError> {
         let first = match self.try_sample("a") {
             Ok(()) => return Ok(()),
@@ -91,7 +92,7 @@ impl Pattern {
         }
     }
 
-    /// A text that the pattern means, with `filler` for each wildcard.
+    /// A text that matches the pattern, with `filler` for each wildcard.
     pub(super) fn sample(&self, filler: &str) -> String {
         let fill = |wild: &Wild, filler: &str| wild.as_str().replace('*', filler);
         let part = |it: &Segment| match it {
@@ -129,7 +130,7 @@ impl Pattern {
     }
 }
 
-/// A digest that `pattern` means, if any: the first `*` stands for all digits that are missing.
+/// A digest that matches `pattern`, if any: the first `*` is replaced by all missing digits.
 fn sample_digest(pattern: &str) -> String {
     const ALGORITHM: &str = "sha256:";
     let known = pattern.strip_prefix(ALGORITHM).unwrap_or(pattern);
@@ -148,7 +149,7 @@ fn sample_digest(pattern: &str) -> String {
     text.replacen('*', &digits, 1).replace('*', "")
 }
 
-/// What is wrong whatever the parts are.
+/// Mistakes independent of the parts.
 fn check_text(text: &str) -> Result<(), PatternError> {
     if text.is_empty() {
         return Err(
@@ -215,7 +216,7 @@ fn check_text(text: &str) -> Result<(), PatternError> {
     Ok(())
 }
 
-/// Names alone that people write for something else.
+/// Bare names that people write when they mean something else.
 fn check_name(name: &str, tag: Option<&str>) -> Result<(), PatternError> {
     let whole = 0..name.len();
     if name == "*" {
@@ -255,7 +256,7 @@ fn parse_name(name: &str) -> Result<(Host, Vec<Segment>), PatternError> {
         segments.push(parse_segment(name, text, at)?);
         at += text.len() + 1;
     }
-    // As in references, a name alone on docker.io is one of its official images.
+    // As in references, a bare name on docker.io is an official image.
     if host == Host::Exact(DEFAULT_REGISTRY.to_owned()) && matches!(segments[..], [Segment::One(_)])
     {
         segments.insert(0, Segment::One(Wild::new("library")));
@@ -273,7 +274,7 @@ fn parse_host(text: &str) -> Result<Host, PatternError> {
     for label in host.split('.') {
         let segment = parse_segment(text, label, at)?;
         at += label.len() + 1;
-        // In the middle `**` may span nothing, but an empty label is none.
+        // In the middle `**` may span nothing, but a label must not be empty.
         if segment == Segment::Many && at <= host.len() {
             labels.push(Segment::One(Wild::new("*")));
         }

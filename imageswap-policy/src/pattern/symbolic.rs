@@ -1,14 +1,14 @@
-//! What can be said of patterns without an image: whether one covers another, or meets a place.
+//! Compares patterns without an image: whether one covers another, or overlaps a place.
 
 use super::wild::{RUN, Wild};
 use super::{Host, Pattern, Segment, Subject, Tag};
 use crate::reference::split_port;
 
-/// Stands for what `**` stands for: a segment that only `**` matches.
+/// Represents a match of `**`: a segment that only `**` matches.
 pub(super) const MANY: &str = "\u{2}";
 
 impl Pattern {
-    /// Whether everything that `other` matches is matched by this pattern too. Errs on the side of no.
+    /// Whether this pattern matches everything that `other` matches. May return false in doubt.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         if self.is_everything() {
             return true;
@@ -43,8 +43,8 @@ impl Pattern {
         }
     }
 
-    /// Whether some reference under `registry` and `path` (both canonical, the path perhaps empty) may match.
-    /// Errs on the side of yes.
+    /// Whether some reference under `registry` and `path` (both canonical, the path possibly empty)
+    /// may match. May return true in doubt.
     pub(crate) fn may_meet(&self, registry: &str, path: &str) -> bool {
         let here = match &self.host {
             Host::Everything => return true,
@@ -84,7 +84,7 @@ impl Pattern {
             && self.is_as_deep_as(path)
     }
 
-    /// Whether the path of what matches can have as many segments as `path`.
+    /// Whether matching paths can have as many segments as `path`.
     fn is_as_deep_as(&self, path: &str) -> bool {
         let depth = path.split('/').filter(|it| !it.is_empty()).count();
         self.path.contains(&Segment::Many) || self.path.len() >= depth

@@ -275,7 +275,7 @@ proptest! {
 
     #[test]
     fn a_reference_is_a_pattern_of_itself(image in reference()) {
-        // What has no path is taken for a registry that was meant.
+        // A text without a path counts as a registry.
         if let Ok(pattern) = Pattern::parse(&image) {
             prop_assert!(pattern.matches(&Reference::parse(&image).unwrap()));
         } else {

@@ -1,10 +1,11 @@
 //! One segment, label, tag or digest with `*` in it.
 
-/// Stands for what `*` stands for: a character that no reference holds, so that only a wildcard matches it.
+/// Represents a match of `*`: a character that no reference contains, so that only a wildcard
+/// matches it.
 pub(super) const RUN: &str = "\u{1}";
 
-/// A text with wildcards. `*` stands for any run of characters, also for none; the text never holds the character
-/// that ends its segment, so the wildcard cannot cross it.
+/// A text with wildcards. `*` matches any run of characters, also an empty one. The text never
+/// contains the character that ends its segment, so the wildcard cannot cross it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wild {
     text: String,
@@ -24,7 +25,7 @@ impl Wild {
         &self.text
     }
 
-    /// The text, where it has no wildcard.
+    /// The text, if it has no wildcard.
     pub(crate) fn literal(&self) -> Option<&str> {
         self.literal.then_some(self.text.as_str())
     }
@@ -34,7 +35,7 @@ impl Wild {
         self.text == "*"
     }
 
-    /// Whether everything that `other` matches is matched by this one too. Errs on the side of no.
+    /// Whether this one matches everything that `other` matches. May return false in doubt.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.matches(&other.text.replace('*', RUN))
     }

@@ -10,7 +10,7 @@ pub(crate) enum Ternary {
     Yes,
 }
 
-/// A name that a guard is asked about.
+/// A name that a guard is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name<'a> {
     Known(&'a str),
@@ -19,7 +19,7 @@ pub(crate) enum Name<'a> {
     Unknown,
 }
 
-/// Patterns of names, of which one has to match.
+/// Patterns of names; one has to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Names(Vec<Wild>);
 
@@ -55,7 +55,7 @@ impl Names {
         }
     }
 
-    /// Whether every name that `other` contains is one of these. Errs on the side of no.
+    /// Whether these contain every name that `other` contains. May return false in doubt.
     pub(crate) fn cover(&self, other: &Self) -> bool {
         let one = |it: &Wild| self.0.iter().any(|mine| mine.covers(it));
         other.0.iter().all(one)
@@ -73,7 +73,8 @@ impl Guard {
         one(&self.namespaces, namespace).min(one(&self.containers, container))
     }
 
-    /// Whether an item with this guard holds wherever one with `other` does. Errs on the side of no.
+    /// Whether an item with this guard holds wherever one with `other` does. May return false in
+    /// doubt.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let one = |mine: &Option<Names>, theirs: &Option<Names>| match (mine, theirs) {
             (None, _) => true,
@@ -83,7 +84,8 @@ impl Guard {
         one(&self.namespaces, &other.namespaces) && one(&self.containers, &other.containers)
     }
 
-    /// Whether an item with this guard and one with `other` are known to hold together somewhere. Errs on the side of no.
+    /// Whether an item with this guard and one with `other` certainly hold together somewhere. May
+    /// return false in doubt.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }

@@ -1,4 +1,4 @@
-//! The revision: a short name of what a policy decides, the same in every process and every build.
+//! The revision: a short hash of a policy's behaviour, the same in every process and every build.
 
 use super::guard::{Guard, Names};
 use super::{Head, ScopeRule};
@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 /// Bytes of the hash that the revision shows.
 const LENGTH: usize = 6;
 
-/// Hashes what decides: the head, and what `engine` adds. Names of rules do not: they carry line numbers, which comments
-/// move.
+/// Hashes everything that affects decisions: the head, and what `engine` adds. Names of rules do
+/// not: they carry line numbers, which comments change.
 pub(super) fn of(head: &Head, engine: impl FnOnce(&mut Fields)) -> String {
     let mut hash = Fields(Sha256::new());
     hash.field("imageswap policy 2");
@@ -33,7 +33,7 @@ pub(super) fn of(head: &Head, engine: impl FnOnce(&mut Fields)) -> String {
         })
 }
 
-/// Hashes fields with their lengths, so that no two lists of fields run together.
+/// Hashes fields with their lengths, so that different lists of fields never look the same.
 pub(crate) struct Fields(Sha256);
 
 impl Fields {
@@ -61,7 +61,7 @@ impl Fields {
         ]);
     }
 
-    /// Adds where an item holds; nothing if that is everywhere.
+    /// Adds a guard; nothing if the item holds everywhere.
     pub(crate) fn guard(&mut self, guard: &Guard) {
         self.names("in namespaces", guard.namespaces.as_ref());
         self.names("in containers", guard.containers.as_ref());

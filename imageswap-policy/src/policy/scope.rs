@@ -5,31 +5,32 @@ use crate::decision::{PodScope, Scope};
 use crate::document::{LabelSelector, Operator};
 use std::fmt;
 
-/// The label that Kubernetes gives every namespace: its name.
+/// The label with a namespace's name, which Kubernetes sets on every namespace.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Namespaces that no policy applies to unless `match.namespaces` names them: without them a cluster cannot start.
+/// Namespaces that no policy applies to unless `match.namespaces` names them: the cluster needs
+/// them to start.
 pub const EXCLUDED: [&str; 3] = ["kube-system", "imageswap-system", "imageswap-agent"];
 
 /// Which Pods a policy applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ScopeRule {
-    /// Namespaces by name; `None` is every namespace but [`EXCLUDED`].
+    /// Namespaces by name; `None` means every namespace except [`EXCLUDED`].
     pub(crate) namespaces: Option<Names>,
-    /// Namespaces that are out, whatever else matches.
+    /// Namespaces that are excluded, whatever else matches.
     pub(crate) excluded: Option<Names>,
     pub(crate) namespace: LabelSelector,
     pub(crate) object: LabelSelector,
-    /// Whether containers that no Pod owns are in.
+    /// Whether containers without a Pod are in scope.
     pub(crate) node: bool,
-    /// A label of the object that skips the swap, and never the approval, when it is `disabled`.
+    /// A label of the object that skips the swap, but never the approval, if it is `disabled`.
     pub(crate) opt_out: Option<String>,
-    /// Whether unknown labels match. ImageSwap leaves its labels to the webhook configuration, so the API server has
-    /// looked at them before anybody asks.
+    /// Whether unknown labels match. ImageSwap leaves its labels to the webhook configuration, so
+    /// the API server has checked them already.
     pub(crate) trusts_labels: bool,
 }
 
-/// What would have to be known of a Pod to tell which policy decides, or what it decides.
+/// What would have to be known about a Pod to choose the policy, or its decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -104,7 +105,7 @@ impl ScopeRule {
         answer.min(labels)
     }
 
-    /// What would have to be known to tell whether the policy applies.
+    /// What would have to be known to decide whether the policy applies.
     pub(crate) fn missing(&self, scope: Scope<'_>) -> Missing {
         let Scope::Pod(pod) = scope else {
             return Missing::default();
@@ -117,7 +118,7 @@ impl ScopeRule {
         }
     }
 
-    /// Whether the policy looks at labels of the namespace, other than its name.
+    /// Whether the policy selects by namespace labels other than the name.
     pub(crate) fn needs_namespace_labels(&self) -> bool {
         let expressions = self.namespace.match_expressions.iter().map(|it| &it.key);
         let mut keys = self.namespace.match_labels.keys().chain(expressions);
@@ -129,7 +130,7 @@ impl ScopeRule {
         let included = match (&self.namespaces, name) {
             (Some(names), name) => names.contain(name),
             (None, Name::Known(name)) => (!EXCLUDED.contains(&name)).into(),
-            // A Pod of which nobody says that it is in one of these is in none of them.
+            // A Pod of unknown namespace is in none of the named ones.
             (None, _) => Ternary::Yes,
         };
         match self.excluded.as_ref().map(|it| it.contain(name)) {
@@ -166,8 +167,8 @@ fn is_disabled(pod: &PodScope<'_>, label: &str) -> bool {
     value.is_some_and(|it| it == "disabled")
 }
 
-/// Whether labels match the selector. `label` returns the value of one label: `Some(None)` if it is missing, `None` if that
-/// is unknown.
+/// Whether labels match the selector. `label` returns the value of one label: `Some(None)` if it is
+/// missing, `None` if that is unknown.
 fn selects<'a>(
     selector: &LabelSelector,
     label: impl Fn(&str) -> Option<Option<&'a str>>,

@@ -1,8 +1,8 @@
-//! The bare grammar, before Docker's rule for what a registry is: which texts parse at all, and into which parts.
+//! The bare grammar, before Docker's rule for registries: which texts parse, and their parts.
 
 use super::ReferenceError;
 
-/// What the grammar tells apart.
+/// The parts of the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parts<'a> {
     /// Domain and path, as written.
@@ -33,14 +33,14 @@ pub(super) fn is_image_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(is_lower_hex)
 }
 
-/// Length of the domain in `name` by the grammar alone (without Docker's rule), when it has one.
+/// Length of the domain in `name` by the grammar alone (without Docker's rule), if it has one.
 pub(super) fn domain_length(name: &str) -> Option<usize> {
     name.split_once('/')
         .filter(|(first, _)| is_domain(first))
         .map(|(first, _)| first.len())
 }
 
-/// Whether upper-case letters pass as lower-case ones, which tells the likely mistake from any other.
+/// Whether upper-case letters count as lower-case ones, to distinguish that mistake from any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
     Sensitive,

@@ -1,35 +1,36 @@
-//! What a rule does with an image that it matches.
+//! The action of a rule on an image that it matches.
 
 use super::Template;
 use crate::reference::Reference;
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The image stays, and is approved unless the policy lists what is.
+    /// The image stays, and is approved unless the policy has a list of approved images.
     Keep,
-    /// The image stays, for it lies under the target of the rule after this one.
+    /// The image stays, because it lies under the target of the next rule.
     Rest,
     /// The image becomes another.
     Replace(Target),
-    /// The image becomes what the rule's expression puts into the template.
+    /// The image becomes the template, filled with the captures of the rule's expression.
     Fill(Template),
 }
 
-/// Where an image goes.
+/// The target of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// What the new reference begins with; no `/` at its end.
+    /// The beginning of the new reference, without a final `/`.
     pub(crate) prefix: String,
     pub(crate) join: Join,
 }
 
-/// What of the old reference follows the new prefix.
+/// The part of the old reference that follows the new prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Join {
-    /// The canonical path without so many of its first segments, then tag and digest; all of the path may be gone.
+    /// The canonical path without this many of its first segments, then tag and digest; the path
+    /// may be used up.
     Path(usize),
-    /// Of tag and digest what is true here; the prefix has the others.
+    /// Tag and digest, as far as these are true; the prefix has the others.
     Rename { tag: bool, digest: bool },
 }
 

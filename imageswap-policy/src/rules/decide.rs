@@ -1,8 +1,8 @@
-//! The one engine: rules applied to an image until it rests, then the approval of where it rests.
+//! Applies rules to an image until it stays, then decides its approval.
 //!
-//! Guards depend on the asker alone, so for one asker the items that hold are a policy of their own, and what is true of
-//! rules without guards is true of them: every chain ends, and its end is stable. If nobody knows whether an item holds
-//! that matches, the answer is unknown.
+//! Guards depend only on namespace and container, so for one container the items that hold form a
+//! policy of their own, to which the properties of rules without guards apply: every chain ends,
+//! and its end is stable. If it is unknown whether a matching item holds, the answer is unknown.
 
 use super::{Action, Approved, Found, Rules};
 use crate::decision::{Decision, Denied, Reason};
@@ -10,8 +10,9 @@ use crate::policy::{Asking, Ternary};
 use crate::reference::Reference;
 use std::borrow::Cow;
 
-/// How often a result may be moved on at least; more rules can make longer chains. Chains that people write have two
-/// links; the bound is there so that termination does not depend on an argument about the rules.
+/// Least number of times a result may be moved on; more rules allow longer chains. Chains in
+/// practice have two links; the bound makes termination independent of any argument about the
+/// rules.
 const CHAIN_MIN: usize = 8;
 
 /// Which item decides about a reference.
@@ -22,7 +23,7 @@ enum By {
     Exception(usize),
 }
 
-/// What one rule makes of one reference.
+/// One rule's effect on one reference.
 enum Step {
     /// It stays.
     Stay {
@@ -30,7 +31,7 @@ enum Step {
         reason: Reason,
         standing: Standing,
     },
-    /// It becomes another text, which may be no reference.
+    /// It becomes another text, which may not be a reference.
     Move { rule: usize, to: String },
 }
 
@@ -43,14 +44,15 @@ enum Standing {
     Denied(usize),
 }
 
-/// An item matches, and nobody knows whether it holds.
+/// A matching item of which it is unknown whether it holds.
 struct Unknown;
 
 impl Rules {
-    /// Applies rules until the image stays where it is. Calls `moved` with the name of each rule that moves it, and
-    /// where to.
+    /// Applies rules until the image stays. Calls `moved` with each rule that moves it and the
+    /// result.
     ///
-    /// What moves an image may lead to a place that another rule moves again; the chain is followed to its end, because
+    /// The result of a rule may match another rule, which moves it again; the chain is followed to
+    /// its end, because only that is stable.
     /// only that is stable.
     pub(crate) fn resolve<'i, 'p: 'i>(
         &'p self,
@@ -128,8 +130,8 @@ impl Rules {
         Ok(unchanged(By::Rule(rule), Reason::InvalidResult, standing))
     }
 
-    /// How many rules are tried before one matches the image and holds; all if none does, none for what is not a
-    /// reference.
+    /// How many rules are tried before one matches the image and holds; all if none does, and none
+    /// if it is not a reference.
     pub(crate) fn tried(&self, asking: Asking<'_>, image: &str) -> usize {
         let Ok(reference) = Reference::parse(image) else {
             return 0;
@@ -161,7 +163,7 @@ impl Rules {
         })
     }
 
-    /// What an exception says, or else the first rule that matches.
+    /// The matching exception, or else the first rule that matches.
     fn step(&self, asking: Asking<'_>, reference: &Reference<'_>) -> Result<Step, Unknown> {
         if let Some(at) = self.exception(asking, reference)? {
             return Ok(Step::Stay {
@@ -222,7 +224,8 @@ impl Rules {
         if unknown { Err(Unknown) } else { Ok(None) }
     }
 
-    /// Whether a reference that stays is approved. `by_rule`: what the rule that keeps it says.
+    /// Whether a reference that stays is approved. `by_rule` says whether the rule that keeps it
+    /// approves.
     fn standing(
         &self,
         asking: Asking<'_>,

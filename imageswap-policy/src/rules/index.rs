@@ -6,7 +6,7 @@ use super::{Matcher, Rule};
 use crate::policy::Asking;
 use crate::reference::Reference;
 
-/// Positions of rules, ascending, by what a lookup can find them with.
+/// Positions of rules, ascending, by their lookup keys.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
     patterns: PatternIndex,
@@ -46,7 +46,7 @@ impl Index {
         sieve.first(found.or(pattern))
     }
 
-    /// What `template` becomes of a reference that the expression of rule `at` matches.
+    /// Fills `template` for a reference that the expression of rule `at` matches.
     pub(super) fn expand(
         &self,
         at: usize,

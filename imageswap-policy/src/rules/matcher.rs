@@ -7,14 +7,14 @@ use crate::reference::Reference;
 /// Which images a rule matches, by their canonical references.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Matcher {
-    /// What the pattern means.
+    /// References that match the pattern.
     Pattern(Pattern),
-    /// What the expression matches as a whole.
+    /// References that the expression matches as a whole.
     Regex(Expression),
 }
 
 impl Matcher {
-    /// Whether it matches `reference`; expressions are asked all at once, by the index.
+    /// Whether it matches `reference`; the index searches all expressions at once.
     pub(super) fn matches(&self, reference: &Reference<'_>) -> bool {
         match self {
             Self::Pattern(pattern) => pattern.matches(reference),

@@ -1,4 +1,4 @@
-//! Many patterns, asked at once.
+//! Matches many patterns at once.
 
 use crate::pattern::Pattern;
 use crate::policy::{Asking, Guard, Ternary};
@@ -6,8 +6,8 @@ use crate::reference::{Reference, split_port};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// Positions of patterns by what they fix: the registry and the first path segments, or the end of the host. Only
-/// what may match is tried.
+/// Positions of patterns by their fixed parts: the registry and the first path segments, or the end
+/// of the host. Only patterns that may match are tried.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PatternIndex {
     by_registry: HashMap<String, Node>,
@@ -15,14 +15,14 @@ pub(super) struct PatternIndex {
     others: Vec<usize>,
 }
 
-/// Patterns by path segments: those that fix no further one, and the next segments.
+/// Patterns by path segments: those that fix no further segment, and the next segments.
 #[derive(Debug, Clone, Default)]
 struct Node {
     here: Vec<usize>,
     below: HashMap<String, Node>,
 }
 
-/// A pattern, and where it holds.
+/// A pattern and its guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Guarded {
     pub(crate) pattern: Pattern,
@@ -36,16 +36,16 @@ pub(super) struct PatternSet {
     index: PatternIndex,
 }
 
-/// What was found among items with guards.
+/// The result of a search among items with guards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
     At(usize),
-    /// An item matches, and nobody knows whether it holds.
+    /// A matching item of which it is unknown whether it holds.
     Unknown,
 }
 
-/// Lets items through that hold, and notes the first of which that is unknown.
+/// Accepts items that hold, and remembers the first of which that is unknown.
 pub(super) struct Sieve<'a> {
     asking: Asking<'a>,
     unknown: Cell<Option<usize>>,
@@ -59,7 +59,7 @@ impl<'a> Sieve<'a> {
         }
     }
 
-    /// Whether the item at `at`, which matches, holds.
+    /// Whether the matching item at `at` holds.
     pub(super) fn passes(&self, at: usize, guard: &Guard) -> bool {
         match self.asking.holds(guard) {
             Ternary::Yes => true,
@@ -72,7 +72,7 @@ impl<'a> Sieve<'a> {
         }
     }
 
-    /// Of items of which the first decides.
+    /// For items of which the first decides.
     pub(super) fn first(&self, found: Option<usize>) -> Found {
         match (self.unknown.get(), found) {
             (Some(unknown), Some(at)) if unknown < at => Found::Unknown,
@@ -82,7 +82,7 @@ impl<'a> Sieve<'a> {
         }
     }
 
-    /// Of items of which any is enough.
+    /// For items of which any is enough.
     pub(super) fn any(&self, found: Option<usize>) -> Found {
         match (self.unknown.get(), found) {
             (_, Some(at)) => Found::At(at),
@@ -108,7 +108,8 @@ impl PatternIndex {
         }
     }
 
-    /// The lowest position before `limit` of which `matches` is true; it is asked only about what may be.
+    /// The lowest position before `limit` for which `matches` returns true; it is called only for
+    /// possible ones.
     pub(super) fn first(
         &self,
         reference: &Reference<'_>,
@@ -143,7 +144,7 @@ impl PatternIndex {
                     look(positions);
                 }
             }
-            // A pattern such as `example.com:*` has the whole host for its suffix.
+            // For a pattern such as `example.com:*` the suffix is the whole host.
             if let Some(positions) = self.by_suffix.get(split_port(reference.registry()).0) {
                 look(positions);
             }

@@ -1,9 +1,9 @@
 //! The regular expressions of a policy as one automaton, and the templates that they fill.
 //!
-//! Each has to match the whole canonical reference. All are searched in one pass, in time linear in the text, and the
-//! first by order wins; that is what `regex-automata` calls leftmost-first semantics of many patterns. What the winner
-//! captures is then asked of its own automaton, because one that captures for all of them takes memory by the square of
-//! their number.
+//! Each expression has to match the whole canonical reference. All are searched in one pass, in
+//! time linear in the text, and the first by order wins; `regex-automata` calls this leftmost-first
+//! semantics of many patterns. The captures of the winner come from its own automaton, because
+//! memory for one that captures for all grows with the square of their number.
 
 use crate::reference::Reference;
 use regex_automata::hybrid::dfa::{Cache, DFA};
@@ -23,24 +23,25 @@ mod words;
 
 /// Longest text of one expression.
 const MAX_LENGTH: usize = 4096;
-/// Bytes that the automaton of one expression may take; `(a{100}){100}` takes more.
+/// Bytes of the automaton of one expression; `(a{100}){100}` takes more.
 const MAX_SIZE: usize = 1 << 20;
-/// Bytes that the automata of all expressions of a policy may take; the one that searches for all takes as much again.
+/// Bytes of the automata of all expressions of a policy; the combined search takes as much again.
 pub(crate) const MAX_SIZE_OF_ALL: usize = 4 << 20;
-/// Bytes of a thread's table of the states that its searches have met.
+/// Bytes of a thread's table of states.
 const CACHE: usize = 2 << 20;
-/// A table that was emptied that often, and still holds fewer bytes of text than this for each state, is given up.
+/// A table that was cleared this often, and still covers fewer bytes of text than this per state,
+/// is abandoned.
 const CLEARED: (usize, usize) = (3, 10);
-/// Bytes on the stack for a reference in canonical form; longer ones are allocated.
+/// Bytes on the stack for a canonical reference; longer ones are allocated.
 const BUFFER: usize = 512;
 
 /// One expression, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Expression {
     source: String,
-    /// With the end of the text after it.
+    /// Including the end of the text.
     hir: Hir,
-    /// Says what the expression captures.
+    /// Returns the captures.
     regex: Regex,
 }
 
@@ -52,7 +53,7 @@ pub(crate) struct Regexes {
 
 #[derive(Debug)]
 struct All {
-    /// Says which of them matches, and captures nothing. It is built as far as texts need it.
+    /// Finds which of them matches, without captures. It is built lazily.
     which: DFA,
     tables: Pool<Cache, MakeTable>,
     each: Vec<Regex>,
@@ -62,7 +63,7 @@ struct All {
 
 type MakeTable = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
 
-/// Why an expression or template is none, and where.
+/// Why an expression or template is invalid, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct RegexError {
@@ -73,12 +74,12 @@ pub(crate) struct RegexError {
     pub(crate) help: Option<String>,
 }
 
-/// The expressions of one policy need more room than a policy may take.
+/// The expressions of one policy take more memory than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("all regular expressions together are too large when compiled")]
 pub(crate) struct TooLarge;
 
-/// A text with places for what an expression captured.
+/// A text with placeholders for captures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     text: String,
@@ -95,7 +96,7 @@ impl Expression {
     /// Parses and measures one expression.
     ///
     /// # Errors
-    /// What is wrong with its syntax, or that it is too large.
+    /// A syntax error, or that it is too large.
     pub(crate) fn parse(source: &str) -> Result<Self, RegexError> {
         let whole = |message: String| RegexError {
             span: 0..source.len(),
@@ -105,13 +106,14 @@ impl Expression {
         if source.len() > MAX_LENGTH {
             return Err(whole(format!("expected at most {MAX_LENGTH} characters")));
         }
-        // References are ASCII, so bytes are enough, and tables of Unicode are not needed.
+        // References are ASCII, so bytes suffice and Unicode tables are not needed.
         let config = syntax::Config::new().unicode(false).utf8(false);
         let hir =
             syntax::parse_with(source, &config).map_err(|why| words::explain(source, &why))?;
         let hir = Hir::concat(vec![hir, Hir::look(Look::End)]);
-        // Captures are asked for once a text is known to match, so that the tables of a DFA are not needed. Each kind is
-        // named, because another crate of the program may switch on the feature that builds it, and `size` would differ.
+        // Captures are only read for a text that is known to match, so the tables of a DFA are not
+        // needed. Each kind is named, because another crate of the program may switch on the
+        // feature that builds it, and `size` would differ.
         let config = Config::new()
             .utf8_empty(false)
             .hybrid(false)
@@ -147,7 +149,7 @@ impl Expression {
         &self.source
     }
 
-    /// What everything that matches begins with, one of these; empty where that is not known.
+    /// Prefixes, one of which every match has; empty if unknown.
     pub(crate) fn prefixes(&self) -> Vec<String> {
         let prefixes = Extractor::new()
             .kind(ExtractKind::Prefix)
@@ -170,7 +172,8 @@ impl PartialEq for Expression {
 impl Eq for Expression {}
 
 impl Regexes {
-    /// Compiles expressions, with the positions of their rules in ascending order. `None` when there are none.
+    /// Compiles expressions, with the positions of their rules in ascending order. `None` if there
+    /// are none at all.
     ///
     /// # Errors
     /// Together they are too large.
@@ -205,7 +208,8 @@ impl Regexes {
         Ok(Some(Self { all: Arc::new(all) }))
     }
 
-    /// Position of the first rule before `limit` whose expression matches, and for which `holds` is true.
+    /// Position of the first rule before `limit` whose expression matches and for which `holds`
+    /// returns true.
     pub(super) fn first(
         &self,
         reference: &Reference<'_>,
@@ -224,10 +228,11 @@ impl Regexes {
         };
         let first = match found {
             Ok(found) => found?.pattern().as_usize(),
-            // The automaton meets more states than its table holds. One after the other needs no table.
+            // The automaton meets more states than its table holds. Trying them one after another
+            // needs no table.
             Err(_given_up) => self.one_by_one(&input)?,
         };
-        // Only where the first does not hold, each of the others has to be asked.
+        // Only if the first does not hold, the others have to be tried.
         let matches =
             |slot: &usize| *slot == first || self.all.each[*slot].search_half(&input).is_some();
         (first..self.all.positions.len())
@@ -244,7 +249,7 @@ impl Regexes {
             .position(|regex| regex.search_half(input).is_some())
     }
 
-    /// What `template` becomes of a reference that the expression at `position` matches.
+    /// Fills `template` for a reference that the expression at `position` matches.
     pub(super) fn expand(
         &self,
         position: usize,
@@ -273,7 +278,7 @@ impl Regexes {
 }
 
 impl Template {
-    /// Reads `text`, whose groups are those of `expression`: `$1`, `${1}`, `${name}`, and `$$` for `$`.
+    /// Reads `text` with the groups of `expression`: `$1`, `${1}`, `${name}`, and `$$` for `$`.
     ///
     /// # Errors
     /// A `$` without a group that the expression has.
@@ -365,7 +370,7 @@ impl Template {
         &self.text
     }
 
-    /// What every result begins with, and whether that is all of it.
+    /// The fixed beginning of every result, and whether that is all of it.
     pub(crate) fn prefix(&self) -> (&str, bool) {
         match self.parts.as_slice() {
             [Part::Literal(text)] => (text, true),
@@ -375,7 +380,7 @@ impl Template {
     }
 }
 
-/// The reference in canonical form, with tag and digest as written; mostly that is the text itself.
+/// The reference in canonical form, with tag and digest as written; usually the text itself.
 fn canonical_text<'a>(reference: &Reference<'a>, buffer: &'a mut [u8; BUFFER]) -> Cow<'a, str> {
     let registry = reference.registry();
     let official = reference.is_official_by_omission();

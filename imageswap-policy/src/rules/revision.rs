@@ -1,9 +1,10 @@
-//! What of the rules decides, for the revision of a policy.
+//! The parts of the rules that the policy's revision covers.
 
 use super::{Action, Approved, Join, Matcher, Rule, Rules};
 use crate::policy::Fields;
 
-/// Adds what decides. Names of rules do not: they carry positions, which other rules move.
+/// Hashes everything that affects decisions. Names of rules do not: they carry positions, which
+/// other rules change.
 pub(super) fn add(rules: &Rules, hash: &mut Fields) {
     match &rules.approval {
         Approved::ByRules => hash.field("refuse"),

@@ -1,4 +1,4 @@
-//! The parser's events become trees.
+//! Builds trees from the parser's events.
 
 use super::{Node, Parsed, Span, Style, Value, scalar, syntax};
 use crate::diagnostic::Diagnostic;
@@ -6,23 +6,24 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, St
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-/// How deep values may be nested, aliases resolved: deeper than any schema of Kubernetes, and a depth that functions
-/// which call themselves survive on any stack.
+/// Limit on nesting, aliases resolved: deeper than any schema of Kubernetes, and safe for recursive
+/// functions on any stack.
 const DEPTH_MAX: usize = 128;
-/// How many values a text may have: a dump of a large cluster has a tenth of it.
+/// Limit on values in a text: a dump of a large cluster has a tenth of it.
 const NODES_MAX: usize = 4_000_000;
-/// How many bytes anchors and aliases may copy. A few hundred bytes of text can ask for exabytes.
+/// Limit on bytes copied by anchors and aliases. A few hundred bytes of text can ask for exabytes.
 const COPIED_MAX: usize = 16 << 20;
-/// How many characters a key may have. JSON has no limit, and YAML's 1024 would refuse what Kubernetes accepts.
+/// Limit on characters in a key. JSON has no limit, and YAML's 1024 would refuse what Kubernetes
+/// accepts.
 const KEY_MAX: usize = 1 << 16;
 
-/// How many errors of one text are reported.
+/// Limit on reported errors per text.
 const ERRORS_MAX: usize = 20;
 
 /// Reads the documents of a part of a text. After an error it goes on with the next document.
 pub(super) fn documents(source: &str, text: &str, part: Range<usize>) -> Parsed {
     let mut options = granit_parser::options! {
-        // This module reports depth, in one way for all styles.
+        // This module checks depth itself, in the same way for all styles.
         block_nesting_limit: 2 * DEPTH_MAX,
         flow_nesting_limit: 2 * DEPTH_MAX,
         simple_key_max_lookahead: KEY_MAX,
@@ -134,16 +135,16 @@ fn too_deep() -> String {
 struct Builder<'t> {
     source: &'t str,
     text: &'t str,
-    /// Sequences and mappings that have not ended, the outermost first.
+    /// Open sequences and mappings, the outermost first.
     open: Vec<Open>,
-    /// Anchored values of this document that have ended.
+    /// Finished anchored values of this document.
     anchors: HashMap<usize, Anchored>,
     parsed: Parsed,
     nodes: usize,
     copied: usize,
 }
 
-/// A sequence or mapping that has not ended.
+/// An open sequence or mapping.
 struct Open {
     span: Span,
     style: Style,
@@ -176,8 +177,8 @@ struct Size {
 }
 
 impl Builder<'_> {
-    /// Whether one value in `{}` has ended and another begins: JSON objects stand one after the other, as `jq` prints
-    /// them and `kubectl` reads them, while YAML wants `---` between them.
+    /// Whether one value in `{}` has ended and another begins: JSON objects without a separator, as
+    /// `jq` prints them and `kubectl` reads them, although YAML requires `---` between them.
     fn is_followed_by_json(&self, error: &ScanError, place: Span) -> bool {
         let ended = self
             .parsed
@@ -280,7 +281,8 @@ impl Builder<'_> {
         self.complete(Node { value, span, style }, open.anchor, span.end)
     }
 
-    /// Adds what `<<` names: keys that the mapping has itself stay, and of several mappings the first speaks.
+    /// Adds the keys that `<<` names. The mapping's own keys win, then the first of several merged
+    /// mappings.
     fn merge(
         &self,
         merged: Node,
@@ -329,8 +331,8 @@ impl Builder<'_> {
         self.complete(node, 0, span.end)
     }
 
-    /// Puts a finished value where it belongs. `end` is where its text ends, which for an alias is not where that of
-    /// the value does.
+    /// Adds a finished value to its parent. `end` is where its text ends, which for an alias
+    /// differs from the value's end.
     fn complete(&mut self, node: Node, anchor: usize, end: usize) -> Result<(), Box<Diagnostic>> {
         if anchor != 0 {
             let size = size(&node);
@@ -368,7 +370,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The error for a key that the mapping has already; reading goes on after it.
+    /// The error for a repeated key; reading continues after it.
     ///
     /// # Errors
     /// The key is a list or a mapping.
@@ -409,7 +411,7 @@ impl Builder<'_> {
     }
 }
 
-/// What to do about an error that a limit or a rule of this module makes.
+/// What to do about an error of this module's limits or rules.
 fn help(code: &str) -> Option<&'static str> {
     match code {
         "yaml-too-deep" => Some("check brackets and indentation"),
@@ -448,7 +450,8 @@ fn size(node: &Node) -> Size {
     sum
 }
 
-/// The content of a block scalar without the spaces and breaks around it, the next line's indentation among them.
+/// The content of a block scalar without surrounding spaces and breaks, including the next line's
+/// indentation.
 fn trimmed(text: &str, span: Span) -> Span {
     let content = span.of(text).trim_end_matches([' ', '\t', '\n', '\r']);
     Span {

@@ -1,4 +1,4 @@
-//! Where in a document's text a field stands, and messages about it.
+//! Finds the place of a field in a document's text, for messages.
 
 use crate::pattern::PatternError;
 use crate::rules::RegexError;
@@ -14,7 +14,7 @@ pub(crate) enum Step<'a> {
     Index(usize),
 }
 
-/// Collects the messages about one document of a text.
+/// Collects the messages about one document.
 #[derive(Debug)]
 pub(crate) struct Messages<'a> {
     source: &'a str,
@@ -38,7 +38,7 @@ impl<'a> Messages<'a> {
         self.root
     }
 
-    /// The text that the document is of.
+    /// The text of the document.
     pub(crate) fn text(&self) -> &'a str {
         self.text
     }
@@ -54,7 +54,7 @@ impl<'a> Messages<'a> {
         self.push(path, span, Severity::Error, code, message.into())
     }
 
-    /// An error about the value at `path`, or about the nearest that is there.
+    /// An error about the value at `path`, or about its nearest existing parent.
     pub(crate) fn error(
         &mut self,
         path: &[Step<'_>],
@@ -65,7 +65,7 @@ impl<'a> Messages<'a> {
         self.push(path, span, Severity::Error, code, message.into())
     }
 
-    /// A warning about the value at `path`, or about the nearest that is there.
+    /// A warning about the value at `path`, or about its nearest existing parent.
     pub(crate) fn warn(
         &mut self,
         path: &[Step<'_>],
@@ -76,14 +76,14 @@ impl<'a> Messages<'a> {
         self.push(path, span, Severity::Warning, code, message.into())
     }
 
-    /// What is wrong with the pattern at `path`.
+    /// Adds the mistake in the pattern at `path`.
     pub(crate) fn pattern(&mut self, path: &[Step<'_>], text: &str, why: PatternError) {
         let span = self.part(path, text, &why.span);
         self.push(path, span, Severity::Error, why.code, why.message)
             .help = why.help;
     }
 
-    /// What is wrong with the regular expression or template at `path`.
+    /// Adds the mistake in the regular expression or template at `path`.
     pub(crate) fn regex(&mut self, path: &[Step<'_>], text: &str, why: RegexError) {
         let span = self.part(path, text, &why.span);
         self.push(path, span, Severity::Error, "regex", why.message)
@@ -115,7 +115,7 @@ impl<'a> Messages<'a> {
 
     fn place(&self, path: &[Step<'_>]) -> Span {
         let node = self.follow(path).unwrap_or_else(|nearest| nearest);
-        // Of a mapping, also one that lacks the field, its first key stands for all of it.
+        // For a mapping, even one that lacks the field, the first key represents all of it.
         let first = node.entries().first();
         first.map_or(node.span, |(key, _)| key.span)
     }
@@ -125,7 +125,7 @@ impl<'a> Messages<'a> {
         self.follow(path).is_ok()
     }
 
-    /// The value at `path`; where there is none, the nearest above it.
+    /// The value at `path`; the error is its nearest existing parent.
     fn follow(&self, path: &[Step<'_>]) -> Result<&'a Node, &'a Node> {
         path.iter().try_fold(self.root, |node, step| {
             let next = match step {
@@ -136,7 +136,7 @@ impl<'a> Messages<'a> {
         })
     }
 
-    /// The place of a part of the text at `path`, where that stands there as it is.
+    /// The place of a part of the text at `path`, if it is written literally.
     fn part(&self, path: &[Step<'_>], text: &str, part: &Range<usize>) -> Span {
         let span = self.place(path);
         let written = span.of(self.text);

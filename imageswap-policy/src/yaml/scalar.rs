@@ -1,10 +1,11 @@
-//! What a scalar is, by YAML 1.2's core schema (<https://yaml.org/spec/1.2.2/#103-core-schema>).
+//! Resolves scalars by YAML 1.2's core schema (<https://yaml.org/spec/1.2.2/#103-core-schema>).
 
 use super::{Style, Value};
 use granit_parser::Tag;
 use serde_json::Number;
 
-/// Resolves a scalar. A tag speaks before the style; one that the core schema does not know means a string.
+/// Resolves a scalar. A tag takes precedence over the style; a tag that the core schema does not
+/// know means a string.
 pub(super) fn resolve(text: &str, style: Style, tag: Option<&Tag>) -> Value {
     let plain = match tag {
         None => style == Style::Plain,

@@ -1,7 +1,8 @@
-//! Reads values by the schema of a type, and reports every place where a text has another shape.
+//! Reads values by the schema of a type, and reports every mismatch.
 //!
-//! The schema is the one that editors get, so what an editor accepts is what a reader accepts. Reading goes on after a
-//! mistake: a value of the wrong shape is replaced by an empty one, so that mistakes elsewhere are found as well.
+//! Editors use the same schema, so an editor and the reader accept the same texts. Reading
+//! continues after a mistake: a value of the wrong shape is replaced by an empty one, so that other
+//! mistakes are found as well.
 
 use super::places::{Messages, Step};
 use super::{Node, Value};
@@ -17,17 +18,17 @@ mod wanted;
 pub(crate) use strict::strict;
 use wanted::{choices, wanted};
 
-/// Names that are near enough to be meant.
+/// Similarity from which a name counts as a misspelling.
 const NEAR: f64 = 0.75;
 
-/// What a text may hold: the schema of a type.
+/// The format of a text: the schema of a type.
 #[derive(Debug, Clone)]
 pub struct Format {
     schema: Json,
 }
 
 impl Format {
-    /// The format that a type reads and writes; fields that it does not have are refused, and so is `null`.
+    /// The format of a type; unknown fields and `null` are refused.
     pub fn of<T: JsonSchema>() -> Self {
         Self::new(strict(schemars::schema_for!(T).to_value()))
     }
@@ -37,7 +38,7 @@ impl Format {
         Self { schema }
     }
 
-    /// Reads a value of the type that the format is of. `text` is the text that the node is of, and `source` names it.
+    /// Reads a value of the format's type. `text` is the text of the node, and `source` names it.
     ///
     /// # Errors
     /// Every place at which the value has another shape.
@@ -55,7 +56,8 @@ impl Format {
         }
     }
 
-    /// [`Self::read`] of the root of `messages`, which gets the mistakes. What is wrong is empty in the value.
+    /// Like [`Self::read`], for the root of `messages`, which collects the mistakes. Wrong values
+    /// are empty in the result.
     pub(crate) fn value<T: DeserializeOwned>(&self, messages: &mut Messages<'_>) -> Option<T> {
         let root = messages.root();
         let mut reader = Reader {
@@ -132,7 +134,7 @@ impl<'f, 'a> Reader<'f, '_, 'a> {
         for (key, value) in entries {
             let name = key.key_text().unwrap_or_default();
             match properties.get(&name) {
-                // Its items lack the space after `-`, and are fields here; that is reported.
+                // Its items lack the space after `-` and became fields, which is reported.
                 Some(schema) if value.is_null() && entries.iter().any(|it| is_dashed(&it.0)) => {
                     object.insert(name, self.empty(schema));
                 }
@@ -163,7 +165,7 @@ impl<'f, 'a> Reader<'f, '_, 'a> {
         result
     }
 
-    /// Reports a value of another shape than `schema` wants.
+    /// Reports a value that does not fit `schema`.
     fn wrong(&mut self, node: &'a Node, schema: &'f Json) -> Json {
         let wants = wanted(self.schema, schema);
         let message = match &node.value {
@@ -204,7 +206,7 @@ impl<'f, 'a> Reader<'f, '_, 'a> {
         found.help = Some(format!("add `{name}: {}`", help::flow(&sample)));
     }
 
-    /// An empty value of a schema, for one that is wrong or missing.
+    /// An empty value of a schema, to replace a wrong or missing one.
     fn empty(&self, schema: &Json) -> Json {
         let shape = resolve(self.schema, schema);
         if let Some(alternatives) = shape["anyOf"].as_array() {
@@ -243,7 +245,7 @@ fn resolve<'f>(root: &'f Json, schema: &'f Json) -> &'f Json {
     schema
 }
 
-/// Whether a value is of the kind that a schema wants; what is in it is not looked at.
+/// Whether a value has the type that a schema requires; its content is not checked.
 fn fits(node: &Node, shape: &Json) -> bool {
     match (shape["type"].as_str(), &node.value) {
         (None, _)

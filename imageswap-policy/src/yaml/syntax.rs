@@ -1,7 +1,7 @@
-//! What a syntax error of YAML means for the person who wrote the text.
+//! Explains a YAML syntax error to the author of the text.
 //!
-//! The parser reports what its grammar lacked. This module looks at the text around the place, reports the mistake
-//! that people make there, and suggests the text to write instead.
+//! The parser reports what its grammar lacked. This module looks at the text around the place,
+//! finds the mistake that people make there, and suggests what to write instead.
 
 use super::{SYNTAX, Span};
 use crate::diagnostic::Diagnostic;
@@ -14,7 +14,8 @@ use context::{open_at, quoted, token};
 use lines::Line;
 pub(super) use lines::breaks;
 
-/// An explanation: the message, the help, and the byte that it is about, if that is not the parser's.
+/// An explanation: the message, the help, and the byte that it is about, if it differs from the
+/// parser's.
 struct Found {
     message: String,
     help: Option<String>,
@@ -31,7 +32,7 @@ pub(super) fn explain(source: &str, text: &str, kind: &ErrorKind, place: Span) -
     }
 }
 
-/// The diagnostic for a tag such as `!x` that nothing follows, which was meant as text.
+/// The diagnostic for a tag such as `!x` without a value, which was meant as text.
 pub(super) fn lone_tag(source: &str, text: &str, place: Span) -> Diagnostic {
     let line = Line::at(text, place.start);
     let at = text[line.start..place.start].rfind('!');
@@ -150,7 +151,7 @@ fn general() -> Found {
     )
 }
 
-/// A text without quotes that begins with a character to which YAML gives a meaning.
+/// A text without quotes that begins with a character that has a meaning in YAML.
 fn indicator(text: &str, at: usize) -> Found {
     let first = character(text, at);
     if first.is_control() || first == '\u{feff}' {
@@ -238,7 +239,7 @@ fn colon(text: &str, at: usize) -> Found {
     }
 }
 
-/// A line that is aligned with nothing above it.
+/// A line that is not aligned with any line above it.
 fn misaligned(text: &str, at: usize) -> Found {
     let line = Line::at(text, at);
     let begin = Some(line.content_start());
@@ -285,7 +286,7 @@ fn misaligned(text: &str, at: usize) -> Found {
     }
 }
 
-/// A field at the place where a list goes on.
+/// A field where a list item is expected.
 fn not_an_item(text: &str, at: usize) -> Found {
     let line = Line::at(text, at);
     let earlier = std::iter::successors(line.above(text), |it| it.above(text));
@@ -386,13 +387,13 @@ fn escape(text: &str, at: usize) -> Found {
     )
 }
 
-/// Something between brackets, or brackets that do not end.
+/// A mistake between brackets, or brackets that are not closed.
 fn in_brackets(text: &str, at: usize) -> Found {
     let open = open_at(text, at);
     let line = Line::at(text, at);
     let here = character(text, at);
     match open.brackets.last().copied() {
-        // The parser reports a bracket that never ends at the bracket itself.
+        // The parser reports an unclosed bracket at the bracket itself.
         None if matches!(here, '[' | '{') => unclosed_bracket(text, at, here),
         Some((bracket, char)) if bracket < line.start => unclosed_bracket(text, bracket, char),
         Some((_, char)) if line.begins_value(at) || !matches!(here, '[' | '{' | ':') => found(
@@ -494,7 +495,7 @@ fn character(text: &str, at: usize) -> char {
     text[at..].chars().next().unwrap_or(' ')
 }
 
-/// A text in backticks, without them.
+/// A text without the backticks of its message.
 fn inline(text: &str) -> String {
     text.trim_matches('`').to_owned()
 }

@@ -1,4 +1,4 @@
-//! What the tree holds, and where.
+//! Content and places of the tree.
 
 use super::*;
 use proptest::prelude::*;
@@ -396,11 +396,12 @@ proptest! {
         for node in parse("t", &text).unwrap_or_default().iter().flat_map(all) {
             let alone = node.span.of(&text);
             let scalar = matches!(node.style, Style::Plain | Style::SingleQuoted | Style::DoubleQuoted);
-            // A colon at the end is text only before another, and marks such as `?` are text only beside some.
+            // A colon at the end is text only before another, and characters such as `?` are text
+            // only in some places.
             let alone_on_its_line = scalar
                 && !alone.is_empty()
                 && !alone.contains(['\n', '\r'])
-                // What a tag says of a value stands before its place.
+                // The value's place does not include its tag.
                 && !text.contains('!')
                 && (node.style != Style::Plain
                     || alone.starts_with(char::is_alphanumeric) && !alone.ends_with(':'));

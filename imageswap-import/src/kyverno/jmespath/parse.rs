@@ -1,4 +1,4 @@
-//! From a text to an expression.
+//! Parses a text to an expression.
 
 use super::{Comparison, Expr};
 use serde_json::Value;
@@ -24,7 +24,7 @@ const SYMBOLS: [&str; 22] = [
 /// Parses an expression.
 ///
 /// # Errors
-/// What is not an expression, or not one that this reader knows.
+/// A text that is not an expression, or one that this reader does not know.
 pub(crate) fn parse(text: &str) -> Result<Expr, String> {
     if text.len() > LENGTH {
         return Err("an expression that is too long".to_owned());
@@ -96,7 +96,7 @@ fn quoted(rest: &str, quote: char) -> Result<(Token, usize), String> {
         _ => {
             let json = inner.replace("\\`", "`");
             let value = serde_json::from_str(json.trim());
-            // An older form leaves the quotes of a text out.
+            // An older form omits the quotes of a text.
             Token::Literal(value.unwrap_or(Value::String(json)))
         }
     };
@@ -180,7 +180,7 @@ impl Parser {
             return Err("an expression ends too early".to_owned());
         };
         match token {
-            // Where a value is expected, as after `||`, this is an empty list.
+            // As an operand, for example after `||`, this is an empty list.
             Token::Symbol("[]")
                 if !matches!(self.tokens.get(self.at + 1), Some(Token::Symbol("." | "["))) =>
             {
@@ -221,7 +221,7 @@ impl Parser {
         Ok(Expr::Call(name, arguments))
     }
 
-    /// What follows a value: `.name`, `[0]`, `[]`, `[*]`, `[?condition]`, `.[a, b]`.
+    /// The suffixes of a value: `.name`, `[0]`, `[]`, `[*]`, `[?condition]`, `.[a, b]`.
     fn postfix(&mut self, left: Expr) -> Result<Expr, String> {
         let left = Box::new(left);
         if self.take("[]") {

@@ -1,4 +1,4 @@
-//! Likely mistakes in one document: what loads and probably does not do what its author meant.
+//! Likely mistakes in one document: it loads, but probably does not do what its author meant.
 
 use super::super::compile::{Compiled, CompiledRule};
 use super::{SPEC, rule_path, source_key};
@@ -8,7 +8,7 @@ use crate::rules::{Guarded, Matcher};
 use crate::yaml::places::{Messages, Step};
 use std::collections::HashMap;
 
-/// What only the linter tells.
+/// Messages of the linter alone.
 pub(in crate::document) fn lint(compiled: &Compiled, messages: &mut Messages<'_>) {
     shadowed(&compiled.rules, messages);
     merged(&compiled.rules, messages);
@@ -66,7 +66,8 @@ fn shadowed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
         };
         let own = pattern(position);
         let registry = own.and_then(Pattern::registry);
-        // A pattern of one registry is covered by one of the same, or by one that spans registries.
+        // A pattern of one registry is covered by one of the same registry, or by one that spans
+        // registries.
         let candidates = [Some(registry), registry.map(|_| None)];
         let earlier = candidates
             .into_iter()
@@ -91,7 +92,7 @@ fn shadowed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
     }
 }
 
-/// Rules that drop what told two registries apart.
+/// Rules that drop the difference between two registries.
 fn merged(rules: &[CompiledRule], messages: &mut Messages<'_>) {
     let mut by_target: HashMap<&str, (&str, &str)> = HashMap::new();
     for rule in rules {
@@ -104,7 +105,7 @@ fn merged(rules: &[CompiledRule], messages: &mut Messages<'_>) {
         let path = rule_path(rule, "to");
         let help = "give each registry a path of its own, as in `registry.example.com/quay`";
         match from.registry() {
-            // One host with any port is one registry to whoever writes that.
+            // To its author, one host with any port is one registry.
             None if from.is_one_host() => {}
             None => {
                 let message = format!(

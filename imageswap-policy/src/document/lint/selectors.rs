@@ -5,7 +5,7 @@ use super::{BTreeSet, LabelSelector, Messages, NAMESPACE_NAME, Operator, SPEC, S
 /// Longest value of a label.
 const VALUE_MAX: usize = 63;
 
-/// Reports conditions of `spec.match.<field>` that nothing can meet.
+/// Reports conditions of `spec.match.<field>` that can never be true.
 pub(super) fn check(field: &str, selector: &LabelSelector, messages: &mut Messages<'_>) {
     let here = [SPEC, Step::Key("match"), Step::Key(field)];
     let labels = [&here[..], &[Step::Key("matchLabels")]].concat();
@@ -85,7 +85,7 @@ fn contradiction(selector: &LabelSelector) -> Option<&str> {
         if demands && has(Operator::DoesNotExist) {
             return true;
         }
-        // The values that are left, if they are listed at all.
+        // The remaining values, if they are listed at all.
         let mut left: Option<BTreeSet<&str>> = equal.map(|it| BTreeSet::from([it.as_str()]));
         for it in on_key() {
             let values: BTreeSet<_> = it.values.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! What must hold of all documents that load, and all images.
+//! Properties of all documents that load, and of all images.
 
 use super::*;
 
@@ -31,13 +31,13 @@ fn rule() -> BoxedStrategy<Rule> {
         .boxed()
 }
 
-/// Names that a guard lists; most items have no guard.
+/// Names in a guard; most items have no guard.
 fn names() -> BoxedStrategy<Option<Vec<String>>> {
     let name = prop::sample::select(vec!["a", "b", "a*", "*"]).prop_map(str::to_owned);
     prop_oneof![4 => Just(None), 1 => prop::collection::vec(name, 1..3).prop_map(Some)].boxed()
 }
 
-/// Who asks: the node, or a container of a Pod; some of the names are unknown.
+/// The node, or a container of a Pod; some of the names are unknown.
 fn asker() -> BoxedStrategy<Option<(Option<&'static str>, Option<&'static str>)>> {
     let name = || prop::option::weighted(0.8, prop::sample::select(vec!["a", "b", "ab"]));
     prop::option::weighted(0.8, (name(), name())).boxed()
@@ -115,7 +115,7 @@ proptest! {
             prop_assert_eq!(again.approved, decision.approved, "{} {:?} {:?}", text, decision, again);
             let steps = selected.steps(image);
             prop_assert_eq!(steps.last().map_or(image.as_str(), |it| it.1.as_str()), &*decision.result);
-            // Nobody has to approve what the policy itself wants to run.
+            // The policy's own results need no separate approval.
             if decision.swapped() && document.spec.approved.is_none() && decision.denied.is_none() {
                 prop_assert!(decision.approved, "{text} {decision:?}");
             }
@@ -123,7 +123,8 @@ proptest! {
         }
     }
 
-    /// For one asker, items that hold are as items without a guard, and those that do not hold as none.
+    /// For given names, items that hold are like items without a guard, and the others are as if
+    /// missing.
     #[test]
     fn guards_choose_items(spec in spec(), namespace in "a|b|ab", container in "a|b|ab", images in prop::collection::vec(reference(), 1..6)) {
         let with_guards = ImageSwapPolicy::new("p", spec);
@@ -142,7 +143,7 @@ proptest! {
                 }
             };
         }
-        // Names that nobody gave are by position.
+        // Rules without a name are named by position.
         for (at, rule) in spec.rules.iter_mut().enumerate() {
             rule.name = Some(format!("rules[{at}]"));
         }
@@ -163,7 +164,7 @@ proptest! {
         }
     }
 
-    /// What is said while something is unknown holds whatever it turns out to be.
+    /// A decision with unknowns holds whatever the unknowns turn out to be.
     #[test]
     fn what_is_unknown_is_not_guessed(spec in spec(), images in prop::collection::vec(reference(), 1..6)) {
         let text = serde_json::to_string(&ImageSwapPolicy::new("p", spec)).unwrap();

@@ -1,4 +1,4 @@
-//! Namespaces, containers and what is denied.
+//! Namespaces, containers and denied images.
 
 use super::lint::lint;
 use super::{KIND, first, policies, text};
@@ -14,7 +14,7 @@ fn pod(namespace: &str) -> Scope<'_> {
     })
 }
 
-/// `namespace/container`, of which either may be `?`: unknown.
+/// `namespace/container`; `?` means unknown.
 fn decide<'a>(policies: &'a Policies, place: &'a str, image: &'a str) -> Decision<'a> {
     let (namespace, container) = place.split_once('/').unwrap();
     let known = |it| Some(it).filter(|it| *it != "?");
@@ -56,7 +56,7 @@ fn a_rule_holds_where_its_guard_does() {
         ("ci/build", "t.io/a", "t.io/a", Some("tools"), true),
         ("ci/other", "t.io/a", "t.io/a", None, false),
         ("shop/build", "t.io/a", "t.io/a", None, false),
-        // Where a rule does not hold, it approves nothing either.
+        // A rule that does not hold approves nothing either.
         ("shop/app", "r.io/shop/a", "r.io/shop/a", Some("shop"), true),
         ("other/app", "r.io/shop/a", "r.io/shop/a", None, false),
         ("other/app", "r.io/hub/a", "r.io/hub/a", Some("rest"), true),
@@ -194,7 +194,7 @@ exceptions: [{pattern: "r.io/hub/old/tool:*", until: 2027-01-31, reason: x}]"#,
         decision.explain(),
         "it stays and is denied by `denied[0]` (**:latest)"
     );
-    // An exception that has ended beats nothing.
+    // An exception that has ended has no effect.
     let later = Date::from_calendar_date(2027, time::Month::February, 1).unwrap();
     let later = policies.select(pod("dev"), later);
     assert!(!later.decide("r.io/hub/old/tool:1").approved);
@@ -421,7 +421,7 @@ fn several(specs: &[(&str, &str)]) -> Policies {
     )
 }
 
-/// `corp` moves and denies, `exempt` keeps everything, for namespaces with a label.
+/// `corp` moves and denies; `exempt` keeps everything in namespaces with a label.
 fn corp_and_exempt() -> Policies {
     several(&[
         (
@@ -456,7 +456,7 @@ fn unknown_labels_do_not_choose_the_convenient_policy() {
         );
         assert_eq!(decision.result, image);
     }
-    // About what both would leave and let in they agree.
+    // They agree about images that both would leave and let in.
     let decision = unknown.decide("r.io/hub/library/nginx");
     assert!(decision.approved && !decision.swapped(), "{decision:?}");
     for (label, policy, approved) in [("yes", "exempt", true), ("no", "corp", false)] {
@@ -470,7 +470,7 @@ fn unknown_labels_do_not_choose_the_convenient_policy() {
         assert_eq!(selected.policy().map(Policy::name), Some(policy));
         assert_eq!(selected.decide("evil.example.net/x").approved, approved);
     }
-    // Which policy it is does not matter to a Pod of an excluded namespace, or to the node.
+    // For a Pod of an excluded namespace, and for the node, the choice of policy does not matter.
     assert!(policies.select(pod("kube-system"), TODAY).is_certain());
     assert_eq!(
         policies.select(Scope::Node, TODAY).policy().unwrap().name(),
@@ -488,7 +488,7 @@ fn a_policy_that_may_not_apply_does_not_approve() {
     for (image, reason) in [
         ("nginx", Reason::ScopeUnknown),
         ("evil.io/x", Reason::ScopeUnknown),
-        // It runs as it is, whether the policy applies or not.
+        // It runs unchanged, whether the policy applies or not.
         ("r.io/library/nginx", Reason::AlreadyTarget),
     ] {
         assert_eq!(unknown.decide(image).reason, reason, "{image}");

@@ -1,4 +1,4 @@
-//! What only the linter tells.
+//! Messages of the linter alone.
 
 use super::{first, text};
 use crate::Severity;
@@ -152,7 +152,7 @@ fn traps_of_a_sound_document_are_reported_at_their_place() {
 #[test]
 fn what_is_meant_gets_no_warning() {
     for spec in [
-        // A rule for the rest takes nothing away from rules before it.
+        // A rule for the rest does not shadow rules before it.
         "rules: [{from: quay.io/**, to: r.io/q}, {from: '**', to: s.io}]",
         "rules: [{from: docker.io/a/**, to: r.io/hub/b}, {from: docker.io/**, to: r.io/hub}]",
         "rules: [{keep: '**'}]\napproved: [r.io/**]",
@@ -191,7 +191,7 @@ fn a_policy_that_is_never_chosen_is_found_across_files() {
         never(&format!("priority: -1\n{all}"), all).as_deref(),
         Some("a.yaml")
     );
-    // Containers that no Pod owns are left to the second.
+    // Containers without a Pod are left to the second.
     assert_eq!(
         never("match: {nodeLevel: false}\napproved: [r.io/**]", all),
         None

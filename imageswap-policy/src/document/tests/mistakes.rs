@@ -1,4 +1,4 @@
-//! Mistakes that people make: what they are told, and the text that the help leads to.
+//! Mistakes that people make, their messages, and the corrected texts.
 
 use super::words::assert_is_ours;
 use super::{API_VERSION, KIND, text};
@@ -10,7 +10,7 @@ fn document(spec: &str) -> String {
     format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata: {{name: corp}}\n{spec}")
 }
 
-/// A mistake in a text, what the message and its help say, and the text that loads.
+/// A mistake in a text, its message and help, and the text that loads.
 struct Mistake {
     written: String,
     says: &'static str,

@@ -1,11 +1,11 @@
-//! Messages are in our own words, whatever breaks a text.
+//! Checks that messages never use a parser's words, for any broken text.
 
 use crate::Severity;
 use crate::document::load;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Words of YAML's parser, of serde and of the parser of expressions, which tell users nothing.
+/// Words of the parsers of YAML, JSON and expressions, which do not help users.
 const FOREIGN: &[&str] = &[
     "scalar",
     "sequence",
@@ -74,7 +74,7 @@ const FOREIGN: &[&str] = &[
 /// Checks that a message about `text` has none of these words.
 pub(super) fn assert_is_ours(text: &str, message: &str) {
     for word in FOREIGN {
-        // What the text holds is repeated.
+        // Words that the text itself contains may be repeated.
         assert!(
             !message.contains(word) || text.contains(word),
             "`{word}` in:\n{message}"
@@ -88,7 +88,7 @@ const GOOD: [&str; 3] = [
     "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata:\n  name: corp\nspec:\n  priority: 10\n  match:\n    namespaceSelector:\n      matchLabels: {team: a}\n    objectSelector:\n      matchExpressions:\n      - {key: tier, operator: NotIn, values: [system]}\n    nodeLevel: false\n  rules:\n  - name: quay\n    regex: '^quay\\.io/(.*)$'\n    to: r.io/quay/$1\n  - {name: hub, from: \"docker.io/**\", to: r.io/hub}\n  approved: [\"r.io/**\", 's.io/**']\n  exceptions:\n  - pattern: ghcr.io/acme/debug\n    until: 2027-01-31\n    reason: INC-1234\n  message: \"Only ours, please\"\n",
 ];
 
-/// Pieces that break a text in ways of which each has words of its own in a parser.
+/// Pieces that break a text in ways that each have a parser's message.
 const PIECES: &[&str] = &[
     " ",
     "  ",

@@ -1,11 +1,11 @@
-//! `noswap_wildcards`: which of its texts keep what they seem to keep.
+//! `noswap_wildcards`: which of its items do not keep what they seem to keep.
 
 use super::{At, Checker};
 use crate::maps::compile::Effective;
 use crate::maps::lines::{Entry, Item};
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 
-/// The texts by themselves.
+/// Checks of single items.
 pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     let items = entry.items();
     let empty = items.iter().find(|it| it.text.is_empty());
@@ -23,7 +23,7 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     }
 }
 
-/// What keys and `default` make of the texts.
+/// Checks of items together with keys and `default`.
 pub(super) fn whole(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     let (Some(noswap), Some(default)) = (effective.noswap, effective.default) else {
         return;
@@ -65,7 +65,7 @@ pub(super) fn whole(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     }
 }
 
-/// What is wrong with one text: code, message, help.
+/// The mistake in one item: code, message, help.
 fn trap(item: &Item<'_>) -> Option<(&'static str, String, Option<String>)> {
     let text = item.text;
     let host = text.split('/').next().unwrap_or(text);

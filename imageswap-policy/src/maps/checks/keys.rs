@@ -1,4 +1,4 @@
-//! Keys: what they name, and whether an image can be called so.
+//! Keys: what they name, and whether an image can match.
 
 use super::{At, Checker};
 use crate::maps::compile::LIBRARY_KEY;
@@ -31,7 +31,7 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     }
 }
 
-/// What no key of any kind may hold: tabs, a `#` that was to be a comment, a scheme.
+/// Mistakes in any kind of key: tabs, a `#` that was meant as a comment, a scheme.
 fn written_wrong(checker: &mut Checker<'_>, at: &At<'_>, entry: &Entry<'_>) -> bool {
     let key = entry.written_key();
     let (code, message, help) = if key.contains('\t') {
@@ -96,7 +96,7 @@ fn registry(checker: &mut Checker<'_>, at: &At<'_>, entry: &Entry<'_>) {
     }
 }
 
-/// Why no image takes a plain key.
+/// Why no image can match a plain key.
 pub(in crate::maps) fn unused_key(key: &str) -> Option<&'static str> {
     if key == LIBRARY_KEY {
         None
@@ -113,7 +113,8 @@ pub(in crate::maps) fn unused_key(key: &str) -> Option<&'static str> {
     }
 }
 
-/// What to write instead of a key that no image takes. Only a policy can say that a path is to be kept below its target.
+/// What to write instead of a key that no image can match. Only a policy can keep a path below its
+/// target.
 pub(in crate::maps) fn instead(key: &str, value: &str) -> Option<String> {
     let plain = key.trim_matches(['"', '\'']).trim_end_matches('/');
     if is_registry(plain) && unused_key(plain).is_none() {

@@ -1,4 +1,4 @@
-//! Rules that never speak, because others that match the same images go before them.
+//! Rules that never decide, because earlier ones match the same images.
 
 use super::{At, Checker};
 use crate::maps::compile::{Effective, LIBRARY_KEY};
@@ -42,12 +42,13 @@ pub(super) fn check(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     }
 }
 
-/// The images that a key speaks of, as a pattern, and what is said of a pattern that takes them.
+/// The images that a key matches, as a pattern, and the message about a pattern that takes them.
 fn images_of(key: &str) -> (Glob, &'static str) {
     match key {
         DEFAULT_REGISTRY | LIBRARY_KEY => (Glob::new("*"), "matches every image"),
         _ if split_port(key).1.is_some() => (literal(key), "matches all images of this registry"),
-        // A key without a port also speaks of the host with one, which such a pattern may leave.
+        // A key without a port also matches the host with a port, which such a pattern may not
+        // match.
         _ => (
             literal(key),
             "matches all images of this registry that name no port",
@@ -55,7 +56,7 @@ fn images_of(key: &str) -> (Glob, &'static str) {
     }
 }
 
-/// `key/*`, with nothing in the key that a pattern would read otherwise.
+/// `key/*` with wildcards in the key escaped.
 fn literal(key: &str) -> Glob {
     let mut pattern = String::new();
     for it in key.chars() {

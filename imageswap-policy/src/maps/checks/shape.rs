@@ -1,9 +1,9 @@
-//! How a line is written: what separates it, and what stands in it that should not.
+//! How a line is written: its separator, and characters that should not be in it.
 
 use super::{At, Checker};
 use crate::maps::lines::{Entry, Line, Malformed, Section};
 
-/// A line that is no key and value.
+/// A line that is not a key and a value.
 pub(super) fn malformed(checker: &mut Checker<'_>, line: &Line<'_>, why: Malformed) {
     let at = At {
         line: line.number,
@@ -34,7 +34,7 @@ pub(super) fn malformed(checker: &mut Checker<'_>, line: &Line<'_>, why: Malform
     }
 }
 
-/// Spaces within a key, a value or an item: ImageSwap takes them out, and joins what they kept apart.
+/// Spaces within a key, a value or an item: ImageSwap removes them and joins the parts.
 pub(super) fn inner_spaces(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     let mark = entry.written_key().chars().count() - entry.key.chars().count();
     let key = &entry.key_columns[mark.min(entry.key_columns.len())..];
@@ -59,7 +59,7 @@ pub(super) fn inner_spaces(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     }
 }
 
-/// What to write in place of a line without separator.
+/// What to write instead of a line without a separator.
 fn separator(written: &str, body: &str) -> String {
     if body.starts_with('#') {
         return "only the last run of `#` begins a comment: leave one, or begin the line with it"
@@ -76,7 +76,7 @@ fn separator(written: &str, body: &str) -> String {
     }
 }
 
-/// What to write in place of a line with more than one separator.
+/// What to write instead of a line with more than one separator.
 fn one_separator(written: &str, body: &str) -> String {
     if body.starts_with('#') {
         return separator(written, body);

@@ -1,4 +1,4 @@
-//! Values: where images go.
+//! Values: the targets of images.
 
 use super::{At, Checker};
 use crate::maps::engine::target_prefix;
@@ -30,7 +30,7 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     }
 }
 
-/// A value that images are appended to; `sample` is what may follow a `-`.
+/// A value that images are appended to; `sample` is an example of what follows a `-`.
 pub(super) fn prefix(checker: &mut Checker<'_>, at: &At<'_>, value: &str, sample: &str) {
     let prefix = target_prefix(value);
     let joined = if prefix.ends_with('-') {
@@ -53,7 +53,7 @@ pub(super) fn prefix(checker: &mut Checker<'_>, at: &At<'_>, value: &str, sample
     }
 }
 
-/// What was meant by a value that begins no reference, where that can be told.
+/// The likely meaning of a value that begins no reference, if there is one.
 fn help_for(value: &str) -> Option<String> {
     if let Some((_, rest)) = value.split_once("://") {
         return Some(format!(

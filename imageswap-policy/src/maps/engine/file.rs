@@ -1,15 +1,15 @@
-//! A maps file, compiled: what ImageSwap 1.5.3 makes of an image by it, and the same by the grammar of references.
+//! A compiled maps file: ImageSwap 1.5.3's answer, and the same by the grammar of references.
 
 use super::{Answer, Path, Rule, last_segment, target_prefix};
 use crate::maps::glob::Glob;
 use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
 use std::collections::HashMap;
 
-/// Positions of rules, by what finds them.
+/// Positions of rules, by their keys.
 #[derive(Debug, Clone, Default)]
 pub(in crate::maps) struct File {
     pub(in crate::maps) exact: HashMap<String, usize>,
-    /// In the order in which the patterns stand first.
+    /// In the order of their first occurrence.
     pub(in crate::maps) patterns: Vec<(Glob, usize)>,
     /// By registry.
     pub(in crate::maps) registries: HashMap<String, Keys>,
@@ -36,7 +36,7 @@ pub(in crate::maps) struct Item {
 }
 
 impl File {
-    /// What ImageSwap makes of `image`, mistakes included.
+    /// ImageSwap's answer for `image`, mistakes included.
     pub(super) fn first_pass<'a>(&self, rules: &[Rule], image: &'a str) -> Answer<'a> {
         if let Some(answer) = self.whole(rules, image) {
             return answer;
@@ -44,7 +44,7 @@ impl File {
         let Some(default) = self.default else {
             return Answer::stays(None, image);
         };
-        // A first segment without a dot is a part of the path to ImageSwap.
+        // To ImageSwap a first segment without a dot is part of the path.
         let written = image
             .split_once('/')
             .filter(|(first, rest)| first.contains('.') && !rest.is_empty())
@@ -77,7 +77,8 @@ impl File {
                     },
                 );
             }
-            // A name alone does not hold the key `docker.io/library`, which is what is looked for then.
+            // A bare name does not contain the key `docker.io/library`, which ImageSwap then
+            // searches for.
             let key = if library.is_some() { "" } else { key };
             return replaced(rule, key, value, image);
         }
@@ -94,8 +95,8 @@ impl File {
         replaced(default, registry, value, image)
     }
 
-    /// The same where ImageSwap's answer is no reference or does not stay: by the grammar of references, by which a
-    /// registry may have no dot, and with one thing put in place of the registry.
+    /// The same if ImageSwap's answer is not a reference or does not stay: by the grammar of
+    /// references, in which a registry needs no dot, and only the registry is replaced.
     pub(super) fn mended<'a>(&self, rules: &[Rule], reference: &Reference<'a>) -> Answer<'a> {
         let image = reference.as_str();
         if let Some(Answer {
@@ -138,7 +139,7 @@ impl File {
         }
         let prefix = target_prefix(&rules[default].value);
         let text = match written {
-            // ImageSwap writes the registry twice, which is no mistake of form but for its port.
+            // ImageSwap writes the registry twice, which is valid except for its port.
             Some(_) if prefix.ends_with('-') => format!("{prefix}{host}/{host}/{rest}"),
             None if prefix.ends_with('-') => format!("{prefix}{host}/{rest}"),
             _ => format!("{prefix}/{rest}"),
@@ -146,7 +147,7 @@ impl File {
         Answer::new(default, text)
     }
 
-    /// Whether an image that stays is approved: its author wanted it there.
+    /// Whether an image that stays is approved, because its author wanted it to stay.
     pub(super) fn approves(&self, rules: &[Rule], reference: &Reference<'_>) -> bool {
         let image = reference.as_str();
         let keeps = |rule: usize| rules[rule].value.is_empty();
@@ -162,8 +163,8 @@ impl File {
         self.default.is_none_or(keeps) || self.items.iter().any(|it| it.keeps(reference))
     }
 
-    /// The registry key that names the image by the grammar of references. One with a port goes before the same host
-    /// without, and that of names alone before that of `docker.io`.
+    /// The registry key that names the image by the grammar of references. A key with a port comes
+    /// before the same host without, and the key of bare names before that of `docker.io`.
     pub(super) fn named(&self, reference: &Reference<'_>) -> Option<usize> {
         let written = reference.written_registry();
         let registry = written.unwrap_or(DEFAULT_REGISTRY);
@@ -173,7 +174,7 @@ impl File {
         library.or(keys.plain).or_else(any_port)
     }
 
-    /// The answer by an `[EXACT]` key or a `[REPLACE]` pattern.
+    /// The answer of an `[EXACT]` key or a `[REPLACE]` pattern.
     fn whole<'a>(&self, rules: &[Rule], image: &'a str) -> Option<Answer<'a>> {
         if let Some(&rule) = self.exact.get(image) {
             return Some(Answer::new(rule, rules[rule].value.clone()));
@@ -192,14 +193,14 @@ impl File {
         self.registries.get(registry).copied().unwrap_or_default()
     }
 
-    /// The first item that the text holds.
+    /// The first item that the text contains.
     fn item(&self, image: &str) -> Option<&Item> {
         self.items.iter().find(|it| image.contains(&it.text))
     }
 }
 
 impl Item {
-    /// Whether it approves the image: it is its whole host, or host and path.
+    /// Whether it approves the image: it is the whole host, or host and path prefix.
     fn keeps(&self, reference: &Reference<'_>) -> bool {
         !self.text.is_empty()
             && reference.as_str().contains(&self.text)
@@ -207,12 +208,12 @@ impl Item {
     }
 }
 
-/// A host without port and path, which is what an old port may follow.
+/// A host without port and path, which an old port may follow.
 pub(in crate::maps) fn is_bare_host(prefix: &str) -> bool {
     !prefix.contains(['/', ':'])
 }
 
-/// What is left when everything from the first `:` to the last `/` after it goes: meant for ports.
+/// The text without everything from the first `:` to the last `/` after it: meant for ports.
 fn without_port(image: &str) -> String {
     match (image.find(':'), image.rfind('/')) {
         (Some(colon), Some(slash)) if colon < slash => {
@@ -222,14 +223,14 @@ fn without_port(image: &str) -> String {
     }
 }
 
-/// Every occurrence of the key gives way to the value, the key being a regular expression and the value a template.
-/// An image whose text does not hold the key gets the value before it.
+/// Replaces every occurrence of the key by the value; the key is a regular expression and the value
+/// a template. An image that does not contain the key gets the value as a prefix.
 fn replaced<'a>(rule: usize, key: &str, value: &str, image: &'a str) -> Answer<'a> {
     let plain = |it: char| it.is_ascii_alphanumeric() || ".:/-_".contains(it);
     if key.is_empty() || !image.contains(key) {
         return Answer::new(rule, format!("{value}/{image}"));
     }
-    // Groups and other signs of regular expressions: no reference comes of them.
+    // With groups and other regex syntax, the result is never a reference.
     if !key.chars().all(plain) || value.contains('\\') || !image.is_ascii() {
         return Answer::fails(Some(rule));
     }

@@ -1,19 +1,21 @@
-//! Places where images lie: a registry, a path in it, one image.
+//! Places of images: a registry, a path in it, one image.
 
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// A place that a value leads to. Names are compared in their canonical form, and only at host and path boundaries:
-/// `example.com` covers neither `example.com.evil.net/x` nor `evil.net/example.com/x`.
+/// A place that a value leads to. Names are compared in their canonical form, and only at host and
+/// path boundaries: `example.com` covers neither `example.com.evil.net/x` nor
+/// `evil.net/example.com/x`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     Path(Path),
-    /// What mirrors of other registries are called: this prefix (familiar, without `docker.io`), a registry, a path.
+    /// Mirrors of other registries: this prefix (familiar, without `docker.io`), a registry, a
+    /// path.
     Mirrors(String),
     /// Names that begin with this text (familiar, without `docker.io`).
     Names(String),
-    /// One image, tag and digest as they are.
+    /// One image with its exact tag and digest.
     Image {
         /// Canonical.
         registry: String,
@@ -29,13 +31,13 @@ pub(crate) enum Place {
 pub(crate) struct Path {
     /// Canonical.
     pub(crate) registry: String,
-    /// Whether the registry, which has no port then, is meant with every port.
+    /// Whether any port of the registry matches; the registry then has no port itself.
     pub(crate) any_port: bool,
-    /// Segments with `/` between them; empty for all of the registry.
+    /// Segments separated by `/`; empty means all of the registry.
     pub(crate) below: String,
 }
 
-/// As a pattern, near enough for people.
+/// As a pattern, roughly, for people.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,7 +80,7 @@ impl Path {
         }
     }
 
-    /// The same with any port, unless one is named.
+    /// The same with any port, unless it has one.
     pub(crate) fn with_any_port(self) -> Self {
         Self {
             any_port: split_port(&self.registry).1.is_none(),
@@ -100,7 +102,7 @@ impl Place {
         Self::Path(Path::named(text))
     }
 
-    /// One image, tag and digest as they are.
+    /// One image with its exact tag and digest.
     pub(crate) fn image(reference: &Reference<'_>) -> Self {
         Self::Image {
             registry: reference.registry().to_owned(),
@@ -110,7 +112,7 @@ impl Place {
         }
     }
 
-    /// The registry that the place lies on, where that is one.
+    /// The registry of the place, if there is exactly one.
     pub(crate) fn registry(&self) -> Option<&str> {
         match self {
             Self::Path(Path { registry, .. }) | Self::Image { registry, .. } => Some(registry),
@@ -152,7 +154,7 @@ impl Place {
     }
 }
 
-/// Many places, asked at once.
+/// Many places, searched at once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     /// By registry, paths of [`Place::Path`].
@@ -179,7 +181,7 @@ impl Places {
         all
     }
 
-    /// Whether the image lies in one of the places; below the path, for those that are paths.
+    /// Whether the image lies in one of the places; for paths, below the path.
     pub(super) fn cover(&self, reference: &Reference<'_>) -> bool {
         let registry = reference.registry();
         let covered =
@@ -226,7 +228,7 @@ fn is_at_or_below(prefix: &str, reference: &Reference<'_>) -> bool {
     }
 }
 
-/// What follows `prefix` in the name as people write it.
+/// What follows `prefix` in the familiar name.
 fn rest_after<'a>(prefix: &str, reference: &Reference<'a>) -> Option<&'a str> {
     let name = if reference.registry() == DEFAULT_REGISTRY {
         reference.familiar_path()

@@ -3,7 +3,7 @@
 use super::{Answer, Rule, last_segment, target_prefix};
 use crate::reference::Reference;
 
-/// What ImageSwap makes of `image`.
+/// ImageSwap's answer for `image`.
 pub(super) fn first_pass<'a>(rules: &[Rule], image: &'a str) -> Answer<'a> {
     let Some(prefix) = rules.first().map(|it| it.value.as_str()) else {
         return Answer::stays(None, image);

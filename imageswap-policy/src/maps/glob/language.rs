@@ -1,4 +1,5 @@
-//! Which texts a pattern speaks of, as a set: whether another pattern's are among them, whether an image is.
+//! The texts that a pattern matches, as a set: whether another pattern's are among them, whether an
+//! image is.
 
 use super::{Glob, Token};
 use regex_automata::nfa::thompson::{self, NFA, State};
@@ -9,13 +10,13 @@ use std::sync::LazyLock;
 /// A piece of a pattern as a regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// As the pattern means it.
+    /// The pattern's meaning.
     pub(crate) any: String,
     /// The same without `/`.
     pub(crate) within: String,
 }
 
-/// At least every image reference; lengths are left open.
+/// Includes at least every image reference; lengths are not limited.
 static REFERENCES: LazyLock<NFA> = LazyLock::new(|| {
     const LABEL: &str = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
     const SEGMENT: &str = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
@@ -30,8 +31,8 @@ static REFERENCES: LazyLock<NFA> = LazyLock::new(|| {
 });
 
 impl Glob {
-    /// Whether this matches whatever `other` matches. A `true` is certain; a `false` may come of two spellings of one
-    /// set, such as `*?` and `?*`.
+    /// Whether this matches everything that `other` matches. `true` is certain; `false` may come
+    /// from two spellings of one set, such as `*?` and `?*`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let (mut token, mut at) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
@@ -138,7 +139,7 @@ impl Glob {
                     })
                     .collect();
                 match (negated, members.is_empty()) {
-                    // A set of nothing, such as `[z-a]`.
+                    // An empty set, such as `[z-a]`.
                     (false, true) => piece("[a&&b]", "[a&&b]"),
                     (true, true) => piece(".", "[^/]"),
                     (false, false) => {
@@ -157,7 +158,8 @@ impl Glob {
         self.tokens.iter().all(|it| matches!(it, Token::Char(_)))
     }
 
-    /// A text that the pattern matches: with `run` for each `*`, and `x` or a member of the set for one character.
+    /// A text that the pattern matches: `run` for each `*`, and `x` or a member of the set for one
+    /// character.
     pub(crate) fn sample(&self, run: &str) -> String {
         let mut text = String::new();
         for token in &self.tokens {

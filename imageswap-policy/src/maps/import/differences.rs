@@ -1,4 +1,4 @@
-//! What a policy does otherwise than its maps file, in words.
+//! Messages about decisions that differ from the maps file's.
 
 use super::Entry;
 use super::rules::Importer;
@@ -6,7 +6,7 @@ use crate::maps::checks::At;
 use crate::reference::{DEFAULT_REGISTRY, Reference};
 
 impl<'x> Importer<'x> {
-    /// What holds of many lines, said of the first.
+    /// A difference of many lines is reported at the first.
     pub(super) fn note_many(&mut self) {
         let spelled = "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts";
         let replaced = "the file puts this wherever the registry's name stands in an image; here it takes the registry's place only";
@@ -37,7 +37,7 @@ impl<'x> Importer<'x> {
         }
     }
 
-    /// Registries that are paths on Docker Hub to ImageSwap.
+    /// Registries that ImageSwap takes as paths on Docker Hub.
     pub(super) fn without_dot(&mut self, entry: &Entry<'x>) {
         let message = "`localhost` and other registries without a dot are paths on docker.io to the file, mostly; here they are registries".to_owned();
         self.differences

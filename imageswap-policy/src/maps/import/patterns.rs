@@ -1,18 +1,18 @@
-//! Shell patterns over the text of an image as regular expressions over its canonical form.
+//! Converts shell patterns on the text of an image to regular expressions on its canonical form.
 
 use crate::maps::glob::Glob;
 use crate::reference::is_registry;
 
-/// What people leave out of the canonical form of images on Docker Hub.
+/// What people omit from the canonical form of images on Docker Hub.
 const HUB: &str = r"docker\.io/(?:library/)?";
 
 /// Regular expressions that together match what the pattern matches, each with the last path segment captured.
 ///
-/// `*` crosses `/` in the pattern, so the last `/` of an image may be one of the pattern or stand within any `*` after
-/// that: one expression for each.
+/// `*` crosses `/` in the pattern, so the last `/` of an image may be one of the pattern's or lie
+/// within any later `*`: one expression for each.
 pub(super) fn last_segments(glob: &Glob) -> Vec<String> {
     let parts = glob.to_regexes();
-    // A pattern that begins with `*` takes what is left out, too.
+    // A pattern that begins with `*` also matches the omitted parts.
     let hub = !names_registry(glob) && !glob.as_str().starts_with('*');
     let optional = if hub {
         format!("(?:{HUB})?")
@@ -35,7 +35,7 @@ pub(super) fn last_segments(glob: &Glob) -> Vec<String> {
     found
 }
 
-/// Whether all that the pattern matches is on one registry, which it spells out.
+/// Whether all matches of the pattern are on one registry, which it spells out.
 pub(super) fn names_registry(glob: &Glob) -> bool {
     let first = glob.as_str().split_once('/').map(|(first, _)| first);
     first.is_some_and(|it| is_registry(it) && !it.contains(['*', '?', '[']))

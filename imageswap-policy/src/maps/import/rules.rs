@@ -1,4 +1,4 @@
-//! The lines of a maps file, in the order in which ImageSwap asks them, as rules of an ImageSwapPolicy.
+//! Converts the lines of a maps file, in ImageSwap's order, to rules of an ImageSwapPolicy.
 
 use super::patterns::{last_segments, names_registry};
 use super::{Diagnostics, Effective, Entry, Policy, Written};
@@ -14,7 +14,7 @@ use crate::rules::Expression;
 use std::collections::BTreeSet;
 use time::Date;
 
-/// Images on Docker Hub whose path is a name alone.
+/// Images on Docker Hub whose path is a bare name.
 const OFFICIAL: &str = "docker.io/library/*";
 const OFFICIAL_REGEX: &str = r"docker\.io/library/([^/]+)";
 const HUB_REGEX: &str = r"docker\.io/(.+)";
@@ -32,9 +32,9 @@ pub(super) struct Importer<'x> {
     pub(super) differences: Checker<'x>,
     /// Whether a rule matches all of [`OFFICIAL`] already.
     official: bool,
-    /// Lines that mean images on Docker Hub.
+    /// Lines that match images on Docker Hub.
     pub(super) spelled: Vec<At<'x>>,
-    /// Lines that put a value in place of a registry, wherever its name stands.
+    /// Lines that replace a registry's name wherever it occurs.
     pub(super) replaced: Vec<At<'x>>,
 }
 
@@ -81,7 +81,7 @@ impl<'x> Importer<'x> {
     fn fallback(&mut self) {
         let default = self.effective.default;
         let Some(default) = default.filter(|it| !it.value.is_empty()) else {
-            // What no line names stays, and is approved.
+            // Images that no line names stay, and are approved.
             let line = default.or(self.last).map_or(1, |it| it.line);
             return self.keep_all(line);
         };
@@ -90,7 +90,7 @@ impl<'x> Importer<'x> {
             for item in items.iter().filter(|it| !it.is_empty()) {
                 self.item(noswap, item);
             }
-            // Every image holds an empty one, so `default` moves none.
+            // Every image contains the empty text, so `default` moves none.
             if items.contains("") {
                 return;
             }
@@ -213,7 +213,8 @@ impl<'x> Importer<'x> {
         }
     }
 
-    /// Whether the file uses a key for images of the host. ImageSwap takes one without a dot for a path, mostly.
+    /// Whether the file uses a key for images of the host. ImageSwap usually takes a host without a
+    /// dot as a path.
     fn uses(&self, entry: &Entry<'_>, host: &str) -> bool {
         let image = probe(host);
         let decision = self.decide(&image);
@@ -223,14 +224,15 @@ impl<'x> Importer<'x> {
             || (decision.rule == Some(&rule) && decision.swapped() != entry.value.is_empty())
     }
 
-    /// A key in a file without `default`: its images stay, and their author wanted them elsewhere.
+    /// A key in a file without `default`: its images stay, although their author wanted to move
+    /// them.
     fn unapplied(&mut self, entry: &'x Entry<'x>) {
         if !entry.value.is_empty() {
             self.approved_here(entry);
         }
     }
 
-    /// An item of `noswap_wildcards`, for what lies within it as a place.
+    /// An item of `noswap_wildcards`, for images that lie within it as a place.
     fn item(&mut self, entry: &'x Entry<'x>, item: &str) {
         let message = format!(
             "images that hold `{item}` elsewhere stay by the file, not approved; here other rules decide about them"
@@ -254,7 +256,7 @@ impl<'x> Importer<'x> {
         }
     }
 
-    /// Everything that no rule before matches.
+    /// Everything that no earlier rule matches.
     fn default(&mut self, entry: &'x Entry<'x>) {
         let prefix = target_prefix(&entry.value);
         self.spelled.push(At::key(entry));
@@ -280,7 +282,7 @@ impl<'x> Importer<'x> {
         self.regex(entry, ANY_REGEX, format!("{prefix}$1/$1/$2"));
     }
 
-    /// What the maps file decides about an image.
+    /// The maps file's decision about an image.
     pub(super) fn decide<'i>(&self, image: &'i str) -> Decision<'i>
     where
         'x: 'i,
@@ -288,7 +290,7 @@ impl<'x> Importer<'x> {
         self.policy.select(Scope::Node, Date::MIN).decide(image)
     }
 
-    /// Whether the maps file leaves the image where it is because a line leads there.
+    /// Whether the maps file leaves the image alone because a line leads there.
     pub(super) fn rests(&self, image: &str) -> bool {
         self.policy
             .select(Scope::Node, Date::MIN)
@@ -314,7 +316,7 @@ impl<'x> Importer<'x> {
         if Pattern::parse(from).is_err() || Pattern::parse(&format!("{to}/**")).is_err() {
             return self.left_out(&At::key(entry), "a line that no pattern means");
         }
-        // Nothing of this would move: it is where another line leads to.
+        // Nothing would move: the image is at another line's target.
         let host = from.strip_suffix("/**");
         if host.is_some_and(|it| self.rests(&probe(it))) {
             return;
@@ -354,19 +356,19 @@ impl<'x> Importer<'x> {
     }
 }
 
-/// The hosts that a registry's key means, as patterns.
+/// The hosts of a registry's key, as patterns.
 fn hosts(key: &str, any_port: bool) -> impl Iterator<Item = String> {
     let any_port = any_port && split_port(key).1.is_none();
     let every_port = any_port.then(|| format!("{key}:*"));
     std::iter::once(key.to_owned()).chain(every_port)
 }
 
-/// An image of a host that may have any port.
+/// An image of a host, possibly with a port.
 fn probe(host: &str) -> String {
     format!("{}/image", host.replace(":*", ":443"))
 }
 
-/// With the registry that is meant where none is written.
+/// With the implied registry written out.
 pub(super) fn qualified(prefix: &str) -> String {
     if is_registry(prefix.split('/').next().unwrap_or(prefix)) {
         prefix.to_owned()

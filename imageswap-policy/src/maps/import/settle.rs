@@ -1,4 +1,4 @@
-//! Targets, where images rest by the maps file, and that rules of the policy would move on.
+//! Keeps images under the maps file's targets, which rules of the policy would move on.
 
 use super::Written;
 use super::patterns::names_registry;
@@ -11,8 +11,8 @@ use crate::reference::{Reference, split_port};
 use regex_automata::meta::Regex;
 
 impl Importer<'_> {
-    /// Images under a target stay, by the file, also if the line of that target is never used. So targets that a rule
-    /// of the policy would move on are kept before all rules.
+    /// In the file, images under a target stay, even if the line of that target is never used. So
+    /// targets that a rule of the policy would move on are kept before all other rules.
     pub(super) fn settle(&mut self) {
         let mut kept: Vec<(usize, String)> = Vec::new();
         for entry in self.effective.all() {
@@ -40,7 +40,7 @@ impl Importer<'_> {
         self.lines.rotate_right(count);
     }
 
-    /// Whether an `[EXACT]` key or a `[REPLACE]` pattern may match some of what a pattern means.
+    /// Whether an `[EXACT]` key or a `[REPLACE]` pattern may match some matches of a pattern.
     fn may_move(&self, pattern: &str) -> bool {
         let registry = pattern.split('/').next().unwrap_or(pattern);
         let place = Pattern::parse(pattern);
@@ -55,7 +55,7 @@ impl Importer<'_> {
             })
     }
 
-    /// Whether the rules so far move an image, as far as patterns tell.
+    /// Whether the rules so far move an image, judging by patterns.
     fn moves(&self, image: &str) -> bool {
         let Ok(reference) = Reference::parse(image) else {
             return false;
@@ -79,7 +79,7 @@ impl Importer<'_> {
     }
 }
 
-/// Where a line leads to: an image there, and the pattern of all of them.
+/// The target of a line: an image there, and the pattern of all of them.
 fn targets(entry: &Entry<'_>) -> Vec<(String, String)> {
     let prefix = target_prefix(&entry.value);
     let below = |place: String| (format!("{place}/image"), format!("{place}/**"));

@@ -1,4 +1,5 @@
-//! Where images go: two registries to one place, and what a second pass of ImageSwap makes of the first's result.
+//! Targets: two registries to one place, and how a second pass of ImageSwap would change the
+//! first's result.
 
 use super::{
     At, Checker, DEFAULT_REGISTRY, Effective, Engine, Entry, Glob, HashMap, LIBRARY_KEY, Reference,
@@ -56,7 +57,7 @@ fn merged(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     }
 }
 
-/// Values whose images ImageSwap moves again when an object is updated.
+/// Values whose results ImageSwap moves again when an object is updated.
 fn second_pass(checker: &mut Checker<'_>, effective: &Effective<'_>, engine: &Engine) {
     let all = effective
         .exact
@@ -80,7 +81,7 @@ fn second_pass(checker: &mut Checker<'_>, effective: &Effective<'_>, engine: &En
     }
 }
 
-/// Images that the entry speaks of.
+/// Images that the entry matches.
 fn probes(entry: &Entry<'_>, effective: &Effective<'_>) -> Vec<String> {
     match entry.section {
         Section::Exact => vec![entry.key.clone()],

@@ -1,4 +1,4 @@
-//! Keys that name registries: which spellings of an image take them in ImageSwap, and which here.
+//! Keys that name registries: which spellings of an image match in ImageSwap, and which here.
 
 use super::{
     At, Checker, DEFAULT_REGISTRY, Effective, Entry, First, LIBRARY_KEY, Reference,
@@ -41,7 +41,7 @@ fn hub(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     }
 }
 
-/// Registries that ImageSwap does not recognise, for want of a dot.
+/// Registries that ImageSwap does not recognise, because they have no dot.
 fn without_dot(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'_>) {
     let hub = effective
         .plain
@@ -67,7 +67,7 @@ fn without_dot(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &E
     }
 }
 
-/// What becomes of ports, and of names of registries in the middle of an image.
+/// Ports, and names of registries in the middle of an image.
 fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'_>) {
     let sound = |value: &str| {
         let prefix = target_prefix(value);
@@ -131,7 +131,7 @@ fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'
     }
 }
 
-/// Items that are registries, and what else holds them.
+/// Items that are registries, and other images that contain them.
 fn substrings(checker: &mut Checker<'_>, noswap: &Entry<'_>) {
     let items = noswap.items();
     let mut places = items.iter().filter(|it| {

@@ -1,4 +1,4 @@
-//! The example of ImageSwap's documentation, in other words, and what ImageSwap 1.5.3 answered.
+//! The example of ImageSwap's documentation, with the answers of ImageSwap 1.5.3.
 
 use super::*;
 use crate::testing::TODAY;
@@ -88,7 +88,7 @@ fn documented_example_has_imageswaps_answers() {
         let selected = policy.select(Scope::Node, TODAY);
         let decision = selected.decide(image);
         assert_eq!(decision.result, answer, "{image}");
-        // Where an image goes, it is approved and stays.
+        // A swapped image is approved and stays.
         if decision.swapped() {
             assert!(decision.approved, "{image}");
             assert_eq!(selected.decide(answer).reason, Reason::AlreadyTarget);

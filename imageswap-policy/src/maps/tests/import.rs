@@ -1,4 +1,4 @@
-//! Imported policies decide as their maps files do, but for what the report names.
+//! Imported policies decide like their maps files, except for reported differences.
 
 use super::*;
 use crate::document;
@@ -21,7 +21,7 @@ old.example.org:5000::registry.example.com/old
 noswap_wildcards::registry.example.com,mirror.example.com:5000,quay.io/kept,team
 ";
 
-/// The policy as services load it, and the lines that its report names.
+/// The policy as services load it, and the lines in its report.
 fn imported(text: &str) -> (Policies, BTreeSet<usize>, Imported) {
     let imported =
         import("maps.conf", text, "from-maps").unwrap_or_else(|it| panic!("{text}\n{it}"));
@@ -218,7 +218,7 @@ fn what_cannot_be_said_is_reported_with_its_place() {
     assert!(import("maps.conf", "default:a:1:2\n", "a").is_err());
 }
 
-/// The path of a target is a repository beside it, for the file and for the policy.
+/// The path of a target is a repository outside of it, for the file and for the policy.
 #[test]
 fn image_called_as_a_target_is_moved_alike() {
     let text = "default::localhost\ndocker.io::gcr.io/mirror\n";
@@ -230,7 +230,7 @@ fn image_called_as_a_target_is_moved_alike() {
     }
 }
 
-/// Where any value leads to stays in the policy, too, also if its line is never used.
+/// The target of any value stays in the policy, too, even if its line is never used.
 #[test]
 fn images_under_any_target_stay_in_the_policy() {
     for (text, image) in [
@@ -259,7 +259,7 @@ fn images_under_any_target_stay_in_the_policy() {
     }
 }
 
-/// A line that the file never uses has no rule, and is named once.
+/// A line that the file never uses has no rule, and is reported once.
 #[test]
 fn line_that_is_never_used_is_left_out() {
     for (text, line, image) in [
@@ -294,7 +294,7 @@ fn line_that_is_never_used_is_left_out() {
     }
 }
 
-/// Lines that maps files are made of.
+/// Lines of random maps files.
 fn line() -> BoxedStrategy<String> {
     let target = || {
         prop_oneof![
@@ -335,7 +335,8 @@ fn line() -> BoxedStrategy<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
-    /// The result is the same image, or the report names a line that had a say: in the file's answer or in the policy's.
+    /// The result is the same image, or the report names a line that was involved in the file's or
+    /// the policy's answer.
     #[test]
     fn results_are_the_files_or_reported(lines in prop::collection::vec(line(), 0..6), image in reference()) {
         let text = format!("{}\n", lines.join("\n"));
@@ -353,7 +354,8 @@ proptest! {
         let steps = at_node(&maps).steps(&image);
         let said: BTreeSet<usize> = steps.iter().map(|it| it.0).chain(old.rule).chain(new.rule).filter_map(line).collect();
         let reference = Reference::parse(&image).unwrap();
-        // What a difference is about has to be so of this image; some are said of the first line only.
+        // A reported difference has to apply to this image; some are reported at the first line
+        // only.
         let written = reference.written_registry().unwrap_or("docker.io");
         let host = written.split(':').next().unwrap();
         let of_many = ["library-spelling", "repeated-name", "dotless-registry"];

@@ -1,18 +1,18 @@
-//! What the linter adds to loading, and that it names every trap.
+//! The linter's notes; it names every trap.
 
 use super::*;
 use crate::Severity;
 use std::collections::BTreeSet;
 
-/// What a row's note complains of.
+/// The subject of a row's note.
 enum Complaint {
-    /// The maps text: lint names it by one of these.
+    /// The maps text: lint reports one of these codes.
     OfMaps(&'static [&'static str]),
-    /// The image, or ImageSwap's answer to the API server; no maps text is to blame.
+    /// The image, or ImageSwap's answer to the API server, not the maps text.
     OfElse,
 }
 
-/// Every phrase that notes are made of, by its beginning, and what lint has to say of it.
+/// Every phrase in notes, by its beginning, with lint's expected codes.
 fn complaint(phrase: &str) -> Option<Complaint> {
     use Complaint::{OfElse, OfMaps};
     // Each beginning stands for one kind of phrase; the rest of a phrase names registries and results.
@@ -43,7 +43,7 @@ fn complaint(phrase: &str) -> Option<Complaint> {
         ),
         ("first pass of ImageSwap", OfElse),
         ("lies under a target of the file", OfMaps(&["second-pass"])),
-        // The response says that something changed where nothing did.
+        // The response reports a change where nothing changed.
         ("quirk: reported as swapped although unchanged", OfElse),
         ("quirk: input is not a valid reference", OfElse),
         ("peer-bug: '", OfMaps(&["dotless-registry"])),
@@ -102,7 +102,8 @@ fn every_complaint_of_a_measured_answer_is_named() {
             };
             let codes = codes(&row);
             for phrase in note.split("; ") {
-                // What no image is called is never swapped here, so no second pass differs.
+                // A text that is not an image is never swapped here, so a second pass makes no
+                // difference.
                 if note.contains("input is not a valid reference") {
                     assert!(complaint(phrase).is_some(), "{phrase}");
                     continue;
@@ -124,7 +125,7 @@ fn every_complaint_of_a_measured_answer_is_named() {
     assert!(named == 0 || named > 300, "{named}");
 }
 
-/// The smallest texts that show each kind of message, with the place of the first of that kind.
+/// The smallest text for each kind of message, with the place of its first message.
 const SMALLEST: &[(&str, (usize, usize, usize), &str)] = &[
     ("default::\na.io::\nquay.io\n", (3, 1, 7), "no-separator"),
     ("default:d.io:5000\n", (1, 1, 17), "many-separators"),
@@ -255,7 +256,7 @@ fn a_clean_file_has_no_message() {
         let found = lint("maps.conf", text);
         assert!(found.is_empty(), "{text}\n{found}");
     }
-    // One that swaps differs from ImageSwap in what it makes of odd images, and in nothing else.
+    // A prefix that swaps differs from ImageSwap only for odd images.
     let found = lint("maps.conf", "default::\nh.io:443::m.io:8443\nm.io:8443::\n");
     let codes: Vec<_> = found.iter().map(|it| it.code).collect();
     assert_eq!(codes, ["repeated-name"], "{found}");

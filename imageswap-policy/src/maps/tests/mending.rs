@@ -1,4 +1,4 @@
-//! Where ImageSwap's answers end and sound ones begin: ports, hosts without a dot, images under a target.
+//! Corrections of ImageSwap's answers: ports, hosts without a dot, images under a target.
 
 use super::*;
 use crate::testing::TODAY;
@@ -23,7 +23,7 @@ fn a_key_with_a_port_goes_before_one_without() {
     }
 }
 
-/// Each answer of ImageSwap here is no reference, or would not stay; what takes its place is.
+/// ImageSwap's answers here are not references, or would not stay; their replacements are and do.
 #[test]
 fn answers_that_cannot_be_are_mended() {
     for (maps, image, result) in [
@@ -65,7 +65,7 @@ fn answers_that_cannot_be_are_mended() {
     }
 }
 
-/// An answer that is a reference counts, odd as it may be.
+/// An answer that is a reference counts, however odd.
 #[test]
 fn mistakes_of_imageswap_that_give_references_are_kept() {
     for (maps, image, result, approved) in [
@@ -123,7 +123,7 @@ fn mistakes_of_imageswap_that_give_references_are_kept() {
     }
 }
 
-/// The key of names alone is `docker.io/library`, which no name holds.
+/// The key for bare names is `docker.io/library`, which no bare name contains.
 #[test]
 fn library_key_replaces_nothing_within_a_name() {
     let policy = load("maps", "default::\ndocker.io/library::m.io\n")
@@ -133,7 +133,7 @@ fn library_key_replaces_nothing_within_a_name() {
     assert_eq!(decision.result, "m.io/a-docker.io");
 }
 
-/// What a pattern without a value would leave is a name alone, which `default` would move: no answer stays.
+/// A pattern without a value would leave a bare name, which `default` would move: no answer stays.
 #[test]
 fn answer_that_would_not_stay_is_refused() {
     let policy = load("maps", "default::d.io\n[REPLACE]q.io/*::\n")
@@ -167,7 +167,7 @@ fn images_under_any_target_stay() {
         );
     }
     for (image, result) in [
-        // The path of a target is a repository beside it, not one under it.
+        // The path of a target is a repository outside of it, not below it.
         ("d.io/m", "d.io/m/m"),
         ("d.io/mx/a", "d.io/m/mx/a"),
         ("q.io/e:2", "d.io/m/e:2"),

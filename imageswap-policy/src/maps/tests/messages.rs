@@ -1,4 +1,4 @@
-//! Which texts are complained of, where, and in what words.
+//! Messages: which texts get them, where, and with what wording.
 
 use super::*;
 

@@ -1,11 +1,11 @@
-//! What must hold of all maps files and all images.
+//! Properties of all maps files and all images.
 
 use super::*;
 use crate::testing::TODAY;
 use crate::testing::{host, path, reference};
 use proptest::prelude::*;
 
-/// Lines of maps files: sound, doubtful and hopeless ones, over the hosts that images use too.
+/// Lines of maps files: valid, doubtful and invalid ones, with the hosts that images use too.
 fn line() -> BoxedStrategy<String> {
     let target = || {
         let place = || prop_oneof![3 => host(), 3 => (host(), path()).prop_map(|(host, path)| format!("{host}/{path}")), 1 => path()];
@@ -52,7 +52,7 @@ fn maps() -> impl Strategy<Value = String> {
     prop::collection::vec(line(), 0..8).prop_map(|it| it.join("\n"))
 }
 
-/// Asserts what must hold of every decision, and gives it back.
+/// Asserts the properties of every decision, and returns it.
 fn sound(policy: &Policy, image: &str) -> Result<(), TestCaseError> {
     let decision = policy.select(Scope::Node, TODAY).decide(image);
     prop_assert!(Reference::parse(&decision.result).is_ok(), "{:?}", decision);
@@ -94,8 +94,9 @@ proptest! {
 
     #[test]
     fn what_a_rule_makes_of_an_image_is_approved(maps in maps(), image in reference()) {
-        // Patterns without a value lead to names alone, which is not a target. And an item of `noswap_wildcards` may
-        // keep what ImageSwap puts together elsewhere: `a/docker.io-b` becomes `a/d.io-b`, which holds `d.io`.
+        // Patterns without a value lead to bare names, which is not a target. And an item of
+        // `noswap_wildcards` may keep a text that ImageSwap assembles elsewhere: `a/docker.io-b`
+        // becomes `a/d.io-b`, which contains `d.io`.
         let is_target = |it: &&str| {
             let dropped = it.starts_with("[REPLACE]") && it.ends_with("::");
             !dropped && !it.starts_with("noswap_wildcards")

@@ -1,11 +1,11 @@
-//! What is wrong with a regular expression, in our own words.
+//! Explains a mistake in a regular expression in our own words.
 
 use super::RegexError;
 use regex_syntax::Error;
 use regex_syntax::ast::ErrorKind as Syntax;
 use regex_syntax::hir::ErrorKind as Meaning;
 
-/// The mistake that the parser of expressions found.
+/// The parser's error, in our own words.
 pub(super) fn explain(source: &str, why: &Error) -> RegexError {
     let (span, (message, help)) = match why {
         Error::Parse(it) => (it.span(), syntax(it.kind())),

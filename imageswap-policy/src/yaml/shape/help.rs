@@ -9,10 +9,10 @@ use serde_json::Value as Json;
 
 /// Longest text of the user that a help repeats.
 const REPEATED_MAX: usize = 100;
-/// How deep fields are looked for in a schema.
+/// Limit on the depth of searching a schema for fields.
 const DEPTH_MAX: usize = 8;
 
-/// Other people's words for one of our choices.
+/// Words of other programs for one of our choices.
 const SYNONYMS: [(&str, &[&str]); 3] = [
     (
         "deny",
@@ -27,7 +27,7 @@ const SYNONYMS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// What to write instead of `node` where `schema` is wanted; `last` is the last step to it.
+/// What to write instead of `node`, given `schema`; `last` is the last step of its path.
 pub(super) fn mend(
     root: &Json,
     schema: &Json,
@@ -95,7 +95,7 @@ pub(super) fn mend(
     ))
 }
 
-/// For a field that is not filled in, or whose text YAML did not take for text.
+/// Help for a field without a value, or whose text YAML did not read as text.
 fn of_nothing(
     root: &Json,
     schema: &Json,
@@ -107,7 +107,7 @@ fn of_nothing(
     let line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
     let rest = text.get(node.span.start..).unwrap_or_default();
     let rest = rest.split(['\n', '\r']).next().unwrap_or_default();
-    // A text that begins with `!` or `#`, which YAML takes for a type or a comment.
+    // A text that begins with `!` or `#`, which YAML reads as a tag or a comment.
     let lost = |it: &str| {
         let it = it.trim_start_matches([':', ' ', '-', '[', ',']);
         let end = it.find([',', ']', '}', ' ']).unwrap_or(it.len());
@@ -126,10 +126,10 @@ fn of_nothing(
     }
 }
 
-/// A list that holds what was written alone.
+/// A list with the value that was written alone.
 fn list(root: &Json, items: &Json, node: &Node, written: Option<&str>) -> Option<String> {
     let text = node.as_str().unwrap_or_default();
-    // Items without a space after `-` are one text of several lines.
+    // Items without a space after `-` form one text of several lines.
     if text.starts_with('-') {
         let items: Vec<_> = text
             .split_whitespace()
@@ -193,7 +193,7 @@ fn pairs<'t>(texts: impl Iterator<Item = &'t str>) -> Option<String> {
         .map(|it| format!("{{{}}}", it.join(", ")))
 }
 
-/// What was meant by a field that `shape` does not have.
+/// The field that was meant by one that `shape` does not have.
 pub(super) fn known(
     root: &Json,
     shape: &Json,
@@ -203,7 +203,7 @@ pub(super) fn known(
 ) -> Option<String> {
     let fields = || {
         let fields = shape["properties"].as_object().into_iter().flatten();
-        // What only Kubernetes writes is not for people.
+        // Fields that only Kubernetes writes are not suggested.
         fields.filter(|it| *it.1 != true).map(|it| it.0.as_str())
     };
     if let Some(rest) = name.strip_prefix('-') {
@@ -263,7 +263,7 @@ fn find<'f>(
     }
 }
 
-/// The name that is nearest to `text`, if one is near enough.
+/// The name most similar to `text`, if it is similar enough.
 fn nearest<'n>(names: impl Iterator<Item = &'n str>, text: &str) -> Option<&'n str> {
     let text = text.to_lowercase();
     let near = names.map(|it| (strsim::jaro_winkler(&it.to_lowercase(), &text), it));
@@ -298,7 +298,7 @@ pub(super) fn flow(value: &Json) -> String {
     }
 }
 
-/// Whether a text is itself without quotes, also within brackets.
+/// Whether a text can be written without quotes, even within brackets.
 fn is_plain(text: &str) -> bool {
     let letters = |it: char| it.is_ascii_alphanumeric() || "-._/".contains(it);
     let special = ["true", "false", "null", "yes", "no", "on", "off"];

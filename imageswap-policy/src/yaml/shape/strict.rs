@@ -1,4 +1,4 @@
-//! The schema of a type without what a reader refuses: `null`, and fields that the type does not have.
+//! Turns a type's schema into one that refuses `null` and unknown fields.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn close(schema: &mut Value) {
                 schema["minimum"] = json!(i32::MIN);
                 schema["maximum"] = json!(i32::MAX);
             }
-            // The example of a list is one of its items, too.
+            // The example of a list may also be one of its items.
             let item = schema
                 .get("examples")
                 .and_then(|it| it.get(0)?.get(0))
@@ -31,7 +31,7 @@ fn close(schema: &mut Value) {
             }
             let entries = schema.as_object_mut().into_iter().flatten();
             for (key, value) in entries {
-                // Values for people, not schemas.
+                // Data, not schemas.
                 if !matches!(key.as_str(), "default" | "examples" | "const" | "enum") {
                     close(value);
                 }
@@ -41,7 +41,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// An optional value is left out, and not written as `null`.
+/// An optional value is omitted, not written as `null`.
 fn without_null(schema: &mut Value) {
     if let Some(types) = schema.get("type").and_then(Value::as_array) {
         let kinds: Vec<_> = types.iter().filter(|it| *it != "null").cloned().collect();

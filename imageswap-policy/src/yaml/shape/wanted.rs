@@ -1,4 +1,4 @@
-//! What a schema wants, in words and as a sample.
+//! Describes what a schema requires, in words and as a sample.
 
 use super::resolve;
 use serde_json::{Map, Value, json};
@@ -45,7 +45,7 @@ pub(super) fn wanted(root: &Value, schema: &Value) -> String {
     }
 }
 
-/// A value that a schema allows: its own example, or one made of those of its parts.
+/// A value that a schema allows: its own example, or one made from the examples of its parts.
 pub(super) fn sample(root: &Value, schema: &Value) -> Value {
     let shape = resolve(root, schema);
     if let Some(example) = [schema, shape].iter().find_map(|it| it["examples"].get(0)) {

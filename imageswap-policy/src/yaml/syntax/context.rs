@@ -1,17 +1,18 @@
-//! What is open at a place of a text, and how far a value there goes. Errs where the text does; it only serves help.
+//! Open brackets and quotes at a place of a text, and the extent of a value. Approximate: it only
+//! serves help.
 
 /// Brackets and quotes that are open at a place.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// Byte and character of each bracket, the innermost last.
     pub(super) brackets: Vec<(usize, char)>,
-    /// Byte of the quote, within one.
+    /// Byte of the quote, if inside one.
     pub(super) quote: Option<usize>,
     /// Byte of the last quote that was closed.
     closed: Option<usize>,
 }
 
-/// What is open before the byte `at`, from the start of its document.
+/// The brackets and quotes open before the byte `at`, from the start of its document.
 pub(super) fn open_at(text: &str, at: usize) -> Open {
     let at = text.floor_char_boundary(at.min(text.len()));
     let begin = text[..at].rfind("\n---").map_or(0, |it| it + 1);
@@ -61,7 +62,8 @@ pub(super) fn quote_before(text: &str, at: usize) -> Option<usize> {
     open_at(text, at).closed
 }
 
-/// The value that begins at `at`: within brackets up to the next `,` or bracket, else all of the line but a comment.
+/// The value that begins at `at`: within brackets up to the next `,` or bracket, otherwise the rest
+/// of the line without a comment.
 pub(super) fn token(text: &str, at: usize) -> &str {
     let rest = text.get(at..).unwrap_or_default();
     let line = rest.split(['\n', '\r']).next().unwrap_or_default();
@@ -74,7 +76,7 @@ pub(super) fn token(text: &str, at: usize) -> &str {
     line[..end.unwrap_or(line.len())].trim_end()
 }
 
-/// Where the value begins that `at` is within: after the `: `, `,` or bracket before it.
+/// The beginning of the value around `at`: after the preceding `: `, `,` or bracket.
 pub(super) fn value_before(text: &str, at: usize) -> usize {
     let line = &text[text[..at].rfind('\n').map_or(0, |it| it + 1)..at];
     let start = [": ", ", ", "{"]
@@ -98,7 +100,7 @@ pub(super) fn to_field_end(text: &str, at: usize) -> &str {
     }
 }
 
-/// The text in quotes that keep it as it is, in backticks for a message.
+/// The text in quotes that keep it unchanged, in backticks for a message.
 pub(super) fn quoted(text: &str) -> String {
     let text = text.trim();
     if text.contains(['"', '\\']) {

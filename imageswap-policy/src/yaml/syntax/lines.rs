@@ -1,4 +1,4 @@
-//! Lines of a text, and what they look like: fields, items, their columns.
+//! Lines of a text, and their form: fields, items, columns.
 
 /// One line.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ impl<'t> Line<'t> {
         self.start + self.indent
     }
 
-    /// What stands after indentation and `- `.
+    /// The text after indentation and `- `.
     fn content(&self) -> &'t str {
         let mut content = self.text.trim();
         while let Some(rest) = content.strip_prefix("- ") {
@@ -78,7 +78,7 @@ impl<'t> Line<'t> {
         self.start + (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize)
     }
 
-    /// The field that it writes, and its value.
+    /// The field on this line, and its value.
     pub(super) fn field(&self) -> Option<(&'t str, &'t str)> {
         let content = self.content();
         match content.split_once(": ") {
@@ -87,12 +87,12 @@ impl<'t> Line<'t> {
         }
     }
 
-    /// What names it in a message: its field, or all of it.
+    /// Its name in a message: its field, or the whole line.
     pub(super) fn name(&self) -> &'t str {
         self.field().map_or(self.content(), |it| it.0)
     }
 
-    /// The line with the space that is missing after `:` or `-`.
+    /// The line with the missing space after `:` or `-`.
     pub(super) fn spaced(&self) -> Option<String> {
         let content = self.content();
         if let Some(rest) = content.strip_prefix('-').filter(|it| !it.is_empty()) {
@@ -106,14 +106,14 @@ impl<'t> Line<'t> {
         name.then(|| format!("{key}: {value}"))
     }
 
-    /// Whether a value begins at this byte: a bracket, a comma or a `: ` is before it.
+    /// Whether a value begins at this byte: it follows a bracket, a comma or a `: `.
     pub(super) fn begins_value(&self, at: usize) -> bool {
         let before = &self.text[..at.saturating_sub(self.start).min(self.text.len())];
         before.trim_end().ends_with(['[', '{', ',', ':'])
     }
 }
 
-/// How many lines end in a text; `\r\n` ends one.
+/// The number of line ends in a text; `\r\n` counts once.
 pub(crate) fn breaks(text: &str) -> usize {
     let all = text.bytes().filter(|it| matches!(it, b'\n' | b'\r'));
     all.count() - text.matches("\r\n").count()
