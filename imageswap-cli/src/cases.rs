@@ -1,4 +1,4 @@
-//! Test cases: what is asked of which policy, and where that is written.
+//! Test cases: the question, the policy, and the place in the file.
 
 use imageswap_policy::yaml::{self, Format, Node, Parsed};
 use imageswap_policy::{Diagnostic, Diagnostics};
@@ -14,12 +14,12 @@ use std::path::Path;
 pub(crate) struct Case {
     /// Text of a maps file.
     pub(crate) maps: Option<String>,
-    /// An ImageSwapPolicy: itself, its text, or its file, as seen from the file of the case.
+    /// An ImageSwapPolicy: itself, its text, or its file, relative to the file of the case.
     pub(crate) policy: Option<Value>,
-    /// The day to decide on; today without it.
+    /// The day to decide on; by default today.
     #[schemars(extend("format" = "date"), example = &"2027-01-31")]
     pub(crate) date: Option<String>,
-    /// ImageSwap's mode, as its environment variable `IMAGESWAP_MODE` has it.
+    /// ImageSwap's mode, as in its environment variable `IMAGESWAP_MODE`.
     #[schemars(extend("enum" = ["maps", "legacy", "MAPS", "LEGACY"]))]
     pub(crate) mode: Option<String>,
     /// Prefix of the legacy mode.
@@ -40,12 +40,12 @@ pub(crate) struct Case {
     /// The image to ask about.
     #[schemars(example = &"nginx")]
     pub(crate) image: String,
-    /// The result; without one, what must hold of any result is checked.
+    /// The result; without it, general properties of results are checked.
     #[schemars(example = &"registry.example.com/hub/library/nginx")]
     pub(crate) expected: Option<String>,
     /// Whether the result is approved.
     pub(crate) approved: Option<bool>,
-    /// For the author of the case, as the fields below.
+    /// For the author of the case, like the fields below.
     #[serde(rename = "id")]
     _id: Option<Value>,
     #[serde(rename = "name")]
@@ -54,7 +54,7 @@ pub(crate) struct Case {
     _note: Option<Value>,
     #[serde(rename = "tag")]
     _tag: Option<Value>,
-    /// What ImageSwap answers, in tables that were made by running it.
+    /// ImageSwap's answer, in tables that were made by running it.
     #[serde(rename = "peer_result")]
     _peer_result: Option<Value>,
 }
@@ -67,10 +67,11 @@ pub(crate) struct Written {
     pub(crate) case: Result<Case, Diagnostics>,
 }
 
-/// Reads the cases of a file: JSON lines, or YAML (a list of cases, or one in each document). `name` is that of the
-/// file in messages.
+/// Reads the cases of a file: JSON lines, or YAML (a list of cases, or one per document). `name` is
+/// the file's name in messages.
 ///
-/// The file's ending tells which; where it does not, JSON lines begin with an object that fills its line.
+/// The file's extension decides; without a known one, JSON lines begin with an object that fills
+/// its line.
 pub(crate) fn read(name: &str, path: &Path, text: &str) -> Vec<Written> {
     let extension = path
         .extension()
@@ -112,7 +113,7 @@ pub(crate) fn read(name: &str, path: &Path, text: &str) -> Vec<Written> {
     written
 }
 
-/// Whether a text holds objects of Kubernetes, such as the policies that lie beside cases in a folder.
+/// Whether a text holds Kubernetes objects, such as policies next to cases in a folder.
 pub(crate) fn is_objects(text: &str) -> bool {
     let documents = yaml::read("", text).documents;
     let is_object = |it: &Node| it.get("apiVersion").is_some() && it.get("image").is_none();
@@ -126,7 +127,7 @@ fn of_error(error: Diagnostic) -> Written {
     }
 }
 
-/// The bytes of each line that is not empty.
+/// The byte range of each line that is not empty.
 fn lines(text: &str) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     let lines = text.split_inclusive('\n').map(move |line| {

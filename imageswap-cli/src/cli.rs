@@ -20,27 +20,27 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say what the policy makes of images, and why
+    /// Explain the policy's decision about images
     Explain(explain::Args),
-    /// Say what the policy would do to manifests
+    /// Check manifests against the policy
     Check(check::Args),
-    /// Print manifests with the images that the policy would have run
+    /// Print manifests with their images replaced by the policy's results
     Rewrite(rewrite::Args),
-    /// List the images of manifests, and where they would go
+    /// List the images of manifests, with the policy's results
     Images(images::Args),
-    /// Say what the policy would do to what a cluster holds
+    /// Check a running cluster against the policy
     Scan(scan::Args),
-    /// List what runs in a cluster now and should not, by the word of its agents
+    /// List containers that run in a cluster now and should not, as its agents report
     Drift(drift::Args),
-    /// Say what a change of the policy changes for a list of images
+    /// Compare two policies for a list of images
     Diff(diff::Args),
-    /// Check a policy against cases: expected answers, or what must hold of any
+    /// Test a policy with cases: expected answers, or general properties
     Test(verify::Args),
-    /// Say what is wrong with policies, or likely is
+    /// Report errors and likely mistakes in policies
     Lint(lint::Args),
     /// Print the JSON schema of ImageSwapPolicy, for editors
     Schema,
-    /// Make an ImageSwapPolicy of what another program's policy says
+    /// Convert another program's policies to ImageSwapPolicies
     Import(import::Args),
     /// Print a script that completes this command in a shell
     Completions(completions::Args),
@@ -61,14 +61,14 @@ pub(crate) fn parse() -> Cli {
 }
 
 impl Cli {
-    /// Runs the command; what programs and people read goes to `out`.
+    /// Runs the command; its output goes to `out`.
     pub(crate) fn run(self, out: &mut impl Write) -> Result<Outcome> {
-        // Names and images come from others, and may be meant for the terminal that shows them.
+        // Names and images come from others, and may attack the terminal that shows them.
         let safe = &mut Escaping::new(&mut *out);
         match self.command {
             Command::Explain(args) => explain::run(&args, safe),
             Command::Check(args) => check::run(&args, safe),
-            // The manifest as it is, byte by byte.
+            // The manifest unchanged, byte by byte.
             Command::Rewrite(args) => rewrite::run(&args, out),
             Command::Images(args) => images::run(&args, safe),
             Command::Scan(args) => scan::run(&args, &mut Escaping::coloured(out)),
@@ -92,7 +92,7 @@ impl Cli {
     }
 }
 
-/// Whether kubectl runs this, which finds plugins by their file's name.
+/// Whether kubectl runs this as a plugin, by the file's name.
 fn is_plugin() -> bool {
     let program = std::env::args_os().next().unwrap_or_default();
     Path::new(&program)

@@ -1,4 +1,4 @@
-//! `imageswap completions`: what shells need to complete the command line.
+//! `imageswap completions`: scripts that complete the command line in shells.
 
 use crate::Outcome;
 use anyhow::Result;
@@ -10,7 +10,7 @@ use std::io::Write;
 /// Arguments of `imageswap completions`.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub(crate) struct Args {
-    /// Whose script; `kubectl` completes `kubectl imageswap`
+    /// Shell; `kubectl` completes `kubectl imageswap`
     ///
     ///   bash        source <(imageswap completions bash)
     ///   zsh         imageswap completions zsh > ~/.zfunc/_imageswap
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Shell(Shell),
-    /// The program that kubectl asks about the words after `kubectl imageswap`.
+    /// The program that kubectl calls to complete the words after `kubectl imageswap`.
     Kubectl,
 }
 
@@ -54,7 +54,7 @@ impl ValueEnum for Target {
 pub(crate) fn run(args: Args, mut command: Command, out: &mut impl Write) -> Result<Outcome> {
     match args.shell {
         Target::Shell(shell) => {
-            // The generator panics where it cannot write, so it writes here first.
+            // The generator panics if it cannot write, so it writes to memory first.
             let mut script = Vec::new();
             generate(shell, &mut command, "imageswap", &mut script);
             out.write_all(&script)?;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: Args, mut command: Command, out: &mut impl Write) -> Res
     Ok(Outcome::Clean)
 }
 
-/// Whose words are completed: filled in with one case for each command.
+/// The template of the script, filled in with one case for each command.
 const KUBECTL: &str = r#"#!/bin/sh
 # Completes `kubectl imageswap`; belongs on PATH as kubectl_complete-imageswap.
 path=
@@ -90,16 +90,16 @@ done
 if [ -n "$words" ]; then printf ':4\n'; else printf ':0\n'; fi
 "#;
 
-/// A program that kubectl runs with the words after `kubectl imageswap`, the last of them unfinished. It answers with
-/// one suggestion a line, and a directive in the last.
+/// A program that kubectl runs with the words after `kubectl imageswap`, the last of them
+/// incomplete. It prints one suggestion per line, and a directive in the last.
 fn kubectl(command: &Command) -> String {
     let mut cases = Vec::new();
     push_cases(command, "", &mut cases);
     KUBECTL.replace("CASES", &cases.join("\n"))
 }
 
-/// The flags and commands after each path of commands. The deepest come first, so that the first case that fits is
-/// the right one.
+/// The flags and commands after each path of commands. The deepest come first, so that the first
+/// matching case is right.
 fn push_cases(command: &Command, path: &str, cases: &mut Vec<String>) {
     let commands: Vec<_> = command
         .get_subcommands()

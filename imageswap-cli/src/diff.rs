@@ -1,4 +1,4 @@
-//! `imageswap diff`: what a change of the policy changes for a list of images.
+//! `imageswap diff`: compares two policies for a list of images.
 
 use crate::explain::images;
 use crate::policy::{DateArgs, load_any};
@@ -15,20 +15,20 @@ use std::path::PathBuf;
 /// Arguments of `imageswap diff`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// The policy as it is: ImageSwapPolicies (a file or folder), or a maps file
+    /// The present policy: ImageSwapPolicies (a file or folder), or a maps file
     #[arg(value_name = "OLD")]
     old: PathBuf,
-    /// The policy as it would be
+    /// The changed policy
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// Images, one a line; `-` is standard input
+    /// Images, one per line; `-` is standard input
     #[arg(short = 'f', long = "images", value_name = "FILE", required = true)]
     images: Vec<PathBuf>,
     #[command(flatten)]
     scope: ScopeArgs,
     #[command(flatten)]
     date: DateArgs,
-    /// How to answer; json is one object a line
+    /// Output format; json is one object per line
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -39,7 +39,7 @@ enum Output {
     Json,
 }
 
-/// What one policy makes of an image.
+/// One policy's decision about an image.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Side<'a> {
     result: &'a str,
@@ -56,7 +56,8 @@ struct Change<'a> {
     new: Side<'a>,
 }
 
-/// Runs the command: 0 when nothing changes, 1 when something does, 2 when too little is known of the Pod to tell.
+/// Runs the command: 0 if nothing changes, 1 if something does, 2 if too little is known about the
+/// Pod to decide.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let (old, new) = (load_any(&args.old)?, load_any(&args.new)?);
     let mut texts = Vec::new();

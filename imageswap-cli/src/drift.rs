@@ -1,4 +1,5 @@
-//! `imageswap drift`: what runs in a cluster now and should not, by the word of its agents.
+//! `imageswap drift`: lists containers that run in a cluster now and should not, as its agents
+//! report.
 
 use crate::{Outcome, report};
 use anyhow::{Context as _, Result};
@@ -16,20 +17,20 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 when nothing drifts; 1 when something does; 2 when an agent did
 not answer or could not be found, whatever the others said.";
 
-/// Where the agents' findings are on their admin port.
+/// The path of the findings on an agent's admin port.
 const PAGE: &str = "/drift";
 
 /// Arguments of `imageswap drift`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Args {
-    /// Admin port of an agent, as http://HOST:PORT, in place of those of a cluster; repeatable
+    /// Admin port of an agent, as http://HOST:PORT, instead of a cluster's agents; repeatable
     #[arg(long, value_name = "URL", conflicts_with_all = ["kubeconfig", "context"])]
     agent: Vec<String>,
-    /// Namespace of the agents; all of them without it
+    /// Namespace of the agents [default: all]
     #[arg(long, value_name = "NAME")]
     agents_namespace: Option<String>,
-    /// Labels of the agents' Pods, as kubectl selects
+    /// Label selector of the agents' Pods
     #[arg(
         long,
         value_name = "LABELS",
@@ -39,15 +40,15 @@ pub(crate) struct Args {
     /// Admin port of the agents' Pods
     #[arg(long, value_name = "PORT", default_value_t = 9465)]
     agents_port: u16,
-    /// Only what runs in this namespace
+    /// Only containers of this namespace
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Containers whose image is not known are listed, too
+    /// Also list containers whose image is unknown
     #[arg(long)]
     unresolved: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// How to answer; json is one object
+    /// Output format; json is one object
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -58,7 +59,7 @@ enum Output {
     Json,
 }
 
-/// What an agent says of a container, as far as it is shown. Further fields are kept for programs.
+/// The displayed fields of an agent's finding. Further fields are kept for programs.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 struct Finding {
     node: String,
@@ -104,10 +105,10 @@ struct Silent {
     error: String,
 }
 
-/// What programs get.
+/// The output for programs.
 #[derive(Serialize)]
 struct Answer<'a> {
-    /// Agents that answered.
+    /// Number of agents that answered.
     agents: usize,
     silent: &'a [Silent],
     findings: &'a [Finding],
@@ -168,7 +169,7 @@ impl Args {
     }
 }
 
-/// The findings as a terminal may get them: agents report names and images as others wrote them.
+/// The findings made safe for a terminal: agents report names and images written by others.
 fn shown(findings: &[Finding]) -> Result<Vec<Finding>> {
     fn escape(value: &mut Value) {
         match value {

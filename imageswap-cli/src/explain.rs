@@ -1,4 +1,4 @@
-//! `imageswap explain`: what the policy makes of images, and why.
+//! `imageswap explain`: explains the policy's decision about images.
 
 use crate::policy::{DateArgs, PolicyArgs};
 use crate::scope::{ScopeArgs, Undecided};
@@ -11,15 +11,15 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 
-/// How many lines of names of rules are worth reading; `-o json` has all.
+/// How many lines of rule names to show; `-o json` has all.
 const TRIED_LINES: usize = 4;
-/// Where the values of a paragraph begin.
+/// Column of the values in a paragraph.
 const MARGIN: usize = 12;
 
 /// Arguments of `imageswap explain`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
-    /// Images as a Pod or a command would name them; `-` reads them from standard input, one a line
+    /// Images as in a Pod or a command; `-` reads them from standard input, one per line
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     scope: ScopeArgs,
     #[command(flatten)]
     date: DateArgs,
-    /// How to answer; json is one object a line
+    /// Output format; json is one object per line
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -46,7 +46,7 @@ struct Answer<'a> {
     result: &'a str,
     swapped: bool,
     approved: bool,
-    /// `None`, as the policy's name, if no policy applies, or if several may and agree.
+    /// `None`, like the policy's name, if no policy applies, or if several may and agree.
     enforcement: Option<&'a str>,
     policy: Option<&'a str>,
     /// The entry of `denied` that the result matches.
@@ -55,9 +55,9 @@ struct Answer<'a> {
     rule: Option<&'a str>,
     reason: &'a str,
     revision: &'a str,
-    /// Rules that were tried before the one that decided, and spoke of other images.
+    /// Rules that were tried before the one that decided, and did not match.
     tried: Vec<&'a str>,
-    /// Each rule that moves the image, and where to.
+    /// Each rule that moves the image, with the result.
     steps: Vec<Moved<'a>>,
 }
 
@@ -67,7 +67,7 @@ struct Moved<'a> {
     to: String,
 }
 
-/// The images of a text: one a line, without those that are empty or begin with `#`.
+/// The images of a text: one per line, without empty lines and lines that begin with `#`.
 pub(crate) fn images(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .map(str::trim)
@@ -146,7 +146,7 @@ fn json(
     Ok(())
 }
 
-/// A table of several images where it fits, else a paragraph for each.
+/// A table of several images if it fits, otherwise a paragraph for each.
 fn text(
     policies: &Policies,
     selected: &Selected<'_>,
@@ -242,7 +242,7 @@ fn row<'a>(image: &'a str, decision: &'a Decision<'_>) -> [&'a str; 4] {
     ]
 }
 
-/// The lines of a table, unless one would be wider than a terminal.
+/// The lines of a table; `None` if one would be wider than a terminal.
 fn table(head: &[&str; 4], rows: &[[&str; 4]]) -> Option<Vec<String>> {
     let all = || std::iter::once(head).chain(rows);
     let widths: Vec<usize> = (0..head.len())

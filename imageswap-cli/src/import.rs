@@ -1,4 +1,4 @@
-//! `imageswap import`: ImageSwapPolicies from the policies of other programs.
+//! `imageswap import`: converts policies of other programs to ImageSwapPolicies.
 
 use crate::Outcome;
 use anyhow::{Result, bail};
@@ -31,7 +31,7 @@ enum From {
     Maps(maps::Args),
 }
 
-/// Runs the command: the policy goes to `out`, and how it differs to standard error.
+/// Runs the command: the policy goes to `out`, the differences to standard error.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     match (&args.from, &args.any) {
         (Some(From::Kyverno(args)), _) | (None, Some(args)) => policies::run(args, out),

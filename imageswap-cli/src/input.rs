@@ -1,4 +1,4 @@
-//! Texts that the command line names: files, folders, standard input.
+//! Reads the files, folders and standard input that the command line names.
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use std::collections::HashSet;
@@ -7,30 +7,31 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes of a text: a dump of a large cluster is smaller.
+/// Largest text in bytes: a dump of a large cluster is smaller.
 const SIZE_MAX: u64 = 64 << 20;
-/// How deep folders may be nested; links that lead in circles end before.
+/// Deepest nesting of folders; bounds circular links.
 const DEPTH_MAX: usize = 64;
-/// Endings of the files that a folder is read for.
+/// Extensions of the files that are read in a folder.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
-/// Whether standard input was read: there is no more of it, and nothing would be taken for an empty text.
+/// Whether standard input was read: a second read would give an empty text.
 static STDIN_READ: AtomicBool = AtomicBool::new(false);
 
-/// A text, and where it is from.
+/// A text and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Input {
     /// Its name in messages: the path as given, or as found in a folder.
     pub(crate) name: String,
-    /// The file; standard input has none.
+    /// The file; `None` for standard input.
     pub(crate) path: Option<PathBuf>,
-    /// All of it.
+    /// The whole text.
     pub(crate) text: String,
 }
 
 /// Reads a file, or standard input for `-`.
 ///
 /// # Errors
-/// It cannot be read, was standard input before, has more than 64 MiB, or is no UTF-8; the message then says at which line and column.
+/// It cannot be read, was standard input before, has more than 64 MiB, or is not UTF-8; then the
+/// message names line and column.
 pub(crate) fn read(path: &Path) -> Result<Input> {
     let stdin = path.as_os_str() == "-";
     let name = if stdin {
@@ -57,15 +58,16 @@ pub(crate) fn read(path: &Path) -> Result<Input> {
     })
 }
 
-/// Reads all that `paths` name, in that order: of a folder, what it and the folders in it have of `*.yaml`, `*.yml`
-/// and `*.json`, by name. Names that begin with a dot are left out there, and no file is read twice.
+/// Reads everything that `paths` name, in order. For a folder, reads the `*.yaml`, `*.yml` and
+/// `*.json` files in it and below it, by name. Names in folders that begin with a dot are left out,
+/// and no file is read twice.
 ///
-/// What cannot be read is told beside what can.
+/// Returns errors in addition to the texts that could be read.
 pub(crate) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
     read_all_of(paths, &ENDINGS)
 }
 
-/// [`read_all`] with other endings than `*.yaml`, `*.yml` and `*.json`.
+/// [`read_all`] with other extensions than `*.yaml`, `*.yml` and `*.json`.
 pub(crate) fn read_all_of(
     paths: &[PathBuf],
     endings: &'static [&'static str],
@@ -101,13 +103,13 @@ pub(crate) fn read_all_of(
 /// The files that paths lead to.
 #[derive(Debug, Default)]
 struct Walk {
-    /// Endings of the files that folders are read for.
+    /// Extensions of the files that are read in folders.
     endings: &'static [&'static str],
     files: Vec<PathBuf>,
     errors: Vec<Error>,
-    /// Files and folders that were met, by their real path.
+    /// Visited files and folders, by their real path.
     seen: HashSet<PathBuf>,
-    /// Whether something was met again.
+    /// Whether something was found twice.
     repeats: bool,
 }
 
@@ -151,7 +153,7 @@ impl Walk {
             .any(|it| ending.eq_ignore_ascii_case(it))
     }
 
-    /// Whether this was not met before. What has no real path, as standard input, is its own.
+    /// Whether this is new. Paths without a real path, such as standard input, are always new.
     fn is_new(&mut self, path: &Path) -> bool {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let new = self.seen.insert(real);

@@ -1,4 +1,4 @@
-//! `imageswap lint`: what is wrong with policies, or likely is.
+//! `imageswap lint`: reports errors and likely mistakes in policies.
 
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, is_document};
@@ -33,7 +33,7 @@ pub(crate) struct Args {
         verbatim_doc_comment
     )]
     files: Vec<PathBuf>,
-    /// A file that is a maps file, whatever its name
+    /// A maps file with any name
     #[arg(long, value_name = "FILE")]
     maps: Vec<PathBuf>,
     /// ImageSwap's legacy mode: the prefix that every image gets
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     list: bool,
     #[command(flatten)]
     date: DateArgs,
-    /// How to answer; json is one object a line
+    /// Output format; json is one object per line
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
@@ -77,7 +77,7 @@ struct Finding<'a> {
     help: Option<&'a str>,
 }
 
-/// How many there were of each.
+/// How many there were of each severity.
 #[derive(Debug, Default)]
 struct Count {
     policies: usize,
@@ -221,7 +221,7 @@ fn checks() -> impl Iterator<Item = Check> {
     maps::CHECKS.iter().chain(document::CHECKS).copied()
 }
 
-/// A name that may be left out: the texts of errors do not load, whoever allows that.
+/// The code of a message that may be left out; errors may not.
 fn parse_code(text: &str) -> Result<&'static str, String> {
     let same: Vec<_> = checks().filter(|it| it.code == text).collect();
     if let Some(check) = same.iter().find(|it| it.severity < Severity::Error) {

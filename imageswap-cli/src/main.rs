@@ -1,6 +1,6 @@
-//! The `imageswap` command: asks the policy the way the services do, and says what it answers.
+//! The `imageswap` command: evaluates a policy as the services do, and prints the result.
 //!
-//! Exit codes: 0 when all is well, 1 when something was found, 2 when the question could not be answered.
+//! Exit codes: 0 if all is well, 1 if something was found, 2 if the question could not be answered.
 
 mod cases;
 mod cli;
@@ -22,7 +22,7 @@ use imageswap_runtime::text::Escaping;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-/// What a command came to, when it came to something.
+/// The result of a command that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Clean,
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(1),
         Ok(Outcome::Failed) => ExitCode::from(2),
-        // Whoever reads has read enough.
+        // The reader has closed the pipe.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&format!("error: {error:#}"));
@@ -52,7 +52,7 @@ fn is_broken_pipe(error: &Error) -> bool {
     causes.any(|it| it.kind() == ErrorKind::BrokenPipe)
 }
 
-/// Writes a message to standard error, if anyone listens there.
+/// Writes a message to standard error, if it is open.
 fn report(message: &str) {
     drop(writeln!(Escaping::new(io::stderr()), "{message}"));
 }

@@ -1,4 +1,5 @@
-//! What `check`, `rewrite` and `images` share: manifests are read, and the policy is asked about every image.
+//! Code shared by `check`, `rewrite` and `images`: reads manifests, and asks the policy about every
+//! image.
 
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, PolicyArgs};
@@ -18,13 +19,13 @@ mod finding;
 pub(crate) mod images;
 pub(crate) mod rewrite;
 
-/// Which manifests, and what the policy is to know of them.
+/// The manifests, and further information for the policy.
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArgs {
     /// Manifests: files, folders, or `-` for standard input
     ///
-    /// Of a folder, what it and the folders in it have of *.yaml, *.yml and
-    /// *.json, except names that begin with a dot.
+    /// For a folder, all *.yaml, *.yml and *.json files in it and below it,
+    /// except names that begin with a dot.
     #[arg(
         short = 'f',
         long = "filename",
@@ -41,7 +42,7 @@ pub(crate) struct ManifestArgs {
     /// once.
     #[arg(long, value_name = "KIND=PATH", verbatim_doc_comment)]
     template_path: Vec<TemplatePath>,
-    /// Namespace of objects that name none
+    /// Namespace of objects without one
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     namespace: String,
     #[command(flatten)]
@@ -57,24 +58,24 @@ pub(crate) struct ManifestArgs {
 pub(crate) struct Manifests<'a> {
     files: Vec<(Input, Manifest)>,
     policies: Policies,
-    /// Namespace of objects that name none.
+    /// Namespace of objects without one.
     namespace: String,
     /// Labels of the namespaces that the manifests hold.
     namespaces: BTreeMap<String, Labels>,
-    /// Labels of others.
+    /// Labels of other namespaces.
     given: &'a NamespaceArgs,
     today: Date,
-    /// Whether something could not be read; its message is written already.
+    /// Whether something could not be read; its message is already written.
     pub(crate) failed: bool,
 }
 
-/// An image, and what the policy says of it.
+/// An image, and the policy's decision about it.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) file: &'a Input,
     pub(crate) pod: &'a Pod,
     pub(crate) image: &'a Image,
-    /// Namespace of the Pod, also where the manifest names none.
+    /// Namespace of the Pod, even if the manifest has none.
     pub(crate) namespace: &'a str,
     pub(crate) policy: Option<&'a Policy>,
     pub(crate) decision: Decision<'a>,
@@ -82,7 +83,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl ManifestArgs {
-    /// Reads policy and manifests. What cannot be read of the manifests is written to standard error.
+    /// Reads policy and manifests. Errors about manifests are written to standard error.
     ///
     /// # Errors
     /// The policy cannot be read.
@@ -124,17 +125,17 @@ impl ManifestArgs {
 }
 
 impl Manifests<'_> {
-    /// The texts, in the order in which they were named.
+    /// The texts, in the order of the command line.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         self.files.iter().map(|it| &it.0)
     }
 
-    /// How many documents hold no Pod.
+    /// How many documents contain no Pod.
     pub(crate) fn others(&self) -> usize {
         self.files.iter().map(|it| it.1.others).sum()
     }
 
-    /// Asks about every image, in the order of the files and of their text.
+    /// Asks about every image, in the order of files and text.
     pub(crate) fn ask(&self) -> Vec<Asked<'_>> {
         let pods = self
             .files
@@ -169,7 +170,7 @@ impl Manifests<'_> {
     }
 }
 
-/// Writes to standard error what is missing to decide about some of the images; whether anything is.
+/// Writes what is missing for a decision to standard error; returns whether anything is.
 pub(crate) fn report_undecided(asked: &[Asked<'_>]) -> bool {
     let mut undecided = Undecided::default();
     for it in asked.iter().filter(|it| it.undecided()) {
@@ -180,23 +181,23 @@ pub(crate) fn report_undecided(asked: &[Asked<'_>]) -> bool {
 }
 
 impl Asked<'_> {
-    /// Whether the policy would not have the image run, not even after the swap.
+    /// Whether the policy refuses the image, even after the swap.
     pub(crate) fn refused(&self) -> bool {
         self.decision.in_scope && !self.decision.approved
     }
 
-    /// Whether too little is known to tell.
+    /// Whether too little is known to decide.
     pub(crate) fn undecided(&self) -> bool {
         self.decision.reason == Reason::ScopeUnknown
     }
 
-    /// What the author of the policy wants to be said about an image that is not approved.
+    /// The policy author's message about an image that is not approved.
     pub(crate) fn message(&self) -> Option<&str> {
         let own = self.decision.denied.and_then(|it| it.message);
         own.or_else(|| self.policy.and_then(Policy::message))
     }
 
-    /// Where it is written: `file:line:column`.
+    /// Its place: `file:line:column`.
     pub(crate) fn place(&self) -> String {
         let span = self.image.span;
         format!("{}:{}:{}", self.file.name, span.line, span.column)

@@ -1,4 +1,4 @@
-//! The policy that the command line names.
+//! Reads the policy that the command line names.
 
 use crate::{input, report};
 use anyhow::{Result, bail};
@@ -9,7 +9,7 @@ use imageswap_policy::{Date, Diagnostics, Policies, parse_day};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// Where the policy comes from; one of the flags has to be given.
+/// Where the policy comes from; one of the flags is required.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("one policy").args(["policy", "maps", "image_prefix"]).required(true))]
 #[group(skip)]
@@ -18,11 +18,11 @@ pub(crate) struct PolicyArgs {
     flags: PolicyFlags,
 }
 
-/// Flags that name a policy, of which one may be given.
+/// Flags for the policy; at most one may be given.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct PolicyFlags {
-    /// ImageSwapPolicies: files, folders, or `-`; may be given again
+    /// ImageSwapPolicies: files, folders, or `-`; repeatable
     #[arg(long, value_name = "FILE or DIR")]
     policy: Vec<PathBuf>,
     /// ImageSwap's maps file
@@ -33,16 +33,16 @@ pub(crate) struct PolicyFlags {
     image_prefix: Option<String>,
 }
 
-/// The day by which exceptions end.
+/// The day that decides about ended exceptions.
 #[derive(Debug, Args)]
 pub(crate) struct DateArgs {
-    /// Decide as on this day; today (UTC) without it
+    /// Decide as on this day (UTC) [default: today]
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_date)]
     date: Option<Date>,
 }
 
 impl DateArgs {
-    /// The day that was asked for, or today, in UTC.
+    /// The given day, or today, in UTC.
     pub(crate) fn date(&self) -> Date {
         self.date.unwrap_or_else(today)
     }
@@ -56,7 +56,7 @@ impl PolicyArgs {
 }
 
 impl PolicyFlags {
-    /// Whether one is given.
+    /// Whether a flag is given.
     pub(crate) fn given(&self) -> bool {
         !self.policy.is_empty() || self.maps.is_some() || self.image_prefix.is_some()
     }
@@ -80,7 +80,7 @@ impl PolicyFlags {
     }
 }
 
-/// Reads a policy of either format, told apart by what the file holds.
+/// Reads a policy of either format, recognised by the file's content.
 pub(crate) fn load_any(path: &Path) -> Result<Policies> {
     if path.is_dir() {
         return documents(&[path.to_owned()]);
@@ -93,7 +93,7 @@ pub(crate) fn load_any(path: &Path) -> Result<Policies> {
     }
 }
 
-/// Whether a text is to be read as ImageSwapPolicies, and not as a maps file.
+/// Whether to read a text as ImageSwapPolicies instead of a maps file.
 pub(crate) fn is_document(path: &Path, text: &str) -> bool {
     let extension = path.extension().and_then(|it| it.to_str());
     if matches!(extension, Some("yaml" | "yml" | "json")) {

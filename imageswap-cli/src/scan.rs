@@ -1,4 +1,4 @@
-//! `imageswap scan`: what the policy says of what a cluster holds already, before admission is switched on.
+//! `imageswap scan`: checks a running cluster against the policy, before admission is switched on.
 
 use crate::policy::{DateArgs, PolicyFlags};
 use crate::{Outcome, report};
@@ -45,13 +45,13 @@ pub(crate) struct Args {
     /// ConfigMap whose key `maps` is an ImageSwap maps file
     #[arg(long, value_name = "NS/NAME", conflicts_with = "PolicyFlags")]
     maps_configmap: Option<ObjectName>,
-    /// Namespace to look at; all of them without it
+    /// Namespace to scan [default: all]
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Look at all namespaces, which is the default
+    /// Scan all namespaces, which is the default
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     all_namespaces: bool,
-    /// Only Pods and workloads with these labels, as kubectl selects
+    /// Only Pods and workloads with these labels (a label selector, as for kubectl)
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
     /// Images that would be swapped are findings too
@@ -61,7 +61,7 @@ pub(crate) struct Args {
     date: DateArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// How to answer; wide is a line for each image, json is one object
+    /// Output format; wide is a line per image, json is one object
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -73,7 +73,8 @@ enum Output {
     Json,
 }
 
-/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something could not be seen.
+/// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something could not
+/// be read.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +85,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
 
 impl Args {
     async fn scan(&self, out: &mut impl Write) -> Result<Outcome> {
-        // A policy of a file is read first: a bad one needs no cluster.
+        // A policy in a file is read first: a bad one needs no cluster.
         let of_file = self
             .policy
             .given()
@@ -123,7 +124,7 @@ impl Args {
         })
     }
 
-    /// The policies that the services would have in force.
+    /// The policies that would be in force in the services.
     async fn in_force(&self, client: &Client) -> Result<Policies> {
         let wanted = match (self.policy_from_cluster, &self.maps_configmap) {
             (false, None) => Wanted::default(),
@@ -146,7 +147,7 @@ impl Args {
         Ok(found.policies)
     }
 
-    /// Looks at everything, and tells what could not be seen.
+    /// Lists everything, and reports what could not be read.
     async fn look(&self, client: &Client, census: &mut Census<'_>) -> Result<Vec<Unseen>> {
         let selector = self.selector.as_deref();
         let mut lister = Lister::new(client, self.namespace.as_deref());
@@ -157,7 +158,8 @@ impl Args {
         }
         let mut owners = Owners::default();
         for resource in BETWEEN {
-            // What a workload makes need not have the workload's labels, and says whose a Pod is all the same.
+            // The Pods of a workload need not have the workload's labels, but their owners are
+            // still needed.
             let take = |object| {
                 owners.add(&object);
                 if selector.is_none() {
@@ -178,7 +180,7 @@ impl Args {
     }
 }
 
-/// Takes in the template of a workload that nothing controls; that of another is its owner's.
+/// Adds the template of a workload without a controller; other templates belong to their owners.
 fn template(census: &mut Census<'_>, kind: &str, object: &objects::Object) {
     if object.controller().is_none()
         && let Some(content) = object.template()

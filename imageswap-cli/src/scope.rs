@@ -1,4 +1,5 @@
-//! Who asks: what the command line says of Pods, and what it lacks to tell which policy decides.
+//! The context of a question: what the command line says about Pods, and what is missing to choose
+//! the policy.
 
 use clap::Args;
 use imageswap_policy::{Missing, PodScope, Policies, Policy, Scope, Selected};
@@ -7,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Labels by their names.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Who asks. What is not given is unknown.
+/// The context. Values that are not given are unknown.
 #[derive(Debug, Args)]
 pub(crate) struct ScopeArgs {
     /// Namespace of the Pod
@@ -24,14 +25,14 @@ pub(crate) struct ScopeArgs {
     container: Option<String>,
 }
 
-/// Labels of namespaces whose manifests are not at hand.
+/// Labels of namespaces without a manifest.
 #[derive(Debug, Args)]
 pub(crate) struct NamespaceArgs {
     /// Labels of namespaces without a manifest among the input
     ///
     /// With a name they are those of one namespace, as in
-    /// shop:team=a,stage=prod; without one, of every namespace of which
-    /// nothing else tells. May be given more than once.
+    /// shop:team=a,stage=prod; without a name, of every namespace whose
+    /// labels are not known otherwise. May be given more than once.
     #[arg(
         long,
         value_name = "[NAME:]KEY=VALUE,...",
@@ -41,14 +42,14 @@ pub(crate) struct NamespaceArgs {
     namespace_labels: Vec<(Option<String>, Labels)>,
 }
 
-/// What nobody could decide, for one message.
+/// Undecided questions, for one message.
 #[derive(Debug, Default)]
 pub(crate) struct Undecided {
     messages: BTreeSet<String>,
 }
 
 impl ScopeArgs {
-    /// The policy of `policies` that decides for the Pod that was described.
+    /// The policy of `policies` that decides for the described Pod.
     pub(crate) fn select<'a>(
         &'a self,
         policies: &'a Policies,
@@ -68,7 +69,7 @@ impl ScopeArgs {
 }
 
 impl NamespaceArgs {
-    /// The labels of a namespace; `known` are those that its manifest or the cluster has.
+    /// The labels of a namespace; `known` are those from its manifest or the cluster.
     pub(crate) fn labels<'a>(
         &'a self,
         namespace: &str,
@@ -85,7 +86,7 @@ impl NamespaceArgs {
 }
 
 impl Undecided {
-    /// Notes that the policies do not agree about an image, for a Pod of `namespace`.
+    /// Records that the policies disagree about an image, for a Pod of `namespace`.
     pub(crate) fn add(
         &mut self,
         selected: &Selected<'_>,
@@ -106,7 +107,7 @@ impl Undecided {
         self.messages.is_empty()
     }
 
-    /// The messages, for standard error.
+    /// Prints the messages to standard error.
     pub(crate) fn report(&self) {
         for message in &self.messages {
             crate::report(&format!("error: {message}"));
@@ -114,7 +115,7 @@ impl Undecided {
     }
 }
 
-/// What a case of `imageswap test` does not say.
+/// What a case of `imageswap test` lacks.
 pub(crate) fn undecided_case(selected: &Selected<'_>) -> String {
     let missing = selected.missing();
     let fields = [
@@ -136,7 +137,7 @@ pub(crate) fn undecided_case(selected: &Selected<'_>) -> String {
     )
 }
 
-/// What is not known, as a clause.
+/// What is unknown, as a clause.
 fn question(selected: &Selected<'_>) -> String {
     let names = selected.candidates().map(Policy::name);
     let names: Vec<_> = names.map(|it| format!("`{it}`")).collect();
@@ -146,7 +147,7 @@ fn question(selected: &Selected<'_>) -> String {
     }
 }
 
-/// The flags that say what is missing.
+/// The flags for what is missing.
 fn help(missing: Missing, manifests: bool) -> String {
     let mut flags = Vec::new();
     if missing.namespace {
@@ -169,7 +170,7 @@ fn help(missing: Missing, manifests: bool) -> String {
     format!("give {}{manifest}", flags.join(" and "))
 }
 
-/// `a=b,c=d`; an empty text is no label at all, which is not the same as unknown labels.
+/// `a=b,c=d`; an empty text means no labels, which is not the same as unknown labels.
 pub(crate) fn parse_labels(text: &str) -> Result<Labels, String> {
     let pairs = text.split(',').map(str::trim).filter(|it| !it.is_empty());
     pairs
@@ -182,7 +183,7 @@ pub(crate) fn parse_labels(text: &str) -> Result<Labels, String> {
         .collect()
 }
 
-/// `a=b,c=d`, or the same of one namespace, `shop:a=b,c=d`. Neither keys nor names have a `:`.
+/// `a=b,c=d`, or the same for one namespace, `shop:a=b,c=d`. Neither keys nor names contain a `:`.
 fn parse_namespace(text: &str) -> Result<(Option<String>, Labels), String> {
     match text.split_once(':') {
         Some((name, labels)) if !name.is_empty() && !name.contains('=') => {

@@ -1,4 +1,4 @@
-//! `imageswap test`: holds policies to cases.
+//! `imageswap test`: tests policies with cases.
 
 use crate::cases::{self, Case};
 use crate::input::Input;
@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Endings of the files that a folder is read for.
+/// Extensions of the files that are read in a folder.
 const ENDINGS: [&str; 5] = ["yaml", "yml", "json", "jsonl", "ndjson"];
 
 /// Arguments of `imageswap test`.
 ///
-/// A maps text is read as ImageSwap reads it: lines that it would skip are skipped, without a word.
+/// A maps text is read as ImageSwap reads it: lines that it would skip are skipped silently.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// JSON lines or YAML, or folders of these; `-` is standard input
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     namespaces: NamespaceArgs,
 }
 
-/// A case that does not hold: what was expected, and what came.
+/// A failed case: the expected and the actual answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Failure {
     expected: String,
@@ -49,7 +49,7 @@ struct Failure {
     by: String,
 }
 
-/// Compiled policies by the text that they come from.
+/// Compiled policies by their texts.
 #[derive(Debug, Default)]
 struct Compiled(HashMap<(Kind, String), Result<Policies, String>>);
 
@@ -60,7 +60,7 @@ enum Kind {
     Legacy,
 }
 
-/// Runs the command: 0 when all cases hold, 1 when one does not, 2 when one cannot be decided.
+/// Runs the command: 0 if all cases pass, 1 if one fails, 2 if one cannot be decided.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let mut compiled = Compiled::default();
     let (mut passed, mut failed, mut errors) = (0_usize, 0_usize, 0_usize);
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
 }
 
 impl Compiled {
-    /// The policy that a case names.
+    /// The policy of a case.
     fn of(&mut self, case: &Case, file: &Path) -> Result<&Policies, String> {
         let maps = || case.maps.clone().unwrap_or_default();
         let prefix = || case.image_prefix.clone().unwrap_or_default();
@@ -162,8 +162,7 @@ impl Compiled {
     }
 }
 
-/// The files of cases that `paths` name, and what cannot be read of them. In a folder the policies beside the cases are
-/// left out.
+/// The case files in `paths`, and errors. Policies next to the cases in a folder are left out.
 fn read_files(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
     let (mut inputs, mut errors) = input::read_all_of(paths, &ENDINGS);
     let named = |it: &Input| paths.iter().any(|path| Some(path) == it.path.as_ref());
@@ -174,7 +173,7 @@ fn read_files(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
     (inputs, errors)
 }
 
-/// The text of a policy that a case of `file` names.
+/// The text of a case's policy; `file` is the case's.
 fn document_text(policy: &Value, file: &Path) -> Result<String, String> {
     match policy {
         Value::String(text) if text.contains('\n') => Ok(text.clone()),
@@ -187,10 +186,10 @@ fn document_text(policy: &Value, file: &Path) -> Result<String, String> {
     }
 }
 
-/// What of the case does not hold, if anything.
+/// The failed part of the case, if any.
 ///
 /// # Errors
-/// The case does not say enough of the Pod to decide.
+/// The case does not describe the Pod well enough to decide.
 fn check(
     policies: &Policies,
     date: Date,

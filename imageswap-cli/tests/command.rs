@@ -1,4 +1,4 @@
-//! The command as people run it: what it prints, and its exit codes.
+//! Runs the command: its output and exit codes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

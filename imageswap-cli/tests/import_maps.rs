@@ -1,4 +1,4 @@
-//! `imageswap import maps` as people run it, and the page that shows it.
+//! Runs `imageswap import maps`, and checks the page that shows it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -91,7 +91,7 @@ fn what_is_left_out_is_a_finding_and_what_does_not_load_is_an_error() {
     );
 }
 
-/// Lines that lead to each other are no circle: an image under a target stays.
+/// Lines that lead to each other are not a circle: an image under a target stays.
 #[test]
 fn lines_that_lead_to_each_other_make_a_policy() {
     let (code, policy, error) = import("default::\na.io::b.io\nb.io::a.io\n");
@@ -99,7 +99,7 @@ fn lines_that_lead_to_each_other_make_a_policy() {
     assert!(!policy.contains("from:"), "{policy}");
 }
 
-/// A folder of measured cases, or `None` (said on stderr) where there is none.
+/// A folder of measured cases; prints a note and returns `None` if it is missing.
 fn cases(name: &str) -> Option<std::path::PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/cases/policy");
     let folder = Path::new(folder).join(name);
@@ -112,7 +112,7 @@ fn cases(name: &str) -> Option<std::path::PathBuf> {
     None
 }
 
-/// What `imageswap diff` says of a maps file and the policy that comes of it.
+/// The output of `imageswap diff` for a maps file and the policy made from it.
 fn difference(maps: &str, images: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [

@@ -1,5 +1,5 @@
-//! Policies of other programs, imported by the command: exit codes, report and output. What the policies decide is
-//! tested in `imageswap-import`.
+//! Imports policies of other programs with the command: exit codes, report and output. Tests of the
+//! policies' decisions are in `imageswap-import`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 /// A rule that is carried over exactly.
 const EXACT: &str = include_str!("data/exact.yaml");
-/// Two policies that differ from what a policy here can say, and one rule that is left out.
+/// Two policies that differ from what a policy can express here, and one rule that is left out.
 const BOTH: &str = include_str!("data/kyverno.yaml");
 
 fn imageswap(args: &[&str]) -> Output {

@@ -1,4 +1,4 @@
-//! `imageswap lint` and `imageswap completions` as people run them.
+//! Runs `imageswap lint` and `imageswap completions`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -197,7 +197,7 @@ fn kubectl_gets_words_and_a_directive() {
     }
 }
 
-/// The help for a key that holds a path does what its author wanted, or says which policy does.
+/// The help for a key that holds a path does what its author wanted, or shows the policy that does.
 #[test]
 fn help_for_a_path_key_is_right() {
     for (maps, help) in [
@@ -233,7 +233,7 @@ fn help_for_a_path_key_is_right() {
         );
     }
 
-    // What the help says, done.
+    // Follows the help.
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write(

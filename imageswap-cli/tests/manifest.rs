@@ -1,4 +1,4 @@
-//! `check`, `rewrite` and `images` as people run them: what they print, and their exit codes.
+//! Runs `check`, `rewrite` and `images`: their output and exit codes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -41,7 +41,7 @@ const JOB: &str = r#"{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"r
 struct Folder(tempfile::TempDir);
 
 impl Folder {
-    /// A folder with `maps.conf`, and what else is given.
+    /// A folder with `maps.conf`, and the given files.
     fn new(files: &[(&str, &str)]) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         fs::write(folder.at("maps.conf"), MAPS).unwrap();
@@ -309,7 +309,7 @@ error[not-approved]: `ghcr.io/b` is not approved
         last("check --policy policy.yaml -f pod.yaml --date 2027-02-01"),
         "3 images: 0 stay, 1 would be swapped, 2 not approved"
     );
-    // By default a policy has no say in kube-system.
+    // By default a policy does not apply to kube-system.
     assert_eq!(
         last("check --policy policy.yaml -f pod.yaml -n kube-system"),
         "3 images: 3 stay, 0 would be swapped, 0 not approved"

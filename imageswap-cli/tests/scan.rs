@@ -1,4 +1,4 @@
-//! `imageswap scan` against a real API server, as people run it.
+//! Runs `imageswap scan` against a real API server.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -74,7 +74,7 @@ metadata: {name: alone, namespace: shop}
 spec: {containers: [{name: a, image: busybox}]}
 ";
 
-/// A Job as the CronJob's controller makes one.
+/// A Job as the CronJob's controller creates it.
 const TONIGHT: &str = "
 apiVersion: batch/v1
 kind: Job
@@ -205,7 +205,7 @@ fn workloads_are_named_by_whoever_wrote_them() {
         (&json!("imageswap.io/scan/v1"), &json!(true), &json!(5))
     );
 
-    // A label of the Deployment itself, which its ReplicaSet and Pods have not.
+    // A label of the Deployment itself, which its ReplicaSet and Pods lack.
     let selected = [
         "--policy",
         policy,
@@ -305,7 +305,7 @@ fn the_policy_is_the_one_in_force() {
     let (_, image, _) = result(&["--maps-configmap", "imageswap-system/imageswap-maps"]);
     assert_eq!(image, "legacy.example.com/nginx", "it alone was asked for");
 
-    // What does not load is said, and the others go on.
+    // A policy that does not load is reported, and the others are used.
     let bad = POLICY
         .replace("corp", "bad")
         .replace("docker.io/**", "https://x");

@@ -1,4 +1,4 @@
-//! What the commands say while it is not known which policy decides, and once it is.
+//! The commands' output while it is unknown which policy decides, and afterwards.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -154,7 +154,7 @@ fn the_manifest_of_the_namespace_tells_its_labels() {
             assert_eq!(found, Some(code), "{command} {labels}: {stdout}{stderr}");
         }
     }
-    // Labels of another namespace say nothing of this one.
+    // Labels of another namespace do not help.
     let command = "check --policy p.yaml -f pod.yaml --namespace-labels bank:exempt=yes";
     assert_eq!(folder.run(command).0, Some(2));
     let command = "check --policy p.yaml -f pod.yaml --namespace-labels shop:exempt=yes";

@@ -1,4 +1,4 @@
-//! What others wrote, as a terminal gets it: images, names and whatever an agent reports.
+//! Foreign text on a terminal: images, names and agents' reports.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -15,7 +15,7 @@ fn imageswap(args: &[&str]) -> Output {
     command.args(args).output().unwrap()
 }
 
-/// Both streams of a run, of which a terminal obeys nothing.
+/// Both streams of a run, checked to contain no control characters.
 fn safe(args: &[&str]) -> String {
     let Output { stdout, stderr, .. } = imageswap(args);
     let text = String::from_utf8([stdout, stderr].concat()).unwrap();
@@ -55,7 +55,7 @@ fn images_and_names_of_manifests_are_shown_and_not_obeyed() {
         &manifest,
     ]));
     shows_no_line_of_others(&safe(&["explain", "--maps", &maps, EVIL]));
-    // Programs get the text as it is.
+    // Programs get the text unchanged.
     let output = imageswap(&["explain", "--maps", &maps, "-o", "json", EVIL]);
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["image"], EVIL);

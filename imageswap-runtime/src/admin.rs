@@ -1,11 +1,11 @@
 //! The admin port: `/livez`, `/readyz`, `/metrics` and `/log-level` over plain HTTP/1.1.
 //!
-//! Everybody who reaches the port may read. The log level is changed from the same host or Pod only, because the port
-//! asks nobody who they are.
+//! Everyone who can reach the port may read. The log level can only be changed from the same host
+//! or Pod, because the port does not authenticate clients.
 //!
-//! Probes have to be answered whatever other clients do, so the port has a table of connections of its own: a new
-//! connection takes the place of the oldest one that was never answered, a slow or silent client has seconds, and
-//! answers do not pile up for a client that does not read them.
+//! Probes have to be answered whatever other clients do, so the port has its own table of
+//! connections: a new connection replaces the oldest one that was never answered, a slow or silent
+//! client has a few seconds, and answers do not pile up for a client that does not read them.
 
 mod liveness;
 mod pages;
@@ -29,11 +29,12 @@ use pages::{Metrics, Page, Pages};
 pub use liveness::{Activity, Liveness};
 pub use readiness::{Condition, Readiness};
 
-/// Probes and scrapes need few connections. Each is from few addresses, but all Pods of a node may share one.
+/// Probes and scrapes need few connections. They come from few addresses, but all Pods of a node
+/// may share one.
 const CONNECTIONS: ConnectionLimits = ConnectionLimits {
     connections: 64,
     per_peer: 32,
-    // There is no handshake, and nobody proves anything.
+    // There is no handshake, and clients cannot prove who they are.
     handshakes: 64,
     strangers: None,
     answers_prove: false,
@@ -47,10 +48,11 @@ const HTTP: HttpLimits = HttpLimits {
     head: 8 << 10,
     buffer: 8 << 10,
 };
-/// How often histogram samples are folded into buckets, so that they do not pile up between two scrapes.
+/// How often histogram samples are merged into buckets, so that they do not pile up between two
+/// scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The admin port, bound and not yet served.
+/// The admin port, bound but not yet served.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -64,7 +66,7 @@ impl Admin {
     /// Binds the port.
     ///
     /// # Errors
-    /// As the operating system gives them; the address is not part of the message.
+    /// The operating system's error; the address is not part of the message.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let listener = net::listen(addr)?;
         let local_addr = listener.local_addr()?;
@@ -77,7 +79,7 @@ impl Admin {
         })
     }
 
-    /// Shows what `text` gives at `path`, to everybody who reaches the port.
+    /// Adds a page at `path` with the result of `text`, without authentication.
     #[must_use]
     pub fn with_page(
         mut self,
@@ -93,27 +95,27 @@ impl Admin {
         self
     }
 
-    /// Lets `/livez` answer 503 while an activity of these is not finished in time.
+    /// Lets `/livez` answer 503 if one of these activities is not finished in time.
     #[must_use]
     pub fn with_liveness(mut self, liveness: Liveness) -> Self {
         self.liveness = liveness;
         self
     }
 
-    /// Shows the log level at `/log-level`, and lets it be changed there.
+    /// Serves the log level at `/log-level`, and lets it be changed there.
     #[must_use]
     pub fn with_log_level(mut self, level: LogLevel) -> Self {
         self.log_level = Some(level);
         self
     }
 
-    /// The address that was bound; tells the port when 0 was asked for.
+    /// The bound address, with the actual port if port 0 was requested.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Serves until the future is dropped: also while draining, when `/readyz` answers 503 and `/metrics` still
-    /// counts. Keeps the exporter's histograms small on the way.
+    /// Serves until the future is dropped, so also while draining, when `/readyz` answers 503 and
+    /// `/metrics` still counts. Also keeps the exporter's histograms small.
     pub async fn serve(self, readiness: Readiness, exporter: Exporter, drain: Drain) {
         let pages = Arc::new(Pages {
             readiness,
@@ -218,7 +220,7 @@ mod tests {
                 "[+]policy ok\n[+]tls ok\n[+]not-draining ok\nreadyz check passed\n".to_owned()
             )
         );
-        // The same name is the same condition.
+        // The same name refers to the same condition.
         readiness.condition("tls").set(false);
         assert_eq!(ask(addr, "GET", "/readyz").await.0, 503);
         tls.set(true);
@@ -237,7 +239,7 @@ mod tests {
         assert_eq!(status, 503);
         assert!(body.contains("[-]not-draining failed\n"), "{body}");
         assert_eq!(ask(addr, "GET", "/livez").await.0, 200);
-        // Something that is to be finished all the time, and is not.
+        // An activity that is never finished in time.
         let _activity = liveness.activity("loop", Duration::ZERO);
         tokio::time::sleep(Duration::from_millis(2)).await;
         let (status, body) = ask(addr, "GET", "/livez").await;

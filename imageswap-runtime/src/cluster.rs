@@ -1,4 +1,4 @@
-//! The Kubernetes API server: how to reach it, and names of what lies there.
+//! The Kubernetes API server: how to reach it, and names of its objects.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,31 +9,31 @@ use kube::Client;
 use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::runtime::watcher;
 
-/// An API server that does not take a connection by then is away.
+/// An API server that does not accept a connection in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where a Pod finds its own namespace.
+/// The file with a Pod's own namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// The namespace that the manifests install into.
 pub(crate) const DEFAULT_NAMESPACE: &str = "imageswap-system";
 
-/// How to reach the API server; flatten it into a command's arguments. Without a flag: as other tools do, by
-/// `KUBECONFIG`, `~/.kube/config`, or the service account of the Pod.
+/// How to reach the API server; flatten it into a command's arguments. Without flags it works as
+/// for other tools: `KUBECONFIG`, `~/.kube/config`, or the service account of the Pod.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 #[group(skip)]
 pub struct ClusterArgs {
-    /// File that says how to reach the API server
+    /// Kubeconfig file
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of that file; the current one where none is given
+    /// Context in that file [default: its current context]
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 }
 
-/// Why there is no client. Whether the API server answers is not known before the first request.
+/// Why there is no client. Whether the API server answers shows only with the first request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The file cannot be read, or says nothing usable.
+    /// The file cannot be read, or is not usable.
     #[error("{}: {source}", file.as_ref().map_or_else(|| "kubeconfig".to_owned(), |it| it.display().to_string()))]
     Kubeconfig {
         /// The file that was given.
@@ -44,7 +44,7 @@ pub enum ClusterError {
     /// Neither a kubeconfig file nor a service account.
     #[error("no way to reach a cluster, --kubeconfig FILE says one: {0}")]
     Infer(#[from] Box<InferConfigError>),
-    /// The configuration makes no client.
+    /// The configuration does not give a client.
     #[error("cannot set up a client of the API server: {0}")]
     Client(#[from] Box<kube::Error>),
 }
@@ -58,13 +58,13 @@ pub struct ObjectName {
     pub name: String,
 }
 
-/// What was given is no `NS/NAME`.
+/// The argument is not `NS/NAME`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected NAMESPACE/NAME")]
 pub struct NoObjectName;
 
 impl ClusterArgs {
-    /// A client; nothing is asked yet.
+    /// A client; it has not connected yet.
     pub async fn client(&self) -> Result<Client, ClusterError> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
@@ -95,8 +95,8 @@ impl ClusterArgs {
     }
 }
 
-/// The namespace that this process runs in: `POD_NAMESPACE`, else the service account's, else where the manifests put
-/// it.
+/// The namespace of this process: `POD_NAMESPACE`, otherwise the service account's, otherwise the
+/// manifests' default.
 pub fn own_namespace() -> String {
     std::env::var("POD_NAMESPACE")
         .ok()
@@ -106,7 +106,7 @@ pub fn own_namespace() -> String {
         .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
-/// What goes wrong again and again, said once.
+/// A repeating problem that is logged once.
 #[derive(Debug)]
 pub struct Complaint {
     what: &'static str,
@@ -114,12 +114,12 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    /// Nothing is wrong yet with `what`, such as `the watch of namespaces`.
+    /// No problem so far with `what`, such as `the watch of namespaces`.
     pub fn new(what: &'static str) -> Self {
         Self { what, said: None }
     }
 
-    /// Says what is wrong, unless that was the last that was said.
+    /// Logs a problem, unless it is the same as the last one.
     pub fn about(&mut self, error: &dyn std::error::Error) {
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -139,8 +139,8 @@ impl Complaint {
         }
     }
 
-    /// Says what is wrong with a watch, unless it only has to begin anew: an API server keeps its history for some
-    /// minutes.
+    /// Logs a problem with a watch, unless the watch only has to restart: an API server keeps its
+    /// history for a few minutes.
     pub fn about_watch(&mut self, error: &watcher::Error) {
         if is_expired(error) {
             tracing::debug!("{} begins anew: {error}", self.what);
@@ -149,7 +149,7 @@ impl Complaint {
         }
     }
 
-    /// It works; said where it did not before.
+    /// Records that it works; logs this if it did not before.
     pub fn over(&mut self) {
         if self.said.take().is_some() {
             tracing::info!("{} works again", self.what);
@@ -157,7 +157,7 @@ impl Complaint {
     }
 }
 
-/// Whether a watch ended for its place in the history is forgotten: 410 Gone.
+/// Whether a watch ended because its position in the history has expired: 410 Gone.
 fn is_expired(error: &watcher::Error) -> bool {
     const GONE: u16 = 410;
     match error {

@@ -1,7 +1,8 @@
 //! A server's table of open connections: what each connection does, and which one closes to make room.
 //!
-//! One task looks at all connections four times a second, so that a request sets no timer. It closes connections that
-//! take too long. When all places are taken, a new connection takes the place of the connection that has proven least:
+//! One task checks all connections four times a second, so that requests set no timers. It closes
+//! connections that take too long. If all places are taken, a new connection takes the place of the
+//! connection that has proven least:
 //!
 //! 1. one that was never answered: of a peer that holds an unusual number of such connections, then the oldest;
 //! 2. one whose last good answer is more than [`RECENT`] ago.
@@ -29,14 +30,14 @@ use crate::metrics::Closed;
 
 pub use http::{HttpLimits, serve_http};
 
-/// How often connections are looked at; the unit of all times in the table.
+/// Interval between checks; the unit of all times in the table.
 const TICK: Duration = Duration::from_millis(250);
 /// For how long a good answer protects a connection.
 pub const RECENT: Duration = Duration::from_mins(1);
 /// A peer with fewer unproven connections than this share of all places is not a crowd.
 const CROWD_SHARE: usize = 16;
 
-/// What the table allows.
+/// The limits of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     /// Open connections.
@@ -45,13 +46,14 @@ pub struct ConnectionLimits {
     pub per_peer: usize,
     /// Connections that have not finished their handshake.
     pub handshakes: usize,
-    /// Where clients are asked who they are: connections that finished their handshake and did not prove it.
+    /// If clients are asked who they are: connections that finished their handshake and did not
+    /// prove it.
     pub strangers: Option<usize>,
-    /// Whether a good answer proves something. It does not where everybody gets one.
+    /// Whether a good answer proves something. It does not if everyone gets one.
     pub answers_prove: bool,
     /// From the first byte of a request's head to its last.
     pub head: Duration,
-    /// From the end of a request's head to the end of its body, as far as the handler does not stop earlier.
+    /// From the end of a request's head to the end of its body, unless the handler stops earlier.
     pub body: Duration,
     /// From when the client stops reading an answer until it has read the whole answer.
     pub write: Duration,
@@ -82,7 +84,7 @@ pub struct Place {
     all: Arc<Connections>,
 }
 
-/// One connection. Its task writes these fields; whoever looks for a connection to close reads them.
+/// One connection. Its task writes these fields; the search for a connection to close reads them.
 #[derive(Debug)]
 struct Connection {
     peer: IpAddr,
@@ -104,7 +106,7 @@ struct Connection {
     reading: AtomicWaker,
 }
 
-/// What a connection does.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Phase {
@@ -126,7 +128,7 @@ enum Standing {
     Recent,
 }
 
-/// How a connection is to be closed.
+/// How to close a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Closing {
@@ -192,9 +194,9 @@ impl Connections {
         (Some(place), closed)
     }
 
-    /// Looks at all connections four times a second: closes those that take too long, and reports each to `closed`.
-    /// Reports to `counted` how many connections are open, and how many of them have a request that is being read or
-    /// answered.
+    /// Checks all connections four times a second: closes those that take too long, and reports
+    /// each to `closed`. Reports to `counted` how many connections are open, and how many of them
+    /// have a request that is being read or answered.
     pub async fn watch(
         &self,
         mut closed: impl FnMut(Closed),
@@ -311,7 +313,8 @@ impl Place {
         Some(Closed::Crowded)
     }
 
-    /// Whether the client proved who it is; where nobody is asked, whether it had a good answer recently.
+    /// Whether the client proved who it is; if clients are not asked, whether it had a good answer
+    /// recently.
     pub fn is_preferred(&self) -> bool {
         if self.all.limits.strangers.is_some() {
             return self.connection.is_trusted();
@@ -336,7 +339,7 @@ impl Place {
         poll_fn(|context| {
             self.connection.waker.register(context.waker());
             loop {
-                // What has arrived is read first, so that a request that is there is answered.
+                // Received data is read first, so that a complete request is answered.
                 if let Poll::Ready(output) = work.as_mut().poll(context) {
                     return Poll::Ready(Some(output));
                 }
@@ -353,7 +356,7 @@ impl Place {
         .await
     }
 
-    /// Bytes came in.
+    /// Bytes were received.
     fn heard(&self) {
         if self.connection.phase() == Phase::Idle {
             self.enter(Phase::Head);
@@ -365,7 +368,7 @@ impl Place {
         self.enter(Phase::Body);
     }
 
-    /// A request was answered; `good` says whether with what it asked for.
+    /// A request was answered; `good` says whether successfully.
     fn answered(&self, good: bool) {
         self.enter(Phase::Idle);
         if good && self.all.limits.answers_prove {
@@ -373,7 +376,7 @@ impl Place {
         }
     }
 
-    /// The client does not read what was written.
+    /// The client does not read.
     fn stuck(&self) {
         if !self.connection.is_stuck() {
             let now = self.all.now.load(Relaxed);
@@ -381,9 +384,9 @@ impl Place {
         }
     }
 
-    /// The client has read everything that was written, as far as the system can say.
+    /// The client has read everything, as far as the system knows.
     fn flushed(&self) {
-        // Read before written: this runs whenever the connection is polled.
+        // Read before written, because this runs whenever the connection is polled.
         if self.connection.answering.load(Relaxed) {
             self.connection.answering.store(false, Relaxed);
             let now = self.all.now.load(Relaxed);
@@ -456,7 +459,7 @@ impl Connection {
     }
 
     fn take_closing(&self) -> Closing {
-        // Read before written: this runs whenever the connection is polled.
+        // Read before written, because this runs whenever the connection is polled.
         if self.closing.load(Relaxed) == Closing::No as u8 {
             return Closing::No;
         }

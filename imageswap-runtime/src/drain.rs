@@ -1,11 +1,11 @@
-//! When to stop: a signal that starts a drain, and a value that says so to whoever holds it.
+//! Draining: a signal starts it, and its holders are notified.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Tells tasks that the process is going away. Clones are the same drain; once begun it does not end.
+/// Notifies tasks that the process is stopping. Clones share the drain; once begun it does not end.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     token: CancellationToken,
@@ -17,11 +17,11 @@ impl Drain {
         Self::default()
     }
 
-    /// A drain that SIGTERM or SIGINT begins. A second one ends the process at once, for whoever sends it twice
-    /// does not want to wait.
+    /// A drain that SIGTERM or SIGINT begins. A second signal ends the process at once, because the
+    /// sender does not want to wait.
     ///
     /// # Errors
-    /// When the handlers cannot be installed. Panics outside a tokio runtime.
+    /// If the handlers cannot be installed. Panics outside a tokio runtime.
     pub fn on_signals() -> io::Result<Self> {
         let drain = Self::new();
         let terminate = signal(SignalKind::terminate())?;
@@ -53,7 +53,7 @@ impl Drain {
             };
             if self.is_signaled() {
                 tracing::warn!(signal = name, "second signal, ending at once");
-                // The shell's convention for a process that a signal ended.
+                // The shell's convention for a process ended by a signal.
                 std::process::exit(128 + number);
             }
             tracing::info!(signal = name, "draining");

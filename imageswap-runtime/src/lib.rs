@@ -1,8 +1,10 @@
-//! What the webhook and the agent share: logs, drain, admin server, metric names, TLS and the policy source.
+//! Code shared by webhook and agent: logs, drain, admin server, metric names, TLS and the policy
+//! source.
 //!
-//! Nothing here knows AdmissionReviews or containers. The pieces are plain values that a service wires together:
-//! a [`drain::Drain`] says when to stop, a [`source::PolicySource`] holds the policy in force, a
-//! [`metrics::Exporter`] counts, and an [`admin::Admin`] shows all of it to probes and to Prometheus.
+//! Nothing here knows AdmissionReviews or containers. The parts are plain values that a service
+//! connects: a [`drain::Drain`] says when to stop, a [`source::PolicySource`] holds the policy in
+//! force, a [`metrics::Exporter`] counts, and an [`admin::Admin`] serves all of it to probes and to
+//! Prometheus.
 #![forbid(unsafe_code)]
 
 pub mod admin;

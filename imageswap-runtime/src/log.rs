@@ -1,7 +1,7 @@
 //! Logs: one line per event on standard error, as text for people or JSON for programs.
 //!
-//! Standard output is left alone, for it belongs to what a program was asked for. The level can be changed while the
-//! program runs ([`LogLevel`]), which the admin port offers.
+//! Standard output is left to the program's actual output. The level can be changed while the
+//! program runs ([`LogLevel`]), through the admin port.
 
 use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
@@ -24,12 +24,12 @@ pub struct LogArgs {
     /// Format of the log lines on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// Least level to log, or a filter such as `info,imageswap_webhook=debug`
+    /// Minimum level to log, or a filter such as `info,imageswap_webhook=debug`
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 }
 
-/// Shape of a log line.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// Time, level, message and fields; coloured on a terminal unless `NO_COLOR` is set
@@ -41,10 +41,10 @@ pub enum LogFormat {
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The level is no filter.
+    /// The level is not a filter.
     #[error("--log-level {text:?} is no level or filter: {source}")]
     Level {
-        /// What was given.
+        /// The argument.
         text: String,
         /// What is wrong with it.
         source: ParseError,
@@ -54,13 +54,13 @@ pub enum LogError {
     Twice,
 }
 
-/// What is logged from now on. Clones are the same level.
+/// The present log level. Clones share it.
 #[derive(Debug, Clone)]
 pub struct LogLevel {
     filter: reload::Handle<EnvFilter, Registry>,
 }
 
-/// Installs the process-wide subscriber. Call it once, before anything is worth saying.
+/// Installs the process-wide subscriber. Call it once, before anything is logged.
 pub fn init(args: &LogArgs) -> Result<LogLevel, LogError> {
     let filter = EnvFilter::try_new(&args.log_level).map_err(|source| LogError::Level {
         text: args.log_level.clone(),
@@ -101,20 +101,21 @@ impl LogLevel {
             .unwrap_or_default()
     }
 
-    /// Logs by `filter` from now on; returns what it replaced.
+    /// Changes the filter; returns the previous one.
     ///
     /// # Errors
-    /// When it is no filter; the one in force stays.
+    /// If it is not a filter; the present one stays.
     pub fn set(&self, filter: &str) -> Result<String, ParseError> {
         let new = EnvFilter::try_new(filter)?;
         let old = self.get();
-        // Fails only when the subscriber is gone, and with it the log.
+        // Fails only if the subscriber, and so the log, is gone.
         self.filter.reload(new).ok();
         Ok(old)
     }
 }
 
-/// Writes fields without a character that a terminal obeys. The subscriber's own way lets those of `Display` through.
+/// Writes fields without control characters. The subscriber's own formatter lets those of `Display`
+/// through.
 fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let field = |out: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
         let text = format!("{value:?}");
@@ -127,13 +128,14 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(field).delimited(" ")
 }
 
-/// Writes events as text: what is below the first line of one is indented, so that no text of others begins a line.
+/// Writes events as text, and indents all lines but the first, so that foreign text never begins a
+/// line.
 struct Lines<W>(Escaping<W>);
 
 impl<W: Write> Lines<W> {
     fn of(out: W, coloured: bool) -> Self {
         Self(if coloured {
-            // There is none of others in it: see `fields`.
+            // It contains no foreign text: see `fields`.
             Escaping::coloured(out)
         } else {
             Escaping::new(out)

@@ -1,11 +1,11 @@
-//! Manual pages of what a command line says of itself.
+//! Manual pages, generated from a command line.
 
 use clap::{Args, Command};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{fs, io};
 
-/// Arguments of the hidden command `man`, which packages and releases are made with.
+/// Arguments of the hidden command `man`, for packages and releases.
 #[derive(Debug, Clone, Args)]
 pub struct ManualArgs {
     /// Folder for the pages: one for the program, one for each of its commands
@@ -14,7 +14,7 @@ pub struct ManualArgs {
 }
 
 impl ManualArgs {
-    /// Writes the pages; the folder is made.
+    /// Writes the pages; creates the folder.
     pub fn write(&self, command: Command) -> io::Result<()> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", self.folder.display()))
@@ -23,7 +23,7 @@ impl ManualArgs {
         clap_mangen::generate_to(command, &self.folder).map_err(named)
     }
 
-    /// The same for a program that says so on standard error.
+    /// The same, with errors on standard error.
     pub fn run(&self, command: Command) -> ExitCode {
         match self.write(command) {
             Ok(()) => ExitCode::SUCCESS,
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(names, ["tool-shown.1", "tool.1"]);
         let page = fs::read_to_string(args.folder.join("tool-shown.1")).unwrap();
         assert!(page.contains(r"\-\-flag"), "{page}");
-        // A page of today and one of tomorrow are the same.
+        // The pages do not contain a date.
         assert!(page.contains(".TH tool-shown 1  "), "{page}");
 
         fs::write(folder.path().join("file"), "").unwrap();

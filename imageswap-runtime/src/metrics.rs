@@ -1,9 +1,9 @@
 //! Metrics: the one place that spells metric and label names.
 //!
-//! There is no global recorder. An [`Exporter`] owns one, hands out typed handles that are registered once and
-//! cheap to use, and renders the text that Prometheus scrapes. Label values are bounded: registries that the policy
-//! does not name are `other`, no Pod or container ever becomes a label, and of images only the patterns of the policy's
-//! exceptions.
+//! There is no global recorder. An [`Exporter`] owns one, returns typed handles that are registered
+//! once and cheap to use, and renders the text that Prometheus scrapes. Label values are bounded:
+//! registries that the policy does not name are `other`, Pods and containers are never labels, and
+//! of images only the patterns of the policy's exceptions.
 
 mod agent;
 mod catalogue;
@@ -28,12 +28,12 @@ pub use webhook::{Closed, Operation, Outcome, Webhook, WebhookMetrics};
 use catalogue::{ADMISSION_DURATION, AGENT_DETECTION, BUILD_INFO, OTLP_EXPORT_FAILURES};
 use policy::PolicyInForce;
 
-/// From well under what one review takes to the API server's longest patience with a webhook.
+/// From well below the time of one review up to the API server's longest timeout for a webhook.
 const ADMISSION_BUCKETS: [f64; 15] = [
     25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 0.5, 1.0, 5.0,
     30.0,
 ];
-/// From an event that is resolved at once to one that waited for a runtime to answer.
+/// From an event that is resolved at once to one that waited for a runtime's answer.
 const DETECTION_BUCKETS: [f64; 13] = [
     100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 0.5, 1.0, 5.0,
 ];
@@ -76,8 +76,8 @@ impl Exporter {
         text
     }
 
-    /// Folds histogram samples into their buckets; to be called every few seconds, or they pile up. The admin
-    /// server does it.
+    /// Merges histogram samples into their buckets; must be called every few seconds, or they pile
+    /// up. The admin server does it.
     pub fn run_upkeep(&self) {
         self.handle.run_upkeep();
     }
@@ -121,7 +121,7 @@ impl Exporter {
             .register_histogram(&Key::from_static_name(name), &METADATA)
     }
 
-    /// Tells the services apart wherever they are scraped.
+    /// Distinguishes the services in queries.
     fn build_info(&self, component: &'static str) {
         let labels = vec![
             Label::new("version", env!("CARGO_PKG_VERSION")),
@@ -143,7 +143,7 @@ impl std::fmt::Debug for Exporter {
     }
 }
 
-/// Without bounds of its own a histogram would be exported as a summary, which cannot be added up.
+/// Without explicit bounds a histogram would be exported as a summary, which cannot be aggregated.
 fn builder() -> PrometheusBuilder {
     [
         (ADMISSION_DURATION, &ADMISSION_BUCKETS[..]),
@@ -162,7 +162,7 @@ fn unix_seconds(time: SystemTime) -> f64 {
         .as_secs_f64()
 }
 
-/// Appends what stands before the series of a metric.
+/// Writes the lines before a metric's series.
 fn write_head(text: &mut String, name: &str) {
     for metric in catalogue().iter().filter(|metric| metric.name == name) {
         let _infallible = writeln!(

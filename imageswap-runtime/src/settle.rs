@@ -1,9 +1,9 @@
-//! Telling a change from a glimpse of one.
+//! Distinguishes a lasting change from an intermediate state.
 
-/// Tells each distinct value once, when two looks in a row have agreed on it.
+/// Reports each distinct value once, after two looks in a row have agreed on it.
 ///
-/// Files change in steps: a plain write truncates first, a pair of files changes one after the other. A value that is
-/// there only for a moment is none that anybody meant.
+/// Files change in steps: a plain write truncates first, and a pair of files changes one after the
+/// other. A value that exists only for a moment was never intended.
 #[derive(Debug)]
 pub(crate) struct Settle<T> {
     told: T,
@@ -11,7 +11,7 @@ pub(crate) struct Settle<T> {
 }
 
 impl<T: PartialEq> Settle<T> {
-    /// Tells what differs from `known`.
+    /// Reports values that differ from `known`.
     pub(crate) fn new(known: T) -> Self {
         Self {
             told: known,
@@ -19,7 +19,7 @@ impl<T: PartialEq> Settle<T> {
         }
     }
 
-    /// Takes what one look saw; gives it back when it is a change that has settled.
+    /// Records what one look saw; returns it if it is a settled change.
     pub(crate) fn look(&mut self, seen: T) -> Option<&T> {
         if seen == self.told {
             self.pending = None;

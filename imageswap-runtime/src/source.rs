@@ -1,8 +1,9 @@
-//! Where the policy comes from, and how a change of it comes into force.
+//! Where the policy comes from, and how a change comes into force.
 //!
-//! A policy of a file is loaded once before anything else happens, so that a bad one stops the process early. After
-//! that its source is watched: a good change replaces the policy in force, a bad one is reported and changes nothing.
-//! The cluster is asked when the process runs, for it may be away.
+//! A policy in a file is loaded before anything else happens, so that a bad one stops the process
+//! early. After that its source is watched: a good change replaces the policy in force, a bad one
+//! is reported and changes nothing. The cluster is asked only when the process runs, because it may
+//! be down.
 
 mod cluster;
 mod file;
@@ -28,16 +29,17 @@ pub use pull_secrets::PullSecrets;
 
 use cluster::{ClusterOrigin, LAST_GOOD, News, State, Verdict};
 
-/// One policy is compiled at a time in this process, because a compilation takes memory that is not kept.
+/// One policy is compiled at a time in this process, because a compilation takes much temporary
+/// memory.
 static COMPILING: Mutex<()> = Mutex::const_new(());
-/// How long a thread sleeps that waits for another compilation.
+/// Pause of a thread that waits for another compilation.
 const COMPILING_PAUSE: Duration = Duration::from_millis(5);
-/// Where ImageSwap's own image has its maps file.
+/// The path of the maps file in ImageSwap's own image.
 const IMAGESWAP_MAPS_FILE: &str = "/app/maps/imageswap-maps.conf";
 
-/// Where the policy comes from; flatten it into a command's arguments. One of the flags is given, or both that ask the
-/// cluster; without any, the environment speaks as it does to ImageSwap: `IMAGESWAP_MODE`, `IMAGESWAP_MAPS_FILE`,
-/// `IMAGE_PREFIX`.
+/// Where the policy comes from; flatten it into a command's arguments. One of the flags is given,
+/// or both that ask the cluster. Without any, ImageSwap's environment variables are used:
+/// `IMAGESWAP_MODE`, `IMAGESWAP_MAPS_FILE`, `IMAGE_PREFIX`.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Policy")]
@@ -54,18 +56,20 @@ pub struct PolicyArgs {
     /// ImageSwapPolicy objects of the cluster, by watch
     #[arg(long)]
     pub policy_from_cluster: bool,
-    /// ConfigMap whose key `maps` is an ImageSwap maps file, by watch; any ImageSwapPolicy goes before it
+    /// ConfigMap whose key `maps` is an ImageSwap maps file, by watch; ImageSwapPolicies take
+    /// precedence
     #[arg(long, value_name = "NS/NAME")]
     pub maps_configmap: Option<ObjectName>,
-    /// ConfigMap that keeps what was last good of the cluster's policies [default: imageswap-last-good in the own
-    /// namespace]
+    /// ConfigMap that keeps the last good policies of the cluster [default: imageswap-last-good in
+    /// the own namespace]
     #[arg(long, value_name = "NS/NAME")]
     pub last_good_configmap: Option<ObjectName>,
     /// Label that takes an object out of a maps file's scope when it is `disabled`
     /// [default: k8s.twr.io/imageswap]
     #[arg(long, value_name = "LABEL", env = "IMAGESWAP_DISABLE_LABEL")]
     pub disable_label: Option<String>,
-    /// Whether the cluster is only read: neither status nor last good texts are written. Somebody else does that.
+    /// Whether the cluster is only read: neither status nor last good texts are written, because
+    /// another process does that.
     #[arg(skip)]
     pub only_follow: bool,
 }
@@ -77,25 +81,25 @@ pub struct PolicySource {
     policy: watch::Sender<Arc<Policies>>,
 }
 
-/// Why there is no policy to start with.
+/// Why there is no policy at start-up.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The file cannot be read, or holds no text.
+    /// The file cannot be read, or is not text.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The text does not load; rendered with source, line and column of everything that is wrong with it.
+    /// The text does not load; rendered with source, line and column of every mistake.
     #[error("{0}")]
     Policy(Diagnostics),
-    /// No flag says where the policy is.
+    /// No flag names a policy.
     #[error(
         "no policy: one of --policy FILE, --maps FILE, --image-prefix PREFIX, --policy-from-cluster and \
          --maps-configmap NS/NAME is needed"
     )]
     Missing,
-    /// The cluster is to be asked, and there is no client.
+    /// The policy is in the cluster, but there is no client.
     #[error("--policy-from-cluster and --maps-configmap need a cluster")]
     NoCluster,
-    /// The policies select by labels of namespaces, and there is no client.
+    /// The policies select by namespace labels, but there is no client.
     #[error(
         "{0}: `namespaceSelector` needs the labels of namespaces, and there is no cluster to ask: give --kubeconfig FILE, \
          or select by name with `match.namespaces`"
@@ -103,13 +107,13 @@ pub enum SourceError {
     NoLabels(String),
 }
 
-/// What was asked for.
+/// The requested source.
 #[derive(Debug)]
 enum Origin {
     /// Files, and their content when they were first read.
     Files {
         format: Format,
-        /// Whether somebody knows the labels of namespaces.
+        /// Whether labels of namespaces are known.
         labels: bool,
         files: file::PolicyFiles,
         first: Vec<file::Text>,
@@ -120,7 +124,7 @@ enum Origin {
     Cluster(ClusterOrigin),
 }
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Debug, Clone)]
 enum Format {
     Documents,
@@ -128,13 +132,13 @@ enum Format {
 }
 
 impl PolicyArgs {
-    /// Whether the policy is the cluster's.
+    /// Whether the policy comes from the cluster.
     pub fn needs_cluster(&self) -> bool {
         self.policy_from_cluster || self.maps_configmap.is_some()
     }
 
-    /// Loads the policy for the first time and logs the warnings about its text. Nothing is in force yet of a policy
-    /// that comes from the cluster.
+    /// Loads the policy for the first time and logs the warnings about its text. A policy from the
+    /// cluster is not in force yet.
     pub fn load(self, cluster: Option<&kube::Client>) -> Result<PolicySource, SourceError> {
         let Self {
             policy,
@@ -193,8 +197,8 @@ impl PolicyArgs {
         ))
     }
 
-    /// Where no flag says where the policy is, what ImageSwap would do by its environment. Its mode is legacy unless
-    /// it is `maps`, in any case.
+    /// Without a flag for the policy, uses ImageSwap's environment variables. The mode is legacy
+    /// unless it is `maps`, in any case.
     fn or_environment(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = self.policy.is_some()
             || self.maps.is_some()
@@ -222,7 +226,7 @@ impl PolicyArgs {
 }
 
 impl Format {
-    /// `labels`: whether somebody knows the labels of namespaces.
+    /// `labels`: whether labels of namespaces are known.
     fn load(&self, texts: &[file::Text], labels: bool) -> Result<Policies, SourceError> {
         let mut texts = texts.iter().map(|it| (it.name.as_str(), it.text.as_str()));
         let (policies, warnings) = match self {
@@ -292,7 +296,7 @@ impl PolicySource {
         lines(State::new(options).maps(text))
     }
 
-    /// Whether that ConfigMap is where the maps file comes from.
+    /// Whether the maps file comes from this ConfigMap.
     pub fn is_maps_configmap(&self, namespace: &str, name: &str) -> bool {
         let Origin::Cluster(origin) = &*self.origin else {
             return false;
@@ -303,7 +307,7 @@ impl PolicySource {
             .is_some_and(|it| it.namespace == namespace && it.name == name)
     }
 
-    /// Told of every set of policies that comes into force from now on.
+    /// Notified of every set of policies that comes into force from now on.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Policies>> {
         self.policy.subscribe()
     }
@@ -321,10 +325,11 @@ impl PolicySource {
         }
     }
 
-    /// Puts changes of the source into force within about a second, until the drain begins. `ready` is set once there is
-    /// a policy, or the cluster is known to have none.
+    /// Puts changes of the source into force within about a second, until the drain begins. `ready`
+    /// is set once there is a policy, or the cluster is known to have no policies.
     ///
-    /// What does not load, or cannot be read any more, is logged once and leaves the policy in force as it is.
+    /// A text that does not load, or can no longer be read, is logged once and leaves the policy in
+    /// force unchanged.
     pub async fn watch(self, drain: Drain, metrics: PolicyMetrics, ready: Condition) {
         let following = async {
             match &*self.origin {
@@ -423,7 +428,7 @@ impl PolicySource {
             revision = self.current().revision(),
             "policy not reloaded, the last good one stays in force: {reasons}"
         );
-        // Who sees the counter rise finds the reason in the log.
+        // When the counter rises, the log has the reason.
         metrics.reload_failed();
     }
 
@@ -435,7 +440,7 @@ impl PolicySource {
     }
 }
 
-/// Waits on a thread that may block. Those that wait without blocking go first.
+/// Waits on a thread that may block. Callers that wait without blocking go first.
 fn one_compilation() -> MutexGuard<'static, ()> {
     loop {
         match COMPILING.try_lock() {

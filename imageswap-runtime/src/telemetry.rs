@@ -1,11 +1,12 @@
 //! OpenTelemetry over OTLP and gRPC: off unless an endpoint is given.
 //!
-//! One set of arguments says where a collector is ([`OtlpArgs`]); [`Otlp`] builds what sends to it, a part for each
-//! signal. There is no global provider. A service asks [`Traces`] for a span per request, and code below that asks
-//! [`span`] for the steps, which costs a look at a thread-local variable where nobody records.
+//! One set of arguments names the collector ([`OtlpArgs`]); [`Otlp`] builds the exporters, one for
+//! each signal. There is no global provider. A service asks [`Traces`] for a span per request, and
+//! code below it calls [`span`] for the steps, which costs one read of a thread-local variable if
+//! nothing is recorded.
 //!
-//! The SDK's batch processors have a thread of their own and a bounded queue: a collector that is slow or gone costs
-//! spans and never a request.
+//! The SDK's batch processors have their own thread and a bounded queue: a slow or missing
+//! collector costs spans and never a request.
 
 mod logs;
 mod otlp;

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// Columns of a terminal that nobody has widened.
+/// Columns of a default terminal.
 pub const WIDTH: usize = 80;
 
-/// Breaks a sentence between words; a longer word has a line of its own. `width` is in characters.
+/// Breaks a sentence between words; a longer word gets a line of its own. `width` is in characters.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -23,7 +23,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The text, or its beginning with an ellipsis if it has more characters.
+/// The text, or its beginning with an ellipsis if it is longer.
 #[must_use]
 pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     const ELLIPSIS: &str = "...";
@@ -35,8 +35,8 @@ pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     short.into()
 }
 
-/// The text as a terminal may get it: a character that a terminal obeys, or that changes the order or the number of
-/// visible ones, is written as `\u001b`, which JSON reads as the same character.
+/// The text made safe for a terminal: control characters, and characters that change the order or
+/// the number of visible ones, are written as `\u001b`, which JSON reads as the same character.
 #[must_use]
 pub fn shown(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
@@ -59,7 +59,7 @@ pub(crate) fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     safe.into()
 }
 
-/// Whether a terminal does something else with a character than to show it.
+/// Whether a terminal does anything else with a character than show it.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -68,16 +68,16 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
-/// Passes on text with what [`shown`] escapes escaped, except the ends of lines.
+/// Passes on text, with the characters that [`shown`] escapes escaped, except line ends.
 #[derive(Debug)]
 pub struct Escaping<W> {
     out: W,
-    /// Whether the text has colours. What others wrote must be without escape characters then.
+    /// Whether the text has colours. Foreign text must be free of escape characters then.
     coloured: bool,
 }
 
 impl<W: Write> Escaping<W> {
-    /// Passes it on to `out`.
+    /// Passes the text on to `out`.
     pub fn new(out: W) -> Self {
         Self {
             out,

@@ -1,8 +1,9 @@
 //! TLS: the only module that names rustls.
 //!
-//! The serving certificate is given as files, which are read again when they change, made here for use without a PKI,
-//! or handed over by whoever keeps it elsewhere ([`Tls::unset`], [`Tls::install`]). One server configuration lives as long as the process; a new certificate is a pointer that is swapped, so
-//! sessions and open connections survive it.
+//! The serving certificate comes from files, which are read again when they change, is made here
+//! for use without a PKI, or is handed over by a keeper ([`Tls::unset`], [`Tls::install`]). One
+//! server configuration lives as long as the process; a new certificate only swaps a pointer, so
+//! sessions and open connections survive.
 
 mod authority;
 mod certificate;
@@ -43,13 +44,13 @@ pub use self_signed::SelfSignedError;
 use pair::PairFiles;
 use self_signed::SelfSigned;
 
-/// A handshake is a round trip or two; whoever takes longer holds a connection for nothing.
+/// A handshake is a round trip or two; a slower client holds a connection for nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Given files: a change is in force after at most three of these.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
-/// How often it is looked at whether the certificate has expired.
+/// How often to check whether the certificate has expired.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Self-signed: how often the certificate's age is looked at.
+/// Self-signed: how often to check the certificate's age.
 const RENEWAL_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Where the serving certificate comes from; flatten it into a command's arguments.
@@ -72,7 +73,7 @@ pub struct TlsArgs {
     pub tls_san: Vec<String>,
 }
 
-/// A certificate that is being served, and where it comes from.
+/// The serving certificate and its source.
 #[derive(Debug, Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
@@ -80,7 +81,8 @@ pub struct Tls {
     origin: Arc<Origin>,
 }
 
-/// Whether the client showed a certificate that an authority of [`Tls::with_client_authorities`] signed.
+/// Whether the client presented a certificate that an authority of [`Tls::with_client_authorities`]
+/// signed.
 pub fn is_identified(stream: &ServerStream) -> bool {
     stream.get_ref().1.peer_certificates().is_some()
 }
@@ -97,12 +99,12 @@ pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 /// Why there is no certificate to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// No flag says where the certificate is.
+    /// No flag names a certificate.
     #[error(
         "no certificate: --tls-cert FILE with --tls-key FILE, or --tls-self-signed DIR is needed"
     )]
     Missing,
-    /// The given files are of no use.
+    /// The given files cannot be used.
     #[error(transparent)]
     Files(#[from] PairError),
     /// No certificate could be made.
@@ -111,17 +113,17 @@ pub enum TlsError {
     /// The client authorities cannot be used.
     #[error("cannot use the client authorities in {}: {source}", path.display())]
     Authorities {
-        /// Where they are.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Why it cannot be used.
         source: AuthoritiesError,
     },
-    /// The provider lacks the protocol versions that are asked for; a defect of the build.
+    /// The provider lacks the required protocol versions; a defect of the build.
     #[error("cannot set up TLS: {0}")]
     Setup(#[from] rustls::Error),
 }
 
-/// Why a file of client authorities is of no use.
+/// Why a file of client authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthoritiesError {
     /// It cannot be read.
@@ -133,7 +135,7 @@ pub enum AuthoritiesError {
     /// A certificate in it cannot be an authority.
     #[error(transparent)]
     Certificate(#[from] rustls::Error),
-    /// There is none in it.
+    /// The file contains none.
     #[error("no certificate in it, expected -----BEGIN CERTIFICATE-----")]
     Empty,
     /// They cannot verify anything.
@@ -141,13 +143,13 @@ pub enum AuthoritiesError {
     Verifier(#[from] VerifierBuilderError),
 }
 
-/// Why a client's handshake came to nothing.
+/// Why a client's handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The client took too long.
     #[error("handshake not done after {} s", HANDSHAKE_TIMEOUT.as_secs())]
     Timeout,
-    /// It failed.
+    /// The handshake failed.
     #[error("handshake failed: {0}")]
     Failed(#[from] io::Error),
 }
@@ -166,7 +168,8 @@ struct Served {
 }
 
 impl TlsArgs {
-    /// Reads or makes the certificate. `listen` becomes a name of a self-signed one, unless it is a wildcard address.
+    /// Reads or makes the certificate. A self-signed one gets `listen` as a name, unless it is a
+    /// wildcard address.
     pub fn load(self, listen: SocketAddr) -> Result<Tls, TlsError> {
         let Self {
             tls_cert,
@@ -187,7 +190,7 @@ impl TlsArgs {
 }
 
 impl Tls {
-    /// Has nothing to serve until [`install`](Self::install) is called; handshakes fail until then.
+    /// Serves nothing until [`install`](Self::install) is called; handshakes fail until then.
     pub fn unset() -> Result<Self, TlsError> {
         Self::new(Origin::Installed, None)
     }
@@ -216,8 +219,9 @@ impl Tls {
         })
     }
 
-    /// Asks clients for a certificate that an authority in the PEM file at `path` signed. A client may still connect
-    /// without one ([`is_identified`]), and not with another one. The file is read once.
+    /// Asks clients for a certificate signed by an authority in the PEM file at `path`. A client
+    /// may connect without a certificate ([`is_identified`]), but not with any other. The file is
+    /// read once.
     pub fn with_client_authorities(self, path: &Path) -> Result<Self, TlsError> {
         let verifier = client_verifier(path).map_err(|source| TlsError::Authorities {
             path: path.to_owned(),
@@ -229,22 +233,24 @@ impl Tls {
         })
     }
 
-    /// Answers handshakes; what [`watch`](Self::watch) puts into force later is served, too.
+    /// Answers handshakes; certificates from a later [`watch`](Self::watch) are served, too.
     pub fn acceptor(&self) -> Acceptor {
         Acceptor {
             acceptor: TlsAcceptor::from(Arc::clone(&self.config)),
         }
     }
 
-    /// When the certificate expires; `None` when there is none yet, or its validity cannot be read.
+    /// When the certificate expires; `None` without a certificate, or if its validity cannot be
+    /// read.
     pub fn not_after(&self) -> Option<SystemTime> {
         let pair = self.served.pair.load();
         pair.as_ref().and_then(|pair| pair.not_after())
     }
 
-    /// Keeps the certificate fresh until the drain begins: given files are read again when they change, and a
-    /// self-signed one is renewed in time. What is of no use is logged, and the certificate in force stays. `ready`
-    /// holds while that one has not expired. A certificate that was installed, and `ready`, are left to who installs it.
+    /// Keeps the certificate fresh until the drain begins: given files are read again when they
+    /// change, and a self-signed certificate is renewed in time. Files that cannot be used are
+    /// logged, and the certificate in force stays. `ready` is true while that one has not expired.
+    /// An installed certificate, and its `ready`, are up to its keeper.
     pub async fn watch(self, drain: Drain, metrics: WebhookMetrics, ready: Condition) {
         let refresh = async {
             match &*self.origin {
@@ -383,7 +389,7 @@ fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, Authoriti
     Ok(verifier.allow_unauthenticated().build()?)
 }
 
-/// Passed wherever rustls wants one, so that no process-wide default is needed.
+/// Passed explicitly to rustls, so that no process-wide default is needed.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -1,4 +1,4 @@
-//! The admin port under clients that are silent, slow, or do not read. Probes are answered whatever they do.
+//! The admin port with clients that are silent, slow, or do not read. Probes are always answered.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 /// How long the kubelet waits for a probe by default.
 const PROBE: Duration = Duration::from_secs(1);
-/// How long something may take that is bound to happen.
+/// How long to wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAGE: &str = "/large";
 
@@ -27,7 +27,7 @@ fn serve() -> SocketAddr {
     serve_counted().0
 }
 
-/// Also returns how often the large page was asked for.
+/// Also returns the number of requests for the large page.
 fn serve_counted() -> (SocketAddr, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let page = {
@@ -67,7 +67,7 @@ async fn assert_probes_are_answered(addr: SocketAddr) {
     );
 }
 
-/// A connection whose client can hold next to nothing that it has not read.
+/// A connection whose client can buffer almost nothing.
 async fn narrow(addr: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
@@ -84,7 +84,7 @@ async fn silent_connections() {
             assert_probes_are_answered(addr).await;
         }
     }
-    // The oldest made room for the newest.
+    // The oldest connection was closed for the newest.
     let mut byte = [0];
     let closed = timeout(PATIENCE, silent[0].read(&mut byte)).await.unwrap();
     assert!(matches!(closed, Ok(0) | Err(_)));
@@ -117,7 +117,7 @@ async fn clients_that_never_read() {
         readers.push(stream);
     }
     assert_probes_are_answered(addr).await;
-    // The newest connection still has its place, and is cut off because its client does not read.
+    // The newest connection is still open, and is closed because its client does not read.
     let last = readers.last_mut().unwrap();
     let cut_off = async {
         while last.write_all(b" ").await.is_ok() {
@@ -142,7 +142,7 @@ async fn answers_do_not_pile_up() {
     assert!(asked.load(Ordering::Relaxed) <= 2);
     drop(stream);
 
-    // Whoever reads gets all of them.
+    // A client that reads gets all answers.
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream
         .write_all(get(PAGE).repeat(count).as_bytes())

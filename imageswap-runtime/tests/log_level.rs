@@ -1,4 +1,5 @@
-//! The log level, changed while the program runs. It is the process's, so this test has a process of its own.
+//! Changes the log level while the program runs. The level belongs to the process, so this test has
+//! its own.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -71,7 +72,7 @@ async fn the_level_changes_and_what_is_none_does_not_change_it() {
     }
     let (status, _) = ask("127.0.0.1", addr, "PUT", &"a=debug,".repeat(1000)).await;
     assert_eq!(status, 400);
-    // What a service mesh delivers comes from such an address.
+    // Proxies of service meshes use such an address.
     assert_eq!(ask("127.0.0.6", addr, "PUT", "debug").await.0, 403);
     assert_eq!(ask("127.0.0.6", addr, "GET", "").await.0, 200);
     assert_eq!(ask("127.0.0.1", addr, "POST", "debug").await.0, 405);

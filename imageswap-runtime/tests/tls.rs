@@ -1,4 +1,4 @@
-//! Given certificate files that change while they are served.
+//! Certificate files that change while they are served.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -87,7 +87,7 @@ async fn a_new_pair_is_served_and_a_half_written_one_is_not() {
     assert!(trusts(&trusts_first, addr).await);
     assert!(!trusts(&trusts_second, addr).await);
 
-    // A key that does not match is there for longer than it takes to be looked at.
+    // A key that does not match exists for longer than a look takes.
     copy(second.path(), "tls.key");
     for _ in 0..30 {
         assert!(trusts(&trusts_first, addr).await);
@@ -117,7 +117,7 @@ async fn a_new_pair_is_served_and_a_half_written_one_is_not() {
     );
 }
 
-/// Writes a certificate of that lifetime, which ends then.
+/// Writes a certificate with this lifetime, which ends at `not_after`.
 fn write_pair(dir: &Path, authority: &Authority, not_after: SystemTime) {
     let validity = Validity {
         not_before: not_after - Duration::from_hours(1),
@@ -125,7 +125,7 @@ fn write_pair(dir: &Path, authority: &Authority, not_after: SystemTime) {
     };
     let names = std::iter::once("localhost".to_owned()).collect();
     let pair = authority.issue(&names, validity).unwrap();
-    // The key first: the pair is read when the certificate has changed, too.
+    // The key first, because the pair is read when the certificate has changed.
     fs::write(dir.join("tls.key"), pair.key_pem()).unwrap();
     fs::write(dir.join("tls.crt"), pair.chain_pem()).unwrap();
 }
@@ -161,7 +161,7 @@ async fn an_expired_certificate_is_not_ready() {
 
     write_pair(dir.path(), &authority, now + Duration::from_secs(10));
     until(true).await;
-    // And then it expires while it is served.
+    // Then it expires while it is served.
     until(false).await;
 }
 
@@ -204,7 +204,7 @@ async fn clients_may_prove_who_they_are() {
     ] {
         let connector = Connector::with_certificate(&server, own).unwrap();
         let stream = TcpStream::connect(addr).await.unwrap();
-        // With TLS 1.3 a client hears of its refusal when it reads.
+        // With TLS 1.3 a client learns of its refusal when it reads.
         let identified = match connector.connect("localhost", stream).await {
             Ok(mut stream) => stream.read_u8().await.ok(),
             Err(_) => None,

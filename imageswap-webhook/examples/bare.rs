@@ -1,7 +1,7 @@
 //! The yardstick for the webhook's throughput: the same TLS and HTTP/1.1, with nothing in between.
 //!
-//! `bare ADDR DIR BYTES` serves with a self-signed certificate in `DIR`, reads each body, and answers a constant of
-//! that many bytes.
+//! `bare ADDR DIR BYTES` serves with a self-signed certificate in `DIR`, reads each body, and
+//! answers with this many constant bytes.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 return;
             };
             let service = service_fn(|request| constant(request, answer.clone()));
-            // Clients that go away are no news to a yardstick.
+            // Clients that disconnect do not matter here.
             http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await

@@ -1,7 +1,7 @@
 //! Makes the AdmissionReview that the webhook is measured with.
 //!
-//! `review json BYTES` prints it, `review lua BYTES` prints a script for wrk that posts it, and `review time BYTES`
-//! says how long the webhook takes from a body's bytes to the answer's.
+//! `review json BYTES` prints it, `review lua BYTES` prints a script for wrk that posts it, and
+//! `review time BYTES` prints how long the webhook takes from a body's bytes to the answer's.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use imageswap_runtime::metrics::{Exporter, Webhook};
 use imageswap_runtime::source::PolicySource;
 use imageswap_webhook::admit::Admission;
 
-/// What the measured policy is made of; as many rules as a large company's.
+/// Rules of the measured policy; as many as a large company's.
 const RULES: usize = 50;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

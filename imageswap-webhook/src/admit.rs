@@ -1,9 +1,9 @@
-//! Admission: what each of the webhooks answers to a review.
+//! Admission: how each of the webhooks answers a review.
 //!
 //! `/mutate` swaps and never refuses (`mutate`); `/validate` judges and never changes (`validate`);
-//! `/validate-policy` refuses policies that do not load (`policy`). All of them leave alone what is being deleted, and
-//! the mirror Pods of static Pods when a kubelet sends them: no kubelet starts one, and one that is changed or refused
-//! hides the container that runs.
+//! `/validate-policy` refuses policies that do not load (`policy`). All of them leave alone objects
+//! that are being deleted, and the mirror Pods of static Pods if a kubelet sends them: they are
+//! never started, and a mirror that is changed or refused hides the container that runs.
 
 mod images;
 mod listed;
@@ -27,7 +27,7 @@ use crate::http::Caller;
 use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text, Verdict};
 use listed::short;
 
-/// Whose requests about mirror Pods are believed.
+/// User prefix trusted for mirror Pods.
 const KUBELETS: &str = "system:node:";
 
 /// Answers reviews by the policies in force.
@@ -39,10 +39,10 @@ pub struct Admission {
     metrics: WebhookMetrics,
 }
 
-/// The answer to a body, with what is counted of it.
+/// The answer to a body, with the values for metrics.
 #[derive(Debug)]
 pub struct Answer {
-    /// The AdmissionReview to send back, or why the body is none.
+    /// The AdmissionReview to send back, or why the body is not a review.
     pub body: Result<Vec<u8>, NotAReview>,
     /// Operation of the request.
     pub operation: Operation,
@@ -50,7 +50,7 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
-/// An answer takes the labels of this namespace, which are not known.
+/// An answer needs the labels of this namespace, which are unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceUnknown(String);
 
@@ -65,7 +65,7 @@ impl Admission {
         }
     }
 
-    /// Knows of the cluster what these do.
+    /// Uses this knowledge about the cluster.
     #[must_use]
     pub fn with_cluster(self, namespaces: Namespaces, pull_secrets: PullSecrets) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Admission {
         }
     }
 
-    /// Answers a request's body by what is known now.
+    /// Answers a request's body with present knowledge.
     pub fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
         let caller = Caller::default();
         let go_on = |_namespace: &str| Ok::<_, Infallible>(());
@@ -83,10 +83,11 @@ impl Admission {
         answer
     }
 
-    /// Answers a request's body, and stops when the caller has gone; the answer is then of no use.
+    /// Answers a request's body, and stops if the caller has gone; the answer is then useless.
     ///
     /// # Errors
-    /// It takes the labels of a namespace that are not known, and the caller waits until [`Self::learn`] has asked.
+    /// It needs unknown labels of a namespace, and the caller waits until [`Self::learn`] has
+    /// asked.
     pub fn answer_to(
         &self,
         caller: &Caller,
@@ -102,12 +103,12 @@ impl Admission {
         })
     }
 
-    /// Asks the API server about a namespace; returns once it answers or takes too long.
+    /// Asks the API server about a namespace; returns once it answers or reaches its deadline.
     pub async fn learn(&self, NamespaceUnknown(namespace): &NamespaceUnknown) {
         self.namespaces.learn(namespace).await;
     }
 
-    /// Answers a request's body. `go_on` is asked if the labels of a namespace decide and are not known.
+    /// Answers a request's body. `go_on` is called if unknown labels of a namespace decide.
     fn answer_if<E>(
         &self,
         caller: &Caller,
@@ -129,7 +130,7 @@ impl Admission {
         };
         let (verdict, outcome) = span("decide", || self.review(webhook, &review, caller, go_on))?;
         if caller.is_gone() {
-            // Half an answer is none. Nobody reads this one either.
+            // A partial answer is useless, and nobody reads this one.
             let verdict = Verdict {
                 denied: Some("nobody waited for the answer".to_owned()),
                 ..Verdict::default()
@@ -159,7 +160,8 @@ impl Admission {
             );
         }
         let operation = operation(request);
-        // Whoever creates an object may write that it is being deleted, and the API server then drops it.
+        // The creator of an object can write that it is being deleted; the API server then drops
+        // that field.
         let is_deleting = |it: &Object<'_>| operation == Operation::Update && it.is_deleting();
         let Some(object) = request
             .object
@@ -179,7 +181,7 @@ impl Admission {
         };
         let subject = Subject::of(&asked);
         let labels = match subject {
-            // Labels of a Pod are not in the old form of its subresource.
+            // The old form of the subresource does not contain the Pod's labels.
             Subject::BareEphemeralContainers => None,
             Subject::Template if webhook == Webhook::Validate => Some(object.template_labels()),
             _ => Some(object.labels()),
@@ -210,7 +212,7 @@ impl Admission {
     }
 }
 
-/// A review's request, with what is looked at again and again.
+/// A review's request, with values that are needed repeatedly.
 struct Asked<'r> {
     request: &'r Request<'r>,
     object: &'r Object<'r>,
@@ -220,7 +222,7 @@ struct Asked<'r> {
 }
 
 impl Asked<'_> {
-    /// The object's name, or the prefix that it is to be made from.
+    /// The object's name, or the prefix for a generated name.
     fn name(&self) -> &str {
         let name = self.request.name.as_ref().map_or("", Text::as_str);
         match name {
@@ -229,7 +231,7 @@ impl Asked<'_> {
         }
     }
 
-    /// One line of the log about a review that something came of.
+    /// One log line about a review that had a result.
     fn log(&self, swaps: &str, refused: &str, what: &str) {
         tracing::info!(
             uid = &*self.request.uid,
@@ -281,18 +283,19 @@ fn operation<O>(request: &Request<'_, O>) -> Operation {
     }
 }
 
-/// The trace that the request belongs to, as a field of a log line that is left out where there is none.
+/// The trace of the request, as a field of a log line; omitted if there is no trace.
 fn trace() -> Option<impl tracing::Value> {
     trace_id().map(tracing::field::display)
 }
 
-/// What the policy says of an image of the object.
+/// The policy's decision about an image of the object.
 fn decide<'r>(selected: &Selected<'r>, field: &ImageField<'r>) -> Decision<'r> {
     let container = (field.list != List::Volumes).then_some(field.name);
     selected.in_container(container).decide(field.image)
 }
 
-/// Names of the policies that decide, and their revisions, for the audit log; several if nobody knows which one does.
+/// Names of the policies that decide, and their revisions, for the audit log; several if the choice
+/// is uncertain.
 fn audit(selected: &Selected<'_>, verdict: &mut Verdict) {
     let join =
         |of: fn(&Policy) -> &str| selected.candidates().map(of).collect::<Vec<_>>().join(" ");

@@ -1,9 +1,9 @@
-//! Certificates that are kept in a Secret, and the caBundle of the webhook configurations that are to trust them.
+//! Keeps certificates in a Secret, and the caBundle of the webhook configurations that trust them.
 //!
-//! Every replica does the same: it watches the Secret, serves the leaf that is in it, and when something is due it
-//! writes, on the condition that the Secret is still the one that it planned on. Who is late reads again and finds
-//! nothing left to do; nobody leads. `plan` decides, `state` knows what a Secret means, `configuration` keeps
-//! each caBundle.
+//! Every replica does the same: it watches the Secret and serves its leaf. When something is due,
+//! it writes the Secret on the condition that it has not changed since it was read. The slower
+//! replica reads again and finds nothing left to do; there is no leader. `plan` decides, `state`
+//! knows what a Secret means, `configuration` keeps each caBundle.
 
 mod args;
 mod configuration;
@@ -38,12 +38,12 @@ use plan::{Settings, Step, found, perform, plan};
 use state::{Content, State};
 use wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
 
-/// How long nothing is looked at when nothing happens; a watch can die without a word.
+/// Longest time without a check if nothing happens, because a watch can die silently.
 const LONGEST_REST: Duration = Duration::from_mins(1);
 /// Writes in a row before a pause: a rotation takes three, and some are lost to other replicas.
 const WRITES: usize = 8;
 
-/// A Secret that certificates are kept in; nothing is asked of the cluster yet.
+/// A Secret that keeps certificates; the cluster has not been asked yet.
 #[derive(Debug)]
 pub struct TlsSecret {
     secret: ObjectName,
@@ -52,7 +52,7 @@ pub struct TlsSecret {
 }
 
 impl CertificateArgs {
-    /// Checks the flags; `None` when they say that the certificate is not from a Secret. `san` are names beside the
+    /// Checks the flags; `None` if they do not name a Secret. `san` are names in addition to the
     /// Service's.
     pub fn load(&self, san: &[String]) -> Result<Option<TlsSecret>, CertificateArgsError> {
         let settings = self.settings(san)?;
@@ -65,10 +65,10 @@ impl CertificateArgs {
 }
 
 impl TlsSecret {
-    /// Serves through `tls` what is in the Secret, keeps that fresh, and keeps the configurations' caBundle; never
-    /// returns. `ready` holds while there is a certificate that has not expired.
+    /// Serves the Secret's certificate through `tls`, keeps it fresh, and keeps the configurations'
+    /// caBundle; never returns. `ready` is true while there is a certificate that has not expired.
     ///
-    /// Also during a drain: it can last longer than a short-lived certificate.
+    /// Continues during a drain, which can last longer than a short-lived certificate.
     pub async fn keep(self, client: Client, tls: Tls, metrics: WebhookMetrics, ready: Condition) {
         let secrets = Api::<Secret>::namespaced(client.clone(), &self.secret.namespace);
         let (wanted, wishes) = watch::channel(None);
@@ -119,11 +119,11 @@ struct Keeper {
     served: Option<Pair>,
     /// The last good content, for a Secret that somebody empties.
     remembered: Option<State>,
-    /// What was complained of last, so that it is not repeated.
+    /// The last complaint, to avoid repeating it.
     said: Option<String>,
 }
 
-/// What to do about a Secret.
+/// The action for a Secret.
 enum Intent {
     Rest(SystemTime),
     Write(Box<State>, &'static str),
@@ -153,7 +153,8 @@ impl Keeper {
             loop {
                 tokio::select! {
                     Some(event) = events.next() => match event {
-                        // Most events are our own write, or that of another replica which leaves nothing to do.
+                        // Most events come from our own write, or from another replica's, which
+                        // leaves nothing to do.
                         Ok(secret) => {
                             watching.over();
                             match self.consider(secret.as_ref()) {
@@ -170,7 +171,7 @@ impl Keeper {
         }
     }
 
-    /// Reads the Secret and writes what is due, until nothing is; says until when.
+    /// Reads the Secret and writes until nothing is due; returns the time of the next action.
     async fn tend(&mut self) -> Result<SystemTime, KeepError> {
         let mut conflicts = Backoff::default();
         for _ in 0..WRITES {
@@ -198,7 +199,7 @@ impl Keeper {
         Ok(SystemTime::now() + Backoff::LONGEST)
     }
 
-    /// Takes over what a Secret says, and decides what is to be done about it.
+    /// Applies the content of a Secret, and decides what to do about it.
     fn consider(&mut self, secret: Option<&Secret>) -> Result<Intent, AuthorityError> {
         let now = SystemTime::now();
         let rest = Ok(Intent::Rest(now + Backoff::LONGEST));
@@ -253,7 +254,7 @@ impl Keeper {
         Ok(Intent::Write(Box::new(after), what))
     }
 
-    /// What a Secret without content gets: what it had, so that nobody who trusts that is cut off.
+    /// The content for an empty Secret: what it had, so that existing trust continues.
     fn fill(&self, now: SystemTime) -> Result<Intent, AuthorityError> {
         let (state, what) = match &self.remembered {
             Some(state) => (state.clone(), "what the Secret had held was put back"),
@@ -287,7 +288,7 @@ impl Keeper {
         }
     }
 
-    /// Makes the state's bundle the one that configurations are to hold.
+    /// Makes the state's bundle the required one for configurations.
     fn want(&self, state: &State) {
         let pem: Arc<str> = state.bundle().into();
         self.wanted.send_if_modified(|wanted| {
@@ -302,14 +303,14 @@ impl Keeper {
         });
     }
 
-    /// For how long every configuration has held the state's bundle; `None` when one does not.
+    /// For how long every configuration has held the state's bundle; `None` if one does not.
     fn published(&self, state: &State) -> Option<Duration> {
         let bundle = state.bundle();
         let since = |held: &Option<Bundle>| {
             let held = held.as_ref().filter(|held| *held.pem == *bundle);
             held.map(|held| held.since)
         };
-        // Where no configuration is kept here, others carry the bundle; they get the same time.
+        // If no configuration is kept here, the user carries the bundle and gets the same time.
         let wanted = since(&self.wanted.borrow())?;
         let held = self.held.configurations.iter();
         held.map(|held| since(&held.borrow()))
@@ -317,7 +318,7 @@ impl Keeper {
             .map(|since| since.elapsed())
     }
 
-    /// Says what is wrong with the Secret, once.
+    /// Logs once what is wrong with the Secret.
     fn complain(&mut self, message: &str) {
         if self.said.as_deref() != Some(message) {
             tracing::error!("Secret {}: {message}", self.name);
@@ -334,7 +335,7 @@ impl Keeper {
     }
 }
 
-/// Why the Secret could not be looked after.
+/// Why the Secret could not be kept.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
     #[error("cannot {action} Secret {name}: {source}")]
@@ -347,7 +348,7 @@ enum KeepError {
     Authority(#[from] AuthorityError),
 }
 
-/// The keepers of configurations, and what each of these holds.
+/// The keepers of configurations, and the bundle that each configuration holds.
 #[derive(Default)]
 struct Held {
     configurations: Vec<watch::Receiver<Option<Bundle>>>,

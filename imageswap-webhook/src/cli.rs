@@ -46,7 +46,7 @@ pub struct ServeArgs {
     /// Address for /livez, /readyz, /metrics and /log-level (plain HTTP)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     pub admin: SocketAddr,
-    /// Seconds after SIGTERM for which new connections are still taken
+    /// Seconds after SIGTERM during which new connections are still accepted
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub drain_delay: u32,
     /// Seconds after SIGTERM after which idle connections are closed
@@ -55,20 +55,20 @@ pub struct ServeArgs {
     /// Where the policy comes from.
     #[command(flatten)]
     pub policy: PolicyArgs,
-    /// How to reach the cluster, where something comes from there.
+    /// How to reach the cluster, if needed.
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Where the certificate comes from.
     #[command(flatten)]
     pub tls: TlsArgs,
-    /// Authorities in PEM that sign the API servers' client certificates: clients that show none then share an eighth
-    /// of the connections, and their reviews wait for nobody else's
+    /// Authorities in PEM that sign the API servers' client certificates; clients without such a
+    /// certificate then share an eighth of the connections and do not delay the others' reviews
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pub client_ca: Option<PathBuf>,
-    /// How the certificate is kept in the cluster.
+    /// How to keep the certificate in the cluster.
     #[command(flatten)]
     pub certificates: CertificateArgs,
-    /// How much to take on.
+    /// Limits.
     #[command(flatten)]
     pub limits: LimitArgs,
     /// How to log.

@@ -1,4 +1,4 @@
-//! HTTP/1.1 requests: which path takes what, how much is taken on, and what a client is told.
+//! HTTP/1.1 requests: routes, limits, and responses.
 
 mod body;
 mod share;
@@ -24,14 +24,14 @@ use crate::limits::{Limits, Patience, SMALL_BODY};
 use body::{Body, Unread};
 use share::{Held, Share};
 
-/// Larger bodies are answered on a thread for blocking work, because they would keep everybody else on this one waiting
-/// for a millisecond and more.
+/// Larger bodies are answered on a thread for blocking work, because they would delay all others on
+/// this one for a millisecond and more.
 const HEAVY_BODY: usize = 64 << 10;
 
 /// Characters of a refusal, which may quote the request.
 const MAX_REASON: usize = 1024;
 
-/// Paths, and what is there. ImageSwap's configurations ask at `/`.
+/// Paths and their webhooks. ImageSwap's configurations call `/`.
 const ROUTES: [(&str, Webhook); 4] = [
     ("/", Webhook::Mutate),
     ("/mutate", Webhook::Mutate),
@@ -39,12 +39,12 @@ const ROUTES: [(&str, Webhook); 4] = [
     ("/validate-policy", Webhook::Policy),
 ];
 
-/// Something that answers the body of a review. It is what a panic is caught around.
+/// Answers the body of a review. Panics inside are caught.
 pub trait Answers: Send + Sync + 'static {
     /// Answers a request's body. Long work may stop once the caller has gone.
     ///
     /// # Errors
-    /// The caller is patient, and something is to be learned first.
+    /// The caller is patient, and something has to be learned first.
     fn answer(
         &self,
         webhook: Webhook,
@@ -52,7 +52,7 @@ pub trait Answers: Send + Sync + 'static {
         caller: &Caller,
     ) -> Result<Answer, NamespaceUnknown>;
 
-    /// Learns what an answer takes, or waits for as long as that is worth it.
+    /// Learns what an answer needs, up to a deadline.
     fn learn(&self, unknown: &NamespaceUnknown) -> impl Future<Output = ()> + Send;
 }
 
@@ -71,7 +71,7 @@ impl Answers for Admission {
     }
 }
 
-/// Whoever waits for an answer. Clones are the same caller.
+/// The caller that waits for an answer. Clones are the same caller.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     gone: Arc<AtomicBool>,
@@ -79,18 +79,18 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether the caller waits until something is learned that the answer takes.
+    /// Whether the caller waits until everything that the answer needs is learned.
     pub fn is_patient(&self) -> bool {
         self.patient
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller has gone.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Relaxed)
     }
 }
 
-/// Says that the caller has gone when the request's future is dropped.
+/// Marks the caller as gone when the request's future is dropped.
 struct Waiting(Caller);
 
 impl Drop for Waiting {
@@ -107,31 +107,31 @@ pub struct Handler<A> {
     drain: Drain,
     traces: Traces,
     limits: Limits,
-    /// What clients may take that proved something.
+    /// Capacity for clients that proved something.
     preferred: Share,
-    /// What all others may take.
+    /// Capacity for all others.
     others: Share,
 }
 
-/// A body that is to be answered.
+/// A body to answer.
 struct Question {
     webhook: Webhook,
     body: Body,
     caller: Caller,
 }
 
-/// A response, before it is one of HTTP.
+/// A response, before its conversion to HTTP.
 struct Reply {
     status: StatusCode,
     content_type: &'static str,
     body: Vec<u8>,
     operation: Operation,
     outcome: Outcome,
-    /// Memory of the request's body, and then of the answer.
+    /// Memory of the request's body, and later of the answer.
     held: Held,
 }
 
-/// An answer with the memory that it holds, until it is written.
+/// An answer with the memory that it holds until it is written.
 struct Written {
     body: Vec<u8>,
     _held: Held,
@@ -144,8 +144,8 @@ impl AsRef<[u8]> for Written {
 }
 
 impl<A: Answers> Handler<A> {
-    /// Answers within the default limits, and makes no traces. Once `drain` has begun, every response closes its
-    /// connection.
+    /// Answers within the default limits, without traces. Once `drain` has begun, every response
+    /// closes its connection.
     pub fn new(admission: A, metrics: WebhookMetrics, drain: Drain) -> Self {
         Self {
             admission: Arc::new(admission),
@@ -158,7 +158,7 @@ impl<A: Answers> Handler<A> {
         }
     }
 
-    /// Answers within these limits.
+    /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.preferred = Share::new(&limits);
@@ -167,7 +167,7 @@ impl<A: Answers> Handler<A> {
         self
     }
 
-    /// Makes a span of each request.
+    /// Makes a span for each request.
     #[must_use]
     pub fn with_traces(mut self, traces: Traces) -> Self {
         self.traces = traces;
@@ -192,7 +192,7 @@ impl<A: Answers> Handler<A> {
             request.headers(),
             route.map(|(path, _)| path),
         );
-        // Who asks at no path that there is asks for nothing in particular.
+        // A request for an unknown path is counted as `mutate`.
         let webhook = route.map_or(Webhook::Mutate, |(_, webhook)| webhook);
         let webhook_asked = route.map(|(_, webhook)| webhook);
         let share = if place.is_preferred() {
@@ -235,7 +235,7 @@ impl<A: Answers> Handler<A> {
             }
             _ => {}
         }
-        // The API server goes on using the connections it has to a Pod that is going away.
+        // The API server continues to use its connections to a Pod that is stopping.
         if self.drain.is_signaled() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -286,14 +286,14 @@ impl<A: Answers> Handler<A> {
             Ok(reply) => return reply,
             Err(unknown) => unknown,
         };
-        // Nobody else waits for that: it takes no turn.
+        // Other requests do not wait for that: it takes no turn.
         self.admission.learn(&unknown).await;
         let last = question(body, Caller::default());
         let reply = self.ask(last, span, share, patience).await;
         reply.unwrap_or_else(|_answered| Reply::defect())
     }
 
-    /// Answers in turn. What is to be learned first is returned with the body.
+    /// Answers when it has a turn. If something has to be learned first, the body is returned.
     async fn ask(
         &self,
         question: Question,
@@ -310,8 +310,8 @@ impl<A: Answers> Handler<A> {
         span.scope().run(|| question.answer(&*self.admission))
     }
 
-    /// Answers on a thread for blocking work. Its turn and its memory last as long as the work, even if the client goes
-    /// and comes again.
+    /// Answers on a thread for blocking work. Its turn and its memory last as long as the work,
+    /// even if the client disconnects and retries.
     async fn heavy(
         &self,
         question: Question,
@@ -338,7 +338,7 @@ impl<A: Answers> Handler<A> {
     }
 }
 
-/// The path of a request and the webhook that is there, if one is.
+/// The path of a request and its webhook, if there is one.
 fn route(path: &str) -> Option<(&'static str, Webhook)> {
     ROUTES.into_iter().find(|(route, _)| *route == path)
 }
@@ -389,7 +389,7 @@ impl Reply {
         }
     }
 
-    /// To a client that may ask again, here or at another replica.
+    /// The response to a client that may ask again, here or at another replica.
     fn shed(reason: &str) -> Self {
         Self {
             outcome: Outcome::Shed,

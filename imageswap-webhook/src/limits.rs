@@ -1,9 +1,10 @@
-//! How much the webhook takes on at once, and what each figure protects.
+//! The limits of the webhook, and what each protects.
 //!
-//! Everybody who reaches the port can open connections and send bodies, because an API server shows no certificate
-//! unless it is told to. What one client can take from the others is bounded here: connections
-//! ([`Limits::max_connections`]), time (a head, a body, an answer that is not read, an idle connection), memory
-//! ([`Limits::bodies`]), and reviews at a time ([`Limits::max_in_flight`], [`Limits::max_heavy`]).
+//! Everyone who can reach the port can open connections and send bodies, because an API server
+//! presents no certificate by default. The limits bound what one client can take from the others:
+//! connections ([`Limits::max_connections`]), time (a head, a body, an answer that is not read, an
+//! idle connection), memory ([`Limits::bodies`]), and concurrent reviews
+//! ([`Limits::max_in_flight`], [`Limits::max_heavy`]).
 
 mod memory;
 
@@ -14,26 +15,28 @@ use imageswap_runtime::connections::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
-/// A review holds an object twice, and the API server stores none over 1.5 MiB (etcd's limit) by default.
+/// A review holds an object twice, and by default the API server stores none over 1.5 MiB (etcd's
+/// limit).
 pub const MAX_BODY: usize = 8 << 20;
 /// Bodies up to this size need no share of [`Limits::bodies`]: the number of connections bounds them. Several times a
 /// usual review.
 pub const SMALL_BODY: usize = 16 << 10;
-/// Larger bodies have a part of [`Limits::bodies`] for themselves, so that they do not keep ordinary ones waiting.
+/// Larger bodies have a separate part of [`Limits::bodies`], so that they do not delay ordinary
+/// ones.
 pub const MEDIUM_BODY: usize = 256 << 10;
-/// What a request's head may have, in bytes; the API server's has 500.
+/// Largest head of a request, in bytes; the API server's has 500.
 pub const MAX_HEAD: usize = 16 << 10;
-/// What the API server waits for a webhook unless it says otherwise.
+/// The API server's default timeout for webhooks.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that a webhook configuration can ask for.
+/// The longest timeout that a webhook configuration can set.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 /// File descriptors besides those of connections: listeners, the admin port, the runtime, files, and our own clients.
 const OTHER_FILES: u64 = 256;
-/// Memory of one connection at its worst: TLS, what HTTP has read, and a small body.
+/// Memory of one connection at most: TLS, buffered HTTP data, and a small body.
 const CONNECTION_MEMORY: usize = 56 << 10;
-/// More connections are of no use: an API server keeps a handful to each webhook.
+/// More connections do not help: an API server keeps a handful to each webhook.
 const MOST_CONNECTIONS: usize = 1024;
-/// Where clients are asked for a certificate, those without one share this part of the connections.
+/// If clients are asked for a certificate, those without one share this part of the connections.
 const STRANGERS: usize = 8;
 
 /// Limits that an operator may want to change; flatten it into a command's arguments.
@@ -43,58 +46,60 @@ pub struct LimitArgs {
     /// Memory that the process may take, in MiB [default: the limit of its cgroup, or 512]
     #[arg(long, value_name = "MIB", env = "IMAGESWAP_MEMORY_LIMIT")]
     pub memory_limit: Option<NonZeroU32>,
-    /// Connections at a time; when full, a new one replaces one that has proven less [default: what a quarter of the
-    /// memory holds, at most 1024]
+    /// Concurrent connections; when full, a new one replaces one that has proven less [default:
+    /// what a quarter of the memory holds, at most 1024]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<NonZeroU32>,
-    /// Connections from one address at a time [default: half of all]
+    /// Concurrent connections from one address [default: half of all]
     #[arg(long, value_name = "N")]
     pub max_connections_per_peer: Option<NonZeroU32>,
-    /// Reviews answered at a time; others wait for half of their timeout, and then get 429
+    /// Concurrent reviews; others wait for half of their timeout, and then get 429
     #[arg(long, value_name = "N", default_value = "64")]
     pub max_in_flight: NonZeroU32,
 }
 
-/// How much the webhook takes on at once.
+/// The limits of the webhook.
 ///
-/// Reviews, and the memory of their bodies and answers, exist twice: once for clients that proved something
-/// ([`is_preferred`](imageswap_runtime::connections::Place::is_preferred)), and once for all others.
+/// Reviews, and the memory of their bodies and answers, exist twice: once for clients that proved
+/// something ([`is_preferred`](imageswap_runtime::connections::Place::is_preferred)), and once for
+/// all others.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Open connections. An API server keeps a handful to each webhook.
     pub max_connections: usize,
-    /// Open connections from one address. Half of all by default: behind a Service, or a node's address translation,
-    /// all API servers may share one address, and so may they and everybody else.
+    /// Open connections from one address. Half of all by default: behind a Service, or a node's
+    /// address translation, all API servers may share one address, even with everyone else.
     pub max_per_peer: usize,
     /// Connections that have not finished their handshake; when there are more, the oldest is closed.
     pub max_handshakes: usize,
-    /// Whether clients are asked for a certificate. Those that show none then share an eighth of the connections.
+    /// Whether clients are asked for a certificate. Those without one then share an eighth of the
+    /// connections.
     pub asks_certificates: bool,
-    /// Reviews that are answered at the same time.
+    /// Concurrent reviews.
     pub max_in_flight: usize,
-    /// Reviews with large bodies that are answered at the same time, on threads of their own.
+    /// Concurrent reviews with large bodies, on threads of their own.
     pub max_heavy: usize,
-    /// Bytes of bodies over [`SMALL_BODY`], and of answers, that are held at the same time. Bodies over
-    /// [`MEDIUM_BODY`] have as much again. It is also the largest body that is read, up to [`MAX_BODY`].
+    /// Bytes of bodies over [`SMALL_BODY`], and of answers, held at the same time. Bodies over
+    /// [`MEDIUM_BODY`] have as much again. Also the largest body that is read, up to [`MAX_BODY`].
     pub bodies: usize,
     /// From the first byte of a request's head to its last.
     pub head: Duration,
-    /// From the end of a head to the end of its body; less where the caller's timeout is shorter.
+    /// From the end of a head to the end of its body; less if the caller's timeout is shorter.
     pub body: Duration,
     /// How long a client may take to read an answer.
     pub write: Duration,
-    /// How long a connection may lie idle. Longer than a Go client keeps idle connections (90 s), so that the client
-    /// is the one who closes them and no request meets a closing connection.
+    /// How long a connection may be idle. Longer than a Go client keeps idle connections (90 s), so
+    /// that the client closes them and no request meets a closing connection.
     pub idle: Duration,
 }
 
-/// The times of one request. They count from when its head is read.
+/// The deadlines of one request, counted from when its head is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Until then the answer has to be begun; later it would come too late, and the caller had better ask another
-    /// replica.
+    /// The answer has to be begun by then; later it would come too late, and the caller should ask
+    /// another replica.
     pub queue: Instant,
-    /// Until then the body has to be there.
+    /// The body has to be complete by then.
     pub body: Instant,
 }
 
@@ -105,8 +110,8 @@ impl Default for Limits {
 }
 
 impl LimitArgs {
-    /// The limits, with as many connections as the process may have files. Raises the soft limit of files to what is
-    /// needed, if the hard one allows it.
+    /// The limits, with as many connections as the process may have files. Raises the soft limit of
+    /// files as needed, if the hard limit allows it.
     pub fn load(self) -> Limits {
         let number = |it: NonZeroU32| it.get() as usize;
         let memory = self.memory_limit.map(|it| number(it) << 20);
@@ -148,8 +153,8 @@ impl LimitArgs {
 }
 
 impl Limits {
-    /// What fits this many bytes. A quarter is for connections and a quarter for bodies and answers; the rest is for
-    /// the program, the policies, and reviews that are being read.
+    /// Limits for this much memory. A quarter is for connections and a quarter for bodies and
+    /// answers; the rest is for the program, the policies, and reviews that are being read.
     pub fn of_memory(bytes: usize) -> Self {
         let connections = (bytes / 4 / CONNECTION_MEMORY).clamp(16, MOST_CONNECTIONS);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -174,7 +179,7 @@ impl Limits {
         self.bodies.min(MAX_BODY)
     }
 
-    /// What the table of connections allows.
+    /// The limits for the table of connections.
     pub(crate) fn connections(&self) -> ConnectionLimits {
         let strangers = self.max_connections.div_ceil(STRANGERS);
         ConnectionLimits {
@@ -184,7 +189,8 @@ impl Limits {
             strangers: self.asks_certificates.then_some(strangers),
             answers_prove: true,
             head: self.head,
-            // A body may wait for memory first; the handler says when a request has waited for too long.
+            // A body may have to wait for memory first; the handler decides when a request has
+            // waited for too long.
             body: MAX_TIMEOUT,
             write: self.write,
             idle: self.idle,
@@ -193,8 +199,8 @@ impl Limits {
 }
 
 impl Patience {
-    /// Of a request whose head is read `now`, and whose body may take `body`. The API server says in the URL how long
-    /// it waits, such as `/mutate?timeout=5s`.
+    /// For a request whose head is read `now`, and whose body may take `body`. The API server puts
+    /// its timeout into the URL, as in `/mutate?timeout=5s`.
     pub fn new(query: Option<&str>, now: Instant, body: Duration) -> Self {
         let timeout = query
             .into_iter()
@@ -208,7 +214,8 @@ impl Patience {
     }
 }
 
-/// A duration as Go prints it, of whole hours, minutes, seconds and milliseconds: `5s`, `1m0s`, `500ms`.
+/// A duration as Go prints it, of whole hours, minutes, seconds and milliseconds: `5s`, `1m0s`,
+/// `500ms`.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
@@ -232,7 +239,7 @@ fn go_duration(text: &str) -> Option<Duration> {
     Some(sum).filter(|sum| !sum.is_zero())
 }
 
-/// Raises the limit of open files to `wanted`, as far as it goes, and returns what it is then.
+/// Raises the limit of open files up to `wanted`, and returns the new limit.
 fn raise_files(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     // `None` means unlimited.
@@ -291,7 +298,7 @@ mod tests {
             );
             assert!(limits.largest_body() > MEDIUM_BODY);
         }
-        // What the chart gives.
+        // The chart's memory limit.
         let limits = Limits::of_memory(128 << 20);
         assert_eq!(limits.largest_body(), MAX_BODY);
         assert_eq!(limits.max_connections, 585);

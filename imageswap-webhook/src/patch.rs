@@ -7,13 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-/// Room for the replacements of an ordinary Pod, so that the text does not grow in steps.
+/// Initial size for an ordinary Pod, to avoid reallocations.
 const ROOM: usize = 512;
 
 /// Operations in the order in which they are applied.
 #[derive(Debug, Default)]
 pub struct Patch {
-    /// The patch's JSON; empty when there is nothing to replace.
+    /// The patch's JSON; empty if there is nothing to replace.
     json: Vec<u8>,
 }
 
@@ -23,8 +23,8 @@ impl Patch {
         self.operation("replace", pointer, value);
     }
 
-    /// Adds the addition of a value at `pointer`, a JSON Pointer with its escapes: of a member in place of what is there,
-    /// or, where the pointer ends with `-`, of another item of a list.
+    /// Adds a value at `pointer`, a JSON Pointer with its escapes: sets a member or, if the pointer
+    /// ends with `-`, appends to a list.
     pub fn add(&mut self, pointer: impl Display, value: &(impl Serialize + ?Sized)) {
         self.operation("add", pointer, value);
     }
@@ -41,7 +41,7 @@ impl Patch {
         self.json.extend_from_slice(b"}]");
     }
 
-    /// Whether it changes nothing.
+    /// Whether the patch is empty.
     pub fn is_empty(&self) -> bool {
         self.json.is_empty()
     }

@@ -1,4 +1,4 @@
-//! `imageswap-webhook serve`: everything is read and checked before a port is bound.
+//! `imageswap-webhook serve`: reads and checks everything before a port is bound.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::cli::ServeArgs;
 use crate::http::Handler;
 use crate::server::{self, DrainTimes};
 
-/// Why nothing is being served.
+/// Why the webhook does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Logging cannot be set up.
@@ -31,7 +31,7 @@ pub enum ServeError {
     /// Nothing can be sent to the collector.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// There is no way to the cluster.
+    /// The cluster cannot be reached.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// There is no policy.
@@ -40,24 +40,24 @@ pub enum ServeError {
     /// There is no certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// No certificate can be kept with these flags.
+    /// A certificate cannot be kept with these flags.
     #[error(transparent)]
     Certificates(#[from] CertificateArgsError),
-    /// A port cannot be had.
+    /// A port cannot be bound.
     #[error("cannot bind {addr}: {source}")]
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// Signals cannot be listened for.
+    /// Signal handlers cannot be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
 }
 
 impl ServeError {
-    /// The message for standard error. Diagnostics of a policy say themselves how bad they are.
+    /// The message for standard error. Diagnostics of a policy print their own severity.
     pub fn report(&self) -> String {
         match self {
             Self::Policy(SourceError::Policy(diagnostics)) => diagnostics.to_string(),
@@ -65,7 +65,7 @@ impl ServeError {
         }
     }
 
-    /// 2 for what was asked for wrongly, 1 for what did not work.
+    /// 2 for wrong arguments or configuration, 1 for failures.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Log(_) | Self::Telemetry(_) | Self::Policy(_) | Self::Certificates(_) => {
@@ -185,8 +185,8 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Loads the policy, and a client where something is to be asked of the cluster: the policy, or labels of namespaces that a
-/// policy of a file selects by.
+/// Loads the policy, and a client if the cluster has to be asked: for the policy, or for labels of
+/// namespaces that a policy in a file selects by.
 async fn load(
     policy: PolicyArgs,
     cluster: &ClusterArgs,
@@ -206,7 +206,7 @@ async fn load(
     }
 }
 
-/// Keeps the registries that are label values those of the policy in force.
+/// Updates the registries that are label values with the policy in force.
 async fn name_registries(policy: PolicySource, metrics: WebhookMetrics) {
     let mut changes = policy.subscribe();
     loop {

@@ -1,7 +1,7 @@
-//! The serving loop: connections in, TLS, HTTP/1.1, and the way out of it.
+//! The serving loop: accepts connections, serves TLS and HTTP/1.1, and drains.
 //!
-//! The API server speaks HTTP/1.1 to webhooks and reuses its connections for as long as they stay open, also when the
-//! Pod behind them is terminating. A drain therefore has three phases:
+//! The API server uses HTTP/1.1 for webhooks and reuses its connections as long as they are open,
+//! even if the Pod behind them is terminating. A drain therefore has three phases:
 //!
 //! 1. from the signal on, responses close their connection, and new connections are still taken, since the news that
 //!    this Pod is not ready travels slowly;
@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::http::{Answers, Handler};
 use crate::limits::{MAX_HEAD, SMALL_BODY};
 
-/// What a request that is being answered at the very end still gets.
+/// Extra time for a request that is being answered at the very end.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 const HTTP: HttpLimits = HttpLimits {
     head: MAX_HEAD,
@@ -37,9 +37,9 @@ const HTTP: HttpLimits = HttpLimits {
 /// How long a drain takes, counted from its start.
 #[derive(Debug, Clone, Copy)]
 pub struct DrainTimes {
-    /// New connections are taken for that long.
+    /// New connections are accepted for this long.
     pub delay: Duration,
-    /// All connections are closed after that long, if they are not before.
+    /// All connections are closed after this long.
     pub timeout: Duration,
 }
 
@@ -81,7 +81,7 @@ pub async fn serve<A: Answers>(
         let used = tokio::time::timeout_at(start + times.timeout, tasks.wait()).await;
         if used.is_err() {
             connections.close_all(Closing::Graceful);
-            // Whoever is still sending a request now will not be waited for.
+            // Requests that are still being sent now are not waited for.
             if tokio::time::timeout(LAST_ANSWER, tasks.wait())
                 .await
                 .is_err()

@@ -1,8 +1,9 @@
 //! AdmissionReviews as JSON: the only module that knows their shape.
 //!
-//! A review is read into borrowed structures that name the few fields that matter; everything else is skipped without
-//! being built. Strings borrow from the body, except the few that the API server has to escape.
-//! The shape is that of `admission.k8s.io/v1` and `v1beta1`, which differ in nothing that is read or written here.
+//! A review is read into borrowed structures that name the few fields that matter; everything else
+//! is skipped. Strings borrow from the body, except the few that the API server has to escape. The
+//! shape is that of `admission.k8s.io/v1` and `v1beta1`, which do not differ in any field that is
+//! read or written here.
 
 mod answer;
 mod bounded;
@@ -25,7 +26,7 @@ const MAX_UID: usize = 256;
 pub struct Review<'a, O = Object<'a>> {
     /// Version that the request was sent in.
     pub version: Version,
-    /// What is asked.
+    /// The request.
     pub request: Request<'a, O>,
     /// Why [`Request::object`] is missing although something was sent in its place.
     pub unusable: Option<serde_json::Error>,
@@ -40,13 +41,13 @@ pub enum Version {
     V1Beta1,
 }
 
-/// Why a body is no review.
+/// Why a body is not a review.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAReview {
-    /// It is no JSON, or JSON of another shape.
+    /// It is not JSON, or JSON of another shape.
     #[error("the body is no AdmissionReview: {0}")]
     Json(#[from] serde_json::Error),
-    /// It says that it is something else.
+    /// Its kind or version is another one.
     #[error(
         "the body is no AdmissionReview: expected kind AdmissionReview of admission.k8s.io/v1 or \
          admission.k8s.io/v1beta1, found kind {kind:?} of {api_version:?}"
@@ -57,15 +58,15 @@ pub enum NotAReview {
         /// Its `apiVersion`.
         api_version: String,
     },
-    /// Its `uid` is none that an API server writes.
+    /// Its `uid` is longer than an API server's.
     #[error("the uid has {0} bytes, expected at most {MAX_UID}")]
     Uid(usize),
-    /// It asks nothing.
+    /// It contains no request.
     #[error("the AdmissionReview has no request")]
     NoRequest,
 }
 
-/// What the API server asks about. `O` is the form that its objects are read into.
+/// The API server's request. `O` is the form that its objects are read into.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
 pub struct Request<'a, O = Object<'a>> {
@@ -75,28 +76,28 @@ pub struct Request<'a, O = Object<'a>> {
     /// Group, version and kind of the object.
     #[serde(borrow, default)]
     pub kind: Kind<'a>,
-    /// The part of the resource that is concerned, such as `ephemeralcontainers`.
+    /// The subresource, such as `ephemeralcontainers`.
     #[serde(borrow)]
     pub sub_resource: Option<Text<'a>>,
-    /// Name of the object; empty when the API server is to make one.
+    /// Name of the object; empty if the API server will generate one.
     #[serde(borrow)]
     pub name: Option<Text<'a>>,
-    /// Namespace of the object; none for what is cluster-scoped.
+    /// Namespace of the object; `None` for cluster-scoped objects.
     #[serde(borrow)]
     pub namespace: Option<Text<'a>>,
     /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
     #[serde(borrow)]
     pub operation: Option<Text<'a>>,
-    /// Who asks.
+    /// The user who sent the request.
     #[serde(borrow)]
     pub user_info: Option<UserInfo<'a>>,
-    /// The object as it would be stored; none on DELETE.
+    /// The object as it would be stored; `None` on DELETE.
     pub object: Option<O>,
-    /// The object as it is stored; on UPDATE and DELETE.
+    /// The stored object; on UPDATE and DELETE.
     pub old_object: Option<O>,
 }
 
-/// Who asks.
+/// The user who sent the request.
 #[derive(Debug, Deserialize)]
 pub struct UserInfo<'a> {
     /// The user's name, such as `system:node:worker-1`.
@@ -115,7 +116,7 @@ pub struct Kind<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// A string that borrows also where it is optional, which a bare `Option<Cow<str>>` does not.
+/// A string that borrows even if it is optional, which a bare `Option<Cow<str>>` does not.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -134,7 +135,7 @@ struct Envelope<'a, O> {
 impl<'a> Review<'a> {
     /// Reads a request's body.
     ///
-    /// An object that cannot be read does not spoil the review: there is still a request to answer.
+    /// An object that cannot be read does not fail the review: the request can still be answered.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotAReview> {
         match serde_json::from_slice::<Envelope<'a, Object<'a>>>(body) {
             Ok(envelope) => open(envelope, None),
@@ -147,7 +148,7 @@ impl<'a> Review<'a> {
 }
 
 impl<'a> Review<'a, &'a RawValue> {
-    /// Reads a request's body, with objects of any kind as their text.
+    /// Reads a request's body, with objects of any kind as text.
     pub fn parse_text(body: &'a [u8]) -> Result<Self, NotAReview> {
         open(serde_json::from_slice(body)?, None)
     }
@@ -208,7 +209,7 @@ fn open<O>(
 }
 
 impl<O> Request<'_, O> {
-    /// The user's name; empty when the review has none.
+    /// The user's name; empty if the review has none.
     pub fn user(&self) -> &str {
         let user = self.user_info.as_ref().and_then(|it| it.username.as_ref());
         user.map_or("", Text::as_str)

@@ -1,4 +1,4 @@
-//! Asks every agent: through the API server, or directly where they are named.
+//! Asks every agent: through the API server, or directly if they are named.
 
 use super::{Args, Finding, PAGE, Silent};
 use anyhow::{Context as _, Result, bail};
@@ -12,14 +12,14 @@ use tokio::time::timeout;
 /// A healthy agent answers in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What was heard.
+/// The findings and failures.
 pub(super) struct Heard {
     pub(super) findings: Vec<Finding>,
     pub(super) answered: usize,
     pub(super) silent: Vec<Silent>,
 }
 
-/// An agent: whom to ask, for which path, and how to call it.
+/// An agent: its client, path, and name in messages.
 struct Agent {
     name: String,
     client: Client,

@@ -1,14 +1,14 @@
-//! The answer for people, in 80 columns where names are not longer.
+//! The output for people, in 80 columns unless names are longer.
 
 use super::Finding;
 use anyhow::Result;
 use imageswap_runtime::text::{WIDTH, wrap};
 use std::io::Write;
 
-/// Where what is said of a container begins.
+/// Indentation of a container's details.
 const INDENT: usize = 4;
 
-/// By namespace and workload; what no Pod owns comes first.
+/// By namespace and workload; containers without a Pod come first.
 pub(super) fn write(findings: &[Finding], out: &mut impl Write) -> Result<()> {
     let mut rows: Vec<_> = findings
         .iter()
@@ -58,7 +58,7 @@ fn container(finding: &Finding, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// Counts, and how many agents they come from.
+/// Counts, and the number of agents.
 pub(super) fn end(
     [drift, unresolved]: [usize; 2],
     listed: bool,

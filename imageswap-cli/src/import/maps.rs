@@ -1,4 +1,4 @@
-//! `imageswap import maps`: an ImageSwapPolicy that decides as a maps file does.
+//! `imageswap import maps`: converts a maps file to an ImageSwapPolicy.
 
 use crate::input::{self, Input};
 use crate::{Outcome, report};

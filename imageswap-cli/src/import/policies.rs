@@ -1,4 +1,4 @@
-//! `imageswap import`: ImageSwapPolicies from the policies of other programs.
+//! `imageswap import`: converts policies of other programs to ImageSwapPolicies.
 
 use crate::input;
 use crate::{Outcome, report};
@@ -11,16 +11,16 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Arguments that every format takes.
+/// Arguments for every format.
 #[derive(Debug, ClapArgs)]
 pub(super) struct PolicyFiles {
     /// Policies of other programs: files, folders, or `-`
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
-    /// What to write; json is one object with the policies and the report
+    /// Output format; json is one object with the policies and the report
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     output: Output,
-    /// Also compare source and policies for these images: a file with one in each line, or `-`
+    /// Also compare source and policies for these images: a file with one image per line, or `-`
     #[arg(long, value_name = "IMAGES")]
     verify: Option<PathBuf>,
     /// Accepted for older scripts; rules that apply to the same Pods always become one policy

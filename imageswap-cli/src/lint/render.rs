@@ -1,11 +1,11 @@
-//! Messages for people, with colour where a terminal shows it.
+//! Messages for people, in colour on a terminal.
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use imageswap_policy::{Diagnostic, Severity};
 
-/// The message as compilers show it; in colour if standard output is a terminal and nobody asked otherwise
-/// (`NO_COLOR`, `CLICOLOR`, `TERM=dumb`).
+/// The message as compilers show it; in colour if standard output is a terminal and colours are not
+/// disabled (`NO_COLOR`, `CLICOLOR`, `TERM=dumb`).
 pub(super) fn text(diagnostic: &Diagnostic) -> String {
     let plain = diagnostic.to_string();
     if AutoStream::choice(&std::io::stdout()) == ColorChoice::Never {

@@ -1,4 +1,4 @@
-//! `imageswap check`: what the policy would do to manifests.
+//! `imageswap check`: checks manifests against the policy.
 
 use super::finding::{Cause, Finding};
 use super::{Asked, ManifestArgs, Manifests, report_undecided};
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Images that would be swapped are findings too
     #[arg(long)]
     deny_swaps: bool,
-    /// How to answer; json is one object a line, for every image
+    /// Output format; json is one object per line, for every image
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -55,7 +55,7 @@ struct Answer<'a> {
     denied: Option<&'a str>,
 }
 
-/// How many images there are, each counted once.
+/// The number of images, each counted once.
 #[derive(Debug, Default)]
 struct Count {
     stay: usize,
@@ -64,7 +64,8 @@ struct Count {
     undecided: usize,
 }
 
-/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something cannot be read or decided.
+/// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something cannot be
+/// read or decided.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let manifests = args.manifests.read()?;
     let asked = manifests.ask();
@@ -97,7 +98,7 @@ fn cause(asked: &Asked<'_>, deny_swaps: bool) -> Option<Cause> {
     }
 }
 
-/// Swaps first, then a paragraph for each finding, then how many there are of each.
+/// Swaps first, then a paragraph for each finding, then the counts.
 fn text(
     manifests: &Manifests<'_>,
     asked: &[Asked<'_>],
@@ -130,7 +131,7 @@ fn text(
     Ok(())
 }
 
-/// One line where it fits.
+/// One line if it fits.
 fn swap(asked: &Asked<'_>, out: &mut impl Write) -> Result<()> {
     let place = asked.place();
     let (place, image) = (shown(&place), shown(&asked.image.image));

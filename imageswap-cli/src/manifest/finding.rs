@@ -1,4 +1,4 @@
-//! An image that something is wrong with, for people.
+//! A finding about an image, for people.
 
 use super::Asked;
 use imageswap_policy::document::Enforcement;
@@ -9,15 +9,15 @@ use std::fmt;
 /// Why an image is a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// It would not be approved, not even after the swap.
+    /// It is not approved, even after the swap.
     NotApproved,
-    /// Too little is known of the Pod to tell.
+    /// Too little is known about the Pod to decide.
     Undecided,
-    /// It would be swapped, where manifests are to name the results.
+    /// It would be swapped, although manifests should name the results.
     Swapped,
 }
 
-/// A finding; shown as the line of the manifest, what is wrong with it, and what the policy says.
+/// A finding; shown as the line of the manifest, what is wrong with it, and the policy's decision.
 pub(super) struct Finding<'a> {
     pub(super) asked: &'a Asked<'a>,
     pub(super) cause: Cause,

@@ -1,4 +1,4 @@
-//! `imageswap images`: every image of manifests and where it would go, for tools that fill a mirror.
+//! `imageswap images`: every image of manifests and its result, for tools that fill a mirror.
 
 use super::finding::{Cause, Finding};
 use super::{ManifestArgs, report_undecided};
@@ -13,8 +13,8 @@ use std::io::Write;
 
 /// Arguments of `imageswap images`.
 ///
-/// Prints `IMAGE RESULT` for every image, sorted, each pair once; an image
-/// that stays is there twice.
+/// Prints `IMAGE RESULT` for every image, sorted, each pair once. For an
+/// image that stays, both are the same.
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Print the results only
     #[arg(long)]
     to: bool,
-    /// How to answer; json is one object a line
+    /// Output format; json is one object per line
     #[arg(short, long, value_enum, default_value_t = Output::Text, conflicts_with_all = ["from", "to"])]
     output: Output,
 }
@@ -46,7 +46,8 @@ struct Line<'a> {
     approved: bool,
 }
 
-/// Runs the command: 1 when something is no image reference, 2 when something cannot be read or decided.
+/// Runs the command: 1 if something is not an image reference, 2 if something cannot be read or
+/// decided.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let manifests = args.manifests.read()?;
     let asked = manifests.ask();

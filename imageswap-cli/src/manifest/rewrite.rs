@@ -1,4 +1,4 @@
-//! `imageswap rewrite`: manifests with the images that the policy would have run.
+//! `imageswap rewrite`: manifests with their images replaced by the policy's results.
 
 use super::finding::{Cause, Finding};
 use super::{Asked, ManifestArgs, report_undecided};
@@ -15,14 +15,14 @@ use tempfile::NamedTempFile;
 
 /// Lines around a change in a diff.
 const CONTEXT: usize = 3;
-/// May begin a text, and not what follows another.
+/// May begin a text, but must not come later.
 const BOM: char = '\u{feff}';
 
 /// Arguments of `imageswap rewrite`.
 ///
-/// Everything but the images stays as it is, byte for byte: comments, order,
-/// indentation and quotes. Images that are not approved stay too, and are
-/// told on standard error.
+/// Everything except the images stays unchanged, byte for byte: comments,
+/// order, indentation and quotes. Images that are not approved stay too,
+/// and are reported on standard error.
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -36,8 +36,9 @@ pub(crate) struct Args {
     diff: bool,
 }
 
-/// Runs the command: 0 when all is approved, 1 when something is not, 2 when something cannot be read or rewritten;
-/// then nothing goes to `out`, for half of the manifests is no answer.
+/// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something cannot be
+/// read or rewritten; then nothing is written to `out`, because half of the manifests would be
+/// useless.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let manifests = args.manifests.read()?;
     if args.in_place && manifests.files().any(|it| it.path.is_none()) {
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     })
 }
 
-/// Adds a text to those before it, as a document of its own.
+/// Appends a text as a document of its own.
 fn join(printed: &mut String, text: &str) {
     if printed.is_empty() {
         printed.push_str(text);
@@ -105,7 +106,7 @@ fn join(printed: &mut String, text: &str) {
         }
         let text = text.trim_start_matches(BOM);
         if text.starts_with('%') {
-            // Directives may stand only where the document before has ended.
+            // Directives are only allowed after the end of the previous document.
             printed.push_str("...\n");
         } else if !text.starts_with("---") {
             printed.push_str("---\n");
@@ -114,7 +115,7 @@ fn join(printed: &mut String, text: &str) {
     }
 }
 
-/// What is to stand in the manifest: of what is refused, what stands there, for someone has to look at it.
+/// The image for the manifest: a refused image stays, because a person has to look at it.
 fn result<'a>(asked: &'a Asked<'_>) -> &'a str {
     if asked.refused() {
         &asked.image.image
@@ -151,11 +152,10 @@ fn diff(file: &Input, text: &str) -> String {
         .to_string()
 }
 
-/// Puts the new text in the file's place at once: whoever reads it sees the one or the other, and so does who comes
-/// after a power cut.
+/// Replaces the file atomically: a reader sees the old or the new text, even after a power cut.
 fn write(path: &Path, text: &str) -> Result<()> {
     let written = || -> Result<()> {
-        // A link is to lead to the new text, not to be replaced by it.
+        // A link has to point to the new text, not be replaced by it.
         let path = path.canonicalize()?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(folder)?;

@@ -1,4 +1,4 @@
-//! The answer for programs: one JSON object, whose shape `docs/scan.md` tells.
+//! The output for programs: one JSON object, described in `docs/scan.md`.
 
 use super::api::Unseen;
 use super::census::{Census, Verdict};
@@ -8,7 +8,7 @@ use imageswap_policy::{Policies, Policy};
 use serde::Serialize;
 use std::io::Write;
 
-/// Changes when a field goes or gets another meaning; not when one is added.
+/// Changes if a field is removed or changes its meaning, but not if one is added.
 const SCHEMA: &str = "imageswap.io/scan/v1";
 
 #[derive(Debug, Serialize)]

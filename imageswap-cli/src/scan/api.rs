@@ -6,24 +6,24 @@ use kube::api::{GetParams, ListParams, Request};
 use kube::{Client, Error};
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Objects that the API server is asked for at a time, as kubectl does.
+/// Objects per request, as for kubectl.
 const PAGE: u32 = 500;
 
 /// A list of the API.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resource {
     pub(super) kind: &'static str,
-    /// The API groups' paths that may have it, the newest first.
+    /// The API paths that may have it, the newest first.
     pub(super) paths: &'static [&'static str],
     pub(super) plural: &'static str,
 }
 
-/// Something that could not be seen, so that the answer is not the whole one.
+/// A list that could not be read, so that the output is incomplete.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Unseen {
     /// Its name in the API, such as `deployments`.
     pub(super) resource: &'static str,
-    /// What the API server said.
+    /// The API server's reason.
     pub(super) reason: String,
 }
 
@@ -45,10 +45,11 @@ impl<'a> Lister<'a> {
         }
     }
 
-    /// Shows `visit` every object of a list. What the API server does not let us see is noted as unseen.
+    /// Calls `visit` for every object of a list. A list that the API server does not allow is
+    /// recorded as unseen.
     ///
     /// # Errors
-    /// The API server cannot be reached, or says what is no list.
+    /// The API server cannot be reached, or its answer is not a list.
     pub(super) async fn each(
         &mut self,
         resource: Resource,
@@ -63,7 +64,8 @@ impl<'a> Lister<'a> {
             let found = self.pages(&url, resource, selector, &mut visit).await;
             self.clear();
             match found {
-                // A version that this API server does not have; its other versions hold the same objects.
+                // This API server does not have the version; its other versions hold the same
+                // objects.
                 Err(Error::Api(status)) if status.code == 404 => {}
                 Err(Error::Api(status)) => {
                     self.unseen.push(Unseen {
@@ -78,7 +80,7 @@ impl<'a> Lister<'a> {
         Ok(())
     }
 
-    /// The namespaces, with their labels: the one that is looked at, or all.
+    /// The namespaces, with their labels: the scanned one, or all.
     pub(super) async fn namespaces(&mut self, mut visit: impl FnMut(Object)) -> Result<()> {
         let Some(name) = self.namespace else {
             return self.each(NAMESPACES, None, visit).await;
@@ -129,7 +131,7 @@ impl<'a> Lister<'a> {
         }
     }
 
-    /// How far it is, on one line that is written over.
+    /// Shows the progress on one line, which is overwritten.
     fn tell(&self, resource: Resource, seen: usize) {
         if self.progress {
             drop(write!(io::stderr(), "\r\x1b[K{}: {seen}", resource.plural));
@@ -156,7 +158,7 @@ pub(super) const PODS: Resource = Resource {
     paths: CORE,
     plural: "pods",
 };
-/// What somebody writes and nothing controls.
+/// Workloads that people write and nothing controls.
 pub(super) const WORKLOADS: [Resource; 5] = [
     Resource {
         kind: "Deployment",
@@ -180,12 +182,12 @@ pub(super) const WORKLOADS: [Resource; 5] = [
     },
     Resource {
         kind: "CronJob",
-        // The second is that of Kubernetes before 1.21.
+        // The second is for Kubernetes before 1.21.
         paths: &["/apis/batch/v1", "/apis/batch/v1beta1"],
         plural: "cronjobs",
     },
 ];
-/// What workloads make for themselves, or somebody writes.
+/// Objects that workloads create, or people write.
 pub(super) const BETWEEN: [Resource; 2] = [
     Resource {
         kind: "ReplicaSet",

@@ -1,4 +1,5 @@
-//! What the policy says of every image that was seen, folded: equal containers of a workload's Pods are one row.
+//! The policy's decision about every image, aggregated: equal containers of a workload's Pods are
+//! one row.
 
 use super::objects::{Content, Named, Object};
 use super::owners::{Owners, Workload};
@@ -8,7 +9,7 @@ use imageswap_policy::{Date, Decision, PodScope, Policies, Reason, Reference, Sc
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What admission would do to a container with this image.
+/// Admission's action on a container with this image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Verdict {
@@ -18,15 +19,15 @@ pub(super) enum Verdict {
     Warn,
     /// Let it in and only log: not approved, or not swapped, under `enforcement: audit`.
     Audit,
-    /// It is no image reference; neither swapped nor approved.
+    /// It is not an image reference; neither swapped nor approved.
     Invalid,
     /// Replace it by an approved image.
     Swap,
-    /// Leave it: an exception, or a label that the policy allows to skip the swap.
+    /// Leave it: an exception, or a label that opts out of the swap with the policy's permission.
     Exempt,
-    /// Leave it: it is what the policy wants.
+    /// Leave it: the policy approves it.
     Keep,
-    /// Leave it: no policy speaks of this Pod.
+    /// Leave it: no policy applies to this Pod.
     OutOfScope,
 }
 
@@ -34,7 +35,7 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) workload: Workload,
-    /// Place of the list in a Pod, so that rows have the order of a Pod.
+    /// Index of the list in a Pod, so that rows have the order of a Pod.
     list: usize,
     pub(super) container: String,
     pub(super) image: String,
@@ -45,30 +46,30 @@ pub(super) struct Key {
     pub(super) policy: Option<String>,
     pub(super) enforcement: Option<&'static str>,
     pub(super) rule: Option<String>,
-    /// What is to be said of it beside its verdict.
+    /// Further explanation of the verdict.
     pub(super) explanation: String,
 }
 
-/// Where a row was seen.
+/// Where a row was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Pods that have it.
     pub(super) pods: usize,
-    /// Whether the workload's template has it: its next Pods will.
+    /// Whether the workload's template has it, and so its next Pods.
     pub(super) template: bool,
 }
 
-/// Everything that was seen so far.
+/// Everything read so far.
 #[derive(Debug)]
 pub(super) struct Census<'p> {
     policies: &'p Policies,
     today: Date,
-    /// Labels of namespaces; one that is not there has unknown ones.
+    /// Labels of namespaces; a missing namespace has unknown labels.
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     rows: BTreeMap<Key, Seen>,
     /// Images of templates, by workload and container.
     templates: BTreeMap<(Workload, String), String>,
-    /// How many Pods each has.
+    /// Number of Pods per workload.
     workloads: BTreeMap<Workload, usize>,
     pods: usize,
     finished: usize,
@@ -88,13 +89,13 @@ impl<'p> Census<'p> {
         }
     }
 
-    /// Takes in the labels of a namespace; before the Pods in it.
+    /// Adds the labels of a namespace; must precede its Pods.
     pub(super) fn namespace(&mut self, namespace: &Object) {
         let name = namespace.metadata.name.clone();
         self.namespaces.insert(name, namespace.labels());
     }
 
-    /// Takes in the template of a workload.
+    /// Adds the template of a workload.
     pub(super) fn template(&mut self, workload: &Workload, content: Content<'_>) {
         for named in content.images() {
             self.templates.insert(
@@ -106,7 +107,7 @@ impl<'p> Census<'p> {
         self.workloads.entry(workload.clone()).or_default();
     }
 
-    /// Takes in a Pod. What has ended is only counted.
+    /// Adds a Pod. A finished Pod is only counted.
     pub(super) fn pod(&mut self, owners: &Owners, pod: &Object) {
         if pod.is_finished() {
             self.finished += 1;
@@ -121,12 +122,12 @@ impl<'p> Census<'p> {
         self.pods += 1;
     }
 
-    /// The rows, in the order of namespaces, workloads and containers.
+    /// The rows, ordered by namespace, workload and container.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&Key, Seen)> {
         self.rows.iter().map(|(key, seen)| (key, *seen))
     }
 
-    /// The image that the workload's template has for a container, where that is another one than the Pods have.
+    /// The template's image for a container, if it differs from the Pods'.
     pub(super) fn other_in_template(&self, key: &Key, seen: Seen) -> Option<&str> {
         if seen.template {
             return None;
@@ -139,17 +140,17 @@ impl<'p> Census<'p> {
         self.workloads.len()
     }
 
-    /// How many Pods a workload has.
+    /// Number of Pods of a workload.
     pub(super) fn pods_of(&self, workload: &Workload) -> usize {
         self.workloads.get(workload).copied().unwrap_or_default()
     }
 
-    /// Pods that were judged.
+    /// Number of judged Pods.
     pub(super) fn pods(&self) -> usize {
         self.pods
     }
 
-    /// Pods that ended, and were not judged.
+    /// Number of finished Pods, which are not judged.
     pub(super) fn finished(&self) -> usize {
         self.finished
     }
@@ -195,20 +196,20 @@ impl Key {
         self.reason == Reason::Swapped.as_str()
     }
 
-    /// Whether it makes the scan's exit code 1, as in `check`.
+    /// Whether it causes exit code 1, as in `check`.
     pub(super) fn is_finding(&self, deny_swaps: bool) -> bool {
         let in_scope = self.verdict != Verdict::OutOfScope;
         in_scope && (!self.approved || deny_swaps && self.swapped())
     }
 
-    /// The registry that the image comes from now; none of what is no reference.
+    /// The present registry of the image; `None` if it is not a reference.
     pub(super) fn registry(&self) -> Option<&str> {
         Reference::parse(&self.image).ok().map(|it| it.registry())
     }
 }
 
 impl Verdict {
-    /// For people, in a sentence.
+    /// A sentence for people.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::OutOfScope => "out of scope",
@@ -216,7 +217,7 @@ impl Verdict {
         }
     }
 
-    /// As the JSON has it.
+    /// The word in JSON.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Refuse => "refuse",
@@ -238,7 +239,7 @@ fn verdict(decision: &Decision<'_>, selected: &Selected<'_>) -> Verdict {
         Enforcement::Audit => Verdict::Audit,
     };
     match decision.reason {
-        // Admission would ask for the labels, and take the strictest answer without them.
+        // Admission would ask for the labels, and be strict without them.
         Reason::ScopeUnknown => unapproved(),
         _ if !decision.in_scope => Verdict::OutOfScope,
         Reason::Unparsable => Verdict::Invalid,

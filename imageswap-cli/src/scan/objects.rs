@@ -1,4 +1,4 @@
-//! Objects of the API server, as far as a scan needs them: what is not named here is not kept.
+//! The fields of API objects that a scan needs; others are not kept.
 
 use imageswap_policy::manifest::List;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub(super) struct Page {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PageMetadata {
-    /// Where the next page begins; empty or absent on the last one.
+    /// Token of the next page; empty or absent on the last one.
     #[serde(rename = "continue")]
     pub(super) next: Option<String>,
 }
@@ -52,12 +52,12 @@ pub(super) struct Reference {
 
 #[derive(Debug, Deserialize)]
 struct Annotations {
-    /// On the Pod that stands for one that the kubelet started from a file of its node.
+    /// On the copy of a Pod that the kubelet started from a file.
     #[serde(rename = "kubernetes.io/config.mirror")]
     mirror: Option<IgnoredAny>,
 }
 
-/// The `spec` of a Pod, or of what has a template of Pods.
+/// The `spec` of a Pod, or of an object with a Pod template.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
@@ -125,7 +125,7 @@ impl Page {
         self.items.unwrap_or_default()
     }
 
-    /// Where the next page begins, if there is one.
+    /// The token of the next page, if there is one.
     pub(super) fn next(&self) -> Option<String> {
         self.metadata.next.clone().filter(|it| !it.is_empty())
     }
@@ -138,19 +138,19 @@ impl Object {
         owners.into_iter().find(|it| it.controller == Some(true))
     }
 
-    /// Whether it stands for a Pod that a kubelet started from a file of its node.
+    /// Whether it is the copy of a Pod that a kubelet started from a file.
     pub(super) fn is_mirror(&self) -> bool {
         let annotations = self.metadata.annotations.as_ref();
         annotations.is_some_and(|it| it.mirror.is_some())
     }
 
-    /// Whether no container of this Pod will run again.
+    /// Whether all containers of this Pod have ended for good.
     pub(super) fn is_finished(&self) -> bool {
         let phase = self.status.as_ref().and_then(|it| it.phase.as_deref());
         matches!(phase, Some("Succeeded" | "Failed"))
     }
 
-    /// Lets the containers of this Pod end.
+    /// Marks the containers of this Pod as ended.
     #[cfg(test)]
     pub(super) fn finish(&mut self) {
         let phase = Some("Succeeded".to_owned());
@@ -161,7 +161,7 @@ impl Object {
         self.metadata.labels.clone().unwrap_or_default()
     }
 
-    /// What a Pod has.
+    /// The content of a Pod.
     pub(super) fn pod(&self) -> Option<Content<'_>> {
         self.spec.as_ref().map(|it| Content {
             labels: self.metadata.labels.as_ref(),
@@ -169,7 +169,7 @@ impl Object {
         })
     }
 
-    /// What the Pods of a workload will have.
+    /// The content of a workload's future Pods.
     pub(super) fn template(&self) -> Option<Content<'_>> {
         let spec = self.spec.as_ref()?;
         let spec = match &spec.job_template {
@@ -184,13 +184,13 @@ impl Object {
 }
 
 impl<'a> Content<'a> {
-    /// Its labels. Those of an object are known: without any it has none.
+    /// Its labels. An object without labels has none, which is not unknown.
     pub(super) fn labels(&self) -> &'a BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.labels.unwrap_or(&NONE)
     }
 
-    /// Its images, in the order in which a Pod is read.
+    /// Its images, in the order of reading a Pod.
     pub(super) fn images(&self) -> impl Iterator<Item = Named<'a>> {
         let spec = self.spec;
         let containers = [

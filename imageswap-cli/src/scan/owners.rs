@@ -1,12 +1,12 @@
-//! Whose a Pod is: the workload that somebody wrote, found by owner references and never by names.
+//! Finds the workload that a Pod belongs to, by owner references and never by names.
 
 use super::objects::{Object, Reference};
 use std::collections::HashMap;
 
-/// A workload has few owners above it; more would be a circle.
+/// A workload has few owners above it; a longer chain would be a circle.
 const DEPTH: usize = 8;
 
-/// What somebody wrote: a Deployment, a CronJob, a Pod on its own.
+/// An object that a person wrote: a Deployment, a CronJob, a single Pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Workload {
     pub(super) namespace: String,
@@ -14,12 +14,12 @@ pub(super) struct Workload {
     pub(super) name: String,
 }
 
-/// The controllers of objects that others control: a ReplicaSet's Deployment, a Job's CronJob.
+/// Controllers of intermediate objects: a ReplicaSet's Deployment, a Job's CronJob.
 #[derive(Debug, Default)]
 pub(super) struct Owners(HashMap<String, Reference>);
 
 impl Owners {
-    /// Notes whose an object is.
+    /// Records an object's controller.
     pub(super) fn add(&mut self, object: &Object) {
         if let Some(controller) = object.controller() {
             self.0
@@ -27,10 +27,10 @@ impl Owners {
         }
     }
 
-    /// The workload that a Pod belongs to: as far up as is known, or the Pod itself.
+    /// The workload of a Pod: the topmost known owner, or the Pod itself.
     pub(super) fn of_pod(&self, pod: &Object) -> Workload {
         let namespace = pod.metadata.namespace.clone();
-        // A static Pod is the node's, which says nothing about what it is.
+        // A static Pod belongs to its node, which is not a workload.
         if pod.is_mirror() {
             return Workload {
                 namespace,
@@ -60,7 +60,7 @@ impl Owners {
 }
 
 impl Workload {
-    /// The object itself, of a kind that its list does not repeat.
+    /// The object itself, of a kind that list items do not repeat.
     pub(super) fn of(kind: &str, object: &Object) -> Self {
         Self {
             namespace: object.metadata.namespace.clone(),

@@ -1,29 +1,30 @@
-//! How many images there are of each verdict, in all and by registry.
+//! Counts of images by verdict, in total and by registry.
 
 use super::census::{Census, Verdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What stands for the registry of what is no image reference.
+/// Shown instead of a registry for texts that are not image references.
 const NO_REGISTRY: &str = "(none)";
 
-/// The counts of a scan. An image counts once for each container of a workload that has it, however many its Pods are.
+/// The counts of a scan. An image counts once for each container of a workload, however many Pods
+/// it has.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     pub(super) images: usize,
     pub(super) workloads: usize,
-    /// Pods that were judged.
+    /// Number of judged Pods.
     pub(super) pods: usize,
-    /// Pods that have ended, and were not.
+    /// Number of finished Pods.
     pub(super) finished_pods: usize,
-    /// Images for which the exit code is 1.
+    /// Number of images that cause exit code 1.
     pub(super) findings: usize,
     pub(super) verdicts: Counts,
-    /// By the registry that the image comes from now.
+    /// By the image's present registry.
     pub(super) registries: BTreeMap<String, Counts>,
 }
 
-/// Images by verdict; one that did not occur is not there.
+/// Number of images by verdict; verdicts that did not occur are missing.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Counts(BTreeMap<Verdict, usize>);
@@ -55,7 +56,7 @@ impl Summary {
 }
 
 impl Counts {
-    /// How many images have one of these verdicts.
+    /// Number of images with one of these verdicts.
     pub(super) fn of(&self, verdicts: &[Verdict]) -> usize {
         verdicts.iter().filter_map(|it| self.0.get(it)).sum()
     }

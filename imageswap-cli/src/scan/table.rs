@@ -1,4 +1,4 @@
-//! The answer for people: by namespace and workload in 80 columns, or a line for each row, as wide as it is.
+//! The output for people: by namespace and workload in 80 columns, or one wide line per row.
 
 use super::api::Unseen;
 use super::census::{Census, Key, Seen, Verdict};
@@ -11,7 +11,7 @@ use imageswap_policy::manifest::List;
 use imageswap_runtime::text::{WIDTH, shown, wrap};
 use std::io::Write;
 
-/// Where what is said of a row begins, under its first line.
+/// Indentation of a row's further lines.
 const INDENT: usize = 12;
 /// Columns for the name of a registry; a longer one has a line of its own.
 const REGISTRY: usize = 36;
@@ -23,7 +23,8 @@ pub(super) struct Colour(pub(super) bool);
 type Row<'a> = (&'a Key, Seen);
 
 impl Colour {
-    /// If standard output is a terminal and nobody asked otherwise (`NO_COLOR`, `CLICOLOR`, `TERM=dumb`).
+    /// If standard output is a terminal and colours are not disabled (`NO_COLOR`, `CLICOLOR`,
+    /// `TERM=dumb`).
     pub(super) fn of_stdout() -> Self {
         Self(AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
     }
@@ -44,7 +45,7 @@ impl Colour {
     }
 }
 
-/// By namespace and workload, in 80 columns where images are not longer.
+/// By namespace and workload, in 80 columns unless images are longer.
 pub(super) fn narrow(census: &Census<'_>, colour: Colour, out: &mut impl Write) -> Result<()> {
     let rows: Vec<Row<'_>> = census.rows().collect();
     for of_namespace in rows.chunk_by(|a, b| a.0.workload.namespace == b.0.workload.namespace) {
@@ -53,7 +54,7 @@ pub(super) fn narrow(census: &Census<'_>, colour: Colour, out: &mut impl Write) 
     Ok(())
 }
 
-/// A line for each row.
+/// One line per row.
 pub(super) fn wide(census: &Census<'_>, colour: Colour, out: &mut impl Write) -> Result<()> {
     const HEAD: [&str; 9] = [
         "NAMESPACE",
@@ -120,7 +121,7 @@ pub(super) fn wide(census: &Census<'_>, colour: Colour, out: &mut impl Write) ->
     Ok(())
 }
 
-/// How many there are of each, by registry too, and what could not be seen.
+/// The counts, by registry too, and lists that could not be read.
 pub(super) fn end(summary: &Summary, unseen: &[Unseen], out: &mut impl Write) -> Result<()> {
     let counts = match summary.images {
         0 => String::new(),
@@ -198,7 +199,7 @@ fn row(
         Verdict::OutOfScope => "-",
         verdict => verdict.as_str(),
     };
-    // Padded first: what colours a word takes no column.
+    // Padded first, because colour codes take no column.
     let verdict = colour.paint(key.verdict, &format!("{verdict:7}"));
     let container = container(key);
     let (container, image) = (shown(&container), shown(&key.image));
@@ -271,7 +272,7 @@ fn registries(summary: &Summary, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// `web`, `init fetch`: what a Pod's author calls it.
+/// `web`, `init fetch`: the container's name for people.
 fn container(key: &Key) -> String {
     let name = &key.container;
     match key.list() {
@@ -282,7 +283,7 @@ fn container(key: &Key) -> String {
     }
 }
 
-/// Columns that are as wide as `REFUSE` and a gap.
+/// Columns as wide as `REFUSE` and a gap.
 fn cells(texts: impl Iterator<Item = String>) -> String {
     texts
         .map(|it| format!("{it:>8}"))

@@ -1,11 +1,11 @@
-//! What has to go on for a service to count as alive.
+//! The activities that must continue for a service to count as alive.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What has to go on for the service to count as alive. Clones share the activities.
+/// The activities that must continue for the service to count as alive. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Liveness {
     activities: Arc<Mutex<Vec<(&'static str, Activity)>>>,
@@ -16,17 +16,17 @@ pub struct Liveness {
 pub struct Activity {
     limit: Duration,
     begun: Instant,
-    /// When it was finished last: milliseconds after `begun`.
+    /// When it last finished: milliseconds after `begun`.
     finished: Arc<AtomicU64>,
 }
 
 impl Liveness {
-    /// No activities yet, which is alive.
+    /// Without activities; counts as alive.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an activity that is to be finished at least once each `limit`, for the first time from now.
+    /// Adds an activity that must finish at least once per `limit`, starting now.
     pub fn activity(&self, name: &'static str, limit: Duration) -> Activity {
         let activity = Activity {
             limit,
@@ -41,7 +41,8 @@ impl Liveness {
         activity
     }
 
-    /// What has not been finished for too long, a line each; `None` if the service is alive.
+    /// The activities that have not finished for too long, one per line; `None` if the service is
+    /// alive.
     pub(super) fn failures(&self) -> Option<String> {
         let activities = self
             .activities
@@ -64,7 +65,7 @@ impl Liveness {
 }
 
 impl Activity {
-    /// It was finished once more.
+    /// Records that the activity has finished once more.
     pub fn finished(&self) {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.finished.store(now, Ordering::Relaxed);

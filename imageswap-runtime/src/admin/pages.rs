@@ -1,4 +1,4 @@
-//! What each path of the admin port answers.
+//! The pages of the admin port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,13 +19,13 @@ use crate::metrics::Exporter;
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The text exposition format of Prometheus.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Longer than any filter that somebody would write.
+/// Longer than any real filter.
 const MAX_FILTER: usize = 4096;
-/// For how long metrics are shown without being written anew: no scrape asks so often, and a client that asks without
-/// pause would take a core.
+/// How long rendered metrics are reused: no scrape is that frequent, and a client that asks without
+/// pause would use up a core.
 const METRICS_AGE: Duration = Duration::from_millis(100);
 
-/// What is shown, and what may be changed.
+/// The data that the pages show or change.
 pub(super) struct Pages {
     pub(super) readiness: Readiness,
     pub(super) metrics: Metrics,
@@ -114,7 +114,7 @@ impl Pages {
         }
     }
 
-    /// Each condition is listed when one fails, or on `?verbose`.
+    /// Lists each condition if one fails, or on `?verbose`.
     fn ready(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         let mut states = self.readiness.states();
         states.push(("not-draining", !self.drain.is_signaled()));
@@ -169,8 +169,8 @@ async fn set_level(level: &LogLevel, body: Incoming, peer: SocketAddr) -> Respon
     }
 }
 
-/// Whether a peer is on this host, or in this Pod. Not every loopback address will do: the proxies of service meshes
-/// deliver what comes from elsewhere from 127.0.0.6 and the like.
+/// Whether a peer is on this host or in this Pod. Other loopback addresses do not count: proxies of
+/// service meshes deliver remote traffic from 127.0.0.6 and the like.
 fn is_local(peer: IpAddr) -> bool {
     matches!(
         peer.to_canonical(),

@@ -1,10 +1,10 @@
-//! What has to be true before a service may receive traffic.
+//! The conditions under which a service may receive traffic.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What has to be true before the service may receive traffic. Clones share the conditions.
+/// The conditions under which the service may receive traffic. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     conditions: Arc<Mutex<Vec<(&'static str, Condition)>>>,
@@ -17,12 +17,12 @@ pub struct Condition {
 }
 
 impl Readiness {
-    /// No conditions yet, which is ready.
+    /// Without conditions; counts as ready.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The condition of that name, made (as false) when it is new.
+    /// The condition of that name; a new one starts as false.
     pub fn condition(&self, name: &'static str) -> Condition {
         let mut conditions = self
             .conditions
@@ -36,7 +36,7 @@ impl Readiness {
         condition
     }
 
-    /// Names of the conditions that are false, in order of their making.
+    /// Names of the conditions that are false, in order of creation.
     pub fn missing(&self) -> Vec<&'static str> {
         let states = self.states().into_iter();
         states
@@ -45,7 +45,7 @@ impl Readiness {
             .collect()
     }
 
-    /// Every condition's name and whether it holds, in order of their making.
+    /// Every condition's name and state, in order of creation.
     pub(super) fn states(&self) -> Vec<(&'static str, bool)> {
         let conditions = self
             .conditions
@@ -59,7 +59,7 @@ impl Readiness {
 }
 
 impl Condition {
-    /// Says whether the condition holds now.
+    /// Sets the state of the condition.
     pub fn set(&self, holds: bool) {
         self.holds.store(holds, Ordering::Release);
     }
@@ -69,7 +69,7 @@ impl Condition {
     }
 }
 
-/// The conditions a line each, as kube-apiserver writes its own, so that people and tools know how to read them.
+/// The conditions one per line, in kube-apiserver's format, which people and tools know.
 pub(super) fn report(states: &[(&'static str, bool)]) -> String {
     let mut text = String::new();
     for (name, holds) in states {

@@ -16,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Place;
 use super::watched::Watched;
 
-/// Bytes that HTTP may hold of one connection.
+/// Bytes that HTTP may buffer per connection.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Of a request's head.
+    /// For a request's head.
     pub head: usize,
-    /// Of what was received and not yet handled.
+    /// For received data that is not yet handled.
     pub buffer: usize,
 }
 
@@ -29,7 +29,7 @@ pub struct HttpLimits {
 /// read the answer to the previous one.
 ///
 /// # Errors
-/// What ended the connection early.
+/// The error that ended the connection early.
 pub async fn serve_http<S, H, R>(
     stream: S,
     place: &Arc<Place>,
@@ -48,7 +48,7 @@ where
         place.answered(response.status().is_success());
         Ok::<_, Infallible>(response)
     });
-    // No timer: the table says when the connection has had enough time.
+    // Without a timer: the table decides when the connection has had enough time.
     let connection = http1::Builder::new()
         .max_header_size(limits.head)
         .max_buf_size(limits.buffer)

@@ -135,7 +135,7 @@ fn a_peer_has_a_share() {
     assert_eq!(closed, Some(Closed::Crowded));
     assert_eq!(closing(&own[0]), Closing::Now);
     assert_eq!(closing(&other), Closing::No);
-    // One address in two spellings is one peer.
+    // One address in two spellings counts as one peer.
     own[1].arrived();
     let third = third.unwrap();
     third.arrived();
@@ -207,7 +207,7 @@ fn slow_clients_have_their_time() {
     }
     busy.arrived();
     assert_eq!(ticks(&all, LIMITS.head), []);
-    // More bytes of the same head win it no time.
+    // More bytes of the same head do not extend its time.
     head.heard();
     assert_eq!(ticks(&all, TICK), [Closed::SlowHead]);
     assert_eq!(closing(&head), Closing::Now);
@@ -237,7 +237,7 @@ fn a_client_that_reads_slowly_is_closed_at_last() {
     let place = open(&all, 1);
     place.stuck();
     ticks(&all, LIMITS.write);
-    // It reads a byte now and then, and is stuck again at once.
+    // It reads a byte now and then, and stops again at once.
     place.stuck();
     assert_eq!(ticks(&all, TICK), [Closed::SlowRead]);
     assert_eq!(closing(&place), Closing::Now);

@@ -1,4 +1,4 @@
-//! A stream that tells the table when bytes come in, and when the client does not read.
+//! A stream that reports to the table when bytes arrive, and when the client does not read.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Place;
 
-/// Tells a connection's place about its bytes.
+/// Reports the stream's bytes to the connection's place.
 pub(super) struct Watched<S> {
     stream: S,
     place: Arc<Place>,
@@ -53,7 +53,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.written(result)
     }
 
-    /// HTTP flushes when it has written everything that it holds.
+    /// HTTP flushes when it has written everything.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         match &flushed {

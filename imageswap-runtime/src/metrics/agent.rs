@@ -21,28 +21,28 @@ pub struct AgentMetrics {
     drift: Arc<Mutex<HashSet<DriftKey>>>,
 }
 
-/// Running containers that are drift, counted by what the gauge tells apart.
+/// Running drifting containers, counted by the gauge's labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriftRow {
-    /// Namespace of the workload: the Pod's, or the runtime's where no Pod owns the container.
+    /// Namespace of the workload: the Pod's, or the runtime's if the container has no Pod.
     pub workload_namespace: String,
-    /// How the container came to run.
+    /// How the container was started.
     pub route: &'static str,
     /// Why it is drift.
     pub reason: &'static str,
-    /// How many.
+    /// The number.
     pub containers: u64,
 }
 
 /// Labels of one drift series: namespace, route, reason.
 type DriftKey = (String, &'static str, &'static str);
 
-/// When an activity was finished last.
+/// When an activity last finished.
 #[derive(Clone)]
 pub struct ActivityGauge(Gauge);
 
 impl ActivityGauge {
-    /// It was finished once more.
+    /// Records that the activity has finished once more.
     pub fn finished(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         self.0.set(now.unwrap_or_default().as_secs_f64());
@@ -58,7 +58,7 @@ impl AgentMetrics {
         }
     }
 
-    /// Says which node this is.
+    /// Sets the node's name.
     pub fn set_node(&self, name: &str) {
         let labels = vec![Label::new("node", name.to_owned())];
         self.exporter.gauge(AGENT_INFO, labels).set(1.0);
@@ -74,13 +74,13 @@ impl AgentMetrics {
         self.starts(verdict, route, reason).increment(1);
     }
 
-    /// Shows starts of that kind at 0 before there are any.
+    /// Shows starts of this kind as 0 before the first.
     pub fn declare_starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) {
         self.starts(verdict, route, reason).absolute(0);
     }
 
-    /// Replaces the drift gauge: `rows` are all there is, and whatever was shown before and is not among them
-    /// becomes 0. Rows with equal labels add up.
+    /// Replaces the drift gauge: `rows` are complete, and every other known series becomes 0. Rows
+    /// with equal labels add up.
     pub fn set_drift(&self, rows: &[DriftRow]) {
         let mut shown = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now: std::collections::HashMap<DriftKey, u64> =
@@ -101,12 +101,12 @@ impl AgentMetrics {
         self.stopped(route, reason).increment(1);
     }
 
-    /// Shows stopped drift of that kind at 0 before there is any.
+    /// Shows stopped drift of this kind as 0 before the first.
     pub fn declare_drift_stopped(&self, route: &'static str, reason: &'static str) {
         self.stopped(route, reason).absolute(0);
     }
 
-    /// A start's verdict was there after this long.
+    /// Records the time from a start to its verdict.
     pub fn detection(&self, duration: Duration) {
         self.detection.record(duration.as_secs_f64());
     }
@@ -116,7 +116,7 @@ impl AgentMetrics {
         self.lost(cause).increment(n);
     }
 
-    /// A program in the kernel has run so often, and so long in all.
+    /// Sets how often a program in the kernel has run, and for how long in total.
     pub fn probe_cost(&self, program: &'static str, runs: u64, time: Duration) {
         let count = |metric, value| {
             let labels = vec![Label::new("program", program)];
@@ -129,26 +129,26 @@ impl AgentMetrics {
         );
     }
 
-    /// Shows lost events at 0 for the caller's causes.
+    /// Shows lost events as 0 for the caller's causes.
     pub fn declare_lost(&self, causes: &[&'static str]) {
         for cause in causes {
             self.lost(cause).absolute(0);
         }
     }
 
-    /// `n` containers became known other than by their start event.
+    /// `n` containers were found by other means than their start event.
     pub fn reconciled(&self, cause: &'static str, n: u64) {
         self.reconciliations(cause).increment(n);
     }
 
-    /// Shows reconciled containers at 0 for the caller's causes.
+    /// Shows reconciled containers as 0 for the caller's causes.
     pub fn declare_reconciled(&self, causes: &[&'static str]) {
         for cause in causes {
             self.reconciliations(cause).absolute(0);
         }
     }
 
-    /// Shows an activity that is to be finished at least once each `limit`, as if it had been just now.
+    /// Adds an activity that must finish at least once per `limit`, as if it had just finished.
     pub fn activity(&self, name: &'static str, limit: Duration) -> ActivityGauge {
         let gauge = |metric| {
             let labels = vec![Label::new("activity", name)];
@@ -160,24 +160,24 @@ impl AgentMetrics {
         activity
     }
 
-    /// A Kubernetes Event on a Pod was due.
+    /// Counts a Kubernetes Event on a Pod.
     pub fn pod_event(&self, outcome: &'static str) {
         self.pod_events(outcome).increment(1);
     }
 
-    /// Shows Events at 0 for the caller's outcomes.
+    /// Shows Events as 0 for the caller's outcomes.
     pub fn declare_pod_events(&self, outcomes: &[&'static str]) {
         for outcome in outcomes {
             self.pod_events(outcome).absolute(0);
         }
     }
 
-    /// Something was done, or not, about a Pod that drifts.
+    /// Counts an action, or a decision against it, about a drifting Pod.
     pub fn response(&self, action: &'static str, outcome: &'static str) {
         self.responses(action, outcome).increment(1);
     }
 
-    /// Shows responses at 0 for the caller's outcomes.
+    /// Shows responses as 0 for the caller's outcomes.
     pub fn declare_responses(&self, action: &'static str, outcomes: &[&'static str]) {
         for outcome in outcomes {
             self.responses(action, outcome).absolute(0);

@@ -1,9 +1,9 @@
-//! Every metric: its name, what it says, its labels and who has it. What is not in here cannot be registered.
+//! Every metric: its name, help, labels and service. Other metrics cannot be registered.
 
-/// What a metric is to Prometheus.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows, until the process starts anew.
+    /// Only grows, until the process restarts.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -11,7 +11,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// Which programs have a metric.
+/// The programs that have a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// Both services.
@@ -25,15 +25,15 @@ pub enum Service {
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name, with the unit where it has one.
+    /// Its name, with the unit if it has one.
     pub name: &'static str,
-    /// What it is to Prometheus.
+    /// Its type.
     pub kind: Kind,
     /// One line, as it is exported.
     pub help: &'static str,
     /// Its labels, in the order in which they are exported.
     pub labels: &'static [Label],
-    /// Who has it.
+    /// The service that exports it.
     pub service: Service,
 }
 
@@ -42,12 +42,13 @@ pub struct Metric {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// Its values: a list of them, or what they are; Markdown, relative to the folder of the documentation.
+    /// Its values: a list of them, or a description; Markdown, relative to the folder of the
+    /// documentation.
     pub values: &'static str,
 }
 
 impl Kind {
-    /// As the exposition format has it.
+    /// As the exposition format spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",

@@ -23,7 +23,7 @@ pub struct PolicyMetrics {
     refused: Gauge,
 }
 
-/// Series that have to vanish with the policy that they speak of, which a recorder's gauge cannot do.
+/// Series that have to disappear together with their policy, which a recorder's gauge cannot do.
 pub(super) struct PolicyInForce {
     revision: String,
     source: &'static str,
@@ -43,7 +43,7 @@ impl PolicyMetrics {
         }
     }
 
-    /// A set of policies came into force. `source` is the kind of place that it came from, such as `maps`.
+    /// A set of policies came into force. `source` is the kind of source, such as `maps`.
     pub fn loaded(&self, policies: &Policies, source: &'static str) {
         let mut exceptions = BTreeMap::new();
         for policy in policies {
@@ -51,7 +51,7 @@ impl PolicyMetrics {
                 // Through the whole of its last day, in UTC.
                 let next = last_day.next_day().unwrap_or(last_day);
                 let end = next.midnight().assume_utc().unix_timestamp();
-                // Of two about the same images the later one counts.
+                // If two exceptions are about the same images, the later end counts.
                 exceptions
                     .entry((policy.name().to_owned(), pattern.to_owned()))
                     .and_modify(|known: &mut i64| *known = end.max(*known))
@@ -66,12 +66,12 @@ impl PolicyMetrics {
         self.last_load.set(unix_seconds(SystemTime::now()));
     }
 
-    /// The source changed and what it holds now is of no use.
+    /// The source changed, and the new content cannot be used.
     pub fn reload_failed(&self) {
         self.reload_failures.increment(1);
     }
 
-    /// Of so many texts the newest version is of no use, until this is called again.
+    /// Sets how many texts have a newest version that cannot be used.
     pub fn set_refused(&self, texts: usize) {
         self.refused
             .set(f64::from(u32::try_from(texts).unwrap_or(u32::MAX)));

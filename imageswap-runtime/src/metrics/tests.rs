@@ -4,11 +4,11 @@ use imageswap_policy::{Policies, document};
 
 use super::*;
 
-/// What an exposition holds.
+/// A parsed exposition.
 struct Exposition {
     /// Metrics with the names of their labels, `le` left out.
     series: BTreeMap<String, BTreeSet<Vec<String>>>,
-    /// What `# TYPE` says of them.
+    /// The types in `# TYPE` lines.
     kinds: BTreeMap<String, String>,
 }
 
@@ -40,7 +40,7 @@ fn shown(text: &str) -> Exposition {
     Exposition { series, kinds }
 }
 
-/// One process that has every series there is.
+/// The output of one process with every series.
 fn everything() -> String {
     let exporter = Exporter::new();
     let webhook = exporter.webhook_metrics();

@@ -16,7 +16,7 @@ use super::catalogue::{
 };
 use super::{Exporter, unix_seconds};
 
-/// Which of the webhooks was asked, as a bounded label.
+/// Which of the webhooks was called, as a bounded label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Webhook {
     /// Images are swapped.
@@ -38,7 +38,7 @@ pub enum Operation {
     Delete,
     /// A connection to a subresource, such as exec.
     Connect,
-    /// Something else, or the body was no review.
+    /// Another operation, or the body was not a review.
     Unknown,
 }
 
@@ -53,13 +53,14 @@ pub enum Outcome {
     Warned,
     /// Refused by a policy.
     Denied,
-    /// Allowed without asking the policy: opted out, being deleted, a mirror pod, or nothing usable in the review.
+    /// Allowed without asking the policy: opted out, being deleted, a mirror Pod, or nothing usable
+    /// in the review.
     Skipped,
-    /// Refused as a request: no AdmissionReview, too large, or not for this server.
+    /// Refused as a request: not an AdmissionReview, too large, or for an unknown path.
     BadRequest,
     /// A defect in this program; answered with 500.
     Failed,
-    /// Turned away unread or unanswered, for too much else was to be done; answered with 429.
+    /// Turned away unread or unanswered because of overload; answered with 429.
     Shed,
 }
 
@@ -76,7 +77,7 @@ pub enum Closed {
     SlowRead,
     /// It idled for too long.
     Idle,
-    /// Its place was needed for another, or there was none for it.
+    /// Its place was needed for another connection, or it found none free.
     Crowded,
 }
 
@@ -242,7 +243,8 @@ impl WebhookMetrics {
         self.duration.record(duration.as_secs_f64());
     }
 
-    /// That many connections are open, and so many of them have a request that is being read or answered.
+    /// Sets how many connections are open, and how many of them have a request that is being read
+    /// or answered.
     pub fn set_connections(&self, open: usize, in_flight: usize) {
         let value = |count| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         self.connections.set(value(open));
@@ -254,7 +256,8 @@ impl WebhookMetrics {
         self.closed[why as usize].increment(1);
     }
 
-    /// Says which registries the policy in force names. Only these become label values of their own.
+    /// Sets the registries that the policy in force names. Only these become label values of their
+    /// own.
     pub fn set_registries<'a>(&self, registries: impl Iterator<Item = &'a str>) {
         self.images.store(Arc::new(ImageCounters::register(
             &self.exporter,
@@ -271,7 +274,7 @@ impl WebhookMetrics {
             .increment(1);
     }
 
-    /// The serving certificate is valid from and until then. Before there is one there are no such series.
+    /// Sets the serving certificate's validity. Without a certificate these series do not exist.
     pub fn set_tls_validity(&self, not_before: SystemTime, not_after: SystemTime) {
         let show = |name, time| self.exporter.gauge(name, vec![]).set(unix_seconds(time));
         show(TLS_NOT_BEFORE, not_before);
@@ -296,7 +299,7 @@ impl ImageCounters {
                 .map(|it| image_counter(exporter, "unparsable", false, it.as_str(), "other")),
             scope_unknown: ENFORCEMENTS
                 .map(|it| image_counter(exporter, "scope-unknown", false, it.as_str(), "other")),
-            // No policy speaks of it, so there is none to enforce.
+            // No policy applies to it, so there is nothing to enforce.
             out_of_scope: image_counter(exporter, "out-of-scope", false, "none", "other"),
         }
     }
@@ -362,7 +365,7 @@ fn image_counter(
     ))
 }
 
-/// A counter that is shown before it is first raised.
+/// A counter that is exported before it is first raised.
 fn zeroed(counter: Counter) -> Counter {
     counter.absolute(0);
     counter

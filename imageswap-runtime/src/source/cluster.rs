@@ -1,7 +1,7 @@
 //! Policies from the cluster: ImageSwapPolicy objects and the ConfigMap of a maps file, by watch.
 //!
-//! What is heard goes into a pure account ([`State`]); what that says is in force is published. A watch that breaks,
-//! or an API server that is away, changes nothing: silence is no news about policies.
+//! Everything received goes into a pure state ([`State`]); the policies that it puts into force are
+//! published. If a watch breaks or the API server is down, nothing changes.
 
 mod last_good;
 mod once;
@@ -31,33 +31,33 @@ pub(crate) use state::{State, Texts, Verdict, document_text};
 pub const MAPS_KEY: &str = "maps";
 /// ConfigMap with the texts in force, in our own namespace.
 pub(super) const LAST_GOOD: &str = "imageswap-last-good";
-/// How long a first look at the last good policies is tried again after.
+/// Pause before the last good policies are read again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What is watched.
+/// What to watch.
 pub(super) struct ClusterOrigin {
     pub(super) client: Client,
-    /// Whether ImageSwapPolicy objects are.
+    /// Whether to watch ImageSwapPolicy objects.
     pub(super) documents: bool,
     /// The ConfigMap with the maps file, if any.
     pub(super) maps: Option<ObjectName>,
-    /// Where the texts in force are kept.
+    /// The ConfigMap that keeps the texts in force.
     pub(super) last_good: ObjectName,
     /// How the maps file is read.
     pub(super) options: maps::Options,
-    /// Whether status and last good texts are ours to write.
+    /// Whether this process writes status and last good texts.
     pub(super) writes: bool,
 }
 
-/// What happened to what is in force.
+/// A change of the policies in force.
 pub(super) enum News {
-    /// Something else is, perhaps.
+    /// Other policies may be in force.
     InForce {
         policies: Policies,
-        /// Objects of which the newest version is of no use.
+        /// Objects whose latest version was rejected.
         refused: usize,
     },
-    /// Something was refused, for these reasons.
+    /// Something was rejected, for these reasons.
     Refused(String),
     /// Everything that is watched was listed once.
     Synced,
@@ -68,7 +68,7 @@ enum Heard {
     Maps(Event<ConfigMap>),
 }
 
-/// The account and what keeps it, while the watch runs.
+/// The state and its ConfigMap, while the watch runs.
 struct Follower<'a> {
     origin: &'a ClusterOrigin,
     state: State,
@@ -76,7 +76,7 @@ struct Follower<'a> {
     kept: Texts,
     keeping: Complaint,
     writing: Complaint,
-    /// Names of the list that is being heard.
+    /// Names in the list that is being received.
     listed: BTreeSet<String>,
     maps_listed: bool,
     documents_synced: bool,
@@ -84,7 +84,7 @@ struct Follower<'a> {
 }
 
 impl ClusterOrigin {
-    /// Follows the cluster, and tells `news`; never returns.
+    /// Follows the cluster, and calls `news`; never returns.
     pub(super) async fn follow(&self, mut news: impl FnMut(News)) {
         let mut follower = Follower {
             origin: self,
@@ -107,7 +107,7 @@ impl ClusterOrigin {
         while let Some((from, event)) = events.next().await {
             match event {
                 Ok(heard) => {
-                    // The beginning of a list is told before the API server has answered.
+                    // The start of a list is reported before the API server has answered.
                     if !matches!(
                         heard,
                         Heard::Document(Event::Init) | Heard::Maps(Event::Init)
@@ -152,7 +152,7 @@ impl ClusterOrigin {
 }
 
 impl Follower<'_> {
-    /// Starts with what was good when somebody last looked.
+    /// Starts with the last good policies.
     async fn restore(&mut self, news: &mut impl FnMut(News)) {
         loop {
             match self.last_good.read(&self.origin.client).await {
@@ -214,7 +214,7 @@ impl Follower<'_> {
         let present = object.data.get("status");
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let patch = status::patch(present, object.metadata.generation, &verdict, &now);
-        // Without a word to say it was said before: by another replica, or by this one before its restart.
+        // Already reported: by another replica, or by this one before its restart.
         if let Verdict::Refused { reasons } = verdict
             && patch.is_some()
         {
@@ -232,7 +232,7 @@ impl Follower<'_> {
             .await;
         match patched {
             Ok(_) => self.writing.over(),
-            // Deleted in between; the watch will say so.
+            // Deleted meanwhile; the watch will report it.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => self.writing.about(&error),
         }
@@ -281,7 +281,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Publishes and keeps what is in force, once everything was heard that there is.
+    /// Publishes and keeps the policies in force, once everything has been listed.
     async fn settle(&mut self, news: &mut impl FnMut(News)) {
         if !(self.documents_synced && self.maps_synced) {
             return;

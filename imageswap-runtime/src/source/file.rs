@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use crate::settle::Settle;
 
-/// Nothing that a person maintains is larger, and a ConfigMap cannot be.
+/// No text that a person maintains is larger, and a ConfigMap cannot be.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Two looks that agree make a change, so it is in force after at most three of these.
+/// Two looks that agree make a change, so a change is in force after at most three of these.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The most files that a folder of policies may hold.
 const MAX_FILES: usize = 1000;
 
-/// A file that holds a policy's text, or a folder of them.
+/// A file with a policy's text, or a folder of such files.
 #[derive(Debug, Clone)]
 pub(super) struct PolicyFiles {
     path: PathBuf,
@@ -31,7 +31,7 @@ pub(super) struct Text {
     pub(super) text: String,
 }
 
-/// Why the file gives no text.
+/// Why a file cannot be read as text.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The operating system's reason.
@@ -39,7 +39,7 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The system's error.
         source: io::Error,
     },
     /// Larger than any policy.
@@ -48,13 +48,13 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
     },
-    /// A folder that holds nothing to read.
+    /// A folder without policy files.
     #[error("{}: expected *.yaml, *.yml or *.json files, found none", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
     },
-    /// A folder that holds more than any set of policies.
+    /// A folder with too many files.
     #[error("{}: expected at most {MAX_FILES} files", path.display())]
     TooMany {
         /// The folder.
@@ -77,7 +77,7 @@ impl PolicyFiles {
         Self { path }
     }
 
-    /// Reads the whole text; of a folder, those of its files, in order of their names.
+    /// Reads the text; for a folder, those of its files, in order of their names.
     pub(super) fn read(&self) -> Result<Vec<Text>, ReadError> {
         if !self.path.is_dir() {
             return Ok(vec![read(&self.path)?]);
@@ -107,7 +107,7 @@ impl PolicyFiles {
         paths.iter().map(|it| read(it)).collect()
     }
 
-    /// Whether reading again could give anything: a pipe is empty after the first time, and blocks.
+    /// Whether the content can change: a pipe is empty after the first time, and blocks.
     fn can_change(&self) -> bool {
         std::fs::metadata(&self.path).map_or(true, |metadata| !is_stream(&metadata))
     }
@@ -143,19 +143,19 @@ fn read(path: &Path) -> Result<Text, ReadError> {
     })
 }
 
-/// The distinct contents that the files take on, told once each.
+/// Reports each distinct content of the files once.
 ///
-/// It looks at the content and not at file events: a mounted ConfigMap changes by a symlink that is
-/// swapped one level up, where no event names the file.
+/// It compares content instead of using file events: a mounted ConfigMap changes by a symlink that
+/// is swapped one level up, where no event names the file.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
     files: &'a PolicyFiles,
-    /// The texts, or the message of the error in their place.
+    /// The texts, or an error message instead.
     content: Settle<Result<Vec<Text>, String>>,
 }
 
 impl<'a> Changes<'a> {
-    /// Tells what differs from `known`.
+    /// Reports contents that differ from `known`.
     pub(super) fn new(files: &'a PolicyFiles, known: Vec<Text>) -> Self {
         Self {
             files,
@@ -163,7 +163,7 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// The next content, or the reason why there is none any more. May be dropped and called again.
+    /// The next content, or why it can no longer be read. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Vec<Text>, ReadError> {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;

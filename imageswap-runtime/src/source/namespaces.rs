@@ -1,4 +1,5 @@
-//! Labels of namespaces, by watch; of one that the watch has not reported yet, by asking the API server.
+//! Labels of namespaces, by watch; for a namespace that the watch has not reported yet, by asking
+//! the API server.
 
 mod asked;
 
@@ -25,21 +26,21 @@ type ByName = HashMap<String, Arc<Labels>>;
 /// The labels of every namespace of the cluster. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Namespaces {
-    /// None until the first list is complete, and for ever where nobody watches.
+    /// `None` until the first list is complete, and always if there is no watch.
     known: Arc<ArcSwap<Option<ByName>>>,
-    /// Tells of each change of `known`.
+    /// Notifies of each change of `known`.
     changed: watch::Sender<()>,
-    /// Who is asked about a namespace that is not known.
+    /// Asks about a namespace that is not known.
     asked: Option<Arc<Asked>>,
 }
 
 impl Namespaces {
-    /// Nothing is known of any namespace.
+    /// Knows no namespaces.
     pub fn unknown() -> Self {
         Self::default()
     }
 
-    /// Nothing is known yet; [`Self::learn`] asks the API server.
+    /// Knows no namespaces yet; [`Self::learn`] asks the API server.
     pub fn of_cluster(client: Client) -> Self {
         Self {
             asked: Some(Arc::new(Asked::new(client))),
@@ -69,8 +70,8 @@ impl Namespaces {
         self.asked.is_some()
     }
 
-    /// Asks the API server about a namespace whose labels are not known. Returns once it has answered, or does not answer in
-    /// time; [`Self::labels`] then returns what was learned.
+    /// Asks the API server about a namespace whose labels are not known. Returns once it has
+    /// answered or reached its deadline; [`Self::labels`] then returns the result.
     pub async fn learn(&self, namespace: &str) {
         if let Some(asked) = &self.asked
             && self.labels(namespace).is_none()
@@ -79,7 +80,7 @@ impl Namespaces {
         }
     }
 
-    /// Told of every change from now on.
+    /// Notified of every change from now on.
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -94,7 +95,8 @@ impl Namespaces {
         }
     }
 
-    /// Follows the cluster until the drain begins; what is known stays known while the API server is away.
+    /// Follows the cluster until the drain begins; known labels are kept while the API server is
+    /// down.
     pub async fn watch(self, client: Client, synced: Condition, drain: Drain) {
         let api = Api::<PartialObjectMeta<Namespace>>::all(client);
         let config = Config::default();
@@ -109,7 +111,7 @@ impl Namespaces {
             };
             match event {
                 Ok(Some(event)) => {
-                    // The beginning of a list is told before the API server has answered.
+                    // The start of a list is reported before the API server has answered.
                     if !matches!(event, Event::Init) {
                         complaint.over();
                     }
@@ -123,7 +125,7 @@ impl Namespaces {
         }
     }
 
-    /// Whether a first or another list is complete with that.
+    /// Returns whether this event completes a list.
     fn apply(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut ByName) -> bool {
         let labels = |it: &PartialObjectMeta<Namespace>| {
             Arc::new(it.metadata.labels.clone().unwrap_or_default())
@@ -148,7 +150,7 @@ impl Namespaces {
         false
     }
 
-    /// Namespaces are few and change seldom, so that readers get a map that nobody locks.
+    /// Namespaces are few and change rarely, so readers get a map without a lock.
     fn change(&self, change: impl FnOnce(&mut ByName)) {
         let mut known = self.known.load().as_ref().clone().unwrap_or_default();
         change(&mut known);

@@ -1,7 +1,7 @@
 //! Which namespaces have the Secrets that policies name, by watch.
 //!
-//! Only names are asked for, one watch for each, so that a role can be limited to these Secrets; of a Secret its
-//! metadata is all that is read.
+//! Each named Secret has its own watch, so that a role can be limited to these Secrets. Only
+//! metadata is read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use super::PolicySource;
 use crate::cluster::Complaint;
 use crate::drain::Drain;
 
-/// Where the Secrets are that policies name. Clones share it.
+/// The Secrets that policies name, with their namespaces. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct PullSecrets {
-    /// The namespaces that have a Secret of that name; names that are missing here are not known.
+    /// The namespaces with a Secret of that name; names that are missing here are unknown.
     known: Arc<ArcSwap<HashMap<String, HashSet<String>>>>,
 }
 
 impl PullSecrets {
-    /// Nothing is known of any Secret.
+    /// Knows no Secrets.
     pub fn unknown() -> Self {
         Self::default()
     }
@@ -40,13 +40,14 @@ impl PullSecrets {
         }
     }
 
-    /// Whether the namespace has it; `None` where that is not known, for nobody may look, or nobody has yet.
+    /// Whether the namespace has the Secret; `None` if that is unknown, because it may not be read
+    /// or has not been read yet.
     pub fn exists(&self, namespace: &str, name: &str) -> Option<bool> {
         let known = self.known.load();
         Some(known.get(name)?.contains(namespace))
     }
 
-    /// Follows the Secrets that the policies in force name, until the drain begins.
+    /// Watches the Secrets that the policies in force name, until the drain begins.
     pub async fn watch(self, client: Client, source: PolicySource, drain: Drain) {
         let mut policies = source.subscribe();
         let mut watches = BTreeMap::new();
@@ -82,7 +83,7 @@ impl PullSecrets {
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
-                    // The beginning of a list is told before the API server has answered.
+                    // The start of a list is reported before the API server has answered.
                     if !matches!(event, Event::Init) {
                         complaint.over();
                     }
@@ -123,7 +124,7 @@ impl PullSecrets {
         }
     }
 
-    /// Several watches change it, each its own name.
+    /// Several watches change the map, each its own name.
     fn change(&self, change: impl Fn(&mut HashMap<String, HashSet<String>>)) {
         self.known.rcu(|known| {
             let mut known = HashMap::clone(known);

@@ -1,11 +1,11 @@
-//! Log records that are events: what a service has to tell, apart from its own log.
+//! Log records for events that a service reports, apart from its own log.
 
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _, Severity};
 use opentelemetry_sdk::logs::{SdkLogger, SdkLoggerProvider};
 
-/// What sending the last records may take when the process ends.
+/// How long sending the last records may take at the end of the process.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
 /// Sends records; clones send to the same collector.
@@ -26,7 +26,7 @@ pub struct Entry {
     pub time: SystemTime,
     /// One sentence for people.
     pub body: String,
-    /// Attributes, by the names of the semantic conventions where they have one.
+    /// Attributes, named by the semantic conventions where these have a name.
     pub attributes: Vec<(&'static str, Value)>,
 }
 
@@ -47,7 +47,8 @@ impl Logs {
         Self { provider, logger }
     }
 
-    /// Sends a record with the next batch. Never waits: where the queue is full, the SDK drops it and says so.
+    /// Sends a record with the next batch. Never waits: if the queue is full, the SDK drops the
+    /// record and logs it.
     pub fn emit(&self, entry: Entry) {
         let Entry {
             event,
@@ -72,7 +73,7 @@ impl Logs {
         self.logger.emit(record);
     }
 
-    /// Sends what is left. Blocks for some seconds at most.
+    /// Sends what is left. Blocks for a few seconds at most.
     pub fn shutdown(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(SHUTDOWN) {
             tracing::debug!(%error, "the last log records were not sent");

@@ -1,4 +1,4 @@
-//! Where the collector is, and what sends to it.
+//! The collector's address, and the exporters.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,7 +24,8 @@ use crate::metrics::Exporter;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "OpenTelemetry")]
 pub struct OtlpArgs {
-    /// Collector that takes OTLP over gRPC, such as http://collector:4317; nothing is sent without
+    /// Collector that accepts OTLP over gRPC, such as http://collector:4317; without it nothing is
+    /// sent
     #[arg(
         long,
         value_name = "URL",
@@ -32,15 +33,15 @@ pub struct OtlpArgs {
         hide_env_values = true
     )]
     pub otlp_endpoint: Option<String>,
-    /// CA certificates in PEM that an https collector is verified with [default: the system's]
+    /// CA certificates in PEM to verify an https collector [default: the system's]
     #[arg(long, value_name = "FILE", env = "OTEL_EXPORTER_OTLP_CERTIFICATE")]
     pub otlp_ca: Option<PathBuf>,
-    /// Share of requests that are traced, 0 to 1, where the caller's trace context does not say
+    /// Share of requests that are traced, 0 to 1, unless the caller's trace context decides
     #[arg(long, value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
     pub otlp_sample_ratio: f64,
 }
 
-/// A collector, and who sends to it.
+/// A collector, and the attributes of the sender.
 #[derive(Debug, Clone)]
 pub struct Otlp {
     endpoint: String,
@@ -52,7 +53,7 @@ pub struct Otlp {
 /// Why nothing can be sent to a collector.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The endpoint is no URL of a gRPC server.
+    /// The endpoint is not the URL of a gRPC server.
     #[error(
         "--otlp-endpoint {0:?} is no http or https URL without a path, such as http://localhost:4317"
     )]
@@ -62,17 +63,17 @@ pub enum TelemetryError {
     Ca {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// The exporter cannot be built from what is given.
+    /// The exporter cannot be built from these arguments.
     #[error("cannot export by OTLP: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
 impl OtlpArgs {
-    /// Checks the arguments; `None` when no endpoint is given. `service` is the `service.name`, unless the
-    /// environment gives another.
+    /// Checks the arguments; `None` without an endpoint. `service` is the `service.name`, unless
+    /// the environment sets another.
     pub fn load(self, service: &'static str) -> Result<Option<Otlp>, TelemetryError> {
         let Some(endpoint) = self.otlp_endpoint.filter(|text| !text.is_empty()) else {
             return Ok(None);
@@ -97,7 +98,7 @@ impl OtlpArgs {
 }
 
 impl Otlp {
-    /// Sends spans from now on. Has to be called within the tokio runtime that the connection is to live in.
+    /// Sends spans from now on. Must be called within the tokio runtime of the connection.
     pub fn traces(&self, metrics: &Exporter) -> Result<Traces, TelemetryError> {
         let exporter = self.to_collector(SpanExporter::builder().with_tonic());
         let exporter = Reporting::new(
@@ -116,7 +117,7 @@ impl Otlp {
         Ok(Traces::new(provider))
     }
 
-    /// Sends log records from now on. Has to be called within the tokio runtime that the connection is to live in.
+    /// Sends log records from now on. Must be called within the tokio runtime of the connection.
     pub fn logs(&self, metrics: &Exporter) -> Result<Logs, TelemetryError> {
         let exporter = self.to_collector(LogExporter::builder().with_tonic());
         let exporter = Reporting::new(
@@ -132,7 +133,7 @@ impl Otlp {
         Ok(Logs::new(provider))
     }
 
-    /// Any signal's exporter, on its way to the collector.
+    /// Configures any signal's exporter for the collector.
     fn to_collector<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> B {
         let builder = builder.with_endpoint(&self.endpoint);
         match &self.tls {
@@ -142,7 +143,7 @@ impl Otlp {
     }
 }
 
-/// What the signals say of their sender. The environment comes last, for it has the last word.
+/// The attributes of the sender. The environment comes last, because it takes precedence.
 fn resource(service: &'static str) -> Resource {
     let builder = Resource::builder_empty().with_attributes([
         KeyValue::new("service.name", service),
@@ -156,7 +157,7 @@ fn resource(service: &'static str) -> Resource {
     }
 }
 
-/// In a cluster the host's name is the Pod's, which is how people look for an instance.
+/// In a cluster the host's name is the Pod's, by which people look for an instance.
 fn instance() -> String {
     rustix::system::uname()
         .nodename()
@@ -164,9 +165,9 @@ fn instance() -> String {
         .into_owned()
 }
 
-/// Whether a gRPC endpoint is reached by TLS; `None` when the text is no endpoint.
+/// Whether a gRPC endpoint uses TLS; `None` if the text is not an endpoint.
 ///
-/// A scheme has to be there: gRPC libraries disagree on what its absence means.
+/// A scheme is required, because gRPC libraries disagree about its absence.
 fn is_secure(endpoint: &str) -> Option<bool> {
     let uri: Uri = endpoint.parse().ok()?;
     uri.host().filter(|host| !host.is_empty())?;

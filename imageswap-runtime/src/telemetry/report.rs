@@ -1,4 +1,4 @@
-//! Says when exporting fails, and when it works again, without filling the log.
+//! Logs when exporting fails, and when it works again, without filling the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
-/// While exporting goes on failing, it is said that often.
+/// While exporting keeps failing, it is logged this often.
 const REMINDER: Duration = Duration::from_mins(5);
 
 /// An exporter whose failures are counted and logged at a bounded rate.
@@ -19,7 +19,7 @@ pub(super) struct Reporting<E> {
     report: Report,
 }
 
-/// What is known of a signal's failures.
+/// The state of a signal's failures.
 pub(super) struct Report {
     signal: &'static str,
     endpoint: String,
@@ -34,7 +34,7 @@ struct Failing {
     said: Instant,
 }
 
-/// What is to be logged.
+/// A message to log.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     None,
@@ -100,7 +100,7 @@ impl<E: LogExporter> LogExporter for Reporting<E> {
 }
 
 impl Report {
-    /// A batch of that many items was sent, or was given up on after the exporter's own retries.
+    /// A batch of this many items was sent, or given up after the exporter's own retries.
     fn exported(&self, items: usize, result: &OTelSdkResult) {
         let (signal, endpoint) = (self.signal, &self.endpoint);
         let news = self.note(items, result.is_ok(), Instant::now());

@@ -12,18 +12,18 @@ use opentelemetry::{Context, KeyValue, StringValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
-/// What sending the last spans may take when the process ends.
+/// How long sending the last spans may take at the end of the process.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 /// Header of a W3C trace context (<https://www.w3.org/TR/trace-context/>).
 const TRACEPARENT: &str = "traceparent";
 
-/// Makes spans for requests, or does not. Clones send to the same collector.
+/// Makes spans for requests, if tracing is on. Clones send to the same collector.
 #[derive(Debug, Clone, Default)]
 pub struct Traces {
     sending: Option<Sending>,
 }
 
-/// The span of one request, and the trace that it belongs to. Ends when it is dropped.
+/// The span of one request, and its trace. Ends when it is dropped.
 #[derive(Debug, Default)]
 pub struct RequestSpan {
     context: Option<Context>,
@@ -52,12 +52,12 @@ impl Traces {
         }
     }
 
-    /// Makes no spans. Requests still know the trace that their caller names, for the log.
+    /// Makes no spans. Requests still carry their caller's trace id, for the log.
     pub fn off() -> Self {
         Self::default()
     }
 
-    /// The span of an HTTP request that has just arrived on `route`, a path without anything that varies.
+    /// The span of an HTTP request that has just arrived on `route`, a path without variable parts.
     ///
     /// Named and described by the semantic conventions for HTTP server spans
     /// (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>).
@@ -97,7 +97,7 @@ impl Traces {
         let request = RequestSpan {
             context: Some(context),
         };
-        // What is not sampled is not described either.
+        // A span that is not sampled needs no attributes.
         if request.recording().is_some() {
             request.set("http.request.method", known.unwrap_or("_OTHER"));
             request.set("url.scheme", "https");
@@ -116,7 +116,7 @@ impl Traces {
         request
     }
 
-    /// Sends what is still queued, for at most a few seconds. Spans that are made afterwards are lost.
+    /// Sends what is queued, for at most a few seconds. Later spans are lost.
     pub async fn shutdown(self) {
         let Some(Sending { provider, .. }) = self.sending else {
             return;
@@ -138,7 +138,7 @@ impl RequestSpan {
         }
     }
 
-    /// Adds an attribute, where the span is recorded.
+    /// Adds an attribute, if the span is recorded.
     pub fn set(&self, name: &'static str, value: impl Into<StringValue>) {
         if let Some(context) = self.recording() {
             context
@@ -147,7 +147,7 @@ impl RequestSpan {
         }
     }
 
-    /// Says how the request was answered.
+    /// Records how the request was answered.
     pub fn answered(&self, status: StatusCode) {
         let Some(context) = self.recording() else {
             return;
@@ -187,7 +187,7 @@ impl Drop for RequestSpan {
     }
 }
 
-/// Runs `work` as a step of the request in scope, which is a span of its own where the request has one.
+/// Runs `work` as a step of the request in scope, with a span of its own if the request has one.
 pub fn span<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
     let child = Context::map_current(|context| {
         if !context.has_active_span() || !context.span().is_recording() {
@@ -202,7 +202,7 @@ pub fn span<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The trace of the request in scope, also where its caller did not want it recorded. For the log.
+/// The trace of the request in scope, even if its caller does not record it. For the log.
 pub fn trace_id() -> Option<TraceId> {
     Context::map_current(|context| {
         context
@@ -221,7 +221,7 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Methods that the semantic conventions know; others would make a name per client's whim.
+/// Methods in the semantic conventions; others would let clients create any number of names.
 fn known_method(method: &Method) -> Option<&'static str> {
     Some(match *method {
         Method::CONNECT => "CONNECT",

@@ -1,4 +1,4 @@
-//! A certificate authority of our own, and verification as its clients do it.
+//! A certificate authority, and verification as clients do it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,25 +22,25 @@ pub struct Authority {
     key: KeyPair,
 }
 
-/// Why there is no authority, or it signs nothing.
+/// Why there is no authority, or it cannot sign.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// There has to be one.
+    /// There has to be exactly one.
     #[error("{0} certificates where the one of the authority is expected")]
     Count(usize),
-    /// A leaf's issuer could not be written.
+    /// The issuer of a leaf needs a common name.
     #[error("the authority's certificate has no common name")]
     Nameless,
-    /// The key is of another certificate.
+    /// The key belongs to another certificate.
     #[error("the key is not that of the authority's certificate")]
     OtherKey,
     /// A key cannot be read or made, or signing failed.
     #[error("cannot use or make a key: {0}")]
     Key(#[from] rcgen::Error),
-    /// What was signed is of no use.
+    /// The signed certificate cannot be used.
     #[error(transparent)]
     Pair(#[from] PairError),
 }
@@ -48,10 +48,10 @@ pub enum AuthorityError {
 /// Why a client would refuse a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// A trusted certificate or the chain is of no use.
+    /// A trusted certificate or the chain cannot be used.
     #[error("cannot verify: {0}")]
     Setup(String),
-    /// It is refused for this name.
+    /// It is not valid for this name.
     #[error("{name}: {source}")]
     Refused {
         /// The name of the server.
@@ -72,7 +72,7 @@ impl Authority {
         Ok(Self { certificate, key })
     }
 
-    /// Reads both in PEM and checks that they belong together.
+    /// Reads certificate and key in PEM, and checks that they match.
     pub fn from_pem(certificate: &[u8], key: &str) -> Result<Self, AuthorityError> {
         let [certificate] = <[_; 1]>::try_from(Certificate::all_from_pem(certificate)?)
             .map_err(|all| AuthorityError::Count(all.len()))?;
@@ -86,7 +86,7 @@ impl Authority {
         Ok(Self { certificate, key })
     }
 
-    /// What clients verify with.
+    /// The certificate that clients verify with.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
@@ -126,16 +126,16 @@ impl Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A key is not for logs.
+        // Keys must not get into logs.
         f.debug_struct("Authority")
             .field("certificate", &self.certificate)
             .finish_non_exhaustive()
     }
 }
 
-/// Verifies what a server shows, for every one of its `names`, as a client would that trusts `roots`.
+/// Verifies a server's chain for every one of its `names`, as a client that trusts `roots` would.
 ///
-/// Of the roots' own validity nothing is looked at; some clients do.
+/// The roots' own validity is ignored, although some clients check it.
 pub fn verify<'a>(
     roots: impl IntoIterator<Item = &'a Certificate>,
     pair: &Pair,
@@ -166,7 +166,7 @@ pub fn verify<'a>(
     Ok(())
 }
 
-/// Also what a leaf's issuer is rebuilt from, so nothing here may depend on time or place.
+/// A leaf's issuer is rebuilt from this, so nothing here may depend on time or place.
 fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(name);

@@ -1,4 +1,4 @@
-//! One X.509 certificate, and what of it matters here.
+//! One X.509 certificate, with the fields that matter here.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// Certificates begin that much before they are made, for clients whose clock is late.
+/// Certificates begin this much before they are made, for clients whose clock is late.
 const BACKDATING: Duration = Duration::from_hours(1);
 
 /// A certificate that was parsed.
@@ -27,7 +27,7 @@ pub struct Certificate {
     validity: Validity,
 }
 
-/// From when until when a certificate may be used, to the second.
+/// The period in which a certificate may be used, to the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// The first moment.
@@ -36,19 +36,19 @@ pub struct Validity {
     pub not_after: SystemTime,
 }
 
-/// Why a text gives no certificates.
+/// Why a text contains no usable certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// It is no PEM.
+    /// It is not PEM.
     #[error("no certificate in PEM: {0}")]
     Pem(#[from] pem::Error),
-    /// What is in the PEM is no certificate.
+    /// The PEM content is not a certificate.
     #[error("not an X.509 certificate: {0}")]
     Der(#[from] x509_cert::der::Error),
 }
 
 impl Certificate {
-    /// All certificates of a PEM text, in its order; none where there is none.
+    /// All certificates of a PEM text, in order; possibly empty.
     pub fn all_from_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateError> {
         CertificateDer::pem_slice_iter(pem)
             .map(|der| Self::from_der(&der?))
@@ -79,17 +79,17 @@ impl Certificate {
         })
     }
 
-    /// When it may be used.
+    /// The period of validity.
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// The DNS names and IP addresses that it is for, as [`server_name`] writes them.
+    /// Its DNS names and IP addresses, as [`server_name`] writes them.
     pub fn names(&self) -> &BTreeSet<String> {
         &self.names
     }
 
-    /// The text, with a line break at its end.
+    /// The text, with a final line break.
     pub fn pem(&self) -> String {
         let base64 = STANDARD.encode(&self.der);
         let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
@@ -129,8 +129,8 @@ impl std::fmt::Debug for Certificate {
 }
 
 impl Validity {
-    /// Of a certificate that is made `now` and has `lifetime` before it. It begins an hour earlier, for clients whose
-    /// clock is late.
+    /// For a certificate made `now` that is valid for `lifetime`. It begins an hour earlier, for
+    /// clients whose clock is late.
     pub fn from_now(now: SystemTime, lifetime: Duration) -> Self {
         Self {
             not_before: now - BACKDATING,
@@ -138,7 +138,7 @@ impl Validity {
         }
     }
 
-    /// The same, ended by `limit`.
+    /// The same, but ending at `limit` at the latest.
     #[must_use]
     pub fn ending_by(self, limit: SystemTime) -> Self {
         Self {
@@ -147,8 +147,8 @@ impl Validity {
         }
     }
 
-    /// When two thirds of the lifetime are over. It is told from the certificate and not from settings, so that
-    /// programs with different settings agree.
+    /// When two thirds of the lifetime are over. It depends on the certificate and not on settings,
+    /// so that programs with different settings agree.
     pub fn renewal(&self) -> SystemTime {
         let made = self.not_before + BACKDATING;
         let lifetime = self.not_after.duration_since(made).unwrap_or_default();
@@ -156,8 +156,8 @@ impl Validity {
     }
 }
 
-/// A DNS name or an IP address in the one form in which certificates' names are compared here; `None` when the text
-/// is neither.
+/// A DNS name or an IP address in the form in which certificates' names are compared here; `None`
+/// for other texts.
 pub fn server_name(text: &str) -> Option<String> {
     match ServerName::try_from(text).ok()? {
         ServerName::DnsName(name) => Some(name.as_ref().to_ascii_lowercase()),

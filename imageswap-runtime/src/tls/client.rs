@@ -1,4 +1,4 @@
-//! The client's side, for whoever talks to the webhook as the API server does.
+//! The client's side, for callers that act as the API server.
 
 use std::io;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 /// Why there is no verified connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The CA bundle is no PEM.
+    /// The CA bundle is not PEM.
     #[error("the CA bundle is no certificate in PEM: {0}")]
     Pem(#[from] pem::Error),
-    /// A certificate of the bundle is of no use, or TLS cannot be set up.
+    /// A certificate of the bundle cannot be used, or TLS cannot be set up.
     #[error("cannot verify with this CA bundle: {0}")]
     Bundle(#[from] rustls::Error),
-    /// The server's name is none.
+    /// The server's name is not a valid name.
     #[error("{0:?} is neither a DNS name nor an IP address")]
     Name(String, #[source] InvalidDnsNameError),
     /// The connection or its verification failed.
@@ -44,7 +44,7 @@ impl Connector {
         Self::with_certificate(ca_pem, None)
     }
 
-    /// The same, and shows a certificate to servers that ask for one.
+    /// The same, and presents a certificate to servers that ask for one.
     pub fn with_certificate(ca_pem: &[u8], own: Option<&Pair>) -> Result<Self, ConnectError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem) {
@@ -64,7 +64,7 @@ impl Connector {
         })
     }
 
-    /// Does the handshake on `stream` and verifies that the server is `name`.
+    /// Does the handshake on `stream` and verifies the server's name.
     pub async fn connect(
         &self,
         name: &str,

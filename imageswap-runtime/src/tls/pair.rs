@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::certificate::{Certificate, Validity};
 
-/// A certificate chain and a private key that are known to match. Clones are cheap.
+/// A certificate chain and a private key that match. Clones are cheap.
 #[derive(Clone)]
 pub struct Pair {
     key: Arc<CertifiedKey>,
@@ -19,7 +19,7 @@ pub struct Pair {
     source: Arc<PairPem>,
 }
 
-/// Where a pair lies.
+/// The files of a pair.
 #[derive(Debug, Clone)]
 pub(super) struct PairFiles {
     pub(super) cert: PathBuf,
@@ -33,7 +33,7 @@ pub(super) struct PairPem {
     pub(super) key: Vec<u8>,
 }
 
-/// Why a certificate and its key are of no use.
+/// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PairError {
     /// A file cannot be read.
@@ -41,31 +41,31 @@ pub enum PairError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The system's error.
         source: io::Error,
     },
-    /// A text is no PEM, or holds something else.
+    /// A text is not PEM, or holds something else.
     #[error("{at}: no usable {expected} in PEM: {source}")]
     Pem {
-        /// Where it is from.
+        /// The origin of the text.
         at: String,
-        /// What should be in it.
+        /// The expected content.
         expected: &'static str,
         /// What is wrong.
         source: pem::Error,
     },
-    /// The text holds no certificate.
+    /// The text contains no certificate.
     #[error("{at}: no certificate in it, expected -----BEGIN CERTIFICATE-----")]
     Empty {
-        /// Where it is from.
+        /// The origin of the text.
         at: String,
     },
-    /// The two do not belong together, or cannot be used.
+    /// The two do not match, or cannot be used.
     #[error("certificate {cert} and key {key} cannot be used together: {source}")]
     Unusable {
-        /// Where the certificate is from.
+        /// The origin of the certificate.
         cert: String,
-        /// Where the key is from.
+        /// The origin of the key.
         key: String,
         /// What is wrong.
         source: rustls::Error,
@@ -85,27 +85,27 @@ impl Pair {
         )
     }
 
-    /// The leaf; `None` when it can be served and no more is understood of it.
+    /// The leaf; `None` if it can be served but not parsed here.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.certificate.as_deref()
     }
 
-    /// When the leaf may be used; `None` when that cannot be read.
+    /// The leaf's validity; `None` if it cannot be read.
     pub fn validity(&self) -> Option<Validity> {
         Some(self.certificate()?.validity())
     }
 
-    /// When the leaf expires; `None` when its validity cannot be read.
+    /// When the leaf expires; `None` if its validity cannot be read.
     pub fn not_after(&self) -> Option<SystemTime> {
         Some(self.validity()?.not_after)
     }
 
-    /// The chain in PEM, leaf first, as it was given.
+    /// The chain in PEM, leaf first, unchanged.
     pub fn chain_pem(&self) -> &[u8] {
         &self.source.cert
     }
 
-    /// The private key in PEM, as it was given.
+    /// The private key in PEM, unchanged.
     pub fn key_pem(&self) -> &[u8] {
         &self.source.key
     }
@@ -133,7 +133,7 @@ impl Eq for Pair {}
 
 impl std::fmt::Debug for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A key is not for logs.
+        // Keys must not get into logs.
         f.debug_struct("Pair")
             .field("certificate", &self.certificate)
             .finish_non_exhaustive()
@@ -149,7 +149,7 @@ impl PairFiles {
         })
     }
 
-    /// Parses what was read and checks that it belongs together.
+    /// Parses both texts and checks that they match.
     pub(super) fn parse(&self, pem: &PairPem) -> Result<Pair, PairError> {
         pem.parse(
             &self.cert.display().to_string(),
@@ -159,7 +159,7 @@ impl PairFiles {
 }
 
 impl PairPem {
-    /// Parses both texts and checks that they belong together; errors say where they are from.
+    /// Parses both texts and checks that they match; errors name the origins.
     fn parse(&self, cert_at: &str, key_at: &str) -> Result<Pair, PairError> {
         let pem_error = |at: &str, expected| {
             let at = at.to_owned();
@@ -195,7 +195,7 @@ impl PairPem {
 
 impl std::fmt::Debug for PairPem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A key is not for logs.
+        // Keys must not get into logs.
         f.debug_struct("PairPem").finish_non_exhaustive()
     }
 }

@@ -19,16 +19,16 @@ use super::certificate::{Validity, server_name};
 use super::pair::{Pair, PairError, PairFiles};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Clients pin the CA, so it outlives what it signs by far.
+/// Clients pin the CA, so it lives far longer than its leaves.
 const CA_VALIDITY: Duration = DAY.saturating_mul(3650);
 /// Some clients refuse leaves that are valid for much longer than a year.
 const LEAF_VALIDITY: Duration = DAY.saturating_mul(365);
-/// A leaf with less than that left is replaced.
+/// A leaf with less time left is replaced.
 const LEAF_RENEWAL: Duration = DAY.saturating_mul(120);
 /// Certificates begin in the past, for clients whose clock is late.
 const CLOCK_SKEW: Duration = DAY;
 
-/// A folder with a certificate authority, and the names that the leaf has to have.
+/// A folder with a certificate authority, and the names that the leaf needs.
 #[derive(Debug)]
 pub(super) struct SelfSigned {
     dir: PathBuf,
@@ -38,20 +38,20 @@ pub(super) struct SelfSigned {
 /// Why no certificate could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfSignedError {
-    /// A name that no certificate can have.
+    /// A name that cannot be in a certificate.
     #[error("--tls-san {0:?} is neither a DNS name nor an IP address")]
     Name(String),
     /// The folder or a file in it.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What happened.
+        /// The system's error.
         source: io::Error,
     },
-    /// Files that this program would overwrite and did not write.
+    /// Existing files that this program did not write and would overwrite.
     #[error("{} is there, but not the certificate authority it belongs to: move it away, or choose another folder", .0.display())]
     Foreign(PathBuf),
     /// The authority in the folder cannot sign a certificate that verifies.
@@ -65,18 +65,18 @@ pub enum SelfSignedError {
     /// Making a key or a certificate failed.
     #[error("cannot make a certificate: {0}")]
     Generate(#[from] AuthorityError),
-    /// The pair that was made or found is of no use.
+    /// The pair that was made or found cannot be used.
     #[error(transparent)]
     Pair(#[from] PairError),
 }
 
-/// Whether a leaf that expires at `not_after` need not be replaced yet.
+/// Whether a leaf that expires at `not_after` is still fresh.
 pub(super) fn is_fresh(not_after: SystemTime, now: SystemTime) -> bool {
     not_after >= now + LEAF_RENEWAL
 }
 
 impl SelfSigned {
-    /// Collects the names: this machine's, the listen address, and what was asked for.
+    /// Collects the names: this machine's, the listen address, and the flags'.
     pub(super) fn new(
         dir: PathBuf,
         listen: IpAddr,
@@ -92,7 +92,7 @@ impl SelfSigned {
         }
         let uname = rustix::system::uname();
         let hostname = uname.nodename().to_string_lossy();
-        // A host may have a name that no certificate can carry.
+        // A host's name may not be valid in a certificate.
         if server_name(&hostname).is_some() {
             names.insert(hostname.into_owned());
         }
@@ -105,7 +105,7 @@ impl SelfSigned {
         Ok(Self { dir, names })
     }
 
-    /// The folder's leaf, or a new one where it is missing, aged, or lacks a name.
+    /// The folder's leaf, or a new one if it is missing, too old, or lacks a name.
     pub(super) fn obtain(&self, now: SystemTime) -> Result<Pair, SelfSignedError> {
         fs::create_dir_all(&self.dir).map_err(|source| SelfSignedError::Io {
             action: "create",
@@ -134,7 +134,7 @@ impl SelfSigned {
         Ok(pair)
     }
 
-    /// The folder's authority, or a new one where there is none and nothing would be overwritten.
+    /// The folder's authority, or a new one if there is none and nothing would be overwritten.
     fn authority(&self, leaf: &PairFiles, now: SystemTime) -> Result<Authority, SelfSignedError> {
         let (cert, key) = (self.dir.join("ca.crt"), self.dir.join("ca.key"));
         if !cert.exists() && !key.exists() {
@@ -158,14 +158,14 @@ impl SelfSigned {
         let (cert, key) = (text(cert)?, text(key)?);
         let authority =
             Authority::from_pem(cert.as_bytes(), &key).map_err(|e| self.unusable(&e))?;
-        // The verifier takes a trust anchor at any age; other clients do not.
+        // The verifier accepts a trust anchor of any age; other clients do not.
         if authority.certificate().validity().not_after <= now {
             return Err(self.unusable(&"it has expired"));
         }
         Ok(authority)
     }
 
-    /// Signs a new leaf and checks it as a client would, before anything is written.
+    /// Signs a new leaf and verifies it as a client would, before anything is written.
     fn issue(
         &self,
         authority: &Authority,
@@ -204,8 +204,9 @@ fn validity(now: SystemTime, lifetime: Duration) -> Validity {
     }
 }
 
-/// Writes beside the file and renames, so that nobody reads half of it. The file beside is made here and nowhere else:
-/// a key never goes into a file that somebody laid out with other rights, nor through a link.
+/// Writes to a temporary file and renames it, so that no reader sees half of the content. The
+/// temporary file is always created new: a key must never go into a prepared file with other
+/// permissions, or through a link.
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), SelfSignedError> {
     let beside = path.with_extension(format!("new-{}", std::process::id()));
     let failed = |source| SelfSignedError::Io {
@@ -213,7 +214,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), SelfSignedError> 
         path: path.to_owned(),
         source,
     };
-    // What a process of this number left when it was killed.
+    // Left by a killed process with the same id.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -341,7 +342,7 @@ mod tests {
         );
         assert_eq!(fs::read(one.path().join("tls.crt")).unwrap(), served);
 
-        // The same happens when the authority itself has expired.
+        // The same happens if the authority itself has expired.
         let error = obtain(two.path(), &[], now + DAY * 3651).unwrap_err();
         assert!(
             matches!(error, SelfSignedError::Authority { .. }),

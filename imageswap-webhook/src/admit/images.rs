@@ -1,7 +1,7 @@
-//! Which images of an object a request asks about.
+//! Selects the images of an object that a request is about.
 //!
-//! On UPDATE only those that it changes, by the name of their container: an object that was let in stays in, and what
-//! nobody touched is not refused to whoever changes something else.
+//! On UPDATE only those that it changes, by the name of their container: an admitted object stays
+//! admitted, and a user is not refused for an image that somebody else wrote.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use imageswap_runtime::metrics::Operation;
 use super::Asked;
 use crate::wire::{ImageField, List, Object, Text};
 
-/// What of the review is judged.
+/// The judged part of the review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     /// A Pod.
@@ -21,14 +21,14 @@ pub(super) enum Subject {
     BareEphemeralContainers,
     /// The Pod template of another kind.
     Template,
-    /// A subresource that names no image.
+    /// A subresource without images.
     Nothing,
 }
 
-/// An image that a request asks about.
+/// An image that a request is about.
 pub(super) struct Asks<'r> {
     pub(super) field: ImageField<'r>,
-    /// The image that is stored in its place.
+    /// The stored image in its place.
     pub(super) stored: Option<&'r str>,
 }
 
@@ -46,8 +46,8 @@ impl Subject {
         }
     }
 
-    /// The images that are asked about: all of a new object's, and those that an update changes. An image is the same
-    /// if it is that of the same container in the same list, which may have moved there.
+    /// The images to decide: all of a new object's, and those that an update changes. Images are
+    /// compared for the same container in the same list, which may have moved there.
     pub(super) fn images<'r>(self, asked: &Asked<'r>) -> Vec<Asks<'r>> {
         let old = asked.request.old_object.as_ref();
         let old = old.filter(|_| asked.operation == Operation::Update);
@@ -65,7 +65,8 @@ impl Subject {
             .collect()
     }
 
-    /// Whether a patch may change such an image, by the rules of Kubernetes; one that may not fails the whole request.
+    /// Whether Kubernetes allows a patch to change such an image; a forbidden change would fail the
+    /// whole request.
     pub(super) fn is_mutable(self, asked: &Asked<'_>, field: &ImageField<'_>) -> bool {
         let update = asked.operation == Operation::Update;
         match self {

@@ -1,16 +1,16 @@
-//! Lists for people, in a line of the log and an audit annotation.
+//! Lists for people, in a log line and an audit annotation.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 
 use imageswap_runtime::text::shorten;
 
-/// Bytes from which on items are only counted.
+/// Size in bytes after which items are only counted.
 const MAX_BYTES: usize = 4 << 10;
 /// Characters of one name or image; a reference has at most 500.
 const MAX_TEXT: usize = 512;
 
-/// A list that stays short, and says how many items it leaves out.
+/// A list of bounded length that counts the omitted items.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     text: String,
@@ -43,7 +43,7 @@ impl Listed {
     }
 }
 
-/// A text of a stranger as it goes into logs and annotations.
+/// Foreign text, shortened for logs and annotations.
 pub(super) fn short(text: &str) -> Cow<'_, str> {
     shorten(text, MAX_TEXT)
 }

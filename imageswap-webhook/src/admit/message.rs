@@ -1,13 +1,13 @@
-//! What is said about images that are not approved: which container, which image, why, and what to do.
+//! Messages about images that are not approved: which container, which image, why, and what to do.
 
 use imageswap_policy::{Decision, Policy, Reason, Selected};
 
 use super::listed::{Listed, short};
 use crate::wire::{ImageField, MAX_WARNINGS, Object};
 
-/// Containers that a denial names; the others are counted.
+/// Containers named in a denial; the others are counted.
 const NAMED: usize = 5;
-/// Approved places that it names.
+/// Approved registries named in a denial.
 const PLACES: usize = 4;
 
 /// An image that is not approved.
@@ -16,11 +16,11 @@ pub(super) struct Refused<'r> {
     pub(super) decision: Decision<'r>,
 }
 
-/// The denial, in one paragraph, as kubectl shows it behind the webhook's name.
+/// The denial in one paragraph, which kubectl shows after the webhook's name.
 pub(super) fn denial(selected: &Selected<'_>, refused: &[Refused<'_>]) -> String {
     let mut parts = Vec::new();
     let policy = selected.policy();
-    // An entry of `denied` has a message of its own.
+    // An entry of `denied` has its own message.
     let general = |it: &Refused<'_>| it.decision.denied.is_none_or(|it| it.message.is_none());
     let message = policy.and_then(Policy::message);
     parts.extend(
@@ -39,7 +39,7 @@ pub(super) fn denial(selected: &Selected<'_>, refused: &[Refused<'_>]) -> String
     parts.join("; ")
 }
 
-/// A warning for each image; the last one counts those that have none.
+/// A warning for each image; the last one counts those without a warning.
 pub(super) fn warnings(selected: &Selected<'_>, refused: &[Refused<'_>]) -> Vec<String> {
     let names = names(selected);
     let general = selected.policy().and_then(Policy::message);
@@ -61,7 +61,7 @@ pub(super) fn warnings(selected: &Selected<'_>, refused: &[Refused<'_>]) -> Vec<
     warnings
 }
 
-/// All of them for the log: `web: evil.io/x, init: y`.
+/// All images for the log: `web: evil.io/x, init: y`.
 pub(super) fn list(refused: &[Refused<'_>]) -> String {
     let mut listed = Listed::default();
     for Refused { field, .. } in refused {
@@ -70,7 +70,7 @@ pub(super) fn list(refused: &[Refused<'_>]) -> String {
     listed.finish()
 }
 
-/// Why an object is refused of which a list was not read to its end.
+/// Why an object is refused if one of its lists was not read to the end.
 pub(super) fn too_many(selected: &Selected<'_>, list: &str) -> String {
     format!(
         "the object has more than {} {list}, and no more are read: policy {} refuses it, because the others could be \
@@ -80,7 +80,7 @@ pub(super) fn too_many(selected: &Selected<'_>, list: &str) -> String {
     )
 }
 
-/// What is missing to tell which policy decides.
+/// What is missing to choose the policy.
 fn unknown(selected: &Selected<'_>) -> String {
     format!(
         "policy {} decides, depending on {}, which could not be learned from the API server: try again",
@@ -89,13 +89,13 @@ fn unknown(selected: &Selected<'_>) -> String {
     )
 }
 
-/// The policy that decides; all that may, if nobody knows which one does.
+/// The policy that decides; all candidates if the choice is uncertain.
 fn names(selected: &Selected<'_>) -> String {
     let names: Vec<_> = selected.candidates().map(Policy::name).collect();
     names.join(" or ")
 }
 
-/// What to do about it.
+/// The advice at the end of a denial.
 fn advice(policy: &Policy) -> String {
     let name = policy.name();
     let places = policy.approved_places();

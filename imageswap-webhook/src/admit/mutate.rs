@@ -1,4 +1,4 @@
-//! `/mutate`: images become what the policy wants.
+//! `/mutate`: swaps images.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use super::listed::{Listed, short};
 use super::{Admission, Asked, audit, decide, message, note};
 use crate::wire::{ImageField, Verdict};
 
-/// An image and what the policy says of it.
+/// An image and the policy's decision about it.
 pub(super) struct Decided<'r> {
     pub(super) field: ImageField<'r>,
-    /// What the container is to run after this request.
+    /// The image that the container should run after this request.
     pub(super) result: Cow<'r, str>,
 }
 
@@ -93,8 +93,8 @@ impl Admission {
             if decision.swapped() {
                 let (from, to) = (short(field.image), &decision.result);
                 swaps.add(field.name, format_args!("{from} -> {to}"));
-                // An image that cannot change may be written as it is stored: whoever applies a manifest again
-                // writes what the webhook swapped when the object was created.
+                // An image that cannot change may be written as it is stored: applying a manifest
+                // again repeats what the webhook swapped when the object was created.
                 let is_stored = stored == Some(&*decision.result);
                 if patches && (is_stored || subject.is_mutable(asked, &field)) {
                     verdict.patch.replace(field, &decision.result);

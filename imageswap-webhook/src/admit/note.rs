@@ -1,4 +1,4 @@
-//! The note on a Pod: what its images were, so that whoever finds them running can tell that admission saw them.
+//! The note on a Pod: its original images, so that the agent can recognise that admission saw them.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,8 @@ use super::mutate::Decided;
 use crate::patch::Patch;
 use crate::wire::List;
 
-/// Brings the Pod's note up to date with what was decided. A note that says so already, as on a second pass, is left as
-/// it is; what somebody else wrote there does not recompute, and is replaced.
+/// Updates the Pod's note with the decisions. A note that is already right, as on a second pass,
+/// stays; a foreign one does not recompute, and is replaced.
 pub(super) fn write(
     selected: &Selected<'_>,
     asked: &Asked<'_>,
@@ -33,7 +33,8 @@ pub(super) fn write(
         note.retain(|name| names.contains(name));
     }
     for Decided { field, result } in decided {
-        // Volumes run nothing, and the subresource of ephemeral containers drops changes of annotations.
+        // Volumes run nothing, and the subresource of ephemeral containers drops changes of
+        // annotations.
         if !matches!(field.list, List::Containers | List::InitContainers) {
             continue;
         }

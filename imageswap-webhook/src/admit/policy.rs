@@ -1,4 +1,4 @@
-//! `/validate-policy`: policies that do not load are refused when they are applied.
+//! `/validate-policy`: refuses policies that do not load when they are applied.
 
 use imageswap_policy::document;
 use imageswap_runtime::metrics::{Operation, Outcome};
@@ -11,13 +11,13 @@ use super::listed::short;
 use super::{Admission, operation};
 use crate::wire::{Request, Text, Verdict};
 
-/// Characters of the reasons in one line of the log.
+/// Characters of the reasons in one log line.
 const MAX_REASONS: usize = 4096;
 
-/// Bytes of an object that is checked. The API server stores up to 1.5 MiB.
+/// Largest object that is checked, in bytes. The API server stores up to 1.5 MiB.
 const MAX_TEXT: usize = 1 << 20;
-/// Objects and other values in it: each takes up to a hundred times the memory of its text. A policy of 10,000 rules,
-/// the most that loads, has fewer.
+/// Limit on objects and other values: each takes up to a hundred times the memory of its text. A
+/// policy of 10,000 rules, the most that loads, has fewer.
 const MAX_OBJECTS: usize = 15_000;
 const MAX_VALUES: usize = 100_000;
 
@@ -131,7 +131,7 @@ mod tests {
             let error = readable(&text).unwrap_err();
             assert!(error.contains("expected at most"), "{error}");
         }
-        // What is in strings is no value.
+        // Braces in strings do not count.
         let strings = of(r#""{,[:\\\"{,{,{,""#, MAX_OBJECTS);
         assert!(readable(&strings).is_ok());
         let rule = r#"{"name":"rule","from":"docker.io/**","to":"r.example.com/hub"}"#;

@@ -1,4 +1,4 @@
-//! Image pull Secrets for the registries that a Pod's images come from now.
+//! Image pull Secrets for the registries of a Pod's swapped images.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,8 @@ use super::{Admission, Asked};
 use crate::wire::Verdict;
 
 impl Admission {
-    /// Adds what the policy names and the Pod lacks. Only to a new Pod: Kubernetes lets nobody change them later.
+    /// Adds Secrets that the policy names and the Pod lacks. Only to a new Pod, because Kubernetes
+    /// does not allow changing them later.
     pub(super) fn add_pull_secrets(
         &self,
         policy: &Policy,

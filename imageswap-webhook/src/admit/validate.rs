@@ -1,8 +1,8 @@
-//! `/validate`: what is not approved is refused, warned about, or only told.
+//! `/validate`: refuses images that are not approved, or warns about them, or only logs them.
 //!
-//! Of a Pod the images are judged as they now stand: one that should have been swapped and was not, for `/mutate` was
-//! not asked, is not what the policy wants. Of a template what counts is what its Pods would become, so that a mistake
-//! is refused where it is written.
+//! A Pod is judged by its present images: an image that should have been swapped but was not,
+//! because `/mutate` was not called, is refused. A template is judged by what its Pods' images
+//! would become, so that a mistake is refused where it is written.
 
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Selected};

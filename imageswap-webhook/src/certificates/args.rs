@@ -1,4 +1,4 @@
-//! The flags, and what is checked of them before anything is asked of a cluster.
+//! The flags, checked before the cluster is asked anything.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use imageswap_runtime::tls::server_name;
 
 use super::plan::Settings;
 
-/// A leaf is told by seconds, and has to reach every replica in the last third of its life.
+/// A leaf has to reach every replica in the last third of its life, counted in seconds.
 const SHORTEST_LEAF: Duration = Duration::from_secs(6);
 
-/// Where the certificate lies in the cluster, and how long things last; flatten it into a command's arguments.
+/// The certificate's Secret, and lifetimes; flatten it into a command's arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "TLS from a Secret")]
 #[group(skip)]
@@ -27,7 +27,7 @@ pub struct CertificateArgs {
         conflicts_with_all = ["tls_cert", "tls_self_signed"]
     )]
     pub tls_service: String,
-    /// How long a certificate lasts; it is replaced after two thirds of that
+    /// Lifetime of a certificate; it is replaced after two thirds of it
     #[arg(
         long,
         value_name = "DURATION",
@@ -35,7 +35,7 @@ pub struct CertificateArgs {
         conflicts_with_all = ["tls_cert", "tls_self_signed"]
     )]
     pub tls_leaf_lifetime: humantime::Duration,
-    /// How long a certificate authority lasts; another takes over after two thirds of that
+    /// Lifetime of a certificate authority; another takes over after two thirds of it
     #[arg(
         long,
         value_name = "DURATION",
@@ -69,17 +69,17 @@ pub struct CertificateArgs {
     pub validating_webhook_configuration: Vec<String>,
 }
 
-/// Which configurations are kept.
+/// The configurations to keep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Configurations {
     pub(crate) mutating: BTreeSet<String>,
     pub(crate) validating: BTreeSet<String>,
 }
 
-/// Why the flags make no certificate.
+/// Why the flags are not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateArgsError {
-    /// A name that no certificate can have.
+    /// A name that cannot be in a certificate.
     #[error("{flag} {name:?} is neither a DNS name nor an IP address")]
     Name {
         /// The flag.
@@ -87,14 +87,14 @@ pub enum CertificateArgsError {
         /// Its value.
         name: String,
     },
-    /// A duration that leaves no time.
+    /// A duration that is too short.
     #[error("{flag} {given} is too short, at least {least} is needed: {why}")]
     Short {
         /// The flag.
         flag: &'static str,
         /// Its value.
         given: humantime::Duration,
-        /// The least that works.
+        /// The shortest that works.
         least: humantime::Duration,
         /// Why.
         why: &'static str,
@@ -102,7 +102,8 @@ pub enum CertificateArgsError {
 }
 
 impl CertificateArgs {
-    /// The names and times; `None` when the certificate is not from a Secret. `san` are further names.
+    /// The names and times; `None` if the certificate does not come from a Secret. `san` are
+    /// further names.
     pub(crate) fn settings(
         &self,
         san: &[String],

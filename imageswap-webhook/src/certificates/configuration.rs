@@ -1,8 +1,8 @@
-//! The caBundle of a webhook configuration, kept as it has to be whoever else writes there.
+//! Keeps the caBundle of a webhook configuration right, whoever else writes to it.
 //!
-//! A strategic merge patch names each webhook and its caBundle and nothing else, so that of the object's fields only
-//! those become ours. It carries the version of the configuration that was seen before the Secret was read: a replica
-//! that was away and knows an older Secret cannot put an older bundle over a newer one.
+//! A strategic merge patch contains only each webhook's name and caBundle, so that we own no other
+//! fields. It carries the version of the configuration that was read before the Secret: a replica
+//! with an outdated Secret cannot put an older bundle over a newer one.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -26,24 +26,24 @@ use tokio::time::Instant;
 use super::state::Content;
 use super::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
 
-/// Two changes by others in less than that are a fight.
+/// Two foreign changes within this time are a fight.
 const FIGHT: Duration = Duration::from_secs(10);
 
-/// A bundle, and since when it is wanted or held.
+/// A bundle, and since when it is required or held.
 #[derive(Debug, Clone)]
 pub(super) struct Bundle {
     pub(super) pem: Arc<str>,
     pub(super) since: Instant,
 }
 
-/// What a keeper of a configuration is given.
+/// The inputs of a keeper.
 #[derive(Clone)]
 pub(super) struct Wishes {
     pub(super) secrets: Api<Secret>,
     pub(super) secret: String,
-    /// None until the Secret says what is wanted, and where it is not ours to say.
+    /// `None` until the Secret has our content.
     pub(super) wanted: watch::Receiver<Option<Bundle>>,
-    /// Told when what is held changes.
+    /// Notified when the held bundle changes.
     pub(super) changed: Arc<Notify>,
 }
 
@@ -58,8 +58,9 @@ pub(super) trait Configuration:
     fn webhooks(&self) -> Vec<(&str, &[u8])>;
 }
 
-/// Keeps the caBundle of the configuration `name`; `held` says which bundle it has, if all its webhooks agree on the
-/// one that is wanted. A configuration that does not exist holds whatever is wanted, for nobody asks through it.
+/// Keeps the caBundle of the configuration `name`; `held` is its bundle, if all its webhooks have
+/// the required one. A configuration that does not exist counts as right, because no API server
+/// uses it.
 pub(super) async fn keep<K: Configuration>(
     api: Api<K>,
     name: String,
@@ -78,7 +79,7 @@ pub(super) async fn keep<K: Configuration>(
     keeper.run().await;
 }
 
-/// What is known of a configuration.
+/// The known state of a configuration.
 enum Seen<K> {
     Unknown,
     Absent,
@@ -91,9 +92,9 @@ struct Keeper<K> {
     wishes: Wishes,
     held: watch::Sender<Option<Bundle>>,
     backoff: Backoff,
-    /// When a caBundle was last put there.
+    /// When a caBundle was last restored.
     repaired: Option<Instant>,
-    /// Pauses in a fight with somebody who keeps writing another one.
+    /// Growing pauses in a fight with another writer.
     fight: Backoff,
 }
 
@@ -125,7 +126,7 @@ impl<K: Configuration> Keeper<K> {
         }
     }
 
-    /// Compares and repairs; says when to try again if nothing happens before.
+    /// Compares and repairs; returns when to try again if nothing happens before.
     async fn tend(&mut self, seen: &mut Seen<K>) -> Duration {
         let wanted = self.wishes.wanted.borrow_and_update().clone();
         let (Some(wanted), Seen::There(object)) = (&wanted, &mut *seen) else {
@@ -149,7 +150,7 @@ impl<K: Configuration> Keeper<K> {
             }
             Ok(None) => self.backoff.next(),
             Err(error) => {
-                // A conflict is news that the watch is about to bring.
+                // After a conflict, the watch will bring the change.
                 if !matches!(status_code(&error), Some(404 | 409)) {
                     tracing::error!(
                         kind = K::KIND,
@@ -162,7 +163,7 @@ impl<K: Configuration> Keeper<K> {
         }
     }
 
-    /// Reads the Secret, which is after the object was seen, and patches where the two differ.
+    /// Reads the Secret after the object, and patches if the two differ.
     async fn repair(&mut self, object: &K) -> Result<Option<K>, RequestError> {
         if self.repaired.is_some_and(|last| last.elapsed() < FIGHT) {
             tokio::time::sleep(self.fight.next()).await;
@@ -217,7 +218,7 @@ fn holds<K: Configuration>(object: &K, bundle: &str) -> bool {
     webhooks.iter().all(|(_, held)| *held == bundle.as_bytes())
 }
 
-/// What makes every webhook hold the bundle; `None` when they all do.
+/// The patch that sets the bundle in every webhook; `None` if all have it.
 fn patch<K: Configuration>(object: &K, bundle: &str) -> Option<Value> {
     let bundle_json = ByteString(bundle.as_bytes().to_owned());
     let webhooks: Vec<_> = object

@@ -1,6 +1,7 @@
-//! What to do next with the Secret: pure, for it is told the time and what is published.
+//! Decides what to do next with the Secret. Pure: time and published state are inputs.
 //!
-//! A rotation of the authority takes three writes, and what a client may meet between them always verifies:
+//! A rotation of the authority takes three writes, and everything that a client may see between
+//! them verifies:
 //!
 //! | step | bundle | signs | when |
 //! |---|---|---|---|
@@ -8,8 +9,9 @@
 //! | [`Switch`](Step::Switch) | new, old | new | every configuration has held both for the propagation time |
 //! | [`Retire`](Step::Retire) | new | new | the last leaf of the old one expired a propagation time ago |
 //!
-//! A leaf is served only after it is in the Secret, and every write names the version that it was planned on. So a
-//! replica that plans on something old, or stops between two steps, changes nothing.
+//! A leaf is served only after it is in the Secret, and every write names the version that it was
+//! planned on. So a replica that plans on an old state, or stops between two steps, changes
+//! nothing.
 
 #[cfg(test)]
 mod simulation;
@@ -25,10 +27,10 @@ use super::state::State;
 /// Common name of our authorities.
 const AUTHORITY: &str = "ImageSwap webhook CA";
 
-/// What certificates have to be like.
+/// Requirements for certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// What the leaf is for, as [`server_name`](imageswap_runtime::tls::server_name) writes names.
+    /// The leaf's names, as [`server_name`](imageswap_runtime::tls::server_name) writes them.
     pub(crate) names: BTreeSet<String>,
     pub(crate) leaf_lifetime: Duration,
     pub(crate) ca_lifetime: Duration,
@@ -39,29 +41,30 @@ pub(crate) struct Settings {
 /// The next write, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// All is well until then.
+    /// Nothing is due until then.
     Rest(SystemTime),
-    /// Another leaf of the same authority.
+    /// A new leaf of the same authority.
     Renew,
-    /// The next authority is made and becomes part of the bundle.
+    /// The next authority is made and added to the bundle.
     Announce,
-    /// The next authority signs a leaf, and becomes the one that signs.
+    /// The next authority signs a leaf, and takes over.
     Switch,
-    /// The previous authority leaves the bundle.
+    /// The previous authority is removed from the bundle.
     Retire,
-    /// Nothing is left to build on: another authority and a leaf at once.
+    /// Nothing can be reused: a new authority and a new leaf.
     Found,
 }
 
 impl Settings {
-    /// In the last third of its life an authority waits for propagation, and its successor for the leaves of the one
-    /// before to expire.
+    /// In the last third of its life an authority waits for propagation, and its successor for the
+    /// previous authority's leaves to expire.
     pub(crate) fn shortest_ca_lifetime(&self) -> Duration {
         (self.leaf_lifetime + self.propagation * 2) * 3
     }
 }
 
-/// Decides about a Secret. `published` is for how long every configuration is known to hold the state's bundle.
+/// Decides about a Secret. `published` is how long every configuration is known to have held the
+/// state's bundle.
 pub(crate) fn plan(
     state: &State,
     published: Option<Duration>,
@@ -90,7 +93,7 @@ pub(crate) fn plan(
     if retirement.is_some_and(|retirement| retirement <= now) {
         return Step::Retire;
     }
-    // One rotation at a time, so that the bundle holds two authorities at most.
+    // One rotation at a time, so that the bundle holds at most two authorities.
     let succession = (next.is_none() && retirement.is_none())
         .then(|| if state.rotate { now } else { signing.renewal() });
     if succession.is_some_and(|succession| succession <= now) {
@@ -107,7 +110,7 @@ pub(crate) fn plan(
     )
 }
 
-/// What the Secret is to hold after `step`; the state as it is for [`Step::Rest`].
+/// The Secret's state after `step`; unchanged for [`Step::Rest`].
 pub(crate) fn perform(
     step: Step,
     state: &State,
@@ -163,7 +166,7 @@ pub(crate) fn found(now: SystemTime, settings: &Settings) -> Result<State, Autho
     })
 }
 
-/// When the leaf has to be replaced; never when a new one would not last longer.
+/// When the leaf has to be replaced; never if a new one would not last longer.
 fn renewal(state: &State, now: SystemTime, settings: &Settings) -> Option<SystemTime> {
     let Some(leaf) = state.leaf.as_ref().and_then(Pair::certificate) else {
         return Some(now);
@@ -176,8 +179,8 @@ fn renewal(state: &State, now: SystemTime, settings: &Settings) -> Option<System
     (validity.not_after < limit).then(|| validity.renewal())
 }
 
-/// Replicas whose flags differ would replace each other's leaf for ever; so until its time has come a leaf keeps the
-/// names that it has.
+/// Replicas with different flags would replace each other's leaf forever; so a leaf keeps its names
+/// until it is due.
 fn names(state: &State, now: SystemTime, settings: &Settings) -> BTreeSet<String> {
     let leaf = state.leaf.as_ref().and_then(Pair::certificate);
     let kept = leaf.filter(|leaf| now < leaf.validity().renewal());
@@ -190,7 +193,7 @@ fn authority(now: SystemTime, settings: &Settings) -> Result<Arc<Authority>, Aut
     Authority::generate(AUTHORITY, validity).map(Arc::new)
 }
 
-/// No leaf outlives its authority: some clients look at that.
+/// No leaf outlives its authority, because some clients check that.
 fn issue(
     authority: &Authority,
     names: &BTreeSet<String>,
@@ -231,7 +234,7 @@ mod tests {
             (day(0), minutes(0), Step::Rest(day(4))),
             (day(4), minutes(0), Step::Renew),
             (day(4), None, Step::Rest(day(8))),
-            // Whatever else is due: what is served comes first.
+            // Whatever else is due, the served certificate comes first.
             (day(61), None, Step::Renew),
             (day(61), None, Step::Announce),
             // The caBundle of a configuration cannot be patched.
@@ -267,7 +270,7 @@ mod tests {
         assert_eq!(plan(&state, None, late, &settings), Step::Found);
         let announced = perform(Step::Announce, &state, start + DAY * 60, &settings).unwrap();
         assert_eq!(plan(&announced, None, late, &settings), Step::Switch);
-        // Before that leaves are as long as they can be, and are not replaced for nothing.
+        // Before that, leaves last as long as they can, and are not replaced needlessly.
         let before = start + DAY * 89;
         assert_eq!(plan(&state, None, before, &settings), Step::Renew);
         let renewed = perform(Step::Renew, &announced, before, &settings).unwrap();
@@ -294,7 +297,7 @@ mod tests {
         for settings in [&one, &other] {
             assert!(matches!(plan(&state, None, start, settings), Step::Rest(_)));
         }
-        // Their time being over, names that nobody asks for any more are dropped.
+        // When due, names that are no longer requested are dropped.
         let state = perform(Step::Renew, &state, start + DAY * 2, &one).unwrap();
         let leaf = state.leaf.as_ref().and_then(Pair::certificate).unwrap();
         assert_eq!(leaf.names(), &one.names);

@@ -1,4 +1,4 @@
-//! What a Secret says: ours, somebody's own certificate, nothing, or nonsense.
+//! The meaning of a Secret: our content, a user's certificate, nothing, or nonsense.
 //!
 //! | key | what |
 //! |---|---|
@@ -22,35 +22,35 @@ const SIGNING_KEY: &str = "ca.key";
 const NEXT: &str = "next-ca.crt";
 const NEXT_KEY: &str = "next-ca.key";
 
-/// Says that the content is ours, and in which form.
+/// Marks the content as ours, with its version.
 const MARK: &str = "imageswap.io/certificates";
 const FORM: &str = "v1";
-/// When the last leaf of the authority that signs expires.
+/// When the last leaf of the signing authority expires.
 const LEAVES_UNTIL: &str = "imageswap.io/leaves-until";
 /// When the last leaf of the previous authority expires.
 const PREVIOUS_UNTIL: &str = "imageswap.io/previous-until";
-/// Set by people who want another authority now.
+/// Set by people who want a new authority now.
 const ROTATE: &str = "imageswap.io/rotate-ca";
 
-/// What a Secret says.
+/// The meaning of a Secret.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Nothing yet.
+    /// No content yet.
     Empty,
-    /// Somebody's own certificate.
+    /// A user's own certificate.
     Given(Pair),
     /// Ours.
     Managed(State),
     /// Neither.
     Broken {
-        /// Whether we wrote it, or something that it was made of.
+        /// Whether we wrote it, or the content that it was damaged from.
         ours: bool,
         /// What is wrong.
         reason: String,
     },
 }
 
-/// A Secret of ours.
+/// Our content of a Secret.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) signing: Arc<Authority>,
@@ -61,9 +61,9 @@ pub(crate) struct State {
     pub(crate) previous_until: Option<SystemTime>,
     /// When the last leaf of the authority that signs expires, if that is known.
     pub(crate) leaves_until: Option<SystemTime>,
-    /// None when it is of no use.
+    /// `None` if it cannot be used.
     pub(crate) leaf: Option<Pair>,
-    /// Somebody asks for another authority.
+    /// Whether a new authority is requested.
     pub(crate) rotate: bool,
 }
 
@@ -96,7 +96,7 @@ impl Content {
 }
 
 impl State {
-    /// What clients have to trust, in PEM.
+    /// The authorities that clients have to trust, in PEM.
     pub(crate) fn bundle(&self) -> String {
         self.trusted().map(Certificate::pem).collect()
     }
@@ -109,7 +109,7 @@ impl State {
             .chain(&self.previous)
     }
 
-    /// When the last leaf of the authority that signs expires.
+    /// When the last leaf of the signing authority expires.
     pub(crate) fn leaves_until(&self) -> SystemTime {
         // No leaf outlives its authority.
         let limit = self.signing.certificate().validity().not_after;
@@ -124,7 +124,7 @@ impl State {
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Puts the state into a Secret; whatever else it holds stays.
+    /// Writes the state into a Secret; other content stays.
     pub(crate) fn write(&self, secret: &mut Secret) {
         let pem = |text: String| Some(text.into_bytes());
         let next = self.next.as_ref();
@@ -159,7 +159,7 @@ impl State {
         };
         let signing = authority(&first.pem(), data.text(SIGNING_KEY)?)
             .map_err(|error| format!("{BUNDLE} and {SIGNING_KEY}: {error}"))?;
-        // A next authority that cannot sign is none; another is made.
+        // A next authority that cannot sign is ignored; a new one is made.
         let next = match (data.get(NEXT), data.text(NEXT_KEY)) {
             (Some(_), Ok(key)) => data
                 .certificates(NEXT)
@@ -181,7 +181,7 @@ impl State {
         Ok(state)
     }
 
-    /// Whether a client that trusts the bundle would take the leaf at some time.
+    /// Whether a client that trusts the bundle would accept the leaf at some time.
     fn vouches_for(&self, leaf: &Pair) -> bool {
         let Some(certificate) = leaf.certificate() else {
             return false;
@@ -192,7 +192,7 @@ impl State {
     }
 }
 
-/// A Secret's data, in which an empty value is none.
+/// A Secret's data, in which an empty value counts as missing.
 #[derive(Clone, Copy)]
 struct Data<'a>(Option<&'a BTreeMap<String, ByteString>>);
 
@@ -226,7 +226,7 @@ impl<'a> Annotations<'a> {
         self.0?.get(key).map(String::as_str)
     }
 
-    /// None also where somebody wrote something else.
+    /// Also `None` for foreign content.
     fn time(self, key: &str) -> Option<SystemTime> {
         humantime::parse_rfc3339(self.get(key)?).ok()
     }
@@ -403,7 +403,7 @@ mod tests {
                 true,
                 "managed, leaf false, next true",
             ),
-            // A whole pair, which the bundle does not vouch for.
+            // A complete pair that the bundle does not verify.
             (
                 &[
                     ("tls.crt", Some(theirs("tls.crt"))),

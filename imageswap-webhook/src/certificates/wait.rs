@@ -1,16 +1,16 @@
-//! Requests that end, and pauses between attempts.
+//! Requests with a deadline, and pauses between attempts.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
-/// Who owns the fields that are written here.
+/// The owner of the written fields.
 pub(super) const FIELD_MANAGER: &str = "imageswap-webhook";
 
-/// An API server that has not answered by then is away.
+/// An API server that has not answered in this time is down.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
     #[error("no answer from the API server after {} s", REQUEST_TIMEOUT.as_secs())]
@@ -19,13 +19,13 @@ pub(super) enum RequestError {
     Refused(#[from] kube::Error),
 }
 
-/// Ever longer pauses, which differ between replicas.
+/// Growing pauses, which differ between replicas.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     attempts: u32,
 }
 
-/// Awaits an answer, and not for ever.
+/// Awaits an answer, up to a deadline.
 pub(super) async fn request<T>(
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, RequestError> {
@@ -42,7 +42,7 @@ pub(super) fn status_code(error: &RequestError) -> Option<u16> {
 }
 
 impl Backoff {
-    /// The longest pause, but for a quarter.
+    /// The longest pause, plus up to a quarter.
     pub(super) const LONGEST: Duration = Duration::from_secs(30);
     const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -50,7 +50,7 @@ impl Backoff {
         let pause = Self::SHORTEST * 2_u32.saturating_pow(self.attempts.min(16));
         self.attempts += 1;
         let pause = pause.min(Self::LONGEST);
-        // Hashers are seeded at random, which is random enough for replicas to differ.
+        // Hashers are seeded at random, which is enough for replicas to differ.
         let quarters = RandomState::new().hash_one(self.attempts) % 256;
         pause + pause * u32::try_from(quarters).unwrap_or_default() / 1024
     }

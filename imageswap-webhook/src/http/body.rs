@@ -1,4 +1,4 @@
-//! A request's body, read whole within limits of size, time and memory.
+//! Reads a request's whole body, with limits on size, time and memory.
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
@@ -16,7 +16,7 @@ pub(super) struct Body {
     pub(super) held: Held,
 }
 
-/// Why there is no whole body.
+/// Why the body could not be read.
 #[derive(Debug)]
 pub(super) enum Unread {
     /// It is, or grew, larger than this many bytes.
@@ -25,12 +25,13 @@ pub(super) enum Unread {
     TooSlow,
     /// Other bodies took all the memory for too long.
     NoMemory,
-    /// The connection or the framing broke.
+    /// The connection broke, or the framing is wrong.
     Broken(hyper::Error),
 }
 
-/// Reads `body` of at most `largest` bytes. Once a body has stopped being small it asks for all the memory that it may
-/// need: its announced length, else the largest. So two bodies cannot wait for each other, and announcing takes nothing.
+/// Reads `body` of at most `largest` bytes. When a body is no longer small, it reserves all the
+/// memory that it may need: its announced length, or the largest. So two bodies cannot wait for
+/// each other, and an announcement alone reserves nothing.
 pub(super) async fn read(
     mut body: Incoming,
     largest: usize,
@@ -47,7 +48,7 @@ pub(super) async fn read(
         let bytes = Bytes::new();
         return Ok(Body { bytes, held });
     };
-    // Nearly always the whole body is one piece, which then need not be copied.
+    // Usually the whole body is one piece, which then need not be copied.
     if announced.exact() == Some(first.len() as u64) && first.len() <= SMALL_BODY {
         return Ok(Body { bytes: first, held });
     }
@@ -75,7 +76,7 @@ pub(super) async fn read(
     })
 }
 
-/// The next bytes of a body; `None` at its end. Trailers are passed over.
+/// The next bytes of a body; `None` at its end. Trailers are ignored.
 async fn next(body: &mut Incoming, until: Instant) -> Result<Option<Bytes>, Unread> {
     loop {
         let frame = timeout_at(until, body.frame())

@@ -1,7 +1,7 @@
-//! Shares of the webhook's capacity: bodies and answers in memory, and reviews at a time.
+//! Shares of the webhook's capacity: memory for bodies and answers, and concurrent reviews.
 //!
-//! There are two: one for clients that proved something, and one for all others. So others cannot take what an API
-//! server needs, whatever they do.
+//! There are two: one for clients that proved something, and one for all others. So the others
+//! cannot take capacity that an API server needs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::limits::{Limits, MEDIUM_BODY};
 
-/// What clients of one kind may take together.
+/// The total for clients of one kind.
 #[derive(Debug)]
 pub(super) struct Share {
     in_flight: Semaphore,
@@ -23,7 +23,7 @@ pub(super) struct Share {
     large: Arc<Semaphore>,
 }
 
-/// Bytes that a request holds; dropping it gives them back.
+/// Bytes that a request holds; dropping it returns them.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     permits: Vec<OwnedSemaphorePermit>,
@@ -65,7 +65,8 @@ impl Share {
         })
     }
 
-    /// Takes the memory of an answer, as far as its request holds less; `false` if there is none now.
+    /// Reserves the memory of an answer, beyond what its request holds; `false` if it is not
+    /// available now.
     pub(super) fn answer(&self, held: &mut Held, bytes: usize) -> bool {
         let Some(more) = bytes.checked_sub(held.bytes).filter(|more| *more > 0) else {
             return true;
@@ -79,8 +80,8 @@ impl Share {
         true
     }
 
-    /// Waits for a place among the reviews that are answered; `None` if that takes until `until`. The queue is no
-    /// longer than there are connections, because each has one request at a time.
+    /// Waits for a place among the reviews being answered; `None` if that takes until `until`. The
+    /// queue is no longer than the number of connections, because each has one request at a time.
     pub(super) async fn turn(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
         if let Ok(turn) = self.in_flight.try_acquire() {
             return Some(turn);
@@ -89,8 +90,8 @@ impl Share {
         waiting.await.ok()?.ok()
     }
 
-    /// Waits for a place among the requests that are answered on a thread of their own; `None` if that takes until
-    /// `until`. Policies have a queue of their own.
+    /// Waits for a place among the requests that are answered on their own threads; `None` if that
+    /// takes until `until`. Policies have their own queue.
     pub(super) async fn heavy_turn(
         &self,
         webhook: Webhook,

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-/// Bytes where nothing limits the process: a webhook that needs more has another problem.
+/// Bytes if the process has no limit.
 pub(super) const DEFAULT: usize = 512 << 20;
-/// Where cgroups are mounted.
+/// The mount point of cgroups.
 const MOUNTED: &str = "/sys/fs/cgroup";
 
 /// The limit of the process's cgroup, in bytes: the least of it and the cgroups above. `None` means unlimited.
@@ -18,7 +18,7 @@ pub(super) fn of_cgroup() -> Option<usize> {
     })
 }
 
-/// Version 1 says unlimited by a number that is larger than any memory.
+/// Version 1 writes unlimited as a number larger than any memory.
 const UNLIMITED: u64 = 1 << 60;
 
 fn limit(cgroups: &str, read: impl Fn(&str) -> Option<u64>) -> Option<usize> {
@@ -36,7 +36,8 @@ fn limit(cgroups: &str, read: impl Fn(&str) -> Option<u64>) -> Option<usize> {
         Some((below, path.trim_matches('/'), file))
     });
     let limits = places.flat_map(|(below, path, file)| {
-        // In a container the path may be the host's, and what is mounted begins at the container's cgroup.
+        // In a container the path may be the host's, while the mount begins at the container's
+        // cgroup.
         let mut paths = vec![path];
         while let Some(&path) = paths.last().filter(|path| !path.is_empty()) {
             paths.push(path.rsplit_once('/').map_or("", |(above, _)| above));

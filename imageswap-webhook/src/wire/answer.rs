@@ -7,21 +7,21 @@ use crate::patch::{Patch, write_string};
 
 /// The most warnings of one answer.
 pub const MAX_WARNINGS: usize = 10;
-/// Characters that it shows of one.
+/// Characters of one warning that the API server shows.
 const MAX_WARNING: usize = 256;
 /// Characters of a denial; more would not be read.
 const MAX_DENIAL: usize = 4096;
 
-/// What is answered: whether the object may pass, changed how, and what is said about it.
+/// The answer: whether the object is allowed, its changes, and messages.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Why it is refused, for the person who sent it; `None` when it may pass.
+    /// Why it is refused, for its sender; `None` if it is allowed.
     pub denied: Option<String>,
-    /// What becomes of it.
+    /// The changes.
     pub patch: Patch,
-    /// What is said to the person who sent it.
+    /// Warnings for the sender.
     pub warnings: Vec<String>,
-    /// What goes into the audit log, by keys that the API server puts the webhook's name before.
+    /// Audit annotations, by keys that the API server prefixes with the webhook's name.
     pub audit: Vec<(&'static str, String)>,
 }
 

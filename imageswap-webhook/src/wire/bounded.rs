@@ -1,4 +1,5 @@
-//! Lists and maps that are read up to a number of entries, so that a small text does not become a large structure.
+//! Lists and maps that are read up to a number of entries, so that a small text cannot become a
+//! large structure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +7,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The most entries of one list or map that are read. A Pod has a few; what the API server stores has room for some
-/// thousands at most.
+/// The most entries of one list or map that are read. A Pod has a few; the API server's size limit
+/// allows a few thousand at most.
 pub(super) const MAX_ENTRIES: usize = 1000;
 
 /// A list whose further items are only counted.
@@ -18,7 +19,7 @@ pub(super) struct Items<T> {
     pub(super) is_cut: bool,
 }
 
-/// Labels of which further ones are passed over.
+/// Labels beyond the limit are ignored.
 #[derive(Debug)]
 pub(super) struct Labels {
     pub(super) labels: BTreeMap<String, String>,

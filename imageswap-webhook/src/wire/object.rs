@@ -1,4 +1,4 @@
-//! Objects of a review: Pods, and objects with a Pod template, as far as they matter here.
+//! Objects of a review: Pods, and objects with a Pod template, with the fields that matter here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::Text;
 use super::bounded::{Items, Labels, MAX_ENTRIES};
 
-/// A Pod, or an object with a Pod template at one of the places where Kubernetes' own kinds have it.
+/// A Pod, or an object with a Pod template in one of the places of Kubernetes' own kinds.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object<'a> {
@@ -17,7 +17,8 @@ pub struct Object<'a> {
     metadata: Option<Metadata<'a>>,
     #[serde(borrow)]
     spec: Option<Spec<'a>>,
-    /// Of a v1 EphemeralContainers, as which API servers before 1.22 sent `pods/ephemeralcontainers`.
+    /// For a v1 EphemeralContainers, the form in which API servers before 1.22 sent
+    /// `pods/ephemeralcontainers`.
     #[serde(borrow)]
     ephemeral_containers: Option<Items<Option<Container<'a>>>>,
 }
@@ -35,11 +36,11 @@ pub enum List {
     Volumes,
 }
 
-/// One place in an object that names an image. Displays as a JSON Pointer (RFC 6901).
+/// A place in an object that names an image. Displays as a JSON Pointer (RFC 6901).
 #[derive(Debug, Clone, Copy)]
 pub struct ImageField<'o> {
     base: &'static str,
-    /// The list that it is in.
+    /// The list that contains it.
     pub list: List,
     index: usize,
     /// Name of the container or volume; empty when it has none.
@@ -69,8 +70,8 @@ struct Annotations<'a> {
     note: Option<Text<'a>>,
 }
 
-/// A specification: a Pod's, or one with the template of a Pod `T` or of a Job `J`. It is no deeper than Kubernetes' own
-/// kinds.
+/// A specification: a Pod's, or one with the template of a Pod `T` or of a Job `J`. It is no deeper
+/// than Kubernetes' own kinds.
 #[derive(Debug, Deserialize)]
 #[serde(
     rename_all = "camelCase",
@@ -157,7 +158,8 @@ impl Object<'_> {
         labels(template.and_then(|it| it.metadata.as_ref()))
     }
 
-    /// The name of a list or map of which only the beginning was read, because it has more than [`Self::MAX_ENTRIES`].
+    /// The name of a list or map that has more than [`Self::MAX_ENTRIES`] entries, of which only
+    /// the beginning was read.
     pub fn cut(&self) -> Option<&'static str> {
         let templates = [self.template(), self.job_template()].into_iter().flatten();
         let specs = templates.clone().filter_map(|it| it.spec.as_ref());
@@ -173,7 +175,7 @@ impl Object<'_> {
             })
     }
 
-    /// The prefix that the API server is to make a name from.
+    /// The prefix for a name that the API server will generate.
     pub fn generate_name(&self) -> Option<&str> {
         self.metadata
             .as_ref()?
@@ -182,17 +184,17 @@ impl Object<'_> {
             .map(Text::as_str)
     }
 
-    /// Whether it says that it is a kubelet's mirror of a static Pod. Anybody may say so.
+    /// Whether it is marked as a kubelet's mirror of a static Pod. Anybody can set that mark.
     pub fn is_mirror(&self) -> bool {
         self.annotations().is_some_and(|it| it.mirror.is_some())
     }
 
-    /// Whether it has annotations, which a patch needs to know; `None` when it has no metadata to put them into.
+    /// Whether it has annotations, which a patch needs to know; `None` if it has no metadata.
     pub fn has_annotations(&self) -> Option<bool> {
         Some(self.metadata.as_ref()?.annotations.is_some())
     }
 
-    /// The note of an earlier admission, or what somebody wrote in its place.
+    /// The note of an earlier admission, or foreign text in its place.
     pub fn note(&self) -> Option<&str> {
         self.annotations()?.note.as_ref().map(Text::as_str)
     }
@@ -204,7 +206,7 @@ impl Object<'_> {
             .is_some_and(|metadata| metadata.deletion_timestamp.is_some())
     }
 
-    /// Names of a Pod's image pull Secrets; `None` when it has no list of them.
+    /// Names of a Pod's image pull Secrets; `None` if it has no such list.
     pub fn pull_secrets(&self) -> Option<impl Iterator<Item = &str>> {
         let list = self.spec.as_ref()?.image_pull_secrets.as_ref()?;
         let names = list
@@ -274,7 +276,7 @@ impl<'a, T, J> Spec<'a, T, J> {
 }
 
 impl List {
-    /// All of them.
+    /// All lists.
     pub const ALL: [Self; 4] = [
         Self::Containers,
         Self::InitContainers,
@@ -282,7 +284,7 @@ impl List {
         Self::Volumes,
     ];
 
-    /// What one of its items is called in messages.
+    /// The name of an item in messages.
     pub const fn item(self) -> &'static str {
         match self {
             Self::Containers => "container",

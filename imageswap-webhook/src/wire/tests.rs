@@ -1,4 +1,4 @@
-//! Shapes of reviews, and what is made of them.
+//! Shapes of reviews, and how they are read.
 
 use super::*;
 

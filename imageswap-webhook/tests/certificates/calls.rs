@@ -1,8 +1,9 @@
 //! The API server calls two webhooks for every ConfigMap, with failurePolicy Fail, while their certificates are
 //! replaced.
 //!
-//! A ConfigMap has no images, so no patch is answered: an API server of Kubernetes 1.20 that was built by a recent Go
-//! dies of patches, for its JSON library reaches into the runtime's maps as they were before Go 1.24.
+//! A ConfigMap has no images, so no patch is answered: an API server of Kubernetes 1.20 built by a
+//! recent Go crashes on patches, because its JSON library reads the runtime's maps by their layout
+//! before Go 1.24.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 use crate::cluster::Cluster;
 use crate::replica::eventually;
 
-/// An authority is replaced every half minute; an API server takes a new caBundle within two seconds.
+/// An authority is replaced every half minute; an API server uses a new caBundle within two
+/// seconds.
 const TIMES: [&str; 3] = [
     "--tls-leaf-lifetime=9s",
     "--tls-ca-lifetime=45s",
@@ -101,7 +103,7 @@ async fn the_api_server_is_never_refused_while_authorities_are_replaced() {
     assert_eq!(authorities.len(), 3, "rotations of the authority");
 }
 
-/// Both are called for every ConfigMap, by their addresses, for there are no Services here.
+/// Both are called for every ConfigMap, by their addresses, because there are no Services here.
 fn configuration(webhooks: &[Webhook]) -> String {
     let webhooks: Vec<_> = webhooks
         .iter()

@@ -59,7 +59,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// None after saying that `test` is skipped.
+    /// `None` after printing that `test` is skipped.
     pub(crate) async fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
         plane.apply(RIGHTS).unwrap();
@@ -78,7 +78,7 @@ impl Cluster {
         Replica::start(flags, client(&self.account).await).await
     }
 
-    /// Makes the Secret; `data` are further lines of YAML.
+    /// Creates the Secret; `data` are further lines of YAML.
     pub(crate) fn secret(&self, data: &str) {
         let manifest = format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: tls, namespace: imageswap-system}}\n{data}"
@@ -86,7 +86,7 @@ impl Cluster {
         self.plane.apply(&manifest).unwrap();
     }
 
-    /// Makes the configurations, as they are shipped: without a caBundle.
+    /// Creates the configurations as shipped: without a caBundle.
     pub(crate) fn configurations(&self) {
         self.apply_configurations(&["--server-side"]);
     }
@@ -119,7 +119,7 @@ impl Cluster {
         secrets.get("tls").await.unwrap().data.unwrap_or_default()
     }
 
-    /// One that does not exist is empty.
+    /// A missing one counts as empty.
     async fn read(&self) -> (MutatingWebhookConfiguration, ValidatingWebhookConfiguration) {
         let mutating = Api::all(self.client.clone());
         let validating = Api::all(self.client.clone());
@@ -156,7 +156,7 @@ async fn client(kubeconfig: &Path) -> Client {
     args.client().await.unwrap()
 }
 
-/// They match nothing that the tests make.
+/// They match no objects of the tests.
 fn configurations() -> String {
     let webhook = |name: &str| {
         format!(

@@ -1,4 +1,5 @@
-//! Certificates in a Secret of a real API server, with the rights that the manual lists and no others.
+//! Keeps certificates in a Secret of a real API server, with exactly the rights that the manual
+//! lists.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -154,7 +155,7 @@ async fn what_others_write_is_put_right() {
         }
         eventually("the caBundle again", restored).await;
     }
-    // Applying what is shipped takes nothing away, and conflicts with nobody.
+    // Applying the shipped manifests removes nothing, and causes no conflict.
     for flags in [&["--server-side"][..], &["--server-side"], &[]] {
         let before = cluster.versions().await;
         cluster.apply_configurations(flags);
@@ -163,7 +164,7 @@ async fn what_others_write_is_put_right() {
         assert_eq!(cluster.bundles().await, bundles, "{flags:?}");
         eprintln!("{flags:?}: {before:?} to {:?}", cluster.versions().await);
     }
-    // An emptied Secret gets back what it held; so clients go on trusting.
+    // An emptied Secret gets its content back; so clients continue to trust it.
     let held = cluster.secret_data().await;
     let clear = r#"{"data":null,"metadata":{"annotations":null}}"#;
     let args = [
@@ -182,7 +183,7 @@ async fn what_others_write_is_put_right() {
     })
     .await;
     assert_eq!(cluster.bundles().await, bundles);
-    // A damaged leaf is replaced by another of the same authority.
+    // A damaged leaf is replaced by a new one of the same authority.
     let damage = r#"{"data":{"tls.crt":"Z2FyYmFnZQ=="}}"#;
     let args = [
         "-n",
@@ -202,7 +203,7 @@ async fn what_others_write_is_put_right() {
             && now["ca.key"] == held["ca.key"]
     })
     .await;
-    // Without an API server what is served stays.
+    // Without an API server the certificate is still served.
     cluster.plane.stop_apiserver();
     let connector = Connector::new(&bundles[0]).unwrap();
     for replica in &replicas {
@@ -248,7 +249,7 @@ async fn somebody_elses_certificate_is_served_and_nothing_is_written() {
     let connector = Connector::new(&ca).unwrap();
     let mut connection = replica.connect(&connector, "localhost").await.unwrap();
     connection.ping().await.unwrap();
-    // Longer than the lifetime of a leaf that would be ours.
+    // Longer than the lifetime of a leaf of ours.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(
         (cluster.versions().await, cluster.secret_data().await),

@@ -1,4 +1,4 @@
-//! A replica: it keeps its certificate and answers a byte with a byte.
+//! A replica that keeps its certificate and answers each byte with a byte.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What the API server calls a webhook by.
+/// The server name by which the API server calls a webhook.
 pub(crate) const NAME: &str = "imageswap-webhook.imageswap-system.svc";
-/// How long something may take that is bound to happen.
+/// How long to wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Parser)]
@@ -86,14 +86,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The certificate that the server showed.
+    /// The server's certificate.
     pub(crate) fn leaf(&self) -> Vec<u8> {
         let chain = self.stream.get_ref().1.peer_certificates();
         chain.unwrap()[0].to_vec()
     }
 }
 
-/// Waits until `holds`, which is bound to happen.
+/// Waits until `holds` returns true, which must happen.
 pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
@@ -102,7 +102,7 @@ pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
-/// Makes a certificate and its authority in a folder; returns what clients trust.
+/// Makes a certificate and its authority in a folder; returns the authority for clients.
 pub(crate) fn self_signed(dir: &Path) -> Vec<u8> {
     let args = TlsArgs {
         tls_cert: None,

@@ -1,4 +1,4 @@
-//! A server to ask, and a client that asks it as the API server does.
+//! A server, and a client that calls it as the API server does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// How long something may take that is bound to happen.
+/// How long to wait for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A webhook in this process.
@@ -85,7 +85,7 @@ impl Server {
         .await
     }
 
-    /// Serves whatever `answers` makes.
+    /// Serves with `answers`.
     pub(crate) async fn start<A: Answers>(
         times: DrainTimes,
         answers: impl FnOnce(&Exporter, &Drain) -> A,
@@ -93,7 +93,7 @@ impl Server {
         Self::start_with(times, Limits::default(), answers).await
     }
 
-    /// Serves whatever `answers` makes, within these limits.
+    /// Serves with `answers`, within these limits.
     pub(crate) async fn start_with<A: Answers>(
         times: DrainTimes,
         limits: Limits,
@@ -136,13 +136,13 @@ impl Server {
         Connection::open(&self.connector, "localhost", self.addr).await
     }
 
-    /// A verified connection, for what no well-behaved client sends.
+    /// A verified connection, for requests that no well-behaved client sends.
     pub(crate) async fn tls_stream(&self) -> ClientStream {
         let stream = TcpStream::connect(self.addr).await.unwrap();
         self.connector.connect("localhost", stream).await.unwrap()
     }
 
-    /// Posts a review on a connection of its own and returns the image that the container gets.
+    /// Posts a review on a new connection and returns the container's resulting image.
     pub(crate) async fn swap(&self, image: &str) -> String {
         let review = pod_review(
             "CREATE",
@@ -158,7 +158,7 @@ impl Server {
             .to_owned()
     }
 
-    /// Waits until `image` becomes `expected`.
+    /// Waits until `image` is swapped to `expected`.
     pub(crate) async fn until_swapped(&self, image: &str, expected: &str) {
         eventually(&format!("{image} becomes {expected}"), async || {
             self.swap(image).await == expected
@@ -186,7 +186,7 @@ impl Connection {
             .await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let closed = tokio::spawn(async move {
-            // How a connection ends is no part of what is tested.
+            // How a connection ends does not matter here.
             let _ended = connection.await;
         });
         Ok(Self { sender, closed })
@@ -251,7 +251,7 @@ pub(crate) fn pod_review(operation: &str, object: &Value) -> Value {
     })
 }
 
-/// The review's object as the API server would go on with it.
+/// The review's object after the answer's patch.
 pub(crate) fn patched(review: &Value, answer: &Value) -> Value {
     assert_eq!(answer["kind"], "AdmissionReview", "{answer}");
     assert_eq!(answer["apiVersion"], review["apiVersion"], "{answer}");
@@ -276,7 +276,7 @@ pub(crate) fn patched(review: &Value, answer: &Value) -> Value {
     object
 }
 
-/// Takes the note off an object that was patched, with the annotations where nothing else is in them.
+/// Removes the note from a patched object, and the annotations if they are then empty.
 pub(crate) fn take_note(object: &mut Value) -> Option<String> {
     let metadata = object.get_mut("metadata")?.as_object_mut()?;
     let annotations = metadata.get_mut("annotations")?.as_object_mut()?;
@@ -287,7 +287,7 @@ pub(crate) fn take_note(object: &mut Value) -> Option<String> {
     note.as_str().map(str::to_owned)
 }
 
-/// Waits until `holds`, and fails when it never does.
+/// Waits until `holds` returns true; fails if it never does.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {

@@ -1,4 +1,4 @@
-//! Clients that mean harm or are broken. Whatever they do, reviews of others go on being answered.
+//! Hostile and broken clients. Whatever they do, reviews of others are answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +53,7 @@ fn good() -> String {
     post(&format!("Content-Length: {}\r\n", body.len()), &body)
 }
 
-/// Everything that the server still says, until it closes.
+/// Everything that the server still sends, until it closes.
 async fn rest(stream: &mut ClientStream) -> String {
     let mut text = Vec::new();
     let reading = timeout(PATIENCE, stream.read_to_end(&mut text)).await;
@@ -61,7 +61,7 @@ async fn rest(stream: &mut ClientStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The statuses of the responses in a text. Bodies of answers never hold what a status line begins with.
+/// The statuses of the responses in a text. Bodies never contain the beginning of a status line.
 fn statuses(text: &str) -> Vec<&str> {
     text.match_indices("HTTP/1.1 ")
         .map(|(at, start)| &text[at + start.len()..][..3])
@@ -98,7 +98,7 @@ async fn heads_that_are_too_long() {
         "X: y\r\n".repeat(200),
     ] {
         let mut stream = server.tls_stream().await;
-        // The server may close before it has seen all of it.
+        // The server may close before it has read everything.
         stream.write_all(post(&head, "").as_bytes()).await.ok();
         assert_eq!(statuses(&rest(&mut stream).await), ["431"]);
     }
@@ -167,7 +167,7 @@ async fn heads_without_bodies_take_no_place_from_others() {
             assert_serves(&server).await;
         }
     }
-    // A connection that was answered has outlived all of them.
+    // A connection that was answered has outlived all of these.
     assert_eq!(answered.post("/", review()).await.0.status(), 200);
 }
 
@@ -220,7 +220,7 @@ async fn large_bodies_share_memory_that_others_do_not_need() {
         ..Limits::default()
     };
     let server = server(limits).await;
-    // Whoever announces much and sends nothing takes nothing.
+    // A client that announces much and sends nothing takes nothing.
     let mut silent = Vec::new();
     for _ in 0..10 {
         let mut stream = server.tls_stream().await;
@@ -230,7 +230,7 @@ async fn large_bodies_share_memory_that_others_do_not_need() {
     }
     let mut other = server.connect().await.unwrap();
     let large = Bytes::from(vec![b' '; MEDIUM_BODY + 1]);
-    // It is read, and is no review.
+    // It is read, and is not a review.
     assert_eq!(other.post("/", large.clone()).await.0.status(), 400);
 
     // This one has begun to send, and stops.
@@ -244,7 +244,7 @@ async fn large_bodies_share_memory_that_others_do_not_need() {
         response.status() == 429 && response.headers()[RETRY_AFTER] == "1"
     })
     .await;
-    // Bodies of the usual sizes have memory of their own.
+    // Bodies of the usual sizes have separate memory.
     let medium = Bytes::from(vec![b' '; MEDIUM_BODY]);
     assert_eq!(other.post("/", medium).await.0.status(), 400);
     assert_serves(&server).await;
@@ -352,7 +352,7 @@ async fn idle_connections_by_the_hundred() {
     server
         .until_metric("imageswap_admission_connections 50")
         .await;
-    // Its connection has outlived all of theirs, and a new one is to be had.
+    // Its connection has outlived all of theirs, and a new one can be opened.
     assert_eq!(answered.post("/", review()).await.0.status(), 200);
     assert_serves(&server).await;
     let mut first = idle.swap_remove(0);
@@ -377,7 +377,7 @@ async fn what_is_no_http() {
         let mut stream = server.tls_stream().await;
         stream.write_all(sent.as_bytes()).await.unwrap();
         let text = rest(&mut stream).await;
-        // Some of it is not even answered, but closed.
+        // Some are closed without an answer.
         assert!(
             statuses(&text).iter().all(|it| *it == status),
             "{sent:?}: {text}"
@@ -386,8 +386,8 @@ async fn what_is_no_http() {
     assert_serves(&server).await;
 }
 
-/// Two ends of a chain that disagree on where a request ends take the rest for another. No such request may have a
-/// good answer with something left over.
+/// If two ends of a chain disagree on where a request ends, the rest is taken as another request.
+/// No such request may get a good answer with something left over.
 #[tokio::test]
 async fn requests_that_have_two_ends() {
     let server = server(quick()).await;
@@ -435,7 +435,7 @@ async fn pipelined_requests_are_answered_in_turn() {
     assert_eq!(statuses(&rest(&mut stream).await), ["200"; 21]);
 }
 
-/// Answers when it is let.
+/// Answers when it is released.
 struct Held {
     admission: Admission,
     release: Arc<AtomicBool>,
@@ -460,7 +460,7 @@ impl Answers for Held {
     }
 }
 
-/// Lets go of what is held also when the test fails, which would wait for it at its end.
+/// Releases it even if the test fails, which would otherwise wait for it.
 struct Release(Arc<AtomicBool>);
 
 impl Drop for Release {
@@ -501,7 +501,7 @@ async fn large_reviews_wait_for_each_other_and_small_ones_for_none() {
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     assert_serves(&server).await;
-    // The connection is still good, and whoever has the patience gets an answer.
+    // The connection is still good, and a patient client gets an answer.
     let patient = tokio::spawn(async move { hasty.post("/?timeout=30s", large).await.0 });
     server
         .until_metric("imageswap_admission_requests_in_flight 2")

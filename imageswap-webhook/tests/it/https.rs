@@ -84,7 +84,7 @@ async fn a_refusal_gives_the_reason() {
 async fn bodies_over_the_limit() {
     let server = Server::with_maps(MAPS).await;
     let mut connection = server.connect().await.unwrap();
-    // At the limit it is read, and is no review.
+    // At the limit it is read, and is not a review.
     let (response, _) = connection
         .post("/", Bytes::from(vec![b' '; MAX_BODY]))
         .await;
@@ -107,7 +107,7 @@ async fn bodies_over_the_limit() {
     );
 }
 
-/// Posts with that end of the head and that many bytes in chunks, and returns the status.
+/// Posts with this end of the head and this many bytes in chunks, and returns the status.
 async fn raw(server: &Server, head: &str, chunked: usize) -> String {
     let mut stream = server.tls_stream().await;
     let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\n{head}");
@@ -208,7 +208,8 @@ async fn a_drain_lets_everyone_finish() {
     assert!(!response.headers().contains_key(CONNECTION));
 
     server.drain.start();
-    // The news travels slowly: new connections are still taken, for one request each.
+    // Other components learn late of the drain: new connections are still accepted, for one request
+    // each.
     let mut late = server.connect().await.unwrap();
     let (response, _) = late.post("/", review()).await;
     assert_eq!(
@@ -221,7 +222,7 @@ async fn a_drain_lets_everyone_finish() {
         TcpStream::connect(server.addr).await.is_err()
     })
     .await;
-    // The idle connection is still there for whoever uses it at this moment, and closes then.
+    // The idle connection can still be used at this moment, and closes then.
     assert!(!idle.closed.is_finished() && !server.task.is_finished());
     let (response, _) = idle.post("/", review()).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The webhook from the outside: reviews in, answers out, over real HTTPS and as a real process.
+//! Tests the webhook from the outside: over real HTTPS and as a real process.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"

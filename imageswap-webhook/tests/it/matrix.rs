@@ -1,4 +1,5 @@
-//! What is answered to every combination of webhook, operation, kind, field, enforcement, scope and image.
+//! The answer to every combination of webhook, operation, kind, field, enforcement, scope and
+//! image.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +11,16 @@ use serde_json::{Value, json};
 
 use crate::client::{patched, pod_review, take_note};
 
-/// The first row that fits decides; `*` is any value, `|` is or.
+/// The first matching row decides; `*` is any value, `|` is or.
 ///
-/// - `change` is an UPDATE that gives the container another image, `keep` one that changes something else, `reapply` one
-///   of a container whose stored image is what the policy makes of `swap`, `deleting` one of an object that is being
-///   deleted. `forged` is a CREATE of an object that says that it is being deleted.
+/// - `change` is an UPDATE that gives the container another image, `keep` one that changes
+///   something else, `reapply` one for a container whose stored image is the policy's result for
+///   `swap`, `deleting` one of an object that is being deleted. `forged` is a CREATE of an object
+///   that claims to be deleted already.
 /// - `out` is a namespace that the policy leaves out, `opted-out` a Pod with the label that skips the swap. A maps file
 ///   takes such a Pod out of scope.
-/// - The policy swaps `docker.io` (image `swap`), approves where that leads to (`fine`), and knows no other registry
-///   (`evil`).
+/// - The policy swaps `docker.io` (image `swap`), approves the target (`fine`), and knows no other
+///   registry (`evil`).
 const TABLE: &str = "
 webhook   operation  kind       field                enforcement  scope      image       answer
 *         deleting   *          *                    *            *          *           skipped
@@ -214,7 +216,7 @@ impl Case {
             *self.image_of(&mut swapped) = json!("r.io/team/app:1");
         }
         assert_eq!(object, swapped, "{said}");
-        // Of a Pod's own containers, what was decided is noted.
+        // Decisions about a Pod's own containers are noted.
         let noted = self.kind == "Pod"
             && matches!(self.field, "containers" | "initContainers")
             && matches!(expected, "swapped" | "unchanged-but-noted");

@@ -1,4 +1,4 @@
-//! The note, image pull Secrets, and that a second pass finds nothing to do.
+//! The note and image pull Secrets; a second pass has nothing to do.
 
 use std::collections::HashSet;
 

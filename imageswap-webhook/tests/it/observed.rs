@@ -1,4 +1,4 @@
-//! What real receivers see of a webhook: traces by OTLP, metrics by Prometheus.
+//! The webhook as real receivers see it: traces by OTLP, metrics by Prometheus.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn review() -> String {
     .to_string()
 }
 
-/// A serving process whose files are in `dir`, with these arguments and variables besides.
+/// A serving process with its files in `dir`, and these additional arguments and variables.
 async fn start(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> (Serving, Connection) {
     let maps = dir.join("maps");
     std::fs::write(&maps, "default::d.example.com\n").unwrap();
@@ -83,7 +83,7 @@ async fn spans_join_the_callers_trace() {
         )],
     )
     .await;
-    // Only what the caller records is recorded, but the log names the trace in any case.
+    // Only requests that the caller records are recorded, but the log has the trace in any case.
     post(&mut connection, None).await;
     post(&mut connection, Some("00")).await;
     post(&mut connection, Some("01")).await;

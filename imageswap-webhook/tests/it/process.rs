@@ -35,7 +35,7 @@ pub(crate) fn command(maps: &Path, certificates: &Path, listen: &str, admin: &st
     command
 }
 
-/// A process that has said where it listens.
+/// A process that has logged its addresses.
 pub(crate) struct Serving {
     pub(crate) child: Child,
     pub(crate) log: Lines<BufReader<ChildStderr>>,
@@ -158,7 +158,8 @@ async fn a_restart_does_not_break_clients() {
     );
 }
 
-/// Runs a process that is not to serve. Both ports are taken, so that it would fail on them if it got that far.
+/// Runs a process that must not serve. Both ports are taken, so that it would fail on them if it
+/// got that far.
 async fn refused(maps: &Path, certificates: &Path) -> (Option<i32>, String) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();

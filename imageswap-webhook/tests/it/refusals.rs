@@ -1,4 +1,4 @@
-//! What people read: denials, warnings, and why a policy was refused.
+//! Messages for people: denials, warnings, and reasons why a policy was refused.
 
 use imageswap_policy::{Policies, document};
 use imageswap_runtime::metrics::{Exporter, Outcome, Webhook};
@@ -103,7 +103,7 @@ fn warnings_and_annotations_stay_short() {
     }
 }
 
-/// What is longer than anybody reads is refused, as far as the policy refuses or swaps anything.
+/// A list that is too long is refused, if the policy refuses or swaps at all.
 #[test]
 fn lists_that_are_not_read_to_their_end() {
     let item = |at: usize| json!({"name": format!("c{at}"), "image": "r.io/x"});
@@ -239,7 +239,7 @@ fn a_policy_that_does_not_load_is_refused() {
     assert_eq!(ask(&update).1, Outcome::Skipped);
     let forged = review("ImageSwapPolicy", "imageswap.io", "CREATE", &deleting);
     assert_eq!(ask(&forged).1, Outcome::Denied);
-    // Somebody else's kind of that name.
+    // Another group's kind of that name.
     assert_eq!(
         ask(&review(
             "ImageSwapPolicy",

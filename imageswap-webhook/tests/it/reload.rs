@@ -75,7 +75,7 @@ async fn a_bad_edit_keeps_the_last_good_one() {
     server.until_metric(&format!("{FAILURES} 1")).await;
     assert_eq!(server.swap("nginx").await, "one.example.com/nginx");
 
-    // The same bad text written again is no news; another one is.
+    // The same bad text written again is not reported; another one is.
     fs::write(&path, BAD).unwrap();
     fs::write(&path, format!("# {BAD}{BAD}")).unwrap();
     server.until_metric(&format!("{FAILURES} 2")).await;

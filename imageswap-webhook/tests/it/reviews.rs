@@ -7,7 +7,7 @@ use crate::client::{admission, patched, pod_review};
 
 const MAPS: &str = "default::d.example.com\nquay.io::\n";
 
-/// Answers a review, and returns the object that it leads to.
+/// Answers a review, and returns the resulting object.
 #[track_caller]
 fn ask(review: &Value) -> (Value, Operation, Outcome) {
     let admission = admission(MAPS, &Exporter::new().webhook_metrics());
@@ -38,7 +38,7 @@ fn pod_spec(prefix: &str) -> Value {
     })
 }
 
-/// Wraps a Pod's specification as an object of that kind has it.
+/// Wraps a Pod's specification as an object of that kind.
 fn object(kind: &str, spec: &Value) -> Value {
     match kind {
         "Pod" => json!({"spec": spec}),
@@ -100,7 +100,7 @@ fn an_update_changes_what_may_be_changed() {
     }
 }
 
-/// Whoever applies a manifest a second time writes the images of the manifest over what the webhook made of them.
+/// Applying a manifest a second time writes its images over the swapped ones.
 #[test]
 fn a_manifest_can_be_applied_again() {
     for (group, kind) in KINDS {
@@ -109,7 +109,7 @@ fn a_manifest_can_be_applied_again() {
         again["request"]["oldObject"] = stored.clone();
         assert_eq!(ask(&again).0, stored, "{kind}");
     }
-    // What is stored is not what the policy makes of it: then Kubernetes says so.
+    // The stored image is not the policy's result: then Kubernetes refuses.
     let stored = object("Pod", &pod_spec("elsewhere.example.com/"));
     let mut again = pod_review("UPDATE", &object("Pod", &pod_spec("")));
     again["request"]["oldObject"] = stored;
@@ -117,7 +117,7 @@ fn a_manifest_can_be_applied_again() {
     for key in ["ephemeralContainers", "volumes"] {
         assert_eq!(spec[key], pod_spec("")[key]);
     }
-    // A container's image is nobody else's.
+    // A container's image is compared only with its own.
     let mut again = pod_review("UPDATE", &object("Pod", &pod_spec("")));
     let mut other = pod_spec("");
     other["volumes"][0]["name"] = json!("other");
@@ -180,7 +180,7 @@ fn what_is_left_alone() {
     for operation in ["DELETE", "CONNECT"] {
         unchanged(&pod_review(operation, &Value::Null), Outcome::Skipped);
     }
-    // A Pod of somebody else's API group has no meaning here, and no template either.
+    // A Pod of another API group has no meaning here, and no template either.
     unchanged(
         &review(
             "example.com",

@@ -1,4 +1,4 @@
-//! Which policy decides depends on the labels of the namespace, and what happens while those are not known.
+//! Labels of the namespace decide which policy applies; tests the answers while they are unknown.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -87,7 +87,7 @@ fn unknown_labels_do_not_let_an_image_in() {
         );
         assert_eq!(validated["auditAnnotations"]["policy"], "exempt corp");
     }
-    // Both policies leave it as it is.
+    // Both policies leave it unchanged.
     let fine = ask(&unknown, Webhook::Validate, "registry.corp/hub/a");
     assert_eq!(fine["allowed"], true, "{fine}");
 }
@@ -127,7 +127,7 @@ fn known_labels_choose_the_policy() {
     }
     let mutated = |label| ask(&admission("deny", Some(label)), Webhook::Mutate, "nginx");
     assert!(!mutated("no")["patch"].is_null());
-    // The policy for audit only says what it would do.
+    // The audit policy only reports what it would do.
     assert!(mutated("yes")["patch"].is_null());
 }
 
@@ -202,7 +202,7 @@ fn a_guard_looks_at_namespace_and_container() {
     assert_eq!(swapped("init", "shop"), "init: a/b -> r.io/hub/a/b");
 }
 
-/// How many times the API server was asked for a namespace.
+/// How many requests for a namespace the API server got.
 fn gets(plane: &ControlPlane) -> u64 {
     let metrics = plane.kubectl(["get", "--raw", "/metrics"]).unwrap();
     let of_one = |line: &&str| {
@@ -210,7 +210,7 @@ fn gets(plane: &ControlPlane) -> u64 {
             && line.contains("resource=\"namespaces\"")
             && line.contains("verb=\"GET\"")
             && line.contains("scope=\"resource\"")
-            // Controllers speak protobuf.
+            // Controllers use protobuf.
             && line.contains("contentType=\"application/json\"")
     };
     let counts = metrics.lines().filter(of_one);
@@ -243,7 +243,7 @@ async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
         kubeconfig: Some(plane.kubeconfig_for(account, None).unwrap()),
         context: None,
     };
-    // No watch: it has not heard of any namespace yet.
+    // Without a watch: no namespace is known yet.
     let namespaces = Namespaces::of_cluster(args.client().await.unwrap());
     let server = Server::start(TIMES, |_, _| admission_of("deny", namespaces.clone())).await;
     let allowed = async |namespace: &str, image: &str| {
@@ -268,7 +268,7 @@ async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
     }
     assert!(!allowed("no-such-namespace", "evil.example.net/x").await);
 
-    // All who ask at once wait for one answer.
+    // Concurrent callers wait for one answer.
     let before = gets(&plane);
     let asking = (0..40).map(|_| namespaces.learn("kube-public"));
     futures::future::join_all(asking).await;

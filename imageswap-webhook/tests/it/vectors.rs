@@ -1,4 +1,4 @@
-//! Measured answers of ImageSwap, compared by what the object becomes.
+//! Measured answers of ImageSwap, compared by the resulting objects.
 
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ fn admission_reviews() {
     assert!(rows >= 10, "only {rows} rows were read");
 }
 
-/// The object as it should become: as ImageSwap made it, and with the fields that it never looks at swapped as well.
+/// The expected object: ImageSwap's result, with the fields that it ignores swapped as well.
 fn expected(row: &Value) -> Value {
     let mut object = row["request"]["request"]["object"].clone();
     if let Some(patch) = row["patch"].as_array() {

@@ -1,4 +1,4 @@
-//! Policies of a real API server, followed with the rights that the manifests give and no others.
+//! Follows policies of a real API server, with exactly the rights of the manifests.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -16,7 +16,7 @@ use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::{Namespaces, PolicyArgs, PolicySource, PullSecrets};
 use kube::Client;
 
-/// How long something may take that is bound to happen; a watch that failed is tried again after half a minute.
+/// How long to wait for something that must happen; a failed watch is retried after half a minute.
 const PATIENCE: Duration = Duration::from_mins(1);
 const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
 const GARBAGE: &str = "this is no maps file";
@@ -37,7 +37,7 @@ struct Cluster {
 impl Cluster {
     fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
-        // What the webhook may do, and the ConfigMap that it may write to.
+        // The webhook's rights, and the ConfigMap that it writes.
         for file in [
             "namespace",
             "serviceaccount",
@@ -153,7 +153,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     let Some(mut cluster) = Cluster::start("policies-outlive") else {
         return;
     };
-    // A maps file alone, in a cluster that has never heard of ImageSwapPolicies.
+    // A maps file alone, in a cluster without the ImageSwapPolicy resource.
     cluster.maps("default::r.io");
     let first = cluster.follow().await;
     first.until(&["maps"]).await;
@@ -162,7 +162,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     first.until(&["corp", "maps"]).await;
     let corp = first.revision();
 
-    // Bad edits change nothing, and are told where their author looks.
+    // Bad edits change nothing, and are reported in the object's status.
     cluster.policy("corp", "rules: [{from: '**', to: nowhere}]");
     eventually("the status says why", || {
         cluster.get("{.status.conditions[0].status}") == "False"
@@ -170,7 +170,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     .await;
     let message = cluster.get("{.status.conditions[0].message}");
     assert!(message.starts_with("spec.rules[0].to: error["), "{message}");
-    // A field that the schema does not know reaches our reader, and is named.
+    // A field that the schema does not know reaches our reader, and is reported.
     cluster.policy(
         "corp",
         "rules: [{from: '**', to: nowhere}], enforcment: deny",
@@ -188,13 +188,13 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     .await;
     assert_eq!(first.revision(), corp);
 
-    // A restart in the middle of that.
+    // A restart at this point.
     first.drain.start();
     let second = cluster.follow().await;
     second.until(&["corp", "maps"]).await;
     assert_eq!(second.revision(), corp);
 
-    // The API server goes, and comes back.
+    // The API server stops, and starts again.
     cluster.plane.stop_apiserver();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(second.revision(), corp);
@@ -219,7 +219,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
         ]
     );
 
-    // What is deleted goes out of force, and stays out of it.
+    // A deleted policy goes out of force, and stays out.
     cluster.plane.kubectl(["delete", "isp", "corp"]).unwrap();
     second.until(&["maps"]).await;
     let last_good = || {
@@ -318,7 +318,7 @@ async fn namespaces_and_pull_secrets_are_known() {
         "rules: [{from: '**', to: r.io}], imagePullSecrets: [{registry: r.io, name: corp-pull}]",
     );
     follower.until(&["corp"]).await;
-    // Nobody allowed it to look, which is not the same as a Secret that is not there.
+    // It may not read Secrets, which is not the same as a missing Secret.
     assert_eq!(secrets.exists("shop", "corp-pull"), None);
     cluster
         .plane

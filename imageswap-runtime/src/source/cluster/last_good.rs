@@ -1,7 +1,7 @@
-//! The ConfigMap that keeps the texts in force, for a start while something bad stands in the cluster.
+//! The ConfigMap that keeps the texts in force, for a start while the cluster has a bad version.
 //!
-//! It is ours, and shipped empty: nothing is made here. Replicas write the same content; who comes second finds
-//! nothing to do.
+//! It is ours, and installed empty: it is never created here. Replicas write the same content; the
+//! slower one finds nothing to do.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use serde_json::Value;
 use super::state::Texts;
 use crate::cluster::ObjectName;
 
-/// Key of the documents: a JSON array, readable as such.
+/// Key of the documents: a JSON array.
 const DOCUMENTS: &str = "policies.json";
 /// Key of the maps file.
 const MAPS: &str = "maps";
-/// The API server takes objects of up to 1 MiB; some of it is for the object itself.
+/// The API server accepts objects of up to 1 MiB, including the object's own fields.
 const MAX_BYTES: usize = 1_000_000;
-/// How often a conflict with another replica is answered by looking again.
+/// How often to try again after a conflict with another replica.
 const ATTEMPTS: usize = 5;
 
 /// The ConfigMap, by name.
@@ -49,13 +49,13 @@ impl LastGood {
         Self { name }
     }
 
-    /// The texts that were kept; empty ones where there are none.
+    /// The kept texts; empty ones if there are none yet.
     pub(super) async fn read(&self, client: &Client) -> Result<Texts, LastGoodError> {
         let map = self.get(client).await?;
         Ok(parse(map.data.unwrap_or_default()))
     }
 
-    /// Keeps the texts, if they are not kept already.
+    /// Keeps the texts, unless they are already kept.
     pub(super) async fn write(&self, client: &Client, texts: &Texts) -> Result<(), LastGoodError> {
         let data = render(texts);
         let size = data.values().map(String::len).sum();
@@ -120,7 +120,7 @@ fn render(texts: &Texts) -> BTreeMap<String, String> {
     data
 }
 
-/// What somebody else wrote there is left out, which is no worse than an empty ConfigMap.
+/// Foreign content is ignored, as if the ConfigMap were empty.
 fn parse(mut data: BTreeMap<String, String>) -> Texts {
     let documents = data
         .get(DOCUMENTS)

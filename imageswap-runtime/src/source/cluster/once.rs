@@ -1,4 +1,4 @@
-//! The cluster's policies as they are now, for a program that asks once and ends.
+//! The cluster's present policies, for a program that asks once and ends.
 
 use super::last_good::{LastGood, LastGoodError};
 use super::state::{State, Verdict, document_text};
@@ -10,30 +10,30 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 
-/// Policies are few and written by people; more are read in pages.
+/// Policies are few and written by people; longer lists are read in pages.
 const PAGE: u32 = 500;
 
-/// What of the cluster is to be read.
+/// What to read from the cluster.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Whether ImageSwapPolicy objects are.
+    /// Whether to read ImageSwapPolicy objects.
     pub documents: bool,
     /// The ConfigMap with the maps file, if any.
     pub maps: Option<ObjectName>,
-    /// The namespace of the services, which keep there what was last good.
+    /// The namespace of the services, which keep the last good policies there.
     pub services: String,
 }
 
-/// What is in force in a cluster.
+/// The policies in force in a cluster.
 #[derive(Debug)]
 pub struct InForce {
-    /// The policies; none where the cluster has none.
+    /// The policies; empty if the cluster has none.
     pub policies: Policies,
-    /// What is refused there, and what its author may want to look at, one message each.
+    /// Rejected versions and warnings, one message each.
     pub messages: Vec<String>,
 }
 
-/// Why it is not known what is in force.
+/// Why the policies in force are unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {what}: {source}")]
 pub struct OnceError {
@@ -42,10 +42,11 @@ pub struct OnceError {
 }
 
 impl Wanted {
-    /// Reads what is in force now, as the services would: of a policy that does not load, its last good version.
+    /// Reads the policies in force, as the services would: if a policy does not load, its last good
+    /// version.
     ///
     /// # Errors
-    /// The API server cannot be asked, or does not let us read what is wanted. What is not there is no error.
+    /// The API server cannot be asked, or does not allow reading. A missing object is not an error.
     pub async fn read(&self, client: &Client) -> Result<InForce, OnceError> {
         let mut state = State::default();
         let mut messages = Vec::new();
@@ -63,7 +64,8 @@ impl Wanted {
                 }
                 messages.extend(state.restore(&texts));
             }
-            // Where nothing is installed, or only administrators may look, what stands in the cluster has to do.
+            // If nothing is installed, or only administrators may read it, the objects in the
+            // cluster have to do.
             Err(LastGoodError::Missing(_)) => {}
             Err(error) => messages.push(format!("what was last good is not known: {error}")),
         }
@@ -94,7 +96,7 @@ impl Wanted {
 }
 
 impl Default for Wanted {
-    /// Everything that the shipped manifests make the services read.
+    /// Everything that the services read with the shipped manifests.
     fn default() -> Self {
         let services = DEFAULT_NAMESPACE.to_owned();
         Self {
@@ -115,7 +117,7 @@ async fn documents(client: &Client) -> Result<Vec<DynamicObject>, OnceError> {
     loop {
         let list = match api.list(&page).await {
             Ok(list) => list,
-            // The resource comes with the manifests.
+            // The resource is installed by the manifests.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(all),
             Err(error) => return Err(OnceError::of(PLURAL, error)),
         };

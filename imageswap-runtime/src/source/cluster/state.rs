@@ -1,7 +1,7 @@
-//! What of the cluster's policy texts is in force: a pure account of everything heard so far.
+//! Which of the cluster's policy texts are in force: a pure state of everything received so far.
 //!
-//! Each object stands for itself: one that does not load leaves its own last good version in force, and changes
-//! nothing about the others. What is deleted goes out of force.
+//! Each object is independent: one that does not load leaves its own last good version in force,
+//! and does not affect the others. A deleted object goes out of force.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use imageswap_policy::document::{self, API_VERSION, KIND};
 use imageswap_policy::{Diagnostic, Diagnostics, Policies, Policy, maps};
 use serde_json::{Value, json};
 
-/// How messages name the maps ConfigMap.
+/// The name of the maps ConfigMap in messages.
 const MAPS: &str = "maps ConfigMap";
 
-/// Everything heard of the policies of a cluster.
+/// Everything received about the policies of a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     options: maps::Options,
@@ -20,11 +20,11 @@ pub(crate) struct State {
     maps: Object,
 }
 
-/// One object's text, as far as it is good.
+/// One object's last good text.
 #[derive(Debug, Default)]
 struct Object {
     good: Option<Good>,
-    /// Whether the newest version is of no use.
+    /// Whether the latest version was rejected.
     refused: bool,
 }
 
@@ -34,27 +34,27 @@ struct Good {
     policy: Policy,
 }
 
-/// What is said about the newest version of an object.
+/// The result for the latest version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is in force.
     Accepted {
         /// Its revision.
         revision: String,
-        /// What its author may want to look at, one message a line; often empty.
+        /// Warnings, one message per line; often empty.
         warnings: String,
     },
-    /// It does not load; what loaded before stays in force.
+    /// It does not load; the version that loaded before stays in force.
     Refused {
-        /// Why, one message a line.
+        /// Why, one message per line.
         reasons: String,
     },
 }
 
-/// The texts in force, to start from another time.
+/// The texts in force, for a later start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Texts {
-    /// JSON documents by the policies' names.
+    /// JSON documents by policy name.
     pub(crate) documents: BTreeMap<String, String>,
     /// The maps file's text.
     pub(crate) maps: Option<String>,
@@ -68,8 +68,8 @@ impl State {
         }
     }
 
-    /// Puts what was good once into force, until something newer is heard. What does not load any more, with another
-    /// version of this program, is returned as messages.
+    /// Puts last good texts into force, until something newer arrives. Texts that this version of
+    /// the program no longer loads are returned as messages.
     pub(crate) fn restore(&mut self, texts: &Texts) -> Vec<String> {
         let mut lost = Vec::new();
         for (name, text) in &texts.documents {
@@ -85,7 +85,7 @@ impl State {
         lost
     }
 
-    /// Hears of a document: new, or another version of it. `text` is that of [`document_text`].
+    /// Handles a document: new, or another version. `text` is that of [`document_text`].
     pub(crate) fn document(&mut self, name: &str, text: String) -> Verdict {
         let loaded = document::load(&format!("{KIND} {name}"), &text);
         let loaded = loaded.and_then(|it| match it.policies.into_iter().next() {
@@ -96,47 +96,47 @@ impl State {
         object.hear(text, loaded, Diagnostic::at_field)
     }
 
-    /// Hears that a document is no more.
+    /// Handles a document's deletion.
     pub(crate) fn no_document(&mut self, name: &str) {
         self.documents.remove(name);
     }
 
-    /// Hears that there are no other documents than these.
+    /// Handles a complete list: no other documents exist.
     pub(crate) fn only_documents(&mut self, names: &BTreeSet<String>) {
         self.documents.retain(|name, _| names.contains(name));
     }
 
-    /// Hears of the maps file.
+    /// Handles the maps file.
     pub(crate) fn maps(&mut self, text: &str) -> Verdict {
         let loaded = maps::load_with(MAPS, text, &self.options);
         let loaded = loaded.map(|it| (it.policy, it.warnings));
         self.maps.hear(text.to_owned(), loaded, Diagnostic::summary)
     }
 
-    /// Hears that the maps file's object has no text; what loaded before stays in force.
+    /// Handles a maps file object without a text; what loaded before stays in force.
     pub(crate) fn refuse_maps(&mut self) {
         self.maps.refused = true;
     }
 
-    /// Hears that there is no maps file.
+    /// Handles the deletion of the maps file.
     pub(crate) fn no_maps(&mut self) {
         self.maps = Object::default();
     }
 
-    /// What is in force.
+    /// The policies in force.
     pub(crate) fn policies(&self) -> Policies {
         let all = self.documents.values().chain([&self.maps]);
         let good = all.filter_map(|it| it.good.as_ref());
         Policies::new(good.map(|it| it.policy.clone()).collect())
     }
 
-    /// Of how many objects the newest version is of no use.
+    /// How many objects have a rejected latest version.
     pub(crate) fn refused(&self) -> usize {
         let all = self.documents.values().chain([&self.maps]);
         all.filter(|it| it.refused).count()
     }
 
-    /// The texts of what is in force.
+    /// The texts in force.
     pub(crate) fn texts(&self) -> Texts {
         let documents = self.documents.iter();
         let text = |it: &Object| it.good.as_ref().map(|good| good.text.clone());
@@ -174,8 +174,8 @@ impl Object {
     }
 }
 
-/// The text of an ImageSwapPolicy as the API server has it, without what Kubernetes keeps beside it. `data` is the
-/// object without its metadata.
+/// The text of an ImageSwapPolicy from the API server, without the fields that Kubernetes adds.
+/// `data` is the object without its metadata.
 pub(crate) fn document_text(name: &str, data: &Value) -> String {
     let mut text = json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}});
     for (key, value) in data.as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The status of ImageSwapPolicy objects: whether the newest version is in force, and if not, why.
+//! The status of ImageSwapPolicy objects: whether the latest version is in force, and if not, why.
 
 use serde_json::{Value, json};
 
@@ -6,14 +6,14 @@ use super::state::Verdict;
 
 /// The condition's type.
 const ACCEPTED: &str = "Accepted";
-/// Characters of a message; the API server takes four times that.
+/// Characters of a message; the API server accepts four times as many.
 const MAX_MESSAGE: usize = 8 << 10;
 
-/// The status that says `verdict` of `generation`, unless `present`, the object's own, says that already. `now` is
-/// RFC 3339.
+/// The status for `verdict` about `generation`, unless `present`, the object's own, already has it.
+/// `now` is RFC 3339.
 ///
-/// Only what follows from the object itself is said, so that replicas say the same and none writes what another has
-/// written.
+/// It depends only on the object itself, so that replicas write the same and do not overwrite each
+/// other.
 pub(super) fn patch(
     present: Option<&Value>,
     generation: Option<i64>,

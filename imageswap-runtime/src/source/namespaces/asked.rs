@@ -1,7 +1,8 @@
 //! Answers of the API server about single namespaces, for the moment until the watch reports them.
 //!
-//! Whoever asks about a namespace while somebody else does waits for the same answer, and for a short time nobody asks
-//! again. So a flood of Pods in a namespace costs one request, also if the API server does not answer.
+//! Concurrent callers for the same namespace share one request, and for a short time it is not
+//! repeated. So a flood of Pods in a namespace costs one request, even if the API server does not
+//! answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,19 +17,19 @@ use super::Labels;
 
 /// How long one answer may take. The API server itself waits 5 s for the webhook, as the chart configures it.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How long an answer is used. The watch is faster, unless it is broken.
+/// How long an answer is used. The watch is usually faster.
 const KEPT: Duration = Duration::from_secs(5);
-/// How long nobody asks again after there was no answer, or no such namespace.
+/// Pause after a request without an answer, or for a namespace that does not exist.
 const KEPT_WITHOUT: Duration = Duration::from_secs(1);
-/// Namespaces that are remembered. Names come from whoever sends requests.
+/// Namespaces that are remembered. Names come from the senders of requests.
 const MAX_NAMES: usize = 1024;
-/// Requests at a time.
+/// Concurrent requests.
 const MAX_REQUESTS: usize = 8;
 
-/// The answer about one namespace, and since when there is one: its labels, or `None` without any.
+/// The answer about one namespace, and its time: its labels, or `None`.
 type Answer = OnceCell<(Instant, Option<Arc<Labels>>)>;
 
-/// What the API server was asked, and how it answered.
+/// Requests to the API server, and its answers.
 pub(super) struct Asked {
     client: Client,
     answers: Mutex<HashMap<String, Entry>>,
@@ -50,14 +51,14 @@ impl Asked {
         }
     }
 
-    /// The labels that the API server named not long ago.
+    /// The labels that the API server returned recently.
     pub(super) fn labels(&self, namespace: &str) -> Option<Arc<Labels>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = answers.get(namespace).filter(|it| !it.is_over())?;
         entry.answer.get()?.1.clone()
     }
 
-    /// Asks, or waits for whoever asks already.
+    /// Asks, or waits for a request in progress.
     pub(super) async fn ask(&self, namespace: &str) {
         let Some(entry) = self.entry(namespace) else {
             tracing::warn!("too many unknown namespaces at a time; not asked about another");
@@ -68,7 +69,7 @@ impl Asked {
             let labels = self.get(namespace, deadline).await;
             (Instant::now(), labels)
         });
-        // Another's answer may come later than this one's patience lasts.
+        // Another caller's answer may come after this one's deadline.
         _ = timeout_at(deadline, asking).await;
     }
 
@@ -88,7 +89,7 @@ impl Asked {
         Some(Arc::new(found.metadata.labels.unwrap_or_default()))
     }
 
-    /// The entry of a namespace, a new one if there is none that can be used; `None` if there are too many.
+    /// The entry of a namespace, a new one if there is none to reuse; `None` if there are too many.
     fn entry(&self, namespace: &str) -> Option<Entry> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = answers.get(namespace).filter(|it| !it.is_over()) {
@@ -114,7 +115,7 @@ impl Entry {
         let (since, kept) = match self.answer.get() {
             Some((since, Some(_))) => (*since, KEPT),
             Some((since, None)) => (*since, KEPT_WITHOUT),
-            // Somebody asks, or was told to stop while asking.
+            // A request is in progress, or was cancelled.
             None => (self.asked, 2 * DEADLINE),
         };
         since.elapsed() > kept

@@ -1,6 +1,7 @@
-//! Replicas that see old things, stop anywhere and have wrong clocks, against one Secret and one configuration.
+//! A simulation: replicas that see old states, stop anywhere and have wrong clocks, with one Secret
+//! and one configuration.
 //!
-//! Whatever they do in whatever order: a leaf that is served and has not expired verifies with the bundle that the API
+//! In any order of events, a served leaf that has not expired verifies with the bundle that the API
 //! server uses.
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,9 +14,9 @@ use super::{Settings, Step, found, perform, plan};
 use crate::certificates::state::State;
 
 const REPLICAS: usize = 3;
-/// Clocks of replicas differ from the API server's by up to that.
+/// Largest difference between replicas' clocks and the API server's.
 const SKEW: i64 = 5;
-/// An API server uses a configuration at the latest that many seconds after it was written.
+/// Seconds after which an API server uses a changed configuration at the latest.
 const LAG: u64 = 8;
 
 fn settings() -> Settings {
@@ -35,25 +36,25 @@ fn start() -> SystemTime {
 
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// Seconds go by.
+    /// Time passes.
     Time(u64),
-    /// The API server takes up a later configuration, if there is one.
+    /// The API server starts to use a later configuration, if there is one.
     TakeUp,
     /// A replica reads the Secret.
     Read(usize),
-    /// A replica looks at the configuration.
+    /// A replica reads the configuration.
     Look(usize),
-    /// A replica plans on what it read last.
+    /// A replica plans on what it last read.
     Plan(usize),
     /// A replica's planned write arrives.
     Write(usize),
-    /// A replica begins to repair the configuration: what it saw of it will be the condition.
+    /// A replica begins to repair the configuration; the version it read will be the condition.
     Begin(usize),
-    /// It reads the Secret afresh for that.
+    /// It reads the Secret again for that.
     Fetch(usize),
     /// Its patch arrives.
     Patch(usize),
-    /// A replica starts anew.
+    /// A replica restarts.
     Restart(usize),
 }
 
@@ -66,9 +67,9 @@ struct World {
     now: SystemTime,
     settings: Settings,
     secret: Versioned<State>,
-    /// Every bundle that the configuration ever held, and since when.
+    /// Every bundle that the configuration ever held, with its time.
     bundles: Vec<(SystemTime, String)>,
-    /// Which of them the API server uses.
+    /// The one that the API server uses.
     in_use: usize,
     replicas: [Replica; REPLICAS],
     rotations: usize,
@@ -78,7 +79,7 @@ struct World {
 struct Replica {
     ahead: i64,
     view: Versioned<State>,
-    /// What it serves; not always what it planned on.
+    /// The served pair; may differ from the planned one.
     served: Pair,
     published: Option<(String, SystemTime)>,
     write: Option<Versioned<State>>,
@@ -250,7 +251,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// One replica that does its work, as seconds go by.
+/// One replica that works all the time.
 fn diligent(i: usize) -> [Event; 9] {
     [
         Event::Time(1),
@@ -276,7 +277,8 @@ proptest! {
         let mut world = World::new(clocks);
         for event in events {
             world.apply(event);
-            // Where nobody worked for a third of an authority's life, nothing is left that could verify.
+            // If no replica worked for a third of an authority's life, nothing is left that could
+            // verify.
             let signing = world.secret.value.signing.certificate().validity();
             if signing.not_after <= world.now + Duration::from_secs(SKEW.unsigned_abs()) {
                 break;
@@ -292,7 +294,7 @@ proptest! {
     ) {
         let mut world = World::new(clocks);
         for disturbance in disturbances {
-            // The last replica may do anything, also nothing for long.
+            // The last replica may do anything, including nothing for a long time.
             if !matches!(disturbance, Event::Restart(0 | 1) | Event::Time(_)) {
                 world.apply(disturbance);
                 world.check()?;
