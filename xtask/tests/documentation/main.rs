@@ -138,8 +138,8 @@ fn every_cell_of_the_comparison_has_a_footnote() {
     let text = read("README.md");
     let section = text
         .split("\n## ")
-        .find(|it| it.starts_with("Beside others"));
-    let section = section.expect("README.md has a section `Beside others`");
+        .find(|it| it.starts_with("Compared with other tools"));
+    let section = section.expect("README.md has a section `Compared with other tools`");
     let rows: Vec<_> = section.lines().filter(|it| it.starts_with('|')).collect();
     assert!(rows.len() > 6, "{rows:?}");
     for row in &rows[2..] {
