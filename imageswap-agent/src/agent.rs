@@ -54,6 +54,7 @@ pub struct Agent {
     hierarchy: Hierarchy,
     proc: PathBuf,
     control: Control,
+    attached_ns: u64,
     resolver: Resolver,
     exports: Exports,
     law: Law,
@@ -72,6 +73,8 @@ pub struct Parts {
     pub proc: PathBuf,
     /// The probes' maps.
     pub control: Control,
+    /// When the probes were attached, in nanoseconds since boot.
+    pub attached_ns: u64,
     /// Asks the sources.
     pub resolver: Resolver,
     /// Writes findings.
@@ -94,6 +97,7 @@ impl Agent {
             hierarchy,
             proc,
             control,
+            attached_ns,
             resolver,
             exports,
             law,
@@ -114,6 +118,7 @@ impl Agent {
             hierarchy,
             proc,
             control,
+            attached_ns,
             resolver,
             exports,
             law,
@@ -144,6 +149,7 @@ impl Agent {
                 new_pid_namespace,
                 first_of_pid_namespace,
                 time_ns,
+                started_ns,
                 ..
             } => {
                 let process = Process {
@@ -152,7 +158,7 @@ impl Agent {
                     pid,
                     comm: Some(comm),
                     new_pid_namespace,
-                    started: Subject::now(&self.proc, pid).started,
+                    started: Some(process::ticks(started_ns)),
                     is_first: true,
                 };
                 self.began(cgroup_id, process, first_of_pid_namespace);
@@ -394,7 +400,6 @@ impl Agent {
             self.attempts += 1;
             self.resolver.ask(Question {
                 start,
-                cgroup: facts.cgroup.clone(),
                 identity: facts.identity.clone(),
                 process: process.subject(),
                 is_first: process.is_first,

@@ -12,6 +12,7 @@
 //! | [`runc`] | the state files of runc and crun, the only record of a plain `runc run` |
 //! | [`storage`] | podman's store: containers, and the names of their images |
 //! | [`docker`] | what Docker made a container of, and where it pulled that from |
+//! | [`root`] | which mount a process's root is, by the kernel |
 //! | [`discover`] | which sockets there are on this node |
 
 use file::{parse_json, read_json, read_of_root};
@@ -27,6 +28,7 @@ pub mod docker;
 pub(crate) mod file;
 mod gate;
 mod layers;
+pub mod root;
 pub mod runc;
 mod spec;
 pub mod storage;

@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Offsets(Vec<(&'static str, u32)>);
 
 /// Global of the object file, structure, field. The probes declare the same globals.
-const FIELDS: [(&str, &str, &str); 12] = [
+const FIELDS: [(&str, &str, &str); 13] = [
     ("CGROUP_KN", "cgroup", "kn"),
     ("CGROUP_ROOT", "cgroup", "root"),
     ("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
@@ -29,6 +29,11 @@ const FIELDS: [(&str, &str, &str); 12] = [
     ("PID_NAMESPACE_NS", "pid_namespace", "ns"),
     ("TASK_STRUCT_NSPROXY", "task_struct", "nsproxy"),
     ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
+    (
+        "TASK_STRUCT_START_BOOTTIME",
+        "task_struct",
+        "start_boottime",
+    ),
 ];
 
 impl Offsets {

@@ -82,6 +82,8 @@ pub enum KernelEvent {
         cgroup_in_use: bool,
         /// Nanoseconds since boot.
         time_ns: u64,
+        /// Start time of the process, in nanoseconds since boot.
+        started_ns: u64,
     },
     /// A cgroup was removed.
     Rmdir {
@@ -379,6 +381,7 @@ impl From<Record<'_>> for KernelEvent {
                 first_of_pid_namespace: header.flags & FLAG_FIRST_OF_PID_NAMESPACE != 0,
                 cgroup_in_use: header.flags & FLAG_CGROUP_IN_USE != 0,
                 time_ns: header.time_ns,
+                started_ns: header.started_ns,
             },
             Kind::Rmdir => Self::Rmdir {
                 cgroup_id: header.cgroup_id,

@@ -40,8 +40,6 @@ const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 pub struct Question {
     /// Which start.
     pub start: StartId,
-    /// Path of the cgroup.
-    pub cgroup: String,
     /// What the path looks like: a hint.
     pub identity: CgroupIdentity,
     /// The process that confirmed it.
@@ -146,8 +144,9 @@ impl Resolver {
     pub fn prepare(&self, task: TaskRecord) {
         let sources = Arc::clone(&self.sources);
         let under_way = self.sources.prepared.begin(task.pid);
+        let process = Subject::now(&sources.proc, task.pid);
         tokio::spawn(async move {
-            sources.prepare(&task).await;
+            sources.prepare(&task, process).await;
             drop(under_way);
         });
     }
@@ -228,6 +227,14 @@ impl Sources {
                     .await;
             }
             if asked.claims.is_empty()
+                && !self.containerds.is_empty()
+                && !process.is_alive(&self.proc)
+                && let Some((described, earlier)) = self.prepared_at_last(question).await
+            {
+                asked.unreachable.extend(earlier.unreachable);
+                self.finish(asked, described).await;
+            }
+            if asked.claims.is_empty()
                 && let Some(state) = state
             {
                 let claim = self.of_state(asked, process, state).await;
@@ -260,6 +267,10 @@ impl Sources {
     /// Turns the descriptions of containerd and Docker into claims, and asks the CRI about
     /// containers with its label.
     async fn finish(&self, asked: &mut Asked, described: Described) {
+        if !described.is_joined {
+            asked.claims.extend(described.accusation());
+            return;
+        }
         let mut cri = None;
         if described.dockers.is_none()
             && described.cri.is_none()
@@ -303,7 +314,9 @@ impl Sources {
         if let Some(bundle) = self.read(asked, bundle).await.flatten()
             && let Some(root) = &bundle.root
         {
-            let dockers = self.of_docker(asked, root, &bundle.id, None).await;
+            let dockers = self
+                .of_docker(asked, root, &bundle.id, process.pid, None)
+                .await;
             asked.claims.extend(dockers);
         }
         let id = state.map(|state| state.id.as_str());

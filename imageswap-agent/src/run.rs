@@ -95,6 +95,7 @@ pub async fn run(
         pin: (pin != Path::new(NO_PIN)).then_some(pin),
     };
     let mut probes = Probes::load(&offsets, &options)?;
+    let attached_ns = node::now().boot_ns;
     let backlog = probes.backlog();
     let metrics = exporter.agent_metrics();
     metrics.set_node(&origin.node);
@@ -174,6 +175,7 @@ pub async fn run(
         hierarchy: hierarchy.clone(),
         proc,
         control,
+        attached_ns,
         resolver,
         exports,
         law,

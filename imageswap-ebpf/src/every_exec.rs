@@ -39,6 +39,7 @@ pub fn every_exec(_ctx: RawTracePointContext) -> i32 {
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         path_len: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
+        started_ns: 0,
     });
     entry.submit(0);
     0

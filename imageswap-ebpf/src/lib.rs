@@ -108,6 +108,8 @@ pub struct Header {
     pub path_len: u32,
     /// Name of the task, NUL padded.
     pub comm: [u8; 16],
+    /// Start time of an exec's process, in nanoseconds since boot; 0 in other records.
+    pub started_ns: u64,
 }
 
 /// A mkdir record: the header and the path of the cgroup within its hierarchy.
@@ -167,6 +169,7 @@ impl<'a> Record<'a> {
             pid: u32_at(24)?,
             path_len: u32_at(28)?,
             comm: head.get(32..48)?.try_into().ok()?,
+            started_ns: u64_at(48)?,
         };
         let kind = match header.kind {
             1 => Kind::Mkdir,
@@ -210,14 +213,14 @@ mod tests {
         out[24..28].copy_from_slice(&7u32.to_ne_bytes());
         out[28..32].copy_from_slice(&path_len.to_ne_bytes());
         out[32..36].copy_from_slice(b"runc");
-        out[48..52].copy_from_slice(b"/a/b");
+        out[56..60].copy_from_slice(b"/a/b");
         out
     }
 
     #[test]
     fn layouts_have_no_implicit_padding() {
-        assert_eq!(size_of::<Header>(), 48);
-        assert_eq!(size_of::<MkdirRecord>(), 48 + PATH_BYTES);
+        assert_eq!(size_of::<Header>(), 56);
+        assert_eq!(size_of::<MkdirRecord>(), 56 + PATH_BYTES);
         assert_eq!(size_of::<Pending>(), 8);
     }
 

@@ -82,6 +82,7 @@ globals! {
     PID_NAMESPACE_NS,
     TASK_STRUCT_NSPROXY,
     TASK_STRUCT_REAL_PARENT,
+    TASK_STRUCT_START_BOOTTIME,
 }
 
 /// Reads a global. The compiler must not replace it by the constant zero of the object file.
@@ -157,7 +158,11 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         }
         flags |= FLAG_CGROUP_IN_USE;
     }
-    if tell(Kind::Exec, flags, cgroup_id, NOW) || keep(flags, cgroup_id) {
+    let record = Header {
+        started_ns: read(task, global!(TASK_STRUCT_START_BOOTTIME)).unwrap_or(0),
+        ..header(Kind::Exec, flags, cgroup_id, 0)
+    };
+    if tell(record, NOW) || keep(record) {
         let _unlikely = PENDING.remove(cgroup_id);
     } else {
         lose(Lost::Exec);
@@ -169,7 +174,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
 pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let _absent_when_started = PENDING.remove(cgroup_id);
-        if !tell(Kind::Rmdir, 0, cgroup_id, LATER) {
+        if !tell(header(Kind::Rmdir, 0, cgroup_id, 0), LATER) {
             lose(Lost::Rmdir);
         }
     }
@@ -262,11 +267,11 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
 
 /// Submits a record without a path; false when the ring is full.
 #[inline(always)]
-fn tell(kind: Kind, flags: u32, cgroup_id: u64, when: u64) -> bool {
+fn tell(record: Header, when: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Header>(0) else {
         return false;
     };
-    entry.write(header(kind, flags, cgroup_id, 0));
+    entry.write(record);
     entry.submit(when);
     true
 }
@@ -274,8 +279,7 @@ fn tell(kind: Kind, flags: u32, cgroup_id: u64, when: u64) -> bool {
 /// Keeps an exec record that does not fit into the full ring until user space looks; false if that
 /// map is full, too.
 #[inline(always)]
-fn keep(flags: u32, cgroup_id: u64) -> bool {
-    let record = header(Kind::Exec, flags, cgroup_id, 0);
+fn keep(record: Header) -> bool {
     OVERFLOW
         .insert(bpf_get_current_pid_tgid(), record, 0)
         .is_ok()
@@ -292,6 +296,7 @@ fn header(kind: Kind, flags: u32, cgroup_id: u64, path_len: u32) -> Header {
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         path_len,
         comm: bpf_get_current_comm().unwrap_or_default(),
+        started_ns: 0,
     }
 }
 

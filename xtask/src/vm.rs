@@ -328,7 +328,7 @@ fn script(workspace: &Workspace, guest: &Guest, tests: &Path) -> String {
     format!(
         "#!/bin/sh\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-         export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 IMAGESWAP_EMULATED=1 RUST_BACKTRACE=0 {}\n\
+         export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0 {}\n\
          cd '{}' || exit 2\n\
          uname -sr\n\
          exec '{}' --exact {} --include-ignored --test-threads=1 --show-output --color=never\n",

@@ -3,6 +3,7 @@
 use super::Agent;
 use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
+use crate::process;
 
 impl Agent {
     /// A container's process began in a cgroup. `is_first` says whether it is the first one of its
@@ -71,10 +72,23 @@ impl Agent {
         };
         if self.starts.facts(start).is_none() {
             self.starts.begin(start, path);
+            let sight = self.sight_of(process, sight);
             self.observe(start, Evidence::Seen(sight));
         }
         self.made.remove(&cgroup);
         start
+    }
+
+    /// The first walk and the first list of tasks also contain what started after the probes were
+    /// attached. The start time of the process decides whether it ran before.
+    fn sight_of(&self, process: &Process, sight: Sight) -> Sight {
+        let attached = process::ticks(self.attached_ns);
+        let is_new = process.is_first && process.started.is_some_and(|at| at >= attached);
+        if sight == Sight::Initial && is_new {
+            Sight::Event
+        } else {
+            sight
+        }
     }
 
     /// The running start with this process.

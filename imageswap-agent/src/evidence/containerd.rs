@@ -88,6 +88,11 @@ impl TaskStatus {
     pub const fn has_started(self) -> bool {
         !matches!(self, Self::Unknown | Self::Created)
     }
+
+    /// Whether the task has a process. containerd also returns the pid of a process that has ended.
+    pub const fn has_process(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Stopped)
+    }
 }
 
 /// A name in containerd's image store and what it points to.

@@ -37,22 +37,21 @@ impl Asked {
         // A native client records the reference that was typed; the CRI plugin any name of the
         // digest. Either may record an id that the CRI plugin gave the image as a further name.
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
-        let (mut names, mut pulled_from) = (Vec::new(), None);
+        let (mut names, mut pulled_from) = (None, None);
         if let Some(digest) = &digest {
-            names = self
-                .remote(&socket, containerd.names_of(namespace, digest).await)
-                .unwrap_or_default();
+            names = self.remote(&socket, containerd.names_of(namespace, digest).await);
             pulled_from = self
                 .remote(&socket, containerd.sources(namespace, digest).await)
                 .flatten();
         }
         let layers = self.layers(containerd, &record).await;
         let content = match &digest {
-            Some(digest) => {
+            // Unknown names and sources could speak against the image.
+            Some(digest) if names.is_some() && pulled_from.is_some() => {
                 self.runs_on(containerd, namespace, digest, layers.as_deref())
                     .await
             }
-            None => Content::Another,
+            _ => Content::Another,
         };
         let label = |key: &str| record.labels.get(key).cloned();
         let claim = Claim {
@@ -69,7 +68,7 @@ impl Asked {
             } else {
                 Naming::AnyOfDigest
             },
-            names: names.into_iter().collect(),
+            names: names.into_iter().flatten().collect(),
             digest,
             content,
             pulled_from,
@@ -131,6 +130,12 @@ impl Asked {
         let id = image
             .as_ref()
             .map_or_else(String::new, |image| image.id.clone());
+        // Without the image the other names of the digest are unknown.
+        let content = if image.is_some() {
+            Content::Unknown
+        } else {
+            Content::Another
+        };
         // The client of the CRI chooses the name that was asked for; the names of the digest show
         // whether it is possible.
         let names = image.map(|image| image.repo_tags.into_iter().chain(image.repo_digests));
@@ -150,6 +155,7 @@ impl Asked {
             image: asked_for.or(Some(container.image)),
             names,
             digest,
+            content,
             container_name: Some(container.name),
             pod: sandbox.as_ref().map(pod_of),
             note: sandbox.as_ref().and_then(note_of),

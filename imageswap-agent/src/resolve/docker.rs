@@ -4,7 +4,9 @@
 use super::{Asked, Sources};
 use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
 use crate::evidence::docker::{self, DockerContainer, DockerImage, Roots, Store};
+use crate::evidence::root;
 use crate::facts::{Claim, Content, Kind, Naming, Source};
+use crate::process::ancestors;
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,21 +24,26 @@ struct Known {
 }
 
 impl Sources {
-    /// Docker's claim about the container `id`, if Docker made the root file system `root` that the
-    /// container runs on. `keeper` is the containerd that runs it, and its record.
+    /// Docker's claim about the container `id` with the process `pid`, if Docker made the root file
+    /// system `root` that the container runs on. `keeper` is the containerd that runs it, and its
+    /// record.
     pub(super) async fn of_docker(
         self: &Arc<Self>,
         asked: &mut Asked,
         root: &Path,
         id: &str,
+        pid: u32,
         keeper: Option<(&Containerd, &ContainerRecord)>,
     ) -> Option<Claim> {
         let (root, of) = (root.to_owned(), id.to_owned());
         let found = move |it: &Self| {
             let roots = Roots::of_node(&it.host_root, &it.proc);
-            docker::of_root(&it.host_root, &roots, &root, &of)
+            let found = docker::of_root(&it.host_root, &roots, &root, &of)?;
+            let maker = ancestors(&it.proc, pid).next().unwrap_or(pid);
+            let path = root.to_str().unwrap_or_default();
+            Ok(found.map(|found| (found, root::is_folder(&it.proc, pid, maker, path))))
         };
-        let found = self.read(asked, found).await.flatten()?;
+        let (found, is_on_root) = self.read(asked, found).await.flatten()?;
         let known = match (&found.store, keeper) {
             (Store::Docker(image), _) => image.as_ref().map(|image| of_docker(&found, image)),
             (Store::Containerd, Some((containerd, record))) => {
@@ -48,9 +55,9 @@ impl Sources {
             kind: Some(Kind::Container),
             runtime_namespace: keeper.map(|(_, record)| record.namespace.clone()),
             content: match found.runs_on_its_layers {
-                Some(true) => Content::Its,
-                Some(false) => Content::Another,
-                None => Content::Unknown,
+                Some(true) if is_on_root => Content::Its,
+                None if is_on_root => Content::Unknown,
+                Some(_) | None => Content::Another,
             },
             ..Claim::new(Source::Docker, id, "docker")
         };

@@ -10,14 +10,20 @@
 //!
 //! While a runtime starts a container, it answers only after the start. So it is asked earlier,
 //! when it reports that it has made a task; that answer waits here for the process to begin.
+//!
+//! A container may end before its runtime answers which process its task has. Then only the event
+//! names the process, and every client of a containerd can publish events. So a record that is
+//! joined by an event alone may accuse, but neither approves nor exempts.
 
 use super::{Asked, Question, Sources, claims, docker};
 use crate::evidence::EvidenceError;
-use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::containerd::{ContainerRecord, Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
+use crate::evidence::root::{self, Mount};
 use crate::evidence::runc::RuncState;
 use crate::facts::{Claim, Content};
 use crate::process::{Subject, ancestors, cgroups, depth};
+use futures::future::join;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +35,8 @@ const MOST_PREPARED: usize = 1024;
 /// How long a start waits for a question about its task that is in progress.
 const MOMENT: Duration = Duration::from_millis(1);
 const MOST_MOMENTS: usize = 250;
+/// How long a start whose process has ended waits for an event about its task, in moments.
+const MOST_LATE: usize = 100;
 
 /// The descriptions of a task from containerd and Docker, not yet joined to a start.
 pub(super) struct Described {
@@ -39,6 +47,34 @@ pub(super) struct Described {
     pub dockers: Option<Claim>,
     /// The CRI's claim, if the CRI knew the container already.
     pub cri: Option<Claim>,
+    /// Whether containerd confirmed the task's process while it lived.
+    pub is_joined: bool,
+}
+
+impl Described {
+    /// The claims about a start that only an event joins to this record.
+    pub(super) fn accusation(self) -> Vec<Claim> {
+        let containerd = if self.dockers.is_some() {
+            docker::without_image(self.containerd)
+        } else {
+            self.containerd
+        };
+        let records = [Some(containerd), self.dockers].into_iter().flatten();
+        let accuse = |claim: Claim| Claim {
+            // Only the CRI can decide about the image of a Pod's container.
+            image: claim.image.filter(|_| !claim.through_cri),
+            names: if claim.through_cri {
+                BTreeSet::new()
+            } else {
+                claim.names
+            },
+            digest: None,
+            content: Content::Another,
+            pod: None,
+            ..claim
+        };
+        records.map(accuse).collect()
+    }
 }
 
 /// Tasks that were described before their program began, by pid.
@@ -54,8 +90,6 @@ struct Tasks {
 
 struct Waiting {
     process: Subject,
-    /// The process's cgroups, as /proc spells them.
-    cgroups: String,
     described: Described,
     asked: Asked,
 }
@@ -96,16 +130,12 @@ impl Prepared {
         tasks.waiting.insert(waiting.process.pid, waiting);
     }
 
-    /// The description prepared for this process. If the process was gone before its start time
-    /// could be read, the one for its pid in its cgroup.
-    fn take(&self, process: Subject, cgroup: &str) -> Option<(Described, Asked)> {
-        let mut tasks = self.lock();
-        let waiting = tasks.waiting.remove(&process.pid)?;
-        let is_there = |line: &str| line.splitn(3, ':').nth(2) == Some(cgroup);
-        let is_its = match process.started {
-            Some(_) => waiting.process == process,
-            None => waiting.cgroups.lines().any(is_there),
-        };
+    /// The description prepared for this process.
+    fn take(&self, process: Subject) -> Option<(Described, Asked)> {
+        let mut waiting = self.lock().waiting.remove(&process.pid)?;
+        let is_same = process.started.is_some() && waiting.process == process;
+        waiting.described.is_joined &= is_same;
+        let is_its = is_same || waiting.process.may_be(process);
         is_its.then_some((waiting.described, waiting.asked))
     }
 
@@ -126,22 +156,27 @@ pub(super) enum OfCri {
 
 impl Sources {
     /// Asks about a task that was made, and keeps the answers until its program begins.
-    pub(super) async fn prepare(self: &Arc<Self>, made: &TaskRecord) {
-        let Some(containerd) = self.containerd_at(made) else {
-            return;
-        };
+    ///
+    /// `process` had the task's pid when containerd's event arrived.
+    pub(super) async fn prepare(self: &Arc<Self>, made: &TaskRecord, process: Subject) {
         let mut asked = Asked::default();
-        let task = containerd.task(&made.namespace, &made.id).await;
-        let Some(task) = asked.remote(made.socket.display(), task).flatten() else {
+        // Both at once: the record may be deleted as soon as the task ends.
+        let (is_joined, described) = join(
+            self.has_task(made, process),
+            self.describe(&mut asked, made),
+        )
+        .await;
+        let Some(mut described) = described else {
+            tracing::debug!(
+                id = made.id,
+                "the record of a new task was deleted before it could be read"
+            );
             return;
         };
-        let process = Subject::now(&self.proc, task.pid);
-        let Some(mut described) = self.describe(&mut asked, &task).await else {
-            return;
-        };
-        if described.containerd.through_cri && described.dockers.is_none() {
+        described.is_joined = is_joined;
+        if is_joined && described.containerd.through_cri && described.dockers.is_none() {
             let found = self
-                .of_cri(&mut asked, &task.id, task.pid, Some(&task))
+                .of_cri(&mut asked, &made.id, made.pid, Some(made))
                 .await;
             if let OfCri::Is(claim, image_id) = found {
                 let checked = self.checked(&mut asked, *claim, image_id, &described);
@@ -150,10 +185,20 @@ impl Sources {
         }
         self.prepared.keep(Waiting {
             process,
-            cgroups: cgroups(&self.proc, process.pid).unwrap_or_default(),
             described,
             asked,
         });
+    }
+
+    /// Whether containerd answers that this is the task's process. The process has to outlive the
+    /// answer, because another process could get its pid.
+    async fn has_task(&self, made: &TaskRecord, process: Subject) -> bool {
+        let Some(containerd) = self.containerd_at(made) else {
+            return false;
+        };
+        let task = containerd.task(&made.namespace, &made.id).await;
+        let is_its = |task: &TaskRecord| task.pid == process.pid && task.status.has_process();
+        task.is_ok_and(|task| task.as_ref().is_some_and(is_its)) && process.is_alive(&self.proc)
     }
 
     /// The description prepared for the start; it may arrive a moment later.
@@ -165,7 +210,19 @@ impl Sources {
             }
             sleep(MOMENT).await;
         }
-        self.prepared.take(process, &question.cgroup)
+        self.prepared.take(process)
+    }
+
+    /// The same for a process that has ended and that no source knows: the event may be late.
+    pub(super) async fn prepared_at_last(&self, question: &Question) -> Option<(Described, Asked)> {
+        for _ in 0..MOST_LATE {
+            sleep(MOMENT).await;
+            let prepared = self.prepared(question).await;
+            if prepared.is_some() {
+                return prepared;
+            }
+        }
+        None
     }
 
     /// The containerd task of the start: the one with the start's process or, if that may be any
@@ -221,21 +278,56 @@ impl Sources {
         let containerd = self.containerd_at(task)?;
         let record = containerd.container(&task.namespace, &task.id).await;
         let record = asked.remote(task.socket.display(), record).flatten()?;
+        let is_on_snapshot = self
+            .is_on_snapshot(asked, containerd, &record, task.pid)
+            .await;
         let dockers = match &record.root {
             Some(root) if docker::is_id(&record.id) => {
                 let keeper = Some((containerd, &record));
-                self.of_docker(asked, root, &record.id, keeper).await
+                self.of_docker(asked, root, &record.id, task.pid, keeper)
+                    .await
             }
             _ => None,
         };
-        let (claim, layers) = asked.containerd_claim(containerd, record).await;
+        let (mut claim, mut layers) = asked.containerd_claim(containerd, record).await;
+        if !is_on_snapshot {
+            layers = None;
+            claim.content = Content::Another;
+        }
         Some(Described {
             task: task.clone(),
             containerd: claim,
             layers,
             dockers,
             cri: None,
+            is_joined: true,
         })
+    }
+
+    /// Whether the root of a process is the container's snapshot: the client that creates a task
+    /// chooses its mounts. A snapshot that cannot be compared counts as the root.
+    async fn is_on_snapshot(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        containerd: &Containerd,
+        record: &ContainerRecord,
+        pid: u32,
+    ) -> bool {
+        let Some((snapshotter, key)) = &record.snapshot else {
+            return false;
+        };
+        let mounts = containerd.mounts_of(&record.namespace, snapshotter, key);
+        let mounts = asked.remote(containerd.socket().display(), mounts.await);
+        let mounts = mounts.flatten().map(<[Mount; 1]>::try_from);
+        let Some(Ok([mount])) = mounts else {
+            return false;
+        };
+        let compare = move |it: &Self| {
+            let maker = ancestors(&it.proc, pid).next().unwrap_or(pid);
+            Ok(root::is_mount(&it.proc, pid, maker, &mount))
+        };
+        let is_it = self.read(asked, compare).await;
+        is_it.is_some_and(|is_it| is_it.unwrap_or(true))
     }
 
     /// The CRI's claim about a container of the same daemon, with the check of its layers against
@@ -335,7 +427,7 @@ async fn find(
     pids: &BTreeSet<u32>,
     hints: &[(Option<String>, String)],
 ) -> Result<Option<TaskRecord>, EvidenceError> {
-    let is_its = |task: &TaskRecord| pids.contains(&task.pid);
+    let is_its = |task: &TaskRecord| pids.contains(&task.pid) && task.status.has_process();
     for (namespace, id) in hints {
         let namespaces = match namespace {
             Some(namespace) => vec![namespace.clone()],

@@ -269,41 +269,6 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
     node.containerd.remove("default", "among-many").unwrap();
 }
 
-/// The image's name is approved, but its content is from elsewhere.
-#[test]
-fn a_record_that_is_deleted_excuses_nothing_that_runs() {
-    let Some(node) = Node::for_test("deleted", false) else {
-        return;
-    };
-    node.images("default");
-    let again = "registry.example.com/team/again:1";
-    node.containerd.tag("default", EVIL, again).unwrap();
-    let first = node.agent();
-    node.containerd
-        .run("default", again, "deleted", &[])
-        .unwrap();
-    let finding = first.wait_for("deleted", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "retagged"],
-        "{finding:#}"
-    );
-    for name in [again, EVIL] {
-        node.containerd
-            .ctr("default", ["images", "rm", "--sync", name])
-            .unwrap();
-    }
-    // Several checks later the verdict is still the same.
-    std::thread::sleep(Duration::from_secs(5));
-    let last = first.said_of("deleted").pop().unwrap();
-    assert_eq!(
-        words(&last),
-        ["drift", "containerd", "retagged"],
-        "{last:#}"
-    );
-    node.containerd.remove("default", "deleted").unwrap();
-}
-
 /// The requested digest is the finding's digest, whatever else is known about the image.
 #[test]
 fn a_digest_in_the_name_is_the_findings() {

@@ -8,6 +8,7 @@ mod harness;
 mod hostile;
 mod joined;
 mod kubelet;
+mod lost;
 mod missing;
 mod put;
 mod routes;

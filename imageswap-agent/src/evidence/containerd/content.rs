@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Containerd, is_digest, wire};
 use crate::evidence::EvidenceError;
 use crate::evidence::layers::{self, Blob};
+use crate::evidence::root::Mount;
 
 /// An index names a manifest for each platform, and attestations beside them.
 const MOST_MANIFESTS: usize = 64;
@@ -36,7 +37,7 @@ impl Containerd {
             .call(
                 "/containerd.services.snapshots.v1.Snapshots/Stat",
                 Some(namespace),
-                wire::StatSnapshotRequest {
+                wire::SnapshotRequest {
                     snapshotter: snapshotter.to_owned(),
                     key: key.to_owned(),
                 },
@@ -45,6 +46,32 @@ impl Containerd {
         Ok(answer
             .and_then(|answer| answer.info)
             .map(|info| info.parent))
+    }
+
+    /// The mounts of a snapshot's root file system; `None` if the snapshot does not exist.
+    pub async fn mounts_of(
+        &self,
+        namespace: &str,
+        snapshotter: &str,
+        key: &str,
+    ) -> Result<Option<Vec<Mount>>, EvidenceError> {
+        let answer: Option<wire::MountsResponse> = self
+            .transport
+            .call(
+                "/containerd.services.snapshots.v1.Snapshots/Mounts",
+                Some(namespace),
+                wire::SnapshotRequest {
+                    snapshotter: snapshotter.to_owned(),
+                    key: key.to_owned(),
+                },
+            )
+            .await?;
+        let mount = |mount: wire::Mount| Mount {
+            kind: mount.kind,
+            source: mount.source,
+            options: mount.options,
+        };
+        Ok(answer.map(|answer| answer.mounts.into_iter().map(mount).collect()))
     }
 
     /// The chain ids of the layers of the image `digest`, for each platform whose configuration

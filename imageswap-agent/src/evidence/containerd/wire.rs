@@ -138,7 +138,7 @@ pub(super) struct GetTaskResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StatSnapshotRequest {
+pub(super) struct SnapshotRequest {
     #[prost(string, tag = "1")]
     pub(super) snapshotter: String,
     #[prost(string, tag = "2")]
@@ -155,6 +155,22 @@ pub(super) struct StatSnapshotResponse {
 pub(super) struct Snapshot {
     #[prost(string, tag = "2")]
     pub(super) parent: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MountsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) mounts: Vec<Mount>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Mount {
+    #[prost(string, tag = "1")]
+    pub(super) kind: String,
+    #[prost(string, tag = "2")]
+    pub(super) source: String,
+    #[prost(string, repeated, tag = "4")]
+    pub(super) options: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

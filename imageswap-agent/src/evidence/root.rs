@@ -1,0 +1,285 @@
+//! Compares the root file system of a process with the one that its runtime made for it.
+//!
+//! The client that creates a containerd task chooses its mounts, which need not be those of the
+//! container's snapshot. The kernel shows the mounts of every process (proc(5), `mountinfo`), and
+//! reading them needs no privilege.
+
+use super::file;
+use std::path::Path;
+
+/// A node with many containers has thousands of mounts; a container has dozens.
+const LARGEST_MOUNTINFO: u64 = 4 << 20;
+
+/// The options of a mount have to fit a page. If they are longer than this, containerd mounts an
+/// overlay with paths that are relative to a common folder of all layers.
+const RELATIVE_FROM: usize = 3900;
+
+/// A mount, as a snapshotter describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Such as `overlay` or `bind`.
+    pub kind: String,
+    /// The device or folder.
+    pub source: String,
+    /// Options as for mount(8).
+    pub options: Vec<String>,
+}
+
+/// A line of `mountinfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    device: String,
+    /// The mounted folder within the file system.
+    root: String,
+    target: String,
+    kind: String,
+    options: Vec<String>,
+}
+
+/// Whether the root of the process `pid` is this mount; `None` if mounts of this kind cannot be
+/// compared. The process `parent` made it, so that its mounts resolve paths.
+pub fn is_mount(proc: &Path, pid: u32, parent: u32, mount: &Mount) -> Option<bool> {
+    let roots = roots(proc, pid);
+    let every = |fits: &dyn Fn(&Line) -> bool| !roots.is_empty() && roots.iter().all(fits);
+    match mount.kind.as_str() {
+        "overlay" => Some(every(&|root| is_overlay(root, &mount.options))),
+        "bind" | "rbind" => Some(is_folder(proc, pid, parent, &mount.source)),
+        _ => None,
+    }
+}
+
+/// Whether the root of the process `pid` is the folder `path`, as `parent` sees it.
+pub fn is_folder(proc: &Path, pid: u32, parent: u32, path: &str) -> bool {
+    let roots = roots(proc, pid);
+    let Some((device, folder)) = place(&lines(proc, parent), path) else {
+        return false;
+    };
+    let is_it = |root: &Line| root.device == device && root.root == folder;
+    !roots.is_empty() && roots.iter().all(is_it)
+}
+
+/// The mounts at the root of a process: one, or several on top of each other.
+fn roots(proc: &Path, pid: u32) -> Vec<Line> {
+    let mut all = lines(proc, pid);
+    all.retain(|line| line.target == "/");
+    all
+}
+
+fn lines(proc: &Path, pid: u32) -> Vec<Line> {
+    let path = proc.join(format!("{pid}/mountinfo"));
+    let text = file::read_kernel(&path, LARGEST_MOUNTINFO).unwrap_or_default();
+    text.lines().filter_map(line).collect()
+}
+
+fn line(text: &str) -> Option<Line> {
+    let (place, file_system) = text.split_once(" - ")?;
+    let mut place = place.split(' ').skip(2);
+    let device = place.next()?.to_owned();
+    let (root, target) = (unescaped(place.next()?), unescaped(place.next()?));
+    let mut file_system = file_system.split(' ');
+    let kind = file_system.next()?.to_owned();
+    let options = file_system.nth(1)?.split(',').map(unescaped).collect();
+    Some(Line {
+        device,
+        root,
+        target,
+        kind,
+        options,
+    })
+}
+
+/// The device of a folder, and the folder's path in its file system.
+fn place(mounts: &[Line], path: &str) -> Option<(String, String)> {
+    let below = |line: &&Line| Path::new(path).starts_with(&line.target);
+    // The last mount on a folder hides the others.
+    let mount = mounts
+        .iter()
+        .filter(below)
+        .max_by_key(|line| line.target.len())?;
+    let rest = Path::new(path).strip_prefix(&mount.target).ok()?;
+    let folder = if rest.as_os_str().is_empty() {
+        mount.root.clone()
+    } else {
+        Path::new(&mount.root).join(rest).to_str()?.to_owned()
+    };
+    Some((mount.device.clone(), folder))
+}
+
+/// Whether a mount is an overlay of these folders.
+fn is_overlay(root: &Line, expected: &[String]) -> bool {
+    let of = |options: &[String], name: &str| {
+        let values = options.iter().filter_map(|it| it.strip_prefix(name));
+        let values = values.filter_map(|it| it.strip_prefix('=').or(it.strip_prefix("+=")));
+        let folders = values.flat_map(|it| it.split(':').map(str::to_owned));
+        folders.collect::<Vec<_>>()
+    };
+    let same = |name| of(&root.options, name) == of(expected, name);
+    // containerd mounts the layers elsewhere first if it maps their users.
+    let is_mapped = expected.iter().any(|it| it.starts_with("uidmap="));
+    let length: usize = expected.iter().map(|it| it.len() + 1).sum();
+    let (own, layers) = (of(&root.options, "lowerdir"), of(expected, "lowerdir"));
+    let is_layer = |(own, layer): (&String, &String)| {
+        own == layer
+            || (length >= RELATIVE_FROM
+                && !own.starts_with('/')
+                && layer.ends_with(&format!("/{own}")))
+    };
+    let is_layers = own.len() == layers.len() && own.iter().zip(&layers).all(is_layer);
+    root.kind == "overlay" && same("upperdir") && same("workdir") && (is_mapped || is_layers)
+}
+
+/// The kernel writes spaces, commas and similar characters as a backslash and three octal digits.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..3).and_then(|it| u8::from_str_radix(it, 8).ok());
+        match code.filter(u8::is_ascii) {
+            Some(code) => {
+                out.push(char::from(code));
+                out.push_str(&part[3..]);
+            }
+            None => {
+                out.push('\\');
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = "\
+22 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 22 8:2 /data /var/lib rw - ext4 /dev/sdb1 rw
+40 30 0:51 / /var/lib/docker/overlay2/abc/merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
+";
+
+    fn proc(container: &str) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, text) in [(7, NODE), (8, container)] {
+            let folder = proc.path().join(pid.to_string());
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join("mountinfo"), text).unwrap();
+        }
+        proc
+    }
+
+    fn overlay(options: &[&str]) -> Mount {
+        Mount {
+            kind: "overlay".into(),
+            source: "overlay".into(),
+            options: options.iter().map(|&it| it.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_overlay_of_other_folders_is_another_root() {
+        let root = |options: &str| {
+            format!(
+                "50 1 0:60 / / rw - overlay overlay rw,{options}\n51 50 0:61 / /proc rw - proc proc rw\n"
+            )
+        };
+        let made = overlay(&[
+            "index=off",
+            "workdir=/s/3/work",
+            "upperdir=/s/3/fs",
+            "lowerdir=/s/2/fs:/s/1/fs",
+        ]);
+        let rows = [
+            (
+                "lowerdir=/s/2/fs:/s/1/fs,upperdir=/s/3/fs,workdir=/s/3/work,index=off",
+                true,
+            ),
+            (
+                "lowerdir+=/s/2/fs,lowerdir+=/s/1/fs,upperdir=/s/3/fs,workdir=/s/3/work",
+                true,
+            ),
+            ("lowerdir=/s/2/fs,upperdir=/s/3/fs,workdir=/s/3/work", false),
+            (
+                "lowerdir=/evil:/s/1/fs,upperdir=/s/3/fs,workdir=/s/3/work",
+                false,
+            ),
+            (
+                "lowerdir=2/fs:1/fs,upperdir=/s/3/fs,workdir=/s/3/work",
+                false,
+            ),
+            (
+                "lowerdir=/s/2/fs:/s/1/fs,upperdir=/evil,workdir=/s/3/work",
+                false,
+            ),
+        ];
+        for (options, expected) in rows {
+            let proc = proc(&root(options));
+            let found = is_mount(proc.path(), 8, 7, &made);
+            assert_eq!(found, Some(expected), "{options}");
+        }
+        let two = format!(
+            "{}49 1 8:1 /evil / rw - ext4 /dev/sda1 rw\n",
+            root(rows[0].0)
+        );
+        assert_eq!(is_mount(proc(&two).path(), 8, 7, &made), Some(false));
+        assert_eq!(is_mount(proc("").path(), 8, 7, &made), Some(false), "gone");
+        let unknown = Mount {
+            kind: "zfs".into(),
+            ..made
+        };
+        assert_eq!(is_mount(proc(&two).path(), 8, 7, &unknown), None);
+    }
+
+    #[test]
+    fn many_layers_are_named_from_their_folder() {
+        let layers: Vec<_> = (0..100)
+            .map(|at| {
+                format!(
+                    "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{at}/fs"
+                )
+            })
+            .collect();
+        let lower = format!("lowerdir={}", layers.join(":"));
+        let made = overlay(&["workdir=/w", "upperdir=/u", &lower]);
+        let relative: Vec<_> = (0..100).map(|at| format!("{at}/fs")).collect();
+        let line = |layers: &str| {
+            format!(
+                "50 1 0:60 / / rw - overlay overlay rw,lowerdir={layers},upperdir=/u,workdir=/w\n"
+            )
+        };
+        let own = proc(&line(&relative.join(":")));
+        assert_eq!(is_mount(own.path(), 8, 7, &made), Some(true));
+        let other = proc(&line(&relative.join(":").replace("99/fs", "100/fs")));
+        assert_eq!(is_mount(other.path(), 8, 7, &made), Some(false));
+    }
+
+    #[test]
+    fn a_folder_is_found_by_its_file_system() {
+        let rows = [
+            (
+                "50 1 0:51 / / rw - overlay overlay rw\n",
+                "/var/lib/docker/overlay2/abc/merged",
+                true,
+            ),
+            (
+                "50 1 8:2 /data/x\\040y / rw - ext4 /dev/sdb1 rw\n",
+                "/var/lib/x y",
+                true,
+            ),
+            (
+                "50 1 8:2 /data/evil / rw - ext4 /dev/sdb1 rw\n",
+                "/var/lib/x",
+                false,
+            ),
+            (
+                "50 1 8:1 /var/lib/x / rw - ext4 /dev/sda1 rw\n",
+                "/var/lib/x",
+                false,
+            ),
+        ];
+        for (container, path, expected) in rows {
+            let proc = proc(container);
+            assert_eq!(is_folder(proc.path(), 8, 7, path), expected, "{container}");
+        }
+    }
+}

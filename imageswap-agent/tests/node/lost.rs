@@ -1,0 +1,91 @@
+//! Evidence that is deleted or changed after the start.
+
+use crate::harness::{EVIL, Node, OURS, words};
+use std::time::Duration;
+
+/// The image's name is approved, but its content is from elsewhere. Without the record this is
+/// unknown.
+#[test]
+fn a_record_that_is_deleted_excuses_nothing() {
+    let Some(node) = Node::for_test("deleted", false) else {
+        return;
+    };
+    node.images("default");
+    let again = "registry.example.com/team/again:1";
+    node.containerd.tag("default", EVIL, again).unwrap();
+    let first = node.agent();
+    node.containerd
+        .run("default", again, "deleted", &[])
+        .unwrap();
+    let finding = first.wait_for("deleted", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "retagged"],
+        "{finding:#}"
+    );
+    for name in [again, EVIL] {
+        node.containerd
+            .ctr("default", ["images", "rm", "--sync", name])
+            .unwrap();
+    }
+    // Several checks later the verdict is still the same.
+    std::thread::sleep(Duration::from_secs(5));
+    let last = first.said_of("deleted").pop().unwrap();
+    assert_eq!(
+        words(&last),
+        ["drift", "containerd", "retagged"],
+        "{last:#}"
+    );
+    first.kill();
+    let second = node.agent();
+    let finding = second.wait_for("deleted", "initial");
+    assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
+    node.containerd.remove("default", "deleted").unwrap();
+}
+
+/// The snapshot below a container's own.
+fn parent(node: &Node, id: &str) -> String {
+    let info = ["snapshots", "info", id];
+    let info = node.containerd.ctr("default", info).unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    info["Parent"].as_str().unwrap().to_owned()
+}
+
+/// The record, its snapshot and its image are approved, but the process runs on another snapshot.
+#[test]
+fn a_root_that_is_not_the_snapshot_is_not_the_images() {
+    let Some(node) = Node::for_test("swapped", false) else {
+        return;
+    };
+    node.images("default");
+    let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
+    for id in ["swapped", "ours", "evil"] {
+        let image = if id == "evil" { EVIL } else { OURS };
+        ctr(&["container", "create", image, id]);
+    }
+    let (ours, evil) = (parent(&node, "ours"), parent(&node, "evil"));
+    let put = |parent: &str| {
+        ctr(&["snapshots", "rm", "swapped"]);
+        ctr(&["snapshots", "prepare", "swapped", parent]);
+    };
+    put(&evil);
+    let first = node.agent();
+    for id in ["swapped", "ours"] {
+        ctr(&["task", "start", "--detach", id]);
+    }
+    let finding = first.wait_for("swapped", "start");
+    assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
+    let finding = first.wait_for("ours", "start");
+    assert_eq!(words(&finding)[0], "approved", "{finding:#}");
+    first.kill();
+    // The process keeps its root.
+    put(&ours);
+    let second = node.agent();
+    let finding = second.wait_for("swapped", "initial");
+    assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
+    let finding = second.wait_for("ours", "initial");
+    assert_eq!(words(&finding)[0], "approved", "{finding:#}");
+    for id in ["swapped", "ours"] {
+        node.containerd.remove("default", id).unwrap();
+    }
+}
