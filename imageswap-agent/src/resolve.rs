@@ -206,40 +206,12 @@ impl Sources {
 
     async fn runtimes(self: &Arc<Self>, asked: &mut Asked, question: &Question) {
         let process = question.process;
-        if let Some((described, earlier)) = self.prepared(question).await {
-            asked.unreachable.extend(earlier.unreachable);
-            self.finish(asked, described).await;
-        } else {
-            let state = move |it: &Self| Ok(it.runc.of_process(process));
-            let state = self.read(asked, state).await.flatten();
-            let task = self.task_of(asked, question, state.as_ref()).await;
-            let described = match &task {
-                Some(task) => self.describe(asked, task).await,
-                None => None,
-            };
-            match (described, task) {
-                (Some(described), _) => self.finish(asked, described).await,
-                (None, Some(task)) => self.without_record(asked, &task).await,
-                (None, None) => {}
-            }
-            if asked.claims.is_empty() {
-                self.without_containerd(asked, question, state.as_ref())
-                    .await;
-            }
-            if asked.claims.is_empty()
-                && !self.containerds.is_empty()
-                && !process.is_alive(&self.proc)
-                && let Some((described, earlier)) = self.prepared_at_last(question).await
-            {
+        match self.prepared(question).await {
+            Some((described, earlier)) if described.is_joined => {
                 asked.unreachable.extend(earlier.unreachable);
                 self.finish(asked, described).await;
             }
-            if asked.claims.is_empty()
-                && let Some(state) = state
-            {
-                let claim = self.of_state(asked, process, state).await;
-                asked.claims.push(claim);
-            }
+            reported => self.by_asking(asked, question, reported).await,
         }
         if asked.claims.iter().all(|claim| claim.image.is_none()) {
             let bundle = move |it: &Self| it.bundles.of_process(process);
@@ -248,6 +220,51 @@ impl Sources {
         }
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
+        }
+    }
+
+    /// Asks for the task of a start and, if there is none, for other records of its process. The
+    /// container `reported` by an event counts only if nothing else is known of a process that has
+    /// ended.
+    async fn by_asking(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        question: &Question,
+        reported: Option<(Described, Asked)>,
+    ) {
+        let process = question.process;
+        let state = move |it: &Self| Ok(it.runc.of_process(process));
+        let state = self.read(asked, state).await.flatten();
+        let task = self.task_of(asked, question, state.as_ref()).await;
+        let described = match &task {
+            Some(task) => self.describe(asked, task).await,
+            None => None,
+        };
+        match (described, task) {
+            (Some(described), _) => self.finish(asked, described).await,
+            (None, Some(task)) => self.without_record(asked, &task).await,
+            (None, None) => {}
+        }
+        if asked.claims.is_empty() {
+            self.without_containerd(asked, question, state.as_ref())
+                .await;
+        }
+        if asked.claims.is_empty() && !self.containerds.is_empty() && !process.is_alive(&self.proc)
+        {
+            let reported = match reported {
+                Some(reported) => Some(reported),
+                None => self.prepared_at_last(question).await,
+            };
+            if let Some((described, earlier)) = reported {
+                asked.unreachable.extend(earlier.unreachable);
+                self.finish(asked, described).await;
+            }
+        }
+        if asked.claims.is_empty()
+            && let Some(state) = state
+        {
+            let claim = self.of_state(asked, process, state).await;
+            asked.claims.push(claim);
         }
     }
 

@@ -13,6 +13,9 @@ use crate::oci::oci_runtime;
 use crate::process::run;
 use crate::workspace::Lab;
 
+/// Runs a container in the background.
+const RUN: &[&str] = &["run", "--detach"];
+
 /// A bundle on disk and the container that `runc run --detach` started from it;
 /// dropping it ends the container.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl Bundle {
     ///
     /// Needs a cgroup that `runc` may make: `/<id>` in each hierarchy.
     pub fn run(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
-        Self::start(lab, &spec(id, cmd), id, pure_v2, None)
+        Self::start(RUN, lab, &spec(id, cmd), id, pure_v2, None)
     }
 
     /// Like [`Bundle::run`], with a forged cgroup and forged annotations.
@@ -48,7 +51,7 @@ impl Bundle {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), json!(value)))
             .collect();
-        Self::start(lab, &spec, id, false, None)
+        Self::start(RUN, lab, &spec, id, false, None)
     }
 
     /// Like [`Bundle::run`], in this cgroup and without some kinds of namespaces, such as `pid`.
@@ -64,17 +67,41 @@ impl Bundle {
         if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
             namespaces.retain(|it| !kinds.iter().any(|kind| it["type"] == *kind));
         }
-        Self::start(lab, &spec, id, false, None)
+        Self::start(RUN, lab, &spec, id, false, None)
     }
 
     /// Like [`Bundle::run`], with runc's state in the folder `state` of the bundle, where nobody
     /// looks for it.
     pub fn run_hidden(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
         let root = lab.make_dir(&format!("bundle-{id}"))?.join("state");
-        Self::start(lab, &spec(id, cmd), id, pure_v2, Some(root))
+        Self::start(RUN, lab, &spec(id, cmd), id, pure_v2, Some(root))
+    }
+
+    /// Like [`Bundle::run`], but `cmd` does not run before [`Bundle::begin`].
+    pub fn create(lab: &Lab, id: &str, cmd: &[&str]) -> Result<Self> {
+        Self::start(&["create"], lab, &spec(id, cmd), id, false, None)
+    }
+
+    /// The container's process, if it has one.
+    pub fn pid(&self) -> Result<Option<u32>> {
+        let mut command = self.runc();
+        command.args(["state", &self.id]);
+        let state = run(command)?.stdout;
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
+        Ok(state["pid"]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok()))
+    }
+
+    /// Runs the command of a container that was only created.
+    pub fn begin(&self) -> Result<()> {
+        let mut command = self.runc();
+        command.args(["start", &self.id]);
+        run(command).map(drop)
     }
 
     fn start(
+        verb: &[&str],
         lab: &Lab,
         spec: &serde_json::Value,
         id: &str,
@@ -94,12 +121,7 @@ impl Bundle {
             _lab: lab.clone(),
         };
         let mut command = bundle.runc();
-        command
-            .arg("run")
-            .arg("--detach")
-            .arg("--bundle")
-            .arg(&bundle.dir)
-            .arg(id);
+        command.args(verb).arg("--bundle").arg(&bundle.dir).arg(id);
         // A container would keep pipes open.
         let log = lab.log_path(&format!("bundle-{id}"));
         let output = || fs::File::create(&log).map_err(Error::io(log.display().to_string()));
@@ -113,7 +135,7 @@ impl Bundle {
             return Ok(bundle);
         }
         Err(Error::Command {
-            command: "runc run".to_owned(),
+            command: format!("runc {}", verb.join(" ")),
             status,
             stderr: fs::read_to_string(&log)
                 .unwrap_or_default()

@@ -134,15 +134,12 @@ fn unescaped(text: &str) -> String {
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let code = part.get(..3).and_then(|it| u8::from_str_radix(it, 8).ok());
-        match code.filter(u8::is_ascii) {
-            Some(code) => {
-                out.push(char::from(code));
-                out.push_str(&part[3..]);
-            }
-            None => {
-                out.push('\\');
-                out.push_str(part);
-            }
+        if let Some(code) = code.filter(u8::is_ascii) {
+            out.push(char::from(code));
+            out.push_str(&part[3..]);
+        } else {
+            out.push('\\');
+            out.push_str(part);
         }
     }
     out

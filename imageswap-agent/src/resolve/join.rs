@@ -127,7 +127,15 @@ impl Prepared {
         if tasks.waiting.len() >= MOST_PREPARED {
             tasks.waiting.clear();
         }
-        tasks.waiting.insert(waiting.process.pid, waiting);
+        let known = tasks.waiting.get(&waiting.process.pid);
+        let is_better = known.is_some_and(|known| {
+            known.process == waiting.process
+                && known.described.is_joined
+                && !waiting.described.is_joined
+        });
+        if !is_better {
+            tasks.waiting.insert(waiting.process.pid, waiting);
+        }
     }
 
     /// The description prepared for this process.

@@ -1,8 +1,11 @@
 //! Forged evidence, and names that have moved: neither approves anything.
 
-use crate::harness::{Agent, EVIL, Node, OURS, words};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, PodSpec, wait_until};
 use serde_json::Value;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 #[test]
 fn an_image_that_was_only_tagged_anew_drifts() {
@@ -242,9 +245,79 @@ fn two_containerds_are_told_apart() {
     assert_eq!(agent.wait_for("of-b", "start")["verdict"], "approved");
     node.containerd.remove("default", "of-a").unwrap();
     other.remove("default", "of-b").unwrap();
-    assert!(wait_until(std::time::Duration::from_secs(30), || {
+    assert!(wait_until(Duration::from_secs(30), || {
         ["of-a", "of-b"]
             .iter()
             .all(|id| agent.said_of(id).iter().any(|it| it["event"] == "stopped"))
     }));
+}
+
+/// Publishes that containerd has made a task, as any client of containerd can.
+fn publish_task(node: &Node, id: &str, pid: u32) {
+    let mut event = vec![0x0a, u8::try_from(id.len()).unwrap()];
+    event.extend(id.as_bytes());
+    event.push(0x30);
+    let mut rest = pid;
+    while rest >= 0x80 {
+        event.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    event.push(u8::try_from(rest).unwrap());
+    let kind = b"containerd.events.TaskCreate";
+    let mut message = vec![0x0a, u8::try_from(kind.len()).unwrap()];
+    message.extend(kind);
+    message.extend([0x12, u8::try_from(event.len()).unwrap()]);
+    message.extend(event);
+    let mut publish = Command::new("containerd")
+        .arg("--address")
+        .arg(node.containerd.socket())
+        .args([
+            "publish",
+            "--namespace",
+            "default",
+            "--topic",
+            "/tasks/create",
+        ])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    publish.stdin.take().unwrap().write_all(&message).unwrap();
+    assert!(publish.wait().unwrap().success());
+}
+
+/// The event says that the process is an approved container's.
+#[test]
+fn a_published_event_approves_nothing() {
+    let Some(node) = Node::for_test("published", false) else {
+        return;
+    };
+    node.images("default");
+    let own = std::process::id();
+    let good = format!("good-{own}");
+    node.containerd.run("default", OURS, &good, &[]).unwrap();
+    let agent = node.agent();
+    agent.wait_for(&good, "initial");
+    let programs: [(&str, &[&str]); 2] = [("lives", &["sleep", "1000"]), ("ends", &["true"])];
+    for (name, program) in programs {
+        let id = format!("{name}-{own}");
+        let evil = Bundle::create(&node.lab, &id, program).unwrap();
+        publish_task(&node, &good, evil.pid().unwrap().unwrap());
+        // The agent has taken the event in by then.
+        std::thread::sleep(Duration::from_millis(300));
+        evil.begin().unwrap();
+        let is_its = |finding: &Value| {
+            let cgroup = finding["cgroup"].as_str().unwrap_or_default();
+            cgroup.contains(&id)
+        };
+        let mut said = Vec::new();
+        wait_until(PATIENCE, || {
+            said = agent.said().into_iter().filter(is_its).collect();
+            !said.is_empty()
+        });
+        assert!(!said.is_empty(), "{id}\n{}", agent.log());
+        let is_unknown = |finding: &Value| finding["verdict"] == "unresolved";
+        assert!(said.iter().all(is_unknown), "{said:#?}");
+    }
+    assert_eq!(agent.said_of(&good)[0]["verdict"], "approved");
+    node.containerd.remove("default", &good).unwrap();
 }

@@ -8,7 +8,6 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Starts that end at once while a source hangs.
 const STARTS: usize = 300;
