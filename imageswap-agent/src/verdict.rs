@@ -143,7 +143,7 @@ mod tests {
     fn documented() -> Vec<(String, String, String)> {
         let docs = include_str!("../../docs/detection.md");
         let (_, table) = docs
-            .split_once("These combinations of verdict and reason are given")
+            .split_once("Only these combinations of verdict and reason occur")
             .unwrap();
         let rows = table.lines().skip_while(|line| !line.starts_with("| `"));
         let rows = rows.take_while(|line| line.starts_with('|'));
