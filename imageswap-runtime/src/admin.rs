@@ -4,8 +4,8 @@
 //! or Pod, because the port does not authenticate clients.
 //!
 //! Probes have to be answered whatever other clients do, so the port has its own table of
-//! connections: a new connection replaces the oldest one that was never answered, a slow or silent
-//! client has a few seconds, and answers do not pile up for a client that does not read them.
+//! connections: a new connection replaces the one that has let the server wait the longest, a slow or
+//! silent client has a few seconds, and answers do not pile up for a client that does not read them.
 
 mod liveness;
 mod pages;
@@ -34,9 +34,8 @@ pub use readiness::{Condition, Readiness};
 const CONNECTIONS: ConnectionLimits = ConnectionLimits {
     connections: 64,
     per_peer: 32,
-    // There is no handshake, and clients cannot prove who they are.
-    handshakes: 64,
     strangers: None,
+    // Everyone gets one.
     answers_prove: false,
     head: Duration::from_secs(5),
     body: Duration::from_secs(5),

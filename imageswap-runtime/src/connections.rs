@@ -2,15 +2,14 @@
 //!
 //! One task checks all connections four times a second, so that requests set no timers. It closes
 //! connections that take too long. If all places are taken, a new connection takes the place of the
-//! connection that has proven least:
+//! connection that has proven least ([`room`]).
 //!
-//! 1. one that was never answered: of a peer that holds an unusual number of such connections, then the oldest;
-//! 2. one whose last good answer is more than [`RECENT`] ago.
-//!
-//! A connection that had a good answer within [`RECENT`], or whose request is being answered, never makes room. Clients
-//! that prove who they are ([`Place::established`]) go last in each step.
+//! Until a connection's first good answer, the table measures how long the server has waited for the client. This
+//! distinguishes clients that want an answer from clients that only hold a place: the former always do the next step as
+//! soon as they can, however busy the server is.
 
 mod http;
+mod room;
 mod watched;
 
 use std::cmp::Reverse;
@@ -19,23 +18,26 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use tokio::time::Instant;
 
 use crate::metrics::Closed;
+use room::{Candidate, Standing};
 
 pub use http::{HttpLimits, serve_http};
 
 /// Interval between checks; the unit of all times in the table.
 const TICK: Duration = Duration::from_millis(250);
-/// For how long a good answer protects a connection.
+/// For how long a client is preferred after a good answer.
 pub const RECENT: Duration = Duration::from_mins(1);
-/// A peer with fewer unproven connections than this share of all places is not a crowd.
-const CROWD_SHARE: usize = 16;
+/// Good answers in a row are at most this far apart, and so many make a connection one that is in use.
+const ROW: Duration = Duration::from_secs(5);
+const IN_USE: u8 = 8;
 
 /// The limits of the table.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +46,6 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Open connections from one address.
     pub per_peer: usize,
-    /// Connections that have not finished their handshake.
-    pub handshakes: usize,
     /// If clients are asked who they are: connections that finished their handshake and did not
     /// prove it.
     pub strangers: Option<usize>,
@@ -67,6 +67,8 @@ pub struct Connections {
     limits: ConnectionLimits,
     /// Counts ticks from 1; 0 means never.
     now: AtomicU32,
+    /// What times of waiting count from.
+    made: Instant,
     open: Mutex<Open>,
 }
 
@@ -93,12 +95,18 @@ struct Connection {
     since: AtomicU32,
     /// Tick in which the client stopped reading; 0 while it reads.
     stuck: AtomicU32,
-    /// Tick of the last good answer that was read.
+    /// Tick of the last good answer that was read; 0 before the first.
     answered: AtomicU32,
+    /// Good answers in a row.
+    row: AtomicU8,
     /// Whether a good answer is being written.
     answering: AtomicBool,
     /// Whether the client proved who it is.
     trusted: AtomicBool,
+    /// Until the first good answer: for how long the server has waited for the client, in microseconds.
+    waited: AtomicU64,
+    /// Since when it waits now, in microseconds since the table was made; 0 while it does not.
+    waiting: AtomicU64,
     closing: AtomicU8,
     /// Wakes the connection's task.
     waker: AtomicWaker,
@@ -118,14 +126,6 @@ enum Phase {
     Body,
     /// A request is being answered.
     Busy,
-}
-
-/// How much a connection has proven, least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
-    Unproven,
-    Answered,
-    Recent,
 }
 
 /// How to close a connection.
@@ -148,6 +148,8 @@ impl Connections {
         Arc::new(Self {
             limits,
             now: AtomicU32::new(1),
+            // So that no time is 0.
+            made: Instant::now() - Duration::from_micros(1),
             open: Mutex::default(),
         })
     }
@@ -160,12 +162,13 @@ impl Connections {
         let mut closed = None;
         let full = open.connections.len() >= self.limits.connections;
         let of_peer = open.count(|it| it.peer == peer) >= self.limits.per_peer;
-        let handshakes = open.count(Connection::is_handshake) >= self.limits.handshakes;
-        if full || of_peer || handshakes {
+        if full || of_peer {
             closed = Some(Closed::Crowded);
-            let victim = self.victim(&open, |it| {
-                (!of_peer || it.peer == peer) && (full || of_peer || it.is_handshake())
-            });
+            let victim = if of_peer {
+                self.victim(&open, self.limits.per_peer, |it| it.peer == peer)
+            } else {
+                self.victim(&open, self.limits.connections, |_| true)
+            };
             let Some(victim) = victim else {
                 return (None, closed);
             };
@@ -177,8 +180,11 @@ impl Connections {
             since: AtomicU32::new(self.now.load(Relaxed)),
             stuck: AtomicU32::new(0),
             answered: AtomicU32::new(0),
+            row: AtomicU8::new(0),
             answering: AtomicBool::new(false),
             trusted: AtomicBool::new(false),
+            waited: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             closing: AtomicU8::new(Closing::No as u8),
             waker: AtomicWaker::new(),
             reading: AtomicWaker::new(),
@@ -218,9 +224,14 @@ impl Connections {
         }
     }
 
+    /// How long ago a tick was.
+    fn age(&self, tick: u32) -> Duration {
+        TICK * self.now.load(Relaxed).wrapping_sub(tick)
+    }
+
     fn tick(&self, mut closed: impl FnMut(Closed)) {
-        let now = self.now.fetch_add(1, Relaxed).wrapping_add(1);
-        let age = |tick: &AtomicU32| TICK * now.wrapping_sub(tick.load(Relaxed));
+        self.now.fetch_add(1, Relaxed);
+        let age = |tick: &AtomicU32| self.age(tick.load(Relaxed));
         for connection in self.lock().connections.values() {
             let in_phase = age(&connection.since);
             let (how, why) = match connection.phase() {
@@ -245,38 +256,30 @@ impl Connections {
         (open.connections.len(), busy)
     }
 
-    /// The connection that has proven least among those that `may_go`.
-    fn victim(&self, open: &Open, may_go: impl Fn(&Connection) -> bool) -> Option<u64> {
-        let now = self.now.load(Relaxed);
-        let mut unproven: HashMap<IpAddr, usize> = HashMap::new();
-        for connection in open.connections.values() {
-            if connection.standing(now) == Standing::Unproven {
-                *unproven.entry(connection.peer).or_default() += 1;
-            }
-        }
-        let crowd = (self.limits.connections / CROWD_SHARE).max(1);
-        let candidates = open.connections.iter().filter(|(_, it)| {
-            may_go(it) && it.phase() != Phase::Busy && it.standing(now) != Standing::Recent
-        });
-        candidates
-            .min_by_key(|(id, it)| {
-                let trusted = it.trusted.load(Relaxed);
-                let standing = it.standing(now);
-                let crowd = unproven.get(&it.peer).map_or(0, |count| count / crowd);
-                let crowd = if standing == Standing::Unproven {
-                    crowd
-                } else {
-                    0
-                };
-                (
-                    trusted,
-                    standing,
-                    Reverse(crowd),
-                    it.answered.load(Relaxed),
-                    **id,
-                )
+    /// The connection that has proven least among those that share so many places, if one may be closed.
+    fn victim(
+        &self,
+        open: &Open,
+        places: usize,
+        share: impl Fn(&Connection) -> bool,
+    ) -> Option<u64> {
+        let now = self.micros();
+        let sharing = open.connections.iter().filter(|(_, it)| share(it));
+        let candidates: Vec<_> = sharing
+            .map(|(id, it)| Candidate {
+                id: *id,
+                peer: it.peer,
+                trusted: it.is_trusted(),
+                busy: it.phase() == Phase::Busy,
+                standing: it.standing(now),
             })
-            .map(|(id, _)| *id)
+            .collect();
+        room::victim(&candidates, places)
+    }
+
+    /// Microseconds since the table was made.
+    fn micros(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -308,7 +311,7 @@ impl Place {
         if open.count(stranger) <= limit {
             return None;
         }
-        let victim = self.all.victim(&open, stranger);
+        let victim = self.all.victim(&open, limit, stranger);
         open.close(victim.unwrap_or(self.id));
         Some(Closed::Crowded)
     }
@@ -319,8 +322,8 @@ impl Place {
         if self.all.limits.strangers.is_some() {
             return self.connection.is_trusted();
         }
-        let now = self.all.now.load(Relaxed);
-        self.connection.standing(now) == Standing::Recent
+        let answered = self.connection.answered.load(Relaxed);
+        answered != 0 && self.all.age(answered) <= RECENT
     }
 
     /// A request's body has arrived; from now on the connection is not closed to make room.
@@ -338,22 +341,44 @@ impl Place {
         let mut work = pin!(work);
         poll_fn(|context| {
             self.connection.waker.register(context.waker());
+            self.goes_on();
             loop {
                 // Received data is read first, so that a complete request is answered.
                 if let Poll::Ready(output) = work.as_mut().poll(context) {
                     return Poll::Ready(Some(output));
                 }
                 match self.connection.take_closing() {
-                    Closing::No => return Poll::Pending,
-                    Closing::IfIdle if self.connection.phase() != Phase::Idle => {
-                        return Poll::Pending;
-                    }
+                    Closing::No => break,
+                    Closing::IfIdle if self.connection.phase() != Phase::Idle => break,
                     Closing::IfIdle | Closing::Graceful => graceful(work.as_mut()),
                     Closing::Now => return Poll::Ready(None),
                 }
             }
+            self.waits();
+            Poll::Pending
         })
         .await
+    }
+
+    /// The client has sent something, or this server goes on without that.
+    fn goes_on(&self) {
+        let connection = &self.connection;
+        let since = connection.waiting.load(Relaxed);
+        if since != 0 {
+            let now = self.all.micros();
+            connection.waiting.store(0, Relaxed);
+            connection
+                .waited
+                .fetch_add(now.saturating_sub(since), Relaxed);
+        }
+    }
+
+    /// There is nothing to do for this server before the client does something, unless a request is being answered.
+    fn waits(&self) {
+        let connection = &self.connection;
+        if connection.answered.load(Relaxed) == 0 && connection.phase() != Phase::Busy {
+            connection.waiting.store(self.all.micros(), Relaxed);
+        }
     }
 
     /// Bytes were received.
@@ -388,9 +413,18 @@ impl Place {
     fn flushed(&self) {
         // Read before written, because this runs whenever the connection is polled.
         if self.connection.answering.load(Relaxed) {
-            self.connection.answering.store(false, Relaxed);
+            let connection = &self.connection;
+            connection.answering.store(false, Relaxed);
+            let before = connection.answered.load(Relaxed);
+            let in_row = before != 0 && self.all.age(before) <= ROW;
+            let row = if in_row {
+                connection.row.load(Relaxed).saturating_add(1)
+            } else {
+                1
+            };
+            connection.row.store(row, Relaxed);
             let now = self.all.now.load(Relaxed);
-            self.connection.answered.store(now, Relaxed);
+            connection.answered.store(now, Relaxed);
         }
         if self.connection.is_stuck() {
             self.connection.stuck.store(0, Relaxed);
@@ -445,11 +479,19 @@ impl Connection {
         self.stuck.load(Relaxed) != 0
     }
 
-    fn standing(&self, now: u32) -> Standing {
+    /// What the connection has proven `now`, in microseconds since the table was made.
+    fn standing(&self, now: u64) -> Standing {
         match self.answered.load(Relaxed) {
-            0 => Standing::Unproven,
-            tick if TICK * now.wrapping_sub(tick) <= RECENT => Standing::Recent,
-            _ => Standing::Answered,
+            0 => {
+                let waits = match self.waiting.load(Relaxed) {
+                    0 => 0,
+                    since => now.saturating_sub(since),
+                };
+                let waited = Reverse(self.waited.load(Relaxed) + waits);
+                Standing::Unproven { waited }
+            }
+            at if self.row.load(Relaxed) >= IN_USE => Standing::InUse { at },
+            at => Standing::Answered { at },
         }
     }
 

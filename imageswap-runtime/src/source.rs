@@ -10,12 +10,14 @@ mod file;
 mod namespaces;
 mod pull_secrets;
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use imageswap_policy::{Date, Diagnostics, Policies, document, maps};
 use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::task::JoinError;
 
 use crate::admin::Condition;
 use crate::cluster::{ObjectName, own_namespace};
@@ -370,11 +372,13 @@ impl PolicySource {
         metrics: &PolicyMetrics,
     ) {
         loop {
-            let loaded = changes.next().await;
-            let _one = COMPILING.lock().await;
-            let loaded = loaded
-                .map_err(SourceError::from)
-                .and_then(|texts| format.load(&texts, labels));
+            let loaded = match changes.next().await {
+                Ok(texts) => {
+                    let format = format.clone();
+                    compile(move || format.load(&texts, labels)).await
+                }
+                Err(error) => Err(error.into()),
+            };
             match loaded {
                 Ok(policies) => {
                     self.publish(policies, metrics);
@@ -437,6 +441,21 @@ impl PolicySource {
             origin: Arc::new(origin),
             policy: watch::Sender::new(Arc::new(policies)),
         }
+    }
+}
+
+/// Compiles on a thread that may block, so that nobody else on an async worker waits for a large policy.
+async fn compile<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let one = COMPILING.lock().await;
+    let working = tokio::task::spawn_blocking(move || {
+        let _one = one;
+        work()
+    });
+    match working.await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => resume_unwind(panic),
+        // The runtime shuts down.
+        Err(Err(_cancelled)) => std::future::pending().await,
     }
 }
 

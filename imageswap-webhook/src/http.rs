@@ -415,10 +415,13 @@ impl Reply {
             ),
             Unread::TooSlow => Self::refusal(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
             Unread::NoMemory => Self::shed("too many large bodies at a time"),
-            Unread::Broken(error) => Self::refusal(
-                StatusCode::BAD_REQUEST,
-                &format!("the body cannot be read: {error}"),
-            ),
+            Unread::Broken(error) => {
+                tracing::debug!(%error, "a body that cannot be read");
+                Self::refusal(
+                    StatusCode::BAD_REQUEST,
+                    "the body ends too early, or its chunks are malformed; send it again",
+                )
+            }
         }
     }
 }

@@ -70,8 +70,6 @@ pub struct Limits {
     /// Open connections from one address. Half of all by default: behind a Service, or a node's
     /// address translation, all API servers may share one address, even with everyone else.
     pub max_per_peer: usize,
-    /// Connections that have not finished their handshake; when there are more, the oldest is closed.
-    pub max_handshakes: usize,
     /// Whether clients are asked for a certificate. Those without one then share an eighth of the
     /// connections.
     pub asks_certificates: bool,
@@ -137,7 +135,6 @@ impl LimitArgs {
             max_per_peer: self
                 .max_connections_per_peer
                 .map_or(max_connections.div_ceil(2), number),
-            max_handshakes: max_connections.div_ceil(4),
             max_in_flight: number(self.max_in_flight),
             ..defaults
         };
@@ -161,7 +158,6 @@ impl Limits {
         Self {
             max_connections: connections,
             max_per_peer: connections.div_ceil(2),
-            max_handshakes: connections.div_ceil(4),
             asks_certificates: false,
             max_in_flight: 64,
             max_heavy: (cores / 2).max(1),
@@ -185,7 +181,6 @@ impl Limits {
         ConnectionLimits {
             connections: self.max_connections,
             per_peer: self.max_per_peer,
-            handshakes: self.max_handshakes,
             strangers: self.asks_certificates.then_some(strangers),
             answers_prove: true,
             head: self.head,

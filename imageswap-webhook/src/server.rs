@@ -10,7 +10,9 @@
 //! 3. after [`DrainTimes::timeout`] what is left is closed.
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +22,16 @@ use imageswap_runtime::metrics::Closed;
 use imageswap_runtime::net;
 use imageswap_runtime::tls::{Acceptor, ServerStream, is_identified};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Answers, Handler};
 use crate::limits::{MAX_HEAD, SMALL_BODY};
 
+/// Connections that were accepted and not looked at since. Others stay in the kernel's queue, which keeps their order, so
+/// that those that were accepted get on whoever comes after them.
+const NOT_LOOKED_AT: usize = 32;
 /// Extra time for a request that is being answered at the very end.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 const HTTP: HttpLimits = HttpLimits {
@@ -58,6 +64,7 @@ pub async fn serve<A: Answers>(
         acceptor,
         handler,
         connections: Arc::clone(&connections),
+        first_looks: Arc::new(Semaphore::new(NOT_LOOKED_AT)),
     });
     let watch = connections.watch(
         |why| metrics.connection_closed(why),
@@ -101,6 +108,7 @@ struct Server<A> {
     acceptor: Acceptor,
     handler: Handler<A>,
     connections: Arc<Connections>,
+    first_looks: Arc<Semaphore>,
 }
 
 /// Resolves with the time when the drain began, once its delay is over.
@@ -117,6 +125,7 @@ async fn accept_all<A: Answers>(
     tasks: &TaskTracker,
 ) -> Infallible {
     loop {
+        let first_look = Arc::clone(&server.first_looks).acquire_owned().await;
         let (stream, peer) = net::accept(listener).await;
         let (place, closed) = server.connections.admit(peer.ip());
         if let Some(why) = closed {
@@ -127,14 +136,20 @@ async fn accept_all<A: Answers>(
             continue;
         };
         let server = Arc::clone(server);
-        tasks.spawn(async move { server.connection(stream, peer, place).await });
+        tasks.spawn(async move { server.connection(stream, peer, place, first_look).await });
     }
 }
 
 impl<A: Answers> Server<A> {
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+    async fn connection<T>(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        first_look: T,
+    ) {
         let handshake = place.until_closed(self.acceptor.accept(stream), |_| ());
-        match handshake.await {
+        match until_polled(handshake, first_look).await {
             Some(Ok(stream)) => {
                 let closed = place.established(is_identified(&stream));
                 if let Some(why) = closed {
@@ -156,4 +171,16 @@ impl<A: Answers> Server<A> {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }
+}
+
+/// Drops `held` when `future` has been polled once.
+async fn until_polled<F: Future, T>(future: F, held: T) -> F::Output {
+    let mut future = pin!(future);
+    let mut held = Some(held);
+    poll_fn(|context| {
+        let polled = future.as_mut().poll(context);
+        held = None;
+        polled
+    })
+    .await
 }

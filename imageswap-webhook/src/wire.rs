@@ -13,6 +13,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 pub use answer::{MAX_WARNINGS, Verdict};
@@ -29,7 +30,7 @@ pub struct Review<'a, O = Object<'a>> {
     /// The request.
     pub request: Request<'a, O>,
     /// Why [`Request::object`] is missing although something was sent in its place.
-    pub unusable: Option<serde_json::Error>,
+    pub unusable: Option<Unreadable>,
 }
 
 /// Version of the AdmissionReview API.
@@ -41,16 +42,27 @@ pub enum Version {
     V1Beta1,
 }
 
+/// Where and why JSON cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}, column {column}: {reason}")]
+pub struct Unreadable {
+    line: usize,
+    column: usize,
+    reason: &'static str,
+}
+
 /// Why a body is not a review.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAReview {
     /// It is not JSON, or JSON of another shape.
-    #[error("the body is no AdmissionReview: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Its kind or version is another one.
     #[error(
-        "the body is no AdmissionReview: expected kind AdmissionReview of admission.k8s.io/v1 or \
-         admission.k8s.io/v1beta1, found kind {kind:?} of {api_version:?}"
+        "the request body is not an AdmissionReview: {0}; send an AdmissionReview of admission.k8s.io/v1 as JSON"
+    )]
+    Json(#[from] Unreadable),
+    /// It says that it is something else.
+    #[error(
+        "the request body is not an AdmissionReview: expected kind \"AdmissionReview\" and apiVersion \
+         \"admission.k8s.io/v1\" or \"admission.k8s.io/v1beta1\", found kind {kind:?} and apiVersion {api_version:?}"
     )]
     Kind {
         /// Its `kind`.
@@ -58,11 +70,14 @@ pub enum NotAReview {
         /// Its `apiVersion`.
         api_version: String,
     },
-    /// Its `uid` is longer than an API server's.
-    #[error("the uid has {0} bytes, expected at most {MAX_UID}")]
+    /// Its `uid` is longer than one that an API server writes.
+    #[error("request.uid has {0} bytes, expected at most {MAX_UID}")]
     Uid(usize),
-    /// It contains no request.
-    #[error("the AdmissionReview has no request")]
+    /// It has no `uid`, which the answer has to repeat.
+    #[error("the AdmissionReview has no request.uid: set it to a UUID, which the answer repeats")]
+    NoUid,
+    /// It asks nothing.
+    #[error("the AdmissionReview has no request: add one with uid, kind, operation and object")]
     NoRequest,
 }
 
@@ -71,7 +86,7 @@ pub enum NotAReview {
 #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
 pub struct Request<'a, O = Object<'a>> {
     /// Identifies the request; the answer repeats it.
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     pub uid: Cow<'a, str>,
     /// Group, version and kind of the object.
     #[serde(borrow, default)]
@@ -140,8 +155,9 @@ impl<'a> Review<'a> {
         match serde_json::from_slice::<Envelope<'a, Object<'a>>>(body) {
             Ok(envelope) => open(envelope, None),
             Err(error) => {
-                let envelope: Envelope<'a, IgnoredAny> = serde_json::from_slice(body)?;
-                open(envelope.without_objects(), Some(error))
+                let envelope = serde_json::from_slice::<Envelope<'a, IgnoredAny>>(body);
+                let envelope = envelope.map_err(Unreadable::from)?;
+                open(envelope.without_objects(), Some(error.into()))
             }
         }
     }
@@ -150,7 +166,10 @@ impl<'a> Review<'a> {
 impl<'a> Review<'a, &'a RawValue> {
     /// Reads a request's body, with objects of any kind as text.
     pub fn parse_text(body: &'a [u8]) -> Result<Self, NotAReview> {
-        open(serde_json::from_slice(body)?, None)
+        open(
+            serde_json::from_slice(body).map_err(Unreadable::from)?,
+            None,
+        )
     }
 }
 
@@ -182,7 +201,7 @@ impl<'a> Envelope<'a, IgnoredAny> {
 
 fn open<O>(
     envelope: Envelope<'_, O>,
-    unusable: Option<serde_json::Error>,
+    unusable: Option<Unreadable>,
 ) -> Result<Review<'_, O>, NotAReview> {
     let Envelope {
         api_version,
@@ -198,6 +217,9 @@ fn open<O>(
         }
     };
     let request = request.ok_or(NotAReview::NoRequest)?;
+    if request.uid.is_empty() {
+        return Err(NotAReview::NoUid);
+    }
     if request.uid.len() > MAX_UID {
         return Err(NotAReview::Uid(request.uid.len()));
     }
@@ -206,6 +228,22 @@ fn open<O>(
         request,
         unusable,
     })
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Self {
+            line: error.line(),
+            column: error.column(),
+            reason: match error.classify() {
+                Category::Eof => "the JSON ends too early",
+                Category::Io | Category::Syntax => "not JSON, or nested too deeply",
+                Category::Data => {
+                    "a value has the wrong type, or its field is missing or given twice"
+                }
+            },
+        }
+    }
 }
 
 impl<O> Request<'_, O> {

@@ -3,7 +3,6 @@ use super::*;
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 4,
     per_peer: 4,
-    handshakes: 3,
     strangers: None,
     answers_prove: true,
     head: Duration::from_secs(1),
@@ -43,7 +42,17 @@ fn ticks(all: &Connections, time: Duration) -> Vec<Closed> {
 }
 
 fn is_answered(all: &Connections, place: &Place) -> bool {
-    place.connection.standing(all.now.load(Relaxed)) != Standing::Unproven
+    place.connection.standing(all.micros()).is_proven()
+}
+
+/// Polls the connection's work once, which then waits for the client, or for something else if a request is busy.
+async fn poll_once(place: &Place) {
+    let work = place.until_closed(std::future::pending::<()>(), |_| ());
+    assert!(futures::poll!(pin!(work)).is_pending());
+}
+
+fn waited(place: &Place, microseconds: u64) {
+    place.connection.waited.store(microseconds, Relaxed);
 }
 
 #[test]
@@ -94,22 +103,102 @@ fn a_bad_answer_proves_nothing() {
 }
 
 #[test]
-fn recently_answered_connections_never_make_room() {
+fn answered_connections_make_room_by_age_once_they_are_more_than_half() {
     let all = Connections::new(LIMITS);
     let places: Vec<_> = (0..4).map(|last| open(&all, last)).collect();
     for place in &places {
         answer(place);
+        ticks(&all, TICK);
     }
-    let (place, closed) = all.admit(peer(9));
-    assert!(place.is_none());
-    assert_eq!(closed, Some(Closed::Crowded));
-    ticks(&all, RECENT);
-    for place in &places[1..] {
-        answer(place);
+    // Somebody who was answered before them is answered again.
+    answer(&places[0]);
+    let mut new = Vec::new();
+    for _ in 0..20 {
+        let place = all.admit(peer(9)).0.expect("a new connection has a place");
+        place.established(false);
+        new.push(place);
     }
-    ticks(&all, TICK);
-    assert!(all.admit(peer(9)).0.is_some());
-    assert_eq!(closing(&places[0]), Closing::Now);
+    assert_eq!(closing(&places[1]), Closing::Now);
+    assert_eq!(closing(&places[2]), Closing::Now);
+    assert_eq!(closing(&places[3]), Closing::No);
+    assert_eq!(closing(&places[0]), Closing::No);
+}
+
+#[test]
+fn a_connection_in_use_outlives_those_that_are_answered_now_and_then() {
+    let all = Connections::new(LIMITS);
+    let used = open(&all, 1);
+    for _ in 0..IN_USE {
+        answer(&used);
+        ticks(&all, TICK);
+    }
+    let mut seldom = Vec::new();
+    for last in 2..50 {
+        let place = open(&all, last);
+        assert_eq!(closing(&place), Closing::No);
+        answer(&place);
+        ticks(&all, TICK);
+        seldom.push(place);
+    }
+    assert_eq!(closing(&used), Closing::IfIdle, "it has idled, no more");
+    // A pause ends the row.
+    answer(&used);
+    let now = all.micros();
+    assert!(matches!(
+        used.connection.standing(now),
+        Standing::Answered { .. }
+    ));
+}
+
+#[test]
+fn who_has_let_the_server_wait_the_longest_makes_room_first() {
+    let all = Connections::new(LIMITS);
+    let places: Vec<_> = (0..4).map(|_| open(&all, 1)).collect();
+    for (place, microseconds) in places.iter().zip([10, 40, 30, 20]) {
+        waited(place, microseconds);
+    }
+    // A byte now and then does not help.
+    places[1].heard();
+    let first = all.admit(peer(1)).0.unwrap();
+    assert_eq!(closing(&places[1]), Closing::Now);
+    let _second = all.admit(peer(1)).0.unwrap();
+    assert_eq!(closing(&places[2]), Closing::Now);
+    assert_eq!(closing(&first), Closing::No, "it has let nobody wait yet");
+    assert_eq!(closing(&places[0]), Closing::No);
+}
+
+#[tokio::test]
+async fn waiting_counts_until_the_first_good_answer_and_not_while_a_request_is_answered() {
+    let all = Connections::new(LIMITS);
+    let place = open(&all, 1);
+    let waits = |place: &Place| place.connection.waiting.load(Relaxed) != 0;
+    let pause = Duration::from_millis(2);
+    assert!(!waits(&place), "nobody has looked at it yet");
+    poll_once(&place).await;
+    assert!(waits(&place));
+    std::thread::sleep(pause);
+    let Standing::Unproven {
+        waited: Reverse(so_far),
+    } = place.connection.standing(all.micros())
+    else {
+        panic!("it was never answered");
+    };
+    assert!(so_far >= 2000, "{so_far}");
+
+    place.arrived();
+    poll_once(&place).await;
+    assert!(!waits(&place));
+    let before = place.connection.waited.load(Relaxed);
+    assert!(before >= 2000, "{before}");
+    std::thread::sleep(pause);
+    place.answered(false);
+    poll_once(&place).await;
+    assert_eq!(place.connection.waited.load(Relaxed), before);
+    assert!(waits(&place));
+
+    answer(&place);
+    poll_once(&place).await;
+    assert!(!waits(&place));
 }
 
 #[test]
@@ -162,12 +251,16 @@ fn requests_that_are_being_answered_keep_their_place() {
 #[test]
 fn half_handshakes_push_each_other_out() {
     let all = Connections::new(LIMITS);
-    let done = open(&all, 1);
+    let served = open(&all, 1);
+    answer(&served);
     let half: Vec<_> = (0..3).map(|_| all.admit(peer(2)).0.unwrap()).collect();
-    let fourth = all.admit(peer(2)).0.unwrap();
-    assert_eq!(closing(&half[0]), Closing::Now);
-    assert_eq!(closing(&half[1]), Closing::No);
-    assert_eq!(closing(&done), Closing::No);
+    for (place, microseconds) in half.iter().zip([2, 3, 1]) {
+        waited(place, microseconds);
+    }
+    let fourth = all.admit(peer(1)).0.unwrap();
+    assert_eq!(closing(&half[1]), Closing::Now);
+    assert_eq!(closing(&half[0]), Closing::No);
+    assert_eq!(closing(&served), Closing::No);
     drop(fourth);
 }
 
@@ -183,11 +276,12 @@ fn strangers_have_a_share_and_go_before_clients_that_prove_who_they_are() {
     let second = all.admit(peer(3)).0.unwrap();
     assert_eq!(second.established(false), Some(Closed::Crowded));
     assert_eq!(closing(&first), Closing::Now);
-    // A stranger that has just been answered stays, and the next one finds no place.
+    // Also a stranger that has just been answered, if strangers have taken more than half of their places that way.
     answer(&second);
     let third = all.admit(peer(4)).0.unwrap();
     assert_eq!(third.established(false), Some(Closed::Crowded));
-    assert_eq!(closing(&third), Closing::Now);
+    assert_eq!(closing(&second), Closing::Now);
+    assert_eq!(closing(&third), Closing::No);
     ticks(&all, RECENT + TICK);
     for last in 10..20 {
         let place = all.admit(peer(last)).0.unwrap();

@@ -21,7 +21,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, ResourceExt as _};
 
-use super::COMPILING;
+use super::compile;
 use crate::cluster::{Complaint, ObjectName};
 use last_good::LastGood;
 pub use once::{InForce, OnceError, Wanted};
@@ -158,10 +158,10 @@ impl Follower<'_> {
             match self.last_good.read(&self.origin.client).await {
                 Ok(texts) => {
                     self.keeping.over();
-                    for lost in self.state.restore(&texts) {
+                    self.kept = texts.clone();
+                    for lost in self.change(move |state| state.restore(&texts)).await {
                         tracing::error!("a last good policy does not load any more: {lost}");
                     }
-                    self.kept = texts;
                     break;
                 }
                 Err(error @ last_good::LastGoodError::Missing(_)) => {
@@ -180,10 +180,7 @@ impl Follower<'_> {
     async fn hear(&mut self, heard: Heard, news: &mut impl FnMut(News)) {
         match heard {
             Heard::Document(event) => self.hear_document(event, news).await,
-            Heard::Maps(event) => {
-                let _one = COMPILING.lock().await;
-                self.hear_maps(event, news);
-            }
+            Heard::Maps(event) => self.hear_maps(event, news).await,
         }
         self.settle(news).await;
     }
@@ -206,11 +203,10 @@ impl Follower<'_> {
 
     async fn document(&mut self, object: &DynamicObject, news: &mut impl FnMut(News)) {
         let name = object.name_any();
-        let one = COMPILING.lock().await;
-        let verdict = self
-            .state
-            .document(&name, document_text(&name, &object.data));
-        drop(one);
+        let text = document_text(&name, &object.data);
+        let named = name.clone();
+        let compiling = self.change(move |state| state.document(&named, text));
+        let verdict = compiling.await;
         let present = object.data.get("status");
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let patch = status::patch(present, object.metadata.generation, &verdict, &now);
@@ -238,14 +234,29 @@ impl Follower<'_> {
         }
     }
 
-    fn hear_maps(&mut self, event: Event<ConfigMap>, news: &mut impl FnMut(News)) {
+    /// Changes the account on a thread that may block, because a policy may be compiled for it.
+    async fn change<T: Send + 'static>(
+        &mut self,
+        change: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> T {
+        let mut state = std::mem::take(&mut self.state);
+        let changing = compile(move || {
+            let changed = change(&mut state);
+            (state, changed)
+        });
+        let changed;
+        (self.state, changed) = changing.await;
+        changed
+    }
+
+    async fn hear_maps(&mut self, event: Event<ConfigMap>, news: &mut impl FnMut(News)) {
         match event {
             Event::Init => self.maps_listed = false,
             Event::InitApply(map) => {
                 self.maps_listed = true;
-                self.maps(&map, news);
+                self.maps(map, news).await;
             }
-            Event::Apply(map) => self.maps(&map, news),
+            Event::Apply(map) => self.maps(map, news).await,
             Event::InitDone => {
                 if !self.maps_listed {
                     self.state.no_maps();
@@ -256,16 +267,16 @@ impl Follower<'_> {
         }
     }
 
-    fn maps(&mut self, map: &ConfigMap, news: &mut impl FnMut(News)) {
-        let text = map.data.as_ref().and_then(|it| it.get(MAPS_KEY));
+    async fn maps(&mut self, map: ConfigMap, news: &mut impl FnMut(News)) {
+        let name = map.name_any();
+        let text = map.data.and_then(|mut it| it.remove(MAPS_KEY));
         let Some(text) = text else {
-            let name = map.name_any();
             self.state.refuse_maps();
             return news(News::Refused(format!(
                 "ConfigMap {name} has no key {MAPS_KEY}"
             )));
         };
-        match self.state.maps(text) {
+        match self.change(move |state| state.maps(&text)).await {
             Verdict::Refused { reasons } => news(News::Refused(reasons)),
             Verdict::Accepted { warnings, .. } if !warnings.is_empty() => {
                 tracing::warn!("the maps ConfigMap loads, with warnings:\n{warnings}");

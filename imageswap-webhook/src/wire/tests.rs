@@ -112,20 +112,40 @@ fn what_is_no_review_is_refused_with_a_reason() {
         r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v2","request":{"uid":"u"}}"#;
     let no_request = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#;
     for (body, reason) in [
-        ("", "EOF while parsing a value at line 1 column 0"),
-        ("{}", "found kind \"\" of \"\""),
-        ("[1", "at line 1 column"),
-        (kind, "found kind \"Pod\" of \"v1\""),
+        ("", "line 1, column 0: the JSON ends too early; send an"),
+        ("{}", "found kind \"\" and apiVersion \"\""),
+        ("[1", "line 1, column 2: "),
+        (
+            "{\n\"kind\": 7}",
+            "line 2, column 9: a value has the wrong type",
+        ),
+        ("{\"kind\": 'a'}", "line 1, column 10: not JSON"),
+        (
+            r#"{"kind":"a","kind":"a"}"#,
+            "or its field is missing or given twice",
+        ),
+        (&"[".repeat(200), "line 1, column "),
+        (kind, "found kind \"Pod\" and apiVersion \"v1\""),
         (
             version,
-            "found kind \"AdmissionReview\" of \"admission.k8s.io/v2\"",
+            "found kind \"AdmissionReview\" and apiVersion \"admission.k8s.io/v2\"",
         ),
-        (no_request, "the AdmissionReview has no request"),
-        (&review("{}"), "missing field `uid`"),
-        (&(review(r#"{"uid":"u"}"#) + "x"), "trailing characters"),
+        (no_request, "the AdmissionReview has no request: add one"),
+        (&review("{}"), "no request.uid: set it to a UUID"),
+        (&review(r#"{"uid":""}"#), "no request.uid"),
+        (&(review(r#"{"uid":"u"}"#) + "x"), "not JSON"),
     ] {
         let error = Review::parse(body.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(reason), "{body}: {error}");
+        for foreign in [
+            "invalid type",
+            "missing field",
+            "EOF",
+            "trailing",
+            "duplicate field",
+        ] {
+            assert!(!error.contains(foreign), "{body}: {error}");
+        }
     }
     assert!(Review::parse(b"\xff\xfe").is_err());
 }

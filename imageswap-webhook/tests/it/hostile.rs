@@ -300,8 +300,8 @@ async fn a_hundred_megabytes_are_refused_unread() {
 #[tokio::test]
 async fn half_handshakes() {
     let limits = Limits {
-        max_handshakes: 16,
-        max_per_peer: 100,
+        max_connections: 16,
+        max_per_peer: 16,
         ..Limits::default()
     };
     let server = server(limits).await;
@@ -338,7 +338,6 @@ async fn idle_connections_by_the_hundred() {
     let limits = Limits {
         max_connections: 50,
         max_per_peer: 50,
-        max_handshakes: 50,
         ..Limits::default()
     };
     let server = server(limits).await;

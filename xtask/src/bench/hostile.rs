@@ -15,7 +15,6 @@ use imageswap_lab::is_root;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Format, Show};
 use crate::process::{Workspace, cargo, output, run};
 use crate::ui;
 
@@ -29,17 +28,39 @@ const AROUND: u64 = 4;
 /// Which attacks, and for how long.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Options {
-    /// Only this attack (repeatable)
-    #[arg(long, value_name = "NAME")]
+    /// Only these attacks (repeatable, or with commas)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// All attacks but these (repeatable, or with commas)
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        conflicts_with = "only"
+    )]
+    except: Vec<String>,
     /// Seconds that each attack lasts
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Attack this program instead of building one
     #[arg(long, value_name = "FILE")]
     webhook: Option<PathBuf>,
-    #[command(flatten)]
-    show: Show,
+    /// Exit with code 1 when a limit is not kept
+    #[arg(long)]
+    check: bool,
+    /// How the figures are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// The table of docs/performance.md
+    Markdown,
+    /// For programs
+    Json,
 }
 
 /// An attack and its outcome.
@@ -92,13 +113,13 @@ pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCo
         is_root(),
         "a memory limit needs root: sudo -E cargo xtask bench hostile"
     );
-    let attacks = chosen(&options.only)?;
+    let attacks = chosen(options)?;
     let deployment = workspace.root.join(DEPLOYMENT);
     let limit = Container::read(&deployment)?.memory;
     let programs = build(workspace, options.webhook.is_none())?;
     let webhook = options.webhook.clone();
     let webhook = webhook.unwrap_or_else(|| programs.join("imageswap-webhook"));
-    let calm = (options.seconds / 6).clamp(2, 5);
+    let calm = (options.seconds / 6).clamp(2, 3);
     let each = options.seconds + calm + AROUND;
     ui::step(format_args!(
         "{} attacks, {}",
@@ -108,43 +129,51 @@ pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCo
     let mut rows = Vec::new();
     // A trial that fails to start must not hide the results of the others.
     let mut broken = Vec::new();
-    for attack in attacks {
+    for (at, attack) in (1..).zip(&attacks) {
+        let of = format_args!("{at}/{}", attacks.len());
         ui::step(format_args!(
-            "{}: {} ({})",
+            "{of} {}: {} ({})",
             attack.name, attack.what, attack.clients
         ));
         let mut trial = Command::new(programs.join("examples/hostile"));
         trial.arg("trial").arg(&webhook).arg(&deployment);
         trial.args([&calm.to_string(), &options.seconds.to_string(), attack.name]);
         match Row::read(attack, limit, &mut trial) {
-            Ok(row) => rows.push(row),
-            Err(error) => broken.push(format!("{}: {error:#}", attack.name)),
+            Ok(row) => {
+                eprintln!("    {}", row.summary());
+                rows.push(row);
+            }
+            Err(error) => {
+                eprintln!("    no result: {error:#}");
+                broken.push(format!("{}: {error:#}", attack.name));
+            }
         }
     }
-    match options.show.output {
+    match options.output {
         Format::Json => println!("{}", json_of(&rows, limit)),
+        Format::Markdown => print_markdown(&rows),
         Format::Table => print_table(&rows, limit),
     }
     for error in &broken {
         eprintln!("error: {error}");
     }
     let missed = rows.iter().any(|row| !row.missed().is_empty());
-    let failed = !broken.is_empty() || (missed && options.show.check);
+    let failed = !broken.is_empty() || (missed && options.check);
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Attack>> {
-    if names.is_empty() {
-        return Ok(ATTACKS.iter().collect());
-    }
-    let attacks = names.iter().map(|name| {
-        let Some(attack) = Attack::named(name) else {
+fn chosen(options: &Options) -> Result<Vec<&'static Attack>> {
+    for name in options.only.iter().chain(&options.except) {
+        if Attack::named(name).is_none() {
             let all: Vec<_> = ATTACKS.iter().map(|attack| attack.name).collect();
             bail!("no attack {name:?}; there are {}", all.join(", "));
-        };
-        Ok(attack)
+        }
+    }
+    let named = |names: &[String], attack: &Attack| names.iter().any(|it| it == attack.name);
+    let attacks = ATTACKS.iter().filter(|attack| {
+        (options.only.is_empty() || named(&options.only, attack)) && !named(&options.except, attack)
     });
-    attacks.collect()
+    Ok(attacks.collect())
 }
 
 /// The folder with the programs.
@@ -213,23 +242,44 @@ impl Row {
         missed
     }
 
+    /// How many reviews of usual Pods failed, and how many there were.
+    fn failed(&self) -> (usize, usize) {
+        let (kept, new) = (&self.outcome.reviews, &self.outcome.new_connections);
+        (kept.failed + new.failed, kept.sent + new.sent)
+    }
+
+    /// The p99, and what that is times the p99 before the attack.
+    fn p99(&self) -> (Option<f64>, Option<f64>) {
+        let p99 = self.outcome.reviews.p99_milliseconds;
+        let calm = self.outcome.calm.p99_milliseconds;
+        (p99, p99.zip(calm).map(|(p99, calm)| p99 / calm))
+    }
+
+    fn summary(&self) -> String {
+        let missed = self.missed();
+        if !missed.is_empty() {
+            return format!("missed: {}", missed.join("; "));
+        }
+        let (p99, ratio) = self.p99();
+        format!(
+            "none of {} failed, p99 {} ms ({} x calm)",
+            self.failed().1,
+            shown(p99),
+            shown(ratio)
+        )
+    }
+
     fn cells(&self) -> [String; 9] {
         let outcome = &self.outcome;
-        let reviews = &outcome.reviews;
-        let calm = outcome.calm.p99_milliseconds;
-        let ratio = reviews
-            .p99_milliseconds
-            .zip(calm)
-            .map(|(p99, calm)| p99 / calm);
-        let shown = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.1}"));
+        let (p99, ratio) = self.p99();
         let mark = if self.missed().is_empty() { "" } else { " !" };
         [
             self.attack.name.to_owned(),
             self.attack.clients.to_string(),
-            (reviews.failed + outcome.new_connections.failed).to_string(),
+            self.failed().0.to_string(),
             outcome.large.failed.to_string(),
-            shown(reviews.p50_milliseconds),
-            shown(reviews.p99_milliseconds),
+            shown(outcome.reviews.p50_milliseconds),
+            shown(p99),
             shown(ratio),
             format!("{:.0}", mebibytes(outcome.memory.peak)),
             format!(
@@ -237,6 +287,50 @@ impl Row {
                 outcome.livez.age_seconds, outcome.livez.failed
             ),
         ]
+    }
+}
+
+fn shown(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |it| format!("{it:.1}"))
+}
+
+/// The table of docs/performance.md, and what was missed.
+fn print_markdown(rows: &[Row]) {
+    println!("| | clients | failed | p50 | p99 | x calm | memory | `/livez` |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for row in rows {
+        let (failed, sent) = row.failed();
+        let (p99, ratio) = row.p99();
+        let outcome = &row.outcome;
+        let cells = [
+            row.attack.what.to_owned(),
+            row.attack.clients.to_string(),
+            format!("{failed} of {sent}"),
+            format!("{} ms", shown(outcome.reviews.p50_milliseconds)),
+            format!("{} ms", shown(p99)),
+            shown(ratio),
+            format!("{:.0} MiB", mebibytes(outcome.memory.peak)),
+            format!("{:.1} s", outcome.livez.age_seconds),
+        ];
+        println!("| {} |", cells.join(" | "));
+    }
+    let large = rows.iter().filter(|row| row.outcome.large.failed > 0);
+    let large = large.map(|row| {
+        let large = &row.outcome.large;
+        format!("{} {} of {}", row.attack.name, large.failed, large.sent)
+    });
+    let missed = rows.iter().filter(|row| !row.missed().is_empty());
+    let missed = missed.map(|row| format!("{}: {}", row.attack.name, row.missed().join(", ")));
+    for (what, list) in [
+        ("Reviews of 150 KB that failed", large.collect::<Vec<_>>()),
+        ("Limits missed", missed.collect()),
+    ] {
+        let list = if list.is_empty() {
+            "none".to_owned()
+        } else {
+            list.join("; ")
+        };
+        println!("\n{what}: {list}.");
     }
 }
 
