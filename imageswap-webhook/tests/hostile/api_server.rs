@@ -196,5 +196,5 @@ fn configurations(webhook: &Webhook) -> String {
         "v1alpha1",
         "imageswappolicies",
     );
-    format!("{pods}\n---\n{policies}")
+    format!("{pods}\n{policies}")
 }
