@@ -59,15 +59,25 @@ impl Cgroup {
     /// A command that runs `command` in this cgroup, which becomes the root of its cgroup
     /// namespace, as for a container on nodes with cgroup v2. The process id is the command's own.
     pub fn with_namespace(&self, command: &Command) -> Command {
+        self.with(&["unshare", "--cgroup", "--"], command)
+    }
+
+    /// A command that runs `command` in this cgroup. The process id is the command's own.
+    pub fn with_process(&self, command: &Command) -> Command {
+        self.with(&[], command)
+    }
+
+    fn with(&self, before: &[&str], command: &Command) -> Command {
         let procs = roots().map(|root| root.join(&self.path).join("cgroup.procs"));
         let procs: Vec<_> = procs.filter(|path| path.exists()).collect();
         let mut inside = Command::new("sh");
         inside
             .arg("-c")
-            .arg(r#"while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec unshare --cgroup -- "$@""#)
+            .arg(r#"while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$@""#)
             .arg("sh")
             .args(procs)
             .arg("--")
+            .args(before)
             .arg(command.get_program())
             .args(command.get_args());
         inside

@@ -1,8 +1,10 @@
 //! Containers put into an existing cgroup, which no mkdir reports.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Cgroup, wait_until};
+use imageswap_lab::{Bundle, Cgroup, in_pure_v2, wait_until};
 use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// How many containers of plain runc are put beside another one.
 const STRANGERS: usize = 10;
@@ -122,4 +124,61 @@ fn is_seen_in(node: &Node, agent: &Agent, path: &str) {
     );
     assert_eq!(finding["cgroup"], path, "{finding:#}");
     node.containerd.remove("default", &id).unwrap();
+}
+
+/// crun makes no cgroup then, so that the container begins in its caller's.
+#[test]
+fn a_container_without_a_cgroup_of_its_own_is_a_start() {
+    let Some(node) = Node::for_test("nocgroup", false) else {
+        return;
+    };
+    if !Path::new("/usr/bin/crun").exists() {
+        imageswap_lab::skip("nocgroup", "crun is not installed");
+        return;
+    }
+    let agent = node.agent();
+    let own = std::process::id();
+    let path = format!("/nocgroup-{own}.service");
+    let cgroup = Cgroup::make(&node.lab, &path).unwrap();
+    let template = Bundle::run(
+        &node.lab,
+        &format!("template-{own}"),
+        &["sleep", "1000"],
+        false,
+    );
+    let template = template.unwrap();
+    let pid = node.lab.path().join("nocgroup.pid");
+    // crun works with cgroup v2 alone.
+    let mut crun = in_pure_v2("crun");
+    crun.arg("--cgroup-manager=disabled")
+        .arg("--root")
+        .arg(node.lab.path().join("crun"))
+        .args(["run", "--detach", "--pid-file"])
+        .arg(&pid)
+        .arg("--bundle")
+        .arg(template.dir())
+        .arg(format!("nocgroup-{own}"));
+    let log = std::fs::File::create(node.lab.path().join("nocgroup.log")).unwrap();
+    let mut crun = cgroup.with_process(&crun);
+    let ran = crun.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let ran = ran.status().unwrap();
+    let log = std::fs::read_to_string(node.lab.path().join("nocgroup.log")).unwrap();
+    assert!(ran.success(), "{log}");
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    let number: u64 = pid.trim().parse().unwrap();
+    let is_its = |finding: &Value| finding["process"]["pid"] == number;
+    let mut said = Vec::new();
+    wait_until(PATIENCE, || {
+        said = agent.said().into_iter().filter(is_its).collect();
+        !said.is_empty()
+    });
+    // To delete it with crun would end everything in the cgroup of the test.
+    let killed = Command::new("kill")
+        .args(["-s", "KILL", pid.trim()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(said.len(), 1, "{said:#?}\n{}", agent.log());
+    assert_eq!(said[0]["event"], "start", "{said:#?}");
+    assert_eq!(said[0]["verdict"], "unresolved", "{said:#?}");
+    assert_eq!(said[0]["cgroup"], path, "{said:#?}");
 }
