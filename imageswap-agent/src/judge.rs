@@ -115,6 +115,13 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
     if is_exempt && !names::is_the_pods(facts) {
         (asked, selected, decisions) = decide(Scope::Node);
     }
+    // Without the API server's answer, a client of the CRI chooses the Pod and so the policy. Its
+    // choice must not make the answer milder than for a container without a Pod.
+    let is_refused = |it: &Decision<'_>| it.in_scope && it.is_drift();
+    let is_chosen = owner.namespace.is_some() && facts.owner().is_none();
+    let is_scope_unknown = is_chosen
+        && !decisions.iter().any(is_refused)
+        && decide(Scope::Node).2.iter().any(is_refused);
     let case = Case {
         facts,
         law,
@@ -123,7 +130,13 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
         selected: selected.clone(),
         confidence: names.confidence,
     };
-    let (verdict, reason) = case.verdict(judged, &decisions);
+    let (verdict, reason) = match case.verdict(judged, &decisions) {
+        (Verdict::Exempt, Reason::Sandbox) => (Verdict::Exempt, Reason::Sandbox),
+        (Verdict::Approved | Verdict::Exempt, _) if is_scope_unknown => {
+            (Verdict::Unresolved, Reason::ScopeUnknown)
+        }
+        other => other,
+    };
     let first = decisions.first();
     let expected_image = if reason == Reason::Retagged {
         origin::expected(facts, &selected)

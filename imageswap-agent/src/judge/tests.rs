@@ -212,7 +212,7 @@ fn what_was_asked_for_beats_what_the_digest_is_called() {
 }
 
 #[test]
-fn a_label_can_opt_a_pod_out_and_an_annotation_cannot() {
+fn labels_without_the_api_servers_word_exempt_nothing() {
     let labels = BTreeMap::from([("k8s.twr.io/imageswap".to_owned(), "disabled".to_owned())]);
     let out = Claim {
         labels: Some(labels.clone()),
@@ -220,8 +220,13 @@ fn a_label_can_opt_a_pod_out_and_an_annotation_cannot() {
     };
     assert_eq!(
         words(&judged(POD, [out])),
-        ["exempt", "pod", "out-of-scope"]
+        ["unresolved", "pod", "scope-unknown"]
     );
+    let fine = Claim {
+        labels: Some(labels.clone()),
+        ..cri(&[OURS])
+    };
+    assert_eq!(words(&judged(POD, [fine]))[0], "exempt");
     let forged = Claim {
         labels: Some(labels),
         pod: cri(&[]).pod,

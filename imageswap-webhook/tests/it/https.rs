@@ -75,7 +75,10 @@ async fn a_refusal_gives_the_reason() {
         .await;
     assert_eq!(response.status(), 400);
     let reason = String::from_utf8(reason.to_vec()).unwrap();
-    assert!(reason.contains(r#"found kind "Pod" and apiVersion "v1""#), "{reason}");
+    assert!(
+        reason.contains(r#"found kind "Pod" and apiVersion "v1""#),
+        "{reason}"
+    );
     // The connection is still good.
     assert_eq!(connection.post("/", review()).await.0.status(), 200);
 }
