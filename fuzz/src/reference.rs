@@ -56,7 +56,7 @@ const HOST: &str = "registry.example.com";
 /// Where the policy sends everything else.
 const TARGET_HOST: &str = "registry.example.net";
 
-/// Keeps what is on [`HOST`] as it is, and approves it and the target.
+/// Keeps what is on [`HOST`] unchanged, and approves it and the target.
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let text = format!("default::{TARGET_HOST}/m\n{HOST}::\n");
     maps::load("maps", &text).expect("the text is sound").policy

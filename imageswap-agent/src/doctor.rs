@@ -1,5 +1,5 @@
-//! `imageswap-agent doctor`: checks what this node offers and lacks, one line per check, with the
-//! cost of what is missing.
+//! `imageswap-agent doctor`: checks what this node offers and lacks, one line per check, with
+//! the consequences.
 
 use crate::cli::NodeArgs;
 use crate::doctor::node::Facts;

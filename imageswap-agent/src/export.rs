@@ -202,7 +202,7 @@ impl Exports {
         }
     }
 
-    /// Counts a start of which nothing but the exec is known.
+    /// Counts a start of which only the exec is known.
     pub fn unplaced(&self) {
         self.metrics.events_lost(UNPLACED, 1);
     }

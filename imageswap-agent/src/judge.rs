@@ -21,7 +21,7 @@ mod route;
 pub enum Confidence {
     /// The reference that was asked for, which is also a name of the image's digest.
     High,
-    /// Names of the image's digest that all lead to the same verdict.
+    /// Names of the image's digest with the same verdict.
     Medium,
     /// Only an annotation of the container itself, or nothing.
     Low,

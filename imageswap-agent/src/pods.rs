@@ -67,7 +67,7 @@ pub enum Ownership {
 /// A change of the node's Pods.
 #[derive(Debug, Clone)]
 pub enum PodChange {
-    /// A Pod as it is now.
+    /// A Pod's present state.
     Known(Arc<PodRecord>),
     /// A Pod was deleted.
     Deleted(String),

@@ -100,7 +100,7 @@ pub(crate) fn read_all_of(
     (inputs, walk.errors)
 }
 
-/// The files that paths lead to.
+/// The files found in paths.
 #[derive(Debug, Default)]
 struct Walk {
     /// Extensions of the files that are read in folders.

@@ -91,7 +91,7 @@ fn what_is_left_out_is_a_finding_and_what_does_not_load_is_an_error() {
     );
 }
 
-/// Lines that lead to each other are not a circle: an image under a target stays.
+/// Lines that name each other's targets are not a circle: an image under a target stays.
 #[test]
 fn lines_that_lead_to_each_other_make_a_policy() {
     let (code, policy, error) = import("default::\na.io::b.io\nb.io::a.io\n");

@@ -11,14 +11,14 @@ pub enum Status {
     CarriedOver,
     /// The policies decide differently about some images; the report names one for each reason.
     Differs,
-    /// The policies contain nothing of it.
+    /// The policies do not contain it.
     LeftOut,
 }
 
 /// One image about which source and policies disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Example {
-    /// The image as it is written.
+    /// The image as written.
     pub image: String,
     /// What the source does with it.
     pub source: String,

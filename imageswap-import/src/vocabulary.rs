@@ -145,7 +145,7 @@ pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
         .collect()
 }
 
-/// Patterns for parts of what a wildcard matches.
+/// Patterns for some of a wildcard's matches.
 fn translate(wildcard: &str, into: &mut Vec<String>) {
     let mut text = wildcard.to_owned();
     while let Some(shorter) = ["?*", "*?", "**"]

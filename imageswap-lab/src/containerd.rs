@@ -99,7 +99,7 @@ impl Containerd {
     pub fn version(&self) -> Result<[u32; 2]> {
         let output = run(self.ctr_command("default", ["version"]))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        // The client's stands before the server's.
+        // The client's comes before the server's.
         let version = text.rsplit("Version:").next().unwrap_or_default().trim();
         let mut numbers = version.split(['.', '~', '+']).map(str::parse);
         match (numbers.next(), numbers.next()) {

@@ -172,7 +172,7 @@ impl Cri {
         Ok((created.container_id, pulled.image_ref))
     }
 
-    /// Stops and removes all pods; whoever made their parent cgroups has to remove those.
+    /// Stops and removes all pods; their parent cgroups have to be removed by their maker.
     pub fn remove_all(&self) -> Result<()> {
         let call = "/runtime.v1.RuntimeService/ListPodSandbox";
         let sandboxes: messages::ListPodSandboxResponse = self.call(call, messages::Empty {})?;

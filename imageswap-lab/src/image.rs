@@ -68,7 +68,7 @@ impl Image {
         digest(&self.config)
     }
 
-    /// The manifest as it is pushed.
+    /// The manifest for a push.
     pub(crate) fn manifest(&self) -> &[u8] {
         &self.manifest
     }

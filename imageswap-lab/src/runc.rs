@@ -70,8 +70,8 @@ impl Bundle {
         Self::start(RUN, lab, &spec, id, false, None)
     }
 
-    /// Like [`Bundle::run`], with runc's state in the folder `state` of the bundle, where nobody
-    /// looks for it.
+    /// Like [`Bundle::run`], with runc's state in the folder `state` of the bundle, which
+    /// the agent does not search.
     pub fn run_hidden(lab: &Lab, id: &str, cmd: &[&str], pure_v2: bool) -> Result<Self> {
         let root = lab.make_dir(&format!("bundle-{id}"))?.join("state");
         Self::start(RUN, lab, &spec(id, cmd), id, pure_v2, Some(root))

@@ -29,7 +29,7 @@ pub struct PodScope<'a> {
 pub enum Reason {
     /// A rule gave another reference.
     Swapped,
-    /// A rule says to keep the image as it is.
+    /// A rule keeps the image unchanged.
     Kept,
     /// The image already lies under a target.
     AlreadyTarget,

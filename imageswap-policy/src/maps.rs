@@ -13,7 +13,7 @@
 //! | `default` | prefix | everything else; without this key no registry key applies either |
 //!
 //! The answer is that of ImageSwap 1.5.3's first pass, if it is a valid reference that stays. An
-//! image under a target (a place that any value leads to) stays, so answers are final. If
+//! image under a target (a place that any value names) stays, so answers are final. If
 //! ImageSwap's answer is not a reference or would not stay, the same line is applied by the grammar
 //! of references: a registry with a port counts as one, and only the registry is replaced. If that
 //! gives nothing valid, the image stays and is not approved.

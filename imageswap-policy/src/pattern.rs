@@ -38,7 +38,7 @@ enum Host {
     Any,
     /// Exactly this one; canonical, with its port.
     Exact(String),
-    /// By its labels and its port; `None` means that there must be no port.
+    /// By its labels and its port; `None` forbids a port.
     Labels {
         labels: Vec<Segment>,
         port: Option<Wild>,

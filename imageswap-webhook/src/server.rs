@@ -1,6 +1,6 @@
 //! The serving loop: accepts connections, serves TLS and HTTP/1.1, and drains.
 //!
-//! The API server uses HTTP/1.1 for webhooks and reuses its connections as long as they are open,
+//! The API server uses HTTP/1.1 for webhooks and reuses its connections while they are open,
 //! even if the Pod behind them is terminating. A drain therefore has three phases:
 //!
 //! 1. from the signal on, responses close their connection, and new connections are still taken, since the news that
@@ -29,8 +29,8 @@ use tokio_util::task::TaskTracker;
 use crate::http::{Answers, Handler};
 use crate::limits::{MAX_HEAD, SMALL_BODY};
 
-/// Connections that were accepted and not looked at since. Others stay in the kernel's queue, which keeps their order, so
-/// that those that were accepted get on whoever comes after them.
+/// Limit of connections that were accepted and wait for their first turn. Others stay in the kernel's queue, which keeps
+/// their order, so later connections do not delay those that were accepted.
 const NOT_LOOKED_AT: usize = 32;
 /// Extra time for a request that is being answered at the very end.
 const LAST_ANSWER: Duration = Duration::from_secs(1);

@@ -59,7 +59,7 @@ pub enum NotAReview {
         "the request body is not an AdmissionReview: {0}; send an AdmissionReview of admission.k8s.io/v1 as JSON"
     )]
     Json(#[from] Unreadable),
-    /// It says that it is something else.
+    /// Its kind or version is another one.
     #[error(
         "the request body is not an AdmissionReview: expected kind \"AdmissionReview\" and apiVersion \
          \"admission.k8s.io/v1\" or \"admission.k8s.io/v1beta1\", found kind {kind:?} and apiVersion {api_version:?}"

@@ -72,7 +72,7 @@ struct Cell {
     /// The OCI runtime below containerd, Docker and podman.
     oci: &'static str,
     kernel: Kernel,
-    /// Tests of what these runtimes refuse to do.
+    /// Tests of actions that these runtimes refuse.
     refused: &'static [&'static str],
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn quick(workspace: &Workspace, count: &mut Count) -> Result<()> {
 }
 
 impl Cell {
-    /// Runs the tests; two lines with the versions of what was tested.
+    /// Runs the tests; returns two lines with the tested versions.
     fn run(&self, workspace: &Workspace, quick: bool, count: &mut Count) -> Result<[String; 2]> {
         let suite = Suite::find_or_make(self.suite)?;
         let tests = vm::node_tests(workspace)?;

@@ -35,7 +35,7 @@ pub(crate) struct Stage {
     _lab: Lab,
 }
 
-/// Whether this process runs in the network namespace already, where nothing can be downloaded.
+/// Whether this process runs in the network namespace without downloads already.
 pub(crate) fn is_isolated() -> bool {
     env::var_os(INSIDE).is_some()
 }

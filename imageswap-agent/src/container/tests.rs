@@ -125,7 +125,7 @@ fn the_innermost_container_wins_and_keeps_to_its_own_pod() {
         assert!(found.nested, "{path}");
     }
     assert!(!classify(&format!("/docker/{ID}/init")).nested);
-    // A Pod of podman's is no container.
+    // A Pod of podman's is not a container.
     let in_pod = format!("/libpod_parent/{ID}/libpod-{INNER}");
     assert!(!classify(&in_pod).nested);
 }

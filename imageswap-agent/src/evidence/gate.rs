@@ -94,7 +94,7 @@ mod tests {
                 async move { answers }
             }
         };
-        // No turn is left: a caller waits for one, and is told that the source hangs.
+        // No turn is left: a caller waits for one, and learns that the source hangs.
         let (waits, ()) = tokio::join!(gate.enter(), async { gate.check(check) });
         assert!(waits.is_none());
         drop(turns);

@@ -163,7 +163,7 @@ fn root_of<'b>(bundle: &'b Path, id: &str) -> Option<(&'b Path, &'b str)> {
     Some((containers.parent()?, driver))
 }
 
-/// The entry that `is_it` accepts in a list of root's; `None` where there is no such list.
+/// The entry that `is_it` accepts in a list of root's; `None` if the list does not exist.
 fn entry<T: DeserializeOwned>(
     list: &Path,
     is_it: impl Fn(&T) -> bool,

@@ -1,5 +1,5 @@
-//! Findings as OpenTelemetry log records, with names of the semantic conventions where there are
-//! any.
+//! Findings as OpenTelemetry log records, with names of the semantic conventions if
+//! they exist.
 
 use crate::finding::Finding;
 use crate::verdict::Verdict;

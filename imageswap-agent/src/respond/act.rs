@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// The API server may take as long as its webhooks may.
 const DEADLINE: Duration = Duration::from_secs(35);
 
-/// The namespace of the cluster's own components, where nothing is evicted.
+/// The namespace of the cluster's own components; no Pod there is evicted.
 const SYSTEM: &str = "kube-system";
 
 /// The kubelet's annotation on the copy of a static Pod.

@@ -18,7 +18,7 @@ pub(crate) enum Expr {
     Current,
     Field(String),
     Literal(Value),
-    /// Left, then right on each result of it.
+    /// Left, then right on each of its results.
     Pipe(Box<Expr>, Box<Expr>),
     /// The same, as `.` writes it.
     Sub(Box<Expr>, Box<Expr>),

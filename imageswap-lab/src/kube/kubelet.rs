@@ -163,7 +163,7 @@ struct Running {
     restarts: u32,
     probe: Option<Probe>,
     ready: bool,
-    /// When it is killed at the latest, once it has been told to end.
+    /// When it is killed at the latest, once it has to end.
     deadline: Option<Instant>,
     /// The status that the API server has.
     reported: Option<Value>,

@@ -64,7 +64,7 @@ fn bypassed(rules: &[&CompiledRule], messages: &mut Messages<'_>) {
             let (Matcher::Pattern(from), Some(swap)) = (&later.matcher, &later.swap) else {
                 return None;
             };
-            // A rule that spans registries is for the rest, so this is no surprise.
+            // A rule that spans registries is for the rest, so this is expected.
             let takes = from.registry().is_some() && from.covers(target);
             let rests = swap.targets.iter().any(|it| it.covers(target));
             (takes && !rests).then_some((later, from, swap))

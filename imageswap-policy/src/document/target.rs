@@ -124,7 +124,7 @@ fn parse(from: &Pattern, to: &str) -> Result<(Action, Pattern), (&'static str, S
     Ok((Action::Replace(Target::new(to, join)), pattern(to)?))
 }
 
-/// The places that a template leads to; it has to begin with a registry.
+/// The targets of a template; it has to begin with a registry.
 pub(super) fn template_targets(template: &Template) -> Result<Vec<Pattern>, BadTarget> {
     let text = template.as_str();
     let (prefix, whole) = template.prefix();

@@ -194,7 +194,7 @@ fn indicator(text: &str, at: usize) -> Found {
     )
 }
 
-/// A `:` where no field can begin.
+/// A `:` in a place where a field cannot begin.
 fn colon(text: &str, at: usize) -> Found {
     let line = Line::at(text, at);
     let open = open_at(text, at);

@@ -2,9 +2,9 @@
 //!
 //! The connection that has proven least is closed:
 //!
-//! 1. one without a good answer: first of a peer with an unusual number of them, then the one that the server has waited
+//! 1. one without a good answer: first of a peer with unusually many, then the one that the server has waited
 //!    for the longest;
-//! 2. one that had good answers, but is not in use: first of a peer with an unusual number of them, then the one whose
+//! 2. one that had good answers, but is not in use: first of a peer with unusually many, then the one whose
 //!    last good answer is the oldest;
 //! 3. one that is in use, in the same order.
 //!

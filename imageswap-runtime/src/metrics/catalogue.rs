@@ -29,7 +29,7 @@ pub struct Metric {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// One line, as it is exported.
+    /// One line, as exported.
     pub help: &'static str,
     /// Its labels, in the order in which they are exported.
     pub labels: &'static [Label],

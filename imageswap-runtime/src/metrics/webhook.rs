@@ -47,7 +47,7 @@ pub enum Operation {
 pub enum Outcome {
     /// Allowed, with a patch.
     Patched,
-    /// Allowed; the policy leaves every image as it is.
+    /// Allowed; the policy leaves every image unchanged.
     Unchanged,
     /// Allowed, with a warning.
     Warned,

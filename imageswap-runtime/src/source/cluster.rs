@@ -57,7 +57,7 @@ pub(super) enum News {
         /// Objects whose latest version was rejected.
         refused: usize,
     },
-    /// Something was rejected, for these reasons.
+    /// Something was rejected; the text has the reasons.
     Refused(String),
     /// Everything that is watched was listed once.
     Synced,

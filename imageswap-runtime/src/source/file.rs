@@ -146,7 +146,7 @@ fn read(path: &Path) -> Result<Text, ReadError> {
 /// Reports each distinct content of the files once.
 ///
 /// It compares content instead of using file events: a mounted ConfigMap changes by a symlink that
-/// is swapped one level up, where no event names the file.
+/// is swapped one level up; no event names the file.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
     files: &'a PolicyFiles,

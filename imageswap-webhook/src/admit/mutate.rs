@@ -93,7 +93,7 @@ impl Admission {
             if decision.swapped() {
                 let (from, to) = (short(field.image), &decision.result);
                 swaps.add(field.name, format_args!("{from} -> {to}"));
-                // An image that cannot change may be written as it is stored: applying a manifest
+                // An image that cannot change may be written as stored: applying a manifest
                 // again repeats what the webhook swapped when the object was created.
                 let is_stored = stored == Some(&*decision.result);
                 if patches && (is_stored || subject.is_mutable(asked, &field)) {

@@ -1,4 +1,4 @@
-//! Keeps the caBundle of a webhook configuration right, whoever else writes to it.
+//! Keeps the caBundle of a webhook configuration right, even if others write to it.
 //!
 //! A strategic merge patch contains only each webhook's name and caBundle, so that we own no other
 //! fields. It carries the version of the configuration that was read before the Secret: a replica

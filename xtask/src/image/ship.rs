@@ -244,7 +244,7 @@ mod tests {
         containerd.pull("k8s.io", &pulled).unwrap();
         assert_eq!(says("pulled", &pulled), "it runs");
 
-        // skopeo has to be told that a registry does not speak TLS.
+        // skopeo needs a flag for a registry without TLS.
         let error = format!("{:#}", push(&path, &reference, false).unwrap_err());
         assert!(
             error.contains("cannot push") && error.contains("HTTPS"),

@@ -2,6 +2,7 @@
 
 mod dependencies;
 mod source;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,6 +11,7 @@ use std::process::Command;
 
 use crate::dependencies::Graph;
 use crate::source::Source;
+use crate::words::Prose;
 
 /// The crates that are shipped; lab and xtask are not.
 const PRODUCT: [&str; 7] = [
@@ -79,6 +81,9 @@ const RULES: [Rule; 5] = [
         says: "only the metrics module spells metric names",
     },
 ];
+
+/// Idioms per thousand lines of comments and documents.
+const IDIOMS: usize = 5;
 
 /// Lines of a module, and of a `main.rs`.
 const LONGEST: (usize, usize) = (600, 65);
@@ -250,6 +255,44 @@ fn modules_are_short() {
 }
 
 #[test]
+fn comments_and_documents_are_plain_english() {
+    let members = Graph::of(&root()).members();
+    let comments = files(&members, "rs").into_iter().map(|path| {
+        let prose = Prose::of_rust(&read(&path));
+        (path, prose)
+    });
+    let pages = files(&[".github", "deploy", "docs"], "md")
+        .into_iter()
+        .chain(pages_at_the_top());
+    let pages = pages.map(|path| {
+        let prose = Prose::of_markdown(&read(&path));
+        (path, prose)
+    });
+    let (mut lines, mut found) = (0, Vec::new());
+    for (path, prose) in comments.chain(pages) {
+        lines += prose.lines;
+        let places = prose.found.iter();
+        found.extend(places.map(|it| format!("{}:{it}", path.display())));
+    }
+    assert!(lines > 5000, "only {lines} lines were read");
+    println!("{} idioms in {lines} lines", found.len());
+    assert!(
+        found.len() * 1000 < IDIOMS * lines,
+        "{} idioms in {lines} lines, expected fewer than {IDIOMS} per thousand:\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
+fn pages_at_the_top() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root()).into_iter().flatten().flatten();
+    let names = entries.map(|entry| PathBuf::from(entry.file_name()));
+    names
+        .filter(|name| name.extension().is_some_and(|it| it == "md"))
+        .collect()
+}
+
+#[test]
 fn no_file_names_a_path_of_one_machine() {
     let listed = Command::new("git")
         .arg("-C")
@@ -326,6 +369,13 @@ fn test_files(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
 
 /// The Rust files below `folders`, relative to the workspace.
 fn sources<S: AsRef<str>>(folders: &[S]) -> Vec<PathBuf> {
+    let found = files(folders, "rs");
+    assert!(!found.is_empty(), "no Rust files found");
+    found
+}
+
+/// The files with an extension below `folders`, relative to the workspace.
+fn files<S: AsRef<str>>(folders: &[S], extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut rest: Vec<_> = folders
         .iter()
@@ -336,13 +386,12 @@ fn sources<S: AsRef<str>>(folders: &[S]) -> Vec<PathBuf> {
             let path = entry.path();
             if path.is_dir() {
                 rest.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|it| it == extension) {
                 let path = path.strip_prefix(root()).map(Path::to_owned);
                 found.extend(path);
             }
         }
     }
-    assert!(!found.is_empty(), "no Rust files found");
     found
 }
 

@@ -43,7 +43,7 @@ fn unknown_labels_approve_and_accuse_nobody() {
         );
         assert_eq!((&found.policy, &found.rule), (&None, &None));
     }
-    // Both policies leave it as it is.
+    // Both policies leave it unchanged.
     assert_eq!(words(&judged_in(&unknown, OURS)), ["approved", "pod", "ok"]);
     for (label, verdict) in [
         ("yes", ["approved", "pod", "ok"]),

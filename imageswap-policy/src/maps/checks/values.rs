@@ -30,7 +30,7 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     }
 }
 
-/// A value that images are appended to; `sample` is an example of what follows a `-`.
+/// A value that images are appended to; `sample` is an example of the text after a `-`.
 pub(super) fn prefix(checker: &mut Checker<'_>, at: &At<'_>, value: &str, sample: &str) {
     let prefix = target_prefix(value);
     let joined = if prefix.ends_with('-') {

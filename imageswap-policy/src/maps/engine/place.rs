@@ -4,7 +4,7 @@ use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_regis
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// A place that a value leads to. Names are compared in their canonical form, and only at host and
+/// A place that a value names. Names are compared in their canonical form, and only at host and
 /// path boundaries: `example.com` covers neither `example.com.evil.net/x` nor
 /// `evil.net/example.com/x`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,7 +43,7 @@ fn complaint(phrase: &str) -> Option<Complaint> {
         ),
         ("first pass of ImageSwap", OfElse),
         ("lies under a target of the file", OfMaps(&["second-pass"])),
-        // The response reports a change where nothing changed.
+        // The response reports a change although nothing changed.
         ("quirk: reported as swapped although unchanged", OfElse),
         ("quirk: input is not a valid reference", OfElse),
         ("peer-bug: '", OfMaps(&["dotless-registry"])),

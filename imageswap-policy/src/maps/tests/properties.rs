@@ -94,7 +94,7 @@ proptest! {
 
     #[test]
     fn what_a_rule_makes_of_an_image_is_approved(maps in maps(), image in reference()) {
-        // Patterns without a value lead to bare names, which is not a target. And an item of
+        // Patterns without a value give bare names, which is not a target. And an item of
         // `noswap_wildcards` may keep a text that ImageSwap assembles elsewhere: `a/docker.io-b`
         // becomes `a/d.io-b`, which contains `d.io`.
         let is_target = |it: &&str| {
