@@ -254,7 +254,7 @@ impl Agent {
     /// Handles a changed policy: everything that runs is judged again.
     pub fn policy(&mut self, policies: Arc<Policies>) {
         let before = std::mem::replace(&mut self.law.policies, policies);
-        if before.revision() != self.law.policies.revision() {
+        if before.set_revision() != self.law.policies.set_revision() {
             self.law.past.insert(0, before);
             self.law.past.truncate(PAST_POLICIES);
         }

@@ -244,7 +244,8 @@ mod tests {
             rule: None,
             policy: PolicyName {
                 name: None,
-                revision: "r".to_owned(),
+                revision: "none".to_owned(),
+                set_revision: "r".to_owned(),
             },
             image: None,
             names: Vec::new(),

@@ -98,10 +98,12 @@ pub struct Finding {
 /// The policy of the set in force that decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PolicyName {
-    /// Name of the policy; `None` where none applies.
+    /// Name of the policy; null if no policy applies, or if it is not known which one does.
     pub name: Option<String>,
-    /// Short hash of the compiled set.
+    /// Short hash of this policy; `none` without a name.
     pub revision: String,
+    /// Short hash of all policies in force; `none` if there are none.
+    pub set_revision: String,
 }
 
 /// A container.
@@ -174,13 +176,14 @@ pub fn finding(
     occasion: Occasion,
     facts: &Facts,
     judgement: &Judgement,
-    revision: &str,
+    set_revision: &str,
 ) -> Finding {
     let Occasion {
         event,
         time,
         detect_us,
     } = occasion;
+    let policy = judgement.policy.as_ref();
     let kind = facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle));
     Finding {
         schema: SCHEMA,
@@ -193,8 +196,9 @@ pub fn finding(
         reason: judgement.reason,
         rule: judgement.rule.clone(),
         policy: PolicyName {
-            name: judgement.policy.clone(),
-            revision: revision.to_owned(),
+            name: policy.map(|it| it.name.clone()),
+            revision: policy.map_or("none", |it| &it.revision).to_owned(),
+            set_revision: set_revision.to_owned(),
         },
         image: judgement.image.clone(),
         names: judgement.names.clone(),

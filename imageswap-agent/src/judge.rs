@@ -56,8 +56,8 @@ pub struct Judgement {
     pub route: Route,
     /// Why.
     pub reason: Reason,
-    /// The policy that decided, unless none applies.
-    pub policy: Option<String>,
+    /// The policy that decided; `None` if no policy applies, or if it is not known which one does.
+    pub policy: Option<PolicyVersion>,
     /// Rule of the policy that decided.
     pub rule: Option<String>,
     /// The image, if known.
@@ -68,6 +68,24 @@ pub struct Judgement {
     pub expected_image: Option<String>,
     /// How sure the agent is of the image.
     pub confidence: Confidence,
+}
+
+/// The version of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyVersion {
+    /// Name of the policy.
+    pub name: String,
+    /// Revision of this policy, not of the set.
+    pub revision: String,
+}
+
+impl From<&Policy> for PolicyVersion {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            name: policy.name().to_owned(),
+            revision: policy.revision().to_owned(),
+        }
+    }
 }
 
 /// The context that a start is judged in.
@@ -147,7 +165,7 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
         verdict,
         route,
         reason,
-        policy: selected.policy().map(Policy::name).map(str::to_owned),
+        policy: selected.policy().map(PolicyVersion::from),
         rule: first.and_then(|decision| decision.rule).map(str::to_owned),
         image: judged.first().map(|name| name.name.clone()),
         expected_image,

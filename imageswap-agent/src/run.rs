@@ -123,7 +123,7 @@ pub async fn run(
         node = origin.node,
         cgroups = hierarchy.mode.as_str(),
         admin = %admin.local_addr(),
-        revision = policy.current().revision(),
+        set_revision = policy.current().set_revision(),
         pinned = probes.pinned(),
         resumed = probes.resumed(),
         "probes attached"

@@ -218,8 +218,15 @@ impl Starts {
                     detect_us: None,
                 };
                 matches!(told.verdict, Verdict::Drift | Verdict::Unresolved).then(|| {
-                    let revision = law.policies.revision();
-                    finding(&self.origin, *id, occasion, &start.facts, told, revision)
+                    let set_revision = law.policies.set_revision();
+                    finding(
+                        &self.origin,
+                        *id,
+                        occasion,
+                        &start.facts,
+                        told,
+                        set_revision,
+                    )
                 })
             })
             .collect();
@@ -286,8 +293,15 @@ impl Start {
                 time: now.wall,
                 detect_us,
             };
-            let revision = law.policies.revision();
-            findings.push(finding(origin, id, occasion, facts, judgement, revision));
+            let set_revision = law.policies.set_revision();
+            findings.push(finding(
+                origin,
+                id,
+                occasion,
+                facts,
+                judgement,
+                set_revision,
+            ));
         };
         match &self.told {
             None => {

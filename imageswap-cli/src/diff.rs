@@ -71,17 +71,18 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let date = args.date.date();
     let sides = [&old, &new].map(|it| args.scope.select(it, date));
     let mut undecided = Undecided::default();
-    let mut changes = 0_usize;
+    let (mut changes, mut unknown) = (0_usize, 0_usize);
     for image in &images {
         let [before, after] = sides.each_ref().map(|it| it.decide(image));
         let mut known = true;
         for (side, decision) in sides.iter().zip([&before, &after]) {
             if decision.reason == Reason::ScopeUnknown {
-                undecided.add(side, None, false);
+                undecided.add(side, None, None);
                 known = false;
             }
         }
         if !known {
+            unknown += 1;
             continue;
         }
         let change = Change {
@@ -104,7 +105,11 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     if args.output == Output::Text {
         let total = images.len();
-        writeln!(out, "{changes} of {total} images change")?;
+        write!(out, "{changes} of {total} images change")?;
+        match unknown {
+            0 => writeln!(out)?,
+            _ => writeln!(out, ", {unknown} not decided")?,
+        }
     }
     out.flush()?;
     undecided.report();

@@ -54,7 +54,10 @@ struct Answer<'a> {
     denied: Option<&'a str>,
     rule: Option<&'a str>,
     reason: &'a str,
-    revision: &'a str,
+    /// Of the policy; `None` as its name.
+    revision: Option<&'a str>,
+    /// Of all policies that were given.
+    set_revision: &'a str,
     /// Rules that were tried before the one that decided, and did not match.
     tried: Vec<&'a str>,
     /// Each rule that moves the image, with the result.
@@ -99,7 +102,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         .partition(|it| it.1.reason != Reason::ScopeUnknown);
     if !undecided.is_empty() {
         let mut message = Undecided::default();
-        message.add(&selected, None, false);
+        message.add(&selected, None, None);
         message.report();
         for (image, _) in &undecided {
             report(&format!("not decided: {image}"));
@@ -137,7 +140,8 @@ fn json(
             denied: decision.denied.map(|it| it.rule),
             rule: decision.rule,
             reason: decision.reason.as_str(),
-            revision: policies.revision(),
+            revision: policy.map(Policy::revision),
+            set_revision: policies.set_revision(),
             tried: selected.tried(image),
             steps: steps.map(|(rule, to)| Moved { rule, to }).collect(),
         };
@@ -171,21 +175,24 @@ fn text(
             paragraph(selected, image, decision, out)?;
         }
     }
-    let revision = policies.revision();
     match selected.policy() {
         Some(policy) => {
             let (name, enforcement) = (policy.name(), policy.enforcement());
+            let revision = policy.revision();
             writeln!(out, "\npolicy {name} ({enforcement}), revision {revision}")?;
         }
         None if !selected.is_certain() => {
-            let names: Vec<_> = selected.candidates().map(Policy::name).collect();
+            let version = |it: &Policy| format!("{} (revision {})", it.name(), it.revision());
+            let names: Vec<_> = selected.candidates().map(version).collect();
             let names = names.join(" or ");
-            writeln!(
-                out,
-                "\npolicy {names}, which agree here, revision {revision}"
-            )?;
+            writeln!(out, "\npolicy {names}, which agree here")?;
         }
-        None => writeln!(out, "\nno policy applies, revision {revision}")?,
+        None => writeln!(out, "\nno policy applies")?,
+    }
+    let count = policies.iter().len();
+    if count > 1 {
+        let set_revision = policies.set_revision();
+        writeln!(out, "set of {count} policies, set revision {set_revision}")?;
     }
     Ok(())
 }

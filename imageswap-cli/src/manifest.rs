@@ -4,14 +4,11 @@
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, PolicyArgs};
 use crate::report;
-use crate::scope::{Labels, NamespaceArgs, Undecided};
+use crate::scope::{NamespaceArgs, Namespaces, Undecided};
 use anyhow::Result;
 use clap::Args;
-use imageswap_policy::manifest::{self, Image, List, Manifest, Pod, TemplatePath};
-use imageswap_policy::{
-    Date, Decision, PodScope, Policies, Policy, Reason, Scope, Selected, Severity,
-};
-use std::collections::BTreeMap;
+use imageswap_policy::manifest::{self, Image, Manifest, Pod, TemplatePath};
+use imageswap_policy::{Date, Decision, Policies, Policy, Reason, Selected, Severity};
 use std::path::PathBuf;
 
 pub(crate) mod check;
@@ -60,10 +57,7 @@ pub(crate) struct Manifests<'a> {
     policies: Policies,
     /// Namespace of objects without one.
     namespace: String,
-    /// Labels of the namespaces that the manifests hold.
-    namespaces: BTreeMap<String, Labels>,
-    /// Labels of other namespaces.
-    given: &'a NamespaceArgs,
+    namespaces: Namespaces<'a>,
     today: Date,
     /// Whether something could not be read; its message is already written.
     pub(crate) failed: bool,
@@ -95,7 +89,7 @@ impl ManifestArgs {
             report(&format!("error: {error:#}"));
         }
         let mut files = Vec::new();
-        let mut namespaces = BTreeMap::new();
+        let mut namespaces = Namespaces::new(&self.namespaces);
         for input in inputs {
             match manifest::read(&input.name, &input.text, &self.template_path) {
                 Ok(mut found) => {
@@ -103,7 +97,7 @@ impl ManifestArgs {
                         failed |= problem.severity == Severity::Error;
                         report(&format!("{problem}\n"));
                     }
-                    namespaces.append(&mut found.namespaces);
+                    namespaces.extend(std::mem::take(&mut found.namespaces));
                     files.push((input, found));
                 }
                 Err(error) => {
@@ -117,7 +111,6 @@ impl ManifestArgs {
             policies,
             namespace: self.namespace.clone(),
             namespaces,
-            given: &self.namespaces,
             today: self.date.date(),
             failed,
         })
@@ -143,18 +136,12 @@ impl Manifests<'_> {
             .flat_map(|(file, found)| found.pods.iter().map(move |pod| (file, pod)));
         pods.flat_map(|(file, pod)| {
             let namespace = pod.namespace.as_deref().unwrap_or(&self.namespace);
-            let scope = Scope::Pod(PodScope {
-                namespace: Some(namespace),
-                namespace_labels: self.given.labels(namespace, &self.namespaces),
-                labels: Some(&pod.labels),
-            });
-            let selected = self.policies.select(scope, self.today);
+            let selected =
+                self.namespaces
+                    .select(&self.policies, self.today, namespace, &pod.labels);
             pod.images.iter().map(move |image| {
-                let container = match image.field.list {
-                    List::Volumes => None,
-                    _ => Some(image.field.name.as_deref().unwrap_or_default()),
-                };
-                let selected = selected.in_container(container);
+                let name = image.field.name.as_deref().unwrap_or_default();
+                let selected = selected.in_container(image.field.list.container(name));
                 Asked {
                     file,
                     pod,
@@ -174,7 +161,11 @@ impl Manifests<'_> {
 pub(crate) fn report_undecided(asked: &[Asked<'_>]) -> bool {
     let mut undecided = Undecided::default();
     for it in asked.iter().filter(|it| it.undecided()) {
-        undecided.add(&it.selected, Some(it.namespace), true);
+        undecided.add(
+            &it.selected,
+            Some(it.namespace),
+            Some("the manifest of the Namespace"),
+        );
     }
     undecided.report();
     !undecided.is_empty()

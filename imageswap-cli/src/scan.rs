@@ -1,6 +1,7 @@
 //! `imageswap scan`: checks a running cluster against the policy, before admission is switched on.
 
 use crate::policy::{DateArgs, PolicyFlags};
+use crate::scope::{NamespaceArgs, Namespaces};
 use crate::{Outcome, report};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -31,7 +32,7 @@ ImageSwapPolicies and the ConfigMap imageswap-system/imageswap-maps.
 
 Exit codes: 0 when every image is approved; 1 when one is not, or when
 --deny-swaps was given and one would be swapped; 2 when something could not be
-asked or seen, whatever was found besides.";
+asked, seen or decided, whatever was found besides.";
 
 /// Arguments of `imageswap scan`.
 #[derive(Debug, ClapArgs)]
@@ -57,6 +58,8 @@ pub(crate) struct Args {
     /// Images that would be swapped are findings too
     #[arg(long)]
     deny_swaps: bool,
+    #[command(flatten)]
+    namespaces: NamespaceArgs,
     #[command(flatten)]
     date: DateArgs,
     #[command(flatten)]
@@ -96,7 +99,11 @@ impl Args {
             Some(policies) => policies,
             None => self.in_force(&client).await?,
         };
-        let mut census = Census::new(&policies, self.date.date());
+        let mut census = Census::new(
+            &policies,
+            Namespaces::new(&self.namespaces),
+            self.date.date(),
+        );
         let unseen = self.look(&client, &mut census).await?;
         let summary = Summary::of(&census, self.deny_swaps);
         let colour = table::Colour::of_stdout();
@@ -117,7 +124,9 @@ impl Args {
                 it.resource, it.reason
             ));
         }
-        Ok(match (unseen.is_empty(), summary.findings) {
+        census.undecided().report();
+        let complete = unseen.is_empty() && census.undecided().is_empty();
+        Ok(match (complete, summary.findings) {
             (false, _) => Outcome::Failed,
             (true, 0) => Outcome::Clean,
             (true, _) => Outcome::Findings,

@@ -2,7 +2,7 @@
 //! the policy.
 
 use clap::Args;
-use imageswap_policy::{Missing, PodScope, Policies, Policy, Scope, Selected};
+use imageswap_policy::{Date, Missing, PodScope, Policies, Policy, Scope, Selected};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels by their names.
@@ -25,14 +25,15 @@ pub(crate) struct ScopeArgs {
     container: Option<String>,
 }
 
-/// Labels of namespaces without a manifest.
-#[derive(Debug, Args)]
+/// Labels of namespaces whose objects cannot be read.
+#[derive(Debug, Default, Args)]
 pub(crate) struct NamespaceArgs {
-    /// Labels of namespaces without a manifest among the input
+    /// Labels of namespaces
     ///
     /// With a name they are those of one namespace, as in
     /// shop:team=a,stage=prod; without a name, of every namespace whose
-    /// labels are not known otherwise. May be given more than once.
+    /// object is neither in the input nor readable in the cluster. May be
+    /// given more than once.
     #[arg(
         long,
         value_name = "[NAME:]KEY=VALUE,...",
@@ -40,6 +41,14 @@ pub(crate) struct NamespaceArgs {
         verbatim_doc_comment
     )]
     namespace_labels: Vec<(Option<String>, Labels)>,
+}
+
+/// The labels of namespaces, from their objects and from the command line.
+#[derive(Debug)]
+pub(crate) struct Namespaces<'a> {
+    /// Labels of the namespaces whose objects were read.
+    known: BTreeMap<String, Labels>,
+    given: &'a NamespaceArgs,
 }
 
 /// Undecided questions, for one message.
@@ -50,11 +59,7 @@ pub(crate) struct Undecided {
 
 impl ScopeArgs {
     /// The policy of `policies` that decides for the described Pod.
-    pub(crate) fn select<'a>(
-        &'a self,
-        policies: &'a Policies,
-        today: imageswap_policy::Date,
-    ) -> Selected<'a> {
+    pub(crate) fn select<'a>(&'a self, policies: &'a Policies, today: Date) -> Selected<'a> {
         let scope = Scope::Pod(PodScope {
             namespace: self.namespace.as_deref(),
             namespace_labels: self.namespace_labels.as_ref(),
@@ -65,6 +70,36 @@ impl ScopeArgs {
             Some(name) => selected.in_container(Some(name)),
             None => selected,
         }
+    }
+}
+
+impl<'a> Namespaces<'a> {
+    pub(crate) fn new(given: &'a NamespaceArgs) -> Self {
+        Self {
+            known: BTreeMap::new(),
+            given,
+        }
+    }
+
+    /// Takes in the labels that objects have.
+    pub(crate) fn extend(&mut self, known: impl IntoIterator<Item = (String, Labels)>) {
+        self.known.extend(known);
+    }
+
+    /// The policy of `policies` that decides for a Pod with these labels.
+    pub(crate) fn select<'s>(
+        &'s self,
+        policies: &'s Policies,
+        today: Date,
+        namespace: &'s str,
+        labels: &'s Labels,
+    ) -> Selected<'s> {
+        let scope = Scope::Pod(PodScope {
+            namespace: Some(namespace),
+            namespace_labels: self.given.labels(namespace, &self.known),
+            labels: Some(labels),
+        });
+        policies.select(scope, today)
     }
 }
 
@@ -86,12 +121,13 @@ impl NamespaceArgs {
 }
 
 impl Undecided {
-    /// Records that the policies disagree about an image, for a Pod of `namespace`.
+    /// Records that the policies disagree about an image, for a Pod of `namespace`. `otherwise` is another source of the
+    /// namespace's labels.
     pub(crate) fn add(
         &mut self,
         selected: &Selected<'_>,
         namespace: Option<&str>,
-        manifests: bool,
+        otherwise: Option<&str>,
     ) {
         let missing = selected.missing();
         let whose = namespace.map(|it| format!(" in namespace `{it}`"));
@@ -99,7 +135,7 @@ impl Undecided {
             "{}{} depends on {missing}: {}",
             question(selected),
             whose.unwrap_or_default(),
-            help(missing, manifests)
+            help(missing, otherwise)
         ));
     }
 
@@ -148,7 +184,7 @@ fn question(selected: &Selected<'_>) -> String {
 }
 
 /// The flags for what is missing.
-fn help(missing: Missing, manifests: bool) -> String {
+fn help(missing: Missing, otherwise: Option<&str>) -> String {
     let mut flags = Vec::new();
     if missing.namespace {
         flags.push("--namespace NAME");
@@ -162,12 +198,14 @@ fn help(missing: Missing, manifests: bool) -> String {
     if missing.container {
         flags.push("--container NAME");
     }
-    let manifest = if manifests && missing.namespace_labels {
-        ", or the manifest of the Namespace"
-    } else {
-        ""
-    };
-    format!("give {}{manifest}", flags.join(" and "))
+    let otherwise = otherwise
+        .filter(|_| missing.namespace_labels)
+        .map(|it| format!(", or {it}"));
+    format!(
+        "give {}{}",
+        flags.join(" and "),
+        otherwise.unwrap_or_default()
+    )
 }
 
 /// `a=b,c=d`; an empty text means no labels, which is not the same as unknown labels.

@@ -60,6 +60,45 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+fn a_policy_and_its_set_have_two_revisions() {
+    let folder = Folder::new();
+    let policy = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        )
+    };
+    let corp = policy("corp", "{approved: [r.io/**]}");
+    let lab = policy(
+        "lab",
+        "{priority: 10, match: {namespaces: [lab]}, approved: ['**']}",
+    );
+    let alone = folder.file("corp.yaml", &corp);
+    let both = folder.file("both.yaml", &format!("{corp}---\n{lab}"));
+    let explain = |file: &str, namespace: &str| -> Value {
+        let args = ["explain", "--policy", file, "--namespace", namespace];
+        let output = imageswap(&[&args[..], &["-o", "json", "r.io/a"]].concat());
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let (one, shop, lab) = (
+        explain(&alone, "shop"),
+        explain(&both, "shop"),
+        explain(&both, "lab"),
+    );
+    assert_eq!(one["revision"], shop["revision"]);
+    assert_ne!(one["set_revision"], shop["set_revision"]);
+    assert_ne!(shop["revision"], lab["revision"]);
+    assert_eq!(shop["set_revision"], lab["set_revision"]);
+    let output = imageswap(&["explain", "--policy", &both, "--namespace", "lab", "r.io/a"]);
+    let (revision, set) = (&lab["revision"], &lab["set_revision"]);
+    let end = format!(
+        "policy lab (deny), revision {}\nset of 2 policies, set revision {}\n",
+        revision.as_str().unwrap(),
+        set.as_str().unwrap()
+    );
+    assert!(stdout(&output).ends_with(&end), "{}", stdout(&output));
+}
+
+#[test]
 fn explain_answers_programs_with_one_object_a_line() {
     let folder = Folder::new();
     let maps = folder.file("maps.conf", MAPS);
@@ -104,6 +143,7 @@ fn explain_answers_programs_with_one_object_a_line() {
             "tried": tried, "steps": steps,
             "image": image, "result": result, "swapped": swapped, "approved": approved, "enforcement": "audit",
             "policy": "maps", "rule": rule, "reason": reason, "revision": revision,
+            "set_revision": revision,
         })
     };
     let nginx = answer(

@@ -384,6 +384,39 @@ fn what_may_not_be_seen_is_said() {
         "{out}"
     );
 
+    let labels = folder.path().join("labels.yaml");
+    let labels_policy = "{matchLabels: {team: shop}}";
+    let (head, _) = POLICY.split_once("{matchExpressions").unwrap();
+    std::fs::write(&labels, format!("{head}{labels_policy}}}\n")).unwrap();
+    let labels = ["--policy", labels.to_str().unwrap(), "-o", "json"];
+    for (given, row, told) in [
+        (
+            None,
+            "Pod/a a nginx unknown 1 false",
+            "in namespace `default` depends on the labels of the namespace: give --namespace-labels \
+             KEY=VALUE,..., or the right to read namespaces",
+        ),
+        (
+            Some("default:team=shop"),
+            "Pod/a a nginx swap 1 false",
+            "error: cannot list namespaces",
+        ),
+        (
+            Some("team=other"),
+            "Pod/a a nginx out-of-scope 1 false",
+            "error: cannot list namespaces",
+        ),
+    ] {
+        let given = given.map(|it| ["--namespace-labels", it]);
+        let args = [&labels[..], given.as_ref().map_or(&[], |it| &it[..])].concat();
+        let (code, out, error) = scan(&half, &args);
+        assert_eq!(code, Some(2));
+        assert_eq!(rows(&answer(&out)), [row], "{given:?}");
+        assert!(error.contains(told), "{error}");
+        let undecided = error.contains("depends on");
+        assert_eq!(undecided, given.is_none(), "{error}");
+    }
+
     for part in ["ClusterRole", "Role"] {
         let role = DOCS
             .split("```yaml\n")

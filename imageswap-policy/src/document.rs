@@ -13,6 +13,7 @@ mod listed;
 mod load;
 mod pull_secrets;
 mod schema;
+mod selector;
 mod target;
 
 pub use checks::CHECKS;

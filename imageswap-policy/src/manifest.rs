@@ -117,6 +117,11 @@ impl Pod {
 }
 
 impl List {
+    /// Name of the container, for an item of this list; a volume is not a container.
+    pub fn container(self, name: &str) -> Option<&str> {
+        (self != Self::Volumes).then_some(name)
+    }
+
     /// All lists, in the order of reading a Pod.
     pub const ALL: [Self; 4] = [
         Self::InitContainers,

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use time::Date;
 
-/// Bytes of the hash that the revision shows.
+/// Bytes of the hash that the revision of a set shows.
 const REVISION_LENGTH: usize = 6;
 
 /// All policies in force. Of those that match a Pod, the one with the highest priority decides;
@@ -18,7 +18,7 @@ const REVISION_LENGTH: usize = 6;
 pub struct Policies {
     /// In order of precedence.
     all: Vec<Policy>,
-    revision: String,
+    set_revision: String,
 }
 
 /// The policy that decides for one Pod, or for a container of the node itself.
@@ -64,7 +64,7 @@ impl Policies {
             let rank = |it: &Policy| (Reverse(it.priority()), it.name().to_owned());
             rank(a).cmp(&rank(b))
         });
-        let revision = match all.as_slice() {
+        let set_revision = match all.as_slice() {
             [] => "none".to_owned(),
             [one] => one.revision().to_owned(),
             several => {
@@ -78,7 +78,7 @@ impl Policies {
                 bytes.fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
             }
         };
-        Self { all, revision }
+        Self { all, set_revision }
     }
 
     /// The policy that decides for `scope`. `today` is in UTC: exceptions end.
@@ -93,9 +93,10 @@ impl Policies {
             .map(Policy::name)
     }
 
-    /// Short hash of the set, `none` for the empty one; equal revisions decide alike, in every process.
-    pub fn revision(&self) -> &str {
-        &self.revision
+    /// Short hash of the whole set, `none` for the empty one; equal sets decide alike, in every process. The revision of
+    /// one policy is [`Policy::revision`], which a set of that policy alone has, too.
+    pub fn set_revision(&self) -> &str {
+        &self.set_revision
     }
 
     /// The policies, in order of precedence.

@@ -396,7 +396,7 @@ impl PolicySource {
         match news {
             News::InForce { policies, refused } => {
                 metrics.set_refused(refused);
-                if policies.revision() != self.current().revision() {
+                if policies.set_revision() != self.current().set_revision() {
                     self.publish(policies, metrics);
                 }
             }
@@ -415,11 +415,11 @@ impl PolicySource {
     fn publish(&self, policies: Policies, metrics: &PolicyMetrics) {
         let names: Vec<_> = policies
             .iter()
-            .map(imageswap_policy::Policy::name)
+            .map(|it| format!("{}@{}", it.name(), it.revision()))
             .collect();
         tracing::info!(
             source = self.kind(),
-            revision = policies.revision(),
+            set_revision = policies.set_revision(),
             policies = names.join(" "),
             "policy in force"
         );
@@ -429,7 +429,7 @@ impl PolicySource {
 
     fn refuse(&self, reasons: &str, metrics: &PolicyMetrics) {
         tracing::error!(
-            revision = self.current().revision(),
+            set_revision = self.current().set_revision(),
             "policy not reloaded, the last good one stays in force: {reasons}"
         );
         // When the counter rises, the log has the reason.

@@ -138,7 +138,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         webhook = %listener.local_addr().map_or(listen, |bound| bound),
         admin = %admin.local_addr(),
         policies = policy.current().iter().count(),
-        revision = policy.current().revision(),
+        set_revision = policy.current().set_revision(),
         "serving"
     );
     let policy_ready = readiness.condition("policy");

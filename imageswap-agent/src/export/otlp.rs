@@ -48,6 +48,7 @@ fn attributes(finding: &Finding) -> Vec<(&'static str, Value)> {
     text("security_rule.name", finding.rule.as_deref());
     text("security_rule.ruleset.name", finding.policy.name.as_deref());
     text("security_rule.version", Some(&finding.policy.revision));
+    text("imageswap.set_revision", Some(&finding.policy.set_revision));
     text("imageswap.start_id", Some(&finding.start_id));
     text("imageswap.event", Some(finding.event.as_str()));
     text("imageswap.verdict", Some(finding.verdict.as_str()));

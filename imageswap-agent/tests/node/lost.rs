@@ -89,3 +89,27 @@ fn a_root_that_is_not_the_snapshot_is_not_the_images() {
         node.containerd.remove("default", id).unwrap();
     }
 }
+
+/// The task has the image's snapshot, and its configuration mounts another root on top of that.
+#[test]
+fn a_mount_over_the_root_approves_nothing() {
+    let Some(node) = Node::for_test("overroot", false) else {
+        return;
+    };
+    node.images("default");
+    let root = node.lab.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    imageswap_lab::unpack_root(&root).unwrap();
+    let agent = node.agent();
+    let mount = format!("type=bind,src={},dst=/,options=rbind:rw", root.display());
+    let run = [
+        "run", "--detach", "--mount", &mount, OURS, "overroot", "sleep", "1000",
+    ];
+    // Runtimes may refuse it, which is as well.
+    if node.containerd.ctr("default", run).is_err() {
+        return;
+    }
+    let finding = agent.wait_for("overroot", "start");
+    assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
+    node.containerd.remove("default", "overroot").unwrap();
+}

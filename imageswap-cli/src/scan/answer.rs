@@ -16,7 +16,7 @@ struct Answer<'a> {
     schema: &'static str,
     complete: bool,
     unseen: &'a [Unseen],
-    revision: &'a str,
+    set_revision: &'a str,
     policies: Vec<&'a str>,
     images: Vec<Row<'a>>,
     summary: &'a Summary,
@@ -79,9 +79,9 @@ pub(super) fn write(
     });
     let answer = Answer {
         schema: SCHEMA,
-        complete: unseen.is_empty(),
+        complete: unseen.is_empty() && census.undecided().is_empty(),
         unseen,
-        revision: policies.revision(),
+        set_revision: policies.set_revision(),
         policies: policies.iter().map(Policy::name).collect(),
         images: images.collect(),
         summary,

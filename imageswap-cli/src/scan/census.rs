@@ -3,9 +3,10 @@
 
 use super::objects::{Content, Named, Object};
 use super::owners::{Owners, Workload};
+use crate::scope::{Namespaces, Undecided};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::manifest::List;
-use imageswap_policy::{Date, Decision, PodScope, Policies, Reason, Reference, Scope, Selected};
+use imageswap_policy::{Date, Decision, Policies, Reason, Reference, Selected};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub(super) enum Verdict {
     Audit,
     /// It is not an image reference; neither swapped nor approved.
     Invalid,
+    /// Too little is known of the Pod to tell; admission asks the API server.
+    Unknown,
     /// Replace it by an approved image.
     Swap,
     /// Leave it: an exception, or a label that opts out of the swap with the policy's permission.
@@ -64,8 +67,8 @@ pub(super) struct Seen {
 pub(super) struct Census<'p> {
     policies: &'p Policies,
     today: Date,
-    /// Labels of namespaces; a missing namespace has unknown labels.
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    namespaces: Namespaces<'p>,
+    undecided: Undecided,
     rows: BTreeMap<Key, Seen>,
     /// Images of templates, by workload and container.
     templates: BTreeMap<(Workload, String), String>,
@@ -76,11 +79,12 @@ pub(super) struct Census<'p> {
 }
 
 impl<'p> Census<'p> {
-    pub(super) fn new(policies: &'p Policies, today: Date) -> Self {
+    pub(super) fn new(policies: &'p Policies, namespaces: Namespaces<'p>, today: Date) -> Self {
         Self {
             policies,
             today,
-            namespaces: BTreeMap::new(),
+            namespaces,
+            undecided: Undecided::default(),
             rows: BTreeMap::new(),
             templates: BTreeMap::new(),
             workloads: BTreeMap::new(),
@@ -92,7 +96,7 @@ impl<'p> Census<'p> {
     /// Adds the labels of a namespace; must precede its Pods.
     pub(super) fn namespace(&mut self, namespace: &Object) {
         let name = namespace.metadata.name.clone();
-        self.namespaces.insert(name, namespace.labels());
+        self.namespaces.extend([(name, namespace.labels())]);
     }
 
     /// Adds the template of a workload.
@@ -145,6 +149,11 @@ impl<'p> Census<'p> {
         self.workloads.get(workload).copied().unwrap_or_default()
     }
 
+    /// What is missing to decide about some of the images.
+    pub(super) fn undecided(&self) -> &Undecided {
+        &self.undecided
+    }
+
     /// Number of judged Pods.
     pub(super) fn pods(&self) -> usize {
         self.pods
@@ -156,17 +165,20 @@ impl<'p> Census<'p> {
     }
 
     fn see(&mut self, workload: &Workload, content: Content<'_>, named: Named<'_>) -> &mut Seen {
-        let scope = Scope::Pod(PodScope {
-            namespace: Some(&workload.namespace),
-            namespace_labels: self.namespaces.get(&workload.namespace),
-            labels: Some(content.labels()),
-        });
-        let selected = self.policies.select(scope, self.today);
-        // A volume with an image is not a container.
-        let container = (named.list != List::Volumes).then_some(named.container);
-        let selected = selected.in_container(container);
+        let namespace = &workload.namespace;
+        let selected =
+            self.namespaces
+                .select(self.policies, self.today, namespace, content.labels());
+        let selected = selected.in_container(named.list.container(named.container));
         let policy = selected.policy();
         let decision = selected.decide(named.image);
+        if decision.reason == Reason::ScopeUnknown {
+            self.undecided.add(
+                &selected,
+                Some(namespace),
+                Some("the right to read namespaces"),
+            );
+        }
         let list = List::ALL.iter().position(|it| *it == named.list);
         let key = Key {
             workload: workload.clone(),
@@ -224,6 +236,7 @@ impl Verdict {
             Self::Warn => "warn",
             Self::Audit => "audit",
             Self::Invalid => "invalid",
+            Self::Unknown => "unknown",
             Self::Swap => "swap",
             Self::Exempt => "exempt",
             Self::Keep => "keep",
@@ -239,8 +252,7 @@ fn verdict(decision: &Decision<'_>, selected: &Selected<'_>) -> Verdict {
         Enforcement::Audit => Verdict::Audit,
     };
     match decision.reason {
-        // Admission would ask for the labels, and be strict without them.
-        Reason::ScopeUnknown => unapproved(),
+        Reason::ScopeUnknown => Verdict::Unknown,
         _ if !decision.in_scope => Verdict::OutOfScope,
         Reason::Unparsable => Verdict::Invalid,
         _ if !decision.approved => unapproved(),

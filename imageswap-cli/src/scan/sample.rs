@@ -1,7 +1,15 @@
 //! Objects for tests, in the namespace `shop`.
 
 use super::objects::Object;
+use crate::scope::{NamespaceArgs, Namespaces};
 use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+/// No labels of namespaces on the command line.
+pub(super) fn namespaces() -> Namespaces<'static> {
+    static NONE: LazyLock<NamespaceArgs> = LazyLock::new(NamespaceArgs::default);
+    Namespaces::new(&NONE)
+}
 
 pub(super) fn object(value: Value) -> Object {
     serde_json::from_value(value).expect("the sample is an object")

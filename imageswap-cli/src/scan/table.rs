@@ -32,7 +32,7 @@ impl Colour {
     fn paint(self, verdict: Verdict, text: &str) -> String {
         let colour = match verdict {
             Verdict::Refuse | Verdict::Invalid => AnsiColor::Red,
-            Verdict::Warn | Verdict::Audit => AnsiColor::Yellow,
+            Verdict::Warn | Verdict::Audit | Verdict::Unknown => AnsiColor::Yellow,
             Verdict::Swap => AnsiColor::Cyan,
             Verdict::Exempt | Verdict::Keep => AnsiColor::Green,
             Verdict::OutOfScope => return text.to_owned(),
@@ -244,7 +244,10 @@ fn pods(census: &Census<'_>, key: &Key, seen: Seen) -> Option<String> {
 fn registries(summary: &Summary, out: &mut impl Write) -> Result<()> {
     const COLUMNS: [(&str, &[Verdict]); 4] = [
         ("SWAP", &[Verdict::Swap]),
-        ("REFUSE", &[Verdict::Refuse, Verdict::Invalid]),
+        (
+            "REFUSE",
+            &[Verdict::Refuse, Verdict::Invalid, Verdict::Unknown],
+        ),
         ("WARN", &[Verdict::Warn, Verdict::Audit]),
         (
             "LEFT",

@@ -109,6 +109,16 @@ pub const CHECKS: &[Check] = &[
         "no namespace or container can have a name that a pattern of names matches",
     ),
     check(
+        "label-wildcard",
+        Severity::Error,
+        "a label's value holds a wildcard, which selectors do not have",
+    ),
+    check(
+        "label",
+        Severity::Error,
+        "a selector names a key or value that no label can have",
+    ),
+    check(
         "denied-target",
         Severity::Error,
         "a rule moves images only to a place that `denied` lists",
@@ -132,6 +142,11 @@ pub const CHECKS: &[Check] = &[
         "always-denied",
         Severity::Warning,
         "`denied` matches every image that a rule keeps or an entry approves",
+    ),
+    check(
+        "denied-tag",
+        Severity::Warning,
+        "`denied` names a tag where a pattern of images is expected",
     ),
     check(
         "excluded-namespace",
@@ -197,11 +212,6 @@ pub const CHECKS: &[Check] = &[
         "unescaped-dot",
         Severity::Warning,
         "a `.` in the host of a regular expression matches any character",
-    ),
-    check(
-        "label-wildcard",
-        Severity::Warning,
-        "a label's value holds a wildcard, which selectors do not have",
     ),
     check(
         "never-selects",

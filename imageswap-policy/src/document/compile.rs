@@ -5,8 +5,8 @@
 //! is by an earlier rule than the last, and the chain ends.
 
 use super::target::{destination, template_targets};
-use super::{Exception as Written, ImageSwapPolicy, Match, Operator};
-use super::{guard, pull_secrets};
+use super::{Exception as Written, ImageSwapPolicy, Match};
+use super::{guard, pull_secrets, selector};
 use crate::Policy;
 use crate::day::parse_day;
 use crate::maps::LABEL;
@@ -446,30 +446,9 @@ fn scope(it: &Match, messages: &mut Messages<'_>) -> ScopeRule {
         ("namespaceSelector", &it.namespace_selector),
         ("objectSelector", &it.object_selector),
     ] {
-        let expressions = selector.iter().flat_map(|it| &it.match_expressions);
-        for (at, requirement) in expressions.enumerate() {
-            let path = [
-                SPEC,
-                Step::Key("match"),
-                Step::Key(key),
-                Step::Key("matchExpressions"),
-                Step::Index(at),
-            ];
-            let listed = matches!(requirement.operator, Operator::In | Operator::NotIn);
-            if listed == requirement.values.is_empty() {
-                let (message, help) = if listed {
-                    (
-                        "expected values for `In` and `NotIn`",
-                        "add `values: [a, b]`",
-                    )
-                } else {
-                    (
-                        "expected no values for `Exists` and `DoesNotExist`",
-                        "remove `values`, or write `operator: In`",
-                    )
-                };
-                messages.error(&path, "field", message).help = Some(help.to_owned());
-            }
+        if let Some(selector) = selector {
+            let path = [SPEC, Step::Key("match"), Step::Key(key)];
+            selector::check(&path, selector, messages);
         }
     }
     let path = [SPEC, Step::Key("match")];

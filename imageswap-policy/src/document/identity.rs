@@ -52,16 +52,20 @@ pub(super) fn check(node: &Node, messages: &mut Messages<'_>) -> bool {
 
 /// What to do with another program's document.
 fn other(version: &str, kind: &str) -> String {
-    if version.contains("kyverno") {
-        return "`imageswap import kyverno -f FILE` makes a policy of it".to_owned();
+    let groups = ["kyverno.io", "gatekeeper.sh", "kubewarden.io"];
+    if groups.iter().any(|group| {
+        version
+            .split('/')
+            .next()
+            .is_some_and(|it| it.ends_with(group))
+    }) {
+        return "run `imageswap import -f FILE`, which writes an ImageSwapPolicy from it"
+            .to_owned();
     }
     match kind {
         "ConfigMap" => {
             "a ConfigMap may hold a policy or a maps file: write its text to a file of its own, and name that"
                 .to_owned()
-        }
-        _ if version.contains("gatekeeper") => {
-            "policies of Gatekeeper are not read: write an ImageSwapPolicy instead".to_owned()
         }
         _ => format!("only documents of {GROUP} are policies: leave this one out"),
     }

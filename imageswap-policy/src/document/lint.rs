@@ -6,7 +6,6 @@ use super::{ImageSwapPolicy, LabelSelector, Operator};
 use crate::Diagnostic;
 use crate::Severity;
 use crate::pattern::Pattern;
-use crate::policy::NAMESPACE_NAME;
 use crate::rules::Matcher;
 use crate::yaml::Span;
 use crate::yaml::places::{Messages, Step};

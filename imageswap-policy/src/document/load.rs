@@ -120,6 +120,8 @@ fn read(source: &str, text: &str, lint: Option<Date>, names: &mut Names) -> Read
     let mut policies: Vec<Policy> = Vec::new();
     let mut found = parsed.errors;
     let unread = found.len();
+    // A field that is given twice leaves the document readable.
+    let lost = found.iter().any(|it| it.code != "yaml-duplicate-key");
     let mut sound_documents = Vec::new();
     let documents: Vec<_> = parsed.documents.iter().flat_map(documents).collect();
     for node in &documents {
@@ -172,7 +174,7 @@ fn read(source: &str, text: &str, lint: Option<Date>, names: &mut Names) -> Read
         policies,
         found,
         documents: sound_documents,
-        count: documents.len() + unread.min(1),
+        count: documents.len() + usize::from(lost),
     }
 }
 

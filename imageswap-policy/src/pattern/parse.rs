@@ -221,8 +221,10 @@ fn check_name(name: &str, tag: Option<&str>) -> Result<(), PatternError> {
     let whole = 0..name.len();
     if name == "*" {
         let message = "`*` alone would be an official image of docker.io with any name";
-        return Err(error("pattern-syntax", whole, message)
-            .with_help("write `**` for everything, `docker.io/library/*` for those images"));
+        let tag = tag.map(|it| format!(":{it}")).unwrap_or_default();
+        let help =
+            format!("write `**{tag}` for everything, `docker.io/library/*{tag}` for those images");
+        return Err(error("pattern-syntax", whole, message).with_help(help));
     }
     let is_port = tag.is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()) && it.len() > 2);
     if !name.contains('/') && name != "**" && (name.contains('.') || name == "localhost" && is_port)

@@ -146,8 +146,8 @@ const CATALOGUE: [Metric; 28] = [
         help: "1; the policy in force, as labels",
         labels: &[
             Label {
-                name: "revision",
-                values: "hash of what is in force; `none` where there is no policy",
+                name: "set_revision",
+                values: "hash of all policies in force; `none` without a policy",
             },
             Label {
                 name: "source",

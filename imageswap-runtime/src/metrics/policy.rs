@@ -25,7 +25,7 @@ pub struct PolicyMetrics {
 
 /// Series that have to disappear together with their policy, which a recorder's gauge cannot do.
 pub(super) struct PolicyInForce {
-    revision: String,
+    set_revision: String,
     source: &'static str,
     /// When exceptions end, in seconds since 1970, by policy and pattern.
     exceptions: BTreeMap<(String, String), i64>,
@@ -59,7 +59,7 @@ impl PolicyMetrics {
             }
         }
         self.in_force.store(Some(Arc::new(PolicyInForce {
-            revision: policies.revision().to_owned(),
+            set_revision: policies.set_revision().to_owned(),
             source,
             exceptions,
         })));
@@ -84,8 +84,8 @@ impl PolicyInForce {
         write_head(text, POLICY_INFO);
         let _infallible = writeln!(
             text,
-            "{POLICY_INFO}{{revision=\"{}\",source=\"{}\"}} 1\n",
-            escape(&self.revision),
+            "{POLICY_INFO}{{set_revision=\"{}\",source=\"{}\"}} 1\n",
+            escape(&self.set_revision),
             self.source,
         );
         if self.exceptions.is_empty() {
@@ -148,11 +148,11 @@ mod tests {
         policy.loaded(&second, "cluster");
         let text = exporter.render();
         let info = format!(
-            "imageswap_policy_info{{revision=\"{}\",source=\"cluster\"}} 1",
-            second.revision()
+            "imageswap_policy_info{{set_revision=\"{}\",source=\"cluster\"}} 1",
+            second.set_revision()
         );
         assert!(text.lines().any(|it| it == info), "{text}");
-        assert!(!text.contains(first.revision()), "{text}");
+        assert!(!text.contains(first.set_revision()), "{text}");
         assert!(!text.contains(POLICY_EXCEPTION_END), "{text}");
     }
 

@@ -53,7 +53,7 @@ fn note(object: &Value) -> Value {
 
 fn entry(image: &str) -> Value {
     let policies = Policies::new(document::load("p", POLICY).unwrap().policies);
-    json!({"image": image, "revision": policies.revision()})
+    json!({"image": image, "revision": policies.set_revision()})
 }
 
 #[test]

@@ -116,7 +116,7 @@ async fn serves_until_it_is_told_to_end() {
     for series in [
         "imageswap_admission_requests_total{webhook=\"mutate\",operation=\"CREATE\",outcome=\"patched\"} 4\n",
         "imageswap_admission_duration_seconds_count 4\n",
-        "imageswap_policy_info{revision=",
+        "imageswap_policy_info{set_revision=",
         "imageswap_policy_last_load_timestamp_seconds 1",
         "imageswap_tls_not_after_timestamp_seconds 1",
         "imageswap_policy_reload_failures_total 0\n",

@@ -122,8 +122,8 @@ impl Follower {
             .collect()
     }
 
-    fn revision(&self) -> String {
-        self.source.current().revision().to_owned()
+    fn set_revision(&self) -> String {
+        self.source.current().set_revision().to_owned()
     }
 
     async fn until(&self, names: &[&str]) {
@@ -160,7 +160,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     cluster.install_resource();
     cluster.policy("corp", "rules: [{from: '**', to: r.io}]");
     first.until(&["corp", "maps"]).await;
-    let corp = first.revision();
+    let corp = first.set_revision();
 
     // Bad edits change nothing, and are reported in the object's status.
     cluster.policy("corp", "rules: [{from: '**', to: nowhere}]");
@@ -186,21 +186,21 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
         first.exporter.render().lines().any(|it| it == line)
     })
     .await;
-    assert_eq!(first.revision(), corp);
+    assert_eq!(first.set_revision(), corp);
 
     // A restart at this point.
     first.drain.start();
     let second = cluster.follow().await;
     second.until(&["corp", "maps"]).await;
-    assert_eq!(second.revision(), corp);
+    assert_eq!(second.set_revision(), corp);
 
     // The API server stops, and starts again.
     cluster.plane.stop_apiserver();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(second.revision(), corp);
+    assert_eq!(second.set_revision(), corp);
     cluster.plane.start_apiserver().unwrap();
     cluster.policy("corp", "rules: [{from: '**', to: s.io}]");
-    eventually("an edit after that", || second.revision() != corp).await;
+    eventually("an edit after that", || second.set_revision() != corp).await;
     eventually("the status is good again", || {
         cluster.get("{.status.conditions[0].status}") == "True"
     })
@@ -256,10 +256,10 @@ async fn an_edit_is_in_force_within_a_second() {
     assert!(follower.in_force().is_empty());
     let mut slowest = Duration::ZERO;
     for round in 0..5 {
-        let before = follower.revision();
+        let before = follower.set_revision();
         cluster.policy("corp", &format!("rules: [{{from: '**', to: r{round}.io}}]"));
         let start = Instant::now();
-        eventually("the edit", || follower.revision() != before).await;
+        eventually("the edit", || follower.set_revision() != before).await;
         slowest = slowest.max(start.elapsed());
     }
     eprintln!(

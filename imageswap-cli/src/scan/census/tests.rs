@@ -13,7 +13,7 @@ fn policies(spec: &str) -> Policies {
 }
 
 fn verdict_of(policies: &Policies, image: &str) -> (Verdict, bool, bool) {
-    let mut census = Census::new(policies, TODAY);
+    let mut census = Census::new(policies, sample::namespaces(), TODAY);
     census.pod(&Owners::default(), &sample::pod("a", "web", image, None));
     let (key, _) = census.rows().next().unwrap();
     (key.verdict, key.is_finding(false), key.is_finding(true))
@@ -60,7 +60,7 @@ fn verdicts_say_what_admission_would_do() {
 #[test]
 fn equal_pods_are_one_row_and_others_stand_beside_the_template() {
     let policies = policies("{rules: [{from: docker.io/**, to: r.io/hub}]}");
-    let mut census = Census::new(&policies, TODAY);
+    let mut census = Census::new(&policies, sample::namespaces(), TODAY);
     let mut owners = Owners::default();
     owners.add(&sample::replica_set("rs", "web"));
     let deployment = sample::deployment("web", "nginx:2");
@@ -97,15 +97,15 @@ fn equal_pods_are_one_row_and_others_stand_beside_the_template() {
 }
 
 #[test]
-fn labels_of_namespaces_count_and_unknown_ones_select() {
+fn labels_of_namespaces_count_and_unknown_ones_are_not_decided() {
     let policies =
         policies("{approved: [r.io/**], match: {namespaceSelector: {matchLabels: {team: a}}}}");
     for (labels, expected) in [
         (Some(("team", "a")), Verdict::Refuse),
         (Some(("team", "b")), Verdict::OutOfScope),
-        (None, Verdict::Refuse),
+        (None, Verdict::Unknown),
     ] {
-        let mut census = Census::new(&policies, TODAY);
+        let mut census = Census::new(&policies, sample::namespaces(), TODAY);
         if let Some((key, value)) = labels {
             census.namespace(&sample::namespace("shop", key, value));
         }
@@ -118,5 +118,6 @@ fn labels_of_namespaces_count_and_unknown_ones_select() {
             expected,
             "{labels:?}"
         );
+        assert_eq!(census.undecided().is_empty(), labels.is_some());
     }
 }

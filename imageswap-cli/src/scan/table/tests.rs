@@ -19,7 +19,7 @@ fn policies() -> Policies {
 }
 
 fn census(policies: &Policies) -> Census<'_> {
-    let mut census = Census::new(policies, Date::MIN);
+    let mut census = Census::new(policies, sample::namespaces(), Date::MIN);
     let mut owners = Owners::default();
     owners.add(&sample::replica_set("rs", "web"));
     let web = sample::deployment("web", "nginx:1.25");

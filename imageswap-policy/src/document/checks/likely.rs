@@ -8,6 +8,9 @@ use crate::rules::{Guarded, Matcher};
 use crate::yaml::places::{Messages, Step};
 use std::collections::HashMap;
 
+/// Tags that people write where a pattern of images is expected.
+const TAGS: [&str; 6] = ["latest", "dev", "edge", "main", "master", "nightly"];
+
 /// Messages of the linter alone.
 pub(in crate::document) fn lint(compiled: &Compiled, messages: &mut Messages<'_>) {
     shadowed(&compiled.rules, messages);
@@ -36,6 +39,15 @@ pub(in crate::document) fn lint(compiled: &Compiled, messages: &mut Messages<'_>
             )
         })
     };
+    for (at, Guarded { pattern, .. }, _) in &compiled.denied {
+        let text = pattern.as_str();
+        if TAGS.contains(&text) {
+            let path = [SPEC, Step::Key("denied"), Step::Index(*at)];
+            let message = format!("`{text}` is the image docker.io/library/{text}, not a tag");
+            messages.warn(&path, "denied-tag", message).help =
+                Some(format!("write `**:{text}` to deny the tag on any image"));
+        }
+    }
     for rule in compiled.rules.iter().filter(|it| it.swap.is_none()) {
         if let Matcher::Pattern(pattern) = &rule.matcher
             && let Some(message) = denies(pattern, &rule.guard)

@@ -209,7 +209,7 @@ fn denied_alone_has_everything_else_approved() {
 
 #[test]
 fn guards_and_denials_decide_the_revision() {
-    let revision = |spec: &str| policies(spec).revision().to_owned();
+    let revision = |spec: &str| policies(spec).set_revision().to_owned();
     let all = [
         "approved: [r.io/**]",
         "approved: [{pattern: r.io/**, namespaces: [a]}]",

@@ -47,6 +47,49 @@ fn alone(written: &str, says: &'static str, help: &'static str) -> Mistake {
 
 fn mistakes() -> Vec<Mistake> {
     vec![
+        // Shapes that other programs have.
+        in_spec(
+            "rules: [{from: [docker.io/**, quay.io/**], to: r.io/hub}]",
+            "expected a string, found a list",
+            "write `from: \"docker.io/**\"` here, and repeat the item for each of the others",
+            "rules: [{from: docker.io/**, to: r.io/hub}, {from: quay.io/**, to: r.io/quay}]",
+        ),
+        in_spec(
+            "denied: ['*:latest']",
+            "`*` alone would be an official image",
+            "write `**:latest` for everything",
+            "denied: ['**:latest']",
+        ),
+        alone(
+            "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {name: a}\nspec: {}\n",
+            "expected `kind: ImageSwapPolicy`, found `K8sAllowedRepos`",
+            "run `imageswap import -f FILE`",
+        ),
+        // Selectors.
+        in_spec(
+            "approved: [r.io/**]\nmatch: {namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [app-*]}]}}",
+            "`app-*` matches no label: values are compared as they are, without wildcards",
+            "write `namespaces: [\"app-*\"]` or `excludeNamespaces: [\"app-*\"]` under `match`",
+            "approved: [r.io/**]\nmatch: {namespaces: [\"app-*\"]}",
+        ),
+        in_spec(
+            "approved: [r.io/**]\nmatch: {objectSelector: {matchLabels: {team: team-*}}}",
+            "`team-*` matches no label",
+            "{key: team, operator: In, values: [a, b]}",
+            "approved: [r.io/**]\nmatch: {objectSelector: {matchExpressions: [{key: team, operator: In, values: [a, b]}]}}",
+        ),
+        in_spec(
+            "approved: [r.io/**]\nmatch: {objectSelector: {matchExpressions: [{key: team, operator: NotIn, values: [a b]}]}}",
+            "`a b` cannot be the value of a label",
+            "at most 63 letters, digits",
+            "approved: [r.io/**]\nmatch: {objectSelector: {matchExpressions: [{key: team, operator: NotIn, values: [a, b]}]}}",
+        ),
+        in_spec(
+            "approved: [r.io/**]\nmatch: {objectSelector: {matchLabels: {Team/of/app: a}}}",
+            "`Team/of/app` cannot be the key of a label",
+            "`prefix/name`",
+            "approved: [r.io/**]\nmatch: {objectSelector: {matchLabels: {team/of.app: a}}}",
+        ),
         // YAML: quotes.
         in_spec(
             "approved: [*.docker.io/**]",
@@ -364,7 +407,7 @@ fn mistakes() -> Vec<Mistake> {
         alone(
             "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: a}\nspec: {rules: []}\n",
             "expected `kind: ImageSwapPolicy`, found `ClusterPolicy`",
-            "`imageswap import kyverno -f FILE` makes a policy of it",
+            "run `imageswap import -f FILE`, which writes an ImageSwapPolicy",
         ),
         alone(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {maps: 'default::r.io'}\n",

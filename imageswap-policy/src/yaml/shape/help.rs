@@ -60,7 +60,14 @@ pub(super) fn mend(
             ("string", Value::Number(_) | Value::Bool(_)) => written.map(|it| format!("\"{it}\"")),
             ("string", Value::Sequence(items)) => match &items[..] {
                 [only] => only.as_str().map(|it| flow(&it.into())),
-                _ => None,
+                [first, ..] => {
+                    let first = flow(&first.as_str()?.into());
+                    return Some(format!(
+                        "{} here, and repeat the item for each of the others",
+                        write(&first)
+                    ));
+                }
+                [] => None,
             },
             ("boolean", Value::String(text)) => boolean(text).map(str::to_owned),
             ("integer", Value::String(text)) => text.parse::<i32>().ok().map(|it| it.to_string()),
