@@ -4,7 +4,7 @@
 //! is the start's process: see `join`. Names of cgroups, containers and folders only decide which
 //! source is asked first.
 
-use crate::container::CgroupIdentity;
+use crate::container::{CgroupIdentity, RuntimeHint};
 use crate::evidence::EvidenceError;
 use crate::evidence::bundle::{Bundles, STATE_DIRS};
 use crate::evidence::containerd::{Containerd, TaskRecord};
@@ -30,8 +30,9 @@ mod claims;
 mod docker;
 mod join;
 
-/// How often the CRI is asked again about a container that has its label. The plugin starts a
-/// container before it knows the process, and a sandbox before it lists it.
+/// How often the CRI is asked again about a container that has its mark. containerd's plugin starts
+/// a container before it knows the process; the plugin and CRI-O start a sandbox before they list
+/// it.
 const DENIALS: usize = 15;
 const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
@@ -272,7 +273,8 @@ impl Sources {
     /// example because it is too large. The layers are then unknown, so the CRI's answer may show
     /// drift but not approve.
     async fn without_record(&self, asked: &mut Asked, task: &TaskRecord) {
-        let found = self.of_cri(asked, &task.id, task.pid, Some(task)).await;
+        let pids = [task.pid].into();
+        let found = self.of_cri(asked, &task.id, &pids, Some(task)).await;
         if let OfCri::Is(claim, _) = found {
             asked.claims.push(Claim {
                 content: Content::Another,
@@ -293,7 +295,14 @@ impl Sources {
             && described.cri.is_none()
             && described.containerd.through_cri
         {
-            cri = self.of_cri_at_last(asked, &described).await;
+            let task = &described.task;
+            let pids = [task.pid].into();
+            let found = self
+                .of_cri_at_last(asked, &task.id, &pids, Some(task))
+                .await;
+            if let Some((claim, image_id)) = found {
+                cri = Some(self.checked(asked, claim, image_id, &described).await);
+            }
         }
         let Described {
             task,
@@ -341,10 +350,13 @@ impl Sources {
             return;
         };
         if asked.claims.is_empty() {
-            let pid = question.process.pid;
-            if let OfCri::Is(claim, _) = self.of_cri(asked, id, pid, None).await {
-                asked.claims.push(*claim);
-            }
+            let pids = self.pids(question);
+            let claim = if question.identity.runtime == RuntimeHint::CriO {
+                self.of_cri_at_last(asked, id, &pids, None).await
+            } else {
+                self.of_cri(asked, id, &pids, None).await.is()
+            };
+            asked.claims.extend(claim.map(|(claim, _)| claim));
         }
     }
 
@@ -404,21 +416,21 @@ impl Sources {
         .await
     }
 
-    /// The CRI's answer about a containerd task that it should know sooner or later.
-    async fn of_cri_at_last(&self, asked: &mut Asked, described: &Described) -> Option<Claim> {
-        let task = &described.task;
+    /// The CRI's answer about an id that it should know sooner or later, with the id of the image.
+    async fn of_cri_at_last(
+        &self,
+        asked: &mut Asked,
+        id: &str,
+        pids: &BTreeSet<u32>,
+        task: Option<&TaskRecord>,
+    ) -> Option<(Claim, Option<String>)> {
         for _ in 0..DENIALS {
-            match self.of_cri(asked, &task.id, task.pid, Some(task)).await {
-                OfCri::Is(claim, image_id) => {
-                    let checked = self.checked(asked, *claim, image_id, described);
-                    return Some(checked.await);
-                }
-                OfCri::Another => return None,
-                OfCri::NotYet if self.cris.is_empty() || !asked.unreachable.is_empty() => {
-                    return None;
-                }
-                OfCri::NotYet => sleep(BETWEEN_DENIALS).await,
+            let found = self.of_cri(asked, id, pids, task).await;
+            let may_come = !self.cris.is_empty() && asked.unreachable.is_empty();
+            if !matches!(found, OfCri::NotYet) || !may_come {
+                return found.is();
             }
+            sleep(BETWEEN_DENIALS).await;
         }
         None
     }

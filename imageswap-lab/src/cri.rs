@@ -1,6 +1,6 @@
 //! Acts as a kubelet over CRI v1: a sandbox, an image, a container.
 
-mod messages;
+pub(crate) mod messages;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -2,9 +2,9 @@
 //!
 //! A [`Lab`] is a folder that lives as long as its parts. [`Registry`] and [`Containerd`] are
 //! processes from Debian packages; [`Image`] builds OCI images without any tool; [`Cri`] acts as a
-//! kubelet; [`Bundle`] is a container that only runc knows; [`ControlPlane`] is a Kubernetes
-//! without nodes; [`Prometheus`] and [`OtlpReceiver`] receive metrics and traces. Dropping a part
-//! ends what it started.
+//! kubelet; [`RecordedCrio`] serves CRI-O's answers; [`Bundle`] is a container that only runc knows;
+//! [`ControlPlane`] is a Kubernetes without nodes; [`Prometheus`] and [`OtlpReceiver`] receive
+//! metrics and traces. Dropping a part ends what it started.
 //!
 //! A [`Kubelet`] runs Pods of a control plane as processes. [`hostile`] attacks a webhook.
 //!
@@ -14,6 +14,7 @@
 mod cgroup;
 mod containerd;
 mod cri;
+mod crio;
 mod daemon;
 mod docker;
 mod error;
@@ -38,6 +39,7 @@ mod workspace;
 pub use cgroup::{Cgroup, MemoryCgroup, MemoryUse, in_pure_v2, is_pure_v2};
 pub use containerd::{Containerd, ContainerdOptions};
 pub use cri::{Cri, CriPod, PodSpec};
+pub use crio::{CrioContainer, CrioSandbox, RecordedCrio};
 pub use docker::Docker;
 pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};

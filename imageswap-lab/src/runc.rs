@@ -45,8 +45,7 @@ impl Bundle {
         cgroup: &str,
         annotations: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut spec = spec(id, cmd);
-        spec["linux"]["cgroupsPath"] = json!(cgroup);
+        let mut spec = in_cgroup(id, cmd, cgroup);
         spec["annotations"] = annotations
             .iter()
             .map(|(key, value)| ((*key).to_owned(), json!(value)))
@@ -62,8 +61,7 @@ impl Bundle {
         cgroup: &str,
         kinds: &[&str],
     ) -> Result<Self> {
-        let mut spec = spec(id, cmd);
-        spec["linux"]["cgroupsPath"] = json!(cgroup);
+        let mut spec = in_cgroup(id, cmd, cgroup);
         if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
             namespaces.retain(|it| !kinds.iter().any(|kind| it["type"] == *kind));
         }
@@ -80,6 +78,12 @@ impl Bundle {
     /// Like [`Bundle::run`], but `cmd` does not run before [`Bundle::begin`].
     pub fn create(lab: &Lab, id: &str, cmd: &[&str]) -> Result<Self> {
         Self::start(&["create"], lab, &spec(id, cmd), id, false, None)
+    }
+
+    /// Like [`Bundle::create`], in this cgroup.
+    pub fn create_in(lab: &Lab, id: &str, cmd: &[&str], cgroup: &str) -> Result<Self> {
+        let spec = in_cgroup(id, cmd, cgroup);
+        Self::start(&["create"], lab, &spec, id, false, None)
     }
 
     /// The container's process, if it has one.
@@ -170,6 +174,12 @@ impl Drop for Bundle {
             eprintln!("{error}");
         }
     }
+}
+
+fn in_cgroup(id: &str, cmd: &[&str], cgroup: &str) -> serde_json::Value {
+    let mut spec = spec(id, cmd);
+    spec["linux"]["cgroupsPath"] = json!(cgroup);
+    spec
 }
 
 /// The minimum that runc accepts: namespaces, a root and the mounts that programs expect. It sets

@@ -152,7 +152,8 @@ impl Asked {
             } else {
                 Naming::AnyOfDigest
             },
-            image: asked_for.or(Some(container.image)),
+            // CRI-O sends an empty name for an image without names.
+            image: asked_for.or(Some(container.image).filter(|image| !image.is_empty())),
             names,
             digest,
             content,

@@ -162,6 +162,15 @@ pub(super) enum OfCri {
     Another,
 }
 
+impl OfCri {
+    pub(super) fn is(self) -> Option<(Claim, Option<String>)> {
+        match self {
+            Self::Is(claim, image_id) => Some((*claim, image_id)),
+            Self::NotYet | Self::Another => None,
+        }
+    }
+}
+
 impl Sources {
     /// Asks about a task that was made, and keeps the answers until its program begins.
     ///
@@ -184,7 +193,7 @@ impl Sources {
         described.is_joined = is_joined;
         if is_joined && described.containerd.through_cri && described.dockers.is_none() {
             let found = self
-                .of_cri(&mut asked, &made.id, made.pid, Some(made))
+                .of_cri(&mut asked, &made.id, &[made.pid].into(), Some(made))
                 .await;
             if let OfCri::Is(claim, image_id) = found {
                 let checked = self.checked(&mut asked, *claim, image_id, &described);
@@ -233,8 +242,7 @@ impl Sources {
         None
     }
 
-    /// The containerd task of the start: the one with the start's process or, if that may be any
-    /// process of the container, with an ancestor in the same container.
+    /// The containerd task of the start: the one whose process is the start's.
     pub(super) async fn task_of(
         &self,
         asked: &mut Asked,
@@ -242,15 +250,23 @@ impl Sources {
         state: Option<&RuncState>,
     ) -> Option<TaskRecord> {
         let process = question.process;
-        let mut pids = BTreeSet::from([process.pid]);
-        if !question.is_first {
-            pids.extend(self.above(process.pid));
-        }
+        let pids = self.pids(question);
         let hints = self.hints(question, state);
         let asks = self.containerds.iter().map(|it| task_of(it, &pids, &hints));
         let task = asked.first(asks).await?;
         // If the process is gone, another one may have its pid by now.
         process.is_alive(&self.proc).then_some(task)
+    }
+
+    /// The processes that can be the container's first: the start's process and, if that may be any
+    /// process of the container, its ancestors in the same container.
+    pub(super) fn pids(&self, question: &Question) -> BTreeSet<u32> {
+        let pid = question.process.pid;
+        let mut pids = BTreeSet::from([pid]);
+        if !question.is_first {
+            pids.extend(self.above(pid));
+        }
+        pids
     }
 
     /// The ancestors of a process in the same container: in the same cgroups and at the same depth
@@ -372,12 +388,12 @@ impl Sources {
         &self,
         asked: &mut Asked,
         id: &str,
-        pid: u32,
+        pids: &BTreeSet<u32>,
         task: Option<&TaskRecord>,
     ) -> OfCri {
         let ask = |cri| async move {
             let mut asked = Asked::default();
-            let found = asked.cri(cri, id, pid, task).await;
+            let found = asked.cri(cri, id, pids, task).await;
             (found, asked)
         };
         let found = asked.first(self.cris.iter().map(ask)).await;
@@ -391,7 +407,7 @@ impl Asked {
         &mut self,
         cri: &Cri,
         id: &str,
-        pid: u32,
+        pids: &BTreeSet<u32>,
         task: Option<&TaskRecord>,
     ) -> Option<OfCri> {
         let socket = cri.socket().display();
@@ -399,7 +415,7 @@ impl Asked {
             task.socket == cri.socket() && task.namespace == claims::CRI_NAMESPACE
         });
         let process = |said: Option<u32>, claim, image_id| match said {
-            Some(said) if said == pid => OfCri::Is(Box::new(claim), image_id),
+            Some(said) if pids.contains(&said) => OfCri::Is(Box::new(claim), image_id),
             Some(_) => OfCri::Another,
             None if is_same => OfCri::Is(Box::new(claim), image_id),
             None => OfCri::NotYet,

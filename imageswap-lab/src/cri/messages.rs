@@ -16,9 +16,9 @@ pub(super) struct Empty {}
 
 /// A request that names a sandbox or a container in its first field.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct IdRequest {
+pub(crate) struct IdRequest {
     #[prost(string, tag = "1")]
-    pub(super) id: String,
+    pub(crate) id: String,
 }
 
 /// A sandbox, with the fields that matter here.
@@ -29,15 +29,15 @@ pub(super) struct ListPodSandboxResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct PodSandboxMetadata {
+pub(crate) struct PodSandboxMetadata {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    pub(super) uid: String,
+    pub(crate) uid: String,
     #[prost(string, tag = "3")]
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
     #[prost(uint32, tag = "4")]
-    pub(super) attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,18 +87,18 @@ pub(super) struct RunPodSandboxResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ImageSpec {
+pub(crate) struct ImageSpec {
     #[prost(string, tag = "1")]
-    pub(super) image: String,
+    pub(crate) image: String,
     #[prost(string, tag = "18")]
-    pub(super) user_specified_image: String,
+    pub(crate) user_specified_image: String,
 }
 
 /// `ImageStatusRequest`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ImageRequest {
+pub(crate) struct ImageRequest {
     #[prost(message, optional, tag = "1")]
-    pub(super) image: Option<ImageSpec>,
+    pub(crate) image: Option<ImageSpec>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -128,11 +128,11 @@ pub(super) struct PullImageResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ContainerMetadata {
+pub(crate) struct ContainerMetadata {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(uint32, tag = "2")]
-    pub(super) attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
