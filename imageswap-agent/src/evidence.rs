@@ -11,6 +11,7 @@
 //! | [`bundle`] | the OCI configuration on disk, there before the container's cgroup is |
 //! | [`runc`] | the state files of runc and crun, the only record of a plain `runc run` |
 //! | [`storage`] | podman's store: containers, and the names of their images |
+//! | [`user`] | the same for rootless podman and Docker, which their user can forge |
 //! | [`docker`] | what Docker made a container of, and where it pulled that from |
 //! | [`root`] | which mount a process's root is, by the kernel |
 //! | [`discover`] | which sockets there are on this node |
@@ -33,6 +34,7 @@ pub mod runc;
 mod spec;
 pub mod storage;
 mod transport;
+pub mod user;
 
 /// Why a source of evidence could not be asked, or what was wrong with its answer.
 #[derive(Debug, thiserror::Error)]

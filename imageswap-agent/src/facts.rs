@@ -121,6 +121,8 @@ pub enum Source {
     Podman,
     /// State that runc or crun keeps.
     Runc,
+    /// Records of a user's podman or Docker, which that user can write.
+    User,
     /// Annotations in the OCI bundle, which any maker of a bundle can write.
     Bundle,
 }
@@ -134,6 +136,7 @@ impl Source {
             Self::Docker => "docker",
             Self::Podman => "podman",
             Self::Runc => "runc",
+            Self::User => "user",
             Self::Bundle => "oci-annotation",
         }
     }
@@ -381,11 +384,11 @@ impl Facts {
         self.trusted().any(|claim| claim.image.is_some())
     }
 
-    /// Claims of sources that may approve, most trusted first. The annotations of the container's
-    /// own bundle are left out.
+    /// Claims of sources that may approve, most trusted first. Records that the container's user can
+    /// write and the annotations of its own bundle are left out.
     pub fn trusted(&self) -> impl Iterator<Item = &Claim> {
         let claims = self.claims.values();
-        claims.filter(|claim| claim.source != Source::Bundle)
+        claims.filter(|claim| !matches!(claim.source, Source::User | Source::Bundle))
     }
 
     /// Whether a container runs on the layers of the named image, by the most trusted source that

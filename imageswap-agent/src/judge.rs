@@ -237,7 +237,13 @@ impl Case<'_> {
         }
         // The maker of a bundle writes its annotations: they may show drift, but never approve.
         if self.confidence == Confidence::Low {
-            return (Verdict::Unresolved, why_unresolved(facts));
+            let by_user = facts.claims.contains_key(&Source::User);
+            let reason = if by_user {
+                Reason::Unverified
+            } else {
+                why_unresolved(facts)
+            };
+            return (Verdict::Unresolved, reason);
         }
         if facts.content() == Content::Another {
             return (Verdict::Unresolved, why_another(facts));

@@ -96,13 +96,40 @@ pub fn commands(proc: &Path, program: &str) -> Vec<Vec<String>> {
 
 /// The same for one process.
 pub fn command(proc: &Path, pid: u32, program: &str) -> Option<Vec<String>> {
-    let folder = proc.join(pid.to_string());
+    let (_, words) = command_if(proc, pid, program, |owner| owner == 0)?;
+    Some(words)
+}
+
+/// The same for a process of another user than root, with that user's id.
+pub fn command_of_user(proc: &Path, pid: u32, program: &str) -> Option<(u32, Vec<String>)> {
+    command_if(proc, pid, program, |owner| owner != 0)
+}
+
+fn command_if(
+    proc: &Path,
+    pid: u32,
+    program: &str,
+    is_wanted: impl Fn(u32) -> bool,
+) -> Option<(u32, Vec<String>)> {
+    // Checked first: reading a command line reads the memory of the process, which its owner can
+    // make wait.
+    let owner = fs::metadata(proc.join(pid.to_string())).ok()?.uid();
+    if !is_wanted(owner) || depth(proc, pid) != 1 {
+        return None;
+    }
     let text = read(proc, pid, "cmdline")?;
     let mut words = text.split('\0');
     let is_it = Path::new(words.next()?).file_name()? == program;
-    let is_roots = || fs::metadata(&folder).is_ok_and(|folder| folder.uid() == 0);
-    let words = || words.map(str::to_owned).collect();
-    (is_it && is_roots() && depth(proc, pid) == 1).then(words)
+    is_it.then(|| (owner, words.map(str::to_owned).collect()))
+}
+
+/// A variable of a process's environment, as it was when its program started.
+pub fn variable(proc: &Path, pid: u32, name: &str) -> Option<String> {
+    let text = read(proc, pid, "environ")?;
+    let mut entries = text.split('\0').filter_map(|entry| entry.split_once('='));
+    entries
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned())
 }
 
 /// The cgroups of a process, as /proc spells them.

@@ -12,6 +12,7 @@ use crate::evidence::cri::Cri;
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
+use crate::evidence::user::{self, UserContainer};
 use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
 use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
@@ -84,6 +85,8 @@ struct Sources {
     containerds: Vec<Containerd>,
     cris: Vec<Cri>,
     readers: Readers,
+    /// Of files that users other than root can write.
+    users: Readers,
     prepared: Prepared,
     pods: Pods,
     client: Option<Client>,
@@ -106,6 +109,7 @@ impl Resolver {
             containerds: Vec::new(),
             cris: Vec::new(),
             readers: Readers::new(),
+            users: Readers::new(),
             prepared: Prepared::default(),
             pods,
             client,
@@ -219,6 +223,10 @@ impl Sources {
             let bundle = self.read(asked, bundle).await.flatten();
             asked.claims.extend(bundle.map(claims::of_bundle));
         }
+        if asked.claims.is_empty() {
+            let user = self.of_user(process).await;
+            asked.claims.extend(user.map(claims::of_user));
+        }
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
         }
@@ -267,6 +275,19 @@ impl Sources {
             let claim = self.of_state(asked, process, state).await;
             asked.claims.push(claim);
         }
+    }
+
+    /// Reads the records of the user whose podman or Docker runs this process. They have threads of
+    /// their own, and a record that cannot be read is not a runtime that does not answer: the user
+    /// must not keep other sources from being read or believed.
+    async fn of_user(self: &Arc<Self>, process: Subject) -> Option<UserContainer> {
+        let of = Arc::clone(self);
+        let read = move || user::of_process(&of.host_root, &of.proc, process.pid);
+        let found = self.users.run(read).await.inspect_err(|error| {
+            tracing::debug!(%error, "a user's record of a container cannot be used");
+        });
+        // Of a process that is gone, another one may have the pid by now.
+        found.ok()?.filter(|_| process.is_alive(&self.proc))
     }
 
     /// Asks the CRI of the same daemon about a task whose record containerd cannot send, for

@@ -95,6 +95,9 @@ words! {
         RuntimeUnreachable = "runtime-unreachable",
         /// The container runs in a container whose runtime is out of reach.
         Nested = "nested",
+        /// The image has an approved name only by records that the container's user can write:
+        /// rootless podman's or Docker's.
+        Unverified = "unverified",
     }
 }
 
@@ -116,6 +119,7 @@ pub const LEGAL: &[(Verdict, Reason)] = &[
     (Verdict::Unresolved, Reason::Gone),
     (Verdict::Unresolved, Reason::RuntimeUnreachable),
     (Verdict::Unresolved, Reason::Nested),
+    (Verdict::Unresolved, Reason::Unverified),
 ];
 
 /// Whether a combination of verdict, route and reason makes sense: reasons about admission apply

@@ -2,7 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use tempfile::TempDir;
 
 use crate::cgroup;
 use crate::error::{Error, Result};
@@ -28,27 +32,61 @@ const CGROUPS: &str = "libpod_parent";
 /// Podman; dropping it removes its containers.
 #[derive(Debug)]
 pub struct Podman {
-    lab: Lab,
+    folder: PathBuf,
+    /// Rootless: the user's id, and the folder, which no user could reach in the lab.
+    user: Option<(u32, TempDir)>,
+    _lab: Lab,
 }
 
 impl Podman {
     /// Prepares an empty store.
     pub fn new(lab: &Lab) -> Result<Self> {
+        Self::in_folder(lab, lab.make_dir("podman")?, None)
+    }
+
+    /// Prepares an empty store of the user `uid`, who need not have a name or further ids: containers
+    /// have this user's id alone.
+    pub fn rootless(lab: &Lab, uid: u32) -> Result<Self> {
+        let prefix = format!("imageswap-{uid}-");
+        let made = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let home = made.map_err(Error::io("a folder of a user"))?;
+        let folder = home.path().to_owned();
+        let failed = Error::io(folder.display().to_string());
+        let own = |path: &Path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+            chown(path, Some(uid), Some(uid))
+        };
+        let prepare = || {
+            own(&folder)?;
+            for name in ["run", "root", "xdg"] {
+                fs::create_dir(folder.join(name))?;
+                own(&folder.join(name))?;
+            }
+            Ok(())
+        };
+        prepare().map_err(failed)?;
+        Self::in_folder(lab, folder, Some((uid, home)))
+    }
+
+    fn in_folder(lab: &Lab, folder: PathBuf, user: Option<(u32, TempDir)>) -> Result<Self> {
         if let Some(need) = missing_of(&PODMAN).first() {
             let message = format!("{} is missing: install {}", need.program, need.package);
             return Err(Error::Unusable(message));
         }
-        let dir = lab.make_dir("podman")?;
-        let file = dir.join("containers.conf");
-        let runtime = oci::program(&dir, false)?;
+        let file = folder.join("containers.conf");
+        let runtime = oci::program(&folder, false)?;
         let text = format!("{CONFIGURATION}runtime = \"{}\"\n", runtime.display());
         fs::write(&file, text).map_err(Error::io(file.display().to_string()))?;
-        Ok(Self { lab: lab.clone() })
+        Ok(Self {
+            folder,
+            user,
+            _lab: lab.clone(),
+        })
     }
 
     /// Loads `image` under the name `reference`.
     pub fn load(&self, image: &Image, reference: &str) -> Result<()> {
-        let tar = self.lab.path().join("podman/image.tar");
+        let tar = self.folder.join("image.tar");
         image.write_tar(&tar, reference)?;
         self.podman([OsStr::new("load"), "--input".as_ref(), tar.as_ref()])
             .map(drop)
@@ -69,8 +107,20 @@ impl Podman {
 
     /// Runs podman with these arguments.
     pub fn podman<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Output> {
-        let folder = self.lab.path().join("podman");
-        let mut command = Command::new("podman");
+        let folder = &self.folder;
+        let mut command = match &self.user {
+            None => Command::new("podman"),
+            Some((uid, _)) => {
+                let uid = uid.to_string();
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "podman"]);
+                command
+                    .env("HOME", folder)
+                    .env("XDG_RUNTIME_DIR", folder.join("xdg"));
+                command.current_dir(folder);
+                command
+            }
+        };
         command.env("CONTAINERS_CONF", folder.join("containers.conf"));
         command.arg("--root").arg(folder.join("root"));
         command.arg("--runroot").arg(folder.join("run"));
@@ -87,6 +137,11 @@ impl Drop for Podman {
         if let Err(error) = self.podman(["pod", "rm", "--all", "--force"]) {
             eprintln!("podman's Pods: {error}");
         }
-        cgroup::remove(CGROUPS);
+        if self.user.is_none() {
+            cgroup::remove(CGROUPS);
+        } else if let Err(error) = self.podman(["system", "migrate"]) {
+            // Ends the process that keeps the user's namespaces between calls.
+            eprintln!("podman's pause process: {error}");
+        }
     }
 }

@@ -27,6 +27,7 @@ use imageswap_policy::Reference;
 use serde::Deserialize;
 
 use super::containerd::ContentSource;
+use super::file::read_of;
 use super::layers::{self, Blob};
 use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
 use crate::process;
@@ -208,6 +209,17 @@ pub fn of_root(
         store,
         runs_on_its_layers,
     }))
+}
+
+/// The image as the client named it for the container `id`, by the record below the data root `data`
+/// of a Docker that the user `owner` runs.
+pub(super) fn typed(data: &Path, id: &str, owner: u32) -> Result<Option<String>, EvidenceError> {
+    let file = data.join("containers").join(id).join("config.v2.json");
+    let Some(bytes) = read_of(owner, &file, LARGEST_CONTAINER)? else {
+        return Ok(None);
+    };
+    let record: Container = parse_json(&file, &bytes)?;
+    Ok(Some(record.config.image).filter(|_| record.id == id))
 }
 
 /// Whether a path begins with the first name, and has the second one further on.

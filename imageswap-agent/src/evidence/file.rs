@@ -79,11 +79,20 @@ pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
 /// Reads a whole file of at most `limit` bytes, if it belongs to root and is not a link; otherwise
 /// `None`. Anybody else could write anything into their own file.
 pub(super) fn read_of_root(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EvidenceError> {
+    read_of(0, path, limit)
+}
+
+/// The same for a file of the user `owner`.
+pub(super) fn read_of(
+    owner: u32,
+    path: &Path,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, EvidenceError> {
     let read = || {
         let Some(file) = open_with(path, limit, OFlags::NOFOLLOW)? else {
             return Ok(None);
         };
-        if file.metadata()?.uid() != 0 {
+        if file.metadata()?.uid() != owner {
             return Ok(None);
         }
         bytes_of(&file, limit).map(Some)

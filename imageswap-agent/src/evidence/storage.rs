@@ -8,7 +8,8 @@
 //! of the image into a container's `metadata`, which is JSON in a string. A container's bundle is
 //! `<driver>-containers/<id>/userdata` below either root.
 //!
-//! Only root's store is read: any other user could write anything into his own.
+//! Only root's store is evidence: any other user could write anything into his own. [`super::user`]
+//! reads those.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::file::read_of;
 use super::{EvidenceError, on_host, parse_json, read_of_root};
 use crate::process;
 
@@ -28,7 +30,7 @@ const BUNDLE: &str = "userdata";
 const CONTAINERS: &str = "-containers";
 
 /// A container's image, as the store knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredImage {
     /// The name that was asked for.
     pub name: Option<String>,
@@ -40,13 +42,27 @@ pub struct StoredImage {
     pub runs_on_its_layers: bool,
 }
 
-/// The two folders of one store, as this process sees them.
+/// The two folders of one store, as this process sees them, and the user whose store it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Images and containers.
     graph: PathBuf,
     /// What does not survive a restart of the node.
     run: PathBuf,
+    owner: u32,
+}
+
+impl Store {
+    /// The store of the user `owner` in the options that podman gave to a container's monitor.
+    pub(super) fn of_monitor(host_root: &Path, words: &[String], owner: u32) -> Option<Self> {
+        let (graph, run) = options(words);
+        let graph = on_host(host_root, Path::new(graph?));
+        Some(Self {
+            run: run.map_or_else(|| graph.clone(), |run| on_host(host_root, Path::new(run))),
+            graph,
+            owner,
+        })
+    }
 }
 
 /// Root's store by default.
@@ -58,7 +74,7 @@ const CONFIGURATIONS: [&str; 2] = [
 ];
 
 /// The process that watches a podman container, with podman's own options in its command line.
-const MONITOR: &str = "conmon";
+pub(super) const MONITOR: &str = "conmon";
 
 const LARGEST_CONFIGURATION: u64 = 1 << 20;
 
@@ -72,6 +88,7 @@ pub fn stores(host_root: &Path, proc: &Path, pid: u32) -> Vec<Store> {
         Store {
             graph: on_host(graph, GRAPH),
             run: on_host(run, RUN),
+            owner: 0,
         }
     };
     let mut stores = vec![store(None, None)];
@@ -85,12 +102,18 @@ pub fn stores(host_root: &Path, proc: &Path, pid: u32) -> Vec<Store> {
     let monitor = process::ancestors(proc, pid).next();
     let words = monitor.and_then(|monitor| process::command(proc, monitor, MONITOR));
     let words = words.unwrap_or_default();
+    let (graph, run) = options(&words);
+    stores.push(store(graph.cloned(), run.cloned()));
+    stores.dedup();
+    stores
+}
+
+/// Graph root and run root in podman's options, which are in the command line of a monitor.
+fn options(words: &[String]) -> (Option<&String>, Option<&String>) {
     // The words of the clean-up command follow this one.
     let words = words.iter().filter(|word| *word != "--exit-command-arg");
     let value = |option| words.clone().skip_while(|word| *word != option).nth(1);
-    stores.push(store(value("--root").cloned(), value("--runroot").cloned()));
-    stores.dedup();
-    stores
+    (value("--root"), value("--runroot"))
 }
 
 /// The value of a line `<key> = "<path>"`.
@@ -102,7 +125,8 @@ fn value_of(line: &str, key: &str) -> Option<String> {
 }
 
 /// The image of the container `id` that was started from `bundle`, as this process sees it. `None`
-/// if that is not a container of one of these stores, or if the store does not belong to root.
+/// if that is not a container of one of these stores, or if a list does not belong to the store's
+/// owner.
 ///
 /// # Errors
 /// A list of the store cannot be read, or is not what it should be.
@@ -129,7 +153,9 @@ pub fn of_bundle(
         store.run.join(&containers).join(volatile),
     ] {
         if found.is_none() {
-            found = entry(&list, |container: &Container| container.id == id)?;
+            found = entry(store.owner, &list, |container: &Container| {
+                container.id == id
+            })?;
         }
     }
     let Some(container) = found else {
@@ -141,9 +167,9 @@ pub fn of_bundle(
     };
     let metadata: Metadata = serde_json::from_str(&container.metadata).unwrap_or_default();
     let is_its = |image: &Image| image.id == container.image;
-    let image = entry(&list("images"), is_its)?.unwrap_or_default();
+    let image = entry(store.owner, &list("images"), is_its)?.unwrap_or_default();
     let is_its = |layer: &Layer| layer.id == container.layer;
-    let parent = entry(&list("layers"), is_its)?.and_then(|layer| layer.parent);
+    let parent = entry(store.owner, &list("layers"), is_its)?.and_then(|layer| layer.parent);
     Ok(Some(StoredImage {
         runs_on_its_layers: parent.is_some() && parent == image.layer,
         name: metadata.image_name.filter(|name| !name.is_empty()),
@@ -163,12 +189,13 @@ fn root_of<'b>(bundle: &'b Path, id: &str) -> Option<(&'b Path, &'b str)> {
     Some((containers.parent()?, driver))
 }
 
-/// The entry that `is_it` accepts in a list of root's; `None` if the list does not exist.
+/// The entry that `is_it` accepts in a list of this user's; `None` where there is no such list.
 fn entry<T: DeserializeOwned>(
+    owner: u32,
     list: &Path,
     is_it: impl Fn(&T) -> bool,
 ) -> Result<Option<T>, EvidenceError> {
-    let Some(bytes) = read_of_root(list, LARGEST_LIST)? else {
+    let Some(bytes) = read_of(owner, list, LARGEST_LIST)? else {
         return Ok(None);
     };
     let all: Vec<T> = parse_json(list, &bytes)?;

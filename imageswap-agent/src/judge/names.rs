@@ -27,7 +27,8 @@ impl Names {
     }
 }
 
-/// The name that was asked for, otherwise all names of the digest, otherwise the bundle's.
+/// The name that was asked for, otherwise all names of the digest, otherwise those in records that
+/// somebody else may have written.
 pub(super) fn names(facts: &Facts) -> Names {
     let of_digest = names_of_digest(facts);
     if let Some(asked) = asked_for(facts, &of_digest) {
@@ -45,15 +46,15 @@ pub(super) fn names(facts: &Facts) -> Names {
             confidence: Confidence::Medium,
         };
     }
-    let annotated = facts
-        .claims
-        .get(&Source::Bundle)
-        .and_then(|claim| claim.image.as_deref())
-        .filter(|image| is_name(image));
-    let all: Vec<_> = annotated
-        .map(|image| name(Source::Bundle.as_str(), image))
-        .into_iter()
-        .collect();
+    let claims = [Source::User, Source::Bundle].map(|source| facts.claims.get(&source));
+    let mut all: Vec<Name> = Vec::new();
+    for claim in claims.into_iter().flatten() {
+        for it in claim.image.iter().chain(&claim.names) {
+            if is_name(it) && !all.iter().any(|known| known.name == *it) {
+                all.push(name(claim.source.as_str(), it));
+            }
+        }
+    }
     Names {
         telling: all.len(),
         all,
@@ -86,7 +87,11 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
             let fits = match claim.source {
                 Source::Cri => can_be(facts, image, of_digest) == Some(true),
                 Source::Docker => can_be(facts, image, of_digest) != Some(false),
-                Source::Containerd | Source::Podman | Source::Runc | Source::Bundle => true,
+                Source::Containerd
+                | Source::Podman
+                | Source::Runc
+                | Source::User
+                | Source::Bundle => true,
             };
             fits.then(|| name(claim.source.as_str(), image))
         })

@@ -25,9 +25,11 @@ pub(super) fn route(facts: &Facts) -> Route {
     if facts.claims.contains_key(&Source::Podman) {
         return Route::Podman;
     }
-    // The owner of the folder in which runc keeps its state.
-    match claim(Source::Runc).map(|state| state.runtime) {
+    // The owner of the folder in which runc keeps its state, or a user's own records.
+    let other = claim(Source::Runc).or_else(|| claim(Source::User));
+    match other.map(|state| state.runtime) {
         Some("docker") => Route::Docker,
+        Some("podman") => Route::Podman,
         Some("runc") => Route::Runc,
         Some(_) => Route::Containerd,
         None => Route::Unknown,

@@ -6,6 +6,7 @@ use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::RuncState;
 use crate::evidence::storage::StoredImage;
+use crate::evidence::user::UserContainer;
 use crate::facts::{Claim, Content, Kind, Naming, Pod, Source};
 use std::collections::BTreeMap;
 
@@ -255,6 +256,18 @@ pub(super) fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
             Content::Another
         },
         ..Claim::new(Source::Podman, state.id.clone(), "podman")
+    }
+}
+
+/// The user can write all of it, so it is never [`Facts::trusted`](crate::facts::Facts::trusted).
+pub(super) fn of_user(container: UserContainer) -> Claim {
+    Claim {
+        kind: Some(Kind::Container),
+        image: container.image,
+        naming: Naming::AnyOfDigest,
+        names: container.names,
+        digest: container.digest,
+        ..Claim::new(Source::User, container.id, container.runtime)
     }
 }
 

@@ -12,6 +12,7 @@ mod kubelet;
 mod lost;
 mod missing;
 mod put;
+mod rootless;
 mod routes;
 mod startup;
 mod systemd;

@@ -1,0 +1,50 @@
+//! Rootless podman: its user's own records may show drift and never approve.
+
+use crate::harness::{EVIL, Node, OURS, words};
+use imageswap_lab::{Image, Podman};
+
+/// A user without a name and without further ids.
+const UID: u32 = 20_417;
+
+#[test]
+fn rootless_podman_is_believed_only_against_itself() {
+    let Some(node) = Node::for_test("rootless", false) else {
+        return;
+    };
+    let podman = Podman::rootless(&node.lab, UID).unwrap();
+    podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
+    podman.load(&Image::sleeper("evil").unwrap(), EVIL).unwrap();
+    let agent = node.agent();
+    let rows = [
+        (OURS, ["unresolved", "podman", "unverified"]),
+        (EVIL, ["drift", "podman", "not-admitted"]),
+    ];
+    let ids = rows.map(|(image, expected)| {
+        let id = podman.run(image, &["sleep", "1000"]).unwrap();
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(words(&finding), expected, "{finding:#}");
+        assert_eq!(finding["image"], image);
+        assert_eq!(finding["confidence"], "low");
+        assert_eq!(finding["names"][0]["source"], "user", "{finding:#}");
+        id
+    });
+    let later = node.agent();
+    for (id, (_, expected)) in ids.iter().zip(rows) {
+        let finding = later.wait_for(id, "initial");
+        assert_eq!(words(&finding), expected, "{finding:#}");
+    }
+
+    // One image with both names: the approved one does not hide the other.
+    podman
+        .podman(["tag", EVIL, "registry.example.com/team/renamed:1"])
+        .unwrap();
+    let id = podman
+        .run("registry.example.com/team/renamed:1", &["sleep", "1000"])
+        .unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&finding),
+        ["unresolved", "podman", "ambiguous"],
+        "{finding:#}"
+    );
+}
