@@ -1,6 +1,7 @@
 //! `cargo xtask matrix`: runs the agent's node tests with the runtimes of other Debian releases, on
 //! this kernel and on theirs.
 
+mod arm64;
 mod suite;
 
 use std::path::Path;
@@ -83,6 +84,8 @@ enum Kernel {
     Running,
     /// The suite's own, in a virtual machine with systemd.
     Suite,
+    /// The suite's own for arm64, of which only the BTF is read.
+    Arm64,
 }
 
 const fn cell(name: &'static str, suite: &'static str, oci: &'static str, kernel: Kernel) -> Cell {
@@ -98,7 +101,7 @@ const fn cell(name: &'static str, suite: &'static str, oci: &'static str, kernel
 /// runc starts nothing in a cgroup that has processes, from 1.2 on.
 const REFUSED_BY_RUNC: &[&str] = &["put::a_container_put_into"];
 
-const CELLS: [Cell; 6] = [
+const CELLS: [Cell; 9] = [
     Cell {
         refused: REFUSED_BY_RUNC,
         ..cell("sid-runc", "sid", "runc", Kernel::Running)
@@ -111,6 +114,9 @@ const CELLS: [Cell; 6] = [
         ..cell("sid-vm", "sid", "runc", Kernel::Suite)
     },
     cell("trixie-vm", "trixie", "runc", Kernel::Suite),
+    cell("bookworm-arm64", "bookworm", "no runtime", Kernel::Arm64),
+    cell("trixie-arm64", "trixie", "no runtime", Kernel::Arm64),
+    cell("sid-arm64", "sid", "no runtime", Kernel::Arm64),
 ];
 
 /// The cells that `cargo xtask test` runs.
@@ -123,6 +129,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
             let kernel = match cell.kernel {
                 Kernel::Running => "this machine's kernel, cgroup v2 alone",
                 Kernel::Suite => "the suite's kernel and systemd, in QEMU",
+                Kernel::Arm64 => "the BTF of the suite's kernel for arm64",
             };
             [cell.name.to_owned(), format!("{}, {kernel}", cell.oci)]
         });
@@ -176,6 +183,9 @@ pub(crate) fn quick(workspace: &Workspace, count: &mut Count) -> Result<()> {
 impl Cell {
     /// Runs the tests; returns two lines with the tested versions.
     fn run(&self, workspace: &Workspace, quick: bool, count: &mut Count) -> Result<[String; 2]> {
+        if self.kernel == Kernel::Arm64 {
+            return arm64::run(workspace, self.suite, count);
+        }
         let suite = Suite::find_or_make(self.suite)?;
         let tests = vm::node_tests(workspace)?;
         let version = |package| anyhow::Ok(format!("{package} {}", suite.version(package)?));
@@ -189,21 +199,20 @@ impl Cell {
             skips.join(" ")
         };
         let variables = format!("IMAGESWAP_OCI_RUNTIME={}", self.oci);
-        match self.kernel {
-            Kernel::Running => in_namespace(workspace, &suite, &tests, &variables, &chosen, count)?,
-            Kernel::Suite => {
-                let kernel = vm::Kernel::in_folder(&suite.kernel()?)?;
-                more = format!("{more}, {}", kernel.version());
-                let is_refused = |test: &&str| self.refused.iter().any(|it| test.starts_with(it));
-                let chosen = vm::TESTS.into_iter().chain(ON_SUITES);
-                let guest = Guest {
-                    kernel,
-                    root: Some(suite.root),
-                    tests: chosen.filter(|test| !is_refused(test)).collect(),
-                    variables,
-                };
-                vm::run_guest(workspace, &guest, &tests, count)?;
-            }
+        if self.kernel == Kernel::Running {
+            in_namespace(workspace, &suite, &tests, &variables, &chosen, count)?;
+        } else {
+            let kernel = vm::Kernel::in_folder(&suite.kernel()?)?;
+            more = format!("{more}, {}", kernel.version());
+            let is_refused = |test: &&str| self.refused.iter().any(|it| test.starts_with(it));
+            let chosen = vm::TESTS.into_iter().chain(ON_SUITES);
+            let guest = Guest {
+                kernel,
+                root: Some(suite.root),
+                tests: chosen.filter(|test| !is_refused(test)).collect(),
+                variables,
+            };
+            vm::run_guest(workspace, &guest, &tests, count)?;
         }
         if quick && self.kernel == Kernel::Running {
             // A renamed test must not be left out unnoticed.

@@ -255,6 +255,11 @@ impl Kernel {
         bail!("{}: no kernel with its modules", folder.display())
     }
 
+    /// The file that boots.
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
+    }
+
     /// The kernel's release, such as `6.12.43+deb13-amd64`.
     pub(crate) fn version(&self) -> &str {
         &self.version

@@ -33,6 +33,7 @@ const WITH_DOCKER_CLI: [&str; 3] = ["trixie", "forky", "sid"];
 #[derive(Debug)]
 pub(crate) struct Suite {
     name: &'static str,
+    architecture: &'static str,
     /// The root file system; nothing writes to it.
     pub(crate) root: PathBuf,
     /// The source list and lists of packages.
@@ -45,6 +46,7 @@ impl Suite {
         let cache = cache("matrix")?;
         let suite = Self {
             name,
+            architecture: "amd64",
             root: cache.join(name),
             apt: cache.join(format!("{name}-apt")),
         };
@@ -81,6 +83,17 @@ impl Suite {
         Ok(suite)
     }
 
+    /// The packages of `name` for arm64, without a root file system.
+    pub(crate) fn of_arm64(name: &'static str) -> Result<Self> {
+        let cache = cache("matrix")?;
+        Ok(Self {
+            name,
+            architecture: "arm64",
+            root: cache.join(format!("{name}-arm64")),
+            apt: cache.join(format!("{name}-arm64-apt")),
+        })
+    }
+
     /// The upstream version of an installed package, such as `2.1.9`.
     pub(crate) fn version(&self, package: &str) -> Result<String> {
         let version = output(
@@ -95,17 +108,24 @@ impl Suite {
 
     /// The suite's kernel, unpacked into a folder of the cache and not installed.
     pub(crate) fn kernel(&self) -> Result<PathBuf> {
-        let folder = cache("matrix")?.join(format!("{}-kernel", self.name));
+        let of = match self.architecture {
+            "amd64" => self.name.to_owned(),
+            other => format!("{}-{other}", self.name),
+        };
+        let folder = cache("matrix")?.join(format!("{of}-kernel"));
         if folder.is_dir() {
             return Ok(folder);
         }
-        ui::step(format_args!("downloading the kernel of {}", self.name));
+        ui::step(format_args!(
+            "downloading the kernel of {} for {}",
+            self.name, self.architecture
+        ));
         self.write_sources()?;
         let unfinished = folder.with_extension("unfinished");
         let packages = unfinished.join("packages");
         fs::create_dir_all(&packages).with_context(|| packages.display().to_string())?;
         run(self.apt("apt-get").args(["-qq", "update"]))?;
-        let mut wanted = self.kernel_packages("linux-image-amd64")?;
+        let mut wanted = self.kernel_packages(&format!("linux-image-{}", self.architecture))?;
         ensure!(!wanted.is_empty(), "{} has no kernel", self.name);
         let mut at = 0;
         // Newer suites have the kernel and its modules in packages that the image depends on.
@@ -166,6 +186,13 @@ impl Suite {
             command
                 .arg("-o")
                 .arg(format!("{option}={}", path.display()));
+        }
+        // Installed packages are this machine's.
+        command.args(["-o", "Dir::State::status=/dev/null"]);
+        for option in ["APT::Architecture", "APT::Architectures"] {
+            command
+                .arg("-o")
+                .arg(format!("{option}={}", self.architecture));
         }
         command.args(["-o", "APT::Sandbox::User=root"]);
         command.args(["-o", "Acquire::Check-Valid-Until=false"]);
