@@ -276,7 +276,15 @@ mod tests {
 
         fn read(&self, bundle: &Path, id: &str) -> Result<Option<StoredImage>, EvidenceError> {
             let [graph, run] = ["graph", "run"].map(|below| self.0.path().join(below));
-            of_bundle(&[Store { graph, run }], bundle, id)
+            of_bundle(
+                &[Store {
+                    graph,
+                    run,
+                    owner: 0,
+                }],
+                bundle,
+                id,
+            )
         }
     }
 
@@ -351,6 +359,7 @@ mod tests {
         let [default, other] = [GRAPH, "/srv/store"].map(|graph| Store {
             graph: on_host(graph),
             run: on_host(RUN),
+            owner: 0,
         });
         // The configuration belongs to the test's user, who may not be root.
         if is_read() {
