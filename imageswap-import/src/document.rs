@@ -6,7 +6,7 @@ use crate::image::Image;
 use crate::intent::{Intent, Origin, Reading};
 use crate::policy::compiled;
 use crate::report::{Item, Other, Report, Status};
-use crate::{gatekeeper, kubewarden, kyverno};
+use crate::{admission, gatekeeper, kubewarden, kyverno};
 use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_policy::yaml::{self, Node};
 use imageswap_policy::{Date, Policies, Scope};
@@ -137,12 +137,16 @@ fn flatten<'a>(source: &'a str, node: Node, into: &mut Vec<(&'a str, Node)>) {
 fn read(documents: &[(&str, Node)], report: &mut Report) -> Vec<Reading> {
     let mut readings = Vec::new();
     let mut exceptions = kyverno::Exceptions::default();
+    let mut in_cel = admission::Exceptions::default();
     for (source, node) in documents {
-        if let ("kyverno.io", "PolicyException") = kind(node) {
-            exceptions.add(node, origin(source, node));
+        match kind(node) {
+            ("kyverno.io", "PolicyException") => exceptions.add(node, origin(source, node)),
+            ("policies.kyverno.io", "PolicyException") => in_cel.add(node, origin(source, node)),
+            _ => {}
         }
     }
     let mut known = Vec::new();
+    let mut known_in_cel = Vec::new();
     for (source, node) in documents {
         let origin = origin(source, node);
         match kind(node) {
@@ -159,7 +163,30 @@ fn read(documents: &[(&str, Node)], report: &mut Report) -> Vec<Reading> {
                     readings.push(reading);
                 }
             }
-            ("kyverno.io", "PolicyException") => {}
+            ("kyverno.io" | "policies.kyverno.io", "PolicyException") => {}
+            (
+                "admissionregistration.k8s.io",
+                "ValidatingAdmissionPolicy" | "MutatingAdmissionPolicy",
+            ) => readings.extend(admission::native(node, &origin, documents)),
+            (
+                "admissionregistration.k8s.io",
+                "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
+            ) => readings.extend(admission::binding(node, &origin, documents)),
+            (
+                "policies.kyverno.io",
+                "ValidatingPolicy"
+                | "MutatingPolicy"
+                | "ImageValidatingPolicy"
+                | "NamespacedValidatingPolicy"
+                | "NamespacedMutatingPolicy"
+                | "NamespacedImageValidatingPolicy",
+            ) => {
+                let more = admission::kyverno(node, &origin, &in_cel);
+                if more.iter().any(|it| matches!(it, Reading::Understood(_))) {
+                    known_in_cel.push((origin.kind.clone(), origin.document.clone()));
+                }
+                readings.extend(more);
+            }
             ("constraints.gatekeeper.sh", kind) if kind.starts_with("K8s") => {
                 readings.push(gatekeeper::constraint(node, &origin));
             }
@@ -172,10 +199,12 @@ fn read(documents: &[(&str, Node)], report: &mut Report) -> Vec<Reading> {
                     None => report.others.push(other(origin, node)),
                 }
             }
+            _ if admission::is_parameter(node, documents) => {}
             _ => report.others.push(other(origin, node)),
         }
     }
-    for (origin, result) in exceptions.readings(&known) {
+    let excepted = exceptions.readings(&known).into_iter();
+    for (origin, result) in excepted.chain(in_cel.readings(&known_in_cel)) {
         let (status, reason) = match result {
             Ok(()) => (Status::CarriedOver, None),
             Err(why) => (Status::LeftOut, Some(why)),
@@ -210,13 +239,14 @@ fn other(origin: Origin, node: &Node) -> Other {
 }
 
 /// API group without its version, and kind.
-fn kind(node: &Node) -> (&str, &str) {
+pub(crate) fn kind(node: &Node) -> (&str, &str) {
     let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
     let group = text("apiVersion").rsplit_once('/').map_or("", |it| it.0);
     (group, text("kind"))
 }
 
-fn origin(source: &str, node: &Node) -> Origin {
+/// Where a document is.
+pub(crate) fn origin(source: &str, node: &Node) -> Origin {
     let name = node
         .get("metadata")
         .and_then(|it| it.get("name"))

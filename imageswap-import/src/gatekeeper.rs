@@ -36,8 +36,7 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
         Some("dryrun") => Enforcement::Audit,
         Some(other) => return Err(format!("the action `{other}` is not understood")),
     };
-    let parameters = spec.get("parameters").ok_or("it has no parameters")?;
-    let (holds, vocabulary) = demand(&origin.kind, parameters)?;
+    let (holds, vocabulary) = demand(&origin.kind, spec.get("parameters"))?;
     let mut differences = Vec::new();
     let formula = pods(spec.get("match"), &mut differences)?;
     Ok(Intent {
@@ -77,8 +76,22 @@ pub(crate) fn texts(node: Option<&Node>) -> Result<Vec<String>, String> {
 }
 
 /// The images that a template lets in.
-fn demand(kind: &str, parameters: &Node) -> Result<(Check, Vocabulary), String> {
+fn demand(kind: &str, given: Option<&Node>) -> Result<(Check, Vocabulary), String> {
     let mut vocabulary = Vocabulary::default();
+    if kind == "K8sImageDigests" {
+        let exempt = given.map_or(Ok(Vec::new()), |it| {
+            only(it, &["exemptImages"])?;
+            texts(it.get("exemptImages"))
+        })?;
+        vocabulary.wildcards.clone_from(&exempt);
+        vocabulary.wildcards.push("*@*".to_owned());
+        let holds: Check = Rc::new(move |image| {
+            let digest = image.split_once('@').is_some_and(|it| it.1.contains(':'));
+            Ok(digest || is_exempt(&exempt, image))
+        });
+        return Ok((holds, vocabulary));
+    }
+    let parameters = given.ok_or("it has no parameters")?;
     let prefixes =
         |list: &[String]| -> Vec<String> { list.iter().map(|it| format!("{it}*")).collect() };
     let holds: Check = match kind {
@@ -115,10 +128,7 @@ fn demand(kind: &str, parameters: &Node) -> Result<(Check, Vocabulary), String> 
                 .collect();
             vocabulary.wildcards.push("*:latest".to_owned());
             Rc::new(move |image| {
-                let exempted = exempt.iter().any(|it| match it.strip_suffix('*') {
-                    Some(prefix) => image.starts_with(prefix),
-                    None => it == image,
-                });
+                let exempted = is_exempt(&exempt, image);
                 let refused = !image.contains(':')
                     || tags.iter().any(|it| image.ends_with(&format!(":{it}")));
                 Ok(exempted || !refused)
@@ -127,6 +137,14 @@ fn demand(kind: &str, parameters: &Node) -> Result<(Check, Vocabulary), String> 
         other => return Err(format!("the template `{other}` is not understood")),
     };
     Ok((holds, vocabulary))
+}
+
+/// Whether an image is in a list in which a `*` at the end is a wildcard.
+fn is_exempt(exempt: &[String], image: &str) -> bool {
+    exempt.iter().any(|it| match it.strip_suffix('*') {
+        Some(prefix) => image.starts_with(prefix),
+        None => it == image,
+    })
 }
 
 /// The Pods that a `match` selects.

@@ -7,7 +7,9 @@
 //! carried over if both agree, or if they differ in a way that the report names.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod answer;
+mod cel;
 mod combine;
 mod document;
 mod gatekeeper;

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// More blocks than a person would write.
 const MAX_BLOCKS: usize = 64;
 
+/// The label with the name of the namespace, which the API server keeps on each.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// Conditions that must all be true. The derived order has no meaning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Block {
@@ -99,7 +102,16 @@ impl Formula {
                 } else {
                     literal.clone()
                 };
-                return Ok(Block::default().and(literal)?.into_iter().collect());
+                return match literal.by_name() {
+                    Some(literal) => Ok(Block::default().and(literal)?.into_iter().collect()),
+                    // The label is there or not whatever the namespace.
+                    None => match literal {
+                        Literal::NamespaceLabel(it) if it.operator == Operator::Exists => {
+                            Ok(vec![Block::default()])
+                        }
+                        _ => Ok(Vec::new()),
+                    },
+                };
             }
             Self::All(parts) => (parts, !negated),
             Self::Any(parts) => (parts, negated),
@@ -134,6 +146,19 @@ fn limited(blocks: Vec<Block>) -> Result<Vec<Block>, String> {
 }
 
 impl Literal {
+    /// The same by the namespace's name where it is about the label that always has it; `None` if it is not about the
+    /// label's value.
+    fn by_name(&self) -> Option<Self> {
+        match self {
+            Self::NamespaceLabel(it) if it.key == NAME_LABEL => match it.operator {
+                Operator::In => Some(Self::InNamespaces(it.values.clone())),
+                Operator::NotIn => Some(Self::NotInNamespaces(it.values.clone())),
+                Operator::Exists | Operator::DoesNotExist => None,
+            },
+            _ => Some(self.clone()),
+        }
+    }
+
     fn negated(&self) -> Self {
         let invert = |it: &Requirement| Requirement {
             key: it.key.clone(),

@@ -82,7 +82,7 @@ pub(crate) fn replace_all(regex: &meta::Regex, subject: &str, to: &str, groups: 
 pub(crate) fn unescaped(pattern: &str) -> String {
     let mut text = String::new();
     let mut escaped = false;
-    for it in pattern.chars() {
+    for it in pattern.replace("[.]", ".").chars() {
         match it {
             '\\' if !escaped => {
                 escaped = true;

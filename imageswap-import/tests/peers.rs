@@ -62,6 +62,11 @@ fn the_examples_of_the_page_are_true() {
     assert_eq!(it.report.count(Status::CarriedOver), 1);
     let written = write::policy(&it.policies[0], "head", &[]);
     assert_eq!(written.strip_prefix("# head\n").unwrap(), kyverno[1]);
+    let cel = blocks("From policies in CEL");
+    let it = imported(cel[0]);
+    assert!(it.report.is_exact(), "{:?}", it.report);
+    let written = write::policy(&it.policies[0], "head", &[]);
+    assert_eq!(written.strip_prefix("# head\n").unwrap(), cel[1]);
     let it = imported(blocks("From Gatekeeper")[0]);
     assert!(it.report.is_exact(), "{:?}", it.report);
     assert_eq!(it.policies[0].spec.enforcement, Enforcement::Warn);

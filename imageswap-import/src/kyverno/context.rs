@@ -95,6 +95,8 @@ pub(super) struct Context {
     root: Value,
     /// Names that only a cluster knows.
     unknown: Vec<String>,
+    /// Names of images' data, of which only some fields follow from the reference.
+    fetched: Vec<String>,
     /// The value of `{{@}}` outside of `foreach`.
     current: Option<String>,
 }
@@ -120,6 +122,7 @@ impl Context {
         Self {
             root,
             unknown: Vec::new(),
+            fetched: Vec::new(),
             current: None,
         }
     }
@@ -164,6 +167,10 @@ impl Context {
                 Variable::Fetched(reference) => inner.text(reference).map(|it| image::fetched(&it)),
                 Variable::Unknown => Err(String::new()),
             };
+            inner.fetched.retain(|it| it != name);
+            if let Variable::Fetched(_) = variable {
+                inner.fetched.push(name.clone());
+            }
             match value {
                 Ok(value) => {
                     inner.unknown.retain(|it| it != name);
@@ -258,6 +265,10 @@ impl Context {
                 [first, ..] if self.unknown.iter().any(|it| it == first) => false,
                 ["request", "object", "spec", ..] | ["request", "operation"] => true,
                 ["request", ..] | [] => false,
+                [first, rest @ ..] if self.fetched.iter().any(|it| it == first) => {
+                    let field = rest.first().and_then(|it| self.root.get(first)?.get(it));
+                    field.is_some_and(|it| !it.is_null())
+                }
                 [first, ..] => self.root.get(first).is_some(),
             };
             if !known {

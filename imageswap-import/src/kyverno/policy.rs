@@ -4,7 +4,9 @@ use super::conditions;
 use super::context::Variables;
 use super::exception::{self, Exception};
 use super::{mutate, scope, validate};
-use crate::intent::{Effect, Intent, Origin, Reading};
+use crate::admission::clauses;
+use crate::gatekeeper::only;
+use crate::intent::{Effect, Intent, Lists, Origin, Reading};
 use crate::scope::{Formula, Literal};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::{Node, Value};
@@ -135,6 +137,7 @@ fn one(
             "resource",
             "context",
             "preconditions",
+            "celPreconditions",
             "validate",
             "mutate",
             "skipBackgroundRequests",
@@ -144,6 +147,12 @@ fn one(
         if !known.contains(&key) {
             return Err(format!("`{key}` is not understood"));
         }
+    }
+    if let Some(cel) = rule.get("validate").and_then(|it| it.get("cel")) {
+        return in_cel(node, rule, cel, origin, exceptions);
+    }
+    if rule.get("celPreconditions").is_some() {
+        return Err("`celPreconditions` without `validate.cel`".to_owned());
     }
     let variables = Variables::default().with(rule.get("context"));
     let (lists, vocabulary, read) = match (rule.get("validate"), rule.get("mutate")) {
@@ -161,23 +170,7 @@ fn one(
         }
         _ => return Err("it has not exactly one of `validate` and `mutate`".to_owned()),
     };
-    let scope = scope::read(rule)?;
-    let mut formula = vec![scope.formula];
-    if let Some(preconditions) = rule.get("preconditions") {
-        formula.push(conditions::read(preconditions)?.scope(lists)?);
-    }
-    let namespace = namespace(node)?;
-    if let Some(namespace) = &namespace {
-        formula.push(Formula::Is(Literal::InNamespaces(vec![namespace.clone()])));
-    }
-    for it in &exceptions.0 {
-        if it.concerns(namespace.as_deref(), &origin.document, &origin.rule)
-            && let Ok(pods) = it.pods()
-        {
-            formula.push(pods.clone().not());
-        }
-    }
-    let formula = Formula::All(formula);
+    let (formula, wider) = selected(node, rule, lists, origin, exceptions)?;
     let intent = |effect, formula: &Formula, secrets, differences| -> Result<Intent, String> {
         Ok(Intent {
             origin: origin.clone(),
@@ -193,7 +186,7 @@ fn one(
     match read {
         Read::Swap(swap, secrets, differences) => {
             // More images would be changed than before.
-            if let Some(wider) = scope.wider.into_iter().next() {
+            if let Some(wider) = wider.into_iter().next() {
                 return Err(wider);
             }
             Ok(vec![intent(
@@ -217,11 +210,78 @@ fn one(
                     message: message.map(str::to_owned),
                 };
                 let formula = Formula::All(vec![formula.clone(), part]);
-                intents.push(intent(effect, &formula, Vec::new(), scope.wider.clone())?);
+                intents.push(intent(effect, &formula, Vec::new(), wider.clone())?);
             }
             Ok(intents)
         }
     }
+}
+
+/// The Pods to which a rule applies, and how they are more than in the source.
+fn selected(
+    node: &Node,
+    rule: &Node,
+    lists: Lists,
+    origin: &Origin,
+    exceptions: &Exceptions,
+) -> Result<(Formula, Vec<String>), String> {
+    let scope = scope::read(rule)?;
+    let mut formula = vec![scope.formula];
+    if let Some(preconditions) = rule.get("preconditions") {
+        formula.push(conditions::read(preconditions)?.scope(lists)?);
+    }
+    let namespace = namespace(node)?;
+    if let Some(namespace) = &namespace {
+        formula.push(Formula::Is(Literal::InNamespaces(vec![namespace.clone()])));
+    }
+    for it in &exceptions.0 {
+        if it.concerns(namespace.as_deref(), &origin.document, &origin.rule)
+            && let Ok(pods) = it.pods()
+        {
+            formula.push(pods.clone().not());
+        }
+    }
+    Ok((Formula::All(formula), scope.wider))
+}
+
+/// A rule that checks with expressions in CEL.
+fn in_cel(
+    node: &Node,
+    rule: &Node,
+    cel: &Node,
+    origin: &Origin,
+    exceptions: &Exceptions,
+) -> Result<Vec<Intent>, String> {
+    let validate = rule.get("validate").unwrap_or(rule);
+    only(
+        validate,
+        &["cel", "message", "failureAction", "failureActionOverrides"],
+    )?;
+    let (preconditions, clauses) = clauses(rule, cel)?;
+    let mut intents = Vec::new();
+    for clause in clauses {
+        let lists = clause.rule.lists;
+        let (formula, wider) = selected(node, rule, lists, origin, exceptions)?;
+        for (part, enforcement) in actions(node.get("spec"), validate)? {
+            let applies = clause.rule.applies.clone();
+            let parts = vec![formula.clone(), preconditions.clone(), applies, part];
+            intents.push(Intent {
+                origin: origin.clone(),
+                scope: Formula::All(parts).blocks()?,
+                lists,
+                effect: Effect::Check {
+                    holds: Rc::clone(&clause.rule.each),
+                    enforcement,
+                    message: clause.message.clone(),
+                },
+                vocabulary: clause.vocabulary.clone(),
+                secrets: Vec::new(),
+                differences: wider.clone(),
+                notes: Vec::new(),
+            });
+        }
+    }
+    Ok(intents)
 }
 
 /// The namespace of a document; in the first version of the format there was none.

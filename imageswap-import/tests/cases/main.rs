@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod cel;
 mod helpers;
+mod public;
 
 use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
 use imageswap_import::{Source, Status, import};
