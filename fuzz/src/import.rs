@@ -40,6 +40,7 @@ pub const TARGET: Target = Target {
 
 fn seeds() -> Vec<String> {
     vec![
+        "default:a.io\nquay.io::a.io/quay\nnoswap_wildcards:b.io\n".to_owned(),
         "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec: {rules: [{name: r, match: {any: [{resources: {kinds: [Pod]}}]}, validate: {pattern: {spec: {containers: [{image: a.io/*}]}}}}]}\n".to_owned(),
         "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nspec: {parameters: {repos: [a]}}\n".to_owned(),
         "apiVersion: policies.kyverno.io/v1\nkind: ValidatingPolicy\nmetadata: {name: p}\nspec: {matchConstraints: {resourceRules: [{apiGroups: [\"\"], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods]}]}, matchConditions: [{name: c, expression: \"request.namespace != 'x'\"}], validations: [{expression: \"object.spec.containers.all(c, c.image.startsWith('a.io/'))\"}]}\n".to_owned(),

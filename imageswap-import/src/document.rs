@@ -4,9 +4,10 @@ use crate::answer::{answer, of_one_list};
 use crate::combine::combine;
 use crate::image::Image;
 use crate::intent::{Intent, Origin, Reading};
+use crate::maps::is_maps;
 use crate::policy::compiled;
 use crate::report::{Item, Other, Report, Status};
-use crate::{admission, gatekeeper, kubewarden, kyverno};
+use crate::{admission, gatekeeper, kubewarden, kyverno, maps};
 use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_policy::yaml::{self, Node};
 use imageswap_policy::{Date, Policies, Scope};
@@ -89,8 +90,14 @@ impl Import {
 pub fn import(sources: &[Source<'_>]) -> Import {
     let mut report = Report::default();
     let mut documents = Vec::new();
+    let mut files = Vec::new();
     for source in sources {
-        match yaml::parse(source.name, source.text) {
+        let parsed = yaml::parse(source.name, source.text);
+        if is_maps(source.text, parsed.as_deref().unwrap_or_default()) {
+            files.extend(maps::read(*source, &mut report));
+            continue;
+        }
+        match parsed {
             Ok(nodes) => {
                 for node in nodes {
                     flatten(source.name, node, &mut documents);
@@ -114,10 +121,26 @@ pub fn import(sources: &[Source<'_>]) -> Import {
         // A policy without its scope, to ask it about any Pod.
         (intents, compiled(&policy.spec).unwrap_or_default())
     });
+    let mut combined: Vec<_> = combined.collect();
+    let mut policies = made.policies;
+    // One policy decides for each Pod, and nothing says what a maps file and other policies do together.
+    let alone = files.len() == 1 && report.rules.is_empty();
+    for mut file in files {
+        if alone {
+            combined.push((file.rules, compiled(&file.policy.spec).unwrap_or_default()));
+            policies.push(file.policy);
+        } else {
+            for it in &mut file.items {
+                it.status = Status::LeftOut;
+                it.reason = Some("a maps file has to be imported alone".to_owned());
+            }
+        }
+        report.rules.extend(file.items);
+    }
     Import {
-        combined: combined.collect(),
-        policies: made.policies,
+        policies,
         report,
+        combined,
     }
 }
 

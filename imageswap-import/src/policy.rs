@@ -8,14 +8,13 @@ use crate::learn::{check, swap};
 use crate::probe::{Probe, probes};
 use crate::report::Difference;
 use crate::vocabulary::patterns;
-use compare::compare;
 use imageswap_policy::Pattern;
 use imageswap_policy::document::{Approval, Denial, Enforcement, ImagePullSecret, Rule, Spec};
 use std::collections::BTreeSet;
 
 mod compare;
 
-pub(crate) use compare::compiled;
+pub(crate) use compare::{compare, compiled};
 
 /// Rounds of search: images with wrong answers are added to the next round.
 const ROUNDS: usize = 3;

@@ -17,15 +17,15 @@ const TARGET: &str = "an image that lies under the target is moved once more the
 const ODD: &str = "the text also matches at a place that nobody means";
 
 /// How a policy differs.
-pub(super) struct Outcome<'p> {
+pub(crate) struct Outcome<'p> {
     /// Acceptable differences, one for each reason, with an image each.
-    pub(super) differences: Vec<(Difference, String)>,
+    pub(crate) differences: Vec<(Difference, String)>,
     /// Differences that are not acceptable.
-    pub(super) wrong: Vec<(&'p Probe, Difference)>,
+    pub(crate) wrong: Vec<(&'p Probe, Difference)>,
 }
 
 /// Asks the compiled policy about every probe.
-pub(super) fn compare<'p>(
+pub(crate) fn compare<'p>(
     rules: &[&Intent],
     spec: &Spec,
     probes: impl Iterator<Item = &'p Probe>,

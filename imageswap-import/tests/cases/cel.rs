@@ -11,7 +11,7 @@ fn indented(text: &str) -> String {
 }
 
 /// A Kyverno policy that demands this expression, with further lines of its `spec`.
-fn demand(more: &str, expression: &str) -> Import {
+pub(crate) fn demand(more: &str, expression: &str) -> Import {
     imported(&format!(
         "apiVersion: policies.kyverno.io/v1\nkind: ValidatingPolicy\nmetadata: {{name: p}}\nspec:\n  {PODS}\n  {}\n  validations:\n  - expression: >-\n      {expression}\n",
         indented(more)
@@ -19,7 +19,7 @@ fn demand(more: &str, expression: &str) -> Import {
 }
 
 /// A `ValidatingAdmissionPolicy` with a binding and further lines of its `spec`.
-fn native(more: &str, expression: &str) -> Import {
+pub(crate) fn native(more: &str, expression: &str) -> Import {
     imported(&format!(
         "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: p}}\nspec:\n  {PODS}\n  {}\n  validations:\n  - expression: >-\n      {expression}\n---\napiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {{name: b}}\nspec: {{policyName: p, validationActions: [Deny]}}\n",
         indented(more)
@@ -27,7 +27,7 @@ fn native(more: &str, expression: &str) -> Import {
 }
 
 /// A `MutatingPolicy` of Kyverno that applies this configuration to the list.
-fn change(more: &str, list: &str, image: &str) -> Import {
+pub(crate) fn change(more: &str, list: &str, image: &str) -> Import {
     imported(&format!(
         "apiVersion: policies.kyverno.io/v1\nkind: MutatingPolicy\nmetadata: {{name: m}}\nspec:\n  {PODS}\n  {}\n  mutations:\n  - patchType: ApplyConfiguration\n    applyConfiguration:\n      expression: >-\n        Object{{spec: Object.spec{{{list}: object.spec.{list}.map(c, Object.spec.{list}{{name: c.name, image: {image}}})}}}}\n",
         indented(more)

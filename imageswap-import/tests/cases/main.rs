@@ -4,6 +4,8 @@
 
 mod cel;
 mod helpers;
+mod maps;
+mod nasty;
 mod public;
 
 use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
