@@ -22,6 +22,7 @@ mod maps;
 mod policy;
 mod probe;
 mod report;
+mod sample;
 mod scope;
 mod text;
 mod vocabulary;

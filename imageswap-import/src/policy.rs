@@ -7,7 +7,7 @@ use crate::intent::{Effect, Intent, Vocabulary};
 use crate::learn::{check, swap};
 use crate::probe::{Probe, probes};
 use crate::report::Difference;
-use crate::vocabulary::patterns;
+use crate::vocabulary::{MAX_WORDS, Named, patterns};
 use imageswap_policy::Pattern;
 use imageswap_policy::document::{Approval, Denial, Enforcement, ImagePullSecret, Rule, Spec};
 use std::collections::BTreeSet;
@@ -45,6 +45,11 @@ pub(crate) fn make(all: &[&Intent]) -> Result<Made, Failed> {
     let mut vocabulary = Vocabulary::default();
     for rule in all {
         vocabulary.add(&rule.vocabulary);
+    }
+    if Named::of(&vocabulary, 0).words.len() > MAX_WORDS {
+        return Err(Failed::new(
+            "it names more registries and images than are compared",
+        ));
     }
     let first = probes(&vocabulary, 0);
     if let Some(image) = answer::differing_list(all, &first) {

@@ -49,7 +49,7 @@ pub(crate) struct Probe {
 /// Images of the named registries and paths, of their neighbours, and of strangers. `round` varies
 /// the choice.
 pub(crate) fn probes(vocabulary: &Vocabulary, round: usize) -> Vec<Probe> {
-    let named = Named::of(vocabulary);
+    let named = Named::of(vocabulary, round);
     let mut texts = Vec::new();
     let mut odd = BTreeSet::new();
     let tags = suffixes(&named);
@@ -66,13 +66,28 @@ pub(crate) fn probes(vocabulary: &Vocabulary, round: usize) -> Vec<Probe> {
         .flat_map(|it| neighbours(it, round))
         .collect();
     let paths = paths(&named, round);
+    // Each word alone, so that none is missed where there are many.
+    for word in &named.words {
+        let word = word.trim_matches('/');
+        texts.push(format!("{word}/x{}", suffix()));
+        texts.push(format!("{word}/y/z:{}.2", round + 1));
+        // A registry without a path would be an official image.
+        if word.contains('/') || !word.contains('.') {
+            texts.push(word.to_owned());
+        }
+    }
+    let known: BTreeSet<Image> = texts.iter().filter_map(|it| Image::parse(it)).collect();
+    for word in &named.sampled {
+        let word = word.trim_matches('/');
+        for text in [format!("{word}/x{}", suffix()), word.to_owned()] {
+            if text.contains('/') {
+                odd.extend(Image::parse(&text).filter(|it| !known.contains(it)));
+                texts.push(text);
+            }
+        }
+    }
     for host in &hosts {
-        for path in &paths {
-            texts.push(format!("{host}/{path}{}", suffix()));
-        }
-        for tag in &tags {
-            texts.push(format!("{host}/{}{tag}", paths[0]));
-        }
+        texts.push(format!("{host}/{}{}", paths[0], suffix()));
     }
     for host in near.iter().map(String::as_str).chain(STRANGERS) {
         let lookalike = named
@@ -97,11 +112,19 @@ pub(crate) fn probes(vocabulary: &Vocabulary, round: usize) -> Vec<Probe> {
         texts.push(text.clone());
         odd.extend(Image::parse(&text));
     }
+    for host in &hosts {
+        for path in &paths {
+            texts.push(format!("{host}/{path}{}", suffix()));
+        }
+        for tag in &tags {
+            texts.push(format!("{host}/{}{tag}", paths[0]));
+        }
+    }
     let mut seen = BTreeSet::new();
     let images = texts.iter().filter_map(|it| Image::parse(it));
     images
         .filter(|it| seen.insert(it.clone()))
-        .take(MAX)
+        .take(MAX + 3 * (named.words.len() + named.sampled.len()))
         .map(|image| Probe {
             texts: image.spellings(),
             odd: odd.contains(&image),

@@ -2,12 +2,17 @@
 
 use crate::intent::Vocabulary;
 use crate::kyverno::is_registry;
+use crate::sample;
 use crate::text::unescaped;
 use imageswap_policy::Pattern;
 use std::collections::BTreeSet;
 
 /// More of each kind are not tried.
 const MAX: usize = 14;
+/// More words are not compared, so a rule with more is left out.
+pub(crate) const MAX_WORDS: usize = 160;
+/// Patterns that are tried.
+const MAX_PATTERNS: usize = 1000;
 
 /// The names in a source.
 #[derive(Debug, Clone, Default)]
@@ -18,12 +23,33 @@ pub(crate) struct Named {
     pub(crate) tags: Vec<String>,
     /// Hosts that a wildcard matches, with something in place of its `*`.
     pub(crate) samples: Vec<String>,
+    /// Every word as it is written, with something in place of its `*`.
+    pub(crate) words: Vec<String>,
+    /// Words that expressions match, which their author may not mean.
+    pub(crate) sampled: Vec<String>,
+    /// The hosts in them.
+    sampled_hosts: Vec<String>,
 }
 
 impl Named {
     /// The parts of images in a vocabulary.
-    pub(crate) fn of(vocabulary: &Vocabulary) -> Self {
+    pub(crate) fn of(vocabulary: &Vocabulary, round: usize) -> Self {
         let mut named = Self::default();
+        let is_regex = |it: &&String| it.contains(['\\', '^', '$', '(', '[', '|', '+']);
+        let regexes = vocabulary
+            .templates
+            .iter()
+            .map(|it| &it.0)
+            .chain(vocabulary.texts.iter().filter(is_regex));
+        let sampled: Vec<String> = regexes
+            .flat_map(|it| sample::of_regex(it, round))
+            .chain(
+                vocabulary
+                    .wildcards
+                    .iter()
+                    .flat_map(|it| sample::of_wildcard(it, round)),
+            )
+            .collect();
         let templates = vocabulary
             .templates
             .iter()
@@ -33,9 +59,18 @@ impl Named {
         let split = wildcards
             .flat_map(|it| it.split(['|', '&']))
             .map(str::to_owned);
-        for text in texts.chain(split).chain(templates) {
-            let is_part = |it: char| it.is_ascii_alphanumeric() || "._-/:*@".contains(it);
+        let is_part = |it: char| it.is_ascii_alphanumeric() || "._-/:*@".contains(it);
+        let mut near = Self::default();
+        for text in &sampled {
             for word in text.split(|it| !is_part(it)) {
+                near.word(&word.replace('*', ""));
+                named.sampled.push(word.replace('*', "w"));
+            }
+        }
+        named.sampled_hosts = near.hosts;
+        for text in texts.chain(split).chain(templates) {
+            for word in text.split(|it| !is_part(it)) {
+                named.words.push(word.replace('*', "w"));
                 named.word(&word.replace('*', ""));
                 if word.contains('*') {
                     let mut filled = Self::default();
@@ -51,9 +86,19 @@ impl Named {
             &mut named.paths,
             &mut named.tags,
             &mut named.samples,
+            &mut named.words,
+            &mut named.sampled,
+            &mut named.sampled_hosts,
         ] {
             let mut seen = BTreeSet::new();
-            list.retain(|it| seen.insert(it.clone()));
+            list.retain(|it| !it.is_empty() && seen.insert(it.clone()));
+        }
+        for list in [
+            &mut named.hosts,
+            &mut named.paths,
+            &mut named.tags,
+            &mut named.samples,
+        ] {
             list.truncate(MAX);
         }
         named
@@ -106,9 +151,16 @@ pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
     if parts().any(|it| it.contains('@')) {
         texts.push("**@sha256:*".to_owned());
     }
-    let named = Named::of(vocabulary);
+    let named = Named::of(vocabulary, 0);
+    let digests = parts().any(|it| it.contains('@'));
+    for host in &named.sampled_hosts {
+        texts.push(format!("{host}/**"));
+    }
     for host in &named.hosts {
         texts.push(format!("{host}/**"));
+        if digests {
+            texts.push(format!("{host}/**@sha256:*"));
+        }
         for path in named.paths.iter().take(6) {
             texts.extend([format!("{host}/{path}/**"), format!("{host}/{path}")]);
         }
@@ -141,7 +193,7 @@ pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
         .filter_map(|it| Some((Pattern::parse(&it).ok()?, it)));
     parsed
         .map(|(pattern, text)| (text, pattern))
-        .take(400)
+        .take(MAX_PATTERNS)
         .collect()
 }
 

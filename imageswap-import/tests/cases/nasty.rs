@@ -190,6 +190,36 @@ fn demands_mean_what_they_say() {
 }
 
 #[test]
+fn long_lists_are_complete() {
+    for count in [9, 30] {
+        let hosts: Vec<_> = (0..count).map(|it| format!("h{it}.example/")).collect();
+        let paths: Vec<_> = (0..count)
+            .map(|it| format!("reg.example.com/t{it}/"))
+            .collect();
+        for list in [hosts, paths] {
+            let it = imported(&format!(
+                "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {{name: g}}\nspec: {{parameters: {{repos: {list:?}}}}}\n"
+            ));
+            let rule = &it.report.rules[0];
+            assert_eq!(rule.status, Status::CarriedOver, "{rule}");
+            for it_is in &list {
+                assert_eq!(
+                    approved(&it, "any", &format!("{it_is}a:1")),
+                    Some(true),
+                    "{it_is}"
+                );
+            }
+            assert_eq!(approved(&it, "any", "quay.io/x:1"), Some(false));
+        }
+    }
+    let many: Vec<_> = (0..200).map(|it| format!("h{it}.example/")).collect();
+    let it = imported(&format!(
+        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {{name: g}}\nspec: {{parameters: {{repos: {many:?}}}}}\n"
+    ));
+    assert_eq!(it.report.rules[0].status, Status::LeftOut);
+}
+
+#[test]
 fn rules_of_a_whole_pod_are_left_out() {
     for text in [
         "object.spec.containers.exists_one(c, c.image.startsWith('reg.example.com/'))",
@@ -282,6 +312,7 @@ fn changes_mean_what_they_say() {
 #[test]
 fn patterns_of_kyverno_and_lists_of_gatekeeper_mean_what_they_say() {
     type Pattern = (&'static str, fn(&str) -> bool);
+    type List = (&'static str, &'static str, fn(&str) -> bool);
     let patterns: [Pattern; 6] = [
         ("reg.example.com/* & !*:latest", |it| {
             it.starts_with("reg.example.com/") && !it.ends_with(":latest")
@@ -305,7 +336,6 @@ fn patterns_of_kyverno_and_lists_of_gatekeeper_mean_what_they_say() {
         ));
         checks(text, &it, &means);
     }
-    type List = (&'static str, &'static str, fn(&str) -> bool);
     let lists: [List; 5] = [
         (
             "K8sAllowedRepos",
