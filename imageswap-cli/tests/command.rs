@@ -73,7 +73,7 @@ fn a_policy_and_its_set_have_two_revisions() {
         "{priority: 10, match: {namespaces: [lab]}, approved: ['**']}",
     );
     let alone = folder.file("corp.yaml", &corp);
-    let both = folder.file("both.yaml", &format!("{corp}---\n{lab}"));
+    let both = folder.file("both.yaml", format!("{corp}---\n{lab}"));
     let explain = |file: &str, namespace: &str| -> Value {
         let args = ["explain", "--policy", file, "--namespace", namespace];
         let output = imageswap(&[&args[..], &["-o", "json", "r.io/a"]].concat());
