@@ -56,7 +56,7 @@ spec:
     metadata: {labels: {app: idle}}
     spec: {containers: [{name: db, image: quay.example.org/db}]}
 ---
-apiVersion: batch/v1beta1
+apiVersion: CRON
 kind: CronJob
 metadata: {name: nightly, namespace: shop}
 spec:
@@ -81,7 +81,7 @@ kind: Job
 metadata:
   name: nightly-28000000
   namespace: shop
-  ownerReferences: [{apiVersion: batch/v1beta1, kind: CronJob, name: nightly, uid: UID, controller: true}]
+  ownerReferences: [{apiVersion: CRON, kind: CronJob, name: nightly, uid: UID, controller: true}]
 spec:
   template:
     spec:
@@ -102,6 +102,12 @@ fn cluster(test: &str, controllers: bool) -> Option<ControlPlane> {
         ..ControlPlaneOptions::default()
     };
     ControlPlane::for_test(test, options)
+}
+
+/// A manifest with the version that CronJobs have in this cluster: `batch/v1` exists from 1.21 on.
+fn with_cron_jobs(cluster: &ControlPlane, manifest: &str) -> String {
+    let is_old = cluster.assets().minor_version().unwrap() < 21;
+    manifest.replace("CRON", if is_old { "batch/v1beta1" } else { "batch/v1" })
 }
 
 fn run(kubeconfig: &Path, args: &[&str]) -> Output {
@@ -153,7 +159,7 @@ fn workloads_are_named_by_whoever_wrote_them() {
     let Some(cluster) = cluster("workloads_are_named_by_whoever_wrote_them", true) else {
         return;
     };
-    cluster.apply(WORKLOADS).unwrap();
+    cluster.apply(&with_cron_jobs(&cluster, WORKLOADS)).unwrap();
     let uid = [
         "-n",
         "shop",
@@ -164,7 +170,8 @@ fn workloads_are_named_by_whoever_wrote_them() {
         "jsonpath={.metadata.uid}",
     ];
     let uid = cluster.kubectl(uid).unwrap();
-    cluster.apply(&TONIGHT.replace("UID", &uid)).unwrap();
+    let tonight = TONIGHT.replace("UID", &uid);
+    cluster.apply(&with_cron_jobs(&cluster, &tonight)).unwrap();
     let names = || {
         cluster
             .kubectl(["-n", "shop", "get", "pods", "-o", "name"])
@@ -478,7 +485,7 @@ fn twelve_hundred_pods_are_read_in_pages() {
     let Some(cluster) = cluster("twelve_hundred_pods_are_read_in_pages", false) else {
         return;
     };
-    cluster.apply(WORKLOADS).unwrap();
+    cluster.apply(&with_cron_jobs(&cluster, WORKLOADS)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

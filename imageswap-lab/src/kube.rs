@@ -63,6 +63,9 @@ pub struct ControlPlaneOptions {
     /// Whether to run the scheduler: Pods are put on nodes, and nodes without a living kubelet are
     /// given up. Includes the controllers.
     pub scheduler: bool,
+    /// Whether to run an API server of a current version (see [`Assets::find_current`]). It may
+    /// have no RBAC, and it has no controllers and no scheduler.
+    pub current: bool,
 }
 
 /// A running control plane; dropping it ends its processes.
@@ -90,16 +93,21 @@ impl Default for ControlPlaneOptions {
             services: "10.96.0.0/16",
             controllers: false,
             scheduler: false,
+            current: false,
         }
     }
 }
 
 impl ControlPlaneOptions {
-    /// Programs that it needs besides an API server.
-    fn programs(&self) -> Vec<&'static str> {
+    /// The binaries that it needs.
+    fn assets(&self) -> Result<Assets> {
+        if self.current {
+            return Assets::find_current();
+        }
         let controllers = self.controllers.then_some(CONTROLLERS);
         let node = NODE.into_iter().filter(|_| self.scheduler);
-        controllers.into_iter().chain(node).collect()
+        let programs: Vec<_> = controllers.into_iter().chain(node).collect();
+        Assets::find_with(&programs)
     }
 }
 
@@ -116,7 +124,7 @@ impl ControlPlane {
     ///
     /// If it does not start, and if skipping is a failure (see [`skip`](crate::skip)).
     pub fn for_test(test: &str, options: ControlPlaneOptions) -> Option<Self> {
-        if let Err(error) = Assets::find_with(&options.programs()) {
+        if let Err(error) = options.assets() {
             crate::skip(test, &error.to_string());
             return None;
         }
@@ -126,7 +134,7 @@ impl ControlPlane {
 
     /// Starts what `options` ask for, and waits until it is ready.
     pub fn start_with(lab: &Lab, options: ControlPlaneOptions) -> Result<Self> {
-        let assets = Assets::find_with(&options.programs())?;
+        let assets = options.assets()?;
         let pki = Pki::new(lab, options.address)?;
         let (etcd, etcd_url) = etcd(lab, &assets, options.address)?;
         let port = match options.port {

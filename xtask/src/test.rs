@@ -68,13 +68,15 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
     };
     let built = stage("Probes", &|_| builder::probes(workspace));
     if !options.vm {
-        stage(
-            "Control plane",
-            &|count| match kubernetes::find_or_build() {
+        stage("Control plane", &|count| {
+            if let Err(error) = kubernetes::find_or_build() {
+                count.cannot("control plane", error)?;
+            }
+            match kubernetes::find_or_build_current() {
                 Ok(()) => Ok(()),
-                Err(error) => count.cannot("control plane", error),
-            },
-        );
+                Err(error) => count.cannot("admission of a current version", error),
+            }
+        });
     }
     if !options.vm {
         stage("Workspace", &|count| cargo_test(workspace, count));

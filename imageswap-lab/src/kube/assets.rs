@@ -12,6 +12,9 @@ const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 /// Programs that a control plane needs at least.
 const NEEDED: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
+/// The first minor version with current admission: match conditions are generally available.
+const CURRENT: u32 = 30;
+
 /// The program with the controllers.
 pub(super) const CONTROLLERS: &str = "kube-controller-manager";
 
@@ -38,34 +41,30 @@ impl Assets {
     /// Finds a folder with an API server and these programs: the given folder, or one that was
     /// built here.
     pub(super) fn find_with(programs: &[&str]) -> Result<Self> {
-        let given = env::var_os(VARIABLE).map(PathBuf::from);
-        if let Some(folder) = &given {
-            let missing = NEEDED.iter().find(|it| !folder.join(it).exists());
-            if let Some(missing) = missing {
-                return Err(Error::Unusable(format!(
-                    "{VARIABLE} is {}, where there is no {missing}",
-                    folder.display()
-                )));
-            }
-        }
-        let mut cached: Vec<_> = cache()
-            .and_then(|it| it.read_dir().ok())
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|it| it.path())
-            .filter(|it| is_kube(it))
-            .collect();
-        cached.sort();
-        let needed = || NEEDED.iter().chain(programs);
-        let found = given.into_iter().chain(cached.into_iter().rev());
-        found
-            .filter(|it| needed().all(|program| it.join(program).exists()))
-            .find_map(|folder| Some(Self { folder }).filter(|it| !it.crashes()))
+        let needed: Vec<_> = NEEDED.iter().chain(programs).copied().collect();
+        folders("kube-")?
+            .filter(|it| needed.iter().all(|program| it.join(program).exists()))
+            .map(|folder| Self { folder })
+            .find(|it| !it.crashes())
             .ok_or_else(|| {
                 Error::Unusable(format!(
                     "needs {VARIABLE}, a folder with {} that were built for each other",
-                    needed().copied().collect::<Vec<_>>().join(", ")
+                    needed.join(", ")
+                ))
+            })
+    }
+
+    /// Finds a folder with an API server of a current version: the given one, else one that was built here and serves
+    /// only what admission is about (see `cargo xtask test`).
+    pub fn find_current() -> Result<Self> {
+        folders("admission-")?
+            .filter(|it| NEEDED.iter().all(|program| it.join(program).exists()))
+            .map(|folder| Self { folder })
+            .find(|it| it.minor_version().is_ok_and(|it| it >= CURRENT))
+            .ok_or_else(|| {
+                Error::Unusable(format!(
+                    "needs {VARIABLE}, a folder with {} of Kubernetes 1.{CURRENT} or later",
+                    NEEDED.join(", ")
                 ))
             })
     }
@@ -126,10 +125,32 @@ fn go_minor_version(program: &[u8]) -> Option<u32> {
         .ok()
 }
 
-fn is_kube(folder: &Path) -> bool {
-    folder
-        .file_name()
-        .is_some_and(|it| it.as_encoded_bytes().starts_with(b"kube-"))
+/// The given folder, then those of the cache that begin with `prefix`, the last one first.
+fn folders(prefix: &str) -> Result<impl Iterator<Item = PathBuf>> {
+    let given = env::var_os(VARIABLE).map(PathBuf::from);
+    if let Some(folder) = &given {
+        let missing = NEEDED.iter().find(|it| !folder.join(it).exists());
+        if let Some(missing) = missing {
+            return Err(Error::Unusable(format!(
+                "{VARIABLE} is {}, where there is no {missing}",
+                folder.display()
+            )));
+        }
+    }
+    let is_of_prefix = |folder: &PathBuf| {
+        let name = folder.file_name();
+        name.is_some_and(|it| it.as_encoded_bytes().starts_with(prefix.as_bytes()))
+    };
+    let mut cached: Vec<_> = cache()
+        .and_then(|it| it.read_dir().ok())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|it| it.path())
+        .filter(is_of_prefix)
+        .collect();
+    cached.sort();
+    Ok(given.into_iter().chain(cached.into_iter().rev()))
 }
 
 fn cache() -> Option<PathBuf> {

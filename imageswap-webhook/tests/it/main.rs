@@ -5,6 +5,7 @@
 )]
 
 mod client;
+mod current;
 mod hostile;
 mod https;
 mod matrix;

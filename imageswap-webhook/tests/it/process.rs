@@ -12,20 +12,19 @@ use tokio::process::{Child, ChildStderr, Command};
 
 use crate::client::{Connection, patched, pod_review};
 
+/// A webhook that serves the maps file `maps`.
 pub(crate) fn command(maps: &Path, certificates: &Path, listen: &str, admin: &str) -> Command {
+    let mut command = serving(certificates, listen, admin);
+    command.arg("--maps").arg(maps);
+    command
+}
+
+/// A webhook without a policy, for flags of one to be added.
+pub(crate) fn serving(certificates: &Path, listen: &str, admin: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-webhook"));
     command
-        .args([
-            "serve",
-            "--log-format",
-            "json",
-            "--listen",
-            listen,
-            "--admin",
-            admin,
-        ])
-        .arg("--maps")
-        .arg(maps)
+        .args(["serve", "--log-format", "json"])
+        .args(["--listen", listen, "--admin", admin])
         .arg("--tls-self-signed")
         .arg(certificates)
         .stdin(Stdio::null())
@@ -65,7 +64,8 @@ pub(crate) async fn serve(mut command: Command) -> Serving {
     }
 }
 
-async fn admin(addr: SocketAddr, path: &str) -> String {
+/// The answer of the admin port.
+pub(crate) async fn admin(addr: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

