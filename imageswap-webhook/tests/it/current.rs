@@ -144,7 +144,7 @@ impl Cluster {
     }
 }
 
-/// A configuration as it is generated from the chart, with its match conditions.
+/// A configuration that is generated from the chart, with its match conditions.
 fn shipped(kind: &str) -> Value {
     let base = Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -329,7 +329,7 @@ fn templates_are_refused_where_they_are_written(cluster: &Cluster) {
                 "spec": {"containers": [{"name": "app", "image": image}]}},
         }})
     };
-    // Its Pods are swapped, so that the template stays as it is.
+    // Only its Pods are swapped; the template does not change.
     let made = cluster.create(&deployment("web", "nginx"));
     let template = &made["spec"]["template"];
     assert_eq!(image(template, "containers", 0), "nginx");
