@@ -23,7 +23,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch this node until told to stop.
+    /// Watch this node until stopped by a signal.
     Run(Box<RunArgs>),
     /// Check what this node offers and lacks.
     Doctor(DoctorArgs),

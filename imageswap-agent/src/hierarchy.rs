@@ -109,7 +109,7 @@ impl Hierarchy {
             return root.unwrap_or(&found.path).to_owned();
         }
         let root = self.root.display();
-        tracing::warn!("our own cgroup is not below {root}: cgroups of processes cannot be told");
+        tracing::warn!("our own cgroup is not below {root}: cgroups of processes are unknown");
         String::new()
     }
 

@@ -85,7 +85,7 @@ pub async fn run(
     } = args;
     let drain = Drain::on_signals().context("cannot listen for signals")?;
     let proc = host_root.join("proc");
-    let origin = node::origin(&proc, node_name).context("cannot tell this node from others")?;
+    let origin = node::origin(&proc, node_name).context("cannot identify this node")?;
     let hierarchy = Hierarchy::detect(&host_root)?;
     let offsets = Offsets::of_kernel(Path::new("/sys/kernel/btf/vmlinux"))?;
     let options = Options {

@@ -24,7 +24,7 @@ macro_rules! words {
 words! {
     /// The policy's verdict about a container.
     Verdict {
-        /// The policy leaves the image as it is, and approves it.
+        /// The policy leaves the image unchanged, and approves it.
         Approved = "approved",
         /// The policy would replace the image, or does not approve it.
         Drift = "drift",

@@ -295,7 +295,7 @@ error[not-approved]: `ghcr.io/b` is not approved
 7 |   - {name: b, image: ghcr.io/b}
   |                      ^^^^^^^^^
   = Pod default/p, container b
-  = policy corp (deny): no rule speaks of it, so it stays and is not approved
+  = policy corp (deny): no rule matches, so it stays and is not approved
   = message: Registry is not allowed
 
 3 images: 1 stays, 1 would be swapped, 1 not approved
@@ -501,7 +501,7 @@ quay.io/shop/migrate:7 quay.io/shop/migrate:7
     );
     assert!(
         ran.err()
-            .contains("`Python:3` is no image reference\n --> standard input:2:47\n"),
+            .contains("`Python:3` is not an image reference\n --> standard input:2:47\n"),
         "{}",
         ran.err()
     );

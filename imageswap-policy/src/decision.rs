@@ -162,9 +162,9 @@ impl Decision<'_> {
             Reason::AlreadyTarget => {
                 format!("it lies under a target already, so it stays and is {approval}")
             }
-            Reason::NoRule => format!("no rule speaks of it, so it stays and is {approval}"),
+            Reason::NoRule => format!("no rule matches, so it stays and is {approval}"),
             Reason::Unparsable => {
-                "it is no image reference, so it is never swapped and never approved".to_owned()
+                "it is not an image reference: never swapped, never approved".to_owned()
             }
             Reason::InvalidResult => {
                 format!(
@@ -180,7 +180,7 @@ impl Decision<'_> {
             }
             Reason::Denied => format!("it stays and is {approval}"),
             Reason::ScopeUnknown => {
-                "too little is known of the Pod to tell, so it is not approved".to_owned()
+                "too little is known about the Pod, so it is not approved".to_owned()
             }
             Reason::OutOfScope => "no policy applies here, so it stays".to_owned(),
             Reason::NoPolicy => "no policy is in force, so it stays".to_owned(),

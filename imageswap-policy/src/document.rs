@@ -75,7 +75,7 @@ pub struct Spec {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("examples" = schema::examples::of_match()))]
     pub r#match: Match,
-    /// What becomes of images. The first rule that matches decides.
+    /// Rules that swap or keep images. The first rule that matches decides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
     /// Patterns of approved images, asked about what the rules made of an image. Without this list, approved are the places
@@ -177,11 +177,11 @@ pub struct Rule {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"hub")]
     pub name: Option<String>,
-    /// A pattern of images that stay as they are.
+    /// A pattern of images that stay unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"registry.example.com/**")]
     pub keep: Option<String>,
-    /// A pattern of images that become others.
+    /// A pattern of images that are replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"docker.io/**")]
     pub from: Option<String>,

@@ -46,7 +46,7 @@ pub struct Entry<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum NoteError {
     /// It is not JSON, or JSON of another shape.
-    #[error("the annotation {ANNOTATION} is no note: it has another shape")]
+    #[error("the annotation {ANNOTATION} is not a note: it has another shape")]
     Json(#[from] serde_json::Error),
     /// Another version of this program wrote it.
     #[error("the annotation {ANNOTATION} has version {0}, expected {VERSION}")]
@@ -181,10 +181,10 @@ mod tests {
     #[test]
     fn what_is_no_note_is_told() {
         for (text, says) in [
-            ("", "is no note"),
-            ("[]", "is no note"),
+            ("", "is not a note"),
+            ("[]", "is not a note"),
             (r#"{"v":2,"containers":[]}"#, "has version 2, expected 1"),
-            (r#"{"v":1,"containers":{"a":"nginx"}}"#, "is no note"),
+            (r#"{"v":1,"containers":{"a":"nginx"}}"#, "is not a note"),
         ] {
             let error = Note::parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");

@@ -134,7 +134,7 @@ impl Complaint {
         if self.said.as_ref() == Some(&text) {
             tracing::debug!("{} still fails: {text}", self.what);
         } else {
-            tracing::warn!("{} fails, trying on: {text}", self.what);
+            tracing::warn!("{} failed; retrying: {text}", self.what);
             self.said = Some(text);
         }
     }

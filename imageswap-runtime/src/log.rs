@@ -42,7 +42,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is not a filter.
-    #[error("--log-level {text:?} is no level or filter: {source}")]
+    #[error("--log-level {text:?} is not a level or filter: {source}")]
     Level {
         /// The argument.
         text: String,
@@ -175,7 +175,7 @@ mod tests {
         };
         let error = init(&args).unwrap_err().to_string();
         assert!(
-            error.starts_with("--log-level \"imageswap=loud\" is no level or filter: "),
+            error.starts_with("--log-level \"imageswap=loud\" is not a level or filter: "),
             "{error}"
         );
     }

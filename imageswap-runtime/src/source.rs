@@ -404,7 +404,7 @@ impl PolicySource {
             News::Synced => {
                 if !ready.holds() {
                     if self.current().is_empty() {
-                        tracing::warn!("the cluster has no policy: every image stays as it is");
+                        tracing::warn!("the cluster has no policy: every image stays unchanged");
                     }
                     self.in_force(metrics, ready);
                 }

@@ -63,8 +63,8 @@ async fn the_level_changes_and_what_is_none_does_not_change_it() {
     );
 
     for (body, says) in [
-        ("a=loud", "\"a=loud\" is no level or filter: "),
-        (" \n", "is to be a level"),
+        ("a=loud", "\"a=loud\" is not a level or filter: "),
+        (" \n", "has to be a level"),
     ] {
         let (status, answer) = ask("127.0.0.1", addr, "PUT", body).await;
         assert_eq!(status, 400, "{answer}");

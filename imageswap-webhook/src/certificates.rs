@@ -227,7 +227,7 @@ impl Keeper {
             }
             Content::Given(pair) => {
                 self.complain(
-                    "it holds somebody's own certificate, which is served as it is: nothing is renewed here, \
+                    "it holds a certificate of another origin, which is served but not renewed here, \
                      and no caBundle is kept",
                 );
                 self.wanted.send_replace(None);

@@ -254,7 +254,7 @@ fn build_in(workspace: &Workspace, what: &What, commit: &Commit) -> Result<Vec<B
             let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
             ensure!(
                 statics::is_static(&bytes),
-                "{} asks for a loader, and is to run where there is nothing else",
+                "{} asks for a loader, which its image does not have",
                 program.display()
             );
             let size = archive.add(

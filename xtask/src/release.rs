@@ -77,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let out = Folder::empty(options.out.as_deref(), workspace)?;
     let commit = Commit::of(workspace)?;
     if commit.id.ends_with("-dirty") {
-        ui::left_out("changes that are not committed are in it: this is no release");
+        ui::left_out("uncommitted changes are in it: this is not a release");
     }
     let what = What {
         arch: options.arch.clone(),
@@ -147,7 +147,7 @@ impl Folder {
                 .is_none();
             ensure!(
                 is_empty || path.join("SHA256SUMS").exists(),
-                "{} is neither empty nor a release: it is left as it is",
+                "{} is neither empty nor a release: it is left alone",
                 path.display()
             );
             fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;

@@ -24,7 +24,7 @@ use rotations::Rotations;
 
 /// Registries that the maps file swaps to, before and after the invalid policy.
 const REGISTRIES: [&str; 2] = ["one.example.com", "two.example.com"];
-const GARBAGE: &str = "this is no maps file, and not a policy either";
+const GARBAGE: &str = "this is neither a maps file nor a policy";
 /// How long a restarted replica may take to become ready.
 const RESTART: Duration = Duration::from_mins(1);
 /// The drain of a stopping replica; the manifests' 20 seconds would be most of a short run.
@@ -97,7 +97,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     watching.abort();
     played?;
 
-    ui::heading("What came of it");
+    ui::heading("Result");
     let failed = load.report(took);
     println!("  {}", rotations.report());
     for pod in stage.kubelet.pods() {

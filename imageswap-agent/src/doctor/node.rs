@@ -119,7 +119,8 @@ fn privileges(facts: &Facts) -> Vec<Check> {
         });
     }
     if !facts.can(CAP_SYS_PTRACE) {
-        let cost = "what ran before the agent and is not containerd's is told after 10 s";
+        let cost =
+            "containers from before the agent that are not containerd's are reported after 10 s";
         checks.push(Check::lacking("privileges", "no CAP_SYS_PTRACE", cost));
     }
     checks

@@ -104,6 +104,6 @@ impl Agent {
         let text = text.await.context("no answer in 10 s")??;
         let findings = text.lines().map(serde_json::from_str);
         let findings: Result<_, _> = findings.collect();
-        findings.context("it says what is no finding")
+        findings.context("the answer is not a finding")
     }
 }

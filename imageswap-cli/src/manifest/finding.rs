@@ -43,7 +43,7 @@ impl Finding<'_> {
         match (self.cause, decision.reason) {
             (Cause::Undecided, _) => format!("`{image}` is not decided"),
             (Cause::Swapped, _) => format!("`{image}` would be swapped"),
-            (_, Reason::Unparsable) => format!("`{image}` is no image reference"),
+            (_, Reason::Unparsable) => format!("`{image}` is not an image reference"),
             (_, Reason::Swapped) => {
                 let what = decision.denied.map_or("not approved", |_| "denied");
                 format!("`{image}` would become `{result}`, which is {what}")

@@ -257,9 +257,9 @@ impl Reader {
                         self.secrets.push(name.to_owned());
                     }
                 }
-                ("" | "+", other) => self
-                    .differences
-                    .push(format!("`{other}` is not changed, for it is not an image")),
+                ("" | "+", other) => self.differences.push(format!(
+                    "`{other}` is not changed, because it is not an image"
+                )),
                 (anchor, other) => {
                     return Err(format!(
                         "the anchor `{anchor}` of `{other}` is a condition on more than images"
@@ -310,9 +310,9 @@ impl Reader {
                         .ok_or("a condition on the image is not understood")?;
                     patch.only = Some(only.to_owned());
                 }
-                ("" | "+", other) => self
-                    .differences
-                    .push(format!("`{other}` is not changed, for it is not an image")),
+                ("" | "+", other) => self.differences.push(format!(
+                    "`{other}` is not changed, because it is not an image"
+                )),
                 (_, other) => return Err(format!("a condition on `{other}` is not understood")),
             }
         }

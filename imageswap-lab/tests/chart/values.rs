@@ -202,11 +202,11 @@ fn what_is_said_after_an_installation_fits_the_mode() {
         (
             "ignore-respond",
             "Pods that drift are evicted",
-            "only spoken of",
+            "only reported",
         ),
         (
             "respond-dry-run",
-            "only spoken of",
+            "only reported",
             "Pods that drift are evicted",
         ),
     ] {

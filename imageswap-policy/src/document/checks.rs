@@ -34,7 +34,7 @@ pub const CHECKS: &[Check] = &[
     check(
         "yaml-alias",
         Severity::Error,
-        "an alias (`*name`) stands within the value that it repeats",
+        "an alias (`*name`) is inside the value that it repeats",
     ),
     check(
         "yaml-merge",
@@ -76,11 +76,11 @@ pub const CHECKS: &[Check] = &[
         Severity::Error,
         "a rule is neither `keep`, nor `from` and `to`, nor `regex` and `to`",
     ),
-    check("pattern-syntax", Severity::Error, "a text is no pattern"),
+    check("pattern-syntax", Severity::Error, "a text is not a pattern"),
     check(
         "no-path",
         Severity::Error,
-        "a registry stands where a pattern of images is expected",
+        "a registry is given instead of a pattern of images",
     ),
     check(
         "scheme",
@@ -100,7 +100,7 @@ pub const CHECKS: &[Check] = &[
     check(
         "to",
         Severity::Error,
-        "`to` begins no image reference, or where it leads to is not known",
+        "`to` does not begin an image reference, or its target is unknown",
     ),
     check("trailing-slash", Severity::Error, "a `/` ends `to`"),
     check(
@@ -136,7 +136,7 @@ pub const CHECKS: &[Check] = &[
     check(
         "target-not-approved",
         Severity::Warning,
-        "a rule leads to a place that `approved` does not list",
+        "a rule's target is not listed in `approved`",
     ),
     check(
         "always-denied",
@@ -161,7 +161,7 @@ pub const CHECKS: &[Check] = &[
     check(
         "shadowed-rule",
         Severity::Warning,
-        "an earlier rule speaks of all images of a rule",
+        "an earlier rule matches all images of a rule",
     ),
     check(
         "merged-registries",

@@ -73,7 +73,7 @@ fn status() -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
     json!({
         "type": "object",
-        "description": "What the webhook makes of the policy.",
+        "description": "The webhook's result of loading the policy.",
         "properties": {
             "revision": text("Short hash of the version that is in force."),
             "conditions": {

@@ -69,7 +69,7 @@ fn parse(from: &Pattern, to: &str) -> Result<(Action, Pattern), (&'static str, S
     }
     if to.contains('*') {
         let message =
-            "`to` has no wildcards: it takes the place of what `from` fixes, and the rest is kept";
+            "`to` has no wildcards: it replaces the fixed part of `from`, and the rest is kept";
         return Err(("to", message.to_owned()));
     }
     if to.ends_with('/') {

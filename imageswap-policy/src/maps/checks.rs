@@ -138,7 +138,7 @@ impl<'a> Checker<'a> {
         for entry in entries {
             if let Some(earlier) = first.insert((entry.section as u8, &entry.key), entry) {
                 let message = format!(
-                    "this key stands in line {} already; only this value counts",
+                    "this key is in line {} already; only this value counts",
                     earlier.line
                 );
                 self.warn(&At::key(entry), "duplicate-key", message, None);

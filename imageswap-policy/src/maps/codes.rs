@@ -4,12 +4,12 @@ use crate::{Check, Severity};
 
 /// Every kind of message about a maps file or a legacy prefix, the worst first.
 pub const CHECKS: &[Check] = &[
-    error("no-separator", "neither `::` nor `:` stands in the line"),
+    error("no-separator", "the line has neither `::` nor `:`"),
     error(
         "many-separators",
         "the line can be split in more than one way; usually a port with a single `:`",
     ),
-    error("empty-key", "nothing stands before the separator"),
+    error("empty-key", "nothing comes before the separator"),
     error(
         "unknown-section",
         "a `[WORD]` that is neither `[EXACT]` nor `[REPLACE]`",
@@ -32,7 +32,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "duplicate-key",
-        "the key stands in an earlier line, which does not count",
+        "the key is also in an earlier line, which does not count",
     ),
     warning(
         "scheme",
@@ -64,7 +64,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "trailing-slash",
-        "the `/` at the end of a value is left out; ImageSwap makes `//` of it",
+        "the `/` at the end of a value is left out; ImageSwap writes `//`",
     ),
     warning(
         "empty-item",
@@ -76,7 +76,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "loose-item",
-        "an item that is no registry is searched in the whole text, also in tags",
+        "an item that is not a registry is searched in the whole text, also in tags",
     ),
     warning(
         "shadowed-item",
@@ -132,7 +132,7 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "dotless-registry",
-        "`localhost` and hosts without a dot are paths on `docker.io`, unless no reference comes of it",
+        "`localhost` and hosts without a dot are paths on `docker.io`, unless that gives no reference",
     ),
     note(
         "dotless-key",

@@ -186,7 +186,7 @@ fn check_text(text: &str) -> Result<(), PatternError> {
                 )),
             ),
             '?' | '{' | '}' | '!' | '|' | '^' | '$' | '(' | ')' | '+' | ',' | '\\' => (
-                format!("`{char}` is no wildcard here: there are `*` and `**`"),
+                format!("`{char}` is not a wildcard here: there are `*` and `**`"),
                 Some("write one pattern for each case, or a rule with `regex`".to_owned()),
             ),
             _ if char.is_whitespace() => (
@@ -295,7 +295,7 @@ fn parse_segment(whole: &str, text: &str, at: usize) -> Result<Segment, PatternE
     }
     let span = at..at + text.len();
     if text.contains("**") {
-        let message = "`**` stands alone between two `/` (or `.` of a host)";
+        let message = "`**` has to be alone between two `/` (or `.` of a host)";
         return Err(error("pattern-syntax", span, message)
             .with_help(format!("write `{}`", text.replace("**", "*"))));
     }

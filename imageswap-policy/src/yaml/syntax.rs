@@ -113,7 +113,7 @@ fn explanation(text: &str, kind: &ErrorKind, at: usize) -> Found {
             block_text(text, at)
         }
         E::BomInsideDocument => found(
-            "an invisible byte order mark stands within the text",
+            "an invisible byte order mark is within the text",
             "remove it",
         ),
         E::DuplicateVersionDirective
@@ -173,7 +173,7 @@ fn indicator(text: &str, at: usize) -> Found {
     if let Some(anchor) = written.strip_prefix('*').filter(|it| name(it)) {
         return found(
             format!(
-                "`*{anchor}` repeats a value that is marked `&{anchor}`, and none is before it"
+                "`*{anchor}` repeats a value that is marked `&{anchor}`, but there is none before it"
             ),
             format!(
                 "mark the value with `&{anchor}`, or write {} if it is text",
@@ -256,7 +256,7 @@ fn misaligned(text: &str, at: usize) -> Found {
         };
         return Found {
             at: begin,
-            ..found("an item of a list stands where a field is expected", help)
+            ..found("an item of a list is in the place of a field", help)
         };
     }
     let mut near: Option<Line<'_>> = None;
@@ -321,7 +321,7 @@ fn tab(text: &str, at: usize) -> Found {
     Found {
         at,
         ..found(
-            "a tab stands where YAML allows only spaces",
+            "a tab is in a place where YAML allows only spaces",
             "replace the tab with spaces",
         )
     }
@@ -368,7 +368,7 @@ fn after_quote(text: &str, at: usize) -> Found {
         .and_then(|it| it.strip_suffix(mark))
         .unwrap_or(written);
     found(
-        format!("text stands after the quote `{mark}` that closes the value"),
+        format!("text follows the quote `{mark}` that closes the value"),
         format!("write {}", quoted(inner)),
     )
 }

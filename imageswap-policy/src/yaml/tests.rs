@@ -157,7 +157,7 @@ fn errors_say_what_and_where() {
             4,
             "the quote `'` that opens here is not closed",
         ),
-        ("a:\n\tb: c\n", SYNTAX, 2, 1, "a tab stands"),
+        ("a:\n\tb: c\n", SYNTAX, 2, 1, "a tab is in a place"),
         ("a: *b\n", SYNTAX, 1, 4, "marked `&b`"),
         (
             "é: \u{0}\n",

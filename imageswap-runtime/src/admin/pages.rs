@@ -153,7 +153,7 @@ async fn set_level(level: &LogLevel, body: Incoming, peer: SocketAddr) -> Respon
         return respond(
             StatusCode::BAD_REQUEST,
             TEXT,
-            "the body is to be a level or filter, such as debug\n",
+            "the body has to be a level or filter, such as debug\n",
         );
     }
     match level.set(filter) {
@@ -164,7 +164,7 @@ async fn set_level(level: &LogLevel, body: Incoming, peer: SocketAddr) -> Respon
         Err(error) => respond(
             StatusCode::BAD_REQUEST,
             TEXT,
-            format!("{filter:?} is no level or filter: {error}\n"),
+            format!("{filter:?} is not a level or filter: {error}\n"),
         ),
     }
 }

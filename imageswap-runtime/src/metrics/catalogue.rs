@@ -93,7 +93,7 @@ pub(super) const AGENT_PROBE_TIME: &str = "imageswap_agent_probe_run_nanoseconds
 /// Route and reason are explained in one place.
 const ROUTE: Label = Label {
     name: "route",
-    values: "how the container came to run: [routes](detection.md#verdict-route-reason)",
+    values: "how the container was started: [routes](detection.md#verdict-route-reason)",
 };
 const REASON: Label = Label {
     name: "reason",
@@ -101,7 +101,7 @@ const REASON: Label = Label {
 };
 const ACTIVITY: Label = Label {
     name: "activity",
-    values: "`loop` (what comes in is taken in), `walk` (a look at all cgroups)",
+    values: "`loop` (processes all inputs), `walk` (walks over all cgroups)",
 };
 const PROGRAM: Label = Label {
     name: "program",
@@ -117,7 +117,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,
-        help: "1; the build, as labels",
+        help: "Build information; always 1",
         labels: &[
             Label {
                 name: "version",
@@ -143,7 +143,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: POLICY_INFO,
         kind: Kind::Gauge,
-        help: "1; the policy in force, as labels",
+        help: "Policy in force, as labels; always 1",
         labels: &[
             Label {
                 name: "set_revision",
@@ -173,7 +173,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: POLICY_REFUSED,
         kind: Kind::Gauge,
-        help: "Policy texts of which the newest version is of no use, so that the last good one is in force",
+        help: "Policy texts whose latest version was rejected, so that the last good one is in force",
         labels: &[],
         service: Service::Both,
     },
@@ -260,7 +260,7 @@ const CATALOGUE: [Metric; 28] = [
             },
             Label {
                 name: "enforcement",
-                values: "`deny`, `warn`, `audit`; `none` where no policy speaks of the image",
+                values: "`deny`, `warn`, `audit`; `none` if no policy applies to the image",
             },
             Label {
                 name: "registry",
@@ -286,7 +286,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_INFO,
         kind: Kind::Gauge,
-        help: "1; the node that the agent watches, as a label",
+        help: "Node that the agent watches, as a label; always 1",
         labels: &[Label {
             name: "node",
             values: "the node's name, as in findings",
@@ -296,7 +296,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_STARTS,
         kind: Kind::Counter,
-        help: "Container starts judged; not those from before the agent, and none twice",
+        help: "Container starts judged, each once, without those from before the agent",
         labels: &[
             Label {
                 name: "verdict",
@@ -310,7 +310,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_DRIFT,
         kind: Kind::Gauge,
-        help: "Running containers whose image the policy would not leave as it is",
+        help: "Running containers whose image the policy would change or refuse",
         labels: &[
             Label {
                 name: "workload_namespace",
@@ -324,7 +324,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_DRIFT_STOPPED,
         kind: Kind::Counter,
-        help: "Containers that drifted and have stopped, with route and reason as they were last",
+        help: "Containers that drifted and have stopped, with their last route and reason",
         labels: &[ROUTE, REASON],
         service: Service::Agent,
     },
@@ -338,7 +338,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_EVENTS_LOST,
         kind: Kind::Counter,
-        help: "Kernel events that never reached user space, and starts that nothing more is known of",
+        help: "Kernel events that never reached user space, and starts without further information",
         labels: &[Label {
             name: "cause",
             values: "`ring-full-mkdir`, `ring-full-exec`, `ring-full-rmdir`, `pending-full`, `unplaced-exec`, \
@@ -350,7 +350,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_RECONCILED,
         kind: Kind::Counter,
-        help: "Containers found other than by their start event",
+        help: "Containers found by other means than their start event",
         labels: &[Label {
             name: "cause",
             values: "`periodic`, `event-lost`, `runtime-back`, `late-answer`: [causes](agent.md#metrics)",
@@ -370,7 +370,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_RESPONSES,
         kind: Kind::Counter,
-        help: "What was done about Pods that drift",
+        help: "Actions on Pods that drift",
         labels: &[
             Label {
                 name: "action",
@@ -395,7 +395,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_LIMIT,
         kind: Kind::Gauge,
-        help: "How long ago that may be; beyond it /livez fails",
+        help: "Longest allowed time since then; beyond it /livez fails",
         labels: &[ACTIVITY],
         service: Service::Agent,
     },
@@ -409,7 +409,7 @@ const CATALOGUE: [Metric; 28] = [
     Metric {
         name: AGENT_PROBE_TIME,
         kind: Kind::Counter,
-        help: "Time in a program in the kernel while its statistics are on",
+        help: "Time spent in a program in the kernel while its statistics are on",
         labels: &[PROGRAM],
         service: Service::Agent,
     },

@@ -61,7 +61,7 @@ pub enum ReadError {
         path: PathBuf,
     },
     /// Not text.
-    #[error("{}:{line}:{column}: this byte is no UTF-8, expected text", path.display())]
+    #[error("{}:{line}:{column}: this byte is not UTF-8, expected text", path.display())]
     NotText {
         /// The file.
         path: PathBuf,

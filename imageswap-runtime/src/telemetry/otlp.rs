@@ -55,7 +55,7 @@ pub struct Otlp {
 pub enum TelemetryError {
     /// The endpoint is not the URL of a gRPC server.
     #[error(
-        "--otlp-endpoint {0:?} is no http or https URL without a path, such as http://localhost:4317"
+        "--otlp-endpoint {0:?} must be an http(s) URL without a path, such as http://localhost:4317"
     )]
     Endpoint(String),
     /// The CA file cannot be read.
@@ -230,7 +230,7 @@ mod tests {
         assert!(with("", None).unwrap().is_none());
         let error = with("collector:4317", None).unwrap_err().to_string();
         assert!(
-            error.starts_with("--otlp-endpoint \"collector:4317\" is no http"),
+            error.starts_with("--otlp-endpoint \"collector:4317\" must be an http"),
             "{error}"
         );
         let error = with("https://c:4317", Some("/no/such/file"))

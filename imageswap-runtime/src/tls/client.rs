@@ -25,7 +25,7 @@ pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The CA bundle is not PEM.
-    #[error("the CA bundle is no certificate in PEM: {0}")]
+    #[error("the CA bundle is not a certificate in PEM: {0}")]
     Pem(#[from] pem::Error),
     /// A certificate of the bundle cannot be used, or TLS cannot be set up.
     #[error("cannot verify with this CA bundle: {0}")]

@@ -150,20 +150,20 @@ impl Refused<'_> {
                 "{rule} replaces it by {}, which is not approved either",
                 decision.result
             ),
-            Reason::NoRule => "no rule speaks of it".to_owned(),
-            Reason::Unparsable => "it is no image reference".to_owned(),
+            Reason::NoRule => "no rule matches".to_owned(),
+            Reason::Unparsable => "it is not an image reference".to_owned(),
             Reason::InvalidResult => {
                 format!("{rule} would produce an image reference that is invalid or does not stay")
             }
             Reason::OptedOut => "a label of the Pod skips the swap".to_owned(),
             Reason::AlreadyTarget => "it lies under a target, where not all is approved".to_owned(),
-            Reason::ScopeUnknown => "too little is known of the Pod to decide".to_owned(),
+            Reason::ScopeUnknown => "too little is known about the Pod to decide".to_owned(),
             Reason::Kept
             | Reason::Denied
             | Reason::Excepted
             | Reason::OutOfScope
             | Reason::NoPolicy => {
-                format!("{rule} keeps it as it is")
+                format!("{rule} keeps it unchanged")
             }
         };
         format!("{place}: image {} is not approved: {why}", field.image)

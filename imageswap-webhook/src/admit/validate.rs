@@ -67,10 +67,7 @@ impl Admission {
                     .extend(message::warnings(selected, &refused));
                 (Outcome::Warned, "let in with a warning")
             }
-            Enforcement::Audit => (
-                Outcome::Unchanged,
-                "let in, for the policy is one for audit",
-            ),
+            Enforcement::Audit => (Outcome::Unchanged, "let in, because the policy only audits"),
         };
         asked.log("", &listed, what);
         verdict.audit.push(("not-approved", listed));

@@ -179,7 +179,7 @@ async fn an_endpoint_that_is_none_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        error.contains("--otlp-endpoint \"collector:4317\" is no http"),
+        error.contains("--otlp-endpoint \"collector:4317\" must be an http"),
         "{error}"
     );
 }

@@ -42,7 +42,7 @@ fn a_denial_says_which_why_and_what_to_do() {
     };
     assert_eq!(
         message(&["r.io/hub/a", "evil.io/x:1"]),
-        "Registry is not allowed; container c1: image evil.io/x:1 is not approved: no rule speaks of it; policy corp \
+        "Registry is not allowed; container c1: image evil.io/x:1 is not approved: no rule matches; policy corp \
          approves r.io/hub/**: use an image from there, or ask for an exception"
     );
     assert_eq!(
@@ -51,7 +51,7 @@ fn a_denial_says_which_why_and_what_to_do() {
          r.io/hub/library/nginx, which has not happened; is the mutating webhook there?; policy corp approves \
          r.io/hub/**: use an image from there, or ask for an exception"
     );
-    assert!(message(&["NOT a reference"]).contains("it is no image reference"));
+    assert!(message(&["NOT a reference"]).contains("it is not an image reference"));
     let many = message(&["evil.io/x"; 50]);
     assert!(
         many.contains("container c4: ") && many.contains("; and 45 more; "),
@@ -75,8 +75,8 @@ fn a_warning_is_one_for_each_image() {
     assert_eq!(
         response["warnings"],
         json!([
-            "container c0: image evil.io/x is not approved: no rule speaks of it (policy corp)",
-            "container c2: image evil.io/y is not approved: no rule speaks of it (policy corp)",
+            "container c0: image evil.io/x is not approved: no rule matches (policy corp)",
+            "container c2: image evil.io/y is not approved: no rule matches (policy corp)",
         ])
     );
 }

@@ -231,7 +231,7 @@ impl Row {
             missed.push("a kubelet takes it out of service".to_owned());
         }
         if memory.killed > 0 {
-            missed.push("killed for want of memory".to_owned());
+            missed.push("killed because memory ran out".to_owned());
         } else if memory.peak >= self.limit || memory.limit_reached > 0 {
             missed.push("the memory limit was reached".to_owned());
         }

@@ -92,7 +92,7 @@ pub(super) fn show(demo: &mut Demo) -> Result<()> {
 
     let (answer, again) = review(&client, &swapped, "11111111-0000-0000-0000-000000000003")?;
     demo.check(
-        "what is swapped once stays as it is",
+        "a swapped image stays unchanged",
         answer["allowed"] == true && again == swapped,
     );
     Ok(())
@@ -146,7 +146,7 @@ fn review(client: &HttpClient, pod: &Value, uid: &str) -> Result<(Value, Value)>
         answer.text()
     );
     let answer: Value =
-        serde_json::from_slice(&answer.body).context("the webhook's answer is no JSON")?;
+        serde_json::from_slice(&answer.body).context("the webhook's answer is not JSON")?;
     let response = answer["response"].clone();
     ensure!(
         response["uid"] == uid,
@@ -156,8 +156,9 @@ fn review(client: &HttpClient, pod: &Value, uid: &str) -> Result<(Value, Value)>
     if let Some(patch) = response["patch"].as_str() {
         let patch = BASE64_STANDARD
             .decode(patch)
-            .context("the patch is no base64")?;
-        let patch: Patch = serde_json::from_slice(&patch).context("the patch is no JSON Patch")?;
+            .context("the patch is not base64")?;
+        let patch: Patch =
+            serde_json::from_slice(&patch).context("the patch is not a JSON Patch")?;
         json_patch::patch(&mut after, &patch).context("the patch does not fit the Pod")?;
     }
     Ok((response, after))

@@ -37,7 +37,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()
     });
     let manifest = site.static_pod("static", &pod.to_string())?;
     story.step(
-        "a static Pod from elsewhere: the agent tells, by whom and why",
+        "a static Pod from elsewhere: the agent reports route and reason",
         |it| {
             is_told(it, site, programs, |finding| {
                 finding["route"] == "static-pod"

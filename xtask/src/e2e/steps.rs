@@ -77,7 +77,7 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
         },
     )?;
     story.step(
-        "a Pod is swapped in any namespace, and told what it was",
+        "a Pod is swapped in any namespace, and its note has the original image",
         |it| {
             it.namespace("test3")?;
             it.kubectl
@@ -148,7 +148,7 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps, namespace: {NAMESPACE}}}\ndata: {{maps: x}}"
     );
     story.refused(
-        "so is a maps file that is none",
+        "so is an invalid maps file",
         &["apply", "-f", "-"],
         &garbage,
         &["imageswap-maps does not load"],

@@ -179,7 +179,7 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
     stop.store(true, Ordering::Relaxed);
     let seen = probing
         .join()
-        .map_err(|_panic| anyhow!("whoever made the Pods panicked"))??;
+        .map_err(|_panic| anyhow!("the task that creates Pods panicked"))??;
     ensure!(
         seen.otherwise.is_empty(),
         "{} of {} Pods were not swapped: {:?}",

@@ -83,7 +83,7 @@ const OVERLAYS: [Overlay; 3] = [
         components: &["agent"],
         files: &["values-imageswap.yaml"],
         values: &[],
-        says: "For a cluster that runs ImageSwap, the Python webhook: its maps ConfigMap and labels are used as they are.",
+        says: "For a cluster that runs ImageSwap, the Python webhook: its maps ConfigMap and labels are used unchanged.",
     },
     Overlay {
         name: "production",

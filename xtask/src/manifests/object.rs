@@ -79,7 +79,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Object>> {
         let id = object.id();
         ensure!(
             !id.kind.is_empty() && !id.name.is_empty(),
-            "a document is no object: {}",
+            "a document is not an object: {}",
             object.0
         );
         objects.push(object);

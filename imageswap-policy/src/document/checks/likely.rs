@@ -93,7 +93,7 @@ fn shadowed(rules: &[CompiledRule], messages: &mut Messages<'_>) {
         });
         if let Some(by) = by {
             let message = format!(
-                "rule `{}` is never reached: `{}` before it speaks of all its images",
+                "rule `{}` is never reached: `{}` before it matches all its images",
                 rule.name, rules[by].name
             );
             messages.warn(&rule_path(rule, source_key(rule)), "shadowed-rule", message);

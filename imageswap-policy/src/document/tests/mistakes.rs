@@ -111,7 +111,7 @@ fn mistakes() -> Vec<Mistake> {
         ),
         in_spec(
             "approved: [r.io/**]\nmessage: 'it's forbidden'",
-            "text stands after the quote",
+            "text follows the quote",
             "write `\"it's forbidden\"`",
             "approved: [r.io/**]\nmessage: \"it's forbidden\"",
         ),
@@ -160,7 +160,7 @@ fn mistakes() -> Vec<Mistake> {
         ),
         whole(
             "spec:\n\tapproved: [r.io/**]\n",
-            "a tab stands where YAML allows only spaces",
+            "a tab is in a place where YAML allows only spaces",
             "replace the tab with spaces",
             "spec:\n  approved: [r.io/**]\n",
         ),
@@ -208,7 +208,7 @@ fn mistakes() -> Vec<Mistake> {
         ),
         in_spec(
             "approved: *ours",
-            "none is before it",
+            "there is none before it",
             "mark the value with `&ours`",
             "approved: [r.io/**]",
         ),

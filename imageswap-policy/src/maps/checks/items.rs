@@ -33,8 +33,7 @@ pub(super) fn whole(checker: &mut Checker<'_>, effective: &Effective<'_>) {
     }
     if default.value.is_empty() {
         let message =
-            "this keeps nothing more: `default` is empty, so what no key names stays as it is"
-                .to_owned();
+            "this keeps nothing more: `default` is empty, so what no key names stays".to_owned();
         checker.warn(&At::key(noswap), "unused-noswap", message, None);
         return;
     }
@@ -84,13 +83,14 @@ fn trap(item: &Item<'_>) -> Option<(&'static str, String, Option<String>)> {
         return Some(("scheme", message, Some(format!("write `{rest}`"))));
     }
     if text.contains(['*', '?']) {
-        let message =
-            format!("`{text}` is no pattern here: it keeps only images that hold it as it stands");
+        let message = format!(
+            "`{text}` is not a pattern here: it keeps only images that contain it literally"
+        );
         let help = format!("write `{}`", text.trim_start_matches(['*', '.']));
         return Some(("pattern-item", message, Some(help)));
     }
     if text.chars().all(|it| !it.is_alphanumeric()) {
-        let message = format!("`{text}` stands in nearly every image, and keeps all of those");
+        let message = format!("`{text}` is part of nearly every image, and keeps all of these");
         let help = "write a registry, or a path with its registry".to_owned();
         return Some(("loose-item", message, Some(help)));
     }

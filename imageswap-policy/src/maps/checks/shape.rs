@@ -87,7 +87,7 @@ fn one_separator(written: &str, body: &str) -> String {
         return format!("write `{key}`: a reference has no `{scheme}://`");
     }
     if body.contains("::") {
-        return "only one `::` may stand in a line".to_owned();
+        return "a line may contain only one `::`".to_owned();
     }
     match body.split_once(':') {
         // `host:5000:value` reads best with its first number as a port.

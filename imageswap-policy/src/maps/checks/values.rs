@@ -9,7 +9,7 @@ pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {
     let at = At::value(entry);
     match entry.section {
         Section::Exact if entry.value.is_empty() => {
-            let message = "expected an image; without one the image is kept as it is".to_owned();
+            let message = "expected an image; without one the image is kept unchanged".to_owned();
             checker.warn(&at, "empty-value", message, None);
         }
         Section::Exact => {
@@ -47,7 +47,7 @@ pub(super) fn prefix(checker: &mut Checker<'_>, at: &At<'_>, value: &str, sample
         );
         checker.unusable(at, "unusable-value", message, help_for(value));
     } else if prefix != value {
-        let message = "the `/` at the end is left out; ImageSwap would make `//` of it".to_owned();
+        let message = "the `/` at the end is left out; ImageSwap would write `//`".to_owned();
         let help = format!("write `{prefix}`");
         checker.warn(at, "trailing-slash", message, Some(help));
     }
@@ -71,7 +71,7 @@ fn help_for(value: &str) -> Option<String> {
         return Some(format!("write `{rest}`: three colons are one too many"));
     }
     if value.contains('*') {
-        return Some("a value is no pattern: write the registry that it stands for".to_owned());
+        return Some("a value is not a pattern: write the registry".to_owned());
     }
     None
 }

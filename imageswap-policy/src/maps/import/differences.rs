@@ -9,7 +9,7 @@ impl<'x> Importer<'x> {
     /// A difference of many lines is reported at the first.
     pub(super) fn note_many(&mut self) {
         let spelled = "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts";
-        let replaced = "the file puts this wherever the registry's name stands in an image; here it takes the registry's place only";
+        let replaced = "the file puts this wherever the registry's name occurs in an image; here it takes the registry's place only";
         for (code, mut lines, message) in [
             (
                 "library-spelling",
@@ -71,7 +71,7 @@ impl<'x> Importer<'x> {
     }
 
     pub(super) fn approved_here(&mut self, entry: &Entry<'x>) {
-        let message = "its images stay, and are approved here; by the file they are not, for the key does not apply".to_owned();
+        let message = "its images stay, and are approved here; by the file they are not, because the key does not apply".to_owned();
         self.differences
             .warn(&At::key(entry), "approved-here", message, None);
     }

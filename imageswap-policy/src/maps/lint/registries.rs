@@ -125,7 +125,7 @@ fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'
             &entry.key
         };
         let message = format!(
-            "this replaces the registry's name wherever it stands, also the second in `{key}/mirror/{key}/a`{more}"
+            "this replaces the registry's name wherever it occurs, also the second in `{key}/mirror/{key}/a`{more}"
         );
         checker.note(&At::value(entry), "repeated-name", message, None);
     }
