@@ -2,7 +2,7 @@
 //!
 //! One task checks all connections four times a second, so that requests set no timers. It closes
 //! connections that take too long. If all places are taken, a new connection takes the place of the
-//! connection that has proven least ([`room`]).
+//! connection that has proven least (`room`).
 //!
 //! Until a connection's first good answer, the table measures how long the server has waited for the client. This
 //! distinguishes clients that want an answer from clients that only hold a place: the former always do the next step as
