@@ -95,6 +95,24 @@ impl Transport {
         A: Message + Default + 'static,
     {
         let request = self.request(method, namespace, question)?;
+        let path = PathAndQuery::from_static(method);
+        self.in_turn(method, |mut client| async move {
+            let answer = client.unary(request, path, codec()).await?;
+            Ok(answer.into_inner())
+        })
+        .await
+    }
+
+    /// Waits for a turn and for the connection, and runs `exchange` within the deadline. `Ok(None)` if
+    /// the runtime answers "not found".
+    async fn in_turn<T, F>(
+        &self,
+        method: Method,
+        exchange: impl FnOnce(Grpc<Channel>) -> F,
+    ) -> Result<Option<T>, EvidenceError>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
         let Some(_turn) = self.gate.enter().await else {
             return Err(EvidenceError::Hangs {
                 socket: self.socket.clone(),
@@ -106,12 +124,10 @@ impl Transport {
                 .ready()
                 .await
                 .map_err(|error| Status::from_error(error.into()))?;
-            client
-                .unary(request, PathAndQuery::from_static(method), codec())
-                .await
+            exchange(client).await
         };
         match tokio::time::timeout(self.deadline, exchange).await {
-            Ok(Ok(answer)) => Ok(Some(answer.into_inner())),
+            Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
             Ok(Err(status)) => Err(self.failure(method, status)),
             Err(_elapsed) => {
@@ -187,18 +203,8 @@ impl Transport {
         A: Message + Default + 'static,
     {
         let request = self.request(method, Some(namespace), question)?;
-        let Some(_turn) = self.gate.enter().await else {
-            return Err(EvidenceError::Hangs {
-                socket: self.socket.clone(),
-            });
-        };
-        let exchange = async {
-            let mut client = self.client();
-            client
-                .ready()
-                .await
-                .map_err(|error| Status::from_error(error.into()))?;
-            let path = PathAndQuery::from_static(method);
+        let path = PathAndQuery::from_static(method);
+        self.in_turn(method, |mut client| async move {
             let answer = client.server_streaming(request, path, codec()).await?;
             let mut pieces: Streaming<A> = answer.into_inner();
             while let Some(piece) = pieces.message().await? {
@@ -206,17 +212,9 @@ impl Transport {
                     break;
                 }
             }
-            Ok::<(), Status>(())
-        };
-        match tokio::time::timeout(self.deadline, exchange).await {
-            Ok(Ok(())) => Ok(Some(())),
-            Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
-            Ok(Err(status)) => Err(self.failure(method, status)),
-            Err(_elapsed) => {
-                self.check();
-                Err(self.timeout(method))
-            }
-        }
+            Ok(())
+        })
+        .await
     }
 
     /// The meaning of a failed call or a broken stream.
