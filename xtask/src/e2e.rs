@@ -5,6 +5,7 @@
 //! gap. Then follow what users do, what reaches the node past admission, and alerts. With a context
 //! it runs the users' steps in a cluster that `cargo xtask deploy` has installed to.
 
+mod dashboard;
 mod kubectl;
 mod node;
 mod site;

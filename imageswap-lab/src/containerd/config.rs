@@ -44,7 +44,8 @@ pub(super) fn runc_root(dir: &Path) -> PathBuf {
     dir.join("runc")
 }
 
-/// Version 2 of the file, which containerd 1.5 to 2 read.
+/// Version 2 of the file, which containerd 1.5 to 2 read. From 1.7 on each containerd of the machine
+/// would otherwise listen on the same socket of NRI, and the one that comes second ends.
 fn toml(dir: &Path, options: &ContainerdOptions, pause: &str, runtime: &Path) -> String {
     let dir = dir.display();
     let runtime = runtime.display();
@@ -69,6 +70,10 @@ disabled_plugins = [{disabled}]
   level = "info"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{dir}/opt"
+[plugins."io.containerd.nri.v1.nri"]
+  socket_path = "{dir}/nri.sock"
+  plugin_path = "{dir}/nri"
+  plugin_config_path = "{dir}/nri"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   stream_server_address = "127.0.0.1"

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use imageswap_lab::{Alertmanager, Prometheus, ScrapeJob};
 use serde_json::Value;
 
+use super::dashboard::Dashboard;
 use super::site::EVIL;
 use super::{Site, Story};
 use crate::ui::{self, Took};
@@ -36,6 +37,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
             })
         },
     )?;
+    let mut dashboard = Dashboard::read(story)?;
     story.step("no alert about drift", |_| {
         let active = alertmanager.active("ImageSwapDrift")?;
         ensure!(active.is_empty(), "{active:#?}");
@@ -71,6 +73,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
                 fired = active
                     .into_iter()
                     .find(|it| it["labels"]["route"] == "containerd");
+                dashboard.empty(&prometheus)?;
                 Ok(fired.is_some())
             })?;
             let seconds = started.elapsed();
@@ -94,6 +97,14 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
                 .iter()
                 .all(|it| it["labels"]["route"] != "containerd"))
         })
+    })?;
+    story.step("each panel of the dashboard has shown something", |it| {
+        let mut empty = String::new();
+        let all = it.until("the last panel", |_| {
+            empty = dashboard.empty(&prometheus)?.join(", ");
+            Ok(empty.is_empty())
+        });
+        all.with_context(|| format!("these show nothing: {empty}"))
     })
 }
 
