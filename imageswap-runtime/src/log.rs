@@ -120,10 +120,11 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let field = |out: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
         let text = format!("{value:?}");
         let text = escape(&text, |c| c == '\n');
-        match field.name() {
-            "message" => write!(out, "{text}"),
-            name => write!(out, "{name}={text}"),
+        if field.name() != "message" {
+            out.write_str(field.name())?;
+            out.write_char('=')?;
         }
+        out.write_str(&text)
     };
     debug_fn(field).delimited(" ")
 }
@@ -145,8 +146,12 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Write for Lines<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let body = event.strip_suffix(b"\n").unwrap_or(event);
+        if body.len() < event.len() && !body.contains(&b'\n') {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let text = String::from_utf8_lossy(body);
         let text = text.replace('\n', "\n  ") + "\n";
         self.0.write_all(text.as_bytes())?;
         Ok(event.len())

@@ -27,7 +27,8 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 #[must_use]
 pub fn shorten(text: &str, characters: usize) -> Cow<'_, str> {
     const ELLIPSIS: &str = "...";
-    if text.chars().nth(characters).is_none() {
+    // A text has no more characters than bytes, which need no counting.
+    if text.len() <= characters || text.chars().nth(characters).is_none() {
         return text.into();
     }
     let mut short: String = text.chars().take(characters - ELLIPSIS.len()).collect();
@@ -44,7 +45,10 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 
 pub(crate) fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let is_escaped = |c: char| !keep(c) && is_unsafe(c);
-    if !text.contains(is_escaped) {
+    let keeps_lines = keep('\n');
+    let is_plain = |it: u8| (b' '..=b'~').contains(&it) || (keeps_lines && it == b'\n');
+    // Most texts are of such bytes alone, and compilers look at several of them at a time.
+    if text.bytes().all(is_plain) || !text.contains(is_escaped) {
         return text.into();
     }
     let mut safe = String::with_capacity(text.len());
