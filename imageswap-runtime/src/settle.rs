@@ -19,6 +19,11 @@ impl<T: PartialEq> Settle<T> {
         }
     }
 
+    /// Whether the last look saw something new, which another look has to confirm.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Records what one look saw; returns it if it is a settled change.
     pub(crate) fn look(&mut self, seen: T) -> Option<&T> {
         if seen == self.told {

@@ -327,8 +327,8 @@ impl PolicySource {
         }
     }
 
-    /// Puts changes of the source into force within about a second, until the drain begins. `ready`
-    /// is set once there is a policy, or the cluster is known to have no policies.
+    /// Puts changes of the source into force until the drain begins. `ready` is set once there is a
+    /// policy, or the cluster is known to have no policies.
     ///
     /// A text that does not load, or can no longer be read, is logged once and leaves the policy in
     /// force unchanged.

@@ -1,5 +1,7 @@
 //! Policy files on disk, and their changes.
 
+mod events;
+
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt as _;
@@ -7,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::settle::Settle;
+use events::FileEvents;
 
 /// No text that a person maintains is larger, and a ConfigMap cannot be.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Two looks that agree make a change, so a change is in force after at most three of these.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// From a file event to the look at the files, and between two looks that have to agree.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Between looks without a file event, for changes that no event reports.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The most files that a folder of policies may hold.
 const MAX_FILES: usize = 1000;
@@ -145,13 +150,17 @@ fn read(path: &Path) -> Result<Text, ReadError> {
 
 /// Reports each distinct content of the files once.
 ///
-/// It compares content instead of using file events: a mounted ConfigMap changes by a symlink that
-/// is swapped one level up; no event names the file.
+/// File events only say when to look. Some changes cause no event: on a network file system, or when
+/// a symlink further up in the path is replaced. The files are therefore also read every
+/// [`POLL_INTERVAL`], or every [`LOOK_INTERVAL`] if the kernel refuses to report events.
 #[derive(Debug)]
 pub(super) struct Changes<'a> {
     files: &'a PolicyFiles,
     /// The texts, or an error message instead.
     content: Settle<Result<Vec<Text>, String>>,
+    /// Events since the last look began.
+    events: Option<FileEvents>,
+    poll: Duration,
 }
 
 impl<'a> Changes<'a> {
@@ -160,18 +169,30 @@ impl<'a> Changes<'a> {
         Self {
             files,
             content: Settle::new(Ok(known)),
+            events: None,
+            poll: POLL_INTERVAL,
         }
     }
 
     /// The next content, or why it can no longer be read. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Vec<Text>, ReadError> {
         loop {
-            tokio::time::sleep(POLL_INTERVAL).await;
+            if let Some(events) = self.events.as_ref().filter(|_| !self.content.is_pending()) {
+                let _event_or_time = tokio::time::timeout(self.poll, events.any()).await;
+            }
+            // Files that change all the time are not read all the time.
+            tokio::time::sleep(LOOK_INTERVAL).await;
             let files = self.files.clone();
-            let look =
-                tokio::task::spawn_blocking(move || files.can_change().then(|| files.read()));
+            let look = tokio::task::spawn_blocking(move || {
+                // In this order, so that no change falls between the two.
+                let events = events::listen(&files.path);
+                files.can_change().then(|| (events, files.read()))
+            });
             // Only a runtime that shuts down cancels a blocking task.
-            let Ok(Some(look)) = look.await else { continue };
+            let Ok(Some((events, look))) = look.await else {
+                continue;
+            };
+            self.events = events.and_then(FileEvents::new).ok();
             let seen = match &look {
                 Ok(texts) => Ok(texts.clone()),
                 Err(error) => Err(error.to_string()),
@@ -187,3 +208,6 @@ fn is_stream(metadata: &Metadata) -> bool {
     let kind = metadata.file_type();
     kind.is_fifo() || kind.is_char_device() || kind.is_socket()
 }
+
+#[cfg(test)]
+mod tests;
