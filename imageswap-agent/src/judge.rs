@@ -304,7 +304,7 @@ impl<'a> Owner<'a> {
         Scope::Pod(PodScope {
             namespace: self.namespace,
             namespace_labels: self.namespace_labels.as_deref(),
-            labels: self.labels,
+            labels: self.labels.map(|it| it as _),
         })
     }
 }

@@ -63,7 +63,7 @@ impl ScopeArgs {
         let scope = Scope::Pod(PodScope {
             namespace: self.namespace.as_deref(),
             namespace_labels: self.namespace_labels.as_ref(),
-            labels: self.labels.as_ref(),
+            labels: self.labels.as_ref().map(|it| it as _),
         });
         let selected = policies.select(scope, today);
         match self.container.as_deref() {

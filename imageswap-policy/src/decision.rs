@@ -21,7 +21,19 @@ pub struct PodScope<'a> {
     /// Labels of that namespace.
     pub namespace_labels: Option<&'a BTreeMap<String, String>>,
     /// Labels of the object that is asked about.
-    pub labels: Option<&'a BTreeMap<String, String>>,
+    pub labels: Option<&'a dyn Labels>,
+}
+
+/// Labels of an object, in any form.
+pub trait Labels: fmt::Debug {
+    /// The value of the label with this name.
+    fn value(&self, name: &str) -> Option<&str>;
+}
+
+impl Labels for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.get(name).map(String::as_str)
+    }
 }
 
 /// The reason for the answer. [`Decision::explain`] turns it into text for people.

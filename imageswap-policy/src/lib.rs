@@ -24,7 +24,7 @@ pub mod yaml;
 mod testing;
 
 pub use day::{DayError, parse_day};
-pub use decision::{Decision, Denied, PodScope, Reason, Scope};
+pub use decision::{Decision, Denied, Labels, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
 pub use pattern::{Pattern, PatternError};
 pub use policies::{Policies, Selected};

@@ -190,7 +190,7 @@ impl Admission {
         let scope = Scope::Pod(PodScope {
             namespace: asked.namespace,
             namespace_labels: namespace_labels.as_deref(),
-            labels,
+            labels: labels.map(|it| it as _),
         });
         let selected = policies.select(scope, today());
         if let Some(namespace) = asked.namespace

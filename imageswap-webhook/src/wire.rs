@@ -7,6 +7,7 @@
 
 mod answer;
 mod bounded;
+mod json;
 mod object;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 pub use answer::{MAX_WARNINGS, Verdict};
+pub use bounded::Labels;
 pub use object::{ImageField, List, Object};
 
 /// The answer and the log repeat the `uid`, which is a UUID.
@@ -152,6 +154,9 @@ impl<'a> Review<'a> {
     ///
     /// An object that cannot be read does not fail the review: the request can still be answered.
     pub fn parse(body: &'a [u8]) -> Result<Self, NotAReview> {
+        if let Ok(envelope) = json::from_slice(body) {
+            return open(envelope, None);
+        }
         match serde_json::from_slice::<Envelope<'a, Object<'a>>>(body) {
             Ok(envelope) => open(envelope, None),
             Err(error) => {

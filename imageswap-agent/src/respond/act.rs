@@ -246,7 +246,7 @@ fn is_better(pod: &Pod, replacement: &Pod, candidate: &Candidate, law: &Law) -> 
     let scope = Scope::Pod(PodScope {
         namespace: Some(&candidate.namespace),
         namespace_labels: namespace_labels.as_deref(),
-        labels: replacement.metadata.labels.as_ref(),
+        labels: replacement.metadata.labels.as_ref().map(|it| it as _),
     });
     let today = OffsetDateTime::now_utc().date();
     let selected = law.policies.select(scope, today);

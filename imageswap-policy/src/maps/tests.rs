@@ -427,7 +427,7 @@ fn labels_decide_the_scope() {
         let pod = PodScope {
             namespace: Some("a"),
             namespace_labels: namespace.as_ref(),
-            labels: object.as_ref(),
+            labels: object.as_ref().map(|it| it as _),
         };
         let decision = policy.select(Scope::Pod(pod), TODAY).decide("nginx");
         assert_eq!(decision.in_scope, in_scope, "{pod:?}");

@@ -149,7 +149,7 @@ impl ScopeRule {
     }
 
     fn covers_object(&self, pod: &PodScope<'_>) -> Ternary {
-        let label = |key: &str| pod.labels.map(|it| it.get(key).map(String::as_str));
+        let label = |key: &str| pod.labels.map(|it| it.value(key));
         selects(&self.object, label)
     }
 
@@ -163,8 +163,8 @@ impl ScopeRule {
 }
 
 fn is_disabled(pod: &PodScope<'_>, label: &str) -> bool {
-    let value = pod.labels.and_then(|it| it.get(label));
-    value.is_some_and(|it| it == "disabled")
+    let value = pod.labels.and_then(|it| it.value(label));
+    value == Some("disabled")
 }
 
 /// Whether labels match the selector. `label` returns the value of one label: `Some(None)` if it is

@@ -1,11 +1,12 @@
 //! Lists and maps that are read up to a number of entries, so that a small text cannot become a
 //! large structure.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Text;
 
 /// The most entries of one list or map that are read. A Pod has a few; the API server's size limit
 /// allows a few thousand at most.
@@ -19,12 +20,28 @@ pub(super) struct Items<T> {
     pub(super) is_cut: bool,
 }
 
-/// Labels beyond the limit are ignored.
+/// Labels in the order of the text; the last one of a name counts. Labels beyond the limit are
+/// ignored.
 #[derive(Debug)]
-pub(super) struct Labels {
-    pub(super) labels: BTreeMap<String, String>,
+pub struct Labels<'a> {
+    labels: Vec<(Text<'a>, Text<'a>)>,
     /// Whether there are more.
     pub(super) is_cut: bool,
+}
+
+impl Labels<'_> {
+    pub(super) const NONE: Self = Self {
+        labels: Vec::new(),
+        is_cut: false,
+    };
+}
+
+impl imageswap_policy::Labels for Labels<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        let mut labels = self.labels.iter().rev();
+        let (_, value) = labels.find(|(it, _)| it.as_str() == name)?;
+        Some(value.as_str())
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
@@ -63,7 +80,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
     }
 }
 
-impl<'de> Deserialize<'de> for Labels {
+impl<'de: 'a, 'a> Deserialize<'de> for Labels<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(LabelsVisitor)
     }
@@ -72,18 +89,18 @@ impl<'de> Deserialize<'de> for Labels {
 struct LabelsVisitor;
 
 impl<'de> Visitor<'de> for LabelsVisitor {
-    type Value = Labels;
+    type Value = Labels<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("labels")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
-        let mut labels = BTreeMap::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels<'de>, A::Error> {
+        let mut labels = Vec::new();
         let mut is_cut = false;
         while labels.len() < MAX_ENTRIES {
             match map.next_entry()? {
-                Some((name, value)) => _ = labels.insert(name, value),
+                Some(label) => labels.push(label),
                 None => return Ok(Labels { labels, is_cut }),
             }
         }

@@ -1,6 +1,5 @@
 //! Objects of a review: Pods, and objects with a Pod template, with the fields that matter here.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -54,7 +53,8 @@ pub struct ImageField<'o> {
 struct Metadata<'a> {
     #[serde(borrow)]
     generate_name: Option<Text<'a>>,
-    labels: Option<Labels>,
+    #[serde(borrow)]
+    labels: Option<Labels<'a>>,
     #[serde(borrow)]
     annotations: Option<Annotations<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
@@ -148,12 +148,12 @@ impl Object<'_> {
     pub const MAX_ENTRIES: usize = MAX_ENTRIES;
 
     /// Labels of the object itself; empty when it has none.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
+    pub fn labels(&self) -> &Labels<'_> {
         labels(self.metadata.as_ref())
     }
 
     /// Labels that the Pods of its template get; empty when there are none.
-    pub fn template_labels(&self) -> &BTreeMap<String, String> {
+    pub fn template_labels(&self) -> &Labels<'_> {
         let template = self.job_template().or(self.template());
         labels(template.and_then(|it| it.metadata.as_ref()))
     }
@@ -319,10 +319,9 @@ fn is_cut<T>(list: Option<&Items<T>>) -> bool {
     list.is_some_and(|it| it.is_cut)
 }
 
-fn labels<'o>(metadata: Option<&'o Metadata<'_>>) -> &'o BTreeMap<String, String> {
-    static NONE: BTreeMap<String, String> = BTreeMap::new();
-    let labels = metadata.and_then(|it| it.labels.as_ref());
-    labels.map_or(&NONE, |it| &it.labels)
+fn labels<'o>(metadata: Option<&'o Metadata<'_>>) -> &'o Labels<'o> {
+    static NONE: Labels<'_> = Labels::NONE;
+    metadata.and_then(|it| it.labels.as_ref()).unwrap_or(&NONE)
 }
 
 fn images<'o, T, J>(
