@@ -121,8 +121,8 @@ impl NamespaceArgs {
 }
 
 impl Undecided {
-    /// Records that the policies disagree about an image, for a Pod of `namespace`. `otherwise` is another source of the
-    /// namespace's labels.
+    /// Records that the policies disagree about an image, for a Pod of `namespace`. `otherwise` is
+    /// another source of the namespace's labels.
     pub(crate) fn add(
         &mut self,
         selected: &Selected<'_>,

@@ -46,7 +46,8 @@ const IMAGESWAP_MAPS_FILE: &str = "/app/maps/imageswap-maps.conf";
 #[group(skip)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
-    /// ImageSwapPolicies: a file, or a folder of *.yaml, *.yml and *.json; read again whenever they change
+    /// ImageSwapPolicies: a file, or a folder of *.yaml, *.yml and *.json; read again whenever they
+    /// change
     #[arg(long, value_name = "FILE or DIR", conflicts_with_all = ["maps", "image_prefix", "policy_from_cluster", "maps_configmap"])]
     pub policy: Option<PathBuf>,
     /// ImageSwap maps file; read again whenever it changes
@@ -275,8 +276,8 @@ impl PolicySource {
         Arc::clone(&self.policy.borrow())
     }
 
-    /// Whether an ImageSwapPolicy object would load: the warnings about it, or the reasons why not. Blocks while another
-    /// policy is compiled.
+    /// Whether an ImageSwapPolicy object would load: the warnings about it, or the reasons why not.
+    /// Blocks while another policy is compiled.
     pub fn check_document(
         &self,
         name: &str,
@@ -287,8 +288,8 @@ impl PolicySource {
         lines(State::default().document(name, text))
     }
 
-    /// Whether the text of a maps ConfigMap would load: the warnings about it, or the reasons why not. Blocks while
-    /// another policy is compiled.
+    /// Whether the text of a maps ConfigMap would load: the warnings about it, or the reasons why
+    /// not. Blocks while another policy is compiled.
     pub fn check_maps(&self, text: &str) -> Result<Vec<String>, Vec<String>> {
         let options = match &*self.origin {
             Origin::Cluster(origin) => origin.options.clone(),
@@ -314,7 +315,8 @@ impl PolicySource {
         self.policy.subscribe()
     }
 
-    /// The kind of source, as metrics name it: `policy`, `maps`, `image-prefix`, `cluster`, `maps-configmap` or `fixed`.
+    /// The kind of source, as metrics name it: `policy`, `maps`, `image-prefix`, `cluster`,
+    /// `maps-configmap` or `fixed`.
     pub fn kind(&self) -> &'static str {
         match &*self.origin {
             Origin::Files { format, .. } => match format {
@@ -444,7 +446,8 @@ impl PolicySource {
     }
 }
 
-/// Compiles on a thread that may block, so that nobody else on an async worker waits for a large policy.
+/// Compiles on a thread that may block, so that nobody else on an async worker waits for a large
+/// policy.
 async fn compile<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let one = COMPILING.lock().await;
     let working = tokio::task::spawn_blocking(move || {

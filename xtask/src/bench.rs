@@ -1,7 +1,9 @@
 //! Runs the benchmarks and prints their figures beside the project's own limits.
 
+mod admission;
 mod agent;
 mod hostile;
+mod server;
 mod webhook;
 
 use std::process::ExitCode;
@@ -28,7 +30,9 @@ enum What {
     /// exec to user space
     Agent(Show),
     /// Reviews over HTTPS, compared with a bare server
-    Webhook(Show),
+    Webhook(webhook::Options),
+    /// Creation of Pods through a real API server, compared with webhooks that answer a constant
+    Admission(Show),
     /// Attacks on the webhook under its memory limit, with an API server's reviews and a kubelet's
     /// probes
     Hostile(hostile::Options),
@@ -87,7 +91,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let show = match &options.what {
         What::Policy(show) => *show,
         What::Agent(show) => return agent::run_all(workspace, *show),
-        What::Webhook(show) => return webhook::run_all(workspace, *show),
+        What::Webhook(options) => return webhook::run_all(workspace, options),
+        What::Admission(show) => return admission::run_all(workspace, *show),
         What::Hostile(options) => return hostile::run_all(workspace, options),
     };
     ui::step("building for release, then measuring (some seconds)");

@@ -1,9 +1,10 @@
 //! Reads JSON, and checks values that nobody asks for without building them.
 //!
-//! A review is mostly such values: environment variables, mounts, managed fields. serde_json reads them byte by byte; here
-//! their strings are passed over eight bytes at a time. The caller asks serde_json again about a text that is [`Unread`],
-//! which is invalid or only unusual, and serde_json says what is wrong. So this reader must not accept a text that
-//! serde_json refuses, and must return the same value.
+//! A review is mostly such values: environment variables, mounts, managed fields. serde_json reads
+//! them byte by byte; here their strings are passed over eight bytes at a time. The caller asks
+//! serde_json again about a text that is [`Unread`], which is invalid or only unusual, and
+//! serde_json says what is wrong. So this reader must not accept a text that serde_json refuses,
+//! and must return the same value.
 
 use std::fmt;
 
@@ -133,7 +134,8 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
         match self.rest() {
-            // What follows a leading zero is not a digit, or the caller finds a digit in place of a comma.
+            // What follows a leading zero is not a digit, or the caller finds a digit in place of a
+            // comma.
             [b'0', ..] => self.at += 1,
             _ => self.pass_digits()?,
         }

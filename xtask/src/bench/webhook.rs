@@ -3,18 +3,18 @@
 //! Rounds alternate between the servers, so that other load on the machine affects all of them. wrk
 //! makes the load: eight open connections, each with one review of 3.2 KB at a time.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
-use imageswap_lab::{Lab, wait_until};
+use imageswap_lab::Lab;
 use serde_json::json;
 
+use super::server::{self, Server, free_addr};
 use super::{Format, Show};
-use crate::process::{Workspace, cargo, find, output, run};
+use crate::process::{Workspace, find, output};
 use crate::{toolchain, ui};
 
 const ROUNDS: usize = 5;
@@ -27,20 +27,23 @@ const RULES: usize = 50;
 const MIN_RATIO: f64 = 0.85;
 /// Most memory under load, in MiB.
 const MAX_RESIDENT: f64 = 20.0;
+
+/// What is compared.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    show: Show,
+    /// Also measure this webhook, such as one built from another commit
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+}
+
 /// Programs and files that are measured.
 struct Bench {
     lab: Lab,
     programs: PathBuf,
     script: PathBuf,
     maps: PathBuf,
-}
-
-/// A server under test; dropping the value ends it.
-struct Server {
-    name: &'static str,
-    child: Child,
-    addr: SocketAddr,
-    url: String,
 }
 
 /// What wrk saw in one round.
@@ -54,27 +57,23 @@ struct Round {
 }
 
 /// Builds for release, measures and prints.
-pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
+pub(super) fn run_all(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
+    let show = options.show;
     if find("wrk").is_none() {
         toolchain::install(&["wrk"], "load")?;
     }
     ui::step("building for release");
-    let mut build = cargo();
-    build.current_dir(&workspace.root).args([
-        "build",
-        "--release",
-        "--quiet",
-        "--package=imageswap-webhook",
-        "--bins",
-        "--examples",
-    ]);
-    run(&mut build)?;
+    server::build(workspace)?;
     let bench = Bench::new(workspace)?;
-    let servers = [
+    let webhook = bench.programs.join("imageswap-webhook");
+    let mut servers = vec![
         bench.bare()?,
-        bench.webhook("webhook", "info")?,
-        bench.webhook("webhook, log level warn", "warn")?,
+        bench.webhook("webhook", &webhook, "info")?,
+        bench.webhook("webhook, log level warn", &webhook, "warn")?,
     ];
+    if let Some(other) = &options.against {
+        servers.push(bench.webhook("the other webhook", other, "info")?);
+    }
     ui::step(format_args!(
         "{ROUNDS} rounds of {ROUND_SECONDS} s for each of {} servers",
         servers.len()
@@ -167,18 +166,15 @@ impl Bench {
         Server::start("bare server", command, addr)
     }
 
-    fn webhook(&self, name: &'static str, log_level: &str) -> Result<Server> {
-        let addr = free_addr()?;
-        let mut command = Command::new(self.programs.join("imageswap-webhook"));
-        command
-            .args(["serve", "--admin", "127.0.0.1:0", "--log-level", log_level])
-            .arg("--listen")
-            .arg(addr.to_string())
-            .arg("--maps")
-            .arg(&self.maps)
-            .arg("--tls-self-signed")
-            .arg(self.certificates());
-        Server::start(name, command, addr)
+    fn webhook(&self, name: &'static str, program: &Path, log_level: &str) -> Result<Server> {
+        let policy = [OsStr::new("--maps"), self.maps.as_ref()];
+        let log_level = ["--log-level", log_level].map(OsStr::new);
+        Server::webhook(
+            name,
+            program,
+            &self.certificates(),
+            &[policy, log_level].concat(),
+        )
     }
 
     fn certificates(&self) -> PathBuf {
@@ -187,7 +183,8 @@ impl Bench {
 
     /// Bytes of the webhook's answer to the review.
     fn answer_bytes(&self) -> Result<usize> {
-        let webhook = self.webhook("webhook", "warn")?;
+        let webhook = self.programs.join("imageswap-webhook");
+        let webhook = self.webhook("webhook", &webhook, "warn")?;
         let mut review = Command::new(self.programs.join("examples/review"));
         let review = output(review.args(["json", REVIEW_BYTES]))?;
         let ca = fs::read(self.certificates().join("ca.crt"))?;
@@ -204,50 +201,8 @@ impl Bench {
             .arg(format!("--duration={seconds}s"))
             .arg("--script")
             .arg(&self.script)
-            .arg(&server.url);
+            .arg(format!("https://{}/mutate?timeout=10s", server.addr));
         Round::read(&output(&mut wrk)?)
-    }
-}
-
-impl Server {
-    fn start(name: &'static str, mut command: Command, addr: SocketAddr) -> Result<Self> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            // Logs are written but not read: reading them is not part of the measurement.
-            .stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot run the {name}"))?;
-        let server = Self {
-            name,
-            child,
-            addr,
-            url: format!("https://{addr}/mutate?timeout=10s"),
-        };
-        let up = wait_until(Duration::from_secs(20), || TcpStream::connect(addr).is_ok());
-        ensure!(up, "the {name} does not come up");
-        Ok(server)
-    }
-
-    /// MiB, by that name in `/proc/PID/status`.
-    fn memory(&self, name: &str) -> Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(&path).with_context(|| path.clone())?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        kib.map(|kib| kib / 1024.0)
-            .with_context(|| format!("{path} has no {name}"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("{}: {error}", self.name);
-        }
     }
 }
 
@@ -291,52 +246,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// A port that was free when asked for.
-fn free_addr() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
-    Ok(listener.local_addr()?)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| path.display().to_string())
-}
-
-fn print_tables(rows: &[Row], limits: &[(String, bool)]) {
-    let mut table = vec![["", "reviews/s", "p99", "resident"].map(str::to_owned)];
-    table.extend(rows.iter().map(|row| {
-        [
-            row.name.to_owned(),
-            format!("{:.0}", row.requests_per_second),
-            format!("{:.2} ms", row.p99),
-            format!("{:.1} MiB", row.resident),
-        ]
-    }));
-    ui::table(&table);
-    println!();
-    for (text, met) in limits {
-        if *met {
-            ui::good(text);
-        } else {
-            ui::bad(text);
-        }
-    }
-}
-
-fn print_json(rows: &[Row], ratio: f64) {
-    let servers: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "name": row.name,
-                "requests_per_second": row.requests_per_second,
-                "p99_milliseconds": row.p99,
-                "resident_mib": row.resident,
-            })
-        })
-        .collect();
-    println!("{}", json!({"servers": servers, "ratio": ratio}));
 }
 
 #[cfg(test)]

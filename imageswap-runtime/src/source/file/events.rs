@@ -24,8 +24,9 @@ pub(super) struct FileEvents {
     inotify: Receiver,
 }
 
-/// Collects events from now on: of the folder that `path` is in, where files and symlinks are replaced, and of the file or
-/// folder that `path` resolves to, which may be written under another name.
+/// Collects events from now on: of the folder that `path` is in, where files and symlinks are
+/// replaced, and of the file or folder that `path` resolves to, which may be written under another
+/// name.
 pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
     let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
