@@ -1,5 +1,17 @@
 //! The node agent: sees every container start, finds the image that it really runs, and judges it.
 //!
+//! ```text
+//! probes (kernel) ---+
+//! containerd's tasks +--> agent --> starts: one row for each start
+//! walks of cgroups --+      |          |
+//!                           v          v
+//!  runtimes <------ resolve: which   judge: the policy's answer, route and reason
+//!  (CRI, Docker,    record belongs     |
+//!   podman, runc)   to the process     v
+//!                                   finding --> export: metrics, Events, JSON lines, OpenTelemetry
+//!                                           `-> respond: eviction, if it is asked for
+//! ```
+//!
 //! Data flows one way: the probes, the runtimes and walks of the cgroup tree give
 //! [`facts::Evidence`]; [`starts::Starts`] stores it and asks [`judge::judge`]; the result is an
 //! exported [`finding::Finding`].

@@ -42,6 +42,8 @@ enum Command {
     Schema,
     /// Convert another program's policies to ImageSwapPolicies
     Import(import::Args),
+    /// Print the version
+    Version,
     /// Print a script that completes this command in a shell
     Completions(completions::Args),
     /// Write manual pages
@@ -80,6 +82,10 @@ impl Cli {
                 serde_json::to_writer_pretty(&mut *out, &document::schema())?;
                 writeln!(out)?;
                 out.flush()?;
+                Ok(Outcome::Clean)
+            }
+            Command::Version => {
+                writeln!(out, "imageswap {}", env!("CARGO_PKG_VERSION"))?;
                 Ok(Outcome::Clean)
             }
             Command::Import(args) => import::run(&args, safe),

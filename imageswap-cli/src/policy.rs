@@ -1,17 +1,19 @@
 //! Reads the policy that the command line names.
 
 use crate::{input, report};
-use anyhow::{Result, bail};
-use clap::{ArgGroup, Args};
+use anyhow::{Context, Result, bail};
+use clap::Args;
 use imageswap_policy::document;
 use imageswap_policy::maps::{self, Loaded};
 use imageswap_policy::{Date, Diagnostics, Policies, parse_day};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// Where the policy comes from; one of the flags is required.
+/// A file or folder with the policy of commands that are given none.
+const VARIABLE: &str = "IMAGESWAP_POLICY";
+
+/// Where the policy comes from: a flag, or else [`VARIABLE`].
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("one policy").args(["policy", "maps", "image_prefix"]).required(true))]
 #[group(skip)]
 pub(crate) struct PolicyArgs {
     #[command(flatten)]
@@ -50,8 +52,16 @@ impl DateArgs {
 
 impl PolicyArgs {
     /// Reads and compiles the policies; their diagnostics go to standard error.
+    ///
+    /// # Errors
+    /// They do not load, or none is named.
     pub(crate) fn load(&self) -> Result<Policies> {
-        self.flags.load()
+        match std::env::var_os(VARIABLE) {
+            Some(path) if !self.flags.given() && !path.is_empty() => {
+                load_any(Path::new(&path)).context(VARIABLE)
+            }
+            _ => self.flags.load(),
+        }
     }
 }
 
@@ -75,7 +85,9 @@ impl PolicyFlags {
                 "--image-prefix",
                 maps::load_prefix("--image-prefix", prefix),
             ),
-            (None, None) => bail!("no policy is named: give --policy, --maps or --image-prefix"),
+            (None, None) => bail!(
+                "no policy is named: give --policy, --maps or --image-prefix, or set {VARIABLE} to a file or folder"
+            ),
         }
     }
 }

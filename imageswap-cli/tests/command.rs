@@ -60,6 +60,54 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+fn the_environment_names_the_policy_of_commands_that_are_given_none() {
+    let folder = Folder::new();
+    let (maps, policy) = (folder.file("maps", MAPS), folder.file("p.yaml", POLICY));
+    let explain = |variable: &str, flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+        command.args(["explain", "nginx"]).args(flags);
+        command.env("IMAGESWAP_POLICY", variable).output().unwrap()
+    };
+    for (variable, flags, result) in [
+        (maps.as_str(), &[][..], "registry.example.com/nginx"),
+        (&policy, &[], "registry.example.com/hub/library/nginx"),
+        (&policy, &["--maps", &maps], "registry.example.com/nginx"),
+    ] {
+        let output = explain(variable, flags);
+        assert!(stdout(&output).contains(result), "{output:?}");
+    }
+    for (variable, said) in [
+        ("", "or set IMAGESWAP_POLICY to a file or folder"),
+        ("/nowhere.yaml", "IMAGESWAP_POLICY"),
+    ] {
+        let output = explain(variable, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(said), "{output:?}");
+    }
+}
+
+#[test]
+fn the_version_is_a_command_and_a_flag() {
+    let said = stdout(&imageswap(&["version"]));
+    assert_eq!(said, stdout(&imageswap(&["--version"])));
+    assert!(said.starts_with("imageswap "), "{said}");
+}
+
+#[test]
+fn an_agent_needs_no_scheme() {
+    // Nothing listens on port 1.
+    for (agent, said) in [
+        ("127.0.0.1:1", "127.0.0.1:1 did not answer"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1 did not answer"),
+        ("ftp://127.0.0.1:1", "write http://HOST:PORT"),
+    ] {
+        let output = imageswap(&["drift", "--agent", agent]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(stderr(&output).contains(said), "{output:?}");
+    }
+}
+
+#[test]
 fn a_policy_and_its_set_have_two_revisions() {
     let folder = Folder::new();
     let policy = |name: &str, spec: &str| {

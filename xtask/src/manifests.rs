@@ -3,12 +3,9 @@
 
 mod chart;
 mod install;
-mod kustomize;
 mod metrics;
 mod object;
-mod patch;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
 
@@ -26,8 +23,6 @@ const DEFINITION: [&str; 2] = [
     "deploy/crds/imageswappolicies.yaml",
     "deploy/charts/imageswap/crds/imageswappolicies.yaml",
 ];
-/// Folders in which everything is generated; any other file in them is out of date.
-const FOLDERS: [&str; 1] = ["deploy/kustomize"];
 
 /// What to do.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -51,17 +46,8 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
     settle(workspace, &from_code()?, options.check, &mut stale)?;
     versions(workspace)?;
     let chart = Chart::new(workspace, helm::helm()?);
-    let files = from_chart(&chart)?;
+    let files = install::generate(&chart)?;
     settle(workspace, &files, options.check, &mut stale)?;
-    for path in surplus(workspace, &files)? {
-        if options.check {
-            stale.push(path);
-        } else {
-            let file = workspace.root.join(&path);
-            fs::remove_file(&file).with_context(|| path.clone())?;
-            ui::good(format_args!("{path} removed"));
-        }
-    }
     for path in &stale {
         ui::bad(format_args!(
             "{path} is not up to date: cargo xtask manifests"
@@ -126,39 +112,6 @@ fn from_code() -> Result<Vec<Generated>> {
     Ok(files.into_iter().chain(metrics::generate()?).collect())
 }
 
-/// Files that Helm renders.
-fn from_chart(chart: &Chart) -> Result<Vec<Generated>> {
-    let mut files = vec![install::generate(chart)?];
-    files.extend(kustomize::generate(chart)?);
-    Ok(files)
-}
-
-/// Files in [`FOLDERS`] that nothing generates.
-fn surplus(workspace: &Workspace, files: &[Generated]) -> Result<Vec<String>> {
-    let known: BTreeSet<_> = files
-        .iter()
-        .map(|it| workspace.root.join(&it.path))
-        .collect();
-    let mut found = Vec::new();
-    let mut rest: Vec<_> = FOLDERS.iter().map(|it| workspace.root.join(it)).collect();
-    while let Some(folder) = rest.pop() {
-        if !folder.is_dir() {
-            continue;
-        }
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            if path.is_dir() {
-                rest.push(path);
-            } else if !known.contains(&path) {
-                let path = path.strip_prefix(&workspace.root)?;
-                found.push(path.display().to_string());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 /// Checks that the chart has the programs' version, because they are released together.
 pub(crate) fn versions(workspace: &Workspace) -> Result<()> {
     const CHART: &str = "deploy/charts/imageswap/Chart.yaml";
@@ -207,10 +160,7 @@ mod tests {
     #[test]
     fn files_from_the_chart_are_up_to_date() {
         if let Some(chart) = chart("files_from_the_chart_are_up_to_date") {
-            let files = from_chart(&chart).unwrap();
-            assert_current(&files);
-            let surplus = surplus(&Workspace::find().unwrap(), &files).unwrap();
-            assert!(surplus.is_empty(), "{surplus:?}: cargo xtask manifests");
+            assert_current(&install::generate(&chart).unwrap());
         }
     }
 
@@ -220,34 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_generates_is_found() {
+    fn a_file_that_differs_is_written_or_reported() {
         let root = tempfile::tempdir().unwrap();
         let workspace = Workspace {
             root: root.path().to_owned(),
             target: root.path().join("target"),
         };
-        for path in [
-            "deploy/kustomize/base/a.yaml",
-            "deploy/kustomize/old/b.yaml",
-        ] {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
-        }
-        let files = [Generated {
-            path: "deploy/kustomize/base/a.yaml".to_owned(),
-            text: String::new(),
-        }];
-        let found = surplus(&workspace, &files).unwrap();
-        assert_eq!(found, ["deploy/kustomize/old/b.yaml"]);
+        let path = "deploy/a/b.yaml";
         let mut stale = Vec::new();
         let changed = [Generated {
+            path: path.to_owned(),
             text: "new".to_owned(),
-            ..files[0].clone()
         }];
         settle(&workspace, &changed, true, &mut stale).unwrap();
-        assert_eq!(stale, ["deploy/kustomize/base/a.yaml"]);
+        assert_eq!(stale, [path]);
         settle(&workspace, &changed, false, &mut Vec::new()).unwrap();
-        assert!(is_current(&workspace, &changed[0].path, "new"));
+        assert!(is_current(&workspace, path, "new"));
     }
 }

@@ -55,7 +55,13 @@ pub(super) async fn ask(args: &Args) -> Result<Heard> {
 fn named(urls: &[String]) -> Result<Vec<Agent>> {
     urls.iter()
         .map(|url| {
-            let uri = url.parse().with_context(|| format!("--agent {url}"))?;
+            // Without a scheme, as curl takes it.
+            let full = match url.split_once("://") {
+                Some(("http" | "https", _)) => url.clone(),
+                Some(_) => bail!("--agent {url}: write http://HOST:PORT"),
+                None => format!("http://{url}"),
+            };
+            let uri = full.parse().with_context(|| format!("--agent {url}"))?;
             let mut config = Config::new(uri);
             config.connect_timeout = Some(DEADLINE);
             Ok(Agent {

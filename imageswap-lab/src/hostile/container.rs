@@ -1,7 +1,6 @@
 //! The webhook's container, as in the chart.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::error::{Error, Result};
 use crate::port;
+use crate::shipped::objects;
 
 /// The parts of the webhook's container that a trial needs.
 #[derive(Debug, Clone)]
@@ -50,11 +50,12 @@ const HTTPS: &str = "https";
 const ADMIN: &str = "admin";
 
 impl Container {
-    /// Reads the first container of the Deployment in `path`, a YAML file.
+    /// Reads the first container of the first Deployment in `path`, a file of YAML documents.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(Error::io(shown.clone()))?;
-        let deployment: Deployment = serde_saphyr::from_str(&text)
+        let mut objects = objects(path)?.into_iter();
+        let deployment = objects.find(|it| it["kind"] == "Deployment");
+        let deployment: Deployment = serde_json::from_value(deployment.unwrap_or_default())
             .map_err(|error| Error::Unusable(format!("{shown}: {error}")))?;
         let pod = deployment.spec.and_then(|it| it.template.spec);
         let container = pod.and_then(|it| it.containers.into_iter().next());
@@ -194,7 +195,7 @@ mod tests {
 
     const CHART: &str = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../deploy/kustomize/base/deployment.yaml"
+        "/../deploy/install.yaml"
     );
 
     #[test]

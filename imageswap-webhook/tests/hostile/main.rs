@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const DEPLOYMENT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../deploy/kustomize/base/deployment.yaml"
+    "/../deploy/install.yaml"
 );
 
 fn program() -> PathBuf {

@@ -3,12 +3,11 @@
 //! Kubernetes' own admission evaluates the configurations: match conditions, subresources, reinvocation, server-side
 //! apply. Only `clientConfig` is another one, because the webhook is a process of this machine.
 
-use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -60,8 +59,8 @@ impl Cluster {
             "old",
             &json!({"containers": [{"name": "app", "image": EVIL}]}),
         ));
-        for kind in ["mutating", "validating"] {
-            cluster.configure(&shipped(kind), &cluster.webhook, &cluster.folder);
+        for kind in ["Mutating", "Validating"] {
+            cluster.configure(&configuration(kind), &cluster.webhook, &cluster.folder);
         }
         cluster.until("the webhook is asked", || {
             let probe = cluster.dry_run(&pod(
@@ -144,15 +143,10 @@ impl Cluster {
     }
 }
 
-/// A configuration that is generated from the chart, with its match conditions.
-fn shipped(kind: &str) -> Value {
-    let base = Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../deploy/kustomize/base"
-    ));
-    let path = base.join(format!("{kind}webhookconfiguration.yaml"));
-    let configuration: Value =
-        serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+/// The chart's configuration, with its match conditions.
+fn configuration(kind: &str) -> Value {
+    let kind = format!("{kind}WebhookConfiguration");
+    let configuration = shipped(&[&kind]).unwrap().remove(0);
     let hooks = configuration["webhooks"].as_array().unwrap();
     assert!(hooks[0]["matchConditions"].is_array());
     configuration
@@ -403,7 +397,7 @@ async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
         "127.0.0.1:0",
     ))
     .await;
-    let mut configuration = shipped("mutating");
+    let mut configuration = configuration("Mutating");
     configuration["metadata"] = json!({"name": "zz-later"});
     configuration["webhooks"][0]["name"] = json!("later.example.com");
     let quay = pod(
@@ -421,7 +415,7 @@ async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
     });
 
     // Without reinvocation what the other one wrote is refused, because nobody swaps it.
-    let mut once = shipped("mutating");
+    let mut once = configuration("Mutating");
     once["webhooks"][0]["reinvocationPolicy"] = json!("Never");
     cluster.configure(&once, &cluster.webhook, &cluster.folder);
     cluster.until("the image of the other one is refused", || {

@@ -1,9 +1,8 @@
 //! Labels of the namespace decide which policy applies; tests the answers while they are unknown.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped};
 use imageswap_policy::{Policies, document};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::metrics::{Exporter, Webhook};
@@ -225,18 +224,14 @@ async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
     let Some(mut plane) = ControlPlane::for_test("scope-namespaces", options) else {
         return;
     };
-    for file in [
-        "namespace",
-        "serviceaccount",
-        "clusterrole",
-        "clusterrolebinding",
-    ] {
-        let folder = Path::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../deploy/kustomize/base"
-        ));
-        let text = std::fs::read_to_string(folder.join(format!("{file}.yaml"))).unwrap();
-        plane.apply(&text).unwrap();
+    let kinds = [
+        "Namespace",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ];
+    for object in shipped(&kinds).unwrap() {
+        plane.apply(&object.to_string()).unwrap();
     }
     let account = "system:serviceaccount:imageswap-system:imageswap-webhook";
     let args = ClusterArgs {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped};
 use imageswap_policy::Policy;
 use imageswap_runtime::admin::Readiness;
 use imageswap_runtime::cluster::ClusterArgs;
@@ -38,17 +38,17 @@ impl Cluster {
     fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
         // The webhook's rights, and the ConfigMap that it writes.
-        for file in [
-            "namespace",
-            "serviceaccount",
-            "role",
-            "rolebinding",
-            "clusterrole",
-            "clusterrolebinding",
-            "configmap",
-        ] {
-            let path = format!("kustomize/base/{file}");
-            plane.apply(&manifest(&path)).unwrap();
+        let kinds = [
+            "Namespace",
+            "ServiceAccount",
+            "Role",
+            "RoleBinding",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "ConfigMap",
+        ];
+        for object in shipped(&kinds).unwrap() {
+            plane.apply(&object.to_string()).unwrap();
         }
         let account = plane.kubeconfig_for(ACCOUNT, None).unwrap();
         Some(Self { plane, account })

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use crate::process::{Workspace, cargo, output, run};
 use crate::ui;
 
-/// The Deployment whose limits and probes are used, as generated from the chart.
-const DEPLOYMENT: &str = "deploy/kustomize/base/deployment.yaml";
+/// Has the Deployment whose limits and probes are used, as generated from the chart.
+const DEPLOYMENT: &str = "deploy/install.yaml";
 /// Milliseconds within which 99 of 100 reviews of the API server must be answered.
 const MAX_P99: f64 = 50.0;
 /// Seconds to start and stop a webhook, and for reviews that are not counted.

@@ -12,7 +12,7 @@ use crate::process::{Workspace, output};
 /// know or refuses it by name; the chart asks the cluster instead.
 pub(super) const KUBERNETES: &str = "1.36.0";
 /// The namespace of everything but the agent.
-pub(super) const NAMESPACE: &str = "imageswap-system";
+const NAMESPACE: &str = "imageswap-system";
 /// Resources of an operator that most clusters with such an operator have.
 const API_VERSIONS: [&str; 2] = ["monitoring.coreos.com/v1", "cert-manager.io/v1"];
 
@@ -83,18 +83,6 @@ impl Values {
         Self {
             files: &[],
             set: set.iter().map(|it| (*it).to_owned()).collect(),
-        }
-    }
-
-    /// Combined with other values.
-    pub(super) fn and(&self, other: &Self) -> Self {
-        Self {
-            files: if other.files.is_empty() {
-                self.files
-            } else {
-                other.files
-            },
-            set: [&self.set[..], &other.set].concat(),
         }
     }
 }
