@@ -202,7 +202,7 @@ fn check(
     let scope = PodScope {
         namespace,
         namespace_labels: case.namespace_labels.as_ref().or_else(given),
-        labels: case.labels.as_ref(),
+        labels: case.labels.as_ref().map(|it| it as _),
     };
     let selected = policies.select(Scope::Pod(scope), date);
     let selected = match case.container.as_deref() {

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use kube::Client;
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::serde::de::DeserializeOwned;
 use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch_all};
+use kube::{Api, Client, Resource};
 
 /// An API server that does not accept a connection in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,7 +144,7 @@ impl Complaint {
 
     /// Logs a problem with a watch, unless the watch only has to restart: an API server keeps its
     /// history for a few minutes.
-    pub fn about_watch(&mut self, error: &watcher::Error) {
+    fn about_watch(&mut self, error: &watcher::Error) {
         if is_expired(error) {
             tracing::debug!("{} begins anew: {error}", self.what);
         } else {
@@ -155,6 +158,46 @@ impl Complaint {
             tracing::info!("{} works again", self.what);
         }
     }
+}
+
+/// Watches objects, without an end: a watch that breaks is begun anew after a growing pause.
+/// Problems with `what`, such as `the watch of namespaces`, are logged once and also returned.
+pub fn follow<W>(
+    api: Api<W>,
+    config: watcher::Config,
+    what: &'static str,
+) -> impl Stream<Item = watcher::Result<Event<W>>> + Send + use<W>
+where
+    W: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+{
+    // The start of a list is reported before the API server has answered.
+    let works = |event: &Event<W>| !matches!(event, Event::Init);
+    logged(watch_all(api, config), what, works)
+}
+
+/// Watches one object: it, or `None` while there is none. Otherwise as [`follow`].
+pub fn follow_one<W>(
+    api: Api<W>,
+    name: &str,
+    what: &'static str,
+) -> impl Stream<Item = watcher::Result<Option<W>>> + Send + use<W>
+where
+    W: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+{
+    logged(watcher::watch_object(api, name), what, |_| true)
+}
+
+fn logged<T>(
+    events: impl Stream<Item = watcher::Result<T>> + Send,
+    what: &'static str,
+    works: impl Fn(&T) -> bool + Send,
+) -> impl Stream<Item = watcher::Result<T>> + Send {
+    let mut complaint = Complaint::new(what);
+    events.default_backoff().inspect(move |event| match event {
+        Ok(event) if works(event) => complaint.over(),
+        Ok(_) => {}
+        Err(error) => complaint.about_watch(error),
+    })
 }
 
 /// Whether a watch ended because its position in the history has expired: 410 Gone.

@@ -14,6 +14,7 @@ mod policy;
 mod pull_secrets;
 mod validate;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use imageswap_policy::{Decision, PodScope, Policy, Reason, Reference, Scope, Selected};
@@ -23,7 +24,7 @@ use imageswap_runtime::telemetry::{span, trace_id};
 
 use images::Subject;
 
-use crate::http::Caller;
+use crate::caller::Caller;
 use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text, Verdict};
 use listed::short;
 
@@ -210,6 +211,13 @@ impl Admission {
         self.metrics
             .image(registry, decision, selected.enforcement());
     }
+}
+
+/// An image and the policy's decision about it.
+struct Decided<'r> {
+    field: ImageField<'r>,
+    /// The image that the container should run after this request.
+    result: Cow<'r, str>,
 }
 
 /// A review's request, with values that are needed repeatedly.

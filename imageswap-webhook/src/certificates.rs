@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
 use imageswap_runtime::admin::Condition;
-use imageswap_runtime::cluster::{Complaint, ObjectName};
+use imageswap_runtime::cluster::{ObjectName, follow_one};
 use imageswap_runtime::metrics::WebhookMetrics;
 use imageswap_runtime::tls::{AuthorityError, Pair, Tls};
 use k8s_openapi::api::admissionregistration::v1::{
@@ -24,7 +24,6 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::runtime::{WatchStreamExt as _, watcher::watch_object};
 use kube::{Api, Client};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -131,9 +130,9 @@ enum Intent {
 
 impl Keeper {
     async fn run(&mut self, changed: &Notify) {
-        let events = watch_object(self.secrets.clone(), &self.name.name).default_backoff();
+        let what = "the watch of the certificate's Secret";
+        let events = follow_one(self.secrets.clone(), &self.name.name, what);
         let mut events = Box::pin(events);
-        let mut watching = Complaint::new("the watch of the certificate's Secret");
         let mut backoff = Backoff::default();
         loop {
             let pause = match self.tend().await {
@@ -152,17 +151,13 @@ impl Keeper {
             tokio::pin!(alarm);
             loop {
                 tokio::select! {
-                    Some(event) = events.next() => match event {
+                    Some(event) = events.next() => if let Ok(secret) = event {
                         // Most events come from our own write, or from another replica's, which
                         // leaves nothing to do.
-                        Ok(secret) => {
-                            watching.over();
-                            match self.consider(secret.as_ref()) {
-                                Ok(Intent::Rest(until)) if until > SystemTime::now() => self.check_expiry(),
-                                _ => break,
-                            }
+                        match self.consider(secret.as_ref()) {
+                            Ok(Intent::Rest(until)) if until > SystemTime::now() => self.check_expiry(),
+                            _ => break,
                         }
-                        Err(error) => watching.about_watch(&error),
                     },
                     () = changed.notified() => break,
                     () = &mut alarm => break,

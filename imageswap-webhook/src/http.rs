@@ -5,7 +5,6 @@ mod share;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -20,6 +19,7 @@ use imageswap_runtime::text::shorten;
 use tokio::time::Instant;
 
 use crate::admit::{Admission, Answer, NamespaceUnknown};
+use crate::caller::Caller;
 use crate::limits::{Limits, Patience, SMALL_BODY};
 use body::{Body, Unread};
 use share::{Held, Share};
@@ -68,34 +68,6 @@ impl Answers for Admission {
 
     async fn learn(&self, unknown: &NamespaceUnknown) {
         Self::learn(self, unknown).await;
-    }
-}
-
-/// The caller that waits for an answer. Clones are the same caller.
-#[derive(Debug, Clone, Default)]
-pub struct Caller {
-    gone: Arc<AtomicBool>,
-    patient: bool,
-}
-
-impl Caller {
-    /// Whether the caller waits until everything that the answer needs is learned.
-    pub fn is_patient(&self) -> bool {
-        self.patient
-    }
-
-    /// Whether the caller has gone.
-    pub fn is_gone(&self) -> bool {
-        self.gone.load(Relaxed)
-    }
-}
-
-/// Marks the caller as gone when the request's future is dropped.
-struct Waiting(Caller);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.gone.store(true, Relaxed);
     }
 }
 
@@ -275,14 +247,8 @@ impl<A: Answers> Handler<A> {
             body,
             caller,
         };
-        let patient = Caller {
-            patient: true,
-            ..Caller::default()
-        };
-        let (unknown, body) = match self
-            .ask(question(body, patient), span, share, patience)
-            .await
-        {
+        let first = question(body, Caller::patient());
+        let (unknown, body) = match self.ask(first, span, share, patience).await {
             Ok(reply) => return reply,
             Err(unknown) => unknown,
         };
@@ -323,7 +289,7 @@ impl<A: Answers> Handler<A> {
             return Ok(Reply::shed("too many large requests at a time"));
         };
         let (admission, scope) = (Arc::clone(&self.admission), span.scope());
-        let _waiting = Waiting(question.caller.clone());
+        let _waiting = question.caller.waiting();
         let working = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             if question.caller.is_gone() {

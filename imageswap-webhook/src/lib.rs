@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admit;
+pub mod caller;
 pub mod certificates;
 pub mod cli;
 pub mod http;

@@ -3,6 +3,7 @@
 mod bench;
 mod builder;
 mod cli;
+mod count;
 mod demo;
 mod deploy;
 mod e2e;

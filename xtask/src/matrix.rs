@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail, ensure};
 use time::OffsetDateTime;
 
 use crate::builder;
+use crate::count::Count;
 use crate::matrix::suite::Suite;
 use crate::process::Workspace;
-use crate::test::Count;
 use crate::ui::{self, Took};
 use crate::vm::{self, Guest};
 

@@ -1,16 +1,14 @@
 //! Runs every test that the machine can run, and counts them.
 
-use std::env;
-use std::fmt;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use imageswap_lab::{Assets, is_root, missing_for_tests};
 
 use crate::builder;
+use crate::count::Count;
 use crate::fuzz;
 use crate::helm;
 use crate::kubernetes;
@@ -37,17 +35,6 @@ pub(crate) struct Options {
     no_vm: bool,
 }
 
-/// The results of a stage.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Count {
-    passed: usize,
-    failed: usize,
-    /// The line of each skipped test.
-    skipped: Vec<String>,
-    /// Failures other than failed tests.
-    broken: Vec<String>,
-}
-
 /// Runs the stages and prints the summary; the exit code is 0 when nothing
 /// failed.
 pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
@@ -59,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
         let start = Instant::now();
         let mut count = Count::default();
         if let Err(error) = work(&mut count) {
-            count.broken.push(format!("{name}: {error:#}"));
+            count.broke(format!("{name}: {error:#}"));
         }
         let done = count.is_good();
         times.push([name.to_owned(), Took(start.elapsed()).to_string()]);
@@ -99,66 +86,6 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
     }
 }
 
-impl Count {
-    /// Records that `test` cannot run: an error if skips are failures.
-    fn cannot(&mut self, test: &str, reason: Error) -> Result<()> {
-        if env::var_os("IMAGESWAP_NO_SKIP").is_some_and(|value| value == "1") {
-            return Err(reason);
-        }
-        self.skipped.push(format!("SKIP: {test}: {reason:#}"));
-        Ok(())
-    }
-
-    /// Reads what test binaries print with `--show-output`, shows it without the output of passed
-    /// tests, and counts. Lines for which `shown` returns false are not shown.
-    pub(crate) fn read(
-        &mut self,
-        output: impl Read,
-        mut shown: impl FnMut(&str) -> bool,
-    ) -> Result<()> {
-        let mut quiet = false;
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.context("reading the tests' output")?;
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end_matches('\r');
-            if line.starts_with("SKIP: ") {
-                self.skipped.push(line.to_owned());
-                continue;
-            }
-            match line {
-                "successes:" => quiet = true,
-                "failures:" => quiet = false,
-                _ => {}
-            }
-            if let Some((passed, failed)) = result(line) {
-                quiet = false;
-                self.passed += passed;
-                self.failed += failed;
-            }
-            if shown(line) && !quiet {
-                println!("{line}");
-            }
-        }
-        Ok(())
-    }
-
-    /// How many tests ran to the end.
-    pub(crate) fn ran(&self) -> usize {
-        self.passed + self.failed
-    }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped.extend(other.skipped);
-        self.broken.extend(other.broken);
-    }
-
-    pub(crate) fn is_good(&self) -> bool {
-        self.failed == 0 && self.broken.is_empty()
-    }
-}
-
 /// Installs the real parts that tests start; if that fails, the tests report what they lack.
 fn install_parts() {
     let mut packages: Vec<_> = missing_for_tests()
@@ -179,13 +106,6 @@ fn install_parts() {
     }
 }
 
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.failed + self.broken.len();
-        write!(f, "{} passed, {failed} failed", self.passed)
-    }
-}
-
 fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
     let mut command = cargo();
     command
@@ -198,7 +118,7 @@ fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
             "--show-output",
         ])
         .env("IMAGESWAP_PROBES", workspace.probes());
-    watch(command, count)
+    count.watch(command)
 }
 
 /// Runs e2e in a cluster and a short soak, each of which counts as a test.
@@ -224,9 +144,9 @@ fn own_task(workspace: &Workspace, task: &[&str], count: &mut Count) -> Result<(
         .stdin(Stdio::null());
     let status = command.status().context("cannot run cargo")?;
     if status.success() {
-        count.passed += 1;
+        count.one(true);
     } else {
-        count.failed += 1;
+        count.one(false);
         ui::bad(format_args!("cargo xtask {}: {status}", task.join(" ")));
     }
     Ok(())
@@ -239,9 +159,9 @@ fn fuzzing(workspace: &Workspace, count: &mut Count) -> Result<()> {
     }
     for run in fuzz::fuzz(workspace, fuzz::Target::value_variants(), SMOKE)? {
         match run.finding {
-            None => count.passed += 1,
+            None => count.one(true),
             Some(finding) => {
-                count.failed += 1;
+                count.one(false);
                 ui::bad(finding);
             }
         }
@@ -267,90 +187,8 @@ fn virtual_machine(workspace: &Workspace, asked_for: bool, count: &mut Count) ->
     vm::run(workspace, count)
 }
 
-/// Runs tests to the end and counts failed tests; any other failure is an error.
-fn watch(mut command: Command, count: &mut Count) -> Result<()> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
-    let output = child.stdout.take().context("cargo test has no output")?;
-    let read = count.read(output, |_| true);
-    let status = child.wait().context("cargo test")?;
-    read?;
-    if !status.success() && count.failed == 0 {
-        count.broken.push(format!("cargo test: {status}"));
-    }
-    Ok(())
-}
-
 fn summary(total: &Count, times: &[[String; 2]]) {
     ui::heading("Summary");
     ui::table(times);
-    for line in &total.skipped {
-        println!("{line}");
-    }
-    for line in &total.broken {
-        ui::bad(line);
-    }
-    let skipped = total.skipped.len();
-    // libtest counts a skipped test as passed; what broke is a failure of its own.
-    let passed = total.passed.saturating_sub(skipped);
-    let failed = total.failed + total.broken.len();
-    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-}
-
-/// The numbers of libtest's `test result: ok. 7 passed; 0 failed; ...`.
-fn result(line: &str) -> Option<(usize, usize)> {
-    let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let mut numbers = numbers.split("; ");
-    let passed = numbers.next()?.strip_suffix(" passed")?.parse().ok()?;
-    let failed = numbers.next()?.strip_suffix(" failed")?.parse().ok()?;
-    Some((passed, failed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OUTPUT: &str = "\
-running 3 tests
-test a ... ok
-
-successes:
-
----- a stdout ----
-noise
-SKIP: a: needs root
-
-successes:
-    a
-
-failures:
-
----- b stdout ----
-thread 'b' panicked
-
-test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s
-test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s
-";
-
-    #[test]
-    fn results_of_all_binaries_are_added_up() {
-        let mut count = Count::default();
-        // If shown, the output of this test would be counted too.
-        count.read(OUTPUT.as_bytes(), |_| false).unwrap();
-        assert_eq!((count.passed, count.failed), (6, 1));
-        assert_eq!(count.skipped, ["SKIP: a: needs root"]);
-        assert!(!count.is_good());
-    }
-
-    #[test]
-    fn other_lines_are_no_results() {
-        assert_eq!(
-            result("test result: ok. 7 passed; 0 failed; 0 ignored"),
-            Some((7, 0))
-        );
-        assert_eq!(result("test a ... ok"), None);
-    }
+    total.print();
 }

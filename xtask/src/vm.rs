@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use imageswap_lab::{BUSYBOX, is_root, missing};
 
+use crate::count::Count;
 use crate::initramfs::{Archive, modules, unpack};
 use crate::process::{Workspace, cache, cargo, find, output};
-use crate::test::Count;
 use crate::toolchain;
 use crate::ui;
 

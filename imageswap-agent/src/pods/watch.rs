@@ -1,11 +1,10 @@
 //! Watches the node's Pods, and asks for a Pod that the watch has not reported yet.
 
 use super::{Ownership, PodChange, PodRecord};
-use futures::TryStreamExt as _;
-use imageswap_runtime::cluster::Complaint;
+use futures::StreamExt as _;
+use imageswap_runtime::cluster;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as follow_api};
 use kube::{Api, Client, ResourceExt as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,27 +19,19 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChange>) {
     let api = Api::<Pod>::all(client);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let events = follow_api(api, config).default_backoff();
+    let events = cluster::follow(api, config, "the watch of Pods");
     tokio::pin!(events);
-    let mut complaint = Complaint::new("the watch of Pods");
     let mut listed = Vec::new();
     loop {
         let event = tokio::select! {
-            event = events.try_next() => event,
+            event = events.next() => event,
             () = changes.closed() => return,
         };
         let event = match event {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(error) => {
-                complaint.about_watch(&error);
-                continue;
-            }
+            Some(Ok(event)) => event,
+            Some(Err(_)) => continue,
+            None => return,
         };
-        // The start of a list is reported before the API server has answered.
-        if !matches!(event, Event::Init) {
-            complaint.over();
-        }
         let change = match event {
             Event::Init => {
                 listed.clear();

@@ -193,10 +193,7 @@ fn bytes(quantity: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const CHART: &str = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../deploy/install.yaml"
-    );
+    const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
 
     #[test]
     fn the_charts_container_is_read() {

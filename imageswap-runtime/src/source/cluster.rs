@@ -11,18 +11,17 @@ mod status;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
 use imageswap_policy::document::PLURAL;
 use imageswap_policy::{Policies, document, maps};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::compile;
-use crate::cluster::{Complaint, ObjectName};
+use crate::cluster::{self, Complaint, ObjectName};
 use last_good::LastGood;
 pub use once::{InForce, OnceError, Wanted};
 pub(crate) use state::{State, Texts, Verdict, document_text};
@@ -64,8 +63,8 @@ pub(super) enum News {
 }
 
 enum Heard {
-    Document(Event<DynamicObject>),
-    Maps(Event<ConfigMap>),
+    Document(watcher::Result<Event<DynamicObject>>),
+    Maps(watcher::Result<Event<ConfigMap>>),
 }
 
 /// The state and its ConfigMap, while the watch runs.
@@ -100,48 +99,24 @@ impl ClusterOrigin {
         };
         follower.restore(&mut news).await;
         let mut events = self.events();
-        let mut watching = [
-            Complaint::new("the watch of ImageSwapPolicies"),
-            Complaint::new("the watch of the maps ConfigMap"),
-        ];
-        while let Some((from, event)) = events.next().await {
-            match event {
-                Ok(heard) => {
-                    // The start of a list is reported before the API server has answered.
-                    if !matches!(
-                        heard,
-                        Heard::Document(Event::Init) | Heard::Maps(Event::Init)
-                    ) {
-                        watching[from].over();
-                    }
-                    follower.hear(heard, &mut news).await;
-                }
-                Err(error) => {
-                    watching[from].about_watch(&error);
-                    if from == 0 && is_not_found(&error) && !follower.documents_synced {
-                        tracing::warn!(
-                            "the cluster has no resource {PLURAL}; it comes with the manifests"
-                        );
-                        follower.documents_synced = true;
-                        follower.settle(&mut news).await;
-                    }
-                }
-            }
+        while let Some(heard) = events.next().await {
+            follower.hear(heard, &mut news).await;
         }
     }
 
-    /// Both watches, each with its number for messages.
-    fn events(&self) -> BoxStream<'_, (usize, Result<Heard, watcher::Error>)> {
+    /// Both watches.
+    fn events(&self) -> BoxStream<'_, Heard> {
         let mut all = Vec::new();
         if self.documents {
-            let events = watch(self.documents_api(), watcher::Config::default()).default_backoff();
-            all.push(events.map_ok(Heard::Document).map(|it| (0, it)).boxed());
+            let (api, config) = (self.documents_api(), watcher::Config::default());
+            let events = cluster::follow(api, config, "the watch of ImageSwapPolicies");
+            all.push(events.map(Heard::Document).boxed());
         }
         if let Some(name) = &self.maps {
             let api = Api::<ConfigMap>::namespaced(self.client.clone(), &name.namespace);
             let config = watcher::Config::default().fields(&format!("metadata.name={}", name.name));
-            let events = watch(api, config).default_backoff();
-            all.push(events.map_ok(Heard::Maps).map(|it| (1, it)).boxed());
+            let events = cluster::follow(api, config, "the watch of the maps ConfigMap");
+            all.push(events.map(Heard::Maps).boxed());
         }
         stream::select_all(all).boxed()
     }
@@ -179,8 +154,13 @@ impl Follower<'_> {
 
     async fn hear(&mut self, heard: Heard, news: &mut impl FnMut(News)) {
         match heard {
-            Heard::Document(event) => self.hear_document(event, news).await,
-            Heard::Maps(event) => self.hear_maps(event, news).await,
+            Heard::Document(Ok(event)) => self.hear_document(event, news).await,
+            Heard::Maps(Ok(event)) => self.hear_maps(event, news).await,
+            Heard::Document(Err(error)) if is_not_found(&error) && !self.documents_synced => {
+                tracing::warn!("the cluster has no resource {PLURAL}; it comes with the manifests");
+                self.documents_synced = true;
+            }
+            Heard::Document(Err(_)) | Heard::Maps(Err(_)) => return,
         }
         self.settle(news).await;
     }

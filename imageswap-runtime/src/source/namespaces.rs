@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::watch;
 
 use crate::admin::Condition;
-use crate::cluster::Complaint;
+use crate::cluster::follow;
 use crate::drain::Drain;
 use asked::Asked;
 
@@ -99,28 +98,22 @@ impl Namespaces {
     /// down.
     pub async fn watch(self, client: Client, synced: Condition, drain: Drain) {
         let api = Api::<PartialObjectMeta<Namespace>>::all(client);
-        let config = Config::default();
-        let events = watcher(api, config).default_backoff();
+        let events = follow(api, Config::default(), "the watch of namespaces");
         tokio::pin!(events);
-        let mut complaint = Complaint::new("the watch of namespaces");
         let mut listed = HashMap::new();
         loop {
             let event = tokio::select! {
-                event = events.try_next() => event,
+                event = events.next() => event,
                 () = drain.signaled() => return,
             };
             match event {
-                Ok(Some(event)) => {
-                    // The start of a list is reported before the API server has answered.
-                    if !matches!(event, Event::Init) {
-                        complaint.over();
-                    }
+                Some(Ok(event)) => {
                     if self.apply(event, &mut listed) {
                         synced.set(true);
                     }
                 }
-                Ok(None) => return,
-                Err(error) => complaint.about_watch(&error),
+                Some(Err(_)) => {}
+                None => return,
             }
         }
     }

@@ -7,17 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use imageswap_policy::{Policies, Policy, PullSecret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::task::JoinSet;
 
 use super::PolicySource;
-use crate::cluster::Complaint;
+use crate::cluster;
 use crate::drain::Drain;
 
 /// The Secrets that policies name, with their namespaces. Clones share it.
@@ -76,21 +75,12 @@ impl PullSecrets {
     async fn follow(self, client: Client, name: String) {
         let api = Api::<PartialObjectMeta<Secret>>::all(client);
         let config = Config::default().fields(&format!("metadata.name={name}"));
-        let events = watcher(api, config).default_backoff();
+        let events = cluster::follow(api, config, "the watch of image pull Secrets");
         tokio::pin!(events);
-        let mut complaint = Complaint::new("the watch of image pull Secrets");
         let mut listed = HashSet::new();
-        loop {
-            match events.try_next().await {
-                Ok(Some(event)) => {
-                    // The start of a list is reported before the API server has answered.
-                    if !matches!(event, Event::Init) {
-                        complaint.over();
-                    }
-                    self.apply(&name, event, &mut listed);
-                }
-                Ok(None) => return,
-                Err(error) => complaint.about_watch(&error),
+        while let Some(event) = events.next().await {
+            if let Ok(event) = event {
+                self.apply(&name, event, &mut listed);
             }
         }
     }

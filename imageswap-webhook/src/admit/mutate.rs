@@ -7,15 +7,8 @@ use imageswap_runtime::metrics::Outcome;
 
 use super::images::{Asks, Subject};
 use super::listed::{Listed, short};
-use super::{Admission, Asked, audit, decide, message, note};
-use crate::wire::{ImageField, Verdict};
-
-/// An image and the policy's decision about it.
-pub(super) struct Decided<'r> {
-    pub(super) field: ImageField<'r>,
-    /// The image that the container should run after this request.
-    pub(super) result: Cow<'r, str>,
-}
+use super::{Admission, Asked, Decided, audit, decide, message, note};
+use crate::wire::Verdict;
 
 impl Admission {
     pub(super) fn mutate(

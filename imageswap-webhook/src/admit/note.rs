@@ -7,8 +7,7 @@ use imageswap_policy::note::{ANNOTATION, Entry, MAX_BYTES, Note};
 use imageswap_runtime::metrics::Operation;
 use serde_json::json;
 
-use super::Asked;
-use super::mutate::Decided;
+use super::{Asked, Decided};
 use crate::patch::Patch;
 use crate::wire::List;
 

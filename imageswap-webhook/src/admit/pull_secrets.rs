@@ -6,8 +6,7 @@ use imageswap_policy::{Policy, Reference};
 use imageswap_runtime::metrics::Operation;
 use serde_json::json;
 
-use super::mutate::Decided;
-use super::{Admission, Asked};
+use super::{Admission, Asked, Decided};
 use crate::wire::Verdict;
 
 impl Admission {

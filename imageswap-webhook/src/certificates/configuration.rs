@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use imageswap_runtime::cluster::Complaint;
+use imageswap_runtime::cluster::follow_one;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::{WatchStreamExt as _, watcher::watch_object};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -101,24 +100,20 @@ struct Keeper<K> {
 impl<K: Configuration> Keeper<K> {
     async fn run(&mut self) {
         let mut seen = Seen::Unknown;
-        let mut watching = Complaint::new("the watch of a webhook configuration");
-        let mut events = Box::pin(watch_object(self.api.clone(), &self.name).default_backoff());
+        let what = "the watch of a webhook configuration";
+        let mut events = Box::pin(follow_one(self.api.clone(), &self.name, what));
         loop {
             let retry = self.tend(&mut seen).await;
             tokio::select! {
                 Some(event) = events.next() => match event {
-                    Ok(Some(object)) => {
-                        watching.over();
-                        seen = Seen::There(object);
-                    }
+                    Ok(Some(object)) => seen = Seen::There(object),
                     Ok(None) => {
-                        watching.over();
                         if !matches!(seen, Seen::Absent) {
                             tracing::warn!(kind = K::KIND, name = self.name, "webhook configuration does not exist");
                         }
                         seen = Seen::Absent;
                     }
-                    Err(error) => watching.about_watch(&error),
+                    Err(_) => {}
                 },
                 Ok(()) = self.wishes.wanted.changed() => {}
                 () = tokio::time::sleep(retry) => {}

@@ -23,7 +23,7 @@ type Result<T> = std::result::Result<T, Unread>;
 
 /// Reads a text that is one JSON value.
 pub(super) fn from_slice<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
-    let text = std::str::from_utf8(text).map_err(|_| Unread)?;
+    let text = std::str::from_utf8(text).map_err(|_not_utf8| Unread)?;
     let mut reader = Reader { text, at: 0 };
     let value = T::deserialize(&mut reader)?;
     match reader.peek() {
@@ -245,7 +245,7 @@ impl<'a> de::Deserializer<'a> for &mut Reader<'a> {
         let (start, end, escaped) = self.pass_string()?;
         if escaped {
             let quoted = self.text.get(start - 1..=end).ok_or(Unread)?;
-            let text = serde_json::from_str(quoted).map_err(|_| Unread)?;
+            let text = serde_json::from_str(quoted).map_err(|_invalid| Unread)?;
             return visitor.visit_string(text);
         }
         visitor.visit_borrowed_str(self.text.get(start..end).ok_or(Unread)?)

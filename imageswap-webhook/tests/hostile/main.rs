@@ -33,10 +33,7 @@ const ATTACKS: [&str; 12] = [
 /// The webhook of a test is built without optimisation, and other tests may run beside it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const DEPLOYMENT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../deploy/install.yaml"
-);
+const DEPLOYMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
 
 fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_imageswap-webhook").into()

@@ -60,7 +60,7 @@ impl Cluster {
             &json!({"containers": [{"name": "app", "image": EVIL}]}),
         ));
         for kind in ["Mutating", "Validating"] {
-            cluster.configure(&configuration(kind), &cluster.webhook, &cluster.folder);
+            cluster.configure(&of_chart(kind), &cluster.webhook, &cluster.folder);
         }
         cluster.until("the webhook is asked", || {
             let probe = cluster.dry_run(&pod(
@@ -144,7 +144,7 @@ impl Cluster {
 }
 
 /// The chart's configuration, with its match conditions.
-fn configuration(kind: &str) -> Value {
+fn of_chart(kind: &str) -> Value {
     let kind = format!("{kind}WebhookConfiguration");
     let configuration = shipped(&[&kind]).unwrap().remove(0);
     let hooks = configuration["webhooks"].as_array().unwrap();
@@ -397,7 +397,7 @@ async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
         "127.0.0.1:0",
     ))
     .await;
-    let mut configuration = configuration("Mutating");
+    let mut configuration = of_chart("Mutating");
     configuration["metadata"] = json!({"name": "zz-later"});
     configuration["webhooks"][0]["name"] = json!("later.example.com");
     let quay = pod(
@@ -415,7 +415,7 @@ async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
     });
 
     // Without reinvocation what the other one wrote is refused, because nobody swaps it.
-    let mut once = configuration("Mutating");
+    let mut once = of_chart("Mutating");
     once["webhooks"][0]["reinvocationPolicy"] = json!("Never");
     cluster.configure(&once, &cluster.webhook, &cluster.folder);
     cluster.until("the image of the other one is refused", || {

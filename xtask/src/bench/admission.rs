@@ -169,17 +169,20 @@ impl Servers {
 }
 
 fn policy_text() -> String {
-    let rules: String = (1..RULES)
+    let rules: Vec<_> = (1..RULES)
         .map(|i| {
-            format!(
-                "    - {{from: 'registry{i}.example.net/**', to: registry.example.com/mirror{i}}}\n"
-            )
+            let (host, place) = (format!("registry{i}.example.net"), format!("mirror{i}"));
+            json!({"from": format!("{host}/**"), "to": format!("registry.example.com/{place}")})
         })
+        .chain([json!({"from": "docker.io/**", "to": "registry.example.com/hub"})])
         .collect();
-    format!(
-        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: bench}}\nspec:\n  \
-         enforcement: deny\n  rules:\n{rules}    - {{from: 'docker.io/**', to: registry.example.com/hub}}\n"
-    )
+    json!({
+        "apiVersion": "imageswap.io/v1alpha1",
+        "kind": "ImageSwapPolicy",
+        "metadata": {"name": "bench"},
+        "spec": {"rules": rules, "enforcement": "deny"},
+    })
+    .to_string()
 }
 
 /// A Pod of three containers with images of this host.

@@ -66,7 +66,7 @@ impl Server {
         let child = command
             .spawn()
             .with_context(|| format!("cannot run the {name}"))?;
-        let server = Self { name, child, addr };
+        let server = Self { name, addr, child };
         let up = wait_until(Duration::from_secs(20), || TcpStream::connect(addr).is_ok());
         ensure!(up, "the {name} does not come up");
         Ok(server)

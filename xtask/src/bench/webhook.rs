@@ -248,6 +248,46 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn print_tables(rows: &[Row], limits: &[(String, bool)]) {
+    let mut table = vec![["", "reviews/s", "p99", "resident"].map(str::to_owned)];
+    table.extend(rows.iter().map(|row| {
+        [
+            row.name.to_owned(),
+            format!("{:.0}", row.requests_per_second),
+            format!("{:.2} ms", row.p99),
+            format!("{:.1} MiB", row.resident),
+        ]
+    }));
+    ui::table(&table);
+    println!();
+    for (text, met) in limits {
+        if *met {
+            ui::good(text);
+        } else {
+            ui::bad(text);
+        }
+    }
+}
+
+fn print_json(rows: &[Row], ratio: f64) {
+    let servers: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "name": row.name,
+                "requests_per_second": row.requests_per_second,
+                "p99_milliseconds": row.p99,
+                "resident_mib": row.resident,
+            })
+        })
+        .collect();
+    println!("{}", json!({"servers": servers, "ratio": ratio}));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,7 +109,12 @@ mod tests {
                 ..Values::set(overlay.values)
             };
             let rendered = by_id(chart.render(&values).unwrap());
-            assert_eq!(build(&overlays.join(overlay.name)), rendered, "{}", overlay.name);
+            assert_eq!(
+                build(&overlays.join(overlay.name)),
+                rendered,
+                "{}",
+                overlay.name
+            );
         }
     }
 

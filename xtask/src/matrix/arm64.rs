@@ -9,9 +9,9 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::count::Count;
 use crate::matrix::suite::Suite;
 use crate::process::{Workspace, cache, cargo};
-use crate::test::Count;
 use crate::vm;
 
 /// The test of the agent that resolves all fields.
