@@ -8,7 +8,13 @@ use serde_json::Value;
 const FILE: &str = "deploy/charts/imageswap/files/dashboard.json";
 
 /// Panels that have no data here, and why.
-const EMPTY: [(&str, &str); 0] = [];
+const EMPTY: [(&str, &str); 2] = [
+    (
+        "Calls that failed, by the API server's count",
+        "no job scrapes the API server",
+    ),
+    ("Not taken by the collector", "there is no collector"),
+];
 
 /// Grafana's variables, as for a dashboard that shows everything of the last half hour. The rates
 /// are taken over a minute, in which all steps that count have happened.

@@ -44,6 +44,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
         Ok(())
     })?;
 
+    admissions(story)?;
     site.containerd.pull("default", EVIL)?;
     let came_and_went = || -> Result<bool> {
         let active = alertmanager.active("ImageSwapDriftCameAndWent")?;
@@ -106,6 +107,28 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
         });
         all.with_context(|| format!("these show nothing: {empty}"))
     })
+}
+
+/// What the dashboard shows of admission and policies.
+fn admissions(story: &Story<'_>) -> Result<()> {
+    let exception = r#"{"spec": {"exceptions": [
+        {"pattern": "ghcr.io/acme/debug", "until": "2999-12-31", "reason": "INC-1"}]}}"#;
+    story.step("the policy gets an exception", |it| {
+        it.kubectl
+            .run(&["patch", "isp", "corp", "--type=merge", "-p", exception])?;
+        Ok(())
+    })?;
+    story.step("a Pod is swapped", |it| {
+        let run = ["-n", "test3", "run", "watched", "--image=nginx"];
+        it.kubectl.run(&run)?;
+        it.pods("test3", "run=watched", "registry.example.com/library/nginx")
+    })?;
+    story.refused(
+        "another is refused",
+        &["-n", "test3", "run", "evil", "--image=evil.io/x"],
+        "",
+        &["evil.io/x"],
+    )
 }
 
 /// The Pods of a component, with the labels that discovery gives.
