@@ -25,6 +25,17 @@ spec:
   rules: [{name: hub, from: 'docker.io/**', to: registry.example.com/hub}]
   enforcement: deny
 ";
+/// One that decides where no other does, and a lax one for namespaces with a label.
+const BY_LABEL: &str = "
+---
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: exempt}
+spec:
+  priority: 10
+  match: {namespaceSelector: {matchLabels: {exempt: 'yes'}}}
+  rules: [{name: all, keep: '**'}]
+";
 const EVIL: &str = "evil.example.net/miner";
 
 /// An API server with the chart's configurations, and the webhook that they call.
@@ -37,6 +48,10 @@ struct Cluster {
 impl Cluster {
     /// `None` after saying that the test is skipped.
     async fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, POLICY).await
+    }
+
+    async fn start_with(test: &str, policies: &str) -> Option<Self> {
         let options = ControlPlaneOptions {
             current: true,
             ..ControlPlaneOptions::default()
@@ -44,9 +59,10 @@ impl Cluster {
         let plane = ControlPlane::for_test(test, options)?;
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("policy.yaml");
-        std::fs::write(&policy, POLICY).unwrap();
+        std::fs::write(&policy, policies).unwrap();
         let mut command = process::serving(folder.path(), "127.0.0.1:0", "127.0.0.1:0");
         command.arg("--policy").arg(policy);
+        command.arg("--kubeconfig").arg(plane.kubeconfig());
         let webhook = serve(command).await;
         let cluster = Self {
             plane,
@@ -170,6 +186,53 @@ async fn a_current_api_server_asks_about_every_image_and_stores_the_answers() {
     ephemeral_containers_are_swapped_or_refused(&cluster);
     applying_again_changes_nothing(&cluster);
     templates_are_refused_where_they_are_written(&cluster);
+}
+
+/// Labels of a namespace count from its first Pod on, which comes before any watch reports them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_pod_of_a_new_namespace_is_decided_by_its_labels() {
+    let policies = [POLICY, BY_LABEL].concat();
+    let Some(cluster) = Cluster::start_with("current-namespaces", &policies).await else {
+        return;
+    };
+    let swapped = "registry.example.com/hub/library/nginx";
+    for number in 0..24 {
+        let is_exempt = number % 2 == 0;
+        let asked = if number % 4 < 2 { EVIL } else { "nginx" };
+        let name = format!("new-{number}");
+        let labels = if is_exempt {
+            json!({"exempt": "yes"})
+        } else {
+            json!({})
+        };
+        let mut first = pod(
+            "first",
+            &json!({"containers": [{"name": "app", "image": asked}]}),
+        );
+        first["metadata"]["namespace"] = json!(name);
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels}});
+        // One command, which creates one right after the other.
+        let both = json!({"apiVersion": "v1", "kind": "List", "items": [namespace, first]});
+        let made = cluster
+            .plane
+            .kubectl_with(["create", "-f", "-"], &both.to_string());
+        if let Err(error) = &made {
+            let said = error.stderr();
+            assert!(!is_exempt && asked == EVIL, "{name}: {said}");
+            assert!(said.contains("policy corp"), "{name}: {said}");
+            continue;
+        }
+        let args = ["-n", &name, "get", "pod", "first", "-o", "json"];
+        let stored = cluster.plane.kubectl(args).unwrap();
+        let stored: Value = serde_json::from_str(&stored).unwrap();
+        let expected = match (is_exempt, asked) {
+            (true, asked) => asked,
+            (false, "nginx") => swapped,
+            (false, _) => panic!("{name}: an image that is not approved was let in"),
+        };
+        assert_eq!(image(&stored, "containers", 0), expected, "{name}");
+    }
 }
 
 fn every_field_is_swapped_or_refused(cluster: &Cluster) {
