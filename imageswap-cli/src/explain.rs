@@ -43,12 +43,16 @@ enum Output {
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     image: &'a str,
-    result: &'a str,
+    /// `None` if it depends on what is not known.
+    result: Option<&'a str>,
     swapped: bool,
     approved: bool,
     /// `None`, like the policy's name, if no policy applies, or if several may and agree.
     enforcement: Option<&'a str>,
     policy: Option<&'a str>,
+    /// Policies of which one decides, where it is not known which.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<&'a str>,
     /// The entry of `denied` that the result matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     denied: Option<&'a str>,
@@ -97,6 +101,9 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         .iter()
         .map(|it| (it.as_str(), selected.decide(it)))
         .collect();
+    if args.output == Output::Json {
+        json(&policies, &selected, &decisions, out)?;
+    }
     let (decided, undecided): (Vec<_>, Vec<_>) = decisions
         .into_iter()
         .partition(|it| it.1.reason != Reason::ScopeUnknown);
@@ -108,10 +115,8 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             report(&format!("not decided: {image}"));
         }
     }
-    match args.output {
-        Output::Json => json(&policies, &selected, &decided, out)?,
-        Output::Table if !decided.is_empty() => text(&policies, &selected, &decided, out)?,
-        Output::Table => {}
+    if args.output == Output::Table && !decided.is_empty() {
+        text(&policies, &selected, &decided, out)?;
     }
     out.flush()?;
     Ok(if undecided.is_empty() {
@@ -129,20 +134,29 @@ fn json(
 ) -> Result<()> {
     let policy = selected.policy();
     for (image, decision) in decisions {
-        let steps = selected.steps(image).into_iter();
+        let decided = decision.reason != Reason::ScopeUnknown;
+        let (mut tried, mut steps, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
+        if decided {
+            tried = selected.tried(image);
+            steps = selected.steps(image);
+        } else {
+            candidates.extend(selected.candidates().map(Policy::name));
+        }
+        let steps = steps.into_iter();
         let answer = Answer {
             image,
-            result: &decision.result,
+            result: decided.then_some(&decision.result),
             swapped: decision.swapped(),
             approved: decision.approved,
             enforcement: policy.map(|it| it.enforcement().as_str()),
             policy: policy.map(Policy::name),
+            candidates,
             denied: decision.denied.map(|it| it.rule),
             rule: decision.rule,
             reason: decision.reason.as_str(),
             revision: policy.map(Policy::revision),
             set_revision: policies.set_revision(),
-            tried: selected.tried(image),
+            tried,
             steps: steps.map(|(rule, to)| Moved { rule, to }).collect(),
         };
         writeln!(out, "{}", serde_json::to_string(&answer)?)?;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Output};
 
@@ -105,6 +105,13 @@ fn without_labels_no_command_says_that_an_image_is_fine() {
             &"scope-unknown".into(),
             &false.into()
         )
+    );
+    let (_, stdout, _) = folder.run(COMMANDS[1]);
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(answer["candidates"], json!(["exempt", "corp"]), "{stdout}");
+    assert_eq!(
+        (&answer["result"], &answer["approved"], &answer["reason"]),
+        (&Value::Null, &false.into(), &"scope-unknown".into())
     );
     let (_, stdout, _) = folder.run(COMMANDS[2]);
     assert!(
