@@ -23,14 +23,25 @@ fn said(agent: &Agent, id: &str, expected: [&str; 3]) -> Value {
     finding
 }
 
+/// A parent for cgroups of containers, which systemd makes if Docker leaves cgroups to it.
+fn parent_of(node: &Node, docker: &Docker) -> (String, Option<Cgroup>) {
+    let name = format!("isw-{}", std::process::id());
+    let driver = docker.docker(["info", "--format={{.CgroupDriver}}"]);
+    if driver.unwrap() == "systemd" {
+        return (format!("{name}.slice"), None);
+    }
+    let parent = format!("/{name}");
+    let cgroup = Cgroup::make(&node.lab, &parent).unwrap();
+    (parent, Some(cgroup))
+}
+
 #[test]
 fn docker_is_known_by_its_records() {
     let Some(node) = Node::for_test("docker", false) else {
         return;
     };
-    let parent = format!("/isw-{}", std::process::id());
-    let _parent = Cgroup::make(&node.lab, &parent).unwrap();
     let docker = docker_of(&node);
+    let (parent, _parent) = parent_of(&node, &docker);
     let agent = node.agent();
     let id = docker.run(&[], OURS).unwrap();
     let good = said(&agent, &id, ["approved", "docker", "ok"]);
