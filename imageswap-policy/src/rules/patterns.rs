@@ -3,8 +3,8 @@
 use crate::pattern::Pattern;
 use crate::policy::{Asking, Guard, Ternary};
 use crate::reference::{Reference, split_port};
+use foldhash::HashMap;
 use std::cell::Cell;
-use std::collections::HashMap;
 
 /// Positions of patterns by their fixed parts: the registry and the first path segments, or the end
 /// of the host. Only patterns that may match are tried.

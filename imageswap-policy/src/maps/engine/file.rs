@@ -3,7 +3,7 @@
 use super::{Answer, Path, Rule, last_segment, target_prefix};
 use crate::maps::glob::Glob;
 use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Positions of rules, by their keys.
 #[derive(Debug, Clone, Default)]

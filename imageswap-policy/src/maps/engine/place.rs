@@ -1,7 +1,7 @@
 //! Places of images: a registry, a path in it, one image.
 
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::fmt;
 
 /// A place that a value names. Names are compared in their canonical form, and only at host and
