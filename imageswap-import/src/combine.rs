@@ -2,6 +2,7 @@
 //! as all rules did.
 
 use crate::intent::{Effect, Intent, Reading};
+use crate::lookalike;
 use crate::policy::{self, Made};
 use crate::report::{Difference, Item, Status};
 use crate::scope::{Block, Pod};
@@ -112,6 +113,9 @@ impl State {
             .extend(known.chain(self.differences.iter().cloned()));
         if !item.differences.is_empty() {
             item.status = Status::Differs;
+        }
+        if self.differences.is_empty() {
+            item.notes.extend(lookalike::note(intent));
         }
         let missing = intent.lists.missing();
         if !missing.is_empty() {

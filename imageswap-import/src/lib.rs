@@ -18,6 +18,7 @@ mod intent;
 mod kubewarden;
 mod kyverno;
 mod learn;
+mod lookalike;
 mod maps;
 mod policy;
 mod probe;

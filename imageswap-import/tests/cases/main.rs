@@ -4,6 +4,7 @@
 
 mod cel;
 mod helpers;
+mod lookalikes;
 mod maps;
 mod nasty;
 mod public;

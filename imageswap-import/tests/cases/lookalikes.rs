@@ -1,0 +1,57 @@
+//! Rules that let in hosts that only look like the named one: the report says so.
+
+use super::cel::demand;
+use super::helpers::{check, imported};
+use imageswap_import::Import;
+
+const PODS: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
+
+/// What each container has to fulfil.
+fn all(demanded: &str) -> Import {
+    demand("", &format!("object.spec.containers.all(c, {demanded})"))
+}
+
+fn constraint(repos: &str) -> Import {
+    imported(&format!(
+        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {{name: a}}\n\
+         spec: {{match: {{kinds: [{{apiGroups: [''], kinds: [Pod]}}]}}, parameters: {{repos: [{repos}]}}}}\n"
+    ))
+}
+
+#[test]
+fn hosts_that_look_like_the_named_one_are_said() {
+    for (it, other) in [
+        (
+            all("c.image.startsWith('registry.corp.example')"),
+            Some("registry.corp.example.evil.example"),
+        ),
+        (all("c.image.startsWith('registry.corp.example/')"), None),
+        // The report has an image of another host that the policy refuses.
+        (all("c.image.matches('^registry.corp.example/')"), None),
+        (all("c.image.matches('^registry[.]corp[.]example/')"), None),
+        (
+            check(PODS, "registry.corp.example*"),
+            Some("registry.corp.example.evil.example"),
+        ),
+        (check(PODS, "registry.corp.example/*"), None),
+        (
+            constraint("registry.corp.example"),
+            Some("registry.corp.example.evil.example"),
+        ),
+        (constraint("registry.corp.example/"), None),
+        // What refuses a registry lets in all others, and means to.
+        (all("!c.image.startsWith('registry.corp.example')"), None),
+    ] {
+        let rule = &it.report.rules[0];
+        let notes = rule.notes.join("; ");
+        match other {
+            Some(host) => {
+                assert!(
+                    notes.contains(&format!("images of `{host}` pass")),
+                    "{rule:?}"
+                );
+            }
+            None => assert!(!notes.contains("pass, too"), "{rule:?}"),
+        }
+    }
+}
