@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::doctor::DoctorArgs;
+use crate::places::NodeArgs;
 use crate::respond::RespondArgs;
 use clap::{Parser, Subcommand, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
@@ -30,30 +31,6 @@ pub enum Command {
     /// Write manual pages.
     #[command(hide = true)]
     Man(ManualArgs),
-}
-
-/// Places on the node.
-#[derive(Debug, clap::Args)]
-#[group(skip)]
-pub struct NodeArgs {
-    /// Socket of a containerd; repeatable [default: those found]
-    #[arg(long, value_name = "SOCK")]
-    pub containerd: Vec<PathBuf>,
-    /// Socket of a CRI runtime; repeatable [default: those found]
-    #[arg(long, value_name = "SOCK")]
-    pub cri: Vec<PathBuf>,
-    /// Mount point of the node's root file system
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub host_root: PathBuf,
-    /// Folder of a BPF file system that keeps the probes while no agent runs, so that the next one
-    /// misses nothing; off disables it
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/sys/fs/bpf/imageswap",
-        overrides_with = "pin"
-    )]
-    pub pin: PathBuf,
 }
 
 /// Arguments of `run`.

@@ -1,8 +1,8 @@
 //! `imageswap-agent doctor`: checks what this node offers and lacks, one line per check, with
 //! the consequences.
 
-use crate::cli::NodeArgs;
 use crate::doctor::node::Facts;
+use crate::places::NodeArgs;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use imageswap_runtime::cluster::ClusterArgs;

@@ -29,6 +29,7 @@ pub mod hierarchy;
 pub mod judge;
 pub mod node;
 pub mod offsets;
+pub mod places;
 pub mod pods;
 pub mod probe;
 pub mod process;

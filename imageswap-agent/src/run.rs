@@ -3,7 +3,7 @@
 
 use crate::agent::walk::Look;
 use crate::agent::{Agent, Parts};
-use crate::cli::{NodeArgs, RunArgs};
+use crate::cli::RunArgs;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
@@ -14,6 +14,7 @@ use crate::hierarchy::Hierarchy;
 use crate::judge::Law;
 use crate::node;
 use crate::offsets::Offsets;
+use crate::places::NodeArgs;
 use crate::pods::{self, Pods};
 use crate::probe::{Options, Probes};
 use crate::resolve::{Answer, Resolver};

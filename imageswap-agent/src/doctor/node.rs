@@ -1,9 +1,9 @@
 //! The kernel and what it lets us do.
 
 use super::Check;
-use crate::cli::NodeArgs;
 use crate::hierarchy::{Hierarchy, Mode};
 use crate::offsets::Offsets;
+use crate::places::NodeArgs;
 use crate::probe::{Options, Probes, can_pin};
 use std::fs;
 use std::path::{Path, PathBuf};

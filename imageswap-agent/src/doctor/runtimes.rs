@@ -1,10 +1,10 @@
 //! The runtimes that can be asked.
 
 use super::Check;
-use crate::cli::NodeArgs;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
+use crate::places::NodeArgs;
 use std::path::PathBuf;
 
 const NOBODY: &str = "what only it knows stays unresolved";
