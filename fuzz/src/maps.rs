@@ -132,6 +132,8 @@ fn seeds() -> Vec<String> {
         "default::\ndocker.io::registry.example.com\nlocalhost:5000::registry.example.com\n",
         "# all of it\ndefault::registry.example.com:5000/m # comment\ngcr.io::registry.example.com/gcr\n\
          noswap_wildcards::registry.example.com,internal,\n",
+        // Every image holds the empty item, and what lies under the target is approved all the same.
+        "default::registry.example.com:4/gcr\nnoswap_wildcards::,\n",
         "docker.io/library::registry.example.com/official\ndocker.io::registry.example.com/hub-\n",
         "[EXACT]nginx::registry.example.com/nginx:1.27\n[REPLACE]*/nginx*::registry.example.com/web\n",
         "[REPLACE]quay.io/[!a]?*::\ndefault::https://registry.example.com/\n",

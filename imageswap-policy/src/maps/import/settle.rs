@@ -11,14 +11,15 @@ use crate::reference::{Reference, split_port};
 use regex_automata::meta::Regex;
 
 impl Importer<'_> {
-    /// In the file, images under a target stay, even if the line of that target is never used. So
-    /// targets that a rule of the policy would move on are kept before all other rules.
+    /// In the file, images under a target stay and are approved, even if the line of that target is
+    /// never used. So targets that a rule of the policy would move on, or that none speaks of, are
+    /// kept before all other rules.
     pub(super) fn settle(&mut self) {
         let mut kept: Vec<(usize, String)> = Vec::new();
         for entry in self.effective.all() {
             for (image, pattern) in targets(entry) {
-                let moves = self.moves(&image) || self.may_move(&pattern);
-                if moves && !kept.iter().any(|(_, it)| *it == pattern) {
+                let lost = !self.holds(&image) || self.may_move(&pattern);
+                if lost && !kept.iter().any(|(_, it)| *it == pattern) {
                     kept.push((entry.line, pattern));
                 }
             }
@@ -55,10 +56,10 @@ impl Importer<'_> {
             })
     }
 
-    /// Whether the rules so far move an image, judging by patterns.
-    fn moves(&self, image: &str) -> bool {
+    /// Whether by the rules so far an image stays and is approved, judging by patterns.
+    fn holds(&self, image: &str) -> bool {
         let Ok(reference) = Reference::parse(image) else {
-            return false;
+            return true;
         };
         let means = |pattern: &str| Pattern::parse(pattern).is_ok_and(|it| it.matches(&reference));
         let under = |it: &Written| {
@@ -75,7 +76,7 @@ impl Importer<'_> {
             let pattern = it.keep.as_deref().or(it.from.as_deref());
             pattern.is_some_and(means) || it.regex.as_deref().is_some_and(fits) || under(it)
         });
-        first.is_some_and(|it| it.keep.is_none() && !under(it))
+        first.is_some_and(|it| it.keep.is_some() || under(it))
     }
 }
 
