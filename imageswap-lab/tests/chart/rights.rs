@@ -255,10 +255,8 @@ fn rights_are_those_of_the_code() {
             "Namespace" => &["namespaces"],
             "Pod" => &["pods"],
             "Secret" => &["secrets"],
-            // Whatever the caller of a function watches.
-            "W" => &[],
-            // Everybody may ask for his own rights.
-            "SelfSubjectAccessReview" => &[],
+            // Whatever the caller of a function watches; and everybody may ask for their own rights.
+            "W" | "SelfSubjectAccessReview" => &[],
             other => panic!("the chart gives no right to {other}"),
         });
         resources.map(ToString::to_string).collect()

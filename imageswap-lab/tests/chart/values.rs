@@ -374,7 +374,7 @@ fn the_programs_know_every_flag() {
     let webhook = ["cli.rs", "certificates/args.rs", "limits.rs"]
         .map(|it| read(&format!("imageswap-webhook/src/{it}")))
         .concat();
-    let agent = ["cli.rs", "respond.rs"]
+    let agent = ["cli.rs", "places.rs", "respond.rs"]
         .map(|it| read(&format!("imageswap-agent/src/{it}")))
         .concat();
     let mut seen = BTreeSet::new();
