@@ -100,7 +100,14 @@ pub fn import(sources: &[Source<'_>]) -> Import {
         match parsed {
             Ok(nodes) => {
                 for node in nodes {
-                    flatten(source.name, node, &mut documents);
+                    if let Some(text) = maps_of(&node) {
+                        // Lines are those of the key's text.
+                        let name = format!("{} (data.maps)", source.name);
+                        let source = Source { name: &name, text };
+                        files.extend(maps::read(source, &mut report));
+                    } else {
+                        flatten(source.name, node, &mut documents);
+                    }
                 }
             }
             Err(errors) => report.others.extend(errors.iter().map(|it| Other {
@@ -142,6 +149,15 @@ pub fn import(sources: &[Source<'_>]) -> Import {
         report,
         combined,
     }
+}
+
+/// The maps file in a ConfigMap, as ImageSwap has it.
+fn maps_of(node: &Node) -> Option<&str> {
+    let data = node
+        .get("data")
+        .filter(|_| kind(node) == ("", "ConfigMap"))?;
+    let text = data.get("maps").and_then(Node::as_str)?;
+    is_maps(text, &[]).then_some(text)
 }
 
 /// The documents of a `List` are documents of their own.

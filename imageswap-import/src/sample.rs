@@ -48,7 +48,9 @@ fn samples(hir: &Hir, seed: usize) -> Vec<String> {
                 .min(most.unwrap_or(MAX_LENGTH))
                 .min(MAX_LENGTH);
             let each = samples(&it.sub, seed).into_iter();
-            each.map(|it| it.repeat(count)).collect()
+            // Repetitions of repetitions would grow without an end.
+            let short = each.filter(|it| it.len().saturating_mul(count) <= MAX_LENGTH);
+            short.map(|it| it.repeat(count)).collect()
         }
         HirKind::Concat(parts) => {
             let mut all = vec![String::new()];
@@ -93,6 +95,18 @@ fn character(class: &Class, seed: usize) -> char {
 mod tests {
     use super::*;
     use crate::text::regex;
+
+    #[test]
+    fn repeated_repetitions_stay_short() {
+        let nested = format!("quay{}io", "+".repeat(80));
+        let doubled = format!("{}a{}", "(".repeat(40), ")*+{2,9}".repeat(40));
+        for pattern in [nested, doubled] {
+            for round in 0..3 {
+                let all = of_regex(&pattern, round);
+                assert!(all.iter().all(|it| it.len() <= MAX_LENGTH), "{pattern}");
+            }
+        }
+    }
 
     #[test]
     fn samples_match() {

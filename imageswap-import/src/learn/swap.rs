@@ -323,7 +323,12 @@ fn fixed(pattern: &str) -> Option<usize> {
     if name.starts_with("**/") || path.is_empty() {
         return None;
     }
-    Some(path.split('/').take_while(|it| !it.contains('*')).count())
+    // A wildcard in the tag leaves the path fixed.
+    let segments = path.split('/').map(|it| it.split(':').next().unwrap_or(it));
+    let fixed = segments.take_while(|it| !it.contains('*')).count();
+    // `docker.io/ubuntu` is `docker.io/library/ubuntu`.
+    let official = name.starts_with("docker.io/") && !path.contains('/') && fixed == 1;
+    Some(fixed + usize::from(official))
 }
 
 /// A rule and its target.

@@ -23,6 +23,33 @@ fn a_maps_file_is_recognised_and_compared() {
 }
 
 #[test]
+fn the_maps_file_of_a_config_map_is_read() {
+    let map = |key: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps}}\ndata:\n  {key}: |\n    default::\n    quay.io::registry.example.com/quay\n"
+        )
+    };
+    let it = imported(&map("maps"));
+    let decided = &it.verify("quay.io/a:1")[0];
+    assert!(
+        decided.same && decided.ours == "registry.example.com/quay/a:1",
+        "{decided:?}"
+    );
+    let line = it
+        .report
+        .rules
+        .iter()
+        .find(|it| it.rule.starts_with("quay"));
+    let line = line.unwrap();
+    assert_eq!(
+        (line.source.as_str(), line.line),
+        ("test.yaml (data.maps)", 2)
+    );
+    let other = imported(&map("settings"));
+    assert!(other.policies.is_empty() && other.report.others.len() == 1);
+}
+
+#[test]
 fn other_texts_are_not_maps_files() {
     for text in [
         "default: true\nreplicas: 2\nimage:\n  repository: a.io/b\n",
