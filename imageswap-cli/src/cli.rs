@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
-use crate::{Outcome, completions, diff, drift, explain, import, lint, scan, verify};
+use crate::{Outcome, completions, diff, drift, explain, import, init, lint, scan, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
@@ -40,6 +40,8 @@ enum Command {
     Lint(lint::Args),
     /// Print the JSON schema of ImageSwapPolicy, for editors
     Schema,
+    /// Write a first policy for the images of manifests
+    Init(init::Args),
     /// Convert another program's policies to ImageSwapPolicies
     Import(import::Args),
     /// Print the version
@@ -84,6 +86,7 @@ impl Cli {
                 out.flush()?;
                 Ok(Outcome::Clean)
             }
+            Command::Init(args) => init::run(&args, safe),
             Command::Version => {
                 writeln!(out, "imageswap {}", env!("CARGO_PKG_VERSION"))?;
                 Ok(Outcome::Clean)

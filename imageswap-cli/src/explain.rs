@@ -53,6 +53,9 @@ struct Answer<'a> {
     /// Policies of which one decides, where it is not known which.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<&'a str>,
+    /// What has to be known to decide, such as `the labels of the namespace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
     /// The entry of `denied` that the result matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     denied: Option<&'a str>,
@@ -151,6 +154,7 @@ fn json(
             enforcement: policy.map(|it| it.enforcement().as_str()),
             policy: policy.map(Policy::name),
             candidates,
+            missing: (!decided).then(|| selected.missing().to_string()),
             denied: decision.denied.map(|it| it.rule),
             rule: decision.rule,
             reason: decision.reason.as_str(),

@@ -9,6 +9,7 @@ mod diff;
 mod drift;
 mod explain;
 mod import;
+mod init;
 mod input;
 mod lint;
 mod manifest;

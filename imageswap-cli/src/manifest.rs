@@ -16,9 +16,10 @@ mod finding;
 pub(crate) mod images;
 pub(crate) mod rewrite;
 
-/// The manifests, and further information for the policy.
+/// The manifests.
 #[derive(Debug, Args)]
-pub(crate) struct ManifestArgs {
+#[group(skip)]
+pub(crate) struct FileArgs {
     /// Manifests: files, folders, or `-` for standard input
     ///
     /// For a folder, all *.yaml, *.yml and *.json files in it and below it,
@@ -39,6 +40,13 @@ pub(crate) struct ManifestArgs {
     /// once.
     #[arg(long, value_name = "KIND=PATH", verbatim_doc_comment)]
     template_path: Vec<TemplatePath>,
+}
+
+/// The manifests, and further information for the policy.
+#[derive(Debug, Args)]
+pub(crate) struct ManifestArgs {
+    #[command(flatten)]
+    files: FileArgs,
     /// Namespace of objects without one
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     namespace: String,
@@ -48,6 +56,14 @@ pub(crate) struct ManifestArgs {
     policy: PolicyArgs,
     #[command(flatten)]
     date: DateArgs,
+}
+
+/// Manifests that were read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) files: Vec<(Input, Manifest)>,
+    /// Whether something could not be read; its message is already written.
+    pub(crate) failed: bool,
 }
 
 /// Manifests that were read, and the policies to ask about them.
@@ -76,28 +92,22 @@ pub(crate) struct Asked<'a> {
     selected: Selected<'a>,
 }
 
-impl ManifestArgs {
-    /// Reads policy and manifests. Errors about manifests are written to standard error.
-    ///
-    /// # Errors
-    /// The policy cannot be read.
-    pub(crate) fn read(&self) -> Result<Manifests<'_>> {
-        let policies = self.policy.load()?;
+impl FileArgs {
+    /// Reads the manifests. Errors are written to standard error.
+    pub(crate) fn read(&self) -> Read {
         let (inputs, errors) = input::read_all(&self.files);
         let mut failed = !errors.is_empty();
         for error in errors {
             report(&format!("error: {error:#}"));
         }
         let mut files = Vec::new();
-        let mut namespaces = Namespaces::new(&self.namespaces);
         for input in inputs {
             match manifest::read(&input.name, &input.text, &self.template_path) {
-                Ok(mut found) => {
+                Ok(found) => {
                     for problem in &found.problems {
                         failed |= problem.severity == Severity::Error;
                         report(&format!("{problem}\n"));
                     }
-                    namespaces.extend(std::mem::take(&mut found.namespaces));
                     files.push((input, found));
                 }
                 Err(error) => {
@@ -105,6 +115,22 @@ impl ManifestArgs {
                     report(&format!("{error}\n"));
                 }
             }
+        }
+        Read { files, failed }
+    }
+}
+
+impl ManifestArgs {
+    /// Reads policy and manifests. Errors about manifests are written to standard error.
+    ///
+    /// # Errors
+    /// The policy cannot be read.
+    pub(crate) fn read(&self) -> Result<Manifests<'_>> {
+        let policies = self.policy.load()?;
+        let Read { mut files, failed } = self.files.read();
+        let mut namespaces = Namespaces::new(&self.namespaces);
+        for (_, found) in &mut files {
+            namespaces.extend(std::mem::take(&mut found.namespaces));
         }
         Ok(Manifests {
             files,

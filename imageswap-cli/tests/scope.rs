@@ -109,6 +109,7 @@ fn without_labels_no_command_says_that_an_image_is_fine() {
     let (_, stdout, _) = folder.run(COMMANDS[1]);
     let answer: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(answer["candidates"], json!(["exempt", "corp"]), "{stdout}");
+    assert_eq!(answer["missing"], "the labels of the namespace", "{stdout}");
     assert_eq!(
         (&answer["result"], &answer["approved"], &answer["reason"]),
         (&Value::Null, &false.into(), &"scope-unknown".into())
