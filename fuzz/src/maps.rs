@@ -2,7 +2,7 @@
 
 use imageswap_policy::document;
 use imageswap_policy::maps::{self, Options};
-use imageswap_policy::{Date, Policy, Scope, Severity};
+use imageswap_policy::{Date, Policy, Reference, Scope, Severity};
 
 use crate::{Target, sound};
 
@@ -96,12 +96,16 @@ fn imported(policy: &Policy, text: &str) {
     }
     let policies = [policy, &other].map(|it| it.select(Scope::Node, Date::MIN));
     for image in sound::images(text) {
-        let [before, after] = policies.each_ref().map(|it| it.decide(&image));
-        assert_eq!(
-            (before.result, before.approved),
-            (after.result, after.approved),
-            "{image:?}"
-        );
+        // One image, however it is written: a value like `u` is a path on `docker.io`.
+        let [before, after] = policies.each_ref().map(|it| {
+            let decision = it.decide(&image);
+            let same = Reference::parse(&decision.result).map(|it| it.canonical());
+            (
+                same.unwrap_or_else(|_invalid| decision.result.to_string()),
+                decision.approved,
+            )
+        });
+        assert_eq!(before, after, "{image:?}");
     }
 }
 

@@ -48,7 +48,15 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
         let id = format!("put-stranger-{number}");
         let _stranger =
             Bundle::run_forged(&node.lab, &id, &["sleep", "1000"], cgroup, &[]).unwrap();
-        let finding = agent.wait_for(&id, "start");
+        // crun may write its state after the start, which was then reported without an id.
+        let named = || {
+            let said = agent.said().into_iter();
+            let is_named = |it: &Value| it["event"] == "start" || it["event"] == "rejudged";
+            said.filter(is_named)
+                .find(|it| it["container"]["id"] == id.as_str())
+        };
+        assert!(wait_until(PATIENCE, || named().is_some()), "{id}");
+        let finding = named().unwrap();
         assert_eq!(
             words(&finding),
             ["unresolved", "runc", "not-admitted"],
