@@ -2,7 +2,7 @@
 
 use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::evidence::containerd::ContentSource;
-use crate::pods::{Ownership, PodRecord};
+use crate::pods::{Ownership, PodName, PodRecord};
 use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -171,17 +171,6 @@ pub enum Content {
     Unknown,
 }
 
-/// Where a container belongs in Kubernetes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pod {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// UID; for a static pod the hash that the kubelet assigned.
-    pub uid: String,
-}
-
 /// One source's description of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -218,7 +207,7 @@ pub struct Claim {
     /// Name of the container in its pod.
     pub container_name: Option<String>,
     /// The pod, if the source names one.
-    pub pod: Option<Pod>,
+    pub pod: Option<PodName>,
     /// The pod's labels, if the source has them.
     pub labels: Option<BTreeMap<String, String>>,
     /// The pod's note from when the pod was made ([`imageswap_policy::note`]).
@@ -329,9 +318,7 @@ impl Facts {
             Evidence::Pod(ownership) => {
                 let is_news = match (&self.pod, &ownership) {
                     (None, _) | (Some(Ownership::Absent), Ownership::Known(_)) => true,
-                    (Some(Ownership::Known(old)), Ownership::Known(new)) => {
-                        old.version <= new.version
-                    }
+                    (Some(Ownership::Known(old)), Ownership::Known(new)) => new.replaces(old),
                     // A Pod that has been deleted since was still its owner.
                     (Some(_), Ownership::Absent) => false,
                 };
@@ -399,17 +386,16 @@ impl Facts {
         known.unwrap_or(Content::Unknown)
     }
 
-    /// UID of the pod that a CRI runtime connects with this container.
-    pub fn pod_uid(&self) -> Option<&str> {
-        let claim = self.claims.get(&Source::Cri)?;
-        claim.pod.as_ref().map(|pod| &*pod.uid)
+    /// The pod that a CRI runtime connects with this container.
+    fn pod_of_cri(&self) -> Option<&PodName> {
+        self.claims.get(&Source::Cri)?.pod.as_ref()
     }
 
     /// Whether a Pod of the API server owns this container: the CRI connects its sandbox with the
     /// process, or the kubelet reported the container under the id that its runtime gives this
     /// process. Labels and paths do not count.
     pub fn is_of(&self, pod: &PodRecord) -> bool {
-        self.pod_uid() == Some(pod.uid_on_node()) || self.is_reported(pod)
+        self.pod_of_cri().is_some_and(|named| pod.is(named)) || self.is_reported(pod)
     }
 
     /// Whether the kubelet reported this container as one of the Pod's.
@@ -431,7 +417,7 @@ impl Facts {
 
     /// The pod to report for the container: the API server's, otherwise the runtime's, otherwise
     /// the bundle's. `None` if the API server does not know the pod.
-    pub fn pod_to_name(&self) -> Option<Pod> {
+    pub fn pod_to_name(&self) -> Option<PodName> {
         let claimed = || {
             let mut trusted = self.trusted().peekable();
             match trusted.peek() {
@@ -440,7 +426,7 @@ impl Facts {
             }
         };
         match (self.owner(), &self.pod) {
-            (Some(pod), _) => Some(Pod {
+            (Some(pod), _) => Some(PodName {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
                 uid: pod.uid_on_node().to_owned(),

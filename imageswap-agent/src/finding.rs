@@ -3,6 +3,7 @@
 use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source, StartId};
 use crate::judge::{Confidence, Judgement, Name};
+use crate::pods::Owner;
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::Reference;
 use schemars::JsonSchema;
@@ -129,15 +130,6 @@ pub struct Pod {
     pub uid: String,
     /// The workload that owns it; only the API server knows it.
     pub owner: Option<Owner>,
-}
-
-/// The workload that owns a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Owner {
-    /// Kind, such as `Deployment`.
-    pub kind: String,
-    /// Name.
-    pub name: String,
 }
 
 /// A process.

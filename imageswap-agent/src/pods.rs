@@ -1,9 +1,10 @@
 //! The node's Pods from the API server: their admitted state, and the note from admission.
 
-use crate::finding::Owner;
 use imageswap_policy::note;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::ResourceExt as _;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,26 @@ const HASH: &str = "kubernetes.io/config.hash";
 
 /// The label that distinguishes a Deployment's ReplicaSets; their names end with its value.
 const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// A Pod as a runtime names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID; for a static Pod the hash that the kubelet assigned.
+    pub uid: String,
+}
+
+/// The workload that owns a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Owner {
+    /// Kind, such as `Deployment`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
 
 /// The stored part of a Pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,7 +96,7 @@ pub enum PodChange {
     Listed(Vec<String>),
 }
 
-/// The Pods of the node, by UID. Clones share them.
+/// The Pods of the node, by the UID that the API server gave them. Clones share them.
 #[derive(Debug, Default, Clone)]
 pub struct Pods(Arc<Mutex<HashMap<String, Kept>>>);
 
@@ -91,30 +112,38 @@ impl Pods {
         let mut by_uid = self.lock();
         match change {
             PodChange::Known(pod) => {
-                let uid = pod.uid_on_node().to_owned();
                 let kept = Kept {
-                    pod,
+                    pod: Arc::clone(&pod),
                     deleted_ns: None,
                 };
-                by_uid.insert(uid, kept);
+                by_uid.insert(pod.uid.clone(), kept);
             }
             PodChange::Deleted(uid) => {
-                for kept in by_uid.values_mut().filter(|kept| kept.pod.uid == uid) {
+                if let Some(kept) = by_uid.get_mut(&uid) {
                     kept.deleted_ns.get_or_insert(now_ns);
                 }
             }
             PodChange::Listed(uids) => {
-                let gone = |kept: &&mut Kept| !uids.contains(&kept.pod.uid);
-                for kept in by_uid.values_mut().filter(gone) {
+                let gone = |(uid, _): &(&String, &mut Kept)| !uids.contains(uid);
+                for (_, kept) in by_uid.iter_mut().filter(gone) {
                     kept.deleted_ns.get_or_insert(now_ns);
                 }
             }
         }
     }
 
-    /// The Pod with this UID, as its containers carry it.
-    pub fn of(&self, uid: &str) -> Option<Arc<PodRecord>> {
-        self.lock().get(uid).map(|kept| Arc::clone(&kept.pod))
+    /// The Pod that a runtime names.
+    ///
+    /// Anyone who may create Pods can create one that claims to be the mirror of any UID. So a
+    /// mirror counts only if the API server gave this UID to no Pod.
+    pub fn of(&self, named: &PodName) -> Option<Arc<PodRecord>> {
+        let by_uid = self.lock();
+        let kept = match by_uid.get(&named.uid) {
+            Some(kept) => Some(kept),
+            None => by_uid.values().find(|kept| kept.pod.is(named)),
+        };
+        let pod = &kept.filter(|kept| kept.pod.is(named))?.pod;
+        Some(Arc::clone(pod))
     }
 
     /// The Pod whose status lists this container.
@@ -143,6 +172,22 @@ impl PodRecord {
     /// that of its copy.
     pub fn uid_on_node(&self) -> &str {
         self.mirror_of.as_ref().unwrap_or(&self.uid)
+    }
+
+    /// Whether a runtime that names this Pod means this one.
+    pub fn is(&self, named: &PodName) -> bool {
+        self.uid_on_node() == named.uid
+            && self.namespace == named.namespace
+            && self.name == named.name
+    }
+
+    /// Whether this record counts instead of an earlier one of the same container: it is newer, and
+    /// is not a mirror of a Pod that the API server has.
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        if self.mirror_of.as_ref() == Some(&earlier.uid) {
+            return false;
+        }
+        earlier.mirror_of.as_ref() == Some(&self.uid) || earlier.version <= self.version
     }
 
     /// Whether the kubelet reported this container id.
@@ -239,6 +284,14 @@ mod tests {
         serde_json::from_value::<Pod>(pod).unwrap().into()
     }
 
+    fn named(name: &str, uid: &str) -> PodName {
+        PodName {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        }
+    }
+
     #[test]
     fn a_pod_is_read_with_every_kind_of_container() {
         let pod = record(json!({
@@ -277,22 +330,56 @@ mod tests {
     #[test]
     fn a_static_pod_is_found_by_the_uid_that_the_kubelet_made_up() {
         let mirror = record(
-            json!({"metadata": {"name": "static-n1", "uid": "api", "annotations": {
+            json!({"metadata": {"namespace": "shop", "name": "static-n1", "uid": "api", "annotations": {
             "kubernetes.io/config.mirror": "hash", "kubernetes.io/config.hash": "hash"}}}),
         );
         let pods = Pods::default();
         pods.apply(PodChange::Known(Arc::new(mirror)), 0);
-        assert!(pods.of("hash").is_some() && pods.of("api").is_none());
+        assert!(pods.of(&named("static-n1", "hash")).is_some());
+        assert!(pods.of(&named("static-n1", "api")).is_none());
+        assert!(pods.of(&named("static-n2", "hash")).is_none());
+    }
+
+    #[test]
+    fn a_pod_that_claims_to_be_the_mirror_of_another_does_not_replace_it() {
+        let pod = |name: &str, uid: &str, annotations: serde_json::Value| {
+            Arc::new(record(
+                json!({"metadata": {"namespace": "shop", "name": name, "uid": uid,
+                "annotations": annotations}}),
+            ))
+        };
+        let forged =
+            json!({"kubernetes.io/config.mirror": "u1", "kubernetes.io/config.hash": "u1"});
+        let changes = [
+            pod("web", "u1", json!({})),
+            // In the same place the API server has one Pod at a time.
+            pod("web", "u2", forged.clone()),
+            pod("other", "u3", forged),
+        ];
+        for order in [[0, 1, 2], [2, 1, 0]] {
+            let pods = Pods::default();
+            for at in order {
+                pods.apply(PodChange::Known(Arc::clone(&changes[at])), 0);
+            }
+            let of = |name: &str| pods.of(&named(name, "u1")).map(|pod| pod.uid.clone());
+            assert_eq!(of("web").as_deref(), Some("u1"), "{order:?}");
+            assert_eq!(of("other"), None, "{order:?}");
+            pods.apply(PodChange::Deleted("u1".to_owned()), 0);
+            assert_eq!(of("web").as_deref(), Some("u1"), "it may still run");
+        }
     }
 
     #[test]
     fn a_deleted_pod_is_remembered_for_a_while() {
         let pod = |uid: &str| {
             Arc::new(PodRecord {
+                namespace: "shop".to_owned(),
+                name: uid.to_owned(),
                 uid: uid.to_owned(),
                 ..PodRecord::default()
             })
         };
+        let is_known = |pods: &Pods, uid: &str| pods.of(&named(uid, uid)).is_some();
         let pods = Pods::default();
         for uid in ["a", "b", "c"] {
             pods.apply(PodChange::Known(pod(uid)), 0);
@@ -301,15 +388,15 @@ mod tests {
         pods.apply(PodChange::Listed(vec!["c".to_owned()]), 5);
         let kept = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap();
         pods.purge(kept - 1);
-        assert!(["a", "b", "c"].iter().all(|uid| pods.of(uid).is_some()));
+        assert!(["a", "b", "c"].iter().all(|uid| is_known(&pods, uid)));
         pods.purge(kept);
         let left: Vec<_> = ["a", "b", "c"]
             .iter()
-            .map(|uid| pods.of(uid).is_some())
+            .map(|uid| is_known(&pods, uid))
             .collect();
         assert_eq!(left, [false, true, true]);
         pods.apply(PodChange::Known(pod("b")), kept);
         pods.purge(2 * kept);
-        assert!(pods.of("b").is_some(), "it is back");
+        assert!(is_known(&pods, "b"), "it is back");
     }
 }

@@ -245,14 +245,11 @@ impl Sources {
         let state = move |it: &Self| Ok(it.runc.of_process(process));
         let state = self.read(asked, state).await.flatten();
         let task = self.task_of(asked, question, state.as_ref()).await;
-        let described = match &task {
-            Some(task) => self.describe(asked, task).await,
-            None => None,
-        };
-        match (described, task) {
-            (Some(described), _) => self.finish(asked, described).await,
-            (None, Some(task)) => self.without_record(asked, &task).await,
-            (None, None) => {}
+        if let Some((task, first)) = task {
+            match self.describe(asked, &task, first).await {
+                Some(described) => self.finish(asked, described).await,
+                None => self.without_record(asked, &task, first).await,
+            }
         }
         if asked.claims.is_empty() {
             self.without_containerd(asked, question, state.as_ref())
@@ -293,9 +290,8 @@ impl Sources {
     /// Asks the CRI of the same daemon about a task whose record containerd cannot send, for
     /// example because it is too large. The layers are then unknown, so the CRI's answer may show
     /// drift but not approve.
-    async fn without_record(&self, asked: &mut Asked, task: &TaskRecord) {
-        let pids = [task.pid].into();
-        let found = self.of_cri(asked, &task.id, &pids, Some(task)).await;
+    async fn without_record(&self, asked: &mut Asked, task: &TaskRecord, process: Subject) {
+        let found = self.of_cri(asked, &task.id, &[process], Some(task)).await;
         if let OfCri::Is(claim, _) = found {
             asked.claims.push(Claim {
                 content: Content::Another,
@@ -316,10 +312,9 @@ impl Sources {
             && described.cri.is_none()
             && described.containerd.through_cri
         {
-            let task = &described.task;
-            let pids = [task.pid].into();
+            let (task, process) = (&described.task, described.process);
             let found = self
-                .of_cri_at_last(asked, &task.id, &pids, Some(task))
+                .of_cri_at_last(asked, &task.id, &[process], Some(task))
                 .await;
             if let Some((claim, image_id)) = found {
                 cri = Some(self.checked(asked, claim, image_id, &described).await);
@@ -361,9 +356,7 @@ impl Sources {
         if let Some(bundle) = self.read(asked, bundle).await.flatten()
             && let Some(root) = &bundle.root
         {
-            let dockers = self
-                .of_docker(asked, root, &bundle.id, process.pid, None)
-                .await;
+            let dockers = self.of_docker(asked, root, &bundle.id, process, None).await;
             asked.claims.extend(dockers);
         }
         let id = state.map(|state| state.id.as_str());
@@ -371,11 +364,11 @@ impl Sources {
             return;
         };
         if asked.claims.is_empty() {
-            let pids = self.pids(question);
+            let firsts = self.firsts(question);
             let claim = if question.identity.runtime == RuntimeHint::CriO {
-                self.of_cri_at_last(asked, id, &pids, None).await
+                self.of_cri_at_last(asked, id, &firsts, None).await
             } else {
-                self.of_cri(asked, id, &pids, None).await.is()
+                self.of_cri(asked, id, &firsts, None).await.is()
             };
             asked.claims.extend(claim.map(|(claim, _)| claim));
         }
@@ -392,10 +385,15 @@ impl Sources {
         let stored = move |it: &Self| {
             let stores = storage::stores(&it.host_root, &it.proc, process.pid);
             let image = bundle.map(|bundle| storage::of_bundle(&stores, &bundle, &id));
-            image.transpose().map(Option::flatten)
+            let image = image.transpose()?.flatten();
+            let is_on_layers = image.as_ref().is_some_and(|image| {
+                let made = image.made.as_ref();
+                made.is_some_and(|made| made.is_root_of(&it.host_root, &it.proc, process))
+            });
+            Ok(image.map(|image| (image, is_on_layers)))
         };
         match self.read(asked, stored).await.flatten() {
-            Some(image) => claims::of_podman(&state, image),
+            Some((image, is_on_layers)) => claims::of_podman(&state, image, is_on_layers),
             None => claims::of_runc(&state),
         }
     }
@@ -423,18 +421,12 @@ impl Sources {
         let name = claims
             .iter()
             .find_map(|claim| claim.container_name.as_ref());
-        if let Some(pod) = self.pods.of(&named.uid)
+        if let Some(pod) = self.pods.of(named)
             && name.is_none_or(|name| pod.containers.contains_key(name))
         {
             return Some(Ownership::Known(pod));
         }
-        watch::ask(
-            self.client.as_ref()?,
-            &named.namespace,
-            &named.name,
-            &named.uid,
-        )
-        .await
+        watch::ask(self.client.as_ref()?, named).await
     }
 
     /// The CRI's answer about an id that it should know sooner or later, with the id of the image.
@@ -442,11 +434,11 @@ impl Sources {
         &self,
         asked: &mut Asked,
         id: &str,
-        pids: &BTreeSet<u32>,
+        firsts: &[Subject],
         task: Option<&TaskRecord>,
     ) -> Option<(Claim, Option<String>)> {
         for _ in 0..DENIALS {
-            let found = self.of_cri(asked, id, pids, task).await;
+            let found = self.of_cri(asked, id, firsts, task).await;
             let may_come = !self.cris.is_empty() && asked.unreachable.is_empty();
             if !matches!(found, OfCri::NotYet) || !may_come {
                 return found.is();

@@ -21,12 +21,12 @@ use crate::workspace::Lab;
 /// dockerd's default parent of its containers' cgroups.
 const CGROUPS: &str = "docker";
 
-/// No network, because it would change the machine's, and a storage driver that works everywhere.
+/// No network, because it would change the machine's, and the storage driver that most nodes use.
 const FLAGS: [&str; 4] = [
     "--bridge=none",
     "--iptables=false",
     "--ip6tables=false",
-    "--storage-driver=vfs",
+    "--storage-driver=overlay2",
 ];
 
 /// A running dockerd; dropping it removes its containers.

@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::needs::{PODMAN, missing_of};
 use crate::oci;
 use crate::process::run;
+use crate::runc::Bundle;
 use crate::workspace::Lab;
 
 /// The limits can be set without CAP_SYS_RESOURCE; the network is the machine's own.
@@ -35,7 +36,7 @@ pub struct Podman {
     folder: PathBuf,
     /// Rootless: the user's id, and the folder, which no user could reach in the lab.
     user: Option<(u32, TempDir)>,
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Podman {
@@ -80,7 +81,7 @@ impl Podman {
         Ok(Self {
             folder,
             user,
-            _lab: lab.clone(),
+            lab: lab.clone(),
         })
     }
 
@@ -103,6 +104,25 @@ impl Podman {
         let words = run.iter().chain(options).chain([&reference]).chain(command);
         let output = self.podman(words)?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Makes a container without starting it; returns its id.
+    pub fn create(&self, reference: &str, command: &[&str]) -> Result<String> {
+        let words = ["create", "--pull=never", reference];
+        let output = self.podman(words.iter().chain(command))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Starts `command` on another root file system under the id of a container that was made and
+    /// not started, as podman would: from podman's folder, with podman's monitor and its options.
+    pub fn run_forged(&self, id: &str, command: &[&str]) -> Result<Bundle> {
+        let place = self.podman(["inspect", "--format={{.StaticDir}}", id])?;
+        let folder = PathBuf::from(String::from_utf8_lossy(&place.stdout).trim());
+        let [root, run] = ["root", "run"].map(|name| self.folder.join(name).display().to_string());
+        let options = ["--root", &root, "--runroot", &run];
+        let bundle = Bundle::create_monitored(&self.lab, id, command, &folder, &options)?;
+        bundle.begin()?;
+        Ok(bundle)
     }
 
     /// Runs podman with these arguments.

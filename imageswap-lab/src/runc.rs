@@ -1,17 +1,21 @@
 //! A container that runc alone knows.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::image::unpack_root;
-use crate::oci::oci_runtime;
-use crate::process::run;
+use crate::oci::{self, oci_runtime};
+use crate::process::{run, wait_until};
 use crate::workspace::Lab;
+
+/// How long a runtime may take to create a container.
+const CREATED: Duration = Duration::from_secs(20);
 
 /// Runs a container in the background.
 const RUN: &[&str] = &["run", "--detach"];
@@ -75,6 +79,47 @@ impl Bundle {
         Self::start(RUN, lab, &spec(id, cmd), id, pure_v2, Some(root))
     }
 
+    /// Like [`Bundle::create`], in podman's way: from the folder `dir`, by a monitor with these
+    /// options, which stays the parent of the process.
+    pub(crate) fn create_monitored(
+        lab: &Lab,
+        id: &str,
+        cmd: &[&str],
+        dir: &Path,
+        options: &[&str],
+    ) -> Result<Self> {
+        let bundle = Self::written(lab, &spec(id, cmd), id, dir)?;
+        let mut monitor = Command::new("conmon");
+        monitor
+            .args([
+                "--full-attach",
+                "--api-version",
+                "1",
+                "-c",
+                id,
+                "-u",
+                id,
+                "-n",
+                "forged",
+            ])
+            .arg("-r")
+            .arg(oci::program(dir, false)?)
+            .args(["-l", "none", "-b"])
+            .arg(dir)
+            .arg("-p")
+            .arg(dir.join("forged.pid"))
+            .args(["--exit-command", "true"]);
+        for option in options {
+            monitor.args(["--exit-command-arg", option]);
+        }
+        run(monitor)?;
+        // The monitor goes on in the background.
+        wait_until(CREATED, || {
+            bundle.pid().is_ok_and(|pid| pid.is_some_and(|pid| pid > 0))
+        });
+        Ok(bundle)
+    }
+
     /// Like [`Bundle::run`], but `cmd` does not run before [`Bundle::begin`].
     pub fn create(lab: &Lab, id: &str, cmd: &[&str]) -> Result<Self> {
         Self::start(&["create"], lab, &spec(id, cmd), id, false, None)
@@ -113,17 +158,8 @@ impl Bundle {
         root: Option<PathBuf>,
     ) -> Result<Self> {
         let dir = lab.make_dir(&format!("bundle-{id}"))?;
-        unpack_root(&lab.make_dir(&format!("bundle-{id}/rootfs"))?)?;
-        let config = dir.join("config.json");
-        let written = fs::write(&config, spec.to_string());
-        written.map_err(Error::io(config.display().to_string()))?;
-        let bundle = Self {
-            dir,
-            id: id.to_owned(),
-            pure_v2,
-            root,
-            _lab: lab.clone(),
-        };
+        let mut bundle = Self::written(lab, spec, id, &dir)?;
+        (bundle.pure_v2, bundle.root) = (pure_v2, root);
         let mut command = bundle.runc();
         command.args(verb).arg("--bundle").arg(&bundle.dir).arg(id);
         // A container would keep pipes open.
@@ -148,8 +184,25 @@ impl Bundle {
         })
     }
 
+    /// Writes a bundle with a busybox root into the folder `dir`.
+    fn written(lab: &Lab, spec: &serde_json::Value, id: &str, dir: &Path) -> Result<Self> {
+        let failed = |path: &Path| Error::io(path.display().to_string());
+        let rootfs = dir.join("rootfs");
+        fs::create_dir_all(&rootfs).map_err(failed(&rootfs))?;
+        unpack_root(&rootfs)?;
+        let config = dir.join("config.json");
+        fs::write(&config, spec.to_string()).map_err(failed(&config))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            id: id.to_owned(),
+            pure_v2: false,
+            root: None,
+            _lab: lab.clone(),
+        })
+    }
+
     /// The bundle's folder.
-    pub fn dir(&self) -> &std::path::Path {
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `containers/<id>/config.v2.json` | what was typed, and the id of the image that it meant then |
 //! | `image/<driver>/layerdb/mounts/<id>/mount-id` | under which name the driver has the container's root file system |
+//! | `image/<driver>/layerdb/sha256/<chain>/cache-id` | under which name the driver has a layer of an image |
 //! | `image/<driver>/repositories.json` | the names of all images, `repository@digest` for what was pulled or pushed |
 //! | `image/<driver>/imagedb/content/sha256/<image>` | the image's configuration, with its layers |
 //! | `image/<driver>/distribution/v2metadata-by-diffid/sha256/<layer>` | the repositories that a layer was pulled from |
@@ -20,17 +21,20 @@
 //! Docker made for it, below a data root that a dockerd of this node uses: anybody can make a
 //! folder that looks like one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use images::Images;
 use imageswap_policy::Reference;
 use serde::Deserialize;
 
 use super::containerd::ContentSource;
 use super::file::read_of;
-use super::layers::{self, Blob};
+use super::root::Made;
 use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
 use crate::process;
+
+mod images;
 
 /// dockerd's default data root and configuration file.
 const DATA_ROOT: &str = "/var/lib/docker";
@@ -41,21 +45,6 @@ const PROGRAM: &str = "dockerd";
 
 /// Environment, labels and mounts of one container: usually a few kilobytes.
 const LARGEST_CONTAINER: u64 = 4 << 20;
-
-/// About 200 bytes for each name of each image.
-const LARGEST_NAMES: u64 = 16 << 20;
-
-/// The configuration of an image, with its history.
-const LARGEST_IMAGE: u64 = 4 << 20;
-
-/// dockerd keeps 50 repositories for a layer.
-const LARGEST_LAYER: u64 = 1 << 20;
-
-/// Storage drivers allow less than half of this.
-const MOST_LAYERS: usize = 512;
-
-/// A name of 64 hex digits and a line's end.
-const LARGEST_MOUNT: u64 = 4096;
 
 /// Below the data root if containerd keeps the images: the mounted root file systems.
 const ROOTFS: &str = "rootfs";
@@ -70,18 +59,23 @@ pub struct DockerContainer {
     pub image_id: String,
     /// The store that keeps the image.
     pub store: Store,
-    /// Whether the container's root file system consists of the image's layers; `None` if Docker
-    /// does not record that.
-    pub runs_on_its_layers: Option<bool>,
 }
 
 /// The store of a container's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// Docker itself; `None` for an image that has been deleted.
-    Docker(Option<DockerImage>),
+    /// Docker itself.
+    Docker {
+        /// `None` for an image that has been deleted.
+        image: Option<DockerImage>,
+        /// The root file system, if it consists of the image's layers.
+        made: Option<Made>,
+    },
     /// containerd, in the namespace of the container.
-    Containerd,
+    Containerd {
+        /// The one that keeps the container's snapshot, under the container's id.
+        snapshotter: String,
+    },
 }
 
 /// An image in Docker's own store.
@@ -185,7 +179,7 @@ pub fn of_root(
     if record.id != id || !is_component(image) || !is_component(&record.driver) {
         return Ok(None);
     }
-    let images = Images(folder.join("image").join(&record.driver));
+    let images = Images::new(&folder, &record.driver);
     let below = root.strip_prefix(data).unwrap_or(root);
     let mount = images.mount_of(id)?;
     let place = mount.as_deref().map_or((ROOTFS, id), |mount| {
@@ -195,20 +189,49 @@ pub fn of_root(
     if !is_at(below, place) {
         return Ok(None);
     }
-    let (store, runs_on_its_layers) = match mount {
-        Some(_) => {
+    let store = match mount {
+        Some(mount) => {
             let chain = images.chain_of(image)?;
-            let parent = images.parent_of(id)?;
-            (Store::Docker(images.read(image)?), Some(parent == chain))
+            let layers = match images
+                .parent_of(id)?
+                .filter(|it| Some(it) == chain.as_ref())
+            {
+                Some(parent) => images.folders_of(&parent)?,
+                None => None,
+            };
+            Store::Docker {
+                image: images.read(image)?,
+                made: layers.map(|layers| made(data, &record.driver, &mount, layers)),
+            }
         }
-        None => (Store::Containerd, None),
+        None => Store::Containerd {
+            snapshotter: record.driver,
+        },
     };
     Ok(Some(DockerContainer {
         typed: record.config.image,
         image_id: record.image,
         store,
-        runs_on_its_layers,
     }))
+}
+
+/// What Docker's storage driver mounts for a container on these layers.
+fn made(data: &Path, driver: &str, mount: &str, mut layers: Vec<String>) -> Made {
+    let home = data.join(driver);
+    match driver {
+        "overlay2" => {
+            // Files that Docker puts into every container, such as `/.dockerenv`.
+            layers.insert(0, format!("{mount}-init"));
+            Made::Overlay {
+                home,
+                top: mount.to_owned(),
+                layers,
+            }
+        }
+        "vfs" => Made::Folder(home.join("dir").join(mount)),
+        "btrfs" => Made::Folder(home.join("subvolumes").join(mount)),
+        _ => Made::Otherwise,
+    }
 }
 
 /// The image as the client named it for the container `id`, by the record below the data root `data`
@@ -226,105 +249,6 @@ pub(super) fn typed(data: &Path, id: &str, owner: u32) -> Result<Option<String>,
 fn is_at(path: &Path, (first, name): (&str, &str)) -> bool {
     let mut parts = path.iter();
     parts.next().is_some_and(|part| part == first) && parts.any(|part| part == name)
-}
-
-/// The folder of a storage driver's images.
-struct Images(PathBuf);
-
-impl Images {
-    /// The name of the container's own layer; `None` if another store has it.
-    fn mount_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
-        let file = self.0.join("layerdb/mounts").join(id).join("mount-id");
-        let bytes = read_of_root(&file, LARGEST_MOUNT)?;
-        let name = bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-        Ok(name.filter(|name| is_component(name)))
-    }
-
-    /// The layers below the container's own, as the digest of their chain.
-    fn parent_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
-        let file = self.0.join("layerdb/mounts").join(id).join("parent");
-        let bytes = read_of_root(&file, LARGEST_MOUNT)?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
-    }
-
-    /// The chain of layers of the image whose configuration has this digest, in hex.
-    fn chain_of(&self, hex: &str) -> Result<Option<String>, EvidenceError> {
-        let config = self.0.join("imagedb/content/sha256").join(hex);
-        let bytes = read_of_root(&config, LARGEST_IMAGE)?.unwrap_or_default();
-        Ok(match layers::read(&format!("sha256:{hex}"), &bytes) {
-            Some(Blob::Configuration { diff_ids }) => layers::chain_id(&diff_ids),
-            _ => None,
-        })
-    }
-
-    /// The image whose configuration has this digest, in hex.
-    fn read(&self, hex: &str) -> Result<Option<DockerImage>, EvidenceError> {
-        let config = self.0.join("imagedb/content/sha256").join(hex);
-        let Some(bytes) = read_of_root(&config, LARGEST_IMAGE)? else {
-            return Ok(None);
-        };
-        let config: Configuration = parse_json(&config, &bytes)?;
-        let file = self.0.join("repositories.json");
-        let list: Repositories = match read_of_root(&file, LARGEST_NAMES)? {
-            Some(bytes) => parse_json(&file, &bytes)?,
-            None => Repositories::default(),
-        };
-        let is_its = |id: &String| id.strip_prefix("sha256:") == Some(hex);
-        let names = list.repositories.unwrap_or_default();
-        let names = names.into_values().flatten();
-        let names = names.filter(|(_, id)| is_its(id)).map(|(name, _)| name);
-        let mut image = DockerImage {
-            names: names.collect(),
-            ..DockerImage::default()
-        };
-        for name in &image.names {
-            if let Ok(reference) = Reference::parse(name)
-                && let Some(digest) = reference.digest()
-            {
-                let repository = reference.canonical_name();
-                image.digests.insert((repository, digest.to_owned()));
-            }
-        }
-        if image.digests.is_empty() {
-            let layers = config.rootfs.and_then(|it| it.diff_ids);
-            image.layers_from = self.sources_of(&layers.unwrap_or_default())?;
-        }
-        Ok(Some(image))
-    }
-
-    /// The repositories that all of the layers were pulled from or pushed to; empty if one of them
-    /// was made here.
-    fn sources_of(&self, layers: &[String]) -> Result<Vec<ContentSource>, EvidenceError> {
-        let mut common: Option<BTreeSet<String>> = None;
-        for layer in layers.iter().take(MOST_LAYERS) {
-            let of_layer = self.sources_of_layer(layer)?;
-            let both = match common {
-                Some(common) => common.intersection(&of_layer).cloned().collect(),
-                None => of_layer,
-            };
-            if both.is_empty() {
-                return Ok(Vec::new());
-            }
-            common = Some(both);
-        }
-        let common = common.filter(|_| layers.len() <= MOST_LAYERS);
-        let common = common.unwrap_or_default();
-        Ok(common.iter().filter_map(|it| source(it)).collect())
-    }
-
-    fn sources_of_layer(&self, layer: &str) -> Result<BTreeSet<String>, EvidenceError> {
-        let hex = layer.strip_prefix("sha256:").unwrap_or_default();
-        if !is_component(hex) {
-            return Ok(BTreeSet::new());
-        }
-        let folder = self.0.join("distribution/v2metadata-by-diffid/sha256");
-        let file = folder.join(hex);
-        let Some(bytes) = read_of_root(&file, LARGEST_LAYER)? else {
-            return Ok(BTreeSet::new());
-        };
-        let entries: Vec<LayerSource> = parse_json(&file, &bytes)?;
-        Ok(entries.into_iter().map(|it| it.repository).collect())
-    }
 }
 
 /// A repository's name. dockerd writes it with its host, except for Docker Hub's in the list of
@@ -363,29 +287,6 @@ struct Daemon {
     data_root: Option<PathBuf>,
     /// The name before Docker 17.05.
     graph: Option<PathBuf>,
-}
-
-#[derive(Default, Deserialize)]
-struct Repositories {
-    /// By repository, then by full name: the image's id.
-    #[serde(rename = "Repositories")]
-    repositories: Option<BTreeMap<String, BTreeMap<String, String>>>,
-}
-
-#[derive(Deserialize)]
-struct Configuration {
-    rootfs: Option<RootFs>,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    diff_ids: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct LayerSource {
-    #[serde(rename = "SourceRepository")]
-    repository: String,
 }
 
 #[cfg(test)]

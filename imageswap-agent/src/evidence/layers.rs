@@ -62,7 +62,7 @@ pub(super) fn chain_id(diff_ids: &[String]) -> Option<String> {
     }))
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     let mut text = "sha256:".to_owned();
     for byte in Sha256::digest(bytes) {
         // Writing to a string does not fail.

@@ -1,11 +1,13 @@
 //! Compares the root file system of a process with the one that its runtime made for it.
 //!
 //! The client that creates a containerd task chooses its mounts, which need not be those of the
-//! container's snapshot. The kernel shows the mounts of every process (proc(5), `mountinfo`), and
+//! container's snapshot, and anyone with root can mount something else where Docker or podman have
+//! a container's root. The kernel shows the mounts of every process (proc(5), `mountinfo`), and
 //! reading them needs no privilege.
 
-use super::file;
-use std::path::Path;
+use super::{file, is_component, on_host};
+use crate::process::{Subject, ancestors};
+use std::path::{Path, PathBuf};
 
 /// A node with many containers has thousands of mounts; a container has dozens.
 const LARGEST_MOUNTINFO: u64 = 4 << 20;
@@ -25,6 +27,67 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
+/// The root file system that Docker or podman made for a container. Paths are as the host names
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// An overlay of layers, each of which is the folder `<name>/diff` below `home`; `l/<link>` is
+    /// a short name for it.
+    Overlay {
+        /// The folder of the storage driver.
+        home: PathBuf,
+        /// Name of the container's own layer.
+        top: String,
+        /// Names of the layers below it, topmost first.
+        layers: Vec<String>,
+    },
+    /// A folder of the store's own file system.
+    Folder(PathBuf),
+    /// By a storage driver whose mounts cannot be compared.
+    Otherwise,
+}
+
+impl Made {
+    /// Whether the root of a process is this one.
+    pub fn is_root_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
+        match self {
+            Self::Overlay { home, top, layers } => {
+                let own = home.join(top).join("diff");
+                every_root(proc, process, |root| {
+                    let below = folders(&root.options, "lowerdir");
+                    let names = below
+                        .iter()
+                        .map(|folder| layer_of(host_root, home, Path::new(folder)));
+                    root.kind == "overlay"
+                        && folders(&root.options, "upperdir") == [own.to_string_lossy()]
+                        && names.eq(layers.iter().map(|layer| Some(layer.clone())))
+                })
+            }
+            Self::Folder(folder) => folder
+                .to_str()
+                .is_some_and(|path| is_folder(proc, process, path)),
+            Self::Otherwise => false,
+        }
+    }
+}
+
+/// The name of the layer that an overlay refers to by its folder or by its short name.
+fn layer_of(host_root: &Path, home: &Path, folder: &Path) -> Option<String> {
+    let below = folder.strip_prefix(home).ok()?;
+    let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
+    let link = match parts[..] {
+        [name, "diff"] => return Some(name.to_owned()),
+        ["l", link] if is_component(link) => link,
+        _ => return None,
+    };
+    let target = std::fs::read_link(on_host(host_root, &home.join("l").join(link))).ok()?;
+    let name = target
+        .to_str()?
+        .strip_prefix("../")?
+        .strip_suffix("/diff")?;
+    is_component(name).then(|| name.to_owned())
+}
+
 /// A line of `mountinfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
@@ -36,33 +99,35 @@ struct Line {
     options: Vec<String>,
 }
 
-/// Whether the root of the process `pid` is this mount; `None` if mounts of this kind cannot be
-/// compared. The process `parent` made it, so that its mounts resolve paths.
-pub fn is_mount(proc: &Path, pid: u32, parent: u32, mount: &Mount) -> Option<bool> {
-    let roots = roots(proc, pid);
-    let every = |fits: &dyn Fn(&Line) -> bool| !roots.is_empty() && roots.iter().all(fits);
+/// Whether the root of a process is this mount; `None` if mounts of this kind cannot be compared.
+pub fn is_mount(proc: &Path, process: Subject, mount: &Mount) -> Option<bool> {
     match mount.kind.as_str() {
-        "overlay" => Some(every(&|root| is_overlay(root, &mount.options))),
-        "bind" | "rbind" => Some(is_folder(proc, pid, parent, &mount.source)),
+        "overlay" => Some(every_root(proc, process, |root| {
+            is_overlay(root, &mount.options)
+        })),
+        "bind" | "rbind" => Some(is_folder(proc, process, &mount.source)),
         _ => None,
     }
 }
 
-/// Whether the root of the process `pid` is the folder `path`, as `parent` sees it.
-pub fn is_folder(proc: &Path, pid: u32, parent: u32, path: &str) -> bool {
-    let roots = roots(proc, pid);
-    let Some((device, folder)) = place(&lines(proc, parent), path) else {
+/// Whether the root of a process is the folder `path`, as its parent sees it: the runtime's
+/// process, which made the mount.
+fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
+    let maker = ancestors(proc, process.pid).next();
+    let Some((device, folder)) = maker.and_then(|maker| place(&lines(proc, maker), path)) else {
         return false;
     };
-    let is_it = |root: &Line| root.device == device && root.root == folder;
-    !roots.is_empty() && roots.iter().all(is_it)
+    every_root(proc, process, |root| {
+        root.device == device && root.root == folder
+    })
 }
 
-/// The mounts at the root of a process: one, or several on top of each other.
-fn roots(proc: &Path, pid: u32) -> Vec<Line> {
-    let mut all = lines(proc, pid);
-    all.retain(|line| line.target == "/");
-    all
+/// Whether this holds for the mounts at the root of a process: one, or several on top of each
+/// other. Not for a process that has ended, because another one may have its pid.
+fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> bool {
+    let mut roots = lines(proc, process.pid);
+    roots.retain(|line| line.target == "/");
+    !roots.is_empty() && roots.iter().all(is_it) && process.is_alive(proc)
 }
 
 fn lines(proc: &Path, pid: u32) -> Vec<Line> {
@@ -107,17 +172,12 @@ fn place(mounts: &[Line], path: &str) -> Option<(String, String)> {
 
 /// Whether a mount is an overlay of these folders.
 fn is_overlay(root: &Line, expected: &[String]) -> bool {
-    let of = |options: &[String], name: &str| {
-        let values = options.iter().filter_map(|it| it.strip_prefix(name));
-        let values = values.filter_map(|it| it.strip_prefix('=').or(it.strip_prefix("+=")));
-        let folders = values.flat_map(|it| it.split(':').map(str::to_owned));
-        folders.collect::<Vec<_>>()
-    };
-    let same = |name| of(&root.options, name) == of(expected, name);
+    let same = |name| folders(&root.options, name) == folders(expected, name);
     // containerd mounts the layers elsewhere first if it maps their users.
     let is_mapped = expected.iter().any(|it| it.starts_with("uidmap="));
     let length: usize = expected.iter().map(|it| it.len() + 1).sum();
-    let (own, layers) = (of(&root.options, "lowerdir"), of(expected, "lowerdir"));
+    let own = folders(&root.options, "lowerdir");
+    let layers = folders(expected, "lowerdir");
     let is_layer = |(own, layer): (&String, &String)| {
         own == layer
             || (length >= RELATIVE_FROM
@@ -126,6 +186,15 @@ fn is_overlay(root: &Line, expected: &[String]) -> bool {
     };
     let is_layers = own.len() == layers.len() && own.iter().zip(&layers).all(is_layer);
     root.kind == "overlay" && same("upperdir") && same("workdir") && (is_mapped || is_layers)
+}
+
+/// The folders in one of an overlay's options.
+fn folders(options: &[String], name: &str) -> Vec<String> {
+    let values = options.iter().filter_map(|it| it.strip_prefix(name));
+    let values = values.filter_map(|it| it.strip_prefix('=').or(it.strip_prefix("+=")));
+    values
+        .flat_map(|it| it.split(':').map(str::to_owned))
+        .collect()
 }
 
 /// The kernel writes spaces, commas and similar characters as a backslash and three octal digits.
@@ -155,12 +224,20 @@ mod tests {
 40 30 0:51 / /var/lib/docker/overlay2/abc/merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
 ";
 
+    /// The container's process, whose parent is on the node.
+    const PROCESS: Subject = Subject {
+        pid: 8,
+        started: Some(100),
+    };
+
     fn proc(container: &str) -> tempfile::TempDir {
         let proc = tempfile::tempdir().unwrap();
-        for (pid, text) in [(7, NODE), (8, container)] {
+        for (pid, parent, text) in [(7, 1, NODE), (8, 7, container)] {
             let folder = proc.path().join(pid.to_string());
             std::fs::create_dir(&folder).unwrap();
             std::fs::write(folder.join("mountinfo"), text).unwrap();
+            let stat = format!("{pid} (x) S {parent} {}100 0", "0 ".repeat(17));
+            std::fs::write(folder.join("stat"), stat).unwrap();
         }
         proc
     }
@@ -211,20 +288,30 @@ mod tests {
         ];
         for (options, expected) in rows {
             let proc = proc(&root(options));
-            let found = is_mount(proc.path(), 8, 7, &made);
+            let found = is_mount(proc.path(), PROCESS, &made);
             assert_eq!(found, Some(expected), "{options}");
         }
         let two = format!(
             "{}49 1 8:1 /evil / rw - ext4 /dev/sda1 rw\n",
             root(rows[0].0)
         );
-        assert_eq!(is_mount(proc(&two).path(), 8, 7, &made), Some(false));
-        assert_eq!(is_mount(proc("").path(), 8, 7, &made), Some(false), "gone");
+        assert_eq!(is_mount(proc(&two).path(), PROCESS, &made), Some(false));
+        assert_eq!(
+            is_mount(proc("").path(), PROCESS, &made),
+            Some(false),
+            "gone"
+        );
+        let earlier = Subject {
+            started: Some(99),
+            ..PROCESS
+        };
+        let own = proc(&root(rows[0].0));
+        assert_eq!(is_mount(own.path(), earlier, &made), Some(false), "another");
         let unknown = Mount {
             kind: "zfs".into(),
             ..made
         };
-        assert_eq!(is_mount(proc(&two).path(), 8, 7, &unknown), None);
+        assert_eq!(is_mount(proc(&two).path(), PROCESS, &unknown), None);
     }
 
     #[test]
@@ -245,9 +332,9 @@ mod tests {
             )
         };
         let own = proc(&line(&relative.join(":")));
-        assert_eq!(is_mount(own.path(), 8, 7, &made), Some(true));
+        assert_eq!(is_mount(own.path(), PROCESS, &made), Some(true));
         let other = proc(&line(&relative.join(":").replace("99/fs", "100/fs")));
-        assert_eq!(is_mount(other.path(), 8, 7, &made), Some(false));
+        assert_eq!(is_mount(other.path(), PROCESS, &made), Some(false));
     }
 
     #[test]
@@ -276,7 +363,87 @@ mod tests {
         ];
         for (container, path, expected) in rows {
             let proc = proc(container);
-            assert_eq!(is_folder(proc.path(), 8, 7, path), expected, "{container}");
+            assert_eq!(
+                is_folder(proc.path(), PROCESS, path),
+                expected,
+                "{container}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_overlay_of_a_store_has_its_layers() {
+        let host = tempfile::tempdir().unwrap();
+        let links = host.path().join("store/overlay/l");
+        std::fs::create_dir_all(&links).unwrap();
+        for (link, target) in [
+            ("A", "../init/diff"),
+            ("B", "../base/diff"),
+            ("E", "../../../evil"),
+        ] {
+            std::os::unix::fs::symlink(target, links.join(link)).unwrap();
+        }
+        let made = Made::Overlay {
+            home: "/store/overlay".into(),
+            top: "own".to_owned(),
+            layers: vec!["init".to_owned(), "base".to_owned()],
+        };
+        let upper = "upperdir=/store/overlay/own/diff";
+        let rows = [
+            (
+                "lowerdir=/store/overlay/l/A:/store/overlay/l/B",
+                upper,
+                true,
+            ),
+            (
+                "lowerdir=/store/overlay/init/diff:/store/overlay/base/diff",
+                upper,
+                true,
+            ),
+            (
+                "lowerdir=/store/overlay/l/B:/store/overlay/l/A",
+                upper,
+                false,
+            ),
+            (
+                "lowerdir=/store/overlay/l/E:/store/overlay/l/B",
+                upper,
+                false,
+            ),
+            (
+                "lowerdir=/store/overlay/l/C:/store/overlay/l/B",
+                upper,
+                false,
+            ),
+            ("lowerdir=/store/overlay/l/B", upper, false),
+            (
+                "lowerdir=/evil:/store/overlay/l/A:/store/overlay/l/B",
+                upper,
+                false,
+            ),
+            ("lowerdir=l/A:l/B", upper, false),
+            (
+                "lowerdir=/store/overlay/l/A:/store/overlay/l/B",
+                "upperdir=/evil",
+                false,
+            ),
+        ];
+        for (lower, upper, expected) in rows {
+            let proc = proc(&format!(
+                "50 1 0:60 / / rw - overlay overlay rw,{lower},{upper},workdir=/w\n"
+            ));
+            let found = made.is_root_of(host.path(), proc.path(), PROCESS);
+            assert_eq!(found, expected, "{lower} {upper}");
+        }
+        let folder = Made::Folder("/var/lib/x".into());
+        for (container, expected) in [
+            ("50 1 8:2 /data/x / rw - ext4 /dev/sdb1 rw\n", true),
+            ("50 1 8:2 /data/y / rw - ext4 /dev/sdb1 rw\n", false),
+        ] {
+            let proc = proc(container);
+            let found = folder.is_root_of(host.path(), proc.path(), PROCESS);
+            assert_eq!(found, expected, "{container}");
+            assert!(!Made::Otherwise.is_root_of(host.path(), proc.path(), PROCESS));
         }
     }
 }

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::file::read_of;
+use super::root::Made;
 use super::{EvidenceError, on_host, parse_json, read_of_root};
 use crate::process;
 
@@ -38,8 +39,8 @@ pub struct StoredImage {
     pub names: BTreeSet<String>,
     /// Digest of its manifest.
     pub digest: Option<String>,
-    /// Whether the container's root file system consists of the image's layers.
-    pub runs_on_its_layers: bool,
+    /// The container's root file system, if it consists of the image's layers.
+    pub made: Option<Made>,
 }
 
 /// The two folders of one store, as this process sees them, and the user whose store it is.
@@ -47,6 +48,8 @@ pub struct StoredImage {
 pub struct Store {
     /// Images and containers.
     graph: PathBuf,
+    /// The same, as the host names it.
+    home: PathBuf,
     /// What does not survive a restart of the node.
     run: PathBuf,
     owner: u32,
@@ -56,12 +59,19 @@ impl Store {
     /// The store of the user `owner` in the options that podman gave to a container's monitor.
     pub(super) fn of_monitor(host_root: &Path, words: &[String], owner: u32) -> Option<Self> {
         let (graph, run) = options(words);
-        let graph = on_host(host_root, Path::new(graph?));
-        Some(Self {
-            run: run.map_or_else(|| graph.clone(), |run| on_host(host_root, Path::new(run))),
-            graph,
+        let graph = Path::new(graph?);
+        let run = run.map_or(graph, Path::new);
+        Some(Self::new(host_root, graph, run, owner))
+    }
+
+    /// A store at these places of the host.
+    fn new(host_root: &Path, graph: &Path, run: &Path, owner: u32) -> Self {
+        Self {
+            graph: on_host(host_root, graph),
+            home: graph.to_owned(),
+            run: on_host(host_root, run),
             owner,
-        })
+        }
     }
 }
 
@@ -82,14 +92,9 @@ const LARGEST_CONFIGURATION: u64 = 1 << 20;
 /// one in the options that it gave to the monitor of the process `pid`.
 pub fn stores(host_root: &Path, proc: &Path, pid: u32) -> Vec<Store> {
     let store = |graph: Option<String>, run: Option<String>| {
-        let on_host = |path: Option<String>, default: &str| {
-            on_host(host_root, Path::new(path.as_deref().unwrap_or(default)))
-        };
-        Store {
-            graph: on_host(graph, GRAPH),
-            run: on_host(run, RUN),
-            owner: 0,
-        }
+        let graph = graph.as_deref().unwrap_or(GRAPH);
+        let run = run.as_deref().unwrap_or(RUN);
+        Store::new(host_root, Path::new(graph), Path::new(run), 0)
     };
     let mut stores = vec![store(None, None)];
     for file in CONFIGURATIONS {
@@ -168,14 +173,35 @@ pub fn of_bundle(
     let metadata: Metadata = serde_json::from_str(&container.metadata).unwrap_or_default();
     let is_its = |image: &Image| image.id == container.image;
     let image = entry(store.owner, &list("images"), is_its)?.unwrap_or_default();
-    let is_its = |layer: &Layer| layer.id == container.layer;
-    let parent = entry(store.owner, &list("layers"), is_its)?.and_then(|layer| layer.parent);
+    let layers = all(store.owner, &list("layers"))?.unwrap_or_default();
+    let layers = below(&layers, &container.layer);
+    let is_on_image = image.layer.is_some() && layers.first() == image.layer.as_ref();
     Ok(Some(StoredImage {
-        runs_on_its_layers: parent.is_some() && parent == image.layer,
+        made: is_on_image.then(|| made(&store.home, driver, container.layer, layers)),
         name: metadata.image_name.filter(|name| !name.is_empty()),
         names: image.names.into_iter().chain(image.former).collect(),
         digest: image.digest.filter(|digest| !digest.is_empty()),
     }))
+}
+
+/// The layers below one, topmost first; not more than there are.
+fn below(all: &[Layer], layer: &str) -> Vec<String> {
+    let of = |id: &str| all.iter().find(|layer| layer.id == id);
+    let parent = |id: &String| of(id)?.parent.clone().filter(|it| !it.is_empty());
+    std::iter::successors(parent(&layer.to_owned()), parent)
+        .take(all.len())
+        .collect()
+}
+
+/// What the storage driver of the store at `home` mounts for the layer `top`.
+fn made(home: &Path, driver: &str, top: String, layers: Vec<String>) -> Made {
+    let home = home.join(driver);
+    match driver {
+        "overlay" => Made::Overlay { home, top, layers },
+        "vfs" => Made::Folder(home.join("dir").join(top)),
+        "btrfs" => Made::Folder(home.join("subvolumes").join(top)),
+        _ => Made::Otherwise,
+    }
 }
 
 /// The root of the store that `bundle` lies in, and the name of the store's driver.
@@ -195,11 +221,16 @@ fn entry<T: DeserializeOwned>(
     list: &Path,
     is_it: impl Fn(&T) -> bool,
 ) -> Result<Option<T>, EvidenceError> {
+    let all = all(owner, list)?.unwrap_or_default();
+    Ok(all.into_iter().find(is_it))
+}
+
+/// A list of this user's; `None` where there is no such list.
+fn all<T: DeserializeOwned>(owner: u32, list: &Path) -> Result<Option<Vec<T>>, EvidenceError> {
     let Some(bytes) = read_of(owner, list, LARGEST_LIST)? else {
         return Ok(None);
     };
-    let all: Vec<T> = parse_json(list, &bytes)?;
-    Ok(all.into_iter().find(is_it))
+    parse_json(list, &bytes).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -265,7 +296,9 @@ mod tests {
         }
 
         fn layers(&self, parent: &str) {
-            let layers = format!(r#"[{{"id": "l1"}}, {{"id": "l2", "parent": "{parent}"}}]"#);
+            let layers = format!(
+                r#"[{{"id": "l0"}}, {{"id": "l1", "parent": "l0"}}, {{"id": "l2", "parent": "{parent}"}}]"#
+            );
             self.write("graph/overlay-layers/layers.json", &layers);
         }
 
@@ -275,16 +308,8 @@ mod tests {
         }
 
         fn read(&self, bundle: &Path, id: &str) -> Result<Option<StoredImage>, EvidenceError> {
-            let [graph, run] = ["graph", "run"].map(|below| self.0.path().join(below));
-            of_bundle(
-                &[Store {
-                    graph,
-                    run,
-                    owner: 0,
-                }],
-                bundle,
-                id,
-            )
+            let store = Store::new(self.0.path(), Path::new("/graph"), Path::new("/run"), 0);
+            of_bundle(&[store], bundle, id)
         }
     }
 
@@ -311,16 +336,22 @@ mod tests {
                 name: Some("quay.io/a/b:1".to_owned()),
                 names: names.into(),
                 digest: Some("sha256:ab".to_owned()),
-                runs_on_its_layers: true,
+                made: Some(Made::Overlay {
+                    home: "/graph/overlay".into(),
+                    top: "l2".to_owned(),
+                    layers: vec!["l1".to_owned(), "l0".to_owned()],
+                }),
             };
             assert_eq!(image, is_read().then_some(expected), "{list}");
             assert_eq!(folder.read(&bundle, "c2").unwrap(), None);
             let above = bundle.parent().unwrap();
             assert_eq!(folder.read(above, "c1").unwrap(), None);
             assert_eq!(of_bundle(&[], &bundle, "c1").unwrap(), None);
-            folder.layers("l0");
-            let other = folder.read(&bundle, "c1").unwrap();
-            assert!(other.is_none_or(|image| !image.runs_on_its_layers));
+            for other in ["l0", "l2", "l9"] {
+                folder.layers(other);
+                let image = folder.read(&bundle, "c1").unwrap();
+                assert_eq!(image.and_then(|image| image.made), None, "{other}");
+            }
         }
     }
 
@@ -355,12 +386,8 @@ mod tests {
         let text = "[storage]\n# graphroot = \"/no\"\ngraphroot = \"/srv/store\"\n";
         fs::write(etc.join("storage.conf"), text).unwrap();
         let stores = stores(host.path(), Path::new("/proc"), std::process::id());
-        let on_host = |path| on_host(host.path(), Path::new(path));
-        let [default, other] = [GRAPH, "/srv/store"].map(|graph| Store {
-            graph: on_host(graph),
-            run: on_host(RUN),
-            owner: 0,
-        });
+        let store = |graph| Store::new(host.path(), Path::new(graph), Path::new(RUN), 0);
+        let [default, other] = [GRAPH, "/srv/store"].map(store);
         // The configuration belongs to the test's user, who may not be root.
         if is_read() {
             assert_eq!(stores, [default.clone(), other, default]);

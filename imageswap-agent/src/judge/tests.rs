@@ -1,8 +1,8 @@
 //! Every route and every kind of evidence, as a table.
 
 use super::*;
-use crate::facts::{Claim, Evidence, Naming, Pod};
-use crate::pods::Ownership;
+use crate::facts::{Claim, Evidence, Naming};
+use crate::pods::{Ownership, PodName};
 use crate::verdict::is_legal;
 use imageswap_policy::maps;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,9 +60,9 @@ fn cri(names: &[&str]) -> Claim {
         names: names.iter().map(|&name| name.to_owned()).collect(),
         kind: Some(Kind::Container),
         through_cri: true,
-        pod: Some(Pod {
+        pod: Some(PodName {
             namespace: "team-a".to_owned(),
-            name: "p".to_owned(),
+            name: "web".to_owned(),
             uid: "u".to_owned(),
         }),
         ..Claim::new(Source::Cri, "x", "containerd")

@@ -1,6 +1,6 @@
 //! Watches the node's Pods, and asks for a Pod that the watch has not reported yet.
 
-use super::{Ownership, PodChange, PodRecord};
+use super::{Ownership, PodChange, PodName, PodRecord};
 use futures::StreamExt as _;
 use imageswap_runtime::cluster;
 use k8s_openapi::api::core::v1::Pod;
@@ -52,7 +52,8 @@ pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChang
 }
 
 /// Asks the API server for one Pod; `None` if it did not answer.
-pub async fn ask(client: &Client, namespace: &str, name: &str, uid: &str) -> Option<Ownership> {
+pub async fn ask(client: &Client, named: &PodName) -> Option<Ownership> {
+    let (namespace, name) = (&*named.namespace, &*named.name);
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let answer = timeout(DEADLINE, api.get_opt(name)).await;
     let pod = answer
@@ -61,8 +62,6 @@ pub async fn ask(client: &Client, namespace: &str, name: &str, uid: &str) -> Opt
         .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
         .ok()?;
     // Another Pod of the same name does not count.
-    let pod = pod
-        .map(PodRecord::from)
-        .filter(|pod| pod.uid_on_node() == uid);
+    let pod = pod.map(PodRecord::from).filter(|pod| pod.is(named));
     Some(pod.map_or(Ownership::Absent, |pod| Ownership::Known(Arc::new(pod))))
 }

@@ -1,13 +1,15 @@
 //! Turns the records of sources into claims.
 
 use super::Asked;
+use super::join::Snapshot;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::RuncState;
 use crate::evidence::storage::StoredImage;
 use crate::evidence::user::UserContainer;
-use crate::facts::{Claim, Content, Kind, Naming, Pod, Source};
+use crate::facts::{Claim, Content, Kind, Naming, Source};
+use crate::pods::PodName;
 use std::collections::BTreeMap;
 
 /// The label of containerd's CRI plugin on its containers: `container` or `sandbox`.
@@ -87,10 +89,22 @@ impl Asked {
         containerd: &Containerd,
         record: &ContainerRecord,
     ) -> Option<String> {
-        let (snapshotter, key) = record.snapshot.as_ref().filter(|_| record.root.is_none())?;
-        let parent = containerd
-            .parent_of(&record.namespace, snapshotter, key)
-            .await;
+        let snapshot = Snapshot::of(record).filter(|_| record.root.is_none())?;
+        self.parent_of(containerd, snapshot).await
+    }
+
+    /// The snapshot below another one.
+    pub(super) async fn parent_of(
+        &mut self,
+        containerd: &Containerd,
+        snapshot: Snapshot<'_>,
+    ) -> Option<String> {
+        let Snapshot {
+            namespace,
+            snapshotter,
+            key,
+        } = snapshot;
+        let parent = containerd.parent_of(namespace, snapshotter, key).await;
         self.remote(containerd.socket().display(), parent).flatten()
     }
 
@@ -231,7 +245,7 @@ pub(super) fn of_bundle(bundle: Bundle) -> Claim {
         naming: Naming::AnyOfDigest,
         container_name: cri.container_name,
         pod: match (cri.pod_namespace, cri.pod_name, cri.pod_uid) {
-            (Some(namespace), Some(name), Some(uid)) => Some(Pod {
+            (Some(namespace), Some(name), Some(uid)) => Some(PodName {
                 namespace,
                 name,
                 uid,
@@ -242,7 +256,8 @@ pub(super) fn of_bundle(bundle: Bundle) -> Claim {
     }
 }
 
-pub(super) fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
+/// `is_on_layers` is whether the process runs on the root file system that podman made for it.
+pub(super) fn of_podman(state: &RuncState, image: StoredImage, is_on_layers: bool) -> Claim {
     Claim {
         kind: Some(Kind::Container),
         image: image.name,
@@ -250,7 +265,7 @@ pub(super) fn of_podman(state: &RuncState, image: StoredImage) -> Claim {
         naming: Naming::AnyOfDigest,
         names: image.names,
         digest: image.digest,
-        content: if image.runs_on_its_layers {
+        content: if is_on_layers {
             Content::Its
         } else {
             Content::Another
@@ -282,8 +297,8 @@ pub(super) fn of_runc(state: &RuncState) -> Claim {
     }
 }
 
-fn pod_of(sandbox: &CriSandbox) -> Pod {
-    Pod {
+fn pod_of(sandbox: &CriSandbox) -> PodName {
+    PodName {
         namespace: sandbox.namespace.clone(),
         name: sandbox.name.clone(),
         uid: sandbox.uid.clone(),
@@ -291,9 +306,9 @@ fn pod_of(sandbox: &CriSandbox) -> Pod {
 }
 
 /// The pod that the kubelet names in a container's labels.
-fn pod_of_labels(labels: &BTreeMap<String, String>) -> Option<Pod> {
+fn pod_of_labels(labels: &BTreeMap<String, String>) -> Option<PodName> {
     let get = |key: &str| labels.get(key).cloned();
-    Some(Pod {
+    Some(PodName {
         namespace: get("io.kubernetes.pod.namespace")?,
         name: get("io.kubernetes.pod.name")?,
         uid: get("io.kubernetes.pod.uid")?,

@@ -1,12 +1,12 @@
 //! Claims about Docker's containers: from dockerd's records and, if containerd keeps the images,
 //! from containerd.
 
+use super::join::Snapshot;
 use super::{Asked, Sources};
 use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
 use crate::evidence::docker::{self, DockerContainer, DockerImage, Roots, Store};
-use crate::evidence::root;
 use crate::facts::{Claim, Content, Kind, Naming, Source};
-use crate::process::ancestors;
+use crate::process::Subject;
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,7 +24,7 @@ struct Known {
 }
 
 impl Sources {
-    /// Docker's claim about the container `id` with the process `pid`, if Docker made the root file
+    /// Docker's claim about the container `id` with this process, if Docker made the root file
     /// system `root` that the container runs on. `keeper` is the containerd that runs it, and its
     /// record.
     pub(super) async fn of_docker(
@@ -32,32 +32,43 @@ impl Sources {
         asked: &mut Asked,
         root: &Path,
         id: &str,
-        pid: u32,
+        process: Subject,
         keeper: Option<(&Containerd, &ContainerRecord)>,
     ) -> Option<Claim> {
         let (root, of) = (root.to_owned(), id.to_owned());
         let found = move |it: &Self| {
             let roots = Roots::of_node(&it.host_root, &it.proc);
             let found = docker::of_root(&it.host_root, &roots, &root, &of)?;
-            let maker = ancestors(&it.proc, pid).next().unwrap_or(pid);
-            let path = root.to_str().unwrap_or_default();
-            Ok(found.map(|found| (found, root::is_folder(&it.proc, pid, maker, path))))
+            let is_on_layers = match found.as_ref().map(|found| &found.store) {
+                Some(Store::Docker { made, .. }) => {
+                    let made = made.as_ref();
+                    made.is_some_and(|made| made.is_root_of(&it.host_root, &it.proc, process))
+                }
+                Some(Store::Containerd { .. }) | None => false,
+            };
+            Ok(found.map(|found| (found, is_on_layers)))
         };
-        let (found, is_on_root) = self.read(asked, found).await.flatten()?;
+        let (found, mut is_on_layers) = self.read(asked, found).await.flatten()?;
         let known = match (&found.store, keeper) {
-            (Store::Docker(image), _) => image.as_ref().map(|image| of_docker(&found, image)),
-            (Store::Containerd, Some((containerd, record))) => {
-                of_containerd(asked, &found, containerd, &record.namespace).await
+            (Store::Docker { image, .. }, _) => {
+                image.as_ref().map(|image| of_docker(&found, image))
             }
-            (Store::Containerd, None) => None,
+            (Store::Containerd { snapshotter }, Some((containerd, record))) => {
+                let namespace = &record.namespace;
+                is_on_layers = self
+                    .is_on_dockers_snapshot(asked, containerd, record, snapshotter, &found, process)
+                    .await;
+                of_containerd(asked, &found, containerd, namespace).await
+            }
+            (Store::Containerd { .. }, None) => None,
         };
         let claim = Claim {
             kind: Some(Kind::Container),
             runtime_namespace: keeper.map(|(_, record)| record.namespace.clone()),
-            content: match found.runs_on_its_layers {
-                Some(true) if is_on_root => Content::Its,
-                None if is_on_root => Content::Unknown,
-                Some(_) | None => Content::Another,
+            content: if is_on_layers {
+                Content::Its
+            } else {
+                Content::Another
             },
             ..Claim::new(Source::Docker, id, "docker")
         };
@@ -66,6 +77,36 @@ impl Sources {
             Some(known) => with_image(claim, found, known),
             None => claim,
         })
+    }
+
+    /// Whether the root of a process is the snapshot that dockerd made in containerd, and the
+    /// snapshot has the image's layers: between the two lies a layer with files that Docker puts
+    /// into every container.
+    async fn is_on_dockers_snapshot(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        containerd: &Containerd,
+        record: &ContainerRecord,
+        snapshotter: &str,
+        found: &DockerContainer,
+        process: Subject,
+    ) -> bool {
+        let key = Snapshot {
+            namespace: &record.namespace,
+            snapshotter,
+            key: &record.id,
+        };
+        if !self.is_on_snapshot(asked, containerd, key, process).await {
+            return false;
+        }
+        let Some(own) = asked.parent_of(containerd, key).await else {
+            return false;
+        };
+        let own = Snapshot { key: &own, ..key };
+        let layers = asked.parent_of(containerd, own).await;
+        let image = &found.image_id;
+        let content = asked.runs_on(containerd, &record.namespace, image, layers.as_deref());
+        content.await == Content::Its
     }
 }
 
@@ -175,8 +216,9 @@ mod tests {
         DockerContainer {
             typed: typed.to_owned(),
             image_id: ID.to_owned(),
-            store: Store::Containerd,
-            runs_on_its_layers: None,
+            store: Store::Containerd {
+                snapshotter: "overlayfs".to_owned(),
+            },
         }
     }
 

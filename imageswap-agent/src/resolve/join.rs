@@ -41,6 +41,8 @@ const MOST_LATE: usize = 100;
 /// The descriptions of a task from containerd and Docker, not yet joined to a start.
 pub(super) struct Described {
     pub task: TaskRecord,
+    /// The task's process.
+    pub process: Subject,
     pub containerd: Claim,
     /// The snapshot below the container's own.
     pub layers: Option<String>,
@@ -92,6 +94,26 @@ struct Waiting {
     process: Subject,
     described: Described,
     asked: Asked,
+}
+
+/// A snapshot of a containerd.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshot<'a> {
+    pub namespace: &'a str,
+    pub snapshotter: &'a str,
+    pub key: &'a str,
+}
+
+impl<'a> Snapshot<'a> {
+    /// The snapshot that a container was made with.
+    pub(super) fn of(record: &'a ContainerRecord) -> Option<Self> {
+        let (snapshotter, key) = record.snapshot.as_ref()?;
+        Some(Self {
+            namespace: &record.namespace,
+            snapshotter,
+            key,
+        })
+    }
 }
 
 /// Marks a task as being asked about until this is dropped.
@@ -180,7 +202,7 @@ impl Sources {
         // Both at once: the record may be deleted as soon as the task ends.
         let (is_joined, described) = join(
             self.has_task(made, process),
-            self.describe(&mut asked, made),
+            self.describe(&mut asked, made, process),
         )
         .await;
         let Some(mut described) = described else {
@@ -193,7 +215,7 @@ impl Sources {
         described.is_joined = is_joined;
         if is_joined && described.containerd.through_cri && described.dockers.is_none() {
             let found = self
-                .of_cri(&mut asked, &made.id, &[made.pid].into(), Some(made))
+                .of_cri(&mut asked, &made.id, &[process], Some(made))
                 .await;
             if let OfCri::Is(claim, image_id) = found {
                 let checked = self.checked(&mut asked, *claim, image_id, &described);
@@ -242,40 +264,45 @@ impl Sources {
         None
     }
 
-    /// The containerd task of the start: the one whose process is the start's.
+    /// The containerd task of the start: the one whose process is the start's. Returns its process,
+    /// too.
     pub(super) async fn task_of(
         &self,
         asked: &mut Asked,
         question: &Question,
         state: Option<&RuncState>,
-    ) -> Option<TaskRecord> {
-        let process = question.process;
-        let pids = self.pids(question);
+    ) -> Option<(TaskRecord, Subject)> {
+        let firsts = self.firsts(question);
+        let pids = firsts.iter().map(|it| it.pid).collect();
         let hints = self.hints(question, state);
         let asks = self.containerds.iter().map(|it| task_of(it, &pids, &hints));
         let task = asked.first(asks).await?;
-        // If the process is gone, another one may have its pid by now.
-        process.is_alive(&self.proc).then_some(task)
+        let first = firsts.into_iter().find(|it| it.pid == task.pid)?;
+        // If a process is gone, another one may have its pid by now.
+        let is_alive = |it: Subject| it.is_alive(&self.proc);
+        (is_alive(question.process) && is_alive(first)).then_some((task, first))
     }
 
     /// The processes that can be the container's first: the start's process and, if that may be any
     /// process of the container, its ancestors in the same container.
-    pub(super) fn pids(&self, question: &Question) -> BTreeSet<u32> {
-        let pid = question.process.pid;
-        let mut pids = BTreeSet::from([pid]);
+    pub(super) fn firsts(&self, question: &Question) -> Vec<Subject> {
+        let mut firsts = vec![question.process];
         if !question.is_first {
-            pids.extend(self.above(pid));
+            firsts.extend(self.above(question.process.pid));
         }
-        pids
+        firsts
     }
 
     /// The ancestors of a process in the same container: in the same cgroups and at the same depth
     /// of pid namespaces.
-    fn above(&self, pid: u32) -> Vec<u32> {
+    fn above(&self, pid: u32) -> Vec<Subject> {
         let of = |pid: u32| (cgroups(&self.proc, pid), depth(&self.proc, pid));
         let own = of(pid);
         let same = |above: &u32| own.0.is_some() && of(*above) == own;
-        ancestors(&self.proc, pid).take_while(same).collect()
+        ancestors(&self.proc, pid)
+            .take_while(same)
+            .map(|above| Subject::now(&self.proc, above))
+            .collect()
     }
 
     /// Where to ask first: the namespace and id that the container may have.
@@ -294,21 +321,24 @@ impl Sources {
     }
 
     /// The description of a task's container from containerd, and from Docker if Docker made it.
+    /// `process` is the task's.
     pub(super) async fn describe(
         self: &Arc<Self>,
         asked: &mut Asked,
         task: &TaskRecord,
+        process: Subject,
     ) -> Option<Described> {
         let containerd = self.containerd_at(task)?;
         let record = containerd.container(&task.namespace, &task.id).await;
         let record = asked.remote(task.socket.display(), record).flatten()?;
-        let is_on_snapshot = self
-            .is_on_snapshot(asked, containerd, &record, task.pid)
-            .await;
+        let is_on_snapshot = match Snapshot::of(&record) {
+            Some(own) => self.is_on_snapshot(asked, containerd, own, process).await,
+            None => false,
+        };
         let dockers = match &record.root {
             Some(root) if docker::is_id(&record.id) => {
                 let keeper = Some((containerd, &record));
-                self.of_docker(asked, root, &record.id, task.pid, keeper)
+                self.of_docker(asked, root, &record.id, process, keeper)
                     .await
             }
             _ => None,
@@ -320,6 +350,7 @@ impl Sources {
         }
         Some(Described {
             task: task.clone(),
+            process,
             containerd: claim,
             layers,
             dockers,
@@ -328,28 +359,27 @@ impl Sources {
         })
     }
 
-    /// Whether the root of a process is the container's snapshot: the client that creates a task
-    /// chooses its mounts. A snapshot that cannot be compared counts as the root.
-    async fn is_on_snapshot(
+    /// Whether the root of a process is a snapshot: the client that creates a task chooses its
+    /// mounts. A snapshot that cannot be compared counts as the root.
+    pub(super) async fn is_on_snapshot(
         self: &Arc<Self>,
         asked: &mut Asked,
         containerd: &Containerd,
-        record: &ContainerRecord,
-        pid: u32,
+        snapshot: Snapshot<'_>,
+        process: Subject,
     ) -> bool {
-        let Some((snapshotter, key)) = &record.snapshot else {
-            return false;
-        };
-        let mounts = containerd.mounts_of(&record.namespace, snapshotter, key);
+        let Snapshot {
+            namespace,
+            snapshotter,
+            key,
+        } = snapshot;
+        let mounts = containerd.mounts_of(namespace, snapshotter, key);
         let mounts = asked.remote(containerd.socket().display(), mounts.await);
         let mounts = mounts.flatten().map(<[Mount; 1]>::try_from);
         let Some(Ok([mount])) = mounts else {
             return false;
         };
-        let compare = move |it: &Self| {
-            let maker = ancestors(&it.proc, pid).next().unwrap_or(pid);
-            Ok(root::is_mount(&it.proc, pid, maker, &mount))
-        };
+        let compare = move |it: &Self| Ok(root::is_mount(&it.proc, process, &mount));
         let is_it = self.read(asked, compare).await;
         is_it.is_some_and(|is_it| is_it.unwrap_or(true))
     }
@@ -388,16 +418,24 @@ impl Sources {
         &self,
         asked: &mut Asked,
         id: &str,
-        pids: &BTreeSet<u32>,
+        firsts: &[Subject],
         task: Option<&TaskRecord>,
     ) -> OfCri {
         let ask = |cri| async move {
             let mut asked = Asked::default();
-            let found = asked.cri(cri, id, pids, task).await;
+            let found = asked.cri(cri, id, firsts, task).await;
             (found, asked)
         };
         let found = asked.first(self.cris.iter().map(ask)).await;
-        found.unwrap_or(OfCri::NotYet)
+        let found = found.unwrap_or(OfCri::NotYet);
+        // A task's process was checked by its containerd. Otherwise, if a process is gone, another
+        // one may have its pid by now.
+        match found {
+            OfCri::Is(..) if task.is_none() && !firsts.iter().all(|it| it.is_alive(&self.proc)) => {
+                OfCri::Another
+            }
+            found => found,
+        }
     }
 }
 
@@ -407,7 +445,7 @@ impl Asked {
         &mut self,
         cri: &Cri,
         id: &str,
-        pids: &BTreeSet<u32>,
+        firsts: &[Subject],
         task: Option<&TaskRecord>,
     ) -> Option<OfCri> {
         let socket = cri.socket().display();
@@ -415,7 +453,9 @@ impl Asked {
             task.socket == cri.socket() && task.namespace == claims::CRI_NAMESPACE
         });
         let process = |said: Option<u32>, claim, image_id| match said {
-            Some(said) if pids.contains(&said) => OfCri::Is(Box::new(claim), image_id),
+            Some(said) if firsts.iter().any(|it| it.pid == said) => {
+                OfCri::Is(Box::new(claim), image_id)
+            }
             Some(_) => OfCri::Another,
             None if is_same => OfCri::Is(Box::new(claim), image_id),
             None => OfCri::NotYet,

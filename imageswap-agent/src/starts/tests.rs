@@ -1,7 +1,8 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::facts::{Claim, NO_SOCKET, Pod, Process, Source};
+use crate::facts::{Claim, NO_SOCKET, Process, Source};
+use crate::pods::PodName;
 use crate::verdict::{Reason, Route};
 use imageswap_policy::{Policies, document, maps};
 use imageswap_runtime::source::Namespaces;
@@ -291,7 +292,7 @@ fn a_cgroup_of_the_host_is_no_container() {
 /// A pod's container with claims from every source, some false and some stale.
 mod everything {
     use super::*;
-    use crate::facts::{Kind, Naming, Pod};
+    use crate::facts::{Kind, Naming};
     use crate::pods::{Ownership, PodContainer, PodRecord};
 
     pub(super) const CGROUP: &str = "/kubepods/pod4a163a05-439d-484b-8e53-2968bc15824f/\
@@ -305,7 +306,7 @@ mod everything {
             naming: Naming::AnyOfDigest,
             names: names.iter().map(|&it| it.to_owned()).collect(),
             container_name: Some("app".to_owned()),
-            pod: Some(Pod {
+            pod: Some(PodName {
                 namespace: "team-a".to_owned(),
                 name: "web".to_owned(),
                 uid: "4a163a05-439d-484b-8e53-2968bc15824f".to_owned(),
@@ -322,6 +323,7 @@ mod everything {
         };
         Evidence::Pod(Ownership::Known(Arc::new(PodRecord {
             namespace: "team-a".to_owned(),
+            name: "web".to_owned(),
             uid: "4a163a05-439d-484b-8e53-2968bc15824f".to_owned(),
             version,
             note: note.map(str::to_owned),
@@ -410,9 +412,9 @@ fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
     ] {
         let mut facts = Facts::new("/default/x");
         let claim = Claim {
-            pod: Some(Pod {
+            pod: Some(PodName {
                 namespace: named.to_owned(),
-                ..Pod::default()
+                ..PodName::default()
             }),
             ..Claim::new(Source::Cri, "x", "cri")
         };

@@ -326,6 +326,68 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
     }
 }
 
+/// Whoever may create Pods can write the kubelet's annotations into one.
+#[test]
+fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
+    let Some(cluster) = Cluster::for_test("forged-mirror") else {
+        return;
+    };
+    let Cluster {
+        agent, node, plane, ..
+    } = &cluster;
+    let cri = node.containerd.cri().unwrap();
+    let uid = cluster.pod("team-a", "real", EVIL, None);
+    let pod = cri
+        .run_pod(&spec("team-a", "real", "app", EVIL), &uid)
+        .unwrap();
+    agent.wait_for(&pod.container_id, "start");
+    for (namespace, name) in [("free", "mirror"), ("free", "real"), ("team-a", "mirror")] {
+        let mirror = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"namespace": namespace, "name": name, "annotations": {
+                "kubernetes.io/config.mirror": uid, "kubernetes.io/config.hash": uid,
+                "kubernetes.io/config.source": "file",
+            }},
+            "spec": {
+                "nodeName": NODE,
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "app", "image": OURS}],
+            },
+        });
+        let create = ["create", "--validate=false", "-f", "-"];
+        plane.kubectl_with(create, &mirror.to_string()).unwrap();
+    }
+    // The agent has heard of the mirrors when it knows a later Pod.
+    let later = cluster.pod("team-a", "later", EVIL, None);
+    let other = cri
+        .run_pod(&spec("team-a", "later", "app", EVIL), &later)
+        .unwrap();
+    agent.wait_for(&other.container_id, "start");
+    cri.remove_container(&pod.container_id).unwrap();
+    let id = cri
+        .add_container(&pod, &spec("team-a", "real", "app", EVIL))
+        .unwrap();
+    for id in [&pod.container_id, &id] {
+        let finding = agent.wait_for(id, "start");
+        let last = agent
+            .said_of(id)
+            .into_iter()
+            .rfind(|it| it["event"] != "stopped");
+        for finding in [Some(finding), last].into_iter().flatten() {
+            assert_eq!(
+                words(&finding),
+                ["drift", "pod", "webhook-skipped"],
+                "{finding:#}"
+            );
+            assert_eq!(finding["pod"]["namespace"], "team-a", "{finding:#}");
+        }
+    }
+    for pod in [&pod, &other] {
+        cri.remove(pod).unwrap();
+    }
+}
+
 /// A Pod of an exempt namespace exempts no other container.
 #[test]
 fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {

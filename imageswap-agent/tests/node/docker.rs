@@ -175,6 +175,62 @@ fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
     );
 }
 
+/// Something else is mounted where Docker has the root file system of a container.
+#[test]
+fn a_mount_over_dockers_root_approves_nothing() {
+    let Some(node) = Node::for_test("docker-over", false) else {
+        return;
+    };
+    let docker = docker_of(&node);
+    let id = docker.run(&[], OURS).unwrap();
+    let format = "--format={{.GraphDriver.Name}} {{.GraphDriver.Data.MergedDir}}";
+    let place = docker.docker(["inspect", format, &id]).unwrap();
+    let Some(("overlay2", root)) = place.split_once(' ') else {
+        panic!("the driver of Debian's Docker is overlay2: {place}");
+    };
+    let root = Path::new(root);
+    docker.stop(&id).unwrap();
+    let agent = node.agent();
+    let evil = node.lab.path().join("evil");
+    for folder in ["lower", "upper", "work"] {
+        fs::create_dir_all(evil.join(folder)).unwrap();
+    }
+    unpack_root(&evil.join("lower")).unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|it| evil.join(it));
+    let mount = format!(
+        "mount -t overlay overlay {} -o lowerdir={},upperdir={},workdir={}",
+        root.display(),
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    fs::create_dir_all(root).unwrap();
+    let _mounted = Mounted::by(&mount, root);
+    run_on(&node, root, &id);
+    let finding = said(&agent, &id, ["unresolved", "docker", "ambiguous"]);
+    assert_eq!(finding["image"], OURS);
+}
+
+/// A mount that is undone at the end.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Runs this command, which mounts something at `at`.
+    fn by(command: &str, at: &Path) -> Self {
+        let mut shell = std::process::Command::new("sh");
+        let status = shell.args(["-c", command]).status().unwrap();
+        assert!(status.success(), "{command}");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let mut umount = std::process::Command::new("umount");
+        drop(umount.arg("--lazy").arg(&self.0).status());
+    }
+}
+
 #[test]
 fn without_a_socket_the_bundle_leads_to_dockers_record() {
     let Some(node) = Node::for_test("docker-nosock", false) else {
@@ -218,19 +274,38 @@ impl Files {
         command.spawn().unwrap().stdin.take().unwrap()
     }
 
-    /// Makes the container of `docker run typed`, when that name had this digest.
-    fn run(&self, node: &Node, number: u8, typed: &str, digest: &str) -> String {
+    /// Makes the container of `docker run typed`, when that name had this digest; its root is a
+    /// snapshot on the layers of `image`, with one of Docker's own in between.
+    fn run(&self, node: &Node, number: u8, typed: &str, digest: &str, image: &str) -> Running {
         let id = format!("{:x}{number:x}", std::process::id()).repeat(64);
         let id = id[..64].to_owned();
+        let ctr = |args: &[&str]| node.containerd.ctr("moby", args).unwrap();
+        let layers = format!("layers-{number}");
+        ctr(&["container", "create", image, &layers]);
+        let below = crate::lost::parent(node, "moby", &layers);
+        let (own, made) = (format!("{id}-init"), format!("{id}-making"));
+        ctr(&["snapshots", "prepare", &made, &below]);
+        ctr(&["snapshots", "commit", &own, &made]);
+        ctr(&["snapshots", "prepare", &id, &own]);
+        let root = self.0.join("rootfs/overlayfs").join(&id);
+        fs::create_dir_all(&root).unwrap();
+        let mount = ctr(&["snapshots", "mounts", &root.display().to_string(), &id]).stdout;
+        let root = Mounted::by(&String::from_utf8(mount).unwrap(), &root);
         let folder = self.0.join("containers").join(&id);
         fs::create_dir_all(&folder).unwrap();
         let record = json!({
             "ID": id, "Image": digest, "Driver": "overlayfs", "Config": {"Image": typed},
         });
         fs::write(folder.join("config.v2.json"), record.to_string()).unwrap();
-        run_on(node, &self.0.join("rootfs/overlayfs").join(&id), &id);
-        id
+        run_on(node, &root.0, &id);
+        Running { id, _root: root }
     }
+}
+
+/// A container on a root that was mounted for it.
+struct Running {
+    id: String,
+    _root: Mounted,
 }
 
 #[test]
@@ -244,18 +319,20 @@ fn docker_on_containerds_images_is_known_by_both() {
     let files = Files(node.lab.path().join("docker"));
     let _daemon = files.daemon();
     let [ours, evil] = ["ours", "evil"].map(|salt| Image::sleeper(salt).unwrap().digest());
-    for (number, typed, digest, expected) in [
-        (1, OURS, &ours, ["approved", "docker", "ok"]),
-        (2, EVIL, &evil, ["drift", "docker", "not-admitted"]),
-        (3, ALIAS, &evil, ["drift", "docker", "retagged"]),
+    for (number, typed, digest, image, expected) in [
+        (1, OURS, &ours, OURS, ["approved", "docker", "ok"]),
+        (2, EVIL, &evil, EVIL, ["drift", "docker", "not-admitted"]),
+        (3, ALIAS, &evil, EVIL, ["drift", "docker", "retagged"]),
         // The tag moved, and the earlier image has other names: one approved, one not.
-        (4, OURS, &evil, ["unresolved", "docker", "ambiguous"]),
-        (5, &ours[7..19], &ours, ["approved", "docker", "ok"]),
+        (4, OURS, &evil, EVIL, ["unresolved", "docker", "ambiguous"]),
+        (5, &ours[7..19], &ours, OURS, ["approved", "docker", "ok"]),
+        // On the layers of another image.
+        (6, OURS, &ours, EVIL, ["unresolved", "docker", "ambiguous"]),
     ] {
-        let id = files.run(&node, number, typed, digest);
-        let finding = said(&agent, &id, expected);
+        let Running { id, .. } = &files.run(&node, number, typed, digest, image);
+        let finding = said(&agent, id, expected);
         assert_eq!(&finding["digest"], digest, "{finding:#}");
-        node.containerd.remove("moby", &id).unwrap();
-        agent.wait_for(&id, "stopped");
+        node.containerd.remove("moby", id).unwrap();
+        agent.wait_for(id, "stopped");
     }
 }

@@ -18,8 +18,8 @@ pub(crate) const MAPS: &str =
 pub(crate) const OURS: &str = "registry.example.com/team/app:1";
 pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
 
-/// Held by each node of this machine; exclusively by one with a kubelet, which removes the cgroups
-/// of Pods that it does not know.
+/// Held by each node of this machine; exclusively by one with a kubelet, which changes settings of
+/// the whole machine.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A node's turn on this machine.

@@ -200,6 +200,11 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
     };
     node.images("default");
     let agent = node.agent();
+    let labels = "route=\"containerd\",reason=\"not-admitted\"}";
+    let starts = format!("imageswap_agent_container_starts_total{{verdict=\"drift\",{labels}");
+    let stopped = format!("imageswap_agent_drift_stopped_total{{{labels}");
+    // Containers of others count, too.
+    let before = [&starts, &stopped].map(|series| agent.metric(series));
     for round in 0..5 {
         let id = format!("short-{round}");
         node.containerd
@@ -215,11 +220,10 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
     }
     // The gauge may never have moved: these two counters show an alert that a container came and
     // went.
-    let labels = "route=\"containerd\",reason=\"not-admitted\"}";
-    let starts = format!("imageswap_agent_container_starts_total{{verdict=\"drift\",{labels}");
-    let stopped = format!("imageswap_agent_drift_stopped_total{{{labels}");
-    assert!((agent.metric(&starts) - 5.0).abs() < f64::EPSILON);
-    assert!((agent.metric(&stopped) - 5.0).abs() < f64::EPSILON);
+    for (series, before) in [&starts, &stopped].into_iter().zip(before) {
+        let more = agent.metric(series) - before;
+        assert!((more - 5.0).abs() < f64::EPSILON, "{series}: {more}");
+    }
 }
 
 /// On most of these starts the runtime runs itself again inside the new cgroup; on the others it
@@ -481,6 +485,17 @@ fn podman_is_known_by_its_store() {
         let expected = ["drift", "podman", "not-admitted"];
         assert_eq!(words(&finding), expected, "{option}: {finding:#}");
     }
+    // Another root under the id of one of podman's containers, with podman's own monitor.
+    let id = podman.create(OURS, &["sleep", "1000"]).unwrap();
+    let forged = podman.run_forged(&id, &["sleep", "1000"]).unwrap();
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(
+        words(&finding),
+        ["unresolved", "podman", "ambiguous"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["image"], OURS);
+    drop(forged);
     // An approved name for an image that is not approved: the store has both names.
     let renamed = "registry.example.com/team/renamed:1";
     podman.podman(["tag", EVIL, renamed]).unwrap();

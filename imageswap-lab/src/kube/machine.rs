@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{ControlPlane, NodeNetwork};
-use crate::cgroup;
+use crate::cgroup::Cgroup;
 use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::error::{Error, Result};
@@ -31,7 +31,8 @@ const READY: Duration = Duration::from_mins(2);
 
 /// A node; dropping it ends its Pods and its kubelet, and restores the machine's settings.
 ///
-/// Its Pods' cgroups are below `/kubepods`, so a machine can have one such node at a time.
+/// Its Pods' cgroups are below a cgroup of its own: a kubelet ends Pods that it does not know.
+/// Because it changes settings of the whole machine, there can be one such node at a time.
 #[derive(Debug)]
 pub struct Machine {
     name: String,
@@ -39,6 +40,7 @@ pub struct Machine {
     settings: Vec<(PathBuf, String)>,
     containerd: Cri,
     kubelet: Process,
+    _cgroup: Cgroup,
 }
 
 impl Machine {
@@ -64,7 +66,11 @@ impl Machine {
         let manifests = cluster.lab.make_dir("kubelet/manifests")?;
         let minor = cluster.assets.minor_version()?;
         let endpoint = format!("unix://{}", containerd.socket().display());
-        let configuration = configuration(cluster, network, &manifests, &endpoint, minor);
+        let lab = cluster.lab.path().file_name().unwrap_or_default();
+        let cgroup = format!("/{}", lab.to_string_lossy());
+        let own = Cgroup::make(&cluster.lab, &cgroup)?;
+        let mut configuration = configuration(cluster, network, &manifests, &endpoint, minor);
+        configuration["cgroupRoot"] = json!(cgroup);
         let config = folder.join("config.json");
         fs::write(&config, configuration.to_string()).map_err(Error::io(path(&config)))?;
 
@@ -93,6 +99,7 @@ impl Machine {
             settings,
             containerd: containerd.cri()?,
             kubelet: Process::start(&cluster.lab, "kubelet", command)?,
+            _cgroup: own,
         };
         let ready = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
         machine.kubelet.wait_ready(READY, || {
@@ -121,7 +128,6 @@ impl Drop for Machine {
         if let Err(error) = removed {
             eprintln!("Pods of the node {}: {error}", self.name);
         }
-        cgroup::remove("kubepods");
         for (path, value) in &self.settings {
             if let Err(error) = fs::write(path, value) {
                 eprintln!("{}: {error}", path.display());

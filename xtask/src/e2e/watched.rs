@@ -38,24 +38,29 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
         },
     )?;
     let mut dashboard = Dashboard::read(story)?;
-    story.step("no alert about drift", |_| {
-        let active = alertmanager.active("ImageSwapDrift")?;
-        ensure!(active.is_empty(), "{active:#?}");
+    // This machine may also run containers of others, and the agent sees them, too.
+    let is_active = |name: &str| -> Result<bool> {
+        let active = alertmanager.active(name)?;
+        Ok(active
+            .iter()
+            .any(|it| it["labels"]["route"] == "containerd"))
+    };
+    let others = drifting(&prometheus)?;
+    story.step("no alert about drift, but for containers of others", |_| {
+        ensure!(
+            others > 0.0 || !is_active("ImageSwapDrift")?,
+            "it is active"
+        );
         Ok(())
     })?;
 
     admissions(story)?;
     site.containerd.pull("default", EVIL)?;
-    let came_and_went = || -> Result<bool> {
-        let active = alertmanager.active("ImageSwapDriftCameAndWent")?;
-        Ok(active
-            .iter()
-            .any(|it| it["labels"]["route"] == "containerd"))
-    };
+    let came_and_went = || is_active("ImageSwapDriftCameAndWent");
     story.step(
         "a container of 20 ms, between two scrapes: it came and went",
         |it| {
-            ensure!(!came_and_went()?, "it is said before");
+            ensure!(!came_and_went()?, "the alert is active before");
             let sleep = ["sleep", "0.02"];
             site.containerd
                 .run_to_end("default", EVIL, "came-and-went", &sleep)?;
@@ -63,6 +68,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
         },
     )?;
     let mut fired = None;
+    let is_more = || Ok::<_, anyhow::Error>(drifting(&prometheus)? > others);
     story.step(
         &format!("ctr run {EVIL}: the alert is in Alertmanager"),
         |it| {
@@ -75,7 +81,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
                     .into_iter()
                     .find(|it| it["labels"]["route"] == "containerd");
                 dashboard.empty(&prometheus)?;
-                Ok(fired.is_some())
+                Ok(fired.is_some() && is_more()?)
             })?;
             let seconds = started.elapsed();
             ui::good(format_args!(
@@ -93,10 +99,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
     story.step("the container goes, and the alert resolves", |it| {
         site.containerd.remove("default", CONTAINER)?;
         it.until("no ImageSwapDrift", |_| {
-            let active = alertmanager.active("ImageSwapDrift")?;
-            Ok(active
-                .iter()
-                .all(|it| it["labels"]["route"] != "containerd"))
+            Ok(!is_more()? && (others > 0.0 || !is_active("ImageSwapDrift")?))
         })
     })?;
     story.step("each panel of the dashboard has shown something", |it| {
@@ -107,6 +110,12 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
         });
         all.with_context(|| format!("these show nothing: {empty}"))
     })
+}
+
+/// How many containers of containerd's clients drift, by Prometheus.
+fn drifting(prometheus: &Prometheus) -> Result<f64> {
+    let series = "sum(imageswap_agent_drift_containers{route=\"containerd\"})";
+    Ok(value(&prometheus.query(series)?).unwrap_or_default())
 }
 
 /// What the dashboard shows of admission and policies.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -5,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::*;
+use crate::evidence::layers;
 
 const ID: &str = "a93b729529347cecd518777dc8631ac0c9e5adc62caebfb91952ad7a4c577d6f";
 const IMAGE: &str = "69a10a15fd71ecc7f18759390a9f633dd1f83e88794fd893bef74506199d3726";
@@ -36,8 +38,12 @@ impl Host {
     }
 
     fn container(&self, driver: &str) {
+        self.container_of(driver, &format!("sha256:{IMAGE}"));
+    }
+
+    fn container_of(&self, driver: &str, image: &str) {
         let record = json!({
-            "ID": ID, "Image": format!("sha256:{IMAGE}"), "Driver": driver,
+            "ID": ID, "Image": image, "Driver": driver,
             "State": {"Running": true, "Pid": 7}, "Config": {"Image": "registry.example.com/app:1"},
         });
         let file = format!("containers/{ID}/config.v2.json");
@@ -76,8 +82,8 @@ impl Host {
 
     fn image(&self) -> DockerImage {
         match self.read(ROOT).unwrap().store {
-            Store::Docker(image) => image.unwrap(),
-            Store::Containerd => panic!("Docker keeps the image itself"),
+            Store::Docker { image, .. } => image.unwrap(),
+            Store::Containerd { .. } => panic!("Docker keeps the image itself"),
         }
     }
 }
@@ -128,7 +134,9 @@ fn an_image_in_containerds_store_is_left_to_containerd() {
     let host = Host::new();
     host.container("overlayfs");
     let root = format!("/srv/docker/rootfs/overlayfs/{ID}");
-    assert_eq!(host.read(&root).unwrap().store, Store::Containerd);
+    let snapshotter = "overlayfs".to_owned();
+    let expected = Store::Containerd { snapshotter };
+    assert_eq!(host.read(&root).unwrap().store, expected);
     assert_eq!(host.read(ROOT), None);
 }
 
@@ -179,7 +187,53 @@ fn an_image_that_was_deleted_is_unknown() {
     let host = Host::new();
     let image = format!("image/overlay2/imagedb/content/sha256/{IMAGE}");
     fs::remove_file(host.path(&image)).unwrap();
-    assert_eq!(host.read(ROOT).unwrap().store, Store::Docker(None));
+    let expected = Store::Docker {
+        image: None,
+        made: None,
+    };
+    assert_eq!(host.read(ROOT).unwrap().store, expected);
+}
+
+#[test]
+fn root_file_system_consists_of_the_images_layers() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let diff_ids = ["sha256:l1".to_owned(), "sha256:l2".to_owned()];
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}}).to_string();
+    let image = layers::sha256(config.as_bytes());
+    let hex = image.strip_prefix("sha256:").unwrap();
+    host.write(
+        &format!("image/overlay2/imagedb/content/sha256/{hex}"),
+        &config,
+    );
+    host.container_of("overlay2", &image);
+    let chain = layers::chain_id(&diff_ids).unwrap();
+    let layer = |chain: &str, file: &str| {
+        let hex = chain.strip_prefix("sha256:").unwrap_or(chain);
+        format!("image/overlay2/layerdb/sha256/{hex}/{file}")
+    };
+    let made = || match host.read(ROOT).unwrap().store {
+        Store::Docker { made, .. } => made,
+        Store::Containerd { .. } => panic!("Docker keeps the image itself"),
+    };
+    let parent = format!("image/overlay2/layerdb/mounts/{ID}/parent");
+    host.write(&parent, &chain);
+    host.write(&layer(&chain, "cache-id"), "c2");
+    host.write(&layer(&chain, "parent"), "sha256:l1");
+    assert_eq!(made(), None, "a layer is missing");
+    host.write(&layer("sha256:l1", "cache-id"), "c1");
+    let expected = Made::Overlay {
+        home: "/srv/docker/overlay2".into(),
+        top: MOUNT.to_owned(),
+        layers: vec![format!("{MOUNT}-init"), "c2".to_owned(), "c1".to_owned()],
+    };
+    assert_eq!(made(), Some(expected));
+    host.write(&layer("sha256:l1", "cache-id"), "../c1");
+    assert_eq!(made(), None, "a folder elsewhere");
+    host.write(&parent, "sha256:l1");
+    assert_eq!(made(), None, "the layers of another image");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(super) fn known(image: &str) -> PodRecord {
     };
     PodRecord {
         namespace: "team-a".to_owned(),
+        name: "web".to_owned(),
         uid: "u".to_owned(),
         containers: [
             ("app".to_owned(), container(false)),
