@@ -244,6 +244,13 @@ impl Sources {
         let process = question.process;
         let state = move |it: &Self| Ok(it.runc.of_process(process));
         let state = self.read(asked, state).await.flatten();
+        // Podman's files do not wait for a runtime that hangs.
+        if let Some(state) = &state
+            && let Some(claim) = self.of_podman(asked, process, state).await
+        {
+            asked.claims.push(claim);
+            return;
+        }
         let task = self.task_of(asked, question, state.as_ref()).await;
         if let Some((task, first)) = task {
             match self.describe(asked, &task, first).await {
@@ -269,8 +276,7 @@ impl Sources {
         if asked.claims.is_empty()
             && let Some(state) = state
         {
-            let claim = self.of_state(asked, process, state).await;
-            asked.claims.push(claim);
+            asked.claims.push(claims::of_runc(&state));
         }
     }
 
@@ -374,28 +380,26 @@ impl Sources {
         }
     }
 
-    /// Claims from the state of runc or crun, and from podman's store if the state refers to it.
-    async fn of_state(
+    /// Podman's claim about the container in the state of runc or crun, if podman's store has it.
+    async fn of_podman(
         self: &Arc<Self>,
         asked: &mut Asked,
         process: Subject,
-        state: RuncState,
-    ) -> Claim {
-        let (bundle, id) = (state.bundle.clone(), state.id.clone());
+        state: &RuncState,
+    ) -> Option<Claim> {
+        let (bundle, id) = (state.bundle.clone()?, state.id.clone());
         let stored = move |it: &Self| {
             let stores = storage::stores(&it.host_root, &it.proc, process.pid);
-            let image = bundle.map(|bundle| storage::of_bundle(&stores, &bundle, &id));
-            let image = image.transpose()?.flatten();
-            let is_on_layers = image.as_ref().is_some_and(|image| {
-                let made = image.made.as_ref();
-                made.is_some_and(|made| made.is_root_of(&it.host_root, &it.proc, process))
-            });
-            Ok(image.map(|image| (image, is_on_layers)))
+            let Some(image) = storage::of_bundle(&stores, &bundle, &id)? else {
+                return Ok(None);
+            };
+            let made = image.made.as_ref();
+            let is_on_layers =
+                made.is_some_and(|made| made.is_root_of(&it.host_root, &it.proc, process));
+            Ok(Some((image, is_on_layers)))
         };
-        match self.read(asked, stored).await.flatten() {
-            Some((image, is_on_layers)) => claims::of_podman(&state, image, is_on_layers),
-            None => claims::of_runc(&state),
-        }
+        let (image, is_on_layers) = self.read(asked, stored).await.flatten()?;
+        Some(claims::of_podman(state, image, is_on_layers))
     }
 
     /// Reads files of the node, which may be anything.
