@@ -212,8 +212,9 @@ impl Sources {
     async fn runtimes(self: &Arc<Self>, asked: &mut Asked, question: &Question) {
         let process = question.process;
         match self.prepared(question).await {
-            Some((described, earlier)) if described.is_joined => {
+            Some((mut described, earlier)) if described.is_joined => {
                 asked.unreachable.extend(earlier.unreachable);
+                self.compare_root(asked, &mut described).await;
                 self.finish(asked, described).await;
             }
             reported => self.by_asking(asked, question, reported).await,
@@ -362,7 +363,8 @@ impl Sources {
         if let Some(bundle) = self.read(asked, bundle).await.flatten()
             && let Some(root) = &bundle.root
         {
-            let dockers = self.of_docker(asked, root, &bundle.id, process, None).await;
+            let dockers = self.of_docker(asked, root, &bundle.id, process, None);
+            let dockers = dockers.await.map(|(claim, _)| claim);
             asked.claims.extend(dockers);
         }
         let id = state.map(|state| state.id.as_str());

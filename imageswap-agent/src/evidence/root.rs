@@ -191,10 +191,15 @@ fn is_overlay(root: &Line, expected: &[String]) -> bool {
 /// The folders in one of an overlay's options.
 fn folders(options: &[String], name: &str) -> Vec<String> {
     let values = options.iter().filter_map(|it| it.strip_prefix(name));
-    let values = values.filter_map(|it| it.strip_prefix('=').or(it.strip_prefix("+=")));
-    values
-        .flat_map(|it| it.split(':').map(str::to_owned))
-        .collect()
+    let mut folders = Vec::new();
+    for value in values {
+        if let Some(list) = value.strip_prefix('=') {
+            folders.extend(list.split(':').map(str::to_owned));
+        } else if let Some(one) = value.strip_prefix("+=") {
+            folders.push(one.to_owned());
+        }
+    }
+    folders
 }
 
 /// The kernel writes spaces, commas and similar characters as a backslash and three octal digits.
@@ -279,6 +284,10 @@ mod tests {
             ),
             (
                 "lowerdir=2/fs:1/fs,upperdir=/s/3/fs,workdir=/s/3/work",
+                false,
+            ),
+            (
+                "lowerdir+=/s/2/fs:/s/1/fs,upperdir=/s/3/fs,workdir=/s/3/work",
                 false,
             ),
             (

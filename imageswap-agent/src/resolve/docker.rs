@@ -1,7 +1,7 @@
 //! Claims about Docker's containers: from dockerd's records and, if containerd keeps the images,
 //! from containerd.
 
-use super::join::Snapshot;
+use super::join::{Root, Snapshot};
 use super::{Asked, Sources};
 use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
 use crate::evidence::docker::{self, DockerContainer, DockerImage, Roots, Store};
@@ -25,8 +25,8 @@ struct Known {
 
 impl Sources {
     /// Docker's claim about the container `id` with this process, if Docker made the root file
-    /// system `root` that the container runs on. `keeper` is the containerd that runs it, and its
-    /// record.
+    /// system `root` that the container was started on, and that root, if the process runs on it and
+    /// it consists of the image's layers. `keeper` is the containerd that runs it, and its record.
     pub(super) async fn of_docker(
         self: &Arc<Self>,
         asked: &mut Asked,
@@ -34,29 +34,27 @@ impl Sources {
         id: &str,
         process: Subject,
         keeper: Option<(&Containerd, &ContainerRecord)>,
-    ) -> Option<Claim> {
+    ) -> Option<(Claim, Option<Root>)> {
         let (root, of) = (root.to_owned(), id.to_owned());
         let found = move |it: &Self| {
             let roots = Roots::of_node(&it.host_root, &it.proc);
             let found = docker::of_root(&it.host_root, &roots, &root, &of)?;
-            let is_on_layers = match found.as_ref().map(|found| &found.store) {
-                Some(Store::Docker { made, .. }) => {
-                    let made = made.as_ref();
-                    made.is_some_and(|made| made.is_root_of(&it.host_root, &it.proc, process))
-                }
-                Some(Store::Containerd { .. }) | None => false,
+            let made = match found.as_ref().map(|found| &found.store) {
+                Some(Store::Docker { made, .. }) => made.clone().map(Root::Made),
+                Some(Store::Containerd { .. }) | None => None,
             };
-            Ok(found.map(|found| (found, is_on_layers)))
+            let made = made.filter(|made| made.is_of(&it.host_root, &it.proc, process));
+            Ok(found.map(|found| (found, made)))
         };
-        let (found, mut is_on_layers) = self.read(asked, found).await.flatten()?;
+        let (found, mut root) = self.read(asked, found).await.flatten()?;
         let known = match (&found.store, keeper) {
             (Store::Docker { image, .. }, _) => {
                 image.as_ref().map(|image| of_docker(&found, image))
             }
             (Store::Containerd { snapshotter }, Some((containerd, record))) => {
                 let namespace = &record.namespace;
-                is_on_layers = self
-                    .is_on_dockers_snapshot(asked, containerd, record, snapshotter, &found, process)
+                root = self
+                    .dockers_snapshot(asked, containerd, record, snapshotter, &found, process)
                     .await;
                 of_containerd(asked, &found, containerd, namespace).await
             }
@@ -65,7 +63,7 @@ impl Sources {
         let claim = Claim {
             kind: Some(Kind::Container),
             runtime_namespace: keeper.map(|(_, record)| record.namespace.clone()),
-            content: if is_on_layers {
+            content: if root.is_some() {
                 Content::Its
             } else {
                 Content::Another
@@ -73,16 +71,17 @@ impl Sources {
             ..Claim::new(Source::Docker, id, "docker")
         };
         // If the image is gone from the store, nothing shows whether the name was ever its own.
-        Some(match known {
+        let claim = match known {
             Some(known) => with_image(claim, found, known),
             None => claim,
-        })
+        };
+        Some((claim, root))
     }
 
-    /// Whether the root of a process is the snapshot that dockerd made in containerd, and the
-    /// snapshot has the image's layers: between the two lies a layer with files that Docker puts
-    /// into every container.
-    async fn is_on_dockers_snapshot(
+    /// The snapshot that dockerd made in containerd, if it is the root of the process and has the
+    /// image's layers: between the two lies a layer with files that Docker puts into every
+    /// container.
+    async fn dockers_snapshot(
         self: &Arc<Self>,
         asked: &mut Asked,
         containerd: &Containerd,
@@ -90,23 +89,19 @@ impl Sources {
         snapshotter: &str,
         found: &DockerContainer,
         process: Subject,
-    ) -> bool {
+    ) -> Option<Root> {
         let key = Snapshot {
             namespace: &record.namespace,
             snapshotter,
             key: &record.id,
         };
-        if !self.is_on_snapshot(asked, containerd, key, process).await {
-            return false;
-        }
-        let Some(own) = asked.parent_of(containerd, key).await else {
-            return false;
-        };
+        let root = self.snapshot_of(asked, containerd, key, process).await?;
+        let own = asked.parent_of(containerd, key).await?;
         let own = Snapshot { key: &own, ..key };
         let layers = asked.parent_of(containerd, own).await;
         let image = &found.image_id;
         let content = asked.runs_on(containerd, &record.namespace, image, layers.as_deref());
-        content.await == Content::Its
+        (content.await == Content::Its).then_some(root)
     }
 }
 

@@ -19,12 +19,13 @@ use super::{Asked, Question, Sources, claims, docker};
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{ContainerRecord, Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
-use crate::evidence::root::{self, Mount};
+use crate::evidence::root::{self, Made, Mount};
 use crate::evidence::runc::RuncState;
 use crate::facts::{Claim, Content};
 use crate::process::{Subject, ancestors, cgroups, depth};
 use futures::future::join;
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -49,6 +50,8 @@ pub(super) struct Described {
     pub dockers: Option<Claim>,
     /// The CRI's claim, if the CRI knew the container already.
     pub cri: Option<Claim>,
+    /// The root file system that the claims are about, if the process had it.
+    pub root: Option<Root>,
     /// Whether containerd confirmed the task's process while it lived.
     pub is_joined: bool,
 }
@@ -94,6 +97,25 @@ struct Waiting {
     process: Subject,
     described: Described,
     asked: Asked,
+}
+
+/// The root file system that a runtime made for a container.
+#[derive(Clone)]
+pub(super) enum Root {
+    /// A snapshot's mount.
+    Snapshot(Mount),
+    /// Docker's.
+    Made(Made),
+}
+
+impl Root {
+    /// Whether it is the root of this process. A mount that cannot be compared counts as the root.
+    pub(super) fn is_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
+        match self {
+            Self::Snapshot(mount) => root::is_mount(proc, process, mount).unwrap_or(true),
+            Self::Made(made) => made.is_root_of(host_root, proc, process),
+        }
+    }
 }
 
 /// A snapshot of a containerd.
@@ -331,20 +353,23 @@ impl Sources {
         let containerd = self.containerd_at(task)?;
         let record = containerd.container(&task.namespace, &task.id).await;
         let record = asked.remote(task.socket.display(), record).flatten()?;
-        let is_on_snapshot = match Snapshot::of(&record) {
-            Some(own) => self.is_on_snapshot(asked, containerd, own, process).await,
-            None => false,
+        let own = match Snapshot::of(&record) {
+            Some(own) => self.snapshot_of(asked, containerd, own, process).await,
+            None => None,
         };
-        let dockers = match &record.root {
+        let (dockers, root) = match &record.root {
             Some(root) if docker::is_id(&record.id) => {
                 let keeper = Some((containerd, &record));
-                self.of_docker(asked, root, &record.id, process, keeper)
+                let (claim, root) = self
+                    .of_docker(asked, root, &record.id, process, keeper)
                     .await
+                    .unzip();
+                (claim, root.flatten())
             }
-            _ => None,
+            _ => (None, None),
         };
         let (mut claim, mut layers) = asked.containerd_claim(containerd, record).await;
-        if !is_on_snapshot {
+        if own.is_none() {
             layers = None;
             claim.content = Content::Another;
         }
@@ -355,19 +380,20 @@ impl Sources {
             layers,
             dockers,
             cri: None,
+            root: root.or(own),
             is_joined: true,
         })
     }
 
-    /// Whether the root of a process is a snapshot: the client that creates a task chooses its
-    /// mounts. A snapshot that cannot be compared counts as the root.
-    pub(super) async fn is_on_snapshot(
+    /// The mount of a snapshot, if it is the root of a process: the client that creates a task
+    /// chooses its mounts.
+    pub(super) async fn snapshot_of(
         self: &Arc<Self>,
         asked: &mut Asked,
         containerd: &Containerd,
         snapshot: Snapshot<'_>,
         process: Subject,
-    ) -> bool {
+    ) -> Option<Root> {
         let Snapshot {
             namespace,
             snapshotter,
@@ -377,11 +403,38 @@ impl Sources {
         let mounts = asked.remote(containerd.socket().display(), mounts.await);
         let mounts = mounts.flatten().map(<[Mount; 1]>::try_from);
         let Some(Ok([mount])) = mounts else {
-            return false;
+            return None;
         };
-        let compare = move |it: &Self| Ok(root::is_mount(&it.proc, process, &mount));
-        let is_it = self.read(asked, compare).await;
-        is_it.is_some_and(|is_it| is_it.unwrap_or(true))
+        let root = Root::Snapshot(mount);
+        self.is_on(asked, &root, process).await.then_some(root)
+    }
+
+    async fn is_on(self: &Arc<Self>, asked: &mut Asked, root: &Root, process: Subject) -> bool {
+        let root = root.clone();
+        let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
+        self.read(asked, compare).await.unwrap_or(false)
+    }
+
+    /// Compares the root once more. Between the creation of a task and the start of its program,
+    /// hooks of the container and root on the node can replace it.
+    pub(super) async fn compare_root(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        described: &mut Described,
+    ) {
+        let process = described.process;
+        let Some(root) = described.root.as_ref() else {
+            return;
+        };
+        if self.is_on(asked, root, process).await || !process.is_alive(&self.proc) {
+            return;
+        }
+        let claims = [&mut described.cri, &mut described.dockers];
+        let claims = claims.into_iter().flatten();
+        for claim in claims.chain([&mut described.containerd]) {
+            claim.content = Content::Another;
+        }
+        described.layers = None;
     }
 
     /// The CRI's claim about a container of the same daemon, with the check of its layers against
