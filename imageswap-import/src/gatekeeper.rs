@@ -50,6 +50,7 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
         },
         vocabulary,
         secrets: Vec::new(),
+        alternative: false,
         differences,
         notes: Vec::new(),
     })
@@ -255,6 +256,7 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
         effect: Effect::Swap(Rc::new(swap)),
         vocabulary,
         secrets: Vec::new(),
+        alternative: false,
         differences: Vec::new(),
         notes: Vec::new(),
     })

@@ -171,6 +171,7 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
         },
         vocabulary,
         secrets: Vec::new(),
+        alternative: false,
         differences,
         notes: Vec::new(),
     })

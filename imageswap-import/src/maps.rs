@@ -150,6 +150,7 @@ fn rules(source: Source<'_>, file: Policy) -> Vec<Intent> {
         effect,
         vocabulary: Vocabulary::default(),
         secrets: Vec::new(),
+        alternative: false,
         differences: Vec::new(),
         notes: Vec::new(),
     });

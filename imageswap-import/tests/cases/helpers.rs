@@ -78,3 +78,12 @@ pub(crate) fn check(matched: &str, pattern: &str) -> Import {
         "{matched}\nvalidate: {{pattern: {{spec: {{containers: [{{image: \"{pattern}\"}}]}}}}}}"
     ))
 }
+
+/// Imports files of these names.
+pub(crate) fn files(files: &[(&str, &str)]) -> Import {
+    let sources: Vec<_> = files
+        .iter()
+        .map(|&(name, text)| Source { name, text })
+        .collect();
+    import(&sources)
+}

@@ -6,6 +6,7 @@ mod cel;
 mod helpers;
 mod lookalikes;
 mod maps;
+mod mirrors;
 mod nasty;
 mod public;
 
