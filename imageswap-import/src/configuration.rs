@@ -166,9 +166,9 @@ impl ConfigFile {
     pub(crate) fn origin(&self, span: Span, rule: &str) -> Origin {
         let (kind, document) = match self.format {
             Format::Hosts => ("hosts.toml", split(split(&self.path).0).1),
-            Format::Registries => ("registries.conf", ""),
-            Format::Harbor => ("harbor-container-webhook", ""),
-            Format::Swapper => ("k8s-image-swapper", ""),
+            Format::Registries => ("configuration", "registries.conf"),
+            Format::Harbor => ("configuration", "harbor-container-webhook"),
+            Format::Swapper => ("configuration", "k8s-image-swapper"),
         };
         Origin {
             source: self.name.clone(),

@@ -58,7 +58,7 @@ pub(crate) fn read(files: &[ConfigFile]) -> Vec<Reading> {
     let mut files: Vec<&ConfigFile> = files.iter().collect();
     files.sort_by_key(|it| folder(it).contains(':'));
     for file in files {
-        let origin = file.origin(file.node.span, "");
+        let origin = file.origin(file.node.span, "mirrors");
         let Some(registry) = registry(folder(file)) else {
             readings.push(Reading::LeftOut(origin, "which registry it is for is the name of its folder: import the folder, such as `certs.d/docker.io/hosts.toml`".to_owned()));
             continue;
@@ -72,7 +72,7 @@ pub(crate) fn read(files: &[ConfigFile]) -> Vec<Reading> {
         }
         known.push(registry.clone());
         match endpoints(file, &registry) {
-            Err((span, why)) => readings.push(Reading::LeftOut(file.origin(span, ""), why)),
+            Err((span, why)) => readings.push(Reading::LeftOut(file.origin(span, "mirrors"), why)),
             Ok(endpoints) if endpoints.iter().all(|it| it.upstream) => {
                 let note = "it names no other registry, so its images stay".to_owned();
                 readings.push(Reading::Settled(origin, Status::CarriedOver, note));

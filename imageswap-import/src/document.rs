@@ -11,7 +11,7 @@ use crate::report::{Item, Other, Report, Status};
 use crate::{admission, gatekeeper, harbor, kubewarden, kyverno, maps, swapper};
 use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_policy::yaml::{self, Node};
-use imageswap_policy::{Date, Policies, Scope};
+use imageswap_policy::{Date, Diagnostics, Policies, Scope};
 
 /// A text and its origin.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +26,12 @@ pub struct Source<'a> {
 pub struct Import {
     /// The policies, in the order in which the rules are written.
     pub policies: Vec<ImageSwapPolicy>,
+    /// For each policy, the comments of its rules, if it is made from lines of a file.
+    pub comments: Vec<Vec<String>>,
     /// The outcome of the rules.
     pub report: Report,
+    /// Where a maps file decides otherwise, with its lines.
+    pub diagnostics: Diagnostics,
     combined: Vec<(Vec<Intent>, Policies)>,
 }
 
@@ -47,6 +51,15 @@ pub struct Verified {
 }
 
 impl Import {
+    fn add(&mut self, file: maps::File) {
+        let compiled = compiled(&file.policy.spec).unwrap_or_default();
+        self.combined.push((file.rules, compiled));
+        self.policies.push(file.policy);
+        self.comments.push(file.comments);
+        self.report.rules.extend(file.items);
+        self.diagnostics = file.diagnostics;
+    }
+
     /// Asks the sources and each policy about an image.
     pub fn verify(&self, image: &str) -> Vec<Verified> {
         let each = self.policies.iter().zip(&self.combined);
@@ -108,7 +121,16 @@ pub fn import(sources: &[Source<'_>]) -> Import {
     let mut found: Vec<maps::File> = Vec::new();
     let named = maps_of_documents.iter().map(|(name, text)| Source { name, text });
     for source in maps.into_iter().chain(named) {
-        found.extend(maps::read(source, &mut report));
+        match maps::read(source, "imageswap") {
+            Ok(file) => found.push(file),
+            Err(errors) => report.others.extend(errors.iter().map(|it| Other {
+                source: source.name.to_owned(),
+                line: it.line,
+                column: it.column,
+                what: it.message.clone(),
+                unreadable: true,
+            })),
+        }
     }
     let formats: Vec<Format> = files.iter().map(|it| it.format).collect();
     let mut configurations = configuration::read(files, &documents);
@@ -131,25 +153,41 @@ pub fn import(sources: &[Source<'_>]) -> Import {
         // A policy without its scope, to ask it about any Pod.
         (intents, compiled(&policy.spec).unwrap_or_default())
     });
-    let mut combined: Vec<_> = combined.collect();
-    let mut policies = made.policies;
+    let mut all = Import {
+        comments: vec![Vec::new(); made.policies.len()],
+        combined: combined.collect(),
+        policies: made.policies,
+        diagnostics: Diagnostics::default(),
+        report,
+    };
     for mut file in found {
         if alone {
-            combined.push((file.rules, compiled(&file.policy.spec).unwrap_or_default()));
-            policies.push(file.policy);
-        } else {
-            for it in &mut file.items {
-                it.status = Status::LeftOut;
-                it.reason = Some(ALONE.to_owned());
-            }
+            all.add(file);
+            continue;
         }
-        report.rules.extend(file.items);
+        for it in &mut file.items {
+            it.status = Status::LeftOut;
+            it.reason = Some(ALONE.to_owned());
+        }
+        all.report.rules.extend(file.items);
     }
-    Import {
-        policies,
-        report,
-        combined,
-    }
+    all
+}
+
+/// Imports a maps file, whether it looks like one or not, as a policy of this name.
+///
+/// # Errors
+/// The messages about a file that does not load, or makes no policy.
+pub fn import_maps(source: Source<'_>, name: &str) -> Result<Import, Diagnostics> {
+    let mut all = Import {
+        policies: Vec::new(),
+        comments: Vec::new(),
+        report: Report::default(),
+        diagnostics: Diagnostics::default(),
+        combined: Vec::new(),
+    };
+    all.add(maps::read(source, name)?);
+    Ok(all)
 }
 
 /// Why a configuration beside others is left out.

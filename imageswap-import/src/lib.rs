@@ -36,5 +36,5 @@ mod vocabulary;
 mod webhooks;
 pub mod write;
 
-pub use document::{Import, Source, Verified, import};
+pub use document::{Import, Source, Verified, import, import_maps};
 pub use report::{Difference, Example, Item, Other, Report, Status};

@@ -9,6 +9,7 @@ mod maps;
 mod mirrors;
 mod nasty;
 mod public;
+mod webhooks;
 
 use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
 use imageswap_import::{Source, Status, import};
