@@ -3,7 +3,7 @@
 use crate::intent::{Intent, Origin, Reading};
 use crate::report::Status;
 use crate::{containerd, harbor, registries, swapper, toml};
-use imageswap_policy::yaml::{Node, Span, Value};
+use imageswap_policy::yaml::{Node, Span, Style, Value};
 
 /// Larger TOML texts are refused; a configuration has some kilobytes.
 const TOML_SIZE: usize = 1 << 20;
@@ -162,6 +162,31 @@ pub(crate) fn left_out(readings: Vec<Reading>, why: &str) -> Vec<Reading> {
 }
 
 impl ConfigFile {
+    /// A file that cannot be read, and still has its place in a configuration.
+    pub(crate) fn unreadable(path: &str) -> Self {
+        let span = Span {
+            start: 0,
+            end: 0,
+            line: 1,
+            column: 1,
+        };
+        Self {
+            format: if split(path).1 == "hosts.toml" {
+                Format::Hosts
+            } else {
+                Format::Registries
+            },
+            name: path.to_owned(),
+            path: path.to_owned(),
+            text: String::new(),
+            node: Node {
+                value: Value::Null,
+                span,
+                style: Style::Plain,
+            },
+        }
+    }
+
     /// Where something in the file is.
     pub(crate) fn origin(&self, span: Span, rule: &str) -> Origin {
         let (kind, document) = match self.format {

@@ -60,6 +60,9 @@ pub(crate) fn read(files: &[ConfigFile]) -> Vec<Reading> {
     for file in files {
         let origin = file.origin(file.node.span, "mirrors");
         let Some(registry) = registry(folder(file)) else {
+            if file.node.is_null() {
+                continue;
+            }
             readings.push(Reading::LeftOut(origin, "which registry it is for is the name of its folder: import the folder, such as `certs.d/docker.io/hosts.toml`".to_owned()));
             continue;
         };
@@ -71,6 +74,10 @@ pub(crate) fn read(files: &[ConfigFile]) -> Vec<Reading> {
             continue;
         }
         known.push(registry.clone());
+        // The report has it already; its folder is there all the same.
+        if file.node.is_null() {
+            continue;
+        }
         match endpoints(file, &registry) {
             Err((span, why)) => readings.push(Reading::LeftOut(file.origin(span, "mirrors"), why)),
             Ok(endpoints) if endpoints.iter().all(|it| it.upstream) => {

@@ -225,7 +225,10 @@ impl<'a> Texts<'a> {
         };
         match (configuration::find(candidate), parsed) {
             (Found::File(it), _) => self.files.push(*it),
-            (Found::Broken(line, column, what), _) => other(line, column, what, true),
+            (Found::Broken(line, column, what), _) => {
+                other(line, column, what, true);
+                self.files.push(ConfigFile::unreadable(source.name));
+            }
             (Found::Other, _) => other(1, 1, "TOML of another program".to_owned(), false),
             (Found::None, Ok(nodes)) => {
                 for node in nodes {

@@ -156,16 +156,16 @@ fn pods(matched: Option<&Node>, differences: &mut Vec<String>) -> Result<Formula
         match key {
             "kinds" => {
                 let mut kinds = Vec::new();
-                let mut pods = value.items().is_empty();
+                let mut of_pods = value.items().is_empty();
                 for it in value.items() {
                     let (of, groups) = (texts(it.get("kinds"))?, texts(it.get("apiGroups"))?);
                     let has = |all: &[String], name: &str| {
                         all.is_empty() || all.iter().any(|it| it == name || it == "*")
                     };
-                    pods |= has(&of, "Pod") && has(&groups, "");
+                    of_pods |= has(&of, "Pod") && has(&groups, "");
                     kinds.extend(of);
                 }
-                if pods {
+                if of_pods {
                     continue;
                 }
                 let named = |it: &str| kinds.iter().any(|kind| kind == it);
@@ -215,14 +215,14 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
         .into_iter()
         .find(|it| location == format!("spec.{it}[name:*].image"));
     let list = list.ok_or_else(|| format!("the location `{location}` is not understood"))?;
-    let mut pods = false;
+    let mut of_pods = false;
     for it in spec.get("applyTo").map_or(&[][..], Node::items) {
         let has = |key: &str, name: &str| -> Result<bool, String> {
             Ok(texts(it.get(key))?.iter().any(|it| it == name || it == "*"))
         };
-        pods |= has("groups", "")? && has("versions", "v1")? && has("kinds", "Pod")?;
+        of_pods |= has("groups", "")? && has("versions", "v1")? && has("kinds", "Pod")?;
     }
-    if !pods {
+    if !of_pods {
         return Err("it does not change Pods".to_owned());
     }
     let parameters = spec.get("parameters").ok_or("it has no parameters")?;

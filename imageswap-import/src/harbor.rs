@@ -4,7 +4,7 @@ use crate::configuration::{ConfigFile, flag, list, text, unknown};
 use crate::image::Image;
 use crate::intent::{Effect, Intent, Lists, Reading, Vocabulary};
 use crate::scope::Block;
-use crate::text::regex;
+use crate::text::{regex, unescaped};
 use crate::webhooks::Webhook;
 use imageswap_policy::yaml::{Node, Span, Value};
 use regex_automata::meta;
@@ -161,7 +161,15 @@ impl Rule {
                     return Err((span, format!("the expression `{it}` is not understood")));
                 };
                 all.push(compiled);
-                vocabulary.templates.push((it, String::new()));
+                if it.contains(':') {
+                    // Images with a digest have no tag for the expression.
+                    vocabulary.wildcards.push("*@*".to_owned());
+                }
+                let words = unescaped(&it);
+                let words = words.split_whitespace().map(|it| it.trim_end_matches(['.', '*']));
+                let words = words.filter(|it| !it.is_empty());
+                vocabulary.wildcards.extend(words.map(|it| format!("{it}*")));
+                vocabulary.texts.push(it);
             }
             Ok(all)
         };

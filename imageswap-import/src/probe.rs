@@ -183,6 +183,8 @@ pub(crate) fn lookalikes(host: &str) -> Vec<String> {
         None => vec![format!("{host}.evil.example")],
     };
     all.push(format!("evil{host}"));
+    // `evillocalhost` is a path on docker.io.
+    all.retain(|it| Image::parse(&format!("{it}/x")).is_some_and(|image| image.host == *it));
     all
 }
 

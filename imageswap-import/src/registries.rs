@@ -123,6 +123,11 @@ fn registry(lookup: &Rc<Lookup>, at: usize) -> Reading {
         None => it.prefix.clone(),
     });
     vocabulary.wildcards.push(format!("{}/*", it.prefix));
+    // Longer prefixes are exceptions to this one.
+    let others = lookup.registries.iter().filter(|other| other.prefix.len() > it.prefix.len());
+    for other in others {
+        vocabulary.wildcards.extend([other.prefix.clone(), format!("{}/*", other.prefix)]);
+    }
     let places = it.mirrors.iter().map(|it| &it.location).chain([&it.location]);
     vocabulary.texts.extend(places.filter(|it| !it.is_empty()).cloned());
     let mut differences = Vec::new();

@@ -116,7 +116,12 @@ fn intent(file: &ConfigFile, origin: &Origin, documents: &[(&str, Node)]) -> Res
         match it {
             Filter::Pods(formula) => parts.push(formula.not()),
             Filter::Images(expression) => {
-                expression.texts(&mut vocabulary.texts);
+                let mut texts = Vec::new();
+                expression.texts(&mut texts);
+                if texts.len() > 1 {
+                    vocabulary.wildcards.push(format!("*{}*", texts.join("*")));
+                }
+                vocabulary.texts.extend(texts);
                 images.push(expression);
             }
         }

@@ -62,6 +62,9 @@ pub(super) struct Alias {
 impl File {
     pub(super) fn read(file: &ConfigFile, drop_in: bool) -> Result<Self, Wrong> {
         let node = &file.node;
+        if node.is_null() {
+            return Err((node.span, "it cannot be read".to_owned()));
+        }
         if let Some(first) = node.get("registries") {
             if drop_in {
                 return Err((first.span, "a drop-in file has to be of version 2".to_owned()));

@@ -38,7 +38,7 @@ impl Filter {
             return Err((node.span, "a filter has no `jmespath`".to_owned()));
         };
         let wrong = |why: String| (text.span, format!("the filter `{}`: {why}", text.text));
-        let expression = parse(&text.text).map_err(wrong)?;
+        let expression = simplified(parse(&text.text).map_err(wrong)?);
         let mut parts = Vec::new();
         alternatives(expression, &mut parts);
         parts.into_iter().map(|it| Self::of(it).map_err(wrong)).collect()
@@ -78,6 +78,22 @@ pub(super) fn any(filters: &[Expr], image: &str) -> Result<bool, String> {
         }
     }
     Ok(false)
+}
+
+/// The same with lists that are not read from the root.
+fn simplified(expression: Expr) -> Expr {
+    let boxed = |it: Box<Expr>| Box::new(simplified(*it));
+    match expression {
+        Expr::Sub(left, right) if *left == Expr::Current && matches!(*right, Expr::List(_)) => *right,
+        Expr::Call(name, arguments) => {
+            Expr::Call(name, arguments.into_iter().map(simplified).collect())
+        }
+        Expr::Not(inner) => Expr::Not(boxed(inner)),
+        Expr::And(left, right) => Expr::And(boxed(left), boxed(right)),
+        Expr::Or(left, right) => Expr::Or(boxed(left), boxed(right)),
+        Expr::Compare(left, by, right) => Expr::Compare(boxed(left), by, boxed(right)),
+        other => other,
+    }
 }
 
 fn alternatives(expression: Expr, into: &mut Vec<Expr>) {

@@ -2,7 +2,7 @@
 //! of CEL: functions are those on texts, a policy applies where all of its conditions are true, and a demand with
 //! `all` judges each image.
 
-use super::shared::{HOSTS, Outcome, PATHS, Pod, Random, Rule as _, TARGETS, compare, pods};
+use super::shared::{HOSTS, Outcome, PATHS, Pod, Random, TARGETS, compare, pods};
 
 /// Policies per thread.
 const COUNT: u64 = 300;

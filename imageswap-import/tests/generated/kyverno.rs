@@ -3,7 +3,7 @@
 //! image, blocks of `any` are alternatives, all fields of a block must match, and a `mutate` rule
 //! comes before a `validate` rule.
 
-use super::shared::{HOSTS, NAMESPACES, Outcome, PATHS, Pod, Random, Rule as _, TARGETS, compare, pods};
+use super::shared::{HOSTS, NAMESPACES, Outcome, PATHS, Pod, Random, TARGETS, compare, pods};
 use std::fmt::Write;
 
 /// Policies per thread.
