@@ -18,7 +18,12 @@ fn imageswap(folder: &Path, args: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -36,14 +41,30 @@ fn text(bytes: &[u8]) -> String {
 fn a_tree_of_mirrors_is_one_policy() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    write(at, "certs.d/_default/hosts.toml", "server = \"https://m.example\"\n");
-    write(at, "certs.d/quay.io/hosts.toml", "server = \"https://q.example\"\n");
+    write(
+        at,
+        "certs.d/_default/hosts.toml",
+        "server = \"https://m.example\"\n",
+    );
+    write(
+        at,
+        "certs.d/quay.io/hosts.toml",
+        "server = \"https://q.example\"\n",
+    );
     // A folder with certificates alone: `_default` is not for it.
     write(at, "certs.d/ghcr.io/ca.crt", "x");
     write(at, "images.txt", "nginx:1\nquay.io/a:1\nghcr.io/a:1\n");
     let output = imageswap(
         at,
-        &["import", "-f", "certs.d", "-o", "json", "--verify", "images.txt"],
+        &[
+            "import",
+            "-f",
+            "certs.d",
+            "-o",
+            "json",
+            "--verify",
+            "images.txt",
+        ],
         "",
     );
     let (code, report) = (output.status.code(), text(&output.stderr));
@@ -66,11 +87,17 @@ fn a_tree_of_mirrors_is_one_policy() {
 
 #[test]
 fn files_of_other_programs_are_found_in_folders_and_on_standard_input() {
-    let swapper = "dryRun: false\nimageSwapPolicy: always\ntarget: {aws: {accountId: 1, region: r-1}}\n";
+    let swapper =
+        "dryRun: false\nimageSwapPolicy: always\ntarget: {aws: {accountId: 1, region: r-1}}\n";
     let registries = "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"quay.io/a\"\nlocation = \"m.example\"\n";
     let harbor = "rules: [{name: a, matches: ['^quay[.]io/'], replace: h.example/quay}]\n";
     for (name, content, code, part) in [
-        (".k8s-image-swapper.yml", swapper, 1, "1.dkr.ecr.r-1.amazonaws.com"),
+        (
+            ".k8s-image-swapper.yml",
+            swapper,
+            1,
+            "1.dkr.ecr.r-1.amazonaws.com",
+        ),
         ("registries.conf", registries, 0, "to: m.example"),
         ("registries.conf.d/a.conf", registries, 0, "to: m.example"),
         ("webhook-config.yaml", harbor, 1, "to: h.example/quay"),
@@ -82,7 +109,10 @@ fn files_of_other_programs_are_found_in_folders_and_on_standard_input() {
             let (policy, report) = (text(&output.stdout), text(&output.stderr));
             assert_eq!(output.status.code(), Some(code), "{name} {from}: {report}");
             assert!(policy.contains(part), "{name} {from}: {policy}{report}");
-            assert!(report.lines().all(|it| it.chars().count() <= 80), "{report}");
+            assert!(
+                report.lines().all(|it| it.chars().count() <= 80),
+                "{report}"
+            );
         }
     }
 }
@@ -91,11 +121,18 @@ fn files_of_other_programs_are_found_in_folders_and_on_standard_input() {
 fn a_broken_file_has_a_place_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    write(at, "certs.d/quay.io/hosts.toml", "server = \"https://q.example\"\n");
+    write(
+        at,
+        "certs.d/quay.io/hosts.toml",
+        "server = \"https://q.example\"\n",
+    );
     write(at, "certs.d/ghcr.io/hosts.toml", "\nserver == 1\n");
     let output = imageswap(at, &["import", "-f", "certs.d"], "");
     let report = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{report}");
-    assert!(report.contains("certs.d/ghcr.io/hosts.toml:2:9: cannot be read"), "{report}");
+    assert!(
+        report.contains("certs.d/ghcr.io/hosts.toml:2:9: cannot be read"),
+        "{report}"
+    );
     assert!(text(&output.stdout).contains("to: q.example"));
 }

@@ -136,7 +136,8 @@ pub(crate) fn read(files: Vec<ConfigFile>, documents: &[(&str, Node)]) -> Vec<Ve
             Format::Registries => folder.to_owned(),
             Format::Harbor | Format::Swapper => file.name.clone(),
         };
-        let known = |it: &&mut (Format, String, Vec<ConfigFile>)| it.0 == file.format && it.1 == root;
+        let known =
+            |it: &&mut (Format, String, Vec<ConfigFile>)| it.0 == file.format && it.1 == root;
         match groups.iter_mut().find(known) {
             Some(group) => group.2.push(file),
             None => groups.push((file.format, root, vec![file])),
@@ -222,7 +223,10 @@ pub(crate) fn text<'a>(node: &'a Node, key: &str) -> Result<Option<&'a str>, (Sp
         None => Ok(None),
         Some(value) => match value.as_str() {
             Some(it) => Ok(Some(it)),
-            None => Err((value.span, format!("`{key}` is {}, not a text", value.kind()))),
+            None => Err((
+                value.span,
+                format!("`{key}` is {}, not a text", value.kind()),
+            )),
         },
     }
 }

@@ -154,7 +154,8 @@ fn endpoints(file: &ConfigFile, registry: &str) -> Result<Vec<Endpoint>, (Span, 
     for digest in [false, true] {
         if !endpoints.iter().any(|it| it.resolve || digest) {
             let what = if digest { "digests" } else { "tags" };
-            let why = format!("none of its hosts may be asked for {what}, so nothing can be pulled");
+            let why =
+                format!("none of its hosts may be asked for {what}, so nothing can be pulled");
             return Err((node.span, why));
         }
     }
@@ -241,7 +242,12 @@ fn intent(origin: Origin, it: Namespace, known: &Rc<[String]>, all: &[Namespace]
             .to_owned(),
     ];
     if it.registry == DEFAULT {
-        vocabulary.texts.extend(known.iter().filter(|it| *it != DEFAULT).map(|it| format!("{it}/")));
+        vocabulary.texts.extend(
+            known
+                .iter()
+                .filter(|it| *it != DEFAULT)
+                .map(|it| format!("{it}/")),
+        );
     } else {
         vocabulary.texts.push(format!("{}/", it.registry));
         if it.endpoints.iter().any(|it| !it.resolve) {
@@ -286,7 +292,10 @@ fn capabilities(node: &Node) -> Result<(bool, bool), (Span, String)> {
         .find(|it| !["pull", "resolve", "push"].contains(&it.to_ascii_lowercase().as_str()));
     if let Some(unknown) = unknown {
         let span = node.get("capabilities").map_or(node.span, |it| it.span);
-        return Err((span, format!("the capability `{unknown}` is not known, so containerd ignores the file")));
+        return Err((
+            span,
+            format!("the capability `{unknown}` is not known, so containerd ignores the file"),
+        ));
     }
     Ok((
         named.is_empty() || has("pull"),

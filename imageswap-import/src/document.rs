@@ -119,7 +119,9 @@ pub fn import(sources: &[Source<'_>]) -> Import {
     });
     let maps_of_documents: Vec<_> = maps_of_documents.collect();
     let mut found: Vec<maps::File> = Vec::new();
-    let named = maps_of_documents.iter().map(|(name, text)| Source { name, text });
+    let named = maps_of_documents
+        .iter()
+        .map(|(name, text)| Source { name, text });
     for source in maps.into_iter().chain(named) {
         match maps::read(source, "imageswap") {
             Ok(file) => found.push(file),

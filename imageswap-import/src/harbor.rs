@@ -166,9 +166,13 @@ impl Rule {
                     vocabulary.wildcards.push("*@*".to_owned());
                 }
                 let words = unescaped(&it);
-                let words = words.split_whitespace().map(|it| it.trim_end_matches(['.', '*']));
+                let words = words
+                    .split_whitespace()
+                    .map(|it| it.trim_end_matches(['.', '*']));
                 let words = words.filter(|it| !it.is_empty());
-                vocabulary.wildcards.extend(words.map(|it| format!("{it}*")));
+                vocabulary
+                    .wildcards
+                    .extend(words.map(|it| format!("{it}*")));
                 vocabulary.texts.push(it);
             }
             Ok(all)
@@ -179,7 +183,8 @@ impl Rule {
         let first = replace.split('/').next().unwrap_or_default();
         let host = first == "localhost" || first.contains(['.', ':']);
         if !host || Image::parse(&format!("{replace}/x/y")).is_none() {
-            let why = format!("`replace` is `{replace}`: expected a registry, with or without a path");
+            let why =
+                format!("`replace` is `{replace}`: expected a registry, with or without a path");
             return Err((span, why));
         }
         let asks = flag(node, "checkUpstream")?.unwrap_or(false);

@@ -191,7 +191,10 @@ fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<bool, String> {
         let groups = texts(it.get("apiGroups"))?;
         let core = groups.iter().any(|it| it.is_empty() || it == "*");
         // Pods are of the core group.
-        resources.extend(of.into_iter().filter(|it| core || it != "pods" && it != "*"));
+        resources.extend(
+            of.into_iter()
+                .filter(|it| core || it != "pods" && it != "*"),
+        );
         operations.extend(texts(it.get("operations"))?);
     }
     let named = |list: &[String], it: &str| list.iter().any(|one| one == it || one == "*");

@@ -192,6 +192,10 @@ pub(crate) fn lookalikes(host: &str) -> Vec<String> {
 fn neighbours(host: &str, round: usize) -> Vec<String> {
     let mut all = lookalikes(host);
     all.extend([format!("sub.{host}"), format!("x-{host}")]);
+    let upper = host.to_ascii_uppercase();
+    if upper != host && host.contains(['.', ':']) {
+        all.push(upper);
+    }
     if let Some((bare, _)) = host.split_once(':') {
         all.push(bare.to_owned());
     } else {
@@ -224,7 +228,12 @@ mod tests {
 
     #[test]
     fn lookalikes_are_hosts_of_references() {
-        for host in ["registry.corp", "registry:5000", "10.1.2.3:8080", "localhost"] {
+        for host in [
+            "registry.corp",
+            "registry:5000",
+            "10.1.2.3:8080",
+            "localhost",
+        ] {
             for it in lookalikes(host) {
                 let image = Image::parse(&format!("{it}/app:1"));
                 let found = image.as_ref().map(|image| image.host.as_str());

@@ -83,14 +83,22 @@ fn short_names(lookup: &Lookup, main: &ConfigFile) -> Option<Reading> {
     let Some((search, origin)) = &lookup.search else {
         let origin = main.origin(main.node.span, "unqualified-search-registries");
         let message = "it does not say where names without a registry are looked for; here `nginx` is `docker.io/library/nginx`";
-        return Some(Reading::Settled(origin, Status::Differs, message.to_owned()));
+        return Some(Reading::Settled(
+            origin,
+            Status::Differs,
+            message.to_owned(),
+        ));
     };
     let origin = origin.clone();
     match search.as_slice() {
         [one] if one == "docker.io" => None,
         [] => {
             let message = "names without a registry cannot be pulled there; here `nginx` is `docker.io/library/nginx`";
-            Some(Reading::Settled(origin, Status::Differs, message.to_owned()))
+            Some(Reading::Settled(
+                origin,
+                Status::Differs,
+                message.to_owned(),
+            ))
         }
         _ => {
             let why = format!(
@@ -124,12 +132,23 @@ fn registry(lookup: &Rc<Lookup>, at: usize) -> Reading {
     });
     vocabulary.wildcards.push(format!("{}/*", it.prefix));
     // Longer prefixes are exceptions to this one.
-    let others = lookup.registries.iter().filter(|other| other.prefix.len() > it.prefix.len());
+    let others = lookup
+        .registries
+        .iter()
+        .filter(|other| other.prefix.len() > it.prefix.len());
     for other in others {
-        vocabulary.wildcards.extend([other.prefix.clone(), format!("{}/*", other.prefix)]);
+        vocabulary
+            .wildcards
+            .extend([other.prefix.clone(), format!("{}/*", other.prefix)]);
     }
-    let places = it.mirrors.iter().map(|it| &it.location).chain([&it.location]);
-    vocabulary.texts.extend(places.filter(|it| !it.is_empty()).cloned());
+    let places = it
+        .mirrors
+        .iter()
+        .map(|it| &it.location)
+        .chain([&it.location]);
+    vocabulary
+        .texts
+        .extend(places.filter(|it| !it.is_empty()).cloned());
     let mut differences = Vec::new();
     if !it.prefix.contains(['/', ':']) {
         differences.push(format!(
@@ -145,7 +164,9 @@ fn registry(lookup: &Rc<Lookup>, at: usize) -> Reading {
         ));
     }
     let effect = if it.blocked {
-        differences.push("an image that a node already has still runs there; here its Pod is refused".to_owned());
+        differences.push(
+            "an image that a node already has still runs there; here its Pod is refused".to_owned(),
+        );
         let holds = move |text: &str| Ok(inner.table_of(text) != Some(at));
         Effect::Check {
             holds: Rc::new(holds),
@@ -193,12 +214,19 @@ fn understood(
 fn fallbacks(it: &Registry) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for digest in [false, true] {
-        let mirrors = it.mirrors.iter().filter(|it| if digest { it.digest } else { it.tag });
+        let mirrors = it
+            .mirrors
+            .iter()
+            .filter(|it| if digest { it.digest } else { it.tag });
         let mut places: Vec<&str> = mirrors.map(|it| it.location.as_str()).collect();
         let Some((&first, _)) = places.split_first() else {
             continue;
         };
-        places.push(if it.location.is_empty() { &it.prefix } else { &it.location });
+        places.push(if it.location.is_empty() {
+            &it.prefix
+        } else {
+            &it.location
+        });
         let message = format!(
             "what `{first}` lacks comes from `{}` there; here an image comes from `{first}` alone",
             places[1..].join("`, then `")
@@ -219,5 +247,11 @@ fn alias(lookup: &Rc<Lookup>, at: usize) -> Reading {
     let inner = Rc::clone(lookup);
     let swap = move |text: &str| Ok(inner.aliased(text, at));
     let effect = Effect::Swap(Rc::new(swap));
-    understood(it.origin.clone(), effect, vocabulary, Vec::new(), Vec::new())
+    understood(
+        it.origin.clone(),
+        effect,
+        vocabulary,
+        Vec::new(),
+        Vec::new(),
+    )
 }

@@ -79,13 +79,22 @@ fn intent(file: &ConfigFile, origin: &Origin, documents: &[(&str, Node)]) -> Res
     match top.text("imageCopyPolicy", &file.text)?.unwrap_or_default() {
         it if it.text == "none" => {}
         it if ["", "delayed", "immediate", "force"].contains(&it.text.as_str()) => notes.push(
-            "it also copies images into the target (`imageCopyPolicy`), which nothing does here".to_owned(),
+            "it also copies images into the target (`imageCopyPolicy`), which nothing does here"
+                .to_owned(),
         ),
         it => {
-            return Err((it.span, format!("the policy `{}` is none of delayed, immediate, force, none", it.text)));
+            return Err((
+                it.span,
+                format!(
+                    "the policy `{}` is none of delayed, immediate, force, none",
+                    it.text
+                ),
+            ));
         }
     }
-    let target = top.find("target").ok_or((file.node.span, "it has no `target`".to_owned()))?;
+    let target = top
+        .find("target")
+        .ok_or((file.node.span, "it has no `target`".to_owned()))?;
     let (endpoint, whole_host) = fields::target(target, &file.text)?;
     let mut filters = Vec::new();
     if let Some(source) = top.find("source") {
@@ -126,7 +135,9 @@ fn intent(file: &ConfigFile, origin: &Origin, documents: &[(&str, Node)]) -> Res
             }
         }
     }
-    let scope = Formula::All(parts).blocks().map_err(|why| (file.node.span, why))?;
+    let scope = Formula::All(parts)
+        .blocks()
+        .map_err(|why| (file.node.span, why))?;
     let swap = move |text: &str| {
         let Some(image) = Image::parse(text) else {
             return Ok(text.to_owned());

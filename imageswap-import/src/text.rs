@@ -100,9 +100,7 @@ fn is_read_alike(pattern: &str) -> bool {
             '(' if next == Some('?') => {
                 rest.next();
                 let named = matches!(rest.peek(), Some('P' | '<'));
-                while !named
-                    && let Some(flag) = rest.next_if(|it| !matches!(it, ':' | ')'))
-                {
+                while !named && let Some(flag) = rest.next_if(|it| !matches!(it, ':' | ')')) {
                     if !"imsU-".contains(flag) {
                         return false;
                     }

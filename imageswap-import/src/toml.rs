@@ -1,9 +1,9 @@
 //! Reads TOML as the tree that YAML is read as, in which every value knows its place.
 
-use imageswap_policy::yaml::{Node, Span, Style, Value};
-use std::ops::Range;
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
+use imageswap_policy::yaml::{Node, Span, Style, Value};
+use std::ops::Range;
 
 /// Where a text stops being TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +56,10 @@ fn node(text: &str, value: Spanned<DeValue<'_>>) -> Node {
     match value.into_inner() {
         DeValue::String(it) => scalar(Value::String(it.into_owned())),
         DeValue::Boolean(it) => scalar(Value::Bool(it)),
-        DeValue::Integer(it) => scalar(
-            match i64::from_str_radix(it.as_str(), it.radix()) {
-                Ok(number) => Value::Number(number.into()),
-                Err(_) => Value::String(it.as_str().to_owned()),
-            },
-        ),
+        DeValue::Integer(it) => scalar(match i64::from_str_radix(it.as_str(), it.radix()) {
+            Ok(number) => Value::Number(number.into()),
+            Err(_) => Value::String(it.as_str().to_owned()),
+        }),
         // No field that is read is a number with a fraction or a date.
         DeValue::Float(it) => scalar(Value::String(it.as_str().to_owned())),
         DeValue::Datetime(it) => scalar(Value::String(it.to_string())),
@@ -100,10 +98,16 @@ mod tests {
         assert_eq!(names, ["https://z", "https://a"]);
         assert_eq!(place(&hosts[0].0), (3, 7));
         assert_eq!(hosts[0].1.get("ca").unwrap().items().len(), 2);
-        assert_eq!(hosts[1].1.get("skip_verify").unwrap().value, Value::Bool(true));
+        assert_eq!(
+            hosts[1].1.get("skip_verify").unwrap().value,
+            Value::Bool(true)
+        );
         let registry = &node.get("registry").unwrap().items()[0];
         assert_eq!(place(registry).0, 7);
         assert_eq!(registry.get("n").unwrap().value, Value::Number(7.into()));
-        assert_eq!(parse("a = 1\nb = = 2\n"), Err(Broken { line: 2, column: 5 }));
+        assert_eq!(
+            parse("a = 1\nb = = 2\n"),
+            Err(Broken { line: 2, column: 5 })
+        );
     }
 }

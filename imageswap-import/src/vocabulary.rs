@@ -145,11 +145,21 @@ impl Named {
 /// Hosts that contain two texts of a source, which it may ask for together.
 fn pairs(vocabulary: &Vocabulary) -> Vec<String> {
     let part = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
-    let texts = vocabulary.texts.iter();
-    let texts: Vec<&String> = texts
+    // Of wildcards only `*TEXT*`: a beginning or an end is not somewhere within.
+    let wildcards = vocabulary
+        .wildcards
+        .iter()
+        .flat_map(|it| it.split(['|', '&']));
+    let inner = wildcards.filter_map(|it| {
+        let it = it.trim().trim_start_matches('!');
+        it.strip_prefix('*')?.strip_suffix('*')
+    });
+    let texts = vocabulary.texts.iter().map(String::as_str).chain(inner);
+    let mut texts: Vec<&str> = texts
         .filter(|it| !it.is_empty() && it.chars().all(part))
-        .take(MAX_PAIRED)
         .collect();
+    texts.dedup();
+    texts.truncate(MAX_PAIRED);
     let mut pairs = Vec::new();
     for a in &texts {
         for b in texts.iter().filter(|b| a != *b) {

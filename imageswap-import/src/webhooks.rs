@@ -26,8 +26,11 @@ impl Webhook {
     }
 
     fn among(self, node: &Node) -> impl Iterator<Item = &Node> {
-        let configuration =
-            kind(node) == ("admissionregistration.k8s.io", "MutatingWebhookConfiguration");
+        let configuration = kind(node)
+            == (
+                "admissionregistration.k8s.io",
+                "MutatingWebhookConfiguration",
+            );
         let webhooks = node.get("webhooks").filter(|_| configuration);
         let webhooks = webhooks.map_or(&[][..], Node::items);
         webhooks.iter().filter(move |it| self.is(it))
@@ -77,7 +80,8 @@ impl Webhook {
                 let all = texts(rule.get(key))?;
                 Ok(all.iter().any(|it| it == name || it == "*"))
             };
-            let pods = has("apiGroups", "")? && has("apiVersions", "v1")? && has("resources", "pods")?;
+            let pods =
+                has("apiGroups", "")? && has("apiVersions", "v1")? && has("resources", "pods")?;
             created |= pods && has("operations", "CREATE")?;
             updated |= pods && has("operations", "UPDATE")?;
         }

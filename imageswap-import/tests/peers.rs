@@ -110,15 +110,24 @@ fn the_examples_of_configurations_are_true() {
     };
     let with = |text, webhook: &str| {
         import(&[
-            Source { name: "config.yaml", text },
-            Source { name: "webhook.yaml", text: webhook },
+            Source {
+                name: "config.yaml",
+                text,
+            },
+            Source {
+                name: "webhook.yaml",
+                text: webhook,
+            },
         ])
     };
     let harbor = blocks("From harbor-container-webhook")[0];
     let it = with(harbor, &webhook("w", "/webhook-v1-pod"));
     for (image, moved) in [
         ("nginx:1", "harbor.example.com/hub/library/nginx:1"),
-        ("ubuntu:24.04", "harbor.example.com/ubuntu/library/ubuntu:24.04"),
+        (
+            "ubuntu:24.04",
+            "harbor.example.com/ubuntu/library/ubuntu:24.04",
+        ),
         ("quay.io/a:1", "quay.io/a:1"),
     ] {
         assert_eq!(decide(&it, "a", image).unwrap().0, moved, "{:?}", it.report);
@@ -155,11 +164,20 @@ fn the_examples_of_configurations_are_true() {
     for (image, moved, approved) in [
         ("quay.io/team/a:1", "registry.example.com/quay/a:1", true),
         ("ghcr.io/acme/a:1", "mirror.example.com/acme/a:1", true),
-        ("old.example.com/team/a:1", "old.example.com/team/a:1", false),
+        (
+            "old.example.com/team/a:1",
+            "old.example.com/team/a:1",
+            false,
+        ),
         ("nginx:1", "nginx:1", true),
     ] {
         let decided = decide(&it, "a", image).unwrap();
-        assert_eq!((decided.0.as_str(), decided.1), (moved, approved), "{:?}", it.report);
+        assert_eq!(
+            (decided.0.as_str(), decided.1),
+            (moved, approved),
+            "{:?}",
+            it.report
+        );
     }
     assert_eq!(it.report.count(Status::CarriedOver), 1);
     assert_eq!(it.report.count(Status::Differs), 2);

@@ -31,11 +31,17 @@ impl Endpoint {
         registry: &str,
     ) -> Result<Self, (Span, String)> {
         let (pull, resolve) = capabilities(node)?;
-        let mut settings: Vec<&'static str> =
-            ["ca", "client", "skip_verify", "header", "dial_timeout", "proxy"]
-                .into_iter()
-                .filter(|it| node.get(it).is_some())
-                .collect();
+        let mut settings: Vec<&'static str> = [
+            "ca",
+            "client",
+            "skip_verify",
+            "header",
+            "dial_timeout",
+            "proxy",
+        ]
+        .into_iter()
+        .filter(|it| node.get(it).is_some())
+        .collect();
         let Some(url) = url else {
             return Ok(Self {
                 host: registry.to_owned(),
@@ -69,9 +75,11 @@ impl Endpoint {
         })?;
         let base = format!("{host}{path}");
         let image = Image::parse(&format!("{base}/x"));
-        let upstream = path.is_empty()
-            && (host == registry || registry == "docker.io" && HUB.contains(&host));
-        if !upstream && image.is_none_or(|it| it.name() != format!("{base}/x") || HUB.contains(&host)) {
+        let upstream =
+            path.is_empty() && (host == registry || registry == "docker.io" && HUB.contains(&host));
+        if !upstream
+            && image.is_none_or(|it| it.name() != format!("{base}/x") || HUB.contains(&host))
+        {
             return Err(wrong("no image can name this registry"));
         }
         if registry == DEFAULT && HUB.contains(&host) {
@@ -129,7 +137,11 @@ mod tests {
             ("", true, None),
             ("/v2/../x", true, None),
         ] {
-            assert_eq!(repositories(path, overrides).as_deref(), expected, "{path} {overrides}");
+            assert_eq!(
+                repositories(path, overrides).as_deref(),
+                expected,
+                "{path} {overrides}"
+            );
         }
     }
 }

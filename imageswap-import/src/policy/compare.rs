@@ -14,7 +14,8 @@ const SPELLING: &str =
 const INVALID: &str = "the result is not an image that could run";
 const DIGEST: &str = "a digest is lost or garbled there and kept here";
 const TARGET: &str = "an image that lies under the target is moved once more there and stays here";
-const OTHER_TARGET: &str = "an image that lies under another rule's target moves there and stays here";
+const OTHER_TARGET: &str =
+    "an image that lies under another rule's target moves there and stays here";
 const ODD: &str = "the text also matches at a place that nobody means";
 
 /// How a policy differs.

@@ -34,7 +34,11 @@ impl Lookup {
                 }
             }
             for it in own {
-                match all.registries.iter_mut().find(|other| other.prefix == it.prefix) {
+                match all
+                    .registries
+                    .iter_mut()
+                    .find(|other| other.prefix == it.prefix)
+                {
                     Some(other) => {
                         let old = std::mem::replace(other, it);
                         let why = format!("{} replaces it", other.origin.source);
@@ -62,7 +66,9 @@ impl Lookup {
         let host = first.is_some_and(|it| it == "localhost" || it.contains(['.', ':']));
         if !host {
             let slash = text.rfind('/').map_or(0, |it| it + 1);
-            let end = text[slash..].find([':', '@']).map_or(text.len(), |it| slash + it);
+            let end = text[slash..]
+                .find([':', '@'])
+                .map_or(text.len(), |it| slash + it);
             let name = &text[..end];
             if let Some(at) = self.aliases.iter().position(|it| it.name == name) {
                 let full = Image::parse(&format!("{}{}", self.aliases[at].value, &text[end..]))?;
@@ -91,7 +97,8 @@ impl Lookup {
         let mut found: Option<(usize, usize)> = None;
         for (at, it) in self.registries.iter().enumerate() {
             if let Some(length) = matching(full, &it.prefix)
-                && found.is_none_or(|(best, _)| it.prefix.len() > self.registries[best].prefix.len())
+                && found
+                    .is_none_or(|(best, _)| it.prefix.len() > self.registries[best].prefix.len())
             {
                 found = Some((at, length));
             }
@@ -134,7 +141,10 @@ impl Registry {
             return None;
         }
         let digest = full.contains('@');
-        let mirror = self.mirrors.iter().find(|it| if digest { it.digest } else { it.tag });
+        let mirror = self
+            .mirrors
+            .iter()
+            .find(|it| if digest { it.digest } else { it.tag });
         let location = mirror.map_or(self.location.as_str(), |it| it.location.as_str());
         if location.is_empty() {
             return None;
@@ -168,9 +178,7 @@ fn matching(full: &str, prefix: &str) -> Option<usize> {
             }
             at + domain.len()
         }
-        None => {
-            full.starts_with(prefix).then_some(prefix.len())?
-        }
+        None => full.starts_with(prefix).then_some(prefix.len())?,
     };
     // A port is a part of the host, whatever today's programs do with it.
     let host = !full[..end].contains('/');

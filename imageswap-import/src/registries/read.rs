@@ -67,7 +67,10 @@ impl File {
         }
         if let Some(first) = node.get("registries") {
             if drop_in {
-                return Err((first.span, "a drop-in file has to be of version 2".to_owned()));
+                return Err((
+                    first.span,
+                    "a drop-in file has to be of version 2".to_owned(),
+                ));
             }
             return first_version(file, first);
         }
@@ -78,7 +81,10 @@ impl File {
             && !["", "enforcing", "permissive", "disabled"].contains(&mode)
         {
             let span = node.get("short-name-mode").map_or(node.span, |it| it.span);
-            return Err((span, format!("the mode `{mode}` is none of enforcing, permissive, disabled")));
+            return Err((
+                span,
+                format!("the mode `{mode}` is none of enforcing, permissive, disabled"),
+            ));
         }
         let tables = node.get("registry");
         if let Some(it) = tables.filter(|it| !matches!(it.value, Value::Sequence(_))) {
@@ -89,7 +95,10 @@ impl File {
         let mut search = None;
         if let Some(it) = node.get("unqualified-search-registries") {
             let names = list(node, "unqualified-search-registries")?;
-            let names: Vec<String> = names.iter().map(|it| it.trim_end_matches('/').to_owned()).collect();
+            let names: Vec<String> = names
+                .iter()
+                .map(|it| it.trim_end_matches('/').to_owned())
+                .collect();
             if let Some(wrong) = names.iter().find(|it| !is_domain(it)) {
                 return Err((it.span, format!("`{wrong}` is not the host of a registry")));
             }
@@ -110,7 +119,12 @@ fn is_domain(text: &str) -> bool {
 
 /// The lists of version 1.
 fn first_version(file: &ConfigFile, node: &Node) -> Result<File, Wrong> {
-    if let Some((key, _)) = file.node.entries().iter().find(|it| it.0.as_str() != Some("registries")) {
+    if let Some((key, _)) = file
+        .node
+        .entries()
+        .iter()
+        .find(|it| it.0.as_str() != Some("registries"))
+    {
         return Err((key.span, "fields of version 1 and 2 in one file".to_owned()));
     }
     if let Some(wrong) = unknown(node, &["search", "insecure", "block"]) {
@@ -158,7 +172,10 @@ fn first_version(file: &ConfigFile, node: &Node) -> Result<File, Wrong> {
 /// A location without the slashes at its end.
 fn location(text: &str, span: Span) -> Result<String, Wrong> {
     if text.starts_with("http://") || text.starts_with("https://") {
-        return Err((span, format!("`{text}` has a scheme, which no location has")));
+        return Err((
+            span,
+            format!("`{text}` has a scheme, which no location has"),
+        ));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -174,7 +191,10 @@ fn table(file: &ConfigFile, node: &Node) -> Result<Registry, Wrong> {
     let mut prefix = placed(node, "prefix")?;
     if prefix.is_empty() {
         if place.is_empty() {
-            return Err((node.span, "it has neither `prefix` nor `location`".to_owned()));
+            return Err((
+                node.span,
+                "it has neither `prefix` nor `location`".to_owned(),
+            ));
         }
         prefix.clone_from(&place);
     }
@@ -183,7 +203,10 @@ fn table(file: &ConfigFile, node: &Node) -> Result<Registry, Wrong> {
         return Err((span_of("prefix"), "it has no `location`".to_owned()));
     }
     if wild && prefix.contains(['/', '@', ':']) {
-        return Err((span_of("prefix"), format!("`{prefix}`: only a host can begin with `*.`")));
+        return Err((
+            span_of("prefix"),
+            format!("`{prefix}`: only a host can begin with `*.`"),
+        ));
     }
     let digest_only = flag(node, "mirror-by-digest-only")?.unwrap_or(false);
     let mirrors = node.get("mirror");
@@ -205,10 +228,16 @@ fn table(file: &ConfigFile, node: &Node) -> Result<Registry, Wrong> {
         let pull = text(it, "pull-from-mirror")?.unwrap_or_default();
         let span = it.get("pull-from-mirror").map_or(it.span, |it| it.span);
         if digest_only && !pull.is_empty() {
-            return Err((span, "`pull-from-mirror` beside `mirror-by-digest-only`".to_owned()));
+            return Err((
+                span,
+                "`pull-from-mirror` beside `mirror-by-digest-only`".to_owned(),
+            ));
         }
         if !["", "all", "digest-only", "tag-only"].contains(&pull) {
-            return Err((span, format!("`{pull}` is none of all, digest-only, tag-only")));
+            return Err((
+                span,
+                format!("`{pull}` is none of all, digest-only, tag-only"),
+            ));
         }
         read.push(Mirror {
             digest: pull != "tag-only",
@@ -218,7 +247,14 @@ fn table(file: &ConfigFile, node: &Node) -> Result<Registry, Wrong> {
     }
     settings.sort_unstable();
     settings.dedup();
-    let origin = file.origin(span_of(if node.get("prefix").is_some() { "prefix" } else { "location" }), &prefix);
+    let origin = file.origin(
+        span_of(if node.get("prefix").is_some() {
+            "prefix"
+        } else {
+            "location"
+        }),
+        &prefix,
+    );
     for it in read.iter().map(|it| &it.location).chain([&place]) {
         if usable.is_ok() && !it.is_empty() && !can_be_named(it) {
             usable = Err((node.span, format!("no image can name `{it}`")));
@@ -239,7 +275,8 @@ fn table(file: &ConfigFile, node: &Node) -> Result<Registry, Wrong> {
 fn can_be_named(location: &str) -> bool {
     let first = location.split('/').next().unwrap_or_default();
     let host = first == "localhost" || first.contains(['.', ':']);
-    host && Image::parse(&format!("{location}/x")).is_some() || location.contains('/') && Image::parse(location).is_some() && host
+    host && Image::parse(&format!("{location}/x")).is_some()
+        || location.contains('/') && Image::parse(location).is_some() && host
 }
 
 fn settings(node: &Node) -> Result<Vec<&'static str>, Wrong> {
@@ -272,13 +309,19 @@ fn aliases(file: &ConfigFile, node: &Node) -> Result<Vec<Alias>, Wrong> {
             !it.contains('@') && !it[it.rfind('/').map_or(0, |it| it + 1)..].contains(':')
         };
         if !short || !plain(name) || Image::parse(name).is_none() {
-            return Err((key.span, format!("`{name}` is not a name without registry, tag and digest")));
+            return Err((
+                key.span,
+                format!("`{name}` is not a name without registry, tag and digest"),
+            ));
         }
         if !image.is_empty() {
             let host = image.split_once('/').map(|it| it.0);
             let host = host.is_some_and(|it| it == "localhost" || it.contains(['.', ':']));
             if !host || !plain(image) || Image::parse(image).is_none() {
-                return Err((value.span, format!("`{image}` is not a name with a registry, without tag and digest")));
+                return Err((
+                    value.span,
+                    format!("`{image}` is not a name with a registry, without tag and digest"),
+                ));
             }
         }
         aliases.push(Alias {

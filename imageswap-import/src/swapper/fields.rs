@@ -99,11 +99,16 @@ pub(super) fn target(node: &Node, source: &str) -> Result<(String, bool), Wrong>
     let kind = fields.text("type", source)?;
     match kind.as_ref().map_or("aws", |it| it.text.as_str()) {
         "aws" => {
-            let node = fields.find("aws").ok_or((node.span, "it has no `aws`".to_owned()))?;
+            let node = fields
+                .find("aws")
+                .ok_or((node.span, "it has no `aws`".to_owned()))?;
             let aws = Fields(node);
             // Repositories are made with the options; the role signs in.
             aws.only(&["accountId", "region", "role", "prefix", "ecrOptions"])?;
-            let (account, region) = (aws.needed("accountId", source)?, aws.needed("region", source)?);
+            let (account, region) = (
+                aws.needed("accountId", source)?,
+                aws.needed("region", source)?,
+            );
             let prefix = aws.text("prefix", source)?.unwrap_or_default().text;
             let domain = if region.text.starts_with("cn-") {
                 "amazonaws.com.cn"
@@ -114,7 +119,9 @@ pub(super) fn target(node: &Node, source: &str) -> Result<(String, bool), Wrong>
             checked(format!("{host}{prefix}"), &host, node).map(|it| (it, true))
         }
         "gcp" => {
-            let node = fields.find("gcp").ok_or((node.span, "it has no `gcp`".to_owned()))?;
+            let node = fields
+                .find("gcp")
+                .ok_or((node.span, "it has no `gcp`".to_owned()))?;
             let gcp = Fields(node);
             gcp.only(&["location", "projectId", "repositoryId"])?;
             let of = |name| gcp.needed(name, source).map(|it| it.text);

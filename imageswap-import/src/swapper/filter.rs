@@ -41,13 +41,18 @@ impl Filter {
         let expression = simplified(parse(&text.text).map_err(wrong)?);
         let mut parts = Vec::new();
         alternatives(expression, &mut parts);
-        parts.into_iter().map(|it| Self::of(it).map_err(wrong)).collect()
+        parts
+            .into_iter()
+            .map(|it| Self::of(it).map_err(wrong))
+            .collect()
     }
 
     fn of(expression: Expr) -> Result<Self, String> {
         functions(&expression)?;
         let roots = expression.roots();
-        let is = |it: &Vec<String>, path: &[&str]| it.iter().map(String::as_str).eq(path.iter().copied());
+        let is = |it: &Vec<String>, path: &[&str]| {
+            it.iter().map(String::as_str).eq(path.iter().copied())
+        };
         let image = |it: &Vec<String>| is(it, &["container", "image"]);
         let pod = |it: &Vec<String>| {
             is(it, &["obj", "metadata", "namespace"])
@@ -60,7 +65,9 @@ impl Filter {
             ));
         }
         match (roots.iter().any(image), roots.iter().any(pod)) {
-            (true, true) => Err("it asks for the Pod and the image together; write two filters".to_owned()),
+            (true, true) => {
+                Err("it asks for the Pod and the image together; write two filters".to_owned())
+            }
             (true, false) => Ok(Self::Images(expression)),
             (false, _) => formula(&expression).map(Self::Pods),
         }
@@ -84,7 +91,9 @@ pub(super) fn any(filters: &[Expr], image: &str) -> Result<bool, String> {
 fn simplified(expression: Expr) -> Expr {
     let boxed = |it: Box<Expr>| Box::new(simplified(*it));
     match expression {
-        Expr::Sub(left, right) if *left == Expr::Current && matches!(*right, Expr::List(_)) => *right,
+        Expr::Sub(left, right) if *left == Expr::Current && matches!(*right, Expr::List(_)) => {
+            *right
+        }
         Expr::Call(name, arguments) => {
             Expr::Call(name, arguments.into_iter().map(simplified).collect())
         }
@@ -116,7 +125,10 @@ fn functions(expression: &Expr) -> Result<(), String> {
             arguments.iter().try_for_each(functions)
         }
         Expr::Current | Expr::Field(_) | Expr::Literal(_) => Ok(()),
-        Expr::Sub(left, right) | Expr::Or(left, right) | Expr::And(left, right) | Expr::Compare(left, _, right) => {
+        Expr::Sub(left, right)
+        | Expr::Or(left, right)
+        | Expr::And(left, right)
+        | Expr::Compare(left, _, right) => {
             functions(left)?;
             functions(right)
         }
@@ -127,7 +139,9 @@ fn functions(expression: &Expr) -> Result<(), String> {
         | Expr::Project(..)
         | Expr::Values(..)
         | Expr::Flatten(_)
-        | Expr::Filter(..) => Err("only fields, comparisons and functions on texts are understood".to_owned()),
+        | Expr::Filter(..) => {
+            Err("only fields, comparisons and functions on texts are understood".to_owned())
+        }
     }
 }
 
@@ -136,7 +150,11 @@ fn formula(expression: &Expr) -> Result<Formula, String> {
     let formula = translate(expression)?;
     let selected = formula.blocks()?;
     let others = formula.clone().not().blocks()?;
-    let mut pods: Vec<Pod> = selected.iter().chain(&others).flat_map(Block::pods).collect();
+    let mut pods: Vec<Pod> = selected
+        .iter()
+        .chain(&others)
+        .flat_map(Block::pods)
+        .collect();
     pods.push(Pod {
         namespace: "other-place".to_owned(),
         ..Pod::default()
@@ -159,7 +177,10 @@ fn root(pod: &Pod) -> Value {
     let mut metadata = Map::new();
     metadata.insert("namespace".to_owned(), pod.namespace.as_str().into());
     if !pod.labels.is_empty() {
-        let labels = pod.labels.iter().map(|it| (it.0.clone(), it.1.as_str().into()));
+        let labels = pod
+            .labels
+            .iter()
+            .map(|it| (it.0.clone(), it.1.as_str().into()));
         metadata.insert("labels".to_owned(), labels.collect::<Map<_, _>>().into());
     }
     object([("obj", object([("metadata", metadata.into())]))])
@@ -176,7 +197,12 @@ fn subject(expression: &Expr) -> Option<Subject> {
         [one] if matches!(expression, Expr::Sub(..)) => one.clone(),
         _ => return None,
     };
-    match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    match path
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         ["obj", "metadata", "namespace"] => Some(Subject::Namespace),
         ["obj", "metadata", "labels", key] => Some(Subject::Label((*key).to_owned())),
         _ => None,
@@ -202,16 +228,26 @@ fn translate(expression: &Expr) -> Result<Formula, String> {
                 (Subject::Namespace, Value::String(name)) => {
                     Formula::Is(Literal::InNamespaces(vec![plain(name)?]))
                 }
-                (Subject::Label(key), Value::String(value)) => label(key, Operator::In, Some(value)),
+                (Subject::Label(key), Value::String(value)) => {
+                    label(key, Operator::In, Some(value))
+                }
                 (Subject::Label(key), Value::Null) => label(key, Operator::DoesNotExist, None),
                 _ => return Err(not_understood()),
             };
-            if *by == Comparison::Equal { equal } else { equal.not() }
+            if *by == Comparison::Equal {
+                equal
+            } else {
+                equal.not()
+            }
         }
         Expr::Call(name, arguments) => match (name.as_str(), arguments.as_slice()) {
             ("contains", [Expr::List(items), one]) => {
                 let each = items.iter().map(|it| {
-                    let compare = Expr::Compare(Box::new(one.clone()), Comparison::Equal, Box::new(it.clone()));
+                    let compare = Expr::Compare(
+                        Box::new(one.clone()),
+                        Comparison::Equal,
+                        Box::new(it.clone()),
+                    );
                     translate(&compare)
                 });
                 Formula::Any(each.collect::<Result<_, _>>()?)

@@ -466,10 +466,16 @@ fn shapes_of_public_policies() {
         let made = imported(&it.text);
         let statuses: Vec<Status> = made.report.rules.iter().map(|it| it.status).collect();
         let library = ["kyverno.io", "gatekeeper.sh", "kubewarden.io", "k8s.io"];
-        let library = library.into_iter().find(|name| it.text.contains(name)).unwrap();
+        let library = library
+            .into_iter()
+            .find(|name| it.text.contains(name))
+            .unwrap();
         // The policy as a whole: exact, with differences, or at least a rule left out.
         let worst = statuses.iter().max().unwrap();
-        let at = [CarriedOver, Differs, LeftOut].iter().position(|it| it == worst).unwrap();
+        let at = [CarriedOver, Differs, LeftOut]
+            .iter()
+            .position(|it| it == worst)
+            .unwrap();
         counts.entry(library).or_default()[at] += 1;
         if statuses != it.statuses {
             let told: Vec<_> = made.report.rules.iter().map(ToString::to_string).collect();

@@ -12,9 +12,16 @@ const SEEDS: [u64; 2] = [0x51ed_270b_9f0c_a2d4, 7];
 /// A condition on the Pod, or on something that only a cluster knows.
 #[derive(Debug, Clone)]
 enum Condition {
-    Namespace { name: &'static str, equal: bool },
+    Namespace {
+        name: &'static str,
+        equal: bool,
+    },
     Among(Vec<&'static str>),
-    Label { key: &'static str, value: &'static str, equal: bool },
+    Label {
+        key: &'static str,
+        value: &'static str,
+        equal: bool,
+    },
     HasLabel(&'static str),
     Either(Box<Condition>, Box<Condition>),
     Not(Box<Condition>),
@@ -73,7 +80,10 @@ fn condition(random: &mut Random, depth: usize) -> Condition {
             name: random.of(&["shop", "bank", "other"]),
             equal: random.one_in(2),
         },
-        2 => Condition::Among(vec![random.of(&["shop", "team-a"]), random.of(&["bank", "web-ci"])]),
+        2 => Condition::Among(vec![
+            random.of(&["shop", "team-a"]),
+            random.of(&["bank", "web-ci"]),
+        ]),
         3 | 4 => Condition::Label {
             key: "team",
             value: random.of(&["red", "blue"]),
@@ -93,7 +103,10 @@ fn condition(random: &mut Random, depth: usize) -> Condition {
         ])),
         7 => Condition::HasLabel("team"),
         8 | 9 => Condition::Not(Box::new(condition(random, depth + 1))),
-        _ => Condition::Either(Box::new(condition(random, depth + 1)), Box::new(condition(random, depth + 1))),
+        _ => Condition::Either(
+            Box::new(condition(random, depth + 1)),
+            Box::new(condition(random, depth + 1)),
+        ),
     }
 }
 
@@ -107,9 +120,18 @@ fn demand(random: &mut Random, depth: usize) -> Demand {
         5 => Demand::Ends(":latest".to_owned()),
         6 => Demand::Contains(format!("/{path}/")),
         7 => Demand::Matches(format!("{host}/")),
-        8 => Demand::OneOf(vec![format!("{host}/"), format!("{}/{path}/", random.of(&HOSTS))]),
-        9..=11 => Demand::Either(Box::new(demand(random, depth + 1)), Box::new(demand(random, depth + 1))),
-        12 => Demand::Both(Box::new(demand(random, depth + 1)), Box::new(demand(random, depth + 1))),
+        8 => Demand::OneOf(vec![
+            format!("{host}/"),
+            format!("{}/{path}/", random.of(&HOSTS)),
+        ]),
+        9..=11 => Demand::Either(
+            Box::new(demand(random, depth + 1)),
+            Box::new(demand(random, depth + 1)),
+        ),
+        12 => Demand::Both(
+            Box::new(demand(random, depth + 1)),
+            Box::new(demand(random, depth + 1)),
+        ),
         _ => Demand::Not(Box::new(demand(random, depth + 1))),
     }
 }
@@ -140,7 +162,9 @@ fn rule(random: &mut Random) -> Rule {
     Rule {
         conditions,
         exempt: (check && random.one_in(4)).then(|| condition(random, 0)),
-        namespaces: random.one_in(5).then(|| vec![random.of(&["shop", "app-x"]), "bank"]),
+        namespaces: random
+            .one_in(5)
+            .then(|| vec![random.of(&["shop", "app-x"]), "bank"]),
         effect,
         lists: check && random.one_in(3),
     }
@@ -171,7 +195,10 @@ impl Condition {
     fn write(&self) -> String {
         match self {
             Self::Namespace { name, equal } => {
-                format!("request.namespace {} '{name}'", if *equal { "==" } else { "!=" })
+                format!(
+                    "request.namespace {} '{name}'",
+                    if *equal { "==" } else { "!=" }
+                )
             }
             Self::Among(names) => format!("request.namespace in ['{}']", names.join("', '")),
             Self::Label { key, value, equal } => format!(
@@ -207,7 +234,9 @@ impl Demand {
             Self::Ends(it) => format!("c.image.endsWith('{it}')"),
             Self::Contains(it) => format!("c.image.contains('{it}')"),
             Self::Matches(it) => format!("c.image.matches('^{}')", it.replace('.', "[.]")),
-            Self::OneOf(all) => format!("['{}'].exists(r, c.image.startsWith(r))", all.join("', '")),
+            Self::OneOf(all) => {
+                format!("['{}'].exists(r, c.image.startsWith(r))", all.join("', '"))
+            }
             Self::Either(a, b) => format!("({} || {})", a.write(), b.write()),
             Self::Both(a, b) => format!("({} && {})", a.write(), b.write()),
             Self::Not(inner) => format!("!{}", inner.write()),
@@ -239,7 +268,9 @@ impl Change {
                 from.len()
             ),
             Self::Replace { from, to } => format!("c.image.replace('{from}', '{to}')"),
-            Self::Below { to } => format!("c.image.startsWith('{to}/') ? c.image : '{to}/' + c.image"),
+            Self::Below { to } => {
+                format!("c.image.startsWith('{to}/') ? c.image : '{to}/' + c.image")
+            }
             Self::Host { to } => format!(
                 "c.image.contains('/') && c.image.split('/')[0].contains('.') ? '{to}/' + c.image.substring(c.image.indexOf('/') + 1) : c.image"
             ),
@@ -251,7 +282,10 @@ impl super::shared::Rule for Rule {
     fn applies(&self, pod: &Pod) -> bool {
         self.conditions.iter().all(|it| it.holds(pod))
             && !self.exempt.as_ref().is_some_and(|it| it.holds(pod))
-            && self.namespaces.as_ref().is_none_or(|it| it.contains(&pod.namespace))
+            && self
+                .namespaces
+                .as_ref()
+                .is_none_or(|it| it.contains(&pod.namespace))
     }
 
     fn answer(&self, image: &str) -> (String, bool) {
@@ -288,7 +322,11 @@ impl Rule {
             [] => String::new(),
             all => format!("  matchConditions:\n{}", all.concat()),
         };
-        let list = if self.lists { "variables.all" } else { "object.spec.containers" };
+        let list = if self.lists {
+            "variables.all"
+        } else {
+            "object.spec.containers"
+        };
         let lists = if self.lists {
             "  variables: [{name: all, expression: \"object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])\"}]\n"
         } else {
@@ -301,11 +339,17 @@ impl Rule {
                     Some(it) => format!("({}) || {all}", it.write()),
                     None => all,
                 };
-                ("Validating", format!("  validations: [{{expression: \"{all}\"}}]\n"))
+                (
+                    "Validating",
+                    format!("  validations: [{{expression: \"{all}\"}}]\n"),
+                )
             }
             Effect::Beside(demand, "exists") => (
                 "Validating",
-                format!("  validations: [{{expression: \"{list}.exists(c, {})\"}}]\n", demand.write()),
+                format!(
+                    "  validations: [{{expression: \"{list}.exists(c, {})\"}}]\n",
+                    demand.write()
+                ),
             ),
             Effect::Beside(demand, _) => (
                 "Validating",
@@ -322,7 +366,11 @@ impl Rule {
                 ),
             ),
         };
-        let action = if kind == "Validating" { ", validationActions: [Deny]" } else { "" };
+        let action = if kind == "Validating" {
+            ", validationActions: [Deny]"
+        } else {
+            ""
+        };
         format!(
             "apiVersion: admissionregistration.k8s.io/v1\nkind: {kind}AdmissionPolicy\nmetadata: {{name: p{number}}}\nspec:\n  matchConstraints: {{{pods}{names}}}\n{conditions}{lists}{body}---\napiVersion: admissionregistration.k8s.io/v1\nkind: {kind}AdmissionPolicyBinding\nmetadata: {{name: b{number}}}\nspec: {{policyName: p{number}{action}}}\n"
         )
@@ -349,7 +397,14 @@ fn run(seed: u64) -> Outcome {
     let mut all = Outcome::default();
     for number in 0..COUNT {
         let rule = rule(&mut random);
-        compare(&rule, &rule.write(number), number, rule.is_left_out(), &pods, &mut all);
+        compare(
+            &rule,
+            &rule.write(number),
+            number,
+            rule.is_left_out(),
+            &pods,
+            &mut all,
+        );
     }
     all
 }

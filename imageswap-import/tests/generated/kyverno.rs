@@ -227,7 +227,6 @@ impl super::shared::Rule for Rule {
             }
         }
     }
-
 }
 
 impl Rule {

@@ -57,7 +57,6 @@ pub(crate) struct Pod {
     pub(crate) labels: Vec<(&'static str, &'static str)>,
 }
 
-
 /// Pods in several namespaces, with several labels.
 pub(crate) fn pods() -> Vec<Pod> {
     let namespaces = ["shop", "bank", "app-x", "web-ci", "team-a", "other"];
@@ -178,7 +177,6 @@ fn is_reported(
     other || cannot_run || stays || (theirs.1 && !ours.1 && !milder)
 }
 
-
 /// How many rules were carried over, differ and were left out, and what is wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -199,7 +197,12 @@ impl Outcome {
     /// # Panics
     /// If a policy decides wrongly, or fewer than half of the rules are carried over.
     pub(crate) fn judge(&self, what: &str, count: u64) {
-        let Self { exact, differs, left_out, wrong } = self;
+        let Self {
+            exact,
+            differs,
+            left_out,
+            wrong,
+        } = self;
         eprintln!("{what}: {exact} carried over, {differs} with differences, {left_out} left out");
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
         assert_eq!(exact + differs + left_out, count);
