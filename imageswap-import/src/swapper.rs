@@ -120,6 +120,10 @@ fn intent(file: &ConfigFile, origin: &Origin, documents: &[(&str, Node)]) -> Res
     let mut parts = vec![pods];
     let mut vocabulary = Vocabulary::default();
     vocabulary.texts.push(format!("{endpoint}/"));
+    if !whole_host {
+        // A name that only begins like the target is not swapped either.
+        vocabulary.texts.push(endpoint.clone());
+    }
     let mut images = Vec::new();
     for it in filters {
         match it {

@@ -34,7 +34,9 @@ fn configurations_are_recognised_wherever_they_are() {
         let document = map(key, text);
         let list = format!(
             "apiVersion: v1\nkind: List\nitems:\n- {}",
-            indent(&document).trim_start()
+            document.replace('
+', "
+  ")
         );
         let json = serde_json::to_string(
             &serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {key: text}}),
