@@ -34,9 +34,7 @@ fn configurations_are_recognised_wherever_they_are() {
         let document = map(key, text);
         let list = format!(
             "apiVersion: v1\nkind: List\nitems:\n- {}",
-            document.replace('
-', "
-  ")
+            document.replace('\n', "\n  ")
         );
         let json = serde_json::to_string(
             &serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {key: text}}),

@@ -312,6 +312,10 @@ fn a_mirror_that_has_a_mirror_is_not_followed() {
     ]);
     // One rule after the other would move an image twice, so what is at the first mirror stays.
     assert_eq!(it.report.count(Differs), 2, "{:?}", it.report);
-    assert!(first(&it).contains("another rule's target"), "{}", first(&it));
+    assert!(
+        first(&it).contains("another rule's target"),
+        "{}",
+        first(&it)
+    );
     assert_eq!(result(&it, "quay.io/x"), "a.example/x");
 }
