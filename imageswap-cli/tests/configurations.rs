@@ -53,6 +53,13 @@ fn a_tree_of_mirrors_is_one_policy() {
     );
     // A folder with certificates alone: `_default` is not for it.
     write(at, "certs.d/ghcr.io/ca.crt", "x");
+    // One file alone: the folders beside it are read, too.
+    let output = imageswap(at, &["import", "-f", "certs.d/_default/hosts.toml"], "");
+    let policy = text(&output.stdout);
+    assert!(
+        policy.contains("to: q.example") && policy.contains("keep: \"ghcr.io/**\""),
+        "{policy}"
+    );
     write(at, "images.txt", "nginx:1\nquay.io/a:1\nghcr.io/a:1\n");
     let output = imageswap(
         at,

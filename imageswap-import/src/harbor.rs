@@ -55,7 +55,7 @@ pub(crate) fn read(file: &ConfigFile, documents: &[(&str, Node)]) -> Vec<Reading
     let rules = file.node.get("rules").map_or(&[][..], Node::items);
     let name = |at: usize| match rules[at].get("name").and_then(Node::as_str) {
         Some(name) => name.to_owned(),
-        None => format!("{}", at + 1),
+        None => (at + 1).to_string(),
     };
     if let Some((span, why)) = unknown(&file.node, &FIELDS) {
         let all = (0..rules.len()).map(|at| {

@@ -109,7 +109,8 @@ pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
     })
 }
 
-/// Adds an empty file for each folder beside containerd's `_default` that has none: what `_default` says is not for it.
+/// Adds the folders beside containerd's `_default`, for which it is not: their files, or an empty file for a folder
+/// that has none.
 fn shield(inputs: &mut Vec<Input>) {
     let roots: Vec<PathBuf> = inputs
         .iter()
@@ -119,18 +120,24 @@ fn shield(inputs: &mut Vec<Input>) {
             default.then(|| folder.parent().map(Path::to_owned))?
         })
         .collect();
-    let folders = roots.iter().filter_map(|it| std::fs::read_dir(it).ok());
-    let mut folders: Vec<PathBuf> = folders.flatten().flatten().map(|it| it.path()).collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for root in roots {
+        let here = root.as_os_str().is_empty();
+        let entries = std::fs::read_dir(if here { Path::new(".") } else { &root });
+        let entries = entries.into_iter().flatten().flatten();
+        folders.extend(entries.map(|it| root.join(it.file_name())));
+    }
     folders.sort();
     for folder in folders.iter().filter(|it| it.is_dir()) {
         let file = folder.join("hosts.toml");
-        if !file.exists() {
-            inputs.push(Input {
-                name: file.display().to_string(),
-                path: None,
-                text: String::new(),
-            });
+        if inputs.iter().any(|it| it.path.as_ref() == Some(&file)) {
+            continue;
         }
+        inputs.push(input::read(&file).unwrap_or_else(|_unread| Input {
+            name: file.display().to_string(),
+            path: None,
+            text: String::new(),
+        }));
     }
 }
 

@@ -78,10 +78,9 @@ impl Filter {
 pub(super) fn any(filters: &[Expr], image: &str) -> Result<bool, String> {
     let root = object([("container", object([("image", image.into())]))]);
     for it in filters {
-        match it.evaluate(&root)? {
-            Value::Bool(true) => return Ok(true),
-            // The program ignores results that are not true or false.
-            _ => {}
+        // The program ignores results that are neither true nor false.
+        if it.evaluate(&root)? == Value::Bool(true) {
+            return Ok(true);
         }
     }
     Ok(false)

@@ -6,6 +6,9 @@ use imageswap_import::Status::LeftOut;
 
 pub(crate) const TARGET: &str =
     "target: {type: aws, aws: {accountId: 123456789012, region: eu-west-1}}\n";
+/// Filter, namespace, labels, and whether images move there.
+type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], bool);
+
 pub(crate) const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 #[test]
@@ -195,8 +198,6 @@ fn filters_of_the_swapper_are_a_scope_or_are_about_images() {
         decide(it, namespace, labels, image).is_some_and(|it| it.0.starts_with(ECR))
     };
     let image = "quay.io/a:1";
-    // Filter, namespace, labels, and whether images move there.
-    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], bool);
     let rows: &[Row<'_>] = &[
         (
             "obj.metadata.namespace == 'kube-system'",
