@@ -116,10 +116,9 @@ fn files_of_other_programs_are_found_in_folders_and_on_standard_input() {
             let (policy, report) = (text(&output.stdout), text(&output.stderr));
             assert_eq!(output.status.code(), Some(code), "{name} {from}: {report}");
             assert!(policy.contains(part), "{name} {from}: {policy}{report}");
-            assert!(
-                report.lines().all(|it| it.chars().count() <= 80),
-                "{report}"
-            );
+            // An image is not broken into lines.
+            let fits = |it: &str| it.chars().count() <= 80 || !it.trim().contains(' ');
+            assert!(report.lines().all(fits), "{report}");
         }
     }
 }

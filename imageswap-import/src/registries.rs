@@ -69,9 +69,12 @@ pub(crate) fn read(files: &[ConfigFile]) -> Vec<Reading> {
     let mut readings = Vec::new();
     let lookup = Rc::new(Lookup::merged(read, &mut readings));
     readings.extend(short_names(&lookup, files[0]));
-    for at in 0..lookup.registries.len() {
-        readings.push(registry(&lookup, at));
-    }
+    let mut order: Vec<usize> = (0..lookup.registries.len()).collect();
+    order.sort_by_key(|&at| {
+        let origin = &lookup.registries[at].origin;
+        (origin.source.clone(), origin.line)
+    });
+    readings.extend(order.into_iter().map(|at| registry(&lookup, at)));
     for at in 0..lookup.aliases.len() {
         readings.push(alias(&lookup, at));
     }
