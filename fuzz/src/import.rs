@@ -35,6 +35,23 @@ pub const TARGET: Target = Target {
         "||",
         "[?",
         "`1`",
+        "server = \"https://m.example\"\n",
+        "[host.\"https://m.example/v2/a\"]\n",
+        "capabilities = [\"pull\", \"resolve\"]\n",
+        "override_path = true\n",
+        "[[registry]]\n",
+        "[[registry.mirror]]\n",
+        "prefix = \"*.example.com\"\n",
+        "location = \"m.example/a\"\n",
+        "pull-from-mirror = \"digest-only\"\n",
+        "unqualified-search-registries = [\"docker.io\"]\n",
+        "[aliases]\n",
+        "  matches: ['^docker.io']\n",
+        "  excludes: ['^docker.io/(library/)?ubuntu:.*$']\n",
+        "  replace: h.example/hub\n",
+        "imageSwapPolicy: always\n",
+        "  filters: [{jmespath: \"obj.metadata.namespace == 'a'\"}]\n",
+        "contains(container.image, '.dkr.ecr.')",
     ],
 };
 
@@ -45,13 +62,24 @@ fn seeds() -> Vec<String> {
         "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nspec: {parameters: {repos: [a]}}\n".to_owned(),
         "apiVersion: policies.kyverno.io/v1\nkind: ValidatingPolicy\nmetadata: {name: p}\nspec: {matchConstraints: {resourceRules: [{apiGroups: [\"\"], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods]}]}, matchConditions: [{name: c, expression: \"request.namespace != 'x'\"}], validations: [{expression: \"object.spec.containers.all(c, c.image.startsWith('a.io/'))\"}]}\n".to_owned(),
         "apiVersion: policies.kyverno.io/v1\nkind: MutatingPolicy\nmetadata: {name: m}\nspec: {matchConstraints: {resourceRules: [{apiGroups: [\"\"], apiVersions: [v1], operations: [CREATE], resources: [pods]}]}, mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: \"Object{spec: Object.spec{containers: object.spec.containers.map(c, Object.spec.containers{name: c.name, image: 'a.io/' + c.image})}}\"}}]}\n".to_owned(),
+        "server = \"https://n.example\"\n[host.\"https://m.example/v2/hub\"]\ncapabilities = [\"pull\"]\noverride_path = true\nca = \"a\"\n".to_owned(),
+        "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"*.corp.example\"\nlocation = \"a.example/b\"\n[[registry.mirror]]\nlocation = \"m.example\"\npull-from-mirror = \"digest-only\"\n[aliases]\nnginx = \"quay.io/nginx\"\n".to_owned(),
+        "rules:\n- {name: a, matches: ['^docker.io'], excludes: [ubuntu], replace: h.example/hub, checkUpstream: true}\n".to_owned(),
+        "dryRun: false\nimageSwapPolicy: always\ntarget: {aws: {accountId: 1, region: r-1}}\nsource: {filters: [{jmespath: \"obj.metadata.labels.a != 'b' || contains(container.image, 'c')\"}]}\n".to_owned(),
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  registries.conf: |\n    [[registry]]\n    location = \"a.example\"\n    blocked = true\n".to_owned(),
     ]
 }
 
 /// # Panics
 /// When the importer makes a policy that does not load.
 fn check(text: &str) {
-    let made = import(&[Source { name: "fuzz", text }]);
+    // The registry of this format is the folder.
+    let name = if text.contains("[host.") {
+        "certs.d/quay.io/hosts.toml"
+    } else {
+        "fuzz"
+    };
+    let made = import(&[Source { name, text }]);
     let texts: Vec<_> = made
         .policies
         .iter()

@@ -64,16 +64,19 @@ pub(crate) fn read(path: &Path) -> Result<Input> {
 ///
 /// Returns errors in addition to the texts that could be read.
 pub(crate) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
-    read_all_of(paths, &ENDINGS)
+    read_all_of(paths, &ENDINGS, &[])
 }
 
-/// [`read_all`] with other extensions than `*.yaml`, `*.yml` and `*.json`.
+/// [`read_all`] with other extensions than `*.yaml`, `*.yml` and `*.json`, and with these names even if they begin with
+/// a dot.
 pub(crate) fn read_all_of(
     paths: &[PathBuf],
     endings: &'static [&'static str],
+    names: &'static [&'static str],
 ) -> (Vec<Input>, Vec<Error>) {
     let mut walk = Walk {
         endings,
+        names,
         ..Walk::default()
     };
     for path in paths {
@@ -105,6 +108,8 @@ pub(crate) fn read_all_of(
 struct Walk {
     /// Extensions of the files that are read in folders.
     endings: &'static [&'static str],
+    /// Names of files that are read although they begin with a dot.
+    names: &'static [&'static str],
     files: Vec<PathBuf>,
     errors: Vec<Error>,
     /// Visited files and folders, by their real path.
@@ -126,10 +131,9 @@ impl Walk {
         let mut entries: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
         entries.sort();
         for entry in entries {
-            let hidden = entry
-                .file_name()
-                .is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
-            if hidden {
+            let name = entry.file_name().unwrap_or_default();
+            let named = self.names.iter().any(|it| name == *it);
+            if name.as_encoded_bytes().starts_with(b".") && !named {
                 continue;
             }
             if entry.is_dir() {

@@ -164,7 +164,7 @@ impl Compiled {
 
 /// The case files in `paths`, and errors. Policies next to the cases in a folder are left out.
 fn read_files(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
-    let (mut inputs, mut errors) = input::read_all_of(paths, &ENDINGS);
+    let (mut inputs, mut errors) = input::read_all_of(paths, &ENDINGS, &[]);
     let named = |it: &Input| paths.iter().any(|path| Some(path) == it.path.as_ref());
     inputs.retain(|it| it.path.is_none() || named(it) || !cases::is_objects(&it.text));
     if inputs.is_empty() && errors.is_empty() {

@@ -134,6 +134,7 @@ impl<'a> Policy<'a> {
             effect,
             vocabulary: vocabulary.clone(),
             secrets: Vec::new(),
+            alternative: false,
             differences: self.differences.clone(),
             notes: Vec::new(),
         })

@@ -18,13 +18,32 @@ pub(crate) struct Answer {
 /// A rule cannot be evaluated for this image.
 pub(crate) fn answer(rules: &[&Intent], text: &str) -> Result<Answer, String> {
     let mut result = text.to_owned();
+    let mut decided = false;
     for rule in rules {
         if let Effect::Swap(swap) = &rule.effect {
-            result = swap(&result)?;
+            if rule.alternative && decided {
+                continue;
+            }
+            let next = swap(&result)?;
+            decided |= rule.alternative && next != result;
+            result = next;
         }
     }
-    let approved = approves(rules, &result)?;
-    Ok(Answer { result, approved })
+    for rule in rules {
+        if let Effect::Check { holds, .. } = &rule.effect {
+            let judged = if rule.alternative { text } else { &result };
+            if !holds(judged)? {
+                return Ok(Answer {
+                    result,
+                    approved: false,
+                });
+            }
+        }
+    }
+    Ok(Answer {
+        result,
+        approved: true,
+    })
 }
 
 /// Whether every check lets the image in unchanged.

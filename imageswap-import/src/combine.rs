@@ -41,6 +41,9 @@ pub(crate) fn combine(readings: Vec<Reading>) -> Combined {
             Reading::LeftOut(origin, reason) => {
                 items.push((None, item(&origin, Status::LeftOut, Some(reason))));
             }
+            Reading::Settled(origin, status, remark) => {
+                items.push((None, settled(&origin, status, remark)));
+            }
             Reading::Understood(intent) => {
                 let mut item = item(&intent.origin, Status::CarriedOver, None);
                 item.notes.clone_from(&intent.notes);
@@ -82,6 +85,27 @@ fn item(origin: &crate::intent::Origin, status: Status, reason: Option<String>) 
         reason,
         differences: Vec::new(),
         notes: Vec::new(),
+    }
+}
+
+/// The outcome of a rule that needs no policy.
+fn settled(origin: &crate::intent::Origin, status: Status, remark: String) -> Item {
+    match status {
+        Status::LeftOut => item(origin, status, Some(remark)),
+        Status::Differs => {
+            let difference = Difference {
+                message: remark,
+                example: None,
+            };
+            Item {
+                differences: vec![difference],
+                ..item(origin, status, None)
+            }
+        }
+        Status::CarriedOver => Item {
+            notes: vec![remark],
+            ..item(origin, status, None)
+        },
     }
 }
 

@@ -2,15 +2,16 @@
 
 use crate::answer::{answer, of_one_list};
 use crate::combine::combine;
+use crate::configuration::{self, Candidate, ConfigFile, Format, Found};
 use crate::image::Image;
 use crate::intent::{Intent, Origin, Reading};
 use crate::maps::is_maps;
 use crate::policy::compiled;
 use crate::report::{Item, Other, Report, Status};
-use crate::{admission, gatekeeper, kubewarden, kyverno, maps};
+use crate::{admission, gatekeeper, harbor, kubewarden, kyverno, maps, swapper};
 use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_policy::yaml::{self, Node};
-use imageswap_policy::{Date, Policies, Scope};
+use imageswap_policy::{Date, Diagnostics, Policies, Scope};
 
 /// A text and its origin.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +26,12 @@ pub struct Source<'a> {
 pub struct Import {
     /// The policies, in the order in which the rules are written.
     pub policies: Vec<ImageSwapPolicy>,
+    /// For each policy, the comments of its rules, if it is made from lines of a file.
+    pub comments: Vec<Vec<String>>,
     /// The outcome of the rules.
     pub report: Report,
+    /// Where a maps file decides otherwise, with its lines.
+    pub diagnostics: Diagnostics,
     combined: Vec<(Vec<Intent>, Policies)>,
 }
 
@@ -46,6 +51,15 @@ pub struct Verified {
 }
 
 impl Import {
+    fn add(&mut self, file: maps::File) {
+        let compiled = compiled(&file.policy.spec).unwrap_or_default();
+        self.combined.push((file.rules, compiled));
+        self.policies.push(file.policy);
+        self.comments.push(file.comments);
+        self.report.rules.extend(file.items);
+        self.diagnostics = file.diagnostics;
+    }
+
     /// Asks the sources and each policy about an image.
     pub fn verify(&self, image: &str) -> Vec<Verified> {
         let each = self.policies.iter().zip(&self.combined);
@@ -89,27 +103,28 @@ impl Import {
 /// Imports everything in the texts.
 pub fn import(sources: &[Source<'_>]) -> Import {
     let mut report = Report::default();
-    let mut documents = Vec::new();
-    let mut files = Vec::new();
+    let mut texts = Texts::default();
     for source in sources {
-        let parsed = yaml::parse(source.name, source.text);
-        if is_maps(source.text, parsed.as_deref().unwrap_or_default()) {
-            files.extend(maps::read(*source, &mut report));
-            continue;
-        }
-        match parsed {
-            Ok(nodes) => {
-                for node in nodes {
-                    if let Some(text) = maps_of(&node) {
-                        // Lines are those of the key's text.
-                        let name = format!("{} (data.maps)", source.name);
-                        let source = Source { name: &name, text };
-                        files.extend(maps::read(source, &mut report));
-                    } else {
-                        flatten(source.name, node, &mut documents);
-                    }
-                }
-            }
+        texts.read(*source, &mut report);
+    }
+    let Texts {
+        mut documents,
+        maps,
+        mut files,
+    } = texts;
+    documents.retain(|(source, node)| !in_config_map(source, node, &mut files));
+    let maps_of_documents = documents.iter().filter_map(|(source, node)| {
+        // Lines are those of the key's text.
+        Some((format!("{source} (data.maps)"), maps_of(node)?))
+    });
+    let maps_of_documents: Vec<_> = maps_of_documents.collect();
+    let mut found: Vec<maps::File> = Vec::new();
+    let named = maps_of_documents
+        .iter()
+        .map(|(name, text)| Source { name, text });
+    for source in maps.into_iter().chain(named) {
+        match maps::read(source, "imageswap") {
+            Ok(file) => found.push(file),
             Err(errors) => report.others.extend(errors.iter().map(|it| Other {
                 source: source.name.to_owned(),
                 line: it.line,
@@ -119,7 +134,19 @@ pub fn import(sources: &[Source<'_>]) -> Import {
             })),
         }
     }
-    let readings = read(&documents, &mut report);
+    let formats: Vec<Format> = files.iter().map(|it| it.format).collect();
+    let mut configurations = configuration::read(files, &documents);
+    let mut readings = read(&documents, &formats, &mut report);
+    // One policy decides for each Pod, and nothing says what a configuration and other policies do together.
+    let count = found.len() + configurations.len();
+    let alone = count == 1 && report.rules.is_empty() && readings.is_empty();
+    if !alone {
+        configurations = configurations
+            .into_iter()
+            .map(|it| configuration::left_out(it, ALONE))
+            .collect();
+    }
+    readings.extend(configurations.into_iter().flatten());
     let made = combine(readings);
     report.rules.extend(made.items);
     let pairs = made.policies.iter().zip(&made.rules);
@@ -128,27 +155,121 @@ pub fn import(sources: &[Source<'_>]) -> Import {
         // A policy without its scope, to ask it about any Pod.
         (intents, compiled(&policy.spec).unwrap_or_default())
     });
-    let mut combined: Vec<_> = combined.collect();
-    let mut policies = made.policies;
-    // One policy decides for each Pod, and nothing says what a maps file and other policies do together.
-    let alone = files.len() == 1 && report.rules.is_empty();
-    for mut file in files {
+    let mut all = Import {
+        comments: vec![Vec::new(); made.policies.len()],
+        combined: combined.collect(),
+        policies: made.policies,
+        diagnostics: Diagnostics::default(),
+        report,
+    };
+    for mut file in found {
         if alone {
-            combined.push((file.rules, compiled(&file.policy.spec).unwrap_or_default()));
-            policies.push(file.policy);
-        } else {
-            for it in &mut file.items {
-                it.status = Status::LeftOut;
-                it.reason = Some("a maps file has to be imported alone".to_owned());
+            all.add(file);
+            continue;
+        }
+        for it in &mut file.items {
+            it.status = Status::LeftOut;
+            it.reason = Some(ALONE.to_owned());
+        }
+        all.report.rules.extend(file.items);
+    }
+    all
+}
+
+/// Imports a maps file, whether it looks like one or not, as a policy of this name.
+///
+/// # Errors
+/// The messages about a file that does not load, or makes no policy.
+pub fn import_maps(source: Source<'_>, name: &str) -> Result<Import, Diagnostics> {
+    let mut all = Import {
+        policies: Vec::new(),
+        comments: Vec::new(),
+        report: Report::default(),
+        diagnostics: Diagnostics::default(),
+        combined: Vec::new(),
+    };
+    all.add(maps::read(source, name)?);
+    Ok(all)
+}
+
+/// Why a configuration beside others is left out.
+const ALONE: &str = "a configuration or maps file has to be imported alone";
+
+/// The contents of the texts, by kind.
+#[derive(Default)]
+struct Texts<'a> {
+    documents: Vec<(&'a str, Node)>,
+    maps: Vec<Source<'a>>,
+    files: Vec<ConfigFile>,
+}
+
+impl<'a> Texts<'a> {
+    fn read(&mut self, source: Source<'a>, report: &mut Report) {
+        let parsed = yaml::parse(source.name, source.text);
+        let documents = parsed.as_deref().ok();
+        if is_maps(source.text, documents.unwrap_or_default()) {
+            return self.maps.push(source);
+        }
+        let mut other = |line, column, what, unreadable| {
+            report.others.push(Other {
+                source: source.name.to_owned(),
+                line,
+                column,
+                what,
+                unreadable,
+            });
+        };
+        let candidate = Candidate {
+            name: source.name,
+            path: source.name,
+            text: source.text,
+            documents,
+        };
+        match (configuration::find(candidate), parsed) {
+            (Found::File(it), _) => self.files.push(*it),
+            (Found::Broken(line, column, what), _) => {
+                other(line, column, what, true);
+                self.files.push(ConfigFile::unreadable(source.name));
+            }
+            (Found::Other, _) => other(1, 1, "TOML of another program".to_owned(), false),
+            (Found::None, Ok(nodes)) => {
+                for node in nodes {
+                    flatten(source.name, node, &mut self.documents);
+                }
+            }
+            (Found::None, Err(errors)) => {
+                for it in errors.iter() {
+                    other(it.line, it.column, it.message.clone(), true);
+                }
             }
         }
-        report.rules.extend(file.items);
     }
-    Import {
-        policies,
-        report,
-        combined,
+}
+
+/// Whether a ConfigMap holds a configuration; adds it to the files.
+fn in_config_map(source: &str, node: &Node, files: &mut Vec<ConfigFile>) -> bool {
+    if kind(node) != ("", "ConfigMap") {
+        return false;
     }
+    let before = files.len();
+    for (key, value) in node.get("data").map_or(&[][..], Node::entries) {
+        let (Some(key), Some(text)) = (key.as_str(), value.as_str()) else {
+            continue;
+        };
+        let name = format!("{source} (data.{key})");
+        let parsed = yaml::parse(&name, text).ok();
+        // Lines are those of the key's text.
+        let candidate = Candidate {
+            name: &name,
+            path: key,
+            text,
+            documents: parsed.as_deref(),
+        };
+        if let Found::File(it) = configuration::find(candidate) {
+            files.push(*it);
+        }
+    }
+    files.len() > before
 }
 
 /// The maps file in a ConfigMap, as ImageSwap has it.
@@ -173,7 +294,7 @@ fn flatten<'a>(source: &'a str, node: Node, into: &mut Vec<(&'a str, Node)>) {
     }
 }
 
-fn read(documents: &[(&str, Node)], report: &mut Report) -> Vec<Reading> {
+fn read(documents: &[(&str, Node)], formats: &[Format], report: &mut Report) -> Vec<Reading> {
     let mut readings = Vec::new();
     let mut exceptions = kyverno::Exceptions::default();
     let mut in_cel = admission::Exceptions::default();
@@ -239,6 +360,9 @@ fn read(documents: &[(&str, Node)], report: &mut Report) -> Vec<Reading> {
                 }
             }
             _ if admission::is_parameter(node, documents) => {}
+            ("", "ConfigMap") if maps_of(node).is_some() => {}
+            _ if formats.contains(&Format::Harbor) && harbor::WEBHOOK.is_in(node) => {}
+            _ if formats.contains(&Format::Swapper) && swapper::WEBHOOK.is_in(node) => {}
             _ => report.others.push(other(origin, node)),
         }
     }

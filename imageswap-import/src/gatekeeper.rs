@@ -50,6 +50,7 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
         },
         vocabulary,
         secrets: Vec::new(),
+        alternative: false,
         differences,
         notes: Vec::new(),
     })
@@ -155,13 +156,19 @@ fn pods(matched: Option<&Node>, differences: &mut Vec<String>) -> Result<Formula
         match key {
             "kinds" => {
                 let mut kinds = Vec::new();
+                let mut of_pods = value.items().is_empty();
                 for it in value.items() {
-                    kinds.extend(texts(it.get("kinds"))?);
+                    let (of, groups) = (texts(it.get("kinds"))?, texts(it.get("apiGroups"))?);
+                    let has = |all: &[String], name: &str| {
+                        all.is_empty() || all.iter().any(|it| it == name || it == "*")
+                    };
+                    of_pods |= has(&of, "Pod") && has(&groups, "");
+                    kinds.extend(of);
                 }
-                let named = |it: &str| kinds.iter().any(|kind| kind == it);
-                if kinds.is_empty() || named("Pod") || named("*") {
+                if of_pods {
                     continue;
                 }
+                let named = |it: &str| kinds.iter().any(|kind| kind == it);
                 if !WORKLOADS.iter().any(|it| named(it)) {
                     return Ok(Formula::never());
                 }
@@ -208,11 +215,14 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
         .into_iter()
         .find(|it| location == format!("spec.{it}[name:*].image"));
     let list = list.ok_or_else(|| format!("the location `{location}` is not understood"))?;
-    let mut kinds = Vec::new();
+    let mut of_pods = false;
     for it in spec.get("applyTo").map_or(&[][..], Node::items) {
-        kinds.extend(texts(it.get("kinds"))?);
+        let has = |key: &str, name: &str| -> Result<bool, String> {
+            Ok(texts(it.get(key))?.iter().any(|it| it == name || it == "*"))
+        };
+        of_pods |= has("groups", "")? && has("versions", "v1")? && has("kinds", "Pod")?;
     }
-    if !kinds.iter().any(|it| it == "Pod" || it == "*") {
+    if !of_pods {
         return Err("it does not change Pods".to_owned());
     }
     let parameters = spec.get("parameters").ok_or("it has no parameters")?;
@@ -255,6 +265,7 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
         effect: Effect::Swap(Rc::new(swap)),
         vocabulary,
         secrets: Vec::new(),
+        alternative: false,
         differences: Vec::new(),
         notes: Vec::new(),
     })

@@ -1,5 +1,6 @@
 //! A rule of another program in the common form that all readers produce.
 
+use crate::report::Status;
 use crate::scope::Block;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Span;
@@ -50,6 +51,9 @@ pub(crate) struct Intent {
     pub(crate) vocabulary: Vocabulary,
     /// Names of Secrets that the rule adds for the images that it moves.
     pub(crate) secrets: Vec<String>,
+    /// It is one of the rules of a configuration that decides by the image as written: the first
+    /// rule that changes the image is the only one that does.
+    pub(crate) alternative: bool,
     /// Known differences that affect more than single images.
     pub(crate) differences: Vec<String>,
     pub(crate) notes: Vec<String>,
@@ -121,6 +125,8 @@ pub(crate) enum Reading {
     Understood(Intent),
     /// Not understood, and why.
     LeftOut(Origin, String),
+    /// No rule is needed: the outcome, and its reason or a remark.
+    Settled(Origin, Status, String),
 }
 
 impl Vocabulary {

@@ -13,7 +13,8 @@ use std::rc::Rc;
 pub(crate) fn read(node: &Node, origin: &Origin) -> Option<Reading> {
     let spec = node.get("spec")?;
     let module = spec.get("module").and_then(Node::as_str)?;
-    if !module.contains("trusted-repos") {
+    let name = module.rsplit('/').next().unwrap_or_default();
+    if name.split([':', '@']).next() != Some("trusted-repos") {
         return None;
     }
     Some(match intent(node, spec, origin) {
@@ -85,6 +86,10 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
         images: Sides::read(of("images"))?,
         rejected_tags: texts(of("tags").and_then(|it| it.get("reject")))?,
     };
+    let listed = settings.images.allow.iter().chain(&settings.images.reject);
+    if let Some(it) = listed.clone().find(|it| Image::parse(it).is_none()) {
+        return Err(format!("`{it}` is not an image"));
+    }
     let mut differences = Vec::new();
     let mut parts = Vec::new();
     if !rules(spec, &mut differences)? {
@@ -171,6 +176,7 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
         },
         vocabulary,
         secrets: Vec::new(),
+        alternative: false,
         differences,
         notes: Vec::new(),
     })
@@ -181,7 +187,14 @@ fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<bool, String> {
     let mut resources = Vec::new();
     let mut operations = Vec::new();
     for it in spec.get("rules").map_or(&[][..], Node::items) {
-        resources.extend(texts(it.get("resources"))?);
+        let of = texts(it.get("resources"))?;
+        let groups = texts(it.get("apiGroups"))?;
+        let core = groups.iter().any(|it| it.is_empty() || it == "*");
+        // Pods are of the core group.
+        resources.extend(
+            of.into_iter()
+                .filter(|it| core || it != "pods" && it != "*"),
+        );
         operations.extend(texts(it.get("operations"))?);
     }
     let named = |list: &[String], it: &str| list.iter().any(|one| one == it || one == "*");

@@ -2,6 +2,7 @@
 //! them: `registry.corp` without a `/` also begins `registry.corp.evil.example`.
 
 use crate::intent::{Effect, Intent};
+use crate::probe::lookalikes;
 use crate::vocabulary::Named;
 
 /// A host that no source names.
@@ -28,8 +29,7 @@ pub(crate) fn note(intent: &Intent) -> Option<String> {
         .filter(|host| lets_in(host))
         .find_map(|host| {
             // Both are among the probes, about which the policy decides as the source does.
-            let others = [format!("{host}.evil.example"), format!("evil{host}")];
-            let other = others.into_iter().find(|it| lets_in(it))?;
+            let other = lookalikes(host).into_iter().find(|it| lets_in(it))?;
             (!named.hosts.contains(&other)).then_some((host, other))
         })?;
     Some(format!(

@@ -4,11 +4,11 @@ use crate::document::Source;
 use crate::intent::{Effect, Intent, Lists, Origin, Vocabulary};
 use crate::policy::compare;
 use crate::probe::probes;
-use crate::report::{Difference, Item, Other, Report, Status};
+use crate::report::{Difference, Item, Status};
 use imageswap_policy::document::{Enforcement, ImageSwapPolicy};
 use imageswap_policy::maps::{self, LABEL};
 use imageswap_policy::yaml::Node;
-use imageswap_policy::{Date, PodScope, Policies, Policy, Scope, Severity};
+use imageswap_policy::{Date, Diagnostics, PodScope, Policies, Policy, Scope, Severity};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -40,29 +40,19 @@ pub(crate) struct File {
     pub(crate) rules: Vec<Intent>,
     /// The outcome of each line.
     pub(crate) items: Vec<Item>,
+    /// For each rule of the policy, the line that it comes from.
+    pub(crate) comments: Vec<String>,
+    /// Decisions that differ from the file's, with their lines.
+    pub(crate) diagnostics: Diagnostics,
 }
 
-/// Reads a maps file; a file that does not load goes into the report.
-pub(crate) fn read(source: Source<'_>, report: &mut Report) -> Option<File> {
-    let made = maps::load(source.name, source.text).and_then(|it| {
-        Ok((
-            it.policy,
-            maps::import(source.name, source.text, "imageswap")?,
-        ))
-    });
-    let (file, imported) = match made {
-        Ok(made) => made,
-        Err(errors) => {
-            report.others.extend(errors.iter().map(|it| Other {
-                source: source.name.to_owned(),
-                line: it.line,
-                column: it.column,
-                what: it.message.clone(),
-                unreadable: true,
-            }));
-            return None;
-        }
-    };
+/// Reads a maps file, as a policy of this name.
+///
+/// # Errors
+/// The messages about a file that does not load.
+pub(crate) fn read(source: Source<'_>, name: &str) -> Result<File, Diagnostics> {
+    let file = maps::load(source.name, source.text)?.policy;
+    let imported = maps::import(source.name, source.text, name)?;
     let mut lines: BTreeMap<usize, Item> = BTreeMap::new();
     let item = |line: usize, rule: &str| Item {
         source: source.name.to_owned(),
@@ -105,10 +95,14 @@ pub(crate) fn read(source: Source<'_>, report: &mut Report) -> Option<File> {
     if !whole.differences.is_empty() {
         whole.status = Status::Differs;
     }
-    Some(File {
-        policy: imported.policy,
+    let comments = imported.lines.iter();
+    let comments = comments.map(|&line| format!("line {line}: {}", written(line)));
+    Ok(File {
         rules,
+        comments: comments.collect(),
         items: [whole].into_iter().chain(lines.into_values()).collect(),
+        policy: imported.policy,
+        diagnostics: imported.differences,
     })
 }
 
@@ -150,6 +144,7 @@ fn rules(source: Source<'_>, file: Policy) -> Vec<Intent> {
         effect,
         vocabulary: Vocabulary::default(),
         secrets: Vec::new(),
+        alternative: false,
         differences: Vec::new(),
         notes: Vec::new(),
     });

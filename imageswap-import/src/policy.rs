@@ -215,6 +215,9 @@ fn search(
                 may_stay: probe.odd,
             });
         }
+        if rules.iter().any(|it| it.alternative) {
+            may_stay_at_targets(&mut examples);
+        }
         spec.rules = swap::rules(&examples, patterns, vocabulary)
             .map_err(|it| unsayable("what it makes of images", it.image))?;
         let keeps_rest = spec
@@ -279,6 +282,18 @@ fn search(
     (spec.enforcement, spec.message) = enforcement(rules, swaps);
     spec.image_pull_secrets = secrets(all, &spec.rules);
     Ok(spec)
+}
+
+/// An image that lies where another rule moves images stays there, whatever the source does with it.
+fn may_stay_at_targets(examples: &mut [swap::Example]) {
+    let moved = examples.iter().filter_map(|it| match &it.wanted {
+        swap::Wanted::Becomes(result) if result.host != it.image.host => Some(result.host.clone()),
+        _ => None,
+    });
+    let hosts: BTreeSet<String> = moved.collect();
+    for it in examples {
+        it.may_stay |= hosts.contains(&it.image.host);
+    }
 }
 
 /// The expected result: that of most spellings, with the preferred one counting most.

@@ -175,16 +175,28 @@ fn paths(named: &Named, round: usize) -> Vec<String> {
     all
 }
 
+/// Hosts of strangers that begin or end as a host does; each of them is the host of a reference.
+pub(crate) fn lookalikes(host: &str) -> Vec<String> {
+    let mut all = match host.split_once(':') {
+        // A text that begins with the host and its port also begins with a longer port.
+        Some((bare, _)) => vec![format!("{bare}.evil.example"), format!("{host}0")],
+        None => vec![format!("{host}.evil.example")],
+    };
+    all.push(format!("evil{host}"));
+    // `evillocalhost` is a path on docker.io.
+    all.retain(|it| Image::parse(&format!("{it}/x")).is_some_and(|image| image.host == *it));
+    all
+}
+
 /// Hosts that look like a host.
 fn neighbours(host: &str, round: usize) -> Vec<String> {
-    let bare = host.split(':').next().unwrap_or(host);
-    let mut all = vec![
-        format!("{bare}.evil.example"),
-        format!("sub.{host}"),
-        format!("x-{host}"),
-        format!("evil{host}"),
-    ];
-    if host.contains(':') {
+    let mut all = lookalikes(host);
+    all.extend([format!("sub.{host}"), format!("x-{host}")]);
+    let upper = host.to_ascii_uppercase();
+    if upper != host && host.contains(['.', ':']) {
+        all.push(upper);
+    }
+    if let Some((bare, _)) = host.split_once(':') {
         all.push(bare.to_owned());
     } else {
         all.push(format!("{host}:5000"));
@@ -208,4 +220,26 @@ fn embedded(named: &Named, round: usize) -> Vec<String> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lookalikes_are_hosts_of_references() {
+        for host in [
+            "registry.corp",
+            "registry:5000",
+            "10.1.2.3:8080",
+            "localhost",
+        ] {
+            for it in lookalikes(host) {
+                let image = Image::parse(&format!("{it}/app:1"));
+                let found = image.as_ref().map(|image| image.host.as_str());
+                assert_eq!(found, Some(it.as_str()), "{host}");
+                assert_ne!(it, host);
+            }
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     pattern[at..].iter().all(|&it| it == '*')
 }
 
-/// Compiles an expression. The syntax is that of Go's RE2, which both readers share; `None` if it is not understood.
+/// Compiles an expression as Go's RE2 reads it, which is how all sources do; `None` if it is not understood.
 pub(crate) fn regex(pattern: &str) -> Option<meta::Regex> {
     REGEXES.with_borrow_mut(|cache| {
         if let Some(found) = cache.get(pattern) {
@@ -51,11 +51,65 @@ pub(crate) fn regex(pattern: &str) -> Option<meta::Regex> {
         if cache.len() >= CACHED {
             cache.clear();
         }
+        if !is_read_alike(pattern) {
+            return None;
+        }
         let config = meta::Config::new().nfa_size_limit(Some(REGEX_SIZE));
         let built = meta::Regex::builder().configure(config).build(pattern).ok();
         cache.insert(pattern.to_owned(), built.clone());
         built
     })
+}
+
+/// Whether both RE2 and the library here read an expression in the same way, if both accept it.
+fn is_read_alike(pattern: &str) -> bool {
+    let mut rest = pattern.chars().peekable();
+    let mut class = false;
+    let mut first = false;
+    while let Some(it) = rest.next() {
+        let next = rest.peek().copied();
+        let began = std::mem::take(&mut first);
+        match it {
+            '\\' => {
+                rest.next();
+                // Classes of Unicode, words' ends and numbered characters have other names there.
+                if next.is_some_and(|it| "pPuU<>".contains(it)) {
+                    return false;
+                }
+                if next == Some('b') && rest.peek() == Some(&'{') {
+                    return false;
+                }
+            }
+            // Sets within sets and their operators are characters to RE2.
+            '[' if class => {
+                if next != Some(':') {
+                    return false;
+                }
+                while rest.next().is_some_and(|it| it != ']') {}
+            }
+            '&' | '-' | '~' if class && next == Some(it) => return false,
+            ']' if class && !began => class = false,
+            '[' => {
+                class = true;
+                first = true;
+                if next == Some('^') {
+                    rest.next();
+                }
+            }
+            '{' if !class && next == Some(',') => return false,
+            '(' if next == Some('?') => {
+                rest.next();
+                let named = matches!(rest.peek(), Some('P' | '<'));
+                while !named && let Some(flag) = rest.next_if(|it| !matches!(it, ':' | ')')) {
+                    if !"imsU-".contains(flag) {
+                        return false;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    true
 }
 
 /// Replaces every match. `groups` says whether `$1` in `to` is a group.
@@ -101,6 +155,38 @@ pub(crate) fn unescaped(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expressions_that_two_readers_read_differently_are_refused() {
+        for pattern in [
+            "^[a-z&&[^b]]x",
+            "[a--c]",
+            "[~~]",
+            "[a[b]]",
+            "(?x)a b",
+            "(?u:a)",
+            r"\p{Greek}",
+            r"\u0041",
+            r"a\b{start}b",
+            r"\<a",
+            "a{,3}",
+        ] {
+            assert!(regex(pattern).is_none(), "{pattern}");
+        }
+        for pattern in [
+            r"^(?:[a-z0-9-]+\.)+[a-z]+/",
+            "^[]a]x",
+            "^[^]a-]x",
+            "[[:alnum:]._-]+",
+            "(?i)quay",
+            "(?P<host>a)(?<b>c)",
+            r"\bquay\.io\b",
+            r"[a\-\-b]",
+            "a{1,3}&&b",
+        ] {
+            assert!(regex(pattern).is_some(), "{pattern}");
+        }
+    }
 
     #[test]
     fn wildcards_cross_slashes() {

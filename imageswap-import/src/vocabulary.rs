@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 const MAX: usize = 14;
 /// More words are not compared, so a rule with more is left out.
 pub(crate) const MAX_WORDS: usize = 160;
+/// More texts are not tried in pairs.
+const MAX_PAIRED: usize = 4;
 /// Patterns that are tried.
 const MAX_PATTERNS: usize = 1000;
 
@@ -81,6 +83,9 @@ impl Named {
                 }
             }
         }
+        for pair in pairs(vocabulary) {
+            named.words.push(pair);
+        }
         for list in [
             &mut named.hosts,
             &mut named.paths,
@@ -137,6 +142,34 @@ impl Named {
     }
 }
 
+/// Hosts that contain two texts of a source, which it may ask for together.
+fn pairs(vocabulary: &Vocabulary) -> Vec<String> {
+    let part = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+    // Of wildcards only `*TEXT*`: a beginning or an end is not somewhere within.
+    let wildcards = vocabulary
+        .wildcards
+        .iter()
+        .flat_map(|it| it.split(['|', '&']));
+    let inner = wildcards.filter_map(|it| {
+        let it = it.trim().trim_start_matches('!');
+        it.strip_prefix('*')?.strip_suffix('*')
+    });
+    let texts = vocabulary.texts.iter().map(String::as_str).chain(inner);
+    let mut texts: Vec<&str> = texts
+        .filter(|it| !it.is_empty() && it.chars().all(part))
+        .collect();
+    texts.dedup();
+    texts.truncate(MAX_PAIRED);
+    let mut pairs = Vec::new();
+    for a in &texts {
+        for b in texts.iter().filter(|b| a != *b) {
+            pairs.push(format!("x{a}x{b}"));
+            pairs.push(format!("x{a}x{b}x.example"));
+        }
+    }
+    pairs
+}
+
 /// Candidate patterns for the vocabulary, most general first; all of them parse.
 pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
     let mut texts = vec![
@@ -163,6 +196,9 @@ pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
         }
         for path in named.paths.iter().take(6) {
             texts.extend([format!("{host}/{path}/**"), format!("{host}/{path}")]);
+            if digests {
+                texts.push(format!("{host}/{path}@sha256:*"));
+            }
         }
     }
     for wildcard in &vocabulary.wildcards {

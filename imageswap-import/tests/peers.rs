@@ -45,11 +45,16 @@ fn decide(it: &Import, namespace: &str, image: &str) -> Option<(String, bool)> {
 
 /// The YAML blocks below a heading of the page.
 fn blocks(heading: &str) -> Vec<&'static str> {
+    blocks_of(heading, "yaml")
+}
+
+/// The blocks in one language below a heading of the page.
+fn blocks_of(heading: &str, language: &str) -> Vec<&'static str> {
     let part = PAGE
         .split("\n## ")
         .find(|it| it.starts_with(heading))
         .unwrap();
-    part.split("```yaml\n")
+    part.split(&format!("```{language}\n"))
         .skip(1)
         .map(|it| it.split("```").next().unwrap())
         .collect()
@@ -93,6 +98,89 @@ fn the_examples_of_the_page_are_true() {
     ] {
         assert_eq!(decide(&it, "a", image).unwrap().1, approved, "{image}");
     }
+}
+
+#[test]
+fn the_examples_of_configurations_are_true() {
+    let file = |name, text| import(&[Source { name, text }]);
+    let webhook = |name: &str, path: &str| {
+        format!(
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {{name: w}}\nwebhooks: [{{name: {name}, clientConfig: {{service: {{path: {path}}}}}, rules: [{{apiGroups: [\"\"], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods]}}]}}]\n"
+        )
+    };
+    let with = |text, webhook: &str| {
+        import(&[
+            Source {
+                name: "config.yaml",
+                text,
+            },
+            Source {
+                name: "webhook.yaml",
+                text: webhook,
+            },
+        ])
+    };
+    let harbor = blocks("From harbor-container-webhook")[0];
+    let it = with(harbor, &webhook("w", "/webhook-v1-pod"));
+    for (image, moved) in [
+        ("nginx:1", "harbor.example.com/hub/library/nginx:1"),
+        (
+            "ubuntu:24.04",
+            "harbor.example.com/ubuntu/library/ubuntu:24.04",
+        ),
+        ("quay.io/a:1", "quay.io/a:1"),
+    ] {
+        assert_eq!(decide(&it, "a", image).unwrap().0, moved, "{:?}", it.report);
+    }
+    let alone = file("config.yaml", harbor);
+    assert!(!alone.report.is_exact());
+    let it = with(
+        blocks("From k8s-image-swapper")[0],
+        &webhook("k8s-image-swapper.github.io", "/webhook"),
+    );
+    let target = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    assert_eq!(
+        decide(&it, "a", "nginx").unwrap().0,
+        format!("{target}/docker.io/library/nginx"),
+        "{:?}",
+        it.report
+    );
+    assert_eq!(decide(&it, "kube-system", "nginx"), None);
+    let kept = "9.dkr.ecr.us-1.amazonaws.com/a:1";
+    assert_eq!(decide(&it, "a", kept).unwrap().0, kept);
+    let heading = "From the mirrors of containerd";
+    let it = file("certs.d/quay.io/hosts.toml", blocks_of(heading, "toml")[0]);
+    assert_eq!(it.report.count(Status::Differs), 1);
+    let written = write::policy(&it.policies[0], "head", &[]);
+    assert_eq!(
+        written.strip_prefix("# head\n").unwrap(),
+        blocks(heading)[0]
+    );
+    let alone = "server = \"https://mirror.example.com\"\n";
+    let it = file("certs.d/quay.io/hosts.toml", alone);
+    assert!(it.report.is_exact(), "{:?}", it.report);
+    let heading = "From registries.conf of podman and CRI-O";
+    let it = file("registries.conf", blocks_of(heading, "toml")[0]);
+    for (image, moved, approved) in [
+        ("quay.io/team/a:1", "registry.example.com/quay/a:1", true),
+        ("ghcr.io/acme/a:1", "mirror.example.com/acme/a:1", true),
+        (
+            "old.example.com/team/a:1",
+            "old.example.com/team/a:1",
+            false,
+        ),
+        ("nginx:1", "nginx:1", true),
+    ] {
+        let decided = decide(&it, "a", image).unwrap();
+        assert_eq!(
+            (decided.0.as_str(), decided.1),
+            (moved, approved),
+            "{:?}",
+            it.report
+        );
+    }
+    assert_eq!(it.report.count(Status::CarriedOver), 1);
+    assert_eq!(it.report.count(Status::Differs), 2);
 }
 
 fn constraint(kind: &str, parameters: &str) -> Import {

@@ -4,9 +4,8 @@ use crate::input::{self, Input};
 use crate::{Outcome, report};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
-use imageswap_import::write;
-use imageswap_policy::maps;
-use imageswap_policy::{Diagnostics, Severity};
+use imageswap_import::{Source, Status, import_maps, write};
+use imageswap_policy::Diagnostics;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -28,7 +27,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let Input { name, text, .. } = input::read(&args.file)?;
-    let imported = match maps::import(&name, &text, &args.name) {
+    let source = Source {
+        name: &name,
+        text: &text,
+    };
+    let imported = match import_maps(source, &args.name) {
         Ok(imported) => imported,
         Err(errors) => {
             show(&errors);
@@ -36,23 +39,12 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         }
     };
     let head = format!("Imported from {name} by `imageswap import maps`.");
-    let written: Vec<_> = text.lines().map(str::trim).collect();
-    let comments: Vec<_> = imported
-        .lines
-        .iter()
-        .map(|line| {
-            let text = written.get(line - 1).copied().unwrap_or_default();
-            format!("line {line}: {text}")
-        })
-        .collect();
-    out.write_all(write::policy(&imported.policy, &head, &comments).as_bytes())?;
+    for (policy, comments) in imported.policies.iter().zip(&imported.comments) {
+        out.write_all(write::policy(policy, &head, comments).as_bytes())?;
+    }
     out.flush()?;
-    show(&imported.differences);
-    let left_out = imported
-        .differences
-        .iter()
-        .any(|it| it.severity > Severity::Note);
-    Ok(if left_out {
+    show(&imported.diagnostics);
+    Ok(if imported.report.count(Status::LeftOut) > 0 {
         Outcome::Findings
     } else {
         Outcome::Clean

@@ -1,6 +1,6 @@
 //! `imageswap import`: converts policies of other programs to ImageSwapPolicies.
 
-use crate::input;
+use crate::input::{self, Input};
 use crate::{Outcome, report};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -9,12 +9,17 @@ use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_runtime::text::{WIDTH, wrap};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Extensions of the files that are read in a folder.
+const ENDINGS: [&str; 5] = ["yaml", "yml", "json", "toml", "conf"];
+/// Files of other programs that are read although their names begin with a dot.
+const NAMES: [&str; 2] = [".k8s-image-swapper.yml", ".k8s-image-swapper.yaml"];
 
 /// Arguments for every format.
 #[derive(Debug, ClapArgs)]
 pub(super) struct PolicyFiles {
-    /// Policies of other programs: files, folders, or `-`
+    /// Policies and configurations of other programs: files, folders, or `-`
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
     /// Output format; json is one object with the policies and the report
@@ -55,7 +60,8 @@ struct Summary {
 
 /// Runs the command: policies go to `out`, the report to standard error.
 pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
-    let (inputs, errors) = input::read_all(&args.files);
+    let (mut inputs, errors) = input::read_all_of(&args.files, &ENDINGS, &NAMES);
+    shield(&mut inputs);
     let unread = !errors.is_empty();
     for error in errors {
         report(&format!("error: {error:#}"));
@@ -76,7 +82,8 @@ pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
             for (at, policy) in imported.policies.iter().enumerate() {
                 let gap = if at == 0 { "" } else { "---\n" };
                 let head = "Imported by `imageswap import`.";
-                write!(out, "{gap}{}", write::policy(policy, head, &[]))?;
+                let comments = imported.comments.get(at).map_or(&[][..], Vec::as_slice);
+                write!(out, "{gap}{}", write::policy(policy, head, comments))?;
             }
         }
         Output::Json => {
@@ -100,6 +107,38 @@ pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
     } else {
         Outcome::Clean
     })
+}
+
+/// Adds the folders beside containerd's `_default`, for which it is not: their files, or an empty file for a folder
+/// that has none.
+fn shield(inputs: &mut Vec<Input>) {
+    let roots: Vec<PathBuf> = inputs
+        .iter()
+        .filter_map(|it| {
+            let folder = it.path.as_ref()?.parent()?;
+            let default = folder.file_name().is_some_and(|it| it == "_default");
+            default.then(|| folder.parent().map(Path::to_owned))?
+        })
+        .collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for root in roots {
+        let here = root.as_os_str().is_empty();
+        let entries = std::fs::read_dir(if here { Path::new(".") } else { &root });
+        let entries = entries.into_iter().flatten().flatten();
+        folders.extend(entries.map(|it| root.join(it.file_name())));
+    }
+    folders.sort();
+    for folder in folders.iter().filter(|it| it.is_dir()) {
+        let file = folder.join("hosts.toml");
+        if inputs.iter().any(|it| it.path.as_ref() == Some(&file)) {
+            continue;
+        }
+        inputs.push(input::read(&file).unwrap_or_else(|_unread| Input {
+            name: file.display().to_string(),
+            path: None,
+            text: String::new(),
+        }));
+    }
 }
 
 fn summary(imported: &Import) -> Summary {

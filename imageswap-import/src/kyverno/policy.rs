@@ -179,6 +179,7 @@ fn one(
             effect,
             vocabulary: vocabulary.clone(),
             secrets,
+            alternative: false,
             differences,
             notes: Vec::new(),
         })
@@ -276,6 +277,7 @@ fn in_cel(
                 },
                 vocabulary: clause.vocabulary.clone(),
                 secrets: Vec::new(),
+                alternative: false,
                 differences: wider.clone(),
                 notes: Vec::new(),
             });

@@ -211,9 +211,13 @@ fn pods(kinds: &[&str]) -> Kinds {
             .any(|it| it.iter().any(|name| wanted.contains(&name.as_str())))
     };
     // `Pod/ephemeralcontainers` alone is an update of a Pod.
-    let whole = kinds
-        .iter()
-        .any(|it| *it == "*" || it.rsplit('/').next() == Some("Pod"));
+    let pod = |it: &str| match it.split('/').collect::<Vec<_>>().as_slice() {
+        ["Pod"] | [_, "Pod"] => true,
+        // Pods are of the core group.
+        [group, _, "Pod"] => *group == "*" || group.is_empty(),
+        _ => false,
+    };
+    let whole = kinds.iter().any(|it| *it == "*" || pod(it));
     if whole {
         Kinds::Pods
     } else if named(&WORKLOADS) {

@@ -151,6 +151,13 @@ fn candidates(
             let Some(to) = target(&example.image, result, dropped) else {
                 continue;
             };
+            // The registry of the image may be a part of the path.
+            let host = format!("/{}", example.image.host);
+            if let Some(base) = to.strip_suffix(&host)
+                && !targets.iter().any(|it| it == base)
+            {
+                targets.insert(0, base.to_owned());
+            }
             if !targets.contains(&to) && targets.len() < 40 {
                 targets.push(to);
             }

@@ -14,6 +14,8 @@ const SPELLING: &str =
 const INVALID: &str = "the result is not an image that could run";
 const DIGEST: &str = "a digest is lost or garbled there and kept here";
 const TARGET: &str = "an image that lies under the target is moved once more there and stays here";
+const OTHER_TARGET: &str =
+    "an image that lies under another rule's target moves there and stays here";
 const ODD: &str = "the text also matches at a place that nobody means";
 
 /// How a policy differs.
@@ -32,6 +34,7 @@ pub(crate) fn compare<'p>(
 ) -> Result<Outcome<'p>, String> {
     let policies = compiled(spec)?;
     let selected = policies.select(Scope::Node, Date::MIN);
+    let alternatives = rules.iter().any(|it| it.alternative);
     let mut outcome = Outcome {
         differences: Vec::new(),
         wrong: Vec::new(),
@@ -65,7 +68,8 @@ pub(crate) fn compare<'p>(
                     None
                 }
             } else {
-                swap_reason(probe, &answers, &results, at, &ours, decision.reason)
+                let reason = decision.reason;
+                swap_reason(probe, &answers, &results, at, &ours, reason, alternatives)
             };
             let about_result = !same_result;
             let example = Example {
@@ -132,6 +136,7 @@ fn swap_reason(
     at: usize,
     ours: &Image,
     why: Reason,
+    alternatives: bool,
 ) -> Option<&'static str> {
     if results.iter().flatten().any(|it| it == ours) {
         return Some(SPELLING);
@@ -152,6 +157,9 @@ fn swap_reason(
     let stays = *ours == probe.image;
     if stays && why == Reason::AlreadyTarget && theirs.host == ours.host {
         return Some(TARGET);
+    }
+    if stays && why == Reason::AlreadyTarget && alternatives {
+        return Some(OTHER_TARGET);
     }
     if probe.odd && stays {
         return Some(ODD);

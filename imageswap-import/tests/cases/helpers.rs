@@ -78,3 +78,41 @@ pub(crate) fn check(matched: &str, pattern: &str) -> Import {
         "{matched}\nvalidate: {{pattern: {{spec: {{containers: [{{image: \"{pattern}\"}}]}}}}}}"
     ))
 }
+
+/// Imports files of these names.
+pub(crate) fn files(files: &[(&str, &str)]) -> Import {
+    let sources: Vec<_> = files
+        .iter()
+        .map(|&(name, text)| Source { name, text })
+        .collect();
+    import(&sources)
+}
+
+/// The report of the first rule.
+pub(crate) fn first(it: &Import) -> String {
+    let rule = &it.report.rules[0];
+    let notes: Vec<_> = rule.notes.iter().map(|it| format!("note: {it}")).collect();
+    format!("{}:{} {rule} {}", rule.line, rule.column, notes.join("; "))
+}
+
+/// The report of all rules.
+pub(crate) fn told(it: &Import) -> String {
+    let each = it
+        .report
+        .rules
+        .iter()
+        .map(|it| format!("{}:{} {it} {}", it.line, it.column, it.notes.join("; ")));
+    each.collect::<Vec<_>>().join(" / ")
+}
+
+/// A webhook as a cluster registers it.
+pub(crate) fn webhook(name: &str, path: &str, more: &str) -> String {
+    format!(
+        "\n---\napiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {{name: w}}\nwebhooks:\n- name: {name}\n  clientConfig: {{service: {{name: w, namespace: w, path: {path}}}}}\n  rules: [{{apiGroups: [\"\"], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods]}}]\n  sideEffects: None\n  admissionReviewVersions: [v1]\n{more}"
+    )
+}
+
+/// The configuration with its webhook, as a chart has both.
+pub(crate) fn together(config: &str, webhook: &str) -> Import {
+    files(&[("config.yaml", config), ("webhook.yaml", webhook)])
+}

@@ -39,6 +39,12 @@ fn hosts_that_look_like_the_named_one_are_said() {
             Some("registry.corp.example.evil.example"),
         ),
         (constraint("registry.corp.example/"), None),
+        // A host with a port: the other host is one, too.
+        (
+            all("c.image.startsWith('registry:5000') && c.image.contains('/')"),
+            Some("registry:50000"),
+        ),
+        (all("c.image.startsWith('registry:5000/')"), None),
         // What refuses a registry lets in all others, and means to.
         (all("!c.image.startsWith('registry.corp.example')"), None),
     ] {

@@ -3,11 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod cel;
+mod configurations;
+mod containerd;
+mod harbor;
 mod helpers;
+mod hostile;
 mod lookalikes;
 mod maps;
 mod nasty;
 mod public;
+mod registries;
+mod swapper;
 
 use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
 use imageswap_import::{Source, Status, import};
