@@ -93,7 +93,7 @@ fn github_shows_findings_at_their_lines() {
         out(&ran),
         "\
 ::warning file=manifests/bad.yaml,line=13,endLine=13,col=15,endColumn=36,title=image-elsewhere::`quay.io/acme/widget:2` looks like an image, and was not read%0Agive --image-path 'Widget.example.org=spec.image' to have it read
-::notice file=manifests/bad.yaml,line=6,endLine=6,col=22,endColumn=27,title=would-be-swapped::`nginx` would be swapped%0Aresult: registry.example.com/hub/library/nginx%0APod shop/web, container web%0Apolicy corp (deny): rule `hub` moves it
+::notice file=manifests/bad.yaml,line=6,endLine=6,col=22,endColumn=27,title=would-be-swapped::`nginx` would be swapped%0APod shop/web, container web%0Apolicy corp (deny): rule `hub` replaces it by registry.example.com/hub/library/nginx, which is approved
 ::error file=manifests/bad.yaml,line=8,endLine=8,col=12,endColumn=31,title=not-approved::`ghcr.io/acme/tool:1` is not approved%0APod shop/web, container tool%0Apolicy corp (deny): no rule matches, so it stays and is not approved%0Amessage: Registry is not allowed
 "
     );

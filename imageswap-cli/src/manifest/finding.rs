@@ -134,10 +134,6 @@ impl Finding<'_> {
         let diagnostic = span.diagnostic(&file.name, &file.text, severity, code, message);
         let mut entry = Entry::of(&diagnostic);
         entry.notes = self.notes();
-        if self.cause == Cause::Swapped {
-            let result = &self.asked.decision.result;
-            entry.notes.insert(0, format!("result: {result}"));
-        }
         entry
     }
 }

@@ -28,7 +28,7 @@ impl Finder<'_> {
     /// Warns about images of an object that were not read.
     pub(super) fn elsewhere(&mut self, object: &Node, (group, kind): (&str, &str)) {
         // Schemas have examples, and no images that run.
-        if kind == "CustomResourceDefinition" {
+        if kind == "CustomResourceDefinition" || self.elsewhere >= MOST {
             return;
         }
         let mut candidates = Vec::new();
@@ -49,13 +49,10 @@ impl Finder<'_> {
         let mut helped = BTreeSet::new();
         for Candidate { node, image, path } in candidates {
             let start = node.span.start;
-            let mut wrong = self.wrong.iter();
-            let is_known = !self.starts.insert(start);
-            if is_known || wrong.any(|it| (it.start..it.end).contains(&start)) {
+            if !self.starts.insert(start) || self.is_wrong(start) {
                 continue;
             }
-            let warned = self.found.problems.iter().filter(|it| it.code == CODE);
-            if warned.count() >= MOST {
+            if self.elsewhere >= MOST {
                 return;
             }
             let help = path.map(|it| format!("give --image-path '{kind}={it}' to have it read"));
@@ -63,6 +60,7 @@ impl Finder<'_> {
             if help.as_ref().is_some_and(|it| !helped.insert(it.clone())) {
                 continue;
             }
+            self.elsewhere += 1;
             let message = format!("`{image}` looks like an image, and was not read");
             self.problem(node, Severity::Warning, CODE, message).help = help;
         }

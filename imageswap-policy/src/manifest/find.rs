@@ -4,7 +4,7 @@ use super::kinds::{self, Places, Shape};
 use super::path::{NO_KIND, Step, dotted, steps};
 use super::{Image, ImagePath, Manifest, Pod, layout};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::yaml::{Node, Span, Value};
+use crate::yaml::{Node, Value};
 use layout::Layout;
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,7 +23,8 @@ pub(super) fn images(
         loose: Vec::new(),
         seen: HashSet::new(),
         starts: HashSet::new(),
-        wrong: Vec::new(),
+        wrong: BTreeMap::new(),
+        elsewhere: 0,
     };
     for document in documents {
         if !document.is_null() {
@@ -47,8 +48,10 @@ pub(super) struct Finder<'t> {
     seen: HashSet<String>,
     /// Where the present document's images, or their parts, begin in the text.
     pub(super) starts: HashSet<usize>,
-    /// Values of the present document that are errors.
-    pub(super) wrong: Vec<Span>,
+    /// Begin and end of the present document's values that are errors. They do not overlap.
+    wrong: BTreeMap<usize, usize>,
+    /// How many images were found that nobody reads.
+    pub(super) elsewhere: usize,
 }
 
 /// An object's own metadata.
@@ -317,6 +320,12 @@ impl Finder<'_> {
         format!("{}{path}", self.prefix)
     }
 
+    /// Whether a place is in a value that is an error.
+    pub(super) fn is_wrong(&self, start: usize) -> bool {
+        let before = self.wrong.range(..=start).next_back();
+        before.is_some_and(|(_, end)| start < *end)
+    }
+
     /// The items of a list that may be null.
     pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
         match &node.value {
@@ -330,7 +339,7 @@ impl Finder<'_> {
     }
 
     pub(super) fn unexpected(&mut self, node: &Node, expected: &str) {
-        self.wrong.push(node.span);
+        self.wrong.insert(node.span.start, node.span.end);
         let message = format!("expected {expected}, found {}", node.kind());
         let is_text = matches!(node.value, Value::Bool(_) | Value::Number(_));
         let written = node.span.of(self.text);
