@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use imageswap_policy::manifest::{self, Image, Manifest, ImagePath};
+use imageswap_policy::manifest::{self, Image, ImagePath, Manifest};
 use imageswap_policy::{Date, Policies, Reference, Scope, Selected, maps};
 
 use crate::{Target, sound};

@@ -74,8 +74,8 @@ impl Ran {
 /// `cases/policy/26-images-elsewhere`.
 #[test]
 fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
-    let case = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/cases/policy/26-images-elsewhere");
+    let case =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/policy/26-images-elsewhere");
     let list = "images --policy p02-bitnami-order.yaml -f cr.yaml";
     let ran = run(&case, list);
     assert_eq!(
@@ -86,11 +86,15 @@ fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
     assert_eq!(ran.code(), Some(0));
     // The image in the arguments is one flag away.
     let flag = "--image-path Deployment.apps=spec.template.spec.containers.*.args[--reloader]";
-    let expected = "give --image-path 'Deployment.apps=spec.template.spec.containers.*.args[--reloader]'";
-    assert!(ran.err().contains("cr.yaml:13:51"), "{}", ran.err());
+    let expected =
+        "give --image-path 'Deployment.apps=spec.template.spec.containers.*.args[--reloader]'";
+    assert!(ran.err().contains("cr.yaml:13:64"), "{}", ran.err());
     assert!(ran.err().contains(expected), "{}", ran.err());
     let ran = run(&case, &format!("{list} {flag}"));
-    assert!(ran.out().contains("quay.io/operator/reloader:1 quay.io/operator/reloader:1\n"));
+    assert!(
+        ran.out()
+            .contains("quay.io/operator/reloader:1 quay.io/operator/reloader:1\n")
+    );
     assert_eq!((ran.err(), ran.code()), ("", Some(0)));
     // The flags of the case: known places, so they change nothing.
     for (flag, code) in [("Prometheus=spec.image", 0), ("Prometheus=spec", 0)] {
@@ -121,7 +125,7 @@ fn files_of_other_tools_are_checked_and_rewritten() {
 kustomization.yaml:2:24: nginx:1.25
   -> registry.example.com/hub/library/nginx:1.25
 kustomization.yaml:3:10: redis:7 -> registry.example.com/hub/library/redis:7
-values.yaml:1:44: docker.io/bitnami/nginx:1.25
+values.yaml:1:42: docker.io/bitnami/nginx:1.25
   -> registry.example.com/hub/bitnami/nginx:1.25
 compose.yaml:2:16: nginx -> registry.example.com/hub/library/nginx
 
@@ -153,7 +157,11 @@ error[variable]: `postgres:${TAG}` has a variable
          - {name: redis, newTag: '7'}\n"
     );
     let expected = "it would become `registry.example.com/hub/library/redis:7`: add `newName: registry.example.com/hub/library/redis`";
-    assert!(ran.err().contains("error[not-rewritten]") && ran.err().contains(expected), "{}", ran.err());
+    assert!(
+        ran.err().contains("error[not-rewritten]") && ran.err().contains(expected),
+        "{}",
+        ran.err()
+    );
 }
 
 #[test]
@@ -174,7 +182,10 @@ fn the_flags_say_what_counts() {
         ("check pod.yaml --fail-on warning", 0),
         ("check pod.yaml --policy audit.yaml", 1),
         ("check pod.yaml --policy audit.yaml --fail-on refused", 0),
-        ("check pod.yaml --policy audit.yaml --fail-on refused --as deny", 1),
+        (
+            "check pod.yaml --policy audit.yaml --fail-on refused --as deny",
+            1,
+        ),
         ("check pod.yaml --fail-on refused", 1),
         ("check pod.yaml --fail-on refused --as warn", 0),
         ("check swap.yaml", 0),
@@ -184,20 +195,44 @@ fn the_flags_say_what_counts() {
         ("check swap.yaml --fail-on refused", 0),
         ("check elsewhere.yaml", 0),
         ("check elsewhere.yaml --fail-on warning", 1),
-        ("check elsewhere.yaml --fail-on warning --image-path A=spec.image", 0),
-        ("check swap.yaml --fail-on warning --image-path A=spec.image", 1),
+        (
+            "check elsewhere.yaml --fail-on warning --image-path A=spec.image",
+            0,
+        ),
+        (
+            "check swap.yaml --fail-on warning --image-path A=spec.image",
+            1,
+        ),
         ("check missing.yaml --fail-on never", 2),
     ] {
         let ran = folder.run(command);
-        assert_eq!(ran.code(), Some(code), "{command}\n{}{}", ran.out(), ran.err());
+        assert_eq!(
+            ran.code(),
+            Some(code),
+            "{command}\n{}{}",
+            ran.out(),
+            ran.err()
+        );
     }
     // The counts and findings are there with any enforcement.
     let last = "2 images: 0 stay, 1 would be swapped, 1 not approved\n";
     for (flags, head, note) in [
         ("", "error[not-approved]", "policy corp (deny): "),
-        (" --as warn", "warning[not-approved]", "policy corp (warn, by --as): "),
-        (" --policy audit.yaml", "warning[not-approved]", "policy corp (audit): "),
-        (" --policy audit.yaml --as deny", "error[not-approved]", "policy corp (deny, by --as): "),
+        (
+            " --as warn",
+            "warning[not-approved]",
+            "policy corp (warn, by --as): ",
+        ),
+        (
+            " --policy audit.yaml",
+            "warning[not-approved]",
+            "policy corp (audit): ",
+        ),
+        (
+            " --policy audit.yaml --as deny",
+            "error[not-approved]",
+            "policy corp (deny, by --as): ",
+        ),
     ] {
         let ran = folder.run(&format!("check pod.yaml{flags}"));
         for part in [head, note, last, "pod.yaml:6:22: nginx -> "] {
@@ -224,9 +259,7 @@ ghcr.io                                        1       0       1       0
 ";
     assert_eq!((ran.out(), ran.code()), (expected, Some(1)));
     let ran = folder.run("check pod.yaml --summary -o json");
-    let count = |swapped, not_approved| {
-        json!({"images": 1, "stay": 0, "swapped": swapped, "not_approved": not_approved, "variable": 0, "undecided": 0})
-    };
+    let count = |swapped, not_approved| json!({"images": 1, "stay": 0, "swapped": swapped, "not_approved": not_approved, "variable": 0, "undecided": 0});
     let answer: Value = serde_json::from_str(ran.out()).unwrap();
     assert_eq!(
         answer,
@@ -253,9 +286,15 @@ fn labels_that_a_manifest_does_not_tell_are_asked_for() {
     ]);
     let ran = folder.run("check prometheus.yaml --policy guarded.yaml");
     assert_eq!(ran.code(), Some(2));
-    assert!(ran.err().contains("give --labels KEY=VALUE,..."), "{}", ran.err());
+    assert!(
+        ran.err().contains("give --labels KEY=VALUE,..."),
+        "{}",
+        ran.err()
+    );
     for (labels, code) in [("app=web", 1), ("app=x", 0)] {
-        let ran = folder.run(&format!("check prometheus.yaml --policy guarded.yaml --labels {labels}"));
+        let ran = folder.run(&format!(
+            "check prometheus.yaml --policy guarded.yaml --labels {labels}"
+        ));
         assert_eq!(ran.code(), Some(code), "{}{}", ran.out(), ran.err());
     }
 }

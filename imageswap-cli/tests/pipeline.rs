@@ -93,7 +93,7 @@ fn github_shows_findings_at_their_lines() {
         out(&ran),
         "\
 ::warning file=manifests/bad.yaml,line=13,endLine=13,col=15,endColumn=36,title=image-elsewhere::`quay.io/acme/widget:2` looks like an image, and was not read%0Agive --image-path 'Widget.example.org=spec.image' to have it read
-::notice file=manifests/bad.yaml,line=6,endLine=6,col=22,endColumn=27,title=would-be-swapped::`nginx` would be swapped%0APod shop/web, container web%0Apolicy corp (deny): rule `hub` replaces it by registry.example.com/hub/library/nginx, which is approved
+::notice file=manifests/bad.yaml,line=6,endLine=6,col=24,endColumn=29,title=would-be-swapped::`nginx` would be swapped%0APod shop/web, container web%0Apolicy corp (deny): rule `hub` replaces it by registry.example.com/hub/library/nginx, which is approved
 ::error file=manifests/bad.yaml,line=8,endLine=8,col=12,endColumn=31,title=not-approved::`ghcr.io/acme/tool:1` is not approved%0APod shop/web, container tool%0Apolicy corp (deny): no rule matches, so it stays and is not approved%0Amessage: Registry is not allowed
 "
     );
@@ -110,11 +110,25 @@ fn gitlab_reports_findings_at_their_lines() {
     let of = |at: usize| {
         let it = &report[at];
         let place = &it["location"];
-        json!([it["check_name"], it["severity"], place["path"], place["lines"]["begin"]])
+        json!([
+            it["check_name"],
+            it["severity"],
+            place["path"],
+            place["lines"]["begin"]
+        ])
     };
-    assert_eq!(of(0), json!(["image-elsewhere", "minor", "manifests/bad.yaml", 13]));
-    assert_eq!(of(1), json!(["would-be-swapped", "info", "manifests/bad.yaml", 6]));
-    assert_eq!(of(2), json!(["not-approved", "major", "manifests/bad.yaml", 8]));
+    assert_eq!(
+        of(0),
+        json!(["image-elsewhere", "minor", "manifests/bad.yaml", 13])
+    );
+    assert_eq!(
+        of(1),
+        json!(["would-be-swapped", "info", "manifests/bad.yaml", 6])
+    );
+    assert_eq!(
+        of(2),
+        json!(["not-approved", "major", "manifests/bad.yaml", 8])
+    );
     assert_eq!(report.as_array().unwrap().len(), 3);
 }
 
@@ -133,21 +147,46 @@ fn junit_has_a_case_for_every_image() {
     };
     assert_eq!(root.attribute("tests"), Some("4"), "{text}");
     assert_eq!(root.attribute("failures"), Some("1"), "{text}");
-    assert_eq!((all("testsuite"), all("testcase"), all("failure"), all("error")), (2, 4, 1, 0));
+    assert_eq!(
+        (
+            all("testsuite"),
+            all("testcase"),
+            all("failure"),
+            all("error")
+        ),
+        (2, 4, 1, 0)
+    );
     // What readers of the format rely on: counts that are true, and cases with names.
     for suite in root.children().filter(roxmltree::Node::is_element) {
-        let cases: Vec<_> = suite.children().filter(roxmltree::Node::is_element).collect();
+        let cases: Vec<_> = suite
+            .children()
+            .filter(roxmltree::Node::is_element)
+            .collect();
         let count = |name: &str| suite.attribute(name).unwrap().parse::<usize>().unwrap();
-        let failed = cases.iter().filter(|it| it.children().any(|it| it.tag_name().name() == "failure"));
-        assert_eq!((count("tests"), count("failures")), (cases.len(), failed.count()));
+        let failed = cases
+            .iter()
+            .filter(|it| it.children().any(|it| it.tag_name().name() == "failure"));
+        assert_eq!(
+            (count("tests"), count("failures")),
+            (cases.len(), failed.count())
+        );
         for case in cases {
             assert_eq!(case.tag_name().name(), "testcase");
             assert!(case.attribute("name").is_some() && case.attribute("classname").is_some());
         }
     }
-    let failure = document.descendants().find(|it| it.tag_name().name() == "failure").unwrap();
+    let failure = document
+        .descendants()
+        .find(|it| it.tag_name().name() == "failure")
+        .unwrap();
     assert_eq!(failure.attribute("type"), Some("not-approved"));
-    assert!(failure.text().unwrap().starts_with("manifests/bad.yaml:8:12\n"), "{text}");
+    assert!(
+        failure
+            .text()
+            .unwrap()
+            .starts_with("manifests/bad.yaml:8:12\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -157,13 +196,23 @@ fn sarif_is_as_its_schema_says() {
         Err(reason) => return skip("sarif_is_as_its_schema_says", &reason),
     };
     let folder = Folder::new();
-    folder.write("odd name%.yaml", &BAD.replace("tool:1", "tool:1 <&> \u{1b}[2J"));
+    folder.write(
+        "odd name%.yaml",
+        &BAD.replace("tool:1", "tool:1 <&> \u{1b}[2J"),
+    );
     folder.write("syntax.yaml", "a: [\n");
-    folder.write("rule.yaml", &POLICY.replace("registry.example.com/hub", "https://x"));
+    folder.write(
+        "rule.yaml",
+        &POLICY.replace("registry.example.com/hub", "https://x"),
+    );
     for (line, code, results) in [
         ("imageswap check -o sarif manifests", 1, 3),
         ("imageswap check -o sarif manifests/good.yaml", 0, 0),
-        ("imageswap check -o sarif 'odd name%.yaml' syntax.yaml nowhere.yaml", 2, 4),
+        (
+            "imageswap check -o sarif 'odd name%.yaml' syntax.yaml nowhere.yaml",
+            2,
+            4,
+        ),
         ("imageswap lint -o sarif policy.yaml", 0, 0),
         ("imageswap lint -o sarif rule.yaml", 1, 1),
     ] {
@@ -172,7 +221,11 @@ fn sarif_is_as_its_schema_says() {
         let log: Value = serde_json::from_str(&out(&ran)).unwrap();
         schemas::assert_valid(&schema, &log);
         let run = &log["runs"][0];
-        assert_eq!(run["results"].as_array().unwrap().len(), results, "{line}: {log:#}");
+        assert_eq!(
+            run["results"].as_array().unwrap().len(),
+            results,
+            "{line}: {log:#}"
+        );
         let complete = &run["invocations"][0]["executionSuccessful"];
         assert_eq!(*complete, json!(code < 2), "{line}");
     }
@@ -188,14 +241,23 @@ fn lint_has_the_same_formats() {
     let ran = folder.run("imageswap lint --no-notes -o github maps.conf policy.yaml");
     assert_eq!(
         out(&ran),
-        "::warning file=maps.conf,line=2,endLine=2,col=1,endColumn=13,title=unused-key::a key that holds a path matches no image%0A\n",
+        "::warning file=maps.conf,line=2,endLine=2,col=1,endColumn=13,title=unused-key::expected a registry, found `quay.io/team`, which holds a path; this line is never used%0Awrite `[EXACT]quay.io/team:TAG::` for each tag that is to stay, or use an ImageSwapPolicy with `keep: \"quay.io/team\"`\n",
     );
-    let ran = folder.run("imageswap lint --no-notes --deny-warnings -o junit maps.conf policy.yaml");
+    let ran =
+        folder.run("imageswap lint --no-notes --deny-warnings -o junit maps.conf policy.yaml");
     assert_eq!(ran.status.code(), Some(1));
     let text = out(&ran);
     let document = roxmltree::Document::parse(&text).unwrap();
-    assert_eq!(document.root_element().attribute("tests"), Some("2"), "{text}");
-    assert_eq!(document.root_element().attribute("failures"), Some("1"), "{text}");
+    assert_eq!(
+        document.root_element().attribute("tests"),
+        Some("2"),
+        "{text}"
+    );
+    assert_eq!(
+        document.root_element().attribute("failures"),
+        Some("1"),
+        "{text}"
+    );
     let ran = folder.run("imageswap lint --no-notes -o gitlab maps.conf policy.yaml");
     assert_eq!(ran.status.code(), Some(0));
     let report: Value = serde_json::from_str(&out(&ran)).unwrap();
@@ -204,7 +266,9 @@ fn lint_has_the_same_formats() {
 }
 
 fn example(name: &str) -> (PathBuf, Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/ci").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy/examples/ci")
+        .join(name);
     let text = fs::read_to_string(&path).unwrap();
     let documents = yaml::parse(name, &text).unwrap();
     (path, documents[0].to_json())
@@ -224,7 +288,10 @@ fn commands(value: &Value) -> Vec<String> {
 
 #[test]
 fn examples_are_as_their_schemas_say() {
-    for (name, schema) in [("github.yaml", "github-workflows"), ("gitlab.yaml", "gitlab-ci")] {
+    for (name, schema) in [
+        ("github.yaml", "github-workflows"),
+        ("gitlab.yaml", "gitlab-ci"),
+    ] {
         let schema = match schemas::ci(schema) {
             Ok(schema) => schema,
             Err(reason) => return skip("examples_are_as_their_schemas_say", &reason),
@@ -252,7 +319,8 @@ fn hooks_are_as_pre_commit_reads_them() {
     let hooks = yaml::parse("hooks", &text).unwrap()[0].to_json();
     let entry = |id: &Value| {
         let mut all = hooks.as_array().unwrap().iter();
-        all.find(|it| it["id"] == *id).map(|it| it["entry"].as_str().unwrap().to_owned())
+        all.find(|it| it["id"] == *id)
+            .map(|it| it["entry"].as_str().unwrap().to_owned())
     };
     let folder = Folder::new();
     let (_, config) = example("pre-commit.yaml");
@@ -261,10 +329,18 @@ fn hooks_are_as_pre_commit_reads_them() {
         let args = hook["args"].as_array().into_iter().flatten();
         let args: Vec<_> = args.filter_map(Value::as_str).collect();
         let is_check = hook["id"] == "imageswap-check";
-        let file = if is_check { "manifests/bad.yaml" } else { "policy.yaml" };
+        let file = if is_check {
+            "manifests/bad.yaml"
+        } else {
+            "policy.yaml"
+        };
         let line = format!("{entry} {} {file}", args.join(" "));
         let ran = folder.run(&line);
-        assert_eq!(ran.status.code(), Some(i32::from(is_check)), "{line}: {ran:?}");
+        assert_eq!(
+            ran.status.code(),
+            Some(i32::from(is_check)),
+            "{line}: {ran:?}"
+        );
     }
 }
 

@@ -10,7 +10,11 @@ pub(super) fn write(results: &Results, out: &mut impl Write) -> Result<()> {
     let suites: Vec<_> = cases.chunk_by(|a, b| a.file == b.file).collect();
     writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
     let name = format!("imageswap {}", results.command);
-    writeln!(out, "<testsuites {}>", counts(&name, cases, results.complete))?;
+    writeln!(
+        out,
+        "<testsuites {}>",
+        counts(&name, cases, results.complete)
+    )?;
     for of_file in suites {
         let file = path(&of_file[0].file);
         writeln!(out, "  <testsuite {}>", counts(file, of_file, true))?;
@@ -24,7 +28,10 @@ pub(super) fn write(results: &Results, out: &mut impl Write) -> Result<()> {
         let name = "everything could be read and decided";
         let of = format!("name=\"{name}\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\"");
         writeln!(out, "  <testsuite {of}>")?;
-        writeln!(out, "    <testcase name=\"{name}\" classname=\"imageswap\">")?;
+        writeln!(
+            out,
+            "    <testcase name=\"{name}\" classname=\"imageswap\">"
+        )?;
         writeln!(out, "      <error message=\"see standard error\"/>")?;
         writeln!(out, "    </testcase>\n  </testsuite>")?;
     }

@@ -1,7 +1,7 @@
 //! SARIF 2.1.0, the format of static analysis results that code hosts and editors import.
 
-use super::gitlab::fingerprint;
 use super::Results;
+use super::gitlab::fingerprint;
 use anyhow::Result;
 use imageswap_policy::Severity;
 use serde_json::{Value, json};

@@ -41,9 +41,17 @@ fn written(results: &Results, format: Format) -> String {
 fn usual() -> Results {
     results(
         vec![
-            case("./app/a b.yaml", Some(entry(Severity::Error, "`x` is bad", &["Pod a"])), true),
+            case(
+                "./app/a b.yaml",
+                Some(entry(Severity::Error, "`x` is bad", &["Pod a"])),
+                true,
+            ),
             case("./app/a b.yaml", None, false),
-            case("c.yaml", Some(entry(Severity::Note, "`y` moves", &[])), false),
+            case(
+                "c.yaml",
+                Some(entry(Severity::Note, "`y` moves", &[])),
+                false,
+            ),
         ],
         true,
     )
@@ -91,8 +99,14 @@ fn gitlab_snapshot() {
   }
 ]
 "#
-        .replace("FIRST", &gitlab::fingerprint("app/a b.yaml\0not-approved\0`x` is bad", 1))
-        .replace("SECOND", &gitlab::fingerprint("c.yaml\0not-approved\0`y` moves", 1))
+        .replace(
+            "FIRST",
+            &gitlab::fingerprint("app/a b.yaml\0not-approved\0`x` is bad", 1)
+        )
+        .replace(
+            "SECOND",
+            &gitlab::fingerprint("c.yaml\0not-approved\0`y` moves", 1)
+        )
     );
 }
 
@@ -123,8 +137,7 @@ Pod a</failure>
 
 #[test]
 fn sarif_snapshot() {
-    let log: serde_json::Value =
-        serde_json::from_str(&written(&usual(), Format::Sarif)).unwrap();
+    let log: serde_json::Value = serde_json::from_str(&written(&usual(), Format::Sarif)).unwrap();
     let run = &log["runs"][0];
     assert_eq!(run["tool"]["driver"]["rules"][0]["id"], "not-approved");
     assert_eq!(run["invocations"][0]["executionSuccessful"], true);
@@ -151,9 +164,15 @@ fn sarif_snapshot() {
 fn what_is_not_complete_is_said() {
     let log: serde_json::Value =
         serde_json::from_str(&written(&results(Vec::new(), false), Format::Sarif)).unwrap();
-    assert_eq!(log["runs"][0]["invocations"][0]["executionSuccessful"], false);
+    assert_eq!(
+        log["runs"][0]["invocations"][0]["executionSuccessful"],
+        false
+    );
     let text = written(&results(Vec::new(), false), Format::Junit);
-    assert!(text.contains("tests=\"1\" failures=\"0\" errors=\"1\""), "{text}");
+    assert!(
+        text.contains("tests=\"1\" failures=\"0\" errors=\"1\""),
+        "{text}"
+    );
     assert!(text.contains("<error message="), "{text}");
     assert_eq!(written(&results(Vec::new(), true), Format::Gitlab), "[]\n");
     assert_eq!(written(&results(Vec::new(), true), Format::Github), "");
@@ -164,7 +183,11 @@ const HOSTILE: &str = "a\n::add-mask::b\r%0A,x:y\u{1b}[2J<b a=\"1\">&amp;]]>\u{2
 #[test]
 fn hostile_texts_stay_what_they_are() {
     let hostile = results(
-        vec![case(HOSTILE, Some(entry(Severity::Error, HOSTILE, &[HOSTILE])), true)],
+        vec![case(
+            HOSTILE,
+            Some(entry(Severity::Error, HOSTILE, &[HOSTILE])),
+            true,
+        )],
         true,
     );
     let github = written(&hostile, Format::Github);
@@ -173,14 +196,20 @@ fn hostile_texts_stay_what_they_are() {
     assert!(head.contains("%25%0A") || head.contains("%250A"), "{head}");
     // The name of the file ends no property.
     assert_eq!(head.matches(',').count(), 4, "{head}");
-    assert!(!message.contains('\u{1b}') && !message.contains('\r'), "{message}");
+    assert!(
+        !message.contains('\u{1b}') && !message.contains('\r'),
+        "{message}"
+    );
     for format in [Format::Gitlab, Format::Sarif] {
         let text = written(&hostile, format);
         assert!(!text.contains('\u{1b}') && !text.contains('\0'), "{text}");
         drop(serde_json::from_str::<serde_json::Value>(&text).unwrap());
     }
     let xml = written(&hostile, Format::Junit);
-    assert!(!xml.chars().any(|it| it.is_control() && it != '\n'), "{xml}");
+    assert!(
+        !xml.chars().any(|it| it.is_control() && it != '\n'),
+        "{xml}"
+    );
     assert!(!xml.contains("<b") && !xml.contains('\u{ffff}'), "{xml}");
 }
 
@@ -194,7 +223,9 @@ fn fingerprints_name_findings_not_lines() {
         });
         let text = written(&results(cases.collect(), true), Format::Gitlab);
         let issues: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-        let prints = issues.iter().map(|it| it["fingerprint"].as_str().unwrap().to_owned());
+        let prints = issues
+            .iter()
+            .map(|it| it["fingerprint"].as_str().unwrap().to_owned());
         prints.collect::<Vec<_>>()
     };
     assert_eq!(of(1, &["a", "b"]), of(9, &["a", "b"]));

@@ -15,11 +15,20 @@ use std::io::Write;
 
 /// Codes of problems with manifests, and their meanings.
 const PROBLEMS: [(&str, &str); 5] = [
-    ("manifest-type", "A value that should be an image has another type"),
+    (
+        "manifest-type",
+        "A value that should be an image has another type",
+    ),
     ("yaml-syntax", "The text is not YAML or JSON"),
-    ("image-elsewhere", "Something looks like an image and was not read"),
+    (
+        "image-elsewhere",
+        "Something looks like an image and was not read",
+    ),
     ("image-path", "A path leads to nothing that is an image"),
-    ("helm-registry", "A value replaces the registries of other values"),
+    (
+        "helm-registry",
+        "A value replaces the registries of other values",
+    ),
 ];
 
 /// Arguments of `imageswap check`.

@@ -42,10 +42,22 @@ impl Cause {
 
     /// Every cause, and its meaning.
     pub(super) const MEANINGS: [(&'static str, &'static str); 4] = [
-        ("not-approved", "The policy does not approve the image, even after the swap"),
-        ("variable", "The image has a variable and is not known before it runs"),
-        ("scope-unknown", "Too little is known about the Pod to decide"),
-        ("would-be-swapped", "The policy would replace the image by another one"),
+        (
+            "not-approved",
+            "The policy does not approve the image, even after the swap",
+        ),
+        (
+            "variable",
+            "The image has a variable and is not known before it runs",
+        ),
+        (
+            "scope-unknown",
+            "Too little is known about the Pod to decide",
+        ),
+        (
+            "would-be-swapped",
+            "The policy would replace the image by another one",
+        ),
     ];
 }
 

@@ -40,12 +40,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(
-        asked: &[Asked<'_>],
-        others: usize,
-        warnings: usize,
-        findings: usize,
-    ) -> Self {
+    pub(super) fn of(asked: &[Asked<'_>], others: usize, warnings: usize, findings: usize) -> Self {
         let mut summary = Self {
             all: Count::default(),
             others,

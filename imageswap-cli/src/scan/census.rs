@@ -226,9 +226,13 @@ impl Key {
 
     /// Whether it causes exit code 1, as in `check`.
     pub(super) fn is_finding(&self, verdict: &VerdictArgs) -> bool {
-        let refused = matches!(self.verdict, Verdict::Refuse | Verdict::Invalid | Verdict::Unknown);
+        let refused = matches!(
+            self.verdict,
+            Verdict::Refuse | Verdict::Invalid | Verdict::Unknown
+        );
         let denied = verdict.fails(FailOn::Denied) || refused && verdict.fails(FailOn::Refused);
-        self.in_scope() && (!self.approved && denied || self.swapped() && verdict.fails(FailOn::Swap))
+        self.in_scope()
+            && (!self.approved && denied || self.swapped() && verdict.fails(FailOn::Swap))
     }
 
     /// Whether it is not approved, whatever the enforcement is.

@@ -22,7 +22,9 @@ fn folder() -> Result<PathBuf, String> {
 }
 
 fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|it| format!("{command:?}: {it}"))?;
+    let output = command
+        .output()
+        .map_err(|it| format!("{command:?}: {it}"))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(format!("{command:?}: {why}"));
@@ -67,7 +69,10 @@ pub(crate) fn ci(name: &str) -> Result<Value, String> {
         let wheels = fs::read_dir(work).map_err(|it| it.to_string())?;
         for wheel in wheels.flatten() {
             let mut unzip = Command::new("python3");
-            unzip.args(["-m", "zipfile", "-e"]).arg(wheel.path()).arg(work);
+            unzip
+                .args(["-m", "zipfile", "-e"])
+                .arg(wheel.path())
+                .arg(work);
             run(&mut unzip)?;
         }
         let schemas = work.join("check_jsonschema/builtin_schemas/vendor");
@@ -96,9 +101,18 @@ pub(crate) fn sarif() -> Result<Value, String> {
         let mut of_crate = packages.filter(|it| it["name"] == "serde-sarif");
         let manifest = of_crate.next().and_then(|it| it["manifest_path"].as_str());
         let manifest = manifest.ok_or("the crate serde-sarif is not there")?;
-        Ok(Path::new(manifest).with_file_name("src").join("schema.json"))
+        Ok(Path::new(manifest)
+            .with_file_name("src")
+            .join("schema.json"))
     })?;
-    read(&path)
+    let mut schema = read(&path)?;
+    // Its brackets do not match, which validators refuse; our reports do not have the field.
+    let language = schema.pointer_mut("/definitions/run/properties/language");
+    let language = language.and_then(Value::as_object_mut);
+    language
+        .ok_or("the schema has no language")?
+        .remove("pattern");
+    Ok(schema)
 }
 
 /// GitLab's own check of one finding of a code quality report, and what its documentation adds.
@@ -137,10 +151,16 @@ pub(crate) fn pre_commit(command: &str, file: &Path) -> Result<(), String> {
     let modules = kept("pre-commit-4.7.0", |work| {
         let modules = work.join("modules");
         let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-            .args(["--root-user-action", "ignore", "--target"])
-            .arg(&modules)
-            .arg(PRE_COMMIT);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args(["--root-user-action", "ignore", "--target"])
+        .arg(&modules)
+        .arg(PRE_COMMIT);
         run(&mut pip)?;
         Ok(modules)
     })?;
