@@ -106,12 +106,13 @@ pub(crate) fn sarif() -> Result<Value, String> {
             .join("schema.json"))
     })?;
     let mut schema = read(&path)?;
-    // Its brackets do not match, which validators refuse; our reports do not have the field.
-    let language = schema.pointer_mut("/definitions/run/properties/language");
-    let language = language.and_then(Value::as_object_mut);
-    language
-        .ok_or("the schema has no language")?
-        .remove("pattern");
+    // Brackets of this pattern do not match, which validators refuse; our reports do not have the
+    // field.
+    for of in ["run", "toolComponent"] {
+        let language = schema.pointer_mut(&format!("/definitions/{of}/properties/language"));
+        let language = language.and_then(Value::as_object_mut);
+        language.ok_or("the schema has no language")?.remove("pattern");
+    }
     Ok(schema)
 }
 

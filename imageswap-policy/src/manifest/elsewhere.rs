@@ -36,11 +36,11 @@ impl Finder<'_> {
         for (key, value) in object.entries() {
             let skipped = is_object && matches!(key.as_str(), Some("metadata" | "status"));
             if !skipped {
-                entry(key, value, Some(String::new()), object, &mut candidates);
+                entry(key, value, Some(""), object, &mut candidates);
             }
         }
         for (index, item) in object.items().iter().enumerate() {
-            below(item, Some(format!("[{index}]")), &mut candidates);
+            below(item, Some(&format!("[{index}]")), &mut candidates);
         }
         let kind = match group {
             "" => kind.to_owned(),
@@ -67,20 +67,20 @@ impl Finder<'_> {
     }
 }
 
-fn below<'n>(node: &'n Node, path: Option<String>, found: &mut Vec<Candidate<'n>>) {
+fn below<'n>(node: &'n Node, path: Option<&str>, found: &mut Vec<Candidate<'n>>) {
     for (key, value) in node.entries() {
-        entry(key, value, path.clone(), node, found);
+        entry(key, value, path, node, found);
     }
     for item in node.items() {
-        let path = path.as_ref().map(|it| format!("{it}.*"));
-        below(item, path, found);
+        let path = path.map(|it| format!("{it}.*"));
+        below(item, path.as_deref(), found);
     }
 }
 
 fn entry<'n>(
     key: &Node,
     value: &'n Node,
-    path: Option<String>,
+    path: Option<&str>,
     parent: &'n Node,
     found: &mut Vec<Candidate<'n>>,
 ) {
@@ -147,9 +147,9 @@ fn entry<'n>(
                     path: at.clone(),
                 });
             }
-            below(value, at, found);
+            below(value, at.as_deref(), found);
         }
-        _ => below(value, at, found),
+        _ => below(value, at.as_deref(), found),
     }
 }
 

@@ -14,7 +14,7 @@ impl Finder<'_> {
         for (key, service) in services.unwrap_or_default() {
             let name = key.as_str().unwrap_or("*");
             if let Some(image) = service.get("image") {
-                self.image(image, format!("services.{name}.image"));
+                self.image(image, &format!("services.{name}.image"));
             }
         }
     }
@@ -97,7 +97,7 @@ impl Finder<'_> {
                     if let Some(tag) = tag {
                         self.parts([None, Some(value), Some(tag), None], &below);
                     } else if is_near_reference(name, text) {
-                        self.image(value, below);
+                        self.image(value, &below);
                     }
                 }
                 _ => self.values_below(value, &below),

@@ -244,7 +244,7 @@ impl Finder<'_> {
                 }
             }
             Shape::Container => self.container(node, &prefix),
-            Shape::Image => self.image(node, at.to_owned()),
+            Shape::Image => self.image(node, at),
             Shape::Split => self.split(node, at),
             Shape::Kustomize => self.kustomize_image(node, at),
             Shape::KustomizeText => self.assigned(node, at),
@@ -277,7 +277,7 @@ impl Finder<'_> {
             Value::Mapping(_) => {
                 self.unexpected(node, "an image, a container or a Pod template");
             }
-            _ => self.image(node, at.to_owned()),
+            _ => self.image(node, at),
         }
     }
 

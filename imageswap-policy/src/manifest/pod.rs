@@ -78,7 +78,7 @@ impl Finder<'_> {
             index,
             name: item.get("name").and_then(Node::as_str).map(str::to_owned),
         };
-        self.reference(node, field, path)
+        self.reference(node, field, &path)
     }
 
     /// A container that is not in a list of a Pod: a step, a script, a sidecar.
@@ -86,25 +86,25 @@ impl Finder<'_> {
         if !matches!(node.value, Value::Mapping(_)) {
             self.unexpected(node, "a container");
         } else if let Some(image) = node.get("image") {
-            self.image(image, format!("{prefix}image"));
+            self.image(image, &format!("{prefix}image"));
         }
     }
 
     /// The text of an image outside of a Pod. An empty one is the operator's default.
-    pub(super) fn image(&mut self, node: &Node, path: String) {
+    pub(super) fn image(&mut self, node: &Node, path: &str) {
         if node.as_str() != Some("") {
             let found = self.reference(node, Field::default(), path);
             self.loose.extend(found);
         }
     }
 
-    fn reference(&mut self, node: &Node, field: Field, path: String) -> Option<Image> {
+    fn reference(&mut self, node: &Node, field: Field, path: &str) -> Option<Image> {
         match &node.value {
             Value::Null => None,
             Value::String(image) => Some(Image {
                 image: image.clone(),
                 field,
-                path: self.full(&path),
+                path: self.full(path),
                 span: node.span,
                 style: node.style,
                 parts: None,
@@ -122,7 +122,7 @@ impl Finder<'_> {
             return self.unexpected(node, "an image reference");
         };
         let Some((_, image)) = text.split_once('=') else {
-            return self.image(node, path.to_owned());
+            return self.image(node, path);
         };
         self.starts.insert(node.span.start);
         let written = node.span.of(self.text);

@@ -31,7 +31,7 @@ impl Finder<'_> {
     /// treat them so.
     pub(super) fn parts(&mut self, nodes: [Option<&Node>; 4], path: &str) {
         let [registry, repository, tag, digest] = nodes;
-        let (Some(registry), Some(repository), Some(tag), Some(digest)) = (
+        let (Ok(registry), Ok(Some(repository)), Ok(tag), Ok(digest)) = (
             self.part(registry, "a registry"),
             self.part(repository, "a repository"),
             self.part(tag, "a tag"),
@@ -39,7 +39,6 @@ impl Finder<'_> {
         ) else {
             return;
         };
-        let Some(repository) = repository else { return };
         let parts = Parts {
             registry,
             repository,
@@ -58,11 +57,11 @@ impl Finder<'_> {
         });
     }
 
-    /// `None` if it is not a text, which is reported.
-    fn part(&mut self, node: Option<&Node>, what: &str) -> Option<Option<Part>> {
-        let Some(node) = node else { return Some(None) };
+    /// The error is that it is not a text, which is reported.
+    fn part(&mut self, node: Option<&Node>, what: &str) -> Result<Option<Part>, ()> {
+        let Some(node) = node else { return Ok(None) };
         let text = match &node.value {
-            Value::Null => return Some(None),
+            Value::Null => return Ok(None),
             Value::String(text) => text.clone(),
             // Helm makes floating-point numbers of all numbers, and their texts may differ.
             Value::Number(number) if is_as_written(number, node.span.of(self.text)) => {
@@ -70,10 +69,10 @@ impl Finder<'_> {
             }
             _ => {
                 self.unexpected(node, what);
-                return None;
+                return Err(());
             }
         };
-        Some((!text.is_empty()).then_some(Part {
+        Ok((!text.is_empty()).then_some(Part {
             text,
             span: node.span,
             style: node.style,
@@ -113,18 +112,15 @@ impl Parts {
     pub(super) fn distribute(&self, to: &str) -> Result<Vec<(&Part, String)>, String> {
         let reference = Reference::parse(to).map_err(|it| it.to_string())?;
         let mut fields = Vec::new();
-        match &self.registry {
-            Some(registry) => {
-                fields.push((registry, reference.registry().to_owned()));
-                let path = reference.canonical_path().into_owned();
-                fields.push((&self.repository, path));
-            }
-            None => {
-                let end = [reference.tag(), reference.digest()];
-                let end: usize = end.iter().flatten().map(|it| it.len() + 1).sum();
-                let name = &to[..to.len() - end];
-                fields.push((&self.repository, name.to_owned()));
-            }
+        if let Some(registry) = &self.registry {
+            fields.push((registry, reference.registry().to_owned()));
+            let path = reference.canonical_path().into_owned();
+            fields.push((&self.repository, path));
+        } else {
+            let end = [reference.tag(), reference.digest()];
+            let end: usize = end.iter().flatten().map(|it| it.len() + 1).sum();
+            let name = &to[..to.len() - end];
+            fields.push((&self.repository, name.to_owned()));
         }
         if let Some((_, name)) = fields.last().filter(|it| self.is_fixed && it.1 != it.0.text) {
             return Err(format!("add `newName: {name}`"));

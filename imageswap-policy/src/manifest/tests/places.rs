@@ -48,7 +48,7 @@ fn flat(places: Places, below: &str, found: &mut Vec<(Shape, String)>) {
 
 #[test]
 fn every_kind_is_listed_once() {
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     for (groups, kind, _) in KINDS {
         for group in *groups {
             assert!(names.insert((group, kind)), "{kind}.{group}");
