@@ -1,5 +1,6 @@
 //! `imageswap lint`: reports errors and likely mistakes in policies.
 
+use crate::formats::{Case, Entry, Format, Results};
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, is_document};
 use crate::{Outcome, report};
@@ -62,6 +63,14 @@ pub(crate) struct Args {
 enum Output {
     Text,
     Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// JUnit's XML
+    Junit,
+    /// Commands of GitHub Actions, which become annotations
+    Github,
+    /// GitLab's code quality report
+    Gitlab,
 }
 
 /// One finding for programs.
@@ -84,6 +93,8 @@ struct Count {
     errors: usize,
     warnings: usize,
     notes: usize,
+    /// For pipelines.
+    cases: Vec<Case>,
 }
 
 /// Runs the command.
@@ -105,14 +116,18 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     // Together, because one policy of a set can keep another from ever being chosen.
     let set = documents.iter().map(|it| (&*it.name, &*it.text));
     let linted = document::lint_all(set, args.date.date());
-    show(args, &linted.found, linted.policies, &mut count, out)?;
+    let names: Vec<_> = documents.iter().map(|it| &*it.name).collect();
+    show(args, &linted.found, &names, &mut count, out)?;
+    count.policies += linted.policies;
     for Input { name, text, .. } in texts {
-        show(args, &maps::lint(&name, &text), 1, &mut count, out)?;
+        show(args, &maps::lint(&name, &text), &[&name], &mut count, out)?;
+        count.policies += 1;
     }
     for path in &args.maps {
         match input::read(path) {
             Ok(Input { name, text, .. }) => {
-                show(args, &maps::lint(&name, &text), 1, &mut count, out)?;
+                show(args, &maps::lint(&name, &text), &[&name], &mut count, out)?;
+                count.policies += 1;
             }
             Err(error) => {
                 failed(&error);
@@ -122,7 +137,30 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     if let Some(prefix) = &args.image_prefix {
         let found = maps::lint_prefix("--image-prefix", prefix);
-        show(args, &found, 1, &mut count, out)?;
+        show(args, &found, &["--image-prefix"], &mut count, out)?;
+        count.policies += 1;
+    }
+    let format = match args.output {
+        Output::Text | Output::Json => None,
+        Output::Sarif => Some(Format::Sarif),
+        Output::Junit => Some(Format::Junit),
+        Output::Github => Some(Format::Github),
+        Output::Gitlab => Some(Format::Gitlab),
+    };
+    if let Some(format) = format {
+        let mut cases = std::mem::take(&mut count.cases);
+        cases.sort_by(|a, b| a.file.cmp(&b.file));
+        // Some codes are of both formats of policies.
+        let mut codes: Vec<_> = checks().map(|it| (it.code, it.meaning)).collect();
+        codes.sort_unstable();
+        codes.dedup_by_key(|it| it.0);
+        let results = Results {
+            command: "lint",
+            codes,
+            cases,
+            complete: !unread,
+        };
+        results.write(format, out)?;
     }
     if args.output == Output::Text && count.policies > 0 {
         writeln!(out, "{}", count.summary())?;
@@ -140,14 +178,24 @@ fn failed(error: &Error) {
     report(&format!("error: {error:#}"));
 }
 
+/// `files` are the names of what was checked.
 fn show(
     args: &Args,
     found: &Diagnostics,
-    policies: usize,
+    files: &[&str],
     count: &mut Count,
     out: &mut impl Write,
 ) -> Result<()> {
-    count.policies += policies;
+    for file in files {
+        if found.iter().all(|it| it.source != *file) {
+            count.cases.push(Case {
+                file: (*file).to_owned(),
+                name: "nothing was found".to_owned(),
+                entry: None,
+                fails: false,
+            });
+        }
+    }
     let shown = found.iter().filter(|it| {
         let left_out = args.no_notes && it.severity == Severity::Note;
         !left_out && !args.allow.contains(&it.code)
@@ -161,9 +209,33 @@ fn show(
         match args.output {
             Output::Text => writeln!(out, "{}\n", render::text(diagnostic))?,
             Output::Json => writeln!(out, "{}", json(diagnostic)?)?,
+            Output::Sarif | Output::Junit | Output::Github | Output::Gitlab => {
+                count.cases.push(case(args, diagnostic));
+            }
         }
     }
     Ok(())
+}
+
+fn case(args: &Args, diagnostic: &Diagnostic) -> Case {
+    let Diagnostic {
+        source,
+        code,
+        line,
+        column,
+        severity,
+        ..
+    } = diagnostic;
+    Case {
+        file: source.clone(),
+        name: format!("{code} at {line}:{column}"),
+        entry: Some(Entry::of(diagnostic)),
+        fails: match severity {
+            Severity::Error => true,
+            Severity::Warning => args.deny_warnings,
+            Severity::Note => false,
+        },
+    }
 }
 
 fn json(diagnostic: &Diagnostic) -> Result<String> {
@@ -270,6 +342,7 @@ mod tests {
             errors,
             warnings,
             notes,
+            cases: Vec::new(),
         };
         assert_eq!(
             count(1, 0, 0, 0).summary(),

@@ -8,6 +8,7 @@ mod completions;
 mod diff;
 mod drift;
 mod explain;
+mod formats;
 mod import;
 mod init;
 mod input;
@@ -16,6 +17,7 @@ mod manifest;
 mod policy;
 mod scan;
 mod scope;
+mod verdict;
 mod verify;
 
 use anyhow::Error;

@@ -4,22 +4,27 @@
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, PolicyArgs};
 use crate::report;
-use crate::scope::{NamespaceArgs, Namespaces, Undecided};
+use crate::scope::{Labels, NamespaceArgs, Namespaces, Undecided, parse_labels};
 use anyhow::Result;
 use clap::Args;
-use imageswap_policy::manifest::{self, Image, Manifest, Pod, TemplatePath};
-use imageswap_policy::{Date, Decision, Policies, Policy, Reason, Selected, Severity};
+use imageswap_policy::manifest::{self, Image, ImagePath, Manifest, Pod};
+use imageswap_policy::{Date, Decision, Diagnostic, Policies, Policy, Reason, Selected, Severity};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub(crate) mod check;
 mod finding;
 pub(crate) mod images;
 pub(crate) mod rewrite;
+mod summary;
 
 /// The manifests.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct FileArgs {
+    /// Manifests, as with -f
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Manifests: files, folders, or `-` for standard input
     ///
     /// For a folder, all *.yaml, *.yml and *.json files in it and below it,
@@ -27,19 +32,25 @@ pub(crate) struct FileArgs {
     #[arg(
         short = 'f',
         long = "filename",
-        required = true,
+        required_unless_present = "paths",
         value_name = "PATH",
         verbatim_doc_comment
     )]
     files: Vec<PathBuf>,
-    /// Where a custom resource keeps its Pod template
+    /// Where objects of a kind name images
     ///
-    /// Such as Rollout=spec.template; `*` stands for all items of a list or
-    /// a mapping, and the kind may have its API group:
-    /// Job.batch.volcano.sh=spec.tasks.*.template. May be given more than
-    /// once.
-    #[arg(long, value_name = "KIND=PATH", verbatim_doc_comment)]
-    template_path: Vec<TemplatePath>,
+    /// The path leads to an image, a container or a Pod template:
+    /// Widget=spec.image. `*` stands for all items of a list or a mapping,
+    /// [NAME] for the item called NAME or the argument NAME=...; the kind may
+    /// have its API group: Job.batch.volcano.sh=spec.tasks.*.template. Adds to
+    /// the known kinds. May be given more than once.
+    #[arg(
+        long,
+        visible_alias = "template-path",
+        value_name = "KIND=PATH",
+        verbatim_doc_comment
+    )]
+    image_path: Vec<ImagePath>,
 }
 
 /// The manifests, and further information for the policy.
@@ -52,6 +63,12 @@ pub(crate) struct ManifestArgs {
     namespace: String,
     #[command(flatten)]
     namespaces: NamespaceArgs,
+    /// Labels of Pods, where the manifests do not tell them
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]
+    labels: Option<Labels>,
+    /// Name of the container, where the manifests do not tell it
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -62,6 +79,10 @@ pub(crate) struct ManifestArgs {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) files: Vec<(Input, Manifest)>,
+    /// What is wrong with their texts; already written, too.
+    problems: Vec<Diagnostic>,
+    /// Whether there was a warning without a place.
+    warned: bool,
     /// Whether something could not be read; its message is already written.
     pub(crate) failed: bool,
 }
@@ -70,9 +91,16 @@ pub(crate) struct Read {
 #[derive(Debug)]
 pub(crate) struct Manifests<'a> {
     files: Vec<(Input, Manifest)>,
+    /// What is wrong with their texts; already written, too.
+    problems: Vec<Diagnostic>,
+    /// Whether there was a warning about them.
+    pub(crate) warned: bool,
     policies: Policies,
     /// Namespace of objects without one.
     namespace: String,
+    /// What the manifests may not tell.
+    labels: Option<&'a Labels>,
+    container: Option<&'a str>,
     namespaces: Namespaces<'a>,
     today: Date,
     /// Whether something could not be read; its message is already written.
@@ -93,30 +121,44 @@ pub(crate) struct Asked<'a> {
 }
 
 impl FileArgs {
-    /// Reads the manifests. Errors are written to standard error.
+    /// Reads the manifests. Errors and warnings are written to standard error.
     pub(crate) fn read(&self) -> Read {
-        let (inputs, errors) = input::read_all(&self.files);
-        let mut failed = !errors.is_empty();
+        let files = [&self.files[..], &self.paths].concat();
+        let (inputs, errors) = input::read_all(&files);
+        let mut read = Read {
+            files: Vec::new(),
+            problems: Vec::new(),
+            warned: false,
+            failed: !errors.is_empty(),
+        };
         for error in errors {
             report(&format!("error: {error:#}"));
         }
-        let mut files = Vec::new();
+        let mut used = BTreeSet::new();
         for input in inputs {
-            match manifest::read(&input.name, &input.text, &self.template_path) {
-                Ok(found) => {
-                    for problem in &found.problems {
-                        failed |= problem.severity == Severity::Error;
-                        report(&format!("{problem}\n"));
-                    }
-                    files.push((input, found));
+            match manifest::read(&input.name, &input.text, &self.image_path) {
+                Ok(mut found) => {
+                    read.problems.append(&mut found.problems);
+                    used.append(&mut found.used);
+                    read.files.push((input, found));
                 }
-                Err(error) => {
-                    failed = true;
-                    report(&format!("{error}\n"));
-                }
+                Err(errors) => read.problems.extend(errors.0),
             }
         }
-        Read { files, failed }
+        for problem in &read.problems {
+            read.failed |= problem.severity == Severity::Error;
+            read.warned |= problem.severity == Severity::Warning;
+            report(&format!("{problem}\n"));
+        }
+        for (index, path) in self.image_path.iter().enumerate() {
+            if !used.contains(&index) {
+                read.warned = true;
+                report(&format!(
+                    "warning: --image-path {path} leads to no image in these manifests"
+                ));
+            }
+        }
+        read
     }
 }
 
@@ -127,15 +169,24 @@ impl ManifestArgs {
     /// The policy cannot be read.
     pub(crate) fn read(&self) -> Result<Manifests<'_>> {
         let policies = self.policy.load()?;
-        let Read { mut files, failed } = self.files.read();
+        let Read {
+            mut files,
+            problems,
+            warned,
+            failed,
+        } = self.files.read();
         let mut namespaces = Namespaces::new(&self.namespaces);
         for (_, found) in &mut files {
             namespaces.extend(std::mem::take(&mut found.namespaces));
         }
         Ok(Manifests {
             files,
+            problems,
+            warned,
             policies,
             namespace: self.namespace.clone(),
+            labels: self.labels.as_ref(),
+            container: self.container.as_deref(),
             namespaces,
             today: self.date.date(),
             failed,
@@ -149,7 +200,12 @@ impl Manifests<'_> {
         self.files.iter().map(|it| &it.0)
     }
 
-    /// How many documents contain no Pod.
+    /// What is wrong with the texts.
+    pub(crate) fn problems(&self) -> &[Diagnostic] {
+        &self.problems
+    }
+
+    /// How many documents contain no image.
     pub(crate) fn others(&self) -> usize {
         self.files.iter().map(|it| it.1.others).sum()
     }
@@ -162,12 +218,17 @@ impl Manifests<'_> {
             .flat_map(|(file, found)| found.pods.iter().map(move |pod| (file, pod)));
         pods.flat_map(|(file, pod)| {
             let namespace = pod.namespace.as_deref().unwrap_or(&self.namespace);
-            let selected =
-                self.namespaces
-                    .select(&self.policies, self.today, namespace, &pod.labels);
+            let labels = pod.labels.as_ref().or(self.labels);
+            let selected = self
+                .namespaces
+                .select(&self.policies, self.today, namespace, labels);
             pod.images.iter().map(move |image| {
                 let name = image.field.name.as_deref().unwrap_or_default();
-                let selected = selected.in_container(image.field.list.container(name));
+                let selected = match (image.field.list, self.container) {
+                    (Some(list), _) => selected.in_container(list.container(name)),
+                    (None, Some(name)) => selected.in_container(Some(name)),
+                    (None, None) => selected.clone(),
+                };
                 Asked {
                     file,
                     pod,
@@ -201,6 +262,14 @@ impl Asked<'_> {
     /// Whether the policy refuses the image, even after the swap.
     pub(crate) fn refused(&self) -> bool {
         self.decision.in_scope && !self.decision.approved
+    }
+
+    /// Whether the image has a variable, so that nobody knows it before it runs.
+    pub(crate) fn is_variable(&self) -> bool {
+        let image = &self.image.image;
+        self.decision.reason == Reason::Unparsable
+            && self.decision.in_scope
+            && ["$(", "${", "{{"].iter().any(|it| image.contains(it))
     }
 
     /// Whether too little is known to decide.

@@ -2,6 +2,7 @@
 
 use crate::policy::{DateArgs, PolicyFlags};
 use crate::scope::{NamespaceArgs, Namespaces};
+use crate::verdict::VerdictArgs;
 use crate::{Outcome, report};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -30,9 +31,9 @@ const EXIT_CODES: &str = "\
 Without a policy flag the policy is what is in force in the cluster: its
 ImageSwapPolicies and the ConfigMap imageswap-system/imageswap-maps.
 
-Exit codes: 0 when every image is approved; 1 when one is not, or when
---deny-swaps was given and one would be swapped; 2 when something could not be
-asked, seen or decided, whatever was found besides.";
+Exit codes: 0 when every image is approved; 1 when one is not, or what else
+--fail-on names was found; 2 when something could not be asked, seen or decided,
+whatever was found besides.";
 
 /// Arguments of `imageswap scan`.
 #[derive(Debug, ClapArgs)]
@@ -55,9 +56,11 @@ pub(crate) struct Args {
     /// Only Pods and workloads with these labels (a label selector, as for kubectl)
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Images that would be swapped are findings too
+    #[command(flatten)]
+    verdict: VerdictArgs,
+    /// Print the counts only
     #[arg(long)]
-    deny_swaps: bool,
+    summary: bool,
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
@@ -103,14 +106,17 @@ impl Args {
             &policies,
             Namespaces::new(&self.namespaces),
             self.date.date(),
-        );
+        )
+        .judging(&self.verdict);
         let unseen = self.look(&client, &mut census).await?;
-        let summary = Summary::of(&census, self.deny_swaps);
+        let summary = Summary::of(&census, &self.verdict);
         let colour = table::Colour::of_stdout();
         match self.output {
             Output::Json => {
-                answer::write(&census, &policies, &summary, &unseen, self.deny_swaps, out)?;
+                let (verdict, rows) = (&self.verdict, !self.summary);
+                answer::write(&census, &policies, &summary, &unseen, verdict, rows, out)?;
             }
+            Output::Table | Output::Wide if self.summary => {}
             Output::Table => table::narrow(&census, colour, out)?,
             Output::Wide => table::wide(&census, colour, out)?,
         }

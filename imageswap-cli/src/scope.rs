@@ -86,18 +86,18 @@ impl<'a> Namespaces<'a> {
         self.known.extend(known);
     }
 
-    /// The policy of `policies` that decides for a Pod with these labels.
+    /// The policy of `policies` that decides for a Pod with these labels; `None` if they are unknown.
     pub(crate) fn select<'s>(
         &'s self,
         policies: &'s Policies,
         today: Date,
         namespace: &'s str,
-        labels: &'s Labels,
+        labels: Option<&'s Labels>,
     ) -> Selected<'s> {
         let scope = Scope::Pod(PodScope {
             namespace: Some(namespace),
             namespace_labels: self.given.labels(namespace, &self.known),
-            labels: Some(labels),
+            labels: labels.map(|it| it as _),
         });
         policies.select(scope, today)
     }

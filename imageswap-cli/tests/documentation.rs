@@ -102,6 +102,7 @@ fn commands_print_what_the_pages_show() {
         ("lint.md", 1),
         ("maps.md", 4),
         ("migrating.md", 2),
+        ("pipeline.md", 4),
         ("policy.md", 3),
         ("../README.md", 1),
     ] {

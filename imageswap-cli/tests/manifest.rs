@@ -242,21 +242,23 @@ fn labels_of_pods_and_of_namespaces_in_the_input_count() {
 
 #[test]
 fn custom_resources_are_read_by_a_path() {
-    let rollout = WEB
-        .replace("apps/v1", "argoproj.io/v1alpha1")
-        .replace("Deployment", "Rollout");
-    let folder = Folder::new(&[("rollout.yaml", &rollout)]);
-    let ran = folder.run("check --maps maps.conf -f rollout.yaml");
+    let widget = WEB
+        .replace("apps/v1", "example.org/v1")
+        .replace("Deployment", "Widget");
+    let folder = Folder::new(&[("widget.yaml", &widget)]);
+    let ran = folder.run("check --maps maps.conf -f widget.yaml");
     assert_eq!(ran.code(), Some(0));
     assert!(
         ran.out()
             .starts_with("2 documents have no images\n0 images: ")
     );
-    let ran = folder.run(
-        "check --maps maps.conf -f rollout.yaml --template-path Rollout.argoproj.io=spec.template",
-    );
-    assert_eq!(ran.code(), Some(1));
-    assert!(ran.out().contains("Rollout shop/web, container proxy"));
+    for flag in ["--template-path", "--image-path"] {
+        let ran = folder.run(&format!(
+            "check --maps maps.conf -f widget.yaml {flag} Widget.example.org=spec.template"
+        ));
+        assert_eq!(ran.code(), Some(1));
+        assert!(ran.out().contains("Widget shop/web, container proxy"));
+    }
 }
 
 #[test]

@@ -1,23 +1,46 @@
 //! `imageswap check`: checks manifests against the policy.
 
 use super::finding::{Cause, Finding};
+use super::summary::Summary;
 use super::{Asked, ManifestArgs, Manifests, report_undecided};
 use crate::Outcome;
+use crate::formats::{Case, Entry, Format, Results};
+use crate::verdict::{FailOn, VerdictArgs};
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
-use imageswap_policy::Policy;
+use imageswap_policy::{Policy, Severity};
 use imageswap_runtime::text::{WIDTH, shown};
 use serde::Serialize;
 use std::io::Write;
+
+/// Codes of problems with manifests, and their meanings.
+const PROBLEMS: [(&str, &str); 5] = [
+    (
+        "manifest-type",
+        "A value that should be an image has another type",
+    ),
+    ("yaml-syntax", "The text is not YAML or JSON"),
+    (
+        "image-elsewhere",
+        "Something looks like an image and was not read",
+    ),
+    ("image-path", "A path leads to nothing that is an image"),
+    (
+        "helm-registry",
+        "A value replaces the registries of other values",
+    ),
+];
 
 /// Arguments of `imageswap check`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]
     manifests: ManifestArgs,
-    /// Images that would be swapped are findings too
+    #[command(flatten)]
+    verdict: VerdictArgs,
+    /// Print the counts only, by registry too
     #[arg(long)]
-    deny_swaps: bool,
+    summary: bool,
     /// Output format; json is one object per line, for every image
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -27,6 +50,14 @@ pub(crate) struct Args {
 enum Output {
     Table,
     Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// JUnit's XML
+    Junit,
+    /// Commands of GitHub Actions, which become annotations
+    Github,
+    /// GitLab's code quality report
+    Gitlab,
 }
 
 /// One answer for programs.
@@ -55,79 +86,147 @@ struct Answer<'a> {
     denied: Option<&'a str>,
 }
 
-/// The number of images, each counted once.
-#[derive(Debug, Default)]
-struct Count {
-    stay: usize,
-    swapped: usize,
-    refused: usize,
-    undecided: usize,
-}
-
 /// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something cannot be
 /// read or decided.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let manifests = args.manifests.read()?;
     let asked = manifests.ask();
-    let findings = asked
-        .iter()
-        .filter(|it| cause(it, args.deny_swaps).is_some());
-    let any = findings.count() > 0;
-    match args.output {
-        Output::Json => json(&asked, args.deny_swaps, out)?,
-        Output::Table => text(&manifests, &asked, args.deny_swaps, out)?,
+    let verdict = &args.verdict;
+    let findings = asked.iter().filter(|it| fails(it, verdict)).count();
+    let undecided = asked.iter().any(Asked::undecided);
+    let complete = !(manifests.failed || undecided);
+    let problems = manifests.problems().iter();
+    let warnings = problems.filter(|it| it.severity == Severity::Warning);
+    let summary = Summary::of(&asked, manifests.others(), warnings.count(), findings);
+    let format = match args.output {
+        Output::Table if args.summary => {
+            summary.table(out)?;
+            summary.end(out)?;
+            None
+        }
+        Output::Table => {
+            text(&asked, verdict, out)?;
+            summary.end(out)?;
+            None
+        }
+        Output::Json if args.summary => {
+            writeln!(out, "{}", serde_json::to_string(&summary)?)?;
+            None
+        }
+        Output::Json => {
+            json(&asked, verdict, out)?;
+            None
+        }
+        Output::Sarif => Some(Format::Sarif),
+        Output::Junit => Some(Format::Junit),
+        Output::Github => Some(Format::Github),
+        Output::Gitlab => Some(Format::Gitlab),
+    };
+    if let Some(format) = format {
+        results(&manifests, &asked, verdict, complete).write(format, out)?;
     }
     out.flush()?;
-    let undecided = report_undecided(&asked);
-    Ok(match (manifests.failed || undecided, any) {
-        (true, _) => Outcome::Failed,
-        (false, true) => Outcome::Findings,
-        (false, false) => Outcome::Clean,
+    report_undecided(&asked);
+    let warned = manifests.warned && verdict.fails(FailOn::Warning);
+    Ok(match (complete, findings > 0 || warned) {
+        (false, _) => Outcome::Failed,
+        (true, true) => Outcome::Findings,
+        (true, false) => Outcome::Clean,
     })
 }
 
-fn cause(asked: &Asked<'_>, deny_swaps: bool) -> Option<Cause> {
+/// What is to be said about an image.
+fn cause(asked: &Asked<'_>) -> Option<Cause> {
     if asked.undecided() {
         Some(Cause::Undecided)
+    } else if asked.is_variable() {
+        Some(Cause::Variable)
     } else if asked.refused() {
         Some(Cause::NotApproved)
-    } else if deny_swaps && asked.decision.swapped() {
+    } else if asked.decision.swapped() {
         Some(Cause::Swapped)
     } else {
         None
     }
 }
 
-/// Swaps first, then a paragraph for each finding, then the counts.
-fn text(
+/// Whether an image causes exit code 1.
+fn fails(asked: &Asked<'_>, verdict: &VerdictArgs) -> bool {
+    match cause(asked) {
+        None | Some(Cause::Undecided) => false,
+        Some(Cause::Variable) => verdict.fails(FailOn::Variable),
+        Some(Cause::Swapped) => verdict.fails(FailOn::Swap),
+        Some(Cause::NotApproved) => {
+            let own = asked.policy.map(Policy::enforcement);
+            verdict.fails_unapproved(own.unwrap_or_default())
+        }
+    }
+}
+
+/// Everything for a pipeline: problems of texts first, then images, file by file.
+fn results(
     manifests: &Manifests<'_>,
     asked: &[Asked<'_>],
-    deny_swaps: bool,
-    out: &mut impl Write,
-) -> Result<()> {
-    let mut count = Count::default();
-    let mut swaps = false;
-    for it in asked {
-        if it.decision.swapped() && cause(it, deny_swaps).is_none() {
-            swaps = true;
-            swap(it, out)?;
+    verdict: &VerdictArgs,
+    complete: bool,
+) -> Results {
+    let problems = manifests.problems().iter().map(|it| Case {
+        file: it.source.clone(),
+        name: format!("{} at {}:{}", it.code, it.line, it.column),
+        entry: Some(Entry::of(it)),
+        fails: it.severity == Severity::Error || verdict.fails(FailOn::Warning),
+    });
+    let images = asked.iter().map(|it| {
+        let fails = fails(it, verdict);
+        let finding = |cause| Finding {
+            asked: it,
+            cause,
+            verdict: Some(verdict),
+        };
+        Case {
+            file: it.file.name.clone(),
+            name: format!(
+                "{} is approved ({}, {})",
+                it.image.image,
+                it.pod.title(it.namespace),
+                it.image.title()
+            ),
+            entry: cause(it).map(|cause| finding(cause).entry(fails)),
+            fails: fails || it.undecided(),
         }
-        count.add(it);
+    });
+    let mut cases: Vec<_> = problems.chain(images).collect();
+    cases.sort_by(|a, b| a.file.cmp(&b.file));
+    let codes = Cause::MEANINGS.iter().chain(&PROBLEMS).copied().collect();
+    Results {
+        command: "check",
+        codes,
+        cases,
+        complete,
+    }
+}
+
+/// Swaps first, then a paragraph for each finding.
+fn text(asked: &[Asked<'_>], verdict: &VerdictArgs, out: &mut impl Write) -> Result<()> {
+    let is_swap = |it: &Asked<'_>| cause(it) == Some(Cause::Swapped) && !fails(it, verdict);
+    let mut swaps = false;
+    for it in asked.iter().filter(|it| is_swap(it)) {
+        swaps = true;
+        swap(it, out)?;
     }
     if swaps {
         writeln!(out)?;
     }
-    for it in asked {
-        if let Some(cause) = cause(it, deny_swaps) {
-            writeln!(out, "{}\n", Finding { asked: it, cause })?;
+    for it in asked.iter().filter(|it| !is_swap(it)) {
+        if let Some(cause) = cause(it) {
+            let finding = Finding {
+                asked: it,
+                cause,
+                verdict: Some(verdict),
+            };
+            writeln!(out, "{finding}\n")?;
         }
     }
-    match manifests.others() {
-        0 => {}
-        1 => writeln!(out, "1 document has no images")?,
-        others => writeln!(out, "{others} documents have no images")?,
-    }
-    writeln!(out, "{}", count.summary())?;
     Ok(())
 }
 
@@ -145,7 +244,7 @@ fn swap(asked: &Asked<'_>, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn json(asked: &[Asked<'_>], deny_swaps: bool, out: &mut impl Write) -> Result<()> {
+fn json(asked: &[Asked<'_>], verdict: &VerdictArgs, out: &mut impl Write) -> Result<()> {
     for it in asked {
         let Asked {
             file,
@@ -170,9 +269,11 @@ fn json(asked: &[Asked<'_>], deny_swaps: bool, out: &mut impl Write) -> Result<(
             swapped: decision.swapped(),
             approved: decision.approved,
             in_scope: decision.in_scope,
-            finding: cause(it, deny_swaps).map(Cause::as_str),
+            finding: cause(it)
+                .filter(|cause| *cause != Cause::Swapped || fails(it, verdict))
+                .map(Cause::as_str),
             policy: policy.map(Policy::name),
-            enforcement: policy.map(|it| it.enforcement().as_str()),
+            enforcement: policy.map(|it| verdict.effective(it.enforcement()).as_str()),
             message: it.message(),
             denied: decision.denied.map(|it| it.rule),
             rule: decision.rule,
@@ -181,65 +282,4 @@ fn json(asked: &[Asked<'_>], deny_swaps: bool, out: &mut impl Write) -> Result<(
         writeln!(out, "{}", serde_json::to_string(&answer)?)?;
     }
     Ok(())
-}
-
-impl Count {
-    fn add(&mut self, asked: &Asked<'_>) {
-        let group = match asked {
-            it if it.undecided() => &mut self.undecided,
-            it if it.refused() => &mut self.refused,
-            it if it.decision.swapped() => &mut self.swapped,
-            _ => &mut self.stay,
-        };
-        *group += 1;
-    }
-
-    fn summary(&self) -> String {
-        let Self {
-            stay,
-            swapped,
-            refused,
-            undecided,
-        } = self;
-        let all = stay + swapped + refused + undecided;
-        let images = if all == 1 { "image" } else { "images" };
-        let stay = if *stay == 1 {
-            "1 stays".to_owned()
-        } else {
-            format!("{stay} stay")
-        };
-        let undecided = match undecided {
-            0 => String::new(),
-            some => format!(", {some} not decided"),
-        };
-        format!(
-            "{all} {images}: {stay}, {swapped} would be swapped, {refused} not approved{undecided}"
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn summaries() {
-        let count = |stay, swapped, refused| {
-            Count {
-                stay,
-                swapped,
-                refused,
-                undecided: 0,
-            }
-            .summary()
-        };
-        assert_eq!(
-            count(1, 0, 0),
-            "1 image: 1 stays, 0 would be swapped, 0 not approved"
-        );
-        assert_eq!(
-            count(2, 3, 4),
-            "9 images: 2 stay, 3 would be swapped, 4 not approved"
-        );
-    }
 }

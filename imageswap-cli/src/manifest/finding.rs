@@ -1,6 +1,8 @@
 //! A finding about an image, for people.
 
 use super::Asked;
+use crate::formats::Entry;
+use crate::verdict::VerdictArgs;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Reason, Severity};
 use imageswap_runtime::text::{WIDTH, shown, wrap};
@@ -11,6 +13,8 @@ use std::fmt;
 pub(super) enum Cause {
     /// It is not approved, even after the swap.
     NotApproved,
+    /// Its text has a variable, so the image is not known.
+    Variable,
     /// Too little is known about the Pod to decide.
     Undecided,
     /// It would be swapped, although manifests should name the results.
@@ -21,6 +25,8 @@ pub(super) enum Cause {
 pub(super) struct Finding<'a> {
     pub(super) asked: &'a Asked<'a>,
     pub(super) cause: Cause,
+    /// The enforcement that counts instead of the policy's.
+    pub(super) verdict: Option<&'a VerdictArgs>,
 }
 
 impl Cause {
@@ -28,10 +34,31 @@ impl Cause {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::NotApproved => "not-approved",
+            Self::Variable => "variable",
             Self::Undecided => "scope-unknown",
             Self::Swapped => "would-be-swapped",
         }
     }
+
+    /// Every cause, and its meaning.
+    pub(super) const MEANINGS: [(&'static str, &'static str); 4] = [
+        (
+            "not-approved",
+            "The policy does not approve the image, even after the swap",
+        ),
+        (
+            "variable",
+            "The image has a variable and is not known before it runs",
+        ),
+        (
+            "scope-unknown",
+            "Too little is known about the Pod to decide",
+        ),
+        (
+            "would-be-swapped",
+            "The policy would replace the image by another one",
+        ),
+    ];
 }
 
 impl Finding<'_> {
@@ -43,6 +70,7 @@ impl Finding<'_> {
         match (self.cause, decision.reason) {
             (Cause::Undecided, _) => format!("`{image}` is not decided"),
             (Cause::Swapped, _) => format!("`{image}` would be swapped"),
+            (Cause::Variable, _) => format!("`{image}` has a variable"),
             (_, Reason::Unparsable) => format!("`{image}` is not an image reference"),
             (_, Reason::Swapped) => {
                 let what = decision.denied.map_or("not approved", |_| "denied");
@@ -62,11 +90,24 @@ impl Finding<'_> {
             decision,
             ..
         } = self.asked;
-        let mut notes = vec![format!("{}, {}", pod.title(namespace), image.field)];
+        let mut notes = vec![format!("{}, {}", pod.title(namespace), image.title())];
+        if self.cause == Cause::Variable {
+            let help = if image.image.contains("$(") {
+                "the image is known when it runs: admission decides about it then"
+            } else {
+                "render the file first: helm template, docker compose config, oc process"
+            };
+            notes.push(format!("help: {help}"));
+            return notes;
+        }
         if let Some(policy) = policy {
-            let (name, enforcement) = (policy.name(), policy.enforcement());
+            let (name, enforcement) = (policy.name(), self.enforcement(policy.enforcement()));
+            let by = match self.verdict {
+                Some(verdict) if verdict.is_overridden() => ", by --as",
+                _ => "",
+            };
             notes.push(format!(
-                "policy {name} ({enforcement}): {}",
+                "policy {name} ({enforcement}{by}): {}",
                 decision.explain()
             ));
             let message = self.asked.message();
@@ -77,19 +118,42 @@ impl Finding<'_> {
     }
 }
 
-impl fmt::Display for Finding<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Asked {
-            file,
-            image,
-            policy,
-            ..
-        } = self.asked;
-        let denies = policy.is_none_or(|it| it.enforcement() == Enforcement::Deny);
-        let severity = match self.cause {
+impl Finding<'_> {
+    fn enforcement(&self, own: Enforcement) -> Enforcement {
+        self.verdict.map_or(own, |it| it.effective(own))
+    }
+
+    fn severity(&self) -> Severity {
+        let own = self.asked.policy.map(|it| it.enforcement());
+        let denies = self.enforcement(own.unwrap_or_default()) == Enforcement::Deny;
+        match self.cause {
             Cause::NotApproved if !denies => Severity::Warning,
             _ => Severity::Error,
+        }
+    }
+
+    /// The same for pipelines. Swaps that are not findings are worth knowing.
+    pub(super) fn entry(&self, fails: bool) -> Entry {
+        let Asked { image, file, .. } = self.asked;
+        let severity = match self.cause {
+            Cause::Swapped if !fails => Severity::Note,
+            Cause::Variable if !fails => Severity::Warning,
+            _ => self.severity(),
         };
+        let code = self.cause.as_str();
+        let message = self.message();
+        let span = image.span;
+        let diagnostic = span.diagnostic(&file.name, &file.text, severity, code, message);
+        let mut entry = Entry::of(&diagnostic);
+        entry.notes = self.notes();
+        entry
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Asked { file, image, .. } = self.asked;
+        let severity = self.severity();
         let code = self.cause.as_str();
         let span = image.span;
         let message = shown(&self.message()).into_owned();

@@ -57,8 +57,16 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     for it in asked.iter().filter(|it| !it.undecided()) {
         if it.decision.reason == Reason::Unparsable {
             findings = true;
-            let cause = Cause::NotApproved;
-            report(&format!("{}\n", Finding { asked: it, cause }));
+            let cause = match it.is_variable() {
+                true => Cause::Variable,
+                false => Cause::NotApproved,
+            };
+            let finding = Finding {
+                asked: it,
+                cause,
+                verdict: None,
+            };
+            report(&format!("{finding}\n"));
             continue;
         }
         lines.insert(Line {

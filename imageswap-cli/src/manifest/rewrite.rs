@@ -57,10 +57,23 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             findings = true;
             let cause = if it.undecided() {
                 Cause::Undecided
+            } else if it.is_variable() {
+                Cause::Variable
             } else {
                 Cause::NotApproved
             };
-            report(&format!("{}\n", Finding { asked: it, cause }));
+            let finding = Finding {
+                asked: it,
+                cause,
+                verdict: None,
+            };
+            report(&format!("{finding}\n"));
+        }
+        for it in &images {
+            if let Err(why) = it.image.can_become(result(it)) {
+                findings = true;
+                report(&format!("{}\n", stays(it, &why)));
+            }
         }
         let pairs: Vec<_> = images.iter().map(|it| (it.image, result(it))).collect();
         let text = match replace(&file.text, &pairs) {
@@ -122,6 +135,18 @@ fn result<'a>(asked: &'a Asked<'_>) -> &'a str {
     } else {
         &asked.decision.result
     }
+}
+
+/// Why an image in several fields cannot be rewritten.
+fn stays(asked: &Asked<'_>, why: &str) -> String {
+    let Asked { file, image, .. } = asked;
+    let message = format!("`{}` is not rewritten here", image.image);
+    let mut shown = image
+        .span
+        .error(&file.name, &file.text, "not-rewritten", message);
+    let result = &asked.decision.result;
+    shown.help = Some(format!("it would become `{result}`: {why}"));
+    shown.to_string()
 }
 
 /// Why images that share an anchor cannot be rewritten.

@@ -3,6 +3,7 @@
 use super::api::Unseen;
 use super::census::{Census, Verdict};
 use super::summary::Summary;
+use crate::verdict::VerdictArgs;
 use anyhow::Result;
 use imageswap_policy::{Policies, Policy};
 use serde::Serialize;
@@ -18,7 +19,8 @@ struct Answer<'a> {
     unseen: &'a [Unseen],
     set_revision: &'a str,
     policies: Vec<&'a str>,
-    images: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Vec<Row<'a>>>,
     summary: &'a Summary,
 }
 
@@ -48,13 +50,14 @@ struct Row<'a> {
     template_image: Option<&'a str>,
 }
 
-/// Writes the answer.
+/// Writes the answer; without the rows if they are not asked for.
 pub(super) fn write(
     census: &Census<'_>,
     policies: &Policies,
     summary: &Summary,
     unseen: &[Unseen],
-    deny_swaps: bool,
+    verdict: &VerdictArgs,
+    rows: bool,
     out: &mut impl Write,
 ) -> Result<()> {
     let images = census.rows().map(|(key, seen)| Row {
@@ -68,7 +71,7 @@ pub(super) fn write(
         result: &key.result,
         swapped: key.swapped(),
         approved: key.approved,
-        finding: key.is_finding(deny_swaps),
+        finding: key.is_finding(verdict),
         reason: key.reason,
         policy: key.policy.as_deref(),
         enforcement: key.enforcement,
@@ -83,7 +86,7 @@ pub(super) fn write(
         unseen,
         set_revision: policies.set_revision(),
         policies: policies.iter().map(Policy::name).collect(),
-        images: images.collect(),
+        images: rows.then(|| images.collect()),
         summary,
     };
     serde_json::to_writer(&mut *out, &answer)?;

@@ -4,9 +4,10 @@
 use super::objects::{Content, Named, Object};
 use super::owners::{Owners, Workload};
 use crate::scope::{Namespaces, Undecided};
+use crate::verdict::{FailOn, VerdictArgs};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::manifest::List;
-use imageswap_policy::{Date, Decision, Policies, Reason, Reference, Selected};
+use imageswap_policy::{Date, Decision, Policies, Reason, Reference};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -67,6 +68,8 @@ pub(super) struct Seen {
 pub(super) struct Census<'p> {
     policies: &'p Policies,
     today: Date,
+    /// The enforcement that counts instead of the policies'.
+    verdict: Option<&'p VerdictArgs>,
     namespaces: Namespaces<'p>,
     undecided: Undecided,
     rows: BTreeMap<Key, Seen>,
@@ -83,6 +86,7 @@ impl<'p> Census<'p> {
         Self {
             policies,
             today,
+            verdict: None,
             namespaces,
             undecided: Undecided::default(),
             rows: BTreeMap::new(),
@@ -91,6 +95,12 @@ impl<'p> Census<'p> {
             pods: 0,
             finished: 0,
         }
+    }
+
+    /// Judges as these flags say.
+    pub(super) fn judging(mut self, verdict: &'p VerdictArgs) -> Self {
+        self.verdict = Some(verdict);
+        self
     }
 
     /// Adds the labels of a namespace; must precede its Pods.
@@ -168,7 +178,7 @@ impl<'p> Census<'p> {
         let namespace = &workload.namespace;
         let selected =
             self.namespaces
-                .select(self.policies, self.today, namespace, content.labels());
+                .select(self.policies, self.today, namespace, Some(content.labels()));
         let selected = selected.in_container(named.list.container(named.container));
         let policy = selected.policy();
         let decision = selected.decide(named.image);
@@ -180,17 +190,23 @@ impl<'p> Census<'p> {
             );
         }
         let list = List::ALL.iter().position(|it| *it == named.list);
+        let effective = |own| self.verdict.map_or(own, |it| it.effective(own));
+        let enforcement = effective(selected.enforcement());
+        let swaps = match self.verdict {
+            Some(verdict) if verdict.is_overridden() => enforcement != Enforcement::Audit,
+            _ => selected.swaps(),
+        };
         let key = Key {
             workload: workload.clone(),
             list: list.unwrap_or_default(),
             container: named.container.to_owned(),
             image: named.image.to_owned(),
-            verdict: verdict(&decision, &selected),
+            verdict: verdict(&decision, enforcement, swaps),
             result: decision.result.to_string(),
             approved: decision.approved,
             reason: decision.reason.as_str(),
             policy: policy.map(|it| it.name().to_owned()),
-            enforcement: policy.map(|it| it.enforcement().as_str()),
+            enforcement: policy.map(|it| effective(it.enforcement()).as_str()),
             rule: decision.rule.map(str::to_owned),
             explanation: decision.explain(),
         };
@@ -209,9 +225,23 @@ impl Key {
     }
 
     /// Whether it causes exit code 1, as in `check`.
-    pub(super) fn is_finding(&self, deny_swaps: bool) -> bool {
-        let in_scope = self.verdict != Verdict::OutOfScope;
-        in_scope && (!self.approved || deny_swaps && self.swapped())
+    pub(super) fn is_finding(&self, verdict: &VerdictArgs) -> bool {
+        let refused = matches!(
+            self.verdict,
+            Verdict::Refuse | Verdict::Invalid | Verdict::Unknown
+        );
+        let denied = verdict.fails(FailOn::Denied) || refused && verdict.fails(FailOn::Refused);
+        self.in_scope()
+            && (!self.approved && denied || self.swapped() && verdict.fails(FailOn::Swap))
+    }
+
+    /// Whether it is not approved, whatever the enforcement is.
+    pub(super) fn unapproved(&self) -> bool {
+        self.in_scope() && !self.approved
+    }
+
+    fn in_scope(&self) -> bool {
+        self.verdict != Verdict::OutOfScope
     }
 
     /// The present registry of the image; `None` if it is not a reference.
@@ -245,8 +275,8 @@ impl Verdict {
     }
 }
 
-fn verdict(decision: &Decision<'_>, selected: &Selected<'_>) -> Verdict {
-    let unapproved = || match selected.enforcement() {
+fn verdict(decision: &Decision<'_>, enforcement: Enforcement, swaps: bool) -> Verdict {
+    let unapproved = || match enforcement {
         Enforcement::Deny => Verdict::Refuse,
         Enforcement::Warn => Verdict::Warn,
         Enforcement::Audit => Verdict::Audit,
@@ -256,7 +286,7 @@ fn verdict(decision: &Decision<'_>, selected: &Selected<'_>) -> Verdict {
         _ if !decision.in_scope => Verdict::OutOfScope,
         Reason::Unparsable => Verdict::Invalid,
         _ if !decision.approved => unapproved(),
-        Reason::Swapped if selected.swaps() => Verdict::Swap,
+        Reason::Swapped if swaps => Verdict::Swap,
         Reason::Swapped => Verdict::Audit,
         Reason::Excepted | Reason::OptedOut => Verdict::Exempt,
         _ => Verdict::Keep,

@@ -1,6 +1,7 @@
 //! Counts of images by verdict, in total and by registry.
 
 use super::census::{Census, Verdict};
+use crate::verdict::VerdictArgs;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -19,6 +20,10 @@ pub(super) struct Summary {
     pub(super) finished_pods: usize,
     /// Number of images that cause exit code 1.
     pub(super) findings: usize,
+    /// Number of images that would be swapped, whatever the enforcement is.
+    pub(super) swapped: usize,
+    /// Number of images that are not approved, whatever the enforcement is.
+    pub(super) not_approved: usize,
     pub(super) verdicts: Counts,
     /// By the image's present registry.
     pub(super) registries: BTreeMap<String, Counts>,
@@ -30,19 +35,23 @@ pub(super) struct Summary {
 pub(super) struct Counts(BTreeMap<Verdict, usize>);
 
 impl Summary {
-    pub(super) fn of(census: &Census<'_>, deny_swaps: bool) -> Self {
+    pub(super) fn of(census: &Census<'_>, verdict: &VerdictArgs) -> Self {
         let mut summary = Self {
             images: 0,
             workloads: census.workloads(),
             pods: census.pods(),
             finished_pods: census.finished(),
             findings: 0,
+            swapped: 0,
+            not_approved: 0,
             verdicts: Counts::default(),
             registries: BTreeMap::new(),
         };
         for (key, _) in census.rows() {
             summary.images += 1;
-            summary.findings += usize::from(key.is_finding(deny_swaps));
+            summary.findings += usize::from(key.is_finding(verdict));
+            summary.swapped += usize::from(key.swapped() && !key.unapproved());
+            summary.not_approved += usize::from(key.unapproved());
             summary.verdicts.add(key.verdict);
             let registry = key.registry().unwrap_or(NO_REGISTRY).to_owned();
             summary

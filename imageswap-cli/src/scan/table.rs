@@ -134,6 +134,18 @@ pub(super) fn end(summary: &Summary, unseen: &[Unseen], out: &mut impl Write) ->
         count(summary.pods, "Pod"),
     );
     paragraph(&total, out)?;
+    // `warn` and `audit` say what admission does, which hides how the images are.
+    if summary.verdicts.of(&[Verdict::Warn, Verdict::Audit]) > 0 {
+        let Summary {
+            swapped,
+            not_approved,
+            ..
+        } = summary;
+        writeln!(
+            out,
+            "with any enforcement: {swapped} would be swapped, {not_approved} not approved"
+        )?;
+    }
     if summary.finished_pods > 0 {
         let finished = count(summary.finished_pods, "finished Pod");
         writeln!(out, "{finished} left out")?;

@@ -18,32 +18,35 @@ pub struct Clash {
 ///
 /// Comments, order, indentation, quotes and line breaks stay unchanged, byte for byte. An image
 /// without quotes gets them only if YAML would otherwise read it differently. Images that do not
-/// belong to the text are ignored.
+/// belong to the text are ignored, and so are those that [`Image::can_become`] refuses.
 ///
 /// # Errors
 /// Images that share an anchor need different references, or one of them stays.
 pub fn replace(text: &str, images: &[(&Image, &str)]) -> Result<String, Clash> {
-    let mut order: Vec<usize> = (0..images.len()).collect();
-    order.sort_by_key(|&it| images[it].0.span.start);
+    let mut edits: Vec<Edit> = images
+        .iter()
+        .enumerate()
+        .flat_map(|(index, (image, to))| edits(index, image, to))
+        .collect();
+    edits.sort_by_key(|it| it.span.start);
     let mut result = String::with_capacity(text.len());
     let mut done = 0;
-    let mut before: Option<usize> = None;
-    for at in order {
-        let (image, to) = images[at];
-        if let Some(first) = before.filter(|&it| images[it].0.span == image.span) {
-            if images[first].1 != to {
+    let mut before: Option<&Edit> = None;
+    for edit in &edits {
+        if let Some(first) = before.filter(|it| it.span == edit.span) {
+            if first.to != edit.to {
                 return Err(Clash {
-                    first: first.min(at),
-                    second: first.max(at),
+                    first: first.index.min(edit.index),
+                    second: first.index.max(edit.index),
                 });
             }
             continue;
         }
-        before = Some(at);
-        if image.image == to {
+        before = Some(edit);
+        if edit.is_same {
             continue;
         }
-        let Some((range, written)) = edit(text, image, to) else {
+        let Some((range, written)) = write(text, edit) else {
             continue;
         };
         let Some(kept) = text.get(done..range.start) else {
@@ -57,13 +60,55 @@ pub fn replace(text: &str, images: &[(&Image, &str)]) -> Result<String, Clash> {
     Ok(result)
 }
 
+/// A place and its new text.
+struct Edit {
+    /// Index of the image.
+    index: usize,
+    span: Span,
+    style: Style,
+    to: String,
+    /// Whether the text is already there.
+    is_same: bool,
+}
+
+/// The places of one image.
+fn edits(index: usize, image: &Image, to: &str) -> Vec<Edit> {
+    let edit = |span, style, from: &str, to: String| Edit {
+        index,
+        span,
+        style,
+        is_same: from == to,
+        to,
+    };
+    let Some(parts) = &image.parts else {
+        return vec![edit(image.span, image.style, &image.image, to.to_owned())];
+    };
+    let fields = if to == image.image {
+        Err(String::new())
+    } else {
+        parts.distribute(to)
+    };
+    match fields {
+        Ok(fields) => fields
+            .into_iter()
+            .map(|(part, to)| edit(part.span, part.style, &part.text, to))
+            .collect(),
+        // It stays.
+        Err(_) => parts
+            .iter()
+            .map(|it| edit(it.span, it.style, &it.text, it.text.clone()))
+            .collect(),
+    }
+}
+
 /// The replacement and its place; `None` if the place does not belong to the text.
-fn edit(text: &str, image: &Image, to: &str) -> Option<(Range<usize>, String)> {
-    let Span { start, end, .. } = image.span;
+fn write(text: &str, edit: &Edit) -> Option<(Range<usize>, String)> {
+    let Span { start, end, .. } = edit.span;
     if start >= end || end > text.len() {
         return None;
     }
-    let written = match image.style {
+    let to = edit.to.as_str();
+    let written = match edit.style {
         Style::Plain if is_plain(to) => to.to_owned(),
         Style::SingleQuoted if !to.contains(char::is_control) => {
             format!("'{}'", to.replace('\'', "''"))

@@ -1,16 +1,18 @@
-//! The path to a custom resource's Pod template.
+//! The path to the images of a kind of objects, as users write it.
 
+use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// The path at which objects of a kind keep a Pod template (or a Pod's `spec` itself), written
+/// The path at which objects of a kind keep an image, a container or a Pod template, written
 /// `KIND=PATH`.
 ///
-/// The kind may be followed by its API group (`Job.batch.volcano.sh`). The path consists of field
-/// names separated by `.`; `*` is every item of a list or every value of a mapping, and `field[*]`
-/// is `field.*`.
+/// The kind may be followed by its API group (`Job.batch.volcano.sh`); `-` is a document without a
+/// kind. The path consists of field names separated by `.`; `*` is every item of a list or every
+/// value of a mapping, `field[*]` is `field.*`, and `field[NAME]` is the item called NAME, or the
+/// value of an argument `NAME=...`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TemplatePath {
+pub struct ImagePath {
     kind: String,
     group: Option<String>,
     steps: Vec<Step>,
@@ -23,13 +25,18 @@ pub(super) enum Step {
     Field(String),
     /// Every item or value.
     Each,
+    /// The item of a list that has this name.
+    Named(String),
 }
 
-/// Why a text is not a [`TemplatePath`].
+/// The kind of documents that have none.
+pub(super) const NO_KIND: &str = "-";
+
+/// Why a text is not an [`ImagePath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PathError {
     /// There is no `=`.
-    #[error("expected `KIND=PATH`, such as `Rollout=spec.template`")]
+    #[error("expected `KIND=PATH`, such as `Widget=spec.image`")]
     NoPath,
     /// Nothing, or only a group, comes before the `=`.
     #[error("expected a kind before the `=`")]
@@ -37,13 +44,13 @@ pub enum PathError {
     /// A name between two dots, at the beginning or at the end is empty.
     #[error("expected a field name or `*` between the dots of the path")]
     EmptyStep,
-    /// Brackets other than `[*]` after a field.
-    #[error("expected no other brackets in the path than `[*]` after a field")]
+    /// Brackets other than `[*]` and `[NAME]` after a field.
+    #[error("expected no other brackets in the path than `[*]` or `[NAME]` after a field")]
     Brackets,
 }
 
-impl TemplatePath {
-    /// Whether objects of this kind keep a template there.
+impl ImagePath {
+    /// Whether it is about objects of this kind.
     pub(super) fn is_of(&self, group: &str, kind: &str) -> bool {
         self.kind == kind && self.group.as_ref().is_none_or(|it| it == group)
     }
@@ -54,15 +61,75 @@ impl TemplatePath {
 
     /// The path as text, for messages.
     pub(super) fn path(&self) -> String {
-        let steps = self.steps.iter().map(|it| match it {
-            Step::Field(name) => name.as_str(),
-            Step::Each => "*",
-        });
-        steps.collect::<Vec<_>>().join(".")
+        let mut text = String::new();
+        for step in &self.steps {
+            match step {
+                Step::Named(name) => {
+                    text.push('[');
+                    text.push_str(name);
+                    text.push(']');
+                }
+                Step::Field(name) => text.push_str(&dotted(&text, name)),
+                Step::Each => text.push_str(&dotted(&text, "*")),
+            }
+        }
+        text
     }
 }
 
-impl FromStr for TemplatePath {
+/// A step as it is appended to a path.
+pub(super) fn dotted(path: &str, name: &str) -> String {
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("{dot}{name}")
+}
+
+/// The steps of a path.
+pub(super) fn steps(path: &str) -> Result<Vec<Step>, PathError> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    loop {
+        // Names in brackets may have dots.
+        let end = rest.find(['.', '[']).unwrap_or(rest.len());
+        let (field, after) = rest.split_at(end);
+        match field {
+            "" => return Err(PathError::EmptyStep),
+            "*" => steps.push(Step::Each),
+            _ if field.contains(']') => return Err(PathError::Brackets),
+            _ => steps.push(Step::Field(field.to_owned())),
+        }
+        let after = match after.strip_prefix('[') {
+            Some(bracket) => {
+                let (name, after) = bracket.split_once(']').ok_or(PathError::Brackets)?;
+                match name {
+                    "" => return Err(PathError::EmptyStep),
+                    "*" => steps.push(Step::Each),
+                    _ if field == "*" || name.parse::<usize>().is_ok() || name.contains('[') => {
+                        return Err(PathError::Brackets);
+                    }
+                    _ => steps.push(Step::Named(name.to_owned())),
+                }
+                after
+            }
+            None => after,
+        };
+        match after.strip_prefix('.') {
+            Some(more) => rest = more,
+            None if after.is_empty() => return Ok(steps),
+            None => return Err(PathError::Brackets),
+        }
+    }
+}
+
+/// As it was given.
+impl fmt::Display for ImagePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = self.group.as_deref();
+        let group = group.map(|it| format!(".{it}")).unwrap_or_default();
+        write!(f, "{}{group}={}", self.kind, self.path())
+    }
+}
+
+impl FromStr for ImagePath {
     type Err = PathError;
 
     fn from_str(text: &str) -> Result<Self, PathError> {
@@ -77,26 +144,10 @@ impl FromStr for TemplatePath {
         let path = path.trim();
         // As kubectl writes it.
         let path = path.strip_prefix('.').unwrap_or(path);
-        let mut steps = Vec::new();
-        for step in path.split('.') {
-            let (field, each) = match step.strip_suffix("[*]") {
-                Some(field) => (field, true),
-                None => (step, false),
-            };
-            match field {
-                "" => return Err(PathError::EmptyStep),
-                "*" => steps.push(Step::Each),
-                _ if field.contains(['[', ']']) => return Err(PathError::Brackets),
-                _ => steps.push(Step::Field(field.to_owned())),
-            }
-            if each {
-                steps.push(Step::Each);
-            }
-        }
         Ok(Self {
             kind: kind.to_owned(),
             group,
-            steps,
+            steps: steps(path)?,
         })
     }
 }
@@ -119,6 +170,12 @@ mod tests {
                 Ok("spec.tasks.*.template"),
             ),
             ("A=*", Ok("*")),
+            (
+                "A=spec.env[RELATED.X].value",
+                Ok("spec.env[RELATED.X].value"),
+            ),
+            ("A=spec.args[--reloader]", Ok("spec.args[--reloader]")),
+            ("-=image", Ok("image")),
             ("Rollout", Err(PathError::NoPath)),
             ("=spec", Err(PathError::NoKind)),
             (".g=spec", Err(PathError::NoKind)),
@@ -128,17 +185,21 @@ mod tests {
             ("A=spec.[*]", Err(PathError::EmptyStep)),
             ("A=spec.x[0]", Err(PathError::Brackets)),
             ("A=spec.x[*][*]", Err(PathError::Brackets)),
+            ("A=spec.x[a", Err(PathError::Brackets)),
+            ("A=spec.x[]", Err(PathError::EmptyStep)),
+            ("A=spec.x]", Err(PathError::Brackets)),
+            ("A=spec.*[a]", Err(PathError::Brackets)),
         ];
         for (text, expected) in rows {
-            let found = text.parse::<TemplatePath>().map(|it| it.path());
+            let found = text.parse::<ImagePath>().map(|it| it.path());
             assert_eq!(found, expected.map(str::to_owned), "{text}");
         }
     }
 
     #[test]
     fn a_group_narrows() {
-        let any: TemplatePath = "Job=a".parse().unwrap();
-        let one: TemplatePath = "Job.batch.volcano.sh=a".parse().unwrap();
+        let any: ImagePath = "Job=a".parse().unwrap();
+        let one: ImagePath = "Job.batch.volcano.sh=a".parse().unwrap();
         assert!(any.is_of("batch", "Job") && any.is_of("", "Job"));
         assert!(one.is_of("batch.volcano.sh", "Job") && !one.is_of("batch", "Job"));
         assert!(!any.is_of("batch", "CronJob"));

@@ -5,6 +5,9 @@ use crate::diagnostic::Severity;
 use proptest::prelude::*;
 use std::fmt::Write;
 
+mod files;
+mod places;
+
 fn manifest(text: &str) -> Manifest {
     let found = read("m.yaml", text, &[]).unwrap();
     assert_eq!(found.problems, [], "{text}");
@@ -84,7 +87,7 @@ spec:
             "Pod shop/p: ephemeral container debug: spec.ephemeralContainers[0].image = alpine @ 22:12",
         ]
     );
-    let labels = &found.pods[0].labels;
+    let labels = found.pods[0].labels.as_ref().unwrap();
     assert_eq!(
         labels.iter().collect::<Vec<_>>(),
         [(&"app".to_owned(), &"web".to_owned())]
@@ -145,16 +148,14 @@ fn every_built_in_kind_is_read() {
             format!("{prefix}containers[0].image")
         );
         let from = if kind == "Pod" { "object" } else { "template" };
-        assert_eq!(found.pods[0].labels["from"], from, "{kind}");
+        assert_eq!(found.pods[0].labels.as_ref().unwrap()["from"], from, "{kind}");
         let elsewhere = text.replace(
             &format!("apiVersion: {version}"),
             "apiVersion: own.example/v1",
         );
-        assert_eq!(
-            (manifest(&elsewhere).pods.len(), manifest(&elsewhere).others),
-            (0, 1),
-            "{kind}"
-        );
+        let found = read("m.yaml", &elsewhere, &[]).unwrap();
+        assert_eq!((found.pods.len(), found.others), (0, 1), "{kind}");
+        assert_eq!(found.problems[0].code, "image-elsewhere", "{kind}");
     }
 }
 
@@ -179,7 +180,7 @@ fn lists_are_read_at_any_depth_and_other_documents_are_counted() {
     assert_eq!(found.others, 1);
 
     let text = "---\n# nothing\n---\na: b\n---\n- c\n---\nkind: Pod\n---\n\
-                apiVersion: v1\nkind: ConfigMap\ndata: {image: nginx}\n---\n\
+                apiVersion: v1\nkind: ConfigMap\ndata: {picture: nginx}\n---\n\
                 apiVersion: apps/v1\nkind: Deployment\nspec: {template: null}\n";
     let found = manifest(text);
     assert_eq!((found.pods.len(), found.others), (0, 5));
@@ -225,17 +226,20 @@ spec: {pods: [{containers: [{image: four}]}, {containers: [{image: five}]}]}
             "Own default/o: container #1: spec.pods[1].containers[0].image = five @ 17:68",
         ]
     );
-    assert_eq!(found.pods[0].labels["a"], "b");
-    assert_eq!(manifest(text).others, 3);
+    assert_eq!(found.pods[0].labels.as_ref().unwrap()["a"], "b");
+    let found = read("m.yaml", text, &[]).unwrap();
+    assert_eq!((found.pods.len(), found.others), (1, 2));
 
     let lost = ["Own=spec.elsewhere".parse().unwrap()];
     let found = read("m.yaml", text, &lost).unwrap();
-    let problem = &found.problems[0];
+    let problem = found.problems.iter().find(|it| it.code == "image-path");
+    let problem = problem.unwrap();
     assert_eq!((problem.severity, problem.line), (Severity::Warning, 14));
     assert_eq!(
         problem.message,
-        "expected a Pod template at spec.elsewhere, found none"
+        "expected an image or a Pod template at spec.elsewhere, found none"
     );
+    assert!(found.used.is_empty());
 }
 
 #[test]
@@ -521,7 +525,7 @@ proptest! {
 
     #[test]
     fn no_path_is_too_strange(text in "[A-Za-z=.*\\[\\]é ]{0,16}") {
-        drop(text.parse::<TemplatePath>());
+        drop(text.parse::<ImagePath>());
     }
 }
 

@@ -16,7 +16,8 @@ fn verdict_of(policies: &Policies, image: &str) -> (Verdict, bool, bool) {
     let mut census = Census::new(policies, sample::namespaces(), TODAY);
     census.pod(&Owners::default(), &sample::pod("a", "web", image, None));
     let (key, _) = census.rows().next().unwrap();
-    (key.verdict, key.is_finding(false), key.is_finding(true))
+    let [usual, strict] = [false, true].map(VerdictArgs::usual);
+    (key.verdict, key.is_finding(&usual), key.is_finding(&strict))
 }
 
 #[test]

@@ -68,7 +68,12 @@ fn by_namespace_and_workload_in_80_columns() {
     }];
     let text = shown(|out| {
         narrow(&census, Colour(false), out).unwrap();
-        end(&Summary::of(&census, false), &unseen, out).unwrap();
+        end(
+            &Summary::of(&census, &crate::verdict::VerdictArgs::usual(false)),
+            &unseen,
+            out,
+        )
+        .unwrap();
     });
     assert_eq!(text, include_str!("table.txt"), "{text}");
     // An image is never broken.

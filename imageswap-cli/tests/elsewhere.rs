@@ -1,0 +1,300 @@
+//! Images outside of Pods, and the flags that say what counts.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const POLICY: &str = "\
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: corp}
+spec:
+  rules: [{name: hub, from: \"docker.io/**\", to: registry.example.com/hub}]
+  approved: [\"registry.example.com/**\"]
+";
+
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - {name: a, image: nginx}
+  - {name: b, image: ghcr.io/b}
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, text) in [("policy.yaml", POLICY)].iter().chain(files) {
+            fs::write(folder.at(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, command: &str) -> Ran {
+        run(self.0.path(), command)
+    }
+}
+
+struct Ran(Output);
+
+fn run(folder: &Path, command: &str) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_imageswap"))
+        .args(command.split(' '))
+        .current_dir(folder)
+        .env("IMAGESWAP_POLICY", "policy.yaml")
+        .output();
+    Ran(output.unwrap())
+}
+
+impl Ran {
+    fn code(&self) -> Option<i32> {
+        self.0.status.code()
+    }
+
+    fn out(&self) -> &str {
+        std::str::from_utf8(&self.0.stdout).unwrap()
+    }
+
+    fn err(&self) -> &str {
+        std::str::from_utf8(&self.0.stderr).unwrap()
+    }
+}
+
+/// `cases/policy/26-images-elsewhere`.
+#[test]
+fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
+    let case =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/policy/26-images-elsewhere");
+    let list = "images --policy p02-bitnami-order.yaml -f cr.yaml";
+    let ran = run(&case, list);
+    assert_eq!(
+        ran.out(),
+        "quay.io/operator/operator:1 quay.io/operator/operator:1\n\
+         quay.io/prometheus/prometheus:v3.0.0 quay.io/prometheus/prometheus:v3.0.0\n"
+    );
+    assert_eq!(ran.code(), Some(0));
+    // The image in the arguments is one flag away.
+    let flag = "--image-path Deployment.apps=spec.template.spec.containers.*.args[--reloader]";
+    let expected =
+        "give --image-path 'Deployment.apps=spec.template.spec.containers.*.args[--reloader]'";
+    assert!(ran.err().contains("cr.yaml:13:64"), "{}", ran.err());
+    assert!(ran.err().contains(expected), "{}", ran.err());
+    let ran = run(&case, &format!("{list} {flag}"));
+    assert!(
+        ran.out()
+            .contains("quay.io/operator/reloader:1 quay.io/operator/reloader:1\n")
+    );
+    assert_eq!((ran.err(), ran.code()), ("", Some(0)));
+    // The flags of the case: known places, so they change nothing.
+    for (flag, code) in [("Prometheus=spec.image", 0), ("Prometheus=spec", 0)] {
+        let ran = run(&case, &format!("{list} --template-path {flag}"));
+        assert_eq!(ran.code(), Some(code), "{flag}: {}", ran.err());
+        assert_eq!(ran.out().lines().count(), 2, "{flag}");
+    }
+}
+
+#[test]
+fn files_of_other_tools_are_checked_and_rewritten() {
+    let folder = Folder::new(&[
+        (
+            "kustomization.yaml",
+            "images:\n- {name: web, newName: nginx, newTag: '1.25'}\n- {name: redis, newTag: '7'}\n",
+        ),
+        (
+            "values.yaml",
+            "image: {registry: docker.io, repository: bitnami/nginx, tag: 1.25}   # ours\n",
+        ),
+        (
+            "compose.yaml",
+            "services:\n  web: {image: nginx}\n  db: {image: 'postgres:${TAG}'}\n",
+        ),
+    ]);
+    let ran = folder.run("check kustomization.yaml values.yaml compose.yaml");
+    let expected = "\
+kustomization.yaml:2:24: nginx:1.25
+  -> registry.example.com/hub/library/nginx:1.25
+kustomization.yaml:3:10: redis:7 -> registry.example.com/hub/library/redis:7
+values.yaml:1:42: docker.io/bitnami/nginx:1.25
+  -> registry.example.com/hub/bitnami/nginx:1.25
+compose.yaml:2:16: nginx -> registry.example.com/hub/library/nginx
+
+error[variable]: `postgres:${TAG}` has a variable
+ --> compose.yaml:3:15
+  |
+3 |   db: {image: 'postgres:${TAG}'}
+  |               ^^^^^^^^^^^^^^^^^
+  = Compose default/compose.yaml, services.db.image
+  = help: render the file first: helm template, docker compose config, oc
+    process
+
+5 images: 0 stay, 4 would be swapped, 0 not approved, 1 with a variable
+";
+    assert_eq!((ran.out(), ran.err(), ran.code()), (expected, "", Some(1)));
+    let ran = folder.run("check compose.yaml --fail-on denied");
+    assert_eq!(ran.code(), Some(0));
+
+    let ran = folder.run("rewrite values.yaml");
+    assert_eq!(
+        ran.out(),
+        "image: {registry: registry.example.com, repository: hub/bitnami/nginx, tag: 1.25}   # ours\n"
+    );
+    let ran = folder.run("rewrite kustomization.yaml");
+    assert_eq!(ran.code(), Some(1));
+    assert_eq!(
+        ran.out(),
+        "images:\n- {name: web, newName: registry.example.com/hub/library/nginx, newTag: '1.25'}\n\
+         - {name: redis, newTag: '7'}\n"
+    );
+    let expected = "it would become `registry.example.com/hub/library/redis:7`: add `newName: registry.example.com/hub/library/redis`";
+    assert!(
+        ran.err().contains("error[not-rewritten]") && ran.err().contains(expected),
+        "{}",
+        ran.err()
+    );
+}
+
+#[test]
+fn the_flags_say_what_counts() {
+    let audit = POLICY.replace("spec:\n", "spec:\n  enforcement: audit\n");
+    let swap = POD.replace("  - {name: b, image: ghcr.io/b}\n", "");
+    let elsewhere = "apiVersion: x.io/v1\nkind: A\nspec: {image: registry.example.com/a}\n";
+    let folder = Folder::new(&[
+        ("pod.yaml", POD),
+        ("swap.yaml", &swap),
+        ("elsewhere.yaml", elsewhere),
+        ("audit.yaml", &audit),
+    ]);
+    for (command, code) in [
+        ("check pod.yaml", 1),
+        ("check pod.yaml --fail-on never", 0),
+        ("check pod.yaml --fail-on swap", 1),
+        ("check pod.yaml --fail-on warning", 0),
+        ("check pod.yaml --policy audit.yaml", 1),
+        ("check pod.yaml --policy audit.yaml --fail-on refused", 0),
+        (
+            "check pod.yaml --policy audit.yaml --fail-on refused --as deny",
+            1,
+        ),
+        ("check pod.yaml --fail-on refused", 1),
+        ("check pod.yaml --fail-on refused --as warn", 0),
+        ("check swap.yaml", 0),
+        ("check swap.yaml --fail-on swap", 1),
+        ("check swap.yaml --fail-on denied,swap", 1),
+        ("check swap.yaml --deny-swaps", 1),
+        ("check swap.yaml --fail-on refused", 0),
+        ("check elsewhere.yaml", 0),
+        ("check elsewhere.yaml --fail-on warning", 1),
+        (
+            "check elsewhere.yaml --fail-on warning --image-path A=spec.image",
+            0,
+        ),
+        (
+            "check swap.yaml --fail-on warning --image-path A=spec.image",
+            1,
+        ),
+        ("check missing.yaml --fail-on never", 2),
+    ] {
+        let ran = folder.run(command);
+        assert_eq!(
+            ran.code(),
+            Some(code),
+            "{command}\n{}{}",
+            ran.out(),
+            ran.err()
+        );
+    }
+    // The counts and findings are there with any enforcement.
+    let last = "2 images: 0 stay, 1 would be swapped, 1 not approved\n";
+    for (flags, head, note) in [
+        ("", "error[not-approved]", "policy corp (deny): "),
+        (
+            " --as warn",
+            "warning[not-approved]",
+            "policy corp (warn, by --as): ",
+        ),
+        (
+            " --policy audit.yaml",
+            "warning[not-approved]",
+            "policy corp (audit): ",
+        ),
+        (
+            " --policy audit.yaml --as deny",
+            "error[not-approved]",
+            "policy corp (deny, by --as): ",
+        ),
+    ] {
+        let ran = folder.run(&format!("check pod.yaml{flags}"));
+        for part in [head, note, last, "pod.yaml:6:22: nginx -> "] {
+            assert!(ran.out().contains(part), "{flags}: {part}\n{}", ran.out());
+        }
+    }
+    let ran = folder.run("check swap.yaml --image-path A=spec.image");
+    assert_eq!(
+        ran.err(),
+        "warning: --image-path A=spec.image leads to no image in these manifests\n"
+    );
+}
+
+#[test]
+fn a_summary_counts_by_registry() {
+    let folder = Folder::new(&[("pod.yaml", POD)]);
+    let ran = folder.run("check pod.yaml --summary");
+    let expected = "\
+REGISTRY                                  IMAGES    SWAP  DENIED    LEFT
+docker.io                                      1       1       0       0
+ghcr.io                                        1       0       1       0
+
+2 images: 0 stay, 1 would be swapped, 1 not approved
+";
+    assert_eq!((ran.out(), ran.code()), (expected, Some(1)));
+    let ran = folder.run("check pod.yaml --summary -o json");
+    let count = |swapped, not_approved| json!({"images": 1, "stay": 0, "swapped": swapped, "not_approved": not_approved, "variable": 0, "undecided": 0});
+    let answer: Value = serde_json::from_str(ran.out()).unwrap();
+    assert_eq!(
+        answer,
+        json!({
+            "images": 2, "stay": 0, "swapped": 1, "not_approved": 1, "variable": 0, "undecided": 0,
+            "others": 0, "warnings": 0, "findings": 1,
+            "registries": {"docker.io": count(1, 0), "ghcr.io": count(0, 1)},
+        })
+    );
+}
+
+#[test]
+fn labels_that_a_manifest_does_not_tell_are_asked_for() {
+    let guarded = POLICY.replace(
+        "spec:\n",
+        "spec:\n  match: {objectSelector: {matchLabels: {app: web}}}\n",
+    );
+    let folder = Folder::new(&[
+        ("guarded.yaml", &guarded),
+        (
+            "prometheus.yaml",
+            "apiVersion: monitoring.coreos.com/v1\nkind: Prometheus\nmetadata: {name: k8s}\nspec: {image: quay.io/p}\n",
+        ),
+    ]);
+    let ran = folder.run("check prometheus.yaml --policy guarded.yaml");
+    assert_eq!(ran.code(), Some(2));
+    assert!(
+        ran.err().contains("give --labels KEY=VALUE,..."),
+        "{}",
+        ran.err()
+    );
+    for (labels, code) in [("app=web", 1), ("app=x", 0)] {
+        let ran = folder.run(&format!(
+            "check prometheus.yaml --policy guarded.yaml --labels {labels}"
+        ));
+        assert_eq!(ran.code(), Some(code), "{}{}", ran.out(), ran.err());
+    }
+}

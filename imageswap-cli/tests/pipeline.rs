@@ -1,0 +1,377 @@
+//! Output for pipelines, in the formats as their own schemas say, and the examples that use it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use imageswap_lab::skip;
+use imageswap_policy::yaml;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+#[path = "pipeline/schemas.rs"]
+mod schemas;
+
+const POLICY: &str = "\
+apiVersion: imageswap.io/v1alpha1
+kind: ImageSwapPolicy
+metadata: {name: corp}
+spec:
+  rules: [{name: hub, from: \"docker.io/**\", to: registry.example.com/hub}]
+  approved: [\"registry.example.com/**\"]
+  message: Registry is not allowed
+";
+
+/// Its second container is not approved.
+const BAD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec:
+  containers:
+  - {name: web, image: nginx}
+  - name: tool
+    image: ghcr.io/acme/tool:1
+---
+apiVersion: example.org/v1
+kind: Widget
+metadata: {name: w}
+spec: {image: quay.io/acme/widget:2}
+";
+
+const GOOD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: ok}
+spec: {containers: [{name: a, image: registry.example.com/a}]}
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("policy.yaml", POLICY);
+        folder.write("manifests/bad.yaml", BAD);
+        folder.write("manifests/good.yaml", GOOD);
+        folder
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.at(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Runs a line of a shell, in which `imageswap` is ours.
+    fn run(&self, line: &str) -> Output {
+        let bin = Path::new(env!("CARGO_BIN_EXE_imageswap")).parent().unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        Command::new("sh")
+            .args(["-ec", line])
+            .current_dir(self.0.path())
+            .env("PATH", path)
+            .env("IMAGESWAP_POLICY", "policy.yaml")
+            .output()
+            .unwrap()
+    }
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn github_shows_findings_at_their_lines() {
+    let folder = Folder::new();
+    let ran = folder.run("imageswap check -o github manifests");
+    assert_eq!(
+        out(&ran),
+        "\
+::warning file=manifests/bad.yaml,line=13,endLine=13,col=15,endColumn=36,title=image-elsewhere::`quay.io/acme/widget:2` looks like an image, and was not read%0Agive --image-path 'Widget.example.org=spec.image' to have it read
+::notice file=manifests/bad.yaml,line=6,endLine=6,col=24,endColumn=29,title=would-be-swapped::`nginx` would be swapped%0APod shop/web, container web%0Apolicy corp (deny): rule `hub` replaces it by registry.example.com/hub/library/nginx, which is approved
+::error file=manifests/bad.yaml,line=8,endLine=8,col=12,endColumn=31,title=not-approved::`ghcr.io/acme/tool:1` is not approved%0APod shop/web, container tool%0Apolicy corp (deny): no rule matches, so it stays and is not approved%0Amessage: Registry is not allowed
+"
+    );
+    assert_eq!(ran.status.code(), Some(1));
+}
+
+#[test]
+fn gitlab_reports_findings_at_their_lines() {
+    let folder = Folder::new();
+    let ran = folder.run("imageswap check -o gitlab manifests");
+    assert_eq!(ran.status.code(), Some(1));
+    let report: Value = serde_json::from_str(&out(&ran)).unwrap();
+    schemas::assert_valid(&schemas::code_quality(), &report);
+    let of = |at: usize| {
+        let it = &report[at];
+        let place = &it["location"];
+        json!([
+            it["check_name"],
+            it["severity"],
+            place["path"],
+            place["lines"]["begin"]
+        ])
+    };
+    assert_eq!(
+        of(0),
+        json!(["image-elsewhere", "minor", "manifests/bad.yaml", 13])
+    );
+    assert_eq!(
+        of(1),
+        json!(["would-be-swapped", "info", "manifests/bad.yaml", 6])
+    );
+    assert_eq!(
+        of(2),
+        json!(["not-approved", "major", "manifests/bad.yaml", 8])
+    );
+    assert_eq!(report.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn junit_has_a_case_for_every_image() {
+    let folder = Folder::new();
+    let ran = folder.run("imageswap check -o junit manifests");
+    assert_eq!(ran.status.code(), Some(1));
+    let text = out(&ran);
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let root = document.root_element();
+    assert_eq!(root.tag_name().name(), "testsuites");
+    let all = |name: &str| {
+        let nodes = document.descendants();
+        nodes.filter(|it| it.tag_name().name() == name).count()
+    };
+    assert_eq!(root.attribute("tests"), Some("4"), "{text}");
+    assert_eq!(root.attribute("failures"), Some("1"), "{text}");
+    assert_eq!(
+        (
+            all("testsuite"),
+            all("testcase"),
+            all("failure"),
+            all("error")
+        ),
+        (2, 4, 1, 0)
+    );
+    // What readers of the format rely on: counts that are true, and cases with names.
+    for suite in root.children().filter(roxmltree::Node::is_element) {
+        let cases: Vec<_> = suite
+            .children()
+            .filter(roxmltree::Node::is_element)
+            .collect();
+        let count = |name: &str| suite.attribute(name).unwrap().parse::<usize>().unwrap();
+        let failed = cases
+            .iter()
+            .filter(|it| it.children().any(|it| it.tag_name().name() == "failure"));
+        assert_eq!(
+            (count("tests"), count("failures")),
+            (cases.len(), failed.count())
+        );
+        for case in cases {
+            assert_eq!(case.tag_name().name(), "testcase");
+            assert!(case.attribute("name").is_some() && case.attribute("classname").is_some());
+        }
+    }
+    let failure = document
+        .descendants()
+        .find(|it| it.tag_name().name() == "failure")
+        .unwrap();
+    assert_eq!(failure.attribute("type"), Some("not-approved"));
+    assert!(
+        failure
+            .text()
+            .unwrap()
+            .starts_with("manifests/bad.yaml:8:12\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn sarif_is_as_its_schema_says() {
+    let schema = match schemas::sarif() {
+        Ok(schema) => schema,
+        Err(reason) => return skip("sarif_is_as_its_schema_says", &reason),
+    };
+    let folder = Folder::new();
+    folder.write(
+        "odd name%.yaml",
+        &BAD.replace("tool:1", "tool:1 <&> \u{1b}[2J"),
+    );
+    folder.write("syntax.yaml", "a: [\n");
+    folder.write(
+        "rule.yaml",
+        &POLICY.replace("registry.example.com/hub", "https://x"),
+    );
+    for (line, code, results) in [
+        ("imageswap check -o sarif manifests", 1, 3),
+        ("imageswap check -o sarif manifests/good.yaml", 0, 0),
+        (
+            "imageswap check -o sarif 'odd name%.yaml' syntax.yaml nowhere.yaml",
+            2,
+            4,
+        ),
+        ("imageswap lint -o sarif policy.yaml", 0, 0),
+        ("imageswap lint -o sarif rule.yaml", 1, 1),
+    ] {
+        let ran = folder.run(line);
+        assert_eq!(ran.status.code(), Some(code), "{line}: {ran:?}");
+        let log: Value = serde_json::from_str(&out(&ran)).unwrap();
+        schemas::assert_valid(&schema, &log);
+        let run = &log["runs"][0];
+        assert_eq!(
+            run["results"].as_array().unwrap().len(),
+            results,
+            "{line}: {log:#}"
+        );
+        let complete = &run["invocations"][0]["executionSuccessful"];
+        assert_eq!(*complete, json!(code < 2), "{line}");
+    }
+    // The schema is one that can fail.
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(!validator.is_valid(&json!({"version": "2.1.0", "runs": [{}]})));
+}
+
+#[test]
+fn lint_has_the_same_formats() {
+    let folder = Folder::new();
+    folder.write("maps.conf", "default::r.example.com\nquay.io/team::\n");
+    let ran = folder.run("imageswap lint --no-notes -o github maps.conf policy.yaml");
+    assert_eq!(
+        out(&ran),
+        "::warning file=maps.conf,line=2,endLine=2,col=1,endColumn=13,title=unused-key::expected a registry, found `quay.io/team`, which holds a path; this line is never used%0Awrite `[EXACT]quay.io/team:TAG::` for each tag that is to stay, or use an ImageSwapPolicy with `keep: \"quay.io/team\"`\n",
+    );
+    let ran =
+        folder.run("imageswap lint --no-notes --deny-warnings -o junit maps.conf policy.yaml");
+    assert_eq!(ran.status.code(), Some(1));
+    let text = out(&ran);
+    let document = roxmltree::Document::parse(&text).unwrap();
+    assert_eq!(
+        document.root_element().attribute("tests"),
+        Some("2"),
+        "{text}"
+    );
+    assert_eq!(
+        document.root_element().attribute("failures"),
+        Some("1"),
+        "{text}"
+    );
+    let ran = folder.run("imageswap lint --no-notes -o gitlab maps.conf policy.yaml");
+    assert_eq!(ran.status.code(), Some(0));
+    let report: Value = serde_json::from_str(&out(&ran)).unwrap();
+    schemas::assert_valid(&schemas::code_quality(), &report);
+    assert_eq!(report[0]["location"]["lines"]["begin"], 2);
+}
+
+fn example(name: &str) -> (PathBuf, Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy/examples/ci")
+        .join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    let documents = yaml::parse(name, &text).unwrap();
+    (path, documents[0].to_json())
+}
+
+/// The lines of an example that run `imageswap`.
+fn commands(value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    match value {
+        Value::String(text) if text.starts_with("imageswap ") => found.push(text.clone()),
+        Value::Array(items) => found.extend(items.iter().flat_map(commands)),
+        Value::Object(fields) => found.extend(fields.values().flat_map(commands)),
+        _ => {}
+    }
+    found
+}
+
+#[test]
+fn examples_are_as_their_schemas_say() {
+    for (name, schema) in [
+        ("github.yaml", "github-workflows"),
+        ("gitlab.yaml", "gitlab-ci"),
+    ] {
+        let schema = match schemas::ci(schema) {
+            Ok(schema) => schema,
+            Err(reason) => return skip("examples_are_as_their_schemas_say", &reason),
+        };
+        schemas::assert_valid(&schema, &example(name).1);
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        assert!(!validator.is_valid(&json!({"jobs": 1, "image": 2})));
+    }
+}
+
+#[test]
+fn hooks_are_as_pre_commit_reads_them() {
+    let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.pre-commit-hooks.yaml");
+    let config = example("pre-commit.yaml").0;
+    let checks = [("validate-manifest", &hooks), ("validate-config", &config)];
+    for (command, file) in checks {
+        if let Err(reason) = schemas::pre_commit(command, file) {
+            let is_missing = reason.contains("No module named") || reason.contains("pip");
+            assert!(is_missing, "{reason}");
+            return skip("hooks_are_as_pre_commit_reads_them", &reason);
+        }
+    }
+    // The example names hooks that exist.
+    let text = fs::read_to_string(&hooks).unwrap();
+    let hooks = yaml::parse("hooks", &text).unwrap()[0].to_json();
+    let entry = |id: &Value| {
+        let mut all = hooks.as_array().unwrap().iter();
+        all.find(|it| it["id"] == *id)
+            .map(|it| it["entry"].as_str().unwrap().to_owned())
+    };
+    let folder = Folder::new();
+    let (_, config) = example("pre-commit.yaml");
+    for hook in config["repos"][0]["hooks"].as_array().unwrap() {
+        let entry = entry(&hook["id"]).unwrap();
+        let args = hook["args"].as_array().into_iter().flatten();
+        let args: Vec<_> = args.filter_map(Value::as_str).collect();
+        let is_check = hook["id"] == "imageswap-check";
+        let file = if is_check {
+            "manifests/bad.yaml"
+        } else {
+            "policy.yaml"
+        };
+        let line = format!("{entry} {} {file}", args.join(" "));
+        let ran = folder.run(&line);
+        assert_eq!(
+            ran.status.code(),
+            Some(i32::from(is_check)),
+            "{line}: {ran:?}"
+        );
+    }
+}
+
+#[test]
+fn examples_fail_on_a_bad_manifest_and_show_its_line() {
+    for (name, least) in [("github.yaml", 3), ("gitlab.yaml", 4)] {
+        let commands = commands(&example(name).1);
+        assert!(commands.len() >= least, "{name}: {commands:?}");
+        let folder = Folder::new();
+        let mut failed = Vec::new();
+        for command in &commands {
+            let ran = folder.run(command);
+            match ran.status.code() {
+                Some(0) => {}
+                Some(1) => failed.push(out(&ran)),
+                other => panic!("{name}: {command}: {other:?} {ran:?}"),
+            }
+        }
+        let [shown] = failed.as_slice() else {
+            panic!("{name}: {} commands failed", failed.len());
+        };
+        let place = if name == "github.yaml" {
+            "file=manifests/bad.yaml,line=8,"
+        } else {
+            "--> manifests/bad.yaml:8:12"
+        };
+        assert!(shown.contains(place), "{name}: {shown}");
+        fs::remove_file(folder.at("manifests/bad.yaml")).unwrap();
+        for command in &commands {
+            let ran = folder.run(command);
+            assert_eq!(ran.status.code(), Some(0), "{name}: {command}: {ran:?}");
+        }
+    }
+}
