@@ -8,6 +8,7 @@ mod completions;
 mod diff;
 mod drift;
 mod explain;
+mod export;
 mod import;
 mod init;
 mod input;

@@ -1,0 +1,121 @@
+//! The change of a Pod: its images, the note, and image pull Secrets.
+
+use super::objects::{ApplyConfiguration, Mutation, Variable};
+use super::steps::last;
+use super::{cel, variable};
+use imageswap_policy::{Policy, note};
+
+/// Lists of a Pod's specification with containers.
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+/// A longer note is not written: Kubernetes allows 256 KiB for all annotations.
+const MAX_NOTE: usize = 200_000;
+
+/// The variables and the change of a policy that swaps.
+pub(super) struct Change {
+    pub(super) variables: Vec<Variable>,
+    pub(super) mutation: Mutation,
+}
+
+pub(super) fn write(policy: &Policy) -> Change {
+    let outline = policy.outline();
+    let last = outline.as_ref().map(last).unwrap_or_default();
+    // Of a stored Pod only images of containers can change. Others may be written as stored:
+    // applying a manifest again repeats what was swapped when the Pod was created.
+    let swaps = format!(
+        "{last}.filter(x, x.now != x.image && (request.operation == 'CREATE' || request.subResource == 'ephemeralcontainers'\n  \
+           || x.list in ['containers', 'initContainers']\n  \
+           || {{'list': x.list, 'name': x.name, 'image': x.now}} in variables.stored))"
+    );
+    let mut variables = vec![variable("swaps", swaps)];
+    variables.extend(note_variables(policy, &last));
+    let lists = CONTAINERS.map(containers).join(",\n    ");
+    let secrets = secrets(policy, &last);
+    let expression = format!(
+        "Object{{\n  \
+           ?metadata: variables.note != '' ? optional.of(Object.metadata{{annotations: {{{annotation}: variables.note}}}}) : optional.none(),\n  \
+           spec: Object.spec{{\n    \
+             {lists},\n    \
+             ?volumes: variables.swaps.exists(s, s.list == 'volumes') ? optional.of(object.spec.volumes.map(v, Object.spec.volumes{{name: v.name,\n      \
+               ?image: has(v.image) ? optional.of(Object.spec.volumes.image{{reference: {volume}}}) : optional.none()}})) : optional.none(){secrets}\n  \
+           }}\n\
+         }}",
+        annotation = cel::text(note::ANNOTATION),
+        volume = result("volumes", "v.name", "v.image.?reference.orValue('')"),
+    );
+    Change {
+        variables,
+        mutation: Mutation {
+            patch_type: "ApplyConfiguration",
+            apply_configuration: ApplyConfiguration { expression },
+        },
+    }
+}
+
+/// All containers of a list, in their order, with the images they should have.
+fn containers(list: &str) -> String {
+    format!(
+        "?{list}: variables.swaps.exists(s, s.list == '{list}') ? optional.of(object.spec.{list}.map(c, Object.spec.{list}{{name: c.name,\n      \
+           image: {}}})) : optional.none()",
+        result(list, "c.name", "c.?image.orValue('')")
+    )
+}
+
+fn result(list: &str, name: &str, image: &str) -> String {
+    format!(
+        "(variables.swaps.filter(s, s.list == '{list}' && s.name == {name}).map(s, s.now) + [{image}])[0]"
+    )
+}
+
+/// The note that the webhook would write: each container's original image and the revision.
+///
+/// Only new and changed images get an entry. On a second pass the images are results already, so
+/// the entries of the first pass stay.
+fn note_variables(policy: &Policy, last: &str) -> [Variable; 2] {
+    let annotation = cel::text(note::ANNOTATION);
+    let revision = policy.revision();
+    let old = format!(
+        "object.metadata.?annotations[?{annotation}].orValue('').find('\"' + c.name + r'\":\\{{\"image\":\"[^\"\\\\]*\",\"revision\":\"[^\"\\\\]*\"\\}}')"
+    );
+    let entries = format!(
+        "request.subResource != '' || size(variables.images) == 0 ? [] :\n\
+         (object.spec.containers + object.spec.?initContainers.orValue([])).filter(c, c.name.matches(r'^[a-z0-9\\-]+$')).map(c,\n  \
+           [{last}.filter(x, x.name == c.name && x.list in ['containers', 'initContainers'] && x.canonical != '')].map(d,\n    \
+             size(d) > 0 && (request.operation == 'UPDATE' || d[0].now != d[0].image || {old} == '')\n      \
+               ? '\"' + c.name + '\":{{\"image\":\"' + d[0].image + '\",\"revision\":\"{revision}\"}}'\n      \
+               : {old})[0]\n\
+         ).filter(e, e != '')"
+    );
+    let note = format!(
+        "[size(variables.entries) == 0 ? '' : '{{\"v\":{version},\"containers\":{{' + variables.entries.join(',') + '}}}}'].map(n, size(n) > {MAX_NOTE} ? '' : n)[0]",
+        version = note::VERSION,
+    );
+    [variable("entries", entries), variable("note", note)]
+}
+
+/// Secrets for the registries of the Pod's images; Kubernetes takes them for new Pods only.
+fn secrets(policy: &Policy, last: &str) -> String {
+    if policy.pull_secrets().is_empty() {
+        return String::new();
+    }
+    let each: Vec<_> = policy
+        .pull_secrets()
+        .iter()
+        .map(|it| {
+            format!(
+                "({last}.exists(x, x.full.startsWith({})) ? [Object.spec.imagePullSecrets{{name: {}}}] : [])",
+                cel::text(&format!("{}/", it.registry())),
+                cel::text(it.name())
+            )
+        })
+        .collect();
+    let any: Vec<_> = policy
+        .pull_secrets()
+        .iter()
+        .map(|it| format!("x.full.startsWith({})", cel::text(&format!("{}/", it.registry()))))
+        .collect();
+    format!(
+        ",\n    ?imagePullSecrets: request.operation == 'CREATE' && {last}.exists(x, {}) ? optional.of({}) : optional.none()",
+        cel::any(&any),
+        each.join("\n      + ")
+    )
+}

@@ -1,0 +1,114 @@
+//! On the admission machinery of Kubernetes: the same plugins as in an API server, without one.
+
+use crate::generate::Pod;
+use crate::{Actual, Exported, check_coverage, compare, exported};
+use imageswap_lab::{Assets, skip};
+use imageswap_policy::note::{ANNOTATION, Note};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Sends lines to `kube-apiserver evaluate`, and returns its answers.
+pub(crate) fn evaluate(test: &str, lines: &[Value]) -> Option<Vec<Value>> {
+    let assets = match Assets::find_current() {
+        Ok(assets) => assets,
+        Err(why) => {
+            skip(test, &why.to_string());
+            return None;
+        }
+    };
+    if !assets.folder().join("evaluation.go").exists() {
+        skip(test, "the API server of KUBEBUILDER_ASSETS evaluates no policies by itself");
+        return None;
+    }
+    let mut child = Command::new(assets.program("kube-apiserver"))
+        .arg("evaluate")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let text: String = lines.iter().map(|it| format!("{it}\n")).collect();
+    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> = answers.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    assert_eq!(answers.len(), lines.len());
+    Some(answers)
+}
+
+/// The request that a Pod comes with; a second pass must change nothing.
+pub(crate) fn request(pod: &Pod) -> Value {
+    let mut request = json!({"object": pod.object(&pod.images), "operation": "CREATE", "again": true});
+    if let Some(stored) = &pod.stored {
+        request["operation"] = json!("UPDATE");
+        request["oldObject"] = pod.object(stored);
+    }
+    request
+}
+
+#[test]
+fn kubernetes_decides_as_the_policy() {
+    let exported = exported(250, 8);
+    let lines: Vec<_> = exported
+        .iter()
+        .map(|it| {
+            let requests: Vec<_> = it.case.pods.iter().map(request).collect();
+            json!({"objects": it.objects, "requests": requests})
+        })
+        .collect();
+    let Some(answers) = evaluate("kubernetes_decides_as_the_policy", &lines) else {
+        return;
+    };
+    let mut same = 0;
+    for (exported, answers) in exported.iter().zip(&answers) {
+        for (pod, answer) in exported.case.pods.iter().zip(answers.as_array().unwrap()) {
+            let actual = actual(exported, pod, answer);
+            same += usize::from(compare(exported, pod, &actual));
+        }
+    }
+    check_coverage(&exported, same);
+}
+
+fn actual(exported: &Exported, pod: &Pod, answer: &Value) -> Actual {
+    let object = &answer["object"];
+    let images = pod.images.iter().map(|(list, name, _)| {
+        let items = object["spec"][list].as_array().unwrap();
+        let item = items.iter().find(|it| it["name"] == json!(name)).unwrap();
+        let image = if *list == "volumes" { &item["image"]["reference"] } else { &item["image"] };
+        image.as_str().unwrap().to_owned()
+    });
+    let secrets = object["spec"]["imagePullSecrets"].as_array().into_iter().flatten();
+    let mut secrets: Vec<_> = secrets.map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+    secrets.sort();
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(answer["mutating"] == json!(false) && !message.contains("expression"), "{} {answer}", exported.case.text);
+    let warned = answer["warnings"].as_array().is_some_and(|it| !it.is_empty());
+    let noted = answer["audit"].as_object().is_some_and(|it| it.keys().any(|it| it.contains("validation_failure")));
+    let images = images.collect();
+    check_note(exported, pod, object, answer);
+    Actual {
+        images,
+        fails: answer["allowed"] == json!(false) || warned || noted,
+        secrets,
+    }
+}
+
+/// The note of a new Pod has an entry for each container, which explains its image.
+fn check_note(exported: &Exported, pod: &Pod, object: &Value, answer: &Value) {
+    let policy = exported.case.policies.iter().next().unwrap();
+    let note = object["metadata"]["annotations"][ANNOTATION].as_str();
+    let Some(note) = note else { return };
+    assert!(policy.swaps(), "{answer}");
+    let note = Note::parse(note).unwrap();
+    for (list, name, image) in &pod.images {
+        if *list == "volumes" {
+            continue;
+        }
+        let Some(entry) = note.get(name) else { continue };
+        assert_eq!(entry.image, *image, "{answer}");
+        assert_eq!(entry.revision, policy.revision());
+    }
+}
