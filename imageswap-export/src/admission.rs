@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 pub use objects::Object;
 
 /// The longest expression that an API server parses, in characters.
-pub const MAX_EXPRESSION: usize = 100_000;
+const MAX_EXPRESSION: usize = 100_000;
 /// The longest chain of rules that is written; each link repeats all rules.
 const MAX_MOVES: usize = 8;
 /// The longest name of an object.
@@ -55,7 +55,7 @@ pub fn export(policies: &Policies, today: Date) -> Export {
     let mut report = Report::default();
     let mut objects = Vec::new();
     let mut whole = true;
-    let mut before: Vec<(&str, String)> = Vec::new();
+    let mut before: Vec<String> = Vec::new();
     let last = policies.iter().count().saturating_sub(1);
     for (at, policy) in policies.iter().enumerate() {
         let mut parts = Parts {
@@ -73,8 +73,12 @@ pub fn export(policies: &Policies, today: Date) -> Export {
         if at == last {
             break;
         }
-        match policy.outline().as_ref().and_then(|it| scope::covers(&it.scope)) {
-            Some(covered) => before.push((policy.name(), covered)),
+        match policy
+            .outline()
+            .as_ref()
+            .and_then(|it| scope::covers(&it.scope))
+        {
+            Some(covered) => before.push(covered),
             None => {
                 parts.left_out(
                     "match",
@@ -93,7 +97,7 @@ pub fn export(policies: &Policies, today: Date) -> Export {
 
 fn one(
     policy: &Policy,
-    before: &[(&str, String)],
+    before: &[String],
     today: Date,
     parts: &mut Parts<'_>,
 ) -> Result<Vec<Object>, String> {
@@ -164,7 +168,9 @@ fn one(
 fn metadata(policy: &Policy) -> Result<Metadata, String> {
     let name = format!("imageswap-{}", policy.name());
     if name.len() > MAX_NAME {
-        return Err(format!("its name is too long: the object would be called {name}"));
+        return Err(format!(
+            "its name is too long: the object would be called {name}"
+        ));
     }
     Ok(Metadata {
         name,

@@ -80,7 +80,10 @@ pub fn export(policies: &Policies, language: Language, today: Date) -> Export {
             Vec::new()
         }
         Some(_) if !policy.swaps() => {
-            parts.left_out("policy", "a policy for audit swaps nothing, and a mirror would");
+            parts.left_out(
+                "policy",
+                "a policy for audit swaps nothing, and a mirror would",
+            );
             Vec::new()
         }
         Some(outline) => {
@@ -160,10 +163,15 @@ fn candidate(rule: &RuleOutline<'_>, language: Language) -> Result<Option<Mirror
     }
     let (pattern, location) = match (rule.matcher, &rule.action) {
         (_, ActionOutline::Keep | ActionOutline::Rest) => return Ok(None),
-        (MatcherOutline::Pattern(pattern), ActionOutline::Prefix { prefix, .. }) => (pattern, *prefix),
-        (MatcherOutline::Pattern(pattern), ActionOutline::Rename { name, tag: true, .. }) => {
-            (pattern, *name)
+        (MatcherOutline::Pattern(pattern), ActionOutline::Prefix { prefix, .. }) => {
+            (pattern, *prefix)
         }
+        (
+            MatcherOutline::Pattern(pattern),
+            ActionOutline::Rename {
+                name, tag: true, ..
+            },
+        ) => (pattern, *name),
         (MatcherOutline::Pattern(_), _) => {
             return Err("a mirror keeps tag and digest".to_owned());
         }
@@ -180,7 +188,9 @@ fn candidate(rule: &RuleOutline<'_>, language: Language) -> Result<Option<Mirror
         Language::HostsToml if !whole || prefix.contains('/') => {
             Err("a mirror is for all of a registry".to_owned())
         }
-        Language::RegistriesConf if !whole && pattern.repository().is_none() && !is_one_level(pattern) => {
+        Language::RegistriesConf
+            if !whole && pattern.repository().is_none() && !is_one_level(pattern) =>
+        {
             Err("a mirror is for all names with the same beginning".to_owned())
         }
         _ => Ok(Some(Mirror {
@@ -194,14 +204,18 @@ fn candidate(rule: &RuleOutline<'_>, language: Language) -> Result<Option<Mirror
 /// Whether a pattern is a fixed path and `*`, for any tag and digest.
 fn is_one_level(pattern: &Pattern) -> bool {
     let text = pattern.to_string();
-    text.strip_suffix("/*").is_some_and(|it| !it.contains(['*', '@']))
+    text.strip_suffix("/*")
+        .is_some_and(|it| !it.contains(['*', '@']))
 }
 
 /// Parts of a policy that no mirror can say.
 fn others(policy: &Policy, outline: &Outline<'_>, today: Date, parts: &mut Parts<'_>) {
     let scope = &outline.scope;
     let any = LabelSelector::default();
-    let everything = scope.namespaces.as_ref().is_some_and(|it| it.contains(&"*"))
+    let everything = scope
+        .namespaces
+        .as_ref()
+        .is_some_and(|it| it.contains(&"*"))
         && scope.excluded.is_empty()
         && *scope.namespace_selector == any
         && *scope.object_selector == any

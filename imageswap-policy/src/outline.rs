@@ -156,12 +156,17 @@ impl Policy {
             },
             moves: moves(rules.list()),
             rules: rules.list().iter().map(rule).collect(),
-            targets: rules.targets().map(|it| listed(&it.pattern, &it.guard)).collect(),
+            targets: rules
+                .targets()
+                .map(|it| listed(&it.pattern, &it.guard))
+                .collect(),
             approved: match rules.approval() {
                 Approved::ByRules => None,
-                Approved::Listed(all) => {
-                    Some(all.iter().map(|it| listed(&it.pattern, &it.guard)).collect())
-                }
+                Approved::Listed(all) => Some(
+                    all.iter()
+                        .map(|it| listed(&it.pattern, &it.guard))
+                        .collect(),
+                ),
             },
             denied: denied(rules),
             exceptions: rules
@@ -265,14 +270,16 @@ fn may_match(matcher: &Matcher, targets: &[&Pattern]) -> bool {
         let meets = |it: &String| it.starts_with(&target) || target.starts_with(it.as_str());
         prefixes.is_empty() || prefixes.iter().any(meets)
     };
-    targets.iter().any(|target| match (matcher, target.registry()) {
-        (_, None) => true,
-        (Matcher::Pattern(pattern), Some(registry)) => {
-            let path: Vec<_> = target.fixed_path().collect();
-            pattern.may_meet(registry, &path.join("/"))
-        }
-        (Matcher::Regex(regex), Some(_)) => near(regex, target),
-    })
+    targets
+        .iter()
+        .any(|target| match (matcher, target.registry()) {
+            (_, None) => true,
+            (Matcher::Pattern(pattern), Some(registry)) => {
+                let path: Vec<_> = target.fixed_path().collect();
+                pattern.may_meet(registry, &path.join("/"))
+            }
+            (Matcher::Regex(regex), Some(_)) => near(regex, target),
+        })
 }
 
 #[cfg(test)]
@@ -293,13 +300,31 @@ mod tests {
         for (rules, expected) in [
             ("{keep: 'a.io/**'}", 0),
             ("{from: 'a.io/**', to: b.io}", 1),
-            ("{from: 'a.io/**', to: b.io}, {from: 'c.io/**', to: d.io}", 1),
+            (
+                "{from: 'a.io/**', to: b.io}, {from: 'c.io/**', to: d.io}",
+                1,
+            ),
             // The target of the second matches the first.
-            ("{from: 'a.io/**', to: b.io}, {from: 'c.io/**', to: a.io}", 2),
-            ("{from: 'a.io/x/**', to: b.io}, {from: 'c.io/**', to: a.io/y}", 1),
-            ("{regex: 'a\\.io/(.*)', to: b.io/$1}, {from: 'c.io/**', to: a.io}", 2),
-            ("{regex: 'a\\.io/(.*)', to: b.io/$1}, {from: 'c.io/**', to: d.io}", 1),
-            ("{regex: '.*/(x)', to: b.io/$1}, {from: 'c.io/**', to: d.io}", 2),
+            (
+                "{from: 'a.io/**', to: b.io}, {from: 'c.io/**', to: a.io}",
+                2,
+            ),
+            (
+                "{from: 'a.io/x/**', to: b.io}, {from: 'c.io/**', to: a.io/y}",
+                1,
+            ),
+            (
+                "{regex: 'a\\.io/(.*)', to: b.io/$1}, {from: 'c.io/**', to: a.io}",
+                2,
+            ),
+            (
+                "{regex: 'a\\.io/(.*)', to: b.io/$1}, {from: 'c.io/**', to: d.io}",
+                1,
+            ),
+            (
+                "{regex: '.*/(x)', to: b.io/$1}, {from: 'c.io/**', to: d.io}",
+                2,
+            ),
             (
                 "{from: 'a.io/**', to: b.io}, {from: 'c.io/**', to: a.io}, {from: 'd.io/**', to: c.io}",
                 3,

@@ -17,9 +17,9 @@ mod revision;
 pub(crate) use action::{Action, Join, Target};
 use index::Index;
 pub(crate) use matcher::Matcher;
+use patterns::Found;
 pub(crate) use patterns::Guarded;
 pub(crate) use patterns::PatternSet;
-use patterns::Found;
 pub(crate) use regexes::{
     Expression, MAX_SIZE_OF_ALL, Part as TemplatePart, RegexError, Regexes, Template,
 };

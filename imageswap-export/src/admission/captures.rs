@@ -53,7 +53,10 @@ pub(super) fn filled(hir: &Hir, template: &[PartOutline<'_>], subject: &str) -> 
 fn groups(hir: &Hir, subject: &str) -> BTreeMap<usize, String> {
     let parts = parts(hir);
     let mut groups = BTreeMap::new();
-    let mut at = Place { base: None, plus: 0 };
+    let mut at = Place {
+        base: None,
+        plus: 0,
+    };
     for (index, part) in parts.iter().enumerate() {
         let Some(end) = end(part, &parts[index + 1..], &at, subject) else {
             break;
@@ -145,16 +148,30 @@ mod tests {
 
     fn group(source: &str, number: usize) -> Option<String> {
         let mut parser = ParserBuilder::new().unicode(false).utf8(false).build();
-        groups(&parser.parse(source).unwrap(), "t").get(&number).cloned()
+        groups(&parser.parse(source).unwrap(), "t")
+            .get(&number)
+            .cloned()
     }
 
     #[test]
     fn groups_between_fixed_ends() {
         for (source, number, expected) in [
             (r"^quay\.io/(.*)$", 1, Some("t.substring(8)")),
-            (r"(?<host>[a-z.]+)/(?<rest>.+)", 1, Some("t.substring(0, t.indexOf('/'))")),
-            (r"(?<host>[a-z.]+)/(?<rest>.+)", 2, Some("t.substring(t.indexOf('/') + 1)")),
-            (r"a/([^/]*)/b/(.*):1", 1, Some("t.substring(2, t.indexOf('/', 2))")),
+            (
+                r"(?<host>[a-z.]+)/(?<rest>.+)",
+                1,
+                Some("t.substring(0, t.indexOf('/'))"),
+            ),
+            (
+                r"(?<host>[a-z.]+)/(?<rest>.+)",
+                2,
+                Some("t.substring(t.indexOf('/') + 1)"),
+            ),
+            (
+                r"a/([^/]*)/b/(.*):1",
+                1,
+                Some("t.substring(2, t.indexOf('/', 2))"),
+            ),
             (
                 r"a/([^/]*)/b/(.*):1",
                 2,
@@ -164,11 +181,16 @@ mod tests {
             // It can contain what follows.
             (r"(.*)/(.*)", 1, None),
             (r"(a*)(b*)", 1, None),
-            (r"(a)?b.*c", 1, Some("t.substring(0, t.indexOf('b'))")),
+            (r"(a?)b.*c", 1, Some("t.substring(0, t.indexOf('b'))")),
+            (r"(a)?b.*c", 1, None),
             (r"((a*)/)b", 2, None),
             (r"(?:(a)|b)c", 1, None),
         ] {
-            assert_eq!(group(source, number).as_deref(), expected, "{source} {number}");
+            assert_eq!(
+                group(source, number).as_deref(),
+                expected,
+                "{source} {number}"
+            );
         }
     }
 
@@ -177,7 +199,10 @@ mod tests {
         let mut parser = ParserBuilder::new().unicode(false).utf8(false).build();
         let hir = parser.parse(r"quay\.io/(.*)").unwrap();
         let template = [PartOutline::Text("r.io/"), PartOutline::Group(1)];
-        assert_eq!(filled(&hir, &template, "t").as_deref(), Some("'r.io/' + t.substring(8)"));
+        assert_eq!(
+            filled(&hir, &template, "t").as_deref(),
+            Some("'r.io/' + t.substring(8)")
+        );
         let template = [PartOutline::Text("r.io/"), PartOutline::Group(2)];
         assert_eq!(filled(&hir, &template, "t"), None);
     }

@@ -2,8 +2,8 @@
 
 use super::captures::filled;
 use super::{cel, expression};
-use imageswap_policy::{ActionOutline, GuardOutline, ListedPattern, MatcherOutline, RuleOutline};
 use imageswap_policy::Pattern;
+use imageswap_policy::{ActionOutline, GuardOutline, ListedPattern, MatcherOutline, RuleOutline};
 
 /// Where expressions find what they need about an image: its canonical reference, and names that
 /// guards are compared with.
@@ -58,7 +58,11 @@ pub(super) fn pattern(pattern: &Pattern, full: &str) -> Option<String> {
     let begins = format!("{full}.startsWith({})", cel::text(&beginning));
     if whole {
         let everything = beginning.is_empty();
-        return Some(if everything { "true".to_owned() } else { begins });
+        return Some(if everything {
+            "true".to_owned()
+        } else {
+            begins
+        });
     }
     let matches = format!("{full}.matches({})", cel::regex(&pattern.expression()?));
     Some(if beginning.is_empty() {
@@ -125,7 +129,11 @@ pub(super) fn moved(rule: &RuleOutline<'_>) -> Option<String> {
                 (false, false) => None,
             };
             let version = version.map(|it| format!(" + {FULL}.find({})", cel::regex(it)));
-            Some(format!("{}{}", cel::text(name), version.unwrap_or_default()))
+            Some(format!(
+                "{}{}",
+                cel::text(name),
+                version.unwrap_or_default()
+            ))
         }
         (ActionOutline::Fill(template), MatcherOutline::Regex(_, hir)) => {
             filled(hir, template, FULL)
@@ -136,6 +144,10 @@ pub(super) fn moved(rule: &RuleOutline<'_>) -> Option<String> {
 
 /// All conditions but those that always hold.
 fn simplified(conditions: &[String]) -> String {
-    let all: Vec<_> = conditions.iter().filter(|it| *it != "true").cloned().collect();
+    let all: Vec<_> = conditions
+        .iter()
+        .filter(|it| *it != "true")
+        .cloned()
+        .collect();
     cel::all(&all)
 }

@@ -44,7 +44,10 @@ pub(super) fn write(
         variables,
         validation: Validation {
             expression: "size(variables.refused) == 0".to_owned(),
-            message: format!("policy {} does not approve an image of the Pod", policy.name()),
+            message: format!(
+                "policy {} does not approve an image of the Pod",
+                policy.name()
+            ),
             message_expression: message(policy),
         },
     })
@@ -53,9 +56,9 @@ pub(super) fn write(
 /// The condition that an image that stays is approved, unless it is denied.
 fn approved(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String> {
     let any = |items: &[ListedPattern<'_>]| {
-        let conditions = items.iter().map(|it| {
-            image::listed(it, "x.canonical").ok_or_else(|| unsaid(it.pattern))
-        });
+        let conditions = items
+            .iter()
+            .map(|it| image::listed(it, "x.canonical").ok_or_else(|| unsaid(it.pattern)));
         let mut conditions = conditions.collect::<Result<Vec<_>, _>>()?;
         let mut seen = Vec::new();
         conditions.retain(|it| {
@@ -93,7 +96,10 @@ fn denied(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String
 }
 
 fn message(policy: &Policy) -> String {
-    let own = policy.message().map(|it| format!("{it}; ")).unwrap_or_default();
+    let own = policy
+        .message()
+        .map(|it| format!("{it}; "))
+        .unwrap_or_default();
     let places = policy.approved_places();
     let shown: Vec<_> = places.iter().take(PLACES).map(String::as_str).collect();
     let more = match places.len().saturating_sub(PLACES) {

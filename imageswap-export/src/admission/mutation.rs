@@ -22,7 +22,7 @@ pub(super) fn write(policy: &Policy) -> Change {
     // Of a stored Pod only images of containers can change. Others may be written as stored:
     // applying a manifest again repeats what was swapped when the Pod was created.
     let swaps = format!(
-        "{last}.filter(x, x.now != x.image && (request.operation == 'CREATE' || request.subResource == 'ephemeralcontainers'\n  \
+        "{last}.filter(x, x.now != x.image && (request.operation == 'CREATE' || request.?subResource.orValue('') == 'ephemeralcontainers'\n  \
            || x.list in ['containers', 'initContainers']\n  \
            || {{'list': x.list, 'name': x.name, 'image': x.now}} in variables.stored))"
     );
@@ -40,7 +40,7 @@ pub(super) fn write(policy: &Policy) -> Change {
            }}\n\
          }}",
         annotation = cel::text(note::ANNOTATION),
-        volume = result("volumes", "v.name", "v.image.?reference.orValue('')"),
+        volume = result("volumes", "v.name", "string(v.image.?reference.orValue(''))"),
     );
     Change {
         variables,
@@ -56,7 +56,7 @@ fn containers(list: &str) -> String {
     format!(
         "?{list}: variables.swaps.exists(s, s.list == '{list}') ? optional.of(object.spec.{list}.map(c, Object.spec.{list}{{name: c.name,\n      \
            image: {}}})) : optional.none()",
-        result(list, "c.name", "c.?image.orValue('')")
+        result(list, "c.name", "string(c.?image.orValue(''))")
     )
 }
 
@@ -77,7 +77,7 @@ fn note_variables(policy: &Policy, last: &str) -> [Variable; 2] {
         "object.metadata.?annotations[?{annotation}].orValue('').find('\"' + c.name + r'\":\\{{\"image\":\"[^\"\\\\]*\",\"revision\":\"[^\"\\\\]*\"\\}}')"
     );
     let entries = format!(
-        "request.subResource != '' || size(variables.images) == 0 ? [] :\n\
+        "request.?subResource.orValue('') != '' || size(variables.images) == 0 ? [] :\n\
          (object.spec.containers + object.spec.?initContainers.orValue([])).filter(c, c.name.matches(r'^[a-z0-9\\-]+$')).map(c,\n  \
            [{last}.filter(x, x.name == c.name && x.list in ['containers', 'initContainers'] && x.canonical != '')].map(d,\n    \
              size(d) > 0 && (request.operation == 'UPDATE' || d[0].now != d[0].image || {old} == '')\n      \
@@ -111,7 +111,12 @@ fn secrets(policy: &Policy, last: &str) -> String {
     let any: Vec<_> = policy
         .pull_secrets()
         .iter()
-        .map(|it| format!("x.full.startsWith({})", cel::text(&format!("{}/", it.registry()))))
+        .map(|it| {
+            format!(
+                "x.full.startsWith({})",
+                cel::text(&format!("{}/", it.registry()))
+            )
+        })
         .collect();
     format!(
         ",\n    ?imagePullSecrets: request.operation == 'CREATE' && {last}.exists(x, {}) ? optional.of({}) : optional.none()",

@@ -117,7 +117,11 @@ impl Object {
     }
 
     pub(super) fn validating(metadata: &Metadata, spec: ValidatingSpec) -> Self {
-        Self::new("ValidatingAdmissionPolicy", metadata, Spec::Validating(spec))
+        Self::new(
+            "ValidatingAdmissionPolicy",
+            metadata,
+            Spec::Validating(spec),
+        )
     }
 
     /// The binding that puts a policy of the same name in force.
@@ -171,7 +175,9 @@ impl Object {
             ),
             Spec::Binding(_) => (&[], Vec::new()),
         };
-        let variables = variables.iter().map(|it| (it.name.as_str(), it.expression.as_str()));
+        let variables = variables
+            .iter()
+            .map(|it| (it.name.as_str(), it.expression.as_str()));
         variables.chain(others)
     }
 }

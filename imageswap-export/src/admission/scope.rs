@@ -34,10 +34,7 @@ pub(super) fn constraints(scope: &ScopeOutline<'_>) -> MatchConstraints {
 
 /// The conditions that no selector of the API server can say. `before` are the scopes of policies
 /// that decide first.
-pub(super) fn conditions(
-    scope: &ScopeOutline<'_>,
-    before: &[(&str, String)],
-) -> Vec<MatchCondition> {
+pub(super) fn conditions(scope: &ScopeOutline<'_>, before: &[String]) -> Vec<MatchCondition> {
     let condition = |name: &str, expression: String| MatchCondition {
         name: name.to_owned(),
         expression,
@@ -50,7 +47,7 @@ pub(super) fn conditions(
         condition(
             "no-mirror-of-a-static-pod",
             format!(
-                "!request.userInfo.username.startsWith('system:node:') || !({} in object.metadata.?annotations.orValue({{}}))",
+                "!request.userInfo.?username.orValue('').startsWith('system:node:') || !({} in object.metadata.?annotations.orValue({{}}))",
                 cel::text(MIRROR)
             ),
         ),
@@ -60,8 +57,11 @@ pub(super) fn conditions(
     if !labels.is_empty() {
         all.push(condition("labels", cel::all(&labels)));
     }
-    for (policy, covered) in before {
-        all.push(condition(&format!("policy-{policy}-does-not-decide"), format!("!({covered})")));
+    for (at, covered) in before.iter().enumerate() {
+        all.push(condition(
+            &format!("policy-before-{at}"),
+            format!("!({covered})"),
+        ));
     }
     all.retain(|it| it.expression != "true");
     all
@@ -103,7 +103,9 @@ fn namespaces(scope: &ScopeOutline<'_>) -> Vec<String> {
 
 /// The conditions of a selector. `known` returns the expression of a label that always exists.
 fn selector(selector: &LabelSelector, known: impl Fn(&str) -> Option<&'static str>) -> Vec<String> {
-    let value = |key: &str| known(key).map_or_else(|| format!("{LABELS}[{}]", cel::text(key)), str::to_owned);
+    let value = |key: &str| {
+        known(key).map_or_else(|| format!("{LABELS}[{}]", cel::text(key)), str::to_owned)
+    };
     let exists = |key: &str| match known(key) {
         Some(_) => "true".to_owned(),
         None => format!("{} in {LABELS}", cel::text(key)),

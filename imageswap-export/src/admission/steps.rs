@@ -5,8 +5,18 @@ use super::{cel, image, rule_names, scope, variable};
 use crate::report::Parts;
 use imageswap_policy::{ActionOutline, Date, MatcherOutline, Outline, RuleOutline};
 
-/// Fields of an image, as a variable keeps it. `by` says which kind of rule decided last.
-const FIELDS: [&str; 7] = ["list", "name", "image", "canonical", "now", "full", "by"];
+/// Fields of an image, as a variable keeps it. `by` says which kind of rule decided last, and `to` is
+/// the result of a rule that is not applied yet. All values are texts: a map has one type.
+const FIELDS: [&str; 8] = [
+    "list",
+    "name",
+    "image",
+    "canonical",
+    "now",
+    "full",
+    "by",
+    "to",
+];
 
 /// No rule matches.
 pub(super) const NO_RULE: &str = "''";
@@ -30,7 +40,10 @@ pub(super) fn write(
     let mut variables = vec![
         variable(
             "stored",
-            format!("request.operation == 'UPDATE' ?\n{}\n: []", images("oldObject")),
+            format!(
+                "request.operation == 'UPDATE' ?\n{}\n: []",
+                images("oldObject")
+            ),
         ),
         variable(
             "images",
@@ -41,7 +54,16 @@ pub(super) fn write(
             format!(
                 "variables.images.map(x, [\n{}\n].map(full, {})[0])",
                 cel::indented(&image::canonical("x.image"), 0),
-                entry("x", &[("canonical", "full"), ("now", "x.image"), ("full", "full"), ("by", NO_RULE)])
+                entry(
+                    "x",
+                    &[
+                        ("canonical", "full"),
+                        ("now", "x.image"),
+                        ("full", "full"),
+                        ("by", NO_RULE),
+                        ("to", NO_RULE),
+                    ]
+                )
             ),
         ),
     ];
@@ -62,8 +84,8 @@ pub(super) fn write(
         variables.push(variable(
             format!("rules{round}"),
             format!(
-                "variables.{before}.map(x, {{'x': dyn(x), 'to': dyn(\n  {}\n)}})",
-                cel::indented(&rules, 2)
+                "variables.{before}.map(x, {})",
+                entry("x", &[("to", &format!("\n  {}\n", cel::indented(&rules, 2)))])
             ),
         ));
         variables.push(variable(
@@ -83,11 +105,11 @@ pub(super) fn last(outline: &Outline<'_>) -> String {
 fn images(object: &str) -> String {
     let containers = |list: &str| {
         format!(
-            "{object}.spec.?{list}.orValue([]).filter(c, has(c.image)).map(c, {{'list': '{list}', 'name': c.name, 'image': c.image}})"
+            "{object}.spec.?{list}.orValue([]).filter(c, has(c.image)).map(c, {{'list': '{list}', 'name': string(c.name), 'image': string(c.image)}})"
         )
     };
     format!(
-        "{}\n+ (request.subResource == 'ephemeralcontainers' ? [] :\n  {}\n  + {}\n  + {object}.spec.?volumes.orValue([]).filter(v, has(v.image) && has(v.image.reference)).map(v, {{'list': 'volumes', 'name': v.name, 'image': v.image.reference}}))",
+        "{}\n+ (request.?subResource.orValue('') == 'ephemeralcontainers' ? [] :\n  {}\n  + {}\n  + {object}.spec.?volumes.orValue([]).filter(v, has(v.image) && has(v.image.reference)).map(v, {{'list': 'volumes', 'name': string(v.name), 'image': string(v.image.reference)}}))",
         containers("ephemeralContainers"),
         containers("containers"),
         containers("initContainers"),
@@ -171,28 +193,28 @@ pub(super) fn unsaid(pattern: &imageswap_policy::Pattern) -> String {
 
 /// Applies the results: an image becomes one that is a reference.
 fn moved(round: usize, may_opt_out: bool) -> String {
-    let stays = |by: &str| entry("p.x", &[("by", by)]);
+    let stays = |by: &str| entry("x", &[("by", by)]);
     let invalid = entry(
-        "p.x",
+        "x",
         &[
-            ("now", "p.x.image"),
-            ("full", "p.x.canonical"),
+            ("now", "x.image"),
+            ("full", "x.canonical"),
             ("by", INVALID),
         ],
     );
     let refused = entry(
-        "p.x",
+        "x",
         &[
-            ("now", "p.x.image"),
-            ("full", "p.x.canonical"),
+            ("now", "x.image"),
+            ("full", "x.canonical"),
             ("by", REFUSED),
         ],
     );
-    let becomes = entry("p.x", &[("now", "p.to"), ("full", "full"), ("by", MOVED)]);
+    let becomes = entry("x", &[("now", "x.to"), ("full", "full"), ("by", MOVED)]);
     let first = match round {
-        1 => format!("p.to in [{NO_RULE}, {KEPT}] ? {}\n", stays("p.to")),
+        1 => format!("x.to in [{NO_RULE}, {KEPT}] ? {}\n", stays("x.to")),
         // It stays where earlier rules brought it.
-        _ => format!("p.to in [{NO_RULE}, {KEPT}] ? p.x\n"),
+        _ => format!("x.to in [{NO_RULE}, {KEPT}] ? x\n"),
     };
     let opted_out = if may_opt_out && round == 1 {
         format!(": variables.optedOut ? {}\n", stays(NO_RULE))
@@ -200,8 +222,8 @@ fn moved(round: usize, may_opt_out: bool) -> String {
         String::new()
     };
     format!(
-        "variables.rules{round}.map(p,\n  {first}  : p.to == {REFUSED} ? {refused}\n  {opted_out}  : [\n{canonical}\n  ].map(full, full == '' ? {invalid} : {becomes})[0]\n)",
-        canonical = image::canonical("p.to"),
+        "variables.rules{round}.map(x,\n  {first}  : x.to == {REFUSED} ? {refused}\n  {opted_out}  : [\n{canonical}\n  ].map(full, full == '' ? {invalid} : {becomes})[0]\n)",
+        canonical = image::canonical("x.to"),
     )
 }
 

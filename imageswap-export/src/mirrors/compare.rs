@@ -62,7 +62,10 @@ impl<'a> Comparison<'a> {
             }
             let pulled = pulled(all, image);
             (pulled != answer.result).then(|| {
-                format!("`{image}` would come from `{pulled}` instead of `{}`", answer.result)
+                format!(
+                    "`{image}` would come from `{pulled}` instead of `{}`",
+                    answer.result
+                )
             })
         })
     }
@@ -100,7 +103,10 @@ fn longest<'m>(mirrors: &'m [Mirror], image: &str) -> Option<&'m Mirror> {
         let rest = image.strip_prefix(&it.prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
     };
-    mirrors.iter().filter(begins).max_by_key(|it| it.prefix.len())
+    mirrors
+        .iter()
+        .filter(begins)
+        .max_by_key(|it| it.prefix.len())
 }
 
 fn canonical(image: &str) -> String {
@@ -125,7 +131,17 @@ fn images(outline: &Outline<'_>) -> BTreeSet<String> {
         }
         let (beginning, _) = pattern.beginning();
         let name = beginning.trim_end_matches('/');
-        for rest in ["", ":1", "/a", "/a:1", "/a/b", "/team/app/x:latest", "x", "x/a", "/library/a"] {
+        for rest in [
+            "",
+            ":1",
+            "/a",
+            "/a:1",
+            "/a/b",
+            "/team/app/x:latest",
+            "x",
+            "x/a",
+            "/library/a",
+        ] {
             add(&format!("{name}{rest}"));
             add(&format!("{name}{rest}{DIGEST}"));
         }
@@ -153,7 +169,9 @@ fn labels(selector: &LabelSelector) -> BTreeMap<String, String> {
                 labels.entry(it.key.clone()).or_insert(value);
             }
             Operator::Exists => {
-                labels.entry(it.key.clone()).or_insert_with(|| "x".to_owned());
+                labels
+                    .entry(it.key.clone())
+                    .or_insert_with(|| "x".to_owned());
             }
             Operator::NotIn | Operator::DoesNotExist => {}
         }

@@ -25,7 +25,6 @@ pub(crate) fn expected(policies: &Policies, pod: &Pod) -> Expected {
         labels: Some(&pod.labels),
     });
     let selected = policies.select(scope, today());
-    let container = |list: &str, name| (list != "volumes").then_some(name);
     let mut images = Vec::new();
     let mut fails = false;
     let mut secrets = Vec::new();
@@ -33,13 +32,15 @@ pub(crate) fn expected(policies: &Policies, pod: &Pod) -> Expected {
         let (list, name, image) = item;
         let is_stored = |image: &str| {
             let stored = pod.stored.iter().flatten();
-            stored.into_iter().any(|it| it.0 == *list && it.1 == *name && it.2 == image)
+            stored
+                .into_iter()
+                .any(|it| it.0 == *list && it.1 == *name && it.2 == image)
         };
         if is_stored(image) {
             images.push(image.clone());
             continue;
         }
-        let selected = selected.in_container(container(list, name));
+        let selected = selected.in_container((*list != "volumes").then_some(name.as_str()));
         let decision = selected.decide(image);
         let mutable = pod.stored.is_none() || *list != "volumes" || is_stored(&decision.result);
         let result = if selected.swaps() && mutable {
@@ -52,11 +53,16 @@ pub(crate) fn expected(policies: &Policies, pod: &Pod) -> Expected {
             let judged = selected.decide(&result);
             fails |= judged.in_scope && (judged.swapped() || !judged.approved);
         }
-        if let Some(policy) = selected.policy().filter(|it| it.swaps() && pod.stored.is_none()) {
+        if let Some(policy) = selected
+            .policy()
+            .filter(|it| it.swaps() && pod.stored.is_none())
+        {
             let registry = imageswap_policy::Reference::parse(&decision.result).ok();
             for secret in policy.pull_secrets() {
                 let name = secret.name().to_owned();
-                if registry.as_ref().is_some_and(|it| it.registry() == secret.registry())
+                if registry
+                    .as_ref()
+                    .is_some_and(|it| it.registry() == secret.registry())
                     && !secrets.contains(&name)
                 {
                     secrets.push(name);

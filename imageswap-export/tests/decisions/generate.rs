@@ -19,6 +19,7 @@ const CONTAINERS: [&str; 4] = ["app", "app-2", "proxy", "init"];
 pub(crate) struct Case {
     pub(crate) text: String,
     pub(crate) policies: Policies,
+    pub(crate) without_exceptions: Policies,
     pub(crate) pods: Vec<Pod>,
 }
 
@@ -49,15 +50,21 @@ pub(crate) fn cases(policies: usize, pods: usize) -> Vec<Case> {
         let document = pick(&policy(), &mut runner);
         let text = serde_json::to_string(&document).unwrap();
         // Rules that cannot act together do not load.
-        let Ok(loaded) = document::load("generated.json", &text) else {
+        let mut without = document;
+        without["spec"]["exceptions"] = json!([]);
+        let load = |text: &str| document::load("generated.json", text);
+        let (Ok(loaded), Ok(without)) = (load(&text), load(&without.to_string())) else {
             continue;
         };
         let typed: ImageSwapPolicy = serde_json::from_str(&text).unwrap();
         let images = images_for(&typed);
-        let pods = (0..pods).map(|_| pick(&pod(&images), &mut runner)).collect();
+        let pods = (0..pods)
+            .map(|_| pick(&pod(&images), &mut runner))
+            .collect();
         cases.push(Case {
             text,
             policies: Policies::new(loaded.policies),
+            without_exceptions: Policies::new(without.policies),
             pods,
         });
     }
@@ -70,7 +77,10 @@ fn pick<S: Strategy>(strategy: &S, runner: &mut TestRunner) -> S::Value {
 
 fn policy() -> impl Strategy<Value = Value> {
     let exceptions = prop::collection::vec((pattern(), guard(), any::<bool>()), 0..2);
-    let secrets = prop::collection::vec(prop::sample::select(vec!["r.example.com", "docker.io"]), 0..2);
+    let secrets = prop::collection::vec(
+        prop::sample::select(vec!["r.example.com", "docker.io"]),
+        0..2,
+    );
     (
         prop::collection::vec(rule(), 1..7),
         prop::option::weighted(0.3, prop::collection::vec(guarded(), 1..4)),
@@ -114,7 +124,10 @@ fn rule() -> impl Strategy<Value = Value> {
     ]);
     let regex = prop::sample::select(vec![
         (r"^quay\.io/(.*)$", "r.example.com/quay/$1"),
-        (r"(?<host>[a-z.]+)/(?<rest>.+)", "m.example.com/${host}/${rest}"),
+        (
+            r"(?<host>[a-z.]+)/(?<rest>.+)",
+            "m.example.com/${host}/${rest}",
+        ),
         (r"gcr\.io/([^/]*)/(.*)", "r.example.com/$2"),
         (r"docker\.io/library/(.*):1", "r.example.com/one/$1:one"),
         (r"ghcr\.io/.*", "r.example.com/all"),
@@ -170,16 +183,40 @@ fn matched() -> impl Strategy<Value = Value> {
 
 fn host() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "docker.io/", "docker.io/", "", "quay.io/", "gcr.io/", "eu.gcr.io/", "r.example.com/",
-        "m.example.com:5000/", "localhost/", "localhost:5000/", "index.docker.io/", "[::1]:5000/", "REG/",
-        "r.example.com:443/", "a_b.io/",
+        "docker.io/",
+        "docker.io/",
+        "",
+        "quay.io/",
+        "gcr.io/",
+        "eu.gcr.io/",
+        "r.example.com/",
+        "m.example.com:5000/",
+        "localhost/",
+        "localhost:5000/",
+        "index.docker.io/",
+        "[::1]:5000/",
+        "REG/",
+        "r.example.com:443/",
+        "a_b.io/",
     ])
 }
 
 fn path() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "nginx", "library/nginx", "team/app", "team/a/b", "hub/library/nginx", "a", "a/b", "mirror/team/a",
-        "x/a", "team-x/app", "quay/a", "renamed", "hub/renamed", "a_b/c--d.e",
+        "nginx",
+        "library/nginx",
+        "team/app",
+        "team/a/b",
+        "hub/library/nginx",
+        "a",
+        "a/b",
+        "mirror/team/a",
+        "x/a",
+        "team-x/app",
+        "quay/a",
+        "renamed",
+        "hub/renamed",
+        "a_b/c--d.e",
     ])
 }
 
@@ -202,16 +239,31 @@ fn pattern() -> impl Strategy<Value = String> {
         1 => Just("*/**/b"),
         2 => path(),
     ];
-    let version = prop::sample::select(vec!["", "", "", "", ":latest", ":1*", ":*", "@sha256:*", ":1@sha256:*"]);
-    let any = (host, path, version).prop_map(|(host, path, version)| format!("{host}{path}{version}"));
+    let version = prop::sample::select(vec![
+        "",
+        "",
+        "",
+        "",
+        ":latest",
+        ":1*",
+        ":*",
+        "@sha256:*",
+        ":1@sha256:*",
+    ]);
+    let any =
+        (host, path, version).prop_map(|(host, path, version)| format!("{host}{path}{version}"));
     prop_oneof![20 => any, 1 => Just("**".to_owned()), 1 => Just("**:latest".to_owned())]
-        .prop_filter("no pattern", |it| imageswap_policy::Pattern::parse(it).is_ok())
+        .prop_filter("no pattern", |it| {
+            imageswap_policy::Pattern::parse(it).is_ok()
+        })
 }
 
 fn repository() -> impl Strategy<Value = String> {
     (host(), path())
         .prop_map(|(host, path)| format!("{host}{path}"))
-        .prop_filter("no pattern", |it| imageswap_policy::Pattern::parse(it).is_ok())
+        .prop_filter("no pattern", |it| {
+            imageswap_policy::Pattern::parse(it).is_ok()
+        })
 }
 
 /// Images near the patterns of a policy.
@@ -233,9 +285,17 @@ fn images_for(policy: &ImageSwapPolicy) -> Vec<String> {
 
 fn image(near: &[String]) -> BoxedStrategy<String> {
     let version = prop::sample::select(vec![
-        "", "", ":1", ":1.2", ":latest", ":x", DIGEST, ":1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "",
+        "",
+        ":1",
+        ":1.2",
+        ":latest",
+        ":x",
+        DIGEST,
+        ":1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     ]);
-    let any = (host(), path(), version).prop_map(|(host, path, version)| format!("{host}{path}{version}"));
+    let any = (host(), path(), version)
+        .prop_map(|(host, path, version)| format!("{host}{path}{version}"));
     let odd = prop::sample::select(vec![
         "Nginx".to_owned(),
         "a b".to_owned(),
@@ -293,7 +353,10 @@ fn pod(near: &[String]) -> impl Strategy<Value = Pod> + use<> {
             });
             Pod {
                 namespace,
-                labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                labels: labels
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
                 images,
                 stored,
             }
@@ -306,7 +369,8 @@ impl Pod {
     pub(crate) fn object(&self, images: &[(&'static str, String, String)]) -> Value {
         let list = |wanted: &str| -> Vec<Value> {
             let all = images.iter().filter(|it| it.0 == wanted);
-            all.map(|(_, name, image)| json!({"name": name, "image": image})).collect()
+            all.map(|(_, name, image)| json!({"name": name, "image": image}))
+                .collect()
         };
         let volumes: Vec<_> = images
             .iter()

@@ -4,6 +4,7 @@ use crate::generate::Pod;
 use crate::{Actual, Exported, check_coverage, compare, exported};
 use imageswap_lab::{Assets, skip};
 use imageswap_policy::note::{ANNOTATION, Note};
+use imageswap_policy::{PodScope, Scope};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -18,7 +19,10 @@ pub(crate) fn evaluate(test: &str, lines: &[Value]) -> Option<Vec<Value>> {
         }
     };
     if !assets.folder().join("evaluation.go").exists() {
-        skip(test, "the API server of KUBEBUILDER_ASSETS evaluates no policies by itself");
+        skip(
+            test,
+            "the API server of KUBEBUILDER_ASSETS evaluates no policies by itself",
+        );
         return None;
     }
     let mut child = Command::new(assets.program("kube-apiserver"))
@@ -34,14 +38,18 @@ pub(crate) fn evaluate(test: &str, lines: &[Value]) -> Option<Vec<Value>> {
     writer.join().unwrap().unwrap();
     assert!(output.status.success(), "{}", output.status);
     let answers = String::from_utf8(output.stdout).unwrap();
-    let answers: Vec<Value> = answers.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let answers: Vec<Value> = answers
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
     assert_eq!(answers.len(), lines.len());
     Some(answers)
 }
 
 /// The request that a Pod comes with; a second pass must change nothing.
 pub(crate) fn request(pod: &Pod) -> Value {
-    let mut request = json!({"object": pod.object(&pod.images), "operation": "CREATE", "again": true});
+    let mut request =
+        json!({"object": pod.object(&pod.images), "operation": "CREATE", "again": true});
     if let Some(stored) = &pod.stored {
         request["operation"] = json!("UPDATE");
         request["oldObject"] = pod.object(stored);
@@ -51,6 +59,7 @@ pub(crate) fn request(pod: &Pod) -> Value {
 
 #[test]
 fn kubernetes_decides_as_the_policy() {
+    // 2,000 pairs.
     let exported = exported(250, 8);
     let lines: Vec<_> = exported
         .iter()
@@ -77,16 +86,33 @@ fn actual(exported: &Exported, pod: &Pod, answer: &Value) -> Actual {
     let images = pod.images.iter().map(|(list, name, _)| {
         let items = object["spec"][list].as_array().unwrap();
         let item = items.iter().find(|it| it["name"] == json!(name)).unwrap();
-        let image = if *list == "volumes" { &item["image"]["reference"] } else { &item["image"] };
+        let image = if *list == "volumes" {
+            &item["image"]["reference"]
+        } else {
+            &item["image"]
+        };
         image.as_str().unwrap().to_owned()
     });
-    let secrets = object["spec"]["imagePullSecrets"].as_array().into_iter().flatten();
-    let mut secrets: Vec<_> = secrets.map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+    let secrets = object["spec"]["imagePullSecrets"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let mut secrets: Vec<_> = secrets
+        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .collect();
     secrets.sort();
     let message = answer["message"].as_str().unwrap_or_default();
-    assert!(answer["mutating"] == json!(false) && !message.contains("expression"), "{} {answer}", exported.case.text);
-    let warned = answer["warnings"].as_array().is_some_and(|it| !it.is_empty());
-    let noted = answer["audit"].as_object().is_some_and(|it| it.keys().any(|it| it.contains("validation_failure")));
+    assert!(
+        answer["mutating"] == json!(false) && !message.contains("expression"),
+        "{} {answer}",
+        exported.case.text
+    );
+    let warned = answer["warnings"]
+        .as_array()
+        .is_some_and(|it| !it.is_empty());
+    let noted = answer["audit"]
+        .as_object()
+        .is_some_and(|it| it.keys().any(|it| it.contains("validation_failure")));
     let images = images.collect();
     check_note(exported, pod, object, answer);
     Actual {
@@ -96,19 +122,31 @@ fn actual(exported: &Exported, pod: &Pod, answer: &Value) -> Actual {
     }
 }
 
-/// The note of a new Pod has an entry for each container, which explains its image.
+/// The note has an entry for each container that was decided, which explains its image as the
+/// agent demands it.
 fn check_note(exported: &Exported, pod: &Pod, object: &Value, answer: &Value) {
-    let policy = exported.case.policies.iter().next().unwrap();
-    let note = object["metadata"]["annotations"][ANNOTATION].as_str();
-    let Some(note) = note else { return };
+    let policies = &exported.case.without_exceptions;
+    let policy = policies.iter().next().unwrap();
+    let Some(note) = object["metadata"]["annotations"][ANNOTATION].as_str() else {
+        return;
+    };
     assert!(policy.swaps(), "{answer}");
     let note = Note::parse(note).unwrap();
+    let scope = Scope::Pod(PodScope {
+        namespace: Some(pod.namespace),
+        namespace_labels: Some(&pod.labels),
+        labels: Some(&pod.labels),
+    });
+    let selected = policies.select(scope, crate::today());
     for (list, name, image) in &pod.images {
-        if *list == "volumes" {
+        let Some(entry) = note.get(name).filter(|_| *list != "volumes") else {
             continue;
-        }
-        let Some(entry) = note.get(name) else { continue };
-        assert_eq!(entry.image, *image, "{answer}");
-        assert_eq!(entry.revision, policy.revision());
+        };
+        let items = object["spec"][list].as_array().unwrap();
+        let now = items.iter().find(|it| it["name"] == json!(name)).unwrap()["image"].as_str().unwrap();
+        let original = pod.stored.is_none() && entry.image == *image;
+        assert!(original || pod.stored.is_some(), "{answer}");
+        assert!(!exported.exact || entry.explains(&selected.in_container(Some(name)), now), "{answer}");
+        assert_eq!(entry.revision, exported.case.policies.iter().next().unwrap().revision());
     }
 }

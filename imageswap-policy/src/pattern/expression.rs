@@ -179,8 +179,14 @@ mod tests {
     #[test]
     fn expressions_of_patterns() {
         for (pattern, expected) in [
-            ("docker.io/**", r"^docker\.io/[^/:@]+(?:/[^/:@]+)*(?:[:@].*)?$"),
-            ("nginx:latest", r"^docker\.io/library/nginx(?::latest(?:@.*)?|)$"),
+            (
+                "docker.io/**",
+                r"^docker\.io/[^/:@]+(?:/[^/:@]+)*(?:[:@].*)?$",
+            ),
+            (
+                "nginx:latest",
+                r"^docker\.io/library/nginx(?::latest(?:@.*)?|)$",
+            ),
             ("r.io/a:1@sha256:*", r"^r\.io/a:1@sha256:.*$"),
             ("r.io:*/a", r"^r\.io:[0-9]*/a(?:[:@].*)?$"),
         ] {

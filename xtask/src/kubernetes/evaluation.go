@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	known "k8s.io/client-go/kubernetes/scheme"
 	openapiclient "k8s.io/client-go/openapi"
+	"k8s.io/klog/v2"
 	"k8s.io/kube-openapi/pkg/builder3"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/spec3"
@@ -49,8 +51,13 @@ import (
 // How many lines are evaluated at once; each waits most of the time until its policies are in force.
 const atOnce = 8
 
-// Kubernetes compiles policies in the background, and reports nothing when it is done.
-const inForce = 400 * time.Millisecond
+// Admission waits for its policies, though not for ever, and not for the types' definitions.
+const (
+	attempts = 1000
+	pause    = 20 * time.Millisecond
+)
+
+var unready = []string{"not yet ready to handle request", "There can be a delay between"}
 
 type line struct {
 	Objects  []json.RawMessage `json:"objects"`
@@ -95,7 +102,7 @@ func (s served) OpenAPIV3() openapiclient.Client         { return s.document }
 func (d document) Schema(string) ([]byte, error)         { return d, nil }
 func (d document) ServerRelativeURL() string             { return "/static" }
 func (d document) Paths() (map[string]openapiclient.GroupVersion, error) {
-	return map[string]openapiclient.GroupVersion{"api/v1": d, "apis/apps/v1": d, "apis/batch/v1": d}, nil
+	return map[string]openapiclient.GroupVersion{"api/v1": d}, nil
 }
 
 type warnings struct {
@@ -125,6 +132,8 @@ func (n notes) AddAnnotationWithLevel(key, value string, _ audit.Level) error {
 }
 
 func evaluate() {
+	klog.SetOutput(io.Discard)
+	klog.LogToStderr(false)
 	definitions := openAPI()
 	out := json.NewEncoder(os.Stdout)
 	out.SetEscapeHTML(false)
@@ -161,7 +170,10 @@ func openAPI() document {
 	config := &common.OpenAPIV3Config{GetDefinitions: definitions.GetOpenAPIDefinitions, GetDefinitionName: namer.GetDefinitionName}
 	var names []string
 	for name := range definitions.GetOpenAPIDefinitions(func(string) spec.Ref { return spec.Ref{} }) {
-		names = append(names, name)
+		// Pods, and what they consist of.
+		if strings.HasPrefix(name, "io.k8s.api.core.") || strings.HasPrefix(name, "io.k8s.apimachinery.") {
+			names = append(names, name)
+		}
 	}
 	schemas, err := builder3.BuildOpenAPIDefinitionsForResources(config, names...)
 	must(err)
@@ -201,10 +213,9 @@ func (l line) answers(definitions document) []answer {
 		}
 	}
 	plugins := policies(ctx, definitions, objects)
-	time.Sleep(inForce)
 	var all []answer
 	for _, request := range l.Requests {
-		it := request.answer(ctx, plugins)
+		it := request.answerInTime(ctx, plugins)
 		if request.Again && it.Allowed {
 			text, err := json.Marshal(it.Object)
 			must(err)
@@ -239,6 +250,22 @@ func policies(ctx context.Context, definitions document, objects []runtime.Objec
 	informed.Start(ctx.Done())
 	informed.WaitForCacheSync(ctx.Done())
 	return all
+}
+
+func (r request) answerInTime(ctx context.Context, plugins chain.Interface) answer {
+	var it answer
+	for range attempts {
+		it = r.answer(ctx, plugins)
+		ready := true
+		for _, text := range unready {
+			ready = ready && !strings.Contains(it.Message, text)
+		}
+		if ready {
+			break
+		}
+		time.Sleep(pause)
+	}
+	return it
 }
 
 func (r request) answer(ctx context.Context, plugins chain.Interface) (it answer) {
