@@ -127,7 +127,7 @@ fn one(
                 match_constraints: constraints.clone(),
                 match_conditions: conditions.clone(),
                 variables: [steps.clone(), mutation.variables].concat(),
-                mutations: vec![mutation.mutation],
+                mutations: mutation.mutations,
             },
         ));
     }

@@ -17,6 +17,8 @@ use imageswap_policy::{
 
 pub use write::{hosts_toml, registries_conf};
 
+const REFUSES: &str = "a mirror refuses no image";
+
 /// Names that begin with `prefix` are pulled from `location` in place of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
@@ -228,7 +230,6 @@ fn others(policy: &Policy, outline: &Outline<'_>, today: Date, parts: &mut Parts
             "a mirror serves every container of a node, also in namespaces that the policy does not apply to",
         );
     }
-    const REFUSES: &str = "a mirror refuses no image";
     if outline.approved.is_some() {
         parts.left_out("approved", REFUSES);
     }

@@ -1,6 +1,6 @@
 //! The change of a Pod: its images, the note, and image pull Secrets.
 
-use super::objects::{ApplyConfiguration, Mutation, Variable};
+use super::objects::{Mutation, Variable};
 use super::steps::last;
 use super::{cel, variable};
 use imageswap_policy::{Policy, note};
@@ -13,7 +13,7 @@ const MAX_NOTE: usize = 200_000;
 /// The variables and the change of a policy that swaps.
 pub(super) struct Change {
     pub(super) variables: Vec<Variable>,
-    pub(super) mutation: Mutation,
+    pub(super) mutations: Vec<Mutation>,
 }
 
 pub(super) fn write(policy: &Policy) -> Change {
@@ -29,25 +29,30 @@ pub(super) fn write(policy: &Policy) -> Change {
     let mut variables = vec![variable("swaps", swaps)];
     variables.extend(note_variables(policy, &last));
     let lists = CONTAINERS.map(containers).join(",\n    ");
-    let secrets = secrets(policy, &last);
     let expression = format!(
         "Object{{\n  \
            ?metadata: variables.note != '' ? optional.of(Object.metadata{{annotations: {{{annotation}: variables.note}}}}) : optional.none(),\n  \
            spec: Object.spec{{\n    \
              {lists},\n    \
              ?volumes: variables.swaps.exists(s, s.list == 'volumes') ? optional.of(object.spec.volumes.map(v, Object.spec.volumes{{name: v.name,\n      \
-               ?image: has(v.image) ? optional.of(Object.spec.volumes.image{{reference: {volume}}}) : optional.none()}})) : optional.none(){secrets}\n  \
+               ?image: has(v.image) ? optional.of(Object.spec.volumes.image{{reference: {volume}}}) : optional.none()}})) : optional.none()\n  \
            }}\n\
          }}",
         annotation = cel::text(note::ANNOTATION),
-        volume = result("volumes", "v.name", "string(v.image.?reference.orValue(''))"),
+        volume = result(
+            "volumes",
+            "v.name",
+            "string(v.image.?reference.orValue(''))"
+        ),
     );
+    let mut mutations = vec![Mutation::apply(expression)];
+    if !policy.pull_secrets().is_empty() {
+        variables.push(variable("secrets", secrets(policy, &last)));
+        mutations.push(Mutation::patch(ADD_SECRETS.to_owned()));
+    }
     Change {
         variables,
-        mutation: Mutation {
-            patch_type: "ApplyConfiguration",
-            apply_configuration: ApplyConfiguration { expression },
-        },
+        mutations,
     }
 }
 
@@ -68,22 +73,28 @@ fn result(list: &str, name: &str, image: &str) -> String {
 
 /// The note that the webhook would write: each container's original image and the revision.
 ///
-/// Only new and changed images get an entry. On a second pass the images are results already, so
-/// the entries of the first pass stay.
+/// Only new and changed images get an entry. Kubernetes may evaluate a policy several times for one
+/// request; then images are results already, and the entries of the first time stay: those that the
+/// stored object does not have.
 fn note_variables(policy: &Policy, last: &str) -> [Variable; 2] {
     let annotation = cel::text(note::ANNOTATION);
     let revision = policy.revision();
-    let old = format!(
-        "object.metadata.?annotations[?{annotation}].orValue('').find('\"' + c.name + r'\":\\{{\"image\":\"[^\"\\\\]*\",\"revision\":\"[^\"\\\\]*\"\\}}')"
-    );
+    let entry = |object: &str| {
+        format!(
+            "{object}.metadata.?annotations[?{annotation}].orValue('').find('\"' + c.name + r'\":\\{{\"image\":\"[^\"\\\\]*\",\"revision\":\"[^\"\\\\]*\"\\}}')"
+        )
+    };
     let entries = format!(
         "request.?subResource.orValue('') != '' || size(variables.images) == 0 ? [] :\n\
          (object.spec.containers + object.spec.?initContainers.orValue([])).filter(c, c.name.matches(r'^[a-z0-9\\-]+$')).map(c,\n  \
            [{last}.filter(x, x.name == c.name && x.list in ['containers', 'initContainers'] && x.canonical != '')].map(d,\n    \
-             size(d) > 0 && (request.operation == 'UPDATE' || d[0].now != d[0].image || {old} == '')\n      \
+             size(d) > 0 && (d[0].now != d[0].image\n      \
+               || {now} == (request.operation == 'UPDATE' ? {before} : ''))\n      \
                ? '\"' + c.name + '\":{{\"image\":\"' + d[0].image + '\",\"revision\":\"{revision}\"}}'\n      \
-               : {old})[0]\n\
-         ).filter(e, e != '')"
+               : {now})[0]\n\
+         ).filter(e, e != '')",
+        now = entry("object"),
+        before = entry("oldObject"),
     );
     let note = format!(
         "[size(variables.entries) == 0 ? '' : '{{\"v\":{version},\"containers\":{{' + variables.entries.join(',') + '}}}}'].map(n, size(n) > {MAX_NOTE} ? '' : n)[0]",
@@ -92,35 +103,28 @@ fn note_variables(policy: &Policy, last: &str) -> [Variable; 2] {
     [variable("entries", entries), variable("note", note)]
 }
 
-/// Secrets for the registries of the Pod's images; Kubernetes takes them for new Pods only.
+/// Names of Secrets for the registries of the Pod's images, without those that it has. Kubernetes
+/// takes them for new Pods only.
 fn secrets(policy: &Policy, last: &str) -> String {
-    if policy.pull_secrets().is_empty() {
-        return String::new();
-    }
     let each: Vec<_> = policy
         .pull_secrets()
         .iter()
         .map(|it| {
             format!(
-                "({last}.exists(x, x.full.startsWith({})) ? [Object.spec.imagePullSecrets{{name: {}}}] : [])",
+                "({last}.exists(x, x.full.startsWith({})) ? [{}] : [])",
                 cel::text(&format!("{}/", it.registry())),
                 cel::text(it.name())
             )
         })
         .collect();
-    let any: Vec<_> = policy
-        .pull_secrets()
-        .iter()
-        .map(|it| {
-            format!(
-                "x.full.startsWith({})",
-                cel::text(&format!("{}/", it.registry()))
-            )
-        })
-        .collect();
     format!(
-        ",\n    ?imagePullSecrets: request.operation == 'CREATE' && {last}.exists(x, {}) ? optional.of({}) : optional.none()",
-        cel::any(&any),
-        each.join("\n      + ")
+        "request.operation != 'CREATE' ? [] :\n({}).filter(n, !object.spec.?imagePullSecrets.orValue([]).exists(s, s.name == n))",
+        each.join("\n + ")
     )
 }
+
+/// References to Secrets are atomic, so server-side apply does not add to them.
+const ADD_SECRETS: &str = "\
+size(variables.secrets) == 0 ? []
+: has(object.spec.imagePullSecrets) ? variables.secrets.map(n, JSONPatch{op: 'add', path: '/spec/imagePullSecrets/-', value: {'name': n}})
+: [JSONPatch{op: 'add', path: '/spec/imagePullSecrets', value: variables.secrets.map(n, {'name': n})}]";

@@ -94,13 +94,16 @@ pub(super) struct Variable {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Mutation {
-    pub(super) patch_type: &'static str,
-    pub(super) apply_configuration: ApplyConfiguration,
+    patch_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    apply_configuration: Option<Expression>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json_patch: Option<Expression>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct ApplyConfiguration {
-    pub(super) expression: String,
+struct Expression {
+    expression: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -109,6 +112,26 @@ pub(super) struct Validation {
     pub(super) expression: String,
     pub(super) message: String,
     pub(super) message_expression: String,
+}
+
+impl Mutation {
+    /// A change by server-side apply.
+    pub(super) fn apply(expression: String) -> Self {
+        Self {
+            patch_type: "ApplyConfiguration",
+            apply_configuration: Some(Expression { expression }),
+            json_patch: None,
+        }
+    }
+
+    /// A change by JSON Patch, for parts that server-side apply only takes as a whole.
+    pub(super) fn patch(expression: String) -> Self {
+        Self {
+            patch_type: "JSONPatch",
+            apply_configuration: None,
+            json_patch: Some(Expression { expression }),
+        }
+    }
 }
 
 impl Object {
@@ -158,7 +181,8 @@ impl Object {
                 &it.variables,
                 it.mutations
                     .iter()
-                    .map(|it| ("mutation", it.apply_configuration.expression.as_str()))
+                    .flat_map(|it| it.apply_configuration.iter().chain(&it.json_patch))
+                    .map(|it| ("mutation", it.expression.as_str()))
                     .collect(),
             ),
             Spec::Validating(it) => (

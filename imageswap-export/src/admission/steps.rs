@@ -18,6 +18,9 @@ const FIELDS: [&str; 8] = [
     "to",
 ];
 
+/// The most cases of one chain: the API server's parser takes 250 expressions within each other.
+const MAX_CASES: usize = 100;
+
 /// No rule matches.
 pub(super) const NO_RULE: &str = "''";
 /// A rule keeps the image and approves it.
@@ -85,7 +88,10 @@ pub(super) fn write(
             format!("rules{round}"),
             format!(
                 "variables.{before}.map(x, {})",
-                entry("x", &[("to", &format!("\n  {}\n", cel::indented(&rules, 2)))])
+                entry(
+                    "x",
+                    &[("to", &format!("\n  {}\n", cel::indented(&rules, 2)))]
+                )
             ),
         ));
         variables.push(variable(
@@ -133,7 +139,7 @@ fn entry(of: &str, changed: &[(&str, &str)]) -> String {
 
 /// The result of the first rule that matches `x.full`, or a mark.
 fn rules(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String> {
-    let mut text = format!("x.full == '' ? {NO_RULE}\n");
+    let mut cases: Vec<String> = Vec::new();
     let mut written: Vec<String> = Vec::new();
     let mut last = "";
     let mut failed = Vec::new();
@@ -150,15 +156,15 @@ fn rules(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String>
         if written.contains(&condition) {
             continue;
         }
-        if last != rule.name {
-            text.push_str(&cel::comment(rule.name));
-            text.push('\n');
-            last = rule.name;
-        }
-        text.push_str(&format!(": {condition} ? {result}\n"));
+        let head = if last == rule.name {
+            String::new()
+        } else {
+            format!("{}\n", cel::comment(rule.name))
+        };
+        last = rule.name;
+        cases.push(format!("{head}{condition} ? {result} :"));
         written.push(condition);
     }
-    text.push_str(&format!(": {NO_RULE}"));
     for name in rule_names(outline) {
         let part = format!("rule {name}");
         if failed.contains(&name) {
@@ -171,7 +177,18 @@ fn rules(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String>
             parts.exported(part);
         }
     }
-    Ok(text)
+    let chains: Vec<_> = cases
+        .chunks(MAX_CASES)
+        .map(|it| format!("{}\n{NO_RULE}", it.join("\n")))
+        .collect();
+    Ok(match chains.as_slice() {
+        [] => NO_RULE.to_owned(),
+        [one] => format!("x.full == '' ? {NO_RULE} :\n{one}"),
+        several => format!(
+            "x.full == '' ? {NO_RULE} :\n([\n{}\n].filter(r, r != {NO_RULE}) + [{NO_RULE}])[0]",
+            several.join(",\n")
+        ),
+    })
 }
 
 fn inexpressible(rule: &RuleOutline<'_>) -> String {
@@ -196,19 +213,11 @@ fn moved(round: usize, may_opt_out: bool) -> String {
     let stays = |by: &str| entry("x", &[("by", by)]);
     let invalid = entry(
         "x",
-        &[
-            ("now", "x.image"),
-            ("full", "x.canonical"),
-            ("by", INVALID),
-        ],
+        &[("now", "x.image"), ("full", "x.canonical"), ("by", INVALID)],
     );
     let refused = entry(
         "x",
-        &[
-            ("now", "x.image"),
-            ("full", "x.canonical"),
-            ("by", REFUSED),
-        ],
+        &[("now", "x.image"), ("full", "x.canonical"), ("by", REFUSED)],
     );
     let becomes = entry("x", &[("now", "x.to"), ("full", "full"), ("by", MOVED)]);
     let first = match round {

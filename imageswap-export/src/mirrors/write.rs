@@ -3,26 +3,25 @@
 use super::Mirror;
 use std::fmt::Write;
 
-/// containerd's `hosts.toml` for the registry of a mirror. It names no other place, so that images
-/// come from the mirror or not at all.
+/// containerd's `hosts.toml` for the registry of a mirror. The mirror is the host and the server, after
+/// which containerd asks nobody: images come from the mirror or not at all. Version 1.6 refuses a
+/// file that names only a server.
 pub fn hosts_toml(policy: &str, mirror: &Mirror, plain_http: bool) -> String {
     let scheme = if plain_http { "http" } else { "https" };
-    let (host, path) = match mirror.location.split_once('/') {
-        Some((host, path)) => (host, Some(path)),
-        None => (mirror.location.as_str(), None),
+    let (url, path) = match mirror.location.split_once('/') {
+        Some((host, path)) => (
+            format!("{scheme}://{host}/v2/{path}"),
+            "override_path = true\n",
+        ),
+        None => (format!("{scheme}://{}", mirror.location), ""),
     };
-    let mut text = head("hosts-toml", policy);
-    writeln!(text, "# {}: rule {}", mirror.prefix, one_line(&mirror.rule)).expect(FITS);
-    match path {
-        None => writeln!(text, "server = \"{scheme}://{host}\""),
-        Some(path) => writeln!(text, "server = \"{scheme}://{host}/v2/{path}\""),
-    }
-    .expect(FITS);
-    text.push_str("capabilities = [\"pull\", \"resolve\"]\n");
-    if path.is_some() {
-        text.push_str("override_path = true\n");
-    }
-    text
+    let options = format!("capabilities = [\"pull\", \"resolve\"]\n{path}");
+    format!(
+        "{}# {}: rule {}\nserver = \"{url}\"\n{options}\n[host.\"{url}\"]\n{options}",
+        head("hosts-toml", policy),
+        mirror.prefix,
+        one_line(&mirror.rule),
+    )
 }
 
 /// `registries.conf` of podman and CRI-O. `is_plain_http` returns whether a registry has no TLS.

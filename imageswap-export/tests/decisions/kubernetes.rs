@@ -103,7 +103,7 @@ fn actual(exported: &Exported, pod: &Pod, answer: &Value) -> Actual {
     secrets.sort();
     let message = answer["message"].as_str().unwrap_or_default();
     assert!(
-        answer["mutating"] == json!(false) && !message.contains("expression"),
+        answer["mutating"] != json!(true) && !message.contains("expression"),
         "{} {answer}",
         exported.case.text
     );
@@ -143,10 +143,56 @@ fn check_note(exported: &Exported, pod: &Pod, object: &Value, answer: &Value) {
             continue;
         };
         let items = object["spec"][list].as_array().unwrap();
-        let now = items.iter().find(|it| it["name"] == json!(name)).unwrap()["image"].as_str().unwrap();
+        let now = items.iter().find(|it| it["name"] == json!(name)).unwrap()["image"]
+            .as_str()
+            .unwrap();
         let original = pod.stored.is_none() && entry.image == *image;
         assert!(original || pod.stored.is_some(), "{answer}");
-        assert!(!exported.exact || entry.explains(&selected.in_container(Some(name)), now), "{answer}");
-        assert_eq!(entry.revision, exported.case.policies.iter().next().unwrap().revision());
+        assert!(
+            !exported.exact || entry.explains(&selected.in_container(Some(name)), now),
+            "{answer}"
+        );
+        assert_eq!(
+            entry.revision,
+            exported.case.policies.iter().next().unwrap().revision()
+        );
     }
+}
+
+/// The expressions of the variables, too: a policy whose validation reads the last ones.
+#[test]
+fn kubernetes_finds_no_mistake_in_types() {
+    let mut lines: Vec<Value> = Vec::new();
+    for it in exported(20, 1) {
+        lines.push(json!({"objects": it.objects, "check": true}));
+        let find = |kind: &str| {
+            it.objects
+                .iter()
+                .find(|it| it["kind"] == json!(kind))
+                .cloned()
+        };
+        let Some(mutating) = find("MutatingAdmissionPolicy") else {
+            continue;
+        };
+        let mut as_validating = find("ValidatingAdmissionPolicy").unwrap();
+        as_validating["spec"]["variables"] = mutating["spec"]["variables"].clone();
+        as_validating["spec"]["validations"] =
+            json!([{"expression": "size(variables.swaps) > 0 && variables.note != ''"}]);
+        lines.push(json!({"objects": [as_validating], "check": true}));
+    }
+    let count = lines.len();
+    let mut broken = lines[0].clone();
+    for object in broken["objects"].as_array_mut().unwrap() {
+        if object["kind"] == json!("ValidatingAdmissionPolicy") {
+            object["spec"]["validations"][0]["expression"] = json!("object.spec.nothing == 1");
+        }
+    }
+    lines.push(broken);
+    let Some(answers) = evaluate("kubernetes_finds_no_mistake_in_types", &lines) else {
+        return;
+    };
+    for (answer, line) in answers.iter().zip(&lines).take(count) {
+        assert_eq!(answer[0]["allowed"], json!(true), "{answer}\n{line}");
+    }
+    assert_eq!(answers[count][0]["allowed"], json!(false));
 }

@@ -1,5 +1,7 @@
 //! Exported admission policies decide as the policy does, for generated policies and Pods.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod expected;
 mod generate;
 mod interpreter;

@@ -29,6 +29,7 @@ import (
 		"k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/cel/openapi/resolver"
 	"k8s.io/apiserver/pkg/endpoints/openapi"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	"k8s.io/apiserver/pkg/util/feature"
@@ -62,6 +63,8 @@ var unready = []string{"not yet ready to handle request", "There can be a delay 
 type line struct {
 	Objects  []json.RawMessage `json:"objects"`
 	Requests []request         `json:"requests"`
+	// Checks the types of the expressions of policies instead, as the controller of their status does.
+	Check bool `json:"check,omitempty"`
 }
 
 type request struct {
@@ -190,6 +193,9 @@ func decode(text json.RawMessage) (runtime.Object, schema.GroupVersionKind) {
 }
 
 func (l line) answers(definitions document) []answer {
+	if l.Check {
+		return []answer{l.check()}
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var objects []runtime.Object
@@ -227,23 +233,47 @@ func (l line) answers(definitions document) []answer {
 	return all
 }
 
-// The admission chain of an API server that stores these objects.
-func policies(ctx context.Context, definitions document, objects []runtime.Object) chain.Interface {
-	fakes := fake.NewSimpleClientset(objects...)
-	api := client{fakes, served{fakes.Discovery(), definitions}}
-	informed := informers.NewSharedInformerFactory(api, 0)
+// The warnings about types in the ValidatingAdmissionPolicies.
+func (l line) check() (it answer) {
+	checker := validating.TypeChecker{
+		SchemaResolver: resolver.NewDefinitionsSchemaResolver(definitions.GetOpenAPIDefinitions, scheme),
+		RestMapper:     mapper(),
+	}
+	for _, text := range l.Objects {
+		object, _ := decode(text)
+		policy, ok := object.(*admission.ValidatingAdmissionPolicy)
+		if !ok {
+			continue
+		}
+		for _, found := range checker.Check(policy) {
+			it.Warnings = append(it.Warnings, found.FieldRef+": "+found.Warning)
+		}
+	}
+	it.Allowed = len(it.Warnings) == 0
+	return it
+}
+
+func mapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper(scheme.PrioritizedVersionsAllGroups())
 	for kind := range scheme.AllKnownTypes() {
 		if kind.Version != runtime.APIVersionInternal {
 			mapper.Add(kind, meta.RESTScopeNamespace)
 		}
 	}
+	return mapper
+}
+
+// The admission chain of an API server that stores these objects.
+func policies(ctx context.Context, definitions document, objects []runtime.Object) chain.Interface {
+	fakes := fake.NewSimpleClientset(objects...)
+	api := client{fakes, served{fakes.Discovery(), definitions}}
+	informed := informers.NewSharedInformerFactory(api, 0)
 	plugins := chain.NewPlugins()
 	mutating.Register(plugins)
 	validating.Register(plugins)
 	with := initializer.New(api, untyped.NewSimpleDynamicClient(known.Scheme, objects...), informed,
 		authorizerfactory.NewAlwaysAllowAuthorizer(), feature.DefaultFeatureGate,
-		compatibility.DefaultBuildEffectiveVersion(), ctx.Done(), mapper)
+		compatibility.DefaultBuildEffectiveVersion(), ctx.Done(), mapper())
 	all, err := plugins.NewFromPlugins([]string{mutating.PluginName, validating.PluginName}, unconfigured{},
 		chain.PluginInitializers{with}, nil)
 	must(err)
