@@ -9,6 +9,9 @@ use imageswap_policy::{Policy, note};
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// A longer note is not written: Kubernetes allows 256 KiB for all annotations.
 const MAX_NOTE: usize = 200_000;
+/// Pods with more images get no note: looking for the entry of each costs more than the API server
+/// allows for 70 of them.
+const MAX_NOTED: usize = 40;
 
 /// The variables and the change of a policy that swaps.
 pub(super) struct Change {
@@ -85,7 +88,7 @@ fn note_variables(policy: &Policy, last: &str) -> [Variable; 2] {
         )
     };
     let entries = format!(
-        "request.?subResource.orValue('') != '' || size(variables.images) == 0 ? [] :\n\
+        "request.?subResource.orValue('') != '' || size(variables.images) == 0 || size(variables.images) > {MAX_NOTED} ? [] :\n\
          (object.spec.containers + object.spec.?initContainers.orValue([])).filter(c, c.name.matches(r'^[a-z0-9\\-]+$')).map(c,\n  \
            [{last}.filter(x, x.name == c.name && x.list in ['containers', 'initContainers'] && x.canonical != '')].map(d,\n    \
              size(d) > 0 && (d[0].now != d[0].image\n      \
