@@ -2,7 +2,7 @@
 
 use crate::document::LabelSelector;
 use crate::pattern::Pattern;
-use crate::policy::{Guard, Policy};
+use crate::policy::{Guard, Names, Policy};
 use crate::rules::{Action, Approved, Expression, Join, Matcher, Rule, Rules, TemplatePart};
 use regex_syntax::hir::Hir;
 use time::Date;
@@ -149,7 +149,7 @@ impl Policy {
         Some(Outline {
             scope: ScopeOutline {
                 namespaces: scope.namespaces.as_ref().map(|it| it.iter().collect()),
-                excluded: scope.excluded.iter().flat_map(|it| it.iter()).collect(),
+                excluded: scope.excluded.iter().flat_map(Names::iter).collect(),
                 namespace_selector: &scope.namespace,
                 object_selector: &scope.object,
                 opt_out: scope.opt_out.as_deref(),

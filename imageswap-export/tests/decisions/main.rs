@@ -112,7 +112,7 @@ pub(crate) fn check_coverage(exported: &[Exported], same: usize) {
         exported.len()
     );
     assert!(
-        swapped * 5 > pairs
+        swapped * 10 > pairs
             && refused * 5 > pairs
             && updates * 10 > pairs
             && chains * 10 > exported.len()
