@@ -2,7 +2,7 @@
 //! implementation than the API server's.
 
 use crate::generate::Pod;
-use crate::{Actual, Exported, check_coverage, compare, exported};
+use crate::{Actual, Exported, compare, exported};
 use cel::extractors::This;
 use cel::parser::{Expression, Parser};
 use cel::{Context, ExecutionError, Value};
@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 #[test]
 fn an_interpreter_decides_as_the_policy() {
-    let exported = exported(60, 6);
+    // It takes half a minute without optimisation; all pairs are for Kubernetes.
+    let exported = exported(25, 6);
     let mut same = 0;
     for it in &exported {
         let policies: Vec<_> = it
@@ -26,7 +27,8 @@ fn an_interpreter_decides_as_the_policy() {
             same += usize::from(compare(it, pod, &actual));
         }
     }
-    check_coverage(&exported, same);
+    let pairs: usize = exported.iter().map(|it| it.case.pods.len()).sum();
+    assert!(same * 10 > pairs * 9, "{same} of {pairs}");
 }
 
 /// A policy with its expressions parsed.
