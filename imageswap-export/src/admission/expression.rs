@@ -143,14 +143,15 @@ fn repeat(repetition: &Repetition, text: &mut String, repeated: u32) -> Option<(
         return None;
     }
     write(&repetition.sub, text, Place::Repeated, repeated)?;
-    match (repetition.min, repetition.max) {
-        (0, None) => text.push('*'),
-        (1, None) => text.push('+'),
-        (0, Some(1)) => text.push('?'),
-        (min, None) => text.push_str(&format!("{{{min},}}")),
-        (min, Some(max)) if min == max => text.push_str(&format!("{{{min}}}")),
-        (min, Some(max)) => text.push_str(&format!("{{{min},{max}}}")),
-    }
+    let count = match (repetition.min, repetition.max) {
+        (0, None) => "*".to_owned(),
+        (1, None) => "+".to_owned(),
+        (0, Some(1)) => "?".to_owned(),
+        (min, None) => format!("{{{min},}}"),
+        (min, Some(max)) if min == max => format!("{{{min}}}"),
+        (min, Some(max)) => format!("{{{min},{max}}}"),
+    };
+    text.push_str(&count);
     Some(())
 }
 

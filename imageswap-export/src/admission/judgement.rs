@@ -89,7 +89,7 @@ fn denied(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String
         let condition = image::listed(&it.listed, "x.canonical").ok_or_else(|| unsaid(pattern))?;
         let message = it.message.map(|it| format!(": {it}")).unwrap_or_default();
         let said = cel::text(&format!("is denied by `{}` ({pattern}){message}", it.name));
-        text.push_str(&format!("  : {condition} ? {said}\n"));
+        text.extend(["  : ", &condition, " ? ", &said, "\n"]);
         parts.exported(format!("{} {pattern}", it.name));
     }
     Ok(text)

@@ -92,9 +92,9 @@ impl Pattern {
                     let last = at + 1 == labels.len();
                     match label {
                         Segment::Many if last => {
-                            text.push_str(&format!(r"{one}(?:\.{one})*"));
+                            text.extend([one, r"(?:\.", one, ")*"]);
                         }
-                        Segment::Many => text.push_str(&format!(r"(?:{one}\.)*")),
+                        Segment::Many => text.extend(["(?:", one, r"\.)*"]),
                         Segment::One(wild) => {
                             run(wild, any, text);
                             if !last {
@@ -130,7 +130,7 @@ impl Pattern {
                     (true, false) => "",
                     (false, false) => return text.push_str(&named),
                 };
-                text.push_str(&format!("(?:{named}|{unnamed})"));
+                text.extend(["(?:", &named, "|", unnamed, ")"]);
             }
             (Some(tag), Some(digest)) => {
                 let mut named = String::from(":");
