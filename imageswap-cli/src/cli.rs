@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
-use crate::{Outcome, completions, diff, drift, explain, import, init, lint, scan, verify};
+use crate::{Outcome, completions, diff, drift, explain, export, import, init, lint, scan, verify};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
@@ -44,6 +44,8 @@ enum Command {
     Init(init::Args),
     /// Convert another program's policies to ImageSwapPolicies
     Import(import::Args),
+    /// Write policies in the languages of other programs
+    Export(export::Args),
     /// Print the version
     Version,
     /// Print a script that completes this command in a shell
@@ -92,6 +94,7 @@ impl Cli {
                 Ok(Outcome::Clean)
             }
             Command::Import(args) => import::run(&args, safe),
+            Command::Export(args) => export::run(&args, safe),
             Command::Completions(args) => completions::run(args, Cli::command(), out),
             Command::Man(args) => {
                 args.write(Cli::command())?;

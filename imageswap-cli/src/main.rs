@@ -9,6 +9,7 @@ mod diff;
 mod drift;
 mod explain;
 mod formats;
+mod export;
 mod import;
 mod init;
 mod input;

@@ -51,6 +51,11 @@ impl DateArgs {
 }
 
 impl PolicyArgs {
+    /// The maps file, if a flag names one.
+    pub(crate) fn maps(&self) -> Option<&Path> {
+        self.flags.maps.as_deref()
+    }
+
     /// Reads and compiles the policies; their diagnostics go to standard error.
     ///
     /// # Errors

@@ -40,6 +40,7 @@
 mod day;
 mod decision;
 mod diagnostic;
+mod outline;
 mod pattern;
 mod policies;
 mod policy;
@@ -58,6 +59,10 @@ mod testing;
 pub use day::{DayError, parse_day};
 pub use decision::{Decision, Denied, Labels, PodScope, Reason, Scope};
 pub use diagnostic::{Check, Diagnostic, Diagnostics, Severity};
+pub use outline::{
+    ActionOutline, DeniedPattern, ExceptionOutline, GuardOutline, ListedPattern, MatcherOutline,
+    Outline, PartOutline, RuleOutline, ScopeOutline,
+};
 pub use pattern::{Pattern, PatternError};
 pub use policies::{Policies, Selected};
 pub use policy::{EXCLUDED as EXCLUDED_NAMESPACES, Missing, Policy, PullSecret};

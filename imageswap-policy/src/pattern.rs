@@ -10,6 +10,7 @@ use crate::reference::{DEFAULT_REGISTRY, Reference, is_registry, split_port};
 use std::fmt;
 use std::str::Split;
 
+mod expression;
 mod parse;
 mod symbolic;
 mod wild;

@@ -182,6 +182,14 @@ impl Policy {
         self.head.scope.needs_namespace_labels()
     }
 
+    /// The rules of a document; `None` for a maps file.
+    pub(crate) fn rules_of_document(&self) -> Option<&Rules> {
+        match &self.engine {
+            Engine::Document(rules) => Some(rules),
+            Engine::Maps(_) => None,
+        }
+    }
+
     pub(crate) fn scope(&self) -> &ScopeRule {
         &self.head.scope
     }

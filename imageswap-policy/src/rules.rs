@@ -17,9 +17,12 @@ mod revision;
 pub(crate) use action::{Action, Join, Target};
 use index::Index;
 pub(crate) use matcher::Matcher;
+use patterns::Found;
 pub(crate) use patterns::Guarded;
-use patterns::{Found, PatternSet};
-pub(crate) use regexes::{Expression, MAX_SIZE_OF_ALL, RegexError, Regexes, Template};
+pub(crate) use patterns::PatternSet;
+pub(crate) use regexes::{
+    Expression, MAX_SIZE_OF_ALL, Part as TemplatePart, RegexError, Regexes, Template,
+};
 
 /// One compiled rule.
 #[derive(Debug, Clone)]
@@ -90,7 +93,7 @@ pub(crate) struct Rules {
 
 /// [`Approval`], compiled.
 #[derive(Debug, Clone)]
-enum Approved {
+pub(crate) enum Approved {
     ByRules,
     Listed(PatternSet),
 }
@@ -112,6 +115,24 @@ impl Rules {
             denials,
             exceptions: draft.exceptions,
         }
+    }
+
+    /// The rules, in the order in which they are tried.
+    pub(crate) fn list(&self) -> &[Rule] {
+        &self.list
+    }
+
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Guarded> {
+        self.targets.iter()
+    }
+
+    pub(crate) fn approval(&self) -> &Approved {
+        &self.approval
+    }
+
+    /// The entries of `denied`.
+    pub(crate) fn denied(&self) -> impl Iterator<Item = (&Guarded, &Denial)> {
+        self.denied.iter().zip(&self.denials)
     }
 
     pub(crate) fn exceptions(&self) -> &[Exception] {

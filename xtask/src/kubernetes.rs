@@ -16,6 +16,8 @@ const SERVER: &str = include_str!("kubernetes/server.sh");
 /// Builds [`PROGRAM`], an API server of a current version, into the user's cache folder.
 const ADMISSION: &str = include_str!("kubernetes/admission.sh");
 const PROGRAM: &str = include_str!("kubernetes/admission.go");
+/// The part of it that evaluates admission policies.
+const EVALUATION: &str = include_str!("kubernetes/evaluation.go");
 
 /// Finds the binaries of a whole cluster, or builds them: as root, on Debian. The error says what is missing otherwise.
 pub(crate) fn find_or_build() -> Result<()> {
@@ -39,10 +41,18 @@ pub(crate) fn find_or_build() -> Result<()> {
 pub(crate) fn find_or_build_current() -> Result<()> {
     let missing = match Assets::find_current() {
         Err(missing) => missing.to_string(),
-        Ok(found) => match fs::read_to_string(found.folder().join("admission.go")) {
-            Ok(text) if text != PROGRAM => "the API server for admission is out of date".to_owned(),
-            _ => return Ok(()),
-        },
+        Ok(found) => {
+            let differs = |(name, text): (&str, &str)| {
+                let built = fs::read_to_string(found.folder().join(name)).unwrap_or_default();
+                built != text
+            };
+            let parts = [("admission.go", PROGRAM), ("evaluation.go", EVALUATION)];
+            // Only a folder that was built here has the text.
+            if !found.folder().join("admission.go").exists() || !parts.into_iter().any(differs) {
+                return Ok(());
+            }
+            "the API server for admission is out of date".to_owned()
+        }
     };
     can_build(&missing)?;
     ui::step(format_args!(
@@ -53,7 +63,8 @@ pub(crate) fn find_or_build_current() -> Result<()> {
     run(Command::new("bash")
         .args(["-c", ADMISSION, "admission"])
         .args([folder, kubectl])
-        .env("PROGRAM", PROGRAM))
+        .env("PROGRAM", PROGRAM)
+        .env("EVALUATION", EVALUATION))
     .context("it could not be built; KUBEBUILDER_ASSETS can name a folder with a current one")?;
     Assets::find_current().context("the API server that was built")?;
     Ok(())

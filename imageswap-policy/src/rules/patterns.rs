@@ -31,7 +31,7 @@ pub(crate) struct Guarded {
 
 /// Patterns of which any may match.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PatternSet {
+pub(crate) struct PatternSet {
     items: Vec<Guarded>,
     index: PatternIndex,
 }
@@ -163,7 +163,7 @@ impl PatternSet {
         Self { items, index }
     }
 
-    pub(super) fn iter(&self) -> std::slice::Iter<'_, Guarded> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Guarded> {
         self.items.iter()
     }
 

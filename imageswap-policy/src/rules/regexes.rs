@@ -86,8 +86,9 @@ pub(crate) struct Template {
     parts: Vec<Part>,
 }
 
+/// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Literal(String),
     Group(usize),
 }
@@ -147,6 +148,11 @@ impl Expression {
     /// As written.
     pub(crate) fn as_str(&self) -> &str {
         &self.source
+    }
+
+    /// Its syntax tree, including the end of the text.
+    pub(crate) fn hir(&self) -> &Hir {
+        &self.hir
     }
 
     /// Prefixes, one of which every match has; empty if unknown.
@@ -368,6 +374,10 @@ impl Template {
     /// As written.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// The fixed beginning of every result, and whether that is all of it.

@@ -3,7 +3,7 @@
 // Debian packages the libraries of current Kubernetes versions and not the server. This program serves Pods,
 // workloads and webhook configurations with the generic API server: HTTP, storage in etcd, server-side apply, and the
 // admission chain are Kubernetes' own code. It takes the flags of kube-apiserver that it needs and ignores the others.
-// It lacks RBAC, and the validation and defaults of k8s.io/kubernetes, except defaults that admission relies on.
+// `evaluate` needs no server: see evaluation.go. It lacks RBAC, and the validation and defaults of k8s.io/kubernetes, except defaults that admission relies on.
 package main
 
 import (
@@ -156,6 +156,8 @@ func complete(object runtime.Object) {
 		for i := range it.Webhooks {
 			everything(&it.Webhooks[i].NamespaceSelector, &it.Webhooks[i].ObjectSelector)
 		}
+	default:
+		completePolicy(object)
 	}
 }
 
@@ -200,6 +202,10 @@ func (p part) Update(ctx context.Context, name string, object rest.UpdatedObject
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "evaluate" {
+		evaluate()
+		return
+	}
 	flags := pflag.NewFlagSet("kube-apiserver", pflag.ExitOnError)
 	flags.ParseErrorsWhitelist.UnknownFlags = true
 	codec := codecs.LegacyCodec(scheme.PrioritizedVersionsAllGroups()...)

