@@ -12,6 +12,7 @@ use imageswap_policy::{Date, Decision, Policies, Policy, Reason, Selected, Sever
 use std::path::PathBuf;
 
 pub(crate) mod check;
+mod copy;
 mod finding;
 pub(crate) mod images;
 pub(crate) mod rewrite;

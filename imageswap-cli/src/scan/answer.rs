@@ -2,6 +2,7 @@
 
 use super::api::Unseen;
 use super::census::{Census, Verdict};
+use super::missing::Missing;
 use super::summary::Summary;
 use anyhow::Result;
 use imageswap_policy::{Policies, Policy};
@@ -19,7 +20,19 @@ struct Answer<'a> {
     set_revision: &'a str,
     policies: Vec<&'a str>,
     images: Vec<Row<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'a Missing>,
     summary: &'a Summary,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) census: &'a Census<'a>,
+    pub(super) summary: &'a Summary,
+    pub(super) unseen: &'a [Unseen],
+    /// If registries were asked.
+    pub(super) missing: Option<&'a Missing>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,13 +63,17 @@ struct Row<'a> {
 
 /// Writes the answer.
 pub(super) fn write(
-    census: &Census<'_>,
+    found: &Found<'_>,
     policies: &Policies,
-    summary: &Summary,
-    unseen: &[Unseen],
     deny_swaps: bool,
     out: &mut impl Write,
 ) -> Result<()> {
+    let Found {
+        census,
+        summary,
+        unseen,
+        missing,
+    } = *found;
     let images = census.rows().map(|(key, seen)| Row {
         namespace: &key.workload.namespace,
         kind: &key.workload.kind,
@@ -79,11 +96,14 @@ pub(super) fn write(
     });
     let answer = Answer {
         schema: SCHEMA,
-        complete: unseen.is_empty() && census.undecided().is_empty(),
+        complete: unseen.is_empty()
+            && census.undecided().is_empty()
+            && missing.is_none_or(|it| !it.has_unknown()),
         unseen,
         set_revision: policies.set_revision(),
         policies: policies.iter().map(Policy::name).collect(),
         images: images.collect(),
+        missing,
         summary,
     };
     serde_json::to_writer(&mut *out, &answer)?;

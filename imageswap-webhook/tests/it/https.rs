@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{Method, Request};
 use imageswap_runtime::metrics::Webhook;
-use imageswap_webhook::admit::{Answer, NamespaceUnknown};
+use imageswap_webhook::admit::{Answer, Unlearned};
 use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::MAX_BODY;
@@ -174,13 +174,13 @@ async fn a_panic_is_answered_and_the_connection_goes_on() {
             webhook: Webhook,
             body: &[u8],
             caller: &Caller,
-        ) -> Result<Answer, NamespaceUnknown> {
+        ) -> Result<Answer, Unlearned> {
             assert!(body != b"panic", "as asked for");
             self.0.answer_to(caller, webhook, body)
         }
 
-        async fn learn(&self, unknown: &NamespaceUnknown) {
-            self.0.learn(unknown).await;
+        async fn learn(&self, unlearned: &Unlearned, until: Instant) {
+            self.0.learn(unlearned, until).await;
         }
     }
     let server = Server::start(TIMES, |exporter, _| {

@@ -14,12 +14,13 @@ use crate::source::Source;
 use crate::words::Prose;
 
 /// The crates that are shipped; lab and xtask are not.
-const PRODUCT: [&str; 7] = [
+const PRODUCT: [&str; 8] = [
     "imageswap-agent",
     "imageswap-cli",
     "imageswap-ebpf",
     "imageswap-import",
     "imageswap-policy",
+    "imageswap-registry",
     "imageswap-runtime",
     "imageswap-webhook",
 ];
@@ -41,6 +42,7 @@ const RULES: [Rule; 5] = [
             source.names("rustls")
                 || source.names("tokio_rustls")
                 || source.names("rustls_pki_types")
+                || source.names("rustls_native_certs")
         },
         allowed: &["imageswap-runtime/src/tls.rs", "imageswap-runtime/src/tls/"],
         violation: "use rustls::ServerConfig;",
@@ -174,6 +176,7 @@ fn manifests_keep_to_the_same_rules() {
     for (dependency, only) in [
         ("rustls", "imageswap-runtime"),
         ("tokio-rustls", "imageswap-runtime"),
+        ("rustls-native-certs", "imageswap-runtime"),
         ("aya", "imageswap-agent"),
         ("aya-ebpf", "imageswap-ebpf"),
     ] {
