@@ -148,6 +148,14 @@ fn place(field: &ImageField<'_>) -> String {
 }
 
 impl Refused<'_> {
+    /// Why it is not known whether the registry has the result, if the decision depends on that.
+    fn not_known(&self) -> Option<&str> {
+        match &self.mirror {
+            Some((_, Presence::Unknown(why))) => Some(why),
+            _ => None,
+        }
+    }
+
     fn sentence(&self) -> String {
         let Self {
             field,
@@ -179,8 +187,10 @@ impl Refused<'_> {
                     Reference::registry_of(result)
                 )
             }
-            Reason::Swapped if let Some((result, Presence::Unknown(why))) = mirror => format!(
-                "{rule} replaces it by {result}, unless that is missing, which is not known: {why}; try again"
+            Reason::Swapped if self.not_known().is_some() => format!(
+                "{rule} replaces it by {}, unless that is missing, which is not known: {}; try again",
+                decision.result,
+                self.not_known().unwrap_or_default()
             ),
             Reason::Swapped if decision.approved => format!(
                 "{rule} replaces it by {}, which has not happened; is the mutating webhook there?",
