@@ -33,7 +33,7 @@ pub struct SecureRegistry {
 /// User and password of a [`SecureRegistry`] with users.
 pub const REGISTRY_USER: (&str, &str) = ("puller", "secret");
 /// The line of a file of htpasswd for that user: bcrypt, as the registry requires.
-const HTPASSWD: &str = "puller:HASH";
+const HTPASSWD: &str = "puller:$2b$04$UcDEvtiw5mjn/Mjgdj8mO.yMqARB9qJhiFiU2e0S57zk2H0tKy6xG";
 
 impl Registry {
     /// Starts one with its storage in the lab's folder, and waits until it
@@ -157,7 +157,7 @@ fn certificate() -> Result<(Vec<u8>, (Vec<u8>, Vec<u8>))> {
     let authority = Authority::generate("lab registry", validity).map_err(|it| unusable(&it))?;
     let names = BTreeSet::from(["localhost".to_owned()]);
     let pair = authority.issue(&names, validity).map_err(|it| unusable(&it))?;
-    let ca = authority.certificate().to_pem();
+    let ca = authority.certificate().pem();
     Ok((ca.into(), (pair.chain_pem().into(), pair.key_pem().into())))
 }
 

@@ -42,7 +42,7 @@ const LIES: &[Lie] = &[
             head if head.starts_with("HEAD") => answer("404 Not Found", &[], ""),
             _ => Act::Repeat(
                 "HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
-                "10\r\n{\"errors\":[{\"co\r\n",
+                "10\r\n{\"errors\":[{\"cod\r\n",
             ),
         },
         "a:1",
