@@ -120,5 +120,7 @@ impl Lack {
 
 /// Whether the policy leads an image to a registry that has to have it.
 pub(crate) fn is_mirrored(reason: &str) -> bool {
-    [Reason::Swapped, Reason::AlreadyTarget].iter().any(|it| it.as_str() == reason)
+    [Reason::Swapped, Reason::AlreadyTarget]
+        .iter()
+        .any(|it| it.as_str() == reason)
 }

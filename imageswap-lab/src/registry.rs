@@ -69,10 +69,18 @@ impl Registry {
         let users = write("htpasswd", HTPASSWD.as_bytes())?;
         let ready = Ready {
             path: "/v2/",
-            status: if with_users { StatusCode::UNAUTHORIZED } else { StatusCode::OK },
+            status: if with_users {
+                StatusCode::UNAUTHORIZED
+            } else {
+                StatusCode::OK
+            },
             client: &|addr| HttpClient::with_tls(addr, "localhost", &ca),
         };
-        let name = if with_users { "registry-users" } else { "registry-tls" };
+        let name = if with_users {
+            "registry-users"
+        } else {
+            "registry-tls"
+        };
         let daemon = Daemon::start_ready(lab, name, &ready, |place| {
             let mut config = serde_json::json!({
                 "version": 0.1,
@@ -156,7 +164,9 @@ fn certificate() -> Result<(Vec<u8>, (Vec<u8>, Vec<u8>))> {
     };
     let authority = Authority::generate("lab registry", validity).map_err(|it| unusable(&it))?;
     let names = BTreeSet::from(["localhost".to_owned()]);
-    let pair = authority.issue(&names, validity).map_err(|it| unusable(&it))?;
+    let pair = authority
+        .issue(&names, validity)
+        .map_err(|it| unusable(&it))?;
     let ca = authority.certificate().pem();
     Ok((ca.into(), (pair.chain_pem().into(), pair.key_pem().into())))
 }

@@ -46,12 +46,17 @@ impl ScriptedServer {
             tls_san: vec![],
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let tls = tls.load(address).map_err(|error| Error::Unusable(error.to_string()))?;
+        let tls = tls
+            .load(address)
+            .map_err(|error| Error::Unusable(error.to_string()))?;
         let file = certificates.path().join("ca.crt");
         let ca = std::fs::read(&file).map_err(Error::io(file.display().to_string()))?;
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(Error::io(address.to_string()))?;
-        let port = listener.local_addr().map_err(Error::io(address.to_string()))?.port();
+        let port = listener
+            .local_addr()
+            .map_err(Error::io(address.to_string()))?
+            .port();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (script, seen, acceptor) = (Arc::new(script), Arc::clone(&asked), tls.acceptor());
         tokio::spawn(async move {
@@ -59,7 +64,8 @@ impl ScriptedServer {
                 let Ok((stream, _)) = listener.accept().await else {
                     return;
                 };
-                let (script, seen, acceptor) = (Arc::clone(&script), Arc::clone(&seen), acceptor.clone());
+                let (script, seen, acceptor) =
+                    (Arc::clone(&script), Arc::clone(&seen), acceptor.clone());
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else {
                         return;
@@ -72,7 +78,9 @@ impl ScriptedServer {
                         }
                         let text = String::from_utf8_lossy(&std::mem::take(&mut head)).into_owned();
                         let act = script(&text, &format!("localhost:{port}"));
-                        seen.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                        seen.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(text);
                         match act {
                             Act::Say(text) => _ = stream.write_all(text.as_bytes()).await,
                             Act::Repeat(begin, text) => {
@@ -117,7 +125,10 @@ impl ScriptedServer {
 
     /// The heads of the requests so far.
     pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

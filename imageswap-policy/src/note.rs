@@ -229,7 +229,11 @@ mod tests {
             ("r.io/a", "r.io/a", true, false),
         ] {
             let entry = entry(noted);
-            assert_eq!(entry.explains(&selected, image), explained, "{noted} {image}");
+            assert_eq!(
+                entry.explains(&selected, image),
+                explained,
+                "{noted} {image}"
+            );
             assert_eq!(entry.is_kept(&selected, image), kept, "{noted} {image}");
         }
     }

@@ -276,12 +276,7 @@ impl<'a> Selected<'a> {
         }
     }
 
-    fn ask<'i>(
-        &self,
-        candidate: &Candidate<'a>,
-        image: &'i str,
-        is_missing: bool,
-    ) -> Decision<'i>
+    fn ask<'i>(&self, candidate: &Candidate<'a>, image: &'i str, is_missing: bool) -> Decision<'i>
     where
         'a: 'i,
     {

@@ -93,7 +93,9 @@ pub(crate) async fn grant(
 ) -> Result<Granted, Problem> {
     let texts = headers.get_all(WWW_AUTHENTICATE).iter();
     let texts: Vec<&str> = texts.filter_map(|it| it.to_str().ok()).collect();
-    let challenges = texts.iter().filter_map(|it| http_auth::parse_challenges(it).ok());
+    let challenges = texts
+        .iter()
+        .filter_map(|it| http_auth::parse_challenges(it).ok());
     let challenges: Vec<_> = challenges.flatten().collect();
     let scheme = |name: &str| {
         let mut found = challenges.iter();
@@ -101,10 +103,14 @@ pub(crate) async fn grant(
     };
     if let Some(bearer) = scheme("Bearer") {
         let parameter = |name: &str| {
-            let found = bearer.params.iter().find(|it| it.0.eq_ignore_ascii_case(name));
+            let found = bearer
+                .params
+                .iter()
+                .find(|it| it.0.eq_ignore_ascii_case(name));
             found.map(|it| it.1.to_unescaped())
         };
-        let realm = parameter("realm").ok_or_else(|| wrong(target, "it names no realm for tokens"))?;
+        let realm =
+            parameter("realm").ok_or_else(|| wrong(target, "it names no realm for tokens"))?;
         return token(transport, credentials, target, &realm, parameter("service")).await;
     }
     if scheme("Basic").is_some() {
@@ -154,7 +160,11 @@ async fn token(
     let host = transport::host(&uri);
     let of_registry = credentials.basic(&target.registry);
     let is_own = host == target.authority || (&*target.registry, &*host) == HUB;
-    let authorization = if is_own { of_registry.clone() } else { credentials.basic(&host) };
+    let authorization = if is_own {
+        of_registry.clone()
+    } else {
+        credentials.basic(&host)
+    };
     let withheld = authorization.is_none() && of_registry.is_some();
     let withheld_from = withheld.then(|| host.clone());
     if authorization.is_some() && uri.scheme_str() != Some("https") {
@@ -234,9 +244,14 @@ mod tests {
         for (realm, expected) in [
             (
                 "https://auth.r.io/token?a=b&c=d%20e",
-                Some("https://auth.r.io/token?a=b&c=d+e&service=s%26x&scope=repository%3Aa%2Fb%3Apull"),
+                Some(
+                    "https://auth.r.io/token?a=b&c=d+e&service=s%26x&scope=repository%3Aa%2Fb%3Apull",
+                ),
             ),
-            ("https://r.io", Some("https://r.io/?service=s%26x&scope=repository%3Aa%2Fb%3Apull")),
+            (
+                "https://r.io",
+                Some("https://r.io/?service=s%26x&scope=repository%3Aa%2Fb%3Apull"),
+            ),
             ("http://r.io/token", None),
             ("https://user:password@r.io/token", None),
             ("ftp://r.io/", None),

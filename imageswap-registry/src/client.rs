@@ -124,9 +124,12 @@ impl Client {
             StatusCode::OK => {
                 manifest::check(target, answer.headers())?;
                 let body = answer.into_body();
-                within(target, transport::read(body, host, MAX_MANIFEST, "a manifest"))
-                    .await
-                    .map(Some)
+                within(
+                    target,
+                    transport::read(body, host, MAX_MANIFEST, "a manifest"),
+                )
+                .await
+                .map(Some)
             }
             StatusCode::NOT_FOUND => {
                 let body = answer.into_body();
@@ -197,9 +200,13 @@ impl Client {
             if !answer.status().is_redirection() {
                 return Ok(answer);
             }
-            let location = answer.headers().get(LOCATION).and_then(|it| it.to_str().ok());
+            let location = answer
+                .headers()
+                .get(LOCATION)
+                .and_then(|it| it.to_str().ok());
             let location = location.unwrap_or_default();
-            ask.uri = on_same_host(&ask.uri, location).ok_or_else(|| elsewhere(target, location))?;
+            ask.uri =
+                on_same_host(&ask.uri, location).ok_or_else(|| elsewhere(target, location))?;
         }
         Err(elsewhere(target, &ask.uri.to_string()))
     }
@@ -253,7 +260,10 @@ mod tests {
     fn redirects_stay_on_the_host() {
         let from: Uri = "https://r.io:5000/v2/a/manifests/1".parse().unwrap();
         for (location, expected) in [
-            ("/v2/b/manifests/1?x=y", Some("https://r.io:5000/v2/b/manifests/1?x=y")),
+            (
+                "/v2/b/manifests/1?x=y",
+                Some("https://r.io:5000/v2/b/manifests/1?x=y"),
+            ),
             ("https://r.io:5000/other", Some("https://r.io:5000/other")),
             ("https://r.io/other", None),
             ("http://r.io:5000/other", None),

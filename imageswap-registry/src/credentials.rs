@@ -31,7 +31,9 @@ pub enum CredentialsError {
         source: std::io::Error,
     },
     /// The file has another shape.
-    #[error("{name}: expected `{{\"auths\": {{HOST: {{\"auth\": ...}}}}}}`, as `docker login` writes it")]
+    #[error(
+        "{name}: expected `{{\"auths\": {{HOST: {{\"auth\": ...}}}}}}`, as `docker login` writes it"
+    )]
     Shape {
         /// The file.
         name: String,
@@ -215,12 +217,21 @@ mod tests {
         for (text, says) in [
             ("", "c: expected `{\"auths\""),
             (r#"{"auths": []}"#, "c: expected `{\"auths\""),
-            (r#"{"auths": {"r.io": {"auth": "!!secret"}}}"#, "the entry of r.io: `auth` is not base64"),
-            (r#"{"auths": {"r.io": {"auth": "c2VjcmV0"}}}"#, "the entry of r.io: `auth` is not `USER:PASSWORD`"),
+            (
+                r#"{"auths": {"r.io": {"auth": "!!secret"}}}"#,
+                "the entry of r.io: `auth` is not base64",
+            ),
+            (
+                r#"{"auths": {"r.io": {"auth": "c2VjcmV0"}}}"#,
+                "the entry of r.io: `auth` is not `USER:PASSWORD`",
+            ),
         ] {
             let error = Credentials::parse("c", text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
-            assert!(!error.contains("secret") && !error.contains("c2Vjc"), "{error}");
+            assert!(
+                !error.contains("secret") && !error.contains("c2Vjc"),
+                "{error}"
+            );
         }
     }
 
@@ -231,7 +242,11 @@ mod tests {
             format!(r#"{{"auths": {{"{host}": {{"username": "{user}", "password": "p"}}}}}}"#)
         };
         // As a kubelet mounts two Secrets.
-        for (name, host, user) in [("a", "r.io", "first"), ("b", "r.io", "second"), ("b", "q.io", "q")] {
+        for (name, host, user) in [
+            ("a", "r.io", "first"),
+            ("b", "r.io", "second"),
+            ("b", "q.io", "q"),
+        ] {
             let data = folder.path().join(name).join("..data");
             std::fs::create_dir_all(&data).unwrap();
             let file = format!("{host}.json");
@@ -242,7 +257,10 @@ mod tests {
         let credentials = Credentials::read(folder.path()).unwrap();
         assert_eq!(credentials.hosts().collect::<Vec<_>>(), ["q.io", "r.io"]);
         let header = credentials.basic("r.io").unwrap();
-        assert_eq!(header.to_str().unwrap(), format!("Basic {}", auth("first:p")));
+        assert_eq!(
+            header.to_str().unwrap(),
+            format!("Basic {}", auth("first:p"))
+        );
         let missing = Credentials::read(&folder.path().join("no")).unwrap_err();
         assert!(missing.to_string().contains("/no: "), "{missing}");
     }

@@ -98,8 +98,8 @@ pub(crate) fn read(target: &Target, body: &[u8]) -> Result<Manifest, Problem> {
         host: target.registry.clone(),
         what,
     };
-    let text: Text =
-        serde_json::from_slice(body).map_err(|_other_shape| wrong("its manifest has another shape"))?;
+    let text: Text = serde_json::from_slice(body)
+        .map_err(|_other_shape| wrong("its manifest has another shape"))?;
     let digest = |it: String| {
         if is_digest(&it) {
             Ok(it)
@@ -118,7 +118,9 @@ pub(crate) fn read(target: &Target, body: &[u8]) -> Result<Manifest, Problem> {
             Ok(Manifest::Index(list))
         }
         (None, Some(config)) => Ok(Manifest::Image(digest(config.digest)?)),
-        (None, None) => Err(wrong("its manifest has neither manifests nor a configuration")),
+        (None, None) => Err(wrong(
+            "its manifest has neither manifests nor a configuration",
+        )),
     }
 }
 
@@ -136,7 +138,9 @@ fn verify(target: &Target, digest: &str, body: &[u8]) -> Result<(), Problem> {
         return Ok(());
     };
     let found = Sha256::digest(body);
-    let found = found.iter().fold(String::new(), |text, it| format!("{text}{it:02x}"));
+    let found = found
+        .iter()
+        .fold(String::new(), |text, it| format!("{text}{it:02x}"));
     if found == expected {
         Ok(())
     } else {
@@ -157,7 +161,10 @@ mod tests {
     #[test]
     fn only_errors_of_the_protocol_count() {
         for (body, is) in [
-            (r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#, true),
+            (
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+                true,
+            ),
             (r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, true),
             (r#"{"errors":[]}"#, false),
             (r#"{"errors":[{"code":""}]}"#, false),
@@ -178,13 +185,28 @@ mod tests {
         let oci = "application/vnd.oci.image.index.v1+json";
         for (image, fields, good) in [
             ("r.io/a", vec![("content-type", oci)], true),
-            ("r.io/a", vec![("content-type", "application/vnd.oci.image.index.v1+json; charset=utf-8")], true),
+            (
+                "r.io/a",
+                vec![(
+                    "content-type",
+                    "application/vnd.oci.image.index.v1+json; charset=utf-8",
+                )],
+                true,
+            ),
             ("r.io/a", vec![("docker-content-digest", &*other)], true),
             ("r.io/a", vec![("content-type", "text/html")], false),
             ("r.io/a", vec![], false),
             (&*image, vec![("docker-content-digest", &*digest)], true),
-            (&*image, vec![("docker-content-digest", &*other), ("content-type", oci)], false),
-            ("r.io/a", vec![("content-type", oci), ("content-length", "99999999999")], false),
+            (
+                &*image,
+                vec![("docker-content-digest", &*other), ("content-type", oci)],
+                false,
+            ),
+            (
+                "r.io/a",
+                vec![("content-type", oci), ("content-length", "99999999999")],
+                false,
+            ),
         ] {
             let target = Target::of(image, |_| false).unwrap();
             let headers: HeaderMap = fields

@@ -37,7 +37,8 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = |it: &&str| {
-            let letters = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"._-".contains(&it);
+            let letters =
+                |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b"._-".contains(&it);
             !it.is_empty() && it.len() <= 32 && it.bytes().all(letters)
         };
         let parts: Vec<&str> = text.split('/').collect();
@@ -86,7 +87,14 @@ mod tests {
             let [has, wanted]: [Platform; 2] = [has, wanted].map(|it| it.parse().unwrap());
             assert_eq!(has.serves(&wanted), serves, "{has} {wanted}");
         }
-        for wrong in ["", "linux", "linux/", "linux/a/b/c", "Linux/amd64", "linux/amd 64"] {
+        for wrong in [
+            "",
+            "linux",
+            "linux/",
+            "linux/a/b/c",
+            "Linux/amd64",
+            "linux/amd 64",
+        ] {
             assert_eq!(wrong.parse::<Platform>(), Err(PlatformError), "{wrong}");
         }
     }

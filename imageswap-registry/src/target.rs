@@ -92,11 +92,23 @@ mod tests {
     #[test]
     fn addresses_are_those_of_the_protocol() {
         for (image, expected) in [
-            ("nginx", "https://registry-1.docker.io/v2/library/nginx/manifests/latest"),
-            ("index.docker.io/a/b:1", "https://registry-1.docker.io/v2/a/b/manifests/1"),
-            ("r.example.com:5000/x/y/z:2", "https://r.example.com:5000/v2/x/y/z/manifests/2"),
+            (
+                "nginx",
+                "https://registry-1.docker.io/v2/library/nginx/manifests/latest",
+            ),
+            (
+                "index.docker.io/a/b:1",
+                "https://registry-1.docker.io/v2/a/b/manifests/1",
+            ),
+            (
+                "r.example.com:5000/x/y/z:2",
+                "https://r.example.com:5000/v2/x/y/z/manifests/2",
+            ),
             ("[::1]:5000/a", "https://[::1]:5000/v2/a/manifests/latest"),
-            ("plain.example.com/a", "http://plain.example.com/v2/a/manifests/latest"),
+            (
+                "plain.example.com/a",
+                "http://plain.example.com/v2/a/manifests/latest",
+            ),
             (
                 "r.io/a:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
                 "https://r.io/v2/a/manifests/sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",

@@ -48,24 +48,14 @@ pub trait Answers: Send + Sync + 'static {
     ///
     /// # Errors
     /// The caller is patient, and something has to be learned first.
-    fn answer(
-        &self,
-        webhook: Webhook,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Answer, Unlearned>;
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned>;
 
     /// Learns what an answer needs, up to a deadline; from registries at most until `until`.
     fn learn(&self, unlearned: &Unlearned, until: Instant) -> impl Future<Output = ()> + Send;
 }
 
 impl Answers for Admission {
-    fn answer(
-        &self,
-        webhook: Webhook,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Answer, Unlearned> {
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned> {
         self.answer_to(caller, webhook, body)
     }
 

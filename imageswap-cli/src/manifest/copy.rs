@@ -33,7 +33,14 @@ pub(super) fn lines(tool: Tool, pairs: &BTreeSet<(&str, &str)>) -> Vec<String> {
         Tool::Crane => script("crane copy", ""),
         Tool::Regsync => {
             let mut lines = vec!["version: 1".to_owned()];
-            lines.push(if pairs.is_empty() { "sync: []" } else { "sync:" }.to_owned());
+            lines.push(
+                if pairs.is_empty() {
+                    "sync: []"
+                } else {
+                    "sync:"
+                }
+                .to_owned(),
+            );
             for (from, to) in &pairs {
                 // A JSON string is one of YAML, too.
                 lines.push(format!("- source: {}", Value::from(from.as_str())));
@@ -116,9 +123,22 @@ mod tests {
 
     #[test]
     fn a_shell_reads_one_word() {
-        for text in ["[::1]:5000/a", "a b", "it's", "$(x)", "`x`", "a;b", "", "a\nb", "*", "~"] {
+        for text in [
+            "[::1]:5000/a",
+            "a b",
+            "it's",
+            "$(x)",
+            "`x`",
+            "a;b",
+            "",
+            "a\nb",
+            "*",
+            "~",
+        ] {
             let script = format!("printf %s {}", quoted(text));
-            let output = std::process::Command::new("sh").args(["-c", &script]).output();
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output();
             let output = output.unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), text, "{script}");
         }

@@ -68,9 +68,15 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let mut lines = BTreeSet::new();
     let mut findings = false;
     let mut failed = report_undecided(&asked) || manifests.failed;
-    let mirrored = asked.iter().filter(|it| is_mirrored(it.decision.reason.as_str()));
+    let mirrored = asked
+        .iter()
+        .filter(|it| is_mirrored(it.decision.reason.as_str()));
     let mirrored = mirrored.map(|it| it.decision.result.to_string()).collect();
-    let lacks = args.missing.asks().then(|| args.missing.ask_now(mirrored)).transpose()?;
+    let lacks = args
+        .missing
+        .asks()
+        .then(|| args.missing.ask_now(mirrored))
+        .transpose()?;
     failed |= lacks.as_ref().is_some_and(report_unknown);
     for it in asked.iter().filter(|it| !it.undecided()) {
         if it.decision.reason == Reason::Unparsable {
@@ -102,7 +108,10 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         for line in copy::lines(tool, &copies) {
             writeln!(out, "{line}")?;
         }
-        for it in lines.iter().filter(|it| it.missing.is_some() && !it.swapped) {
+        for it in lines
+            .iter()
+            .filter(|it| it.missing.is_some() && !it.swapped)
+        {
             report(&format!(
                 "warning: {} is missing, and the manifests name it themselves: where to copy it from is not known",
                 it.result
@@ -119,10 +128,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         Output::Skopeo | Output::Crane | Output::Regsync => BTreeSet::new(),
         Output::Text if args.from => lines.iter().map(|it| shown(it.image).into()).collect(),
         Output::Text if args.to => lines.iter().map(|it| shown(it.result).into()).collect(),
-        Output::Text => lines
-            .iter()
-            .map(Line::text)
-            .collect(),
+        Output::Text => lines.iter().map(Line::text).collect(),
     };
     for text in texts {
         writeln!(out, "{text}")?;
@@ -141,7 +147,9 @@ fn report_unknown(lacks: &Lacks) -> bool {
     for (image, lack) in lacks {
         if let Lack::Unknown(why) = lack {
             any = true;
-            report(&format!("error: cannot tell whether {image} is there: {why}"));
+            report(&format!(
+                "error: cannot tell whether {image} is there: {why}"
+            ));
         }
     }
     any

@@ -43,20 +43,22 @@ impl Missing {
             *containers += 1;
         }
         let lacks = args.ask(uses.keys().cloned().collect()).await?;
-        let found = uses.into_iter().filter_map(|(result, (images, containers))| {
-            let lack = lacks.get(&result)?;
-            (*lack != Lack::Nothing).then(|| Entry {
-                images,
-                containers,
-                missing: lack.as_str(),
-                platforms: lack.platforms().to_vec(),
-                why: match lack {
-                    Lack::Unknown(why) => Some(why.clone()),
-                    _ => None,
-                },
-                result,
-            })
-        });
+        let found = uses
+            .into_iter()
+            .filter_map(|(result, (images, containers))| {
+                let lack = lacks.get(&result)?;
+                (*lack != Lack::Nothing).then(|| Entry {
+                    images,
+                    containers,
+                    missing: lack.as_str(),
+                    platforms: lack.platforms().to_vec(),
+                    why: match lack {
+                        Lack::Unknown(why) => Some(why.clone()),
+                        _ => None,
+                    },
+                    result,
+                })
+            });
         Ok(Some(Self(found.collect())))
     }
 
@@ -131,8 +133,14 @@ mod tests {
     fn the_lists_are_as_documented() {
         let missing = Missing(vec![
             entry("r.io/hub/a:1", &Lack::Image),
-            entry("r.io/hub/b:1", &Lack::Platforms(vec!["linux/arm64".to_owned()])),
-            entry("r.io/hub/c:1", &Lack::Unknown("r.io answered 500".to_owned())),
+            entry(
+                "r.io/hub/b:1",
+                &Lack::Platforms(vec!["linux/arm64".to_owned()]),
+            ),
+            entry(
+                "r.io/hub/c:1",
+                &Lack::Unknown("r.io answered 500".to_owned()),
+            ),
         ]);
         let mut text = Vec::new();
         missing.write(&mut text).unwrap();

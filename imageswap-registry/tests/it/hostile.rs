@@ -14,13 +14,33 @@ const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012
 const OTHER: &str = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
 /// A script, the image that is asked about, and a part of the error.
-type Lie = (&'static str, fn(&str, &str) -> Act, &'static str, &'static str);
+type Lie = (
+    &'static str,
+    fn(&str, &str) -> Act,
+    &'static str,
+    &'static str,
+);
 
 const LIES: &[Lie] = &[
-    ("an error of its own", |_, _| answer("500 Internal Server Error", &[], ""), "a:1", "answered 500"),
-    ("too many requests", |_, _| answer("429 Too Many Requests", &[], ""), "a:1", "answered 429"),
+    (
+        "an error of its own",
+        |_, _| answer("500 Internal Server Error", &[], ""),
+        "a:1",
+        "answered 500",
+    ),
+    (
+        "too many requests",
+        |_, _| answer("429 Too Many Requests", &[], ""),
+        "a:1",
+        "answered 429",
+    ),
     ("closes", |_, _| Act::Close, "a:1", "cannot be reached"),
-    ("not HTTP", |_, _| Act::Say("SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()), "a:1", "cannot be reached"),
+    (
+        "not HTTP",
+        |_, _| Act::Say("SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()),
+        "a:1",
+        "cannot be reached",
+    ),
     (
         "a proxy's page",
         |_, _| answer("200 OK", &[("content-type", "text/html")], ""),
@@ -56,7 +76,12 @@ const LIES: &[Lie] = &[
     ),
     (
         "a huge manifest",
-        |_, _| Act::Say(format!("HTTP/1.1 200 OK\r\n{}: {}\r\ncontent-length: 10000000000\r\n\r\n", OCI.0, OCI.1)),
+        |_, _| {
+            Act::Say(format!(
+                "HTTP/1.1 200 OK\r\n{}: {}\r\ncontent-length: 10000000000\r\n\r\n",
+                OCI.0, OCI.1
+            ))
+        },
         "a:1",
         "more than 4194304 bytes of a manifest",
     ),
@@ -68,13 +93,25 @@ const LIES: &[Lie] = &[
     ),
     (
         "another host",
-        |_, _| answer("307 Temporary Redirect", &[("location", "https://evil.example.net/v2/x")], ""),
+        |_, _| {
+            answer(
+                "307 Temporary Redirect",
+                &[("location", "https://evil.example.net/v2/x")],
+                "",
+            )
+        },
         "a:1",
         "redirects to https://evil.example.net/v2/x, which is not followed",
     ),
     (
         "without TLS",
-        |_, own| answer("302 Found", &[("location", &format!("http://{own}/v2/x"))], ""),
+        |_, own| {
+            answer(
+                "302 Found",
+                &[("location", &format!("http://{own}/v2/x"))],
+                "",
+            )
+        },
         "a:1",
         "which is not followed",
     ),
@@ -98,13 +135,28 @@ const LIES: &[Lie] = &[
     ),
     (
         "a challenge of another kind",
-        |_, _| answer("401 Unauthorized", &[("www-authenticate", "Digest realm=\"x\"")], ""),
+        |_, _| {
+            answer(
+                "401 Unauthorized",
+                &[("www-authenticate", "Digest realm=\"x\"")],
+                "",
+            )
+        },
         "a:1",
         "wants credentials",
     ),
     (
         "a realm without TLS",
-        |_, own| answer("401 Unauthorized", &[("www-authenticate", &format!("Bearer realm=\"http://{own}/t\""))], ""),
+        |_, own| {
+            answer(
+                "401 Unauthorized",
+                &[(
+                    "www-authenticate",
+                    &format!("Bearer realm=\"http://{own}/t\""),
+                )],
+                "",
+            )
+        },
         "a:1",
         "is not an address with TLS",
     ),
@@ -115,7 +167,14 @@ const LIES: &[Lie] = &[
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{\"token\":\"".to_owned(),
                 "10\r\naaaaaaaaaaaaaaaa\r\n",
             ),
-            _ => answer("401 Unauthorized", &[("www-authenticate", &format!("Bearer realm=\"https://{own}/t\""))], ""),
+            _ => answer(
+                "401 Unauthorized",
+                &[(
+                    "www-authenticate",
+                    &format!("Bearer realm=\"https://{own}/t\""),
+                )],
+                "",
+            ),
         },
         "a:1",
         "localhost",
@@ -124,7 +183,14 @@ const LIES: &[Lie] = &[
         "a token with a line break",
         |head, own| match head {
             head if head.starts_with("GET /t") => answer("200 OK", &[], r#"{"token":"a\r\nx: y"}"#),
-            _ => answer("401 Unauthorized", &[("www-authenticate", &format!("Bearer realm=\"https://{own}/t\""))], ""),
+            _ => answer(
+                "401 Unauthorized",
+                &[(
+                    "www-authenticate",
+                    &format!("Bearer realm=\"https://{own}/t\""),
+                )],
+                "",
+            ),
         },
         "a:1",
         "its answer has no token",
@@ -133,7 +199,14 @@ const LIES: &[Lie] = &[
         "always 401",
         |head, own| match head {
             head if head.starts_with("GET /t") => answer("200 OK", &[], r#"{"token":"a"}"#),
-            _ => answer("401 Unauthorized", &[("www-authenticate", &format!("Bearer realm=\"https://{own}/t\""))], ""),
+            _ => answer(
+                "401 Unauthorized",
+                &[(
+                    "www-authenticate",
+                    &format!("Bearer realm=\"https://{own}/t\""),
+                )],
+                "",
+            ),
         },
         "a:1",
         "refuses to answer",
@@ -144,14 +217,24 @@ const LIES: &[Lie] = &[
 async fn registries_that_lie_give_no_answer() {
     for (what, script, image, says) in LIES {
         let server = start(script).await;
-        let separator = if image.starts_with("sha256") { "x/y@" } else { "x/" };
+        let separator = if image.starts_with("sha256") {
+            "x/y@"
+        } else {
+            "x/"
+        };
         let image = format!("{}/{separator}{image}", server.name());
         let error = client(&server).has(&image).await;
         let error = error.expect_err(what).to_string();
         assert!(error.contains(says), "{what}: {error}");
-        assert!(server.asked().len() <= 6, "{what}: {:?}", server.asked().len());
+        assert!(
+            server.asked().len() <= 6,
+            "{what}: {:?}",
+            server.asked().len()
+        );
         let other = format!("{}/x/y:1", server.name());
-        let lacks = client(&server).lacks(&other, &["linux/amd64".parse().unwrap()]).await;
+        let lacks = client(&server)
+            .lacks(&other, &["linux/amd64".parse().unwrap()])
+            .await;
         assert!(lacks.is_err(), "{what}: {lacks:?}");
     }
 }
@@ -160,7 +243,10 @@ async fn registries_that_lie_give_no_answer() {
 async fn slow_registries_give_no_answer() {
     for act in [
         Act::Hang,
-        Act::Trickle("HTTP/1.1 200 OK\r\n".repeat(100), Duration::from_millis(500)),
+        Act::Trickle(
+            "HTTP/1.1 200 OK\r\n".repeat(100),
+            Duration::from_millis(500),
+        ),
     ] {
         let server = start(move |_, _| act.clone()).await;
         let image = format!("{}/x/y:1", server.name());
@@ -195,9 +281,9 @@ async fn answers_of_the_protocol_count() {
 }
 
 fn credentials(hosts: &[&str]) -> Credentials {
-    let entries = hosts.iter().map(|host| {
-        format!(r#""{host}": {{"username": "user-of-{host}", "password": "p"}}"#)
-    });
+    let entries = hosts
+        .iter()
+        .map(|host| format!(r#""{host}": {{"username": "user-of-{host}", "password": "p"}}"#));
     let entries = entries.collect::<Vec<_>>().join(",");
     Credentials::parse("test", &format!(r#"{{"auths": {{{entries}}}}}"#)).unwrap()
 }
@@ -207,11 +293,14 @@ fn users(server: &ScriptedServer) -> Vec<String> {
     let heads = server.asked();
     let values = heads.iter().flat_map(|it| it.lines()).filter_map(|line| {
         let (name, value) = line.split_once(": Basic ")?;
-        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+        name.eq_ignore_ascii_case("authorization")
+            .then(|| value.to_owned())
     });
     values
         .map(|it| {
-            let pair = base64::engine::general_purpose::STANDARD.decode(it).unwrap();
+            let pair = base64::engine::general_purpose::STANDARD
+                .decode(it)
+                .unwrap();
             String::from_utf8(pair).unwrap()
         })
         .collect()
@@ -220,7 +309,11 @@ fn users(server: &ScriptedServer) -> Vec<String> {
 /// Answers as a server of tokens does.
 fn token(head: &str, _: &str) -> Act {
     if head.starts_with("GET /token?") && head.contains("scope=repository%3Ax%2Fy%3Apull") {
-        answer("200 OK", &[], r#"{"access_token":"let-me-in","expires_in":300}"#)
+        answer(
+            "200 OK",
+            &[],
+            r#"{"access_token":"let-me-in","expires_in":300}"#,
+        )
     } else {
         answer("400 Bad Request", &[], "")
     }
@@ -236,7 +329,9 @@ async fn registry_with_tokens_of(realm: String) -> ScriptedServer {
             return manifest();
         }
         let realm = realm.replace("SELF", own);
-        let challenge = format!("Bearer realm=\"https://{realm}/token\",service=\"r\",scope=\"repository:*:push\"");
+        let challenge = format!(
+            "Bearer realm=\"https://{realm}/token\",service=\"r\",scope=\"repository:*:push\""
+        );
         answer("401 Unauthorized", &[("www-authenticate", &challenge)], "")
     })
     .await
@@ -257,7 +352,12 @@ async fn credentials_go_to_their_own_host_only() {
     assert_eq!(client_of(&[&registry.name()]).has(&image).await, Ok(true));
     assert_eq!((users(&other), users(&registry)), (vec![], vec![]));
     // It gets those that are its own.
-    assert_eq!(client_of(&[&registry.name(), &other.name()]).has(&image).await, Ok(true));
+    assert_eq!(
+        client_of(&[&registry.name(), &other.name()])
+            .has(&image)
+            .await,
+        Ok(true)
+    );
     assert_eq!(users(&other), [format!("user-of-{}:p", other.name())]);
     assert!(users(&registry).is_empty());
     // A registry that gives its own tokens gets its own credentials, and one question needs one token.
@@ -275,7 +375,10 @@ async fn credentials_go_to_their_own_host_only() {
     let trust = [strict.ca_pem(), registry.ca_pem()].concat();
     let client = Client::new(Connector::new(&trust).unwrap(), [].into());
     client.set_credentials(credentials(&[&registry.name()]));
-    let error = client.has(&format!("{}/x/y:1", registry.name())).await.unwrap_err();
+    let error = client
+        .has(&format!("{}/x/y:1", registry.name()))
+        .await
+        .unwrap_err();
     let says = format!("give credentials for {}", strict.name());
     assert!(error.to_string().ends_with(&says), "{error}");
     assert!(users(&strict).is_empty());
@@ -285,14 +388,15 @@ async fn credentials_go_to_their_own_host_only() {
 async fn a_redirect_takes_no_credentials_along() {
     let other = start(|_, _| manifest()).await;
     let place = format!("https://{}/v2/x", other.name());
-    let registry = start(move |_, _| {
-        answer("307 Temporary Redirect", &[("location", &place)], "")
-    })
-    .await;
+    let registry =
+        start(move |_, _| answer("307 Temporary Redirect", &[("location", &place)], "")).await;
     let trust = [other.ca_pem(), registry.ca_pem()].concat();
     let client = Client::new(Connector::new(&trust).unwrap(), [].into());
     client.set_credentials(credentials(&[&registry.name(), &other.name()]));
-    let error = client.has(&format!("{}/x/y:1", registry.name())).await.unwrap_err();
+    let error = client
+        .has(&format!("{}/x/y:1", registry.name()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Problem::Redirect { .. }), "{error}");
     assert!(other.asked().is_empty());
 }

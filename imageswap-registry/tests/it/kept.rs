@@ -50,7 +50,9 @@ async fn who_stops_waiting_leaves_the_question_to_the_next() {
     .await;
     let mirrors = Mirrors::new(client(&server));
     let image = format!("{}/x/y:1", server.name());
-    mirrors.ask([image.clone()], Instant::now() + Duration::from_millis(50)).await;
+    mirrors
+        .ask([image.clone()], Instant::now() + Duration::from_millis(50))
+        .await;
     assert_eq!(mirrors.known(&image), None);
     release.store(true, Ordering::Relaxed);
     mirrors.ask([image.clone()], patience()).await;
@@ -68,7 +70,14 @@ async fn a_host_that_fails_is_left_alone_for_a_while() {
     mirrors.ask((1..200).map(image), patience()).await;
     for tag in 0..200 {
         let answer = mirrors.known(&image(tag));
-        assert!(matches!(answer, Some(Presence::Unknown(_))), "{tag}: {answer:?}");
+        assert!(
+            matches!(answer, Some(Presence::Unknown(_))),
+            "{tag}: {answer:?}"
+        );
     }
-    assert_eq!(server.asked().len(), before, "the breaker lets nothing through");
+    assert_eq!(
+        server.asked().len(),
+        before,
+        "the breaker lets nothing through"
+    );
 }

@@ -5,9 +5,8 @@ use imageswap_registry::{Client, Credentials, Platform, Problem};
 use imageswap_runtime::tls::Connector;
 
 fn credentials(host: &str, (user, password): (&str, &str)) -> Credentials {
-    let text = format!(
-        r#"{{"auths": {{"{host}": {{"username": "{user}", "password": "{password}"}}}}}}"#
-    );
+    let text =
+        format!(r#"{{"auths": {{"{host}": {{"username": "{user}", "password": "{password}"}}}}}}"#);
     Credentials::parse("test", &text).unwrap()
 }
 
@@ -25,7 +24,10 @@ fn a_real_registry_is_asked() {
     plain.push(&image, "hub/app", "1").unwrap();
     let open = plain.start_secure(&lab, false).unwrap();
     let closed = plain.start_secure(&lab, true).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let host = open.name();
         let client = Client::new(Connector::new(open.ca_pem()).unwrap(), [].into());
@@ -52,7 +54,10 @@ fn a_real_registry_is_asked() {
             assert_eq!(found, Some(platforms(lacking)), "{wanted:?}");
         }
         let gone = format!("{host}/hub/app:2");
-        assert_eq!(client.lacks(&gone, &platforms(&["linux/amd64"])).await, Ok(None));
+        assert_eq!(
+            client.lacks(&gone, &platforms(&["linux/amd64"])).await,
+            Ok(None)
+        );
 
         // With users, and a client that trusts another authority.
         let app = format!("{}/hub/app:1", closed.name());
@@ -60,7 +65,10 @@ fn a_real_registry_is_asked() {
         assert!(matches!(refused, Problem::Unreachable { .. }), "{refused}");
         let client = Client::new(Connector::new(closed.ca_pem()).unwrap(), [].into());
         let refused = client.has(&app).await.unwrap_err().to_string();
-        assert!(refused.ends_with("it wants credentials, and there are none for this host"), "{refused}");
+        assert!(
+            refused.ends_with("it wants credentials, and there are none for this host"),
+            "{refused}"
+        );
         client.set_credentials(credentials("localhost", REGISTRY_USER));
         assert!(client.has(&app).await.is_err(), "of another port");
         client.set_credentials(credentials(&closed.name(), ("puller", "wrong")));
@@ -72,7 +80,10 @@ fn a_real_registry_is_asked() {
         assert_eq!(client.has(&gone).await, Ok(false));
         // Without TLS no credentials are sent.
         let address = plain.addr().to_string();
-        let client = Client::new(Connector::new(open.ca_pem()).unwrap(), [address.clone()].into());
+        let client = Client::new(
+            Connector::new(open.ca_pem()).unwrap(),
+            [address.clone()].into(),
+        );
         client.set_credentials(credentials(&address, REGISTRY_USER));
         assert_eq!(client.has(&format!("{address}/hub/app:1")).await, Ok(true));
         assert_eq!(client.has(&format!("{address}/hub/app:2")).await, Ok(false));

@@ -19,7 +19,9 @@ pub(crate) fn client(server: &ScriptedServer) -> Client {
 /// A good answer about a manifest, to `HEAD`.
 pub(crate) fn manifest() -> Act {
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    Act::Say(format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: 500\r\n\r\n"))
+    Act::Say(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: 500\r\n\r\n"
+    ))
 }
 
 /// The protocol's answer about a manifest that is not there.
@@ -27,5 +29,9 @@ pub(crate) fn missing(head: &str) -> Act {
     if head.starts_with("HEAD") {
         return Act::Say("HTTP/1.1 404 Not Found\r\ncontent-length: 50\r\n\r\n".to_owned());
     }
-    answer("404 Not Found", &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#)
+    answer(
+        "404 Not Found",
+        &[],
+        r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#,
+    )
 }

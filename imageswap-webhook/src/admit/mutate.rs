@@ -93,7 +93,8 @@ impl Admission {
                 let from = short(field.image);
                 kept.add(field.name, format_args!("{from} -> {result}"));
                 if patches {
-                    let warning = message::not_mirrored(selected, &field, &mirrored.decision, result);
+                    let warning =
+                        message::not_mirrored(selected, &field, &mirrored.decision, result);
                     verdict.warnings.push(warning);
                 }
             }

@@ -15,7 +15,7 @@ use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, MEDIUM_BODY, SMALL_B
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::client::{PATIENCE, Server, TIMES, admission, eventually, pod_review};
 
@@ -442,12 +442,7 @@ struct Held {
 }
 
 impl Answers for Held {
-    fn answer(
-        &self,
-        webhook: Webhook,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Answer, Unlearned> {
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned> {
         let held = || !self.release.load(Ordering::Relaxed) && !caller.is_gone();
         while body.starts_with(b"hold") && held() {
             std::thread::sleep(Duration::from_millis(5));

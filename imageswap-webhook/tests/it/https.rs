@@ -14,6 +14,7 @@ use imageswap_webhook::server::DrainTimes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::client::{Server, TIMES, admission, eventually, patched, pod_review};
 

@@ -67,7 +67,10 @@ fn a_swap_says_that_it_is_conditional() {
 
 #[test]
 fn the_rule_that_gave_the_result_decides_in_a_chain() {
-    for (first, second, conditional) in [("", ", ifMissing: keep", false), (", ifMissing: keep", "", true)] {
+    for (first, second, conditional) in [
+        ("", ", ifMissing: keep", false),
+        (", ifMissing: keep", "", true),
+    ] {
         let policies = policies(&format!(
             "rules:\n- {{name: base, from: 'r.io/hub/library/**', to: r.io/base{first}}}\n\
              - {{name: hub, from: 'docker.io/**', to: r.io/hub{second}}}\n"
@@ -76,7 +79,11 @@ fn the_rule_that_gave_the_result_decides_in_a_chain() {
         assert_eq!(&*decision.result, "r.io/base/nginx");
         assert_eq!(decision.conditional, conditional);
         let missing = missing(&policies, "nginx");
-        let stays = if conditional { "nginx" } else { "r.io/base/nginx" };
+        let stays = if conditional {
+            "nginx"
+        } else {
+            "r.io/base/nginx"
+        };
         assert_eq!(&*missing.result, stays);
     }
 }
