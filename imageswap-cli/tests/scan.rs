@@ -547,9 +547,19 @@ fn results_that_the_registry_lacks_are_listed() {
     let ca = write("ca.pem", registry.ca_pem());
     for (pod, image) in [("a", "nginx:1"), ("b", "redis:7"), ("c", "redis:7")] {
         let pod = POD.replace("name: a, namespace", &format!("name: {pod}, namespace"));
-        cluster.apply(&pod.replace("image: nginx", &format!("image: '{image}'"))).unwrap();
+        cluster
+            .apply(&pod.replace("image: nginx", &format!("image: '{image}'")))
+            .unwrap();
     }
-    let missing = ["--policy", &policy, "--registry-ca", &ca, "-n", "default", "--missing"];
+    let missing = [
+        "--policy",
+        &policy,
+        "--registry-ca",
+        &ca,
+        "-n",
+        "default",
+        "--missing",
+    ];
     let (code, out, error) = scan(cluster.kubeconfig(), &missing);
     assert_eq!((code, error.as_str()), (Some(1), ""), "{out}");
     let list = format!(

@@ -53,8 +53,21 @@ pub enum RegistryArgsError {
 }
 
 impl RegistryArgs {
-    /// A client with the authorities and credentials that the flags name.
-    pub fn client(&self) -> Result<Client, RegistryArgsError> {
+    /// A client for a service. Credentials that cannot be used are logged, and read again by [`Self::follow`]: the edit
+    /// of a Secret must not keep a webhook from starting.
+    pub fn client_of_service(&self) -> Result<Client, RegistryArgsError> {
+        let client = self.without_credentials()?;
+        if let Some(path) = &self.registry_credentials {
+            match Credentials::read(path) {
+                Ok(found) => client.set_credentials(found),
+                Err(error) => tracing::warn!(%error, "registries are asked without credentials"),
+            }
+        }
+        Ok(client)
+    }
+
+    /// A client with the authorities that the flags name.
+    fn without_credentials(&self) -> Result<Client, RegistryArgsError> {
         let ca = self.registry_ca.as_ref().map(|path| {
             let wrong = |source| RegistryArgsError::Read {
                 path: path.clone(),
@@ -64,22 +77,17 @@ impl RegistryArgs {
         });
         let ca = ca.transpose()?.unwrap_or_default();
         let plain: BTreeSet<_> = self.registry_plain_http.iter().cloned().collect();
-        let client = Client::new(Connector::of_system(&ca)?, plain);
-        if let Some(path) = &self.registry_credentials {
-            client.set_credentials(Credentials::read(path)?);
-        }
-        Ok(client)
+        Ok(Client::new(Connector::of_system(&ca)?, plain))
     }
 
-    /// The same; without a flag, the credentials are those of `docker login` in `home`, if there are any.
+    /// A client for a command. Without a flag, the credentials are those of `docker login` in `home`, if there are any.
     pub fn client_of_user(&self, home: Option<&Path>) -> Result<Client, RegistryArgsError> {
         let file = home.map(|it| it.join(DOCKER)).filter(|it| it.is_file());
-        let given = self.registry_credentials.clone();
-        let all = Self {
-            registry_credentials: given.or(file),
-            ..self.clone()
-        };
-        all.client()
+        let client = self.without_credentials()?;
+        if let Some(path) = self.registry_credentials.clone().or(file) {
+            client.set_credentials(Credentials::read(&path)?);
+        }
+        Ok(client)
     }
 
     /// Reads the credentials again when they change, until the drain begins. Credentials that cannot be used are

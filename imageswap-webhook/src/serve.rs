@@ -120,7 +120,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         None => tls,
     };
     limits.asks_certificates = client_ca.is_some();
-    let mirrors = Mirrors::new(registries.client()?);
+    let mirrors = Mirrors::new(registries.client_of_service()?);
     let times = DrainTimes {
         delay: Duration::from_secs(drain_delay.into()),
         timeout: Duration::from_secs(drain_timeout.max(drain_delay).into()),
