@@ -30,9 +30,10 @@ fn write(folder: &Path, registry: &str, images: &[&str]) {
     );
     std::fs::write(folder.join("p.yaml"), policy).unwrap();
     let containers = images.iter().enumerate();
-    let containers: String = containers
+    let containers: Vec<_> = containers
         .map(|(at, image)| format!("  - {{name: c{at}, image: '{image}'}}\n"))
         .collect();
+    let containers = containers.concat();
     let pod = format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n{containers}"
     );

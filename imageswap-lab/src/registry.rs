@@ -63,7 +63,7 @@ impl Registry {
             fs::write(&path, bytes).map_err(Error::io(path.display().to_string()))?;
             Ok::<_, Error>(path)
         };
-        let (chain, key) = pair;
+        let [chain, key] = pair;
         let chain = write("tls.crt", &chain)?;
         let key = write("tls.key", &key)?;
         let users = write("htpasswd", HTPASSWD.as_bytes())?;
@@ -154,7 +154,7 @@ impl SecureRegistry {
 }
 
 /// The certificate of an authority; and chain and key, in PEM, of a server called `localhost`.
-fn certificate() -> Result<(Vec<u8>, (Vec<u8>, Vec<u8>))> {
+fn certificate() -> Result<(Vec<u8>, [Vec<u8>; 2])> {
     const HOUR: Duration = Duration::from_hours(1);
     let unusable = |error: &dyn std::error::Error| Error::Unusable(error.to_string());
     let now = SystemTime::now();
@@ -168,7 +168,7 @@ fn certificate() -> Result<(Vec<u8>, (Vec<u8>, Vec<u8>))> {
         .issue(&names, validity)
         .map_err(|it| unusable(&it))?;
     let ca = authority.certificate().pem();
-    Ok((ca.into(), (pair.chain_pem().into(), pair.key_pem().into())))
+    Ok((ca.into(), [pair.chain_pem().into(), pair.key_pem().into()]))
 }
 
 fn expect(answer: &HttpResponse, status: StatusCode, path: &str) -> Result<()> {

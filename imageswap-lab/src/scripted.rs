@@ -134,10 +134,9 @@ impl ScriptedServer {
 
 /// An answer with headers and a body.
 pub fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Act {
-    let headers: String = headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
+    let headers = headers.iter().fold(String::new(), |text, (name, value)| {
+        format!("{text}{name}: {value}\r\n")
+    });
     Act::Say(format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()

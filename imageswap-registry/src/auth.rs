@@ -49,7 +49,7 @@ pub(crate) struct Granted {
 }
 
 #[derive(Deserialize)]
-struct Token {
+struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<u64>,
@@ -191,7 +191,7 @@ async fn token(
         host: host.clone(),
         what: "its answer has no token",
     };
-    let token: Token = serde_json::from_slice(&body).map_err(|_other_shape| no_token())?;
+    let token: TokenAnswer = serde_json::from_slice(&body).map_err(|_other_shape| no_token())?;
     let text = token.token.or(token.access_token).unwrap_or_default();
     if text.is_empty() || text.len() > MAX_TOKEN {
         return Err(no_token());

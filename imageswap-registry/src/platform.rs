@@ -42,7 +42,7 @@ impl FromStr for Platform {
             !it.is_empty() && it.len() <= 32 && it.bytes().all(letters)
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|it| plain(it)) {
+        if !parts.iter().all(plain) {
             return Err(PlatformError);
         }
         let (os, architecture, variant) = match parts.as_slice() {
