@@ -68,6 +68,8 @@ words! {
         WebhookSkipped = "webhook-skipped",
         /// Admission left the pod with another image: it was changed afterwards, without admission.
         MutatedAfterAdmission = "mutated-after-admission",
+        /// Admission left the image as written, because the registry did not have the policy's result.
+        NotMirrored = "not-mirrored",
         /// Admission decided by an earlier revision of the policy.
         PolicyChanged = "policy-changed",
         /// Admission saw it and let it pass, because the policy only warns or audits.
@@ -107,6 +109,7 @@ pub const LEGAL: &[(Verdict, Reason)] = &[
     (Verdict::Approved, Reason::SideLoaded),
     (Verdict::Drift, Reason::WebhookSkipped),
     (Verdict::Drift, Reason::MutatedAfterAdmission),
+    (Verdict::Drift, Reason::NotMirrored),
     (Verdict::Drift, Reason::PolicyChanged),
     (Verdict::Drift, Reason::NotEnforced),
     (Verdict::Drift, Reason::NotAdmitted),
@@ -129,6 +132,7 @@ pub fn is_legal(verdict: Verdict, route: Route, reason: Reason) -> bool {
     let of_route = match reason {
         Reason::WebhookSkipped
         | Reason::MutatedAfterAdmission
+        | Reason::NotMirrored
         | Reason::PolicyChanged
         | Reason::NotEnforced => admitted,
         Reason::NotAdmitted => verdict != Verdict::Drift || !admitted,

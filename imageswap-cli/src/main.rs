@@ -15,6 +15,7 @@ mod init;
 mod input;
 mod lint;
 mod manifest;
+mod missing;
 mod policy;
 mod scan;
 mod scope;

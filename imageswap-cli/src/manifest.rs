@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub(crate) mod check;
+mod copy;
 mod finding;
 pub(crate) mod images;
 pub(crate) mod rewrite;

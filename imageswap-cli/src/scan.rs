@@ -1,5 +1,6 @@
 //! `imageswap scan`: checks a running cluster against the policy, before admission is switched on.
 
+use crate::missing::MissingArgs;
 use crate::policy::{DateArgs, PolicyFlags};
 use crate::scope::{NamespaceArgs, Namespaces};
 use crate::verdict::VerdictArgs;
@@ -14,12 +15,14 @@ use std::io::Write;
 
 use api::{BETWEEN, Lister, PODS, Unseen, WORKLOADS};
 use census::Census;
+use missing::Missing;
 use owners::{Owners, Workload};
 use summary::Summary;
 
 mod answer;
 mod api;
 mod census;
+mod missing;
 mod objects;
 mod owners;
 #[cfg(test)]
@@ -32,8 +35,8 @@ Without a policy flag the policy is what is in force in the cluster: its
 ImageSwapPolicies and the ConfigMap imageswap-system/imageswap-maps.
 
 Exit codes: 0 when every image is approved; 1 when one is not, or what else
---fail-on names was found; 2 when something could not be asked, seen or decided,
-whatever was found besides.";
+--fail-on names was found, or --missing and one is missing; 2 when something
+could not be asked, seen or decided, whatever was found besides.";
 
 /// Arguments of `imageswap scan`.
 #[derive(Debug, ClapArgs)]
@@ -61,6 +64,8 @@ pub(crate) struct Args {
     /// Print the counts only
     #[arg(long)]
     summary: bool,
+    #[command(flatten)]
+    missing: MissingArgs,
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
@@ -109,18 +114,28 @@ impl Args {
         )
         .judging(&self.verdict);
         let unseen = self.look(&client, &mut census).await?;
+        let missing = Missing::ask(&self.missing, &census).await?;
         let summary = Summary::of(&census, &self.verdict);
         let colour = table::Colour::of_stdout();
         match self.output {
             Output::Json => {
+                let found = answer::Found {
+                    census: &census,
+                    summary: &summary,
+                    unseen: &unseen,
+                    missing: missing.as_ref(),
+                };
                 let (verdict, rows) = (&self.verdict, !self.summary);
-                answer::write(&census, &policies, &summary, &unseen, verdict, rows, out)?;
+                answer::write(&found, &policies, verdict, rows, out)?;
             }
             Output::Table | Output::Wide if self.summary => {}
             Output::Table => table::narrow(&census, colour, out)?,
             Output::Wide => table::wide(&census, colour, out)?,
         }
         if self.output != Output::Json {
+            if let Some(missing) = &missing {
+                missing.write(out)?;
+            }
             table::end(&summary, &unseen, out)?;
         }
         out.flush()?;
@@ -131,8 +146,10 @@ impl Args {
             ));
         }
         census.undecided().report();
-        let complete = unseen.is_empty() && census.undecided().is_empty();
-        Ok(match (complete, summary.findings) {
+        let unknown = missing.as_ref().is_some_and(Missing::report_unknown);
+        let complete = unseen.is_empty() && census.undecided().is_empty() && !unknown;
+        let absent = missing.as_ref().map_or(0, Missing::count);
+        Ok(match (complete, summary.findings + absent) {
             (false, _) => Outcome::Failed,
             (true, 0) => Outcome::Clean,
             (true, _) => Outcome::Findings,

@@ -341,7 +341,7 @@ fn the_manual_shows_what_the_commands_print() {
     };
     let folder = Folder::new(&[("policy.yaml", policy), ("app/web.yaml", web)]);
     let shown = blocks("console");
-    assert_eq!(shown.len(), 3);
+    assert_eq!(shown.len(), 6);
     for block in shown {
         let (command, expected) = block.split_once('\n').unwrap();
         let ran = folder.run(command.strip_prefix("$ imageswap ").unwrap());

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, Lab, Registry, wait_until};
 use kube::api::{PostParams, Request};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -520,4 +520,70 @@ fn twelve_hundred_pods_are_read_in_pages() {
     assert_eq!(rows(&answer(&out)), ["Fleet/f a nginx swap 1200 false"]);
     let (_, out, _) = scan(cluster.kubeconfig(), &args[..4]);
     assert!(out.contains("  Fleet f, 1200 Pods\n"), "{out}");
+}
+
+#[test]
+fn results_that_the_registry_lacks_are_listed() {
+    let Some(cluster) = cluster("results_that_the_registry_lacks_are_listed", false) else {
+        return;
+    };
+    let Some(lab) = Lab::for_test("results_that_the_registry_lacks_are_listed") else {
+        return;
+    };
+    let plain = Registry::start(&lab).unwrap();
+    let image = Image::sleeper("mirrored").unwrap();
+    plain.push(&image, "hub/library/nginx", "1").unwrap();
+    let registry = plain.start_secure(&lab, false).unwrap();
+    let name = registry.name();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &[u8]| {
+        let path = folder.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let policy = POLICY.replace("registry.example.com", &name);
+    let policy = policy.replace(" match:", " #");
+    let policy = write("corp.yaml", policy.as_bytes());
+    let ca = write("ca.pem", registry.ca_pem());
+    for (pod, image) in [("a", "nginx:1"), ("b", "redis:7"), ("c", "redis:7")] {
+        let pod = POD.replace("name: a, namespace", &format!("name: {pod}, namespace"));
+        cluster
+            .apply(&pod.replace("image: nginx", &format!("image: '{image}'")))
+            .unwrap();
+    }
+    let missing = [
+        "--policy",
+        &policy,
+        "--registry-ca",
+        &ca,
+        "-n",
+        "default",
+        "--missing",
+    ];
+    let (code, out, error) = scan(cluster.kubeconfig(), &missing);
+    assert_eq!((code, error.as_str()), (Some(1), ""), "{out}");
+    let list = format!(
+        "\nMissing in the registries:\n  {name}/hub/library/redis:7\n    from redis:7\n\n3 images of 3 workloads"
+    );
+    assert!(out.contains(&list), "{out}");
+    let arguments = [&missing[..], &["-o", "json", "--platform", "linux/arm64"]].concat();
+    let (code, out, _) = scan(cluster.kubeconfig(), &arguments);
+    let found = answer(&out);
+    assert_eq!((code, &found["complete"]), (Some(1), &json!(true)), "{out}");
+    assert_eq!(
+        found["missing"],
+        json!([
+            {"result": format!("{name}/hub/library/nginx:1"), "images": ["nginx:1"], "containers": 1,
+             "missing": "platforms", "platforms": ["linux/arm64"]},
+            {"result": format!("{name}/hub/library/redis:7"), "images": ["redis:7"], "containers": 2,
+             "missing": "image"},
+        ])
+    );
+    // Without the authority there is no answer, and that is not "all is there".
+    let unverified = ["--policy", &policy, "-n", "default", "--missing"];
+    let (code, out, error) = scan(cluster.kubeconfig(), &unverified);
+    assert_eq!(code, Some(2), "{out}");
+    assert!(error.contains("error: cannot tell whether"), "{error}");
+    assert!(out.contains("No result is known to be missing"), "{out}");
+    drop(registry);
 }

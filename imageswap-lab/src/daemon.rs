@@ -29,6 +29,13 @@ pub(crate) struct Daemon {
     _process: Process,
 }
 
+/// How to learn that a server answers.
+pub(crate) struct Ready<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) status: StatusCode,
+    pub(crate) client: &'a dyn Fn(SocketAddr) -> Result<HttpClient>,
+}
+
 /// Where a server keeps its files and listens.
 pub(crate) struct Place<'a> {
     pub(crate) addr: SocketAddr,
@@ -46,6 +53,21 @@ impl Daemon {
         ready: &str,
         how: impl Fn(&Place<'_>) -> (Value, Command),
     ) -> Result<Self> {
+        let ready = Ready {
+            path: ready,
+            status: StatusCode::OK,
+            client: &HttpClient::new,
+        };
+        Self::start_ready(lab, name, &ready, how)
+    }
+
+    /// The same for a server that answers in another way.
+    pub(crate) fn start_ready(
+        lab: &Lab,
+        name: &str,
+        ready: &Ready<'_>,
+        how: impl Fn(&Place<'_>) -> (Value, Command),
+    ) -> Result<Self> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -59,7 +81,7 @@ impl Daemon {
     fn start_on(
         lab: &Lab,
         name: &str,
-        ready: &str,
+        ready: &Ready<'_>,
         how: impl Fn(&Place<'_>) -> (Value, Command),
         port: u16,
     ) -> Result<Self> {
@@ -74,10 +96,10 @@ impl Daemon {
         fs::write(&place.config, config.to_string())
             .map_err(Error::io(place.config.display().to_string()))?;
         let mut process = Process::start(lab, &name, command)?;
-        let client = HttpClient::new(place.addr)?;
+        let client = (ready.client)(place.addr)?;
         process.wait_ready(START, || {
-            let answer = client.get(ready);
-            answer.is_ok_and(|answer| answer.status == StatusCode::OK)
+            let answer = client.get(ready.path);
+            answer.is_ok_and(|answer| answer.status == ready.status)
         })?;
         Ok(Self {
             addr: place.addr,

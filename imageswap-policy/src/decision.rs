@@ -56,6 +56,8 @@ pub enum Reason {
     Excepted,
     /// A label of the Pod skips the swap, as the policy allows; it never skips the approval.
     OptedOut,
+    /// A rule would replace the image, but the registry does not have the result; the image stays.
+    NotMirrored,
     /// `denied` matches the image, which stays.
     Denied,
     /// Too little is known about the Pod; never swapped, never approved.
@@ -78,6 +80,7 @@ impl Reason {
             Self::InvalidResult => "invalid-result",
             Self::Excepted => "excepted",
             Self::OptedOut => "opted-out",
+            Self::NotMirrored => "not-mirrored",
             Self::Denied => "denied",
             Self::ScopeUnknown => "scope-unknown",
             Self::OutOfScope => "out-of-scope",
@@ -108,6 +111,9 @@ pub struct Decision<'a> {
     pub reason: Reason,
     /// The entry of `denied` that matches `result`.
     pub denied: Option<Denied<'a>>,
+    /// Whether the image stays if the registry does not have `result`: the rule says `ifMissing: keep`.
+    /// [`Selected::decide_missing`](crate::Selected::decide_missing) is the decision in that case.
+    pub conditional: bool,
 }
 
 /// The entry of `denied` that an image is not approved for.
@@ -131,6 +137,7 @@ impl<'a> Decision<'a> {
             in_scope: true,
             reason: Reason::ScopeUnknown,
             denied: None,
+            conditional: false,
         }
     }
 
@@ -141,6 +148,7 @@ impl<'a> Decision<'a> {
         known(self)
             && known(other)
             && self.result == other.result
+            && self.conditional == other.conditional
             && refused(self) == refused(other)
     }
 }
@@ -168,8 +176,19 @@ impl Decision<'_> {
         };
         match self.reason {
             Reason::Swapped => {
-                format!("{rule} replaces it by {}, which is {approval}", self.result)
+                let unless = if self.conditional {
+                    ", unless the registry does not have that"
+                } else {
+                    ""
+                };
+                format!(
+                    "{rule} replaces it by {}, which is {approval}{unless}",
+                    self.result
+                )
             }
+            Reason::NotMirrored => format!(
+                "{rule} would replace it, but the registry does not have the result, so it stays and is {approval}"
+            ),
             Reason::Kept => format!("{rule} keeps it, and it is {approval}"),
             Reason::AlreadyTarget => {
                 format!("it lies under a target already, so it stays and is {approval}")
@@ -213,6 +232,7 @@ mod tests {
             in_scope,
             reason,
             denied: None,
+            conditional: false,
         };
         assert!(decision(Reason::Swapped, true, true).is_drift());
         assert!(decision(Reason::Unparsable, false, true).is_drift());

@@ -194,6 +194,9 @@ pub struct Rule {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"registry.example.com/hub")]
     pub to: Option<String>,
+    /// What the webhook does if the registry of the result does not have the result. It asks the registry only for `keep`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub if_missing: IfMissing,
     /// Namespaces in which the rule holds, by name; `*` is a wildcard. Without it: every namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["team-*"]]))]
@@ -277,6 +280,17 @@ pub struct ImagePullSecret {
     /// Name of the Secret, expected in the namespace of each Pod.
     #[schemars(example = &"pull-secret")]
     pub name: String,
+}
+
+/// What admission does with an image if the registry does not have the rule's result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IfMissing {
+    /// The image is swapped all the same; the registry is not asked.
+    #[default]
+    Swap,
+    /// The image stays as written, and is judged as it is. Without an answer of the registry it is swapped.
+    Keep,
 }
 
 /// What is done about an image that is not approved after the swap.

@@ -142,7 +142,13 @@ impl Entry<'_> {
     /// has.
     pub fn explains(&self, selected: &Selected<'_>, image: &str) -> bool {
         let decision = selected.decide(&self.image);
-        decision.reason != Reason::ScopeUnknown && decision.result == image
+        let is_result = decision.reason != Reason::ScopeUnknown && decision.result == image;
+        is_result || self.is_kept(selected, image)
+    }
+
+    /// Whether admission can have left `image`, which the container has, because a registry did not have the result.
+    pub fn is_kept(&self, selected: &Selected<'_>, image: &str) -> bool {
+        self.image == image && selected.decide(&self.image).conditional
     }
 }
 
@@ -206,6 +212,30 @@ mod tests {
         assert!(entry("r.io/a").explains(&selected, "r.io/a"));
         assert!(!entry("nginx").explains(&selected, "nginx"));
         assert!(!entry("evil.io/x").explains(&selected, "evil.io/x"));
+    }
+
+    #[test]
+    fn a_note_explains_an_image_that_the_registry_lacked() {
+        let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: p}\n\
+                    spec: {rules: [{from: 'quay.io/**', to: r.io}, {from: '**', to: r.io, ifMissing: keep}]}";
+        let policies = Policies::new(document::load("p", text).unwrap().policies);
+        let today = crate::Date::from_calendar_date(2026, time::Month::January, 1).unwrap();
+        let selected = policies.select(Scope::Node, today);
+        for (noted, image, explained, kept) in [
+            ("nginx", "nginx", true, true),
+            ("nginx", "r.io/library/nginx", true, false),
+            ("nginx", "redis", false, false),
+            ("quay.io/a", "quay.io/a", false, false),
+            ("r.io/a", "r.io/a", true, false),
+        ] {
+            let entry = entry(noted);
+            assert_eq!(
+                entry.explains(&selected, image),
+                explained,
+                "{noted} {image}"
+            );
+            assert_eq!(entry.is_kept(&selected, image), kept, "{noted} {image}");
+        }
     }
 
     proptest! {

@@ -250,8 +250,25 @@ impl<'a> Selected<'a> {
     where
         'a: 'i,
     {
-        let first = self.ask(&self.first, image);
-        let agree = |it: &Candidate<'a>| self.ask(it, image).agrees(&first);
+        self.decide_if(image, false)
+    }
+
+    /// [`Self::decide`] if a registry was asked about the result of a conditional decision, and does not have it:
+    /// the image stays, and is judged as it is.
+    pub fn decide_missing<'i>(&self, image: &'i str) -> Decision<'i>
+    where
+        'a: 'i,
+    {
+        self.decide_if(image, true)
+    }
+
+    fn decide_if<'i>(&self, image: &'i str, is_missing: bool) -> Decision<'i>
+    where
+        'a: 'i,
+    {
+        let ask = |candidate: &Candidate<'a>| self.ask(candidate, image, is_missing);
+        let first = ask(&self.first);
+        let agree = |it: &Candidate<'a>| ask(it).agrees(&first);
         if self.others.iter().all(agree) {
             first
         } else {
@@ -259,12 +276,16 @@ impl<'a> Selected<'a> {
         }
     }
 
-    fn ask<'i>(&self, candidate: &Candidate<'a>, image: &'i str) -> Decision<'i>
+    fn ask<'i>(&self, candidate: &Candidate<'a>, image: &'i str, is_missing: bool) -> Decision<'i>
     where
         'a: 'i,
     {
+        let asking = Asking {
+            is_missing,
+            ..self.asking(candidate)
+        };
         match candidate.policy {
-            Some(policy) => policy.resolve(self.asking(candidate), image),
+            Some(policy) => policy.resolve(asking, image),
             None => Decision {
                 result: Cow::Borrowed(image),
                 rule: None,
@@ -272,6 +293,7 @@ impl<'a> Selected<'a> {
                 in_scope: false,
                 reason: candidate.otherwise,
                 denied: None,
+                conditional: false,
             },
         }
     }
@@ -280,6 +302,7 @@ impl<'a> Selected<'a> {
         Asking {
             today: self.today,
             opted_out: candidate.opted_out,
+            is_missing: false,
             namespace: self.namespace,
             container: self.container,
         }

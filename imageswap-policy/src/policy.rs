@@ -60,6 +60,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) today: Date,
     /// Whether a label of the Pod skips the swap.
     pub(crate) opted_out: bool,
+    /// Whether the registry does not have the result of a conditional swap.
+    pub(crate) is_missing: bool,
     pub(crate) namespace: Name<'a>,
     pub(crate) container: Name<'a>,
 }
@@ -162,6 +164,14 @@ impl Policy {
         match &self.engine {
             Engine::Document(rules) => rules.guards(),
             Engine::Maps(_) => Missing::default(),
+        }
+    }
+
+    /// Whether a registry has to be asked about the results of some rules: `ifMissing: keep`.
+    pub fn asks_registries(&self) -> bool {
+        match &self.engine {
+            Engine::Document(rules) => rules.asks_registries(),
+            Engine::Maps(_) => false,
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Rule {
     pub(crate) matcher: Matcher,
     pub(crate) action: Action,
     pub(crate) guard: Guard,
+    /// Whether images stay if the registry does not have the rule's result.
+    pub(crate) conditional: bool,
 }
 
 /// How approval is decided.
@@ -147,6 +149,11 @@ impl Rules {
     /// The names that guards need.
     pub(crate) fn guards(&self) -> Missing {
         self.guards
+    }
+
+    /// Whether a swap depends on what a registry has.
+    pub(crate) fn asks_registries(&self) -> bool {
+        self.list.iter().any(|it| it.conditional)
     }
 
     /// Names of the rules, in the order in which they are tried.

@@ -8,6 +8,7 @@
 mod images;
 mod listed;
 mod message;
+mod mirrored;
 mod mutate;
 mod note;
 mod policy;
@@ -18,14 +19,16 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 
 use imageswap_policy::{Decision, PodScope, Policy, Reason, Reference, Scope, Selected};
+use imageswap_registry::Mirrors;
 use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
+use tokio::time::Instant;
 
 use images::Subject;
 
 use crate::caller::Caller;
-use crate::wire::{ImageField, List, NotAReview, Object, Request, Review, Text, Verdict};
+use crate::wire::{ImageField, NotAReview, Object, Request, Review, Text, Verdict};
 use listed::short;
 
 /// User prefix trusted for mirror Pods.
@@ -37,6 +40,8 @@ pub struct Admission {
     policy: PolicySource,
     namespaces: Namespaces,
     pull_secrets: PullSecrets,
+    /// Registries to ask; without it no swap depends on a registry.
+    mirrors: Option<Mirrors>,
     metrics: WebhookMetrics,
 }
 
@@ -51,9 +56,14 @@ pub struct Answer {
     pub outcome: Outcome,
 }
 
-/// An answer needs the labels of this namespace, which are unknown.
+/// What an answer needs and is not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamespaceUnknown(String);
+pub enum Unlearned {
+    /// The labels of this namespace.
+    Namespace(String),
+    /// Whether registries have these images.
+    Images(Vec<String>),
+}
 
 impl Admission {
     /// Decides by the policies that `policy` holds at the time of each review.
@@ -62,6 +72,7 @@ impl Admission {
             policy,
             namespaces: Namespaces::unknown(),
             pull_secrets: PullSecrets::unknown(),
+            mirrors: None,
             metrics,
         }
     }
@@ -76,10 +87,19 @@ impl Admission {
         }
     }
 
+    /// Asks these registries about the results of rules with `ifMissing: keep`.
+    #[must_use]
+    pub fn with_mirrors(self, mirrors: Mirrors) -> Self {
+        Self {
+            mirrors: Some(mirrors),
+            ..self
+        }
+    }
+
     /// Answers a request's body with present knowledge.
     pub fn answer(&self, webhook: Webhook, body: &[u8]) -> Answer {
         let caller = Caller::default();
-        let go_on = |_namespace: &str| Ok::<_, Infallible>(());
+        let go_on = |_unlearned| Ok::<_, Infallible>(());
         let Ok(answer) = self.answer_if(&caller, webhook, body, go_on);
         answer
     }
@@ -87,35 +107,40 @@ impl Admission {
     /// Answers a request's body, and stops if the caller has gone; the answer is then useless.
     ///
     /// # Errors
-    /// It needs unknown labels of a namespace, and the caller waits until [`Self::learn`] has
-    /// asked.
+    /// It needs something that is not known, and the caller waits until [`Self::learn`] has asked.
     pub fn answer_to(
         &self,
         caller: &Caller,
         webhook: Webhook,
         body: &[u8],
-    ) -> Result<Answer, NamespaceUnknown> {
-        self.answer_if(caller, webhook, body, |namespace| {
-            if caller.is_patient() && self.namespaces.can_ask() {
-                Err(NamespaceUnknown(namespace.to_owned()))
-            } else {
-                Ok(())
-            }
+    ) -> Result<Answer, Unlearned> {
+        self.answer_if(caller, webhook, body, |unlearned| {
+            let waits = match &unlearned {
+                Unlearned::Namespace(_) => {
+                    caller.waits_for_namespace() && self.namespaces.can_ask()
+                }
+                Unlearned::Images(_) => caller.waits_for_registries(),
+            };
+            if waits { Err(unlearned) } else { Ok(()) }
         })
     }
 
-    /// Asks the API server about a namespace; returns once it answers or reaches its deadline.
-    pub async fn learn(&self, NamespaceUnknown(namespace): &NamespaceUnknown) {
-        self.namespaces.learn(namespace).await;
+    /// Asks the API server about a namespace, or registries about images. Returns once they have answered, or reach
+    /// their deadline; for registries that is at most `until`.
+    pub async fn learn(&self, unlearned: &Unlearned, until: Instant) {
+        match unlearned {
+            Unlearned::Namespace(namespace) => self.namespaces.learn(namespace).await,
+            Unlearned::Images(images) => self.ask_registries(images, until).await,
+        }
     }
 
-    /// Answers a request's body. `go_on` is called if unknown labels of a namespace decide.
+    /// Answers a request's body. `go_on` is called if something that is not known decides.
     fn answer_if<E>(
         &self,
         caller: &Caller,
         webhook: Webhook,
         body: &[u8],
-        go_on: impl FnOnce(&str) -> Result<(), E>,
+        go_on: impl Fn(Unlearned) -> Result<(), E>,
     ) -> Result<Answer, E> {
         if webhook == Webhook::Policy {
             let review = match span("parse", || Review::parse_text(body)) {
@@ -146,7 +171,7 @@ impl Admission {
         webhook: Webhook,
         review: &Review<'_>,
         caller: &Caller,
-        go_on: impl FnOnce(&str) -> Result<(), E>,
+        go_on: impl Fn(Unlearned) -> Result<(), E>,
     ) -> Result<(Verdict, Outcome), E> {
         let request = &review.request;
         let uid = &*request.uid;
@@ -197,7 +222,13 @@ impl Admission {
         if let Some(namespace) = asked.namespace
             && selected.missing().namespace_labels
         {
-            go_on(namespace)?;
+            go_on(Unlearned::Namespace(namespace.to_owned()))?;
+        }
+        if caller.waits_for_registries() {
+            let images = self.unanswered(&selected, subject, &asked);
+            if !images.is_empty() {
+                go_on(Unlearned::Images(images))?;
+            }
         }
         Ok(match webhook {
             Webhook::Mutate => self.mutate(&selected, subject, &asked),
@@ -255,6 +286,20 @@ impl Asked<'_> {
     }
 }
 
+impl Asked<'_> {
+    /// One log line about images that stay because registries do not have the results.
+    fn log_kept(&self, kept: &str) {
+        tracing::info!(
+            uid = &*self.request.uid,
+            trace_id = trace(),
+            namespace = &*short(self.namespace.unwrap_or_default()),
+            name = &*short(self.name()),
+            not_mirrored = kept,
+            "images stay as written, because registries do not have the results"
+        );
+    }
+}
+
 fn is_kubelets_mirror(request: &Request<'_>, object: &Object<'_>) -> bool {
     object.is_mirror() && request.user().starts_with(KUBELETS)
 }
@@ -298,8 +343,7 @@ fn trace() -> Option<impl tracing::Value> {
 
 /// The policy's decision about an image of the object.
 fn decide<'r>(selected: &Selected<'r>, field: &ImageField<'r>) -> Decision<'r> {
-    let container = (field.list != List::Volumes).then_some(field.name);
-    selected.in_container(container).decide(field.image)
+    mirrored::in_container(selected, field).decide(field.image)
 }
 
 /// Names of the policies that decide, and their revisions, for the audit log; several if the choice

@@ -3,11 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::admit::Unlearned;
+
 /// The caller that waits for an answer. Clones are the same caller.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     gone: Arc<AtomicBool>,
-    patient: bool,
+    waits: Waits,
+}
+
+/// What a caller waits for before it is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Waits {
+    /// Present knowledge has to be enough.
+    #[default]
+    ForNothing,
+    /// Answers of registries.
+    ForRegistries,
+    /// Labels of the namespace, and then answers of registries.
+    ForAll,
 }
 
 /// Marks a caller as gone when it is dropped, as a request's future is.
@@ -18,14 +32,31 @@ impl Caller {
     /// A caller that waits until everything that the answer needs is learned.
     pub(crate) fn patient() -> Self {
         Self {
-            patient: true,
+            waits: Waits::ForAll,
             ..Self::default()
         }
     }
 
-    /// Whether the caller waits until everything that the answer needs is learned.
-    pub fn is_patient(&self) -> bool {
-        self.patient
+    /// The caller once this has been asked about: it does not wait for the same again.
+    pub(crate) fn after(unlearned: &Unlearned) -> Self {
+        let waits = match unlearned {
+            Unlearned::Namespace(_) => Waits::ForRegistries,
+            Unlearned::Images(_) => Waits::ForNothing,
+        };
+        Self {
+            waits,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the caller waits until the labels of the namespace are learned.
+    pub fn waits_for_namespace(&self) -> bool {
+        self.waits == Waits::ForAll
+    }
+
+    /// Whether the caller waits for answers of registries.
+    pub fn waits_for_registries(&self) -> bool {
+        self.waits != Waits::ForNothing
     }
 
     /// Whether the caller has gone.

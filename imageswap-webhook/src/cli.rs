@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use imageswap_registry::RegistryArgs;
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
 use imageswap_runtime::manual::ManualArgs;
@@ -68,6 +69,9 @@ pub struct ServeArgs {
     /// How to keep the certificate in the cluster.
     #[command(flatten)]
     pub certificates: CertificateArgs,
+    /// How to ask registries, if a policy has `ifMissing: keep`.
+    #[command(flatten)]
+    pub registries: RegistryArgs,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArgs,

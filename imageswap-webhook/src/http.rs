@@ -18,7 +18,7 @@ use imageswap_runtime::telemetry::{RequestSpan, Traces};
 use imageswap_runtime::text::shorten;
 use tokio::time::Instant;
 
-use crate::admit::{Admission, Answer, NamespaceUnknown};
+use crate::admit::{Admission, Answer, Unlearned};
 use crate::caller::Caller;
 use crate::limits::{Limits, Patience, SMALL_BODY};
 use body::{Body, Unread};
@@ -27,6 +27,9 @@ use share::{Held, Share};
 /// Larger bodies are answered on a thread for blocking work, because they would delay all others on
 /// this one for a millisecond and more.
 const HEAVY_BODY: usize = 64 << 10;
+
+/// How often something has to be learned for one answer: labels of the namespace, then answers of registries.
+const LESSONS: usize = 2;
 
 /// Characters of a refusal, which may quote the request.
 const MAX_REASON: usize = 1024;
@@ -45,29 +48,19 @@ pub trait Answers: Send + Sync + 'static {
     ///
     /// # Errors
     /// The caller is patient, and something has to be learned first.
-    fn answer(
-        &self,
-        webhook: Webhook,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Answer, NamespaceUnknown>;
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned>;
 
-    /// Learns what an answer needs, up to a deadline.
-    fn learn(&self, unknown: &NamespaceUnknown) -> impl Future<Output = ()> + Send;
+    /// Learns what an answer needs, up to a deadline; from registries at most until `until`.
+    fn learn(&self, unlearned: &Unlearned, until: Instant) -> impl Future<Output = ()> + Send;
 }
 
 impl Answers for Admission {
-    fn answer(
-        &self,
-        webhook: Webhook,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Answer, NamespaceUnknown> {
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned> {
         self.answer_to(caller, webhook, body)
     }
 
-    async fn learn(&self, unknown: &NamespaceUnknown) {
-        Self::learn(self, unknown).await;
+    async fn learn(&self, unlearned: &Unlearned, until: Instant) {
+        Self::learn(self, unlearned, until).await;
     }
 }
 
@@ -247,16 +240,17 @@ impl<A: Answers> Handler<A> {
             body,
             caller,
         };
-        let first = question(body, Caller::patient());
-        let (unknown, body) = match self.ask(first, span, share, patience).await {
-            Ok(reply) => return reply,
-            Err(unknown) => unknown,
-        };
-        // Other requests do not wait for that: it takes no turn.
-        self.admission.learn(&unknown).await;
-        let last = question(body, Caller::default());
-        let reply = self.ask(last, span, share, patience).await;
-        reply.unwrap_or_else(|_answered| Reply::defect())
+        let mut next = question(body, Caller::patient());
+        for _ in 0..=LESSONS {
+            let (unlearned, body) = match self.ask(next, span, share, patience).await {
+                Ok(reply) => return reply,
+                Err(unlearned) => unlearned,
+            };
+            // Other requests do not wait for that: it takes no turn.
+            self.admission.learn(&unlearned, patience.registries).await;
+            next = question(body, Caller::after(&unlearned));
+        }
+        Reply::defect()
     }
 
     /// Answers when it has a turn. If something has to be learned first, the body is returned.
@@ -266,7 +260,7 @@ impl<A: Answers> Handler<A> {
         span: &RequestSpan,
         share: &Share,
         patience: Patience,
-    ) -> Result<Reply, (NamespaceUnknown, Body)> {
+    ) -> Result<Reply, (Unlearned, Body)> {
         if question.body.bytes.len() > HEAVY_BODY || question.webhook == Webhook::Policy {
             return self.heavy(question, span, share, patience).await;
         }
@@ -284,7 +278,7 @@ impl<A: Answers> Handler<A> {
         span: &RequestSpan,
         share: &Share,
         patience: Patience,
-    ) -> Result<Reply, (NamespaceUnknown, Body)> {
+    ) -> Result<Reply, (Unlearned, Body)> {
         let Some(turn) = share.heavy_turn(question.webhook, patience.queue).await else {
             return Ok(Reply::shed("too many large requests at a time"));
         };
@@ -310,7 +304,7 @@ fn route(path: &str) -> Option<(&'static str, Webhook)> {
 }
 
 impl Question {
-    fn answer(self, admission: &impl Answers) -> Result<Reply, (NamespaceUnknown, Body)> {
+    fn answer(self, admission: &impl Answers) -> Result<Reply, (Unlearned, Body)> {
         let Self {
             webhook,
             body,

@@ -26,6 +26,10 @@ pub const SMALL_BODY: usize = 16 << 10;
 pub const MEDIUM_BODY: usize = 256 << 10;
 /// Largest head of a request, in bytes; the API server's has 500.
 pub const MAX_HEAD: usize = 16 << 10;
+/// The longest time that a review waits for registries, for all its images together.
+pub const REGISTRY_WAIT: Duration = Duration::from_secs(1);
+/// Images of one review that registries are asked about; others are swapped as usual.
+pub const MAX_REGISTRY_QUESTIONS: usize = 64;
 /// The API server's default timeout for webhooks.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest timeout that a webhook configuration can set.
@@ -99,6 +103,8 @@ pub struct Patience {
     pub queue: Instant,
     /// The body has to be complete by then.
     pub body: Instant,
+    /// Registries have to answer by then; the review still needs its turn afterwards.
+    pub registries: Instant,
 }
 
 impl Default for Limits {
@@ -205,6 +211,7 @@ impl Patience {
         Self {
             queue: now + timeout / 2,
             body: now + timeout.min(body),
+            registries: now + timeout / 4,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use imageswap_registry::{Mirrors, RegistryArgsError};
 use imageswap_runtime::admin::{Admin, Readiness};
 use imageswap_runtime::cluster::{ClusterArgs, ClusterError};
 use imageswap_runtime::drain::Drain;
@@ -43,6 +44,9 @@ pub enum ServeError {
     /// A certificate cannot be kept with these flags.
     #[error(transparent)]
     Certificates(#[from] CertificateArgsError),
+    /// Registries cannot be asked with these flags.
+    #[error(transparent)]
+    Registries(#[from] RegistryArgsError),
     /// A port cannot be bound.
     #[error("cannot bind {addr}: {source}")]
     Bind {
@@ -68,9 +72,11 @@ impl ServeError {
     /// 2 for wrong arguments or configuration, 1 for failures.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Log(_) | Self::Telemetry(_) | Self::Policy(_) | Self::Certificates(_) => {
-                ExitCode::from(2)
-            }
+            Self::Log(_)
+            | Self::Telemetry(_)
+            | Self::Policy(_)
+            | Self::Certificates(_)
+            | Self::Registries(_) => ExitCode::from(2),
             Self::Cluster(_) | Self::Tls(_) | Self::Bind { .. } | Self::Signals(_) => {
                 ExitCode::FAILURE
             }
@@ -90,6 +96,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         tls,
         client_ca,
         certificates,
+        registries,
         limits,
         log: log_args,
         otlp,
@@ -113,6 +120,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         None => tls,
     };
     limits.asks_certificates = client_ca.is_some();
+    let mirrors = Mirrors::new(registries.client_of_service()?);
     let times = DrainTimes {
         delay: Duration::from_secs(drain_delay.into()),
         timeout: Duration::from_secs(drain_timeout.max(drain_delay).into()),
@@ -175,7 +183,10 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
             .watch(drain.clone(), metrics.clone(), certificate),
     );
 
-    let admission = Admission::new(policy, metrics.clone()).with_cluster(namespaces, pull_secrets);
+    tokio::spawn(registries.follow(mirrors.clone(), drain.clone()));
+    let admission = Admission::new(policy, metrics.clone())
+        .with_cluster(namespaces, pull_secrets)
+        .with_mirrors(mirrors);
     let handler = Handler::new(admission, metrics, drain.clone())
         .with_limits(limits)
         .with_traces(traces.clone());

@@ -27,7 +27,7 @@ pub(super) fn why(case: &Case<'_>, image: &str, decision: &Decision<'_>) -> Reas
     let note = Note::parse(note).ok();
     let name = case.facts.container_name();
     match name.and_then(|name| note.as_ref()?.get(name)) {
-        Some(entry) => noted(case, image, entry),
+        Some(entry) => noted(case, image, entry, decision),
         None => without_note(case, image),
     }
 }
@@ -41,7 +41,10 @@ fn note<'a>(case: &Case<'a>) -> Option<&'a str> {
 }
 
 /// The note is not trusted: its image is decided again, by the revision that it names.
-fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
+///
+/// A note with the image that runs says that admission left it. If the policy allows that for an image that the registry
+/// does not have, that is the reason.
+fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>, decision: &Decision<'_>) -> Reason {
     let is_its = |policies: &&Arc<Policies>| {
         let selected = case.asked.select(policies);
         selected.policy().map(Policy::revision) == Some(&*entry.revision)
@@ -51,7 +54,11 @@ fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>) -> Reason {
         // That revision is unknown here, so the decision cannot be repeated.
         return Reason::WebhookSkipped;
     };
-    let explained = entry.explains(&case.asked.select(policies), image);
+    let selected = case.asked.select(policies);
+    if decision.conditional && entry.is_kept(&selected, image) {
+        return Reason::NotMirrored;
+    }
+    let explained = entry.explains(&selected, image);
     match (explained, Arc::ptr_eq(policies, in_force)) {
         (true, false) => Reason::PolicyChanged,
         (true, true) => Reason::WebhookSkipped,

@@ -2,6 +2,7 @@
 
 use super::api::Unseen;
 use super::census::{Census, Verdict};
+use super::missing::Missing;
 use super::summary::Summary;
 use crate::verdict::VerdictArgs;
 use anyhow::Result;
@@ -21,7 +22,19 @@ struct Answer<'a> {
     policies: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<Vec<Row<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'a Missing>,
     summary: &'a Summary,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) census: &'a Census<'a>,
+    pub(super) summary: &'a Summary,
+    pub(super) unseen: &'a [Unseen],
+    /// If registries were asked.
+    pub(super) missing: Option<&'a Missing>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,14 +65,18 @@ struct Row<'a> {
 
 /// Writes the answer; without the rows if they are not asked for.
 pub(super) fn write(
-    census: &Census<'_>,
+    found: &Found<'_>,
     policies: &Policies,
-    summary: &Summary,
-    unseen: &[Unseen],
     verdict: &VerdictArgs,
     rows: bool,
     out: &mut impl Write,
 ) -> Result<()> {
+    let Found {
+        census,
+        summary,
+        unseen,
+        missing,
+    } = *found;
     let images = census.rows().map(|(key, seen)| Row {
         namespace: &key.workload.namespace,
         kind: &key.workload.kind,
@@ -82,11 +99,14 @@ pub(super) fn write(
     });
     let answer = Answer {
         schema: SCHEMA,
-        complete: unseen.is_empty() && census.undecided().is_empty(),
+        complete: unseen.is_empty()
+            && census.undecided().is_empty()
+            && missing.is_none_or(|it| !it.has_unknown()),
         unseen,
         set_revision: policies.set_revision(),
         policies: policies.iter().map(Policy::name).collect(),
         images: rows.then(|| images.collect()),
+        missing,
         summary,
     };
     serde_json::to_writer(&mut *out, &answer)?;

@@ -5,7 +5,7 @@
 //! is by an earlier rule than the last, and the chain ends.
 
 use super::target::{destination, template_targets};
-use super::{Exception as Written, ImageSwapPolicy, Match};
+use super::{Exception as Written, IfMissing, ImageSwapPolicy, Match};
 use super::{guard, pull_secrets, selector};
 use crate::Policy;
 use crate::day::parse_day;
@@ -40,6 +40,8 @@ pub(super) struct CompiledRule {
     pub(super) name: String,
     pub(super) matcher: Matcher,
     pub(super) guard: Guard,
+    /// Whether images stay if the registry does not have the rule's result.
+    conditional: bool,
     /// `None` for a rule that keeps.
     pub(super) swap: Option<Swap>,
 }
@@ -126,6 +128,7 @@ pub(super) fn draft(document: &ImageSwapPolicy, messages: &mut Messages<'_>) -> 
             rules.push(CompiledRule {
                 at,
                 guard,
+                conditional: rule.if_missing == IfMissing::Keep,
                 name: rule.name.clone().unwrap_or_else(|| format!("rules[{at}]")),
                 matcher,
                 swap,
@@ -176,6 +179,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
                 matcher: rule.matcher,
                 action: Action::Keep,
                 guard: rule.guard,
+                conditional: false,
             });
             continue;
         };
@@ -186,6 +190,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
                 matcher: Matcher::Pattern(target.clone()),
                 action: Action::Rest,
                 guard: rule.guard.clone(),
+                conditional: false,
             });
             draft.targets.push(Guarded {
                 pattern: target,
@@ -197,6 +202,7 @@ pub(super) fn finish(compiled: Compiled, messages: &mut Messages<'_>) -> Option<
             matcher: rule.matcher,
             action: swap.action,
             guard: rule.guard,
+            conditional: rule.conditional,
         });
     }
     if let Some(approved) = compiled.approved {
@@ -308,6 +314,11 @@ fn one(
 ) -> Option<(Matcher, Option<Swap>)> {
     let path = |key| [SPEC, Step::Key("rules"), Step::Index(at), Step::Key(key)];
     let here = [SPEC, Step::Key("rules"), Step::Index(at)];
+    if rule.keep.is_some() && rule.if_missing == IfMissing::Keep {
+        let message = "images that `keep` matches stay, whether a registry has them or not";
+        messages.error(&path("ifMissing"), "field", message).help =
+            Some("remove `ifMissing`, or write `from` and `to` instead of `keep`".to_owned());
+    }
     let mut pattern = |key, text: &str| match Pattern::parse(text) {
         Ok(pattern) => Some(pattern),
         Err(why) => {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 mod convergence;
 mod evasions;
 mod guards;
+mod if_missing;
 mod lint;
 mod mistakes;
 mod words;

@@ -91,6 +91,7 @@ impl Engine {
             in_scope: true,
             reason,
             denied: None,
+            conditional: false,
         };
         let Ok(reference) = Reference::parse(image) else {
             return decision(None, Reason::Unparsable, false);

@@ -53,7 +53,6 @@ impl Rules {
     ///
     /// The result of a rule may match another rule, which moves it again; the chain is followed to
     /// its end, because only that is stable.
-    /// only that is stable.
     pub(crate) fn resolve<'i, 'p: 'i>(
         &'p self,
         asking: Asking<'_>,
@@ -83,6 +82,7 @@ impl Rules {
                     reason
                 },
                 denied,
+                conditional: false,
             }
         };
         let Ok(reference) = Reference::parse(image) else {
@@ -92,6 +92,7 @@ impl Rules {
                 Standing::NotApproved,
             ));
         };
+        let written = reference;
         let (mut rule, mut current) = match self.step(asking, &reference)? {
             Step::Stay {
                 by,
@@ -112,6 +113,11 @@ impl Rules {
             match self.step(asking, &reference)? {
                 Step::Move { rule: next, to } => (rule, current) = (next, to),
                 Step::Stay { standing, .. } => {
+                    let conditional = self.list[rule].conditional;
+                    if conditional && asking.is_missing {
+                        let standing = self.standing(asking, &written, false)?;
+                        return Ok(unchanged(By::Rule(rule), Reason::NotMirrored, standing));
+                    }
                     return Ok(Decision {
                         result: Cow::Owned(current),
                         rule: Some(&self.list[rule].name),
@@ -119,6 +125,7 @@ impl Rules {
                         in_scope: true,
                         reason: Reason::Swapped,
                         denied: self.denial(standing),
+                        conditional,
                     });
                 }
             }

@@ -198,7 +198,7 @@ mod tests {
             let patterns: Vec<_> = patterns.iter().map(|it| Pattern::parse(it).unwrap()).collect();
             let open = |it: &Pattern| Guarded { pattern: it.clone(), guard: Guard::default() };
             let set = PatternSet::new(patterns.iter().map(open).collect());
-            let asking = Asking { today: TODAY, opted_out: false, namespace: Name::Unknown, container: Name::Unknown };
+            let asking = Asking { today: TODAY, opted_out: false, is_missing: false, namespace: Name::Unknown, container: Name::Unknown };
             for image in &images {
                 let reference = Reference::parse(image).unwrap();
                 let scan = patterns.iter().position(|it| it.matches(&reference));

@@ -38,6 +38,9 @@ pub(super) fn add(rules: &Rules, hash: &mut Fields) {
 
 fn one(rule: &Rule, hash: &mut Fields) {
     hash.guard(&rule.guard);
+    if rule.conditional {
+        hash.field("keep if missing");
+    }
     match &rule.matcher {
         Matcher::Pattern(pattern) => hash.fields(&["pattern", pattern.as_str()]),
         Matcher::Regex(expression) => hash.fields(&["regex", expression.as_str()]),

@@ -73,6 +73,7 @@ pub(super) const ADMISSION_CONNECTIONS: &str = "imageswap_admission_connections"
 pub(super) const ADMISSION_IN_FLIGHT: &str = "imageswap_admission_requests_in_flight";
 pub(super) const ADMISSION_CLOSED: &str = "imageswap_admission_connections_closed_total";
 pub(super) const ADMISSION_IMAGES: &str = "imageswap_admission_images_total";
+pub(super) const ADMISSION_REGISTRY_ANSWERS: &str = "imageswap_admission_registry_answers_total";
 pub(super) const TLS_NOT_BEFORE: &str = "imageswap_tls_not_before_timestamp_seconds";
 pub(super) const TLS_NOT_AFTER: &str = "imageswap_tls_not_after_timestamp_seconds";
 
@@ -113,7 +114,7 @@ pub const fn catalogue() -> &'static [Metric] {
     &CATALOGUE
 }
 
-const CATALOGUE: [Metric; 28] = [
+const CATALOGUE: [Metric; 29] = [
     Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,
@@ -252,7 +253,7 @@ const CATALOGUE: [Metric; 28] = [
         labels: &[
             Label {
                 name: "decision",
-                values: "`swapped`, `kept`, `invalid-result`, `unparsable`, `scope-unknown`, `out-of-scope`",
+                values: "`swapped`, `kept`, `invalid-result`, `not-mirrored`, `unparsable`, `scope-unknown`, `out-of-scope`",
             },
             Label {
                 name: "approved",
@@ -267,6 +268,16 @@ const CATALOGUE: [Metric; 28] = [
                 values: "registry of the image asked about, if the policy names it; else `other`",
             },
         ],
+        service: Service::Webhook,
+    },
+    Metric {
+        name: ADMISSION_REGISTRY_ANSWERS,
+        kind: Kind::Counter,
+        help: "Images whose swap depended on a registry, by its answer",
+        labels: &[Label {
+            name: "answer",
+            values: "`present`, `missing` (the image stays), `unknown` (swapped as usual)",
+        }],
         service: Service::Webhook,
     },
     Metric {

@@ -12,7 +12,8 @@ use imageswap_policy::{Decision, Reason};
 
 use super::catalogue::{
     ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
-    ADMISSION_IN_FLIGHT, ADMISSION_REQUESTS, TLS_NOT_AFTER, TLS_NOT_BEFORE,
+    ADMISSION_IN_FLIGHT, ADMISSION_REGISTRY_ANSWERS, ADMISSION_REQUESTS, TLS_NOT_AFTER,
+    TLS_NOT_BEFORE,
 };
 use super::{Exporter, unix_seconds};
 
@@ -90,6 +91,7 @@ pub struct WebhookMetrics {
     in_flight: Gauge,
     closed: Arc<[Counter; Closed::ALL.len()]>,
     images: Arc<ArcSwap<ImageCounters>>,
+    registry_answers: Arc<[Counter; REGISTRY_ANSWERS.len()]>,
     exporter: Exporter,
 }
 
@@ -102,6 +104,9 @@ struct ImageCounters {
     out_of_scope: Counter,
 }
 
+/// Values of the label `answer`.
+const REGISTRY_ANSWERS: [&str; 3] = ["present", "missing", "unknown"];
+
 /// Indexed by [`Enforcement`].
 type ByEnforcement<T> = [T; ENFORCEMENTS.len()];
 
@@ -113,6 +118,7 @@ struct RegistryCounters {
     swapped: [Counter; 2],
     kept: [Counter; 2],
     invalid_result: [Counter; 2],
+    not_mirrored: [Counter; 2],
 }
 
 impl Webhook {
@@ -227,8 +233,18 @@ impl WebhookMetrics {
                 exporter,
                 std::iter::empty(),
             ))),
+            registry_answers: Arc::new(REGISTRY_ANSWERS.map(|answer| {
+                let answer = Label::new("answer", answer);
+                zeroed(exporter.counter(ADMISSION_REGISTRY_ANSWERS, vec![answer]))
+            })),
             exporter: exporter.clone(),
         }
+    }
+
+    /// An image was decided by a registry's answer: `present`, `missing`, or else `unknown`.
+    pub fn registry_answer(&self, answer: &str) {
+        let at = REGISTRY_ANSWERS.iter().position(|it| *it == answer);
+        self.registry_answers[at.unwrap_or(REGISTRY_ANSWERS.len() - 1)].increment(1);
     }
 
     /// One request was answered after `duration`.
@@ -317,6 +333,7 @@ impl ImageCounters {
         match decision.reason {
             Reason::Swapped => &by_registry.swapped[usize::from(decision.approved)],
             Reason::InvalidResult => &by_registry.invalid_result[usize::from(decision.approved)],
+            Reason::NotMirrored => &by_registry.not_mirrored[usize::from(decision.approved)],
             Reason::Unparsable => &self.unparsable[enforcement as usize],
             Reason::ScopeUnknown => &self.scope_unknown[enforcement as usize],
             Reason::OutOfScope | Reason::NoPolicy => &self.out_of_scope,
@@ -342,6 +359,7 @@ impl RegistryCounters {
                 swapped: pair("swapped"),
                 kept: pair("kept"),
                 invalid_result: pair("invalid-result"),
+                not_mirrored: pair("not-mirrored"),
             }
         })
     }
@@ -385,6 +403,7 @@ mod tests {
             in_scope: true,
             reason,
             denied: None,
+            conditional: false,
         }
     }
 

@@ -44,12 +44,24 @@ impl Connector {
         Self::with_certificate(ca_pem, None)
     }
 
-    /// The same, and presents a certificate to servers that ask for one.
-    pub fn with_certificate(ca_pem: &[u8], own: Option<&Pair>) -> Result<Self, ConnectError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem) {
-            roots.add(certificate?)?;
+    /// Trusts the system's authorities, and those in `ca_pem`. A system without any is not an error: the Pod of a
+    /// service has none.
+    pub fn of_system(ca_pem: &[u8]) -> Result<Self, ConnectError> {
+        let mut roots = roots(ca_pem)?;
+        let system = rustls_native_certs::load_native_certs();
+        for error in system.errors {
+            tracing::debug!(%error, "an authority of the system is left out");
         }
+        roots.add_parsable_certificates(system.certs);
+        Self::with_roots(roots, None)
+    }
+
+    /// [`Self::new`], and presents a certificate to servers that ask for one.
+    pub fn with_certificate(ca_pem: &[u8], own: Option<&Pair>) -> Result<Self, ConnectError> {
+        Self::with_roots(roots(ca_pem)?, own)
+    }
+
+    fn with_roots(roots: RootCertStore, own: Option<&Pair>) -> Result<Self, ConnectError> {
         let config = ClientConfig::builder_with_provider(super::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
@@ -74,6 +86,14 @@ impl Connector {
             .map_err(|source| ConnectError::Name(name.to_owned(), source))?;
         Ok(self.connector.connect(server, stream).await?)
     }
+}
+
+fn roots(ca_pem: &[u8]) -> Result<RootCertStore, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+        roots.add(certificate?)?;
+    }
+    Ok(roots)
 }
 
 impl std::fmt::Debug for Connector {

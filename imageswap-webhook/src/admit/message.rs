@@ -1,6 +1,7 @@
 //! Messages about images that are not approved: which container, which image, why, and what to do.
 
-use imageswap_policy::{Decision, Policy, Reason, Selected};
+use imageswap_policy::{Decision, Policy, Reason, Reference, Selected};
+use imageswap_registry::Presence;
 
 use super::listed::{Listed, short};
 use crate::wire::{ImageField, MAX_WARNINGS, Object};
@@ -14,6 +15,26 @@ const PLACES: usize = 4;
 pub(super) struct Refused<'r> {
     pub(super) field: ImageField<'r>,
     pub(super) decision: Decision<'r>,
+    /// The result that a registry was asked about, and its answer.
+    pub(super) mirror: Option<(String, Presence)>,
+}
+
+/// The warning about an image that stays because a registry does not have the result.
+pub(super) fn not_mirrored(
+    selected: &Selected<'_>,
+    field: &ImageField<'_>,
+    decision: &Decision<'_>,
+    result: &str,
+) -> String {
+    let rule = decision.rule.map(|it| format!(", rule {it}"));
+    format!(
+        "{}: image {} stays as written, because {} does not have {result}: copy it there (policy {}{})",
+        place(field),
+        field.image,
+        Reference::registry_of(result),
+        names(selected),
+        rule.unwrap_or_default()
+    )
 }
 
 /// The denial in one paragraph, which kubectl shows after the webhook's name.
@@ -118,13 +139,30 @@ fn advice(policy: &Policy) -> String {
     }
 }
 
+/// The container or volume of an image.
+fn place(field: &ImageField<'_>) -> String {
+    match (field.name, field.list.item()) {
+        ("", item) => item.to_owned(),
+        (name, item) => format!("{item} {name}"),
+    }
+}
+
 impl Refused<'_> {
+    /// Why it is not known whether the registry has the result, if the decision depends on that.
+    fn not_known(&self) -> Option<&str> {
+        match &self.mirror {
+            Some((_, Presence::Unknown(why))) => Some(why),
+            _ => None,
+        }
+    }
+
     fn sentence(&self) -> String {
-        let Self { field, decision } = self;
-        let place = match (field.name, field.list.item()) {
-            ("", item) => item.to_owned(),
-            (name, item) => format!("{item} {name}"),
-        };
+        let Self {
+            field,
+            decision,
+            mirror,
+        } = self;
+        let place = place(field);
         let rule = decision.rule.map(|it| format!("rule `{it}`"));
         let rule = rule.unwrap_or_else(|| "the policy".to_owned());
         if let Some(denied) = decision.denied {
@@ -142,6 +180,18 @@ impl Refused<'_> {
             );
         }
         let why = match decision.reason {
+            Reason::NotMirrored => {
+                let result = mirror.as_ref().map_or("its result", |it| &it.0);
+                format!(
+                    "{rule} would replace it by {result}, which {} does not have: copy it there",
+                    Reference::registry_of(result)
+                )
+            }
+            Reason::Swapped if self.not_known().is_some() => format!(
+                "{rule} replaces it by {}, unless that is missing, which is not known: {}; try again",
+                decision.result,
+                self.not_known().unwrap_or_default()
+            ),
             Reason::Swapped if decision.approved => format!(
                 "{rule} replaces it by {}, which has not happened; is the mutating webhook there?",
                 decision.result

@@ -7,7 +7,7 @@ use imageswap_runtime::metrics::Outcome;
 
 use super::images::{Asks, Subject};
 use super::listed::{Listed, short};
-use super::{Admission, Asked, Decided, audit, decide, message, note};
+use super::{Admission, Asked, Decided, audit, message, note};
 use crate::wire::Verdict;
 
 impl Admission {
@@ -19,7 +19,9 @@ impl Admission {
     ) -> (Verdict, Outcome) {
         let mut verdict = Verdict::default();
         let mut swaps = Listed::default();
-        let decided = self.decide(selected, subject, asked, &mut verdict, &mut swaps);
+        let mut kept = Listed::default();
+        let lists = (&mut swaps, &mut kept);
+        let decided = self.decide(selected, subject, asked, &mut verdict, lists);
         if selected.candidates().next().is_none() {
             tracing::debug!(uid = &*asked.request.uid, "allowed unchanged: out of scope");
             return (verdict, Outcome::Skipped);
@@ -57,6 +59,11 @@ impl Admission {
             asked.log(&swaps, "", what);
             verdict.audit.push(("swapped", swaps));
         }
+        if !kept.is_empty() {
+            let kept = kept.finish();
+            asked.log_kept(&kept);
+            verdict.audit.push(("not-mirrored", kept));
+        }
         let outcome = if verdict.patch.is_empty() {
             Outcome::Unchanged
         } else {
@@ -71,16 +78,27 @@ impl Admission {
         subject: Subject,
         asked: &Asked<'r>,
         verdict: &mut Verdict,
-        swaps: &mut Listed,
+        (swaps, kept): (&mut Listed, &mut Listed),
     ) -> Vec<Decided<'r>> {
         let patches = selected.swaps();
         let images = subject.images(asked);
         let mut decided = Vec::with_capacity(images.len());
-        for Asks { field, stored } in images {
+        for asks in images {
             if asked.caller.is_gone() {
                 break;
             }
-            let decision = decide(selected, &field);
+            let mirrored = self.decide_mirrored(selected, &asks);
+            let Asks { field, stored } = asks;
+            if let Some(result) = mirrored.missing() {
+                let from = short(field.image);
+                kept.add(field.name, format_args!("{from} -> {result}"));
+                if patches {
+                    let warning =
+                        message::not_mirrored(selected, &field, &mirrored.decision, result);
+                    verdict.warnings.push(warning);
+                }
+            }
+            let decision = mirrored.decision;
             self.count(selected, field.image, &decision);
             let mut result = Cow::Borrowed(field.image);
             if decision.swapped() {

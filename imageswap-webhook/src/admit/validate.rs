@@ -8,9 +8,10 @@ use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Selected};
 use imageswap_runtime::metrics::Outcome;
 
-use super::images::{Asks, Subject};
+use super::images::Subject;
 use super::message::{self, Refused};
-use super::{Admission, Asked, audit, decide};
+use super::mirrored::Mirrored;
+use super::{Admission, Asked, audit};
 use crate::wire::Verdict;
 
 impl Admission {
@@ -33,16 +34,24 @@ impl Admission {
             return (verdict, Outcome::Skipped);
         }
         let mut refused = Vec::new();
-        for Asks { field, .. } in images {
+        for asks in images {
             if asked.caller.is_gone() {
                 break;
             }
-            let decision = decide(selected, &field);
+            let Mirrored {
+                decision,
+                asked: mirror,
+            } = self.decide_mirrored(selected, &asks);
+            let field = asks.field;
             if template {
                 self.count(selected, field.image, &decision);
             }
             if fails(&decision) {
-                refused.push(Refused { field, decision });
+                refused.push(Refused {
+                    field,
+                    decision,
+                    mirror,
+                });
             }
         }
         audit(selected, &mut verdict);

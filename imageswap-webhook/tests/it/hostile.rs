@@ -8,14 +8,14 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use imageswap_runtime::metrics::Webhook;
 use imageswap_runtime::tls::ClientStream;
-use imageswap_webhook::admit::{Admission, Answer, NamespaceUnknown};
+use imageswap_webhook::admit::{Admission, Answer, Unlearned};
 use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, MEDIUM_BODY, SMALL_BODY};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::client::{PATIENCE, Server, TIMES, admission, eventually, pod_review};
 
@@ -442,12 +442,7 @@ struct Held {
 }
 
 impl Answers for Held {
-    fn answer(
-        &self,
-        webhook: Webhook,
-        body: &[u8],
-        caller: &Caller,
-    ) -> Result<Answer, NamespaceUnknown> {
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned> {
         let held = || !self.release.load(Ordering::Relaxed) && !caller.is_gone();
         while body.starts_with(b"hold") && held() {
             std::thread::sleep(Duration::from_millis(5));
@@ -455,8 +450,8 @@ impl Answers for Held {
         self.admission.answer_to(caller, webhook, body)
     }
 
-    async fn learn(&self, unknown: &NamespaceUnknown) {
-        self.admission.learn(unknown).await;
+    async fn learn(&self, unlearned: &Unlearned, until: Instant) {
+        self.admission.learn(unlearned, until).await;
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{Method, Request};
 use imageswap_runtime::metrics::Webhook;
-use imageswap_webhook::admit::{Answer, NamespaceUnknown};
+use imageswap_webhook::admit::{Answer, Unlearned};
 use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::MAX_BODY;
@@ -14,6 +14,7 @@ use imageswap_webhook::server::DrainTimes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::client::{Server, TIMES, admission, eventually, patched, pod_review};
 
@@ -174,13 +175,13 @@ async fn a_panic_is_answered_and_the_connection_goes_on() {
             webhook: Webhook,
             body: &[u8],
             caller: &Caller,
-        ) -> Result<Answer, NamespaceUnknown> {
+        ) -> Result<Answer, Unlearned> {
             assert!(body != b"panic", "as asked for");
             self.0.answer_to(caller, webhook, body)
         }
 
-        async fn learn(&self, unknown: &NamespaceUnknown) {
-            self.0.learn(unknown).await;
+        async fn learn(&self, unlearned: &Unlearned, until: Instant) {
+            self.0.learn(unlearned, until).await;
         }
     }
     let server = Server::start(TIMES, |exporter, _| {

@@ -9,6 +9,7 @@ mod current;
 mod hostile;
 mod https;
 mod matrix;
+mod mirrored;
 mod notes;
 mod observed;
 mod process;

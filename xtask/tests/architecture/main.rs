@@ -21,6 +21,7 @@ const PRODUCT: [&str; 8] = [
     "imageswap-export",
     "imageswap-import",
     "imageswap-policy",
+    "imageswap-registry",
     "imageswap-runtime",
     "imageswap-webhook",
 ];
@@ -42,6 +43,7 @@ const RULES: [Rule; 5] = [
             source.names("rustls")
                 || source.names("tokio_rustls")
                 || source.names("rustls_pki_types")
+                || source.names("rustls_native_certs")
         },
         allowed: &["imageswap-runtime/src/tls.rs", "imageswap-runtime/src/tls/"],
         violation: "use rustls::ServerConfig;",
@@ -175,6 +177,7 @@ fn manifests_keep_to_the_same_rules() {
     for (dependency, only) in [
         ("rustls", "imageswap-runtime"),
         ("tokio-rustls", "imageswap-runtime"),
+        ("rustls-native-certs", "imageswap-runtime"),
         ("aya", "imageswap-agent"),
         ("aya-ebpf", "imageswap-ebpf"),
     ] {

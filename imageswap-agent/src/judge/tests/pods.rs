@@ -126,6 +126,77 @@ fn a_note_tells_why_and_is_decided_again() {
 }
 
 #[test]
+fn an_image_that_the_registry_lacked_is_not_mirrored() {
+    const IMAGE: &str = "docker.io/library/nginx:1";
+    let spec =
+        "{rules: [{from: 'docker.io/**', to: registry.corp/hub, ifMissing: keep}]ENFORCEMENT}";
+    let policies = |enforcement: &str| yaml(&spec.replace("ENFORCEMENT", enforcement));
+    let law = Law::new(policies(""));
+    let now = revision(&law);
+    let sure = Law::new(yaml(
+        "{rules: [{from: 'docker.io/**', to: registry.corp/hub}]}",
+    ));
+    let audit = Law::new(policies(", enforcement: audit"));
+    let mut changed = law.clone();
+    changed.past.push(std::mem::replace(
+        &mut changed.policies,
+        policies(", message: x, priority: 1"),
+    ));
+    for (what, law, pod, reason) in [
+        (
+            "the note has it",
+            &law,
+            noted(IMAGE, IMAGE, &now),
+            "not-mirrored",
+        ),
+        (
+            "admitted before a change",
+            &changed,
+            noted(IMAGE, IMAGE, &now),
+            "not-mirrored",
+        ),
+        ("no note", &law, known(IMAGE), "webhook-skipped"),
+        (
+            "a note of a revision that nobody knows",
+            &law,
+            noted(IMAGE, IMAGE, "bogus"),
+            "webhook-skipped",
+        ),
+        (
+            "admission left another",
+            &law,
+            noted(IMAGE, "docker.io/library/redis", &now),
+            "mutated-after-admission",
+        ),
+        (
+            "the rule is sure",
+            &sure,
+            noted(IMAGE, IMAGE, &revision(&sure)),
+            "mutated-after-admission",
+        ),
+        (
+            "audit",
+            &audit,
+            noted(IMAGE, IMAGE, &revision(&audit)),
+            "not-enforced",
+        ),
+    ] {
+        let judgement = judged_with(law, POD, is(pod), &[named("app", &[IMAGE])]);
+        assert_eq!(
+            words(&judgement),
+            ["drift", "pod", reason],
+            "{what}: {judgement:?}"
+        );
+        let expected = judgement.expected_image.as_deref();
+        assert_eq!(
+            expected,
+            Some("registry.corp/hub/library/nginx:1"),
+            "what has to be copied"
+        );
+    }
+}
+
+#[test]
 fn the_runtimes_copy_of_the_note_does_without_an_api_server() {
     let law = law();
     let note = noted(EVIL, "nginx", &revision(&law)).note;

@@ -1,0 +1,319 @@
+//! `ifMissing: keep`: the webhook asks the registry of the result, and the image stays if that is missing.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use imageswap_lab::{Act, Image, Lab, Registry, ScriptedServer, answer};
+use imageswap_policy::{Policies, document};
+use imageswap_registry::{Client, Mirrors};
+use imageswap_runtime::source::PolicySource;
+use imageswap_runtime::tls::Connector;
+use imageswap_webhook::admit::Admission;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::{Server, TIMES, patched, pod_review, take_note};
+
+/// A policy whose rule for Docker Hub depends on what the registry has; `rest` is the end of its spec.
+fn policies(registry: &str, rest: &str) -> Policies {
+    let text = format!(
+        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: corp}}\nspec:\n  \
+         rules:\n  - {{name: sure, from: 'quay.io/**', to: '{registry}/quay'}}\n  \
+         - {{name: hub, from: 'docker.io/**', to: '{registry}/hub', ifMissing: keep}}\n{rest}"
+    );
+    Policies::new(document::load("p", &text).unwrap().policies)
+}
+
+async fn serve(policies: Policies, ca: &[u8]) -> Server {
+    let client = Client::new(Connector::new(ca).unwrap(), [].into());
+    Server::start(TIMES, |exporter, _| {
+        Admission::new(PolicySource::fixed(policies), exporter.webhook_metrics())
+            .with_mirrors(Mirrors::new(client))
+    })
+    .await
+}
+
+fn pod(images: &[&str]) -> Value {
+    let containers = images.iter().enumerate();
+    let containers: Vec<_> = containers
+        .map(|(at, image)| json!({"name": format!("c{at}"), "image": image}))
+        .collect();
+    json!({"metadata": {}, "spec": {"containers": containers}})
+}
+
+/// The answer of one of the webhooks about an object.
+async fn ask(server: &Server, path: &str, review: &Value) -> Value {
+    let mut connection = server.connect().await.unwrap();
+    let (head, body) = connection.post(path, review.to_string()).await;
+    assert_eq!(head.status(), StatusCode::OK, "{body:?}");
+    serde_json::from_slice(&body).unwrap()
+}
+
+fn images(object: &Value) -> Vec<&str> {
+    let containers = object["spec"]["containers"].as_array().unwrap();
+    containers
+        .iter()
+        .map(|it| it["image"].as_str().unwrap())
+        .collect()
+}
+
+/// Answers that nothing is there.
+fn nothing(head: &str, _: &str) -> Act {
+    if head.starts_with("HEAD") {
+        return answer("404 Not Found", &[], "");
+    }
+    answer(
+        "404 Not Found",
+        &[],
+        r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#,
+    )
+}
+
+#[test]
+fn an_image_that_a_real_registry_lacks_stays() {
+    let Some(lab) = Lab::for_test("an_image_that_a_real_registry_lacks_stays") else {
+        return;
+    };
+    let plain = Registry::start(&lab).unwrap();
+    let image = Image::sleeper("mirrored").unwrap();
+    plain.push(&image, "hub/library/nginx", "1").unwrap();
+    let registry = plain.start_secure(&lab, false).unwrap();
+    let name = registry.name();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = serve(policies(&name, ""), registry.ca_pem()).await;
+        let review = pod_review("CREATE", &pod(&["nginx:1", "redis:7", "quay.io/a:1"]));
+        let answer = ask(&server, "/mutate", &review).await;
+        let mut object = patched(&review, &answer);
+        let expected = [format!("{name}/hub/library/nginx:1"), "redis:7".to_owned(), format!("{name}/quay/a:1")];
+        assert_eq!(images(&object), expected);
+        let response = &answer["response"];
+        let warning = format!(
+            "container c1: image redis:7 stays as written, because {name} does not have {name}/hub/library/redis:7: copy it \
+             there (policy corp, rule hub)"
+        );
+        assert_eq!(response["warnings"], json!([warning]));
+        let audit = &response["auditAnnotations"];
+        assert_eq!(audit["not-mirrored"], format!("c1: redis:7 -> {name}/hub/library/redis:7"));
+        assert!(audit["swapped"].as_str().unwrap().contains("c0: nginx:1 -> "), "{audit}");
+
+        // A second pass over the own answer changes nothing.
+        let again = pod_review("CREATE", &object);
+        let second = ask(&server, "/mutate", &again).await;
+        assert!(second["response"]["patch"].is_null(), "{second}");
+        let note = take_note(&mut object).unwrap();
+        assert!(note.contains(r#""c1":{"image":"redis:7""#), "{note}");
+
+        // Validation judges what stays.
+        let verdict = ask(&server, "/validate", &again).await;
+        let message = verdict["response"]["status"]["message"].as_str().unwrap();
+        let says = format!(
+            "container c1: image redis:7 is not approved: rule `hub` would replace it by {name}/hub/library/redis:7, which \
+             {name} does not have: copy it there"
+        );
+        assert!(message.contains(&says) && !message.contains("c0"), "{message}");
+        let approved = format!("  approved: ['{name}/**', 'docker.io/library/**']\n");
+        let lenient = serve(policies(&name, &approved), registry.ca_pem()).await;
+        let verdict = ask(&lenient, "/validate", &again).await;
+        assert_eq!(verdict["response"]["allowed"], true, "{verdict}");
+
+        // The metrics have it; the second pass counts, too.
+        for line in [
+            r#"imageswap_admission_images_total{decision="not-mirrored",approved="false",enforcement="deny",registry="other"} 2"#,
+            r#"imageswap_admission_registry_answers_total{answer="present"} 1"#,
+            r#"imageswap_admission_registry_answers_total{answer="missing"} 3"#,
+            r#"imageswap_admission_registry_answers_total{answer="unknown"} 0"#,
+        ] {
+            server.until_metric(line).await;
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_answer_images_are_swapped_as_usual() {
+    for (what, script) in [
+        (
+            "an error",
+            (|_, _| answer("500 Internal Server Error", &[], "")) as fn(&str, &str) -> Act,
+        ),
+        ("slow", |_, _| Act::Hang),
+        ("refused", |_, _| answer("403 Forbidden", &[], "")),
+        ("a proxy without a registry", |_, _| {
+            answer("404 Not Found", &[], "")
+        }),
+        ("elsewhere", |_, _| {
+            answer(
+                "302 Found",
+                &[("location", "https://evil.example.net/")],
+                "",
+            )
+        }),
+    ] {
+        let registry = ScriptedServer::start(script).await.unwrap();
+        let name = registry.name();
+        let server = serve(policies(&name, ""), registry.ca_pem()).await;
+        let review = pod_review("CREATE", &pod(&["nginx:1"]));
+        let answer = ask(&server, "/mutate", &review).await;
+        let object = patched(&review, &answer);
+        assert_eq!(
+            images(&object),
+            [format!("{name}/hub/library/nginx:1")],
+            "{what}"
+        );
+        assert!(answer["response"]["warnings"].is_null(), "{what}: {answer}");
+        server
+            .until_metric(r#"imageswap_admission_registry_answers_total{answer="unknown"} 1"#)
+            .await;
+        // What was swapped does not depend on the registry any more.
+        let verdict = ask(&server, "/validate", &pod_review("CREATE", &object)).await;
+        assert_eq!(verdict["response"]["allowed"], true, "{what}: {verdict}");
+        // A Pod that was not swapped is refused, with the reason.
+        let verdict = ask(&server, "/validate", &review).await;
+        let message = verdict["response"]["status"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("unless that is missing, which is not known: "),
+            "{what}: {message}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_depends_on_a_registry_is_asked_about() {
+    let registry = ScriptedServer::start(nothing).await.unwrap();
+    let name = registry.name();
+    let server = serve(policies(&name, ""), registry.ca_pem()).await;
+    let there = format!("{name}/hub/a:1");
+    let review = pod_review(
+        "CREATE",
+        &pod(&["quay.io/a:1", &there, "evil.example.net/x"]),
+    );
+    ask(&server, "/mutate", &review).await;
+    assert!(registry.asked().is_empty(), "{:?}", registry.asked());
+    // An image that the object has already, swapped, stays swapped: its registry had it then.
+    let mut update = pod_review("UPDATE", &pod(&["nginx:1"]));
+    update["request"]["oldObject"] = pod(&[&format!("{name}/hub/library/nginx:1")]);
+    let answer = ask(&server, "/mutate", &update).await;
+    let object = patched(&update, &answer);
+    assert_eq!(images(&object), [format!("{name}/hub/library/nginx:1")]);
+    assert!(registry.asked().is_empty(), "{:?}", registry.asked());
+    update["request"]["oldObject"] = pod(&["nginx:0"]);
+    let answer = ask(&server, "/mutate", &update).await;
+    assert_eq!(images(&patched(&update, &answer)), ["nginx:1"]);
+    assert_eq!(registry.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enforcement_decides_about_warnings_and_changes() {
+    let registry = ScriptedServer::start(nothing).await.unwrap();
+    let name = registry.name();
+    for (enforcement, warnings, allowed) in [
+        ("deny", true, false),
+        ("warn", true, true),
+        ("audit", false, true),
+    ] {
+        let rest = format!("  enforcement: {enforcement}\n");
+        let server = serve(policies(&name, &rest), registry.ca_pem()).await;
+        let review = pod_review("CREATE", &pod(&["nginx:1"]));
+        let answer = ask(&server, "/mutate", &review).await;
+        let response = &answer["response"];
+        assert_eq!(images(&patched(&review, &answer)), ["nginx:1"]);
+        assert_eq!(
+            response["warnings"].is_array(),
+            warnings,
+            "{enforcement}: {answer}"
+        );
+        assert!(
+            response["auditAnnotations"]["not-mirrored"].is_string(),
+            "{answer}"
+        );
+        let verdict = ask(&server, "/validate", &review).await;
+        assert_eq!(
+            verdict["response"]["allowed"], allowed,
+            "{enforcement}: {verdict}"
+        );
+    }
+    // A template is judged by what its Pods become.
+    let server = serve(policies(&name, ""), registry.ca_pem()).await;
+    let mut review = pod_review("CREATE", &json!({"spec": {"template": pod(&["nginx:1"])}}));
+    review["request"]["kind"] = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+    let verdict = ask(&server, "/validate", &review).await;
+    assert_eq!(verdict["response"]["allowed"], false, "{verdict}");
+}
+
+/// A review asks about some of its images only; the others are swapped as usual.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_review_asks_a_bounded_number_of_questions() {
+    let registry = ScriptedServer::start(nothing).await.unwrap();
+    let name = registry.name();
+    let server = serve(policies(&name, ""), registry.ca_pem()).await;
+    let all: Vec<_> = (0..300).map(|it| format!("app:{it}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let review = pod_review("CREATE", &pod(&all));
+    let answer = ask(&server, "/mutate", &review).await;
+    let object = patched(&review, &answer);
+    let swapped = images(&object)
+        .into_iter()
+        .filter(|it| it.starts_with(&name))
+        .count();
+    assert!(swapped >= 300 - 64, "{swapped}");
+    assert!(
+        registry.asked().len() <= 2 * 64,
+        "{}",
+        registry.asked().len()
+    );
+}
+
+/// Prints how long reviews take if each has another image, and then again; nothing is asserted about it.
+#[test]
+#[ignore = "a measurement"]
+fn latency_with_a_thousand_distinct_images() {
+    let Some(lab) = Lab::for_test("latency_with_a_thousand_distinct_images") else {
+        return;
+    };
+    let plain = Registry::start(&lab).unwrap();
+    let image = Image::sleeper("mirrored").unwrap();
+    plain.push(&image, "hub/library/app", "there").unwrap();
+    let registry = plain.start_secure(&lab, false).unwrap();
+    let name = registry.name();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = serve(policies(&name, ""), registry.ca_pem()).await;
+        let mut connection = server.connect().await.unwrap();
+        let digest = image.digest();
+        for (what, prefix) in [
+            ("asked, missing", "docker.io/library/app:"),
+            ("kept, missing", "docker.io/library/app:"),
+            ("without a question", "quay.io/app:"),
+            ("asked, present", ""),
+        ] {
+            let mut times = Vec::new();
+            for at in 0..1000 {
+                let image = match what {
+                    // A tag beside the digest makes another name of the same image.
+                    "asked, present" => format!("docker.io/library/app:t{at}@{digest}"),
+                    _ => format!("{prefix}{at}"),
+                };
+                let review = pod_review("CREATE", &pod(&[&image])).to_string();
+                let begun = Instant::now();
+                let (head, _) = connection.post("/mutate?timeout=10s", review).await;
+                times.push(begun.elapsed());
+                assert_eq!(head.status(), StatusCode::OK);
+            }
+            times.sort();
+            let at = |share: usize| times[times.len() * share / 1000 - usize::from(share == 1000)];
+            let micros = |it: Duration| it.as_micros();
+            println!(
+                "{what}: p50 {} us, p99 {} us, worst {} us",
+                micros(at(500)),
+                micros(at(990)),
+                micros(at(1000))
+            );
+        }
+    });
+}
