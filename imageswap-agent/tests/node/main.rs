@@ -3,6 +3,7 @@
 
 mod cluster;
 mod crio;
+mod diary;
 mod docker;
 mod forged;
 mod harness;
@@ -12,6 +13,7 @@ mod kubelet;
 mod lost;
 mod missing;
 mod put;
+mod reports;
 mod rootless;
 mod routes;
 mod startup;
