@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Policies;
 use imageswap_runtime::cluster::{ClusterArgs, ObjectName};
+use imageswap_runtime::policy_report::ReportApi;
 use imageswap_runtime::source::Wanted;
 use kube::Client;
 use std::io::Write;
@@ -21,6 +22,7 @@ mod api;
 mod census;
 mod objects;
 mod owners;
+mod reports;
 #[cfg(test)]
 mod sample;
 mod summary;
@@ -64,7 +66,8 @@ pub(crate) struct Args {
     date: DateArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Output format; wide is a line per image, json is one object
+    /// Output format; wide is a line per image, json is one object, reports and policyreports are
+    /// objects for kubectl apply (of openreports.io and wgpolicyk8s.io)
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -74,6 +77,9 @@ enum Output {
     Table,
     Wide,
     Json,
+    Reports,
+    #[value(name = "policyreports")]
+    PolicyReports,
 }
 
 /// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something could not
@@ -111,10 +117,16 @@ impl Args {
             Output::Json => {
                 answer::write(&census, &policies, &summary, &unseen, self.deny_swaps, out)?;
             }
+            Output::Reports => {
+                reports::write(&census, ReportApi::OpenReports, self.deny_swaps, out)?;
+            }
+            Output::PolicyReports => {
+                reports::write(&census, ReportApi::PolicyReports, self.deny_swaps, out)?;
+            }
             Output::Table => table::narrow(&census, colour, out)?,
             Output::Wide => table::wide(&census, colour, out)?,
         }
-        if self.output != Output::Json {
+        if matches!(self.output, Output::Table | Output::Wide) {
             table::end(&summary, &unseen, out)?;
         }
         out.flush()?;
