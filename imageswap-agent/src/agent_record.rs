@@ -1,6 +1,6 @@
 //! What the agent reports about itself in the stream of findings: when it starts, stops, changes
-//! policy or loses events, and that it still watches. Without these records nobody could tell a
-//! quiet node from one that nobody watched.
+//! policy or loses events, and that it still watches. Without these records a quiet node would look
+//! like one that nobody watched.
 
 use crate::finding::{Origin, SCHEMA, rfc3339};
 use imageswap_policy::Policies;
@@ -108,7 +108,7 @@ pub enum StopReason {
 
 /// Writes the agent's records.
 #[derive(Debug)]
-pub struct Diary {
+pub struct AgentRecords {
     origin: Origin,
     level: &'static str,
     interval: Duration,
@@ -117,8 +117,8 @@ pub struct Diary {
     written: Instant,
 }
 
-impl Diary {
-    /// A diary with at least one record per `interval`; `level` names the findings that are written.
+impl AgentRecords {
+    /// Writes at least one record per `interval`; `level` names the findings that are written.
     pub fn new(origin: Origin, level: &'static str, interval: Duration) -> Self {
         Self {
             origin,
@@ -224,12 +224,12 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn diary(interval: Duration) -> Diary {
+    fn records(interval: Duration) -> AgentRecords {
         let origin = Origin {
             node: "n1".to_owned(),
             boot_id: "b".to_owned(),
         };
-        Diary::new(origin, "all", interval)
+        AgentRecords::new(origin, "all", interval)
     }
 
     fn policies(text: &str) -> Policies {
@@ -242,34 +242,34 @@ mod tests {
 
     #[test]
     fn only_another_set_of_policies_is_a_change() {
-        let mut diary = diary(HOUR);
+        let mut records = records(HOUR);
         let (one, other) = (policies("default:a.example"), policies("default:b.example"));
-        let started = diary.started(at(1), &one, true);
+        let started = records.started(at(1), &one, true);
         assert_eq!(started.resumed, Some(true));
         assert_eq!(started.policies.names, ["maps"]);
-        assert_eq!(diary.policy_changed(at(2), &one), None);
-        let changed = diary.policy_changed(at(3), &other).unwrap();
+        assert_eq!(records.policy_changed(at(2), &one), None);
+        let changed = records.policy_changed(at(3), &other).unwrap();
         assert_eq!(changed.policies.set_revision, other.set_revision());
         assert_eq!(
             changed.previous_set_revision.as_deref(),
             Some(one.set_revision())
         );
-        assert_eq!(diary.policy_changed(at(4), &other), None);
+        assert_eq!(records.policy_changed(at(4), &other), None);
     }
 
     #[test]
     fn lost_events_are_reported_once_by_cause() {
-        let mut diary = diary(HOUR);
-        diary.started(at(1), &Policies::none(), false);
+        let mut records = records(HOUR);
+        records.started(at(1), &Policies::none(), false);
         for (cause, events) in [
             ("unplaced-exec", 1),
             ("ring-full-exec", 7),
             ("unplaced-exec", 2),
             ("x", 0),
         ] {
-            diary.lost(cause, events);
+            records.lost(cause, events);
         }
-        let lost: Vec<_> = diary
+        let lost: Vec<_> = records
             .due(at(2))
             .into_iter()
             .filter_map(|it| it.lost)
@@ -279,19 +279,19 @@ mod tests {
             lost,
             expected.map(|(cause, events)| LostEvents { cause, events })
         );
-        assert_eq!(diary.due(at(3)), [], "the interval has not passed");
+        assert_eq!(records.due(at(3)), [], "the interval has not passed");
     }
 
     #[test]
     fn a_quiet_agent_says_that_it_watches() {
-        let mut diary = diary(Duration::ZERO);
-        let due = diary.due(at(9));
+        let mut records = records(Duration::ZERO);
+        let due = records.due(at(9));
         assert_eq!(due.len(), 1);
         assert_eq!(
             (due[0].event, due[0].time),
             (AgentEvent::AgentWatching, at(9))
         );
-        let stopped = serde_json::to_value(diary.stopped(at(10), StopReason::Signal)).unwrap();
+        let stopped = serde_json::to_value(records.stopped(at(10), StopReason::Signal)).unwrap();
         assert_eq!(
             (&stopped["event"], &stopped["reason"]),
             (&"agent-stopped".into(), &"signal".into())

@@ -1,6 +1,6 @@
 //! Writes findings as JSON lines, and counts them as metrics.
 
-use crate::agent_record::{AgentRecord, Diary, StopReason};
+use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
 use crate::cli::FindingsLevel;
 use crate::finding::{Event, Finding, Origin};
 use crate::judge::Law;
@@ -55,7 +55,7 @@ const UNANSWERED: &str = "unanswered";
 pub struct Exports {
     lines: Box<dyn Write + Send>,
     level: FindingsLevel,
-    diary: Diary,
+    own_records: AgentRecords,
     metrics: AgentMetrics,
     told_lost: [u64; Lost::ALL.len()],
     write_failed: bool,
@@ -97,7 +97,7 @@ impl Exports {
         Ok(Self {
             lines,
             level,
-            diary: Diary::new(origin, level.as_str(), interval),
+            own_records: AgentRecords::new(origin, level.as_str(), interval),
             metrics,
             told_lost: [0; Lost::ALL.len()],
             write_failed: false,
@@ -115,27 +115,27 @@ impl Exports {
 
     /// Reports that the agent has watched since `time`.
     pub fn started(&mut self, time: SystemTime, policies: &Policies, resumed: bool) {
-        let record = self.diary.started(time, policies, resumed);
+        let record = self.own_records.started(time, policies, resumed);
         self.records(&[record]);
     }
 
     /// Reports the policies that are in force now, if they are others.
     pub fn policy_changed(&mut self, policies: &Policies) {
-        let record = self.diary.policy_changed(SystemTime::now(), policies);
+        let record = self.own_records.policy_changed(SystemTime::now(), policies);
         self.records(record.as_slice());
     }
 
     /// Reports events that were lost since the last call, and that the agent still watches; called
     /// once a second.
     pub fn tick(&mut self) {
-        let records = self.diary.due(SystemTime::now());
+        let records = self.own_records.due(SystemTime::now());
         self.records(&records);
     }
 
     /// Reports the end of this agent, and sends what is queued. Blocks for a few seconds at most.
     pub fn shutdown(&mut self, reason: StopReason) {
         self.tick();
-        let record = self.diary.stopped(SystemTime::now(), reason);
+        let record = self.own_records.stopped(SystemTime::now(), reason);
         self.records(&[record]);
         if let Some(logs) = &self.logs {
             logs.shutdown();
@@ -247,7 +247,7 @@ impl Exports {
         for (told, (cause, total)) in self.told_lost.iter_mut().zip(lost) {
             if total > *told {
                 self.metrics.events_lost(cause.as_str(), total - *told);
-                self.diary.lost(cause.as_str(), total - *told);
+                self.own_records.lost(cause.as_str(), total - *told);
                 tracing::warn!(
                     cause = cause.as_str(),
                     events = total - *told,
@@ -270,14 +270,14 @@ impl Exports {
     /// Counts a start of which only the exec is known.
     pub fn unplaced(&mut self) {
         self.metrics.events_lost(UNPLACED, 1);
-        self.diary.lost(UNPLACED, 1);
+        self.own_records.lost(UNPLACED, 1);
     }
 
     /// Counts starts about which no source has answered.
     pub fn unanswered(&mut self, starts: u64) {
         if starts > 0 {
             self.metrics.events_lost(UNANSWERED, starts);
-            self.diary.lost(UNANSWERED, starts);
+            self.own_records.lost(UNANSWERED, starts);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Node tests: real probes in the running kernel, real containers in real runtimes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent_records;
 mod cluster;
 mod crio;
-mod diary;
 mod docker;
 mod forged;
 mod harness;

@@ -81,7 +81,7 @@ pub(super) fn generate() -> Result<Vec<Generated>> {
         },
         // Helm reads no file outside the chart.
         Generated {
-            path: "deploy/charts/imageswap/files/runbook.md".to_owned(),
+            path: "deploy/charts/imageswap/files/runbook.txt".to_owned(),
             text: RUNBOOK.to_owned(),
         },
         Generated {

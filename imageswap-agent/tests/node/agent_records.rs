@@ -22,7 +22,7 @@ fn record(agent: &Agent, event: &str) -> Value {
 
 #[test]
 fn start_change_of_policy_and_stop_are_in_the_findings() {
-    let Some(node) = Node::for_test("diary", false) else {
+    let Some(node) = Node::for_test("agentrecords", false) else {
         return;
     };
     node.images("default");
