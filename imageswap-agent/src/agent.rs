@@ -1,5 +1,6 @@
 //! Applies each input to the table of starts. One task owns all of this; nothing here waits.
 
+use crate::agent_record::StopReason;
 use crate::evidence::containerd::{Containerd, TaskRecord, TaskStatus};
 use crate::evidence::cri::Cri;
 use crate::export::shown::Shown;
@@ -13,7 +14,7 @@ use crate::pods::{Ownership, PodChange, Pods};
 use crate::probe::{Control, KernelEvent};
 use crate::process::{self, Subject};
 use crate::resolve::{Answer, Question, Resolver};
-use crate::starts::Starts;
+use crate::starts::{Now, Starts};
 use crate::verdict::Verdict;
 use imageswap_policy::Policies;
 use std::collections::{HashMap, HashSet};
@@ -126,6 +127,13 @@ impl Agent {
             shown,
             amiss_changed: false,
         }
+    }
+
+    /// Reports that this agent has watched since its probes were attached; `resumed` says whether
+    /// an earlier agent's probes watched before.
+    pub fn started(&mut self, attached: Now, resumed: bool) {
+        let policies = &self.law.policies;
+        self.exports.started(attached.wall, policies, resumed);
     }
 
     /// Handles an event of the kernel.
@@ -257,6 +265,7 @@ impl Agent {
         if before.set_revision() != self.law.policies.set_revision() {
             self.law.past.insert(0, before);
             self.law.past.truncate(PAST_POLICIES);
+            self.exports.policy_changed(&self.law.policies);
         }
         self.rejudge();
     }
@@ -288,10 +297,10 @@ impl Agent {
 
     /// Reports starts that no source has answered about, and sends what is queued. Blocks for a few
     /// seconds at most.
-    pub fn shutdown(&mut self) {
+    pub fn shutdown(&mut self, reason: StopReason) {
         let findings = self.starts.settle_all(&self.law, node::now());
         self.tell(&findings);
-        self.exports.shutdown();
+        self.exports.shutdown(reason);
     }
 
     /// The input of a walk over the node.
@@ -351,8 +360,9 @@ impl Agent {
     /// Updates the page if it has changed; called once a second, not for each of a thousand starts.
     pub fn show(&mut self) {
         if std::mem::take(&mut self.amiss_changed) {
-            let amiss = self.starts.amiss(&self.law, node::now());
+            let amiss = self.starts.amiss(&self.law);
             self.shown.set(&amiss);
+            self.exports.amiss(&amiss);
         }
     }
 
@@ -369,7 +379,9 @@ impl Agent {
         }
         self.exports.costs(&self.control.costs());
         let lost = self.control.lost();
-        self.exports.lost(lost)
+        let has_grown = self.exports.lost(lost);
+        self.exports.tick();
+        has_grown
     }
 
     fn confirm(&mut self, start: StartId, process: Process) {

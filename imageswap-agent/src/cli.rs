@@ -55,6 +55,14 @@ pub struct RunArgs {
     /// Which findings to write; drift includes unresolved ones
     #[arg(long, value_enum, default_value_t = FindingsLevel::All)]
     pub findings_level: FindingsLevel,
+    /// Longest time in seconds between two records in the findings, so that silence shows that
+    /// nobody watched
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub findings_heartbeat: u64,
+    /// Also write what drifts as policy reports into the cluster, one object per namespace and node,
+    /// if it has the reports of openreports.io or wgpolicyk8s.io
+    #[arg(long)]
+    pub policy_reports: bool,
     /// Seconds between two walks over the whole cgroup tree
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_interval: u64,
@@ -95,6 +103,7 @@ impl RunArgs {
             || self.cluster.context.is_some()
             || self.policy.needs_cluster()
             || self.respond.respond.is_some()
+            || self.policy_reports
     }
 }
 
@@ -105,4 +114,14 @@ pub enum FindingsLevel {
     Drift,
     /// Everything.
     All,
+}
+
+impl FindingsLevel {
+    /// The level as the command line spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drift => "drift",
+            Self::All => "all",
+        }
+    }
 }

@@ -1,23 +1,27 @@
 //! Writes findings as JSON lines, and counts them as metrics.
 
+use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
 use crate::cli::FindingsLevel;
-use crate::finding::{Event, Finding};
+use crate::finding::{Event, Finding, Origin};
 use crate::judge::Law;
 use crate::probe::Cost;
 use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
 use imageswap_ebpf::Lost;
+use imageswap_policy::Policies;
 use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
 use imageswap_runtime::telemetry::Logs;
 use pod_events::PodEvents;
+use policy_reports::PolicyReports;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 mod otlp;
 pub mod pod_events;
+pub mod policy_reports;
 pub mod shown;
 
 /// Reasons why a start was found late, as metric labels.
@@ -51,17 +55,26 @@ const UNANSWERED: &str = "unanswered";
 pub struct Exports {
     lines: Box<dyn Write + Send>,
     level: FindingsLevel,
+    own_records: AgentRecords,
     metrics: AgentMetrics,
     told_lost: [u64; Lost::ALL.len()],
     write_failed: bool,
     pod_events: Option<PodEvents>,
+    policy_reports: Option<PolicyReports>,
     responder: Option<Responder>,
     logs: Option<Logs>,
 }
 
 impl Exports {
-    /// Opens the file of findings (`-` is standard output) and puts the series that alerts use at zero.
-    pub fn open(path: &Path, level: FindingsLevel, metrics: AgentMetrics) -> io::Result<Self> {
+    /// Opens the file of findings (`-` is standard output) and puts the series that alerts use at
+    /// zero. The agent at `origin` writes a record about itself at least once per `interval`.
+    pub fn open(
+        path: &Path,
+        level: FindingsLevel,
+        origin: Origin,
+        interval: Duration,
+        metrics: AgentMetrics,
+    ) -> io::Result<Self> {
         let lines: Box<dyn Write + Send> = if path == Path::new("-") {
             Box::new(io::stdout())
         } else {
@@ -84,10 +97,12 @@ impl Exports {
         Ok(Self {
             lines,
             level,
+            own_records: AgentRecords::new(origin, level.as_str(), interval),
             metrics,
             told_lost: [0; Lost::ALL.len()],
             write_failed: false,
             pod_events: None,
+            policy_reports: None,
             responder: None,
             logs: None,
         })
@@ -98,8 +113,30 @@ impl Exports {
         self.logs = Some(logs);
     }
 
-    /// Sends what is queued. Blocks for a few seconds at most.
-    pub fn shutdown(&self) {
+    /// Reports that the agent has watched since `time`.
+    pub fn started(&mut self, time: SystemTime, policies: &Policies, resumed: bool) {
+        let record = self.own_records.started(time, policies, resumed);
+        self.records(&[record]);
+    }
+
+    /// Reports the policies that are in force now, if they are others.
+    pub fn policy_changed(&mut self, policies: &Policies) {
+        let record = self.own_records.policy_changed(SystemTime::now(), policies);
+        self.records(record.as_slice());
+    }
+
+    /// Reports events that were lost since the last call, and that the agent still watches; called
+    /// once a second.
+    pub fn tick(&mut self) {
+        let records = self.own_records.due(SystemTime::now());
+        self.records(&records);
+    }
+
+    /// Reports the end of this agent, and sends what is queued. Blocks for a few seconds at most.
+    pub fn shutdown(&mut self, reason: StopReason) {
+        self.tick();
+        let record = self.own_records.stopped(SystemTime::now(), reason);
+        self.records(&[record]);
         if let Some(logs) = &self.logs {
             logs.shutdown();
         }
@@ -109,6 +146,18 @@ impl Exports {
     pub fn to_cluster(&mut self, pod_events: PodEvents, responder: Option<Responder>) {
         self.pod_events = Some(pod_events);
         self.responder = responder;
+    }
+
+    /// Also writes reports about what drifts into the cluster.
+    pub fn to_policy_reports(&mut self, reports: PolicyReports) {
+        self.policy_reports = Some(reports);
+    }
+
+    /// Shows what drifts or is unresolved now, all of it, in the cluster.
+    pub fn amiss(&self, amiss: &[Finding]) {
+        if let Some(reports) = &self.policy_reports {
+            reports.set(amiss);
+        }
     }
 
     /// Writes findings and counts the starts among them. Containers from before the agent and
@@ -144,15 +193,30 @@ impl Exports {
                 text.append(&mut line);
             }
         }
+        self.write(&text);
+    }
+
+    /// Writes the agent's records about itself, at any level.
+    fn records(&mut self, records: &[AgentRecord]) {
+        let mut text = Vec::new();
+        for record in records {
+            if let Some(logs) = &self.logs {
+                logs.emit(otlp::agent_record(record));
+            }
+            if let Ok(mut line) = serde_json::to_vec(record) {
+                line.push(b'\n');
+                text.append(&mut line);
+            }
+        }
+        self.write(&text);
+    }
+
+    fn write(&mut self, text: &[u8]) {
         if text.is_empty() {
             return;
         }
         // A closed pipe must not end the agent: metrics still count.
-        match self
-            .lines
-            .write_all(&text)
-            .and_then(|()| self.lines.flush())
-        {
+        match self.lines.write_all(text).and_then(|()| self.lines.flush()) {
             Ok(()) => self.write_failed = false,
             Err(error) if !self.write_failed => {
                 tracing::error!(%error, "cannot write findings");
@@ -183,6 +247,7 @@ impl Exports {
         for (told, (cause, total)) in self.told_lost.iter_mut().zip(lost) {
             if total > *told {
                 self.metrics.events_lost(cause.as_str(), total - *told);
+                self.own_records.lost(cause.as_str(), total - *told);
                 tracing::warn!(
                     cause = cause.as_str(),
                     events = total - *told,
@@ -203,14 +268,16 @@ impl Exports {
     }
 
     /// Counts a start of which only the exec is known.
-    pub fn unplaced(&self) {
+    pub fn unplaced(&mut self) {
         self.metrics.events_lost(UNPLACED, 1);
+        self.own_records.lost(UNPLACED, 1);
     }
 
     /// Counts starts about which no source has answered.
-    pub fn unanswered(&self, starts: u64) {
+    pub fn unanswered(&mut self, starts: u64) {
         if starts > 0 {
             self.metrics.events_lost(UNANSWERED, starts);
+            self.own_records.lost(UNANSWERED, starts);
         }
     }
 
@@ -225,18 +292,19 @@ impl Exports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::{Container, PolicyName, SCHEMA};
+    use crate::finding::{Container, KIND, PolicyName, SCHEMA};
     use crate::judge::Confidence;
     use crate::verdict::Reason;
     use imageswap_runtime::metrics::Exporter;
-    use std::time::SystemTime;
 
     fn finding(event: Event, verdict: Verdict, reason: Reason) -> Finding {
         Finding {
             schema: SCHEMA,
+            kind: KIND,
             start_id: "boot/1".to_owned(),
             event,
             time: SystemTime::UNIX_EPOCH,
+            started: None,
             node: "n1".to_owned(),
             verdict,
             route: Route::Containerd,
@@ -267,13 +335,52 @@ mod tests {
         }
     }
 
+    fn exports(path: &Path, level: FindingsLevel, metrics: AgentMetrics) -> Exports {
+        let origin = Origin {
+            node: "n1".to_owned(),
+            boot_id: "boot".to_owned(),
+        };
+        let interval = Duration::from_hours(1);
+        Exports::open(path, level, origin, interval, metrics).unwrap()
+    }
+
+    #[test]
+    fn agent_records_are_written_at_every_level_around_the_findings() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("findings.jsonl");
+        let metrics = Exporter::new().agent_metrics();
+        let mut exports = exports(&path, FindingsLevel::Drift, metrics);
+        exports.started(SystemTime::UNIX_EPOCH, &Policies::none(), true);
+        exports.findings(&[
+            finding(Event::Start, Verdict::Approved, Reason::Ok),
+            finding(Event::Start, Verdict::Drift, Reason::NotAdmitted),
+        ]);
+        exports.unplaced();
+        exports.shutdown(StopReason::Error);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let written: Vec<_> = text
+            .lines()
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                ["kind", "event"].map(|field| line[field].as_str().unwrap().to_owned())
+            })
+            .collect();
+        let expected = [
+            ["agent", "agent-started"],
+            ["container", "start"],
+            ["agent", "events-lost"],
+            ["agent", "agent-stopped"],
+        ];
+        assert_eq!(written, expected);
+    }
+
     /// Alerts look for an increase: a series that begins at 1 does not show one.
     #[test]
     fn drift_that_comes_and_goes_raises_two_counters_from_0() {
         let exporter = Exporter::new();
         let metrics = exporter.agent_metrics();
         let nowhere = Path::new("/dev/null");
-        let mut exports = Exports::open(nowhere, FindingsLevel::All, metrics).unwrap();
+        let mut exports = exports(nowhere, FindingsLevel::All, metrics);
         let labels = "route=\"containerd\",reason=\"not-admitted\"}";
         let shows = |starts: u64, stopped: u64| {
             let text = exporter.render();

@@ -13,6 +13,9 @@ use std::time::SystemTime;
 /// The schema's name and version.
 pub const SCHEMA: &str = "imageswap.io/finding/v1";
 
+/// The kind of record that is about a container.
+pub const KIND: &str = "container";
+
 /// Why a finding was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -42,12 +45,15 @@ impl Event {
     }
 }
 
-/// A finding. Field order is the order in the JSON.
+/// A finding about a container. Field order is the order in the JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Finding {
     /// Always `imageswap.io/finding/v1`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: &'static str,
+    /// Always `container`; records of the agent about itself are of kind `agent`.
+    #[schemars(extend("const" = KIND))]
+    pub kind: &'static str,
     /// Boot id and cgroup id: identifies one start of one container forever.
     pub start_id: String,
     /// Why the finding was written.
@@ -56,6 +62,10 @@ pub struct Finding {
     #[serde(serialize_with = "rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: SystemTime,
+    /// When the container's first process began, RFC 3339 in UTC; null if it is not known.
+    #[serde(serialize_with = "rfc3339_or_null")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started: Option<SystemTime>,
     /// The node's name.
     pub node: String,
     /// The policy's verdict.
@@ -157,6 +167,8 @@ pub struct Occasion {
     pub event: Event,
     /// Time of the finding.
     pub time: SystemTime,
+    /// When the container's first process began.
+    pub started: Option<SystemTime>,
     /// Microseconds from the start to this finding.
     pub detect_us: Option<u64>,
 }
@@ -173,15 +185,18 @@ pub fn finding(
     let Occasion {
         event,
         time,
+        started,
         detect_us,
     } = occasion;
     let policy = judgement.policy.as_ref();
     let kind = facts.first(|claim| claim.kind.filter(|_| claim.source != Source::Bundle));
     Finding {
         schema: SCHEMA,
+        kind: KIND,
         start_id: format!("{}/{id}", origin.boot_id),
         event,
         time,
+        started,
         node: origin.node.clone(),
         verdict: judgement.verdict,
         route: judgement.route,
@@ -253,20 +268,41 @@ fn provenance(pulled: bool, reason: Reason) -> &'static str {
     }
 }
 
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_micros(*time))
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn rfc3339_or_null<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent_record::{self, AgentRecord};
     use serde_json::{Value, json};
 
-    /// The schema for programs, generated from the structure. Every field is present, possibly as
+    /// A line of the findings: about a container, or about the agent itself.
+    #[derive(JsonSchema)]
+    #[schemars(untagged, title = "Line")]
+    #[expect(dead_code, reason = "only its schema is used")]
+    enum Line {
+        Finding(Box<Finding>),
+        AgentRecord(AgentRecord),
+    }
+
+    /// The schema for programs, generated from the structures. Every field is present, possibly as
     /// null.
     fn schema() -> Value {
         let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
-        let schema = settings.into_generator().into_root_schema_for::<Finding>();
+        let schema = settings.into_generator().into_root_schema_for::<Line>();
         serde_json::to_value(schema).unwrap()
     }
 
@@ -284,11 +320,15 @@ mod tests {
     #[test]
     fn every_field_is_always_there() {
         let schema = schema();
-        let required = schema["required"].as_array().unwrap();
-        let properties = schema["properties"].as_object().unwrap();
-        for field in properties.keys() {
-            assert!(required.contains(&json!(field)), "{field}");
+        for (record, kind) in [("Finding", KIND), ("AgentRecord", agent_record::KIND)] {
+            let record = &schema["$defs"][record];
+            let required = record["required"].as_array().unwrap();
+            let properties = record["properties"].as_object().unwrap();
+            for field in properties.keys() {
+                assert!(required.contains(&json!(field)), "{field}");
+            }
+            assert_eq!(properties["schema"]["const"], SCHEMA);
+            assert_eq!(properties["kind"]["const"], kind);
         }
-        assert_eq!(schema["properties"]["schema"]["const"], SCHEMA);
     }
 }

@@ -17,6 +17,7 @@
 //! exported [`finding::Finding`].
 
 pub mod agent;
+pub mod agent_record;
 pub mod btf;
 pub mod cli;
 pub mod container;

@@ -229,7 +229,8 @@ pub const fn ticks(since_boot_ns: u64) -> u64 {
     since_boot_ns / (1_000_000_000 / TICKS_PER_SECOND)
 }
 
-fn since_boot(ticks: u64) -> Duration {
+/// The time since boot that is so many ticks of `/proc/PID/stat`.
+pub const fn since_boot(ticks: u64) -> Duration {
     Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND))
 }
 

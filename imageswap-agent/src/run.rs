@@ -3,11 +3,13 @@
 
 use crate::agent::walk::Look;
 use crate::agent::{Agent, Parts};
+use crate::agent_record::StopReason;
 use crate::cli::RunArgs;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
 use crate::export::pod_events::PodEvents;
+use crate::export::policy_reports::PolicyReports;
 use crate::export::shown::{self, Shown};
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
@@ -80,6 +82,8 @@ pub async fn run(
         in_cluster: _,
         findings,
         findings_level,
+        findings_heartbeat,
+        policy_reports,
         reconcile_interval,
         ring_bytes,
         respond,
@@ -96,12 +100,19 @@ pub async fn run(
         pin: (pin != Path::new(NO_PIN)).then_some(pin),
     };
     let mut probes = Probes::load(&offsets, &options)?;
-    let attached_ns = node::now().boot_ns;
+    let attached = node::now();
     let backlog = probes.backlog();
     let metrics = exporter.agent_metrics();
     metrics.set_node(&origin.node);
-    let mut exports = Exports::open(&findings, findings_level, metrics.clone())
-        .with_context(|| format!("cannot write findings to {}", findings.display()))?;
+    let heartbeat = Duration::from_secs(findings_heartbeat);
+    let mut exports = Exports::open(
+        &findings,
+        findings_level,
+        origin.clone(),
+        heartbeat,
+        metrics.clone(),
+    )
+    .with_context(|| format!("cannot write findings to {}", findings.display()))?;
     if let Some(otlp) = otlp.load("imageswap-agent")? {
         exports.to_collector(otlp.logs(&exporter)?);
     }
@@ -133,6 +144,7 @@ pub async fn run(
     let (events, mut kernel) = mpsc::channel(EVENTS_WAITING);
     let (answers, mut answered) = mpsc::channel::<Answer>(EVENTS_WAITING);
     let (running, mut started) = mpsc::channel(EVENTS_WAITING);
+    let resumed = probes.resumed();
     let (control, reader, pump) = probes.run(events);
     let mut pump = tokio::spawn(pump);
     let (pod_changes, mut known_pods) = mpsc::channel(EVENTS_WAITING);
@@ -159,6 +171,10 @@ pub async fn run(
         }
         let node = origin.node.clone();
         let events = PodEvents::spawn(client.clone(), &node, metrics.clone());
+        if policy_reports {
+            let reports = PolicyReports::spawn(client.clone(), &node, metrics.clone());
+            exports.to_policy_reports(reports);
+        }
         let (policies, namespaces) = (policy.subscribe(), law.namespaces.clone());
         let responder = Responder::spawn(
             &respond,
@@ -176,7 +192,7 @@ pub async fn run(
         hierarchy: hierarchy.clone(),
         proc,
         control,
-        attached_ns,
+        attached_ns: attached.boot_ns,
         resolver,
         exports,
         law,
@@ -197,6 +213,7 @@ pub async fn run(
     tokio::spawn(policy.watch(drain.clone(), exporter.policy_metrics(), policy_ready));
     tokio::spawn(admin.serve(readiness, exporter, drain.clone()));
 
+    agent.started(attached, resumed);
     // Records since the last agent come before the walk, which would otherwise report those starts
     // as found late.
     for event in backlog {
@@ -209,73 +226,79 @@ pub async fn run(
     reconcile.reset();
     let mut lost = interval(LOST_INTERVAL);
     lost.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        turn.finished();
-        if walking.is_none()
-            && let Some(cause) = look.take()
-        {
-            let looking = agent.looking();
-            // If no event was lost, a process in a cgroup without processes was reported when it
-            // began.
-            let is_full = cause != Some(CAUSE_PERIODIC);
-            walking = Some(Box::pin(async move {
-                let looking = looking.await;
-                let look = spawn_blocking(move || Look::take(&looking, is_full)).await;
-                (look, cause)
-            }));
-        }
-        tokio::select! {
-            // Events first, because the other inputs are compared with them.
-            biased;
-            () = drain.signaled() => break,
-            Some(event) = kernel.recv() => agent.kernel(event),
-            Some((task, sight)) = started.recv() => agent.task(&task, sight),
-            Some(change) = known_pods.recv() => agent.pods(change),
-            Some(answer) = answered.recv() => agent.answer(answer),
-            Ok(()) = policies.changed() => {
-                let policy = policies.borrow_and_update().clone();
-                agent.policy(policy);
+    let ended: anyhow::Result<()> = async {
+        loop {
+            turn.finished();
+            if walking.is_none()
+                && let Some(cause) = look.take()
+            {
+                let looking = agent.looking();
+                // If no event was lost, a process in a cgroup without processes was reported when it
+                // began.
+                let is_full = cause != Some(CAUSE_PERIODIC);
+                walking = Some(Box::pin(async move {
+                    let looking = looking.await;
+                    let look = spawn_blocking(move || Look::take(&looking, is_full)).await;
+                    (look, cause)
+                }));
             }
-            Ok(()) = namespaces.changed() => agent.namespaces(),
-            Some((taken, cause)) = async { Some(walking.as_mut()?.await) } => {
-                walking = None;
-                let taken = taken.context("a walk of the cgroups panicked")?;
-                let taken = taken.with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
-                // Records from before the walk are read first, so that the walk does not count them
-                // as its own finds.
-                let mut caught_up = pin!(reader.catch_up());
-                loop {
-                    tokio::select! {
-                        biased;
-                        Some(event) = kernel.recv() => agent.kernel(event),
-                        () = &mut caught_up => break,
+            tokio::select! {
+                // Events first, because the other inputs are compared with them.
+                biased;
+                () = drain.signaled() => return Ok(()),
+                Some(event) = kernel.recv() => agent.kernel(event),
+                Some((task, sight)) = started.recv() => agent.task(&task, sight),
+                Some(change) = known_pods.recv() => agent.pods(change),
+                Some(answer) = answered.recv() => agent.answer(answer),
+                Ok(()) = policies.changed() => {
+                    let policy = policies.borrow_and_update().clone();
+                    agent.policy(policy);
+                }
+                Ok(()) = namespaces.changed() => agent.namespaces(),
+                Some((taken, cause)) = async { Some(walking.as_mut()?.await) } => {
+                    walking = None;
+                    let taken = taken.context("a walk of the cgroups panicked")?;
+                    let taken = taken.with_context(|| format!("cannot walk {}", hierarchy.root.display()))?;
+                    // Records from before the walk are read first, so that the walk does not count them
+                    // as its own finds.
+                    let mut caught_up = pin!(reader.catch_up());
+                    loop {
+                        tokio::select! {
+                            biased;
+                            Some(event) = kernel.recv() => agent.kernel(event),
+                            () = &mut caught_up => break,
+                        }
                     }
+                    while let Ok(event) = kernel.try_recv() {
+                        agent.kernel(event);
+                    }
+                    agent.walked(&taken, cause);
+                    walk.finished();
+                    watching.set(true);
                 }
-                while let Ok(event) = kernel.try_recv() {
-                    agent.kernel(event);
+                _ = lost.tick() => {
+                    agent.show();
+                    if agent.count() { look = Some(Some(CAUSE_LOST)); }
                 }
-                agent.walked(&taken, cause);
-                walk.finished();
-                watching.set(true);
-            }
-            _ = lost.tick() => {
-                agent.show();
-                if agent.count() { look = Some(Some(CAUSE_LOST)); }
-            }
-            _ = reconcile.tick() => {
-                connect(&mut agent);
-                agent.refresh();
-                look = Some(Some(CAUSE_PERIODIC));
-            }
-            ended = &mut pump => {
-                ended.context("the reader of the probes' events panicked")?.context("cannot read the probes' events")?;
-                anyhow::bail!("the probes' events ended");
+                _ = reconcile.tick() => {
+                    connect(&mut agent);
+                    agent.refresh();
+                    look = Some(Some(CAUSE_PERIODIC));
+                }
+                ended = &mut pump => {
+                    ended.context("the reader of the probes' events panicked")?.context("cannot read the probes' events")?;
+                    anyhow::bail!("the probes' events ended");
+                }
             }
         }
     }
-    agent.shutdown();
+    .await;
+    agent.shutdown(match ended {
+        Ok(()) => StopReason::Signal,
+        Err(_) => StopReason::Error,
+    });
     tracing::info!("stopped watching");
-    Ok(())
+    ended
 }
 
 /// A repeated activity, monitored by when it last finished.

@@ -1,8 +1,9 @@
 //! The table of starts: every input ends in one idempotent `observe`, and a finding comes out when the verdict changes.
 
-use crate::facts::{Confirmation, Evidence, Facts, Sight, StartId};
+use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::finding::{Event, Finding, Occasion, Origin, finding};
 use crate::judge::{Judgement, Law, judge};
+use crate::process::since_boot;
 use crate::verdict::Verdict;
 use imageswap_policy::Date;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -44,6 +45,10 @@ pub struct Starts {
 struct Start {
     facts: Facts,
     told: Option<Judgement>,
+    /// When `told` became the judgement.
+    told_at: SystemTime,
+    /// When its first process began, by the clock at the first finding.
+    started: Option<SystemTime>,
     stopped: bool,
     removed_ns: Option<u64>,
 }
@@ -89,6 +94,8 @@ impl Starts {
                 None => Facts::new(path),
             },
             told: None,
+            told_at: SystemTime::UNIX_EPOCH,
+            started: None,
             stopped: false,
             removed_ns: None,
         });
@@ -206,15 +213,16 @@ impl Starts {
         told.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
     }
 
-    /// Running containers that drift or are unresolved, as last reported.
-    pub fn amiss(&self, law: &Law, now: Now) -> Vec<Finding> {
+    /// Running containers that drift or are unresolved, as last reported and with that time.
+    pub fn amiss(&self, law: &Law) -> Vec<Finding> {
         let running = self.by_id.iter().filter(|(_, start)| !start.stopped);
         let mut amiss: Vec<_> = running
             .filter_map(|(id, start)| {
                 let told = start.told.as_ref()?;
                 let occasion = Occasion {
                     event: start.facts.first_event(),
-                    time: now.wall,
+                    time: start.told_at,
+                    started: start.started,
                     detect_us: None,
                 };
                 matches!(told.verdict, Verdict::Drift | Verdict::Unresolved).then(|| {
@@ -286,11 +294,16 @@ impl Start {
             return Vec::new();
         }
         let judgement = judge(facts, law, now.today());
+        if self.told.is_none() {
+            self.started = facts.process.as_ref().and_then(|it| began(it, now));
+        }
+        let started = self.started;
         let mut findings = Vec::new();
         let mut say = |event: Event, judgement: &Judgement, detect_us: Option<u64>| {
             let occasion = Occasion {
                 event,
                 time: now.wall,
+                started,
                 detect_us,
             };
             let set_revision = law.policies.set_revision();
@@ -329,8 +342,24 @@ impl Start {
         } else {
             self.told = Some(judgement);
         }
+        if !findings.is_empty() {
+            self.told_at = now.wall;
+        }
         findings
     }
+}
+
+/// When the container began, as far as its process shows: its exec, or when the process was made.
+fn began(process: &Process, now: Now) -> Option<SystemTime> {
+    let since_boot = match process.by {
+        Confirmation::Exec => Duration::from_nanos(process.time_ns),
+        Confirmation::Runtime | Confirmation::Walk if process.is_first => {
+            since_boot(process.started?)
+        }
+        Confirmation::Runtime | Confirmation::Walk => return None,
+    };
+    let age = Duration::from_nanos(now.boot_ns).saturating_sub(since_boot);
+    now.wall.checked_sub(age)
 }
 
 impl Facts {

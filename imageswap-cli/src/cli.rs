@@ -1,7 +1,9 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
-use crate::{Outcome, completions, diff, drift, explain, export, import, init, lint, scan, verify};
+use crate::{
+    Outcome, completions, diff, drift, explain, export, import, init, lint, report, scan, verify,
+};
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
@@ -32,6 +34,8 @@ enum Command {
     Scan(scan::Args),
     /// List containers that run in a cluster now and should not, as its agents report
     Drift(drift::Args),
+    /// Report what ran without approval and when nobody watched, by the agents' findings
+    Report(report::Args),
     /// Compare two policies for a list of images
     Diff(diff::Args),
     /// Test a policy with cases: expected answers, or general properties
@@ -79,6 +83,8 @@ impl Cli {
             Command::Images(args) => images::run(&args, safe),
             Command::Scan(args) => scan::run(&args, &mut Escaping::coloured(out)),
             Command::Drift(args) => drift::run(&args, safe),
+            // Spreadsheets and browsers get their own escapes.
+            Command::Report(args) => report::run(&args, out),
             Command::Diff(args) => diff::run(&args, safe),
             Command::Test(args) => verify::run(&args, safe),
             Command::Lint(args) => lint::run(&args, safe),

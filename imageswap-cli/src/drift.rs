@@ -1,6 +1,7 @@
 //! `imageswap drift`: lists containers that run in a cluster now and should not, as its agents
 //! report.
 
+use crate::moment::Moment;
 use crate::{Outcome, report};
 use anyhow::{Context as _, Result};
 use clap::{Args as ClapArgs, ValueEnum};
@@ -8,9 +9,11 @@ use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::text;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
 
 mod agents;
+mod groups;
 mod table;
 
 const EXIT_CODES: &str = "\
@@ -19,6 +22,9 @@ not answer or could not be found, whatever the others said.";
 
 /// The path of the findings on an agent's admin port.
 const PAGE: &str = "/drift";
+
+/// Moves a terminal's cursor home, and clears the screen.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J\x1b[3J";
 
 /// Arguments of `imageswap drift`.
 #[derive(Debug, ClapArgs)]
@@ -48,7 +54,17 @@ pub(crate) struct Args {
     unresolved: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Output format; json is one object
+    /// Ask again every so many seconds, until stopped
+    #[arg(
+        short,
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    watch: Option<u64>,
+    /// Output format; wide is a line per container, json is one object
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -56,6 +72,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
+    Wide,
     Json,
 }
 
@@ -71,6 +88,14 @@ struct Finding {
     expected_image: Option<String>,
     container: Container,
     pod: Option<Pod>,
+    /// When the verdict was found.
+    #[serde(default)]
+    time: Option<Moment>,
+    /// When the container began; agents before 0.1.0 do not know it.
+    #[serde(default)]
+    started: Option<Moment>,
+    #[serde(default)]
+    process: Option<Process>,
     #[serde(flatten)]
     further: serde_json::Map<String, Value>,
 }
@@ -98,6 +123,20 @@ struct Owner {
     name: String,
 }
 
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct Process {
+    comm: Option<String>,
+    #[serde(flatten)]
+    further: serde_json::Map<String, Value>,
+}
+
+impl Finding {
+    /// When the container began, or at the latest.
+    fn since(&self) -> Option<Moment> {
+        self.started.or(self.time)
+    }
+}
+
 /// An agent that did not answer, and why.
 #[derive(Debug, Serialize)]
 struct Silent {
@@ -120,7 +159,30 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(args.drift(out))
+    let Some(seconds) = args.watch else {
+        return runtime.block_on(args.drift(out));
+    };
+    loop {
+        if args.output != Output::Json {
+            start_page(out)?;
+        }
+        // Agents come and go: the next round may reach them.
+        if let Err(error) = runtime.block_on(args.drift(out)) {
+            report(&format!("error: {error:#}"));
+        }
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+/// Begins a round of `--watch`: on a terminal in place of the last one.
+fn start_page(out: &mut impl Write) -> Result<()> {
+    if io::stdout().is_terminal() {
+        // Not through `out`, which shows control characters instead of obeying them.
+        io::stdout().write_all(CLEAR)?;
+        io::stdout().flush()?;
+    }
+    writeln!(out, "{} UTC\n", Moment::now())?;
+    Ok(())
 }
 
 impl Args {
@@ -152,10 +214,11 @@ impl Args {
                 serde_json::to_writer(&mut *out, &answer)?;
                 writeln!(out)?;
             }
-            Output::Table => {
-                table::write(&shown(&listed)?, out)?;
-                table::end(counts, self.unresolved, heard.answered, out)?;
-            }
+            Output::Table => table::write(&shown(&listed)?, Moment::now(), out)?,
+            Output::Wide => table::wide(&shown(&listed)?, Moment::now(), out)?,
+        }
+        if self.output != Output::Json {
+            table::end(counts, self.unresolved, heard.answered, out)?;
         }
         out.flush()?;
         for Silent { agent, error } in &heard.silent {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Policies;
 use imageswap_runtime::cluster::{ClusterArgs, ObjectName};
+use imageswap_runtime::policy_report::ReportApi;
 use imageswap_runtime::source::Wanted;
 use kube::Client;
 use std::io::Write;
@@ -25,6 +26,7 @@ mod census;
 mod missing;
 mod objects;
 mod owners;
+mod reports;
 #[cfg(test)]
 mod sample;
 mod summary;
@@ -72,7 +74,8 @@ pub(crate) struct Args {
     date: DateArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Output format; wide is a line per image, json is one object
+    /// Output format; wide is a line per image, json is one object, reports and policyreports are
+    /// objects for kubectl apply (of openreports.io and wgpolicyk8s.io)
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -82,6 +85,9 @@ enum Output {
     Table,
     Wide,
     Json,
+    Reports,
+    #[value(name = "policyreports")]
+    PolicyReports,
 }
 
 /// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something could not
@@ -128,11 +134,17 @@ impl Args {
                 let (verdict, rows) = (&self.verdict, !self.summary);
                 answer::write(&found, &policies, verdict, rows, out)?;
             }
+            Output::Reports => {
+                reports::write(&census, ReportApi::OpenReports, &self.verdict, out)?;
+            }
+            Output::PolicyReports => {
+                reports::write(&census, ReportApi::PolicyReports, &self.verdict, out)?;
+            }
             Output::Table | Output::Wide if self.summary => {}
             Output::Table => table::narrow(&census, colour, out)?,
             Output::Wide => table::wide(&census, colour, out)?,
         }
-        if self.output != Output::Json {
+        if matches!(self.output, Output::Table | Output::Wide) {
             if let Some(missing) = &missing {
                 missing.write(out)?;
             }

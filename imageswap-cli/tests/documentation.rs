@@ -71,7 +71,7 @@ fn read(text: &str, folder: &Path) -> Vec<Shown> {
 fn can_run(command: &str, folder: &Path) -> bool {
     let words: Vec<_> = command.split_whitespace().collect();
     let mut files = words.iter().filter(|it| {
-        let has_suffix = [".yaml", ".conf", ".txt", "/"]
+        let has_suffix = [".yaml", ".conf", ".txt", ".jsonl", "/"]
             .iter()
             .any(|end| it.ends_with(end));
         has_suffix && !it.contains(':')
@@ -98,6 +98,7 @@ fn commands_print_what_the_pages_show() {
     let docs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"));
     let mut wrong = String::new();
     for (page, least) in [
+        ("audit.md", 1),
         ("cli.md", 3),
         ("export.md", 1),
         ("lint.md", 1),

@@ -11,6 +11,7 @@
 //! Everything needs Linux; parts that start containers need root. [`missing`] names the packages
 //! that are not installed, and [`Lab::for_test`] skips the test if any is.
 
+mod browser;
 mod cgroup;
 mod containerd;
 mod cri;
@@ -31,6 +32,7 @@ mod port;
 mod process;
 mod prometheus;
 mod registry;
+mod report_definitions;
 mod runc;
 mod scripted;
 mod shipped;
@@ -38,6 +40,7 @@ mod skip;
 mod statistics;
 mod workspace;
 
+pub use browser::{Browser, ColourScheme};
 pub use cgroup::{Cgroup, MemoryCgroup, MemoryUse, in_pure_v2, is_pure_v2};
 pub use containerd::{Containerd, ContainerdOptions};
 pub use cri::{Cri, CriPod, PodSpec};
@@ -56,6 +59,8 @@ pub use podman::Podman;
 pub use process::{Process, wait_until};
 pub use prometheus::{Alertmanager, Prometheus, ScrapeJob};
 pub use registry::{REGISTRY_USER, Registry, SecureRegistry};
+pub use registry::Registry;
+pub use report_definitions::{openreports_definitions, policy_report_definitions};
 pub use runc::Bundle;
 pub use scripted::{Act, ScriptedServer, answer};
 pub use shipped::shipped;

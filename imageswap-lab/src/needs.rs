@@ -48,6 +48,12 @@ pub(crate) const ALERTMANAGER: [Need; 1] = [Need {
     package: "prometheus-alertmanager",
 }];
 
+/// The program that shows pages.
+pub(crate) const BROWSER: [Need; 1] = [Need {
+    program: "chromium",
+    package: "chromium",
+}];
+
 /// The plugins that give a Pod its addresses.
 pub(crate) const POD_NETWORK: [Need; 1] = [Need {
     program: "/usr/lib/cni/ptp",
@@ -82,7 +88,14 @@ pub fn missing() -> Vec<Need> {
 
 /// Missing programs of all parts.
 pub fn missing_for_tests() -> Vec<Need> {
-    let others: [&[Need]; 5] = [&PROMETHEUS, &ALERTMANAGER, &POD_NETWORK, &PODMAN, &DOCKER];
+    let others: [&[Need]; 6] = [
+        &PROMETHEUS,
+        &ALERTMANAGER,
+        &BROWSER,
+        &POD_NETWORK,
+        &PODMAN,
+        &DOCKER,
+    ];
     let others = others.iter().flat_map(|needs| missing_of(needs));
     missing().into_iter().chain(others).collect()
 }

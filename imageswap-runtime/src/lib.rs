@@ -15,6 +15,7 @@ pub mod log;
 pub mod manual;
 pub mod metrics;
 pub mod net;
+pub mod policy_report;
 mod settle;
 pub mod source;
 pub mod telemetry;

@@ -1,13 +1,17 @@
 //! Findings as OpenTelemetry log records, with names of the semantic conventions if
 //! they exist.
 
+use crate::agent_record::{AgentEvent, AgentRecord};
 use crate::finding::Finding;
 use crate::verdict::Verdict;
 use imageswap_policy::Reference;
 use imageswap_runtime::telemetry::{Entry, Value};
 
-/// Name of the event.
+/// Name of the event of a finding.
 const EVENT: &str = "imageswap.finding";
+
+/// Name of the event of an agent's record about itself.
+const AGENT_EVENT: &str = "imageswap.agent";
 
 /// The record of a finding: attributes of containers, Pods and security rules by the semantic conventions
 /// (<https://opentelemetry.io/docs/specs/semconv/registry/attributes/>), the rest under `imageswap.`.
@@ -18,6 +22,31 @@ pub(super) fn record(finding: &Finding) -> Entry {
         time: finding.time,
         body: sentence(finding),
         attributes: attributes(finding),
+    }
+}
+
+/// The record of what an agent reports about itself.
+pub(super) fn agent_record(record: &AgentRecord) -> Entry {
+    let text = |value: &str| Value::Text(value.to_owned());
+    let mut attributes = vec![
+        ("k8s.node.name", text(&record.node)),
+        ("imageswap.event", text(record.event.as_str())),
+        (
+            "imageswap.set_revision",
+            text(&record.policies.set_revision),
+        ),
+    ];
+    if let Some(lost) = &record.lost {
+        let events = i64::try_from(lost.events).unwrap_or(i64::MAX);
+        attributes.push(("imageswap.lost.cause", text(lost.cause)));
+        attributes.push(("imageswap.lost.events", Value::Number(events)));
+    }
+    Entry {
+        event: AGENT_EVENT,
+        warns: record.event == AgentEvent::EventsLost || record.reason == Some("error"),
+        time: record.time,
+        body: format!("{} on {}", record.event.as_str(), record.node),
+        attributes,
     }
 }
 

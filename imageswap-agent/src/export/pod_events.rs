@@ -136,7 +136,7 @@ fn event(finding: &Finding) -> Option<(Event, ObjectReference)> {
 }
 
 /// The text for an administrator.
-fn note(finding: &Finding) -> String {
+pub(super) fn note(finding: &Finding) -> String {
     let container = finding.container.name.as_deref().unwrap_or("of the Pod");
     let why = finding.reason.as_str();
     let mut note = match (&finding.image, finding.verdict) {

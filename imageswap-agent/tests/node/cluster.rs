@@ -57,6 +57,19 @@ impl Cluster {
         Some(Self::of(node, plane, &[]))
     }
 
+    /// With an API server that was prepared before the agent begins, and further flags.
+    pub(crate) fn with(
+        test: &str,
+        flags: &[&str],
+        prepare: impl FnOnce(&ControlPlane),
+    ) -> Option<Self> {
+        let node = Node::for_test(test, false)?;
+        let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
+        plane.apply(MACHINE).unwrap();
+        prepare(&plane);
+        Some(Self::of(node, plane, flags))
+    }
+
     /// With controllers, scheduler and kubelet, and Pods with addresses of their own.
     pub(crate) fn with_kubelet(test: &str, flags: &[&str]) -> Option<Self> {
         let node = Node::for_test_alone(test)?;
@@ -102,7 +115,13 @@ impl Cluster {
     }
 
     /// Creates a Pod bound to this node; returns its UID.
-    fn pod(&self, namespace: &str, name: &str, image: &str, note: Option<&Value>) -> String {
+    pub(crate) fn pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        image: &str,
+        note: Option<&Value>,
+    ) -> String {
         let annotations = note.map(|note| json!({"imageswap.io/note": note.to_string()}));
         let pod = json!({
             "apiVersion": "v1",

@@ -249,9 +249,20 @@ impl Agent {
         })
     }
 
-    /// All its findings.
+    /// All its findings about containers.
     pub(crate) fn said(&self) -> Vec<Value> {
-        self.findings.lock().unwrap().clone()
+        self.lines("container")
+    }
+
+    /// The events of its records about itself.
+    pub(crate) fn said_of_itself(&self) -> Vec<Value> {
+        self.lines("agent")
+    }
+
+    fn lines(&self, kind: &str) -> Vec<Value> {
+        let lines = self.findings.lock().unwrap();
+        let lines = lines.iter().filter(|line| line["kind"] == kind);
+        lines.cloned().collect()
     }
 
     /// A sample of its metrics; 0 if the series does not exist.

@@ -1,6 +1,7 @@
 //! Node tests: real probes in the running kernel, real containers in real runtimes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agent_records;
 mod cluster;
 mod crio;
 mod docker;
@@ -12,6 +13,7 @@ mod kubelet;
 mod lost;
 mod missing;
 mod put;
+mod reports;
 mod rootless;
 mod routes;
 mod startup;

@@ -184,6 +184,15 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     );
     let kept = agent.metric("imageswap_agent_reconciled_total{cause=\"overflow\"}");
     assert!(kept > 0.0, "what the ring has no room for is kept");
+    // The findings say so, too.
+    let recorded = || -> u64 {
+        let records = agent.said_of_itself().into_iter();
+        let lost = records.filter(|it| it["lost"]["cause"] == "ring-full-mkdir");
+        lost.filter_map(|it| it["lost"]["events"].as_u64()).sum()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a counter of thousands at most")]
+    let counted = || recorded() as f64 == lost(&agent, "ring-full-mkdir");
+    assert!(wait_until(PATIENCE, counted), "{} recorded", recorded());
     let starts_lost = starts_lost(&agent);
     let Load { started, .. } = load;
     println!(
@@ -235,6 +244,13 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     after.run(&node, &cri, "then-between", rounds());
     let second = agent(&node, &pin);
     assert!(second.log().contains("resumed=true"), "{}", second.log());
+    let [record] = &second.said_of_itself()[..1] else {
+        panic!("{:#?}", second.said_of_itself())
+    };
+    assert_eq!(
+        [&record["event"], &record["resumed"]],
+        [&Value::from("agent-started"), &Value::from(true)]
+    );
     after.run(&node, &cri, "then-second", rounds());
 
     // A container that is gone when the second agent starts is known only by its cgroup.

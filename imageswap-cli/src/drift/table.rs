@@ -1,61 +1,180 @@
-//! The output for people, in 80 columns unless names are longer.
+//! The output for people: blocks in 80 columns unless names are longer, or a line per container.
 
 use super::Finding;
+use super::groups::{Group, groups};
+use crate::moment::{Moment, span};
 use anyhow::Result;
 use imageswap_runtime::text::{WIDTH, wrap};
+use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Indentation of a container's details.
 const INDENT: usize = 4;
 
+/// Names that are listed; more are counted.
+const MOST_NAMES: usize = 3;
+
 /// By namespace and workload; containers without a Pod come first.
-pub(super) fn write(findings: &[Finding], out: &mut impl Write) -> Result<()> {
-    let mut rows: Vec<_> = findings
-        .iter()
-        .map(|finding| (workload(finding), finding))
-        .collect();
-    rows.sort_by(|a, b| (&a.0, &a.1.node, name(a.1)).cmp(&(&b.0, &b.1.node, name(b.1))));
-    for of_workload in rows.chunk_by(|a, b| a.0 == b.0) {
-        let Some((workload, _)) = of_workload.first() else {
+pub(super) fn write(findings: &[Finding], now: Moment, out: &mut impl Write) -> Result<()> {
+    let groups = groups(findings);
+    for of_workload in groups.chunk_by(|a, b| a.workload == b.workload) {
+        let Some(first) = of_workload.first() else {
             continue;
         };
-        writeln!(out, "{workload}")?;
-        for (_, finding) in of_workload {
-            container(finding, out)?;
+        writeln!(out, "{}", first.workload)?;
+        for group in of_workload {
+            containers(group, now, out)?;
         }
         writeln!(out)?;
     }
     Ok(())
 }
 
-fn container(finding: &Finding, out: &mut impl Write) -> Result<()> {
+fn containers(group: &Group<'_>, now: Moment, out: &mut impl Write) -> Result<()> {
     let Finding {
-        node,
         verdict,
         route,
         reason,
         ..
-    } = finding;
-    let pod = finding.pod.as_ref().map(|pod| format!(" of {}", pod.name));
-    let head = format!("{}{} on {node}", name(finding), pod.unwrap_or_default());
+    } = group.finding;
+    let pods = match group.pods.len() {
+        0 => String::new(),
+        _ => format!(" of {}", names(&group.pods, "Pods")),
+    };
+    let times = match group.containers {
+        1 => String::new(),
+        n if group.pods.len() == n => String::new(),
+        n => format!(", {n} containers"),
+    };
+    let head = format!(
+        "{}{pods}{times} on {}",
+        group.container,
+        names(&group.nodes, "nodes")
+    );
     for line in wrap(&head, WIDTH - 2) {
         writeln!(out, "  {line}")?;
     }
-    let what = match &finding.image {
+    let what = match &group.finding.image {
         Some(image) => format!("runs {image}"),
         None => "runs what nobody knows".to_owned(),
     };
-    let expected = finding.expected_image.as_ref();
-    let instead = expected.filter(|it| finding.image.as_ref() != Some(*it));
+    let expected = group.finding.expected_image.as_ref();
+    let instead = expected.filter(|it| group.finding.image.as_ref() != Some(*it));
     let instead = instead.map(|it| format!("expected {it}"));
-    let rule = finding.rule.as_ref().map(|rule| format!("; rule {rule}"));
+    let rule = group
+        .finding
+        .rule
+        .as_ref()
+        .map(|rule| format!("; rule {rule}"));
     let why = format!("{verdict}, {route}, {reason}{}", rule.unwrap_or_default());
-    for text in [Some(what), instead, Some(why)].into_iter().flatten() {
+    let process = match group.processes.len() {
+        0 => String::new(),
+        _ => format!("; process {}", names(&group.processes, "names")),
+    };
+    let since = group.since.map(|since| {
+        let first = if group.containers > 1 {
+            "the first "
+        } else {
+            ""
+        };
+        format!(
+            "{first}since {since} UTC, {}{process}",
+            span(now.since(since))
+        )
+    });
+    for text in [Some(what), instead, Some(why), since]
+        .into_iter()
+        .flatten()
+    {
         for line in wrap(&text, WIDTH - INDENT) {
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
     }
     Ok(())
+}
+
+/// A few names, or how many there are.
+fn names(names: &BTreeSet<&str>, many: &str) -> String {
+    if names.len() > MOST_NAMES {
+        return format!("{} {many}", names.len());
+    }
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// One line per container, for wide terminals and for `grep`.
+pub(super) fn wide(findings: &[Finding], now: Moment, out: &mut impl Write) -> Result<()> {
+    const HEADER: [&str; 12] = [
+        "NAMESPACE",
+        "WORKLOAD",
+        "POD",
+        "CONTAINER",
+        "NODE",
+        "SINCE",
+        "AGE",
+        "PROCESS",
+        "VERDICT",
+        "REASON",
+        "IMAGE",
+        "EXPECTED",
+    ];
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let mut rows: Vec<[String; HEADER.len()]> = findings.iter().map(|it| row(it, now)).collect();
+    rows.sort();
+    rows.insert(0, HEADER.map(str::to_owned));
+    let mut widths = [0; HEADER.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn row(finding: &Finding, now: Moment) -> [String; 12] {
+    let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
+    let pod = finding.pod.as_ref();
+    let owner = pod.and_then(|pod| pod.owner.as_ref());
+    let since = finding.since();
+    [
+        text(pod.map(|pod| &*pod.namespace)),
+        owner.map_or_else(
+            || "-".to_owned(),
+            |owner| format!("{}/{}", owner.kind, owner.name),
+        ),
+        text(pod.map(|pod| &*pod.name)),
+        text(
+            finding
+                .container
+                .name
+                .as_deref()
+                .or(finding.container.id.as_deref()),
+        ),
+        finding.node.clone(),
+        since.map_or_else(
+            || "-".to_owned(),
+            |since| since.to_string().replace(' ', "T"),
+        ),
+        since.map_or_else(
+            || "-".to_owned(),
+            |since| span(now.since(since)).replace(' ', ""),
+        ),
+        text(finding.process.as_ref().and_then(|it| it.comm.as_deref())),
+        finding.verdict.clone(),
+        finding.reason.clone(),
+        text(finding.image.as_deref()),
+        text(finding.expected_image.as_deref()),
+    ]
 }
 
 /// Counts, and the number of agents.
@@ -78,60 +197,47 @@ pub(super) fn end(
     Ok(())
 }
 
-fn workload(finding: &Finding) -> String {
-    match &finding.pod {
-        None => "(no Pod)".to_owned(),
-        Some(pod) => match &pod.owner {
-            Some(owner) => format!("{}/{} {}", pod.namespace, owner.kind, owner.name),
-            None => format!("{}/Pod {}", pod.namespace, pod.name),
-        },
-    }
-}
-
-/// Name of the container in its Pod, or its id.
-fn name(finding: &Finding) -> &str {
-    let container = &finding.container;
-    container
-        .name
-        .as_deref()
-        .or(container.id.as_deref())
-        .unwrap_or("a container")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    #[test]
-    fn workloads_are_told_with_what_should_run() {
-        let finding = |container: serde_json::Value,
-                       pod: serde_json::Value,
-                       image: Option<&str>| {
-            serde_json::from_value::<Finding>(json!({
-                "node": "n1", "verdict": if image.is_some() { "drift" } else { "unresolved" }, "route": "pod",
-                "reason": "webhook-skipped", "rule": "maps:1 default", "image": image,
-                "expected_image": image.map(|it| format!("registry.corp/{it}")), "container": container, "pod": pod,
-                "schema": "imageswap.io/finding/v1",
-            }))
-            .unwrap()
-        };
-        let pod = json!({"namespace": "a", "name": "web-1", "uid": "u", "owner": {"kind": "Deployment", "name": "web"}});
-        let findings = [
+    fn now() -> Moment {
+        Moment::parse("2026-11-28T05:14:07Z").unwrap()
+    }
+
+    fn finding(node: &str, container: Value, pod: Value, image: Option<&str>) -> Finding {
+        serde_json::from_value(json!({
+            "node": node, "verdict": if image.is_some() { "drift" } else { "unresolved" }, "route": "pod",
+            "reason": "webhook-skipped", "rule": "maps:1 default", "image": image,
+            "expected_image": image.map(|it| format!("registry.corp/{it}")), "container": container, "pod": pod,
+            "schema": "imageswap.io/finding/v1", "started": image.map(|_| "2026-11-28T02:14:07.5Z"),
+            "process": image.map(|_| json!({"pid": 7, "comm": "nginx"})),
+        }))
+        .unwrap()
+    }
+
+    fn findings() -> Vec<Finding> {
+        let pod = |name: &str| json!({"namespace": "a", "name": name, "uid": "u", "owner": {"kind": "Deployment", "name": "web"}});
+        let app = json!({"id": "c1", "name": "app", "kind": "container"});
+        vec![
+            finding("n1", app.clone(), pod("web-1"), Some("nginx")),
+            finding("n2", app.clone(), pod("web-2"), Some("nginx")),
+            finding("n2", app, pod("web-3"), Some("busybox")),
             finding(
-                json!({"id": "c1", "name": "app", "kind": "container"}),
-                pod,
-                Some("nginx"),
-            ),
-            finding(
+                "n1",
                 json!({"id": "ctr1", "name": null, "kind": "container"}),
                 json!(null),
                 None,
             ),
-        ];
+        ]
+    }
+
+    #[test]
+    fn workloads_are_told_with_what_should_run_and_since_when() {
         let mut text = Vec::new();
-        write(&findings, &mut text).unwrap();
-        end([1, 1], true, 2, &mut text).unwrap();
+        write(&findings(), now(), &mut text).unwrap();
+        end([3, 1], true, 2, &mut text).unwrap();
         let expected = "\
 (no Pod)
   ctr1 on n1
@@ -139,12 +245,31 @@ mod tests {
     unresolved, pod, webhook-skipped; rule maps:1 default
 
 a/Deployment web
-  app of web-1 on n1
+  app of web-3 on n2
+    runs busybox
+    expected registry.corp/busybox
+    drift, pod, webhook-skipped; rule maps:1 default
+    since 2026-11-28 02:14:07 UTC, 2h 59m; process nginx
+  app of web-1, web-2 on n1, n2
     runs nginx
     expected registry.corp/nginx
     drift, pod, webhook-skipped; rule maps:1 default
+    the first since 2026-11-28 02:14:07 UTC, 2h 59m; process nginx
 
-1 drift, 1 unresolved; 2 agents answered
+3 drift, 1 unresolved; 2 agents answered
+";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_wide_table_has_a_line_per_container() {
+        let mut text = Vec::new();
+        wide(&findings()[..2], now(), &mut text).unwrap();
+        let expected = "\
+NAMESPACE  WORKLOAD        POD    CONTAINER  NODE  SINCE                AGE    PROCESS  VERDICT  REASON           IMAGE  EXPECTED
+a          Deployment/web  web-1  app        n1    2026-11-28T02:14:07  2h59m  nginx    drift    webhook-skipped  nginx  registry.corp/nginx
+a          Deployment/web  web-2  app        n2    2026-11-28T02:14:07  2h59m  nginx    drift    webhook-skipped  nginx  registry.corp/nginx
+
 ";
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }

@@ -140,6 +140,10 @@ fn rights_are_those_of_the_mode() {
                 MAPS,
                 "cluster /pods/* create",
                 "cluster /pods/eviction/* create",
+                "cluster openreports.io/reports/* list,create,patch,delete",
+                "cluster openreports.io/clusterreports/* list,create,patch,delete",
+                "cluster wgpolicyk8s.io/policyreports/* list,create,patch,delete",
+                "cluster wgpolicyk8s.io/clusterpolicyreports/* list,create,patch,delete",
             ]),
         ),
     ] {
@@ -248,6 +252,12 @@ fn rights_are_those_of_the_code() {
         let resources = asked.iter().flat_map(|it| match it.as_str() {
             "ConfigMap" => &["configmaps"][..],
             "DynamicObject" => &["imageswappolicies"],
+            "ReportObject" => &[
+                "reports",
+                "clusterreports",
+                "policyreports",
+                "clusterpolicyreports",
+            ],
             "K" => &[
                 "mutatingwebhookconfigurations",
                 "validatingwebhookconfigurations",
@@ -263,7 +273,8 @@ fn rights_are_those_of_the_code() {
     };
     let everything = [
         "--set",
-        "webhook.pullSecrets={x},agent.respond.enabled=true,agent.respond.dryRun=false",
+        "webhook.pullSecrets={x},agent.respond.enabled=true,agent.respond.dryRun=false,\
+         agent.policyReports.enabled=true",
     ];
     let webhook = of(asked_for(&["imageswap-runtime", "imageswap-webhook"]));
     assert_eq!(resources(&everything, "webhook"), webhook);

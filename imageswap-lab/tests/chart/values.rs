@@ -344,6 +344,22 @@ fn alerts_about_what_is_not_installed_are_left_out() {
         others.join(",")
     );
     assert_eq!(names(&set), BTreeSet::from([(*kept).to_owned()]));
+    // By default an alert has no link, but the command that prints its section.
+    let objects = helm
+        .render(NEW, &["--set", "monitoring.prometheusRule.enabled=true"])
+        .unwrap();
+    let sections = &one(&objects, "ConfigMap", "imageswap-runbook")["data"];
+    for rule in rules("") {
+        let (alert, annotations) = (rule["alert"].as_str().unwrap(), &rule["annotations"]);
+        assert_eq!(annotations.get("runbook_url"), None, "{alert}");
+        let command = format!(
+            "kubectl -n imageswap-system get configmap imageswap-runbook -o jsonpath='{{.data.{alert}}}'"
+        );
+        assert_eq!(annotations["runbook"], command);
+        let section = sections[alert].as_str().unwrap_or_default();
+        assert!(section.starts_with(&format!("# {alert}\n")), "{section}");
+        assert!(section.contains("**Means:**") && !section.contains("\n## "));
+    }
     let wiki = "https://wiki.example.com/imageswap";
     for rule in rules(&format!(",monitoring.prometheusRule.runbookUrl={wiki}")) {
         let section = rule["alert"].as_str().unwrap().to_lowercase();

@@ -9,8 +9,8 @@ use ::metrics::{Counter, Gauge, Histogram, Label};
 use super::Exporter;
 use super::catalogue::{
     AGENT_DETECTION, AGENT_DRIFT, AGENT_DRIFT_STOPPED, AGENT_EVENTS_LOST, AGENT_FINISHED,
-    AGENT_INFO, AGENT_LIMIT, AGENT_POD_EVENTS, AGENT_PROBE_RUNS, AGENT_PROBE_TIME,
-    AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS,
+    AGENT_INFO, AGENT_LIMIT, AGENT_POD_EVENTS, AGENT_POLICY_REPORTS, AGENT_PROBE_RUNS,
+    AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS,
 };
 
 /// The agent's handles. Clones share the series.
@@ -172,6 +172,18 @@ impl AgentMetrics {
         }
     }
 
+    /// Counts a write of a policy report.
+    pub fn policy_report(&self, outcome: &'static str) {
+        self.policy_reports(outcome).increment(1);
+    }
+
+    /// Shows writes of policy reports as 0 for the caller's outcomes.
+    pub fn declare_policy_reports(&self, outcomes: &[&'static str]) {
+        for outcome in outcomes {
+            self.policy_reports(outcome).absolute(0);
+        }
+    }
+
     /// Counts an action, or a decision against it, about a drifting Pod.
     pub fn response(&self, action: &'static str, outcome: &'static str) {
         self.responses(action, outcome).increment(1);
@@ -187,6 +199,11 @@ impl AgentMetrics {
     fn pod_events(&self, outcome: &'static str) -> Counter {
         self.exporter
             .counter(AGENT_POD_EVENTS, vec![Label::new("outcome", outcome)])
+    }
+
+    fn policy_reports(&self, outcome: &'static str) -> Counter {
+        let labels = vec![Label::new("outcome", outcome)];
+        self.exporter.counter(AGENT_POLICY_REPORTS, labels)
     }
 
     fn responses(&self, action: &'static str, outcome: &'static str) -> Counter {

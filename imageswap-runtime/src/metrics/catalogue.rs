@@ -85,6 +85,7 @@ pub(super) const AGENT_DETECTION: &str = "imageswap_agent_detection_seconds";
 pub(super) const AGENT_EVENTS_LOST: &str = "imageswap_agent_events_lost_total";
 pub(super) const AGENT_RECONCILED: &str = "imageswap_agent_reconciled_total";
 pub(super) const AGENT_POD_EVENTS: &str = "imageswap_agent_pod_events_total";
+pub(super) const AGENT_POLICY_REPORTS: &str = "imageswap_agent_policy_report_writes_total";
 pub(super) const AGENT_RESPONSES: &str = "imageswap_agent_responses_total";
 pub(super) const AGENT_FINISHED: &str = "imageswap_agent_activity_finished_timestamp_seconds";
 pub(super) const AGENT_LIMIT: &str = "imageswap_agent_activity_limit_seconds";
@@ -375,6 +376,16 @@ const CATALOGUE: [Metric; 29] = [
         labels: &[Label {
             name: "outcome",
             values: "`published`, `failed`, `dropped`; where the agent has a cluster",
+        }],
+        service: Service::Agent,
+    },
+    Metric {
+        name: AGENT_POLICY_REPORTS,
+        kind: Kind::Counter,
+        help: "Writes of policy reports",
+        labels: &[Label {
+            name: "outcome",
+            values: "`applied`, `deleted`, `failed`; with `--policy-reports`",
         }],
         service: Service::Agent,
     },

@@ -11,6 +11,9 @@ use super::Generated;
 /// The chart's rules, which it puts into a PrometheusRule.
 const ALERTS: &str = include_str!("../../../deploy/charts/imageswap/files/alerts.yaml");
 
+/// What to do about each alert; the chart puts it into a ConfigMap.
+const RUNBOOK: &str = include_str!("../../../docs/runbook.md");
+
 const COPIED: &str = "# Copied from the chart by `cargo xtask manifests`; do not edit.\n#\n";
 
 const HEAD: &str = "<!-- Generated from the code by `cargo xtask manifests`; do not edit. -->
@@ -69,12 +72,17 @@ struct Annotations {
     summary: String,
 }
 
-/// Both files.
+/// All files.
 pub(super) fn generate() -> Result<Vec<Generated>> {
     Ok(vec![
         Generated {
             path: "deploy/monitoring/alerts.yaml".to_owned(),
             text: format!("{COPIED}{ALERTS}"),
+        },
+        // Helm reads no file outside the chart.
+        Generated {
+            path: "deploy/charts/imageswap/files/runbook.txt".to_owned(),
+            text: RUNBOOK.to_owned(),
         },
         Generated {
             path: "docs/metrics.md".to_owned(),

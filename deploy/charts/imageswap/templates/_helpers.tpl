@@ -13,6 +13,7 @@
 {{- define "imageswap.webhook.name" -}}{{ include "imageswap.fullname" . }}-webhook{{- end -}}
 {{- define "imageswap.agent.name" -}}{{ include "imageswap.fullname" . }}-agent{{- end -}}
 {{- define "imageswap.lastGood.name" -}}{{ include "imageswap.fullname" . }}-last-good{{- end -}}
+{{- define "imageswap.runbook.name" -}}{{ include "imageswap.fullname" . }}-runbook{{- end -}}
 {{- define "imageswap.agent.namespace" -}}{{ .Values.agent.namespace.name | default .Release.Namespace }}{{- end -}}
 
 {{/* The maps ConfigMap and its namespace. */}}

@@ -1,0 +1,89 @@
+//! `imageswap drift` as a person runs it, with an agent's admin port.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+fn finding(id: &str, reason: &str) -> Value {
+    json!({"schema": "imageswap.io/finding/v1", "kind": "container", "start_id": format!("b/{id}"), "event": "start",
+        "time": "2026-11-28T02:14:08.000000Z", "started": "2026-11-28T02:14:07.000000Z", "node": "n1",
+        "verdict": "drift", "route": "pod", "reason": reason, "rule": "hub",
+        "policy": {"name": "corp", "revision": "r", "set_revision": "r"}, "image": "docker.io/library/nginx:1",
+        "names": [], "expected_image": "registry.example.com/nginx:1", "digest": null, "provenance": null,
+        "confidence": "high", "container": {"id": id, "name": "app", "kind": "container"},
+        "pod": {"namespace": "shop", "name": format!("web-{id}"), "uid": id, "owner": {"kind": "Deployment", "name": "web"}},
+        "runtime": "cri", "runtime_namespace": null, "process": {"pid": 7, "comm": "nginx"}, "cgroup": "/x",
+        "detect_us": 1})
+}
+
+/// An agent whose page has `findings`, for any number of requests.
+fn agent(findings: &[Value]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let body: String = findings.iter().map(|it| format!("{it}\n")).collect();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let head = BufReader::new(&connection).lines();
+            head.map_while(Result::ok).find(String::is_empty);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            connection.write_all((head + &body).as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+fn drift(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+    command.arg("drift").args(args);
+    command
+}
+
+#[test]
+fn workloads_are_shown_with_their_age_and_process() {
+    let agent = agent(&[
+        finding("1", "webhook-skipped"),
+        finding("2", "webhook-skipped"),
+        finding("3", "retagged"),
+    ]);
+    let output = drift(&["--agent", &agent]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("shop/Deployment web").count(), 1, "{text}");
+    assert!(text.contains("app of web-1, web-2 on n1"), "{text}");
+    assert!(
+        text.contains("the first since 2026-11-28 02:14:07 UTC, "),
+        "{text}"
+    );
+    assert!(text.contains("; process nginx"), "{text}");
+    assert!(text.ends_with("3 drift; 1 agent answered\n"), "{text}");
+
+    let output = drift(&["--agent", &agent, "-o", "wide"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("shop  "));
+    assert_eq!(rows.count(), 3, "{text}");
+
+    let output = drift(&["--agent", &agent, "-o", "json"]).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["findings"][0], finding("1", "webhook-skipped"));
+}
+
+#[test]
+fn watch_asks_again_until_it_is_stopped() {
+    let agent = agent(&[finding("1", "webhook-skipped")]);
+    let mut command = drift(&["--agent", &agent, "--watch", "1"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut ends = lines
+        .map_while(Result::ok)
+        .filter(|line| line == "1 drift; 1 agent answered");
+    assert!(ends.next().is_some() && ends.next().is_some());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,139 @@
+//! The page in a real browser.
+
+use crate::{WINDOW, day, report, story};
+use flate2::read::ZlibDecoder;
+use imageswap_lab::{Browser, ColourScheme};
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Instant;
+
+/// Pixels of the pictures in the documentation.
+const SIZE: [u32; 2] = [1040, 960];
+
+/// The brightness of the picture's first pixel, from 0 to 765, and its size.
+fn first_pixel(png: &Path) -> (u32, [u32; 2]) {
+    let bytes = fs::read(png).unwrap();
+    assert_eq!(&bytes[1..4], b"PNG");
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    let size = [number(16), number(20)];
+    // The data are compressed lines; the first byte is a line's filter, and no filter changes the
+    // first pixel of the first line.
+    let (mut at, mut data) = (8, Vec::new());
+    while at + 12 <= bytes.len() {
+        let length = usize::try_from(number(at)).unwrap();
+        if &bytes[at + 4..at + 8] == b"IDAT" {
+            data.extend_from_slice(&bytes[at + 8..at + 8 + length]);
+        }
+        at += 12 + length;
+    }
+    let mut pixel = [0; 4];
+    ZlibDecoder::new(&*data).read_exact(&mut pixel).unwrap();
+    (pixel[1..].iter().map(|it| u32::from(*it)).sum(), size)
+}
+
+#[test]
+fn the_page_is_shown_in_light_and_dark() {
+    let Some(browser) = Browser::for_test("report-page") else {
+        return;
+    };
+    let folder = day();
+    let (_, html, _) = report(folder.path(), &[&WINDOW[..], &["-o", "html"]].concat());
+    let page = folder.path().join("report.html");
+    fs::write(&page, html).unwrap();
+    for (scheme, name, bright) in [
+        (ColourScheme::Light, "report-light.png", true),
+        (ColourScheme::Dark, "report-dark.png", false),
+    ] {
+        let picture = folder.path().join(name);
+        browser.picture(&page, scheme, SIZE, &picture).unwrap();
+        let (brightness, size) = first_pixel(&picture);
+        assert_eq!(size, SIZE, "{name}");
+        assert_eq!(brightness > 380, bright, "{name}: {brightness}");
+        if let Some(to) = std::env::var_os("IMAGESWAP_PICTURES") {
+            fs::copy(&picture, Path::new(&to).join(name)).unwrap();
+        }
+    }
+    let document = browser.document(&page).unwrap();
+    for text in [
+        "81 containers ran without approval",
+        "docker.io/library/nginx:1.25",
+        "the agent was stopped",
+    ] {
+        assert!(document.contains(text), "{text}\n{document}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_findings_are_a_small_page() {
+    let Some(browser) = Browser::for_test("report-large") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("many.jsonl"), story::many(100_000)).unwrap();
+    let began = Instant::now();
+    let (code, html, errors) = report(folder.path(), &["many.jsonl", "-o", "html"]);
+    println!("report: {:?}, {} bytes", began.elapsed(), html.len());
+    assert_eq!((code, &*errors), (Some(1), ""));
+    assert!(html.len() < 400_000, "{} bytes", html.len());
+    let page = folder.path().join("report.html");
+    let empty = folder.path().join("empty.html");
+    fs::write(&page, html).unwrap();
+    fs::write(&empty, "<!doctype html><title>empty</title>").unwrap();
+    for (name, page) in [
+        ("empty page", &empty),
+        ("report", &page),
+        ("report again", &page),
+    ] {
+        let began = Instant::now();
+        let document = browser.document(page).unwrap();
+        println!(
+            "{name}: {:?} with the start of the browser",
+            began.elapsed()
+        );
+        assert_eq!(
+            name != "empty page",
+            document.contains("50000 containers ran without approval")
+        );
+    }
+}
+
+/// Texts of findings stay texts: a script in one of them does not run.
+#[test]
+fn no_script_of_a_finding_runs() {
+    let Some(browser) = Browser::for_test("report-script") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let evil =
+        "x\"'><script>document.title='obeyed'</script><svg onload=\"document.title='obeyed'\">";
+    let story = story::Story {
+        id: 1,
+        node: evil.to_owned(),
+        namespace: "shop",
+        workload: "web",
+        image: evil.to_owned(),
+        verdict: "drift",
+        reason: "retagged",
+        from: 20,
+        to: None,
+    };
+    fs::write(folder.path().join("evil"), story.lines().join("\n")).unwrap();
+    let (_, html, _) = report(folder.path(), &["evil", "-o", "html"]);
+    let page = folder.path().join("report.html");
+    fs::write(&page, &html).unwrap();
+    let document = browser.document(&page).unwrap();
+    assert!(
+        document.contains("<title>ImageSwap report</title>"),
+        "{document}"
+    );
+    // The browser's own reading has no element that the report did not write.
+    for element in ["<script", "<svg onload", "onload="] {
+        assert_eq!(
+            document.matches(element).count(),
+            html.matches(element).count(),
+            "{element}"
+        );
+    }
+    assert!(!document.contains("<script"), "{document}");
+}

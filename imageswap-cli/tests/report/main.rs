@@ -1,0 +1,234 @@
+//! `imageswap report`, as people run it: each format, foreign texts, and the page in a browser.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod browser;
+mod story;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+pub(crate) fn report(folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+    let output = command
+        .arg("report")
+        .args(args)
+        .current_dir(folder)
+        .output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// The day's findings: one plain file, one compressed.
+fn day() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, compressed] = story::day();
+    fs::write(folder.path().join("one.jsonl"), plain).unwrap();
+    let file = fs::File::create(folder.path().join("two.jsonl.gz")).unwrap();
+    let mut encoder = GzEncoder::new(file, Compression::default());
+    encoder.write_all(compressed.as_bytes()).unwrap();
+    encoder.finish().unwrap();
+    folder
+}
+
+const WINDOW: [&str; 6] = [
+    "one.jsonl",
+    "two.jsonl.gz",
+    "--since",
+    "2026-11-28",
+    "--until",
+    "2026-11-29",
+];
+
+fn snapshot(name: &str) -> PathBuf {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/report");
+    Path::new(data).join(name)
+}
+
+#[track_caller]
+fn assert_snapshot(name: &str, text: &str) {
+    let path = snapshot(name);
+    if std::env::var_os("IMAGESWAP_WRITE").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "{name}: IMAGESWAP_WRITE=1 cargo test writes it anew\n{text}"
+    );
+}
+
+#[test]
+fn every_format_has_its_snapshot() {
+    let folder = day();
+    for (format, name) in [
+        ("table", "day.txt"),
+        ("json", "day.json"),
+        ("csv", "day.csv"),
+        ("html", "day.html"),
+    ] {
+        let args = [&WINDOW[..], &["-o", format]].concat();
+        let (code, text, errors) = report(folder.path(), &args);
+        assert_eq!((code, &*errors), (Some(1), ""), "{format}");
+        // Nobody reads 80 rows of JSON in one line.
+        let text = if format == "json" {
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["schema"], "imageswap.io/report/v1");
+            format!("{value:#}\n")
+        } else {
+            text.replace(
+                concat!("ImageSwap ", env!("CARGO_PKG_VERSION")),
+                "ImageSwap VERSION",
+            )
+        };
+        assert_snapshot(name, &text);
+        if format == "table" {
+            let wide = text.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(wide, None);
+        }
+    }
+}
+
+#[test]
+fn the_exit_code_says_what_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, lines: &[String]| {
+        fs::write(folder.path().join(name), lines.join("\n") + "\n").unwrap();
+    };
+    let agent = |seconds, event| story::agent("n1", seconds, event, &Value::Null);
+    let story = |verdict, reason| story::Story {
+        id: 1,
+        node: "n1".to_owned(),
+        namespace: "shop",
+        workload: "web",
+        image: "docker.io/library/nginx".to_owned(),
+        verdict,
+        reason,
+        from: 20,
+        to: Some(30),
+    };
+    let watched = [agent(0, "agent-started"), agent(60, "agent-watching")];
+    let with = |more: Vec<String>| [&watched[..], &more].concat();
+    file("fine", &with(story("approved", "ok").lines()));
+    file("drift", &with(story("drift", "retagged").lines()));
+    file("unresolved", &with(story("unresolved", "gone").lines()));
+    file(
+        "unwatched",
+        &[agent(0, "agent-started"), agent(3600, "agent-watching")],
+    );
+    let mut cut = with(story("approved", "ok").lines());
+    cut.push(agent(61, "agent-watching")[..90].to_owned());
+    fs::write(folder.path().join("cut"), cut.join("\n")).unwrap();
+    fs::write(folder.path().join("log"), "INFO probes attached\n").unwrap();
+    let mixed = [vec!["INFO probes attached".to_owned()], watched.to_vec()].concat();
+    file("mixed", &mixed);
+    for (args, expected, said) in [
+        (&["fine"][..], 0, ""),
+        (&["drift"], 1, ""),
+        (&["drift", "-n", "shop"], 1, ""),
+        (&["drift", "-n", "other"], 0, ""),
+        (&["unresolved"], 1, ""),
+        (&["unwatched"], 1, ""),
+        (&["fine", "--expect-nodes", "n1"], 0, ""),
+        (&["fine", "--expect-nodes", "n1,n2"], 1, ""),
+        (&["fine", "--since", "2026-11-27"], 1, ""),
+        (
+            &["cut"],
+            2,
+            "error: cut:5: the finding is cut off at the end of the file\n",
+        ),
+        (&["mixed"], 0, "note: mixed:1: a line is not a finding\n"),
+        (
+            &["fine", "log"],
+            2,
+            "error: log: has no findings of an agent\nnote: log:1: a line is not a finding\n",
+        ),
+        (
+            &["fine", "missing"],
+            2,
+            "error: missing: cannot be opened: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["fine", "--since", "soon"],
+            2,
+            "error: --since soon: write a time such as 2026-11-28T10:00:00Z, a day such as 2026-11-28, or an age such as 24h\n",
+        ),
+        (
+            &["fine", "--since", "2026-11-29", "--until", "2026-11-28"],
+            2,
+            "error: --since 2026-11-29 00:00:00 has to be before --until 2026-11-28 00:00:00\n",
+        ),
+        (
+            &["log"],
+            2,
+            "error: no file has a finding, so there is no time to report on; give --since and --until\n",
+        ),
+    ] {
+        let (code, text, errors) = report(folder.path(), args);
+        assert_eq!((code, &*errors), (Some(expected), said), "{args:?}\n{text}");
+    }
+}
+
+/// Names and images come from whoever makes a container.
+#[test]
+fn texts_of_others_are_shown_and_not_obeyed() {
+    let evil = "=cmd|'/C calc'!A0\"><script>document.title='obeyed'</script><img src=x onerror=alert(1)>\u{1b}]0;title\u{7}\u{202e}\nfake line";
+    let mut lines = vec![story::agent("n1", 0, "agent-started", &Value::Null)];
+    let story = story::Story {
+        id: 1,
+        node: evil.to_owned(),
+        namespace: "shop",
+        workload: "web",
+        image: evil.to_owned(),
+        verdict: "drift",
+        reason: "retagged",
+        from: 20,
+        to: Some(30),
+    };
+    lines.extend(story.lines());
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("evil"), lines.join("\n")).unwrap();
+    let run = |format: &str| {
+        let (code, text, errors) = report(folder.path(), &["evil", "-o", format]);
+        assert_eq!(code, Some(1), "{errors}");
+        assert_eq!(errors, "");
+        text
+    };
+    for format in ["table", "html", "csv"] {
+        let text = run(format);
+        let obeyed = |c: char| {
+            !['\n', '\r'].contains(&c) && (c.is_control() || format != "csv" && c == '\u{202e}')
+        };
+        assert!(!text.contains(obeyed), "{format}: {text:?}");
+        assert!(
+            !text
+                .lines()
+                .any(|line| line.trim_start().starts_with("fake line")),
+            "{text}"
+        );
+    }
+    let html = run("html");
+    assert!(
+        !html.contains("<script") && !html.contains("<img"),
+        "{html}"
+    );
+    let csv = run("csv");
+    assert_eq!(csv.lines().count(), 2, "{csv}");
+    assert!(csv.contains("\"'=cmd|"), "{csv}");
+    let json: Value = serde_json::from_str(&run("json")).unwrap();
+    assert_eq!(
+        json["containers"][0]["image"], evil,
+        "programs get the text unchanged"
+    );
+}
