@@ -115,7 +115,7 @@ pub const fn catalogue() -> &'static [Metric] {
     &CATALOGUE
 }
 
-const CATALOGUE: [Metric; 29] = [
+const CATALOGUE: [Metric; 30] = [
     Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,
