@@ -155,8 +155,8 @@ pub(crate) fn read(files: Vec<ConfigFile>, documents: &[(&str, Node)]) -> Vec<Ve
 /// The same readings, all left out.
 pub(crate) fn left_out(readings: Vec<Reading>, why: &str) -> Vec<Reading> {
     let left_out = |it: Reading| match it {
-        Reading::Understood(Intent { origin, .. }) => Reading::LeftOut(origin, why.to_owned()),
-        Reading::Settled(origin, Status::Differs, _) => Reading::LeftOut(origin, why.to_owned()),
+        Reading::Understood(Intent { origin, .. })
+        | Reading::Settled(origin, Status::Differs, _) => Reading::LeftOut(origin, why.to_owned()),
         other => other,
     };
     readings.into_iter().map(left_out).collect()

@@ -238,7 +238,7 @@ impl<'a> Texts<'a> {
                 }
             }
             (Found::None, Err(errors)) => {
-                for it in errors.iter() {
+                for it in &errors {
                     other(it.line, it.column, it.message.clone(), true);
                 }
             }

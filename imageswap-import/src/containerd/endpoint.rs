@@ -112,7 +112,7 @@ fn repositories(path: &str, overrides: bool) -> Option<String> {
         parts.push("v2");
     }
     let (first, rest) = parts.split_first()?;
-    let rest: String = rest.iter().map(|it| format!("/{it}")).collect();
+    let rest = rest.iter().flat_map(|it| ["/", *it]).collect();
     (*first == "v2").then_some(rest)
 }
 

@@ -144,20 +144,20 @@ fn first_version(file: &ConfigFile, node: &Node) -> Result<File, Wrong> {
         }
         for name in names {
             let location = location(&name, key.span)?;
-            let at = match registries.iter().position(|it| it.prefix == location) {
-                Some(at) => at,
-                None => {
-                    registries.push(Registry {
-                        origin: file.origin(key.span, &location),
-                        prefix: location.clone(),
-                        location,
-                        blocked: false,
-                        mirrors: Vec::new(),
-                        settings: Vec::new(),
-                        usable: Ok(()),
-                    });
-                    registries.len() - 1
-                }
+            let known = registries.iter().position(|it| it.prefix == location);
+            let at = if let Some(at) = known {
+                at
+            } else {
+                registries.push(Registry {
+                    origin: file.origin(key.span, &location),
+                    prefix: location.clone(),
+                    location,
+                    blocked: false,
+                    mirrors: Vec::new(),
+                    settings: Vec::new(),
+                    usable: Ok(()),
+                });
+                registries.len() - 1
             };
             registries[at].blocked |= key_text == "block";
         }
@@ -304,7 +304,8 @@ fn aliases(file: &ConfigFile, node: &Node) -> Result<Vec<Alias>, Wrong> {
             return Err((value.span, format!("the alias `{name}` is not a text")));
         };
         let first = name.split('/').next().unwrap_or_default();
-        let short = !first.contains(['.', ':']) && !(first == "localhost" && name.contains('/'));
+        let host = first.contains(['.', ':']) || first == "localhost" && name.contains('/');
+        let short = !host;
         let plain = |it: &str| {
             !it.contains('@') && !it[it.rfind('/').map_or(0, |it| it + 1)..].contains(':')
         };

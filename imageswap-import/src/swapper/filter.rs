@@ -217,11 +217,11 @@ fn translate(expression: &Expr) -> Result<Formula, String> {
         Expr::And(left, right) => Formula::All(vec![translate(left)?, translate(right)?]),
         Expr::Or(left, right) => Formula::Any(vec![translate(left)?, translate(right)?]),
         Expr::Compare(left, by @ (Comparison::Equal | Comparison::NotEqual), right) => {
-            let (subject, literal) = match (subject(left), &**right, subject(right), &**left) {
-                (Some(it), Expr::Literal(value), _, _) | (_, _, Some(it), Expr::Literal(value)) => {
-                    (it, value)
-                }
-                _ => return Err(not_understood()),
+            let ((Some(subject), Expr::Literal(literal), _, _)
+            | (_, _, Some(subject), Expr::Literal(literal))) =
+                (subject(left), &**right, subject(right), &**left)
+            else {
+                return Err(not_understood());
             };
             let equal = match (subject, literal) {
                 (Subject::Namespace, Value::String(name)) => {

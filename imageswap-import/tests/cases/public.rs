@@ -195,8 +195,8 @@ fn of_kyverno() -> Vec<Shape> {
             older(
                 "mutate: {foreach: [{list: request.object.spec.containers, patchStrategicMerge: {spec: {containers: [{name: \"{{ element.name }}\", image: \"corp.example/{{ images.containers.\\\"{{element.name}}\\\".registry }}/{{ images.containers.\\\"{{element.name}}\\\".path }}:{{ images.containers.\\\"{{element.name}}\\\".tag }}\"}]}}}]}",
             ),
-            &[LeftOut],
-            &[],
+            &[Differs],
+            &[("quay.io/a/b:1", Becomes("corp.example/quay.io/a/b:1"))],
         ),
         row(
             "replace",
