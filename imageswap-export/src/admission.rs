@@ -73,20 +73,16 @@ pub fn export(policies: &Policies, today: Date) -> Export {
         if at == last {
             break;
         }
-        match policy
-            .outline()
-            .as_ref()
-            .and_then(|it| scope::covers(&it.scope))
-        {
-            Some(covered) => before.push(covered),
-            None => {
-                parts.left_out(
-                    "match",
-                    "the policies after this one decide where it does not apply, which depends on labels of the \
-                     namespace, and conditions cannot read these; export one policy",
-                );
-                whole = false;
-            }
+        let outline = policy.outline();
+        if let Some(covered) = outline.as_ref().and_then(|it| scope::covers(&it.scope)) {
+            before.push(covered);
+        } else {
+            parts.left_out(
+                "match",
+                "the policies after this one decide where it does not apply, which depends on labels of the \
+                 namespace, and conditions cannot read these; export one policy",
+            );
+            whole = false;
         }
     }
     if !whole {
@@ -111,7 +107,7 @@ fn one(
         ));
     }
     let steps = steps::write(&outline, today, parts)?;
-    let judged = judgement::write(policy, &outline, parts)?;
+    let judgement = judgement::write(policy, &outline, parts)?;
     let metadata = metadata(policy)?;
     let constraints = scope::constraints(&outline.scope);
     let conditions: Vec<MatchCondition> = scope::conditions(&outline.scope, before);
@@ -145,8 +141,8 @@ fn one(
             failure_policy: "Fail",
             match_constraints: constraints,
             match_conditions: conditions,
-            variables: [steps, judged.variables].concat(),
-            validations: vec![judged.validation],
+            variables: [steps, judgement.variables].concat(),
+            validations: vec![judgement.validation],
         },
     ));
     check_lengths(&objects)?;

@@ -284,7 +284,6 @@ fn may_match(matcher: &Matcher, targets: &[&Pattern]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::document;
 
     fn longest(rules: &str) -> usize {
