@@ -17,11 +17,11 @@ pub struct Caller {
 enum Waits {
     /// Present knowledge has to be enough.
     #[default]
-    ForNothing,
+    Nothing,
     /// Answers of registries.
-    ForRegistries,
+    Registries,
     /// Labels of the namespace, and then answers of registries.
-    ForAll,
+    All,
 }
 
 /// Marks a caller as gone when it is dropped, as a request's future is.
@@ -32,7 +32,7 @@ impl Caller {
     /// A caller that waits until everything that the answer needs is learned.
     pub(crate) fn patient() -> Self {
         Self {
-            waits: Waits::ForAll,
+            waits: Waits::All,
             ..Self::default()
         }
     }
@@ -40,8 +40,8 @@ impl Caller {
     /// The caller once this has been asked about: it does not wait for the same again.
     pub(crate) fn after(unlearned: &Unlearned) -> Self {
         let waits = match unlearned {
-            Unlearned::Namespace(_) => Waits::ForRegistries,
-            Unlearned::Images(_) => Waits::ForNothing,
+            Unlearned::Namespace(_) => Waits::Registries,
+            Unlearned::Images(_) => Waits::Nothing,
         };
         Self {
             waits,
@@ -51,12 +51,12 @@ impl Caller {
 
     /// Whether the caller waits until the labels of the namespace are learned.
     pub fn waits_for_namespace(&self) -> bool {
-        self.waits == Waits::ForAll
+        self.waits == Waits::All
     }
 
     /// Whether the caller waits for answers of registries.
     pub fn waits_for_registries(&self) -> bool {
-        self.waits != Waits::ForNothing
+        self.waits != Waits::Nothing
     }
 
     /// Whether the caller has gone.
