@@ -258,7 +258,8 @@ fn the_programs_get_what_they_need() {
     let agent = args(&respond, "DaemonSet", "imageswap-agent");
     assert!(
         agent.contains(
-            "--findings-level=drift --reconcile-interval=10 --respond=evict --respond-interval=30"
+            "--findings-level=drift --reconcile-interval=10 --policy-reports \
+             --respond=evict --respond-interval=30"
         ),
         "{agent}"
     );
