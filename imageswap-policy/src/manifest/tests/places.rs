@@ -65,7 +65,7 @@ fn object(group: &str, kind: &str, path: &str, value: Json) -> (String, String) 
         match *name {
             "*" => at.push_str("[0]"),
             _ if at.is_empty() => at.push_str(name),
-            _ => at.push_str(&format!(".{name}")),
+            _ => write!(at, ".{name}").unwrap(),
         }
     }
     let mut value = value;
@@ -164,8 +164,8 @@ fn a_proposed_flag_makes_the_image_known() {
         assert!(found.used.contains(&0));
         let images: Vec<_> = found.pods.iter().flat_map(|it| &it.images).collect();
         assert_eq!(images.len(), before + 1);
-        let one = images.iter().find(|it| it.image == image).unwrap();
-        let once = replace(&text, &[(one, "r.io/m:2")]).unwrap();
+        let wanted = images.iter().find(|it| it.image == image).unwrap();
+        let once = replace(&text, &[(wanted, "r.io/m:2")]).unwrap();
         let again = read("m.yaml", &once, &[flag.parse().unwrap()]).unwrap();
         let images = again.pods.iter().flat_map(|it| &it.images);
         assert!(images.into_iter().any(|it| it.image.starts_with("r.io/m")), "{once}");
