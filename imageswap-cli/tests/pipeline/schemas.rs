@@ -111,7 +111,9 @@ pub(crate) fn sarif() -> Result<Value, String> {
     for of in ["run", "toolComponent"] {
         let language = schema.pointer_mut(&format!("/definitions/{of}/properties/language"));
         let language = language.and_then(Value::as_object_mut);
-        language.ok_or("the schema has no language")?.remove("pattern");
+        language
+            .ok_or("the schema has no language")?
+            .remove("pattern");
     }
     Ok(schema)
 }
