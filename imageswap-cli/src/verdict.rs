@@ -93,6 +93,7 @@ impl VerdictArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use FailOn::{Denied, Never, Refused, Swap, Variable, Warning};
 
     #[test]
     fn what_fails() {
@@ -101,7 +102,6 @@ mod tests {
             deny_swaps,
             enforcement,
         };
-        use FailOn::{Denied, Never, Refused, Swap, Variable, Warning};
         let usual = args(&[Denied, Variable], false, None);
         assert!(usual.fails(Denied) && usual.fails(Variable) && usual.fails(Refused));
         assert!(!usual.fails(Swap) && !usual.fails(Warning));

@@ -4,7 +4,7 @@ use super::Asked;
 use crate::formats::Entry;
 use crate::verdict::VerdictArgs;
 use imageswap_policy::document::Enforcement;
-use imageswap_policy::{Reason, Severity};
+use imageswap_policy::{Policy, Reason, Severity};
 use imageswap_runtime::text::{WIDTH, shown, wrap};
 use std::fmt;
 
@@ -124,7 +124,7 @@ impl Finding<'_> {
     }
 
     fn severity(&self) -> Severity {
-        let own = self.asked.policy.map(|it| it.enforcement());
+        let own = self.asked.policy.map(Policy::enforcement);
         let denies = self.enforcement(own.unwrap_or_default()) == Enforcement::Deny;
         match self.cause {
             Cause::NotApproved if !denies => Severity::Warning,

@@ -81,9 +81,10 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     for it in asked.iter().filter(|it| !it.undecided()) {
         if it.decision.reason == Reason::Unparsable {
             findings = true;
-            let cause = match it.is_variable() {
-                true => Cause::Variable,
-                false => Cause::NotApproved,
+            let cause = if it.is_variable() {
+                Cause::Variable
+            } else {
+                Cause::NotApproved
             };
             let finding = Finding {
                 asked: it,

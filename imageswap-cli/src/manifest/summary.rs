@@ -124,16 +124,15 @@ impl Count {
         } else {
             format!("{stay} stay")
         };
-        let mut words = format!(
-            "{all} {images}: {stay}, {swapped} would be swapped, {not_approved} not approved"
-        );
-        if *variable > 0 {
-            words += &format!(", {variable} with a variable");
-        }
-        if *undecided > 0 {
-            words += &format!(", {undecided} not decided");
-        }
-        words
+        let more = |count: usize, what: &str| match count {
+            0 => String::new(),
+            some => format!(", {some} {what}"),
+        };
+        let variable = more(*variable, "with a variable");
+        let undecided = more(*undecided, "not decided");
+        format!(
+            "{all} {images}: {stay}, {swapped} would be swapped, {not_approved} not approved{variable}{undecided}"
+        )
     }
 }
 

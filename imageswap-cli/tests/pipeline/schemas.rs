@@ -45,10 +45,10 @@ fn kept(
     let path = folder()?.join(name);
     if !path.exists() {
         let work = tempfile::tempdir().map_err(|it| it.to_string())?;
-        let made = make(work.path())?;
+        let source = make(work.path())?;
         // Several tests may do this at once.
         let part = folder()?.join(format!("{name}.{}", std::process::id()));
-        run(Command::new("cp").arg("-R").arg(&made).arg(&part))?;
+        run(Command::new("cp").arg("-R").arg(&source).arg(&part))?;
         if fs::rename(&part, &path).is_err() {
             drop(run(Command::new("rm").arg("-rf").arg(&part)));
         }
@@ -111,7 +111,9 @@ pub(crate) fn sarif() -> Result<Value, String> {
     for of in ["run", "toolComponent"] {
         let language = schema.pointer_mut(&format!("/definitions/{of}/properties/language"));
         let language = language.and_then(Value::as_object_mut);
-        language.ok_or("the schema has no language")?.remove("pattern");
+        language
+            .ok_or("the schema has no language")?
+            .remove("pattern");
     }
     Ok(schema)
 }

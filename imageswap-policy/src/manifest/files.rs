@@ -60,8 +60,8 @@ impl Finder<'_> {
                     "charts put `{}` in place of the registries of other values",
                     path.join(".")
                 );
-                self.problem(node, Severity::Warning, "helm-registry", message).help =
-                    Some("check the rendered chart: helm template".to_owned());
+                self.problem(node, Severity::Warning, "helm-registry", message)
+                    .help = Some("check the rendered chart: helm template".to_owned());
             }
         }
         self.values_below(document, "");

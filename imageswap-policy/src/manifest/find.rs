@@ -82,7 +82,9 @@ impl Finder<'_> {
             Some((_, name)) => name,
             None => self.source,
         };
-        let namespace = document.get("namespace").filter(|_| kind == "Kustomization");
+        let namespace = document
+            .get("namespace")
+            .filter(|_| kind == "Kustomization");
         let meta = Meta {
             kind: kind.to_owned(),
             name: Some(name.to_owned()),
@@ -179,7 +181,11 @@ impl Finder<'_> {
     fn repeats(&self, object: &Node, steps: &[Step]) -> bool {
         let mut nodes = vec![object];
         for step in steps {
-            nodes = nodes.iter().flat_map(|it| below(it, step)).map(|it| it.1).collect();
+            nodes = nodes
+                .iter()
+                .flat_map(|it| below(it, step))
+                .map(|it| it.1)
+                .collect();
         }
         nodes.iter().any(|node| self.holds_known(node))
     }
@@ -208,7 +214,9 @@ impl Finder<'_> {
                 let is_last = steps.is_empty();
                 if let Some(text) = item.as_str()
                     && is_last
-                    && text.strip_prefix(name.as_str()).is_some_and(|it| it.starts_with('='))
+                    && text
+                        .strip_prefix(name.as_str())
+                        .is_some_and(|it| it.starts_with('='))
                 {
                     self.assigned(item, &format!("{at}[{index}]"));
                 }
@@ -344,7 +352,8 @@ impl Finder<'_> {
         let is_text = matches!(node.value, Value::Bool(_) | Value::Number(_));
         let written = node.span.of(self.text);
         let help = is_text.then(|| format!("as text it is written \"{written}\""));
-        self.problem(node, Severity::Error, "manifest-type", message).help = help;
+        self.problem(node, Severity::Error, "manifest-type", message)
+            .help = help;
     }
 
     pub(super) fn problem(

@@ -91,11 +91,7 @@ const IMAGE_CATALOG: Places = &[
     (Image, "spec.componentImages.*.image"),
 ];
 const VICTORIA_ONE: Places = &[(Pod, "spec"), (Split, "spec.image")];
-const VICTORIA_PART: Places = &[
-    (Pod, ""),
-    (Split, "image"),
-    (Split, "vmBackup.image"),
-];
+const VICTORIA_PART: Places = &[(Pod, ""), (Split, "image"), (Split, "vmBackup.image")];
 const RAY_CLUSTER_SPEC: Places = &[
     (Template, "headGroupSpec.template"),
     (Template, "workerGroupSpecs.*.template"),
@@ -154,14 +150,22 @@ pub(super) const KINDS: &[Kind] = &[
     ),
     // Argo
     (ARGO, "Rollout", SPEC_TEMPLATE),
-    (ARGO, "Experiment", &[(Template, "spec.templates.*.template")]),
+    (
+        ARGO,
+        "Experiment",
+        &[(Template, "spec.templates.*.template")],
+    ),
     (ARGO, "AnalysisTemplate", ANALYSIS),
     (ARGO, "ClusterAnalysisTemplate", ANALYSIS),
     (ARGO, "AnalysisRun", ANALYSIS),
     (ARGO, "Workflow", WORKFLOW),
     (ARGO, "WorkflowTemplate", WORKFLOW),
     (ARGO, "ClusterWorkflowTemplate", WORKFLOW),
-    (ARGO, "CronWorkflow", &[(Parts(WORKFLOW_SPEC), "spec.workflowSpec")]),
+    (
+        ARGO,
+        "CronWorkflow",
+        &[(Parts(WORKFLOW_SPEC), "spec.workflowSpec")],
+    ),
     (
         ARGO,
         "Application",
@@ -189,7 +193,11 @@ pub(super) const KINDS: &[Kind] = &[
     (TEKTON, "StepAction", &[(Container, "spec")]),
     (TEKTON, "TaskRun", &[(Parts(TASK_SPEC), "spec.taskSpec")]),
     (TEKTON, "Pipeline", &[(Parts(PIPELINE_SPEC), "spec")]),
-    (TEKTON, "PipelineRun", &[(Parts(PIPELINE_SPEC), "spec.pipelineSpec")]),
+    (
+        TEKTON,
+        "PipelineRun",
+        &[(Parts(PIPELINE_SPEC), "spec.pipelineSpec")],
+    ),
     // Knative
     (KNATIVE, "Service", SPEC_TEMPLATE),
     (KNATIVE, "Configuration", SPEC_TEMPLATE),
@@ -345,9 +353,21 @@ pub(super) const KINDS: &[Kind] = &[
     ),
     // KubeVirt
     (KUBEVIRT, "VirtualMachine", MACHINE_TEMPLATE),
-    (KUBEVIRT, "VirtualMachineInstanceReplicaSet", MACHINE_TEMPLATE),
-    (KUBEVIRT, "VirtualMachineInstance", &[(Parts(MACHINE_SPEC), "spec")]),
-    (&["pool.kubevirt.io"], "VirtualMachinePool", &[(Parts(MACHINE_TEMPLATE), "spec.virtualMachineTemplate")]),
+    (
+        KUBEVIRT,
+        "VirtualMachineInstanceReplicaSet",
+        MACHINE_TEMPLATE,
+    ),
+    (
+        KUBEVIRT,
+        "VirtualMachineInstance",
+        &[(Parts(MACHINE_SPEC), "spec")],
+    ),
+    (
+        &["pool.kubevirt.io"],
+        "VirtualMachinePool",
+        &[(Parts(MACHINE_TEMPLATE), "spec.virtualMachineTemplate")],
+    ),
     // Data and machine learning
     (
         &["flink.apache.org"],
@@ -360,10 +380,25 @@ pub(super) const KINDS: &[Kind] = &[
         ],
     ),
     (SPARK, "SparkApplication", &[(Parts(SPARK_SPEC), "spec")]),
-    (SPARK, "ScheduledSparkApplication", &[(Parts(SPARK_SPEC), "spec.template")]),
+    (
+        SPARK,
+        "ScheduledSparkApplication",
+        &[(Parts(SPARK_SPEC), "spec.template")],
+    ),
     (RAY, "RayCluster", &[(Parts(RAY_CLUSTER_SPEC), "spec")]),
-    (RAY, "RayJob", &[(Parts(RAY_CLUSTER_SPEC), "spec.rayClusterSpec"), (Template, "spec.submitterPodTemplate")]),
-    (RAY, "RayService", &[(Parts(RAY_CLUSTER_SPEC), "spec.rayClusterConfig")]),
+    (
+        RAY,
+        "RayJob",
+        &[
+            (Parts(RAY_CLUSTER_SPEC), "spec.rayClusterSpec"),
+            (Template, "spec.submitterPodTemplate"),
+        ],
+    ),
+    (
+        RAY,
+        "RayService",
+        &[(Parts(RAY_CLUSTER_SPEC), "spec.rayClusterConfig")],
+    ),
     (
         KUBEFLOW,
         "PyTorchJob",
@@ -418,7 +453,11 @@ pub(super) const KINDS: &[Kind] = &[
         "GameServerSet",
         &[(Template, "spec.template.spec.template")],
     ),
-    (AGONES, "Fleet", &[(Template, "spec.template.spec.template")]),
+    (
+        AGONES,
+        "Fleet",
+        &[(Template, "spec.template.spec.template")],
+    ),
     (
         &["actions.github.com"],
         "AutoscalingRunnerSet",

@@ -147,8 +147,8 @@ impl Finder<'_> {
             }
             _ => {
                 let message = format!("the image in `{text}` is not written in one piece");
-                self.problem(node, Severity::Warning, "image-path", message).help =
-                    Some("write the text in one line, without escapes".to_owned());
+                self.problem(node, Severity::Warning, "image-path", message)
+                    .help = Some("write the text in one line, without escapes".to_owned());
             }
         }
     }

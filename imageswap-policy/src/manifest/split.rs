@@ -122,7 +122,10 @@ impl Parts {
             let name = &to[..to.len() - end];
             fields.push((&self.repository, name.to_owned()));
         }
-        if let Some((_, name)) = fields.last().filter(|it| self.is_fixed && it.1 != it.0.text) {
+        if let Some((_, name)) = fields
+            .last()
+            .filter(|it| self.is_fixed && it.1 != it.0.text)
+        {
             return Err(format!("add `newName: {name}`"));
         }
         let (mut tag, mut digest) = (reference.tag(), reference.digest());

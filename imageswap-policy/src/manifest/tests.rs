@@ -148,7 +148,11 @@ fn every_built_in_kind_is_read() {
             format!("{prefix}containers[0].image")
         );
         let from = if kind == "Pod" { "object" } else { "template" };
-        assert_eq!(found.pods[0].labels.as_ref().unwrap()["from"], from, "{kind}");
+        assert_eq!(
+            found.pods[0].labels.as_ref().unwrap()["from"],
+            from,
+            "{kind}"
+        );
         let elsewhere = text.replace(
             &format!("apiVersion: {version}"),
             "apiVersion: own.example/v1",

@@ -6,7 +6,8 @@ use super::*;
 fn images(name: &str, text: &str) -> Vec<String> {
     let found = read(name, text, &[]).unwrap();
     let all = found.pods.iter().flat_map(|it| &it.images);
-    all.map(|it| format!("{} = {}", it.path, it.image)).collect()
+    all.map(|it| format!("{} = {}", it.path, it.image))
+        .collect()
 }
 
 /// A file with its images replaced.
@@ -14,7 +15,11 @@ fn rewritten(name: &str, text: &str, to: impl Fn(&str) -> String) -> String {
     let found = read(name, text, &[]).unwrap();
     let all: Vec<_> = found.pods.iter().flat_map(|it| &it.images).collect();
     let results: Vec<_> = all.iter().map(|it| to(&it.image)).collect();
-    let pairs: Vec<_> = all.iter().copied().zip(results.iter().map(String::as_str)).collect();
+    let pairs: Vec<_> = all
+        .iter()
+        .copied()
+        .zip(results.iter().map(String::as_str))
+        .collect();
     replace(text, &pairs).unwrap()
 }
 
@@ -72,7 +77,11 @@ fn values_are_rewritten_field_by_field() {
     let text = values();
     let hub = |it: &str| {
         let rest = it.strip_prefix("docker.io/").unwrap_or(it);
-        if it.starts_with("r.io/") { it.to_owned() } else { format!("r.io/hub/{rest}") }
+        if it.starts_with("r.io/") {
+            it.to_owned()
+        } else {
+            format!("r.io/hub/{rest}")
+        }
     };
     let once = rewritten("values.yaml", &text, hub);
     let expected = text
@@ -80,9 +89,15 @@ fn values_are_rewritten_field_by_field() {
         .replace("repository: bitnami/nginx", "repository: hub/bitnami/nginx")
         .replace("'quay.io/m/exporter'", "'r.io/hub/quay.io/m/exporter'")
         .replace("quay.io/k/sidecar:1.2", "r.io/hub/quay.io/k/sidecar:1.2")
-        .replace("image: docker.elastic.co/e/e,", "image: r.io/hub/docker.elastic.co/e/e,")
+        .replace(
+            "image: docker.elastic.co/e/e,",
+            "image: r.io/hub/docker.elastic.co/e/e,",
+        )
         .replace("registry: registry.k8s.io", "registry: r.io")
-        .replace("image: ingress/controller", "image: hub/registry.k8s.io/ingress/controller")
+        .replace(
+            "image: ingress/controller",
+            "image: hub/registry.k8s.io/ingress/controller",
+        )
         .replace("repository: a/b", "repository: r.io/hub/a/b")
         .replace("repository: a/c", "repository: r.io/hub/a/c")
         .replace("image: busybox", "image: r.io/hub/busybox");
@@ -106,7 +121,10 @@ fn numbers_that_helm_would_write_differently_are_errors() {
         let found = read("values.yaml", &text, &[]).unwrap();
         let one = found.pods.first().map(|it| it.images[0].image.as_str());
         assert_eq!(one, image, "{tag}");
-        let error = found.problems.iter().any(|it| it.severity == Severity::Error);
+        let error = found
+            .problems
+            .iter()
+            .any(|it| it.severity == Severity::Error);
         assert_eq!(error, image.is_none(), "{tag}: {:?}", found.problems);
     }
 }
@@ -123,11 +141,31 @@ fn a_registry_for_all_images_is_a_warning() {
 #[test]
 fn parts_that_are_missing_are_not_invented() {
     let rows = [
-        ("{repository: a/b, tag: '1'}", "r.io/b:2", Ok("{repository: r.io/b, tag: '2'}")),
-        ("{repository: a/b, tag: '1'}", "r.io/b", Err("`r.io/b` has no tag")),
-        ("{repository: a/b, pullPolicy: Always}", "r.io/b:2", Err("there is no field for the tag `2`")),
-        ("{registry: q.io, repository: b, tag: '1'}", "c:1", Ok("{registry: docker.io, repository: library/c, tag: '1'}")),
-        ("{registry: null, repository: b, tag: '1'}", "r.io/b:1", Ok("{registry: null, repository: r.io/b, tag: '1'}")),
+        (
+            "{repository: a/b, tag: '1'}",
+            "r.io/b:2",
+            Ok("{repository: r.io/b, tag: '2'}"),
+        ),
+        (
+            "{repository: a/b, tag: '1'}",
+            "r.io/b",
+            Err("`r.io/b` has no tag"),
+        ),
+        (
+            "{repository: a/b, pullPolicy: Always}",
+            "r.io/b:2",
+            Err("there is no field for the tag `2`"),
+        ),
+        (
+            "{registry: q.io, repository: b, tag: '1'}",
+            "c:1",
+            Ok("{registry: docker.io, repository: library/c, tag: '1'}"),
+        ),
+        (
+            "{registry: null, repository: b, tag: '1'}",
+            "r.io/b:1",
+            Ok("{registry: null, repository: r.io/b, tag: '1'}"),
+        ),
     ];
     for (value, to, expected) in rows {
         let text = format!("image: {value}\n");
@@ -160,8 +198,14 @@ images:
     let text = text.replace("DIGEST", &"0".repeat(64));
     for (name, head) in [
         ("base/kustomization.yaml", ""),
-        ("k.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"),
-        ("k.yaml", "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\n"),
+        (
+            "k.yaml",
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n",
+        ),
+        (
+            "k.yaml",
+            "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\n",
+        ),
     ] {
         let text = format!("{head}{text}");
         assert_eq!(
@@ -200,7 +244,10 @@ services:
   db: {<<: *base}
   built: {build: ./x}
 ";
-    let expected = ["services.web.image = nginx:1.25", "services.db.image = redis:7"];
+    let expected = [
+        "services.web.image = nginx:1.25",
+        "services.db.image = redis:7",
+    ];
     let mut found = images("compose.yaml", text);
     found.sort();
     let mut sorted = expected.map(str::to_owned);
@@ -209,7 +256,8 @@ services:
     assert_eq!(images("any.yml", text).len(), 2);
     assert_eq!(
         rewritten("compose.yaml", text, mirror),
-        text.replace("redis:7", "r.io/redis:7").replace("nginx:1.25", "r.io/nginx:1.25")
+        text.replace("redis:7", "r.io/redis:7")
+            .replace("nginx:1.25", "r.io/nginx:1.25")
     );
     assert_eq!(read("compose.yaml", text, &[]).unwrap().problems, []);
 }
@@ -222,14 +270,34 @@ fn the_layout_depends_on_kind_name_and_content() {
         ("charts\\x\\my-Values.YAML", values, Some("HelmValues")),
         ("other.yaml", values, None),
         ("values/other.yaml", values, None),
-        ("values.yaml", "kind: X\napiVersion: a/v1\nimage: {repository: a/b, tag: v1}\n", None),
-        ("kustomization.yml", "images: [{name: a, newName: b/c}]\n", Some("Kustomization")),
+        (
+            "values.yaml",
+            "kind: X\napiVersion: a/v1\nimage: {repository: a/b, tag: v1}\n",
+            None,
+        ),
+        (
+            "kustomization.yml",
+            "images: [{name: a, newName: b/c}]\n",
+            Some("Kustomization"),
+        ),
         ("other.yaml", "images: [{name: a, newName: b/c}]\n", None),
-        ("values.yaml", "services: {a: {image: b/c}}\n", Some("Compose")),
-        ("values.yaml", "services: {a: {image: {repository: b/c, tag: v1}}}\n", Some("HelmValues")),
+        (
+            "values.yaml",
+            "services: {a: {image: b/c}}\n",
+            Some("Compose"),
+        ),
+        (
+            "values.yaml",
+            "services: {a: {image: {repository: b/c, tag: v1}}}\n",
+            Some("HelmValues"),
+        ),
     ] {
         let found = read(name, text, &[]).unwrap();
-        assert_eq!(found.pods.first().map(|it| it.kind.as_str()), kind, "{name}: {text}");
+        assert_eq!(
+            found.pods.first().map(|it| it.kind.as_str()),
+            kind,
+            "{name}: {text}"
+        );
         assert_eq!(found.others, usize::from(kind.is_none()), "{name}");
     }
 }

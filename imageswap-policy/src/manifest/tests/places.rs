@@ -9,11 +9,19 @@ use serde_json::{Value as Json, json};
 fn sample(shape: Shape) -> (Json, &'static str, &'static str) {
     let pod = json!({"containers": [{"name": "c", "image": "quay.io/a:1"}]});
     match shape {
-        Shape::Template => (json!({"spec": pod}), ".spec.containers[0].image", "quay.io/a:1"),
+        Shape::Template => (
+            json!({"spec": pod}),
+            ".spec.containers[0].image",
+            "quay.io/a:1",
+        ),
         Shape::Pod => (pod, ".containers[0].image", "quay.io/a:1"),
         Shape::Container => (json!({"image": "quay.io/a:1"}), ".image", "quay.io/a:1"),
         Shape::Image => (json!("quay.io/a:1"), "", "quay.io/a:1"),
-        Shape::Split => (json!({"repository": "quay.io/a", "tag": "1"}), "", "quay.io/a:1"),
+        Shape::Split => (
+            json!({"repository": "quay.io/a", "tag": "1"}),
+            "",
+            "quay.io/a:1",
+        ),
         Shape::Object => (
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}),
             ".spec.containers[0].image",
@@ -37,7 +45,11 @@ fn sample(shape: Shape) -> (Json, &'static str, &'static str) {
 /// All places, with their whole paths.
 fn flat(places: Places, below: &str, found: &mut Vec<(Shape, String)>) {
     for (shape, path) in places {
-        let dot = if below.is_empty() || path.is_empty() { "" } else { "." };
+        let dot = if below.is_empty() || path.is_empty() {
+            ""
+        } else {
+            "."
+        };
         let path = format!("{below}{dot}{path}");
         match shape {
             Shape::Parts(places) => flat(places, &path, found),
@@ -65,7 +77,7 @@ fn object(group: &str, kind: &str, path: &str, value: Json) -> (String, String) 
         match *name {
             "*" => at.push_str("[0]"),
             _ if at.is_empty() => at.push_str(name),
-            _ => at.push_str(&format!(".{name}")),
+            _ => write!(at, ".{name}").unwrap(),
         }
     }
     let mut value = value;
@@ -101,7 +113,11 @@ fn every_place_of_the_table_is_read_and_rewritten() {
                 panic!("{kind} {path}: {images:?}\n{text}");
             };
             let expected = format!("{at}{below}");
-            assert_eq!((only.image.as_str(), only.path.trim_start_matches('.')), (image, expected.trim_start_matches('.')), "{kind} {path}");
+            assert_eq!(
+                (only.image.as_str(), only.path.trim_start_matches('.')),
+                (image, expected.trim_start_matches('.')),
+                "{kind} {path}"
+            );
             assert_eq!(found.others, 0, "{kind} {path}");
             let once = replaced(&text, |_| "r.io:5000/m/b:2".to_owned()).unwrap();
             let again = manifest(&once);
@@ -140,14 +156,40 @@ fn a_proposed_flag_makes_the_image_known() {
     let spec = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  template:\n    spec:\n      \
                 containers:\n      - name: o\n        image: quay.io/o/o:1\n";
     let rows = [
-        ("apiVersion: x.io/v1\nkind: A\nspec: {image: nginx}\n".to_owned(), "A.x.io=spec.image", "nginx"),
-        ("apiVersion: x.io/v1\nkind: A\nspec: {parts: [{sideImage: a/b:1}]}\n".to_owned(), "A.x.io=spec.parts.*.sideImage", "a/b:1"),
-        ("apiVersion: x.io/v1\nkind: A\nspec: {image: {repository: a/b, tag: v1}}\n".to_owned(), "A.x.io=spec.image", "a/b:v1"),
-        ("apiVersion: v1\nkind: ConfigMap\ndata: {image: nginx}\n".to_owned(), "ConfigMap=data.image", "nginx"),
+        (
+            "apiVersion: x.io/v1\nkind: A\nspec: {image: nginx}\n".to_owned(),
+            "A.x.io=spec.image",
+            "nginx",
+        ),
+        (
+            "apiVersion: x.io/v1\nkind: A\nspec: {parts: [{sideImage: a/b:1}]}\n".to_owned(),
+            "A.x.io=spec.parts.*.sideImage",
+            "a/b:1",
+        ),
+        (
+            "apiVersion: x.io/v1\nkind: A\nspec: {image: {repository: a/b, tag: v1}}\n".to_owned(),
+            "A.x.io=spec.image",
+            "a/b:v1",
+        ),
+        (
+            "apiVersion: v1\nkind: ConfigMap\ndata: {image: nginx}\n".to_owned(),
+            "ConfigMap=data.image",
+            "nginx",
+        ),
         ("web: {image: a/b:1}\n".to_owned(), "-=web.image", "a/b:1"),
         ("- {image: a/b:1}\n".to_owned(), "", "a/b:1"),
-        (format!("{spec}        args: ['--reloader=quay.io/o/r:1', --port=8080]\n"), "Deployment.apps=spec.template.spec.containers.*.args[--reloader]", "quay.io/o/r:1"),
-        (format!("{spec}        env: [{{name: RELATED.X, value: quay.io/o/r:1}}, {{name: B, value: 'b:1'}}]\n"), "Deployment.apps=spec.template.spec.containers.*.env[RELATED.X].value", "quay.io/o/r:1"),
+        (
+            format!("{spec}        args: ['--reloader=quay.io/o/r:1', --port=8080]\n"),
+            "Deployment.apps=spec.template.spec.containers.*.args[--reloader]",
+            "quay.io/o/r:1",
+        ),
+        (
+            format!(
+                "{spec}        env: [{{name: RELATED.X, value: quay.io/o/r:1}}, {{name: B, value: 'b:1'}}]\n"
+            ),
+            "Deployment.apps=spec.template.spec.containers.*.env[RELATED.X].value",
+            "quay.io/o/r:1",
+        ),
     ];
     for (text, flag, image) in rows {
         let found = read("m.yaml", &text, &[]).unwrap();
@@ -164,11 +206,14 @@ fn a_proposed_flag_makes_the_image_known() {
         assert!(found.used.contains(&0));
         let images: Vec<_> = found.pods.iter().flat_map(|it| &it.images).collect();
         assert_eq!(images.len(), before + 1);
-        let one = images.iter().find(|it| it.image == image).unwrap();
-        let once = replace(&text, &[(one, "r.io/m:2")]).unwrap();
+        let wanted = images.iter().find(|it| it.image == image).unwrap();
+        let once = replace(&text, &[(wanted, "r.io/m:2")]).unwrap();
         let again = read("m.yaml", &once, &[flag.parse().unwrap()]).unwrap();
         let images = again.pods.iter().flat_map(|it| &it.images);
-        assert!(images.into_iter().any(|it| it.image.starts_with("r.io/m")), "{once}");
+        assert!(
+            images.into_iter().any(|it| it.image.starts_with("r.io/m")),
+            "{once}"
+        );
     }
 }
 
@@ -200,7 +245,10 @@ fn warnings_are_bounded() {
 fn a_path_to_a_known_place_changes_nothing() {
     let text = "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: r}\n\
                 spec: {template: {spec: {containers: [{name: c, image: one}]}}}\n";
-    let paths = ["Rollout=spec.template", "Rollout=spec.template.spec.containers.*.image"];
+    let paths = [
+        "Rollout=spec.template",
+        "Rollout=spec.template.spec.containers.*.image",
+    ];
     let found = read("m.yaml", text, &paths.map(|it| it.parse().unwrap())).unwrap();
     assert_eq!(found.problems, []);
     assert_eq!(found.used, [0, 1].into());
