@@ -196,10 +196,8 @@ fn sarif_is_as_its_schema_says() {
         Err(reason) => return skip("sarif_is_as_its_schema_says", &reason),
     };
     let folder = Folder::new();
-    folder.write(
-        "odd name%.yaml",
-        &BAD.replace("tool:1", "tool:1 <&> \u{1b}[2J"),
-    );
+    let odd = "\"ghcr.io/acme/tool:1 <&> \\x1b[2J\"";
+    folder.write("odd name%.yaml", &BAD.replace("ghcr.io/acme/tool:1", odd));
     folder.write("syntax.yaml", "a: [\n");
     folder.write(
         "rule.yaml",
