@@ -295,7 +295,7 @@ mod tests {
     #[expect(dead_code, reason = "only its schema is used")]
     enum Line {
         Finding(Box<Finding>),
-        AgentRecord(AgentRecord),
+        AgentRecord(Box<AgentRecord>),
     }
 
     /// The schema for programs, generated from the structures. Every field is present, possibly as

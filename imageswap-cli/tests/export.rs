@@ -412,8 +412,8 @@ fn an_api_server_takes_the_objects_and_swaps() {
     let mut at = 0;
     let refused = || {
         at += 1;
-        let text = pod(&format!("evil-{at}"), "evil.example.net/miner:1");
-        cluster.apply(&text).err().map(|it| it.to_string())
+        let evil = pod(&format!("evil-{at}"), "evil.example.net/miner:1");
+        cluster.apply(&evil).err().map(|it| it.to_string())
     };
     let mut refused = refused;
     let mut said = None;

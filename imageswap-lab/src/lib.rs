@@ -59,7 +59,6 @@ pub use podman::Podman;
 pub use process::{Process, wait_until};
 pub use prometheus::{Alertmanager, Prometheus, ScrapeJob};
 pub use registry::{REGISTRY_USER, Registry, SecureRegistry};
-pub use registry::Registry;
 pub use report_definitions::{openreports_definitions, policy_report_definitions};
 pub use runc::Bundle;
 pub use scripted::{Act, ScriptedServer, answer};

@@ -10,7 +10,7 @@ use imageswap_runtime::metrics::AgentMetrics;
 use imageswap_runtime::policy_report::ReportApi;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -154,7 +154,7 @@ impl Writer {
                     Err(kube::Error::Api(status)) if status.code == 404 => break,
                     Err(error) => return Err(error),
                 };
-                found.extend(page.items.iter().map(|it| it.namespace()));
+                found.extend(page.items.iter().map(ResourceExt::namespace));
                 match page.metadata.continue_.filter(|it| !it.is_empty()) {
                     Some(next) => params = params.continue_token(&next),
                     None => break,

@@ -206,7 +206,7 @@ mod tests {
         Moment::parse("2026-11-28T05:14:07Z").unwrap()
     }
 
-    fn finding(node: &str, container: Value, pod: Value, image: Option<&str>) -> Finding {
+    fn finding(node: &str, container: &Value, pod: &Value, image: Option<&str>) -> Finding {
         serde_json::from_value(json!({
             "node": node, "verdict": if image.is_some() { "drift" } else { "unresolved" }, "route": "pod",
             "reason": "webhook-skipped", "rule": "maps:1 default", "image": image,
@@ -221,13 +221,13 @@ mod tests {
         let pod = |name: &str| json!({"namespace": "a", "name": name, "uid": "u", "owner": {"kind": "Deployment", "name": "web"}});
         let app = json!({"id": "c1", "name": "app", "kind": "container"});
         vec![
-            finding("n1", app.clone(), pod("web-1"), Some("nginx")),
-            finding("n2", app.clone(), pod("web-2"), Some("nginx")),
-            finding("n2", app, pod("web-3"), Some("busybox")),
+            finding("n1", &app, &pod("web-1"), Some("nginx")),
+            finding("n2", &app, &pod("web-2"), Some("nginx")),
+            finding("n2", &app, &pod("web-3"), Some("busybox")),
             finding(
                 "n1",
-                json!({"id": "ctr1", "name": null, "kind": "container"}),
-                json!(null),
+                &json!({"id": "ctr1", "name": null, "kind": "container"}),
+                &json!(null),
                 None,
             ),
         ]

@@ -250,12 +250,11 @@ fn segments<'p>(points: &'p [Point], until: Moment, nodes: &impl Nodes) -> Vec<S
     }
     if let (Some(open), Some(last)) = (segments.last_mut(), points.last()) {
         let next = nodes.next_agent(&last.node, last.time);
-        (open.to, open.end) = match next {
-            Some(next) => (next, End::Unseen),
-            None => {
-                let seen = nodes.last_record(&last.node).unwrap_or(last.time);
-                (seen.min(until).max(open.to), End::Running)
-            }
+        (open.to, open.end) = if let Some(next) = next {
+            (next, End::Unseen)
+        } else {
+            let seen = nodes.last_record(&last.node).unwrap_or(last.time);
+            (seen.min(until).max(open.to), End::Running)
         };
     }
     segments
@@ -308,11 +307,18 @@ mod tests {
         containers.rows(at(0), at(60), agents)
     }
 
+    type Row<'a> = (
+        &'a str,
+        &'a [Told],
+        Agents,
+        Option<(&'a str, u64, u64, u64, End)>,
+    );
+
     #[test]
     fn the_time_without_approval_follows_from_all_findings() {
         let quiet = || Agents(vec![], 30);
         #[rustfmt::skip]
-        let table: [(&str, &[Told], Agents, Option<(&str, u64, u64, u64, End)>); 13] = [
+        let table: [Row<'_>; 13] = [
             ("approved", &[("start", 1, "approved", "r")], quiet(), None),
             ("came and went", &[("start", 1, "drift", "r"), ("stopped", 3, "drift", "r")], quiet(),
                 Some(("drift", 1, 3, 120, End::Stopped))),

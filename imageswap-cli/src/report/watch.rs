@@ -121,9 +121,7 @@ impl Watches {
     /// Puts everything in order, after the last record.
     pub(super) fn sort(&mut self) {
         for watch in self.by_node.values_mut() {
-            watch
-                .records
-                .sort_by(|a, b| (a.time, a.event).cmp(&(b.time, b.event)));
+            watch.records.sort_by_key(|it| (it.time, it.event));
             watch.records.dedup();
             watch.findings.sort_unstable();
         }
@@ -188,7 +186,9 @@ impl Watches {
 
     /// Changes of policies from `since` to `until`, each once for all nodes.
     pub(super) fn policy_changes(&self, since: Moment, until: Moment) -> Vec<PolicyChange> {
-        let mut changes: BTreeMap<(Option<&str>, &str), (Moment, BTreeSet<&str>)> = BTreeMap::new();
+        // When the first node changed from one set of policies to another, and which nodes did.
+        type FromTo<'a> = (Option<&'a str>, &'a str);
+        let mut changes: BTreeMap<FromTo<'_>, (Moment, BTreeSet<&str>)> = BTreeMap::new();
         let records = self.by_node.values().flat_map(|watch| &watch.records);
         for record in records {
             let is_change = record.event == AgentEvent::PolicyChanged;
@@ -374,13 +374,22 @@ mod tests {
 
     fn watches(records: Vec<AgentRecord>, findings: &[u64]) -> Watches {
         let mut watches = Watches::default();
-        records.into_iter().for_each(|record| watches.add(record));
+        for record in records {
+            watches.add(record);
+        }
         for minute in findings {
             watches.finding("n1", at(*minute));
         }
         watches.sort();
         watches
     }
+
+    type Row<'a> = (
+        &'a str,
+        Vec<AgentRecord>,
+        &'a [u64],
+        Vec<(u64, u64, GapCause)>,
+    );
 
     #[test]
     fn gaps_are_the_times_without_a_sign_of_an_agent() {
@@ -402,7 +411,7 @@ mod tests {
             record
         };
         #[rustfmt::skip]
-        let table: Vec<(&str, Vec<AgentRecord>, &[u64], Vec<(u64, u64, GapCause)>)> = vec![
+        let table: Vec<Row<'_>> = vec![
             ("all the time", vec![start(0), sign(5), sign(10), sign(15), sign(20)], &[], vec![]),
             ("in any order", vec![sign(20), sign(10), start(0), sign(15), sign(5), sign(5)], &[], vec![]),
             ("nothing", vec![], &[7], vec![(0, 20, NoRecord)]),
@@ -475,8 +484,8 @@ mod tests {
         let losses = watches.losses(at(0), at(20));
         assert_eq!((losses.len(), losses[0].events), (1, 7));
         assert_eq!(watches.losses(at(4), at(20)), []);
-        let changes = watches.policy_changes(at(0), at(20));
-        assert_eq!(changes.len(), 1);
-        assert_eq!((changes[0].time, changes[0].nodes), (at(4), 2));
+        let policies = watches.policy_changes(at(0), at(20));
+        assert_eq!(policies.len(), 1);
+        assert_eq!((policies[0].time, policies[0].nodes), (at(4), 2));
     }
 }

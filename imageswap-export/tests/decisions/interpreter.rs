@@ -149,6 +149,10 @@ fn environment() -> cel::Env {
     env
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the interpreter's functions take values"
+)]
 fn find(This(text): This<Arc<String>>, expression: Arc<String>) -> Result<Value, ExecutionError> {
     let regex = regex::Regex::new(&expression)
         .map_err(|why| ExecutionError::function_error("find", why))?;

@@ -32,8 +32,9 @@ pub(crate) fn evaluate(test: &str, lines: &[Value]) -> Option<Vec<Value>> {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let text: String = lines.iter().map(|it| format!("{it}\n")).collect();
-    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+    let input: Vec<_> = lines.iter().map(|it| format!("{it}\n")).collect();
+    let input = input.concat();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     assert!(output.status.success(), "{}", output.status);

@@ -47,9 +47,9 @@ pub(crate) fn exported(policies: usize, pods: usize) -> Vec<Exported> {
                 || it.reason.as_deref().is_some_and(|it| it.contains("audit"))
         });
         Exported {
+            case,
             objects,
             exact,
-            case,
         }
     });
     all.collect()

@@ -7,9 +7,8 @@ use imageswap_import::Status::LeftOut;
 #[test]
 fn configurations_are_recognised_wherever_they_are() {
     let indent = |text: &str| {
-        text.lines()
-            .map(|it| format!("    {it}\n"))
-            .collect::<String>()
+        let lines: Vec<_> = text.lines().map(|it| format!("    {it}\n")).collect();
+        lines.concat()
     };
     let map = |key: &str, text: &str| {
         format!(

@@ -14,7 +14,7 @@ use crate::source::Source;
 use crate::words::Prose;
 
 /// The crates that are shipped; lab and xtask are not.
-const PRODUCT: [&str; 8] = [
+const PRODUCT: [&str; 9] = [
     "imageswap-agent",
     "imageswap-cli",
     "imageswap-ebpf",

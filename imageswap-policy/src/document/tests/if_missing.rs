@@ -92,8 +92,7 @@ fn the_rule_that_gave_the_result_decides_in_a_chain() {
 fn the_revision_covers_the_condition() {
     let revision = |text: &str| {
         let policies = policies(text);
-        let revision = policies.iter().next().unwrap().revision().to_owned();
-        revision
+        policies.iter().next().unwrap().revision().to_owned()
     };
     let plain = MIRROR.replace(", ifMissing: keep", "");
     assert_ne!(revision(MIRROR), revision(&plain));
