@@ -18,6 +18,7 @@
 
 pub mod agent;
 pub mod btf;
+pub mod cgroup_path;
 pub mod cli;
 pub mod container;
 pub mod doctor;
