@@ -4,7 +4,9 @@ use crate::agent_record::StopReason;
 use crate::evidence::containerd::{Containerd, TaskRecord, TaskStatus};
 use crate::evidence::cri::Cri;
 use crate::export::shown::Shown;
-use crate::export::{CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, CAUSE_RUNTIME_BACK, Exports};
+use crate::export::{
+    CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, CAUSE_PERIODIC, CAUSE_RUNTIME_BACK, Exports,
+};
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source, StartId};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::Hierarchy;
@@ -33,13 +35,20 @@ const PAST_POLICIES: usize = 16;
 /// other cgroup is looked up from its process.
 const MOST_MADE: usize = 8192;
 
+/// One of so many periodic walks looks at every process.
+const FULL_WALK_EVERY: u32 = 10;
+
 /// The agent's state.
 pub struct Agent {
     starts: Starts,
     /// Paths of cgroups in which no container has begun, by id.
     made: HashMap<u64, String>,
-    /// Cgroups in which a walk found no container process.
-    empty: HashSet<u64>,
+    /// Cgroups in which a walk found no container process, with their processes then.
+    empty: Arc<HashMap<u64, Vec<u32>>>,
+    /// Cgroups below which the last walk left out others.
+    left_out: usize,
+    /// Walks since the last full one.
+    partial_walks: u32,
     /// On cgroup v1, the cgroups of processes that a runtime has made, because they may be gone
     /// when their start is reported.
     placed: HashMap<u32, (u64, String)>,
@@ -109,7 +118,9 @@ impl Agent {
         Self {
             starts,
             made: HashMap::new(),
-            empty: HashSet::new(),
+            empty: Arc::default(),
+            left_out: 0,
+            partial_walks: 0,
             placed: HashMap::new(),
             asked: HashSet::new(),
             named: HashMap::new(),
@@ -143,7 +154,7 @@ impl Agent {
             KernelEvent::Mkdir {
                 cgroup_id, path, ..
             } => {
-                self.empty.remove(&cgroup_id);
+                Arc::make_mut(&mut self.empty).remove(&cgroup_id);
                 if let Some(path) = path
                     && self.made.len() < MOST_MADE
                 {
@@ -156,10 +167,21 @@ impl Agent {
                 comm,
                 new_pid_namespace,
                 first_of_pid_namespace,
+                by_another,
                 time_ns,
                 started_ns,
                 ..
             } => {
+                // A hook of the runtime, before the container's program. That program is reported
+                // as well.
+                if by_another && process::may_be_runtime(&self.proc, pid, time_ns) {
+                    return;
+                }
+                let cgroup_id = if by_another {
+                    self.cgroup_of(pid).unwrap_or(cgroup_id)
+                } else {
+                    cgroup_id
+                };
                 let process = Process {
                     by: Confirmation::Exec,
                     time_ns,
@@ -168,17 +190,28 @@ impl Agent {
                     new_pid_namespace,
                     started: Some(process::ticks(started_ns)),
                     is_first: true,
+                    leads_pid_namespace: first_of_pid_namespace,
                 };
-                self.began(cgroup_id, process, first_of_pid_namespace);
+                // An exec into a container that the first walk has not reached yet.
+                let ran_before = process.started < Some(process::ticks(self.attached_ns));
+                let sight = if by_another && ran_before {
+                    Sight::Initial
+                } else {
+                    Sight::Event
+                };
+                self.began(cgroup_id, process, first_of_pid_namespace, sight);
             }
             KernelEvent::Rmdir { cgroup_id } => {
                 self.made.remove(&cgroup_id);
-                self.empty.remove(&cgroup_id);
-                for start in self.starts.within(cgroup_id) {
-                    self.observe(start, Evidence::Removed);
-                }
+                Arc::make_mut(&mut self.empty).remove(&cgroup_id);
+                self.end_without_cgroup(self.starts.within(cgroup_id));
             }
         }
+    }
+
+    fn cgroup_of(&self, pid: u32) -> Option<u64> {
+        let path = self.hierarchy.of_process(&self.proc, pid)?;
+        self.hierarchy.id_of(&path)
     }
 
     /// Handles a task that a runtime has made or lists.
@@ -211,6 +244,7 @@ impl Agent {
             new_pid_namespace: process::in_own_pid_namespace(&self.proc, task.pid),
             started: Subject::now(&self.proc, task.pid).started,
             is_first: true,
+            leads_pid_namespace: process::is_first_of_pid_namespace(&self.proc, task.pid),
         };
         let start = self.account(cgroup, &path, &process, sight);
         let is_new = |facts: &Facts| facts.process.is_none();
@@ -303,11 +337,22 @@ impl Agent {
         self.exports.shutdown(reason);
     }
 
+    /// Whether the next walk, which has this cause, looks at every process. A process that takes
+    /// the pid of an earlier one in the same cgroup is found by one of the regular full walks.
+    pub fn is_full_walk(&mut self, cause: Option<&'static str>) -> bool {
+        self.partial_walks += 1;
+        let is_full = cause != Some(CAUSE_PERIODIC) || self.partial_walks >= FULL_WALK_EVERY;
+        if is_full {
+            self.partial_walks = 0;
+        }
+        is_full
+    }
+
     /// The input of a walk over the node.
     pub fn looking(&self) -> impl Future<Output = Looking> + Send + use<> {
         let states = self.resolver.states();
         let (hierarchy, proc) = (self.hierarchy.clone(), self.proc.clone());
-        let empty = self.empty.clone();
+        let empty = Arc::clone(&self.empty);
         async move {
             Looking {
                 hierarchy,

@@ -42,6 +42,12 @@ pub enum BtfError {
         /// The field.
         field: &'static str,
     },
+    /// This kernel has no such structure.
+    #[error("this kernel's BTF has no `struct {structure}`")]
+    NoStructure {
+        /// The structure.
+        structure: &'static str,
+    },
 }
 
 /// A BTF blob with an index of its types.
@@ -114,6 +120,17 @@ impl Btf {
             }
         }
         Err(missing)
+    }
+
+    /// Size in bytes of `struct structure`.
+    pub fn size(&self, structure: &'static str) -> Result<u32, BtfError> {
+        for &at in &self.types {
+            let at = at as usize;
+            if self.kind(at)? == STRUCT && self.is_named(at, structure.as_bytes())? {
+                return word(&self.blob, at + 8);
+            }
+        }
+        Err(BtfError::NoStructure { structure })
     }
 
     /// Offset in bits of a member of the structure at byte `at`.
@@ -233,6 +250,7 @@ mod tests {
         let btf = parsed(&sample()).unwrap();
         assert_eq!(btf.offset("outer", "first").unwrap(), 0);
         assert_eq!(btf.offset("outer", "hidden").unwrap(), 4);
+        assert_eq!(btf.size("outer").unwrap(), 8);
     }
 
     #[test]
@@ -243,6 +261,8 @@ mod tests {
             text.contains("`nowhere`") && text.contains("`struct outer`"),
             "{text}"
         );
+        let text = btf.size("inner").unwrap_err().to_string();
+        assert!(text.contains("`struct inner`"), "{text}");
         assert!(matches!(parsed(b"ELF"), Err(BtfError::Malformed { at: 0 })));
     }
 

@@ -53,7 +53,7 @@ pub enum Evidence {
         /// Sources that could not be reached, such as a socket's path.
         unreachable: BTreeSet<String>,
     },
-    /// The cgroup was removed.
+    /// The container has ended.
     Removed,
 }
 
@@ -96,6 +96,8 @@ pub struct Process {
     pub started: Option<u64>,
     /// Whether it is the container's first process, rather than any of its processes.
     pub is_first: bool,
+    /// Whether it is the first process of a pid namespace, whose other processes end with it.
+    pub leads_pid_namespace: bool,
 }
 
 impl Process {
@@ -270,7 +272,7 @@ pub struct Facts {
     pub pod: Option<Ownership>,
     /// `Some` once every source has been asked.
     pub settled: Option<Settled>,
-    /// Whether the cgroup is gone.
+    /// Whether it has ended.
     pub removed: bool,
 }
 

@@ -1,5 +1,6 @@
 //! The agent's report about a start: one JSON object, schema `imageswap.io/finding/v1`.
 
+use crate::cgroup_path;
 use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source, StartId};
 use crate::judge::{Confidence, Judgement, Name};
@@ -100,7 +101,7 @@ pub struct Finding {
     pub runtime_namespace: Option<String>,
     /// The container's first process, if known.
     pub process: Option<Process>,
-    /// Path of the cgroup in its hierarchy.
+    /// Path of the cgroup in its hierarchy; a byte that is not part of valid UTF-8 is `\xff`.
     pub cgroup: String,
     /// Microseconds from the start to this finding; only if the start itself was seen.
     pub detect_us: Option<u64>,
@@ -247,7 +248,7 @@ pub fn finding(
             pid: process.pid,
             comm: process.comm.clone(),
         }),
-        cgroup: facts.cgroup.clone(),
+        cgroup: cgroup_path::shown(&facts.cgroup),
         detect_us,
     }
 }

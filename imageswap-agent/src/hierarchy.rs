@@ -1,17 +1,20 @@
 //! Chooses the cgroup hierarchy that shows containers on this node, and reads it.
 
+use crate::cgroup_path;
 use crate::evidence::file;
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Cgroups below this depth are up to the container; nested runtimes need about ten levels.
-const MAX_DEPTH: usize = 24;
+/// Cgroups that one walk visits; the kernel has no more than this with the memory controller.
+const MOST_CGROUPS: usize = 1 << 16;
 
-/// How much of one kernel file is read: a line for each hierarchy, or about ten thousand processes.
-const LARGEST_FILE: u64 = 128 << 10;
+/// How much of one kernel file is read: a line for each hierarchy, or half a million processes.
+const LARGEST_FILE: u64 = 4 << 20;
 
 /// How cgroups are laid out on the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +172,9 @@ impl Hierarchy {
 
     /// Path of a process's cgroup in this hierarchy; `None` once the process is gone.
     pub fn of_process(&self, proc: &Path, pid: u32) -> Option<String> {
-        let text = file::read_kernel(&proc.join(format!("{pid}/cgroup")), LARGEST_FILE).ok()?;
-        self.line_of(&text)
+        let lines = proc.join(format!("{pid}/cgroup"));
+        let lines = file::read_kernel_bytes(&lines, LARGEST_FILE).ok()?;
+        self.line_of(&cgroup_path::text(&lines))
             .map(|path| absolute(&self.namespace, path))
     }
 
@@ -181,7 +185,7 @@ impl Hierarchy {
 
     /// Directory of a cgroup.
     pub fn directory(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        self.root.join(cgroup_path::relative(path))
     }
 
     /// Id of the cgroup that is at `path` now.
@@ -198,36 +202,91 @@ impl Hierarchy {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Calls `visit` for every existing cgroup, parents before children, until it returns `Break`.
-    /// Cgroups that vanish meanwhile are left out. At most one directory per level is open at a
-    /// time.
-    pub fn walk(&self, mut visit: impl FnMut(Cgroup) -> ControlFlow<()>) -> io::Result<()> {
-        // The root itself must be readable; anything below it may come and go.
-        let mut open = vec![(String::new(), fs::read_dir(&self.root)?)];
-        while let Some((above, entries)) = open.last_mut() {
-            let Some(entry) = entries.next() else {
-                open.pop();
-                continue;
-            };
-            let Ok(entry) = entry else { continue };
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            let Ok(metadata) = entry.metadata() else {
-                continue;
-            };
-            let path = format!("{above}/{}", entry.file_name().to_string_lossy());
-            if open.len() <= MAX_DEPTH
-                && let Ok(below) = fs::read_dir(entry.path())
-            {
-                open.push((path.clone(), below));
-            }
-            let id = metadata.ino();
-            if visit(Cgroup { path, id }).is_break() {
-                break;
+    /// Processes in a cgroup and below it.
+    pub fn processes_below(&self, path: &str) -> Vec<u32> {
+        let mut pids = self.processes(path);
+        let mut waiting = vec![path.to_owned()];
+        while let Some(above) = waiting.pop() {
+            let entries = fs::read_dir(self.directory(&above)).into_iter().flatten();
+            for entry in entries.flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    let path = format!(
+                        "{above}/{}",
+                        cgroup_path::text(entry.file_name().as_bytes())
+                    );
+                    pids.extend(self.processes(&path));
+                    waiting.push(path);
+                }
             }
         }
-        Ok(())
+        pids
+    }
+
+    /// Calls `visit` for every existing cgroup, the root first, until it returns `Break`. Cgroups
+    /// that vanish meanwhile are left out. Returns the number of cgroups below which others may
+    /// have been left out: a hostile container can make any number of cgroups, at any depth.
+    pub fn walk(&self, visit: impl FnMut(Cgroup) -> ControlFlow<()>) -> io::Result<usize> {
+        self.walk_at_most(MOST_CGROUPS, visit)
+    }
+
+    /// Level by level, so that what is left out lies deep.
+    fn walk_at_most(
+        &self,
+        most: usize,
+        mut visit: impl FnMut(Cgroup) -> ControlFlow<()>,
+    ) -> io::Result<usize> {
+        // The root itself must be readable; anything below it may come and go.
+        let root = Cgroup {
+            path: "/".to_owned(),
+            id: fs::metadata(&self.root)?.ino(),
+        };
+        let mut entries = fs::read_dir(&self.root)?;
+        let mut above = String::new();
+        if visit(root).is_break() {
+            return Ok(0);
+        }
+        let mut visited = 1;
+        let mut left_out = 0;
+        let mut waiting = VecDeque::new();
+        loop {
+            for entry in entries.by_ref().flatten() {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if visited == most {
+                    left_out += 1;
+                    break;
+                }
+                let Ok(metadata) = entry.metadata() else {
+                    continue;
+                };
+                visited += 1;
+                let path = format!(
+                    "{above}/{}",
+                    cgroup_path::text(entry.file_name().as_bytes())
+                );
+                waiting.push_back(path.clone());
+                let id = metadata.ino();
+                if visit(Cgroup { path, id }).is_break() {
+                    return Ok(left_out);
+                }
+            }
+            // The next one that still exists.
+            loop {
+                let Some(path) = waiting.pop_front() else {
+                    return Ok(left_out);
+                };
+                match fs::read_dir(self.directory(&path)) {
+                    Ok(below) => {
+                        (above, entries) = (path, below);
+                        break;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    // Its path is too long, for instance.
+                    Err(_) => left_out += 1,
+                }
+            }
+        }
     }
 
     /// The first cgroup that matches `is_it`.
@@ -369,17 +428,72 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
         let hierarchy = Hierarchy::at(root.path());
+        let (found, left_out) = walked(&hierarchy, MOST_CGROUPS);
+        assert_eq!(left_out, 0);
+        let first = hierarchy.find(|_| true);
+        assert_eq!(first.as_ref(), found.first(), "parents before children");
+        let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();
+        assert_eq!(paths, ["/", "/a", "/a/b"]);
+        for cgroup in found {
+            assert_eq!(Some(cgroup.id), hierarchy.id_of(&cgroup.path));
+        }
+    }
+
+    fn walked(hierarchy: &Hierarchy, most: usize) -> (Vec<Cgroup>, usize) {
         let mut found = Vec::new();
         let keep = |cgroup| {
             found.push(cgroup);
             ControlFlow::Continue(())
         };
-        hierarchy.walk(keep).unwrap();
-        assert_eq!(found.first().map(|cgroup| &*cgroup.path), Some("/a"));
-        let first = hierarchy.find(|_| true);
-        assert_eq!(first.as_ref(), found.first(), "parents before children");
-        let paths: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();
-        assert_eq!(paths, ["/a", "/a/b"]);
-        assert_eq!(Some(found[1].id), hierarchy.id_of("/a/b"));
+        let left_out = hierarchy.walk_at_most(most, keep).unwrap();
+        (found, left_out)
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_hides_nothing() {
+        use std::ffi::OsStr;
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(OsStr::from_bytes(b"a\xff")).join("b");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("cgroup.procs"), "7\n").unwrap();
+        let hierarchy = Hierarchy::at(root.path());
+        let (found, left_out) = walked(&hierarchy, MOST_CGROUPS);
+        assert_eq!((found.len(), left_out), (3, 0));
+        let last = &found[2].path;
+        assert_eq!(cgroup_path::shown(last), "/a\\xff/b");
+        assert_eq!(hierarchy.processes(last), [7]);
+        assert_eq!(hierarchy.processes_below("/"), [7]);
+        assert_eq!(hierarchy.id_of(last), Some(found[2].id));
+        let proc = tempfile::tempdir().unwrap();
+        fs::create_dir(proc.path().join("7")).unwrap();
+        fs::write(proc.path().join("7/cgroup"), b"1:x:/\n0::/a\xff/b\n").unwrap();
+        assert_eq!(hierarchy.of_process(proc.path(), 7).as_ref(), Some(last));
+    }
+
+    #[test]
+    fn no_depth_hides_a_cgroup() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = "/d".repeat(100);
+        fs::create_dir_all(root.path().join(&deep[1..])).unwrap();
+        let (found, left_out) = walked(&Hierarchy::at(root.path()), MOST_CGROUPS);
+        assert_eq!((found.len(), left_out), (101, 0));
+        assert_eq!(found[100].path, deep);
+    }
+
+    #[test]
+    fn what_a_walk_leaves_out_lies_deep_and_is_counted() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b/c")).unwrap();
+        fs::create_dir_all(root.path().join("z")).unwrap();
+        for (most, paths, left_out) in [
+            (5, &["/", "/a", "/z", "/a/b", "/a/b/c"][..], 0),
+            (4, &["/", "/a", "/z", "/a/b"], 1),
+            (3, &["/", "/a", "/z"], 1),
+        ] {
+            let (found, out) = walked(&Hierarchy::at(root.path()), most);
+            let mut names: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();
+            names.sort_by_key(|path| (path.len(), (*path).to_owned()));
+            assert_eq!((&*names, out), (paths, left_out), "{most}");
+        }
     }
 }

@@ -3,30 +3,28 @@
 use crate::btf::{Btf, BtfError};
 use std::path::Path;
 
-/// Offsets in bytes, by the name of the global that the probes read them from.
+/// Offsets and sizes in bytes, by the name of the global that the probes read them from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offsets(Vec<(&'static str, u32)>);
 
 /// Global of the object file, structure, field. The probes declare the same globals.
-const FIELDS: [(&str, &str, &str); 13] = [
+const FIELDS: [(&str, &str, &str); 18] = [
     ("CGROUP_KN", "cgroup", "kn"),
     ("CGROUP_ROOT", "cgroup", "root"),
     ("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
     ("KERNFS_NODE_ID", "kernfs_node", "id"),
     ("MNT_NAMESPACE_NS", "mnt_namespace", "ns"),
     ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
-    (
-        "NSPROXY_PID_NS_FOR_CHILDREN",
-        "nsproxy",
-        "pid_ns_for_children",
-    ),
     ("NS_COMMON_INUM", "ns_common", "inum"),
     (
         "PID_NAMESPACE_CHILD_REAPER",
         "pid_namespace",
         "child_reaper",
     ),
-    ("PID_NAMESPACE_NS", "pid_namespace", "ns"),
+    ("PID_LEVEL", "pid", "level"),
+    ("PID_NUMBERS", "pid", "numbers"),
+    ("TASK_STRUCT_COMM", "task_struct", "comm"),
+    ("TASK_STRUCT_GROUP_LEADER", "task_struct", "group_leader"),
     ("TASK_STRUCT_NSPROXY", "task_struct", "nsproxy"),
     ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
     (
@@ -34,17 +32,25 @@ const FIELDS: [(&str, &str, &str); 13] = [
         "task_struct",
         "start_boottime",
     ),
+    ("TASK_STRUCT_TGID", "task_struct", "tgid"),
+    ("TASK_STRUCT_THREAD_PID", "task_struct", "thread_pid"),
+    ("UPID_NS", "upid", "ns"),
 ];
+
+/// Global of the object file, structure: sizes of the elements of arrays.
+const SIZES: [(&str, &str); 1] = [("UPID_SIZE", "upid")];
 
 impl Offsets {
     /// Resolves all offsets from the BTF file of the running kernel.
     pub fn of_kernel(btf: &Path) -> Result<Self, BtfError> {
         let btf = Btf::read(btf)?;
-        FIELDS
+        let fields = FIELDS
             .iter()
-            .map(|&(global, structure, field)| Ok((global, btf.offset(structure, field)?)))
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|&(global, structure, field)| Ok((global, btf.offset(structure, field)?)));
+        let sizes = SIZES
+            .iter()
+            .map(|&(global, structure)| Ok((global, btf.size(structure)?)));
+        fields.chain(sizes).collect::<Result<_, _>>().map(Self)
     }
 
     /// Pairs of global and offset.
@@ -68,7 +74,7 @@ mod tests {
             return;
         }
         let offsets = Offsets::of_kernel(path).unwrap();
-        assert_eq!(offsets.iter().count(), FIELDS.len());
+        assert_eq!(offsets.iter().count(), FIELDS.len() + SIZES.len());
     }
 
     #[test]
@@ -76,6 +82,6 @@ mod tests {
     fn another_kernel_has_every_field() {
         let path = std::env::var_os("IMAGESWAP_BTF").unwrap();
         let offsets = Offsets::of_kernel(Path::new(&path)).unwrap();
-        assert_eq!(offsets.iter().count(), FIELDS.len());
+        assert_eq!(offsets.iter().count(), FIELDS.len() + SIZES.len());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Raw tracepoints need `CAP_BPF` and `CAP_PERFMON`, no tracefs and no mount.
 
+use crate::cgroup_path;
 use crate::offsets::Offsets;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
@@ -9,8 +10,8 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use cost::Cost;
 use imageswap_ebpf::{
-    FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost,
-    Record, names,
+    FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
+    Header, Kind, Lost, Record, names,
 };
 use pins::Pins;
 use std::io;
@@ -66,7 +67,7 @@ pub enum KernelEvent {
         time_ns: u64,
     },
     /// A program began in a pending cgroup, in another mount namespace than its parent; or as the
-    /// first process of a pid namespace, in any cgroup.
+    /// first process of a pid namespace, in any cgroup; or as the first program of such a namespace.
     Exec {
         /// Inode number of the cgroup's directory.
         cgroup_id: u64,
@@ -78,6 +79,9 @@ pub enum KernelEvent {
         new_pid_namespace: bool,
         /// Whether it is the first process of a pid namespace.
         first_of_pid_namespace: bool,
+        /// Whether another process of the pid namespace ran the program; all else is about the first
+        /// process.
+        by_another: bool,
         /// Whether the cgroup was not pending.
         cgroup_in_use: bool,
         /// Nanoseconds since boot.
@@ -369,8 +373,7 @@ impl From<Record<'_>> for KernelEvent {
         match record.kind {
             Kind::Mkdir => Self::Mkdir {
                 cgroup_id: header.cgroup_id,
-                path: (!record.is_truncated())
-                    .then(|| String::from_utf8_lossy(record.path).into_owned()),
+                path: (!record.is_truncated()).then(|| cgroup_path::text(record.path)),
                 time_ns: header.time_ns,
             },
             Kind::Exec => Self::Exec {
@@ -379,6 +382,7 @@ impl From<Record<'_>> for KernelEvent {
                 comm: String::from_utf8_lossy(record.comm()).into_owned(),
                 new_pid_namespace: header.flags & FLAG_NEW_PID_NAMESPACE != 0,
                 first_of_pid_namespace: header.flags & FLAG_FIRST_OF_PID_NAMESPACE != 0,
+                by_another: header.flags & FLAG_BY_ANOTHER != 0,
                 cgroup_in_use: header.flags & FLAG_CGROUP_IN_USE != 0,
                 time_ns: header.time_ns,
                 started_ns: header.started_ns,

@@ -12,8 +12,11 @@ use std::time::{Duration, SystemTime};
 /// container's. It takes milliseconds, or seconds on an overloaded machine.
 const RUNTIMES_OWN: Duration = Duration::from_secs(10);
 
-/// How much of one file of a process is read: `status` has about 2 KB.
+/// How much of one file of a process is read.
 const LARGEST_FILE: u64 = 64 << 10;
+
+/// How much of one line of `status` is kept. A process has at most 33 ids (pid_namespaces(7)).
+const LARGEST_LINE: u64 = 4 << 10;
 
 /// A chain of parents is short; a loop in a forged /proc must end.
 const MOST_ANCESTORS: usize = 64;
@@ -23,6 +26,9 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// Position of `starttime` in `/proc/PID/stat`, counted from the field after the name (proc(5), field 22).
 const START_TIME: usize = 19;
+
+/// Position of `num_threads` there (proc(5), field 20).
+const THREADS: usize = 17;
 
 /// How much later than a process began its record may have been written, by the file system's
 /// clock. A record older than its process belongs to an earlier one with the same pid.
@@ -57,6 +63,16 @@ impl Subject {
     /// Whether the process runs or is a zombie.
     pub fn is_alive(self, proc: &Path) -> bool {
         self.started.is_some() && Self::now(proc, self.pid) == self
+    }
+
+    /// Whether any thread of the process runs. The first thread of a process can end before the
+    /// others, and looks like a zombie then.
+    pub fn runs(self, proc: &Path) -> bool {
+        let stat = Stat::read(proc, self.pid);
+        stat.is_some_and(|stat| {
+            let has_ended = matches!(stat.state, 'Z' | 'X') && stat.threads <= 1;
+            self.started == Some(stat.started) && !has_ended
+        })
     }
 
     /// Whether `other` can be the same process: if one start time is unknown, equal pids are
@@ -195,15 +211,28 @@ pub fn is_first_of_pid_namespace(proc: &Path, pid: u32) -> bool {
 
 /// The ids of a process, from the namespace that /proc shows to its own.
 fn ids(proc: &Path, pid: u32) -> Vec<String> {
-    let status = read(proc, pid, "status").unwrap_or_default();
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    let ids = ids.unwrap_or_default().split_whitespace();
-    ids.map(str::to_owned).collect()
+    let status = proc.join(format!("{pid}/status"));
+    // The line before it, `Groups`, can have 700 KB.
+    let ids = file::read_kernel_line(&status, "NSpid:", LARGEST_LINE).unwrap_or_default();
+    ids.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether a process may still be an OCI runtime that is about to run a container's program, by its
+/// age and name alone. Runs no code of a container's file system.
+pub fn may_be_runtime(proc: &Path, pid: u32, boot_ns: u64) -> bool {
+    let comm = read(proc, pid, "comm").unwrap_or_default();
+    let comm = comm.trim_end();
+    // A runtime that runs itself from memory is called `exe`, or like the file descriptor.
+    let is_unnamed = comm == "exe" || comm.parse::<u32>().is_ok();
+    let is_young = |stat: Stat| stat.age(boot_ns) < RUNTIMES_OWN;
+    (is_runtime(comm) || is_unnamed) && Stat::read(proc, pid).is_some_and(is_young)
 }
 
 /// The needed fields of `/proc/PID/stat`.
 struct Stat {
+    state: char,
     parent: u32,
+    threads: u32,
     started: u64,
 }
 
@@ -214,7 +243,9 @@ impl Stat {
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         Some(Self {
+            state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
+            threads: fields.get(THREADS)?.parse().ok()?,
             started: fields.get(START_TIME)?.parse().ok()?,
         })
     }
@@ -310,6 +341,37 @@ mod tests {
         assert_eq!(own_name(proc.path(), 9, NOW * 1_000_000_000), None);
         assert_eq!(Subject::now(proc.path(), 9).started, None);
         assert!(!in_own_pid_namespace(proc.path(), 9));
+    }
+
+    #[test]
+    fn a_young_process_that_is_called_like_a_runtime_may_be_one() {
+        for (comm, age, expected) in [
+            ("runc:[2:INIT]", 9, true),
+            ("runc:[2:INIT]", 10, false),
+            ("crun", 0, true),
+            ("6", 0, true),
+            ("bwrap", 0, false),
+        ] {
+            let proc = proc(comm, [None, None], age);
+            let is_one = may_be_runtime(proc.path(), 8, NOW * 1_000_000_000);
+            assert_eq!(is_one, expected, "{comm}, {age} s");
+        }
+        let proc = proc("runc", [None, None], 0);
+        assert!(!may_be_runtime(proc.path(), 9, NOW), "it is gone");
+    }
+
+    #[test]
+    fn ids_are_found_however_many_groups_a_process_has() {
+        let proc = proc("sleep", [None, None], 60);
+        for count in [0, 12_000, 65_536] {
+            let groups = "4294967294 ".repeat(count);
+            let status = format!("Name:\tsleep\nGroups:\t{groups}\nNSpid:\t8\t1\nVmPeak:\t1 kB\n");
+            fs::write(proc.path().join("8/status"), status).unwrap();
+            assert!(is_first_of_pid_namespace(proc.path(), 8), "{count} groups");
+            assert_eq!(depth(proc.path(), 8), 2, "{count} groups");
+        }
+        fs::write(proc.path().join("8/status"), "Name:\tNSpid:\t8\t1\n").unwrap();
+        assert_eq!(depth(proc.path(), 8), 0, "only whole lines count");
     }
 
     #[test]

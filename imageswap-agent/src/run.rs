@@ -233,9 +233,7 @@ pub async fn run(
                 && let Some(cause) = look.take()
             {
                 let looking = agent.looking();
-                // If no event was lost, a process in a cgroup without processes was reported when it
-                // began.
-                let is_full = cause != Some(CAUSE_PERIODIC);
+                let is_full = agent.is_full_walk(cause);
                 walking = Some(Box::pin(async move {
                     let looking = looking.await;
                     let look = spawn_blocking(move || Look::take(&looking, is_full)).await;
@@ -272,7 +270,7 @@ pub async fn run(
                     while let Ok(event) = kernel.try_recv() {
                         agent.kernel(event);
                     }
-                    agent.walked(&taken, cause);
+                    agent.walked(taken, cause);
                     walk.finished();
                     watching.set(true);
                 }

@@ -18,6 +18,10 @@ pub const PENDING_ENTRIES: u32 = 8192;
 /// Starts that are kept while the ring buffer is full; any more are counted as lost.
 pub const OVERFLOW_ENTRIES: u32 = 4096;
 
+/// Pid namespaces whose first program has been reported. If there are more, the next program of a
+/// forgotten one is reported as well, which user space recognizes by the first process.
+pub const REPORTED_ENTRIES: u32 = 4096;
+
 /// Names of programs, maps and globals in the object file.
 pub mod names {
     /// Program on the raw tracepoint `cgroup_mkdir`.
@@ -43,8 +47,8 @@ pub enum Kind {
     /// A cgroup was made; followed by its path.
     Mkdir = 1,
     /// A program was started in a mount namespace that differs from its parent's, in a pending
-    /// cgroup; or as the first process of a pid namespace, in any cgroup. It is a container
-    /// process.
+    /// cgroup; or as the first process of a pid namespace, or as the first program of one, in any
+    /// cgroup. It is a container process.
     Exec = 2,
     /// A cgroup was removed.
     Rmdir = 3,
@@ -87,8 +91,13 @@ pub const FLAG_NEW_PID_NAMESPACE: u32 = 1;
 /// first process.
 pub const FLAG_CGROUP_IN_USE: u32 = 2;
 
-/// Set in [`Header::flags`] of an exec of the first process of a pid namespace.
+/// Set in [`Header::flags`] of a record about the first process of a pid namespace.
 pub const FLAG_FIRST_OF_PID_NAMESPACE: u32 = 4;
+
+/// Set in [`Header::flags`] of an exec by another process than the first one of its pid namespace,
+/// in which no program had begun before. Process id, name and start time are those of the first
+/// process.
+pub const FLAG_BY_ANOTHER: u32 = 8;
 
 /// The beginning of every record; exec and rmdir records consist of this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

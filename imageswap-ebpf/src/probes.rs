@@ -4,7 +4,8 @@
 //! `cgroup_mkdir` reports that a container may be about to start and remembers the cgroup as
 //! pending. `sched_process_exec` reports that a container started: the first program in a pending
 //! cgroup whose mount namespace differs from its parent's, or the first process of a pid namespace
-//! in any cgroup. `cgroup_rmdir` reports that it ended. The condition on mount namespaces is
+//! in any cgroup, or the first program in a pid namespace whose first process runs none of its own.
+//! `cgroup_rmdir` reports that it ended. The condition on mount namespaces is
 //! Tracee's: a runtime runs itself again inside the new cgroup, in its own mount namespace, even if
 //! the entrypoint does not exist.
 //!
@@ -29,11 +30,12 @@ use aya_ebpf::helpers::{
     bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
 };
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
-    FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost,
-    MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES, Pending, RING_BYTES,
+    FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
+    Header, Kind, Lost, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES, Pending,
+    REPORTED_ENTRIES, RING_BYTES,
 };
 
 /// An address in kernel memory.
@@ -45,6 +47,10 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(PENDING_ENTRIES, 0);
 #[map]
 static OVERFLOW: HashMap<u64, Header> = HashMap::with_max_entries(OVERFLOW_ENTRIES, 0);
+/// Address of each pid namespace in which a program has been reported, with the start time of its
+/// first process: the kernel uses addresses and inode numbers again.
+#[map]
+static REPORTED: LruHashMap<Address, u64> = LruHashMap::with_max_entries(REPORTED_ENTRIES, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
 
@@ -54,9 +60,6 @@ const NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
 /// For a record that can wait: waking a sleeping reader takes at least ten times as long as writing
 /// the record.
 const LATER: u64 = BPF_RB_NO_WAKEUP as u64;
-
-/// Process id of the node's own first process.
-const NODE_INIT: u32 = 1;
 
 /// Globals that user space sets before loading; see `offsets.rs` of the agent.
 macro_rules! globals {
@@ -76,13 +79,19 @@ globals! {
     KERNFS_NODE_ID,
     MNT_NAMESPACE_NS,
     NSPROXY_MNT_NS,
-    NSPROXY_PID_NS_FOR_CHILDREN,
     NS_COMMON_INUM,
     PID_NAMESPACE_CHILD_REAPER,
-    PID_NAMESPACE_NS,
+    PID_LEVEL,
+    PID_NUMBERS,
+    TASK_STRUCT_COMM,
+    TASK_STRUCT_GROUP_LEADER,
     TASK_STRUCT_NSPROXY,
     TASK_STRUCT_REAL_PARENT,
     TASK_STRUCT_START_BOOTTIME,
+    TASK_STRUCT_TGID,
+    TASK_STRUCT_THREAD_PID,
+    UPID_NS,
+    UPID_SIZE,
 }
 
 /// Reads a global. The compiler must not replace it by the constant zero of the object file.
@@ -97,7 +106,7 @@ macro_rules! global {
 pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let pending = Pending {
-            mount_namespace: namespaces(current_task()).mount,
+            mount_namespace: mount_namespace(current_task()),
             reserved: 0,
         };
         if PENDING.insert(cgroup_id, pending, 0).is_err() {
@@ -112,62 +121,88 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let task = ctx.arg::<Address>(0);
     let parent = read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0);
-    // The first process of a pid namespace belongs to a container, whatever its cgroup; the node's
-    // first process does not.
-    let is_first =
-        is_first_of_pid_namespace(task) && (bpf_get_current_pid_tgid() >> 32) as u32 != NODE_INIT;
+    let own = pid_namespace(task);
+    let first = first_of(own);
+    let is_first = first == task;
+    // The first process of a pid namespace may never run a program of its own.
+    let is_unreported = first != 0 && !is_reported(own, first);
     // Tasks that share all their namespaces share one structure, as after a fork: nearly every exec
     // of a node ends here, after five reads.
-    if !is_first && proxy(task) == proxy(parent) {
+    if !is_first && !is_unreported && proxy(task) == proxy(parent) {
         return 0;
     }
     // SAFETY: a helper without arguments.
     let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: the value is two integers that are written once, before the key can be found.
     let pending = unsafe { PENDING.get(cgroup_id) };
-    let own = namespaces(task);
-    let above = namespaces(parent);
+    let mount = mount_namespace(task);
+    let above = mount_namespace(parent);
     // A parent that has exited has no namespaces left; the maker of the cgroup replaces it.
     let runtime = match pending {
-        Some(pending) if above.mount == 0 => pending.mount_namespace,
-        _ => above.mount,
+        Some(pending) if above == 0 => pending.mount_namespace,
+        _ => above,
     };
-    if !is_first && (own.mount == 0 || own.mount == runtime) {
-        #[cfg(feature = "log")]
-        if pending.is_some() {
-            aya_log_ebpf::debug!(
-                &ctx,
-                "exec in pending cgroup {} by its runtime, in mount namespace {}",
-                cgroup_id,
-                own.mount
-            );
-        }
-        return 0;
-    }
-    let mut flags = if is_first {
-        FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE
-    } else if above.pid != 0 && above.pid != own.pid {
-        FLAG_NEW_PID_NAMESPACE
-    } else {
+    let in_use = if pending.is_some() {
         0
+    } else {
+        FLAG_CGROUP_IN_USE
     };
-    if pending.is_none() {
-        // Usually an exec into a running container.
-        if !is_first {
+    let is_apart = mount != 0 && mount != runtime;
+    #[cfg(feature = "log")]
+    if pending.is_some() && !is_first && !is_apart {
+        aya_log_ebpf::debug!(
+            &ctx,
+            "exec in pending cgroup {} by its runtime, in mount namespace {}",
+            cgroup_id,
+            mount
+        );
+    }
+    // An exec by another process in a cgroup that is not pending is usually one into a running
+    // container.
+    if is_first || (is_apart && in_use == 0) {
+        let namespace = if is_first {
+            FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE
+        } else if own != 0 && own != pid_namespace(parent) {
+            FLAG_NEW_PID_NAMESPACE
+        } else {
+            0
+        };
+        let record = Header {
+            started_ns: start_of(task),
+            ..header(Kind::Exec, namespace | in_use, cgroup_id, 0)
+        };
+        if !report(record) {
             return 0;
         }
-        flags |= FLAG_CGROUP_IN_USE;
     }
-    let record = Header {
-        started_ns: read(task, global!(TASK_STRUCT_START_BOOTTIME)).unwrap_or(0),
-        ..header(Kind::Exec, flags, cgroup_id, 0)
-    };
-    if tell(record, NOW) || keep(record) {
-        let _unlikely = PENDING.remove(cgroup_id);
-    } else {
-        lose(Lost::Exec);
+    if is_unreported {
+        let about_first = Header {
+            pid: read(first, global!(TASK_STRUCT_TGID)).unwrap_or(0),
+            comm: read(first, global!(TASK_STRUCT_COMM)).unwrap_or_default(),
+            started_ns: start_of(first),
+            ..header(
+                Kind::Exec,
+                FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE | FLAG_BY_ANOTHER | in_use,
+                cgroup_id,
+                0,
+            )
+        };
+        if is_first || report(about_first) {
+            let _full = REPORTED.insert(own, start_of(first), 0);
+        }
     }
     0
+}
+
+/// Reports an exec in a cgroup, which is not pending any longer; false if the record is lost.
+#[inline(always)]
+fn report(record: Header) -> bool {
+    if tell(record, NOW) || keep(record) {
+        let _unlikely = PENDING.remove(record.cgroup_id);
+        return true;
+    }
+    lose(Lost::Exec);
+    false
 }
 
 #[raw_tracepoint(tracepoint = "cgroup_rmdir")]
@@ -192,39 +227,58 @@ fn watched(cgroup: Address) -> Option<u64> {
     read::<u64>(node, global!(KERNFS_NODE_ID))
 }
 
-/// Inode numbers of a task's namespaces; 0, which no inode has, if unknown. An `Option` instead
-/// would compile to a read of a register that the verifier has not seen written.
-#[derive(Clone, Copy)]
-struct Namespaces {
-    mount: u32,
-    pid: u32,
-}
-
 /// Address of the `struct nsproxy` of the `struct task_struct` at `task`; 0 for a task that has exited.
 #[inline(always)]
 fn proxy(task: Address) -> Address {
     read(task, global!(TASK_STRUCT_NSPROXY)).unwrap_or(0)
 }
 
-/// Namespaces of the `struct task_struct` at `task`; a task that has exited has none left.
+/// Inode number of a task's mount namespace; 0, which no inode has, for a task that has exited. An
+/// `Option` instead would compile to a read of a register that the verifier has not seen written.
 #[inline(always)]
-fn namespaces(task: Address) -> Namespaces {
-    let proxy = proxy(task);
-    let mount = read::<Address>(proxy, global!(NSPROXY_MNT_NS)).unwrap_or(0);
-    let pid = read::<Address>(proxy, global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
+fn mount_namespace(task: Address) -> u32 {
+    let mount = read::<Address>(proxy(task), global!(NSPROXY_MNT_NS)).unwrap_or(0);
     let inum = global!(NS_COMMON_INUM);
-    Namespaces {
-        mount: read(mount, global!(MNT_NAMESPACE_NS) + inum).unwrap_or(0),
-        pid: read(pid, global!(PID_NAMESPACE_NS) + inum).unwrap_or(0),
-    }
+    read(mount, global!(MNT_NAMESPACE_NS) + inum).unwrap_or(0)
 }
 
-/// Whether the `struct task_struct` at `task` is process 1 of its pid namespace; an `exec` into a
-/// container never is.
+/// Address of the `struct pid_namespace` in which a task lives, whatever it has unshared for its
+/// children; 0 for the node's.
 #[inline(always)]
-fn is_first_of_pid_namespace(task: Address) -> bool {
-    let namespace = read(proxy(task), global!(NSPROXY_PID_NS_FOR_CHILDREN)).unwrap_or(0);
-    read::<Address>(namespace, global!(PID_NAMESPACE_CHILD_REAPER)) == Some(task)
+fn pid_namespace(task: Address) -> Address {
+    let pid = read::<Address>(task, global!(TASK_STRUCT_THREAD_PID)).unwrap_or(0);
+    let level = read::<u32>(pid, global!(PID_LEVEL)).unwrap_or(0);
+    if level == 0 {
+        return 0;
+    }
+    let number = global!(PID_NUMBERS) + level * global!(UPID_SIZE) + global!(UPID_NS);
+    read(pid, number).unwrap_or(0)
+}
+
+/// Address of the first process of the pid namespace at `namespace`, 0 for the node's: an `exec`
+/// into a container is never by that process.
+#[inline(always)]
+fn first_of(namespace: Address) -> Address {
+    if namespace == 0 {
+        return 0;
+    }
+    // After its first thread has ended, another one takes that thread's place.
+    let thread = read::<Address>(namespace, global!(PID_NAMESPACE_CHILD_REAPER)).unwrap_or(0);
+    read(thread, global!(TASK_STRUCT_GROUP_LEADER)).unwrap_or(0)
+}
+
+/// When a process began, in nanoseconds since boot.
+#[inline(always)]
+fn start_of(task: Address) -> u64 {
+    read(task, global!(TASK_STRUCT_START_BOOTTIME)).unwrap_or(0)
+}
+
+/// Whether a program in this pid namespace, whose first process is `first`, has been reported.
+#[inline(always)]
+fn is_reported(namespace: Address, first: Address) -> bool {
+    // SAFETY: the value is one integer.
+    let known = unsafe { REPORTED.get(namespace) };
+    known.is_some_and(|started| *started == start_of(first))
 }
 
 /// Reads a field at an offset that came from the kernel's BTF.
@@ -280,9 +334,10 @@ fn tell(record: Header, when: u64) -> bool {
 /// map is full, too.
 #[inline(always)]
 fn keep(record: Header) -> bool {
-    OVERFLOW
-        .insert(bpf_get_current_pid_tgid(), record, 0)
-        .is_ok()
+    // One thread can have two records: about itself, and about the first process of its namespace.
+    let thread = bpf_get_current_pid_tgid() & u64::from(u32::MAX);
+    let key = u64::from(record.pid) << 32 | thread;
+    OVERFLOW.insert(key, record, 0).is_ok()
 }
 
 #[inline(always)]

@@ -3,12 +3,13 @@
 use super::Agent;
 use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
-use crate::process;
+use crate::process::{self, Subject};
+use std::path::Path;
 
 impl Agent {
     /// A container's process began in a cgroup. `is_first` says whether it is the first one of its
     /// pid namespace.
-    pub(super) fn began(&mut self, cgroup: u64, process: Process, is_first: bool) {
+    pub(super) fn began(&mut self, cgroup: u64, process: Process, is_first: bool, sight: Sight) {
         let own = StartId::of(cgroup);
         let known = self.starts.facts(own).map(|facts| facts.cgroup.clone());
         let path = self.made.remove(&cgroup).or(known);
@@ -36,7 +37,7 @@ impl Agent {
         if !is_first && self.starts.facts(own).is_some_and(runs) {
             return;
         }
-        let start = self.account(cgroup, &path, &process, Sight::Event);
+        let start = self.account(cgroup, &path, &process, sight);
         self.confirm(start, process);
         self.let_go_above(&path);
         if start != own {
@@ -124,16 +125,117 @@ impl Agent {
         }
     }
 
-    /// A container that was put into an existing cgroup ends with its process, not with the cgroup.
+    /// Ends containers whose processes have ended, whether or not their cgroups still exist.
     pub(super) fn end_what_left(&mut self) {
-        let is_over = |facts: &Facts| {
+        let is_over = |(id, facts): &(StartId, &Facts)| {
+            let others = || {
+                let is_there = self.hierarchy.id_of(&facts.cgroup) == Some(id.cgroup);
+                let pids = is_there.then(|| self.hierarchy.processes_below(&facts.cgroup));
+                pids.unwrap_or_default()
+            };
             let process = facts.process.as_ref().filter(|process| process.is_first);
-            process.is_some_and(|process| !process.subject().is_alive(&self.proc))
+            process.is_some_and(|process| has_ended(&self.proc, *id, process, others))
         };
-        let alive = self.starts.alive().filter(|(_, facts)| is_over(facts));
+        let alive = self.starts.alive().filter(is_over);
         let ended: Vec<_> = alive.map(|(start, _)| start).collect();
         for start in ended {
             self.observe(start, Evidence::Removed);
+        }
+    }
+
+    /// Ends those of the containers whose process does not run either: root can move a process to
+    /// another cgroup and remove its own.
+    pub(super) fn end_without_cgroup(&mut self, starts: Vec<StartId>) {
+        for start in starts {
+            let process = self.starts.facts(start).and_then(|it| it.process.as_ref());
+            if !process.is_some_and(|process| process.subject().runs(&self.proc)) {
+                self.observe(start, Evidence::Removed);
+            }
+        }
+    }
+}
+
+/// Whether a container has ended, by its first process. If that does not lead a pid namespace, the
+/// container's `others` may run on in its cgroup. A process that is older than the first one is not
+/// the container's: the cgroup is a shared one.
+fn has_ended(
+    proc: &Path,
+    start: StartId,
+    first: &Process,
+    others: impl FnOnce() -> Vec<u32>,
+) -> bool {
+    if first.subject().runs(proc) {
+        return false;
+    }
+    if start.put.is_some() || first.leads_pid_namespace {
+        return true;
+    }
+    let others = others().into_iter().map(|pid| Subject::now(proc, pid));
+    let others: Vec<_> = others.filter(|other| other.runs(proc)).collect();
+    others.is_empty() || others.iter().any(|other| other.started < first.started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pid, state, number of threads and start time of a process.
+    type Stat = (u32, char, u32, u64);
+
+    fn proc_of(processes: &[Stat]) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, state, threads, started) in processes {
+            let folder = proc.path().join(pid.to_string());
+            std::fs::create_dir_all(&folder).unwrap();
+            let zeros = "0 ".repeat(15);
+            let stat = format!("{pid} (x) {state} 1 {zeros}{threads} 0 {started} 4096 1\n");
+            std::fs::write(folder.join("stat"), stat).unwrap();
+        }
+        proc
+    }
+
+    #[test]
+    fn a_container_ends_with_its_last_process() {
+        const FIRST: Stat = (7, 'S', 1, 100);
+        const ZOMBIE: Stat = (7, 'Z', 1, 100);
+        const LEADER_GONE: Stat = (7, 'Z', 2, 100);
+        const ANOTHER: Stat = (7, 'S', 1, 900);
+        const CHILD: Stat = (8, 'S', 1, 200);
+        const DEAD_CHILD: Stat = (8, 'Z', 1, 200);
+        const OLDER: Stat = (9, 'S', 1, 50);
+        let own = StartId::of(1);
+        let put = StartId {
+            put: Some(7),
+            ..own
+        };
+        #[rustfmt::skip]
+        let rows = [
+            ("its first process runs",             own, false, &[FIRST][..],         false),
+            ("another thread of it runs",          own, true,  &[LEADER_GONE],       false),
+            ("it is a zombie",                     own, true,  &[ZOMBIE],            true),
+            ("its pid is another process's",       own, true,  &[ANOTHER],           true),
+            ("all have ended",                     own, false, &[],                  true),
+            ("others run on",                      own, false, &[CHILD],             false),
+            ("others are zombies",                 own, false, &[ZOMBIE, DEAD_CHILD], true),
+            ("a shared cgroup",                    own, false, &[OLDER, CHILD],      true),
+            ("others, but it led a pid namespace", own, true,  &[CHILD],             true),
+            ("others in a host's cgroup",          put, false, &[CHILD],             true),
+        ];
+        for (what, start, leads_pid_namespace, processes, expected) in rows {
+            let proc = proc_of(processes);
+            let first = Process {
+                by: Confirmation::Runtime,
+                time_ns: 0,
+                pid: 7,
+                comm: None,
+                new_pid_namespace: leads_pid_namespace,
+                started: Some(100),
+                is_first: true,
+                leads_pid_namespace,
+            };
+            let others = || processes.iter().map(|process| process.0).collect();
+            let ended = has_ended(proc.path(), start, &first, others);
+            assert_eq!(ended, expected, "{what}");
         }
     }
 }

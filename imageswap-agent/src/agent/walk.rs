@@ -3,14 +3,15 @@
 use super::Agent;
 use crate::container::classify;
 use crate::evidence::runc::RuncState;
-use crate::facts::{Confirmation, Evidence, Process, Sight, StartId};
+use crate::facts::{Confirmation, Process, Sight, StartId};
 use crate::hierarchy::{Cgroup, Hierarchy};
 use crate::node;
 use crate::process::{self, Subject};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Cgroups without a process that are watched for the first one. The probes have room for twice as
 /// many cgroups in all; a container that begins in any other cgroup is found by the next walk.
@@ -25,8 +26,8 @@ pub struct Looking {
     pub proc: PathBuf,
     /// Containers that run according to the state of runc or crun.
     pub states: Vec<RuncState>,
-    /// Cgroups in which an earlier walk found no container process.
-    pub empty: HashSet<u64>,
+    /// Cgroups in which an earlier walk found no container process, with their processes.
+    pub empty: Arc<HashMap<u64, Vec<u32>>>,
 }
 
 /// The result of a walk. It stores little about cgroups without containers, because there may be
@@ -37,15 +38,17 @@ pub struct Look {
     found: Vec<Process>,
     /// Cgroups that look like a container's own and have no processes.
     waiting: Vec<u64>,
-    /// Cgroups without a container process.
-    empty: HashSet<u64>,
+    /// Cgroups without a container process, with the processes that they have.
+    empty: HashMap<u64, Vec<u32>>,
     /// The ids of all cgroups.
     exists: HashSet<u64>,
+    /// Cgroups below which others were left out.
+    left_out: usize,
 }
 
 impl Look {
-    /// Walks the tree. Unless the walk `is_full`, cgroups without a container process in an earlier
-    /// walk are skipped.
+    /// Walks the tree. Unless the walk `is_full`, a process that was not a container's in an earlier
+    /// walk is not looked at again.
     ///
     /// If runc's or crun's state has a living process, that is a container, in any cgroup and
     /// namespaces.
@@ -62,27 +65,32 @@ impl Look {
                 ..process
             }));
         }
-        looking.hierarchy.walk(|cgroup| {
+        look.left_out = looking.hierarchy.walk(|cgroup| {
             look.exists.insert(cgroup.id);
-            if !is_full && looking.empty.contains(&cgroup.id) {
-                look.empty.insert(cgroup.id);
-            } else {
-                look.at(looking, &cgroup);
-            }
+            let known = looking.empty.get(&cgroup.id).filter(|_| !is_full);
+            let known = known.map(Vec::as_slice);
+            look.at(looking, &cgroup, known);
             ControlFlow::Continue(())
         })?;
         Ok(look)
     }
 
     /// The first process of each pid namespace in a cgroup belongs to a container. Otherwise, if
-    /// the path looks like a container's, any process may.
-    fn at(&mut self, looking: &Looking, cgroup: &Cgroup) {
+    /// the path looks like a container's, any process may. `known` are the processes of an earlier
+    /// walk, none of which is a container's.
+    fn at(&mut self, looking: &Looking, cgroup: &Cgroup, known: Option<&[u32]>) {
         let Looking {
             hierarchy, proc, ..
         } = looking;
-        let pids = hierarchy.processes(&cgroup.path);
+        let mut pids = hierarchy.processes(&cgroup.path);
+        pids.sort_unstable();
+        let is_new = |pid: &u32| known.is_none_or(|known| known.binary_search(pid).is_err());
+        if known.is_some() && !pids.iter().any(is_new) {
+            self.empty.insert(cgroup.id, pids);
+            return;
+        }
         let looks_like_one = classify(&cgroup.path).is_container_root == Some(true);
-        let is_first = |pid: &u32| process::is_first_of_pid_namespace(proc, *pid);
+        let is_first = |pid: &u32| is_new(pid) && process::is_first_of_pid_namespace(proc, *pid);
         let firsts: Vec<u32> = pids.iter().copied().filter(is_first).collect();
         let own = |pid: u32| process_of(proc, pid);
         let found: Vec<_> = if firsts.is_empty() && looks_like_one {
@@ -93,7 +101,7 @@ impl Look {
         // A process that is left out still looks like the runtime.
         let is_settled = found.len() == firsts.len() && (pids.is_empty() || !looks_like_one);
         if is_settled && found.is_empty() {
-            self.empty.insert(cgroup.id);
+            self.empty.insert(cgroup.id, pids);
             if looks_like_one && self.waiting.len() < MOST_EMPTY {
                 self.waiting.push(cgroup.id);
             }
@@ -104,7 +112,7 @@ impl Look {
 
 impl Agent {
     /// Applies the result of a walk. `cause` says why it was taken; `None` at start-up.
-    pub fn walked(&mut self, look: &Look, cause: Option<&'static str>) {
+    pub fn walked(&mut self, look: Look, cause: Option<&'static str>) {
         let sight = if cause.is_some() {
             Sight::Reconciled
         } else {
@@ -129,10 +137,16 @@ impl Agent {
             .map(|(start, _)| start)
             .collect();
         self.made.retain(|id, path| is_there(*id, path));
-        for start in missing {
-            self.observe(start, Evidence::Removed);
+        self.end_without_cgroup(missing);
+        if self.left_out != look.left_out {
+            self.left_out = look.left_out;
+            tracing::warn!(
+                cgroups = look.left_out,
+                "a walk left out what lies below some cgroups; containers there are seen only when \
+                 they start"
+            );
         }
-        self.empty.clone_from(&look.empty);
+        self.empty = Arc::new(look.empty);
         self.placed.clear();
     }
 
@@ -172,6 +186,7 @@ fn process_of(proc: &Path, pid: u32) -> Option<Process> {
         new_pid_namespace: process::in_own_pid_namespace(proc, pid),
         started: Subject::now(proc, pid).started,
         is_first: process::is_first_of_pid_namespace(proc, pid),
+        leads_pid_namespace: process::is_first_of_pid_namespace(proc, pid),
     })
 }
 
@@ -196,14 +211,61 @@ mod tests {
             hierarchy: Hierarchy::at(root.path()),
             proc: "/proc".into(),
             states: Vec::new(),
-            empty: HashSet::new(),
+            empty: Arc::default(),
         };
+        let empty = |look: &Look| look.empty.keys().copied().collect::<HashSet<_>>();
         let look = Look::take(&looking, true).unwrap();
         assert_eq!((look.found.len(), look.waiting.len()), (0, MOST_EMPTY));
-        assert_eq!(look.exists, look.empty, "none has a container's process");
-        looking.empty = look.empty;
+        assert_eq!(look.exists, empty(&look), "none has a container's process");
+        looking.empty = Arc::new(look.empty);
         let again = Look::take(&looking, false).unwrap();
         assert!(again.waiting.is_empty());
-        assert_eq!(again.exists, again.empty);
+        assert_eq!(again.exists, empty(&again));
+    }
+
+    /// A /proc with processes that have lived for long; `firsts` are the first ones of pid
+    /// namespaces.
+    fn proc_of(pids: &[u32], firsts: &[u32]) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        for pid in pids {
+            let folder = proc.path().join(pid.to_string());
+            std::fs::create_dir_all(&folder).unwrap();
+            let inner = if firsts.contains(pid) { "\t1" } else { "" };
+            let write = |file: &str, text: String| std::fs::write(folder.join(file), text).unwrap();
+            write("status", format!("Name:\tx\nNSpid:\t{pid}{inner}\n"));
+            write("comm", "x\n".to_owned());
+            let zeros = "0 ".repeat(17);
+            write("stat", format!("{pid} (x) S 1 {zeros}1 4096 1\n"));
+        }
+        proc
+    }
+
+    #[test]
+    fn a_process_that_joined_a_known_cgroup_is_looked_at() {
+        let root = tempfile::tempdir().unwrap();
+        let proc = proc_of(&[7, 8, 9], &[8, 9]);
+        for path in ["", "old.service"] {
+            std::fs::create_dir_all(root.path().join(path)).unwrap();
+            let procs = |pids: &str| {
+                std::fs::write(root.path().join(path).join("cgroup.procs"), pids).unwrap();
+            };
+            procs("7\n");
+            let mut looking = Looking {
+                hierarchy: Hierarchy::at(root.path()),
+                proc: proc.path().to_owned(),
+                states: Vec::new(),
+                empty: Arc::default(),
+            };
+            let look = Look::take(&looking, true).unwrap();
+            assert!(look.found.is_empty(), "{path}");
+            looking.empty = Arc::new(look.empty);
+            procs("9\n7\n");
+            for is_full in [false, true] {
+                let look = Look::take(&looking, is_full).unwrap();
+                let found: Vec<_> = look.found.iter().map(|process| process.pid).collect();
+                assert_eq!(found, [9], "{path}");
+            }
+            procs("7\n");
+        }
     }
 }

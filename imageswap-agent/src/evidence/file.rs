@@ -6,7 +6,7 @@
 //! ([`Readers`]), and callers wait no longer than a deadline.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -66,6 +66,12 @@ fn open_with(path: &Path, limit: u64, flags: OFlags) -> io::Result<Option<File>>
 
 /// The text of a kernel file; if it is longer than `limit`, the lines that fit.
 pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
+    let bytes = read_kernel_bytes(path, limit)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same, which need not be UTF-8.
+pub(crate) fn read_kernel_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
     let mut bytes = Vec::new();
     let read = file.take(limit).read_to_end(&mut bytes)?;
@@ -73,7 +79,26 @@ pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n');
         bytes.truncate(whole.map_or(0, |end| end + 1));
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
+}
+
+/// The first line of a kernel file that begins with `prefix`, without the prefix. Earlier lines of
+/// any length are passed over; at most `limit` bytes of the line are kept.
+pub(crate) fn read_kernel_line(path: &Path, prefix: &str, limit: u64) -> io::Result<String> {
+    let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
+    let mut reader = BufReader::new(file);
+    loop {
+        let mut line = Vec::new();
+        if reader.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if let Some(rest) = line.strip_prefix(prefix.as_bytes()) {
+            return Ok(String::from_utf8_lossy(rest).into_owned());
+        }
+        if line.last() != Some(&b'\n') {
+            reader.skip_until(b'\n')?;
+        }
+    }
 }
 
 /// Reads a whole file of at most `limit` bytes, if it belongs to root and is not a link; otherwise

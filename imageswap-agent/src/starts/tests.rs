@@ -48,6 +48,7 @@ fn confirmed(by: Confirmation) -> Evidence {
         new_pid_namespace: by == Confirmation::Exec,
         started: Some(1),
         is_first: true,
+        leads_pid_namespace: by == Confirmation::Exec,
     })
 }
 

@@ -7,6 +7,7 @@ mod crio;
 mod docker;
 mod forged;
 mod harness;
+mod hidden;
 mod hostile;
 mod joined;
 mod kubelet;

@@ -307,7 +307,7 @@ mod tests {
         containers.rows(at(0), at(60), agents)
     }
 
-    type Row<'a> = (
+    type Case<'a> = (
         &'a str,
         &'a [Told],
         Agents,
@@ -318,7 +318,7 @@ mod tests {
     fn the_time_without_approval_follows_from_all_findings() {
         let quiet = || Agents(vec![], 30);
         #[rustfmt::skip]
-        let table: [Row<'_>; 13] = [
+        let table: [Case<'_>; 13] = [
             ("approved", &[("start", 1, "approved", "r")], quiet(), None),
             ("came and went", &[("start", 1, "drift", "r"), ("stopped", 3, "drift", "r")], quiet(),
                 Some(("drift", 1, 3, 120, End::Stopped))),

@@ -1,0 +1,163 @@
+//! Containers whose processes do unusual things at their start or before their end.
+
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Bundle, Cgroup, Process, wait_until};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Makes a first process that is a fork of the shell, which runs no program of its own. The shell
+/// ends with the container.
+const FORKS: &str = "(sleep 300 & wait) & wait";
+const STAYS: &str = "(while :; do read line < \"$0\"; done) & wait";
+/// The first process lives in one pid namespace and has unshared another one when it runs a program.
+const UNSHARES: &str =
+    "my $p = fork; if (!$p) { syscall(0 + $ARGV[0], 0x20000000); exec 'sleep', '300' } wait";
+
+/// The number of the system call `unshare`.
+const UNSHARE: &str = if cfg!(target_arch = "x86_64") {
+    "272"
+} else {
+    "97"
+};
+
+#[test]
+fn a_first_process_without_a_program_of_its_own_hides_nothing() {
+    let Some(node) = Node::for_test("forks", false) else {
+        return;
+    };
+    let agent = node.agent();
+    walks(&agent, 1);
+    let fifo = node.lab.path().join("forks.fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let fifo = fifo.display().to_string();
+    let rows: [(&str, &[&str], &str); 3] = [
+        ("forks", &["sh", "-c", FORKS], "start"),
+        ("unshares", &["perl", "-e", UNSHARES, UNSHARE], "start"),
+        ("stays", &["sh", "-c", STAYS, &fifo], "reconciled"),
+    ];
+    for (name, command, event) in rows {
+        let path = format!("/{name}-{}.service", std::process::id());
+        let cgroup = Cgroup::make(&node.lab, &path).unwrap();
+        // The agent knows this cgroup as one without a container.
+        walks(&agent, 2);
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--mount", "--"]).args(command);
+        let mut maker = Process::start(&node.lab, name, cgroup.with_process(&unshare)).unwrap();
+        let said = || {
+            let said = agent.said().into_iter();
+            said.filter(|finding| finding["cgroup"] == path.as_str())
+                .collect::<Vec<Value>>()
+        };
+        let is_seen = wait_until(PATIENCE, || !said().is_empty());
+        assert!(is_seen, "{name}: {}", agent.log());
+        let finding = &said()[0];
+        assert_eq!(finding["event"], event, "{name}: {finding:#}");
+        assert_eq!(
+            words(finding),
+            ["unresolved", "unknown", "not-admitted"],
+            "{name}: {finding:#}"
+        );
+        // Both are about the first process of the namespace, so that a walk finds nothing new.
+        walks(&agent, 2);
+        assert_eq!(said().len(), 1, "{name}: {:#?}", said());
+        let pid = finding["process"]["pid"].to_string();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let ids = status.lines().find(|line| line.starts_with("NSpid:"));
+        assert!(ids.unwrap().ends_with("\t1"), "{name}: {ids:?}");
+        kill(&pid);
+        maker.stop();
+        let has_stopped = || said().iter().any(|it| it["event"] == "stopped");
+        assert!(wait_until(PATIENCE, has_stopped), "{name}: {:#?}", said());
+    }
+}
+
+#[test]
+fn a_container_that_is_moved_to_another_cgroup_runs_on() {
+    let Some(node) = Node::for_test("moved", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let path = format!("/moved-{}.service", std::process::id());
+    let cgroup = Cgroup::make(&node.lab, &path).unwrap();
+    let sleep = ["sleep", "1000"];
+    node.containerd
+        .run("default", EVIL, "moved", &sleep)
+        .unwrap();
+    let finding = agent.wait_for("moved", "start");
+    assert_eq!(words(&finding)[0], "drift", "{finding:#}");
+    let pid = finding["process"]["pid"].to_string();
+    fs::write(v2(&path).join("cgroup.procs"), &pid).unwrap();
+    fs::remove_dir(v2("/default/moved")).unwrap();
+    // A later event of the same kind has been handled.
+    node.containerd
+        .run("default", OURS, "after", &sleep)
+        .unwrap();
+    agent.wait_for("after", "start");
+    node.containerd.remove("default", "after").unwrap();
+    agent.wait_for("after", "stopped");
+    walks(&agent, 2);
+    assert_eq!(agent.said_of("moved").len(), 1, "{:#?}", agent.said());
+    node.containerd.remove("default", "moved").unwrap();
+    agent.wait_for("moved", "stopped");
+    drop(cgroup);
+}
+
+#[test]
+fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
+    let Some(node) = Node::for_test("lastone", false) else {
+        return;
+    };
+    let agent = node.agent();
+    let id = format!("lastone-{}", std::process::id());
+    let script = ["sh", "-c", "sleep 300 & sleep 3"];
+    let cgroup = format!("/{id}");
+    let _bundle = Bundle::run_without(&node.lab, &id, &script, &cgroup, &["pid"]).unwrap();
+    // crun may write its state after the start, so that the first finding has no id.
+    let is_known = || !agent.said_of(&id).is_empty();
+    assert!(wait_until(PATIENCE, is_known), "{}", agent.log());
+    let finding = agent.said_of(&id).remove(0);
+    let pid = finding["process"]["pid"].to_string();
+    let has_ended = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    };
+    assert!(wait_until(PATIENCE, has_ended));
+    walks(&agent, 2);
+    let has_stopped = |finding: &Value| finding["event"] == "stopped";
+    assert!(!agent.said_of(&id).iter().any(has_stopped));
+    let others = fs::read_to_string(v2(&cgroup).join("cgroup.procs")).unwrap();
+    assert!(!others.trim().is_empty());
+    for pid in others.lines() {
+        kill(pid);
+    }
+    agent.wait_for(&id, "stopped");
+}
+
+/// Waits until the agent has finished so many more walks.
+fn walks(agent: &Agent, count: usize) {
+    let finished =
+        || agent.metric("imageswap_agent_activity_finished_timestamp_seconds{activity=\"walk\"}");
+    for _ in 0..count {
+        let before = finished();
+        assert!(wait_until(PATIENCE, || finished() > before), "no walk");
+    }
+}
+
+fn kill(pid: &str) {
+    let killed = Command::new("kill").args(["-s", "KILL", pid]).status();
+    assert!(killed.unwrap().success());
+}
+
+/// The folder of a cgroup in the v2 hierarchy.
+fn v2(path: &str) -> PathBuf {
+    let root = if imageswap_lab::is_pure_v2() {
+        "/sys/fs/cgroup"
+    } else {
+        "/sys/fs/cgroup/unified"
+    };
+    PathBuf::from(format!("{root}{path}"))
+}
