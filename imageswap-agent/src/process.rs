@@ -6,6 +6,9 @@ use crate::node;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// How long an OCI runtime's own process may stay in the container's cgroup before it counts as the
@@ -17,6 +20,12 @@ const LARGEST_FILE: u64 = 64 << 10;
 
 /// How much of one line of `status` is kept. A process has at most 33 ids (pid_namespaces(7)).
 const LARGEST_LINE: u64 = 4 << 10;
+
+/// How long a file system of a container may take to answer about a file.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Threads that may wait for file systems of containers at a time.
+const MOST_LOOKING: usize = 4;
 
 /// A chain of parents is short; a loop in a forged /proc must end.
 const MOST_ANCESTORS: usize = 64;
@@ -181,9 +190,37 @@ pub fn own_name(proc: &Path, pid: u32, boot_ns: u64) -> Option<String> {
     is_own.then(|| comm.to_owned())
 }
 
-/// Whether a process runs a file of its own root file system, if that can be read. A runtime that
-/// is about to run the container's program comes from the node's.
+/// Whether a process runs a file of its own root file system, if that can be read in time. A runtime
+/// that is about to run the container's program comes from the node's.
+///
+/// The container's file system may be one that never answers, such as FUSE, and the caller must not
+/// wait for it. So a thread looks, and threads that wait for such a file system are few.
 fn runs_own_file(proc: &Path, pid: u32) -> bool {
+    static LOOKING: AtomicUsize = AtomicUsize::new(0);
+    if LOOKING.fetch_add(1, Ordering::AcqRel) >= MOST_LOOKING {
+        LOOKING.fetch_sub(1, Ordering::AcqRel);
+        return false;
+    }
+    let (answer, answered) = mpsc::sync_channel(1);
+    let proc = proc.to_owned();
+    let look = move || {
+        let is_own = is_own_file(&proc, pid);
+        LOOKING.fetch_sub(1, Ordering::AcqRel);
+        // Nobody waits any more if it took too long.
+        drop(answer.send(is_own));
+    };
+    if thread::Builder::new()
+        .name("own-file".to_owned())
+        .spawn(look)
+        .is_err()
+    {
+        LOOKING.fetch_sub(1, Ordering::AcqRel);
+        return false;
+    }
+    answered.recv_timeout(LOOK).unwrap_or(false)
+}
+
+fn is_own_file(proc: &Path, pid: u32) -> bool {
     let folder = proc.join(pid.to_string());
     let Ok(program) = fs::read_link(folder.join("exe")) else {
         return false;

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 /// Images in their canonical form, by registry.
 type ByRegistry = BTreeMap<String, BTreeSet<String>>;
 
-/// Runs the command: 2 if something cannot be read, or is no image reference; the policy is then
+/// Runs the command: 2 if something cannot be read, or is not an image reference; the policy is then
 /// for the others.
 ///
 /// # Errors

@@ -40,7 +40,7 @@ pub(crate) struct FileArgs {
     files: Vec<PathBuf>,
     /// Where objects of a kind name images
     ///
-    /// The path leads to an image, a container or a Pod template:
+    /// The path refers to an image, a container or a Pod template:
     /// Widget=spec.image. `*` stands for all items of a list or a mapping,
     /// [NAME] for the item called NAME or the argument NAME=...; the kind may
     /// have its API group: Job.batch.volcano.sh=spec.tasks.*.template. Adds to
@@ -64,10 +64,10 @@ pub(crate) struct ManifestArgs {
     namespace: String,
     #[command(flatten)]
     namespaces: NamespaceArgs,
-    /// Labels of Pods, where the manifests do not tell them
+    /// Labels of Pods, where the manifests do not show them
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]
     labels: Option<Labels>,
-    /// Name of the container, where the manifests do not tell it
+    /// Name of the container, where the manifests do not show it
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub(crate) struct Manifests<'a> {
     policies: Policies,
     /// Namespace of objects without one.
     namespace: String,
-    /// What the manifests may not tell.
+    /// What the manifests may not show.
     labels: Option<&'a Labels>,
     container: Option<&'a str>,
     namespaces: Namespaces<'a>,

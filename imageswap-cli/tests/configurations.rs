@@ -96,7 +96,7 @@ fn a_tree_of_mirrors_is_one_policy() {
 fn files_of_other_programs_are_found_in_folders_and_on_standard_input() {
     let swapper =
         "dryRun: false\nimageSwapPolicy: always\ntarget: {aws: {accountId: 1, region: r-1}}\n";
-    let registries = "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"quay.io/a\"\nlocation = \"m.example\"\n";
+    let registries = "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"quay.io/a\"\nlocation = \"m.example/a\"\n";
     let harbor = "rules: [{name: a, matches: ['^quay[.]io/'], replace: h.example/quay}]\n";
     for (name, content, code, part) in [
         (

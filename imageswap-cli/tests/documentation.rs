@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A command as it is written, and the output that follows it.
+/// A command as written, and the output that follows it.
 #[derive(Debug)]
 struct Shown {
     line: usize,

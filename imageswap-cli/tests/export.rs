@@ -1,4 +1,4 @@
-//! `imageswap export`, as a command: what it writes, and what real programs make of that.
+//! `imageswap export`, as a command: what it writes, and how real programs read that.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

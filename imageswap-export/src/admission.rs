@@ -37,7 +37,7 @@ const MAX_MOVES: usize = 8;
 /// The longest name of an object.
 const MAX_NAME: usize = 253;
 
-/// The exported objects and what became of every part of the policies.
+/// The exported objects and the outcome of every part of the policies.
 #[derive(Debug)]
 pub struct Export {
     /// For each policy those that swap, if it does, and those that judge; empty if a policy cannot

@@ -30,7 +30,7 @@ pub struct Mirror {
     pub rule: String,
 }
 
-/// The mirrors of a policy, and what became of every part of it.
+/// The mirrors of a policy, and the outcome of every part of it.
 #[derive(Debug)]
 pub struct Export {
     /// The policy's name.

@@ -1,4 +1,4 @@
-//! What became of every part of a policy.
+//! The outcome of every part of a policy.
 
 use serde::Serialize;
 use std::fmt;

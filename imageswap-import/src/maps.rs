@@ -106,7 +106,7 @@ pub(crate) fn read(source: Source<'_>, name: &str) -> Result<File, Diagnostics> 
     })
 }
 
-/// The file as a rule that changes images and one that checks what became of them.
+/// The file as a rule that changes images and one that checks their outcome.
 fn rules(source: Source<'_>, file: Policy) -> Vec<Intent> {
     let policies = Rc::new(Policies::new(vec![file]));
     let labels = Rc::new(BTreeMap::from([(LABEL.to_owned(), "enabled".to_owned())]));

@@ -81,7 +81,7 @@ pub(crate) fn read(files: &[ConfigFile]) -> Vec<Reading> {
     readings
 }
 
-/// What becomes of names without a registry.
+/// How names without a registry are completed.
 fn short_names(lookup: &Lookup, main: &ConfigFile) -> Option<Reading> {
     let Some((search, origin)) = &lookup.search else {
         let origin = main.origin(main.node.span, "unqualified-search-registries");

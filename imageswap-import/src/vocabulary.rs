@@ -25,7 +25,7 @@ pub(crate) struct Named {
     pub(crate) tags: Vec<String>,
     /// Hosts that a wildcard matches, with something in place of its `*`.
     pub(crate) samples: Vec<String>,
-    /// Every word as it is written, with something in place of its `*`.
+    /// Every word as written, with something in place of its `*`.
     pub(crate) words: Vec<String>,
     /// Words that expressions match, which their author may not mean.
     pub(crate) sampled: Vec<String>,

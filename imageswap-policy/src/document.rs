@@ -79,7 +79,7 @@ pub struct Spec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
     /// Patterns of approved images, asked about what the rules made of an image. Without this list, approved are the places
-    /// that rules lead to and what rules keep.
+    /// that rules refer to and what rules keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = [["registry.example.com/**"]]))]
     pub approved: Option<Vec<Approval>>,
@@ -173,7 +173,7 @@ pub enum Operator {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("oneOf" = schema::kinds_of_rules(), "examples" = schema::examples::of_rule()))]
 pub struct Rule {
-    /// Name in messages, metrics and findings; `rules[N]`, counted from 0, where none is given.
+    /// Name in messages, metrics and findings; `rules[N]`, counted from 0, if none is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"hub")]
     pub name: Option<String>,
@@ -289,7 +289,7 @@ pub enum IfMissing {
     /// The image is swapped all the same; the registry is not asked.
     #[default]
     Swap,
-    /// The image stays as written, and is judged as it is. Without an answer of the registry it is swapped.
+    /// The image stays as written, and is judged unchanged. Without an answer of the registry it is swapped.
     Keep,
 }
 

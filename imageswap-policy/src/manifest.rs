@@ -121,7 +121,7 @@ pub enum List {
     Volumes,
 }
 
-/// Finds the images of a text. `source` names it in messages, and may tell what kind of file it is;
+/// Finds the images of a text. `source` names it in messages, and may show what kind of file it is;
 /// `paths` adds to the known kinds.
 ///
 /// # Errors

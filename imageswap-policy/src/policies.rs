@@ -254,7 +254,7 @@ impl<'a> Selected<'a> {
     }
 
     /// [`Self::decide`] if a registry was asked about the result of a conditional decision, and does not have it:
-    /// the image stays, and is judged as it is.
+    /// the image stays, and is judged unchanged.
     pub fn decide_missing<'i>(&self, image: &'i str) -> Decision<'i>
     where
         'a: 'i,

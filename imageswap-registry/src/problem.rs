@@ -50,7 +50,7 @@ pub enum Problem {
     /// Credentials would be readable on the way.
     #[error("{0} wants credentials, which are not sent without TLS")]
     Clear(String),
-    /// A redirect leads to another host, or in circles.
+    /// A redirect names another host, or in circles.
     #[error("{host} redirects to {to}, which is not followed")]
     Redirect {
         /// The registry.

@@ -215,7 +215,7 @@ fn root_of<'b>(bundle: &'b Path, id: &str) -> Option<(&'b Path, &'b str)> {
     Some((containers.parent()?, driver))
 }
 
-/// The entry that `is_it` accepts in a list of this user's; `None` where there is no such list.
+/// The entry that `is_it` accepts in a list of this user's; `None` if there is no such list.
 fn entry<T: DeserializeOwned>(
     owner: u32,
     list: &Path,
@@ -225,7 +225,7 @@ fn entry<T: DeserializeOwned>(
     Ok(all.into_iter().find(is_it))
 }
 
-/// A list of this user's; `None` where there is no such list.
+/// A list of this user's; `None` if there is no such list.
 fn all<T: DeserializeOwned>(owner: u32, list: &Path) -> Result<Option<Vec<T>>, EvidenceError> {
     let Some(bytes) = read_of(owner, list, LARGEST_LIST)? else {
         return Ok(None);

@@ -25,7 +25,7 @@ pub(super) fn record(finding: &Finding) -> Entry {
     }
 }
 
-/// The record of what an agent reports about itself.
+/// The record of an agent's report about itself.
 pub(super) fn agent_record(record: &AgentRecord) -> Entry {
     let text = |value: &str| Value::Text(value.to_owned());
     let mut attributes = vec![

@@ -50,7 +50,7 @@ const APPLIED: &str = "applied";
 const DELETED: &str = "deleted";
 const FAILED: &str = "failed";
 
-/// Receives the list of what drifts, and writes reports in a separate task.
+/// Receives the list of drifting containers, and writes reports in a separate task.
 #[derive(Debug)]
 pub struct PolicyReports {
     amiss: watch::Sender<Vec<Finding>>,
@@ -74,7 +74,7 @@ impl PolicyReports {
         Self { amiss }
     }
 
-    /// Replaces the list of what drifts or is unresolved. Never waits.
+    /// Replaces the list of drifting containers or is unresolved. Never waits.
     pub fn set(&self, amiss: &[Finding]) {
         self.amiss.send_replace(amiss.to_vec());
     }

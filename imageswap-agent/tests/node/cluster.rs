@@ -345,7 +345,7 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
     }
 }
 
-/// Whoever may create Pods can write the kubelet's annotations into one.
+/// Any user who may create Pods can write the kubelet's annotations into one.
 #[test]
 fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
     let Some(cluster) = Cluster::for_test("forged-mirror") else {

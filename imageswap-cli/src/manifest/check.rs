@@ -135,7 +135,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     })
 }
 
-/// What is to be said about an image.
+/// The message about an image.
 fn cause(asked: &Asked<'_>) -> Option<Cause> {
     if asked.undecided() {
         Some(Cause::Undecided)

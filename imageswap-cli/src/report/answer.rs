@@ -1,4 +1,4 @@
-//! The whole answer, which `-o json` prints as it is.
+//! The whole answer, which `-o json` prints unchanged.
 
 use super::containers::{End, Row};
 use super::lines::FileSummary;
@@ -36,7 +36,7 @@ pub(super) struct Report {
     pub(super) files: Vec<FileSummary>,
 }
 
-/// Counts of what was not approved.
+/// Counts of images that were not approved.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Summary {
     pub(super) drift: u64,

@@ -23,7 +23,7 @@ pub(super) enum Verdict {
     Audit,
     /// It is not an image reference; neither swapped nor approved.
     Invalid,
-    /// Too little is known of the Pod to tell; admission asks the API server.
+    /// Too little is known of the Pod to decide; admission asks the API server.
     Unknown,
     /// Replace it by an approved image.
     Swap,

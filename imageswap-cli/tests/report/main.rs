@@ -180,7 +180,7 @@ fn the_exit_code_says_what_was_found() {
     }
 }
 
-/// Names and images come from whoever makes a container.
+/// Names and images come from the creator of a container.
 #[test]
 fn texts_of_others_are_shown_and_not_obeyed() {
     let evil = "=cmd|'/C calc'!A0\"><script>document.title='obeyed'</script><img src=x onerror=alert(1)>\u{1b}]0;title\u{7}\u{202e}\nfake line";

@@ -1,4 +1,4 @@
-//! Conditions on images in CEL, and what rules make of them.
+//! Conditions on images in CEL, and the results of the rules.
 
 use super::captures::filled;
 use super::{cel, expression};
@@ -105,7 +105,7 @@ pub(super) fn rule(rule: &RuleOutline<'_>) -> Option<String> {
     Some(simplified(&all))
 }
 
-/// The image that a rule makes of another; `None` if CEL cannot say it.
+/// The image that a rule returns for another; `None` if CEL cannot say it.
 pub(super) fn moved(rule: &RuleOutline<'_>) -> Option<String> {
     match (&rule.action, rule.matcher) {
         (ActionOutline::Prefix { prefix, skip }, MatcherOutline::Pattern(pattern)) => {

@@ -1,4 +1,4 @@
-//! The images of a request, and what the rules make of them.
+//! The images of a request, and the results of the rules.
 
 use super::objects::Variable;
 use super::{cel, image, rule_names, scope, variable};

@@ -41,7 +41,7 @@ impl Exceptions {
         });
     }
 
-    /// What became of each exception, given the policies that were understood.
+    /// The outcome of each exception, given the policies that were understood.
     pub(crate) fn readings(
         &self,
         policies: &[(String, String)],

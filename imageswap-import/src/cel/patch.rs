@@ -1,4 +1,4 @@
-//! What an expression that changes a Pod makes of its images.
+//! What an expression that changes a Pod makes to its images.
 
 use super::pod::{LISTS, Shape};
 use super::value::Value;
@@ -22,7 +22,7 @@ pub(crate) fn apply(made: &Value, path: &[&str], shape: &Shape) -> Result<Shape,
         };
         for container in containers.iter() {
             if let Value::Object(_) = container {
-                // The container as it is.
+                // The unchanged container.
                 continue;
             }
             let mut name = None;

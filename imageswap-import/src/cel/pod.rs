@@ -1,4 +1,4 @@
-//! Pods that are made of images, and what a rule about a whole Pod says of each of its images.
+//! Pods that are made of images, and what a rule about a whole Pod states for each of its images.
 
 use super::value::{Object, Value};
 use crate::intent::Lists;
@@ -22,7 +22,7 @@ pub(crate) type Shape = [Vec<String>; 3];
 pub(crate) struct Subject {
     pub(crate) kind: &'static str,
     pub(crate) resource: &'static str,
-    /// Fields below `spec` that lead to the specification of the Pod.
+    /// Fields below `spec` that hold the specification of the Pod.
     pub(crate) path: &'static [&'static str],
 }
 
@@ -204,7 +204,7 @@ enum Single {
 }
 
 impl Single {
-    /// Whether the image is let in as it is.
+    /// Whether the image is let in unchanged.
     fn is_plain(&self, image: &str) -> bool {
         match self {
             Self::Verdict(it) => *it,
@@ -215,7 +215,7 @@ impl Single {
 
 /// A rule about a whole Pod, evaluated.
 pub(crate) type Evaluate = Rc<dyn Fn(&Shape) -> Result<Outcome, String>>;
-/// What a rule says of one image.
+/// The answer of a rule for one image.
 type Each<T> = Rc<dyn Fn(&str) -> Result<T, String>>;
 
 /// A rule about Pods as one about images.
@@ -244,7 +244,7 @@ impl Decomposed {
     }
 }
 
-/// Finds what the rule says of each image, if it says the same of an image whatever is beside it.
+/// Finds the answer of the rule for each image, if it says the same of an image whatever is beside it.
 ///
 /// # Errors
 /// It cannot be evaluated for one of the images, it reads none, or it judges several together.

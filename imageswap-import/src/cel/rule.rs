@@ -188,7 +188,7 @@ impl Environment {
         decompose(&evaluate, images)
     }
 
-    /// What an expression that changes a Pod makes of each image.
+    /// What an expression that changes a Pod makes to each image.
     ///
     /// # Errors
     /// It is not understood, or it changes something else.

@@ -281,7 +281,7 @@ impl Scopes<'_> {
         })
     }
 
-    /// Names of the fields that lead to a value, and what it is if the last is absent.
+    /// Names of the fields that hold a value, and what it is if the last is absent.
     fn path(
         &self,
         program: &Program,

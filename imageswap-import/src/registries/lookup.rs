@@ -1,4 +1,4 @@
-//! Which table decides about an image, and what it makes of it.
+//! Which table decides about an image, and its result.
 
 use super::read::{Alias, File, Registry};
 use crate::image::Image;
@@ -112,7 +112,7 @@ impl Lookup {
         self.table(&it.full).map(|it| it.0)
     }
 
-    /// What a table makes of an image; others stay.
+    /// The result of a table for an image; others stay.
     pub(super) fn moved(&self, text: &str, table: usize) -> String {
         let found = self.resolve(text).filter(|it| it.alias.is_none());
         let moved = found.and_then(|it| {
@@ -122,7 +122,7 @@ impl Lookup {
         moved.unwrap_or_else(|| text.to_owned())
     }
 
-    /// What an alias makes of an image; others stay.
+    /// The result of an alias for an image; others stay.
     pub(super) fn aliased(&self, text: &str, alias: usize) -> String {
         let Some(it) = self.resolve(text).filter(|it| it.alias == Some(alias)) else {
             return text.to_owned();

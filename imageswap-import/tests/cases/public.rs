@@ -1,11 +1,11 @@
 //! The shapes of policies about registries in the public libraries of Kyverno, Gatekeeper and Kubewarden, and in the
-//! documentation of Kubernetes: what becomes of each, judged by decisions.
+//! documentation of Kubernetes: the outcome of each, judged by decisions.
 
 use super::helpers::{approved, imported, result};
 use imageswap_import::Status::{self, CarriedOver, Differs, LeftOut};
 use std::collections::BTreeMap;
 
-/// What becomes of the rules, and of images: a result, or an image that is let in or refused.
+/// The outcome of the rules, and of images: a result, or an image that is let in or refused.
 struct Shape {
     name: &'static str,
     text: String,

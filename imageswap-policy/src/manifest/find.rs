@@ -44,7 +44,7 @@ pub(super) struct Finder<'t> {
     prefix: String,
     /// Images of the present object that are not in a Pod template.
     pub(super) loose: Vec<Image>,
-    /// Paths of the present object's images: a user's path may lead to a known place.
+    /// Paths of the present object's images: a user's path may refer to a known place.
     seen: HashSet<String>,
     /// Where the present document's images, or their parts, begin in the text.
     pub(super) starts: HashSet<usize>,
@@ -177,7 +177,7 @@ impl Finder<'_> {
         self.found.pods.len() + self.loose.len()
     }
 
-    /// Whether a path leads to something that is already known.
+    /// Whether a path refers to something that is already known.
     fn repeats(&self, object: &Node, steps: &[Step]) -> bool {
         let mut nodes = vec![object];
         for step in steps {

@@ -3,7 +3,7 @@
 //! A path is written as in `--image-path`, without the kind. The paths of custom resources are those
 //! of their published CRDs.
 
-/// What a path leads to.
+/// What a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// Something with the `metadata` and the `spec` of a Pod.

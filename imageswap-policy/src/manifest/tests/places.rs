@@ -5,7 +5,7 @@ use super::super::path::steps;
 use super::*;
 use serde_json::{Value as Json, json};
 
-/// What a path of the table leads to, with one image in it; and the path of that image below.
+/// What a path of the table refers to, with one image in it; and the path of that image below.
 fn sample(shape: Shape) -> (Json, &'static str, &'static str) {
     let pod = json!({"containers": [{"name": "c", "image": "quay.io/a:1"}]});
     match shape {

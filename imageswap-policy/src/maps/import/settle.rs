@@ -12,7 +12,7 @@ use regex_automata::meta::Regex;
 
 impl Importer<'_> {
     /// In the file, images under a target stay and are approved, even if the line of that target is
-    /// never used. So targets that a rule of the policy would move on, or that none speaks of, are
+    /// never used. So targets that a rule of the policy would move on, or that none mentions, are
     /// kept before all other rules.
     pub(super) fn settle(&mut self) {
         let mut kept: Vec<(usize, String)> = Vec::new();
