@@ -207,7 +207,7 @@ fn runs_own_file(proc: &Path, pid: u32) -> bool {
         let is_own = is_own_file(&proc, pid);
         LOOKING.fetch_sub(1, Ordering::AcqRel);
         // Nobody waits any more if it took too long.
-        drop(answer.send(is_own));
+        let _unheard = answer.send(is_own);
     };
     if thread::Builder::new()
         .name("own-file".to_owned())
