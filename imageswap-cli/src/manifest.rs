@@ -42,8 +42,8 @@ pub(crate) struct FileArgs {
     ///
     /// The path refers to an image, a container or a Pod template:
     /// Widget=spec.image. `*` stands for all items of a list or a mapping,
-    /// [NAME] for the item called NAME or the argument NAME=...; the kind may
-    /// have its API group: Job.batch.volcano.sh=spec.tasks.*.template. Adds to
+    /// a NAME in brackets for the item called NAME or the argument NAME=...; the
+    /// kind may have its API group: Job.batch.volcano.sh=spec.tasks.*.template. Adds to
     /// the known kinds. May be given more than once.
     #[arg(
         long,

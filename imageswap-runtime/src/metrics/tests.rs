@@ -60,6 +60,7 @@ fn everything() -> String {
     agent.activity("walk", Duration::from_secs(90)).finished();
     agent.declare_pod_events(&["failed"]);
     agent.declare_responses("evict", &["evicted"]);
+    agent.declare_policy_reports(&["applied"]);
     agent.probe_cost("exec", 1, Duration::from_nanos(1));
     // Without a sample a histogram has no lines.
     agent.detection(Duration::ZERO);
