@@ -202,3 +202,27 @@ fn rule_names<'a>(outline: &'a Outline<'_>) -> Vec<&'a str> {
     names.dedup();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirrors::{self, Language};
+    use crate::report::Status;
+    use imageswap_policy::document;
+
+    #[test]
+    fn rule_that_asks_a_registry_is_not_exported_exactly() {
+        for (if_missing, expected) in [("swap", Status::Exported), ("keep", Status::Differs)] {
+            let text = format!(
+                "{{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {{name: p}}, spec: {{rules: [\
+                 {{name: hub, from: 'docker.io/**', to: r.example/hub, ifMissing: {if_missing}}}]}}}}"
+            );
+            let policies = Policies::new(document::load("test", &text).unwrap().policies);
+            let mirror = mirrors::export(&policies, Language::HostsToml, Date::MIN);
+            for report in [export(&policies, Date::MIN).report, mirror.report] {
+                let rule = report.items.iter().find(|it| it.part == "rule hub");
+                assert_eq!(rule.map(|it| it.status), Some(expected), "{report:?}");
+            }
+        }
+    }
+}

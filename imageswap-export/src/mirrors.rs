@@ -145,6 +145,10 @@ fn rules(
         let mirror = mirrors.iter().find(|it| it.rule == rule.name);
         match (why, mirror) {
             (Some(why), _) => parts.left_out(part, why),
+            (None, Some(_)) if rule.conditional => parts.differs(
+                part,
+                "an image that the mirror lacks is not pulled from elsewhere (`ifMissing: keep`)",
+            ),
             (None, Some(mirror)) => match comparison.of_mirror(mirror, &mirrors) {
                 Some(how) => parts.differs(part, how),
                 None => parts.exported(part),

@@ -61,6 +61,8 @@ pub struct RuleOutline<'a> {
     pub matcher: MatcherOutline<'a>,
     /// What happens with them.
     pub action: ActionOutline<'a>,
+    /// Whether an image stays if the registry of its result does not have it (`ifMissing: keep`).
+    pub conditional: bool,
     /// Where it holds.
     pub guard: GuardOutline<'a>,
 }
@@ -223,6 +225,7 @@ fn rule(rule: &Rule) -> RuleOutline<'_> {
                     .collect(),
             ),
         },
+        conditional: rule.conditional,
         guard: guard(&rule.guard),
     }
 }

@@ -173,6 +173,16 @@ fn rules(outline: &Outline<'_>, parts: &mut Parts<'_>) -> Result<String, String>
                 "CEL has no groups, and their ends are not fixed by the text around them; its images are refused \
                  instead of swapped. Write rules with `from`",
             );
+        } else if outline
+            .rules
+            .iter()
+            .any(|it| it.name == name && it.conditional)
+        {
+            parts.differs(
+                part,
+                "CEL asks no registry: an image that the registry of the result lacks is swapped as well, and \
+                 does not stay (`ifMissing: keep`)",
+            );
         } else {
             parts.exported(part);
         }
