@@ -388,6 +388,7 @@ fn the_programs_know_every_flag() {
     ]
     .map(|it| read(&format!("imageswap-runtime/src/{it}")))
     .concat();
+    let common = common + &read("imageswap-registry/src/args.rs");
     let webhook = ["cli.rs", "certificates/args.rs", "limits.rs"]
         .map(|it| read(&format!("imageswap-webhook/src/{it}")))
         .concat();
