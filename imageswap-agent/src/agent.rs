@@ -154,7 +154,7 @@ impl Agent {
             KernelEvent::Mkdir {
                 cgroup_id, path, ..
             } => {
-                Arc::make_mut(&mut self.empty).remove(&cgroup_id);
+                self.forget_empty(cgroup_id);
                 if let Some(path) = path
                     && self.made.len() < MOST_MADE
                 {
@@ -203,9 +203,16 @@ impl Agent {
             }
             KernelEvent::Rmdir { cgroup_id } => {
                 self.made.remove(&cgroup_id);
-                Arc::make_mut(&mut self.empty).remove(&cgroup_id);
+                self.forget_empty(cgroup_id);
                 self.end_without_cgroup(self.starts.within(cgroup_id));
             }
+        }
+    }
+
+    /// A walk may hold the map, which is then copied: only if it has to change.
+    fn forget_empty(&mut self, cgroup: u64) {
+        if self.empty.contains_key(&cgroup) {
+            Arc::make_mut(&mut self.empty).remove(&cgroup);
         }
     }
 
