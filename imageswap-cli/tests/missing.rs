@@ -108,7 +108,7 @@ fn what_a_registry_lacks_is_listed() {
     write(folder, &closed.name(), &["nginx:1", "redis:7"]);
     let (code, out, said) = run(&["--missing"]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
-    let says = "it wants credentials, and there are none for this host";
+    let says = "it wants credentials, and this host has no entry";
     assert_eq!(said.matches(says).count(), 2, "{said}");
     let (user, password) = REGISTRY_USER;
     let config = format!(

@@ -86,7 +86,7 @@ fn intent(file: &ConfigFile, origin: &Origin, documents: &[(&str, Node)]) -> Res
             return Err((
                 it.span,
                 format!(
-                    "the policy `{}` is none of delayed, immediate, force, none",
+                    "the policy `{}` is not one of delayed, immediate, force, none",
                     it.text
                 ),
             ));

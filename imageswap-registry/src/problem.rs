@@ -106,6 +106,6 @@ fn refusal(with_credentials: bool, withheld_from: Option<&str>) -> String {
             "its credentials are not sent to {other}, where its tokens come from; give credentials for {other}"
         ),
         None if with_credentials => "the credentials are wrong, or do not allow reading".to_owned(),
-        None => "it wants credentials, and there are none for this host".to_owned(),
+        None => "it wants credentials, and this host has no entry".to_owned(),
     }
 }

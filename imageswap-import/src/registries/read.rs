@@ -83,7 +83,7 @@ impl File {
             let span = node.get("short-name-mode").map_or(node.span, |it| it.span);
             return Err((
                 span,
-                format!("the mode `{mode}` is none of enforcing, permissive, disabled"),
+                format!("the mode `{mode}` is not one of enforcing, permissive, disabled"),
             ));
         }
         let tables = node.get("registry");
@@ -236,7 +236,7 @@ fn table(file: &ConfigFile, node: &Node) -> Result<Registry, Wrong> {
         if !["", "all", "digest-only", "tag-only"].contains(&pull) {
             return Err((
                 span,
-                format!("`{pull}` is none of all, digest-only, tag-only"),
+                format!("`{pull}` is not one of all, digest-only, tag-only"),
             ));
         }
         read.push(Mirror {

@@ -72,7 +72,7 @@ fn every_field_of_a_registries_conf_is_understood_or_its_table_is_left_out() {
         (
             format!("{mirror}pull-from-mirror = \"never\"\n"),
             LeftOut,
-            "5:20 left out: `never` is none of",
+            "5:20 left out: `never` is not one of",
         ),
         (
             mirror.replace("[[registry.m", "mirror-by-digest-only = true\n[[registry.m")

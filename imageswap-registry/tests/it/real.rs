@@ -66,7 +66,7 @@ fn a_real_registry_is_asked() {
         let client = Client::new(Connector::new(closed.ca_pem()).unwrap(), [].into());
         let refused = client.has(&app).await.unwrap_err().to_string();
         assert!(
-            refused.ends_with("it wants credentials, and there are none for this host"),
+            refused.ends_with("it wants credentials, and this host has no entry"),
             "{refused}"
         );
         client.set_credentials(credentials("localhost", REGISTRY_USER));
