@@ -15,9 +15,11 @@ fn report(cluster: &Cluster, resource: &str, namespace: &str) -> Option<Value> {
     serde_json::from_str(&text).ok()
 }
 
-fn drift_is_reported(test: &str, resource: &str, objects: &str) {
+fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
     let prepare = |plane: &ControlPlane| {
-        plane.apply(objects).unwrap();
+        for definition in definitions {
+            plane.apply(definition).unwrap();
+        }
     };
     let Some(cluster) = Cluster::with(test, &["--policy-reports"], prepare) else {
         return;
@@ -79,14 +81,18 @@ fn drift_is_reported(test: &str, resource: &str, objects: &str) {
 #[test]
 fn drift_is_in_openreports_while_it_runs() {
     // With both APIs, the newer one is used.
-    let objects = [openreports_definitions(), policy_report_definitions()].join("\n---\n");
-    drift_is_reported("openreports", "reports.openreports.io", &objects);
+    let definitions = [openreports_definitions(), policy_report_definitions()];
+    drift_is_reported("openreports", "reports.openreports.io", &definitions);
 }
 
 #[test]
 fn drift_is_in_policy_reports_while_it_runs() {
-    let objects = policy_report_definitions();
-    drift_is_reported("policyreports", "policyreports.wgpolicyk8s.io", &objects);
+    let definitions = [policy_report_definitions()];
+    drift_is_reported(
+        "policyreports",
+        "policyreports.wgpolicyk8s.io",
+        &definitions,
+    );
 }
 
 /// A report of an agent that was killed is deleted by the next one, if nothing drifts any more.
