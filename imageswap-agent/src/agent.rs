@@ -276,12 +276,19 @@ impl Agent {
     pub fn answer(&mut self, answer: Answer) {
         let Answer {
             start,
+            process,
             claims,
             pod,
             unreachable,
             attempt,
         } = answer;
         self.asked.remove(&start);
+        let known = self.starts.facts(start).and_then(|it| it.process.as_ref());
+        if known.is_some_and(|known| !known.subject().may_be(process)) {
+            // Meanwhile another process turned out to be the container's first.
+            self.ask(start);
+            return;
+        }
         if let Some(pod) = pod {
             self.observe(start, Evidence::Pod(pod));
         }

@@ -109,6 +109,14 @@ pub enum EvidenceError {
         /// The deadline.
         after: Duration,
     },
+    /// A folder has more entries than are read.
+    #[error("{} has more than {limit} entries; the others are not read", path.display())]
+    TooMany {
+        /// The folder's path.
+        path: PathBuf,
+        /// How many are read.
+        limit: usize,
+    },
     /// A file or a field does not have the expected format.
     #[error("{} is not valid: {message}", path.display())]
     Malformed {
@@ -119,29 +127,48 @@ pub enum EvidenceError {
     },
 }
 
-/// The names of a folder's entries, at most `limit`; empty if the folder does not exist.
-fn entries(folder: &Path, limit: usize) -> Result<Vec<String>, EvidenceError> {
-    let listing = match std::fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(source) if is_absent(&source) => return Ok(Vec::new()),
-        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(EvidenceError::Denied {
-                path: folder.to_owned(),
-                source: Box::new(source),
-            });
-        }
-        Err(source) => {
-            return Err(EvidenceError::Unreadable {
-                path: folder.to_owned(),
-                source,
-            });
+/// The names of a folder's entries, and why they may be incomplete: more than `limit` are not read.
+/// A folder that does not exist has none.
+fn entries(folder: &Path, limit: usize) -> (Vec<String>, Option<EvidenceError>) {
+    let unreadable = |source: io::Error| {
+        let path = folder.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            let source = Box::new(source);
+            EvidenceError::Denied { path, source }
+        } else {
+            EvidenceError::Unreadable { path, source }
         }
     };
-    Ok(listing
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .take(limit)
-        .collect())
+    let listing = match std::fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(source) if is_absent(&source) => return (Vec::new(), None),
+        Err(source) => return (Vec::new(), Some(unreadable(source))),
+    };
+    let (mut names, mut unread) = (Vec::new(), None);
+    for entry in listing {
+        let name = match entry {
+            Ok(entry) => entry.file_name().into_string(),
+            Err(source) => {
+                unread = Some(unreadable(source));
+                break;
+            }
+        };
+        match name {
+            Ok(name) if names.len() < limit => names.push(name),
+            Ok(_) => {
+                let path = folder.to_owned();
+                unread = Some(EvidenceError::TooMany { path, limit });
+                break;
+            }
+            Err(name) => {
+                unread = Some(EvidenceError::Malformed {
+                    path: folder.join(name),
+                    message: "its name is not UTF-8".to_owned(),
+                });
+            }
+        }
+    }
+    (names, unread)
 }
 
 /// Whether `name` is one path component, so that an id from a cgroup path or an event cannot escape

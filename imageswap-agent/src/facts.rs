@@ -16,7 +16,7 @@ pub struct StartId {
     pub cgroup: u64,
     /// The first process of a container that was put into another container's cgroup; `None` for
     /// the start that owns the cgroup.
-    pub put: Option<u32>,
+    pub put: Option<Subject>,
 }
 
 impl StartId {
@@ -29,7 +29,10 @@ impl StartId {
 impl std::fmt::Display for StartId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.put {
-            Some(pid) => write!(f, "{}.{pid}", self.cgroup),
+            Some(Subject { pid, started }) => {
+                let started = started.unwrap_or_default();
+                write!(f, "{}.{pid}.{started}", self.cgroup)
+            }
             None => write!(f, "{}", self.cgroup),
         }
     }
@@ -305,12 +308,7 @@ impl Facts {
             Evidence::Seen(sight) => {
                 self.sight = Some(self.sight.map_or(sight, |known| known.min(sight)));
             }
-            Evidence::Confirmed(process) => {
-                self.process = Some(match self.process.take() {
-                    Some(known) => known.min(process),
-                    None => process,
-                });
-            }
+            Evidence::Confirmed(process) => self.confirm(process),
             Evidence::Claim(claim) => {
                 let known = self.claims.get(&claim.source);
                 if known.is_none_or(|known| known.attempt <= claim.attempt) {
@@ -343,6 +341,20 @@ impl Facts {
             }
             Evidence::Removed => self.removed = true,
         }
+    }
+
+    fn confirm(&mut self, process: Process) {
+        let known = self.process.as_ref();
+        if known.is_some_and(|known| *known <= process) {
+            return;
+        }
+        // The sources answered about another process.
+        if known.is_some_and(|known| !known.subject().may_be(process.subject())) {
+            self.claims.clear();
+            self.pod = None;
+            self.settled = None;
+        }
+        self.process = Some(process);
     }
 
     /// Whether this is a container: a source knows it, or its first process got a pid namespace of

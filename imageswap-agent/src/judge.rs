@@ -220,12 +220,18 @@ impl Case<'_> {
             return (Verdict::Exempt, Reason::OutOfScope);
         }
         // The policy would leave some names and change others: it is unknown which one was asked
-        // for.
+        // for. Drift is certain only if the approved names were given to content from elsewhere.
         if decisions
             .iter()
             .any(|decision| decision.is_drift() != first.is_drift())
         {
-            return (Verdict::Unresolved, Reason::Ambiguous);
+            let both = names.iter().zip(decisions);
+            let approved = both.filter(|(_, decision)| !decision.is_drift());
+            let approved: Vec<_> = approved.map(|(name, _)| name.clone()).collect();
+            return match origin::origin(facts, &approved, &self.selected) {
+                origin::Origin::Elsewhere => (Verdict::Drift, Reason::Retagged),
+                _ => (Verdict::Unresolved, Reason::Ambiguous),
+            };
         }
         if first.is_drift() {
             // Anyone can set containerd's label; only the CRI knows whether it is a sandbox.

@@ -246,6 +246,12 @@ pub fn is_first_of_pid_namespace(proc: &Path, pid: u32) -> bool {
     matches!(&*ids(proc, pid), [_, .., last] if last == "1")
 }
 
+/// Whether two processes are known to live in the same pid namespace.
+pub fn share_pid_namespace(proc: &Path, one: u32, other: u32) -> bool {
+    let of = |pid| namespace(proc, pid, "pid");
+    of(one).is_some_and(|own| of(other) == Some(own))
+}
+
 /// The ids of a process, from the namespace that /proc shows to its own.
 fn ids(proc: &Path, pid: u32) -> Vec<String> {
     let status = proc.join(format!("{pid}/status"));
@@ -304,7 +310,11 @@ pub const fn since_boot(ticks: u64) -> Duration {
 
 /// The mount namespace as the kernel spells it, `mnt:[4026531841]`; `None` if it cannot be read.
 fn mount_namespace(proc: &Path, pid: u32) -> Option<PathBuf> {
-    fs::read_link(proc.join(format!("{pid}/ns/mnt"))).ok()
+    namespace(proc, pid, "mnt")
+}
+
+fn namespace(proc: &Path, pid: u32, kind: &str) -> Option<PathBuf> {
+    fs::read_link(proc.join(format!("{pid}/ns/{kind}"))).ok()
 }
 
 fn read(proc: &Path, pid: u32, file: &str) -> Option<String> {

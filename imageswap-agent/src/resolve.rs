@@ -59,6 +59,8 @@ pub struct Question {
 pub struct Answer {
     /// Which start.
     pub start: StartId,
+    /// The process that was asked about.
+    pub process: Subject,
     /// At most one claim per source.
     pub claims: Vec<Claim>,
     /// The API server's answer about the pod that the container claims; `None` if it was not asked
@@ -202,6 +204,7 @@ impl Sources {
         }
         Answer {
             start: question.start,
+            process: question.process,
             claims: asked.claims,
             pod,
             unreachable: asked.unreachable,
@@ -243,7 +246,7 @@ impl Sources {
         reported: Option<(Described, Asked)>,
     ) {
         let process = question.process;
-        let state = move |it: &Self| Ok(it.runc.of_process(process));
+        let state = move |it: &Self| it.runc.of_process(process);
         let state = self.read(asked, state).await.flatten();
         // Podman's files do not wait for a runtime that hangs.
         if let Some(state) = &state

@@ -294,7 +294,7 @@ impl Start {
             return Vec::new();
         }
         let judgement = judge(facts, law, now.today());
-        if self.told.is_none() {
+        if self.started.is_none() {
             self.started = facts.process.as_ref().and_then(|it| began(it, now));
         }
         let started = self.started;

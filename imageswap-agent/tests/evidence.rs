@@ -282,9 +282,16 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(names, [ALIAS, APP, &exact]);
     });
 
-    let bundles = node.bundles();
-    let bundle = bundles.read("k8s.io", &pod.container_id).unwrap().unwrap();
-    let cri = bundle.cri.unwrap();
+    let tasks = node
+        .containerd
+        .state()
+        .join("io.containerd.runtime.v2.task");
+    let bundle = |id: &str| {
+        read_bundle(&tasks.join("k8s.io").join(id))
+            .unwrap()
+            .unwrap()
+    };
+    let cri = bundle(&pod.container_id).cri.unwrap();
     assert!(!cri.sandbox);
     assert_eq!(cri.container_name.as_deref(), Some("app"));
     assert_eq!(cri.image_name.as_deref(), Some(APP));
@@ -292,8 +299,7 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
     assert_eq!(cri.pod_name.as_deref(), Some("web"));
     assert_eq!(cri.pod_namespace.as_deref(), Some("team"));
     assert_eq!(cri.pod_uid.as_ref(), Some(&pod.uid));
-    let sandbox = bundles.find(&pod.sandbox_id).unwrap().pop().unwrap();
-    assert!(sandbox.cri.unwrap().sandbox);
+    assert!(bundle(&pod.sandbox_id).cri.unwrap().sandbox);
 }
 
 #[test]
@@ -413,7 +419,7 @@ fn runc_alone_keeps_a_state_that_leads_to_the_bundle() {
         assert_eq!(state.bundle.as_deref(), Some(container.dir()));
         let init = state.init.unwrap();
         assert!(init.is_alive(Path::new("/proc")));
-        assert_eq!(states.of_process(init).as_ref(), Some(state));
+        assert_eq!(states.of_process(init).unwrap().as_ref(), Some(state));
         let lines = cgroups_of(init.pid);
         let own = format!("/{id}");
         assert!(lines.iter().any(|line| line.ends_with(&own)), "{lines:?}");

@@ -27,10 +27,8 @@ impl Agent {
             ..process
         };
         let runs = |facts: &Facts| {
-            facts
-                .process
-                .as_ref()
-                .is_some_and(|it| it.pid != process.pid)
+            let known = facts.process.as_ref().map(Process::subject);
+            known.is_some_and(|known| !known.may_be(process.subject()))
         };
         // The probes may report an exec into a container a moment after a walk has found the
         // container.
@@ -58,14 +56,13 @@ impl Agent {
             return known;
         }
         let own = StartId::of(cgroup);
-        // A walk over a cgroup may have found any process of its container.
         let is_another = |facts: &Facts| {
             let known = facts.process.as_ref();
-            known.is_some_and(|known| known.by != Confirmation::Walk || known.is_first)
+            known.is_some_and(|known| !leads(&self.proc, process, known))
         };
         let start = if self.starts.facts(own).is_some_and(is_another) {
             StartId {
-                put: Some(process.pid),
+                put: Some(process.subject()),
                 ..own
             }
         } else {
@@ -155,6 +152,25 @@ impl Agent {
     }
 }
 
+/// Whether `process` is the first one of the container in which a walk found `known`: a walk may find
+/// any process of a container. A younger one is not, and a runtime lists a container's first process
+/// even if the others have lost their parents.
+fn leads(proc: &Path, process: &Process, known: &Process) -> bool {
+    if known.by != Confirmation::Walk || known.is_first {
+        return false;
+    }
+    let is_younger = || match (process.started, known.started) {
+        (Some(process), Some(known)) => process > known,
+        _ => true,
+    };
+    let is_in_its_namespace = || {
+        !known.subject().is_alive(proc)
+            || process::share_pid_namespace(proc, process.pid, known.pid)
+    };
+    process::ancestors(proc, known.pid).any(|above| above == process.pid)
+        || (process.by == Confirmation::Runtime && !is_younger() && is_in_its_namespace())
+}
+
 /// Whether a container has ended, by its first process. If that does not lead a pid namespace, the
 /// container's `others` may run on in its cgroup. A process that is older than the first one is not
 /// the container's: the cgroup is a shared one.
@@ -195,6 +211,56 @@ mod tests {
     }
 
     #[test]
+    fn a_walks_process_gives_way_to_the_first_of_its_own_container_only() {
+        // The parent of each process is 1.
+        let proc = proc_of(&[(7, 'S', 1, 100), (8, 'S', 1, 200), (9, 'S', 1, 300)]);
+        let link = |pid: u32, parent: u32, namespace: &str| {
+            let folder = proc.path().join(pid.to_string());
+            std::fs::create_dir_all(folder.join("ns")).unwrap();
+            std::os::unix::fs::symlink(namespace, folder.join("ns/pid")).unwrap();
+            let stat = std::fs::read_to_string(folder.join("stat")).unwrap();
+            let stat = stat.replace(") S 1 ", &format!(") S {parent} "));
+            std::fs::write(folder.join("stat"), stat).unwrap();
+        };
+        link(7, 1, "pid:[1]");
+        link(8, 7, "pid:[1]");
+        link(9, 1, "pid:[2]");
+        let process = |pid: u32, by, is_first| Process {
+            by,
+            time_ns: 0,
+            pid,
+            comm: None,
+            new_pid_namespace: false,
+            started: Subject::now(proc.path(), pid).started,
+            is_first,
+            leads_pid_namespace: false,
+        };
+        let [exec, runtime, walk] = [
+            Confirmation::Exec,
+            Confirmation::Runtime,
+            Confirmation::Walk,
+        ];
+        let reused = Process {
+            started: Some(400),
+            ..process(9, runtime, true)
+        };
+        #[rustfmt::skip]
+        let rows = [
+            ("its ancestor",                process(7, exec, true),    process(8, walk, false),    true),
+            ("its ancestor, as it is known", process(7, exec, true),   process(8, walk, true),     false),
+            ("known by the runtime",        process(7, exec, true),    process(8, runtime, false), false),
+            ("a younger one",               process(8, exec, true),    process(7, walk, false),    false),
+            ("a runtime's, younger",        process(8, runtime, true), process(7, walk, false),    false),
+            ("a runtime's, older",          process(7, runtime, true), process(8, walk, false),    true),
+            ("in another pid namespace",    process(7, runtime, true), process(9, walk, false),    false),
+            ("a younger one with its pid",  reused,                    process(9, walk, false),    false),
+        ];
+        for (what, process, known, expected) in rows {
+            assert_eq!(leads(proc.path(), &process, &known), expected, "{what}");
+        }
+    }
+
+    #[test]
     fn a_container_ends_with_its_last_process() {
         const FIRST: Stat = (7, 'S', 1, 100);
         const ZOMBIE: Stat = (7, 'Z', 1, 100);
@@ -205,7 +271,10 @@ mod tests {
         const OLDER: Stat = (9, 'S', 1, 50);
         let own = StartId::of(1);
         let put = StartId {
-            put: Some(7),
+            put: Some(Subject {
+                pid: 7,
+                started: Some(100),
+            }),
             ..own
         };
         #[rustfmt::skip]

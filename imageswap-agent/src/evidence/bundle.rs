@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
-use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root};
+use super::{EvidenceError, entries, on_host, read_json, read_of_root};
 use crate::process::{Recorded, Subject};
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
@@ -92,60 +92,38 @@ impl Bundles {
         Self { tasks }
     }
 
-    /// The bundle of one container.
-    pub fn read(&self, namespace: &str, id: &str) -> Result<Option<Bundle>, EvidenceError> {
-        if !is_component(namespace) || !is_component(id) {
-            return Ok(None);
-        }
-        for tasks in &self.tasks {
-            if let Some(bundle) = read_bundle(&tasks.join(namespace).join(id))? {
-                return Ok(Some(Bundle {
-                    namespace: Some(namespace.to_owned()),
-                    ..bundle
-                }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The bundles of this id in all namespaces; one id can be in several.
-    pub fn find(&self, id: &str) -> Result<Vec<Bundle>, EvidenceError> {
-        let mut found = Vec::new();
-        if !is_component(id) {
-            return Ok(found);
-        }
-        for tasks in &self.tasks {
-            for namespace in entries(tasks, MOST_NAMESPACES)? {
-                let bundle = read_bundle(&tasks.join(&namespace).join(id))?;
-                found.extend(bundle.map(|bundle| Bundle {
-                    namespace: Some(namespace),
-                    ..bundle
-                }));
-            }
-        }
-        Ok(found)
-    }
-
     /// The bundle of the container whose first process this is. The shim writes the pid into the
-    /// bundle after it has made the container and before that begins.
+    /// bundle after it has made the container and before that begins. An error if it is not found
+    /// and not every bundle is known.
     pub fn of_process(&self, process: Subject) -> Result<Option<Bundle>, EvidenceError> {
-        for tasks in &self.tasks {
-            for namespace in entries(tasks, MOST_NAMESPACES)? {
-                let folder = tasks.join(&namespace);
-                let ids = entries(&folder, MOST_CONTAINERS)?;
-                let is_its =
-                    |id: &&String| init_of(&folder.join(id)).is_some_and(|init| process.is(init));
-                let Some(id) = ids.iter().find(is_its) else {
-                    continue;
-                };
-                let bundle = read_bundle(&folder.join(id))?;
-                return Ok(bundle.map(|bundle| Bundle {
-                    namespace: Some(namespace),
-                    ..bundle
-                }));
-            }
+        let (namespaces, mut unread) = self.namespaces();
+        for (folder, namespace) in namespaces {
+            let (ids, error) = entries(&folder, MOST_CONTAINERS);
+            unread = unread.or(error);
+            let is_its =
+                |id: &&String| init_of(&folder.join(id)).is_some_and(|init| process.is(init));
+            let Some(id) = ids.iter().find(is_its) else {
+                continue;
+            };
+            let bundle = read_bundle(&folder.join(id))?;
+            return Ok(bundle.map(|bundle| Bundle {
+                namespace: Some(namespace),
+                ..bundle
+            }));
         }
-        Ok(None)
+        unread.map_or(Ok(None), Err)
+    }
+
+    /// Folder and name of every namespace, and why the list may be incomplete.
+    fn namespaces(&self) -> (Vec<(PathBuf, String)>, Option<EvidenceError>) {
+        let mut unread = None;
+        let mut all = Vec::new();
+        for tasks in &self.tasks {
+            let (names, error) = entries(tasks, MOST_NAMESPACES);
+            unread = unread.or(error);
+            all.extend(names.into_iter().map(|name| (tasks.join(&name), name)));
+        }
+        (all, unread)
     }
 }
 

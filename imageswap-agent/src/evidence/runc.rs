@@ -109,10 +109,19 @@ impl RuncStates {
     }
 
     /// The container whose first process this is; a later process with the same pid does not count.
-    pub fn of_process(&self, process: Subject) -> Option<RuncState> {
-        let (states, _unread) = self.list();
+    /// An error if it is not found and not every container's folder is known. A state that cannot
+    /// be read is another container's that is being made or removed.
+    pub fn of_process(&self, process: Subject) -> Result<Option<RuncState>, EvidenceError> {
+        let mut unread = None;
+        let folders = self.folders(&mut unread);
+        let states = folders
+            .iter()
+            .filter_map(|(root, id)| self.read(root, id).ok()?);
         let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
-        states.into_iter().find(is_its)
+        match (states.into_iter().find(is_its), unread) {
+            (None, Some(error)) => Err(error),
+            (found, _) => Ok(found),
+        }
     }
 
     /// containerd's namespace, from the folder in which the state was found.
@@ -139,10 +148,9 @@ impl RuncStates {
     /// The root and id of every container's folder.
     fn folders(&self, unread: &mut Option<EvidenceError>) -> Vec<(PathBuf, String)> {
         let mut names = |root: &Path| {
-            entries(root, MOST_CONTAINERS).unwrap_or_else(|error| {
-                *unread = Some(error);
-                Vec::new()
-            })
+            let (names, error) = entries(root, MOST_CONTAINERS);
+            *unread = unread.take().or(error);
+            names
         };
         let mut roots = self.roots.clone();
         for root in &self.namespaced {

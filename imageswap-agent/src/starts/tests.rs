@@ -73,6 +73,40 @@ fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Law) -> Vec<
         .collect()
 }
 
+/// A walk may find any process of a container before its first one is known.
+#[test]
+fn answers_about_another_process_do_not_count() {
+    let Evidence::Confirmed(first) = confirmed(Confirmation::Exec) else {
+        unreachable!()
+    };
+    let any = Process {
+        by: Confirmation::Walk,
+        pid: 41,
+        is_first: false,
+        ..first.clone()
+    };
+    let mut starts = table();
+    let all = [
+        Evidence::Seen(Sight::Initial),
+        Evidence::Confirmed(any),
+        claimed(Source::Containerd, Some("registry.example.com/x")),
+        settled(),
+    ];
+    let findings = observe_all(&mut starts, &all, &corp());
+    assert_eq!(findings[0].verdict, Verdict::Approved);
+    let changed = [Evidence::Confirmed(first)];
+    assert_eq!(observe_all(&mut starts, &changed, &corp()), []);
+    let facts = starts.facts(StartId::of(7)).unwrap();
+    assert!(facts.claims.is_empty() && facts.settled.is_none());
+    let answers = [
+        claimed(Source::Containerd, Some("evil.example.net/x")),
+        settled(),
+    ];
+    let findings = observe_all(&mut starts, &answers, &corp());
+    assert_eq!(events(&findings), [Event::Rejudged]);
+    assert_eq!(findings[0].verdict, Verdict::Drift);
+}
+
 fn events(findings: &[Finding]) -> Vec<Event> {
     findings.iter().map(|finding| finding.event).collect()
 }

@@ -1,10 +1,11 @@
 //! Docker's containers: the requested name, and the actual image.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Cgroup, Docker, Image, unpack_root, wait_until};
+use imageswap_lab::{Cgroup, Docker, Image, Process, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A name that the policy approves.
 const ALIAS: &str = "registry.example.com/team/alias:2";
@@ -21,6 +22,41 @@ fn said(agent: &Agent, id: &str, expected: [&str; 3]) -> Value {
     let finding = agent.wait_for(id, "start");
     assert_eq!(words(&finding), expected, "{finding:#}");
     finding
+}
+
+/// A walk finds a container without a pid namespace by any of its processes.
+#[test]
+fn a_container_put_beside_one_that_a_walk_found_is_a_start_of_its_own() {
+    let Some(node) = Node::for_test("beside", false) else {
+        return;
+    };
+    let docker = docker_of(&node);
+    let id = docker.run(&["--pid=host"], OURS).unwrap();
+    let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
+    let first = agent.wait_for(&id, "initial");
+    assert_eq!(words(&first), ["approved", "docker", "ok"], "{first:#}");
+    let path = first["cgroup"].as_str().unwrap();
+    let cgroup = Cgroup::make(&node.lab, path).unwrap();
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--mount", "--fork", "--kill-child", "--"]);
+    unshare.args(["sleep", "1000"]);
+    let stranger = Process::start(&node.lab, "beside", cgroup.with_process(&unshare)).unwrap();
+    let others = || {
+        let said = agent.said().into_iter();
+        let said = said.filter(|it| it["cgroup"] == path && it["start_id"] != first["start_id"]);
+        said.collect::<Vec<_>>()
+    };
+    assert!(
+        wait_until(PATIENCE, || !others().is_empty()),
+        "{}",
+        agent.log()
+    );
+    let other = &others()[0];
+    assert_eq!(other["event"], "start", "{other:#}");
+    assert_eq!(other["verdict"], "unresolved", "{other:#}");
+    assert_eq!(agent.said_of(&id).len(), 1, "{:#?}", agent.said());
+    drop(stranger);
+    docker.docker(["rm", "--force", &id]).unwrap();
 }
 
 /// A parent for cgroups of containers, which systemd makes if Docker leaves cgroups to it.

@@ -1,13 +1,18 @@
 //! Containers put into an existing cgroup, which no mkdir reports.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Cgroup, in_pure_v2, wait_until};
+use imageswap_lab::{Bundle, Cgroup, Process, in_pure_v2, wait_until};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How many containers of plain runc are put beside another one.
 const STRANGERS: usize = 10;
+
+/// The last pid that the kernel gave, from which it counts on; writable for root.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+/// How often a pid is tried for.
+const MOST_TRIES: usize = 100;
 
 #[test]
 fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
@@ -63,11 +68,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
             "{finding:#}"
         );
     }
-    let all = |event: &str| {
-        let said = agent.said().into_iter();
-        let said = said.filter(|finding| finding["cgroup"] == cgroup && finding["event"] == event);
-        said.count()
-    };
+    let all = |event: &str| said_in(&agent, cgroup, event).len();
     // crun removes a container with all that runs in its cgroup, so that the other two may have ended as well.
     for number in 0..STRANGERS {
         agent.wait_for(&format!("put-stranger-{number}"), "stopped");
@@ -77,6 +78,66 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
     }
     assert!(wait_until(PATIENCE, || all("stopped") == STRANGERS + 2));
     assert_eq!(all("start"), STRANGERS + 2, "{:#?}", agent.said());
+}
+
+/// Two containers in one cgroup get the same pid, one after the other.
+#[test]
+fn a_pid_that_is_used_again_is_another_start() {
+    let Some(node) = Node::for_test("reused", false) else {
+        return;
+    };
+    if !Path::new(LAST_PID).exists() {
+        imageswap_lab::skip("reused", "the kernel lets nobody choose pids");
+        return;
+    }
+    let agent = node.agent();
+    let path = format!("/reused-{}.service", std::process::id());
+    let cgroup = Cgroup::make(&node.lab, &path).unwrap();
+    let start = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--mount", "--fork", "--kill-child", "--"]);
+        unshare.args(["sleep", "1000"]);
+        let known = said_in(&agent, &path, "start").len();
+        let process = Process::start(&node.lab, "reused", cgroup.with_process(&unshare)).unwrap();
+        let is_seen = || said_in(&agent, &path, "start").len() > known;
+        assert!(wait_until(PATIENCE, is_seen), "{}", agent.log());
+        let finding = said_in(&agent, &path, "start").pop().unwrap();
+        (process, finding)
+    };
+    // The start that the cgroup belongs to.
+    let _own = start();
+    let (mut first, finding) = start();
+    let pid = finding["process"]["pid"].as_u64().unwrap();
+    first.stop();
+    let mut again = None;
+    // Other processes of the machine may begin meanwhile.
+    for _ in 0..MOST_TRIES {
+        std::fs::write(LAST_PID, (pid - 2).to_string()).unwrap();
+        let (process, finding) = start();
+        if finding["process"]["pid"] == pid {
+            again = Some((process, finding));
+            break;
+        }
+    }
+    let (mut second, again) = again.expect("no process got the pid");
+    assert_ne!(again["start_id"], finding["start_id"]);
+    second.stop();
+    for finding in [finding, again] {
+        let has_stopped = || {
+            let said = said_in(&agent, &path, "stopped").into_iter();
+            said.filter(|it| it["start_id"] == finding["start_id"])
+                .count()
+                == 1
+        };
+        assert!(wait_until(PATIENCE, has_stopped), "{finding:#}");
+    }
+}
+
+/// The findings of one kind about containers in a cgroup.
+fn said_in(agent: &Agent, cgroup: &str, event: &str) -> Vec<Value> {
+    let said = agent.said().into_iter();
+    let said = said.filter(|it| it["cgroup"] == cgroup && it["event"] == event);
+    said.collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{RuncState, RuncStates};
+use super::{MOST_CONTAINERS, RuncState, RuncStates};
 use crate::evidence::EvidenceError;
 use crate::process::Subject;
 
@@ -34,13 +34,16 @@ fn a_process_finds_runcs_state_and_a_later_one_of_its_pid_does_not() {
         bundle: Some(host.path().join("srv/web")),
         init: Some(process(42, 1000)),
     };
-    assert_eq!(states.of_process(process(42, 1000)), Some(expected));
+    assert_eq!(
+        states.of_process(process(42, 1000)).unwrap(),
+        Some(expected)
+    );
     let unknown = Subject {
         pid: 42,
         started: None,
     };
     for other in [process(42, 1001), process(43, 1000), unknown] {
-        assert_eq!(states.of_process(other), None, "{other:?}");
+        assert_eq!(states.of_process(other).unwrap(), None, "{other:?}");
     }
 }
 
@@ -58,7 +61,7 @@ fn finds_crun_and_containerds_namespaces() {
         r#"{"init_process_pid":0,"init_process_start":0,"config":null}"#,
     );
     let states = RuncStates::new(host.path());
-    let job = states.of_process(process(7, 5)).unwrap();
+    let job = states.of_process(process(7, 5)).unwrap().unwrap();
     assert_eq!(job.bundle, Some(host.path().join("srv/job")));
     let (listed, unread) = states.list();
     let web = listed.iter().find(|state| state.id == "web").unwrap();
@@ -85,7 +88,10 @@ fn a_broken_file_hides_nothing_and_is_not_hidden() {
         r#"{"init_process_pid":3,"init_process_start":4}"#,
     );
     let states = RuncStates::new(host.path());
-    assert_eq!(states.of_process(process(3, 4)).unwrap().id, "whole");
+    assert_eq!(
+        states.of_process(process(3, 4)).unwrap().unwrap().id,
+        "whole"
+    );
     let (listed, unread) = states.list();
     let ids: Vec<_> = listed.iter().map(|state| state.id.as_str()).collect();
     assert_eq!(ids, ["whole"]);
@@ -101,9 +107,32 @@ fn a_broken_file_hides_nothing_and_is_not_hidden() {
 }
 
 #[test]
+fn a_list_that_is_cut_is_not_complete() {
+    let host = tempfile::tempdir().unwrap();
+    let file = "run/runc/web/state.json";
+    let text = r#"{"init_process_pid":3,"init_process_start":4}"#;
+    write(host.path(), file, text);
+    for decoy in 1..MOST_CONTAINERS {
+        fs::create_dir(host.path().join(format!("run/runc/{decoy}"))).unwrap();
+    }
+    let states = RuncStates::new(host.path());
+    assert!(states.of_process(process(3, 4)).unwrap().is_some());
+    assert_eq!(states.of_process(process(5, 6)).unwrap(), None);
+    fs::create_dir(host.path().join("run/runc/one-more")).unwrap();
+    let error = states.of_process(process(5, 6)).unwrap_err();
+    assert!(matches!(error, EvidenceError::TooMany { .. }), "{error}");
+    assert!(states.list().1.is_some());
+}
+
+#[test]
 fn nothing_is_found_where_there_is_nothing() {
     let host = tempfile::tempdir().unwrap();
-    assert_eq!(RuncStates::new(host.path()).of_process(process(1, 1)), None);
+    assert_eq!(
+        RuncStates::new(host.path())
+            .of_process(process(1, 1))
+            .unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -121,7 +150,7 @@ fn a_file_that_has_changed_is_read_again() {
             .unwrap();
     };
     let states = RuncStates::new(host.path());
-    let found = |pid| states.of_process(process(pid, 1)).is_some();
+    let found = |pid| states.of_process(process(pid, 1)).unwrap().is_some();
     // Each time as long as before.
     for (told, seconds) in [(11, 60), (12, 50), (13, 0), (14, 0)] {
         says(told, seconds);

@@ -416,6 +416,20 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
                 Some("registry.example.com/miner")
             );
         }
+        // One more name does not hide where the content came from.
+        let claim = Claim {
+            naming: Naming::AnyOfDigest,
+            names: [OURS, EVIL].map(str::to_owned).into(),
+            pulled_from: pulled_from.clone(),
+            ..ctr(EVIL)
+        };
+        let judgement = judged_with(&law, "/default/x", None, &[claim]);
+        let expected = if reason == "retagged" {
+            ["drift", "containerd", "retagged"]
+        } else {
+            ["unresolved", "containerd", "ambiguous"]
+        };
+        assert_eq!(words(&judgement), expected, "{what}");
         // If the name already drifts, this adds nothing.
         let claim = Claim {
             pulled_from,
