@@ -30,6 +30,7 @@ use tokio::time::sleep;
 mod claims;
 mod docker;
 mod join;
+mod sandbox;
 
 /// How often the CRI is asked again about a container that has its mark. containerd's plugin starts
 /// a container before it knows the process; the plugin and CRI-O start a sandbox before they list

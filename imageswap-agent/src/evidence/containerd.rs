@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::EvidenceError;
 use super::spec::Spec;
 use super::transport::{DEADLINE, Transport};
+use super::{EvidenceError, sandbox};
+pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 
 mod content;
@@ -22,7 +23,7 @@ mod wire;
 #[derive(Clone, Debug)]
 pub struct Containerd {
     transport: Transport,
-    chains: content::Chains,
+    configurations: content::Configurations,
 }
 
 /// A container in containerd's records, running or not.
@@ -49,6 +50,8 @@ pub struct ContainerRecord {
     pub root: Option<PathBuf>,
     /// The annotations of the OCI configuration.
     pub annotations: BTreeMap<String, String>,
+    /// For a sandbox, its command, if the OCI configuration is otherwise that of a sandbox.
+    pub sandbox_command: Option<Vec<String>>,
 }
 
 /// A container that has a process, or had one that was not collected yet.
@@ -159,7 +162,7 @@ impl Containerd {
     pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
             transport: Transport::new(socket, deadline),
-            chains: content::Chains::default(),
+            configurations: content::Configurations::default(),
         }
     }
 
@@ -379,10 +382,11 @@ impl Containerd {
 
 impl ContainerRecord {
     fn of(namespace: &str, container: wire::Container) -> Self {
+        let json = container.spec.unwrap_or_default().value;
+        let sandbox = sandbox::is_sandbox(&container.labels).then_some(&json);
+        let sandbox_command = sandbox.and_then(|json| sandbox::command(json));
         // A record without an OCI configuration, as for other systems, is still a record.
-        let spec: Option<Spec> = container
-            .spec
-            .and_then(|spec| serde_json::from_slice(&spec.value).ok());
+        let spec: Option<Spec> = serde_json::from_slice(&json).ok();
         let spec = spec.unwrap_or_default();
         let root = spec.root_path().filter(|path| path != Path::new(ROOTFS));
         let annotations = spec.into_annotations();
@@ -399,6 +403,7 @@ impl ContainerRecord {
                 .and_then(wire::Timestamp::to_system_time),
             root,
             annotations,
+            sandbox_command,
         }
     }
 }

@@ -6,14 +6,12 @@ use crate::evidence::bundle::Bundle;
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::RuncState;
+use crate::evidence::sandbox;
 use crate::evidence::storage::StoredImage;
 use crate::evidence::user::UserContainer;
 use crate::facts::{Claim, Content, Kind, Naming, Source};
 use crate::pods::PodName;
 use std::collections::BTreeMap;
-
-/// The label of containerd's CRI plugin on its containers: `container` or `sandbox`.
-const CRI_KIND: &str = "io.cri-containerd.kind";
 
 /// The containerd namespace of the CRI plugin.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
@@ -30,7 +28,7 @@ impl Asked {
     ) -> (Claim, Option<String>) {
         let socket = containerd.socket().display();
         let namespace = record.namespace.as_str();
-        let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
+        let cri_kind = record.labels.get(sandbox::KIND).map(String::as_str);
         let image = match record.image.as_str() {
             "" => None,
             name => self.remote(&socket, containerd.image(namespace, name).await),
@@ -59,7 +57,7 @@ impl Asked {
         let label = |key: &str| record.labels.get(key).cloned();
         let claim = Claim {
             runtime_namespace: Some(record.namespace.clone()),
-            kind: Some(if cri_kind == Some("sandbox") {
+            kind: Some(if cri_kind == Some(sandbox::SANDBOX) {
                 Kind::Sandbox
             } else {
                 Kind::Container
@@ -117,11 +115,12 @@ impl Asked {
         digest: &str,
         layers: Option<&str>,
     ) -> Content {
-        let chains = containerd.chains(namespace, digest).await;
-        let chains = self.remote(containerd.socket().display(), chains);
-        match (layers, chains) {
-            (Some(layers), Some(chains)) if chains.contains(layers) => Content::Its,
-            _ => Content::Another,
+        let images = containerd.configurations(namespace, digest).await;
+        let images = self.remote(containerd.socket().display(), images);
+        let runs_on = |layers: &str| images?.into_iter().find(|image| image.chain == layers);
+        match layers.and_then(runs_on) {
+            Some(_) => Content::Its,
+            None => Content::Another,
         }
     }
 

@@ -15,13 +15,14 @@
 //! names the process, and every client of a containerd can publish events. So a record that is
 //! joined by an event alone may accuse, but neither approves nor exempts.
 
+use super::sandbox::Sandbox;
 use super::{Asked, Question, Sources, claims, docker};
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{ContainerRecord, Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::evidence::root::{self, Made, Mount};
 use crate::evidence::runc::RuncState;
-use crate::facts::{Claim, Content};
+use crate::facts::{Claim, Content, Kind};
 use crate::process::{Subject, ancestors, cgroups, depth};
 use futures::future::join;
 use std::collections::{BTreeSet, HashMap};
@@ -368,10 +369,21 @@ impl Sources {
             }
             _ => (None, None),
         };
+        let command = record.sandbox_command.clone();
         let (mut claim, mut layers) = asked.containerd_claim(containerd, record).await;
         if own.is_none() {
             layers = None;
             claim.content = Content::Another;
+        }
+        if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {
+            let made = Sandbox {
+                containerd,
+                task,
+                process,
+                layers: layers.as_deref(),
+                command,
+            };
+            claim.content = self.content_of_sandbox(asked, made, &claim).await;
         }
         Some(Described {
             task: task.clone(),
