@@ -232,6 +232,10 @@ impl Agent {
             }
             return;
         }
+        // The process of a task that has ended is another one that has its pid.
+        if !task.status.has_process() && Subject::now(&self.proc, task.pid).runs(&self.proc) {
+            return;
+        }
         let placed = self.placed.remove(&task.pid);
         let Some((cgroup, path)) = place.or(placed) else {
             // The process is gone, and its exec was reported.

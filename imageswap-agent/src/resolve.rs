@@ -18,8 +18,9 @@ use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use join::{Described, OfCri, Prepared};
+use join::{Described, OfCri};
 use kube::Client;
+use prepared::Prepared;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use tokio::time::sleep;
 mod claims;
 mod docker;
 mod join;
+mod prepared;
 mod sandbox;
 
 /// How often the CRI is asked again about a container that has its mark. containerd's plugin starts
@@ -149,11 +151,18 @@ impl Resolver {
     /// of containerd can cause such a report: only containerd's answer about the task counts.
     pub fn prepare(&self, task: TaskRecord) {
         let sources = Arc::clone(&self.sources);
-        let under_way = self.sources.prepared.begin(task.pid);
         let process = Subject::now(&sources.proc, task.pid);
+        let mut next = sources.prepared.report(task, process);
+        if next.is_none() {
+            return;
+        }
         tokio::spawn(async move {
-            sources.prepare(&task, process).await;
-            drop(under_way);
+            while let Some(report) = next {
+                sources.prepare(&report.task, report.process).await;
+                let socket = report.task.socket.clone();
+                drop(report);
+                next = sources.prepared.next(&socket);
+            }
         });
     }
 
