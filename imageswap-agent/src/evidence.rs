@@ -38,6 +38,10 @@ pub mod storage;
 mod transport;
 pub mod user;
 
+/// The names of an image may take so many bytes of a runtime's answer. An image with a hundred
+/// ordinary names takes 30 KB.
+const LARGEST_NAMES: usize = 1 << 20;
+
 /// Why a source of evidence could not be asked, or what was wrong with its answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {

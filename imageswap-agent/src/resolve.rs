@@ -16,6 +16,7 @@ use crate::evidence::user::{self, UserContainer};
 use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
 use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
+use bounds::Common;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use join::{Described, OfCri};
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+mod bounds;
 mod claims;
 mod docker;
 mod join;
@@ -91,6 +93,7 @@ struct Sources {
     /// Of files that users other than root can write.
     users: Readers,
     prepared: Prepared,
+    common: Common,
     pods: Pods,
     client: Option<Client>,
 }
@@ -114,6 +117,7 @@ impl Resolver {
             readers: Readers::new(),
             users: Readers::new(),
             prepared: Prepared::default(),
+            common: Common::default(),
             pods,
             client,
         };
@@ -207,12 +211,13 @@ impl Sources {
         let mut asked = Asked::default();
         self.runtimes(&mut asked, &question).await;
         let pod = self.pod(&asked.claims).await;
-        for claim in &mut asked.claims {
-            claim.attempt = question.attempt;
-        }
+        let claims = asked.claims.into_iter().map(|claim| Claim {
+            attempt: question.attempt,
+            ..self.common.bounded(claim)
+        });
         Answer {
             start: question.start,
-            claims: asked.claims,
+            claims: claims.collect(),
             pod,
             unreachable: asked.unreachable,
             attempt: question.attempt,

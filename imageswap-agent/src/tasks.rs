@@ -218,7 +218,8 @@ mod tests {
     fn new_tasks_are_limited_in_each_period() {
         let mut rate = Rate::default();
         let now = Instant::now();
-        let within = |rate: &mut Rate, now| (0..10 * MOST_MADE).filter(|_| rate.is_within(now)).count();
+        let within =
+            |rate: &mut Rate, now| (0..10 * MOST_MADE).filter(|_| rate.is_within(now)).count();
         assert_eq!(within(&mut rate, now), MOST_MADE);
         assert_eq!(within(&mut rate, now + PERIOD / 2), 0);
         assert_eq!(within(&mut rate, now + PERIOD), MOST_MADE);

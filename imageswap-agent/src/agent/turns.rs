@@ -88,10 +88,15 @@ mod tests {
     #[test]
     fn others_do_not_wait_for_the_starts_of_one_container() {
         let mut turns = Turns::default();
-        let now = (0..4000).filter(|pid| turns.queue(put(1, *pid), 1, pid % 2 == 0)).count();
+        let now = (0..4000)
+            .filter(|pid| turns.queue(put(1, *pid), 1, pid % 2 == 0))
+            .count();
         assert_eq!(now, AT_ONCE);
         assert!(turns.queue(StartId::of(2), 2, false), "another container");
-        assert!(!turns.queue(StartId::of(3), 1, false), "a cgroup in the first one");
+        assert!(
+            !turns.queue(StartId::of(3), 1, false),
+            "a cgroup in the first one"
+        );
         assert!(!turns.queue(StartId::of(1), 1, true));
         assert_eq!(turns.end(put(1, 0)), Some(StartId::of(1)), "its own start");
         assert_eq!(turns.end(put(1, 1)), Some(put(1, 5)), "the first question");

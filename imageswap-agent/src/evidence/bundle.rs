@@ -141,7 +141,10 @@ impl Bundles {
         if !is_component(namespace) || !is_component(id) {
             return Ok(None);
         }
-        let folders = self.tasks.iter().map(|tasks| tasks.join(namespace).join(id));
+        let folders = self
+            .tasks
+            .iter()
+            .map(|tasks| tasks.join(namespace).join(id));
         let is_its = |folder: &PathBuf| init_of(folder).is_some_and(|init| process.is(init));
         for folder in folders.filter(is_its) {
             if let Some(json) = read_of_root(&folder.join(CONFIG), limit)? {

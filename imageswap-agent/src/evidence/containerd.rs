@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::spec::Spec;
 use super::transport::{DEADLINE, Transport};
-use super::{EvidenceError, sandbox};
+use super::{EvidenceError, LARGEST_NAMES, sandbox};
 pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 
@@ -314,7 +314,8 @@ impl Containerd {
     /// Every reference in the image store that points to `digest`.
     ///
     /// The CRI plugin also stores each image under its bare id, the digest of the image's
-    /// configuration. That name is left out, because it is not a reference.
+    /// configuration. That name is left out, because it is not a reference. Fails with
+    /// [`EvidenceError::TooLarge`] if there are thousands.
     pub async fn names_of(
         &self,
         namespace: &str,
@@ -326,6 +327,7 @@ impl Containerd {
         }
         let answer: wire::ListImagesResponse = self
             .transport
+            .with_limit(LARGEST_NAMES)
             .ask(
                 "/containerd.services.images.v1.Images/List",
                 Some(namespace),

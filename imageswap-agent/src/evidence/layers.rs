@@ -134,8 +134,7 @@ mod tests {
     fn each_kind_of_blob_is_read_if_its_digest_fits() {
         let index = r#"{"manifests": [{"digest": "sha256:a"}, {"digest": "sha256:b"}]}"#;
         let manifest = r#"{"config": {"digest": "sha256:c"}, "layers": [{"digest": "sha256:d"}]}"#;
-        let config =
-            r#"{"config": {"Cmd": ["x"], "Entrypoint": ["/e", "-v"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:e"]}}"#;
+        let config = r#"{"config": {"Cmd": ["x"], "Entrypoint": ["/e", "-v"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:e"]}}"#;
         let read_it = |text: &str| read(&sha256(text.as_bytes()), text.as_bytes());
         assert_eq!(
             read_it(index),

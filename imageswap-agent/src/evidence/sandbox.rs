@@ -60,7 +60,9 @@ pub(crate) fn command(json: &[u8]) -> Option<Vec<String>> {
     let hooks = HOOKS.map(|name| list(&spec["hooks"][name]));
     let is_plain = spec["root"]["path"] == ROOTFS
         && mounts.iter().all(is_own)
-        && hooks.iter().all(|hooks| hooks.as_ref().is_some_and(Vec::is_empty));
+        && hooks
+            .iter()
+            .all(|hooks| hooks.as_ref().is_some_and(Vec::is_empty));
     let text = |arg: &Value| arg.as_str().map(str::to_owned);
     let args = spec["process"]["args"].as_array()?;
     let args: Option<Vec<String>> = args.iter().map(text).collect();
@@ -69,9 +71,14 @@ pub(crate) fn command(json: &[u8]) -> Option<Vec<String>> {
 
 fn is_own(mount: &Value) -> bool {
     let text = |key: &str| mount[key].as_str().unwrap_or_default();
-    let options = mount["options"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let options = mount["options"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     // With such an option every type is a bind mount.
-    let binds = options.iter().any(|option| option == BIND || option == "rbind");
+    let binds = options
+        .iter()
+        .any(|option| option == BIND || option == "rbind");
     let kind = if binds { BIND } else { text("type") };
     MOUNTS.contains(&(text("destination"), kind))
 }
@@ -178,7 +185,8 @@ mod tests {
     fn the_configuration_of_the_cri_plugin_is_plain() {
         assert_eq!(of(&plain()), Some(vec!["/pause".to_owned()]));
         let mut spec = plain();
-        spec["hooks"] = json!({"prestart": [{"path": "/usr/bin/nvidia-hook"}], "startContainer": []});
+        spec["hooks"] =
+            json!({"prestart": [{"path": "/usr/bin/nvidia-hook"}], "startContainer": []});
         assert!(of(&spec).is_some(), "a hook that root on the node runs");
         spec["mounts"] = Value::Null;
         assert!(of(&spec).is_some());
@@ -200,26 +208,59 @@ mod tests {
         };
         for (what, spec) in [
             ("a volume", mount("/evil", "bind", json!(["rbind", "ro"]))),
-            ("a volume over the program", mount("/pause", "bind", json!([]))),
-            ("another path to it", mount("/dev/../pause", "bind", json!([]))),
-            ("a volume of another type", mount("/evil", "overlay", json!(["lowerdir=/evil"]))),
-            ("a volume by its option", mount("/proc", "proc", json!(["bind"]))),
+            (
+                "a volume over the program",
+                mount("/pause", "bind", json!([])),
+            ),
+            (
+                "another path to it",
+                mount("/dev/../pause", "bind", json!([])),
+            ),
+            (
+                "a volume of another type",
+                mount("/evil", "overlay", json!(["lowerdir=/evil"])),
+            ),
+            (
+                "a volume by its option",
+                mount("/proc", "proc", json!(["bind"])),
+            ),
             ("a volume over all", mount("/", "tmpfs", json!([]))),
             ("another root", with("/root/path", json!("/evil"))),
             ("no root", with("/root/path", Value::Null)),
-            ("a hook", with("/hooks", json!({"startContainer": [{"path": "/evil"}]}))),
-            ("a hook, in other case", with("/hooks", json!({"STARTCONTAINER": [{"path": "/evil"}]}))),
-            ("hooks that are not understood", with("/hooks", json!({"createContainer": {}}))),
+            (
+                "a hook",
+                with("/hooks", json!({"startContainer": [{"path": "/evil"}]})),
+            ),
+            (
+                "a hook, in other case",
+                with("/hooks", json!({"STARTCONTAINER": [{"path": "/evil"}]})),
+            ),
+            (
+                "hooks that are not understood",
+                with("/hooks", json!({"createContainer": {}})),
+            ),
             ("mounts in other case", with("/Mounts", json!([]))),
-            ("arguments in other case", with("/process/ARGS", json!(["/evil"]))),
+            (
+                "arguments in other case",
+                with("/process/ARGS", json!(["/evil"])),
+            ),
             ("no arguments", with("/process/args", json!([]))),
-            ("arguments of another type", with("/process/args", json!(["/pause", 1]))),
-            ("letters that look like ASCII", with("/mount\u{17f}", json!([]))),
+            (
+                "arguments of another type",
+                with("/process/args", json!(["/pause", 1])),
+            ),
+            (
+                "letters that look like ASCII",
+                with("/mount\u{17f}", json!([])),
+            ),
             ("too long", with("/hostname", json!("a".repeat(1 << 20)))),
         ] {
             assert_eq!(of(&spec), None, "{what}");
         }
-        let twice = plain().to_string().replacen('{', r#"{"hooks":{"startContainer":[{}]},"hooks":{},"#, 1);
+        let twice =
+            plain()
+                .to_string()
+                .replacen('{', r#"{"hooks":{"startContainer":[{}]},"hooks":{},"#, 1);
         assert_eq!(command(twice.as_bytes()), None);
         assert_eq!(command(b"{}"), None);
         assert_eq!(command(b"[]"), None);

@@ -2,6 +2,7 @@
 
 use super::Asked;
 use super::join::Snapshot;
+use crate::evidence::EvidenceError;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
@@ -12,6 +13,7 @@ use crate::evidence::user::UserContainer;
 use crate::facts::{Claim, Content, Kind, Naming, Source};
 use crate::pods::PodName;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The containerd namespace of the CRI plugin.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
@@ -40,7 +42,7 @@ impl Asked {
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
         let (mut names, mut pulled_from) = (None, None);
         if let Some(digest) = &digest {
-            names = self.remote(&socket, containerd.names_of(namespace, digest).await);
+            names = self.names_of(containerd, namespace, digest).await;
             pulled_from = self
                 .remote(&socket, containerd.sources(namespace, digest).await)
                 .flatten();
@@ -69,7 +71,8 @@ impl Asked {
             } else {
                 Naming::AnyOfDigest
             },
-            names: names.into_iter().flatten().collect(),
+            names_left_out: names.as_ref().is_some_and(Option::is_none),
+            names: names.flatten().into_iter().flatten().collect(),
             digest,
             content,
             pulled_from,
@@ -79,6 +82,23 @@ impl Asked {
             ..Claim::new(Source::Containerd, record.id, "containerd")
         };
         (claim, layers)
+    }
+
+    /// The names of a digest; `Some(None)` if there are too many to read.
+    #[expect(
+        clippy::option_option,
+        reason = "no answer, and an answer without names"
+    )]
+    pub(super) async fn names_of(
+        &mut self,
+        containerd: &Containerd,
+        namespace: &str,
+        digest: &str,
+    ) -> Option<Option<Vec<String>>> {
+        match containerd.names_of(namespace, digest).await {
+            Err(EvidenceError::TooLarge { .. }) => Some(None),
+            names => self.remote(containerd.socket().display(), names).map(Some),
+        }
     }
 
     /// The snapshot below the container's own; `None` if it does not run on one.
@@ -140,7 +160,11 @@ impl Asked {
             .as_deref()
             .unwrap_or(&container.image_ref);
         let image = cri.image(image).await;
-        let image = self.remote(cri.socket().display(), image).flatten();
+        let names_left_out = matches!(image, Err(EvidenceError::TooLarge { .. }));
+        let image = match image {
+            Err(EvidenceError::TooLarge { .. }) => None,
+            image => self.remote(cri.socket().display(), image).flatten(),
+        };
         let id = image
             .as_ref()
             .map_or_else(String::new, |image| image.id.clone());
@@ -169,13 +193,14 @@ impl Asked {
             // CRI-O sends an empty name for an image without names.
             image: asked_for.or(Some(container.image).filter(|image| !image.is_empty())),
             names,
+            names_left_out,
             digest,
             content,
             container_name: Some(container.name),
             pod: sandbox.as_ref().map(pod_of),
             note: sandbox.as_ref().and_then(note_of),
             static_pod: sandbox.as_ref().and_then(is_static),
-            labels: sandbox.map(|sandbox| sandbox.labels),
+            labels: sandbox.map(|sandbox| Arc::new(sandbox.labels)),
             ..Claim::new(Source::Cri, container.id, "cri")
         };
         (claim, Some(id))
@@ -191,7 +216,7 @@ pub(super) fn of_sandbox(sandbox: CriSandbox) -> Claim {
         pod: Some(pod_of(&sandbox)),
         note: note_of(&sandbox),
         static_pod: is_static(&sandbox),
-        labels: Some(sandbox.labels),
+        labels: Some(Arc::new(sandbox.labels)),
         ..Claim::new(Source::Cri, sandbox.id, "cri")
     }
 }
@@ -213,11 +238,11 @@ pub(super) fn without_labels(claim: Claim) -> Claim {
     }
 }
 
-fn note_of(sandbox: &CriSandbox) -> Option<String> {
-    sandbox
+fn note_of(sandbox: &CriSandbox) -> Option<Arc<str>> {
+    let note = sandbox
         .annotations
-        .get(imageswap_policy::note::ANNOTATION)
-        .cloned()
+        .get(imageswap_policy::note::ANNOTATION)?;
+    Some(note.as_str().into())
 }
 
 fn is_static(sandbox: &CriSandbox) -> Option<bool> {

@@ -208,7 +208,7 @@ impl Sources {
             let found = self.of_cri(asked, &made.id, &[process], Some(made)).await;
             if let OfCri::Is(claim, image_id) = found {
                 let checked = self.checked(asked, *claim, image_id, &described);
-                described.cri = Some(checked.await);
+                described.cri = Some(self.common.bounded(checked.await));
             }
         }
         Some(described)
@@ -385,9 +385,9 @@ impl Sources {
         Some(Described {
             task: task.clone(),
             process,
-            containerd: claim,
+            containerd: self.common.bounded(claim),
             layers,
-            dockers,
+            dockers: dockers.map(|claim| self.common.bounded(claim)),
             cri: None,
             root: root.or(own),
             is_joined: true,

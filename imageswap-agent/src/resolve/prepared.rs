@@ -177,9 +177,8 @@ impl Prepared {
         let mut tasks = self.lock();
         let pid = kept.process.pid;
         let known = tasks.kept.get(&pid).map(|(_, known)| known);
-        let is_better = |known: &Kept| {
-            known.process == kept.process && known.is_joined() && !kept.is_joined()
-        };
+        let is_better =
+            |known: &Kept| known.process == kept.process && known.is_joined() && !kept.is_joined();
         if known.is_some_and(is_better) {
             return;
         }
@@ -238,7 +237,10 @@ mod tests {
     fn joined(pid: u32) -> Kept {
         Kept {
             process: process(pid),
-            answer: KeptAnswer::Joined(Box::new(Described::of_nothing(process(pid))), Asked::default()),
+            answer: KeptAnswer::Joined(
+                Box::new(Described::of_nothing(process(pid))),
+                Asked::default(),
+            ),
         }
     }
 
@@ -250,9 +252,16 @@ mod tests {
             .filter_map(|pid| prepared.report(task("/a.sock", "decoy", pid), process(pid)))
             .collect();
         assert_eq!(turns.len(), AT_ONCE);
-        assert!(prepared.report(task("/b.sock", "x", 1), process(1)).is_some());
+        assert!(
+            prepared
+                .report(task("/b.sock", "x", 1), process(1))
+                .is_some()
+        );
         let tasks = prepared.lock();
-        assert_eq!(tasks.reports[Path::new("/a.sock")].waiting.len(), MOST_WAITING);
+        assert_eq!(
+            tasks.reports[Path::new("/a.sock")].waiting.len(),
+            MOST_WAITING
+        );
         assert_eq!(tasks.under_way.len(), AT_ONCE + MOST_WAITING);
         drop(tasks);
         // The newest have stayed, each end makes room for the next, and nothing is left in the end.
@@ -277,7 +286,11 @@ mod tests {
             .collect();
         for at in 0..10 {
             let id = format!("of-15-{at}");
-            assert!(prepared.report(task("/a.sock", &id, 15), process(15)).is_none());
+            assert!(
+                prepared
+                    .report(task("/a.sock", &id, 15), process(15))
+                    .is_none()
+            );
         }
         let found = prepared.waiting(15);
         let ids: Vec<_> = found.iter().map(|report| &*report.task.id).collect();
@@ -314,10 +327,18 @@ mod tests {
         let prepared = Prepared::default();
         prepared.keep(joined(7));
         prepared.keep(gone(7));
-        assert!(prepared.take(process(7)).is_some_and(|kept| kept.is_joined()));
+        assert!(
+            prepared
+                .take(process(7))
+                .is_some_and(|kept| kept.is_joined())
+        );
         prepared.keep(gone(7));
         prepared.keep(joined(7));
-        assert!(prepared.take(process(7)).is_some_and(|kept| kept.is_joined()));
+        assert!(
+            prepared
+                .take(process(7))
+                .is_some_and(|kept| kept.is_joined())
+        );
         // Another process with its pid.
         prepared.keep(joined(7));
         let later = Subject {

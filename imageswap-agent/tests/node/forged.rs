@@ -349,7 +349,10 @@ fn a_sandbox_that_was_made_again_is_not_exempt() {
 
     let volume = node.lab.path().join("volume");
     std::fs::create_dir(&volume).unwrap();
-    let volume = format!("type=bind,src={},dst=/volume,options=rbind:ro", volume.display());
+    let volume = format!(
+        "type=bind,src={},dst=/volume,options=rbind:ro",
+        volume.display()
+    );
     let own = ["/bin/sleep", "2147483647"];
     let uid = format!("io.kubernetes.pod.uid={}", pod.uid);
     for (at, (flags, command)) in [

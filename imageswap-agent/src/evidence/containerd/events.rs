@@ -179,7 +179,10 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
         _ => None,
     };
     let names = decoded.iter().map(|(id, ..)| id);
-    if names.chain([&envelope.namespace]).any(|it| it.len() > LONGEST_NAME) {
+    if names
+        .chain([&envelope.namespace])
+        .any(|it| it.len() > LONGEST_NAME)
+    {
         return Err(format!("{} has a name that is too long", event.type_url));
     }
     Ok(decoded.map(|(container_id, pid, kind)| TaskEvent {
