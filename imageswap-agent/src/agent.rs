@@ -19,12 +19,14 @@ use crate::resolve::{Answer, Question, Resolver};
 use crate::starts::{Now, Starts};
 use crate::verdict::Verdict;
 use imageswap_policy::Policies;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use turns::Turns;
 use walk::Looking;
 
 mod place;
+mod turns;
 pub mod walk;
 
 /// Earlier revisions of the policy that are kept, to decide whether an image was fine when it was
@@ -52,12 +54,14 @@ pub struct Agent {
     /// On cgroup v1, the cgroups of processes that a runtime has made, because they may be gone
     /// when their start is reported.
     placed: HashMap<u32, (u64, String)>,
-    /// Starts for which the sources are being asked.
-    asked: HashSet<StartId>,
+    /// Starts for which the sources are being asked, or will be.
+    turns: Turns,
     /// Namespace and id that a containerd gave for a start: where to ask first.
     named: HashMap<StartId, (String, String)>,
     /// Questions asked so far.
     attempts: u32,
+    /// Whether a container was put into another one's cgroup, whose end no removed cgroup shows.
+    may_have_left: bool,
     pods: Pods,
     /// Why a start was found late, until it is reported.
     late: HashMap<StartId, &'static str>,
@@ -122,9 +126,10 @@ impl Agent {
             left_out: 0,
             partial_walks: 0,
             placed: HashMap::new(),
-            asked: HashSet::new(),
+            turns: Turns::default(),
             named: HashMap::new(),
             attempts: 0,
+            may_have_left: false,
             pods,
             late: HashMap::new(),
             hierarchy,
@@ -232,6 +237,10 @@ impl Agent {
             }
             return;
         }
+        // The process of a task that has ended is another one that has its pid.
+        if !task.status.has_process() && Subject::now(&self.proc, task.pid).runs(&self.proc) {
+            return;
+        }
         let placed = self.placed.remove(&task.pid);
         let Some((cgroup, path)) = place.or(placed) else {
             // The process is gone, and its exec was reported.
@@ -282,10 +291,10 @@ impl Agent {
             unreachable,
             attempt,
         } = answer;
-        self.asked.remove(&start);
         let known = self.starts.facts(start).and_then(|it| it.process.as_ref());
         if known.is_some_and(|known| !known.subject().may_be(process)) {
             // Meanwhile another process turned out to be the container's first.
+            self.end_turn(start);
             self.ask(start);
             return;
         }
@@ -305,6 +314,7 @@ impl Agent {
             self.starts.forget(start);
             self.control.forget(start.cgroup);
         }
+        self.end_turn(start);
     }
 
     /// Handles a changed policy: everything that runs is judged again.
@@ -418,6 +428,9 @@ impl Agent {
 
     /// Updates the page if it has changed; called once a second, not for each of a thousand starts.
     pub fn show(&mut self) {
+        if std::mem::take(&mut self.may_have_left) {
+            self.end_what_left();
+        }
         if std::mem::take(&mut self.amiss_changed) {
             let amiss = self.starts.amiss(&self.law);
             self.shown.set(&amiss);
@@ -460,24 +473,57 @@ impl Agent {
         }
     }
 
-    /// Asks every source about a start, unless that is already in progress.
+    /// Asks every source about a start when its turn comes, unless that is already in progress.
     fn ask(&mut self, start: StartId) {
-        let Some(facts) = self.starts.facts(start) else {
+        let facts = self.starts.facts(start);
+        let Some(facts) = facts.filter(|facts| facts.process.is_some()) else {
             return;
         };
-        if let Some(process) = &facts.process
-            && self.asked.insert(start)
-        {
-            self.attempts += 1;
-            self.resolver.ask(Question {
-                start,
-                identity: facts.identity.clone(),
-                process: process.subject(),
-                is_first: process.is_first,
-                named: self.named.get(&start).cloned(),
-                attempt: self.attempts,
-            });
+        let lane = self.lane_of(start, &facts.cgroup);
+        if self.turns.queue(start, lane, facts.settled.is_some()) {
+            self.ask_now(start);
         }
+    }
+
+    /// The cgroup of the outermost container that a start is in, or of the start.
+    fn lane_of(&self, start: StartId, path: &str) -> u64 {
+        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let outermost = above.filter_map(|path| self.starts.at(path)).next();
+        outermost.unwrap_or(start).cgroup
+    }
+
+    /// Asks about a start whose turn it is; if it was forgotten while it waited, about the next one.
+    fn ask_now(&mut self, start: StartId) {
+        let mut next = Some(start);
+        while let Some(start) = next {
+            let question = self.question(start);
+            let Some(question) = question else {
+                next = self.turns.end(start);
+                continue;
+            };
+            self.resolver.ask(question);
+            return;
+        }
+    }
+
+    fn end_turn(&mut self, start: StartId) {
+        if let Some(next) = self.turns.end(start) {
+            self.ask_now(next);
+        }
+    }
+
+    fn question(&mut self, start: StartId) -> Option<Question> {
+        let facts = self.starts.facts(start)?;
+        let process = facts.process.as_ref()?;
+        self.attempts += 1;
+        Some(Question {
+            start,
+            identity: facts.identity.clone(),
+            process: process.subject(),
+            is_first: process.is_first,
+            named: self.named.get(&start).cloned(),
+            attempt: self.attempts,
+        })
     }
 
     fn observe(&mut self, start: StartId, evidence: Evidence) {

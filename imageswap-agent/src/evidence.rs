@@ -14,6 +14,7 @@
 //! | [`user`] | the same for rootless podman and Docker, which their user can forge |
 //! | [`docker`] | what Docker made a container of, and where it pulled that from |
 //! | [`root`] | which mount a process's root is, by the kernel |
+//! | `sandbox` | whether the OCI configuration of a Pod's sandbox is as usual |
 //! | [`discover`] | which sockets there are on this node |
 
 use file::{parse_json, read_json, read_of_root};
@@ -31,10 +32,15 @@ mod gate;
 mod layers;
 pub mod root;
 pub mod runc;
+pub(crate) mod sandbox;
 mod spec;
 pub mod storage;
 mod transport;
 pub mod user;
+
+/// The names of an image may take so many bytes of a runtime's answer. An image with a hundred
+/// ordinary names takes 30 KB.
+const LARGEST_NAMES: usize = 1 << 20;
 
 /// Why a source of evidence could not be asked, or what was wrong with its answer.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ use crate::evidence::containerd::ContentSource;
 use crate::pods::{Ownership, PodName, PodRecord};
 use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Represents all sources if no runtime socket is known.
 pub const NO_SOCKET: &str = "no runtime socket";
@@ -199,6 +200,9 @@ pub struct Claim {
     pub naming: Naming,
     /// All names that the digest has on this node.
     pub names: BTreeSet<String>,
+    /// Whether the digest has more names, which were too many to keep: an unread name approves
+    /// nothing.
+    pub names_left_out: bool,
     /// Digest of the image's manifest or index.
     pub digest: Option<String>,
     /// Whether the container runs on that image's layers.
@@ -213,10 +217,10 @@ pub struct Claim {
     pub container_name: Option<String>,
     /// The pod, if the source names one.
     pub pod: Option<PodName>,
-    /// The pod's labels, if the source has them.
-    pub labels: Option<BTreeMap<String, String>>,
+    /// The pod's labels, if the source has them and they are not too long.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// The pod's note from when the pod was made ([`imageswap_policy::note`]).
-    pub note: Option<String>,
+    pub note: Option<Arc<str>>,
     /// Whether the pod comes from a file on the node, if the source knows.
     pub static_pod: Option<bool>,
 }
@@ -235,6 +239,7 @@ impl Claim {
             image: None,
             naming: Naming::AsAsked,
             names: BTreeSet::new(),
+            names_left_out: false,
             digest: None,
             content: Content::Unknown,
             pulled_from: None,

@@ -153,6 +153,10 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
         (Verdict::Approved | Verdict::Exempt, _) if is_scope_unknown => {
             (Verdict::Unresolved, Reason::ScopeUnknown)
         }
+        // An unread name is never approval.
+        (Verdict::Approved, _) if facts.trusted().any(|claim| claim.names_left_out) => {
+            (Verdict::Unresolved, Reason::Ambiguous)
+        }
         other => other,
     };
     let first = decisions.first();
@@ -287,12 +291,12 @@ impl<'a> Owner<'a> {
     /// server does not know does not count: any client of the runtime can name one.
     fn of(facts: &'a Facts, law: &Law) -> Self {
         let (namespace, labels) = match (facts.owner(), &facts.pod) {
-            (Some(pod), _) => (Some(&*pod.namespace), Some(&pod.labels)),
+            (Some(pod), _) => (Some(&*pod.namespace), pod.labels.as_ref()),
             (None, Some(_)) => (None, None),
             (None, None) => {
                 let cri = facts.claims.get(&Source::Cri);
                 let pod = cri.and_then(|claim| claim.pod.as_ref());
-                let labels = cri.and_then(|claim| claim.labels.as_ref());
+                let labels = cri.and_then(|claim| claim.labels.as_deref());
                 (pod.map(|pod| &*pod.namespace), pod.and(labels))
             }
         };

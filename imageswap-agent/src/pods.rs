@@ -22,6 +22,25 @@ const HASH: &str = "kubernetes.io/config.hash";
 /// The label that distinguishes a Deployment's ReplicaSets; their names end with its value.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
+/// Kubernetes limits the length of each label, but not their number, and annotations to 256 KiB.
+/// Longer labels are unknown, and a longer note counts as missing.
+const LONGEST_LABELS: usize = 64 << 10;
+const LONGEST_NOTE: usize = 64 << 10;
+
+/// A longer text is not a reference.
+const LONGEST_IMAGE: usize = 1 << 10;
+
+/// Whether a Pod's labels are short enough to keep.
+pub(crate) fn labels_within(labels: &BTreeMap<String, String>) -> bool {
+    let lengths = labels.iter().map(|(key, value)| key.len() + value.len());
+    lengths.sum::<usize>() <= LONGEST_LABELS
+}
+
+/// Whether a Pod's note is short enough to keep.
+pub(crate) const fn note_within(note: &str) -> bool {
+    note.len() <= LONGEST_NOTE
+}
+
 /// A Pod as a runtime names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodName {
@@ -53,8 +72,8 @@ pub struct PodRecord {
     pub uid: String,
     /// Version of the object; a higher one is newer. 0 if it is not a number.
     pub version: u64,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
+    /// Labels; `None` if they are too long to keep.
+    pub labels: Option<BTreeMap<String, String>>,
     /// Text of the annotation [`note::ANNOTATION`].
     pub note: Option<String>,
     /// For the copy of a static Pod, the UID that the kubelet gave to the original.
@@ -215,6 +234,7 @@ impl From<Pod> for PodRecord {
             let ephemeral = spec.ephemeral_containers.into_iter().flatten();
             let ephemeral = ephemeral.map(|it| (it.name, it.image, true));
             for (name, image, ephemeral) in all.chain(init).chain(ephemeral) {
+                let image = image.filter(|image| image.len() <= LONGEST_IMAGE);
                 let container = PodContainer {
                     image: image.unwrap_or_default(),
                     ephemeral,
@@ -228,8 +248,8 @@ impl From<Pod> for PodRecord {
             name: pod.metadata.name.unwrap_or_default(),
             uid: pod.metadata.uid.unwrap_or_default(),
             version: version.and_then(|it| it.parse().ok()).unwrap_or_default(),
-            labels: pod.metadata.labels.unwrap_or_default(),
-            note,
+            labels: Some(pod.metadata.labels.unwrap_or_default()).filter(labels_within),
+            note: note.filter(|note| note_within(note)),
             mirror_of,
             owner,
             containers,
@@ -316,6 +336,26 @@ mod tests {
             .collect();
         assert_eq!(kinds, [("debug", true), ("init", false), ("web", false)]);
         assert!(pod.runs("abc") && !pod.runs("abd"));
+    }
+
+    #[test]
+    fn of_a_pod_with_megabytes_little_is_kept() {
+        let long = "x".repeat(70 << 10);
+        let labels: BTreeMap<_, _> = (0..7000)
+            .map(|at| {
+                (
+                    format!("k{at}.example.com/{}", "n".repeat(50)),
+                    "v".repeat(60),
+                )
+            })
+            .collect();
+        let pod = record(json!({
+            "metadata": {"name": "a", "labels": labels, "annotations": {"imageswap.io/note": long}},
+            "spec": {"containers": [{"name": "a", "image": long}]}}));
+        assert_eq!((&pod.labels, &pod.note), (&None, &None));
+        assert_eq!(pod.containers["a"].image, "");
+        let pod = record(json!({"metadata": {"name": "a"}}));
+        assert_eq!(pod.labels, Some(BTreeMap::new()), "known to have none");
     }
 
     #[test]

@@ -16,10 +16,12 @@ use crate::evidence::user::{self, UserContainer};
 use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
 use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
+use bounds::Common;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use join::{Described, OfCri, Prepared};
+use join::{Described, OfCri};
 use kube::Client;
+use prepared::Prepared;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,9 +29,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+mod bounds;
 mod claims;
 mod docker;
 mod join;
+mod prepared;
+mod sandbox;
 
 /// How often the CRI is asked again about a container that has its mark. containerd's plugin starts
 /// a container before it knows the process; the plugin and CRI-O start a sandbox before they list
@@ -90,6 +95,7 @@ struct Sources {
     /// Of files that users other than root can write.
     users: Readers,
     prepared: Prepared,
+    common: Common,
     pods: Pods,
     client: Option<Client>,
 }
@@ -113,6 +119,7 @@ impl Resolver {
             readers: Readers::new(),
             users: Readers::new(),
             prepared: Prepared::default(),
+            common: Common::default(),
             pods,
             client,
         };
@@ -150,11 +157,18 @@ impl Resolver {
     /// of containerd can cause such a report: only containerd's answer about the task counts.
     pub fn prepare(&self, task: TaskRecord) {
         let sources = Arc::clone(&self.sources);
-        let under_way = self.sources.prepared.begin(task.pid);
         let process = Subject::now(&sources.proc, task.pid);
+        let mut next = sources.prepared.report(task, process);
+        if next.is_none() {
+            return;
+        }
         tokio::spawn(async move {
-            sources.prepare(&task, process).await;
-            drop(under_way);
+            while let Some(report) = next {
+                sources.prepare(&report.task, report.process).await;
+                let socket = report.task.socket.clone();
+                drop(report);
+                next = sources.prepared.next(&socket);
+            }
         });
     }
 
@@ -199,13 +213,14 @@ impl Sources {
         let mut asked = Asked::default();
         self.runtimes(&mut asked, &question).await;
         let pod = self.pod(&asked.claims).await;
-        for claim in &mut asked.claims {
-            claim.attempt = question.attempt;
-        }
+        let claims = asked.claims.into_iter().map(|claim| Claim {
+            attempt: question.attempt,
+            ..self.common.bounded(claim)
+        });
         Answer {
             start: question.start,
             process: question.process,
-            claims: asked.claims,
+            claims: claims.collect(),
             pod,
             unreachable: asked.unreachable,
             attempt: question.attempt,

@@ -131,14 +131,13 @@ fn containerd_knows_the_containers_of_every_namespace() {
         );
         let (snapshotter, key) = record.snapshot.unwrap();
         let layers = client.parent_of(&one, &snapshotter, &key).await.unwrap();
-        let chains = client.chains(&one, &digest).await.unwrap();
-        assert_eq!(chains.into_iter().next(), layers);
-        let id = client.chains(&one, &node.image.id()).await.unwrap();
-        assert_eq!(
-            id.into_iter().next(),
-            layers,
-            "by the configuration's digest"
-        );
+        // By the digests of the manifest and of the configuration.
+        for digest in [&digest, &node.image.id()] {
+            let images = client.configurations(&one, digest).await.unwrap();
+            let image = images.into_iter().next().unwrap();
+            assert_eq!(Some(image.chain), layers, "{digest}");
+            assert_eq!(image.command, ["/bin/sleep", "2147483647"], "{digest}");
+        }
         assert_eq!(
             client.parent_of(&one, &snapshotter, "no").await.unwrap(),
             None
@@ -251,7 +250,19 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!((&sandbox.uid, sandbox.ready), (&pod.uid, true));
         assert!(sandbox.image.unwrap().contains("pause"));
         let task = containerd.task("k8s.io", &pod.sandbox_id).await.unwrap();
-        assert_eq!(task.unwrap().pid, sandbox.pid.unwrap());
+        let pid = sandbox.pid.unwrap();
+        assert_eq!(task.unwrap().pid, pid);
+        let record = containerd.container("k8s.io", &pod.sandbox_id).await;
+        let command = record.unwrap().unwrap().sandbox_command.unwrap();
+        assert_eq!(command, ["/bin/sleep", "2147483647"]);
+        let process = Subject::now(Path::new("/proc"), pid);
+        let read = |id: &str| {
+            node.bundles()
+                .configuration("k8s.io", id, process, 1 << 20)
+                .unwrap()
+        };
+        assert!(read(&pod.sandbox_id).is_some());
+        assert!(read(&pod.container_id).is_none(), "another process");
 
         // A sandbox is not a container, and the beginning of an id is not an id.
         assert_eq!(cri.container(&pod.sandbox_id).await.unwrap(), None);

@@ -38,9 +38,7 @@ impl Agent {
         let start = self.account(cgroup, &path, &process, sight);
         self.confirm(start, process);
         self.let_go_above(&path);
-        if start != own {
-            self.end_what_left();
-        }
+        self.may_have_left |= start != own;
     }
 
     /// The start of this process: the known one, or a new one that owns the cgroup or was put into

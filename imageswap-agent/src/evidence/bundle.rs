@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
-use super::{EvidenceError, entries, on_host, read_json, read_of_root};
+use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root};
 use crate::process::{Recorded, Subject};
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
@@ -22,6 +22,9 @@ pub const STATE_DIRS: [&str; 5] = [
 
 /// Below a state folder: a folder for each namespace, in it one for each container.
 const TASKS: &str = "io.containerd.runtime.v2.task";
+
+/// The file in a bundle.
+const CONFIG: &str = "config.json";
 
 /// A configuration with seccomp rules and many mounts has about 30 KB. The kernel allows up to 6
 /// MiB of arguments and environment, which JSON makes six times as large if every character has to
@@ -92,6 +95,31 @@ impl Bundles {
         Self { tasks }
     }
 
+    /// The OCI configuration with which a container with this first process was made; `None` if no
+    /// bundle has the process.
+    pub fn configuration(
+        &self,
+        namespace: &str,
+        id: &str,
+        process: Subject,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, EvidenceError> {
+        if !is_component(namespace) || !is_component(id) {
+            return Ok(None);
+        }
+        let folders = self
+            .tasks
+            .iter()
+            .map(|tasks| tasks.join(namespace).join(id));
+        let is_its = |folder: &PathBuf| init_of(folder).is_some_and(|init| process.is(init));
+        for folder in folders.filter(is_its) {
+            if let Some(json) = read_of_root(&folder.join(CONFIG), limit)? {
+                return Ok(Some(json));
+            }
+        }
+        Ok(None)
+    }
+
     /// The bundle of the container whose first process this is. The shim writes the pid into the
     /// bundle after it has made the container and before that begins. An error if it is not found
     /// and not every bundle is known.
@@ -139,7 +167,7 @@ fn init_of(folder: &Path) -> Option<Recorded> {
 
 /// The bundle in one folder; `None` without a `config.json`.
 pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
-    let file = folder.join("config.json");
+    let file = folder.join(CONFIG);
     let Some(spec) = read_json::<Spec>(&file, LARGEST_CONFIG)? else {
         return Ok(None);
     };

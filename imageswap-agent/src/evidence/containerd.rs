@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::EvidenceError;
 use super::spec::Spec;
 use super::transport::{DEADLINE, Transport};
+use super::{EvidenceError, LARGEST_NAMES, sandbox};
+pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 
 mod content;
@@ -22,7 +23,7 @@ mod wire;
 #[derive(Clone, Debug)]
 pub struct Containerd {
     transport: Transport,
-    chains: content::Chains,
+    configurations: content::Configurations,
 }
 
 /// A container in containerd's records, running or not.
@@ -49,6 +50,8 @@ pub struct ContainerRecord {
     pub root: Option<PathBuf>,
     /// The annotations of the OCI configuration.
     pub annotations: BTreeMap<String, String>,
+    /// For a sandbox, its command, if the OCI configuration is otherwise that of a sandbox.
+    pub sandbox_command: Option<Vec<String>>,
 }
 
 /// A container that has a process, or had one that was not collected yet.
@@ -159,7 +162,7 @@ impl Containerd {
     pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
             transport: Transport::new(socket, deadline),
-            chains: content::Chains::default(),
+            configurations: content::Configurations::default(),
         }
     }
 
@@ -311,7 +314,8 @@ impl Containerd {
     /// Every reference in the image store that points to `digest`.
     ///
     /// The CRI plugin also stores each image under its bare id, the digest of the image's
-    /// configuration. That name is left out, because it is not a reference.
+    /// configuration. That name is left out, because it is not a reference. Fails with
+    /// [`EvidenceError::TooLarge`] if there are thousands.
     pub async fn names_of(
         &self,
         namespace: &str,
@@ -323,6 +327,7 @@ impl Containerd {
         }
         let answer: wire::ListImagesResponse = self
             .transport
+            .with_limit(LARGEST_NAMES)
             .ask(
                 "/containerd.services.images.v1.Images/List",
                 Some(namespace),
@@ -379,10 +384,11 @@ impl Containerd {
 
 impl ContainerRecord {
     fn of(namespace: &str, container: wire::Container) -> Self {
+        let json = container.spec.unwrap_or_default().value;
+        let sandbox = sandbox::is_sandbox(&container.labels).then_some(&json);
+        let sandbox_command = sandbox.and_then(|json| sandbox::command(json));
         // A record without an OCI configuration, as for other systems, is still a record.
-        let spec: Option<Spec> = container
-            .spec
-            .and_then(|spec| serde_json::from_slice(&spec.value).ok());
+        let spec: Option<Spec> = serde_json::from_slice(&json).ok();
         let spec = spec.unwrap_or_default();
         let root = spec.root_path().filter(|path| path != Path::new(ROOTFS));
         let annotations = spec.into_annotations();
@@ -399,6 +405,7 @@ impl ContainerRecord {
                 .and_then(wire::Timestamp::to_system_time),
             root,
             annotations,
+            sandbox_command,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::EvidenceError;
 use super::transport::{DEADLINE, Transport};
+use super::{EvidenceError, LARGEST_NAMES};
 
 mod info;
 mod wire;
@@ -232,6 +232,7 @@ impl Cri {
         });
         let answer: Option<wire::ImageStatusResponse> = self
             .transport
+            .with_limit(LARGEST_NAMES)
             .call(
                 "/runtime.v1.ImageService/ImageStatus",
                 None,

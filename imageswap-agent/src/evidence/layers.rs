@@ -19,8 +19,14 @@ pub(super) enum Blob {
     Configuration {
         /// The digests.
         diff_ids: Vec<String>,
+        /// What a container of the image runs by default: entrypoint and arguments. Empty if it is
+        /// not understood or long.
+        command: Vec<String>,
     },
 }
+
+/// A longer command is not kept.
+const LONGEST_COMMAND: usize = 4 << 10;
 
 /// Reads the blob with this digest; `None` if the bytes do not match or are not a part of an image.
 pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
@@ -33,8 +39,12 @@ pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
             rootfs: Some(RootFs {
                 diff_ids: Some(diff_ids),
             }),
+            config,
             ..
-        } => Blob::Configuration { diff_ids },
+        } => Blob::Configuration {
+            diff_ids,
+            command: config.and_then(command).unwrap_or_default(),
+        },
         Json {
             layers: Some(_),
             config: Some(config),
@@ -51,6 +61,14 @@ pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
         } => Blob::Index(manifests.into_iter().map(|it| it.digest).collect()),
         _ => return None,
     })
+}
+
+fn command(config: serde_json::Value) -> Option<Vec<String>> {
+    let config: Config = serde_json::from_value(config).ok()?;
+    let parts = [config.entrypoint, config.cmd].into_iter().flatten();
+    let command: Vec<String> = parts.flatten().collect();
+    let length: usize = command.iter().map(String::len).sum();
+    (length <= LONGEST_COMMAND && command.len() <= LONGEST_COMMAND).then_some(command)
 }
 
 /// The chain id of these layers, by the OCI image specification: the digest of all of them,
@@ -86,6 +104,13 @@ struct Descriptor {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
 struct RootFs {
     diff_ids: Option<Vec<String>>,
 }
@@ -109,8 +134,7 @@ mod tests {
     fn each_kind_of_blob_is_read_if_its_digest_fits() {
         let index = r#"{"manifests": [{"digest": "sha256:a"}, {"digest": "sha256:b"}]}"#;
         let manifest = r#"{"config": {"digest": "sha256:c"}, "layers": [{"digest": "sha256:d"}]}"#;
-        let config =
-            r#"{"config": {"Cmd": ["x"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:e"]}}"#;
+        let config = r#"{"config": {"Cmd": ["x"], "Entrypoint": ["/e", "-v"]}, "rootfs": {"type": "layers", "diff_ids": ["sha256:e"]}}"#;
         let read_it = |text: &str| read(&sha256(text.as_bytes()), text.as_bytes());
         assert_eq!(
             read_it(index),
@@ -120,10 +144,15 @@ mod tests {
             config: "sha256:c".into(),
         };
         assert_eq!(read_it(manifest), Some(expected));
-        let expected = Blob::Configuration {
+        let expected = |command: &[&str]| Blob::Configuration {
             diff_ids: vec!["sha256:e".into()],
+            command: command.iter().map(|&arg| arg.to_owned()).collect(),
         };
-        assert_eq!(read_it(config), Some(expected));
+        assert_eq!(read_it(config), Some(expected(&["/e", "-v", "x"])));
+        let none = r#"{"config": {"Cmd": null}, "rootfs": {"diff_ids": ["sha256:e"]}}"#;
+        assert_eq!(read_it(none), Some(expected(&[])));
+        let odd = r#"{"config": {"Cmd": "x"}, "rootfs": {"diff_ids": ["sha256:e"]}}"#;
+        assert_eq!(read_it(odd), Some(expected(&[])));
         assert_eq!(read_it("{}"), None);
         let forged = read(&sha256(manifest.as_bytes()), config.as_bytes());
         assert_eq!(forged, None, "the digest of another blob");

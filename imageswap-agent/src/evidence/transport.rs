@@ -37,6 +37,8 @@ pub(super) struct Transport {
     channel: Channel,
     deadline: Duration,
     gate: Gate,
+    /// Longest answer, in bytes.
+    longest: usize,
 }
 
 /// A gRPC method: `/package.Service/Method`.
@@ -58,6 +60,15 @@ impl Transport {
             channel,
             deadline,
             gate: Gate::new(),
+            longest: LARGEST_ANSWER,
+        }
+    }
+
+    /// The same connection, with another limit for answers. A longer one is not read.
+    pub(super) fn with_limit(&self, longest: usize) -> Self {
+        Self {
+            longest,
+            ..self.clone()
         }
     }
 
@@ -269,7 +280,7 @@ impl Transport {
     }
 
     fn client(&self) -> Grpc<Channel> {
-        Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+        Grpc::new(self.channel.clone()).max_decoding_message_size(self.longest)
     }
 
     fn request<Q>(

@@ -213,7 +213,8 @@ fn what_was_asked_for_beats_what_the_digest_is_called() {
 
 #[test]
 fn labels_without_the_api_servers_word_exempt_nothing() {
-    let labels = BTreeMap::from([("k8s.twr.io/imageswap".to_owned(), "disabled".to_owned())]);
+    let labels = [("k8s.twr.io/imageswap".to_owned(), "disabled".to_owned())];
+    let labels = Arc::new(BTreeMap::from(labels));
     let out = Claim {
         labels: Some(labels.clone()),
         ..cri(&[EVIL])
@@ -233,6 +234,36 @@ fn labels_without_the_api_servers_word_exempt_nothing() {
         ..annotated(EVIL)
     };
     assert_eq!(judged("/default/x", [forged]).verdict, Verdict::Drift);
+}
+
+#[test]
+fn names_that_were_left_out_approve_nothing() {
+    let left_out = |claim| Claim {
+        names_left_out: true,
+        ..claim
+    };
+    let asked = Claim {
+        naming: Naming::AsAsked,
+        ..cri(&[OURS])
+    };
+    for (cgroup, claim, expected) in [
+        (
+            "/default/x",
+            ctr(OURS),
+            ["unresolved", "containerd", "ambiguous"],
+        ),
+        (
+            "/default/x",
+            ctr(EVIL),
+            ["drift", "containerd", "not-admitted"],
+        ),
+        (POD, cri(&[OURS]), ["unresolved", "pod", "ambiguous"]),
+        (POD, cri(&[EVIL]), ["drift", "pod", "webhook-skipped"]),
+        (POD, asked, ["unresolved", "pod", "ambiguous"]),
+    ] {
+        let found = judged(cgroup, [left_out(claim)]);
+        assert_eq!(words(&found), expected, "{found:?}");
+    }
 }
 
 #[test]

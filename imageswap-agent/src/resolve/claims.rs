@@ -2,18 +2,18 @@
 
 use super::Asked;
 use super::join::Snapshot;
+use crate::evidence::EvidenceError;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::RuncState;
+use crate::evidence::sandbox;
 use crate::evidence::storage::StoredImage;
 use crate::evidence::user::UserContainer;
 use crate::facts::{Claim, Content, Kind, Naming, Source};
 use crate::pods::PodName;
 use std::collections::BTreeMap;
-
-/// The label of containerd's CRI plugin on its containers: `container` or `sandbox`.
-const CRI_KIND: &str = "io.cri-containerd.kind";
+use std::sync::Arc;
 
 /// The containerd namespace of the CRI plugin.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
@@ -30,7 +30,7 @@ impl Asked {
     ) -> (Claim, Option<String>) {
         let socket = containerd.socket().display();
         let namespace = record.namespace.as_str();
-        let cri_kind = record.labels.get(CRI_KIND).map(String::as_str);
+        let cri_kind = record.labels.get(sandbox::KIND).map(String::as_str);
         let image = match record.image.as_str() {
             "" => None,
             name => self.remote(&socket, containerd.image(namespace, name).await),
@@ -42,7 +42,7 @@ impl Asked {
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
         let (mut names, mut pulled_from) = (None, None);
         if let Some(digest) = &digest {
-            names = self.remote(&socket, containerd.names_of(namespace, digest).await);
+            names = self.names_of(containerd, namespace, digest).await;
             pulled_from = self
                 .remote(&socket, containerd.sources(namespace, digest).await)
                 .flatten();
@@ -59,7 +59,7 @@ impl Asked {
         let label = |key: &str| record.labels.get(key).cloned();
         let claim = Claim {
             runtime_namespace: Some(record.namespace.clone()),
-            kind: Some(if cri_kind == Some("sandbox") {
+            kind: Some(if cri_kind == Some(sandbox::SANDBOX) {
                 Kind::Sandbox
             } else {
                 Kind::Container
@@ -71,7 +71,8 @@ impl Asked {
             } else {
                 Naming::AnyOfDigest
             },
-            names: names.into_iter().flatten().collect(),
+            names_left_out: names.as_ref().is_some_and(Option::is_none),
+            names: names.flatten().into_iter().flatten().collect(),
             digest,
             content,
             pulled_from,
@@ -81,6 +82,23 @@ impl Asked {
             ..Claim::new(Source::Containerd, record.id, "containerd")
         };
         (claim, layers)
+    }
+
+    /// The names of a digest; `Some(None)` if there are too many to read.
+    #[expect(
+        clippy::option_option,
+        reason = "no answer, and an answer without names"
+    )]
+    pub(super) async fn names_of(
+        &mut self,
+        containerd: &Containerd,
+        namespace: &str,
+        digest: &str,
+    ) -> Option<Option<Vec<String>>> {
+        match containerd.names_of(namespace, digest).await {
+            Err(EvidenceError::TooLarge { .. }) => Some(None),
+            names => self.remote(containerd.socket().display(), names).map(Some),
+        }
     }
 
     /// The snapshot below the container's own; `None` if it does not run on one.
@@ -117,11 +135,12 @@ impl Asked {
         digest: &str,
         layers: Option<&str>,
     ) -> Content {
-        let chains = containerd.chains(namespace, digest).await;
-        let chains = self.remote(containerd.socket().display(), chains);
-        match (layers, chains) {
-            (Some(layers), Some(chains)) if chains.contains(layers) => Content::Its,
-            _ => Content::Another,
+        let images = containerd.configurations(namespace, digest).await;
+        let images = self.remote(containerd.socket().display(), images);
+        let runs_on = |layers: &str| images?.into_iter().find(|image| image.chain == layers);
+        match layers.and_then(runs_on) {
+            Some(_) => Content::Its,
+            None => Content::Another,
         }
     }
 
@@ -141,7 +160,11 @@ impl Asked {
             .as_deref()
             .unwrap_or(&container.image_ref);
         let image = cri.image(image).await;
-        let image = self.remote(cri.socket().display(), image).flatten();
+        let names_left_out = matches!(image, Err(EvidenceError::TooLarge { .. }));
+        let image = match image {
+            Err(EvidenceError::TooLarge { .. }) => None,
+            image => self.remote(cri.socket().display(), image).flatten(),
+        };
         let id = image
             .as_ref()
             .map_or_else(String::new, |image| image.id.clone());
@@ -170,13 +193,14 @@ impl Asked {
             // CRI-O sends an empty name for an image without names.
             image: asked_for.or(Some(container.image).filter(|image| !image.is_empty())),
             names,
+            names_left_out,
             digest,
             content,
             container_name: Some(container.name),
             pod: sandbox.as_ref().map(pod_of),
             note: sandbox.as_ref().and_then(note_of),
             static_pod: sandbox.as_ref().and_then(is_static),
-            labels: sandbox.map(|sandbox| sandbox.labels),
+            labels: sandbox.map(|sandbox| Arc::new(sandbox.labels)),
             ..Claim::new(Source::Cri, container.id, "cri")
         };
         (claim, Some(id))
@@ -192,7 +216,7 @@ pub(super) fn of_sandbox(sandbox: CriSandbox) -> Claim {
         pod: Some(pod_of(&sandbox)),
         note: note_of(&sandbox),
         static_pod: is_static(&sandbox),
-        labels: Some(sandbox.labels),
+        labels: Some(Arc::new(sandbox.labels)),
         ..Claim::new(Source::Cri, sandbox.id, "cri")
     }
 }
@@ -214,11 +238,11 @@ pub(super) fn without_labels(claim: Claim) -> Claim {
     }
 }
 
-fn note_of(sandbox: &CriSandbox) -> Option<String> {
-    sandbox
+fn note_of(sandbox: &CriSandbox) -> Option<Arc<str>> {
+    let note = sandbox
         .annotations
-        .get(imageswap_policy::note::ANNOTATION)
-        .cloned()
+        .get(imageswap_policy::note::ANNOTATION)?;
+    Some(note.as_str().into())
 }
 
 fn is_static(sandbox: &CriSandbox) -> Option<bool> {

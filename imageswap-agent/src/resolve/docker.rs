@@ -18,6 +18,7 @@ const NAMELESS: &str = "moby-dangling@";
 /// The store's answer about an image.
 struct Known {
     names: BTreeSet<String>,
+    names_left_out: bool,
     digest: Option<String>,
     pulled_from: Option<Vec<ContentSource>>,
     only_layers: bool,
@@ -117,6 +118,7 @@ pub(super) fn without_image(claim: Claim) -> Claim {
         runtime: "docker",
         image: None,
         names: BTreeSet::new(),
+        names_left_out: false,
         digest: None,
         content: Content::Unknown,
         pulled_from: None,
@@ -134,6 +136,7 @@ fn with_image(claim: Claim, found: DockerContainer, known: Known) -> Claim {
             Naming::AsAsked
         },
         names: known.names,
+        names_left_out: known.names_left_out,
         digest: known.digest,
         pulled_from: known.pulled_from,
         only_layers: known.only_layers,
@@ -153,6 +156,7 @@ fn of_docker(found: &DockerContainer, image: &DockerImage) -> Known {
         (has_digest, repository.as_ref() == Some(name))
     };
     Known {
+        names_left_out: false,
         names: image.names.clone(),
         digest: image.digests.iter().max_by_key(fit).map(|it| it.1.clone()),
         pulled_from: Some(if only_layers {
@@ -173,10 +177,12 @@ async fn of_containerd(
 ) -> Option<Known> {
     let socket = containerd.socket().display();
     let digest = found.image_id.as_str();
-    let names = asked.remote(&socket, containerd.names_of(namespace, digest).await)?;
+    let names = asked.names_of(containerd, namespace, digest).await?;
     let sources = asked.remote(&socket, containerd.sources(namespace, digest).await)?;
-    let names = names.into_iter();
+    let names_left_out = names.is_none();
+    let names = names.into_iter().flatten();
     Some(Known {
+        names_left_out,
         names: names.filter(|name| !name.starts_with(NAMELESS)).collect(),
         digest: Some(digest.to_owned()),
         pulled_from: Some(sources?),

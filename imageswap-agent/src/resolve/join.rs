@@ -15,27 +15,26 @@
 //! names the process, and every client of a containerd can publish events. So a record that is
 //! joined by an event alone may accuse, but neither approves nor exempts.
 
+use super::prepared::{Kept, KeptAnswer};
+use super::sandbox::Sandbox;
 use super::{Asked, Question, Sources, claims, docker};
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{ContainerRecord, Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::evidence::root::{self, Made, Mount};
 use crate::evidence::runc::RuncState;
-use crate::facts::{Claim, Content};
+use crate::facts::{Claim, Content, Kind};
 use crate::process::{Subject, ancestors, cgroups, depth};
-use futures::future::join;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::sleep;
-
-/// Tasks that may wait for their start; more than a node starts at a time.
-const MOST_PREPARED: usize = 1024;
+use tokio::time::{sleep, timeout};
 
 /// How long a start waits for a question about its task that is in progress.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// How often it looks.
 const MOMENT: Duration = Duration::from_millis(1);
-const MOST_MOMENTS: usize = 250;
 /// How long a start whose process has ended waits for an event about its task, in moments.
 const MOST_LATE: usize = 100;
 
@@ -57,6 +56,28 @@ pub(super) struct Described {
 }
 
 impl Described {
+    #[cfg(test)]
+    pub(super) fn of_nothing(process: Subject) -> Self {
+        use crate::evidence::containerd::TaskStatus;
+        use crate::facts::Source;
+        Self {
+            task: TaskRecord {
+                namespace: String::new(),
+                socket: "/x.sock".into(),
+                id: String::new(),
+                pid: process.pid,
+                status: TaskStatus::Created,
+            },
+            process,
+            containerd: Claim::new(Source::Containerd, "", "containerd"),
+            layers: None,
+            dockers: None,
+            cri: None,
+            root: None,
+            is_joined: true,
+        }
+    }
+
     /// The claims about a start that only an event joins to this record.
     pub(super) fn accusation(self) -> Vec<Claim> {
         let containerd = if self.dockers.is_some() {
@@ -80,23 +101,6 @@ impl Described {
         };
         records.map(accuse).collect()
     }
-}
-
-/// Tasks that were described before their program began, by pid.
-#[derive(Clone, Default)]
-pub(super) struct Prepared(Arc<Mutex<Tasks>>);
-
-#[derive(Default)]
-struct Tasks {
-    waiting: HashMap<u32, Waiting>,
-    /// Pids of tasks that are being asked about.
-    under_way: Vec<u32>,
-}
-
-struct Waiting {
-    process: Subject,
-    described: Described,
-    asked: Asked,
 }
 
 /// The root file system that a runtime made for a container.
@@ -138,62 +142,12 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Marks a task as being asked about until this is dropped.
-pub(super) struct UnderWay {
-    prepared: Prepared,
-    pid: u32,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut tasks = self.prepared.lock();
-        if let Some(at) = tasks.under_way.iter().position(|pid| *pid == self.pid) {
-            tasks.under_way.swap_remove(at);
-        }
-    }
-}
-
-impl Prepared {
-    pub(super) fn begin(&self, pid: u32) -> UnderWay {
-        self.lock().under_way.push(pid);
-        UnderWay {
-            prepared: self.clone(),
-            pid,
-        }
-    }
-
-    fn is_under_way(&self, pid: u32) -> bool {
-        self.lock().under_way.contains(&pid)
-    }
-
-    fn keep(&self, waiting: Waiting) {
-        let mut tasks = self.lock();
-        if tasks.waiting.len() >= MOST_PREPARED {
-            tasks.waiting.clear();
-        }
-        let known = tasks.waiting.get(&waiting.process.pid);
-        let is_better = known.is_some_and(|known| {
-            known.process == waiting.process
-                && known.described.is_joined
-                && !waiting.described.is_joined
-        });
-        if !is_better {
-            tasks.waiting.insert(waiting.process.pid, waiting);
-        }
-    }
-
-    /// The description prepared for this process.
-    fn take(&self, process: Subject) -> Option<(Described, Asked)> {
-        let mut waiting = self.lock().waiting.remove(&process.pid)?;
-        let is_same = process.started.is_some() && waiting.process == process;
-        waiting.described.is_joined &= is_same;
-        let is_its = is_same || waiting.process.may_be(process);
-        is_its.then_some((waiting.described, waiting.asked))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Whether a process is that of a reported task.
+enum IsOfTask {
+    Yes,
+    No,
+    /// The process has ended, so nothing can confirm it any more.
+    Gone,
 }
 
 /// A CRI runtime's answer about an id.
@@ -216,66 +170,110 @@ impl OfCri {
 }
 
 impl Sources {
-    /// Asks about a task that was made, and keeps the answers until its program begins.
-    ///
-    /// `process` had the task's pid when containerd's event arrived.
+    /// Asks about a task that was made, and keeps the answers until its program begins. containerd's
+    /// answer about the task comes first, because the report may be forged.
     pub(super) async fn prepare(self: &Arc<Self>, made: &TaskRecord, process: Subject) {
-        let mut asked = Asked::default();
-        // Both at once: the record may be deleted as soon as the task ends.
-        let (is_joined, described) = join(
-            self.has_task(made, process),
-            self.describe(&mut asked, made, process),
-        )
-        .await;
-        let Some(mut described) = described else {
+        if self.prepared.is_joined(process) {
+            return;
+        }
+        let answer = match self.is_of_task(made, process).await {
+            IsOfTask::Yes => {
+                let mut asked = Asked::default();
+                let described = self.describe_new(&mut asked, made, process).await;
+                described.map(|it| KeptAnswer::Joined(Box::new(it), asked))
+            }
+            IsOfTask::Gone => Some(KeptAnswer::Gone(made.clone())),
+            IsOfTask::No => None,
+        };
+        let Some(answer) = answer else {
             tracing::debug!(
                 id = made.id,
-                "the record of a new task was deleted before it could be read"
+                pid = made.pid,
+                "a report of a new task is not used: it has another process, or no record any more"
             );
             return;
         };
-        described.is_joined = is_joined;
-        if is_joined && described.containerd.through_cri && described.dockers.is_none() {
-            let found = self
-                .of_cri(&mut asked, &made.id, &[process], Some(made))
-                .await;
+        self.prepared.keep(Kept { process, answer });
+    }
+
+    /// The description of a task whose program is about to begin, with the CRI's answer.
+    async fn describe_new(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        made: &TaskRecord,
+        process: Subject,
+    ) -> Option<Described> {
+        let mut described = self.describe(asked, made, process).await?;
+        if described.containerd.through_cri && described.dockers.is_none() {
+            let found = self.of_cri(asked, &made.id, &[process], Some(made)).await;
             if let OfCri::Is(claim, image_id) = found {
-                let checked = self.checked(&mut asked, *claim, image_id, &described);
-                described.cri = Some(checked.await);
+                let checked = self.checked(asked, *claim, image_id, &described);
+                described.cri = Some(self.common.bounded(checked.await));
             }
         }
-        self.prepared.keep(Waiting {
-            process,
-            described,
-            asked,
-        });
+        Some(described)
     }
 
     /// Whether containerd answers that this is the task's process. The process has to outlive the
     /// answer, because another process could get its pid.
-    async fn has_task(&self, made: &TaskRecord, process: Subject) -> bool {
+    async fn is_of_task(&self, made: &TaskRecord, process: Subject) -> IsOfTask {
         let Some(containerd) = self.containerd_at(made) else {
-            return false;
+            return IsOfTask::No;
         };
         let task = containerd.task(&made.namespace, &made.id).await;
         let is_its = |task: &TaskRecord| task.pid == process.pid && task.status.has_process();
-        task.is_ok_and(|task| task.as_ref().is_some_and(is_its)) && process.is_alive(&self.proc)
+        let is_task = task.is_ok_and(|task| task.as_ref().is_some_and(is_its));
+        if is_task && process.is_alive(&self.proc) {
+            IsOfTask::Yes
+        } else if process.runs(&self.proc) {
+            IsOfTask::No
+        } else {
+            IsOfTask::Gone
+        }
     }
 
-    /// The description prepared for the start; it may arrive a moment later.
-    pub(super) async fn prepared(&self, question: &Question) -> Option<(Described, Asked)> {
+    /// The description prepared for the start; it may arrive a moment later. The start does not wait
+    /// for the turns of reports about its process.
+    pub(super) async fn prepared(
+        self: &Arc<Self>,
+        question: &Question,
+    ) -> Option<(Described, Asked)> {
         let process = question.process;
-        for _ in 0..MOST_MOMENTS {
-            if !self.prepared.is_under_way(process.pid) {
-                break;
+        let ask = async {
+            for report in self.prepared.waiting(process.pid) {
+                self.prepare(&report.task, report.process).await;
             }
-            sleep(MOMENT).await;
-        }
-        self.prepared.take(process)
+            while self.prepared.is_under_way(process.pid) {
+                sleep(MOMENT).await;
+            }
+        };
+        // What takes longer is asked anew.
+        _ = timeout(LONGEST_WAIT, ask).await;
+        let kept = self.prepared.take(process)?;
+        let is_same = process.started.is_some() && kept.process == process;
+        let (mut described, asked) = match kept.answer {
+            KeptAnswer::Joined(described, asked) => (*described, asked),
+            KeptAnswer::Gone(made) => {
+                let mut asked = Asked::default();
+                let described = self.describe(&mut asked, &made, kept.process).await?;
+                (
+                    Described {
+                        is_joined: false,
+                        ..described
+                    },
+                    asked,
+                )
+            }
+        };
+        described.is_joined &= is_same;
+        Some((described, asked))
     }
 
     /// The same for a process that has ended and that no source knows: the event may be late.
-    pub(super) async fn prepared_at_last(&self, question: &Question) -> Option<(Described, Asked)> {
+    pub(super) async fn prepared_at_last(
+        self: &Arc<Self>,
+        question: &Question,
+    ) -> Option<(Described, Asked)> {
         for _ in 0..MOST_LATE {
             sleep(MOMENT).await;
             let prepared = self.prepared(question).await;
@@ -368,17 +366,28 @@ impl Sources {
             }
             _ => (None, None),
         };
+        let command = record.sandbox_command.clone();
         let (mut claim, mut layers) = asked.containerd_claim(containerd, record).await;
         if own.is_none() {
             layers = None;
             claim.content = Content::Another;
         }
+        if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {
+            let made = Sandbox {
+                containerd,
+                task,
+                process,
+                layers: layers.as_deref(),
+                command,
+            };
+            claim.content = self.content_of_sandbox(asked, made, &claim).await;
+        }
         Some(Described {
             task: task.clone(),
             process,
-            containerd: claim,
+            containerd: self.common.bounded(claim),
             layers,
-            dockers,
+            dockers: dockers.map(|claim| self.common.bounded(claim)),
             cri: None,
             root: root.or(own),
             is_joined: true,

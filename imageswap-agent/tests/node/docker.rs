@@ -253,7 +253,7 @@ struct Mounted(PathBuf);
 impl Mounted {
     /// Runs this command, which mounts something at `at`.
     fn by(command: &str, at: &Path) -> Self {
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         let status = shell.args(["-c", command]).status().unwrap();
         assert!(status.success(), "{command}");
         Self(at.to_owned())
@@ -262,7 +262,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let mut umount = std::process::Command::new("umount");
+        let mut umount = Command::new("umount");
         drop(umount.arg("--lazy").arg(&self.0).status());
     }
 }
@@ -302,7 +302,7 @@ impl Files {
     /// A process that looks like a dockerd with this data root; it ends with its input.
     fn daemon(&self) -> std::process::ChildStdin {
         use std::os::unix::process::CommandExt as _;
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         command
             .arg0("dockerd")
             .args(["-c", "read ended", "sh", "--data-root"]);

@@ -5,6 +5,7 @@ mod agent_records;
 mod cluster;
 mod crio;
 mod docker;
+mod flood;
 mod forged;
 mod harness;
 mod hidden;

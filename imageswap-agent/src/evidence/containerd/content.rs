@@ -1,4 +1,5 @@
-//! The layers that a container of an image has to run on, from the content in containerd.
+//! The layers that a container of an image has to run on, and its command, from the content in
+//! containerd.
 //!
 //! Every blob that is read here is hashed, so that a digest identifies bytes and not a name.
 
@@ -16,12 +17,21 @@ const MOST_MANIFESTS: usize = 64;
 /// A configuration keeps the image's history; containerd itself refuses manifests of more than 8 MiB.
 const LARGEST_BLOB: usize = 8 << 20;
 
-/// Images whose layers are cached: more than a node has.
+/// Images whose configurations are cached: more than a node has.
 const MOST_KEPT: usize = 1024;
 
-/// Chain ids by the digest of a manifest. They never change, because the digest is that of the
+/// Configurations by the digest of a manifest. They never change, because the digest is that of the
 /// content.
-pub(super) type Chains = Arc<Mutex<HashMap<String, String>>>;
+pub(super) type Configurations = Arc<Mutex<HashMap<String, Configuration>>>;
+
+/// The part of an image's configuration that its containers are compared with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Configuration {
+    /// The chain id of the layers. containerd names an image's snapshot by this id.
+    pub chain: String,
+    /// What a container runs by default; empty if that is not known.
+    pub command: Vec<String>,
+}
 
 impl Containerd {
     /// The parent of the snapshot `key`. `None` if the snapshot does not exist; empty if it has no
@@ -74,69 +84,72 @@ impl Containerd {
         Ok(answer.map(|answer| answer.mounts.into_iter().map(mount).collect()))
     }
 
-    /// The chain ids of the layers of the image `digest`, for each platform whose configuration
-    /// exists. The digest can be that of an index, a manifest or a configuration. containerd names
-    /// an image's snapshot by this id.
-    pub async fn chains(
+    /// The configurations of the image `digest`, for each platform whose configuration exists. The
+    /// digest can be that of an index, a manifest or a configuration.
+    pub async fn configurations(
         &self,
         namespace: &str,
         digest: &str,
-    ) -> Result<BTreeSet<String>, EvidenceError> {
+    ) -> Result<BTreeSet<Configuration>, EvidenceError> {
         let manifests = match self.blob(namespace, digest).await? {
-            Found::Chain(chain) => return Ok(BTreeSet::from([chain])),
+            Found::Kept(known) => return Ok(BTreeSet::from([known])),
             Found::Blob(Blob::Index(manifests)) => manifests,
             Found::Blob(other) => {
-                let chain = self.chain_of(namespace, digest, other).await?;
-                return Ok(chain.into_iter().collect());
+                let known = self.configuration(namespace, digest, other).await?;
+                return Ok(known.into_iter().collect());
             }
             Found::Nothing => return Ok(BTreeSet::new()),
         };
-        let mut chains = BTreeSet::new();
+        let mut all = BTreeSet::new();
         for manifest in manifests.iter().take(MOST_MANIFESTS) {
             match self.blob(namespace, manifest).await? {
-                Found::Chain(chain) => drop(chains.insert(chain)),
-                Found::Blob(blob) => chains.extend(self.chain_of(namespace, manifest, blob).await?),
+                Found::Kept(known) => drop(all.insert(known)),
+                Found::Blob(blob) => {
+                    all.extend(self.configuration(namespace, manifest, blob).await?);
+                }
                 // For another platform, which was not fetched.
                 Found::Nothing => {}
             }
         }
-        Ok(chains)
+        Ok(all)
     }
 
-    /// The chain id of a manifest or a configuration.
-    async fn chain_of(
+    /// The configuration of a manifest, or the configuration itself.
+    async fn configuration(
         &self,
         namespace: &str,
         digest: &str,
         blob: Blob,
-    ) -> Result<Option<String>, EvidenceError> {
+    ) -> Result<Option<Configuration>, EvidenceError> {
         let blob = match blob {
             Blob::Manifest { config } => match self.blob(namespace, &config).await? {
                 Found::Blob(blob) => blob,
-                Found::Chain(chain) => return Ok(Some(self.keep(digest, chain))),
+                Found::Kept(known) => return Ok(Some(self.keep(digest, known))),
                 Found::Nothing => return Ok(None),
             },
             other => other,
         };
-        let Blob::Configuration { diff_ids } = blob else {
+        let Blob::Configuration { diff_ids, command } = blob else {
             return Ok(None);
         };
-        let chain = layers::chain_id(&diff_ids);
-        Ok(chain.map(|chain| self.keep(digest, chain)))
+        let known = layers::chain_id(&diff_ids).map(|chain| Configuration { chain, command });
+        Ok(known.map(|known| self.keep(digest, known)))
     }
 
-    fn kept(&self, digest: &str) -> Option<String> {
-        let kept = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+    fn kept(&self, digest: &str) -> Option<Configuration> {
+        let kept = &self.configurations;
+        let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(digest).cloned()
     }
 
-    fn keep(&self, digest: &str, chain: String) -> String {
-        let mut kept = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+    fn keep(&self, digest: &str, known: Configuration) -> Configuration {
+        let kept = &self.configurations;
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST_KEPT {
             kept.clear();
         }
-        kept.insert(digest.to_owned(), chain.clone());
-        chain
+        kept.insert(digest.to_owned(), known.clone());
+        known
     }
 
     /// A small blob; [`Found::Nothing`] if it does not exist or its content does not match its
@@ -145,8 +158,8 @@ impl Containerd {
         if !is_digest(digest) {
             return Ok(Found::Nothing);
         }
-        if let Some(chain) = self.kept(digest) {
-            return Ok(Found::Chain(chain));
+        if let Some(known) = self.kept(digest) {
+            return Ok(Found::Kept(known));
         }
         let mut bytes = Vec::new();
         let take = |piece: wire::ReadContentResponse| {
@@ -171,8 +184,8 @@ impl Containerd {
 
 /// What a digest refers to.
 enum Found {
-    /// Its chain id, from the cache.
-    Chain(String),
+    /// Its configuration, from the cache.
+    Kept(Configuration),
     Blob(Blob),
     Nothing,
 }

@@ -68,6 +68,9 @@ const TOPICS: [&str; 4] = [
     r#"topic=="/tasks/delete""#,
 ];
 
+/// containerd's own limit for ids and namespaces is 76 bytes.
+const LONGEST_NAME: usize = 255;
+
 impl TaskEvents {
     pub(super) fn new(transport: Transport) -> Self {
         let opening = transport.clone();
@@ -89,13 +92,12 @@ impl TaskEvents {
     /// from then on with [`EvidenceError::Ended`].
     pub async fn next(&mut self) -> Result<TaskEvent, EvidenceError> {
         loop {
-            match self
-                .receive()
-                .await
-                .and_then(|envelope| self.decode(envelope))
-            {
-                Ok(Some(event)) => return Ok(event),
-                Ok(None) => {}
+            match self.receive().await {
+                Ok(envelope) => {
+                    if let Some(event) = self.decode(envelope) {
+                        return Ok(event);
+                    }
+                }
                 Err(error) => {
                     self.state = State::Ended;
                     return Err(error);
@@ -120,8 +122,14 @@ impl TaskEvents {
         }
     }
 
-    fn decode(&self, envelope: wire::Envelope) -> Result<Option<TaskEvent>, EvidenceError> {
-        decode(envelope).map_err(|message| self.transport.protocol(SUBSCRIBE, message))
+    /// Any client of containerd can publish an event that is not understood. It is left out, and the
+    /// stream goes on.
+    fn decode(&self, envelope: wire::Envelope) -> Option<TaskEvent> {
+        let decoded = decode(envelope).inspect_err(|message| {
+            let socket = self.transport.socket().display();
+            tracing::debug!(%socket, message, "an event of containerd is left out");
+        });
+        decoded.ok().flatten()
     }
 }
 
@@ -170,6 +178,13 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
         }
         _ => None,
     };
+    let names = decoded.iter().map(|(id, ..)| id);
+    if names
+        .chain([&envelope.namespace])
+        .any(|it| it.len() > LONGEST_NAME)
+    {
+        return Err(format!("{} has a name that is too long", event.type_url));
+    }
     Ok(decoded.map(|(container_id, pid, kind)| TaskEvent {
         namespace: envelope.namespace,
         container_id,

@@ -101,8 +101,20 @@ fn a_container_decodes_past_what_is_not_named() {
             ),
             root: Some("/srv/web".into()),
             annotations: [("k".to_owned(), "v".to_owned())].into(),
+            sandbox_command: None,
         }
     );
+}
+
+#[test]
+fn the_command_of_a_sandbox_is_read() {
+    let spec = r#"{"process":{"args":["/pause"]},"root":{"path":"rootfs"}}"#;
+    let mut container = full_container(spec);
+    assert_eq!(decode(&container).sandbox_command, None);
+    let kind = ("io.cri-containerd.kind".to_owned(), "sandbox".to_owned());
+    container.labels = [kind].into();
+    let command = decode(&container).sandbox_command;
+    assert_eq!(command, Some(vec!["/pause".to_owned()]));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Images {
         let config = self.0.join("imagedb/content/sha256").join(hex);
         let bytes = read_of_root(&config, LARGEST_IMAGE)?.unwrap_or_default();
         Ok(match layers::read(&format!("sha256:{hex}"), &bytes) {
-            Some(Blob::Configuration { diff_ids }) => layers::chain_id(&diff_ids),
+            Some(Blob::Configuration { diff_ids, .. }) => layers::chain_id(&diff_ids),
             _ => None,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::pods::{POD_NAME, is, judged_with, known, named};
 use super::*;
+use crate::pods::PodRecord;
 use imageswap_policy::document;
 
 const CORP: &str = "{rules: [{name: hub, from: docker.io/**, to: registry.example.com}]}";
@@ -28,6 +29,24 @@ fn law_of(specs: &[(&str, &str)], label: Option<&str>) -> Law {
 fn judged_in(law: &Law, image: &str) -> Judgement {
     let claims = [named(POD_NAME, &[image])];
     judged_with(law, POD, is(known(image)), &claims)
+}
+
+#[test]
+fn labels_that_were_too_long_to_keep_are_unknown() {
+    let exempt = EXEMPT.replace("namespaceSelector", "objectSelector");
+    let law = law_of(&[("corp", CORP), ("exempt", &exempt)], None);
+    for (labels, expected) in [
+        (None, ["unresolved", "pod", "scope-unknown"]),
+        (Some(BTreeMap::new()), ["drift", "pod", "webhook-skipped"]),
+    ] {
+        let pod = PodRecord {
+            labels,
+            ..known("nginx")
+        };
+        let claims = [named(POD_NAME, &["nginx"])];
+        let found = judged_with(&law, POD, is(pod), &claims);
+        assert_eq!(words(&found), expected, "{found:?}");
+    }
 }
 
 #[test]

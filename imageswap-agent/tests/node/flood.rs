@@ -1,0 +1,196 @@
+//! Many forged events, and many pid namespaces: findings about others are neither lost nor milder.
+
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Cgroup, Process, wait_until};
+use prost::Message;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+#[derive(Clone, PartialEq, Message)]
+struct PublishRequest {
+    #[prost(string, tag = "1")]
+    topic: String,
+    #[prost(message, optional, tag = "2")]
+    event: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// The events of a new and of a started task have the pid in different fields.
+#[derive(Clone, PartialEq, Message)]
+struct TaskCreate {
+    #[prost(string, tag = "1")]
+    container_id: String,
+    #[prost(uint32, tag = "6")]
+    pid: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TaskStart {
+    #[prost(string, tag = "1")]
+    container_id: String,
+    #[prost(uint32, tag = "2")]
+    pid: u32,
+}
+
+/// A client of containerd that publishes events about tasks, as any client can.
+struct Publisher {
+    runtime: Runtime,
+    channel: Channel,
+}
+
+impl Publisher {
+    fn connect(node: &Node) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let socket = format!("unix://{}", node.containerd.socket().display());
+        let endpoint = Endpoint::from_shared(socket).unwrap();
+        let channel = runtime.block_on(endpoint.connect()).unwrap();
+        Self { runtime, channel }
+    }
+
+    fn publish(&self, topic: &str, kind: &str, value: Vec<u8>) {
+        let event = Any {
+            type_url: format!("containerd.events.{kind}"),
+            value,
+        };
+        let mut request = Request::new(PublishRequest {
+            topic: topic.to_owned(),
+            event: Some(event),
+        });
+        let metadata = request.metadata_mut();
+        metadata.insert("containerd-namespace", "default".parse().unwrap());
+        let mut client = Grpc::new(self.channel.clone());
+        let publish = async {
+            client.ready().await.unwrap();
+            let path = PathAndQuery::from_static("/containerd.services.events.v1.Events/Publish");
+            let codec = ProstCodec::<PublishRequest, ()>::default();
+            client.unary(request, path, codec).await.unwrap();
+        };
+        self.runtime.block_on(publish);
+    }
+}
+
+fn memory(agent: &Agent) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.unwrap().parse().unwrap()
+}
+
+/// Runs short containers of both images while `flood` runs, and checks that nothing changes for them.
+fn nothing_changes(node: &Node, agent: &Agent, name: &str, flood: impl Fn(&AtomicBool) + Sync) {
+    let is_over = AtomicBool::new(false);
+    let ids =
+        |image: &'static str| (0..4).map(move |at| (image, format!("{name}-{at}-{image:.4}")));
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(&is_over));
+        std::thread::sleep(Duration::from_secs(1));
+        for (image, id) in ids(EVIL).chain(ids(OURS)) {
+            let ran = node
+                .containerd
+                .run_to_end("default", image, &id, &["sleep", "0.02"]);
+            if ran.is_err() {
+                is_over.store(true, Ordering::Relaxed);
+            }
+            ran.unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    for (_, id) in ids(EVIL) {
+        let finding = agent.wait_for(&id, "start");
+        let expected = ["drift", "containerd", "not-admitted"];
+        assert_eq!(words(&finding), expected, "{finding:#}\n{}", agent.log());
+    }
+    for (_, id) in ids(OURS) {
+        let finding = agent.wait_for(&id, "start");
+        assert_ne!(words(&finding)[0], "drift", "{finding:#}");
+    }
+}
+
+#[test]
+fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
+    let Some(node) = Node::for_test("events", false) else {
+        return;
+    };
+    node.images("default");
+    // A container without a task.
+    let decoy = ["container", "create", EVIL, "decoy"];
+    node.containerd.ctr("default", decoy).unwrap();
+    let agent = node.agent();
+    let publisher = Publisher::connect(&node);
+    let before = memory(&agent);
+    let published = AtomicU32::new(0);
+    nothing_changes(&node, &agent, "events", |is_over| {
+        while !is_over.load(Ordering::Relaxed) {
+            let number = published.fetch_add(1, Ordering::Relaxed);
+            let (container_id, pid) = ("decoy".to_owned(), 2 + number % 32_000);
+            let (topic, kind, value) = match number % 4 {
+                0 => (
+                    "/tasks/start",
+                    "TaskStart",
+                    TaskStart { container_id, pid }.encode_to_vec(),
+                ),
+                // This is not an event, and does not end the stream.
+                1 => ("/tasks/create", "TaskCreate", vec![0xff]),
+                _ => (
+                    "/tasks/create",
+                    "TaskCreate",
+                    TaskCreate { container_id, pid }.encode_to_vec(),
+                ),
+            };
+            publisher.publish(topic, kind, value);
+        }
+    });
+    let grown = memory(&agent).saturating_sub(before);
+    let published = published.load(Ordering::Relaxed);
+    assert!(grown < 48 << 10, "{grown} KB after {published} events");
+    assert!(
+        !agent.log().contains("cannot follow a containerd"),
+        "{}",
+        agent.log()
+    );
+    node.containerd
+        .ctr("default", ["container", "rm", "decoy"])
+        .unwrap();
+}
+
+/// An ordinary container can do this, if its seccomp profile permits user namespaces.
+#[test]
+fn many_pid_namespaces_in_one_cgroup_do_not_delay_others() {
+    const MANY: usize = 300;
+    let Some(node) = Node::for_test("namespaces", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let path = format!("/namespaces-{}.service", std::process::id());
+    let cgroup = Cgroup::make(&node.lab, &path).unwrap();
+    nothing_changes(&node, &agent, "namespaces", |_| {
+        let mut makes = Command::new("sh");
+        let one = "unshare --pid --mount --fork true";
+        makes.args(["-c", &format!("for i in $(seq {MANY}); do {one}; done")]);
+        let mut makes =
+            Process::start(&node.lab, "namespaces", cgroup.with_process(&makes)).unwrap();
+        assert!(wait_until(PATIENCE, || !makes.is_running()));
+    });
+    let started = || {
+        let mut said = agent.said();
+        said.retain(|finding| finding["cgroup"] == path.as_str() && finding["event"] == "start");
+        said.len()
+    };
+    let all_seen = wait_until(2 * PATIENCE, || started() >= MANY);
+    assert!(all_seen, "{} of {MANY}\n{}", started(), agent.log());
+}
