@@ -24,6 +24,7 @@ pub(super) fn known(image: &str) -> PodRecord {
             ("debug".to_owned(), container(true)),
         ]
         .into(),
+        labels: Some(BTreeMap::new()),
         ..PodRecord::default()
     }
 }
