@@ -488,7 +488,9 @@ impl Agent {
     /// The cgroup of the outermost container that a start is in, or of the start.
     fn lane_of(&self, start: StartId, path: &str) -> u64 {
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
-        let outermost = above.filter_map(|path| self.starts.at(path)).next();
+        // The root cgroup is above everything.
+        let mut above = above.filter(|path| !path.is_empty());
+        let outermost = above.find_map(|path| self.starts.at(path));
         outermost.unwrap_or(start).cgroup
     }
 

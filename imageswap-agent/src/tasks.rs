@@ -32,9 +32,9 @@ const MOST_MADE: usize = 256;
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Sends the tasks of a containerd until the receiver is gone: each one that is made, and each
-/// start that containerd confirms, `grace` after its event. The socket may appear later, and the daemon may restart: starts
-/// that were missed meanwhile are found in its list. Every event wakes the reader of the kernel's
-/// events.
+/// start that containerd confirms, `grace` after its event. The socket may appear later, and the
+/// daemon may restart: starts that were missed meanwhile are found in its list. Every event wakes
+/// the reader of the kernel's events.
 pub async fn follow(
     containerd: Containerd,
     tasks: mpsc::Sender<(TaskRecord, Sight)>,
@@ -137,8 +137,8 @@ async fn follow_once(
 /// can publish an event. A task that is gone may have been a short one, whose process has ended.
 async fn confirmed(containerd: &Containerd, task: TaskRecord) -> Option<TaskRecord> {
     match containerd.task(&task.namespace, &task.id).await {
-        Ok(Some(known)) if known.pid == task.pid => Some(known),
-        Ok(Some(known)) if known.pid != 0 => None,
+        Ok(Some(known)) if known.pid != task.pid && known.pid != 0 => None,
+        Ok(Some(known)) if known.pid != 0 && known.status != TaskStatus::Stopped => Some(task),
         Ok(_) => Some(TaskRecord {
             status: TaskStatus::Stopped,
             ..task

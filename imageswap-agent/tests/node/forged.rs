@@ -357,7 +357,7 @@ fn a_sandbox_that_was_made_again_is_not_exempt() {
     let uid = format!("io.kubernetes.pod.uid={}", pod.uid);
     for (at, (flags, command)) in [
         (&[][..], ["/bin/sleep", "1000"]),
-        (&["--mount", &*volume], own),
+        (&["--mount", &*volume][..], own),
     ]
     .into_iter()
     .enumerate()

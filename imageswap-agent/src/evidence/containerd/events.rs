@@ -127,7 +127,7 @@ impl TaskEvents {
     fn decode(&self, envelope: wire::Envelope) -> Option<TaskEvent> {
         let decoded = decode(envelope).inspect_err(|message| {
             let socket = self.transport.socket().display();
-            tracing::debug!(%socket, message, "an event of containerd is left out");
+            tracing::debug!(%socket, error = %message, "an event of containerd is left out");
         });
         decoded.ok().flatten()
     }
