@@ -300,8 +300,7 @@ mod tests {
             let module = module.split("::").filter(|it| !it.is_empty());
             modules.read(module.map(str::to_owned).collect(), text);
         }
-        let shown = modules.circles().iter().map(Circle::to_string).collect();
-        shown
+        modules.circles().iter().map(Circle::to_string).collect()
     }
 
     #[test]
