@@ -120,6 +120,7 @@ fn colour_is_for_terminals_and_changes_no_letter() {
         "maps.conf",
         "default::registry.example.com\nquay.io/team::\n",
     );
+    let bad = file("bad.conf", "default::https://d.io/\n");
     let images = file("images.txt", "nginx\nquay.io/a/b\nghcr.io/a/b\n");
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": EVIL}, "spec": {"containers": [
         {"name": EVIL, "image": EVIL}, {"name": "a", "image": "nginx"}, {"name": "b", "image": "quay.io/a/b"}]}});
@@ -134,7 +135,7 @@ fn colour_is_for_terminals_and_changes_no_letter() {
         &["explain", "--policy", &policy, EVIL],
         &["check", "--policy", &policy, "-f", &manifest],
         &["diff", &policy, &maps, "-f", &images],
-        &["lint", &maps],
+        &["lint", &bad],
         &["drift", "--agent", &agent],
         &["drift", "--agent", &agent, "-o", "wide"],
     ] {
