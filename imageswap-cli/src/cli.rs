@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::manifest::{check, images, rewrite};
+use crate::screen::Colour;
 use crate::{
     Outcome, completions, diff, drift, explain, export, import, init, lint, report, scan, verify,
 };
@@ -8,9 +9,13 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use imageswap_policy::document;
 use imageswap_runtime::manual::ManualArgs;
-use imageswap_runtime::text::Escaping;
+use imageswap_runtime::text::{Escaping, WIDTH};
 use std::io::Write;
 use std::path::Path;
+
+#[cfg(test)]
+mod documented;
+mod examples;
 
 /// Asks an ImageSwap policy which image should run instead of another, and whether that is approved.
 #[derive(Debug, Parser)]
@@ -59,6 +64,11 @@ enum Command {
     Man(ManualArgs),
 }
 
+/// The command line with its help, for terminals of any width.
+pub(crate) fn command() -> clap::Command {
+    examples::add(Cli::command().max_term_width(WIDTH))
+}
+
 /// Reads the command line; help, version and mistakes end the process here.
 pub(crate) fn parse() -> Cli {
     let name = if is_plugin() {
@@ -66,7 +76,7 @@ pub(crate) fn parse() -> Cli {
     } else {
         "imageswap"
     };
-    let matches = Cli::command().bin_name(name).get_matches();
+    let matches = command().bin_name(name).get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
@@ -74,14 +84,17 @@ impl Cli {
     /// Runs the command; its output goes to `out`.
     pub(crate) fn run(self, out: &mut impl Write) -> Result<Outcome> {
         // Names and images come from others, and may attack the terminal that shows them.
-        let safe = &mut Escaping::new(&mut *out);
+        let safe = &mut match Colour::of_stdout() {
+            Colour(true) => Escaping::coloured(&mut *out),
+            Colour(false) => Escaping::new(&mut *out),
+        };
         match self.command {
             Command::Explain(args) => explain::run(&args, safe),
             Command::Check(args) => check::run(&args, safe),
             // The manifest unchanged, byte by byte.
             Command::Rewrite(args) => rewrite::run(&args, out),
             Command::Images(args) => images::run(&args, safe),
-            Command::Scan(args) => scan::run(&args, &mut Escaping::coloured(out)),
+            Command::Scan(args) => scan::run(&args, safe),
             Command::Drift(args) => drift::run(&args, safe),
             // Spreadsheets and browsers get their own escapes.
             Command::Report(args) => report::run(&args, out),
@@ -96,14 +109,14 @@ impl Cli {
             }
             Command::Init(args) => init::run(&args, safe),
             Command::Version => {
-                writeln!(out, "imageswap {}", env!("CARGO_PKG_VERSION"))?;
+                write!(out, "{}", command().render_version())?;
                 Ok(Outcome::Clean)
             }
             Command::Import(args) => import::run(&args, safe),
             Command::Export(args) => export::run(&args, safe),
-            Command::Completions(args) => completions::run(args, Cli::command(), out),
+            Command::Completions(args) => completions::run(args, command(), out),
             Command::Man(args) => {
-                args.write(Cli::command())?;
+                args.write(command())?;
                 Ok(Outcome::Clean)
             }
         }

@@ -3,9 +3,10 @@
 use crate::explain::images;
 use crate::policy::{DateArgs, load_any};
 use crate::scope::{ScopeArgs, Undecided};
+use crate::screen::{Colour, Output, Tone};
 use crate::{Outcome, input};
 use anyhow::{Result, bail};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use imageswap_policy::{Decision, Reason};
 use imageswap_runtime::text::shown;
 use serde::Serialize;
@@ -29,14 +30,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     date: DateArgs,
     /// Output format; json is one object per line
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// One policy's decision about an image.
@@ -69,6 +64,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         bail!("expected images, one a line, found none");
     }
     let date = args.date.date();
+    let colour = Colour::of_stdout();
     let sides = [&old, &new].map(|it| args.scope.select(it, date));
     let mut undecided = Undecided::default();
     let (mut changes, mut unknown) = (0_usize, 0_usize);
@@ -96,14 +92,19 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         changes += 1;
         match args.output {
             Output::Json => writeln!(out, "{}", serde_json::to_string(&change)?)?,
-            Output::Text => {
-                writeln!(out, "{}", shown(image))?;
-                writeln!(out, "- {}", text(&change.old))?;
-                writeln!(out, "+ {}", text(&change.new))?;
+            Output::Table => {
+                writeln!(out, "{}", colour.paint(Tone::Title, &shown(image)))?;
+                for (tone, sign, side) in [
+                    (Tone::Bad, '-', &change.old),
+                    (Tone::Good, '+', &change.new),
+                ] {
+                    let line = format!("{sign} {}", shown(&text(side)));
+                    writeln!(out, "{}", colour.paint(tone, &line))?;
+                }
             }
         }
     }
-    if args.output == Output::Text {
+    if args.output == Output::Table {
         let total = images.len();
         write!(out, "{changes} of {total} images change")?;
         match unknown {

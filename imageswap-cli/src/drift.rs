@@ -2,8 +2,10 @@
 //! report.
 
 use crate::moment::Moment;
+use crate::screen::Colour;
+use crate::wait::runtime;
 use crate::{Outcome, report};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::text;
@@ -52,8 +54,6 @@ pub(crate) struct Args {
     /// Also list containers whose image is unknown
     #[arg(long)]
     unresolved: bool,
-    #[command(flatten)]
-    cluster: ClusterArgs,
     /// Ask again every so many seconds, until stopped
     #[arg(
         short,
@@ -67,6 +67,8 @@ pub(crate) struct Args {
     /// Output format; wide is a line per container, json is one object
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -155,10 +157,7 @@ struct Answer<'a> {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = runtime()?;
     let Some(seconds) = args.watch else {
         return runtime.block_on(args.drift(out));
     };
@@ -204,6 +203,7 @@ impl Args {
         if self.unresolved {
             listed.extend(unresolved);
         }
+        let (now, colour) = (Moment::now(), Colour::of_stdout());
         match self.output {
             Output::Json => {
                 let answer = Answer {
@@ -214,8 +214,8 @@ impl Args {
                 serde_json::to_writer(&mut *out, &answer)?;
                 writeln!(out)?;
             }
-            Output::Table => table::write(&shown(&listed)?, Moment::now(), out)?,
-            Output::Wide => table::wide(&shown(&listed)?, Moment::now(), out)?,
+            Output::Table => table::write(&shown(&listed)?, now, colour, out)?,
+            Output::Wide => table::wide(&shown(&listed)?, now, colour, out)?,
         }
         if self.output != Output::Json {
             table::end(counts, self.unresolved, heard.answered, out)?;

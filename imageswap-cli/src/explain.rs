@@ -2,9 +2,10 @@
 
 use crate::policy::{DateArgs, PolicyArgs};
 use crate::scope::{ScopeArgs, Undecided};
+use crate::screen::{Colour, Output, Tone};
 use crate::{Outcome, input, report};
 use anyhow::{Result, bail};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use imageswap_policy::{Decision, Policies, Policy, Reason, Selected};
 use imageswap_runtime::text::{WIDTH, shown, wrap};
 use serde::Serialize;
@@ -33,12 +34,6 @@ pub(crate) struct Args {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
 /// One answer for programs.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
@@ -50,7 +45,7 @@ struct Answer<'a> {
     /// `None`, like the policy's name, if no policy applies, or if several may and agree.
     enforcement: Option<&'a str>,
     policy: Option<&'a str>,
-    /// Policies of which one decides, where it is not known which.
+    /// If it is not known which policy decides: those that may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<&'a str>,
     /// What has to be known to decide, such as `the labels of the namespace`.
@@ -119,7 +114,8 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         }
     }
     if args.output == Output::Table && !decided.is_empty() {
-        text(&policies, &selected, &decided, out)?;
+        let colour = Colour::of_stdout();
+        text(&policies, &selected, &decided, colour, out)?;
     }
     out.flush()?;
     Ok(if undecided.is_empty() {
@@ -173,6 +169,7 @@ fn text(
     policies: &Policies,
     selected: &Selected<'_>,
     decisions: &[(&str, Decision<'_>)],
+    colour: Colour,
     out: &mut impl Write,
 ) -> Result<()> {
     let rows: Vec<_> = decisions
@@ -180,7 +177,7 @@ fn text(
         .map(|(image, decision)| row(image, decision))
         .collect();
     let table = if rows.len() > 1 {
-        table(&["IMAGE", "RESULT", "APPROVED", "RULE"], &rows)
+        table(["IMAGE", "RESULT", "APPROVED", "RULE"], &rows, colour)
     } else {
         None
     };
@@ -190,7 +187,7 @@ fn text(
         }
     } else {
         for (image, decision) in decisions {
-            paragraph(selected, image, decision, out)?;
+            paragraph(selected, image, decision, colour, out)?;
         }
     }
     match selected.policy() {
@@ -219,11 +216,13 @@ fn paragraph(
     selected: &Selected<'_>,
     image: &str,
     decision: &Decision<'_>,
+    colour: Colour,
     out: &mut impl Write,
 ) -> Result<()> {
-    writeln!(out, "{}", shown(image))?;
+    let approved = colour.paint(Tone::of_approval(decision.approved), yes(decision.approved));
+    writeln!(out, "{}", colour.paint(Tone::Title, &shown(image)))?;
     writeln!(out, "  result    {}", shown(&decision.result))?;
-    writeln!(out, "  approved  {}", yes(decision.approved))?;
+    writeln!(out, "  approved  {approved}")?;
     for (at, line) in wrap(&decision.explain(), WIDTH - MARGIN).iter().enumerate() {
         writeln!(out, "{:MARGIN$}{line}", if at == 0 { "  why" } else { "" })?;
     }
@@ -253,34 +252,40 @@ fn paragraph(
     Ok(())
 }
 
-fn row<'a>(image: &'a str, decision: &'a Decision<'_>) -> [&'a str; 4] {
+fn row(image: &str, decision: &Decision<'_>) -> [String; 4] {
     let result = if decision.swapped() {
-        decision.result.as_ref()
+        shown(&decision.result)
     } else {
-        "(stays)"
+        "(stays)".into()
     };
     [
-        image,
-        result,
-        yes(decision.approved),
-        decision.rule.unwrap_or(decision.reason.as_str()),
+        shown(image).into_owned(),
+        result.into_owned(),
+        yes(decision.approved).to_owned(),
+        decision.rule.unwrap_or(decision.reason.as_str()).to_owned(),
     ]
 }
 
 /// The lines of a table; `None` if one would be wider than a terminal.
-fn table(head: &[&str; 4], rows: &[[&str; 4]]) -> Option<Vec<String>> {
-    let all = || std::iter::once(head).chain(rows);
+fn table(head: [&str; 4], rows: &[[String; 4]], colour: Colour) -> Option<Vec<String>> {
+    let head = head.map(str::to_owned);
+    let all = || std::iter::once(&head).chain(rows);
     let widths: Vec<usize> = (0..head.len())
         .map(|at| all().map(|it| it[at].chars().count()).max().unwrap_or(0))
         .collect();
     if widths.iter().sum::<usize>() + 2 * (head.len() - 1) > WIDTH {
         return None;
     }
-    let line = |cells: &[&str; 4]| {
-        let cells = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
+    let line = |cells: &[String; 4]| {
+        let cells = cells.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(at, (cell, width))| {
+            // Padded first, because colour codes take no column.
+            let padded = format!("{cell:width$}");
+            match (at, cell.as_str()) {
+                (2, "yes" | "no") => colour.paint(Tone::of_approval(cell == "yes"), &padded),
+                _ => padded,
+            }
+        });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     Some(all().map(line).collect())
@@ -297,9 +302,12 @@ mod tests {
     #[test]
     fn a_table_is_no_wider_than_a_terminal() {
         let head = ["A", "B", "C", "D"];
-        let lines = table(&head, &[["aa", "b", "c", "d"], ["a", "bbb", "c", ""]]).unwrap();
+        let rows = [["aa", "b", "c", "d"], ["a", "bbb", "c", ""]];
+        let rows = rows.map(|it| it.map(str::to_owned));
+        let lines = table(head, &rows, Colour(false)).unwrap();
         assert_eq!(lines, ["A   B    C  D", "aa  b    c  d", "a   bbb  c"]);
         let wide = "x".repeat(WIDTH - 8);
-        assert!(table(&head, &[[wide.as_str(), "b", "c", "d"]]).is_none());
+        let rows = [[wide.as_str(), "b", "c", "d"].map(str::to_owned)];
+        assert!(table(head, &rows, Colour(false)).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Output for pipelines: the same results in the formats that hosts of code and of reports read.
 
 use anyhow::Result;
+use clap::ValueEnum;
 use imageswap_policy::{Diagnostic, Severity};
 use std::io::Write;
 
@@ -11,9 +12,12 @@ mod sarif;
 #[cfg(test)]
 mod tests;
 
-/// A format for pipelines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+/// What a check prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    #[value(alias = "text")]
+    Table,
+    Json,
     /// SARIF 2.1.0
     Sarif,
     /// JUnit's XML
@@ -22,6 +26,28 @@ pub(crate) enum Format {
     Github,
     /// GitLab's code quality report
     Gitlab,
+}
+
+/// A format for pipelines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Sarif,
+    Junit,
+    Github,
+    Gitlab,
+}
+
+impl Output {
+    /// The format, if it is one for pipelines.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Table | Self::Json => None,
+            Self::Sarif => Some(Format::Sarif),
+            Self::Junit => Some(Format::Junit),
+            Self::Github => Some(Format::Github),
+            Self::Gitlab => Some(Format::Gitlab),
+        }
+    }
 }
 
 /// The result of a command.

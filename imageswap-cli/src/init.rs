@@ -17,8 +17,6 @@ use std::io::Write;
 /// manifests' images come from: `docker.io` goes to `TO/docker.io`, as a
 /// registry with a pull-through project for each other registry has it. The
 /// policy changes and refuses nothing yet (`enforcement: audit`).
-///
-/// imageswap init -f manifests/ --to registry.example.com > policy.yaml
 #[derive(Debug, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

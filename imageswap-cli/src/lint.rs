@@ -1,23 +1,22 @@
 //! `imageswap lint`: reports errors and likely mistakes in policies.
 
-use crate::formats::{Case, Entry, Format, Results};
+use crate::formats::{Case, Entry, Output, Results};
 use crate::input::{self, Input};
 use crate::policy::{DateArgs, is_document};
+use crate::screen::Colour;
 use crate::{Outcome, report};
 use anyhow::{Error, Result};
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use imageswap_policy::{Check, Diagnostic, Diagnostics, Severity, document, maps};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-mod render;
-
 const EXIT_CODES: &str = "\
 Exit codes: 0 without findings, or with warnings and notes only; 1 with an
 error in a policy, and with --deny-warnings also with a warning; 2 when a file
-cannot be read. Notes tell where the Python ImageSwap does otherwise and what
-lines mean together; they never count.";
+cannot be read. Notes show where the Python ImageSwap differs and what lines
+mean together; they never count.";
 
 /// Arguments of `imageswap lint`.
 #[derive(Debug, ClapArgs)]
@@ -55,22 +54,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     date: DateArgs,
     /// Output format; json is one object per line
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-    /// SARIF 2.1.0
-    Sarif,
-    /// JUnit's XML
-    Junit,
-    /// Commands of GitHub Actions, which become annotations
-    Github,
-    /// GitLab's code quality report
-    Gitlab,
 }
 
 /// One finding for programs.
@@ -140,14 +125,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         show(args, &found, &["--image-prefix"], &mut count, out)?;
         count.policies += 1;
     }
-    let format = match args.output {
-        Output::Text | Output::Json => None,
-        Output::Sarif => Some(Format::Sarif),
-        Output::Junit => Some(Format::Junit),
-        Output::Github => Some(Format::Github),
-        Output::Gitlab => Some(Format::Gitlab),
-    };
-    if let Some(format) = format {
+    if let Some(format) = args.output.format() {
         let mut cases = std::mem::take(&mut count.cases);
         cases.sort_by(|a, b| a.file.cmp(&b.file));
         // Some codes are of both formats of policies.
@@ -162,7 +140,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         };
         results.write(format, out)?;
     }
-    if args.output == Output::Text && count.policies > 0 {
+    if args.output == Output::Table && count.policies > 0 {
         writeln!(out, "{}", count.summary())?;
     }
     out.flush()?;
@@ -178,7 +156,7 @@ fn failed(error: &Error) {
     report(&format!("error: {error:#}"));
 }
 
-/// `files` are the names of what was checked.
+/// `files` are the names of the files that were checked.
 fn show(
     args: &Args,
     found: &Diagnostics,
@@ -196,6 +174,7 @@ fn show(
             });
         }
     }
+    let colour = Colour::of_stdout();
     let shown = found.iter().filter(|it| {
         let left_out = args.no_notes && it.severity == Severity::Note;
         !left_out && !args.allow.contains(&it.code)
@@ -207,7 +186,11 @@ fn show(
             Severity::Note => count.notes += 1,
         }
         match args.output {
-            Output::Text => writeln!(out, "{}\n", render::text(diagnostic))?,
+            Output::Table => writeln!(
+                out,
+                "{}\n",
+                colour.diagnostic(diagnostic.severity, &diagnostic.to_string())
+            )?,
             Output::Json => writeln!(out, "{}", json(diagnostic)?)?,
             Output::Sarif | Output::Junit | Output::Github | Output::Gitlab => {
                 count.cases.push(case(args, diagnostic));

@@ -21,13 +21,16 @@ mod policy;
 mod report;
 mod scan;
 mod scope;
+mod screen;
 mod verdict;
 mod verify;
+mod wait;
 
 use anyhow::Error;
-use imageswap_runtime::text::Escaping;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
+
+use screen::report;
 
 /// The result of a command that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn is_broken_pipe(error: &Error) -> bool {
-    let mut causes = error
-        .chain()
-        .filter_map(|it| it.downcast_ref::<io::Error>());
-    causes.any(|it| it.kind() == ErrorKind::BrokenPipe)
-}
-
-/// Writes a message to standard error, if it is open.
-fn report(message: &str) {
-    drop(writeln!(Escaping::new(io::stderr()), "{message}"));
+    let mut kinds = error.chain().filter_map(|it| {
+        let of_json = || it.downcast_ref::<serde_json::Error>()?.io_error_kind();
+        it.downcast_ref().map(io::Error::kind).or_else(of_json)
+    });
+    kinds.any(|it| it == ErrorKind::BrokenPipe)
 }

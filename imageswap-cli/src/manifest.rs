@@ -33,6 +33,7 @@ pub(crate) struct FileArgs {
     #[arg(
         short = 'f',
         long = "filename",
+        alias = "file",
         required_unless_present = "paths",
         value_name = "PATH",
         verbatim_doc_comment
@@ -40,11 +41,12 @@ pub(crate) struct FileArgs {
     files: Vec<PathBuf>,
     /// Where objects of a kind name images
     ///
-    /// The path refers to an image, a container or a Pod template:
+    /// The path refers to an image, a container or a Pod template, such as
     /// Widget=spec.image. `*` stands for all items of a list or a mapping,
-    /// a NAME in brackets for the item called NAME or the argument NAME=...; the
-    /// kind may have its API group: Job.batch.volcano.sh=spec.tasks.*.template. Adds to
-    /// the known kinds. May be given more than once.
+    /// a NAME in brackets for the item called NAME or the argument
+    /// NAME=.... The kind may have its API group, as in
+    /// Job.batch.volcano.sh=spec.tasks.*.template. Adds to the known kinds.
+    /// May be given more than once.
     #[arg(
         long,
         visible_alias = "template-path",
@@ -155,7 +157,7 @@ impl FileArgs {
             if !used.contains(&index) {
                 read.warned = true;
                 report(&format!(
-                    "warning: --image-path {path} leads to no image in these manifests"
+                    "warning: --image-path {path} matches no image in these manifests"
                 ));
             }
         }

@@ -1,5 +1,6 @@
 //! `--missing`: asks the registries of the policy's results whether they have them.
 
+use crate::wait::runtime;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use imageswap_policy::Reason;
@@ -81,11 +82,7 @@ impl MissingArgs {
 
     /// [`Self::ask`], for commands that wait for nothing else.
     pub(crate) fn ask_now(&self, images: BTreeSet<String>) -> Result<Lacks> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
-        runtime.block_on(self.ask(images))
+        runtime()?.block_on(self.ask(images))
     }
 }
 

@@ -3,9 +3,11 @@
 use crate::missing::MissingArgs;
 use crate::policy::{DateArgs, PolicyFlags};
 use crate::scope::{NamespaceArgs, Namespaces};
+use crate::screen::Colour;
 use crate::verdict::VerdictArgs;
+use crate::wait::runtime;
 use crate::{Outcome, report};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_policy::Policies;
 use imageswap_runtime::cluster::{ClusterArgs, ObjectName};
@@ -63,21 +65,22 @@ pub(crate) struct Args {
     selector: Option<String>,
     #[command(flatten)]
     verdict: VerdictArgs,
-    /// Print the counts only
+    /// Print the counts only, by registry too
     #[arg(long)]
     summary: bool,
-    #[command(flatten)]
-    missing: MissingArgs,
     #[command(flatten)]
     namespaces: NamespaceArgs,
     #[command(flatten)]
     date: DateArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
     /// Output format; wide is a line per image, json is one object, reports and policyreports are
     /// objects for kubectl apply (of openreports.io and wgpolicyk8s.io)
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    // With sections of their own, which contain all flags behind them.
+    #[command(flatten)]
+    missing: MissingArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,11 +96,7 @@ enum Output {
 /// Runs the command: 0 if everything is approved, 1 if something is not, 2 if something could not
 /// be read.
 pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(args.scan(out))
+    runtime()?.block_on(args.scan(out))
 }
 
 impl Args {
@@ -122,7 +121,7 @@ impl Args {
         let unseen = self.look(&client, &mut census).await?;
         let missing = Missing::ask(&self.missing, &census).await?;
         let summary = Summary::of(&census, &self.verdict);
-        let colour = table::Colour::of_stdout();
+        let colour = Colour::of_stdout();
         match self.output {
             Output::Json => {
                 let found = answer::Found {

@@ -12,7 +12,7 @@ pub(crate) type Labels = BTreeMap<String, String>;
 #[derive(Debug, Args)]
 pub(crate) struct ScopeArgs {
     /// Namespace of the Pod
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Labels of the namespace; an empty text if it has none
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = parse_labels)]

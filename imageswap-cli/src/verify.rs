@@ -28,9 +28,9 @@ pub(crate) struct Args {
     ///
     /// A case is {maps or policy, mode?, image_prefix?, namespace?,
     /// namespace_labels?, labels?, container?, image, expected?, approved?,
-    /// date?}; `id`, `name`, `note` and `tag` are yours. A policy is an ImageSwapPolicy, its
-    /// text, or its file beside the cases. Exceptions end by `date`, or by
-    /// today. The mode is `maps` or `legacy`.
+    /// date?}; `id`, `name`, `note` and `tag` are yours. A policy is an
+    /// ImageSwapPolicy, its text, or its file beside the cases. Exceptions
+    /// end by `date`, or by today. The mode is `maps` or `legacy`.
     /// Without `expected` the test checks that the result is a valid reference
     /// if the image is one, that deciding it again changes nothing, and that
     /// an image under a target stays.

@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use imageswap_lab::output_with;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 #[path = "command/cases.rs"]
 mod cases;
@@ -45,10 +45,12 @@ impl Folder {
 }
 
 fn imageswap(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_imageswap"))
-        .args(args)
-        .output()
-        .unwrap()
+    imageswap_with(args, "")
+}
+
+fn imageswap_with(args: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+    output_with(command.args(args), input).unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -374,26 +376,6 @@ fn last_line(output: &Output) -> String {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_error() {
-    let images: Vec<String> = (0..2_000)
-        .map(|it| format!("quay.io/team/image-{it}"))
-        .collect();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
-        .args(["explain", "--image-prefix", "r.io", "-o", "json"])
-        .args(&images)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), stderr(&output).as_str()),
-        (Some(0), "")
-    );
-}
-
-#[test]
 fn it_runs_as_a_plugin_of_kubectl() {
     let folder = Folder::new();
     let plugin = folder.0.path().join("kubectl-imageswap");
@@ -442,18 +424,8 @@ fn explain_says_what_was_tried_and_what_the_author_says() {
 fn images_come_from_standard_input() {
     let folder = Folder::new();
     let policy = folder.file("policy.yaml", POLICY);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
-        .args(["explain", "--policy", &policy, "-o", "json", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input
-        .write_all(b"# images\n\nnginx\n  quay.io/a\n")
-        .unwrap();
-    drop(input);
-    let output = child.wait_with_output().unwrap();
+    let args = ["explain", "--policy", &policy, "-o", "json", "-"];
+    let output = imageswap_with(&args, "# images\n\nnginx\n  quay.io/a\n");
     let images: Vec<_> = stdout(&output)
         .lines()
         .map(|it| serde_json::from_str::<Value>(it).unwrap()["image"].clone())

@@ -2,29 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use imageswap_lab::output_with;
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 fn imageswap(folder: &Path, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
-        .args(args)
-        .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+    command.args(args).current_dir(folder);
+    output_with(&mut command, input).unwrap()
 }
 
 fn write(folder: &Path, name: &str, text: &str) {

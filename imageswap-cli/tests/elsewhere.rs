@@ -2,19 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use imageswap_lab::Ran;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-const POLICY: &str = "\
-apiVersion: imageswap.io/v1alpha1
-kind: ImageSwapPolicy
-metadata: {name: corp}
-spec:
-  rules: [{name: hub, from: \"docker.io/**\", to: registry.example.com/hub}]
-  approved: [\"registry.example.com/**\"]
-";
+const POLICY: &str = include_str!("data/corp.yaml");
 
 const POD: &str = "\
 apiVersion: v1
@@ -46,29 +40,13 @@ impl Folder {
     }
 }
 
-struct Ran(Output);
-
 fn run(folder: &Path, command: &str) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_imageswap"))
+    let mut program = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+    program
         .args(command.split(' '))
         .current_dir(folder)
-        .env("IMAGESWAP_POLICY", "policy.yaml")
-        .output();
-    Ran(output.unwrap())
-}
-
-impl Ran {
-    fn code(&self) -> Option<i32> {
-        self.0.status.code()
-    }
-
-    fn out(&self) -> &str {
-        std::str::from_utf8(&self.0.stdout).unwrap()
-    }
-
-    fn err(&self) -> &str {
-        std::str::from_utf8(&self.0.stderr).unwrap()
-    }
+        .env("IMAGESWAP_POLICY", "policy.yaml");
+    Ran::of(&mut program, "").unwrap()
 }
 
 /// `cases/policy/26-images-elsewhere`.
@@ -242,7 +220,7 @@ fn the_flags_say_what_counts() {
     let ran = folder.run("check swap.yaml --image-path A=spec.image");
     assert_eq!(
         ran.err(),
-        "warning: --image-path A=spec.image leads to no image in these manifests\n"
+        "warning: --image-path A=spec.image matches no image in these manifests\n"
     );
 }
 

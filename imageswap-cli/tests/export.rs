@@ -50,16 +50,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Compares with a file of the tests. `UPDATE_SNAPSHOTS=1` writes it anew.
+/// Compares with a file of the tests. `IMAGESWAP_WRITE=1` writes it anew.
 fn snapshot(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data")
         .join(name);
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+    if std::env::var_os("IMAGESWAP_WRITE").is_some() {
         fs::write(&path, found).unwrap();
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "{name}: UPDATE_SNAPSHOTS=1 writes it anew");
+    assert_eq!(found, expected, "{name}: IMAGESWAP_WRITE=1 writes it anew");
 }
 
 #[test]
@@ -277,25 +277,20 @@ fn registry(lab: &Lab) -> (Registry, tempfile::TempDir) {
     (registry, folder)
 }
 
+/// Exports mirrors that are at `registry`.
+fn mirrors(registry: &Registry, folder: &Path, to: &[&str]) -> Output {
+    let plain = registry.addr().to_string();
+    let from = ["--policy", "policy.yaml", "--plain-http", &plain];
+    imageswap(folder, &[&["export"], to, &from].concat())
+}
+
 #[test]
 fn containerd_pulls_through_the_hosts() {
     let Some(lab) = Lab::for_test("containerd_pulls_through_the_hosts") else {
         return;
     };
     let (registry, folder) = registry(&lab);
-    let plain = registry.addr().to_string();
-    let output = imageswap(
-        folder.path(),
-        &[
-            "export",
-            "hosts-toml",
-            "certs.d",
-            "--policy",
-            "policy.yaml",
-            "--plain-http",
-            &plain,
-        ],
-    );
+    let output = mirrors(&registry, folder.path(), &["hosts-toml", "certs.d"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let containerd = Containerd::start(&lab, ContainerdOptions::default()).unwrap();
     let hosts = folder.path().join("certs.d");
@@ -335,18 +330,7 @@ fn podman_pulls_through_the_configuration() {
         return;
     };
     let (registry, folder) = registry(&lab);
-    let plain = registry.addr().to_string();
-    let output = imageswap(
-        folder.path(),
-        &[
-            "export",
-            "registries.conf",
-            "--policy",
-            "policy.yaml",
-            "--plain-http",
-            &plain,
-        ],
-    );
+    let output = mirrors(&registry, folder.path(), &["registries.conf"]);
     let configuration = folder.path().join("registries.conf");
     fs::write(&configuration, &output.stdout).unwrap();
     let pull = |image: &str| {
@@ -371,7 +355,7 @@ fn podman_pulls_through_the_configuration() {
     }
     let output = pull("docker.io/library/absent:1");
     assert!(
-        !output.status.success() && text(&output.stderr).contains(&plain),
+        !output.status.success() && text(&output.stderr).contains(&registry.addr().to_string()),
         "{}",
         text(&output.stderr)
     );

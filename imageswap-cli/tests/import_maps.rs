@@ -28,6 +28,16 @@ fn import(maps: &str) -> (Option<i32>, String, String) {
     )
 }
 
+/// Compares `maps.conf` with `policy.yaml` for the images in `images.txt`.
+fn diff(folder: &Path) -> Output {
+    let labels = "k8s.twr.io/imageswap=enabled";
+    let files = ["maps.conf", "policy.yaml", "-f", "images.txt"];
+    imageswap(
+        folder,
+        &[&["diff"], &files[..], &["--namespace-labels", labels]].concat(),
+    )
+}
+
 #[test]
 fn the_page_shows_what_is_printed() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/migrating.md");
@@ -53,18 +63,7 @@ fn an_imported_policy_loads_without_a_word_and_decides_alike() {
         "nginx\nquay.io/a/b:1\ngitlab.com/a/b\nexample.com:5000/a\nregistry.example.com/x\n",
     )
     .unwrap();
-    let output = imageswap(
-        folder.path(),
-        &[
-            "diff",
-            "maps.conf",
-            "policy.yaml",
-            "-f",
-            "images.txt",
-            "--namespace-labels",
-            "k8s.twr.io/imageswap=enabled",
-        ],
-    );
+    let output = diff(folder.path());
     let text = String::from_utf8(output.stdout).unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
@@ -122,18 +121,7 @@ fn difference(maps: &str, images: &str) -> String {
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let output = imageswap(
-        folder.path(),
-        &[
-            "diff",
-            "maps.conf",
-            "policy.yaml",
-            "-f",
-            "images.txt",
-            "--namespace-labels",
-            "k8s.twr.io/imageswap=enabled",
-        ],
-    );
+    let output = diff(folder.path());
     String::from_utf8(output.stdout).unwrap()
 }
 

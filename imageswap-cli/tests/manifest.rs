@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use imageswap_lab::Ran;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 const MAPS: &str = "default:r.example.com\nquay.io::\nnoswap_wildcards:example.net\n";
 
@@ -67,37 +67,9 @@ impl Folder {
     }
 
     fn run_with(&self, command: &str, input: &str) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
-            .args(command.split(' '))
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        Ran(child.wait_with_output().unwrap())
-    }
-}
-
-struct Ran(Output);
-
-impl Ran {
-    fn code(&self) -> Option<i32> {
-        self.0.status.code()
-    }
-
-    fn out(&self) -> &str {
-        std::str::from_utf8(&self.0.stdout).unwrap()
-    }
-
-    fn err(&self) -> &str {
-        std::str::from_utf8(&self.0.stderr).unwrap()
+        let mut program = Command::new(env!("CARGO_BIN_EXE_imageswap"));
+        program.args(command.split(' ')).current_dir(self.0.path());
+        Ran::of(&mut program, input).unwrap()
     }
 }
 

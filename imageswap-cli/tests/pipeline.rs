@@ -12,15 +12,10 @@ use std::process::{Command, Output};
 #[path = "pipeline/schemas.rs"]
 mod schemas;
 
-const POLICY: &str = "\
-apiVersion: imageswap.io/v1alpha1
-kind: ImageSwapPolicy
-metadata: {name: corp}
-spec:
-  rules: [{name: hub, from: \"docker.io/**\", to: registry.example.com/hub}]
-  approved: [\"registry.example.com/**\"]
-  message: Registry is not allowed
-";
+const POLICY: &str = concat!(
+    include_str!("data/corp.yaml"),
+    "  message: Registry is not allowed\n"
+);
 
 /// Its second container is not approved.
 const BAD: &str = "\

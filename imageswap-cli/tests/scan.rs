@@ -14,15 +14,10 @@ const DOCS: &str = include_str!("../../docs/scan.md");
 /// Long enough for controllers on a machine that does ten other things.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-const POLICY: &str = "
-apiVersion: imageswap.io/v1alpha1
-kind: ImageSwapPolicy
-metadata: {name: corp}
-spec:
-  rules: [{name: hub, from: docker.io/**, to: registry.example.com/hub}]
-  approved: [registry.example.com/**]
-  match: {namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [shop, many]}]}}
-";
+const POLICY: &str = concat!(
+    include_str!("data/corp.yaml"),
+    "  match: {namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [shop, many]}]}}\n"
+);
 
 const WORKLOADS: &str = "
 apiVersion: v1

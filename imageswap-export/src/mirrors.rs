@@ -19,7 +19,7 @@ pub use write::{hosts_toml, registries_conf};
 
 const REFUSES: &str = "a mirror refuses no image";
 
-/// Names that begin with `prefix` are pulled from `location` in place of it.
+/// Names that begin with `prefix` are pulled from `location` instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     /// A registry, with a path if there is one.

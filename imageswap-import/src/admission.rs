@@ -9,7 +9,7 @@ pub(crate) use kyverno::{Exceptions, clauses, read as kyverno};
 pub(crate) use native::{binding, is_parameter, read as native};
 
 use crate::cel::{Environment, Failure, Patch, Rule, variables};
-use crate::gatekeeper::only;
+use crate::fields::only;
 use crate::intent::{Effect, Intent, Origin, Reading, Vocabulary};
 use crate::scope::Formula;
 use constraints::Constraints;

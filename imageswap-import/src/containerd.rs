@@ -3,7 +3,7 @@
 //! containerd asks the hosts of a file in their order, and last the server. A host without `resolve` is not asked what
 //! a tag is, one without `pull` has no content. The image keeps its name on the node, whichever host it comes from.
 
-use crate::configuration::{ConfigFile, flag, list, split, text, unknown};
+use crate::config_file::{ConfigFile, flag, list, split, text, unknown};
 use crate::image::Image;
 use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
 use crate::report::Status;

@@ -2,9 +2,11 @@
 
 use crate::answer::{answer, of_one_list};
 use crate::combine::combine;
-use crate::configuration::{self, Candidate, ConfigFile, Format, Found};
+use crate::config_file::{ConfigFile, Format};
+use crate::configuration::{self, Candidate, Found};
+use crate::fields::{kind, origin};
 use crate::image::Image;
-use crate::intent::{Intent, Origin, Reading};
+use crate::intent::{Intent, Origin, Reading, Source};
 use crate::maps::is_maps;
 use crate::policy::compiled;
 use crate::report::{Item, Other, Report, Status};
@@ -12,15 +14,6 @@ use crate::{admission, gatekeeper, harbor, kubewarden, kyverno, maps, swapper};
 use imageswap_policy::document::ImageSwapPolicy;
 use imageswap_policy::yaml::{self, Node};
 use imageswap_policy::{Date, Diagnostics, Policies, Scope};
-
-/// A text and its origin.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// Name of the file, for the report.
-    pub name: &'a str,
-    /// Its content.
-    pub text: &'a str,
-}
 
 /// The resulting policies, and the outcome of every rule.
 pub struct Import {
@@ -398,28 +391,5 @@ fn other(origin: Origin, node: &Node) -> Other {
             kind => format!("{kind} {}", origin.document),
         },
         unreadable: false,
-    }
-}
-
-/// API group without its version, and kind.
-pub(crate) fn kind(node: &Node) -> (&str, &str) {
-    let text = |key| node.get(key).and_then(Node::as_str).unwrap_or_default();
-    let group = text("apiVersion").rsplit_once('/').map_or("", |it| it.0);
-    (group, text("kind"))
-}
-
-/// Where a document is.
-pub(crate) fn origin(source: &str, node: &Node) -> Origin {
-    let name = node
-        .get("metadata")
-        .and_then(|it| it.get("name"))
-        .and_then(Node::as_str);
-    Origin {
-        source: source.to_owned(),
-        line: node.span.line,
-        column: node.span.column,
-        kind: kind(node).1.to_owned(),
-        document: name.unwrap_or("unnamed").to_owned(),
-        rule: String::new(),
     }
 }

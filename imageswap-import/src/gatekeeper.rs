@@ -1,7 +1,8 @@
 //! Gatekeeper's constraints about registries and tags, and its mutation `AssignImage`.
 
+use crate::fields::{only, selector, texts};
+use crate::image::is_registry;
 use crate::intent::{Check, Effect, Intent, Lists, Origin, Reading, Vocabulary};
-use crate::kyverno::{is_registry, selector};
 use crate::scope::{Formula, Literal};
 use crate::text::glob;
 use imageswap_policy::document::Enforcement;
@@ -54,26 +55,6 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
         differences,
         notes: Vec::new(),
     })
-}
-
-/// Refuses fields that are not known.
-pub(crate) fn only(node: &Node, known: &[&str]) -> Result<(), String> {
-    let unknown = node
-        .entries()
-        .iter()
-        .filter_map(|(key, _)| key.as_str())
-        .find(|it| !known.contains(it));
-    match unknown {
-        Some(key) => Err(format!("`{key}` is not understood")),
-        None => Ok(()),
-    }
-}
-
-/// The texts of a list.
-pub(crate) fn texts(node: Option<&Node>) -> Result<Vec<String>, String> {
-    let items = node.map_or(&[][..], Node::items).iter();
-    let texts: Option<Vec<_>> = items.map(|it| it.as_str().map(str::to_owned)).collect();
-    texts.ok_or_else(|| "a list has something else than texts".to_owned())
 }
 
 /// The images that a template lets in.

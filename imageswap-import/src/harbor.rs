@@ -1,6 +1,6 @@
 //! harbor-container-webhook's configuration: the first rule whose expressions match replaces the registry.
 
-use crate::configuration::{ConfigFile, flag, list, text, unknown};
+use crate::config_file::{ConfigFile, flag, list, text, unknown};
 use crate::image::Image;
 use crate::intent::{Effect, Intent, Lists, Reading, Vocabulary};
 use crate::scope::Block;

@@ -102,6 +102,13 @@ pub(crate) enum Spelling {
     Familiar,
 }
 
+/// Whether the first of several segments names a registry.
+pub(crate) fn is_registry(segment: &str) -> bool {
+    segment == "localhost"
+        || segment.contains(['.', ':'])
+        || segment.chars().any(|it| it.is_ascii_uppercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,15 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// A text and its origin.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Name of the file, for the report.
+    pub name: &'a str,
+    /// Its content.
+    pub text: &'a str,
+}
+
 /// The result of a rule for an image, both as written; an error says why the source cannot be
 /// evaluated.
 pub(crate) type Swap = Evaluated<String>;

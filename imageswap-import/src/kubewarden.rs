@@ -1,9 +1,8 @@
 //! Kubewarden's policy `trusted-repos`.
 
-use crate::gatekeeper::{only, texts};
+use crate::fields::{only, selector, texts};
 use crate::image::Image;
 use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
-use crate::kyverno::selector;
 use crate::scope::{Formula, Literal};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;

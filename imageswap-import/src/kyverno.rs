@@ -10,6 +10,4 @@ mod policy;
 mod scope;
 mod validate;
 
-pub(crate) use image::is_registry;
 pub(crate) use policy::{Exceptions, namespace, read};
-pub(crate) use scope::selector;

@@ -1,7 +1,6 @@
 //! ImageSwap's maps files, which `imageswap-policy` turns into policies, compared with them image by image.
 
-use crate::document::Source;
-use crate::intent::{Effect, Intent, Lists, Origin, Vocabulary};
+use crate::intent::{Effect, Intent, Lists, Origin, Source, Vocabulary};
 use crate::policy::compare;
 use crate::probe::probes;
 use crate::report::{Difference, Item, Status};

@@ -66,7 +66,7 @@ pub(crate) fn probes(vocabulary: &Vocabulary, round: usize) -> Vec<Probe> {
         .flat_map(|it| neighbours(it, round))
         .collect();
     let paths = paths(&named, round);
-    // Each word alone, so that none is missed where there are many.
+    // Each word alone, so that none of many words is missed.
     for word in &named.words {
         let word = word.trim_matches('/');
         texts.push(format!("{word}/x{}", suffix()));

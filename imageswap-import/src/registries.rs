@@ -4,7 +4,7 @@
 //! The table with the longest prefix decides about an image, once. Mirrors are asked before the location, and the image
 //! keeps its name on the node.
 
-use crate::configuration::{ConfigFile, split};
+use crate::config_file::{ConfigFile, split};
 use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
 use crate::report::Status;
 use crate::scope::{Block, Formula, Literal};

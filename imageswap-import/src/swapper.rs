@@ -1,6 +1,6 @@
 //! k8s-image-swapper's configuration: every image becomes `TARGET/REGISTRY/PATH`, unless a filter matches.
 
-use crate::configuration::ConfigFile;
+use crate::config_file::ConfigFile;
 use crate::image::Image;
 use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
 use crate::scope::Formula;

@@ -1,7 +1,7 @@
 //! From the texts of a source: hosts, paths and tags to try, and possible patterns.
 
+use crate::image::is_registry;
 use crate::intent::Vocabulary;
-use crate::kyverno::is_registry;
 use crate::sample;
 use crate::text::unescaped;
 use imageswap_policy::Pattern;

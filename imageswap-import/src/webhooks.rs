@@ -1,8 +1,6 @@
 //! Which Pods a webhook of another program gets: its MutatingWebhookConfiguration, if it is among the files.
 
-use crate::document::kind;
-use crate::gatekeeper::{only, texts};
-use crate::kyverno::selector;
+use crate::fields::{kind, only, selector, texts};
 use crate::scope::{Formula, Literal};
 use imageswap_policy::yaml::Node;
 
@@ -41,7 +39,7 @@ impl Webhook {
         self.among(node).next().is_some()
     }
 
-    /// The Pods that it gets. Where no file says it, they are all Pods, which is a difference.
+    /// The Pods that it gets. If no file names them, they are all Pods, which is a difference.
     pub(crate) fn pods(
         self,
         documents: &[(&str, Node)],

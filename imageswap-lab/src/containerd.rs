@@ -13,10 +13,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cgroup;
 use crate::cri::Cri;
 use crate::error::{Error, Result};
+use crate::hierarchy;
 use crate::image::Image;
 use crate::leftovers::{cgroups_of, processes};
 use crate::oci;
-use crate::process::{Process, run, wait_until};
+use crate::process::{Process, run};
+use crate::wait::wait_until;
 use crate::workspace::Lab;
 
 /// The name of the pause image that the CRI plugin uses here.
@@ -282,7 +284,7 @@ impl Drop for Containerd {
             }
         }
         for path in cgroups {
-            cgroup::remove(&path);
+            hierarchy::remove(&path);
         }
         self.process.stop();
         for pid in shims_of(&self.socket()) {

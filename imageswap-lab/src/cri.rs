@@ -12,8 +12,8 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::cgroup;
 use crate::error::{Error, Result};
+use crate::hierarchy;
 use crate::http::runtime;
 
 /// The Pod's source that a kubelet writes into its annotations.
@@ -194,7 +194,7 @@ impl Cri {
     fn remove_sandbox(&self, sandbox_id: &str, uid: &str) -> Result<()> {
         self.end_sandbox(sandbox_id)?;
         // As a kubelet does; runtimes do not remove the pod's own cgroup.
-        cgroup::remove(self.cgroup_parent(uid).trim_start_matches('/'));
+        hierarchy::remove(self.cgroup_parent(uid).trim_start_matches('/'));
         Ok(())
     }
 

@@ -14,7 +14,6 @@ mod messages;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -24,12 +23,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use messages::{ContainerStatusResponse, ImageStatusResponse, PodSandboxStatusResponse};
 use serde_json::json;
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
 use tonic::body::Body;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
+use crate::background::Background;
 use crate::cri::messages::{ContainerMetadata, IdRequest, ImageRequest, PodSandboxMetadata};
 use crate::error::{Error, Result};
 use crate::http::runtime;
@@ -84,8 +83,7 @@ struct Known {
 pub struct RecordedCrio {
     socket: PathBuf,
     known: Arc<Mutex<Known>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _background: Background,
     _lab: Lab,
 }
 
@@ -100,21 +98,11 @@ impl RecordedCrio {
         };
         let known = Arc::default();
         let serving = serve(listener, Arc::clone(&known));
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serving => {}
-                    // The sender was dropped: the server stops.
-                    _ = stopped => {}
-                }
-            });
-        });
+        let background = Background::run("CRI-O's answers", runtime, serving);
         Ok(Self {
             socket,
             known,
-            stop: Some(stop),
-            thread: Some(thread),
+            _background: background,
             _lab: lab.clone(),
         })
     }
@@ -149,15 +137,6 @@ impl RecordedCrio {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         locked(&self.known)
-    }
-}
-
-impl Drop for RecordedCrio {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
-            eprintln!("CRI-O's answers: {panic:?}");
-        }
     }
 }
 

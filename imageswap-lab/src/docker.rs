@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cgroup;
 use crate::containerd::Containerd;
 use crate::error::{Error, Result};
+use crate::hierarchy;
 use crate::image::layer;
 use crate::needs::{DOCKER, missing_of};
 use crate::oci;
@@ -137,7 +137,7 @@ impl Drop for Docker {
                 eprintln!("docker's container {id}: {error}");
             }
             // Another Docker on the machine may have cgroups beside it.
-            cgroup::remove(&format!("{CGROUPS}/{id}"));
+            hierarchy::remove(&format!("{CGROUPS}/{id}"));
         }
         self.process.stop();
     }

@@ -8,12 +8,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cgroup;
 use crate::error::{Error, Result};
-use crate::process::wait_until;
-use crate::workspace::unmount_below;
+use crate::hierarchy;
+use crate::wait::wait_until;
 
 /// The prefix of each lab's folder, followed by its name.
 pub(crate) const PREFIX: &str = "isw-";
@@ -65,15 +65,37 @@ fn clear(lab: &Path) {
         .map(|name| name.to_string_lossy().into_owned());
     let cgroups = cgroups.iter().chain(&named_after);
     for path in cgroups {
-        kill(&cgroup::processes(path));
+        kill(&hierarchy::processes(path));
         // The cgroup exists as long as a dying process is in it.
-        wait_until(PATIENCE, || cgroup::processes(path).is_empty());
-        cgroup::remove(path);
+        wait_until(PATIENCE, || hierarchy::processes(path).is_empty());
+        hierarchy::remove(path);
     }
     unmount_below(lab);
     if let Err(error) = fs::remove_dir_all(lab) {
         eprintln!("{}, left by an interrupted run: {error}", lab.display());
     }
+}
+
+/// Unmounts everything below `dir`.
+pub(crate) fn unmount_below(dir: &Path) {
+    for mount in mounts_below(dir) {
+        if let Err(error) = rustix::mount::unmount(&mount, UnmountFlags::DETACH) {
+            eprintln!("unmount {}: {error}", mount.display());
+        }
+    }
+}
+
+/// The mount points below `dir`, innermost first.
+fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut mounts: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from)
+        .filter(|mount| mount.starts_with(dir))
+        .collect();
+    mounts.reverse();
+    mounts
 }
 
 /// The cgroups of containers that have a bundle below containerd's `state`, then those of its

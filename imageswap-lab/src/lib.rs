@@ -11,6 +11,7 @@
 //! Everything needs Linux; parts that start containers need root. [`missing`] names the packages
 //! that are not installed, and [`Lab::for_test`] skips the test if any is.
 
+mod background;
 mod browser;
 mod cgroup;
 mod containerd;
@@ -19,6 +20,7 @@ mod crio;
 mod daemon;
 mod docker;
 mod error;
+mod hierarchy;
 pub mod hostile;
 mod http;
 mod image;
@@ -31,6 +33,7 @@ mod podman;
 mod port;
 mod process;
 mod prometheus;
+mod ran;
 mod registry;
 mod report_definitions;
 mod runc;
@@ -38,6 +41,7 @@ mod scripted;
 mod shipped;
 mod skip;
 mod statistics;
+mod wait;
 mod workspace;
 
 pub use browser::{Browser, ColourScheme};
@@ -56,8 +60,9 @@ pub use kube::{
 pub use needs::{Need, is_root, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use podman::Podman;
-pub use process::{Process, wait_until};
+pub use process::{Process, output_with};
 pub use prometheus::{Alertmanager, Prometheus, ScrapeJob};
+pub use ran::Ran;
 pub use registry::{REGISTRY_USER, Registry, SecureRegistry};
 pub use report_definitions::{openreports_definitions, policy_report_definitions};
 pub use runc::Bundle;
@@ -65,4 +70,5 @@ pub use scripted::{Act, ScriptedServer, answer};
 pub use shipped::shipped;
 pub use skip::skip;
 pub use statistics::BpfStatistics;
+pub use wait::wait_until;
 pub use workspace::Lab;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -25,9 +24,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tonic::codegen::Service as _;
 
+use crate::background::Background;
 use crate::error::{Error, Result};
 use crate::http::runtime;
 
@@ -36,8 +35,7 @@ use crate::http::runtime;
 pub struct OtlpReceiver {
     addr: SocketAddr,
     received: Received,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _background: Background,
 }
 
 /// A span as it arrived; ids in hexadecimal digits, empty if missing.
@@ -91,22 +89,12 @@ impl OtlpReceiver {
         };
         let (addr, listener) = bind().map_err(Error::io("a free port on 127.0.0.1"))?;
         let received = Received::default();
-        let (stop, stopped) = oneshot::channel();
         let serving = serve(listener, received.clone());
-        let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = serving => {}
-                    // If the sender is dropped, the receiver was dropped.
-                    _ = stopped => {}
-                }
-            });
-        });
+        let background = Background::run("OTLP receiver", runtime, serving);
         Ok(Self {
             addr,
             received,
-            stop: Some(stop),
-            thread: Some(thread),
+            _background: background,
         })
     }
 
@@ -123,15 +111,6 @@ impl OtlpReceiver {
     /// The log records that have arrived so far.
     pub fn logs(&self) -> Vec<ReceivedLog> {
         locked(&self.received.logs).clone()
-    }
-}
-
-impl Drop for OtlpReceiver {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
-            eprintln!("OTLP receiver: {panic:?}");
-        }
     }
 }
 

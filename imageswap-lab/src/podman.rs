@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::cgroup;
 use crate::error::{Error, Result};
+use crate::hierarchy;
 use crate::image::Image;
 use crate::needs::{PODMAN, missing_of};
 use crate::oci;
@@ -158,7 +158,7 @@ impl Drop for Podman {
             eprintln!("podman's Pods: {error}");
         }
         if self.user.is_none() {
-            cgroup::remove(CGROUPS);
+            hierarchy::remove(CGROUPS);
         } else if let Err(error) = self.podman(["system", "migrate"]) {
             // Ends the process that keeps the user's namespaces between calls.
             eprintln!("podman's pause process: {error}");

@@ -4,15 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Error, Result};
+use crate::wait::wait_until;
 use crate::workspace::Lab;
 
-const POLL: Duration = Duration::from_millis(10);
 const STOP: Duration = Duration::from_secs(10);
 
 /// A running process whose output goes to a file of the lab; dropping it ends
@@ -151,20 +150,6 @@ impl Drop for Process {
     }
 }
 
-/// Calls `done` until it returns true, at most for `limit`; returns whether it did.
-pub fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    loop {
-        if done() {
-            return true;
-        }
-        if start.elapsed() >= limit {
-            return false;
-        }
-        sleep(POLL);
-    }
-}
-
 /// Runs `command` to the end; an exit status other than 0 is an error.
 pub(crate) fn run(command: Command) -> Result<Output> {
     run_with_input(command, "")
@@ -172,16 +157,29 @@ pub(crate) fn run(command: Command) -> Result<Output> {
 
 /// Like [`run`], with `input` on its standard input; `input` must fit into a pipe.
 pub(crate) fn run_with_input(mut command: Command, input: &str) -> Result<Output> {
-    let shown = format!("{command:?}").replace('"', "");
+    let output = output_with(&mut command, input)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    Err(Error::Command {
+        command: shown(&command),
+        status: output.status,
+        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
+
+/// Runs `command` to the end with `input` on its standard input; `input` must fit into a pipe. An exit
+/// status other than 0 is not an error.
+pub fn output_with(command: &mut Command, input: &str) -> Result<Output> {
     let mut output = || {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut stdin = child.stdin.take().expect("it was asked for");
-        let written = stdin.write_all(input.as_bytes());
-        drop(stdin);
+        // Closed once it is written.
+        let stdin = child.stdin.take();
+        let written = stdin.map_or(Ok(()), |mut it| it.write_all(input.as_bytes()));
         // A program that ends without reading says why.
         match written {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
@@ -189,15 +187,12 @@ pub(crate) fn run_with_input(mut command: Command, input: &str) -> Result<Output
         }
         child.wait_with_output()
     };
-    let output = output().map_err(Error::io(shown.clone()))?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    Err(Error::Command {
-        command: shown,
-        status: output.status,
-        stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
+    let output = output();
+    output.map_err(Error::io(shown(command)))
+}
+
+fn shown(command: &Command) -> String {
+    format!("{command:?}").replace('"', "")
 }
 
 /// The last lines of a log, each indented on a line of its own.

@@ -11,7 +11,8 @@ use crate::cgroup;
 use crate::error::{Error, Result};
 use crate::image::unpack_root;
 use crate::oci::{self, oci_runtime};
-use crate::process::{run, wait_until};
+use crate::process::run;
+use crate::wait::wait_until;
 use crate::workspace::Lab;
 
 /// How long a runtime may take to create a container.

@@ -4,11 +4,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
 use crate::error::{Error, Result};
-use crate::leftovers;
+use crate::leftovers::{self, unmount_below};
 use crate::needs::{CONTAINERS, Need, is_root, missing, missing_of};
 use crate::skip::skip;
 
@@ -117,28 +116,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         unmount_below(self.dir.path());
     }
-}
-
-/// Unmounts everything below `dir`.
-pub(crate) fn unmount_below(dir: &Path) {
-    for mount in mounts_below(dir) {
-        if let Err(error) = rustix::mount::unmount(&mount, UnmountFlags::DETACH) {
-            eprintln!("unmount {}: {error}", mount.display());
-        }
-    }
-}
-
-/// The mount points below `dir`, innermost first.
-fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut mounts: Vec<_> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from)
-        .filter(|mount| mount.starts_with(dir))
-        .collect();
-    mounts.reverse();
-    mounts
 }
 
 #[cfg(test)]

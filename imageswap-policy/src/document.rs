@@ -21,6 +21,9 @@ pub use crd::{PLURAL, crd};
 pub use load::{Linted, Loaded, lint_all, load, load_all};
 pub use schema::schema;
 
+pub use crate::enforcement::Enforcement;
+pub use crate::selector::{LabelSelector, Operator, Requirement};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,47 +128,6 @@ pub struct Match {
     pub node_level: bool,
     /// Whether the label `k8s.twr.io/imageswap: disabled` on a Pod skips the swap. It never skips the approval.
     pub allow_opt_out: bool,
-}
-
-/// A label selector of Kubernetes; all of it has to hold, and an empty one selects everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LabelSelector {
-    /// Labels with exactly these values.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("examples" = [{"team": "a"}]))]
-    pub match_labels: BTreeMap<String, String>,
-    /// Conditions on labels.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub match_expressions: Vec<Requirement>,
-}
-
-/// A condition on one label.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Requirement {
-    /// The label.
-    #[schemars(example = &"team")]
-    pub key: String,
-    /// How its value is compared.
-    pub operator: Operator,
-    /// Values for `In` and `NotIn`.
-    #[schemars(extend("examples" = [["a", "b"]]))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<String>,
-}
-
-/// How a label's value is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Operator {
-    /// The label has one of the values.
-    In,
-    /// The label has none of the values, or is missing.
-    NotIn,
-    /// The label is there.
-    Exists,
-    /// The label is missing.
-    DoesNotExist,
 }
 
 /// One rule: `keep`, or `from` and `to`, or `regex` and `to`.
@@ -291,36 +253,6 @@ pub enum IfMissing {
     Swap,
     /// The image stays as written, and is judged unchanged. Without an answer of the registry it is swapped.
     Keep,
-}
-
-/// What is done about an image that is not approved after the swap.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Enforcement {
-    /// The object is refused.
-    #[default]
-    Deny,
-    /// The object is let in with a warning.
-    Warn,
-    /// The object is let in; it is only counted and logged, and so is the swap.
-    Audit,
-}
-
-impl Enforcement {
-    /// As documents write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Deny => "deny",
-            Self::Warn => "warn",
-            Self::Audit => "audit",
-        }
-    }
-}
-
-impl std::fmt::Display for Enforcement {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 impl Default for Match {

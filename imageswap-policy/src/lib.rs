@@ -40,12 +40,18 @@
 mod day;
 mod decision;
 mod diagnostic;
+mod enforcement;
+mod guard;
+mod maps_engine;
 mod outline;
 mod pattern;
 mod policies;
 mod policy;
 mod reference;
+mod revision;
 mod rules;
+mod scope;
+mod selector;
 
 pub mod document;
 pub mod manifest;
@@ -65,7 +71,8 @@ pub use outline::{
 };
 pub use pattern::{Pattern, PatternError};
 pub use policies::{Policies, Selected};
-pub use policy::{EXCLUDED as EXCLUDED_NAMESPACES, Missing, Policy, PullSecret};
+pub use policy::{Policy, PullSecret};
 pub use reference::{Reference, ReferenceError};
+pub use scope::{EXCLUDED as EXCLUDED_NAMESPACES, Missing};
 
 pub use time::Date;

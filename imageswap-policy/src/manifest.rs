@@ -53,8 +53,8 @@ pub struct Pod {
     pub name: Option<String>,
     /// Namespace of that object, if the manifest has it.
     pub namespace: Option<String>,
-    /// Labels of the Pod; for a workload, those of the template. `None` if the text does not tell
-    /// them.
+    /// Labels of the Pod; for a workload, those of the template. `None` if they are not
+    /// in the text.
     pub labels: Option<BTreeMap<String, String>>,
     /// Its images, in the order of the text.
     pub images: Vec<Image>,

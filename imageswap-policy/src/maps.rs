@@ -30,25 +30,19 @@
 //!
 //! Rules are named `maps:3 gitlab.com`: the line number and its key.
 
+use crate::maps_engine::Engine;
 use crate::{Diagnostics, Policy, Severity};
 
 mod checks;
 mod codes;
 mod compile;
-mod engine;
-mod glob;
 mod import;
 mod lines;
 mod lint;
 
+pub use crate::scope::LABEL;
 pub use codes::CHECKS;
-pub(crate) use engine::Engine;
-#[cfg(test)]
-pub(crate) use glob::Glob;
 pub use import::{Imported, import};
-
-/// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
-pub const LABEL: &str = "k8s.twr.io/imageswap";
 
 /// Options for reading a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! A compiled document as plain data, for programs that write it in another language.
 
-use crate::document::LabelSelector;
+use crate::guard::{Guard, Names};
 use crate::pattern::Pattern;
-use crate::policy::{Guard, Names, Policy};
+use crate::policy::Policy;
 use crate::rules::{Action, Approved, Expression, Join, Matcher, Rule, Rules, TemplatePart};
+use crate::selector::LabelSelector;
 use regex_syntax::hir::Hir;
 use time::Date;
 
@@ -245,7 +246,7 @@ fn guard(guard: &Guard) -> GuardOutline<'_> {
 }
 
 /// The length of the longest chain that rules can form. Each move is by an earlier rule than the
-/// last, because before it stands a rule that keeps what lies under its target.
+/// last, because a rule before it keeps the images under its target.
 fn moves(rules: &[Rule]) -> usize {
     // For each rule so far that moves images, itself and the chain that begins with it.
     let mut chains: Vec<(&Matcher, usize)> = Vec::new();

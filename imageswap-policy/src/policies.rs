@@ -1,8 +1,10 @@
 //! The set of policies in force; one of them decides for each Pod.
 
 use crate::decision::{Decision, Reason, Scope};
-use crate::document::Enforcement;
-use crate::policy::{Asking, Missing, Name, Policy, Ternary};
+use crate::enforcement::Enforcement;
+use crate::guard::{Asking, Name, Ternary};
+use crate::policy::Policy;
+use crate::scope::Missing;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cmp::Reverse;

@@ -4,22 +4,15 @@
 //! its own engine. Both give the same kind of answer, and every answer is stable.
 
 use crate::decision::Decision;
-use crate::document::Enforcement;
-use crate::maps;
+use crate::enforcement::Enforcement;
+use crate::guard::Asking;
+use crate::maps_engine;
 use crate::reference::Reference;
+use crate::revision::Fields;
 use crate::rules::Rules;
+use crate::scope::{Missing, ScopeRule};
 use std::collections::BTreeSet;
 use time::Date;
-
-mod guard;
-mod revision;
-mod scope;
-
-pub(crate) use guard::{Guard, Name, Names, Ternary};
-pub(crate) use revision::Fields;
-pub use scope::EXCLUDED;
-pub use scope::Missing;
-pub(crate) use scope::{NAMESPACE_NAME, ScopeRule};
 
 /// A compiled policy: immutable, cheap to share, and the only part that decides.
 #[derive(Debug, Clone)]
@@ -50,27 +43,7 @@ pub(crate) struct Head {
 #[derive(Debug, Clone)]
 enum Engine {
     Document(Box<Rules>),
-    Maps(Box<maps::Engine>),
-}
-
-/// The parts of the request that affect a decision once the policy is chosen.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asking<'a> {
-    /// In UTC; exceptions end.
-    pub(crate) today: Date,
-    /// Whether a label of the Pod skips the swap.
-    pub(crate) opted_out: bool,
-    /// Whether the registry does not have the result of a conditional swap.
-    pub(crate) is_missing: bool,
-    pub(crate) namespace: Name<'a>,
-    pub(crate) container: Name<'a>,
-}
-
-impl Asking<'_> {
-    /// Whether an item with this guard holds.
-    pub(crate) fn holds(&self, guard: &Guard) -> Ternary {
-        guard.holds(self.namespace, self.container)
-    }
+    Maps(Box<maps_engine::Engine>),
 }
 
 /// A Secret that a Pod needs for images from a registry.
@@ -83,15 +56,15 @@ pub struct PullSecret {
 impl Policy {
     pub(crate) fn document(head: Head, rules: Rules) -> Self {
         Self {
-            revision: revision::of(&head, |hash| rules.hash(hash)),
+            revision: head.revision(|hash| rules.hash(hash)),
             head,
             engine: Engine::Document(Box::new(rules)),
         }
     }
 
-    pub(crate) fn maps(head: Head, engine: maps::Engine) -> Self {
+    pub(crate) fn maps(head: Head, engine: maps_engine::Engine) -> Self {
         Self {
-            revision: revision::of(&head, |hash| engine.hash(hash)),
+            revision: head.revision(|hash| engine.hash(hash)),
             head,
             engine: Engine::Maps(Box::new(engine)),
         }
@@ -236,6 +209,23 @@ impl Policy {
             Engine::Document(rules) => rules.tried(asking, image),
             Engine::Maps(engine) => engine.tried(image),
         }
+    }
+}
+
+impl Head {
+    /// The hash of everything that affects decisions: the head, and what `engine` adds. Names of
+    /// rules do not: they carry line numbers, which comments change.
+    fn revision(&self, engine: impl FnOnce(&mut Fields)) -> String {
+        let mut hash = Fields::new();
+        hash.field(&self.name);
+        hash.field(&self.priority.to_string());
+        hash.field(self.enforcement.as_str());
+        hash.scope(&self.scope);
+        for secret in &self.pull_secrets {
+            hash.fields(&["pull secret", secret.registry(), secret.name()]);
+        }
+        engine(&mut hash);
+        hash.finish()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The engine of documents: an ordered list of rules, of which the first that matches decides, and
 //! the targets of its rules.
 
+use crate::guard::{Asking, Guard};
 use crate::pattern::Pattern;
-use crate::policy::{Asking, Fields, Guard, Missing};
 use crate::reference::Reference;
+use crate::revision::Fields;
+use crate::scope::Missing;
 use time::Date;
 
 mod action;

@@ -23,7 +23,7 @@ const PRESENT: Duration = Duration::from_mins(10);
 const MISSING: Duration = Duration::from_secs(30);
 /// Pause after a question without an answer, and for a host that cannot be reached.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The longest time from the question about an image to the end of it, with all its requests.
+/// The longest time that a question about an image takes, with all its requests.
 const QUESTION: Duration = Duration::from_secs(10);
 /// Images whose answers are kept.
 const MAX_IMAGES: usize = 4096;

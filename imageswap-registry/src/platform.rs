@@ -22,7 +22,7 @@ pub struct PlatformError;
 impl Platform {
     /// Whether an image for this platform is one for `wanted`. A variant counts only if it is wanted.
     pub(crate) fn serves(&self, wanted: &Self) -> bool {
-        // There is one variant of it, which most images leave out.
+        // arm64 has one variant, which most images leave out.
         let variant = |it: &Self| {
             let default = (it.architecture == "arm64").then(|| "v8".to_owned());
             it.variant.clone().filter(|it| !it.is_empty()).or(default)

@@ -1,13 +1,14 @@
 //! The Kubernetes API server: how to reach it, and names of its objects.
 
+use std::error::Error as _;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::serde::de::DeserializeOwned;
-use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_all};
 use kube::{Api, Client, Resource};
@@ -36,17 +37,14 @@ pub struct ClusterArgs {
 /// Why there is no client. Whether the API server answers shows only with the first request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The file cannot be read, or is not usable.
-    #[error("{}: {source}", file.as_ref().map_or_else(|| "kubeconfig".to_owned(), |it| it.display().to_string()))]
-    Kubeconfig {
-        /// The file that was given.
-        file: Option<PathBuf>,
-        /// What is wrong with it.
-        source: Box<KubeconfigError>,
-    },
+    /// The file cannot be read, or is not usable. The text names the file.
+    #[error("{0}")]
+    Kubeconfig(String),
     /// Neither a kubeconfig file nor a service account.
-    #[error("no way to reach a cluster, --kubeconfig FILE says one: {0}")]
-    Infer(#[from] Box<InferConfigError>),
+    #[error(
+        "found no cluster: {0}, and no service account of a Pod; name a file with --kubeconfig or KUBECONFIG"
+    )]
+    Infer(String),
     /// The configuration does not give a client.
     #[error("cannot set up a client of the API server: {0}")]
     Client(#[from] Box<kube::Error>),
@@ -76,12 +74,15 @@ impl ClusterArgs {
 
     async fn config(&self) -> Result<Config, ClusterError> {
         if self.kubeconfig.is_none() && self.context.is_none() {
-            return Ok(Config::infer().await.map_err(Box::new)?);
+            return Config::infer().await.map_err(|error| {
+                let reason = error.source().and_then(|it| it.downcast_ref());
+                ClusterError::Infer(match reason {
+                    Some(reason) => describe(reason, None),
+                    None => error.to_string(),
+                })
+            });
         }
-        let wrong = |source| ClusterError::Kubeconfig {
-            file: self.kubeconfig.clone(),
-            source: Box::new(source),
-        };
+        let wrong = |error| ClusterError::Kubeconfig(describe(&error, self.kubeconfig.as_deref()));
         let options = KubeConfigOptions {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
@@ -232,6 +233,21 @@ impl FromStr for ObjectName {
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The file, if it is known, and why it cannot be used. The errors of kube repeat their causes.
+fn describe(error: &KubeconfigError, file: Option<&Path>) -> String {
+    if let KubeconfigError::ReadConfig(error, path) = error {
+        return format!("{}: {error}", path.display());
+    }
+    let file = file.map_or_else(|| "kubeconfig".to_owned(), |it| it.display().to_string());
+    match error {
+        KubeconfigError::CurrentContextNotSet => {
+            format!("{file}: it has no current context, and --context is not given")
+        }
+        KubeconfigError::LoadContext(name) => format!("{file}: it has no context `{name}`"),
+        other => format!("{file}: {other}"),
     }
 }
 

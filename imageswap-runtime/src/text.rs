@@ -72,11 +72,18 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
+/// The escape sequences of text for people: no style, bold, dim, italic, and
+/// foregrounds that are seen on any background. Others could hide text.
+const COLOURS: [&str; 10] = [
+    "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m",
+    "\x1b[35m", "\x1b[36m",
+];
+
 /// Passes on text, with the characters that [`shown`] escapes escaped, except line ends.
 #[derive(Debug)]
 pub struct Escaping<W> {
     out: W,
-    /// Whether the text has colours. Foreign text must be free of escape characters then.
+    /// Whether [`COLOURS`] are passed on.
     coloured: bool,
 }
 
@@ -89,7 +96,7 @@ impl<W: Write> Escaping<W> {
         }
     }
 
-    /// The same for text with colours, in which escape characters stay.
+    /// The same for text with [`COLOURS`]. Foreign text can colour itself then, and nothing else.
     pub fn coloured(out: W) -> Self {
         Self {
             out,
@@ -98,11 +105,34 @@ impl<W: Write> Escaping<W> {
     }
 }
 
+impl<W: Write> Escaping<W> {
+    /// The first colour of a text that stays, and how many bytes precede it.
+    fn colour(&self, text: &str) -> Option<(usize, &'static str)> {
+        if !self.coloured {
+            return None;
+        }
+        text.match_indices('\x1b').find_map(|(at, _)| {
+            let colour = COLOURS.iter().find(|it| text[at..].starts_with(**it));
+            Some((at, *colour?))
+        })
+    }
+
+    fn escape(&mut self, text: &str) -> io::Result<()> {
+        let safe = escape(text, |c| c == '\n');
+        self.out.write_all(safe.as_bytes())
+    }
+}
+
 impl<W: Write> Write for Escaping<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let keep = |c| c == '\n' || (self.coloured && c == '\x1b');
         let text = String::from_utf8_lossy(bytes);
-        self.out.write_all(escape(&text, keep).as_bytes())?;
+        let mut rest = &*text;
+        while let Some((before, colour)) = self.colour(rest) {
+            self.escape(&rest[..before])?;
+            self.out.write_all(colour.as_bytes())?;
+            rest = &rest[before + colour.len()..];
+        }
+        self.escape(rest)?;
         Ok(bytes.len())
     }
 
@@ -137,8 +167,14 @@ mod tests {
         };
         let of_lines = safe.replace("\\u000a", "\n");
         assert_eq!(written(Escaping::new(Vec::new())), of_lines);
-        let with_colours = of_lines.replace("\\u001b", "\x1b");
+        // The colour of the text, and nothing else that it demands.
+        let with_colours = of_lines.replace("\\u001b[31m", "\x1b[31m");
         assert_eq!(written(Escaping::coloured(Vec::new())), with_colours);
+        let mut out = Escaping::coloured(Vec::new());
+        out.write_all(b"\x1b[8mhidden\x1b[0m\x1b[1\x1b[30m\x1b[1m")
+            .unwrap();
+        let shown = "\\u001b[8mhidden\x1b[0m\\u001b[1\\u001b[30m\x1b[1m";
+        assert_eq!(String::from_utf8(out.out).unwrap(), shown);
         // In JSON an escaped character is the same one.
         let json = serde_json::to_string(evil).unwrap();
         let mut out = Escaping::new(Vec::new());

@@ -34,7 +34,7 @@ impl Answer {
         match self {
             Self::Bytes(bytes) => bytes.clone(),
             Self::Text(text) => {
-                // The first `uid` of what an API server sends is the request's.
+                // The first `uid` in an API server's review is the request's.
                 let review = String::from_utf8_lossy(review);
                 let uid = review.split(UID).nth(1).and_then(|it| it.split('"').next());
                 text.replacen("UID", uid.unwrap_or_default(), 1).into()

@@ -65,6 +65,16 @@ pub enum Unlearned {
     Images(Vec<String>),
 }
 
+impl Unlearned {
+    /// The caller once this has been asked about: it does not wait for the same again.
+    pub(crate) fn next_caller(&self) -> Caller {
+        match self {
+            Self::Namespace(_) => Caller::of_registries(),
+            Self::Images(_) => Caller::default(),
+        }
+    }
+}
+
 impl Admission {
     /// Decides by the policies that `policy` holds at the time of each review.
     pub fn new(policy: PolicySource, metrics: WebhookMetrics) -> Self {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::admit::Unlearned;
-
 /// The caller that waits for an answer. Clones are the same caller.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
@@ -37,14 +35,10 @@ impl Caller {
         }
     }
 
-    /// The caller once this has been asked about: it does not wait for the same again.
-    pub(crate) fn after(unlearned: &Unlearned) -> Self {
-        let waits = match unlearned {
-            Unlearned::Namespace(_) => Waits::Registries,
-            Unlearned::Images(_) => Waits::Nothing,
-        };
+    /// A caller that no longer waits for the labels of the namespace.
+    pub(crate) fn of_registries() -> Self {
         Self {
-            waits,
+            waits: Waits::Registries,
             ..Self::default()
         }
     }

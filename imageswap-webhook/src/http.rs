@@ -248,7 +248,7 @@ impl<A: Answers> Handler<A> {
             };
             // Other requests do not wait for that: it takes no turn.
             self.admission.learn(&unlearned, patience.registries).await;
-            next = question(body, Caller::after(&unlearned));
+            next = question(body, unlearned.next_caller());
         }
         Reply::defect()
     }

@@ -6,6 +6,8 @@ mod hostile;
 mod server;
 mod webhook;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -113,6 +115,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     let missed = report.rows.iter().any(|row| !row.is_met());
     Ok(ExitCode::from(u8::from(missed && show.check)))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 fn table(report: &Report) {

@@ -3,7 +3,7 @@
 use std::env;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Error, Result};
 
@@ -95,19 +95,25 @@ impl Count {
 
     /// Runs tests to the end and counts failed tests; any other failure is an error.
     pub(crate) fn watch(&mut self, mut command: Command) -> Result<()> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot run cargo test")?;
-        let output = child.stdout.take().context("cargo test has no output")?;
-        let read = self.read(output, |_| true);
-        let status = child.wait().context("cargo test")?;
-        read?;
+        let status = self.run(&mut command, "cargo test")?;
         if !status.success() && self.failed == 0 {
             self.broken.push(format!("cargo test: {status}"));
         }
         Ok(())
+    }
+
+    /// Runs tests to the end and counts; `what` names the program in errors.
+    pub(crate) fn run(&mut self, command: &mut Command, what: &'static str) -> Result<ExitStatus> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {what}"))?;
+        let output = child.stdout.take().context("the tests have no output")?;
+        let read = self.read(output, |_| true);
+        let status = child.wait().context(what)?;
+        read?;
+        Ok(status)
     }
 
     /// Prints what was skipped and what broke, and the totals.

@@ -360,7 +360,7 @@ fn plan(
         "kubectl rollout status, {timeout} s at most, for each Deployment and DaemonSet\n     of the release"
     ));
     lines.push(
-        "smoke test: a policy that does not load is refused; what becomes of a Pod\n     in a server-side dry run"
+        "smoke test: a policy that does not load is refused; the answer to a Pod\n     in a server-side dry run"
             .to_owned(),
     );
     let lines: Vec<_> = lines

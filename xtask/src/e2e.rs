@@ -72,7 +72,7 @@ fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
         site.show_logs();
     }
     told?;
-    println!("\n  told in {}", Took(start.elapsed()));
+    println!("\n  done in {}", Took(start.elapsed()));
     Ok(ExitCode::SUCCESS)
 }
 

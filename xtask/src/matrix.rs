@@ -5,10 +5,10 @@ mod arm64;
 mod suite;
 
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use time::OffsetDateTime;
 
 use crate::builder;
@@ -266,22 +266,16 @@ fn in_namespace(
         workspace.root.join("imageswap-agent").display(),
         tests.display(),
     );
-    let mut child = Command::new("timeout")
+    let mut command = Command::new("timeout");
+    command
         .args(["--foreground", "--kill-after=10s"])
         .arg(LIMIT.as_secs().to_string())
         .args(["unshare", "--mount", "--propagation", "private", "--"])
         .args(["sh", "-c", ENTER, "sh"])
         .arg(&suite.root)
         .arg(inside)
-        .args([&workspace.root, &workspace.target])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run unshare")?;
-    let output = child.stdout.take().context("the tests have no output")?;
-    let read = count.read(output, |_| true);
-    let status = child.wait().context("unshare")?;
-    read?;
+        .args([&workspace.root, &workspace.target]);
+    let status = count.run(&mut command, "unshare")?;
     ensure!(
         status.success() || status.code() == Some(101),
         "the tests ended with {status}"

@@ -3,6 +3,7 @@
 use super::Finding;
 use super::groups::{Group, groups};
 use crate::moment::{Moment, span};
+use crate::screen::{Colour, Tone};
 use anyhow::Result;
 use imageswap_runtime::text::{WIDTH, wrap};
 use std::collections::BTreeSet;
@@ -15,22 +16,27 @@ const INDENT: usize = 4;
 const MOST_NAMES: usize = 3;
 
 /// By namespace and workload; containers without a Pod come first.
-pub(super) fn write(findings: &[Finding], now: Moment, out: &mut impl Write) -> Result<()> {
+pub(super) fn write(
+    findings: &[Finding],
+    now: Moment,
+    colour: Colour,
+    out: &mut impl Write,
+) -> Result<()> {
     let groups = groups(findings);
     for of_workload in groups.chunk_by(|a, b| a.workload == b.workload) {
         let Some(first) = of_workload.first() else {
             continue;
         };
-        writeln!(out, "{}", first.workload)?;
+        writeln!(out, "{}", colour.paint(Tone::Title, &first.workload))?;
         for group in of_workload {
-            containers(group, now, out)?;
+            containers(group, now, colour, out)?;
         }
         writeln!(out)?;
     }
     Ok(())
 }
 
-fn containers(group: &Group<'_>, now: Moment, out: &mut impl Write) -> Result<()> {
+fn containers(group: &Group<'_>, now: Moment, colour: Colour, out: &mut impl Write) -> Result<()> {
     let Finding {
         verdict,
         route,
@@ -82,15 +88,31 @@ fn containers(group: &Group<'_>, now: Moment, out: &mut impl Write) -> Result<()
             span(now.since(since))
         )
     });
-    for text in [Some(what), instead, Some(why), since]
-        .into_iter()
-        .flatten()
-    {
-        for line in wrap(&text, WIDTH - INDENT) {
-            writeln!(out, "{:INDENT$}{line}", "")?;
+    for (text, begin) in [
+        (Some(what), ""),
+        (instead, ""),
+        (Some(why), verdict),
+        (since, ""),
+    ] {
+        let lines = text.map_or_else(Vec::new, |text| wrap(&text, WIDTH - INDENT));
+        for line in lines {
+            let (begin, rest) = match line.strip_prefix(begin) {
+                Some(rest) => (begin, rest),
+                None => ("", line.as_str()),
+            };
+            let begin = colour.paint(tone(verdict), begin);
+            writeln!(out, "{:INDENT$}{begin}{rest}", "")?;
         }
     }
     Ok(())
+}
+
+fn tone(verdict: &str) -> Tone {
+    match verdict {
+        "drift" => Tone::Bad,
+        "unresolved" => Tone::Doubtful,
+        _ => Tone::Plain,
+    }
 }
 
 /// A few names, or how many there are.
@@ -102,7 +124,12 @@ fn names(names: &BTreeSet<&str>, many: &str) -> String {
 }
 
 /// One line per container, for wide terminals and for `grep`.
-pub(super) fn wide(findings: &[Finding], now: Moment, out: &mut impl Write) -> Result<()> {
+pub(super) fn wide(
+    findings: &[Finding],
+    now: Moment,
+    colour: Colour,
+    out: &mut impl Write,
+) -> Result<()> {
     const HEADER: [&str; 12] = [
         "NAMESPACE",
         "WORKLOAD",
@@ -130,10 +157,15 @@ pub(super) fn wide(findings: &[Finding], now: Moment, out: &mut impl Write) -> R
         }
     }
     for row in rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(widths).zip(HEADER);
+        let cells = cells.map(|((cell, width), head)| {
+            // Padded first, because colour codes take no column.
+            let padded = format!("{cell:width$}");
+            match head {
+                "VERDICT" => colour.paint(tone(cell), &padded),
+                _ => padded,
+            }
+        });
         let line = cells.collect::<Vec<_>>().join("  ");
         writeln!(out, "{}", line.trim_end())?;
     }
@@ -236,7 +268,7 @@ mod tests {
     #[test]
     fn workloads_are_told_with_what_should_run_and_since_when() {
         let mut text = Vec::new();
-        write(&findings(), now(), &mut text).unwrap();
+        write(&findings(), now(), Colour(false), &mut text).unwrap();
         end([3, 1], true, 2, &mut text).unwrap();
         let expected = "\
 (no Pod)
@@ -264,7 +296,7 @@ a/Deployment web
     #[test]
     fn a_wide_table_has_a_line_per_container() {
         let mut text = Vec::new();
-        wide(&findings()[..2], now(), &mut text).unwrap();
+        wide(&findings()[..2], now(), Colour(false), &mut text).unwrap();
         let expected = "\
 NAMESPACE  WORKLOAD        POD    CONTAINER  NODE  SINCE                AGE    PROCESS  VERDICT  REASON           IMAGE  EXPECTED
 a          Deployment/web  web-1  app        n1    2026-11-28T02:14:07  2h59m  nginx    drift    webhook-skipped  nginx  registry.corp/nginx

@@ -18,7 +18,7 @@ file, which the messages name; 2 without one.";
 #[command(after_help = EXIT_CODES)]
 pub(super) struct Args {
     /// The maps file; `-` is standard input
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, alias = "filename", value_name = "PATH")]
     file: PathBuf,
     /// Name of the policy
     #[arg(long, default_value = "imageswap")]

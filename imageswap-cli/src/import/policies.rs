@@ -20,7 +20,13 @@ const NAMES: [&str; 2] = [".k8s-image-swapper.yml", ".k8s-image-swapper.yaml"];
 #[derive(Debug, ClapArgs)]
 pub(super) struct PolicyFiles {
     /// Policies and configurations of other programs: files, folders, or `-`
-    #[arg(short, long = "file", value_name = "PATH", required = true)]
+    #[arg(
+        short,
+        long = "file",
+        alias = "filename",
+        value_name = "PATH",
+        required = true
+    )]
     files: Vec<PathBuf>,
     /// Output format; json is one object with the policies and the report
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]

@@ -4,10 +4,11 @@ use super::finding::{Cause, Finding};
 use super::summary::Summary;
 use super::{Asked, ManifestArgs, Manifests, report_undecided};
 use crate::Outcome;
-use crate::formats::{Case, Entry, Format, Results};
+use crate::formats::{Case, Entry, Output, Results};
+use crate::screen::{Colour, Tone};
 use crate::verdict::{FailOn, VerdictArgs};
 use anyhow::Result;
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use imageswap_policy::{Policy, Severity};
 use imageswap_runtime::text::{WIDTH, shown};
 use serde::Serialize;
@@ -24,7 +25,7 @@ const PROBLEMS: [(&str, &str); 5] = [
         "image-elsewhere",
         "Something looks like an image and was not read",
     ),
-    ("image-path", "A path leads to nothing that is an image"),
+    ("image-path", "A path matches no image"),
     (
         "helm-registry",
         "A value replaces the registries of other values",
@@ -44,20 +45,6 @@ pub(crate) struct Args {
     /// Output format; json is one object per line, for every image
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    /// SARIF 2.1.0
-    Sarif,
-    /// JUnit's XML
-    Junit,
-    /// Commands of GitHub Actions, which become annotations
-    Github,
-    /// GitLab's code quality report
-    Gitlab,
 }
 
 /// One answer for programs.
@@ -98,32 +85,22 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     let problems = manifests.problems().iter();
     let warnings = problems.filter(|it| it.severity == Severity::Warning);
     let summary = Summary::of(&asked, manifests.others(), warnings.count(), findings);
-    let format = match args.output {
-        Output::Table if args.summary => {
-            summary.table(out)?;
-            summary.end(out)?;
-            None
+    match (args.output, args.output.format()) {
+        (_, Some(format)) => {
+            results(&manifests, &asked, verdict, complete).write(format, out)?;
         }
-        Output::Table => {
-            text(&asked, verdict, out)?;
-            summary.end(out)?;
-            None
-        }
-        Output::Json if args.summary => {
+        (Output::Json, None) if args.summary => {
             writeln!(out, "{}", serde_json::to_string(&summary)?)?;
-            None
         }
-        Output::Json => {
-            json(&asked, verdict, out)?;
-            None
+        (Output::Json, None) => json(&asked, verdict, out)?,
+        (_, None) => {
+            if args.summary {
+                summary.table(out)?;
+            } else {
+                text(&asked, verdict, out)?;
+            }
+            summary.end(out)?;
         }
-        Output::Sarif => Some(Format::Sarif),
-        Output::Junit => Some(Format::Junit),
-        Output::Github => Some(Format::Github),
-        Output::Gitlab => Some(Format::Gitlab),
-    };
-    if let Some(format) = format {
-        results(&manifests, &asked, verdict, complete).write(format, out)?;
     }
     out.flush()?;
     report_undecided(&asked);
@@ -209,10 +186,11 @@ fn results(
 /// Swaps first, then a paragraph for each finding.
 fn text(asked: &[Asked<'_>], verdict: &VerdictArgs, out: &mut impl Write) -> Result<()> {
     let is_swap = |it: &Asked<'_>| cause(it) == Some(Cause::Swapped) && !fails(it, verdict);
+    let colour = Colour::of_stdout();
     let mut swaps = false;
     for it in asked.iter().filter(|it| is_swap(it)) {
         swaps = true;
-        swap(it, out)?;
+        swap(it, colour, out)?;
     }
     if swaps {
         writeln!(out)?;
@@ -224,23 +202,22 @@ fn text(asked: &[Asked<'_>], verdict: &VerdictArgs, out: &mut impl Write) -> Res
                 cause,
                 verdict: Some(verdict),
             };
-            writeln!(out, "{finding}\n")?;
+            let text = colour.diagnostic(finding.severity(), &finding.to_string());
+            writeln!(out, "{text}\n")?;
         }
     }
     Ok(())
 }
 
 /// One line if it fits.
-fn swap(asked: &Asked<'_>, out: &mut impl Write) -> Result<()> {
+fn swap(asked: &Asked<'_>, colour: Colour, out: &mut impl Write) -> Result<()> {
     let place = asked.place();
     let (place, image) = (shown(&place), shown(&asked.image.image));
     let result = shown(&asked.decision.result);
-    let line = format!("{place}: {image} -> {result}");
-    if line.chars().count() <= WIDTH {
-        writeln!(out, "{line}")?;
-    } else {
-        writeln!(out, "{place}: {image}\n  -> {result}")?;
-    }
+    let fits = format!("{place}: {image} -> {result}").chars().count() <= WIDTH;
+    let gap = if fits { " " } else { "\n  " };
+    let result = colour.paint(Tone::Changed, &result);
+    writeln!(out, "{place}: {image}{gap}-> {result}")?;
     Ok(())
 }
 

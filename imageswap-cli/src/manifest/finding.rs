@@ -2,6 +2,7 @@
 
 use super::Asked;
 use crate::formats::Entry;
+use crate::report;
 use crate::verdict::VerdictArgs;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Policy, Reason, Severity};
@@ -19,6 +20,23 @@ pub(super) enum Cause {
     Undecided,
     /// It would be swapped, although manifests should name the results.
     Swapped,
+}
+
+/// Writes to standard error why an image stays.
+pub(super) fn report_refused(asked: &Asked<'_>) {
+    let cause = if asked.undecided() {
+        Cause::Undecided
+    } else if asked.is_variable() {
+        Cause::Variable
+    } else {
+        Cause::NotApproved
+    };
+    let finding = Finding {
+        asked,
+        cause,
+        verdict: None,
+    };
+    report(&format!("{finding}\n"));
 }
 
 /// A finding; shown as the line of the manifest, what is wrong with it, and the policy's decision.
@@ -123,7 +141,7 @@ impl Finding<'_> {
         self.verdict.map_or(own, |it| it.effective(own))
     }
 
-    fn severity(&self) -> Severity {
+    pub(super) fn severity(&self) -> Severity {
         let own = self.asked.policy.map(Policy::enforcement);
         let denies = self.enforcement(own.unwrap_or_default()) == Enforcement::Deny;
         match self.cause {

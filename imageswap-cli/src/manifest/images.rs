@@ -1,7 +1,7 @@
 //! `imageswap images`: every image of manifests and its result, for tools that fill a mirror.
 
 use super::copy::{self, Tool};
-use super::finding::{Cause, Finding};
+use super::finding::report_refused;
 use super::{ManifestArgs, report_undecided};
 use crate::missing::{Lack, Lacks, MissingArgs, is_mirrored};
 use crate::{Outcome, report};
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     to: bool,
     /// Output format; json is one object per line, the last three are input for the tools that copy images
-    #[arg(short, long, value_enum, default_value_t = Output::Text, conflicts_with_all = ["from", "to"])]
+    #[arg(short, long, value_enum, default_value_t = Output::Table, conflicts_with_all = ["from", "to"])]
     output: Output,
     #[command(flatten)]
     missing: MissingArgs,
@@ -39,7 +39,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    Text,
+    #[value(alias = "text")]
+    Table,
     Json,
     Skopeo,
     Crane,
@@ -81,17 +82,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     for it in asked.iter().filter(|it| !it.undecided()) {
         if it.decision.reason == Reason::Unparsable {
             findings = true;
-            let cause = if it.is_variable() {
-                Cause::Variable
-            } else {
-                Cause::NotApproved
-            };
-            let finding = Finding {
-                asked: it,
-                cause,
-                verdict: None,
-            };
-            report(&format!("{finding}\n"));
+            report_refused(it);
             continue;
         }
         let lack = match &lacks {
@@ -135,9 +126,9 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             .collect::<Result<_, _>>()?,
         // Written already.
         Output::Skopeo | Output::Crane | Output::Regsync => BTreeSet::new(),
-        Output::Text if args.from => lines.iter().map(|it| shown(it.image).into()).collect(),
-        Output::Text if args.to => lines.iter().map(|it| shown(it.result).into()).collect(),
-        Output::Text => lines.iter().map(Line::text).collect(),
+        Output::Table if args.from => lines.iter().map(|it| shown(it.image).into()).collect(),
+        Output::Table if args.to => lines.iter().map(|it| shown(it.result).into()).collect(),
+        Output::Table => lines.iter().map(Line::text).collect(),
     };
     for text in texts {
         writeln!(out, "{text}")?;
@@ -182,7 +173,7 @@ impl Output {
             Self::Skopeo => Some(Tool::Skopeo),
             Self::Crane => Some(Tool::Crane),
             Self::Regsync => Some(Tool::Regsync),
-            Self::Text | Self::Json => None,
+            Self::Table | Self::Json => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `imageswap rewrite`: manifests with their images replaced by the policy's results.
 
-use super::finding::{Cause, Finding};
+use super::finding::report_refused;
 use super::{Asked, ManifestArgs, report_undecided};
 use crate::input::Input;
 use crate::{Outcome, report};
@@ -55,19 +55,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             .collect();
         for it in images.iter().filter(|it| it.refused()) {
             findings = true;
-            let cause = if it.undecided() {
-                Cause::Undecided
-            } else if it.is_variable() {
-                Cause::Variable
-            } else {
-                Cause::NotApproved
-            };
-            let finding = Finding {
-                asked: it,
-                cause,
-                verdict: None,
-            };
-            report(&format!("{finding}\n"));
+            report_refused(it);
         }
         for it in &images {
             if let Err(why) = it.image.can_become(result(it)) {

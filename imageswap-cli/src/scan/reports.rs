@@ -114,14 +114,7 @@ mod tests {
     use imageswap_policy::{Policies, document};
     use serde_json::Value;
 
-    const POLICY: &str = "
-apiVersion: imageswap.io/v1alpha1
-kind: ImageSwapPolicy
-metadata: {name: corp}
-spec:
-  rules: [{name: hub, from: docker.io/**, to: registry.example.com/hub}]
-  approved: [registry.example.com/**]
-";
+    const POLICY: &str = include_str!("../../tests/data/corp.yaml");
 
     #[test]
     fn a_namespace_is_one_object_with_its_findings() {

@@ -4,8 +4,7 @@ use super::api::Unseen;
 use super::census::{Census, Key, Seen, Verdict};
 use super::owners::Workload;
 use super::summary::{Counts, Summary};
-use anstream::{AutoStream, ColorChoice};
-use anstyle::{AnsiColor, Style};
+use crate::screen::{Colour, Tone};
 use anyhow::Result;
 use imageswap_policy::manifest::List;
 use imageswap_runtime::text::{WIDTH, shown, wrap};
@@ -16,32 +15,15 @@ const INDENT: usize = 12;
 /// Columns for the name of a registry; a longer one has a line of its own.
 const REGISTRY: usize = 36;
 
-/// Whether to colour verdicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Colour(pub(super) bool);
-
 type Row<'a> = (&'a Key, Seen);
 
-impl Colour {
-    /// If standard output is a terminal and colours are not disabled (`NO_COLOR`, `CLICOLOR`,
-    /// `TERM=dumb`).
-    pub(super) fn of_stdout() -> Self {
-        Self(AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
-    }
-
-    fn paint(self, verdict: Verdict, text: &str) -> String {
-        let colour = match verdict {
-            Verdict::Refuse | Verdict::Invalid => AnsiColor::Red,
-            Verdict::Warn | Verdict::Audit | Verdict::Unknown => AnsiColor::Yellow,
-            Verdict::Swap => AnsiColor::Cyan,
-            Verdict::Exempt | Verdict::Keep => AnsiColor::Green,
-            Verdict::OutOfScope => return text.to_owned(),
-        };
-        if !self.0 {
-            return text.to_owned();
-        }
-        let style = Style::new().fg_color(Some(colour.into()));
-        format!("{style}{text}{style:#}")
+fn tone(verdict: Verdict) -> Tone {
+    match verdict {
+        Verdict::Refuse | Verdict::Invalid => Tone::Bad,
+        Verdict::Warn | Verdict::Audit | Verdict::Unknown => Tone::Doubtful,
+        Verdict::Swap => Tone::Changed,
+        Verdict::Exempt | Verdict::Keep => Tone::Good,
+        Verdict::OutOfScope => Tone::Plain,
     }
 }
 
@@ -109,7 +91,7 @@ pub(super) fn wide(census: &Census<'_>, colour: Colour, out: &mut impl Write) ->
                     format!("{cell:width$}")
                 };
                 match verdict {
-                    Some(verdict) if HEAD[at] == "VERDICT" => colour.paint(verdict, &padded),
+                    Some(verdict) if HEAD[at] == "VERDICT" => colour.paint(tone(verdict), &padded),
                     _ => padded,
                 }
             });
@@ -212,7 +194,7 @@ fn row(
         verdict => verdict.as_str(),
     };
     // Padded first, because colour codes take no column.
-    let verdict = colour.paint(key.verdict, &format!("{verdict:7}"));
+    let verdict = colour.paint(tone(key.verdict), &format!("{verdict:7}"));
     let container = container(key);
     let (container, image) = (shown(&container), shown(&key.image));
     let line = format!("{container}: {image}");

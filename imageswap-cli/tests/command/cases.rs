@@ -160,19 +160,7 @@ fn a_folder_of_cases_and_policies_is_read_and_a_failure_names_who_decided() {
 #[test]
 fn cases_come_from_standard_input_too() {
     let case = json!({"maps": "default::d.io", "image": "nginx", "expected": "d.io/nginx"});
-    let mut child = Command::new(env!("CARGO_BIN_EXE_imageswap"))
-        .args(["test", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(case.to_string().as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = imageswap_with(&["test", "-"], &case.to_string());
     assert_eq!(
         (output.status.code(), last_line(&output).as_str()),
         (Some(0), "1 passed, 0 failed")

@@ -9,8 +9,8 @@ use imageswap_policy::{Policy, note};
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// A longer note is not written: Kubernetes allows 256 KiB for all annotations.
 const MAX_NOTE: usize = 200_000;
-/// Pods with more images get no note: looking for the entry of each costs more than the API server
-/// allows for 70 of them.
+/// Pods with more images get no note: looking for the entry of each of 70 images costs more than the
+/// API server allows.
 const MAX_NOTED: usize = 40;
 
 /// The variables and the change of a policy that swaps.

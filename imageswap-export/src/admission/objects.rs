@@ -1,4 +1,4 @@
-//! The API objects, as far as they are written.
+//! The API objects, with the fields that are written.
 
 use imageswap_policy::document::LabelSelector;
 use serde::Serialize;

@@ -2,8 +2,7 @@
 
 use super::list;
 use crate::cel::Subject;
-use crate::gatekeeper::{only, texts};
-use crate::kyverno::selector;
+use crate::fields::{only, selector, texts};
 use crate::scope::{Formula, Literal};
 use imageswap_policy::yaml::Node;
 

@@ -3,7 +3,7 @@
 use super::constraints::constraints;
 use super::{Policy, VALIDATION, enforcement, list, message, named_expressions, text};
 use crate::cel::{Environment, Failure, Rule, Subject, variables};
-use crate::gatekeeper::only;
+use crate::fields::only;
 use crate::image::Image;
 use crate::intent::{Check, Origin, Reading, Vocabulary};
 use crate::scope::{Formula, Literal};

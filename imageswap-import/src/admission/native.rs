@@ -3,8 +3,7 @@
 use super::constraints::{constraints, selectors};
 use super::{Policy, enforcement, failure, list, text};
 use crate::cel::Value;
-use crate::document::{kind, origin};
-use crate::gatekeeper::only;
+use crate::fields::{kind, only, origin};
 use crate::intent::{Origin, Reading};
 use crate::scope::Formula;
 use imageswap_policy::document::Enforcement;

@@ -137,7 +137,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// A variable is evaluated where nothing but the variables before it is visible.
+    /// A variable sees only the variables before it.
     fn variable(&mut self, name: &str) -> Result<Value, Stop> {
         let variables = Rc::clone(&self.root.variables);
         let visible = &variables[..self.visible];
@@ -338,7 +338,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// `&&` and `||` take no notice of what fails if the other side decides.
+    /// If one side of `&&` or `||` decides, a failure of the other side is ignored.
     fn logical(
         &mut self,
         program: &Program,

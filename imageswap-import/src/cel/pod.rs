@@ -270,7 +270,7 @@ pub(crate) fn decompose(evaluate: &Evaluate, texts: &[String]) -> Result<Decompo
     let changes = matches!(alone(evaluate, 0, "", &first)?, Single::Image(_));
     let base = match base {
         Some(it) => it,
-        // A rule that moves every image has none beside which another could stand unchanged.
+        // A rule that moves every image leaves no image unchanged that could be put beside another.
         None if changes => texts.last().cloned().unwrap_or(first),
         None => return Err("it lets in no image that was tried".to_owned()),
     };
@@ -390,7 +390,7 @@ fn pairs(image: &str, partner: &str, base: &str) -> Vec<Shape> {
     all
 }
 
-/// What the rule has to say of a Pod if it judges each image alone.
+/// The rule's answer about a Pod if it judges each image alone.
 fn composed(
     shape: &Shape,
     read: &[usize],

@@ -100,7 +100,7 @@ impl Environment {
         same(&formulas).cloned()
     }
 
-    /// Adds a condition of the policy, and returns the Pods for which it is true as far as it is about Pods.
+    /// Adds a condition of the policy, and returns the Pods for which its parts about Pods are true.
     ///
     /// # Errors
     /// It is not understood. A condition that is about images is evaluated with each image.

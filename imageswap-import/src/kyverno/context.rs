@@ -1,7 +1,7 @@
 //! The data that Kyverno's expressions can read when a Pod with one container is admitted.
 
-use super::image;
-use super::jmespath::{self, object};
+use super::{image, jmespath};
+use crate::fields::object;
 use crate::intent::{Lists, Vocabulary};
 use imageswap_policy::yaml::Node;
 use serde_json::{Map, Value, json};

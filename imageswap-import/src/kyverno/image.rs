@@ -3,7 +3,8 @@
 //! Kyverno fills in `docker.io` for a missing registry and `latest` for a missing tag. It does not add `library/`; only
 //! data that it fetches from a registry has `library/`, and calls the registry `index.docker.io`.
 
-use super::jmespath::object;
+use crate::fields::object;
+use crate::image::is_registry;
 use serde_json::Value;
 
 /// The image with its registry, and with a tag unless it has a digest.
@@ -55,13 +56,6 @@ pub(super) fn fetched(image: &str) -> Value {
         ("repository", repository.into()),
         ("identifier", parts.digest.unwrap_or(parts.tag).into()),
     ])
-}
-
-/// Whether the first of several segments names a registry.
-pub(crate) fn is_registry(segment: &str) -> bool {
-    segment == "localhost"
-        || segment.contains(['.', ':'])
-        || segment.chars().any(|it| it.is_ascii_uppercase())
 }
 
 struct Parts<'a> {

@@ -5,7 +5,7 @@
 use super::image;
 use crate::text;
 use regex_automata::meta;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 mod parse;
 
@@ -418,12 +418,4 @@ fn scalar_text(value: &Value) -> Option<String> {
 
 fn regex(pattern: &str) -> Result<meta::Regex, String> {
     text::regex(pattern).ok_or_else(|| format!("the expression `{pattern}` is not understood"))
-}
-
-/// An object of these fields.
-pub(crate) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
-    let fields = fields
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value));
-    Value::Object(fields.collect::<Map<_, _>>())
 }

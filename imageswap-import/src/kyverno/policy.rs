@@ -5,7 +5,7 @@ use super::context::Variables;
 use super::exception::{self, Exception};
 use super::{mutate, scope, validate};
 use crate::admission::clauses;
-use crate::gatekeeper::only;
+use crate::fields::{only, selector};
 use crate::intent::{Effect, Intent, Lists, Origin, Reading};
 use crate::scope::{Formula, Literal};
 use imageswap_policy::document::Enforcement;
@@ -341,7 +341,7 @@ fn actions(spec: Option<&Node>, validate: &Node) -> Result<Vec<(Formula, Enforce
                     )));
                 }
                 Some("namespaceSelector") => {
-                    formula.push(scope::selector(value, Literal::NamespaceLabel)?);
+                    formula.push(selector(value, Literal::NamespaceLabel)?);
                 }
                 other => {
                     return Err(format!(

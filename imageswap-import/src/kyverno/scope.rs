@@ -1,7 +1,7 @@
 //! `match` and `exclude`: which Pods a rule applies to.
 
+use crate::fields::selector;
 use crate::scope::{Formula, Literal};
-use imageswap_policy::document::{Operator, Requirement};
 use imageswap_policy::yaml::Node;
 
 /// Workloads whose Pods Kyverno checks through their templates.
@@ -225,66 +225,4 @@ fn pods(kinds: &[&str]) -> Kinds {
     } else {
         Kinds::Others
     }
-}
-
-/// A label selector as a formula.
-pub(crate) fn selector(
-    node: &Node,
-    literal: fn(Requirement) -> Literal,
-) -> Result<Formula, String> {
-    let mut parts = Vec::new();
-    let checked = |text: &str| {
-        let wild = text.contains(['*', '?']) || text.contains("{{");
-        (!wild)
-            .then(|| text.to_owned())
-            .ok_or_else(|| format!("the label `{text}` is a pattern, which no selector here has"))
-    };
-    for (key, value) in node.entries() {
-        match key.as_str() {
-            Some("matchLabels") => {
-                for (key, value) in value.entries() {
-                    let (Some(key), Some(value)) = (key.as_str(), value.as_str()) else {
-                        return Err("a label is not a text".to_owned());
-                    };
-                    parts.push(Formula::Is(literal(Requirement {
-                        key: checked(key)?,
-                        operator: Operator::In,
-                        values: vec![checked(value)?],
-                    })));
-                }
-            }
-            Some("matchExpressions") => {
-                for it in value.items() {
-                    let text = |name| it.get(name).and_then(Node::as_str);
-                    let (Some(key), Some(operator)) = (text("key"), text("operator")) else {
-                        return Err("a label selector is not understood".to_owned());
-                    };
-                    let values = it.get("values").map_or(&[][..], Node::items).iter();
-                    let values: Result<Vec<_>, _> = values
-                        .map(|it| checked(it.as_str().unwrap_or("?")))
-                        .collect();
-                    parts.push(Formula::Is(literal(Requirement {
-                        key: checked(key)?,
-                        operator: match operator {
-                            "In" => Operator::In,
-                            "NotIn" => Operator::NotIn,
-                            "Exists" => Operator::Exists,
-                            "DoesNotExist" => Operator::DoesNotExist,
-                            other => {
-                                return Err(format!("the operator `{other}` is not understood"));
-                            }
-                        },
-                        values: values?,
-                    })));
-                }
-            }
-            other => {
-                return Err(format!(
-                    "`{}` in a label selector is not understood",
-                    other.unwrap_or("?")
-                ));
-            }
-        }
-    }
-    Ok(Formula::All(parts))
 }

@@ -1,7 +1,7 @@
 //! The tables of one `registries.conf`.
 
 use super::FIELDS;
-use crate::configuration::{ConfigFile, flag, list, text, unknown};
+use crate::config_file::{ConfigFile, flag, list, text, unknown};
 use crate::image::Image;
 use crate::intent::Origin;
 use imageswap_policy::yaml::{Node, Span, Value};

@@ -2,7 +2,8 @@
 
 use super::Wrong;
 use super::fields::Fields;
-use crate::kyverno::jmespath::{Comparison, Expr, object, parse};
+use crate::fields::object;
+use crate::kyverno::jmespath::{Comparison, Expr, parse};
 use crate::scope::{Block, Formula, Literal, Pod};
 use imageswap_policy::document::{Operator, Requirement};
 use imageswap_policy::yaml::Node;

@@ -48,7 +48,7 @@ fn checks(name: &str, it: &Import, means: &dyn Fn(&str) -> bool) -> Status {
     rule.status
 }
 
-/// Demands on a container `c`, what they mean, and what is least expected of them.
+/// Demands on a container `c`, their meaning, and the worst outcome that is accepted.
 type Demand = (&'static str, fn(&str) -> bool, Option<Status>);
 
 const CARRIED: Option<Status> = Some(Status::CarriedOver);

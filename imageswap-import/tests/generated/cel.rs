@@ -379,15 +379,7 @@ impl Rule {
 
 #[test]
 fn generated_policies_in_cel_decide_as_their_source_or_are_left_out() {
-    let runs: Vec<_> = SEEDS
-        .into_iter()
-        .map(|seed| std::thread::spawn(move || run(seed)))
-        .collect();
-    let mut all = Outcome::default();
-    for it in runs {
-        all.add(it.join().unwrap());
-    }
-    all.judge("CEL", COUNT * SEEDS.len() as u64);
+    Outcome::of_all(&SEEDS, run).judge("CEL", COUNT * SEEDS.len() as u64);
 }
 
 /// Draws policies, and compares each.

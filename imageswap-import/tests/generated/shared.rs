@@ -187,6 +187,18 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Runs all seeds, each in a thread of its own.
+    pub(crate) fn of_all(seeds: &[u64], run: fn(u64) -> Self) -> Self {
+        let runs: Vec<_> = (seeds.iter().copied())
+            .map(|seed| std::thread::spawn(move || run(seed)))
+            .collect();
+        let mut all = Self::default();
+        for it in runs {
+            all.add(it.join().unwrap());
+        }
+        all
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.exact += other.exact;
         self.differs += other.differs;

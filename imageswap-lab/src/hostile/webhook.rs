@@ -15,7 +15,7 @@ use super::container::{Container, Listening};
 use crate::cgroup::{MemoryCgroup, MemoryUse};
 use crate::error::{Error, Result};
 use crate::http::HttpClient;
-use crate::process::wait_until;
+use crate::wait::wait_until;
 use crate::workspace::Lab;
 
 /// As many rules as a large company's policy has.

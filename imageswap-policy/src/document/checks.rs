@@ -6,8 +6,8 @@ mod likely;
 use super::compile::{Compiled, CompiledRule};
 use super::{ImageSwapPolicy, Match, Operator};
 use crate::pattern::Pattern;
-use crate::policy::{EXCLUDED, NAMESPACE_NAME};
 use crate::rules::{Guarded, Matcher};
+use crate::scope::{EXCLUDED, NAMESPACE_NAME};
 use crate::yaml::places::{Messages, Step};
 use crate::{Check, Severity};
 use std::collections::HashMap;
@@ -324,13 +324,13 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
         };
         let message = if *by == position {
             format!(
-                "rule `{}` speaks only of images that lie under its own target `{}`",
+                "rule `{}` matches only images under its own target `{}`",
                 rule.name, swap.to
             )
         } else {
             format!(
                 "rules `{}` and `{}` do not converge: the first brings images to `{target}`, where they stay, \
-                 and the second speaks only of images there",
+                 and the second matches only images there",
                 rules[*by].name, rule.name
             )
         };
@@ -352,12 +352,12 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
             }));
             found.help = Some(if back {
                 format!(
-                    "`{}` leads back to where `{first}` takes images from: drop one of them",
+                    "`{}` moves images back to where `{first}` takes them from: drop one of the rules",
                     rule.name
                 )
             } else {
                 format!(
-                    "let `{first}` lead where images are to stay, or put `{}` before it",
+                    "let `{first}` move images to where they should stay, or put `{}` before it",
                     rule.name
                 )
             });

@@ -4,18 +4,20 @@
 //! target. So an image that a rule has moved stays, unless an earlier rule moves it on; each move
 //! is by an earlier rule than the last, and the chain ends.
 
+use super::identity::is_object_name;
 use super::target::{destination, template_targets};
 use super::{Exception as Written, IfMissing, ImageSwapPolicy, Match};
 use super::{guard, pull_secrets, selector};
 use crate::Policy;
 use crate::day::parse_day;
-use crate::maps::LABEL;
+use crate::guard::Guard;
 use crate::pattern::Pattern;
-use crate::policy::{Guard, Head, ScopeRule};
+use crate::policy::Head;
 use crate::rules::{
     Action, Approval, Denial, Draft, Exception, Expression, Guarded, MAX_SIZE_OF_ALL, Matcher,
     Regexes, Rule, Rules, Template,
 };
+use crate::scope::{LABEL, ScopeRule};
 use crate::yaml::places::{Messages, Step};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -296,17 +298,6 @@ fn name(name: &str, messages: &mut Messages<'_>) {
     }
 }
 
-/// A valid Kubernetes name: labels of lower-case letters, digits and `-`, separated by `.`.
-pub(super) fn is_object_name(name: &str) -> bool {
-    let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
-    let label = |it: &str| {
-        let edges = [it.bytes().next(), it.bytes().next_back()];
-        edges.into_iter().all(|it| it.is_some_and(plain))
-            && it.bytes().all(|it| plain(it) || it == b'-')
-    };
-    !name.is_empty() && name.len() <= 253 && name.split('.').all(label)
-}
-
 fn one(
     at: usize,
     rule: &super::Rule,
@@ -378,11 +369,11 @@ fn one(
                 ),
                 (_, true, true, _) => (
                     "a rule has a pattern in `from` or an expression in `regex`, not both",
-                    "make two rules of it",
+                    "write two rules",
                 ),
                 (Some(_), _, _, _) => (
                     "a rule either keeps images or moves them",
-                    "make two rules of it; the first that matches decides",
+                    "write two rules; the first that matches decides",
                 ),
                 (None, ..) => (
                     "expected a rule of `keep`, of `from` and `to`, or of `regex` and `to`",

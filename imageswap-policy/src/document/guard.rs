@@ -1,6 +1,6 @@
 //! Names of namespaces and containers, as `match` and guards list them.
 
-use crate::policy::{Guard, Names};
+use crate::guard::{Guard, Names};
 use crate::yaml::places::{Messages, Step};
 
 /// The longest name of a namespace or container.

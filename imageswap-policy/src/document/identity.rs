@@ -70,3 +70,14 @@ fn other(version: &str, kind: &str) -> String {
         _ => format!("only documents of {GROUP} are policies: leave this one out"),
     }
 }
+
+/// A valid Kubernetes name: labels of lower-case letters, digits and `-`, separated by `.`.
+pub(super) fn is_object_name(name: &str) -> bool {
+    let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let label = |it: &str| {
+        let edges = [it.bytes().next(), it.bytes().next_back()];
+        edges.into_iter().all(|it| it.is_some_and(plain))
+            && it.bytes().all(|it| plain(it) || it == b'-')
+    };
+    !name.is_empty() && name.len() <= 253 && name.split('.').all(label)
+}

@@ -81,7 +81,7 @@ fn bypassed(rules: &[&CompiledRule], messages: &mut Messages<'_>) {
             .collect();
         let help = match &rest[..] {
             [] => format!(
-                "let `{}` lead where the images are to be pulled from",
+                "let `{}` name the place that the images should be pulled from",
                 rule.name
             ),
             rest => format!(

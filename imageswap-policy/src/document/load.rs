@@ -21,8 +21,8 @@ pub struct Loaded {
     pub warnings: Diagnostics,
 }
 
-/// Compiles the ImageSwapPolicies of a YAML or JSON text: any number of documents, or a `List` of them. `source` names
-/// it in diagnostics (a path, usually).
+/// Compiles the ImageSwapPolicies of a YAML or JSON text: any number of documents, or `List`s. `source` names
+/// the text in diagnostics (a path, usually).
 ///
 /// # Errors
 /// All diagnostics of the text, at least one of them an error.

@@ -1,6 +1,6 @@
 //! `spec.imagePullSecrets`: the Secrets that a Pod needs for the registries it was moved to.
 
-use super::compile::is_object_name;
+use super::identity::is_object_name;
 use super::{ImagePullSecret, KIND};
 use crate::policy::PullSecret;
 use crate::reference::{Reference, canonical_registry, is_registry};

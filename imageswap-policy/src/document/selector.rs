@@ -1,7 +1,7 @@
 //! Label selectors: conditions that are not complete, and labels that no object can have.
 
 use super::{LabelSelector, Operator, Requirement};
-use crate::policy::NAMESPACE_NAME;
+use crate::scope::NAMESPACE_NAME;
 use crate::yaml::places::{Messages, Step};
 
 /// Longest name and value of a label.
@@ -75,9 +75,8 @@ fn check_key(path: &[Step<'_>], key: &str, messages: &mut Messages<'_>) {
 
 fn check_value(path: &[Step<'_>], key: &str, value: &str, messages: &mut Messages<'_>) {
     if value.contains(['*', '?']) {
-        let message = format!(
-            "`{value}` matches no label: values are compared as they are, without wildcards"
-        );
+        let message =
+            format!("`{value}` matches no label: values are compared literally, without wildcards");
         let help = if key == NAMESPACE_NAME {
             format!(
                 "write `namespaces: [\"{value}\"]` or `excludeNamespaces: [\"{value}\"]` under `match`"

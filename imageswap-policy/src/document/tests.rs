@@ -388,13 +388,17 @@ fn mistakes_are_told_with_their_place() {
             "rules: [{from: a.io/**, to: b.io}, {from: b.io/**, to: a.io}]",
             "b.io/**",
             "conflicting-rules",
-            Some("`rules[1]` leads back to where `rules[0]` takes images from: drop one of them"),
+            Some(
+                "`rules[1]` moves images back to where `rules[0]` takes them from: drop one of the rules",
+            ),
         ),
         (
             "rules: [{regex: '^a\\.io/(.*)$', to: b.io/$1}, {regex: '^b\\.io/(.*)$', to: a.io/$1}]",
             "^b\\.io/(.*)$",
             "conflicting-rules",
-            Some("let `rules[0]` lead where images are to stay, or put `rules[1]` before it"),
+            Some(
+                "let `rules[0]` move images to where they should stay, or put `rules[1]` before it",
+            ),
         ),
         (
             "rules: [{from: r.io/m/**, to: r.io}]",

@@ -28,8 +28,8 @@ impl Finder<'_> {
         }
     }
 
-    /// An entry of `images`: the image that kustomize writes. What the entry leaves as it is comes
-    /// from other files, which are read on their own.
+    /// An entry of `images`: the image that kustomize writes. Fields that the entry does not
+    /// change come from other files, which are read on their own.
     pub(super) fn kustomize_image(&mut self, entry: &Node, path: &str) {
         let text = |key| entry.get(key).filter(|it| it.as_str() != Some(""));
         let new = text("newName");

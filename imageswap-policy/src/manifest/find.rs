@@ -2,7 +2,7 @@
 
 use super::kinds::{self, Places, Shape};
 use super::path::{NO_KIND, Step, dotted, steps};
-use super::{Image, ImagePath, Manifest, Pod, layout};
+use super::{Image, ImagePath, List, Manifest, Pod, layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::yaml::{Node, Value};
 use layout::Layout;
@@ -276,7 +276,7 @@ impl Finder<'_> {
                     self.shape(item, &format!("{at}[{index}]"), Shape::Any, meta);
                 }
             }
-            Value::Mapping(_) if super::pod::has_lists(node) && node.get("spec").is_none() => {
+            Value::Mapping(_) if has_lists(node) && node.get("spec").is_none() => {
                 self.pod(node, prefix, None, meta);
             }
             Value::Mapping(_) if node.get("spec").is_some() => self.template(node, prefix, meta),
@@ -406,6 +406,11 @@ fn meta(object: &Node, kind: &str) -> Meta {
         name: own("name").map(str::to_owned).or(generated),
         namespace: own("namespace").map(str::to_owned),
     }
+}
+
+/// Whether a mapping has a list of a Pod.
+fn has_lists(node: &Node) -> bool {
+    List::ALL.iter().any(|it| node.get(it.as_str()).is_some())
 }
 
 /// The labels of a `metadata`. The API server refuses values that are not texts, so they are

@@ -77,7 +77,7 @@ impl ImagePath {
     }
 }
 
-/// A step as it is appended to a path.
+/// The step, written so that it can be appended to the path.
 pub(super) fn dotted(path: &str, name: &str) -> String {
     let dot = if path.is_empty() { "" } else { "." };
     format!("{dot}{name}")

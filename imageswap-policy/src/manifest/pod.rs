@@ -7,11 +7,6 @@ use crate::diagnostic::Severity;
 use crate::yaml::{Node, Span, Style, Value};
 use std::collections::BTreeMap;
 
-/// Whether a mapping has a list of a Pod.
-pub(super) fn has_lists(node: &Node) -> bool {
-    List::ALL.iter().any(|it| node.get(it.as_str()).is_some())
-}
-
 impl Finder<'_> {
     /// Something with the `metadata` and the `spec` of a Pod.
     pub(super) fn template(&mut self, node: &Node, prefix: &str, meta: &Meta) {

@@ -1,12 +1,16 @@
 //! Compiles the entries of a maps file to the engine.
 
 use super::Options;
-use super::engine::{Engine, File, Item, Mode, Path, Place, Rule, is_bare_host, target_prefix};
-use super::glob::Glob;
 use super::lines::{Entry, Section};
 use crate::document::{Enforcement, LabelSelector, Operator, Requirement};
-use crate::policy::{Head, Names, ScopeRule};
+use crate::guard::Names;
+use crate::maps_engine::Glob;
+use crate::maps_engine::{
+    Engine, File, Item, Mode, Path, Place, Rule, is_bare_host, target_prefix,
+};
+use crate::policy::Head;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
+use crate::scope::ScopeRule;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The key for `docker.io` images that are only a name.

@@ -5,9 +5,9 @@
 
 use super::checks::{At, Checker};
 use super::compile::{Effective, LIBRARY_KEY};
-use super::engine::{Engine, target_prefix};
-use super::glob::Glob;
 use super::lines::{Entry, Section};
+use crate::maps_engine::Glob;
+use crate::maps_engine::{Engine, target_prefix};
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ pub(super) fn prefix(checker: &mut Checker<'_>, text: &str) {
     checker.note(&at, "substring-item", message, None);
     if prefix.ends_with('-') {
         let message = format!(
-            "the whole image follows, with its registry: with a port, as in `{prefix}localhost:5000/a`, no reference comes of it and the image stays"
+            "the whole image follows, with its registry: with a port, as in `{prefix}localhost:5000/a`, the result is not a reference and the image stays"
         );
         checker.note(&at, "mirror-port", message, None);
     } else {
@@ -101,7 +101,7 @@ fn spelling(checker: &mut Checker<'_>, entries: &[Entry<'_>], text: &str) {
         .filter(|it| it.section == Section::Replace && Glob::new(&it.key).matches_a_reference());
     if let Some(First { entry, more }) = First::of(patterns.filter(|it| !it.value.is_empty())) {
         let message = format!(
-            "only the last path segment is kept: of what matches, `a/app` and `b/app` both become `{}/app`{more}",
+            "only the last path segment is kept: among images that match, `a/app` and `b/app` both become `{}/app`{more}",
             target_prefix(&entry.value)
         );
         checker.note(&At::value(entry), "dropped-path", message, None);

@@ -68,7 +68,7 @@ impl Wild {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::maps::Glob;
+    use crate::maps_engine::Glob;
     use proptest::prelude::*;
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::{Action, Approved, Found, Rules};
 use crate::decision::{Decision, Denied, Reason};
-use crate::policy::{Asking, Ternary};
+use crate::guard::{Asking, Ternary};
 use crate::reference::Reference;
 use std::borrow::Cow;
 

@@ -3,7 +3,7 @@
 use super::patterns::{Found, PatternIndex, Sieve};
 use super::regexes::{Regexes, Template};
 use super::{Matcher, Rule};
-use crate::policy::Asking;
+use crate::guard::Asking;
 use crate::reference::Reference;
 
 /// Positions of rules, ascending, by their lookup keys.

@@ -1,7 +1,7 @@
 //! Matches many patterns at once.
 
+use crate::guard::{Asking, Guard, Ternary};
 use crate::pattern::Pattern;
-use crate::policy::{Asking, Guard, Ternary};
 use crate::reference::{Reference, split_port};
 use foldhash::HashMap;
 use std::cell::Cell;
@@ -185,7 +185,7 @@ impl PatternSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Name;
+    use crate::guard::Name;
     use crate::testing::{TODAY, pattern, reference};
     use proptest::prelude::*;
 

@@ -102,7 +102,7 @@ impl Expression {
         let whole = |message: String| RegexError {
             span: 0..source.len(),
             message,
-            help: Some("make several rules of it, or repeat less".to_owned()),
+            help: Some("write several rules, or repeat less".to_owned()),
         };
         if source.len() > MAX_LENGTH {
             return Err(whole(format!("expected at most {MAX_LENGTH} characters")));
@@ -348,9 +348,7 @@ impl Template {
                 let count = groups.group_len(PatternID::ZERO) - 1;
                 let message = format!("the regex has no group `{name}`: it has {count}");
                 let help = match count {
-                    0 => {
-                        "put what is to be kept in `(` and `)`, as in `^quay\\.io/(.*)$`".to_owned()
-                    }
+                    0 => "put the part to keep in `(` and `)`, as in `^quay\\.io/(.*)$`".to_owned(),
                     _ => "write `$1` for what the first group matched".to_owned(),
                 };
                 return Err(error(span, message, help));

@@ -1,7 +1,7 @@
 //! The parts of the rules that the policy's revision covers.
 
 use super::{Action, Approved, Join, Matcher, Rule, Rules};
-use crate::policy::Fields;
+use crate::revision::Fields;
 
 /// Hashes everything that affects decisions. Names of rules do not: they carry positions, which
 /// other rules change.

@@ -314,7 +314,7 @@ impl Builder<'_> {
 
     fn alias(&mut self, id: usize, span: Span) -> Result<(), Box<Diagnostic>> {
         let Some(anchored) = self.anchors.get(&id) else {
-            let message = "an alias cannot be inside of what it names";
+            let message = "an alias cannot be inside the value that it names";
             return Err(self.error(span, "yaml-alias", message));
         };
         let size = anchored.size;

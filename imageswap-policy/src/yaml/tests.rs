@@ -192,7 +192,7 @@ fn errors_say_what_and_where() {
             "yaml-alias",
             1,
             8,
-            "inside of what it names",
+            "inside the value that it names",
         ),
         ("<<: [1]\n", "yaml-merge", 1, 6, "found a number"),
         (

@@ -1,4 +1,4 @@
-//! Registries that lie, leak, or never end: each is an error that changes nothing but the answer.
+//! Registries that lie, leak, or never end: each is an error that changes only the answer.
 
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ type Lie = (
     &'static str,
     &'static str,
 );
+
+/// Asks for a token of this registry.
+fn challenge(own: &str) -> Act {
+    let realm = format!("Bearer realm=\"https://{own}/t\"");
+    answer("401 Unauthorized", &[("www-authenticate", &realm)], "")
+}
 
 const LIES: &[Lie] = &[
     (
@@ -167,14 +173,7 @@ const LIES: &[Lie] = &[
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{\"token\":\"".to_owned(),
                 "10\r\naaaaaaaaaaaaaaaa\r\n",
             ),
-            _ => answer(
-                "401 Unauthorized",
-                &[(
-                    "www-authenticate",
-                    &format!("Bearer realm=\"https://{own}/t\""),
-                )],
-                "",
-            ),
+            _ => challenge(own),
         },
         "a:1",
         "localhost",
@@ -183,14 +182,7 @@ const LIES: &[Lie] = &[
         "a token with a line break",
         |head, own| match head {
             head if head.starts_with("GET /t") => answer("200 OK", &[], r#"{"token":"a\r\nx: y"}"#),
-            _ => answer(
-                "401 Unauthorized",
-                &[(
-                    "www-authenticate",
-                    &format!("Bearer realm=\"https://{own}/t\""),
-                )],
-                "",
-            ),
+            _ => challenge(own),
         },
         "a:1",
         "its answer has no token",
@@ -199,14 +191,7 @@ const LIES: &[Lie] = &[
         "always 401",
         |head, own| match head {
             head if head.starts_with("GET /t") => answer("200 OK", &[], r#"{"token":"a"}"#),
-            _ => answer(
-                "401 Unauthorized",
-                &[(
-                    "www-authenticate",
-                    &format!("Bearer realm=\"https://{own}/t\""),
-                )],
-                "",
-            ),
+            _ => challenge(own),
         },
         "a:1",
         "refuses to answer",

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use imageswap_runtime::cluster::follow_one;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -230,8 +230,10 @@ fn patch<K: Configuration>(object: &K, bundle: &str) -> Option<Value> {
     })
 }
 
-fn bytes(bundle: Option<&ByteString>) -> &[u8] {
-    bundle.map_or(&[], |bundle| &bundle.0)
+/// The name of a webhook, and its caBundle.
+fn bundle<'w>(name: &'w str, client: &'w WebhookClientConfig) -> (&'w str, &'w [u8]) {
+    let bundle = client.ca_bundle.as_ref();
+    (name, bundle.map_or(&[], |bundle| &bundle.0))
 }
 
 impl Configuration for MutatingWebhookConfiguration {
@@ -240,12 +242,7 @@ impl Configuration for MutatingWebhookConfiguration {
     fn webhooks(&self) -> Vec<(&str, &[u8])> {
         let webhooks = self.webhooks.iter().flatten();
         webhooks
-            .map(|webhook| {
-                (
-                    &*webhook.name,
-                    bytes(webhook.client_config.ca_bundle.as_ref()),
-                )
-            })
+            .map(|webhook| bundle(&webhook.name, &webhook.client_config))
             .collect()
     }
 }
@@ -256,12 +253,7 @@ impl Configuration for ValidatingWebhookConfiguration {
     fn webhooks(&self) -> Vec<(&str, &[u8])> {
         let webhooks = self.webhooks.iter().flatten();
         webhooks
-            .map(|webhook| {
-                (
-                    &*webhook.name,
-                    bytes(webhook.client_config.ca_bundle.as_ref()),
-                )
-            })
+            .map(|webhook| bundle(&webhook.name, &webhook.client_config))
             .collect()
     }
 }

@@ -86,6 +86,13 @@ impl Cluster {
         self.plane.apply(&manifest).unwrap();
     }
 
+    /// Changes the Secret by a merge patch.
+    pub(crate) fn patch_secret(&self, patch: &str) {
+        let args = ["-n", "imageswap-system", "patch", "secret", "tls"];
+        let args = args.into_iter().chain(["--type=merge", "-p", patch]);
+        self.plane.kubectl(args).unwrap();
+    }
+
     /// Creates the configurations as shipped: without a caBundle.
     pub(crate) fn configurations(&self) {
         self.apply_configurations(&["--server-side"]);

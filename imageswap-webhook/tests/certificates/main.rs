@@ -167,17 +167,7 @@ async fn what_others_write_is_put_right() {
     // An emptied Secret gets its content back; so clients continue to trust it.
     let held = cluster.secret_data().await;
     let clear = r#"{"data":null,"metadata":{"annotations":null}}"#;
-    let args = [
-        "-n",
-        "imageswap-system",
-        "patch",
-        "secret",
-        "tls",
-        "--type=merge",
-        "-p",
-        clear,
-    ];
-    cluster.plane.kubectl(args).unwrap();
+    cluster.patch_secret(clear);
     eventually("the Secret's data again", async || {
         cluster.secret_data().await == held
     })
@@ -185,17 +175,7 @@ async fn what_others_write_is_put_right() {
     assert_eq!(cluster.bundles().await, bundles);
     // A damaged leaf is replaced by a new one of the same authority.
     let damage = r#"{"data":{"tls.crt":"Z2FyYmFnZQ=="}}"#;
-    let args = [
-        "-n",
-        "imageswap-system",
-        "patch",
-        "secret",
-        "tls",
-        "--type=merge",
-        "-p",
-        damage,
-    ];
-    cluster.plane.kubectl(args).unwrap();
+    cluster.patch_secret(damage);
     eventually("another leaf", async || {
         let now = cluster.secret_data().await;
         now["tls.crt"] != held["tls.crt"]

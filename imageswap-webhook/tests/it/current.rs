@@ -25,7 +25,7 @@ spec:
   rules: [{name: hub, from: 'docker.io/**', to: registry.example.com/hub}]
   enforcement: deny
 ";
-/// One that decides where no other does, and a lax one for namespaces with a label.
+/// A lax policy for namespaces with a label.
 const BY_LABEL: &str = "
 ---
 apiVersion: imageswap.io/v1alpha1

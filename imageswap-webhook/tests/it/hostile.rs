@@ -73,6 +73,16 @@ async fn assert_serves(server: &Server) {
     assert_eq!(server.swap("nginx").await, "d.example.com/nginx");
 }
 
+/// A server for this many connections, and this many of one peer.
+async fn server_for(max_connections: usize, max_per_peer: usize) -> Server {
+    server(Limits {
+        max_connections,
+        max_per_peer,
+        ..Limits::default()
+    })
+    .await
+}
+
 #[tokio::test]
 async fn heads_that_never_end() {
     let server = server(quick()).await;
@@ -150,12 +160,7 @@ async fn bodies_have_seconds_and_not_the_callers_timeout() {
 
 #[tokio::test]
 async fn heads_without_bodies_take_no_place_from_others() {
-    let limits = Limits {
-        max_connections: 50,
-        max_per_peer: 50,
-        ..Limits::default()
-    };
-    let server = server(limits).await;
+    let server = server_for(50, 50).await;
     let mut answered = server.connect().await.unwrap();
     assert_eq!(answered.post("/", review()).await.0.status(), 200);
     let mut waiting = Vec::new();
@@ -174,12 +179,7 @@ async fn heads_without_bodies_take_no_place_from_others() {
 
 #[tokio::test]
 async fn one_address_has_a_share_of_the_connections() {
-    let limits = Limits {
-        max_connections: 50,
-        max_per_peer: 8,
-        ..Limits::default()
-    };
-    let server = server(limits).await;
+    let server = server_for(50, 8).await;
     let mut crowd = Vec::new();
     for _ in 0..40 {
         let socket = TcpSocket::new_v4().unwrap();
@@ -300,12 +300,7 @@ async fn a_hundred_megabytes_are_refused_unread() {
 
 #[tokio::test]
 async fn half_handshakes() {
-    let limits = Limits {
-        max_connections: 16,
-        max_per_peer: 16,
-        ..Limits::default()
-    };
-    let server = server(limits).await;
+    let server = server_for(16, 16).await;
     let mut half = Vec::new();
     for i in 0..200 {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -336,12 +331,7 @@ async fn half_handshakes() {
 
 #[tokio::test]
 async fn idle_connections_by_the_hundred() {
-    let limits = Limits {
-        max_connections: 50,
-        max_per_peer: 50,
-        ..Limits::default()
-    };
-    let server = server(limits).await;
+    let server = server_for(50, 50).await;
     // An API server that has been answered, and is idle now.
     let mut answered = server.connect().await.unwrap();
     assert_eq!(answered.post("/", review()).await.0.status(), 200);

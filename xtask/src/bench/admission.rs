@@ -19,7 +19,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::server::{self, Server, free_addr};
-use super::{Format, Show};
+use super::{Format, Show, write};
 use crate::process::Workspace;
 use crate::{kubernetes, ui};
 
@@ -379,8 +379,4 @@ fn print_json(rows: &[Row], ratios: &[f64]) {
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| path.display().to_string())
 }

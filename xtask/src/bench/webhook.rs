@@ -8,12 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use imageswap_lab::Lab;
 use serde_json::json;
 
 use super::server::{self, Server, free_addr};
-use super::{Format, Show};
+use super::{Format, Show, write};
 use crate::process::{Workspace, find, output};
 use crate::{toolchain, ui};
 
@@ -246,10 +246,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 fn print_tables(rows: &[Row], limits: &[(String, bool)]) {

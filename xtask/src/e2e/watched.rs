@@ -46,13 +46,16 @@ pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
             .any(|it| it["labels"]["route"] == "containerd"))
     };
     let others = drifting(&prometheus)?;
-    story.step("no alert about drift, but for containers of others", |_| {
-        ensure!(
-            others > 0.0 || !is_active("ImageSwapDrift")?,
-            "it is active"
-        );
-        Ok(())
-    })?;
+    story.step(
+        "no alert about drift, except for containers of others",
+        |_| {
+            ensure!(
+                others > 0.0 || !is_active("ImageSwapDrift")?,
+                "it is active"
+            );
+            Ok(())
+        },
+    )?;
 
     admissions(story)?;
     site.containerd.pull("default", EVIL)?;

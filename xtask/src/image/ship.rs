@@ -49,7 +49,7 @@ impl Store {
             return Ok(Self::Minikube(context.to_owned()));
         }
         bail!(
-            "{context} is none of kind's, k3d's or minikube's contexts; push the images with --registry, or say \
+            "{context} is not a context of kind, k3d or minikube; push the images with --registry, or say \
              with --load in whose store they belong"
         )
     }

@@ -1,5 +1,6 @@
 //! Checks the rules of ARCHITECTURE.md with `cargo metadata` and the parsed sources.
 
+mod circles;
 mod dependencies;
 mod source;
 mod words;
@@ -9,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::circles::Modules;
 use crate::dependencies::Graph;
 use crate::source::Source;
 use crate::words::Prose;
@@ -83,6 +85,18 @@ const RULES: [Rule; 5] = [
         violation: "fn f() { count!(\"imageswap_agent_lost_total\"); }",
         says: "only the metrics module spells metric names",
     },
+];
+
+/// Circles between modules that are still open: a crate, and the modules below one parent.
+const CIRCLES: [(&str, &[&str]); 3] = [
+    ("imageswap-agent", &["cli", "export", "respond"]),
+    (
+        "imageswap-agent",
+        &[
+            "evidence", "facts", "finding", "judge", "node", "pods", "process", "starts",
+        ],
+    ),
+    ("imageswap-agent", &["claims", "docker", "join"]),
 ];
 
 /// Idioms per thousand lines of comments and documents.
@@ -238,6 +252,52 @@ fn nothing_depends_on_a_program() {
             "{dependents:?} depend on the program {program}"
         );
     }
+}
+
+#[test]
+fn modules_do_not_use_each_other_in_circles() {
+    let mut unexpected = Vec::new();
+    let mut used = BTreeSet::new();
+    for package in Graph::of(&root()).members() {
+        for circle in circles_of(&package) {
+            let known = CIRCLES.iter().position(|(known, members)| {
+                *known == package
+                    && (circle.members.iter()).all(|it| members.contains(&it.as_str()))
+            });
+            match known {
+                Some(known) => _ = used.insert(known),
+                None => unexpected.push(format!("{package}: {circle}")),
+            }
+        }
+    }
+    assert!(
+        unexpected.is_empty(),
+        "modules use each other:\n{}",
+        unexpected.join("\n")
+    );
+    let opened: Vec<_> = (0..CIRCLES.len())
+        .filter(|at| !used.contains(at))
+        .map(|at| CIRCLES[at])
+        .collect();
+    assert!(opened.is_empty(), "remove from CIRCLES: {opened:?}");
+}
+
+/// The circles between the modules of the library, or else of the program, of a package.
+fn circles_of(package: &str) -> Vec<circles::Circle> {
+    let folder = Path::new(package).join("src");
+    let paths = sources(&[folder.display().to_string()]);
+    let for_tests = test_files(&paths);
+    let mut modules = Modules::default();
+    for path in paths.iter().filter(|path| !for_tests.contains(*path)) {
+        let inside = path.strip_prefix(&folder).expect("a file of the folder");
+        let module = inside.with_extension("");
+        let module: Vec<_> = (module.iter())
+            .map(|part| part.to_string_lossy().into_owned())
+            .filter(|part| part != "lib" && part != "main")
+            .collect();
+        modules.read(module, &read(path));
+    }
+    modules.circles()
 }
 
 #[test]

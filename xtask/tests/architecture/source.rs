@@ -20,12 +20,8 @@ pub(crate) struct Source {
 impl Source {
     /// Reads `text`; panics if it is not Rust.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut file = syn::parse_file(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let mut file = without_tests(text);
         let mut source = Self::default();
-        if file.attrs.iter().any(is_for_tests) {
-            return source;
-        }
-        WithoutTests.visit_file_mut(&mut file);
         // A re-export does not count as a use.
         file.items.retain(
             |item| !matches!(item, Item::Use(item) if matches!(item.vis, Visibility::Public(_))),
@@ -93,6 +89,16 @@ impl Source {
             }
         }
     }
+}
+
+/// The code of a file that is compiled outside tests; panics if it is not Rust.
+pub(crate) fn without_tests(text: &str) -> syn::File {
+    let mut file = syn::parse_file(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    if file.attrs.iter().any(is_for_tests) {
+        file.items.clear();
+    }
+    WithoutTests.visit_file_mut(&mut file);
+    file
 }
 
 /// Removes docs and everything that is compiled for tests alone.

@@ -1,4 +1,4 @@
-//! When nobody watched, and what of the files could not be read.
+//! When nobody watched, and which lines of the files could not be read.
 
 use super::{MOST_ROWS, Safe};
 use crate::moment::span;

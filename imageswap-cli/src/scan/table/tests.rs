@@ -4,15 +4,10 @@ use crate::scan::sample;
 use imageswap_policy::{Date, Policies, document};
 use serde_json::json;
 
-const POLICY: &str = "
-apiVersion: imageswap.io/v1alpha1
-kind: ImageSwapPolicy
-metadata: {name: corp}
-spec:
-  rules: [{name: hub, from: docker.io/**, to: registry.example.com/hub}]
-  approved: [registry.example.com/**]
-  match: {namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [infra]}]}}
-";
+const POLICY: &str = concat!(
+    include_str!("../../../tests/data/corp.yaml"),
+    "  match: {namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [infra]}]}}\n"
+);
 
 fn policies() -> Policies {
     Policies::new(document::load("p.yaml", POLICY).unwrap().policies)

@@ -2,8 +2,8 @@
 
 use super::super::compile::{Compiled, CompiledRule};
 use super::{SPEC, rule_path, source_key};
+use crate::guard::Guard;
 use crate::pattern::Pattern;
-use crate::policy::Guard;
 use crate::rules::{Guarded, Matcher};
 use crate::yaml::places::{Messages, Step};
 use std::collections::HashMap;

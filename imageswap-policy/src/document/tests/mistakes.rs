@@ -68,7 +68,7 @@ fn mistakes() -> Vec<Mistake> {
         // Selectors.
         in_spec(
             "approved: [r.io/**]\nmatch: {namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [app-*]}]}}",
-            "`app-*` matches no label: values are compared as they are, without wildcards",
+            "`app-*` matches no label: values are compared literally, without wildcards",
             "write `namespaces: [\"app-*\"]` or `excludeNamespaces: [\"app-*\"]` under `match`",
             "approved: [r.io/**]\nmatch: {namespaces: [\"app-*\"]}",
         ),

@@ -2,9 +2,9 @@
 
 use super::{At, Checker};
 use crate::maps::compile::LIBRARY_KEY;
-use crate::maps::engine::target_prefix;
-use crate::maps::glob::Glob;
 use crate::maps::lines::{Entry, Section};
+use crate::maps_engine::Glob;
+use crate::maps_engine::target_prefix;
 use crate::pattern::Pattern;
 use crate::reference::{Reference, is_registry};
 

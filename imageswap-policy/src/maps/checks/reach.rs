@@ -2,8 +2,8 @@
 
 use super::{At, Checker};
 use crate::maps::compile::{Effective, LIBRARY_KEY};
-use crate::maps::glob::Glob;
 use crate::maps::lines::Entry;
+use crate::maps_engine::Glob;
 use crate::reference::{DEFAULT_REGISTRY, split_port};
 
 pub(super) fn check(checker: &mut Checker<'_>, effective: &Effective<'_>) {

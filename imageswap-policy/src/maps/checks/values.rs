@@ -1,8 +1,8 @@
 //! Values: the targets of images.
 
 use super::{At, Checker};
-use crate::maps::engine::target_prefix;
 use crate::maps::lines::{Entry, Section};
+use crate::maps_engine::target_prefix;
 use crate::reference::Reference;
 
 pub(super) fn check(checker: &mut Checker<'_>, entry: &Entry<'_>) {

@@ -1,6 +1,6 @@
 //! Converts shell patterns on the text of an image to regular expressions on its canonical form.
 
-use crate::maps::glob::Glob;
+use crate::maps_engine::Glob;
 use crate::reference::is_registry;
 
 /// What people omit from the canonical form of images on Docker Hub.

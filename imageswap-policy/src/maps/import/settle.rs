@@ -3,9 +3,9 @@
 use super::Written;
 use super::patterns::names_registry;
 use super::rules::{Importer, qualified};
-use crate::maps::engine::{is_bare_host, target_prefix};
-use crate::maps::glob::Glob;
 use crate::maps::lines::{Entry, Section};
+use crate::maps_engine::Glob;
+use crate::maps_engine::{is_bare_host, target_prefix};
 use crate::pattern::Pattern;
 use crate::reference::{Reference, split_port};
 use regex_automata::meta::Regex;

@@ -1,42 +1,37 @@
 //! The revision: a short hash of a policy's behaviour, the same in every process and every build.
 
-use super::guard::{Guard, Names};
-use super::{Head, ScopeRule};
-use crate::document::LabelSelector;
+use crate::guard::{Guard, Names};
+use crate::scope::ScopeRule;
+use crate::selector::LabelSelector;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
 /// Bytes of the hash that the revision shows.
 const LENGTH: usize = 6;
 
-/// Hashes everything that affects decisions: the head, and what `engine` adds. Names of rules do
-/// not: they carry line numbers, which comments change.
-pub(super) fn of(head: &Head, engine: impl FnOnce(&mut Fields)) -> String {
-    let mut hash = Fields(Sha256::new());
-    hash.field("imageswap policy 2");
-    hash.field(&head.name);
-    hash.field(&head.priority.to_string());
-    hash.field(head.enforcement.as_str());
-    hash.scope(&head.scope);
-    for secret in &head.pull_secrets {
-        hash.fields(&["pull secret", secret.registry(), secret.name()]);
-    }
-    engine(&mut hash);
-    hash.0
-        .finalize()
-        .iter()
-        .take(LENGTH)
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
 /// Hashes fields with their lengths, so that different lists of fields never look the same.
 pub(crate) struct Fields(Sha256);
 
 impl Fields {
+    pub(crate) fn new() -> Self {
+        let mut hash = Self(Sha256::new());
+        hash.field("imageswap policy 2");
+        hash
+    }
+
+    /// The revision.
+    pub(crate) fn finish(self) -> String {
+        self.0
+            .finalize()
+            .iter()
+            .take(LENGTH)
+            .fold(String::new(), |mut text, byte| {
+                // Writing to a String cannot fail.
+                _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+
     pub(crate) fn field(&mut self, text: &str) {
         self.0.update((text.len() as u64).to_be_bytes());
         self.0.update(text);
@@ -48,7 +43,7 @@ impl Fields {
         }
     }
 
-    fn scope(&mut self, scope: &ScopeRule) {
+    pub(crate) fn scope(&mut self, scope: &ScopeRule) {
         self.names("namespaces", scope.namespaces.as_ref());
         self.names("excluded namespaces", scope.excluded.as_ref());
         self.field("selectors");

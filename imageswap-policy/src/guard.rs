@@ -1,6 +1,8 @@
-//! Names of namespaces and containers, and the guards that limit an item of a policy to some of them.
+//! Names of namespaces and containers, the guards that limit an item of a policy to some of them,
+//! and the request that guards are compared with.
 
 use crate::pattern::Wild;
+use time::Date;
 
 /// An answer that may be unknown. `min` is "and".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,26 @@ pub(crate) struct Names(Vec<Wild>);
 pub(crate) struct Guard {
     pub(crate) namespaces: Option<Names>,
     pub(crate) containers: Option<Names>,
+}
+
+/// The parts of the request that affect a decision once the policy is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// In UTC; exceptions end.
+    pub(crate) today: Date,
+    /// Whether a label of the Pod skips the swap.
+    pub(crate) opted_out: bool,
+    /// Whether the registry does not have the result of a conditional swap.
+    pub(crate) is_missing: bool,
+    pub(crate) namespace: Name<'a>,
+    pub(crate) container: Name<'a>,
+}
+
+impl Asking<'_> {
+    /// Whether an item with this guard holds.
+    pub(crate) fn holds(&self, guard: &Guard) -> Ternary {
+        guard.holds(self.namespace, self.container)
+    }
 }
 
 impl From<bool> for Ternary {

@@ -1,38 +1,37 @@
 //! A compiled maps file: ImageSwap 1.5.3's answer, and the same by the grammar of references.
 
-use super::{Answer, Path, Rule, last_segment, target_prefix};
-use crate::maps::glob::Glob;
+use super::{Answer, Glob, Path, Rule, last_segment, target_prefix};
 use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
 use foldhash::HashMap;
 
 /// Positions of rules, by their keys.
 #[derive(Debug, Clone, Default)]
-pub(in crate::maps) struct File {
-    pub(in crate::maps) exact: HashMap<String, usize>,
+pub(crate) struct File {
+    pub(crate) exact: HashMap<String, usize>,
     /// In the order of their first occurrence.
-    pub(in crate::maps) patterns: Vec<(Glob, usize)>,
+    pub(crate) patterns: Vec<(Glob, usize)>,
     /// By registry.
-    pub(in crate::maps) registries: HashMap<String, Keys>,
-    pub(in crate::maps) items: Vec<Item>,
-    pub(in crate::maps) default: Option<usize>,
+    pub(crate) registries: HashMap<String, Keys>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) default: Option<usize>,
 }
 
 /// The keys for one registry.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::maps) struct Keys {
+pub(crate) struct Keys {
     /// `registry`.
-    pub(in crate::maps) plain: Option<usize>,
+    pub(crate) plain: Option<usize>,
     /// `registry/library`.
-    pub(in crate::maps) library: Option<usize>,
+    pub(crate) library: Option<usize>,
 }
 
 /// An item of `noswap_wildcards`.
 #[derive(Debug, Clone)]
-pub(in crate::maps) struct Item {
-    pub(in crate::maps) rule: usize,
-    pub(in crate::maps) text: String,
+pub(crate) struct Item {
+    pub(crate) rule: usize,
+    pub(crate) text: String,
     /// What it approves.
-    pub(in crate::maps) place: Path,
+    pub(crate) place: Path,
 }
 
 impl File {
@@ -209,7 +208,7 @@ impl Item {
 }
 
 /// A host without port and path, which an old port may follow.
-pub(in crate::maps) fn is_bare_host(prefix: &str) -> bool {
+pub(crate) fn is_bare_host(prefix: &str) -> bool {
     !prefix.contains(['/', ':'])
 }
 

@@ -4,26 +4,28 @@
 //! lies under a target, or ImageSwap leaves it alone.
 
 use crate::decision::{Decision, Reason};
-use crate::policy::Fields;
 use crate::reference::Reference;
+use crate::revision::Fields;
 use std::borrow::Cow;
 
 mod file;
+mod glob;
 mod place;
 mod prefix;
 
-pub(super) use file::{File, Item, is_bare_host};
+pub(crate) use file::{File, Item, is_bare_host};
+pub(crate) use glob::Glob;
 use place::Places;
-pub(super) use place::{Path, Place};
+pub(crate) use place::{Path, Place};
 
 /// A line of a file, or the legacy prefix.
 #[derive(Debug, Clone)]
-pub(super) struct Rule {
-    pub(super) name: String,
+pub(crate) struct Rule {
+    pub(crate) name: String,
     /// The key with its mark, or an item of `noswap_wildcards`; used for the revision.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// As written.
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// A compiled maps file or legacy prefix.
@@ -37,7 +39,7 @@ pub(crate) struct Engine {
 
 /// ImageSwap's two modes.
 #[derive(Debug, Clone)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     File(File),
     /// Every image gets the value of the only rule, if there is one.
     Prefix,
@@ -45,11 +47,11 @@ pub(super) enum Mode {
 
 /// A possible answer, not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     /// Position of the rule that decides; `None` if no rule matches.
-    pub(super) rule: Option<usize>,
+    pub(crate) rule: Option<usize>,
     /// The new image; `None` if there is no answer.
-    pub(super) text: Option<Cow<'a, str>>,
+    pub(crate) text: Option<Cow<'a, str>>,
 }
 
 impl<'a> Answer<'a> {
@@ -74,7 +76,7 @@ impl<'a> Answer<'a> {
 
 impl Engine {
     /// `rules` in the order in which they are tried, and the targets of their values.
-    pub(super) fn new(rules: Vec<Rule>, mode: Mode, targets: Vec<Place>) -> Self {
+    pub(crate) fn new(rules: Vec<Rule>, mode: Mode, targets: Vec<Place>) -> Self {
         Self {
             rules,
             mode,
@@ -126,7 +128,7 @@ impl Engine {
     }
 
     /// ImageSwap's answer for any text, mistakes included; `None` if it fails.
-    pub(super) fn imageswap(&self, image: &str) -> Option<String> {
+    pub(crate) fn imageswap(&self, image: &str) -> Option<String> {
         let answer = self.mode.first_pass(&self.rules, image);
         answer.text.map(Cow::into_owned)
     }
@@ -220,7 +222,7 @@ impl Mode {
 }
 
 /// The prefix that a value adds. A `/` at its end would double the following one.
-pub(super) fn target_prefix(value: &str) -> &str {
+pub(crate) fn target_prefix(value: &str) -> &str {
     match value.trim_end_matches('/') {
         "" => value,
         trimmed => trimmed,

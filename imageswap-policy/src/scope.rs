@@ -1,12 +1,15 @@
 //! Which Pods a policy applies to.
 
-use super::guard::{Name, Names, Ternary};
 use crate::decision::{PodScope, Scope};
-use crate::document::{LabelSelector, Operator};
+use crate::guard::{Name, Names, Ternary};
+use crate::selector::{LabelSelector, Operator};
 use std::fmt;
 
 /// The label with a namespace's name, which Kubernetes sets on every namespace.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// The label by which ImageSwap's users opt in (on namespaces) and out (on objects).
+pub const LABEL: &str = "k8s.twr.io/imageswap";
 
 /// Namespaces that no policy applies to unless `match.namespaces` names them: the cluster needs
 /// them to start.
@@ -195,7 +198,7 @@ fn selects<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Requirement;
+    use crate::selector::Requirement;
     use std::collections::BTreeMap;
 
     fn labels(text: &str) -> BTreeMap<String, String> {

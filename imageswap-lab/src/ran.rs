@@ -1,0 +1,38 @@
+//! A program that ran to its end, with what it printed.
+
+use std::process::{Command, Output};
+
+use crate::error::Result;
+use crate::process::output_with;
+
+/// The exit code and the output of a program.
+#[derive(Debug)]
+pub struct Ran(Output);
+
+impl Ran {
+    /// Runs `command` with `input` on its standard input, which must fit into a pipe.
+    pub fn of(command: &mut Command, input: &str) -> Result<Self> {
+        output_with(command, input).map(Self)
+    }
+
+    /// The exit code; `None` if a signal ended the program.
+    pub fn code(&self) -> Option<i32> {
+        self.0.status.code()
+    }
+
+    /// Standard output.
+    ///
+    /// # Panics
+    /// If it is not UTF-8.
+    pub fn out(&self) -> &str {
+        str::from_utf8(&self.0.stdout).expect("text on standard output")
+    }
+
+    /// Standard error.
+    ///
+    /// # Panics
+    /// If it is not UTF-8.
+    pub fn err(&self) -> &str {
+        str::from_utf8(&self.0.stderr).expect("text on standard error")
+    }
+}
