@@ -3,7 +3,8 @@
 //! The chart ships the webhooks for Pods without rules, so the API server does not call them: a
 //! webhook whose image cannot be pulled blocks no Pod of a cluster that has no policy yet. Their
 //! rules are in an annotation of the configuration. When a policy comes into force, every replica
-//! writes them; after the last policy is gone, every replica removes them. The patch has only rules,
+//! writes them; after the last policy is gone, every replica removes them. A webhook without a
+//! caBundle waits for it, because every call would fail. The patch has only rules,
 //! so that an apply of the manifests, which have none, leaves them alone.
 
 mod configuration;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
-use configuration::{Configuration, RulesError, difference};
+use configuration::{Configuration, Difference, RulesError, difference};
 
 /// How long there has to be no policy before the rules are removed. A policy that is replaced by
 /// another one leaves no gap, and replicas hear of a new policy at different moments.
@@ -158,12 +159,12 @@ impl<K: Configuration> Keeper<K> {
             return Backoff::LONGEST;
         };
         match self.write(present, register).await {
-            Ok(written) => {
+            Ok(Written { object: after, waits }) => {
                 self.backoff.reset();
                 self.complaint.over();
-                self.metrics.set_unregistered(K::LABEL, false);
-                if let Some(written) = written {
-                    *object = Some(written);
+                self.metrics.set_unregistered(K::LABEL, waits);
+                if let Some(after) = after {
+                    *object = Some(after);
                 }
                 Backoff::LONGEST
             }
@@ -179,7 +180,7 @@ impl<K: Configuration> Keeper<K> {
         }
     }
 
-    async fn write(&self, present: &K, register: bool) -> Result<Option<K>, KeepError> {
+    async fn write(&self, present: &K, register: bool) -> Result<Written<K>, KeepError> {
         let shipped = configuration::shipped(present)?;
         let none = |name: &String| (name.clone(), Vec::new());
         let wanted: BTreeMap<String, Vec<RuleWithOperations>> = if register {
@@ -187,9 +188,9 @@ impl<K: Configuration> Keeper<K> {
         } else {
             shipped.keys().map(none).collect()
         };
-        let webhooks = difference(present, &wanted);
+        let Difference { webhooks, waits } = difference(present, &wanted);
         if webhooks.is_empty() {
-            return Ok(None);
+            return Ok(Written { object: None, waits });
         }
         let patch = json!({
             "metadata": {"resourceVersion": present.resource_version()},
@@ -211,8 +212,19 @@ impl<K: Configuration> Keeper<K> {
                 "no policy is in force: no longer registered for Pods"
             );
         }
-        Ok(Some(written))
+        Ok(Written {
+            object: Some(written),
+            waits,
+        })
     }
+}
+
+/// The outcome of a comparison.
+struct Written<K> {
+    /// The configuration afterwards, if it was changed.
+    object: Option<K>,
+    /// Whether a webhook waits for its caBundle.
+    waits: bool,
 }
 
 /// Why the rules could not be written.

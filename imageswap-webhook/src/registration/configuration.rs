@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
 use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -25,8 +26,25 @@ pub(super) trait Configuration:
     /// The kind as a label of metrics.
     const LABEL: &'static str;
 
-    /// Name and rules of each webhook.
-    fn webhooks(&self) -> Vec<(&str, &[RuleWithOperations])>;
+    /// Every webhook.
+    fn webhooks(&self) -> Vec<Webhook<'_>>;
+}
+
+/// The parts of a webhook that matter here.
+pub(super) struct Webhook<'a> {
+    name: &'a str,
+    rules: &'a [RuleWithOperations],
+    /// Whether it has a caBundle.
+    is_trusted: bool,
+}
+
+/// What has to be written.
+#[derive(Debug, PartialEq)]
+pub(super) struct Difference {
+    /// The webhooks whose rules differ, as parts of a patch.
+    pub(super) webhooks: Vec<Value>,
+    /// Whether a webhook gets no rules yet because the API server could not verify it.
+    pub(super) waits: bool,
 }
 
 /// Why the shipped rules are not known.
@@ -47,22 +65,32 @@ pub(super) fn shipped<K: Configuration>(
     serde_json::from_str(text).map_err(|_error| RulesError)
 }
 
-/// The webhooks whose rules differ, as parts of a patch.
+/// Compares the rules with the wanted ones, by the names of webhooks.
 pub(super) fn difference<K: Configuration>(
     object: &K,
     wanted: &BTreeMap<String, Vec<RuleWithOperations>>,
-) -> Vec<Value> {
-    let webhooks = object.webhooks().into_iter();
-    let differing = webhooks.filter_map(|(name, rules)| {
-        let wanted = wanted.get(name)?;
-        let same = rules.len() == wanted.len()
-            && rules
-                .iter()
-                .zip(wanted)
-                .all(|(a, b)| complete(a) == complete(b));
-        (!same).then(|| json!({"name": name, "rules": wanted}))
-    });
-    differing.collect()
+) -> Difference {
+    let mut difference = Difference {
+        webhooks: Vec::new(),
+        waits: false,
+    };
+    for webhook in object.webhooks() {
+        let Some(wanted) = wanted.get(webhook.name) else {
+            continue;
+        };
+        let mut pairs = webhook.rules.iter().zip(wanted);
+        if webhook.rules.len() == wanted.len() && pairs.all(|(a, b)| complete(a) == complete(b)) {
+            continue;
+        }
+        // Every call would fail, and with `failurePolicy: Fail` every Pod.
+        if webhook.rules.is_empty() && !webhook.is_trusted {
+            difference.waits = true;
+            continue;
+        }
+        let webhook = json!({"name": webhook.name, "rules": wanted});
+        difference.webhooks.push(webhook);
+    }
+    difference
 }
 
 /// As the API server stores it.
@@ -72,14 +100,22 @@ fn complete(rule: &RuleWithOperations) -> RuleWithOperations {
     rule
 }
 
+fn is_trusted(config: &WebhookClientConfig) -> bool {
+    config.ca_bundle.as_ref().is_some_and(|it| !it.0.is_empty())
+}
+
 impl Configuration for MutatingWebhookConfiguration {
     const KIND: &'static str = "MutatingWebhookConfiguration";
     const LABEL: &'static str = "mutating";
 
-    fn webhooks(&self) -> Vec<(&str, &[RuleWithOperations])> {
+    fn webhooks(&self) -> Vec<Webhook<'_>> {
         let webhooks = self.webhooks.iter().flatten();
         webhooks
-            .map(|it| (&*it.name, it.rules.as_deref().unwrap_or_default()))
+            .map(|it| Webhook {
+                name: &it.name,
+                rules: it.rules.as_deref().unwrap_or_default(),
+                is_trusted: is_trusted(&it.client_config),
+            })
             .collect()
     }
 }
@@ -88,10 +124,14 @@ impl Configuration for ValidatingWebhookConfiguration {
     const KIND: &'static str = "ValidatingWebhookConfiguration";
     const LABEL: &'static str = "validating";
 
-    fn webhooks(&self) -> Vec<(&str, &[RuleWithOperations])> {
+    fn webhooks(&self) -> Vec<Webhook<'_>> {
         let webhooks = self.webhooks.iter().flatten();
         webhooks
-            .map(|it| (&*it.name, it.rules.as_deref().unwrap_or_default()))
+            .map(|it| Webhook {
+                name: &it.name,
+                rules: it.rules.as_deref().unwrap_or_default(),
+                is_trusted: is_trusted(&it.client_config),
+            })
             .collect()
     }
 }
@@ -102,7 +142,8 @@ mod tests {
 
     fn configuration(annotation: &str, rules: &Value) -> ValidatingWebhookConfiguration {
         let webhook = |name: &str, rules: &Value| {
-            json!({"name": name, "rules": rules, "clientConfig": {"url": "https://x"},
+            json!({"name": name, "rules": rules,
+                "clientConfig": {"url": "https://x", "caBundle": "eA=="},
                 "sideEffects": "None", "admissionReviewVersions": ["v1"]})
         };
         let policies = json!([{"apiGroups": ["imageswap.io"], "resources": ["imageswappolicies"]}]);
@@ -111,6 +152,13 @@ mod tests {
             "webhooks": [webhook("pods", rules), webhook("policies", &policies)],
         }))
         .unwrap()
+    }
+
+    fn without_bundle(mut object: ValidatingWebhookConfiguration) -> ValidatingWebhookConfiguration {
+        for webhook in object.webhooks.iter_mut().flatten() {
+            webhook.client_config.ca_bundle = None;
+        }
+        object
     }
 
     #[test]
@@ -127,10 +175,34 @@ mod tests {
         ] {
             let object = configuration(text, &rules);
             let wanted = shipped(&object).unwrap();
-            let patch = difference(&object, &wanted);
-            let expected = json!({"name": "pods", "rules": wanted["pods"]});
-            let expected = if differs { vec![expected] } else { vec![] };
-            assert_eq!(patch, expected, "{rules}");
+            let webhook = json!({"name": "pods", "rules": wanted["pods"]});
+            let expected = Difference {
+                webhooks: if differs { vec![webhook] } else { vec![] },
+                waits: false,
+            };
+            assert_eq!(difference(&object, &wanted), expected, "{rules}");
+        }
+    }
+
+    /// Rules that are there are changed and removed, whatever the caBundle is.
+    #[test]
+    fn webhook_without_a_bundle_gets_no_rules() {
+        let text = r#"{"pods": [{"resources": ["pods"], "operations": ["CREATE"]}]}"#;
+        let other = json!([{"resources": ["pods"], "operations": ["UPDATE"]}]);
+        for (rules, register, waits, written) in [
+            (json!([]), true, true, 0),
+            (json!([]), false, false, 0),
+            (other.clone(), true, false, 1),
+            (other, false, false, 1),
+        ] {
+            let object = without_bundle(configuration(text, &rules));
+            let mut wanted = shipped(&object).unwrap();
+            if !register {
+                wanted.values_mut().for_each(Vec::clear);
+            }
+            let found = difference(&object, &wanted);
+            let found = (found.waits, found.webhooks.len());
+            assert_eq!(found, (waits, written), "{rules} {register}");
         }
     }
 
