@@ -93,7 +93,7 @@ fn phase(in_force: bool, synced: bool, none_for: Duration) -> Phase {
     match (in_force, synced) {
         (true, _) => Phase::Registered,
         (false, false) => Phase::Unknown,
-        (false, true) if none_for < GRACE => Phase::Leaving(GRACE - none_for),
+        (false, true) if none_for < GRACE => Phase::Leaving(GRACE.saturating_sub(none_for)),
         (false, true) => Phase::Unregistered,
     }
 }
