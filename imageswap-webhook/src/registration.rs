@@ -159,7 +159,10 @@ impl<K: Configuration> Keeper<K> {
             return Backoff::LONGEST;
         };
         match self.write(present, register).await {
-            Ok(Written { object: after, waits }) => {
+            Ok(Written {
+                object: after,
+                waits,
+            }) => {
                 self.backoff.reset();
                 self.complaint.over();
                 self.metrics.set_unregistered(K::LABEL, waits);
@@ -190,7 +193,10 @@ impl<K: Configuration> Keeper<K> {
         };
         let Difference { webhooks, waits } = difference(present, &wanted);
         if webhooks.is_empty() {
-            return Ok(Written { object: None, waits });
+            return Ok(Written {
+                object: None,
+                waits,
+            });
         }
         let patch = json!({
             "metadata": {"resourceVersion": present.resource_version()},

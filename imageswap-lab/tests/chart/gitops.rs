@@ -44,7 +44,11 @@ fn policies() -> Vec<(Value, &'static str)> {
 }
 
 fn folder() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/gitops")).to_owned()
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../deploy/examples/gitops"
+    ))
+    .to_owned()
 }
 
 fn objects(file: &str) -> Vec<Value> {
@@ -101,14 +105,19 @@ fn argo_cd_shows_the_health_of_a_policy() {
         let (status, message) = said.split_once('\n').unwrap();
         assert_eq!(status, expected, "{policy}");
         let of_webhook = message.starts_with("says ");
-        assert_eq!(of_webhook, policy["status"]["conditions"][1]["observedGeneration"] == 2);
+        assert_eq!(
+            of_webhook,
+            policy["status"]["conditions"][1]["observedGeneration"] == 2
+        );
     }
 }
 
 #[test]
 fn flux_shows_the_health_of_a_policy() {
     let kustomization = object("flux.yaml", "Kustomization", "imageswap-policies");
-    let checks = kustomization["spec"]["healthCheckExprs"].as_array().unwrap();
+    let checks = kustomization["spec"]["healthCheckExprs"]
+        .as_array()
+        .unwrap();
     assert_eq!(checks.len(), 1);
     assert_eq!(checks[0]["kind"], "ImageSwapPolicy");
     assert_eq!(checks[0]["apiVersion"], "imageswap.io/v1alpha1");
@@ -121,7 +130,9 @@ fn flux_shows_the_health_of_a_policy() {
             }
             let text = checks[0][name].as_str().unwrap();
             let expression = Parser::new().parse(text).unwrap();
-            context.resolve(&expression).is_ok_and(|it| it == Cel::Bool(true))
+            context
+                .resolve(&expression)
+                .is_ok_and(|it| it == Cel::Bool(true))
         };
         let found = match (holds("failed"), holds("current")) {
             (false, false) => "Progressing",
@@ -142,7 +153,9 @@ fn ignored_fields_are_those_that_the_webhook_writes() {
     };
     let rendered = helm.render_file(NEW, &values_file("default"));
     let release = object("flux.yaml", "HelmRelease", "imageswap");
-    let ignored = release["spec"]["driftDetection"]["ignore"].as_array().unwrap();
+    let ignored = release["spec"]["driftDetection"]["ignore"]
+        .as_array()
+        .unwrap();
     let application = object("argocd.yaml", "Application", "imageswap");
     let ignoring = application["spec"]["ignoreDifferences"].as_array().unwrap();
     for kind in [
@@ -153,7 +166,10 @@ fn ignored_fields_are_those_that_the_webhook_writes() {
         let webhooks = &one(&rendered, kind, "imageswap")["webhooks"];
         for (at, webhook) in webhooks.as_array().unwrap().iter().enumerate() {
             let fields = [
-                ("clientConfig/caBundle", &webhook["clientConfig"]["caBundle"]),
+                (
+                    "clientConfig/caBundle",
+                    &webhook["clientConfig"]["caBundle"],
+                ),
                 ("rules", &webhook["rules"]),
             ];
             let missing = fields.iter().filter(|(_, value)| value.is_null());
@@ -174,5 +190,8 @@ fn ignored_fields_are_those_that_the_webhook_writes() {
         helm.render_file(NEW, file.path());
     }
     assert_eq!(release["spec"]["targetNamespace"], super::NAMESPACE);
-    assert_eq!(application["spec"]["destination"]["namespace"], super::NAMESPACE);
+    assert_eq!(
+        application["spec"]["destination"]["namespace"],
+        super::NAMESPACE
+    );
 }

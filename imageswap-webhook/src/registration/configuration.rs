@@ -154,7 +154,9 @@ mod tests {
         .unwrap()
     }
 
-    fn without_bundle(mut object: ValidatingWebhookConfiguration) -> ValidatingWebhookConfiguration {
+    fn without_bundle(
+        mut object: ValidatingWebhookConfiguration,
+    ) -> ValidatingWebhookConfiguration {
         for webhook in object.webhooks.iter_mut().flatten() {
             webhook.client_config.ca_bundle = None;
         }

@@ -68,7 +68,10 @@ fn command_of_this_architecture_is_installed_if_the_checksum_fits() {
     let installed = home.path().join(".local/bin/imageswap");
     let said = Command::new(&installed).output().unwrap().stdout;
     let native = Architecture::native()[0].name();
-    assert_eq!(String::from_utf8(said).unwrap(), format!("imageswap {native}\n"));
+    assert_eq!(
+        String::from_utf8(said).unwrap(),
+        format!("imageswap {native}\n")
+    );
 
     // A damaged archive, one that the list does not name, and one that is missing.
     let archive = format!("imageswap-{VERSION}-linux-{native}.tar.gz");
