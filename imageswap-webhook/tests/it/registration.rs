@@ -72,6 +72,8 @@ impl Cluster {
                 let path = hook["clientConfig"]["service"]["path"].as_str().unwrap();
                 let url = format!("https://{}{path}", webhook.webhook);
                 hook["clientConfig"] = json!({"url": url, "caBundle": STANDARD.encode(&authority)});
+                // An API server before 1.28 does not know them.
+                hook.as_object_mut().unwrap().remove("matchConditions");
             }
             change(&mut object);
             let args = ["apply", "--server-side", "-f", "-"];
