@@ -107,6 +107,7 @@ fn commands_print_what_the_pages_show() {
         ("pipeline.md", 4),
         ("mirrors.md", 3),
         ("policy.md", 3),
+        ("rollout.md", 2),
         ("../README.md", 1),
     ] {
         let text = fs::read_to_string(docs.join(page)).unwrap();

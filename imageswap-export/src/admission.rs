@@ -225,4 +225,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn conditions_of_many_policies_fit_an_object() {
+        for count in [1_u32, 3, 51, 120] {
+            let policies = (0..count).map(|at| {
+                let text = format!(
+                    "{{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {{name: p{at}}}, spec: {{match: \
+                     {{namespaces: [n{at}], objectSelector: {{matchLabels: {{a: b}}}}}}, rules: [{{keep: '**'}}]}}}}"
+                );
+                document::load("test", &text).unwrap().policies
+            });
+            let objects = export(&Policies::new(policies.flatten().collect()), Date::MIN).objects;
+            let most = objects.iter().map(|it| {
+                let object = serde_json::to_value(it).unwrap();
+                object["spec"]["matchConditions"]
+                    .as_array()
+                    .map_or(0, Vec::len)
+            });
+            assert!(most.max().is_some_and(|it| it <= 64), "{count}");
+            // The last one names each of the others.
+            let last = serde_json::to_string(&objects.last_chunk::<2>().unwrap()[0]).unwrap();
+            let named = (0..count).filter(|at| last.contains(&format!("'n{at}'")));
+            assert_eq!(named.count(), usize::try_from(count).unwrap(), "{last}");
+        }
+    }
 }

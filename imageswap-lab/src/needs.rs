@@ -78,6 +78,18 @@ pub(crate) const DOCKER: [Need; 2] = [
     },
 ];
 
+/// Programs that run what the documentation shows.
+pub(crate) const DOCUMENTATION: [Need; 2] = [
+    Need {
+        program: "curl",
+        package: "curl",
+    },
+    Need {
+        program: "lua5.1",
+        package: "lua5.1",
+    },
+];
+
 /// The programs that containers need and that are not installed.
 ///
 /// A busybox that is not statically linked counts as missing, because it could not run in an image
@@ -88,13 +100,14 @@ pub fn missing() -> Vec<Need> {
 
 /// Missing programs of all parts.
 pub fn missing_for_tests() -> Vec<Need> {
-    let others: [&[Need]; 6] = [
+    let others: [&[Need]; 7] = [
         &PROMETHEUS,
         &ALERTMANAGER,
         &BROWSER,
         &POD_NETWORK,
         &PODMAN,
         &DOCKER,
+        &DOCUMENTATION,
     ];
     let others = others.iter().flat_map(|needs| missing_of(needs));
     missing().into_iter().chain(others).collect()

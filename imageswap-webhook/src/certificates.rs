@@ -9,7 +9,6 @@ mod args;
 mod configuration;
 mod plan;
 mod state;
-mod wait;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,7 +34,8 @@ use args::Configurations;
 use configuration::{Bundle, Configuration, Wishes};
 use plan::{Settings, Step, found, perform, plan};
 use state::{Content, State};
-use wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
+
+use crate::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
 
 /// Longest time without a check if nothing happens, because a watch can die silently.
 const LONGEST_REST: Duration = Duration::from_mins(1);

@@ -69,6 +69,13 @@ pub struct ServeArgs {
     /// How to keep the certificate in the cluster.
     #[command(flatten)]
     pub certificates: CertificateArgs,
+    /// MutatingWebhookConfiguration that gets the rules in its annotation imageswap.io/rules while a
+    /// policy is in force
+    #[arg(long, value_name = "NAME", help_heading = "Registration")]
+    pub register_mutating: Option<String>,
+    /// ValidatingWebhookConfiguration, in the same way
+    #[arg(long, value_name = "NAME", help_heading = "Registration")]
+    pub register_validating: Option<String>,
     /// How to ask registries, if a policy has `ifMissing: keep`.
     #[command(flatten)]
     pub registries: RegistryArgs,

@@ -12,7 +12,8 @@
 //!
 //! [`server`] accepts connections and decides which of them makes room for another one, [`http`]
 //! reads requests within its [`limits`], and [`admit`] answers them. [`wire`] alone knows the JSON of
-//! a review, and [`certificates`] keeps the certificate and the API server's trust in it up to date.
+//! a review. [`certificates`] keeps the certificate and the API server's trust in it up to date, and
+//! [`registration`] decides when the API server calls.
 #![forbid(unsafe_code)]
 
 pub mod admit;
@@ -22,6 +23,8 @@ pub mod cli;
 pub mod http;
 pub mod limits;
 pub mod patch;
+pub mod registration;
 pub mod serve;
 pub mod server;
+mod wait;
 pub mod wire;

@@ -21,6 +21,7 @@ use crate::admit::Admission;
 use crate::certificates::CertificateArgsError;
 use crate::cli::ServeArgs;
 use crate::http::Handler;
+use crate::registration::{Known, Registration};
 use crate::server::{self, DrainTimes};
 
 /// Why the webhook does not serve.
@@ -96,6 +97,8 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         tls,
         client_ca,
         certificates,
+        register_mutating,
+        register_validating,
         registries,
         limits,
         log: log_args,
@@ -120,6 +123,15 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         None => tls,
     };
     limits.asks_certificates = client_ca.is_some();
+    let registration = Registration {
+        mutating: register_mutating,
+        validating: register_validating,
+    };
+    let registration = match &client {
+        Some(client) if registration.is_wanted() => Some((registration, client.clone())),
+        None if registration.is_wanted() => Some((registration, cluster.client().await?)),
+        _ => None,
+    };
     let mirrors = Mirrors::new(registries.client_of_service()?);
     let times = DrainTimes {
         delay: Duration::from_secs(drain_delay.into()),
@@ -168,11 +180,18 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         );
     }
     tokio::spawn(admin.serve(readiness, exporter.clone(), drain.clone()));
-    tokio::spawn(
-        policy
-            .clone()
-            .watch(drain.clone(), exporter.policy_metrics(), policy_ready),
-    );
+    tokio::spawn(policy.clone().watch(
+        drain.clone(),
+        exporter.policy_metrics(),
+        policy_ready.clone(),
+    ));
+    if let Some((registration, client)) = registration {
+        let known = Known {
+            policies: policy.clone(),
+            synced: policy_ready,
+        };
+        tokio::spawn(registration.keep(client, known, metrics.clone(), drain.clone()));
+    }
     tokio::spawn(name_registries(policy.clone(), metrics.clone()));
     if let Some((secret, client)) = secret {
         let ready = certificate.clone();

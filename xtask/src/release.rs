@@ -5,6 +5,8 @@
 
 mod archive;
 mod krew;
+#[cfg(test)]
+mod snippet;
 
 use std::collections::BTreeMap;
 use std::fs;

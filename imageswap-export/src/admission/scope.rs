@@ -12,6 +12,9 @@ const LABELS: &str = "object.metadata.?labels.orValue({})";
 /// The annotation of the API server's copy of a static Pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// The most conditions about policies that decide first. An object may have 64 conditions.
+const MAX_BEFORE: usize = 50;
+
 /// Pods, and the ephemeral containers that are added to them.
 pub(super) fn constraints(scope: &ScopeOutline<'_>) -> MatchConstraints {
     let rule = |operations: &[&'static str], resource| ResourceRule {
@@ -57,11 +60,11 @@ pub(super) fn conditions(scope: &ScopeOutline<'_>, before: &[String]) -> Vec<Mat
     if !labels.is_empty() {
         all.push(condition("labels", cel::all(&labels)));
     }
-    for (at, covered) in before.iter().enumerate() {
-        all.push(condition(
-            &format!("policy-before-{at}"),
-            format!("!({covered})"),
-        ));
+    // Of many policies, several share a condition.
+    let share = before.len().div_ceil(MAX_BEFORE).max(1);
+    for (at, covered) in before.chunks(share).enumerate() {
+        let none: Vec<_> = covered.iter().map(|it| format!("!({it})")).collect();
+        all.push(condition(&format!("policy-before-{at}"), cel::all(&none)));
     }
     all.retain(|it| it.expression != "true");
     all

@@ -2,7 +2,7 @@
 
 use crate::generate::{Pod, today};
 use imageswap_policy::document::Enforcement;
-use imageswap_policy::{PodScope, Policies, Scope};
+use imageswap_policy::{PodScope, Policies, Scope, Selected};
 use std::collections::BTreeMap;
 
 /// The expected outcome of a request.
@@ -17,14 +17,21 @@ pub(crate) struct Expected {
     pub(crate) secrets: Vec<String>,
 }
 
-pub(crate) fn expected(policies: &Policies, pod: &Pod) -> Expected {
-    let labels = BTreeMap::new();
+/// Labels of every namespace.
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+
+/// The policy that decides about a Pod.
+pub(crate) fn selected<'a>(policies: &'a Policies, pod: &'a Pod) -> Selected<'a> {
     let scope = Scope::Pod(PodScope {
         namespace: Some(pod.namespace),
-        namespace_labels: Some(&labels),
+        namespace_labels: Some(&NO_LABELS),
         labels: Some(&pod.labels),
     });
-    let selected = policies.select(scope, today());
+    policies.select(scope, today())
+}
+
+pub(crate) fn expected(policies: &Policies, pod: &Pod) -> Expected {
+    let selected = selected(policies, pod);
     let mut images = Vec::new();
     let mut fails = false;
     let mut secrets = Vec::new();

@@ -40,42 +40,86 @@ pub(crate) fn today() -> Date {
 
 /// This many policies, each with this many Pods.
 pub(crate) fn cases(policies: usize, pods: usize) -> Vec<Case> {
-    let config = Config {
+    let mut runner = runner();
+    generate(policies, pods, &mut runner, |runner| {
+        vec![pick(&policy(matched()), runner)]
+    })
+}
+
+/// This many sets of policies, of which the first that applies to a Pod decides.
+pub(crate) fn sets(sets: usize, pods: usize) -> Vec<Case> {
+    let mut runner = runner();
+    // Some have the same priority: then the name decides.
+    let priority = prop::sample::select(vec![-5, 0, 0, 3, 20]);
+    generate(sets, pods, &mut runner, |runner| {
+        let names = pick(
+            &prop::sample::subsequence(vec!["a", "b", "c", "d"], 2..5).prop_shuffle(),
+            runner,
+        );
+        let documents = names.into_iter().map(|name| {
+            let mut document = pick(&policy(narrow()), runner);
+            document["metadata"]["name"] = json!(name);
+            document["spec"]["priority"] = json!(pick(&priority, runner));
+            document
+        });
+        documents.collect()
+    })
+}
+
+fn runner() -> TestRunner {
+    TestRunner::new(Config {
         rng_seed: RngSeed::Fixed(SEED),
         ..Config::default()
-    };
-    let mut runner = TestRunner::new(config);
-    let mut cases = Vec::new();
-    while cases.len() < policies {
-        let document = pick(&policy(), &mut runner);
-        let text = serde_json::to_string(&document).unwrap();
+    })
+}
+
+/// Cases whose policies load.
+fn generate(
+    cases: usize,
+    pods: usize,
+    runner: &mut TestRunner,
+    mut documents: impl FnMut(&mut TestRunner) -> Vec<Value>,
+) -> Vec<Case> {
+    let mut all = Vec::new();
+    while all.len() < cases {
+        let documents = documents(runner);
         // Rules that cannot act together do not load.
-        let mut without = document;
-        without["spec"]["exceptions"] = json!([]);
-        let load = |text: &str| document::load("generated.json", text);
-        let (Ok(loaded), Ok(without)) = (load(&text), load(&without.to_string())) else {
+        let load = |documents: &[Value]| {
+            let mut policies = Vec::new();
+            for document in documents {
+                let loaded = document::load("generated.json", &document.to_string()).ok()?;
+                policies.extend(loaded.policies);
+            }
+            Some(Policies::new(policies))
+        };
+        let mut without = documents.clone();
+        for document in &mut without {
+            document["spec"]["exceptions"] = json!([]);
+        }
+        let (Some(policies), Some(without_exceptions)) = (load(&documents), load(&without)) else {
             continue;
         };
-        let typed: ImageSwapPolicy = serde_json::from_str(&text).unwrap();
-        let images = images_for(&typed);
-        let pods = (0..pods)
-            .map(|_| pick(&pod(&images), &mut runner))
-            .collect();
-        cases.push(Case {
-            text,
-            policies: Policies::new(loaded.policies),
-            without_exceptions: Policies::new(without.policies),
+        let typed = documents.iter().map(|it| {
+            let typed: ImageSwapPolicy = serde_json::from_value(it.clone()).unwrap();
+            images_for(&typed)
+        });
+        let images = typed.collect::<Vec<_>>().concat();
+        let pods = (0..pods).map(|_| pick(&pod(&images), runner)).collect();
+        all.push(Case {
+            text: serde_json::to_string(&documents).unwrap(),
+            policies,
+            without_exceptions,
             pods,
         });
     }
-    cases
+    all
 }
 
 fn pick<S: Strategy>(strategy: &S, runner: &mut TestRunner) -> S::Value {
     strategy.new_tree(runner).unwrap().current()
 }
 
-fn policy() -> impl Strategy<Value = Value> {
+fn policy(matched: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
     let exceptions = prop::collection::vec((pattern(), guard(), any::<bool>()), 0..2);
     let secrets = prop::collection::vec(
         prop::sample::select(vec!["r.example.com", "docker.io"]),
@@ -86,7 +130,7 @@ fn policy() -> impl Strategy<Value = Value> {
         prop::option::weighted(0.3, prop::collection::vec(guarded(), 1..4)),
         prop::collection::vec(guarded(), 0..2),
         exceptions,
-        matched(),
+        matched,
         prop::sample::select(vec!["deny", "deny", "deny", "warn", "audit"]),
         secrets,
     )
@@ -177,6 +221,22 @@ fn matched() -> impl Strategy<Value = Value> {
         2 => Just(json!({"allowOptOut": true})),
         1 => Just(json!({"objectSelector": {"matchLabels": {"tier": "web"}}})),
         1 => Just(json!({"objectSelector": {"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["web", "x"]}, {"key": "a", "operator": "DoesNotExist"}]}})),
+        1 => Just(json!({"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["shop"]}]}})),
+    ]
+}
+
+/// Parts of the cluster, which overlap.
+fn narrow() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        1 => Just(json!({})),
+        1 => Just(json!({"namespaces": ["*"]})),
+        1 => Just(json!({"namespaces": ["team-*", "kube-system"]})),
+        1 => Just(json!({"namespaces": ["shop", "bank"], "excludeNamespaces": ["b*"]})),
+        1 => Just(json!({"excludeNamespaces": ["bank", "shop"], "allowOptOut": true})),
+        2 => Just(json!({"objectSelector": {"matchLabels": {"tier": "web"}}})),
+        1 => Just(json!({"objectSelector": {"matchExpressions": [{"key": "tier", "operator": "In", "values": ["web", "y"]}]}})),
+        1 => Just(json!({"objectSelector": {"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["web"]}]}})),
+        1 => Just(json!({"namespaces": ["shop"], "objectSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]}})),
         1 => Just(json!({"namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["shop"]}]}})),
     ]
 }

@@ -1,7 +1,7 @@
 //! With an interpreter of CEL that is written in Rust: needs no Kubernetes, and is another
 //! implementation than the API server's.
 
-use crate::generate::Pod;
+use crate::generate::{Pod, cases, sets};
 use crate::{Actual, Exported, compare, exported};
 use cel::extractors::This;
 use cel::parser::{Expression, Parser};
@@ -13,9 +13,17 @@ use std::sync::Arc;
 #[test]
 fn an_interpreter_decides_as_the_policy() {
     // It takes half a minute without optimisation; all pairs are for Kubernetes.
-    let exported = exported(25, 6);
+    decide(&exported(cases(25, 6)));
+}
+
+#[test]
+fn an_interpreter_lets_the_first_policy_that_applies_decide() {
+    decide(&exported(sets(10, 6)));
+}
+
+fn decide(exported: &[Exported]) {
     let mut same = 0;
-    for it in &exported {
+    for it in exported {
         let policies: Vec<_> = it
             .objects
             .iter()
@@ -116,7 +124,7 @@ fn actual(exported: &Exported, policies: &[Compiled], pod: &Pod) -> Actual {
                 }
             }
         } else {
-            fails = !variables["refused"].as_array().unwrap().is_empty();
+            fails |= !variables["refused"].as_array().unwrap().is_empty();
         }
     }
     // The change of a Pod is an expression of Kubernetes' own types, which only Kubernetes

@@ -1,10 +1,10 @@
 //! On the admission machinery of Kubernetes: the same plugins as in an API server, without one.
 
-use crate::generate::Pod;
-use crate::{Actual, Exported, check_coverage, compare, exported};
+use crate::expected::selected;
+use crate::generate::{Pod, cases, sets};
+use crate::{Actual, Exported, check_coverage, check_places, compare, exported};
 use imageswap_lab::{Assets, skip};
 use imageswap_policy::note::{ANNOTATION, Note};
-use imageswap_policy::{PodScope, Scope};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -61,7 +61,24 @@ pub(crate) fn request(pod: &Pod) -> Value {
 #[test]
 fn kubernetes_decides_as_the_policy() {
     // 2,000 pairs.
-    let exported = exported(250, 8);
+    let exported = exported(cases(250, 8));
+    if let Some(same) = decide("kubernetes_decides_as_the_policy", &exported) {
+        check_coverage(&exported, same);
+    }
+}
+
+#[test]
+fn kubernetes_lets_the_first_policy_that_applies_decide() {
+    let exported = exported(sets(80, 10));
+    let test = "kubernetes_lets_the_first_policy_that_applies_decide";
+    if let Some(same) = decide(test, &exported) {
+        check_places(&exported, same);
+    }
+}
+
+/// Sends all Pods through admission, and compares; returns how many outcomes are the same. `None` if
+/// `test` is skipped.
+fn decide(test: &str, exported: &[Exported]) -> Option<usize> {
     let lines: Vec<_> = exported
         .iter()
         .map(|it| {
@@ -69,9 +86,7 @@ fn kubernetes_decides_as_the_policy() {
             json!({"objects": it.objects, "requests": requests})
         })
         .collect();
-    let Some(answers) = evaluate("kubernetes_decides_as_the_policy", &lines) else {
-        return;
-    };
+    let answers = evaluate(test, &lines)?;
     let mut same = 0;
     for (exported, answers) in exported.iter().zip(&answers) {
         for (pod, answer) in exported.case.pods.iter().zip(answers.as_array().unwrap()) {
@@ -79,7 +94,7 @@ fn kubernetes_decides_as_the_policy() {
             same += usize::from(compare(exported, pod, &actual));
         }
     }
-    check_coverage(&exported, same);
+    Some(same)
 }
 
 fn actual(exported: &Exported, pod: &Pod, answer: &Value) -> Actual {
@@ -126,19 +141,16 @@ fn actual(exported: &Exported, pod: &Pod, answer: &Value) -> Actual {
 /// The note has an entry for each container that was decided, which explains its image as the
 /// agent demands it.
 fn check_note(exported: &Exported, pod: &Pod, object: &Value, answer: &Value) {
-    let policies = &exported.case.without_exceptions;
-    let policy = policies.iter().next().unwrap();
+    let selected = selected(&exported.case.without_exceptions, pod);
     let Some(note) = object["metadata"]["annotations"][ANNOTATION].as_str() else {
         return;
     };
-    assert!(policy.swaps(), "{answer}");
+    assert!(selected.swaps(), "{answer}");
     let note = Note::parse(note).unwrap();
-    let scope = Scope::Pod(PodScope {
-        namespace: Some(pod.namespace),
-        namespace_labels: Some(&pod.labels),
-        labels: Some(&pod.labels),
-    });
-    let selected = policies.select(scope, crate::today());
+    // The revision is that of the policy with its exceptions.
+    let mut policies = exported.case.policies.iter();
+    let name = selected.policy().unwrap().name();
+    let policy = policies.find(|it| it.name() == name).unwrap();
     for (list, name, image) in &pod.images {
         let Some(entry) = note.get(name).filter(|_| *list != "volumes") else {
             continue;
@@ -153,10 +165,7 @@ fn check_note(exported: &Exported, pod: &Pod, object: &Value, answer: &Value) {
             !exported.exact || entry.explains(&selected.in_container(Some(name)), now),
             "{answer}"
         );
-        assert_eq!(
-            entry.revision,
-            exported.case.policies.iter().next().unwrap().revision()
-        );
+        assert_eq!(entry.revision, policy.revision());
     }
 }
 
@@ -164,7 +173,7 @@ fn check_note(exported: &Exported, pod: &Pod, object: &Value, answer: &Value) {
 #[test]
 fn kubernetes_finds_no_mistake_in_types() {
     let mut lines: Vec<Value> = Vec::new();
-    for it in exported(20, 1) {
+    for it in exported(cases(20, 1)) {
         lines.push(json!({"objects": it.objects, "check": true}));
         let find = |kind: &str| {
             it.objects

@@ -28,9 +28,9 @@ pub(crate) struct Exported {
     exact: bool,
 }
 
-/// Exports the policies of generated cases; those that cannot be exported are left out.
-pub(crate) fn exported(policies: usize, pods: usize) -> Vec<Exported> {
-    let all = generate::cases(policies, pods).into_iter().map(|case| {
+/// Exports the policies of generated cases.
+pub(crate) fn exported(cases: Vec<Case>) -> Vec<Exported> {
+    let all = cases.into_iter().map(|case| {
         let export = admission::export(&case.policies, today());
         let objects = export
             .objects
@@ -78,6 +78,30 @@ pub(crate) fn compare(exported: &Exported, pod: &Pod, actual: &Actual) -> bool {
         serde_json::to_string(&exported.objects).unwrap()
     );
     same
+}
+
+/// Checks that Pods were decided by every place in the order of policies, and by none.
+pub(crate) fn check_places(exported: &[Exported], same: usize) {
+    let mut places = [0; 5];
+    let all = exported
+        .iter()
+        .flat_map(|it| it.case.pods.iter().map(move |pod| (it, pod)));
+    for (it, pod) in all {
+        let policies = &it.case.without_exceptions;
+        let selected = expected::selected(policies, pod);
+        let place = selected
+            .policy()
+            .and_then(|policy| policies.iter().position(|it| it.name() == policy.name()));
+        places[place.unwrap_or(4)] += 1;
+    }
+    let pairs: usize = places.iter().sum();
+    println!(
+        "{pairs} pairs of {} sets: {same} the same; decided by the first to fourth policy, and by none: {places:?}",
+        exported.len()
+    );
+    assert!(places[..3].iter().all(|it| it * 20 > pairs), "{places:?}");
+    assert!(places[3] > 0 && places[4] > 0, "{places:?}");
+    assert!(same * 20 > pairs * 19, "{same} of {pairs}");
 }
 
 /// Checks that the comparison met what it is about.

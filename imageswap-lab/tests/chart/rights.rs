@@ -95,7 +95,12 @@ fn rights_are_those_of_the_mode() {
             "webhook",
             webhook(&[MAPS, SECRET, MUTATING, VALIDATING]),
         ),
-        ("cert-manager", "webhook", webhook(&[MAPS])),
+        // It writes no caBundle, but rules.
+        (
+            "cert-manager",
+            "webhook",
+            webhook(&[MAPS, MUTATING, VALIDATING]),
+        ),
         ("provided", "webhook", webhook(&[MAPS])),
         (
             "webhook-only",

@@ -60,6 +60,7 @@ fn mistakes_are_refused_with_what_to_do() {
         ("webhook.replica=3", "webhook"),
         ("nonsense=1", "nonsense"),
         ("webhook.failurePolicy=ignore", "webhook/failurePolicy"),
+        ("webhook.registration=Never", "webhook/registration"),
         ("webhook.timeoutSeconds=31", "webhook/timeoutSeconds"),
         ("webhook.port=443", "webhook/port"),
         ("certificates.mode=vault", "certificates/mode"),
@@ -217,6 +218,11 @@ fn what_is_said_after_an_installation_fits_the_mode() {
         let wide = notes.lines().find(|it| it.chars().count() > 80);
         assert_eq!(wide, None, "{}", file.display());
     }
+    let args = ["--set", "webhook.registration=Always"];
+    assert!(
+        helm.notes(&args)
+            .contains("! registration is Always and failurePolicy Fail")
+    );
     let args = ["--set", "webhook.failurePolicy=Ignore,agent.enabled=false"];
     assert!(
         helm.notes(&args)
@@ -245,7 +251,8 @@ fn the_programs_get_what_they_need() {
         format!(
             "serve {common} --listen=0.0.0.0:8443 --admin=0.0.0.0:8080 \
              --tls-secret=imageswap-system/imageswap-webhook-tls --tls-service=imageswap-webhook \
-             --mutating-webhook-configuration=imageswap --validating-webhook-configuration=imageswap"
+             --mutating-webhook-configuration=imageswap --validating-webhook-configuration=imageswap \
+             --register-mutating=imageswap --register-validating=imageswap"
         )
     );
     assert_eq!(
@@ -463,6 +470,51 @@ fn the_ca_bundle_is_given_only_where_nobody_keeps_it() {
             .collect::<Vec<_>>();
         assert_eq!(empty.len(), usize::from(file == "default"), "{file}");
         assert!(empty.iter().all(|it| it.0.get("data").is_none()), "{file}");
+    }
+}
+
+/// With no policy an API server has nothing to call the webhook for, whatever its failurePolicy. The
+/// rules that are written later are the ones that the chart would have.
+#[test]
+fn a_fresh_installation_has_no_rules_for_pods() {
+    let Some(helm) = Helm::for_test("a_fresh_installation_has_no_rules_for_pods") else {
+        return;
+    };
+    for file in ["default", "cert-manager", "everything", "imageswap-compat"] {
+        let file = values_file(file);
+        let file = file.to_str().unwrap();
+        let rendered = |registration: &str| {
+            let set = format!("webhook.registration={registration}");
+            let args = ["--values", file, "--set", &set];
+            let objects = helm.render(NEW, &args).unwrap();
+            let objects = objects.into_iter();
+            let configurations = objects.filter(|it| it.kind().ends_with("WebhookConfiguration"));
+            configurations.collect::<Vec<_>>()
+        };
+        let (itself, always) = (rendered("WithPolicy"), rendered("Always"));
+        assert_eq!(itself.len(), 2);
+        for (itself, always) in itself.iter().zip(&always) {
+            let shown = format!("{file}: {}", itself.shown());
+            let rules = |it: &Object| {
+                let annotations = &it.0["metadata"]["annotations"];
+                let text = annotations["imageswap.io/rules"].as_str();
+                text.map_or(Value::Null, |it| serde_json::from_str(it).unwrap())
+            };
+            assert_eq!(rules(always), Value::Null, "{shown}");
+            let (hooks, wanted) = (&itself.0["webhooks"], &always.0["webhooks"]);
+            let hooks = hooks.as_array().unwrap().iter();
+            for (hook, wanted) in hooks.zip(wanted.as_array().unwrap()) {
+                assert_eq!(hook["name"], wanted["name"], "{shown}");
+                let later = &rules(itself)[hook["name"].as_str().unwrap()];
+                if hook["name"] == "policy.imageswap.io" {
+                    assert_eq!(hook["rules"], wanted["rules"], "{shown}");
+                    assert_eq!(later, &Value::Null, "{shown}");
+                } else {
+                    assert_eq!(hook.get("rules"), None, "{shown}");
+                    assert_eq!(later, &wanted["rules"], "{shown}");
+                }
+            }
+        }
     }
 }
 

@@ -64,7 +64,8 @@ impl Condition {
         self.holds.store(holds, Ordering::Release);
     }
 
-    pub(crate) fn holds(&self) -> bool {
+    /// Whether it holds.
+    pub fn holds(&self) -> bool {
         self.holds.load(Ordering::Acquire)
     }
 }

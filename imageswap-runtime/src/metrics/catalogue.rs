@@ -74,6 +74,7 @@ pub(super) const ADMISSION_IN_FLIGHT: &str = "imageswap_admission_requests_in_fl
 pub(super) const ADMISSION_CLOSED: &str = "imageswap_admission_connections_closed_total";
 pub(super) const ADMISSION_IMAGES: &str = "imageswap_admission_images_total";
 pub(super) const ADMISSION_REGISTRY_ANSWERS: &str = "imageswap_admission_registry_answers_total";
+pub(super) const ADMISSION_UNREGISTERED: &str = "imageswap_admission_unregistered";
 pub(super) const TLS_NOT_BEFORE: &str = "imageswap_tls_not_before_timestamp_seconds";
 pub(super) const TLS_NOT_AFTER: &str = "imageswap_tls_not_after_timestamp_seconds";
 
@@ -115,7 +116,7 @@ pub const fn catalogue() -> &'static [Metric] {
     &CATALOGUE
 }
 
-const CATALOGUE: [Metric; 30] = [
+const CATALOGUE: [Metric; 31] = [
     Metric {
         name: BUILD_INFO,
         kind: Kind::Gauge,
@@ -278,6 +279,16 @@ const CATALOGUE: [Metric; 30] = [
         labels: &[Label {
             name: "answer",
             values: "`present`, `missing` (the image stays), `unknown` (swapped as usual)",
+        }],
+        service: Service::Webhook,
+    },
+    Metric {
+        name: ADMISSION_UNREGISTERED,
+        kind: Kind::Gauge,
+        help: "Whether the API server does not call the webhook although a policy is in force, by configuration",
+        labels: &[Label {
+            name: "configuration",
+            values: "`mutating`, `validating`",
         }],
         service: Service::Webhook,
     },

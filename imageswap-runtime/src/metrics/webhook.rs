@@ -12,8 +12,8 @@ use imageswap_policy::{Decision, Reason};
 
 use super::catalogue::{
     ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
-    ADMISSION_IN_FLIGHT, ADMISSION_REGISTRY_ANSWERS, ADMISSION_REQUESTS, TLS_NOT_AFTER,
-    TLS_NOT_BEFORE,
+    ADMISSION_IN_FLIGHT, ADMISSION_REGISTRY_ANSWERS, ADMISSION_REQUESTS, ADMISSION_UNREGISTERED,
+    TLS_NOT_AFTER, TLS_NOT_BEFORE,
 };
 use super::{Exporter, unix_seconds};
 
@@ -206,6 +206,11 @@ impl Closed {
 
 impl WebhookMetrics {
     pub(super) fn register(exporter: &Exporter) -> Self {
+        for configuration in ["mutating", "validating"] {
+            let configuration = Label::new("configuration", configuration);
+            let gauge = exporter.gauge(ADMISSION_UNREGISTERED, vec![configuration]);
+            gauge.set(0.0);
+        }
         let requests = Webhook::ALL.map(|webhook| {
             Operation::ALL.map(|operation| {
                 Outcome::ALL.map(|outcome| {
@@ -288,6 +293,16 @@ impl WebhookMetrics {
             .load()
             .counter(registry, decision, enforcement)
             .increment(1);
+    }
+
+    /// Sets whether the API server does not call the webhook although a policy is in force.
+    /// `configuration` is `mutating` or `validating`.
+    pub fn set_unregistered(&self, configuration: &'static str, missing: bool) {
+        let configuration = Label::new("configuration", configuration);
+        let gauge = self
+            .exporter
+            .gauge(ADMISSION_UNREGISTERED, vec![configuration]);
+        gauge.set(f64::from(u8::from(missing)));
     }
 
     /// Sets the serving certificate's validity. Without a certificate these series do not exist.

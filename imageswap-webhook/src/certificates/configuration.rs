@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::state::Content;
-use super::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
+use crate::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
 
 /// Two foreign changes within this time are a fight.
 const FIGHT: Duration = Duration::from_secs(10);

@@ -162,9 +162,14 @@ impl Cluster {
 /// The chart's configuration, with its match conditions.
 fn of_chart(kind: &str) -> Value {
     let kind = format!("{kind}WebhookConfiguration");
-    let configuration = shipped(&[&kind]).unwrap().remove(0);
-    let hooks = configuration["webhooks"].as_array().unwrap();
-    assert!(hooks[0]["matchConditions"].is_array());
+    let mut configuration = shipped(&[&kind]).unwrap().remove(0);
+    // As the webhook does while a policy is in force.
+    let rules = configuration["metadata"]["annotations"]["imageswap.io/rules"].take();
+    let rules: Value = serde_json::from_str(rules.as_str().unwrap()).unwrap();
+    let hooks = configuration["webhooks"].as_array_mut().unwrap();
+    let name = hooks[0]["name"].as_str().unwrap().to_owned();
+    hooks[0]["rules"] = rules[name].clone();
+    assert!(hooks[0]["matchConditions"].is_array() && hooks[0]["rules"].is_array());
     configuration
 }
 

@@ -14,6 +14,7 @@ mod notes;
 mod observed;
 mod process;
 mod refusals;
+mod registration;
 mod reload;
 mod reviews;
 mod scope;

@@ -155,6 +155,22 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
     } = switch;
     ui::heading("ImageSwap goes");
     story.step(
+        "ours is registered for Pods, because its maps file is in force",
+        |it| {
+            it.until("rules in the configuration", |it| {
+                let path = "jsonpath={.webhooks[0].rules}";
+                let get = [
+                    "get",
+                    "mutatingwebhookconfiguration",
+                    "imageswap",
+                    "-o",
+                    path,
+                ];
+                Ok(!it.kubectl.run(&get)?.is_empty())
+            })
+        },
+    )?;
+    story.step(
         "kubectl delete mutatingwebhookconfiguration imageswap-webhook",
         |it| {
             let configuration = ["delete", "mutatingwebhookconfiguration", CONFIGURATION];

@@ -228,6 +228,53 @@ matchConditions:
   scope: Namespaced
 {{- end -}}
 
+{{/* Rules for Pods and, if wanted, workloads, of the validating configuration. */}}
+{{- define "imageswap.validatingRules" -}}
+{{ include "imageswap.podRules" . }}
+{{- if .Values.webhook.validating.workloads }}
+# A mistake is refused where it is written, and not only where its Pods fail to come.
+- apiGroups: [""]
+  apiVersions: [v1]
+  resources: [replicationcontrollers]
+  operations: [CREATE, UPDATE]
+  scope: Namespaced
+- apiGroups: [apps]
+  apiVersions: [v1]
+  resources: [daemonsets, deployments, replicasets, statefulsets]
+  operations: [CREATE, UPDATE]
+  scope: Namespaced
+- apiGroups: [batch]
+  apiVersions: [v1, v1beta1]
+  resources: [cronjobs, jobs]
+  operations: [CREATE, UPDATE]
+  scope: Namespaced
+{{- end }}
+{{- end -}}
+
+{{/* Whether the webhook registers itself for Pods while a policy is in force. */}}
+{{- define "imageswap.registersItself" -}}
+{{- if eq .Values.webhook.registration "WithPolicy" }}true{{ end -}}
+{{- end -}}
+
+{{/*
+Annotations of a configuration. Takes a list: the root, the webhook with rules for Pods (or ""), these rules as YAML.
+*/}}
+{{- define "imageswap.configurationAnnotations" -}}
+{{- $root := index . 0 -}}
+{{- $registers := and (index . 1) (include "imageswap.registersItself" $root) -}}
+{{- $injects := eq $root.Values.certificates.mode "cert-manager" -}}
+{{- if or $registers $injects -}}
+annotations:
+  {{- if $injects }}
+  cert-manager.io/inject-ca-from: {{ $root.Release.Namespace }}/{{ include "imageswap.webhook.name" $root }}
+  {{- end }}
+  {{- if $registers }}
+  # The rules that the webhook writes while a policy is in force; without rules no API server calls it.
+  imageswap.io/rules: {{ dict (index . 1) (index . 2 | fromYamlArray) | toJson | squote }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* Whom the programs talk to, as egress rules of a NetworkPolicy. */}}
 {{- define "imageswap.adminIngress" -}}
 {{- /* Traffic from the Pod's own node is always let through, so that the kubelet needs no rule. */ -}}

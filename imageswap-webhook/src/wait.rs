@@ -5,14 +5,14 @@ use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 /// The owner of the written fields.
-pub(super) const FIELD_MANAGER: &str = "imageswap-webhook";
+pub(crate) const FIELD_MANAGER: &str = "imageswap-webhook";
 
 /// An API server that has not answered in this time is down.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RequestError {
+pub(crate) enum RequestError {
     #[error("no answer from the API server after {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
     #[error("{}", message(.0))]
@@ -21,12 +21,12 @@ pub(super) enum RequestError {
 
 /// Growing pauses, which differ between replicas.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     attempts: u32,
 }
 
 /// Awaits an answer, up to a deadline.
-pub(super) async fn request<T>(
+pub(crate) async fn request<T>(
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, RequestError> {
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
@@ -34,7 +34,7 @@ pub(super) async fn request<T>(
 }
 
 /// The status code of a refusal by the API server.
-pub(super) fn status_code(error: &RequestError) -> Option<u16> {
+pub(crate) fn status_code(error: &RequestError) -> Option<u16> {
     match error {
         RequestError::Refused(kube::Error::Api(status)) => Some(status.code),
         _ => None,
@@ -43,10 +43,10 @@ pub(super) fn status_code(error: &RequestError) -> Option<u16> {
 
 impl Backoff {
     /// The longest pause, plus up to a quarter.
-    pub(super) const LONGEST: Duration = Duration::from_secs(30);
+    pub(crate) const LONGEST: Duration = Duration::from_secs(30);
     const SHORTEST: Duration = Duration::from_millis(100);
 
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = Self::SHORTEST * 2_u32.saturating_pow(self.attempts.min(16));
         self.attempts += 1;
         let pause = pause.min(Self::LONGEST);
@@ -55,7 +55,7 @@ impl Backoff {
         pause + pause * u32::try_from(quarters).unwrap_or_default() / 1024
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }
 }
