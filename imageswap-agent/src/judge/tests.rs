@@ -214,7 +214,7 @@ fn what_was_asked_for_beats_what_the_digest_is_called() {
 #[test]
 fn labels_without_the_api_servers_word_exempt_nothing() {
     let labels = [("k8s.twr.io/imageswap".to_owned(), "disabled".to_owned())];
-    let labels = std::sync::Arc::new(BTreeMap::from(labels));
+    let labels = Arc::new(BTreeMap::from(labels));
     let out = Claim {
         labels: Some(labels.clone()),
         ..cri(&[EVIL])
