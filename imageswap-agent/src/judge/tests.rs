@@ -216,7 +216,7 @@ fn labels_without_the_api_servers_word_exempt_nothing() {
     let labels = [("k8s.twr.io/imageswap".to_owned(), "disabled".to_owned())];
     let labels = Arc::new(BTreeMap::from(labels));
     let out = Claim {
-        labels: Some(labels.clone()),
+        labels: Some(Arc::clone(&labels)),
         ..cri(&[EVIL])
     };
     assert_eq!(
@@ -224,7 +224,7 @@ fn labels_without_the_api_servers_word_exempt_nothing() {
         ["unresolved", "pod", "scope-unknown"]
     );
     let fine = Claim {
-        labels: Some(labels.clone()),
+        labels: Some(Arc::clone(&labels)),
         ..cri(&[OURS])
     };
     assert_eq!(words(&judged(POD, [fine]))[0], "exempt");

@@ -85,10 +85,6 @@ impl Asked {
     }
 
     /// The names of a digest; `Some(None)` if there are too many to read.
-    #[expect(
-        clippy::option_option,
-        reason = "no answer, and an answer without names"
-    )]
     pub(super) async fn names_of(
         &mut self,
         containerd: &Containerd,

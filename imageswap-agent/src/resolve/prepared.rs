@@ -102,10 +102,10 @@ impl Tasks {
 impl Prepared {
     /// Takes a report in. Returns one whose turn it is, if any.
     pub(super) fn report(&self, task: TaskRecord, process: Subject) -> Option<Report> {
-        let socket = task.socket.clone();
+        let (socket, pid) = (task.socket.clone(), task.pid);
         let mut tasks = self.lock();
         let waiting = &mut tasks.reports.entry(socket.clone()).or_default().waiting;
-        let is_same = |it: &(TaskRecord, Subject)| it.0.pid == task.pid;
+        let is_same = |it: &(TaskRecord, Subject)| it.0.pid == pid;
         let same = waiting.iter().filter(|it| is_same(it)).count();
         let out = if same >= MOST_OF_ONE {
             waiting.iter().position(is_same)
@@ -113,8 +113,8 @@ impl Prepared {
             (waiting.len() >= MOST_WAITING).then_some(0)
         };
         let left_out = out.and_then(|at| waiting.remove(at));
-        waiting.push_back((task.clone(), process));
-        *tasks.under_way.entry(task.pid).or_default() += 1;
+        waiting.push_back((task, process));
+        *tasks.under_way.entry(pid).or_default() += 1;
         if let Some((task, _)) = left_out {
             tasks.left(task.pid);
         }

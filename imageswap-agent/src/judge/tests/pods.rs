@@ -202,7 +202,7 @@ fn the_runtimes_copy_of_the_note_does_without_an_api_server() {
     let law = law();
     let note = noted(EVIL, "nginx", &revision(&law)).note;
     let claim = Claim {
-        note: note.map(Arc::from),
+        note: note.map(Into::into),
         ..named("app", &[EVIL])
     };
     let judgement = judged_with(&law, POD, None, &[claim]);
