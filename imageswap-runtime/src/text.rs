@@ -96,7 +96,8 @@ impl<W: Write> Escaping<W> {
         }
     }
 
-    /// The same for text with [`COLOURS`]. Foreign text can colour itself then, and nothing else.
+    /// The same for text in bold and in the usual colours. Foreign text can colour itself then, and
+    /// nothing else.
     pub fn coloured(out: W) -> Self {
         Self {
             out,
