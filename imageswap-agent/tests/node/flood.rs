@@ -135,7 +135,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
     let before = memory(&agent);
     let published = AtomicU32::new(0);
     nothing_changes(&node, &agent, "events", |is_over| {
-        let publisher = Publisher::connect(&socket);
+        let client = Publisher::connect(&socket);
         while !is_over.load(Ordering::Relaxed) {
             let number = published.fetch_add(1, Ordering::Relaxed);
             let (container_id, pid) = ("decoy".to_owned(), 2 + number % 32_000);
@@ -153,7 +153,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
                     TaskCreate { container_id, pid }.encode_to_vec(),
                 ),
             };
-            publisher.publish(topic, kind, value);
+            client.publish(topic, kind, value);
         }
     });
     let grown = memory(&agent).saturating_sub(before);
