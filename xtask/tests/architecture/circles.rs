@@ -345,7 +345,7 @@ mod tests {
             ("p", ""),
             ("p::a", "use super::b::x;"),
             ("p::b", ""),
-            ("p::b::c", "use crate::p::a::x;"),
+            ("p::b::c", "use crate::p::a::y;"),
         ];
         assert!(circles(&deep)[0].starts_with("crate::p::{a, b}\n"));
     }
