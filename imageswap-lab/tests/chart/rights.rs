@@ -267,6 +267,8 @@ fn rights_are_those_of_the_code() {
                 "mutatingwebhookconfigurations",
                 "validatingwebhookconfigurations",
             ],
+            "MutatingWebhookConfiguration" => &["mutatingwebhookconfigurations"],
+            "ValidatingWebhookConfiguration" => &["validatingwebhookconfigurations"],
             "Namespace" => &["namespaces"],
             "Pod" => &["pods"],
             "Secret" => &["secrets"],

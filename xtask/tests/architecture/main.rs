@@ -96,7 +96,7 @@ const CIRCLES: [(&str, &[&str]); 3] = [
             "evidence", "facts", "finding", "judge", "node", "pods", "process", "starts",
         ],
     ),
-    ("imageswap-agent", &["claims", "docker", "join"]),
+    ("imageswap-agent", &["claims", "docker", "join", "prepared"]),
 ];
 
 /// Idioms per thousand lines of comments and documents.

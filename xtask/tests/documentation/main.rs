@@ -17,18 +17,20 @@ use programs::{Programs, words};
 const CHART: &str = "deploy/charts/imageswap";
 
 /// Flags of other programs that the documentation mentions.
-const FLAGS_OF_OTHERS: [&str; 12] = [
+const FLAGS_OF_OTHERS: [&str; 14] = [
     // kubectl, Helm
     "--create-namespace",
     "--dry-run",
     "--server-side",
     "--skip-crds",
+    "--type",
     // API server and kubelet
     "--enable-admission-plugins",
     "--tracing-config-file",
     // cargo, OCI runtimes
     "--all-targets",
     "--example",
+    "--git",
     "--locked",
     "--root",
     "--test",
