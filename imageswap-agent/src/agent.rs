@@ -11,12 +11,12 @@ use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source, StartI
 use crate::finding::{Event, Finding};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Law;
-use crate::node;
+use crate::node::{self, Now};
 use crate::pods::{Ownership, PodChange, Pods};
 use crate::probe::{Control, KernelEvent};
 use crate::process::{self, Subject};
 use crate::resolve::{Answer, Question, Resolver};
-use crate::starts::{Now, Starts};
+use crate::starts::Starts;
 use crate::verdict::Verdict;
 use imageswap_policy::Policies;
 use std::collections::HashMap;

@@ -2,7 +2,8 @@
 //! policy or loses events, and that it still watches. Without these records a quiet node would look
 //! like one that nobody watched.
 
-use crate::finding::{Origin, SCHEMA, rfc3339};
+use crate::finding::{SCHEMA, rfc3339};
+use crate::node::Origin;
 use imageswap_policy::Policies;
 use schemars::JsonSchema;
 use serde::Serialize;

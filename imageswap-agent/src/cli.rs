@@ -1,9 +1,10 @@
 //! The command line.
 
 use crate::doctor::DoctorArgs;
+use crate::export::FindingsLevel;
 use crate::places::NodeArgs;
 use crate::respond::RespondArgs;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::log::LogArgs;
 use imageswap_runtime::manual::ManualArgs;
@@ -104,24 +105,5 @@ impl RunArgs {
             || self.policy.needs_cluster()
             || self.respond.respond.is_some()
             || self.policy_reports
-    }
-}
-
-/// Which findings are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FindingsLevel {
-    /// Only drift, and what could not be resolved.
-    Drift,
-    /// Everything.
-    All,
-}
-
-impl FindingsLevel {
-    /// The level as the command line spells it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Drift => "drift",
-            Self::All => "all",
-        }
     }
 }

@@ -17,6 +17,7 @@
 //! | `sandbox` | whether the OCI configuration of a Pod's sandbox is as usual |
 //! | [`discover`] | which sockets there are on this node |
 
+use crate::file::is_absent;
 use file::{parse_json, read_json, read_of_root};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -186,12 +187,4 @@ fn is_component(name: &str) -> bool {
 /// Maps an absolute path of the host to the path under `host_root`.
 fn on_host(host_root: &Path, path: &Path) -> PathBuf {
     host_root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    // If a file took the folder's place, the path does not exist either.
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }

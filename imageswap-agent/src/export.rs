@@ -1,13 +1,14 @@
 //! Writes findings as JSON lines, and counts them as metrics.
 
 use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
-use crate::cli::FindingsLevel;
-use crate::finding::{Event, Finding, Origin};
+use crate::finding::{Event, Finding};
 use crate::judge::Law;
+use crate::node::Origin;
 use crate::probe::Cost;
 use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
+use clap::ValueEnum;
 use imageswap_ebpf::Lost;
 use imageswap_policy::Policies;
 use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
@@ -50,6 +51,25 @@ const UNPLACED: &str = "unplaced-exec";
 /// A process began in a cgroup, which was gone before a source could answer whether it was a
 /// container's.
 const UNANSWERED: &str = "unanswered";
+
+/// Which findings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FindingsLevel {
+    /// Only drift, and what could not be resolved.
+    Drift,
+    /// Everything.
+    All,
+}
+
+impl FindingsLevel {
+    /// The level as the command line spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drift => "drift",
+            Self::All => "all",
+        }
+    }
+}
 
 /// The exports of one agent.
 pub struct Exports {

@@ -4,6 +4,7 @@ use crate::cgroup_path;
 use crate::container::RuntimeHint;
 use crate::facts::{Facts, Kind, Source, StartId};
 use crate::judge::{Confidence, Judgement, Name};
+use crate::node::Origin;
 use crate::pods::Owner;
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::Reference;
@@ -150,15 +151,6 @@ pub struct Process {
     pub pid: u32,
     /// Name of the task.
     pub comm: Option<String>,
-}
-
-/// Fields that all findings of an agent share.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// The node's name.
-    pub node: String,
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
 }
 
 /// The occasion of a finding.

@@ -1,7 +1,7 @@
 //! Chooses the cgroup hierarchy that shows containers on this node, and reads it.
 
 use crate::cgroup_path;
-use crate::evidence::file;
+use crate::file;
 use std::collections::VecDeque;
 use std::fs;
 use std::io;

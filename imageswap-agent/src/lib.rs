@@ -26,6 +26,7 @@ pub mod doctor;
 pub mod evidence;
 pub mod export;
 pub mod facts;
+mod file;
 pub mod finding;
 pub mod hierarchy;
 pub mod judge;

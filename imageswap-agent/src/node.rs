@@ -1,9 +1,35 @@
 //! The node's name, boot id and clocks.
 
-use crate::finding::Origin;
-use crate::starts::Now;
+use imageswap_policy::Date;
 use std::path::Path;
+use std::time::SystemTime;
 use std::{fs, io};
+use time::OffsetDateTime;
+
+/// Fields that all findings of an agent share.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The node's name.
+    pub node: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// The time of an observation, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Wall clock, for people.
+    pub wall: SystemTime,
+    /// Nanoseconds since boot, for latencies: the wall clock may step.
+    pub boot_ns: u64,
+}
+
+impl Now {
+    /// The day by which exceptions of a policy end, in UTC.
+    pub fn today(self) -> Date {
+        OffsetDateTime::from(self.wall).date()
+    }
+}
 
 /// Reads the identity of this boot. `name` is the node's name, if the user gave one.
 pub fn origin(proc: &Path, name: Option<String>) -> io::Result<Origin> {
@@ -22,7 +48,7 @@ pub fn now() -> Now {
         .saturating_mul(1_000_000_000)
         .saturating_add(boot.tv_nsec);
     Now {
-        wall: std::time::SystemTime::now(),
+        wall: SystemTime::now(),
         boot_ns: u64::try_from(nanos).unwrap_or_default(),
     }
 }

@@ -1,7 +1,7 @@
 //! Reads a process in the node's /proc: its name, and whether it belongs to the container or is
 //! still the runtime.
 
-use crate::evidence::file;
+use crate::file;
 use crate::node;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

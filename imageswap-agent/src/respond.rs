@@ -4,7 +4,6 @@
 //! webhook is back, and never before: a server-side dry run of the same Pod has to return an image
 //! that the policy approves.
 
-use crate::export::pod_events::recorder;
 use crate::finding::{Event, Finding};
 use crate::judge::Law;
 use crate::verdict::{Route, Verdict};
@@ -13,6 +12,7 @@ use imageswap_policy::Policies;
 use imageswap_runtime::metrics::AgentMetrics;
 use imageswap_runtime::source::Namespaces;
 use kube::Client;
+use kube::runtime::events::Recorder;
 use plan::{Candidate, Plan};
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,12 +113,12 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Acts with `client`, as the agent on `node`, until this is dropped; `None` if responding is
-    /// off.
+    /// Acts with `client`, and reports that with `recorder`, until this is dropped; `None` if
+    /// responding is off.
     pub fn spawn(
         args: &RespondArgs,
         client: Client,
-        node: &str,
+        recorder: Recorder,
         policies: watch::Receiver<Arc<Policies>>,
         namespaces: Namespaces,
         metrics: AgentMetrics,
@@ -128,7 +128,7 @@ impl Responder {
         metrics.declare_responses(EVICT, &names);
         let (findings, waiting) = mpsc::channel(WAITING);
         let api = Api {
-            recorder: recorder(client.clone(), node),
+            recorder,
             client,
             only_say: args.respond_dry_run,
         };

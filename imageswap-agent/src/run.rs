@@ -8,7 +8,7 @@ use crate::cli::RunArgs;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::evidence::discover;
-use crate::export::pod_events::PodEvents;
+use crate::export::pod_events::{self, PodEvents};
 use crate::export::policy_reports::PolicyReports;
 use crate::export::shown::{self, Shown};
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
@@ -179,7 +179,7 @@ pub async fn run(
         let responder = Responder::spawn(
             &respond,
             client.clone(),
-            &node,
+            pod_events::recorder(client.clone(), &node),
             policies,
             namespaces,
             metrics,

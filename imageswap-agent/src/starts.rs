@@ -1,36 +1,19 @@
 //! The table of starts: every input ends in one idempotent `observe`, and a finding comes out when the verdict changes.
 
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
-use crate::finding::{Event, Finding, Occasion, Origin, finding};
+use crate::finding::{Event, Finding, Occasion, finding};
 use crate::judge::{Judgement, Law, judge};
+use crate::node::{Now, Origin};
 use crate::process::since_boot;
 use crate::verdict::Verdict;
-use imageswap_policy::Date;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
-use time::OffsetDateTime;
 
 /// How long a removed start is kept, because a runtime's event about it may still arrive.
 const KEPT_AFTER_REMOVAL: Duration = Duration::from_secs(30);
 
 /// Represents the sources that had not answered about a start when it was forgotten.
 const NO_ANSWER: &str = "no answer in time";
-
-/// The time of an observation, on both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// Wall clock, for people.
-    pub wall: SystemTime,
-    /// Nanoseconds since boot, for latencies: the wall clock may step.
-    pub boot_ns: u64,
-}
-
-impl Now {
-    /// The day by which exceptions of a policy end, in UTC.
-    fn today(self) -> Date {
-        OffsetDateTime::from(self.wall).date()
-    }
-}
 
 /// All starts of this boot that run, or ended a moment ago.
 #[derive(Debug)]

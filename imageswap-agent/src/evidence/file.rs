@@ -1,27 +1,23 @@
-//! Reads files that others control: on the node, and in bundles.
-//!
-//! Such a file can be anything: a FIFO without a writer, a device, a folder, a file of any size, or
-//! one on a file system that does not answer. So a file is first opened without side effects, and
-//! read only if it is a regular one of bounded size. Reading happens on separate threads
-//! ([`Readers`]), and callers wait no longer than a deadline.
+//! Reads files that others control: on the node, and in bundles. A file system may not answer: so
+//! reading happens on separate threads ([`Readers`]), and callers wait no longer than a deadline.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::EvidenceError;
 use super::gate::Gate;
-use super::{EvidenceError, is_absent};
+use crate::file::{open, open_with, too_long};
 
 /// Files up to this size are read before they are parsed, which is faster than parsing while
 /// reading.
@@ -33,73 +29,6 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Threads that read at the same time. A thread that waits for a file system that never answers is
 /// lost.
 const THREADS: usize = 16;
-
-/// Opens a regular file of at most `limit` bytes; `None` if the file does not exist. Neither waits
-/// nor has side effects, whatever is at `path`: opening a FIFO may wait for a writer, and opening a
-/// device may trigger an action.
-fn open(path: &Path, limit: u64) -> io::Result<Option<File>> {
-    open_with(path, limit, OFlags::empty())
-}
-
-fn open_with(path: &Path, limit: u64, flags: OFlags) -> io::Result<Option<File>> {
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let found = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(found) => File::from(found),
-        Err(error) if is_absent(&error.into()) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let metadata = found.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    if metadata.size() > limit {
-        return Err(too_long(limit));
-    }
-    // The same file again, even if `path` has been replaced.
-    let same = format!("/proc/self/fd/{}", found.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(Some(rustix::fs::open(same, flags, Mode::empty())?.into()))
-}
-
-/// The text of a kernel file; if it is longer than `limit`, the lines that fit.
-pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
-    let bytes = read_kernel_bytes(path, limit)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The same, which need not be UTF-8.
-pub(crate) fn read_kernel_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
-    let mut bytes = Vec::new();
-    let read = file.take(limit).read_to_end(&mut bytes)?;
-    if u64::try_from(read).is_ok_and(|read| read == limit) {
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n');
-        bytes.truncate(whole.map_or(0, |end| end + 1));
-    }
-    Ok(bytes)
-}
-
-/// The first line of a kernel file that begins with `prefix`, without the prefix. Earlier lines of
-/// any length are passed over; at most `limit` bytes of the line are kept.
-pub(crate) fn read_kernel_line(path: &Path, prefix: &str, limit: u64) -> io::Result<String> {
-    let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
-    let mut reader = BufReader::new(file);
-    loop {
-        let mut line = Vec::new();
-        if reader.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        if let Some(rest) = line.strip_prefix(prefix.as_bytes()) {
-            return Ok(String::from_utf8_lossy(rest).into_owned());
-        }
-        if line.last() != Some(&b'\n') {
-            reader.skip_until(b'\n')?;
-        }
-    }
-}
 
 /// Reads a whole file of at most `limit` bytes, if it belongs to root and is not a link; otherwise
 /// `None`. Anybody else could write anything into their own file.
@@ -158,11 +87,6 @@ fn bytes_of(file: &File, limit: u64) -> io::Result<Vec<u8>> {
         return Err(too_long(limit));
     }
     Ok(bytes)
-}
-
-fn too_long(limit: u64) -> io::Error {
-    let message = format!("longer than {limit} bytes");
-    io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
 fn failed(path: &Path, source: io::Error) -> EvidenceError {
@@ -281,17 +205,6 @@ mod tests {
         assert!(error.ends_with("longer than 1024 bytes"), "{error}");
         large.set_len(LIMIT).unwrap();
         assert!(read(&at("large")).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_long_list_of_the_kernels_is_cut_between_two_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("cgroup.procs");
-        std::fs::write(&file, "12\n345\n").unwrap();
-        let read = |limit| read_kernel(&file, limit).unwrap();
-        assert_eq!(read(8), "12\n345\n");
-        assert_eq!(read(5), "12\n");
-        assert_eq!(read(2), "");
     }
 
     #[test]

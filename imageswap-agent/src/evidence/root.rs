@@ -5,7 +5,8 @@
 //! a container's root. The kernel shows the mounts of every process (proc(5), `mountinfo`), and
 //! reading them needs no privilege.
 
-use super::{file, is_component, on_host};
+use super::{is_component, on_host};
+use crate::file;
 use crate::process::{Subject, ancestors};
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Turns the records of sources into claims.
 
 use super::Asked;
-use super::join::Snapshot;
+use super::described::Snapshot;
 use crate::evidence::EvidenceError;
 use crate::evidence::bundle::Bundle;
 use crate::evidence::containerd::{ContainerRecord, Containerd};

@@ -1,7 +1,7 @@
 //! Claims about Docker's containers: from dockerd's records and, if containerd keeps the images,
 //! from containerd.
 
-use super::join::{Root, Snapshot};
+use super::described::{Root, Snapshot};
 use super::{Asked, Sources};
 use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
 use crate::evidence::docker::{self, DockerContainer, DockerImage, Roots, Store};

@@ -15,18 +15,18 @@
 //! names the process, and every client of a containerd can publish events. So a record that is
 //! joined by an event alone may accuse, but neither approves nor exempts.
 
+use super::described::{Described, Root, Snapshot};
 use super::prepared::{Kept, KeptAnswer};
 use super::sandbox::Sandbox;
 use super::{Asked, Question, Sources, claims, docker};
 use crate::evidence::EvidenceError;
-use crate::evidence::containerd::{ContainerRecord, Containerd, TaskRecord};
+use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
-use crate::evidence::root::{self, Made, Mount};
+use crate::evidence::root::Mount;
 use crate::evidence::runc::RuncState;
 use crate::facts::{Claim, Content, Kind};
 use crate::process::{Subject, ancestors, cgroups, depth};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -37,23 +37,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(250);
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long a start whose process has ended waits for an event about its task, in moments.
 const MOST_LATE: usize = 100;
-
-/// The descriptions of a task from containerd and Docker, not yet joined to a start.
-pub(super) struct Described {
-    pub task: TaskRecord,
-    /// The task's process.
-    pub process: Subject,
-    pub containerd: Claim,
-    /// The snapshot below the container's own.
-    pub layers: Option<String>,
-    pub dockers: Option<Claim>,
-    /// The CRI's claim, if the CRI knew the container already.
-    pub cri: Option<Claim>,
-    /// The root file system that the claims are about, if the process had it.
-    pub root: Option<Root>,
-    /// Whether containerd confirmed the task's process while it lived.
-    pub is_joined: bool,
-}
 
 impl Described {
     #[cfg(test)]
@@ -100,45 +83,6 @@ impl Described {
             ..claim
         };
         records.map(accuse).collect()
-    }
-}
-
-/// The root file system that a runtime made for a container.
-#[derive(Clone)]
-pub(super) enum Root {
-    /// A snapshot's mount.
-    Snapshot(Mount),
-    /// Docker's.
-    Made(Made),
-}
-
-impl Root {
-    /// Whether it is the root of this process. A mount that cannot be compared counts as the root.
-    pub(super) fn is_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
-        match self {
-            Self::Snapshot(mount) => root::is_mount(proc, process, mount).unwrap_or(true),
-            Self::Made(made) => made.is_root_of(host_root, proc, process),
-        }
-    }
-}
-
-/// A snapshot of a containerd.
-#[derive(Clone, Copy)]
-pub(super) struct Snapshot<'a> {
-    pub namespace: &'a str,
-    pub snapshotter: &'a str,
-    pub key: &'a str,
-}
-
-impl<'a> Snapshot<'a> {
-    /// The snapshot that a container was made with.
-    pub(super) fn of(record: &'a ContainerRecord) -> Option<Self> {
-        let (snapshotter, key) = record.snapshot.as_ref()?;
-        Some(Self {
-            namespace: &record.namespace,
-            snapshotter,
-            key,
-        })
     }
 }
 

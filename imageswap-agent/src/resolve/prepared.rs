@@ -6,7 +6,7 @@
 //! about its own process out of the queue.
 
 use super::Asked;
-use super::join::Described;
+use super::described::Described;
 use crate::evidence::containerd::TaskRecord;
 use crate::process::Subject;
 use std::collections::{HashMap, VecDeque};

@@ -1,0 +1,63 @@
+//! The description of a task from containerd and Docker, and the root file system that it is about.
+
+use crate::evidence::containerd::{ContainerRecord, TaskRecord};
+use crate::evidence::root::{self, Made, Mount};
+use crate::facts::Claim;
+use crate::process::Subject;
+use std::path::Path;
+
+/// The descriptions of a task from containerd and Docker, not yet joined to a start.
+pub(super) struct Described {
+    pub task: TaskRecord,
+    /// The task's process.
+    pub process: Subject,
+    pub containerd: Claim,
+    /// The snapshot below the container's own.
+    pub layers: Option<String>,
+    pub dockers: Option<Claim>,
+    /// The CRI's claim, if the CRI knew the container already.
+    pub cri: Option<Claim>,
+    /// The root file system that the claims are about, if the process had it.
+    pub root: Option<Root>,
+    /// Whether containerd confirmed the task's process while it lived.
+    pub is_joined: bool,
+}
+
+/// The root file system that a runtime made for a container.
+#[derive(Clone)]
+pub(super) enum Root {
+    /// A snapshot's mount.
+    Snapshot(Mount),
+    /// Docker's.
+    Made(Made),
+}
+
+impl Root {
+    /// Whether it is the root of this process. A mount that cannot be compared counts as the root.
+    pub(super) fn is_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
+        match self {
+            Self::Snapshot(mount) => root::is_mount(proc, process, mount).unwrap_or(true),
+            Self::Made(made) => made.is_root_of(host_root, proc, process),
+        }
+    }
+}
+
+/// A snapshot of a containerd.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshot<'a> {
+    pub namespace: &'a str,
+    pub snapshotter: &'a str,
+    pub key: &'a str,
+}
+
+impl<'a> Snapshot<'a> {
+    /// The snapshot that a container was made with.
+    pub(super) fn of(record: &'a ContainerRecord) -> Option<Self> {
+        let (snapshotter, key) = record.snapshot.as_ref()?;
+        Some(Self {
+            namespace: &record.namespace,
+            snapshotter,
+            key,
+        })
+    }
+}
