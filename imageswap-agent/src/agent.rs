@@ -37,6 +37,9 @@ const PAST_POLICIES: usize = 16;
 /// other cgroup is looked up from its process.
 const MOST_MADE: usize = 8192;
 
+/// Tasks whose processes may still be the runtime; any more are counted as lost.
+const MOST_UNSURE: usize = 1024;
+
 /// One of so many periodic walks looks at every process.
 const FULL_WALK_EVERY: u32 = 10;
 
@@ -58,6 +61,8 @@ pub struct Agent {
     turns: Turns,
     /// Namespace and id that a containerd gave for a start: where to ask first.
     named: HashMap<StartId, (String, String)>,
+    /// Tasks whose processes may still be the runtime.
+    unsure: Vec<Unsure>,
     /// Questions asked so far.
     attempts: u32,
     /// Whether a container was put into another one's cgroup, whose end no removed cgroup shows.
@@ -75,6 +80,13 @@ pub struct Agent {
     asks_pods: bool,
     shown: Shown,
     amiss_changed: bool,
+}
+
+/// A task whose process is called like a runtime, and is looked at again at `due_ns` since boot.
+struct Unsure {
+    task: TaskRecord,
+    process: Subject,
+    due_ns: u64,
 }
 
 /// The parts of an agent.
@@ -128,6 +140,7 @@ impl Agent {
             placed: HashMap::new(),
             turns: Turns::default(),
             named: HashMap::new(),
+            unsure: Vec::new(),
             attempts: 0,
             may_have_left: false,
             pods,
@@ -250,6 +263,7 @@ impl Agent {
         let comm = process::own_name(&self.proc, task.pid, time_ns);
         // A runtime reports a start after its own process has let go; the exec may still fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
+            self.look_again(task, time_ns);
             return;
         }
         let process = Process {
@@ -269,6 +283,35 @@ impl Agent {
         }
         self.name(start, task);
         self.confirm(start, process);
+    }
+
+    /// Keeps a task whose process may still be the runtime, until it cannot be any longer.
+    fn look_again(&mut self, task: &TaskRecord, now_ns: u64) {
+        if self.unsure.len() >= MOST_UNSURE {
+            self.exports.unplaced();
+            return;
+        }
+        let wait = u64::try_from(process::RUNTIMES_OWN.as_nanos()).unwrap_or(u64::MAX);
+        self.unsure.push(Unsure {
+            task: task.clone(),
+            process: Subject::now(&self.proc, task.pid),
+            due_ns: now_ns.saturating_add(wait),
+        });
+    }
+
+    fn look_at_unsure(&mut self) {
+        let now_ns = node::now().boot_ns;
+        let due = self.unsure.extract_if(.., |it| it.due_ns <= now_ns);
+        for Unsure { task, process, .. } in due.collect::<Vec<_>>() {
+            if self.starts.has(process) {
+                continue;
+            }
+            if process.runs(&self.proc) {
+                self.task(&task, Sight::Reconciled);
+            } else {
+                self.exports.unplaced();
+            }
+        }
     }
 
     /// Keeps a containerd's name for a start that no runtime has reported otherwise.
@@ -428,6 +471,7 @@ impl Agent {
 
     /// Updates the page if it has changed; called once a second, not for each of a thousand starts.
     pub fn show(&mut self) {
+        self.look_at_unsure();
         if std::mem::take(&mut self.may_have_left) {
             self.end_what_left();
         }

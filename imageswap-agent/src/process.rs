@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 /// How long an OCI runtime's own process may stay in the container's cgroup before it counts as the
 /// container's. It takes milliseconds, or seconds on an overloaded machine.
-const RUNTIMES_OWN: Duration = Duration::from_secs(10);
+pub const RUNTIMES_OWN: Duration = Duration::from_secs(10);
 
 /// How much of one file of a process is read.
 const LARGEST_FILE: u64 = 64 << 10;

@@ -4,7 +4,7 @@ use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::finding::{Event, Finding, Occasion, finding};
 use crate::judge::{Judgement, Law, judge};
 use crate::node::{Now, Origin};
-use crate::process::since_boot;
+use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
@@ -171,6 +171,15 @@ impl Starts {
     /// What is known of a start.
     pub fn facts(&self, id: StartId) -> Option<&Facts> {
         self.by_id.get(&id).map(|start| &start.facts)
+    }
+
+    /// Whether there is a start with this process, which may have ended.
+    pub fn has(&self, process: Subject) -> bool {
+        let mut all = self.by_id.values();
+        all.any(|start| {
+            let known = start.facts.process.as_ref();
+            known.is_some_and(|known| known.subject().may_be(process))
+        })
     }
 
     /// The start whose cgroup is at `path` now.

@@ -153,7 +153,7 @@ impl Agent {
     /// Handles a container's process that a walk found.
     fn found(&mut self, process: &Process, sight: Sight, cause: Option<&'static str>) {
         // It may have ended since, and another process may have its pid.
-        if self.start_of(process).is_some() || !process.subject().is_alive(&self.proc) {
+        if self.start_of(process).is_some() || !process.subject().runs(&self.proc) {
             return;
         }
         let Some(path) = self.hierarchy.of_process(&self.proc, process.pid) else {

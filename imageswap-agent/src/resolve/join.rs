@@ -401,14 +401,17 @@ impl Sources {
     ) -> Claim {
         let Described { task, layers, .. } = described;
         let content = match (self.containerd_at(task), image_id) {
-            // The CRI plugin chooses the image of a sandbox, and only its record names it.
-            (_, None) => described.containerd.content,
+            // The CRI plugin chooses the image of a sandbox, and only its record names it. A record
+            // that is not labelled as a sandbox's was not compared with one.
+            (_, None) if described.containerd.kind == Some(Kind::Sandbox) => {
+                described.containerd.content
+            }
             (Some(containerd), Some(id)) => {
                 asked
                     .runs_on(containerd, &task.namespace, &id, layers.as_deref())
                     .await
             }
-            (None, Some(_)) => Content::Another,
+            (_, None) | (None, Some(_)) => Content::Another,
         };
         Claim { content, ..claim }
     }

@@ -355,17 +355,19 @@ fn a_sandbox_that_was_made_again_is_not_exempt() {
     );
     let own = ["/bin/sleep", "2147483647"];
     let uid = format!("io.kubernetes.pod.uid={}", pod.uid);
-    for (at, (flags, command)) in [
-        (&[][..], ["/bin/sleep", "1000"]),
-        (&["--mount", &*volume][..], own),
+    for (at, (kind, flags, command)) in [
+        ("sandbox", &[][..], ["/bin/sleep", "1000"]),
+        ("sandbox", &["--mount", &*volume][..], own),
+        ("container", &[][..], ["/bin/sleep", "1000"]),
     ]
     .into_iter()
     .enumerate()
     {
         node.containerd.remove("k8s.io", id).unwrap();
+        let kind = format!("io.cri-containerd.kind={kind}");
         let labels = [
             "--label",
-            "io.cri-containerd.kind=sandbox",
+            &kind,
             "--label",
             &uid,
             "--label",
