@@ -23,10 +23,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use turns::Turns;
+use unsure::Unsure;
 use walk::Looking;
 
 mod place;
 mod turns;
+mod unsure;
 pub mod walk;
 
 /// Earlier revisions of the policy that are kept, to decide whether an image was fine when it was
@@ -36,9 +38,6 @@ const PAST_POLICIES: usize = 16;
 /// Cgroups without a container whose paths are remembered; the probes keep as many. The path of any
 /// other cgroup is looked up from its process.
 const MOST_MADE: usize = 8192;
-
-/// Tasks whose processes may still be the runtime; any more are counted as lost.
-const MOST_UNSURE: usize = 1024;
 
 /// One of so many periodic walks looks at every process.
 const FULL_WALK_EVERY: u32 = 10;
@@ -80,13 +79,6 @@ pub struct Agent {
     asks_pods: bool,
     shown: Shown,
     amiss_changed: bool,
-}
-
-/// A task whose process is called like a runtime, and is looked at again at `due_ns` since boot.
-struct Unsure {
-    task: TaskRecord,
-    process: Subject,
-    due_ns: u64,
 }
 
 /// The parts of an agent.
@@ -283,35 +275,6 @@ impl Agent {
         }
         self.name(start, task);
         self.confirm(start, process);
-    }
-
-    /// Keeps a task whose process may still be the runtime, until it cannot be any longer.
-    fn look_again(&mut self, task: &TaskRecord, now_ns: u64) {
-        if self.unsure.len() >= MOST_UNSURE {
-            self.exports.unplaced();
-            return;
-        }
-        let wait = u64::try_from(process::RUNTIMES_OWN.as_nanos()).unwrap_or(u64::MAX);
-        self.unsure.push(Unsure {
-            task: task.clone(),
-            process: Subject::now(&self.proc, task.pid),
-            due_ns: now_ns.saturating_add(wait),
-        });
-    }
-
-    fn look_at_unsure(&mut self) {
-        let now_ns = node::now().boot_ns;
-        let due = self.unsure.extract_if(.., |it| it.due_ns <= now_ns);
-        for Unsure { task, process, .. } in due.collect::<Vec<_>>() {
-            if self.starts.has(process) {
-                continue;
-            }
-            if process.runs(&self.proc) {
-                self.task(&task, Sight::Reconciled);
-            } else {
-                self.exports.unplaced();
-            }
-        }
     }
 
     /// Keeps a containerd's name for a start that no runtime has reported otherwise.
