@@ -359,8 +359,8 @@ fn docker_on_containerds_images_is_known_by_both() {
         (1, OURS, &ours, OURS, ["approved", "docker", "ok"]),
         (2, EVIL, &evil, EVIL, ["drift", "docker", "not-admitted"]),
         (3, ALIAS, &evil, EVIL, ["drift", "docker", "retagged"]),
-        // The tag moved, and the earlier image has other names: one approved, one not.
-        (4, OURS, &evil, EVIL, ["unresolved", "docker", "ambiguous"]),
+        // The tag moved. The earlier image has two names, one of them approved, and comes from elsewhere.
+        (4, OURS, &evil, EVIL, ["drift", "docker", "retagged"]),
         (5, &ours[7..19], &ours, OURS, ["approved", "docker", "ok"]),
         // On the layers of another image.
         (6, OURS, &ours, EVIL, ["unresolved", "docker", "ambiguous"]),
