@@ -131,13 +131,17 @@ impl Site {
     pub(super) fn values(&self) -> Result<PathBuf> {
         let socket = self.containerd.socket();
         let beside = socket.parent().unwrap_or(Path::new("/run"));
-        let values = json!({"agent": {
-            "mountPropagation": "None",
-            "runtimeDirectories": ["/run", beside],
-            "containerdSockets": [socket],
-            "criSockets": [socket],
-            "reconcileInterval": 5,
-        }});
+        let values = json!({
+            "agent": {
+                "mountPropagation": "None",
+                "runtimeDirectories": ["/run", beside],
+                "containerdSockets": [socket],
+                "criSockets": [socket],
+                "reconcileInterval": 5,
+            },
+            // The steps make Pods right after their policies.
+            "webhook": {"registration": "Always"},
+        });
         let path = self.lab.path().join("values.json");
         fs::write(&path, values.to_string()).with_context(|| path.display().to_string())?;
         Ok(path)
