@@ -30,8 +30,9 @@ use tokio::time::Instant;
 
 pub use args::{CertificateArgs, CertificateArgsError};
 
+use crate::configurations::Configuration;
 use args::Configurations;
-use configuration::{Bundle, Configuration, Wishes};
+use configuration::{Bundle, Wishes};
 use plan::{Settings, Step, found, perform, plan};
 use state::{Content, State};
 

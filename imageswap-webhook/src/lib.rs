@@ -20,6 +20,7 @@ pub mod admit;
 pub mod caller;
 pub mod certificates;
 pub mod cli;
+mod configurations;
 pub mod http;
 pub mod limits;
 pub mod patch;

@@ -21,14 +21,13 @@ use imageswap_runtime::source::PolicySource;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
 };
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
+use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
-use configuration::{Configuration, Difference, RulesError, difference};
+use crate::configurations::{Configuration, patch_of, write};
+use crate::wait::{Backoff, RequestError, status_code};
+use configuration::{Difference, RulesError, difference};
 
 /// How long there has to be no policy before the rules are removed. A policy that is replaced by
 /// another one leaves no gap, and replicas hear of a new policy at different moments.
@@ -60,7 +59,7 @@ impl Registration {
         self.mutating.is_some() || self.validating.is_some()
     }
 
-    /// Keeps the rules until the drain begins, when the policies are no longer followed.
+    /// Keeps the rules until the drain begins. After that nobody follows the policies.
     pub async fn keep(self, client: Client, known: Known, metrics: WebhookMetrics, drain: Drain) {
         let mut keepers = JoinSet::new();
         if let Some(name) = self.mutating {
@@ -198,16 +197,8 @@ impl<K: Configuration> Keeper<K> {
                 waits,
             });
         }
-        let patch = json!({
-            "metadata": {"resourceVersion": present.resource_version()},
-            "webhooks": webhooks,
-        });
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Strategic(&patch);
-        let written = request(self.api.patch(&self.name, &params, &patch)).await?;
+        let patch = patch_of(present, &webhooks);
+        let written = write(&self.api, &self.name, &patch).await?;
         let (kind, name) = (K::KIND, &self.name);
         if register {
             tracing::info!(kind, name, "a policy is in force: registered for Pods");

@@ -1,29 +1,24 @@
 //! Keeps the caBundle of a webhook configuration right, even if others write to it.
 //!
-//! A strategic merge patch contains only each webhook's name and caBundle, so that we own no other
-//! fields. It carries the version of the configuration that was read before the Secret: a replica
-//! with an outdated Secret cannot put an older bundle over a newer one.
+//! The patch contains only each webhook's name and caBundle. It carries the version of the
+//! configuration that was read before the Secret: a replica with an outdated Secret cannot put an
+//! older bundle over a newer one.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use imageswap_runtime::cluster::follow_one;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
-};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::Api;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::state::Content;
-use crate::wait::{Backoff, FIELD_MANAGER, RequestError, request, status_code};
+use crate::configurations::{Configuration, patch_of, write};
+use crate::wait::{Backoff, RequestError, request, status_code};
 
 /// Two foreign changes within this time are a fight.
 const FIGHT: Duration = Duration::from_secs(10);
@@ -44,17 +39,6 @@ pub(super) struct Wishes {
     pub(super) wanted: watch::Receiver<Option<Bundle>>,
     /// Notified when the held bundle changes.
     pub(super) changed: Arc<Notify>,
-}
-
-/// A kind of webhook configuration.
-pub(super) trait Configuration:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
-{
-    /// The kind's name.
-    const KIND: &'static str;
-
-    /// Name and caBundle of each webhook.
-    fn webhooks(&self) -> Vec<(&str, &[u8])>;
 }
 
 /// Keeps the caBundle of the configuration `name`; `held` is its bundle, if all its webhooks have
@@ -173,14 +157,9 @@ impl<K: Configuration> Keeper<K> {
         let Some(patch) = patch(object, &bundle) else {
             return Ok(None);
         };
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = Patch::Strategic(&patch);
-        let patched = request(self.api.patch(&self.name, &params, &patch)).await?;
+        let patched = write(&self.api, &self.name, &patch).await?;
         self.repaired = Some(Instant::now());
-        let empty = object.webhooks().iter().all(|(_, held)| held.is_empty());
+        let empty = object.webhooks().iter().all(|it| it.bundle.is_empty());
         let before = if empty { "nothing" } else { "something else" };
         tracing::info!(
             kind = K::KIND,
@@ -210,7 +189,7 @@ impl<K: Configuration> Keeper<K> {
 
 fn holds<K: Configuration>(object: &K, bundle: &str) -> bool {
     let webhooks = object.webhooks();
-    webhooks.iter().all(|(_, held)| *held == bundle.as_bytes())
+    webhooks.iter().all(|it| it.bundle == bundle.as_bytes())
 }
 
 /// The patch that sets the bundle in every webhook; `None` if all have it.
@@ -219,48 +198,18 @@ fn patch<K: Configuration>(object: &K, bundle: &str) -> Option<Value> {
     let webhooks: Vec<_> = object
         .webhooks()
         .into_iter()
-        .filter(|(_, held)| *held != bundle.as_bytes())
-        .map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle_json}}))
+        .filter(|it| it.bundle != bundle.as_bytes())
+        .map(|it| json!({"name": it.name, "clientConfig": {"caBundle": bundle_json}}))
         .collect();
-    (!webhooks.is_empty()).then(|| {
-        json!({
-            "metadata": {"resourceVersion": object.resource_version()},
-            "webhooks": webhooks,
-        })
-    })
-}
-
-/// The name of a webhook, and its caBundle.
-fn bundle<'w>(name: &'w str, client: &'w WebhookClientConfig) -> (&'w str, &'w [u8]) {
-    let bundle = client.ca_bundle.as_ref();
-    (name, bundle.map_or(&[], |bundle| &bundle.0))
-}
-
-impl Configuration for MutatingWebhookConfiguration {
-    const KIND: &'static str = "MutatingWebhookConfiguration";
-
-    fn webhooks(&self) -> Vec<(&str, &[u8])> {
-        let webhooks = self.webhooks.iter().flatten();
-        webhooks
-            .map(|webhook| bundle(&webhook.name, &webhook.client_config))
-            .collect()
-    }
-}
-
-impl Configuration for ValidatingWebhookConfiguration {
-    const KIND: &'static str = "ValidatingWebhookConfiguration";
-
-    fn webhooks(&self) -> Vec<(&str, &[u8])> {
-        let webhooks = self.webhooks.iter().flatten();
-        webhooks
-            .map(|webhook| bundle(&webhook.name, &webhook.client_config))
-            .collect()
-    }
+    (!webhooks.is_empty()).then(|| patch_of(object, &webhooks))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+    };
 
     #[test]
     fn a_patch_names_what_differs_and_nothing_else() {

@@ -1,42 +1,18 @@
 //! The rules of a webhook configuration: those that it has, and those that it was shipped with.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
-    WebhookClientConfig,
-};
-use kube::{Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use k8s_openapi::api::admissionregistration::v1::RuleWithOperations;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
+
+use crate::configurations::Configuration;
 
 /// The annotation with the rules that are in force with a policy: a JSON object of lists, by the
 /// names of webhooks.
 const ANNOTATION: &str = "imageswap.io/rules";
 /// The scope of a rule that names none.
 const ANY_SCOPE: &str = "*";
-
-/// A kind of webhook configuration.
-pub(super) trait Configuration:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
-{
-    /// The kind's name.
-    const KIND: &'static str;
-    /// The kind as a label of metrics.
-    const LABEL: &'static str;
-
-    /// Every webhook.
-    fn webhooks(&self) -> Vec<Webhook<'_>>;
-}
-
-/// The parts of a webhook that matter here.
-pub(super) struct Webhook<'a> {
-    name: &'a str,
-    rules: &'a [RuleWithOperations],
-    /// Whether it has a caBundle.
-    is_trusted: bool,
-}
 
 /// What has to be written.
 #[derive(Debug, PartialEq)]
@@ -83,7 +59,7 @@ pub(super) fn difference<K: Configuration>(
             continue;
         }
         // Every call would fail, and with `failurePolicy: Fail` every Pod.
-        if webhook.rules.is_empty() && !webhook.is_trusted {
+        if webhook.rules.is_empty() && webhook.bundle.is_empty() {
             difference.waits = true;
             continue;
         }
@@ -100,45 +76,10 @@ fn complete(rule: &RuleWithOperations) -> RuleWithOperations {
     rule
 }
 
-fn is_trusted(config: &WebhookClientConfig) -> bool {
-    config.ca_bundle.as_ref().is_some_and(|it| !it.0.is_empty())
-}
-
-impl Configuration for MutatingWebhookConfiguration {
-    const KIND: &'static str = "MutatingWebhookConfiguration";
-    const LABEL: &'static str = "mutating";
-
-    fn webhooks(&self) -> Vec<Webhook<'_>> {
-        let webhooks = self.webhooks.iter().flatten();
-        webhooks
-            .map(|it| Webhook {
-                name: &it.name,
-                rules: it.rules.as_deref().unwrap_or_default(),
-                is_trusted: is_trusted(&it.client_config),
-            })
-            .collect()
-    }
-}
-
-impl Configuration for ValidatingWebhookConfiguration {
-    const KIND: &'static str = "ValidatingWebhookConfiguration";
-    const LABEL: &'static str = "validating";
-
-    fn webhooks(&self) -> Vec<Webhook<'_>> {
-        let webhooks = self.webhooks.iter().flatten();
-        webhooks
-            .map(|it| Webhook {
-                name: &it.name,
-                rules: it.rules.as_deref().unwrap_or_default(),
-                is_trusted: is_trusted(&it.client_config),
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 
     fn configuration(annotation: &str, rules: &Value) -> ValidatingWebhookConfiguration {
         let webhook = |name: &str, rules: &Value| {

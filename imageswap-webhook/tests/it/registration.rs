@@ -160,7 +160,7 @@ async fn pods_are_sent_to_the_webhook_only_while_a_policy_is_in_force() {
     assert_eq!(cluster.rules(), [0, 0]);
     assert_eq!(cluster.pod("nginx").as_deref(), Ok("nginx"));
 
-    // It can be, and there is no policy.
+    // It can be called, but no policy is in force.
     let mut webhook = cluster.webhook().await;
     cluster.configure(&webhook, |_| {});
     // Longer than the webhook waits with rules that it would remove.
@@ -205,7 +205,7 @@ async fn pods_are_sent_to_the_webhook_only_while_a_policy_is_in_force() {
         cluster.rules() == [2, 2]
     });
 
-    // Another policy in its place: there is no moment without rules.
+    // With another policy in its place, the rules stay all the time.
     let (delete, create) = (["delete", "isp", "corp"], POLICY.replace("corp", "other"));
     cluster.plane.kubectl(delete).unwrap();
     cluster.plane.apply(&create).unwrap();
