@@ -242,8 +242,9 @@ impl Agent {
             }
             return;
         }
+        let subject = Subject::now(&self.proc, task.pid);
         // The process of a task that has ended is another one that has its pid.
-        if !task.status.has_process() && Subject::now(&self.proc, task.pid).runs(&self.proc) {
+        if !task.status.has_process() && subject.runs(&self.proc) {
             return;
         }
         let placed = self.placed.remove(&task.pid);
@@ -255,7 +256,7 @@ impl Agent {
         let comm = process::own_name(&self.proc, task.pid, time_ns);
         // A runtime reports a start after its own process has let go; the exec may still fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
-            self.look_again(task, time_ns);
+            self.look_again(task, subject, time_ns);
             return;
         }
         let process = Process {
@@ -264,7 +265,7 @@ impl Agent {
             pid: task.pid,
             comm,
             new_pid_namespace: process::in_own_pid_namespace(&self.proc, task.pid),
-            started: Subject::now(&self.proc, task.pid).started,
+            started: subject.started,
             is_first: true,
             leads_pid_namespace: process::is_first_of_pid_namespace(&self.proc, task.pid),
         };

@@ -2,7 +2,7 @@
 
 use imageswap_policy::Date;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
 use time::OffsetDateTime;
 
@@ -29,6 +29,11 @@ impl Now {
     pub fn today(self) -> Date {
         OffsetDateTime::from(self.wall).date()
     }
+}
+
+/// A length of time, as clocks since boot count it.
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Reads the identity of this boot. `name` is the node's name, if the user gave one.

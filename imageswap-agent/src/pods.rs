@@ -1,5 +1,6 @@
 //! The node's Pods from the API server: their admitted state, and the note from admission.
 
+use crate::node;
 use imageswap_policy::note;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::ResourceExt as _;
@@ -174,7 +175,7 @@ impl Pods {
 
     /// Drops Pods that were deleted long enough ago.
     pub fn purge(&self, now_ns: u64) {
-        let kept_ns = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap_or(u64::MAX);
+        let kept_ns = node::nanos(KEPT_AFTER_DELETION);
         self.lock().retain(|_, kept| {
             kept.deleted_ns
                 .is_none_or(|at| now_ns.saturating_sub(at) < kept_ns)

@@ -3,7 +3,7 @@
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::finding::{Event, Finding, Occasion, finding};
 use crate::judge::{Judgement, Law, judge};
-use crate::node::{Now, Origin};
+use crate::node::{self, Now, Origin};
 use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -117,7 +117,7 @@ impl Starts {
     /// Reports and drops starts that were removed long enough ago; a start without a process never
     /// started.
     pub fn purge(&mut self, law: &Law, now: Now) -> Purged {
-        let kept = u64::try_from(KEPT_AFTER_REMOVAL.as_nanos()).unwrap_or(u64::MAX);
+        let kept = node::nanos(KEPT_AFTER_REMOVAL);
         let mut purged = Purged::default();
         self.by_id.retain(|id, start| {
             let is_kept = |at| now.boot_ns.saturating_sub(at) < kept;
@@ -173,11 +173,11 @@ impl Starts {
         self.by_id.get(&id).map(|start| &start.facts)
     }
 
-    /// Whether there is a start with this process, which may have ended.
-    pub fn has(&self, process: Subject) -> bool {
-        let mut all = self.by_id.values();
-        all.any(|start| {
-            let known = start.facts.process.as_ref();
+    /// Starts that may have this process, also those that have ended.
+    pub fn of_process(&self, process: Subject) -> impl Iterator<Item = (StartId, &Facts)> {
+        let all = self.by_id.iter().map(|(id, start)| (*id, &start.facts));
+        all.filter(move |(_, facts)| {
+            let known = facts.process.as_ref();
             known.is_some_and(|known| known.subject().may_be(process))
         })
     }

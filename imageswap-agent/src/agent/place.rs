@@ -89,12 +89,8 @@ impl Agent {
 
     /// The running start with this process.
     pub(super) fn start_of(&self, process: &Process) -> Option<StartId> {
-        let is_its = |facts: &Facts| {
-            let known = facts.process.as_ref().map(Process::subject);
-            known.is_some_and(|known| known.may_be(process.subject()))
-        };
-        let mut alive = self.starts.alive();
-        alive.find(|(_, facts)| is_its(facts)).map(|(id, _)| id)
+        let mut starts = self.starts.of_process(process.subject());
+        starts.find(|(_, facts)| !facts.removed).map(|(id, _)| id)
     }
 
     /// Whether a container runs in a cgroup above this path.

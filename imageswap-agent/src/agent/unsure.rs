@@ -20,16 +20,15 @@ pub(super) struct Unsure {
 
 impl Agent {
     /// Keeps a task whose process may still be the runtime, until it cannot be any longer.
-    pub(super) fn look_again(&mut self, task: &TaskRecord, now_ns: u64) {
+    pub(super) fn look_again(&mut self, task: &TaskRecord, process: Subject, now_ns: u64) {
         if self.unsure.len() >= MOST_UNSURE {
             self.exports.unplaced();
             return;
         }
-        let wait = u64::try_from(process::RUNTIMES_OWN.as_nanos()).unwrap_or(u64::MAX);
         self.unsure.push(Unsure {
             task: task.clone(),
-            process: Subject::now(&self.proc, task.pid),
-            due_ns: now_ns.saturating_add(wait),
+            process,
+            due_ns: now_ns.saturating_add(node::nanos(process::RUNTIMES_OWN)),
         });
     }
 
@@ -38,7 +37,7 @@ impl Agent {
         let now_ns = node::now().boot_ns;
         let due = self.unsure.extract_if(.., |it| it.due_ns <= now_ns);
         for Unsure { task, process, .. } in due.collect::<Vec<_>>() {
-            if self.starts.has(process) {
+            if self.starts.of_process(process).next().is_some() {
                 continue;
             }
             if process.runs(&self.proc) {

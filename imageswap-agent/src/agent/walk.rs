@@ -178,6 +178,7 @@ impl Agent {
 fn process_of(proc: &Path, pid: u32) -> Option<Process> {
     let time_ns = node::now().boot_ns;
     let comm = process::own_name(proc, pid, time_ns)?;
+    let is_first = process::is_first_of_pid_namespace(proc, pid);
     Some(Process {
         by: Confirmation::Walk,
         time_ns,
@@ -185,8 +186,8 @@ fn process_of(proc: &Path, pid: u32) -> Option<Process> {
         comm: Some(comm),
         new_pid_namespace: process::in_own_pid_namespace(proc, pid),
         started: Subject::now(proc, pid).started,
-        is_first: process::is_first_of_pid_namespace(proc, pid),
-        leads_pid_namespace: process::is_first_of_pid_namespace(proc, pid),
+        is_first,
+        leads_pid_namespace: is_first,
     })
 }
 

@@ -133,10 +133,11 @@ impl Asked {
     ) -> Content {
         let images = containerd.configurations(namespace, digest).await;
         let images = self.remote(containerd.socket().display(), images);
-        let runs_on = |layers: &str| images?.into_iter().find(|image| image.chain == layers);
-        match layers.and_then(runs_on) {
-            Some(_) => Content::Its,
-            None => Content::Another,
+        let mut images = images.into_iter().flatten();
+        if images.any(|image| Some(&*image.chain) == layers) {
+            Content::Its
+        } else {
+            Content::Another
         }
     }
 
