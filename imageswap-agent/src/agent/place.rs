@@ -157,11 +157,11 @@ fn leads(proc: &Path, process: &Process, known: &Process) -> bool {
         (Some(process), Some(known)) => process > known,
         _ => true,
     };
-    let is_in_its_namespace = || {
-        !known.subject().is_alive(proc)
-            || process::share_pid_namespace(proc, process.pid, known.pid)
-    };
-    process::ancestors(proc, known.pid).any(|above| above == process.pid)
+    // Another process may have the pid of one that has ended.
+    let is_alive = known.subject().is_alive(proc);
+    let is_in_its_namespace =
+        || !is_alive || process::share_pid_namespace(proc, process.pid, known.pid);
+    (is_alive && process::ancestors(proc, known.pid).any(|above| above == process.pid))
         || (process.by == Confirmation::Runtime && !is_younger() && is_in_its_namespace())
 }
 
@@ -238,8 +238,13 @@ mod tests {
             started: Some(400),
             ..process(9, runtime, true)
         };
+        let ended = Process {
+            started: Some(150),
+            ..process(8, walk, false)
+        };
         #[rustfmt::skip]
         let rows = [
+            ("above another one with its pid", process(7, exec, true), ended,                      false),
             ("its ancestor",                process(7, exec, true),    process(8, walk, false),    true),
             ("its ancestor, as it is known", process(7, exec, true),   process(8, walk, true),     false),
             ("known by the runtime",        process(7, exec, true),    process(8, runtime, false), false),
