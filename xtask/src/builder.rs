@@ -90,20 +90,6 @@ pub(crate) fn programs(workspace: &Workspace, profile: Profile) -> Result<PathBu
     Ok(workspace.target.join(profile.folder()))
 }
 
-/// Builds the webhook alone. Returns the folder with the binary.
-pub(crate) fn webhook(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
-    ui::step("building the webhook");
-    let mut command = cargo();
-    command
-        .current_dir(&workspace.root)
-        .args(["build", "--package", "imageswap-webhook"]);
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
-    process::run(&mut command)?;
-    Ok(workspace.target.join(profile.folder()))
-}
-
 impl Profile {
     fn folder(self) -> &'static str {
         match self {

@@ -18,9 +18,19 @@ pub(crate) struct Count {
     skipped: Vec<String>,
     /// Failures other than failed tests.
     broken: Vec<String>,
+    /// Before each line that is shown.
+    prefix: String,
 }
 
 impl Count {
+    /// A count that shows lines after `prefix`.
+    pub(crate) fn with_prefix(prefix: String) -> Self {
+        Self {
+            prefix,
+            ..Self::default()
+        }
+    }
+
     /// Records that `test` cannot run: an error if skips are failures.
     pub(crate) fn cannot(&mut self, test: &str, reason: Error) -> Result<()> {
         if env::var_os("IMAGESWAP_NO_SKIP").is_some_and(|value| value == "1") {
@@ -57,7 +67,7 @@ impl Count {
                 self.failed += failed;
             }
             if shown(line) && !quiet {
-                println!("{line}");
+                println!("{}{line}", self.prefix);
             }
         }
         Ok(())
@@ -93,17 +103,18 @@ impl Count {
         self.broken.push(what);
     }
 
-    /// Runs tests to the end and counts failed tests; any other failure is an error.
-    pub(crate) fn watch(&mut self, mut command: Command) -> Result<()> {
-        let status = self.run(&mut command, "cargo test")?;
+    /// Runs tests to the end and counts failed tests; any other failure is recorded. `what` names
+    /// the program.
+    pub(crate) fn watch(&mut self, mut command: Command, what: &str) -> Result<()> {
+        let status = self.run(&mut command, what)?;
         if !status.success() && self.failed == 0 {
-            self.broken.push(format!("cargo test: {status}"));
+            self.broken.push(format!("{what}: {status}"));
         }
         Ok(())
     }
 
     /// Runs tests to the end and counts; `what` names the program in errors.
-    pub(crate) fn run(&mut self, command: &mut Command, what: &'static str) -> Result<ExitStatus> {
+    pub(crate) fn run(&mut self, command: &mut Command, what: &str) -> Result<ExitStatus> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -111,7 +122,7 @@ impl Count {
             .with_context(|| format!("cannot run {what}"))?;
         let output = child.stdout.take().context("the tests have no output")?;
         let read = self.read(output, |_| true);
-        let status = child.wait().context(what)?;
+        let status = child.wait().context(what.to_owned())?;
         read?;
         Ok(status)
     }

@@ -15,6 +15,7 @@ mod kubernetes;
 mod manifests;
 mod matrix;
 mod process;
+mod programs;
 mod release;
 mod soak;
 mod stage;

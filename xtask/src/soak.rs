@@ -54,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     } else {
         Profile::Release
     };
-    let folder = builder::webhook(workspace, profile)?;
+    let folder = builder::programs(workspace, profile)?;
     let program = folder.join("imageswap-webhook");
     let length = Duration::from_secs(options.seconds);
     // Several authorities in one run, and new certificates all the time.

@@ -40,6 +40,11 @@ pub(crate) fn is_isolated() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
+/// This program, also after a build has replaced its file.
+pub(crate) fn own_program() -> String {
+    format!("/proc/{}/exe", std::process::id())
+}
+
 /// Runs this command again in network and mount namespaces of its own and returns its exit code;
 /// `None` if this process is that second run.
 pub(crate) fn isolate() -> Result<Option<ExitCode>> {
@@ -51,7 +56,7 @@ pub(crate) fn isolate() -> Result<Option<ExitCode>> {
     if find("ip").is_none() {
         toolchain::install(&["iproute2"], "a network namespace")?;
     }
-    let program = env::current_exe().context("this program's path")?;
+    let program = own_program();
     // A node has a BPF file system, which its init mounts.
     let enter = r#"mount -t bpf bpf /sys/fs/bpf; exec "$0" "$@""#;
     let status = Command::new("unshare")

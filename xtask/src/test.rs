@@ -1,6 +1,6 @@
 //! Runs every test that the machine can run, and counts them.
 
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -14,6 +14,8 @@ use crate::helm;
 use crate::kubernetes;
 use crate::matrix;
 use crate::process::{Workspace, cargo, find};
+use crate::programs;
+use crate::stage::own_program;
 use crate::toolchain;
 use crate::ui::{self, Took};
 use crate::vm;
@@ -106,19 +108,16 @@ fn install_parts() {
     }
 }
 
+/// The test programs, and the examples in docstrings.
 fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
+    ui::step("building the tests");
+    programs::run(programs::build(workspace, &[])?, count)?;
     let mut command = cargo();
     command
         .current_dir(&workspace.root)
-        .args([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--",
-            "--show-output",
-        ])
+        .args(["test", "--workspace", "--doc"])
         .env("IMAGESWAP_PROBES", workspace.probes());
-    count.watch(command)
+    count.watch(command, "examples in docstrings")
 }
 
 /// Runs e2e in a cluster and a short soak, each of which counts as a test.
@@ -135,14 +134,12 @@ fn in_cluster(workspace: &Workspace, count: &mut Count) -> Result<()> {
 
 /// Runs a task of this program, which counts as a test.
 fn own_task(workspace: &Workspace, task: &[&str], count: &mut Count) -> Result<()> {
-    // The tests may have relinked this program, so its path may be gone.
-    let mut command = cargo();
+    let mut command = Command::new(own_program());
     command
         .current_dir(&workspace.root)
-        .args(["run", "--quiet", "--package", "xtask", "--"])
         .args(task)
         .stdin(Stdio::null());
-    let status = command.status().context("cannot run cargo")?;
+    let status = command.status().context("cannot run a task of xtask")?;
     if status.success() {
         count.one(true);
     } else {

@@ -13,7 +13,8 @@ use imageswap_lab::{BUSYBOX, is_root, missing};
 
 use crate::count::Count;
 use crate::initramfs::{Archive, modules, unpack};
-use crate::process::{Workspace, cache, cargo, find, output};
+use crate::process::{Workspace, cache, find, output};
+use crate::programs;
 use crate::toolchain;
 use crate::ui;
 
@@ -306,26 +307,10 @@ fn kernel_package() -> Result<String> {
 
 /// Builds the tests of the agent that need a node, and returns their program.
 pub(crate) fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
-    let mut command = cargo();
-    command
-        .current_dir(&workspace.root)
-        .args([
-            "test",
-            "--package",
-            "imageswap-agent",
-            "--test",
-            "node",
-            "--no-run",
-        ])
-        .args(["--message-format", "json-render-diagnostics"])
-        .env("IMAGESWAP_PROBES", workspace.probes());
-    let built = output(&mut command)?;
-    built
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "node")
-        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .context("cargo test --no-run named no program")
+    let built = programs::build(workspace, &["--test", "node"])?;
+    let mut built = built.into_iter();
+    let node = built.find(|it| it.name == programs::NODE);
+    Ok(node.context("cargo test --no-run named no program")?.path)
 }
 
 /// The shell script that runs in the machine.
