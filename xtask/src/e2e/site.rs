@@ -139,8 +139,6 @@ impl Site {
                 "criSockets": [socket],
                 "reconcileInterval": 5,
             },
-            // The steps make Pods right after their policies.
-            "webhook": {"registration": "Always"},
         });
         let path = self.lab.path().join("values.json");
         fs::write(&path, values.to_string()).with_context(|| path.display().to_string())?;

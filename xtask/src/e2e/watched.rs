@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use imageswap_lab::{Alertmanager, Prometheus, ScrapeJob};
+use imageswap_lab::{Alertmanager, BpfStatistics, Prometheus, ScrapeJob};
 use serde_json::Value;
 
 use super::dashboard::Dashboard;
@@ -20,6 +20,8 @@ const CONTAINER: &str = "behind-their-back";
 /// Runs every step.
 pub(super) fn tell(story: &Story<'_>, site: &Site) -> Result<()> {
     ui::heading("Prometheus and Alertmanager, with the shipped rules");
+    // One panel shows what the probes cost, which the kernel counts on request only.
+    let _counted = BpfStatistics::on()?;
     let alertmanager = Alertmanager::start(&site.lab)?;
     let rules = story.path(RULES);
     let jobs = PORTS
