@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use imageswap_lab::{BUSYBOX, is_root, missing};
 
 use crate::count::Count;
+use crate::image;
 use crate::initramfs::{Archive, modules, unpack};
 use crate::process::{Workspace, cache, find, output};
 use crate::programs;
@@ -142,7 +143,9 @@ pub(crate) fn run_guest(
     let kernel = &guest.kernel;
     let dir = tempfile::tempdir().context("a folder for the machine")?;
     let initramfs = dir.path().join("initramfs");
-    let archive = kernel.initramfs(&script(workspace, guest, tests), &init(workspace, guest))?;
+    let agent = image::quick_programs(workspace)?.join("imageswap-agent");
+    let script = script(workspace, guest, tests, &agent);
+    let archive = kernel.initramfs(&script, &init(workspace, guest))?;
     fs::write(&initramfs, archive).with_context(|| initramfs.display().to_string())?;
     ui::step(format_args!(
         "booting {} in software emulation",
@@ -314,16 +317,22 @@ pub(crate) fn node_tests(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// The shell script that runs in the machine.
-fn script(workspace: &Workspace, guest: &Guest, tests: &Path) -> String {
+///
+/// The agent is `agent`, because an unoptimized one takes minutes for what others do in seconds in
+/// an emulated machine.
+fn script(workspace: &Workspace, guest: &Guest, tests: &Path, agent: &Path) -> String {
     format!(
         "#!/bin/sh\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
          export HOME=/root TMPDIR=/run/tmp IMAGESWAP_NO_SKIP=1 RUST_BACKTRACE=0 {}\n\
          cd '{}' || exit 2\n\
          uname -sr\n\
+         mount --bind '{}' '{}' || exit 2\n\
          exec '{}' --exact {} --include-ignored --test-threads=1 --show-output --color=never\n",
         guest.variables,
         workspace.root.join("imageswap-agent").display(),
+        agent.display(),
+        workspace.target.join("debug/imageswap-agent").display(),
         tests.display(),
         guest.tests.join(" ")
     )
