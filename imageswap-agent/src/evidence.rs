@@ -34,6 +34,7 @@ mod layers;
 pub mod root;
 pub mod runc;
 pub(crate) mod sandbox;
+mod short;
 mod spec;
 pub mod storage;
 mod transport;
