@@ -252,7 +252,8 @@ fn long_records_cost_little_memory() {
     });
     let found = || {
         let mut said = agent.said();
-        said.retain(|it| it["event"] == "start");
+        let is_its = |it: &Value| it["cgroup"].as_str().unwrap().starts_with("/default/records-");
+        said.retain(|it| is_its(it) && it["event"] == "start");
         said
     };
     let all_seen = wait_until(PATIENCE, || found().len() == ids.len());
