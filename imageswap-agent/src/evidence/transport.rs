@@ -127,7 +127,9 @@ impl Transport {
             .call_once(method, namespace, question.clone())
             .await
         {
-            Err(EvidenceError::TooLarge { .. }) if self.longest > ORDINARY => {}
+            Err(EvidenceError::TooLarge {
+                is_refused: false, ..
+            }) if self.longest > ORDINARY => {}
             answer => return answer,
         }
         let turn = timeout(self.deadline, self.large.acquire());
@@ -300,9 +302,10 @@ impl Transport {
             },
             Code::DeadlineExceeded => self.timeout(method),
             // The server's limit, and ours.
-            Code::ResourceExhausted | Code::OutOfRange => EvidenceError::TooLarge {
+            code @ (Code::ResourceExhausted | Code::OutOfRange) => EvidenceError::TooLarge {
                 socket: path,
                 call: method,
+                is_refused: code == Code::ResourceExhausted,
             },
             code => self.protocol(method, format!("{code:?}: {}", status.message())),
         }

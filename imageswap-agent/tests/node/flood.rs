@@ -235,7 +235,8 @@ fn long_records_cost_little_memory() {
     };
     node.images("default");
     let agent = node.agent();
-    let ids: Vec<_> = (0..8).map(|at| format!("records-{at}")).collect();
+    let prefix = format!("records-{}-", std::process::id());
+    let ids: Vec<_> = (0..8).map(|at| format!("{prefix}{at}")).collect();
     let client = Publisher::connect(&node.containerd.socket());
     let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
     for id in &ids {
@@ -252,7 +253,7 @@ fn long_records_cost_little_memory() {
     });
     let found = || {
         let mut said = agent.said();
-        let is_its = |it: &Value| it["cgroup"].as_str().unwrap().starts_with("/default/records-");
+        let is_its = |it: &Value| it["cgroup"].as_str().unwrap().contains(&prefix);
         said.retain(|it| is_its(it) && it["event"] == "start");
         said
     };
