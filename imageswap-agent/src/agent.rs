@@ -487,19 +487,22 @@ impl Agent {
         let Some(facts) = facts.filter(|facts| facts.process.is_some()) else {
             return;
         };
-        let lane = self.lane_of(start, &facts.cgroup);
-        if self.turns.queue(start, lane, facts.settled.is_some()) {
+        let above = self.containers_above(&facts.cgroup);
+        if self.turns.queue(start, &above, facts.settled.is_some()) {
             self.ask_now(start);
         }
     }
 
-    /// The cgroup of the outermost container that a start is in, or of the start.
-    fn lane_of(&self, start: StartId, path: &str) -> u64 {
+    /// The cgroups of the containers above a path, the outermost first.
+    fn containers_above(&self, path: &str) -> Vec<u64> {
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         // The root cgroup is above everything.
-        let mut above = above.filter(|path| !path.is_empty());
-        let outermost = above.find_map(|path| self.starts.at(path));
-        outermost.unwrap_or(start).cgroup
+        let above = above.filter(|path| !path.is_empty());
+        let starts = above.filter_map(|path| self.starts.at(path));
+        starts
+            .map(|start| start.cgroup)
+            .take(turns::MOST_ABOVE)
+            .collect()
     }
 
     /// Asks about a start whose turn it is; if it was forgotten while it waited, about the next one.

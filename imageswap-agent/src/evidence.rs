@@ -34,6 +34,7 @@ mod layers;
 pub mod root;
 pub mod runc;
 pub(crate) mod sandbox;
+mod short;
 mod spec;
 pub mod storage;
 mod transport;
@@ -95,6 +96,8 @@ pub enum EvidenceError {
         socket: PathBuf,
         /// The gRPC method.
         call: &'static str,
+        /// Whether the runtime refused to send it.
+        is_refused: bool,
     },
     /// A stream of events ended; further events of the runtime are not seen.
     #[error("the event stream of {} ended", socket.display())]

@@ -26,10 +26,9 @@ const TASKS: &str = "io.containerd.runtime.v2.task";
 /// The file in a bundle.
 const CONFIG: &str = "config.json";
 
-/// A configuration with seccomp rules and many mounts has about 30 KB. The kernel allows up to 6
-/// MiB of arguments and environment, which JSON makes six times as large if every character has to
-/// be escaped.
-pub(super) const LARGEST_CONFIG: u64 = 48 << 20;
+/// A configuration with seccomp rules and many mounts has about 30 KB. The kernel usually allows 2 MiB
+/// of arguments and environment; any client can add megabytes of annotations.
+pub(super) const LARGEST_CONFIG: u64 = 4 << 20;
 
 /// A number and a line feed.
 const LARGEST_PID: u64 = 32;

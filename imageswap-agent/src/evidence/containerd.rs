@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::spec::Spec;
-use super::transport::{DEADLINE, Transport};
+use super::transport::{DEADLINE, LARGEST_LIST, Transport};
 use super::{EvidenceError, LARGEST_NAMES, sandbox};
 pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
@@ -189,6 +189,7 @@ impl Containerd {
     pub async fn namespaces(&self) -> Result<Vec<String>, EvidenceError> {
         let answer: wire::ListNamespacesResponse = self
             .transport
+            .with_limit(LARGEST_LIST)
             .ask(
                 "/containerd.services.namespaces.v1.Namespaces/List",
                 None,
@@ -254,6 +255,7 @@ impl Containerd {
         for namespace in self.namespaces().await? {
             let answer: wire::ListTasksResponse = self
                 .transport
+                .with_limit(LARGEST_LIST)
                 .ask(
                     "/containerd.services.tasks.v1.Tasks/List",
                     Some(&namespace),

@@ -2,21 +2,28 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tonic::body::Body;
 use tonic::client::Grpc;
-use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::http::{Response, Uri};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
+use tower::ServiceExt as _;
 
 use super::EvidenceError;
 use super::gate::Gate;
+use super::short::Short;
 
 /// How long a runtime may take for one call. It answers from memory or its own database; a slower
 /// one hangs, and must not block the agent.
@@ -26,9 +33,16 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 /// answer too.
 const CHECK: Method = "/grpc.health.v1.Health/Check";
 
-/// Lists of a busy node exceed gRPC's default of 4 MiB, because containerd sends the whole OCI
-/// configuration of every container; servers stop at 16 MiB.
-const LARGEST_ANSWER: usize = 32 << 20;
+/// Longer answers of one runtime are read one at a time: its clients can make each of them as long as
+/// it sends. An OCI configuration usually has 30 KB.
+const ORDINARY: usize = 256 << 10;
+
+/// An OCI configuration has about 2 MB at most, as long as its arguments need no escapes: the kernel's
+/// usual limit for them. The CRI's verbose answer has it twice.
+const LARGEST_ANSWER: usize = 4 << 20;
+
+/// The lists of all namespaces and of all tasks: what servers send at most.
+pub(super) const LARGEST_LIST: usize = 16 << 20;
 
 /// A connection that is made at the first call and again whenever it is lost.
 #[derive(Clone, Debug)]
@@ -39,6 +53,8 @@ pub(super) struct Transport {
     gate: Gate,
     /// Longest answer, in bytes.
     longest: usize,
+    /// The turn of an answer that is not ordinary.
+    large: Arc<Semaphore>,
 }
 
 /// A gRPC method: `/package.Service/Method`.
@@ -61,6 +77,7 @@ impl Transport {
             deadline,
             gate: Gate::new(),
             longest: LARGEST_ANSWER,
+            large: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -89,13 +106,38 @@ impl Transport {
                     let answer = client.unary(Request::new(()), path, codec::<(), ()>());
                     answer.await.ok()
                 };
-                tokio::time::timeout(deadline, exchange).await.is_ok()
+                timeout(deadline, exchange).await.is_ok()
             }
         });
     }
 
     /// One request, one answer. `Ok(None)` if the runtime answers "not found".
     pub(super) async fn call<Q, A>(
+        &self,
+        method: Method,
+        namespace: Option<&str>,
+        question: Q,
+    ) -> Result<Option<A>, EvidenceError>
+    where
+        Q: Message + Default + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let ordinary = self.with_limit(self.longest.min(ORDINARY));
+        match ordinary
+            .call_once(method, namespace, question.clone())
+            .await
+        {
+            Err(EvidenceError::TooLarge {
+                is_refused: false, ..
+            }) if self.longest > ORDINARY => {}
+            answer => return answer,
+        }
+        let turn = timeout(self.deadline, self.large.acquire());
+        let _turn = turn.await.map_err(|_elapsed| self.timeout(method))?;
+        self.call_once(method, namespace, question).await
+    }
+
+    async fn call_once<Q, A>(
         &self,
         method: Method,
         namespace: Option<&str>,
@@ -137,7 +179,7 @@ impl Transport {
                 .map_err(|error| Status::from_error(error.into()))?;
             exchange(client).await
         };
-        match tokio::time::timeout(self.deadline, exchange).await {
+        match timeout(self.deadline, exchange).await {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
             Ok(Err(status)) => Err(self.failure(method, status)),
@@ -156,7 +198,7 @@ impl Transport {
         question: Q,
     ) -> Result<A, EvidenceError>
     where
-        Q: Message + Default + 'static,
+        Q: Message + Default + Clone + 'static,
         A: Message + Default + 'static,
     {
         self.call(method, namespace, question)
@@ -169,18 +211,23 @@ impl Transport {
             })
     }
 
-    /// One request, a stream of answers; without a deadline, because a server may send its headers
-    /// together with its first answer.
+    /// One request, a stream of answers, of which those of more than `longest` bytes are empty;
+    /// without a deadline, because a server may send its headers together with its first answer.
     pub(super) async fn subscribe<Q, A>(
         &self,
         method: Method,
         question: Q,
+        longest: usize,
     ) -> Result<Streaming<A>, EvidenceError>
     where
         Q: Message + Default + 'static,
         A: Message + Default + 'static,
     {
-        let mut client = self.client();
+        let shorten = move |answer: Response<Body>| {
+            let mut short = Short::new(longest);
+            answer.map(|body| body.map_frame(move |frame| frame.map_data(|data| short.pass(data))))
+        };
+        let mut client = Grpc::new(self.channel.clone().map_response(shorten));
         let answer = async {
             client
                 .ready()
@@ -255,9 +302,10 @@ impl Transport {
             },
             Code::DeadlineExceeded => self.timeout(method),
             // The server's limit, and ours.
-            Code::ResourceExhausted | Code::OutOfRange => EvidenceError::TooLarge {
+            code @ (Code::ResourceExhausted | Code::OutOfRange) => EvidenceError::TooLarge {
                 socket: path,
                 call: method,
+                is_refused: code == Code::ResourceExhausted,
             },
             code => self.protocol(method, format!("{code:?}: {}", status.message())),
         }

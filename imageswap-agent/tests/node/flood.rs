@@ -1,8 +1,10 @@
-//! Many forged events, and many pid namespaces: findings about others are neither lost nor milder.
+//! Many or long forged events, long records, and many pid namespaces: findings about others are neither
+//! lost nor milder.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
 use imageswap_lab::{Cgroup, wait_until};
 use prost::Message;
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -47,7 +49,35 @@ struct TaskStart {
     pid: u32,
 }
 
-/// A client of containerd that publishes events about tasks, as any client can.
+#[derive(Clone, PartialEq, Message)]
+struct UpdateContainerRequest {
+    #[prost(message, optional, tag = "1")]
+    container: Option<Container>,
+    #[prost(message, optional, tag = "2")]
+    update_mask: Option<FieldMask>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Container {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "5")]
+    spec: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FieldMask {
+    #[prost(string, repeated, tag = "1")]
+    paths: Vec<String>,
+}
+
+/// Longer than the agent reads, and not longer than containerd accepts.
+const LONG: usize = 14 << 20;
+
+/// How much the agent may grow, in KB.
+const GROWTH: u64 = 32 << 10;
+
+/// A client of containerd that publishes events about tasks and changes records, as any client can.
 struct Publisher {
     runtime: Runtime,
     channel: Channel,
@@ -67,20 +97,47 @@ impl Publisher {
             type_url: format!("containerd.events.{kind}"),
             value,
         };
-        let mut request = Request::new(PublishRequest {
+        let request = PublishRequest {
             topic: topic.to_owned(),
             event: Some(event),
-        });
+        };
+        self.call("/containerd.services.events.v1.Events/Publish", request);
+    }
+
+    /// Adds an annotation to a container's OCI configuration.
+    fn annotate(&self, id: &str, mut spec: Value, annotation: &str) {
+        spec["annotations"]["long"] = annotation.into();
+        let spec = Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".to_owned(),
+            value: spec.to_string().into(),
+        };
+        let request = UpdateContainerRequest {
+            container: Some(Container {
+                id: id.to_owned(),
+                spec: Some(spec),
+            }),
+            update_mask: Some(FieldMask {
+                paths: vec!["spec".to_owned()],
+            }),
+        };
+        self.call(
+            "/containerd.services.containers.v1.Containers/Update",
+            request,
+        );
+    }
+
+    fn call<Q: Message + Default + 'static>(&self, method: &'static str, request: Q) {
+        let mut request = Request::new(request);
         let metadata = request.metadata_mut();
         metadata.insert("containerd-namespace", "default".parse().unwrap());
         let mut client = Grpc::new(self.channel.clone());
-        let publish = async {
+        let call = async {
             client.ready().await.unwrap();
-            let path = PathAndQuery::from_static("/containerd.services.events.v1.Events/Publish");
-            let codec = ProstCodec::<PublishRequest, ()>::default();
+            let path = PathAndQuery::from_static(method);
+            let codec = ProstCodec::<Q, ()>::default();
             drop(client.unary(request, path, codec).await);
         };
-        self.runtime.block_on(publish);
+        self.runtime.block_on(call);
     }
 }
 
@@ -138,7 +195,10 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
         let client = Publisher::connect(&socket);
         while !is_over.load(Ordering::Relaxed) {
             let number = published.fetch_add(1, Ordering::Relaxed);
-            let (container_id, pid) = ("decoy".to_owned(), 2 + number % 32_000);
+            let (mut container_id, pid) = ("decoy".to_owned(), 2 + number % 32_000);
+            if number % 100 == 7 {
+                container_id = "x".repeat(LONG);
+            }
             let (topic, kind, value) = match number % 4 {
                 0 => (
                     "/tasks/start",
@@ -158,15 +218,57 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
     });
     let grown = memory(&agent).saturating_sub(before);
     let published = published.load(Ordering::Relaxed);
-    assert!(grown < 48 << 10, "{grown} KB after {published} events");
-    assert!(
-        !agent.log().contains("cannot follow a containerd"),
-        "{}",
-        agent.log()
-    );
+    println!("{grown} KB after {published} events");
+    assert!(grown < GROWTH, "{grown} KB after {published} events");
+    let log = agent.log();
+    assert!(!log.contains("cannot follow a containerd"), "{log}");
+    assert_eq!(log.matches("bytes are left out").count(), 1, "{log}");
     node.containerd
         .ctr("default", ["container", "rm", "decoy"])
         .unwrap();
+}
+
+#[test]
+fn long_records_cost_little_memory() {
+    let Some(node) = Node::for_test("records", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let prefix = format!("records-{}-", std::process::id());
+    let ids: Vec<_> = (0..8).map(|at| format!("{prefix}{at}")).collect();
+    let client = Publisher::connect(&node.containerd.socket());
+    let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
+    for id in &ids {
+        ctr(&["container", "create", EVIL, id, "sleep", "1000"]);
+        let spec = ctr(&["container", "info", "--spec", id]).stdout;
+        let spec = serde_json::from_slice(&spec).unwrap();
+        client.annotate(id, spec, &"x".repeat(LONG));
+    }
+    let before = memory(&agent);
+    std::thread::scope(|scope| {
+        for id in &ids {
+            scope.spawn(|| ctr(&["task", "start", "--detach", id]));
+        }
+    });
+    let found = || {
+        let mut said = agent.said();
+        let is_its = |it: &Value| it["cgroup"].as_str().unwrap().contains(&prefix);
+        said.retain(|it| is_its(it) && it["event"] == "start");
+        said
+    };
+    let all_seen = wait_until(PATIENCE, || found().len() == ids.len());
+    assert!(all_seen, "{:#?}\n{}", found(), agent.log());
+    let grown = memory(&agent).saturating_sub(before);
+    println!("{grown} KB after {} records", ids.len());
+    assert!(grown < GROWTH, "{grown} KB");
+    for finding in found() {
+        let expected = ["unresolved", "unknown", "runtime-unreachable"];
+        assert_eq!(words(&finding), expected, "{finding:#}");
+    }
+    for id in &ids {
+        node.containerd.remove("default", id).unwrap();
+    }
 }
 
 /// An ordinary container can do this, if its seccomp profile permits user namespaces.

@@ -35,6 +35,40 @@ fn what_ran_before_the_agent_is_initial_and_no_start() {
     node.containerd.remove("default", "after").unwrap();
 }
 
+/// Its program is not a file of its own any more, as that of a runtime about to run the container's.
+const LIKE_RUNC: &str = "cp /bin/busybox /busybox && exec /busybox sh -c \
+    'rm /busybox; printf runc:[2:INIT] > /proc/$$/comm; while :; do sleep 1000; done'";
+
+#[test]
+fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
+    let Some(node) = Node::for_test("likerunc", false) else {
+        return;
+    };
+    node.images("default");
+    let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    // No later walk finds it.
+    let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let args = args
+        .iter()
+        .map(|arg| if arg == "2" { "3600".as_ref() } else { &**arg });
+    command = Command::new(command.get_program());
+    command.args(args);
+    let run = ["sh", "-c", LIKE_RUNC];
+    node.containerd
+        .run("default", EVIL, "likerunc", &run)
+        .unwrap();
+    let agent = Agent::start(&node.lab, (command, admin));
+    let finding = agent.wait_for("likerunc", "reconciled");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["process"]["comm"], "runc:[2:INIT]", "{finding:#}");
+    node.containerd.remove("default", "likerunc").unwrap();
+    agent.wait_for("likerunc", "stopped");
+}
+
 #[test]
 fn cgroup_v1_alone_takes_the_runtimes_word() {
     let Some(node) = Node::for_test("v1", false) else {

@@ -161,7 +161,7 @@ fn what_is_broken_or_too_large_is_said() {
     file.set_len(64 << 20).unwrap();
     let error = read_bundle(&large).unwrap_err();
     assert!(
-        error.to_string().ends_with("longer than 50331648 bytes"),
+        error.to_string().ends_with("longer than 4194304 bytes"),
         "{error}"
     );
 }

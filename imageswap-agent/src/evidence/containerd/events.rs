@@ -48,6 +48,8 @@ pub enum TaskEventKind {
 pub struct TaskEvents {
     transport: Transport,
     state: State,
+    /// Whether a long event was left out.
+    was_long: bool,
 }
 
 enum State {
@@ -68,6 +70,10 @@ const TOPICS: [&str; 4] = [
     r#"topic=="/tasks/delete""#,
 ];
 
+/// An event has the mounts of a task, in a few KB at most. Any client of containerd can publish one
+/// of megabytes.
+const LARGEST_EVENT: usize = 64 << 10;
+
 /// containerd's own limit for ids and namespaces is 76 bytes.
 const LONGEST_NAME: usize = 255;
 
@@ -77,12 +83,13 @@ impl TaskEvents {
         let open = async move {
             let filters = TOPICS.map(str::to_owned).to_vec();
             opening
-                .subscribe(SUBSCRIBE, wire::SubscribeRequest { filters })
+                .subscribe(SUBSCRIBE, wire::SubscribeRequest { filters }, LARGEST_EVENT)
                 .await
         };
         Self {
             transport,
             state: State::Opening(Box::pin(open)),
+            was_long: false,
         }
     }
 
@@ -122,9 +129,13 @@ impl TaskEvents {
         }
     }
 
-    /// Any client of containerd can publish an event that is not understood. It is left out, and the
-    /// stream goes on.
-    fn decode(&self, envelope: wire::Envelope) -> Option<TaskEvent> {
+    /// Any client of containerd can publish an event that is not understood, or a long one, which
+    /// arrives empty. It is left out, and the stream goes on.
+    fn decode(&mut self, envelope: wire::Envelope) -> Option<TaskEvent> {
+        if envelope == wire::Envelope::default() && !std::mem::replace(&mut self.was_long, true) {
+            let socket = self.transport.socket().display();
+            tracing::warn!(%socket, "events of more than {LARGEST_EVENT} bytes are left out");
+        }
         let decoded = decode(envelope).inspect_err(|message| {
             let socket = self.transport.socket().display();
             tracing::debug!(%socket, error = %message, "an event of containerd is left out");
@@ -146,7 +157,7 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
     let Some(event) = envelope.event else {
         return Ok(None);
     };
-    let value = event.value.as_slice();
+    let value: &[u8] = &event.value;
     let broken = |error: prost::DecodeError| format!("{} does not decode: {error}", event.type_url);
     // Some encoders write a host before the type's name.
     let decoded = match event.type_url.rsplit('/').next().unwrap_or_default() {
@@ -208,7 +219,7 @@ mod tests {
             topic: String::new(),
             event: Some(wire::Any {
                 type_url: type_url.to_owned(),
-                value: event.encode_to_vec(),
+                value: event.encode_to_vec().into(),
             }),
         }
     }
@@ -295,7 +306,7 @@ mod tests {
     #[test]
     fn an_event_that_does_not_decode_is_named() {
         let mut broken = envelope("containerd.events.TaskStart", &exit("web"));
-        broken.event.as_mut().unwrap().value = vec![0x0a, 0xff];
+        broken.event.as_mut().unwrap().value = vec![0x0a, 0xff].into();
         let message = decode(broken).unwrap_err();
         assert!(
             message.starts_with("containerd.events.TaskStart does not decode"),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use prost::Message;
 
 /// `google.protobuf.Any`.
@@ -14,8 +15,8 @@ use prost::Message;
 pub(super) struct Any {
     #[prost(string, tag = "1")]
     pub(super) type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    pub(super) value: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
 }
 
 /// `google.protobuf.Timestamp`.
