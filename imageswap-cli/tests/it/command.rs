@@ -238,7 +238,12 @@ fn what_does_not_load_is_said_with_its_place() {
         ("explain --maps binary.conf nginx", &["binary.conf:1:1: "]),
     ] {
         let ran = folder.run(words);
-        assert_eq!((ran.code(), ran.out()), (Some(2), ""), "{words}");
+        assert_eq!(ran.code(), Some(2), "{words}");
+        // `test` counts its cases.
+        assert!(
+            ran.out().is_empty() || words.starts_with("test "),
+            "{ran:?}"
+        );
         for message in messages {
             assert!(
                 ran.err().contains(message),
