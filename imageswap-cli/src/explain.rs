@@ -7,7 +7,7 @@ use crate::{Outcome, input, report};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use imageswap_policy::{Decision, Policies, Policy, Reason, Selected};
-use imageswap_runtime::text::{WIDTH, shown, wrap};
+use imageswap_runtime::text::{WIDTH, columns, shown, wrap};
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -172,16 +172,13 @@ fn text(
     colour: Colour,
     out: &mut impl Write,
 ) -> Result<()> {
-    let rows: Vec<_> = decisions
+    let head = ["IMAGE", "RESULT", "APPROVED", "RULE"].map(str::to_owned);
+    let rows = decisions
         .iter()
-        .map(|(image, decision)| row(image, decision))
-        .collect();
-    let table = if rows.len() > 1 {
-        table(["IMAGE", "RESULT", "APPROVED", "RULE"], &rows, colour)
-    } else {
-        None
-    };
-    if let Some(lines) = table {
+        .map(|(image, decision)| row(image, decision));
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let several = decisions.len() > 1;
+    if let Some(lines) = several.then(|| table(&rows, colour)).flatten() {
         for line in lines {
             writeln!(out, "{line}")?;
         }
@@ -267,28 +264,15 @@ fn row(image: &str, decision: &Decision<'_>) -> [String; 4] {
 }
 
 /// The lines of a table; `None` if one would be wider than a terminal.
-fn table(head: [&str; 4], rows: &[[String; 4]], colour: Colour) -> Option<Vec<String>> {
-    let head = head.map(str::to_owned);
-    let all = || std::iter::once(&head).chain(rows);
-    let widths: Vec<usize> = (0..head.len())
-        .map(|at| all().map(|it| it[at].chars().count()).max().unwrap_or(0))
-        .collect();
-    if widths.iter().sum::<usize>() + 2 * (head.len() - 1) > WIDTH {
-        return None;
-    }
-    let line = |cells: &[String; 4]| {
-        let cells = cells.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(at, (cell, width))| {
-            // Padded first, because colour codes take no column.
-            let padded = format!("{cell:width$}");
-            match (at, cell.as_str()) {
-                (2, "yes" | "no") => colour.paint(Tone::of_approval(cell == "yes"), &padded),
-                _ => padded,
-            }
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    Some(all().map(line).collect())
+fn table(rows: &[[String; 4]], colour: Colour) -> Option<Vec<String>> {
+    let plain = columns(rows, |_, _, padded| padded);
+    let fits = plain.iter().all(|it| it.chars().count() <= WIDTH);
+    fits.then(|| {
+        columns(rows, |at, cell, padded| match (at, cell) {
+            (2, "yes" | "no") => colour.paint(Tone::of_approval(cell == "yes"), &padded),
+            _ => padded,
+        })
+    })
 }
 
 fn yes(value: bool) -> &'static str {
@@ -301,13 +285,15 @@ mod tests {
 
     #[test]
     fn a_table_is_no_wider_than_a_terminal() {
-        let head = ["A", "B", "C", "D"];
-        let rows = [["aa", "b", "c", "d"], ["a", "bbb", "c", ""]];
-        let rows = rows.map(|it| it.map(str::to_owned));
-        let lines = table(head, &rows, Colour(false)).unwrap();
+        let rows = [
+            ["A", "B", "C", "D"],
+            ["aa", "b", "c", "d"],
+            ["a", "bbb", "c", ""],
+        ];
+        let mut rows = rows.map(|it| it.map(str::to_owned));
+        let lines = table(&rows, Colour(false)).unwrap();
         assert_eq!(lines, ["A   B    C  D", "aa  b    c  d", "a   bbb  c"]);
-        let wide = "x".repeat(WIDTH - 8);
-        let rows = [[wide.as_str(), "b", "c", "d"].map(str::to_owned)];
-        assert!(table(head, &rows, Colour(false)).is_none());
+        rows[1][0] = "x".repeat(WIDTH - 8);
+        assert!(table(&rows, Colour(false)).is_none());
     }
 }

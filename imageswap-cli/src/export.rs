@@ -1,10 +1,10 @@
 //! `imageswap export`: writes policies in the languages of other programs.
 
+use crate::screen::report_wrapped;
 use crate::{Outcome, report};
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
 use imageswap_export::{Report, Status};
-use imageswap_runtime::text::{WIDTH, wrap};
 use serde::Serialize;
 use std::io::Write;
 
@@ -64,11 +64,9 @@ impl Summary {
 }
 
 /// Writes the report for people.
-fn tell(of: &Report) {
+fn print_report(of: &Report) {
     for it in &of.items {
-        for (at, line) in wrap(&it.to_string(), WIDTH - 4).iter().enumerate() {
-            report(&format!("{}{line}", if at == 0 { "" } else { "    " }));
-        }
+        report_wrapped(&it.to_string());
     }
     let Summary {
         exported,

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use imageswap_import::write;
 use imageswap_policy::document::{self, Enforcement, ImageSwapPolicy, Rule, Spec};
 use imageswap_policy::{Reference, manifest};
-use imageswap_runtime::text::shown;
+use imageswap_runtime::text::{counted, shown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
             args.name
         );
     }
-    let count = counted(images.values().map(BTreeSet::len).sum());
+    let count = counted(images.values().map(BTreeSet::len).sum::<usize>(), "image");
     for line in [
         format!("Made by `imageswap init` from manifests with {count}. Assumed: everything on"),
         format!("{own} is approved, and {to}/HOST is a pull-through project for"),
@@ -106,7 +106,7 @@ fn policy(name: &str, to: &str, images: &ByRegistry) -> (ImageSwapPolicy, Vec<St
     let mut comments = Vec::new();
     let mut rules = Vec::new();
     let there = images.get(own.as_str()).map_or(0, BTreeSet::len);
-    comments.push(format!("{} of the manifests", counted(there)));
+    comments.push(format!("{} of the manifests", counted(there, "image")));
     rules.push(Rule {
         name: Some("own".to_owned()),
         keep: Some(format!("{own}/**")),
@@ -115,7 +115,10 @@ fn policy(name: &str, to: &str, images: &ByRegistry) -> (ImageSwapPolicy, Vec<St
     for (registry, images) in images.iter().filter(|it| *it.0 != own) {
         let project = project(registry);
         let example = images.first().map_or("", String::as_str);
-        comments.push(format!("{}, such as {example}", counted(images.len())));
+        comments.push(format!(
+            "{}, such as {example}",
+            counted(images.len(), "image")
+        ));
         rules.push(Rule {
             name: Some(project.clone()),
             from: Some(format!("{registry}/**")),
@@ -141,11 +144,4 @@ fn project(registry: &str) -> String {
     let lower = registry.to_ascii_lowercase();
     let name = lower.replace(|it: char| !it.is_ascii_alphanumeric() && it != '.', "-");
     name.trim_matches(['-', '.']).to_owned()
-}
-
-fn counted(images: usize) -> String {
-    match images {
-        1 => "1 image".to_owned(),
-        many => format!("{many} images"),
-    }
 }

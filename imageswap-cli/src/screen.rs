@@ -7,12 +7,19 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use imageswap_policy::Severity;
-use imageswap_runtime::text::Escaping;
+use imageswap_runtime::text::{Escaping, WIDTH, wrap};
 use std::io::{self, Write as _};
 
 /// Writes a message to standard error, if it is open.
 pub(crate) fn report(message: &str) {
     drop(writeln!(Escaping::new(io::stderr()), "{message}"));
+}
+
+/// [`report`] for a long message: its further lines are indented.
+pub(crate) fn report_wrapped(message: &str) {
+    for (at, line) in wrap(message, WIDTH - 4).iter().enumerate() {
+        report(&format!("{}{line}", if at == 0 { "" } else { "    " }));
+    }
 }
 
 /// For people, or for programs.

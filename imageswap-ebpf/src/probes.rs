@@ -197,7 +197,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
 /// Reports an exec in a cgroup, which is not pending any longer; false if the record is lost.
 #[inline(always)]
 fn report(record: Header) -> bool {
-    if tell(record, NOW) || keep(record) {
+    if submit(record, NOW) || keep(record) {
         let _unlikely = PENDING.remove(record.cgroup_id);
         return true;
     }
@@ -209,7 +209,7 @@ fn report(record: Header) -> bool {
 pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let _absent_when_started = PENDING.remove(cgroup_id);
-        if !tell(header(Kind::Rmdir, 0, cgroup_id, 0), LATER) {
+        if !submit(header(Kind::Rmdir, 0, cgroup_id, 0), LATER) {
             lose(Lost::Rmdir);
         }
     }
@@ -321,7 +321,7 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
 
 /// Submits a record without a path; false when the ring is full.
 #[inline(always)]
-fn tell(record: Header, when: u64) -> bool {
+fn submit(record: Header, when: u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Header>(0) else {
         return false;
     };

@@ -61,7 +61,7 @@ pub(crate) fn combine(readings: Vec<Reading>) -> Combined {
         .into_iter()
         .map(|(intent, mut item)| {
             if let Some(at) = intent {
-                work.states[at].tell(&work.intents[at], &mut item);
+                work.states[at].complete(&work.intents[at], &mut item);
             }
             item
         })
@@ -119,7 +119,8 @@ struct State {
 }
 
 impl State {
-    fn tell(&self, intent: &Intent, item: &mut Item) {
+    /// Writes the outcome of the rule into its item of the report.
+    fn complete(&self, intent: &Intent, item: &mut Item) {
         if let Some(reason) = self
             .left_out
             .clone()

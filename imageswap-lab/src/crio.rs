@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use messages::{ContainerStatusResponse, ImageStatusResponse, PodSandboxStatusResponse};
+use messages::{ContainerStatusResponse, PodSandboxStatusResponse};
 use serde_json::json;
 use tokio::net::UnixListener;
 use tonic::body::Body;
@@ -29,7 +29,10 @@ use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use crate::background::Background;
-use crate::cri::messages::{ContainerMetadata, IdRequest, ImageRequest, PodSandboxMetadata};
+use crate::cri::messages::{
+    ContainerMetadata, IdRequest, Image, ImageRequest, ImageSpec, ImageStatusResponse,
+    PodSandboxMetadata,
+};
 use crate::error::{Error, Result};
 use crate::http::runtime;
 use crate::workspace::Lab;
@@ -75,7 +78,7 @@ pub struct CrioSandbox {
 struct Known {
     containers: BTreeMap<String, CrioContainer>,
     sandboxes: BTreeMap<String, CrioSandbox>,
-    images: BTreeMap<String, messages::Image>,
+    images: BTreeMap<String, Image>,
 }
 
 /// A CRI server with CRI-O's answers; dropping it stops it.
@@ -115,7 +118,7 @@ impl RecordedCrio {
     /// Adds an image with its names.
     pub fn add_image(&self, id: &str, tags: &[&str], digests: &[&str]) {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let image = messages::Image {
+        let image = Image {
             id: id.to_owned(),
             repo_tags: owned(tags),
             repo_digests: owned(digests),
@@ -245,8 +248,9 @@ impl Known {
                 attempt: 0,
             }),
             state: RUNNING,
-            image: Some(messages::ImageSpec {
+            image: Some(ImageSpec {
                 image: container.some_name.clone(),
+                ..ImageSpec::default()
             }),
             image_ref: image_ref.to_owned(),
             image_id: container.image_id.clone(),
@@ -286,7 +290,7 @@ impl Known {
 
     /// Looks an image up by its id or a name.
     fn image(&self, name: &str) -> ImageStatusResponse {
-        let is_it = |image: &&messages::Image| {
+        let is_it = |image: &&Image| {
             let mut names = image.repo_tags.iter().chain(&image.repo_digests);
             image.id == name || names.any(|it| it == name)
         };

@@ -12,83 +12,40 @@ pub struct Need {
     pub package: &'static str,
 }
 
+const fn need(program: &'static str, package: &'static str) -> Need {
+    Need { program, package }
+}
+
 /// Programs that start containers.
 pub(crate) const CONTAINERS: [Need; 5] = [
-    Need {
-        program: "containerd",
-        package: "containerd",
-    },
-    Need {
-        program: "ctr",
-        package: "containerd",
-    },
-    Need {
-        program: "runc",
-        package: "runc",
-    },
-    Need {
-        program: "docker-registry",
-        package: "docker-registry",
-    },
-    Need {
-        program: "busybox",
-        package: "busybox-static",
-    },
+    need("containerd", "containerd"),
+    need("ctr", "containerd"),
+    need("runc", "runc"),
+    need("docker-registry", "docker-registry"),
+    need("busybox", "busybox-static"),
 ];
 
 /// The program that collects metrics.
-pub(crate) const PROMETHEUS: [Need; 1] = [Need {
-    program: "prometheus",
-    package: "prometheus",
-}];
+pub(crate) const PROMETHEUS: [Need; 1] = [need("prometheus", "prometheus")];
 
 /// The program that receives alerts.
-pub(crate) const ALERTMANAGER: [Need; 1] = [Need {
-    program: "prometheus-alertmanager",
-    package: "prometheus-alertmanager",
-}];
+pub(crate) const ALERTMANAGER: [Need; 1] =
+    [need("prometheus-alertmanager", "prometheus-alertmanager")];
 
 /// The program that shows pages.
-pub(crate) const BROWSER: [Need; 1] = [Need {
-    program: "chromium",
-    package: "chromium",
-}];
+pub(crate) const BROWSER: [Need; 1] = [need("chromium", "chromium")];
 
 /// The plugins that give a Pod its addresses.
-pub(crate) const POD_NETWORK: [Need; 1] = [Need {
-    program: "/usr/lib/cni/ptp",
-    package: "containernetworking-plugins",
-}];
+pub(crate) const POD_NETWORK: [Need; 1] = [need("/usr/lib/cni/ptp", "containernetworking-plugins")];
 
 /// A second runtime.
-pub(crate) const PODMAN: [Need; 1] = [Need {
-    program: "podman",
-    package: "podman",
-}];
+pub(crate) const PODMAN: [Need; 1] = [need("podman", "podman")];
 
 /// A third runtime. Debian's package has the client, too.
-pub(crate) const DOCKER: [Need; 2] = [
-    Need {
-        program: "dockerd",
-        package: "docker.io",
-    },
-    Need {
-        program: "docker",
-        package: "docker.io",
-    },
-];
+pub(crate) const DOCKER: [Need; 2] = [need("dockerd", "docker.io"), need("docker", "docker.io")];
 
 /// Programs that run what the documentation shows.
-pub(crate) const DOCUMENTATION: [Need; 2] = [
-    Need {
-        program: "curl",
-        package: "curl",
-    },
-    Need {
-        program: "lua5.1",
-        package: "lua5.1",
-    },
-];
+pub(crate) const DOCUMENTATION: [Need; 2] = [need("curl", "curl"), need("lua5.1", "lua5.1")];
 
 /// The programs that containers need and that are not installed.
 ///

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 use crate::error::Result;
 use crate::process::output_with;
 
@@ -35,4 +37,28 @@ impl Ran {
     pub fn err(&self) -> &str {
         str::from_utf8(&self.0.stderr).expect("text on standard error")
     }
+    /// The last line of standard output.
+    pub fn last_line(&self) -> &str {
+        self.out().lines().last().unwrap_or_default()
+    }
+
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// If it is not JSON.
+    pub fn json(&self) -> Value {
+        parsed(self.out())
+    }
+
+    /// Each line of standard output as JSON.
+    ///
+    /// # Panics
+    /// If one is not JSON.
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.out().lines().map(parsed).collect()
+    }
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }

@@ -9,6 +9,17 @@ use crate::error::{Error, Result};
 
 const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
 
+/// What the services need before their Pods: namespaces, accounts, rights, and the ConfigMap that the webhook writes.
+pub const RIGHTS: [&str; 7] = [
+    "Namespace",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ConfigMap",
+];
+
 /// The objects of these kinds in `deploy/install.yaml`, in its order.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Text for people.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 
 /// Columns of a default terminal.
@@ -21,6 +21,35 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Rows in columns as wide as their longest cell. `paint` gets a cell's column, its text, and that text padded; what
+/// it adds must take no column of a terminal.
+#[must_use]
+pub fn columns<const N: usize>(
+    rows: &[[String; N]],
+    paint: impl Fn(usize, &str, String) -> String,
+) -> Vec<String> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).enumerate();
+        let cells = cells.map(|(at, (cell, width))| paint(at, cell, format!("{cell:width$}")));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A number with its noun: `1 image`, `3 images`.
+#[must_use]
+pub fn counted(number: impl Display, noun: &str) -> String {
+    let number = number.to_string();
+    let plural = if number == "1" { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// The text, or its beginning with an ellipsis if it is longer.

@@ -299,7 +299,7 @@ impl Tls {
                 Some(Ok(pem)) => files.parse(pem).map_err(|error| error.to_string()),
                 Some(Err(message)) => Err(message.clone()),
             };
-            self.put(pair, metrics);
+            self.reload(pair, metrics);
         }
     }
 
@@ -311,7 +311,7 @@ impl Tls {
                 .not_after()
                 .is_none_or(|not_after| !self_signed::is_fresh(not_after, now))
             {
-                self.put(
+                self.reload(
                     origin.obtain(now).map_err(|error| error.to_string()),
                     metrics,
                 );
@@ -319,7 +319,7 @@ impl Tls {
         }
     }
 
-    fn put(&self, pair: Result<Pair, String>, metrics: &WebhookMetrics) {
+    fn reload(&self, pair: Result<Pair, String>, metrics: &WebhookMetrics) {
         match pair {
             Ok(pair) => {
                 self.install(pair, metrics);

@@ -32,7 +32,7 @@ pub use args::{CertificateArgs, CertificateArgsError};
 
 use crate::configurations::Configuration;
 use args::Configurations;
-use configuration::{Bundle, Wishes};
+use configuration::{Bundle, CaBundleTarget};
 use plan::{Settings, Step, found, perform, plan};
 use state::{Content, State};
 
@@ -71,12 +71,12 @@ impl TlsSecret {
     /// Continues during a drain, which can last longer than a short-lived certificate.
     pub async fn keep(self, client: Client, tls: Tls, metrics: WebhookMetrics, ready: Condition) {
         let secrets = Api::<Secret>::namespaced(client.clone(), &self.secret.namespace);
-        let (wanted, wishes) = watch::channel(None);
+        let (wanted, receiver) = watch::channel(None);
         let changed = Arc::new(Notify::new());
-        let wishes = Wishes {
+        let target = CaBundleTarget {
             secrets: secrets.clone(),
             secret: self.secret.name.clone(),
-            wanted: wishes,
+            wanted: receiver,
             changed: Arc::clone(&changed),
         };
         let Configurations {
@@ -85,10 +85,10 @@ impl TlsSecret {
         } = self.configurations;
         let mut configurations = Held::default();
         for name in mutating {
-            configurations.spawn::<MutatingWebhookConfiguration>(&client, name, &wishes);
+            configurations.spawn::<MutatingWebhookConfiguration>(&client, name, &target);
         }
         for name in validating {
-            configurations.spawn::<ValidatingWebhookConfiguration>(&client, name, &wishes);
+            configurations.spawn::<ValidatingWebhookConfiguration>(&client, name, &target);
         }
         let mut keeper = Keeper {
             secrets,
@@ -353,11 +353,11 @@ struct Held {
 }
 
 impl Held {
-    fn spawn<K: Configuration>(&mut self, client: &Client, name: String, wishes: &Wishes) {
+    fn spawn<K: Configuration>(&mut self, client: &Client, name: String, target: &CaBundleTarget) {
         let (held, receiver) = watch::channel(None);
         let api = Api::<K>::all(client.clone());
         self.configurations.push(receiver);
         self.tasks
-            .spawn(configuration::keep(api, name, wishes.clone(), held));
+            .spawn(configuration::keep(api, name, target.clone(), held));
     }
 }

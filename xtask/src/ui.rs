@@ -5,6 +5,8 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use imageswap_runtime::text::columns;
+
 /// Prints the heading of a part, after an empty line.
 pub(crate) fn heading(text: &str) {
     println!("\n{}", paint("1", text));
@@ -33,18 +35,8 @@ pub(crate) fn left_out(text: impl Display) {
 
 /// Prints rows in columns as wide as their longest cell.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]]) {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let cells = row.iter().zip(widths);
-        let line: Vec<_> = cells
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        println!("  {}", line.join("  ").trim_end());
+    for line in columns(rows, |_, _, padded| padded) {
+        println!("  {line}");
     }
 }
 

@@ -5,7 +5,7 @@ use super::groups::{Group, groups};
 use crate::moment::{Moment, span};
 use crate::screen::{Colour, Tone};
 use anyhow::Result;
-use imageswap_runtime::text::{WIDTH, wrap};
+use imageswap_runtime::text::{WIDTH, columns, counted, wrap};
 use std::collections::BTreeSet;
 use std::io::Write;
 
@@ -150,24 +150,12 @@ pub(super) fn wide(
     let mut rows: Vec<[String; HEADER.len()]> = findings.iter().map(|it| row(it, now)).collect();
     rows.sort();
     rows.insert(0, HEADER.map(str::to_owned));
-    let mut widths = [0; HEADER.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in rows {
-        let cells = row.iter().zip(widths).zip(HEADER);
-        let cells = cells.map(|((cell, width), head)| {
-            // Padded first, because colour codes take no column.
-            let padded = format!("{cell:width$}");
-            match head {
-                "VERDICT" => colour.paint(tone(cell), &padded),
-                _ => padded,
-            }
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end())?;
+    let lines = columns(&rows, |at, cell, padded| match HEADER[at] {
+        "VERDICT" => colour.paint(tone(cell), &padded),
+        _ => padded,
+    });
+    for line in lines {
+        writeln!(out, "{line}")?;
     }
     writeln!(out)?;
     Ok(())
@@ -221,10 +209,7 @@ pub(super) fn end(
         n if listed => format!(", {n} unresolved"),
         n => format!(", {n} unresolved (--unresolved lists them)"),
     };
-    let agents = match agents {
-        1 => "1 agent".to_owned(),
-        n => format!("{n} agents"),
-    };
+    let agents = counted(agents, "agent");
     writeln!(out, "{drift} drift{more}; {agents} answered")?;
     Ok(())
 }

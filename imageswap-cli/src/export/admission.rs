@@ -1,6 +1,6 @@
 //! `imageswap export admission-policy`.
 
-use super::{Summary, outcome, tell};
+use super::{Summary, outcome, print_report};
 use crate::policy::{DateArgs, PolicyArgs};
 use crate::{Outcome, input, report};
 use anyhow::{Result, bail};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         }
     }
     out.flush()?;
-    tell(&report);
+    print_report(&report);
     Ok(outcome(&report, export.objects.is_empty()))
 }
 

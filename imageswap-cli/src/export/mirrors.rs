@@ -1,6 +1,6 @@
 //! `imageswap export hosts-toml` and `imageswap export registries.conf`.
 
-use super::{Summary, outcome, tell};
+use super::{Summary, outcome, print_report};
 use crate::Outcome;
 use crate::policy::{DateArgs, PolicyArgs};
 use anyhow::{Context, Result, bail};
@@ -145,7 +145,7 @@ impl Common {
             writeln!(out, "{}", serde_json::to_string(&answer)?)?;
         }
         out.flush()?;
-        tell(report);
+        print_report(report);
         Ok(outcome(report, files.is_empty()))
     }
 }

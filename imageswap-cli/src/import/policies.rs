@@ -1,12 +1,13 @@
 //! `imageswap import`: converts policies of other programs to ImageSwapPolicies.
 
 use crate::input::{self, Input};
+use crate::screen::report_wrapped;
 use crate::{Outcome, report};
 use anyhow::{Result, bail};
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_import::{Import, Item, Source, Status, import, write};
 use imageswap_policy::document::ImageSwapPolicy;
-use imageswap_runtime::text::{WIDTH, wrap};
+use imageswap_runtime::text::columns;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -102,7 +103,7 @@ pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
         }
     }
     out.flush()?;
-    tell(&imported);
+    print_report(&imported);
     if let Some(path) = &args.verify {
         verify(&imported, &input::read(path)?.text);
     }
@@ -157,11 +158,11 @@ fn summary(imported: &Import) -> Summary {
 }
 
 /// Writes the report for people.
-fn tell(imported: &Import) {
+fn print_report(imported: &Import) {
     for it in &imported.report.rules {
-        indented(&format!("{}: {it}", place(it)));
+        report_wrapped(&format!("{}: {it}", place(it)));
         for note in &it.notes {
-            indented(&format!("  note: {note}"));
+            report_wrapped(&format!("  note: {note}"));
         }
     }
     for it in &imported.report.others {
@@ -170,7 +171,7 @@ fn tell(imported: &Import) {
         } else {
             "not a policy that is read"
         };
-        indented(&format!(
+        report_wrapped(&format!(
             "{}:{}:{}: {what}: {}",
             it.source, it.line, it.column, it.what
         ));
@@ -201,19 +202,8 @@ fn verify(imported: &Import, images: &str) {
         let same = if it.same { "" } else { "differs" };
         rows.push([it.image, it.policy, it.source, it.ours, same.to_owned()]);
     }
-    let mut widths = [0; 5];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in &rows {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        report(cells.join("  ").trim_end());
+    for line in columns(&rows, |_, _, padded| padded) {
+        report(&line);
     }
 }
 
@@ -227,10 +217,4 @@ fn place(it: &Item) -> String {
         "{}:{}:{}: {}{rule}",
         it.source, it.line, it.column, it.policy
     )
-}
-
-fn indented(text: &str) {
-    for (at, line) in wrap(text, WIDTH - 4).iter().enumerate() {
-        report(&format!("{}{line}", if at == 0 { "" } else { "    " }));
-    }
 }

@@ -2,10 +2,9 @@
 
 use super::answer::{Count, Report};
 use super::groups::{Group, container, groups};
-use super::table::counted;
 use crate::moment::span;
 use anyhow::Result;
-use imageswap_runtime::text::shown;
+use imageswap_runtime::text::{counted, shown};
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 use std::time::Duration;
@@ -66,7 +65,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
         "<footer>ImageSwap {}, from {}. Times are in UTC. <code>-o json</code> and <code>-o csv</code> \
          list every container.</footer>\n</main>\n</body>\n</html>\n",
         env!("CARGO_PKG_VERSION"),
-        counted(report.files.len() as u64, "file"),
+        counted(report.files.len(), "file"),
     )?;
     Ok(())
 }
@@ -88,8 +87,8 @@ fn head(report: &Report, groups: usize, out: &mut impl Write) -> Result<()> {
         "<h1>{title}</h1>\n<p class=\"soft\">{} to {}, {} on {}</p>",
         report.since,
         report.until,
-        counted(report.starts as u64, "container"),
-        counted(report.nodes as u64, "node")
+        counted(report.starts, "container"),
+        counted(report.nodes, "node")
     )?;
     if !report.complete {
         writeln!(

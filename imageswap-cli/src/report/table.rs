@@ -5,7 +5,7 @@ use super::groups::{Group, container, groups};
 use super::watch::Gap;
 use crate::moment::span;
 use anyhow::Result;
-use imageswap_runtime::text::{WIDTH, shorten, shown, wrap};
+use imageswap_runtime::text::{WIDTH, counted, shorten, shown, wrap};
 use std::io::Write;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ const NAME: usize = 38;
 
 pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
     writeln!(out, "From {} to {} UTC", report.since, report.until)?;
-    let starts = counted(report.starts as u64, "container");
-    let nodes = counted(report.nodes as u64, "node");
-    let files = counted(report.files.len() as u64, "file");
+    let starts = counted(report.starts, "container");
+    let nodes = counted(report.nodes, "node");
+    let files = counted(report.files.len(), "file");
     writeln!(out, "{starts} on {nodes}, from {files}\n")?;
     let groups = groups(&report.containers);
     for (at, group) in groups.iter().enumerate().take(MOST_ROWS) {
@@ -44,7 +44,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
         )?;
     }
     let summary = &report.summary;
-    let images = counted(summary.images as u64, "image");
+    let images = counted(summary.images, "image");
     let total = summary.drift + summary.unresolved;
     if total == 0 {
         writeln!(out, "Nothing ran that was not approved.")?;
@@ -203,7 +203,7 @@ fn write_watch(report: &Report, out: &mut impl Write) -> Result<()> {
     }
     for change in report.policy_changes.iter().take(MOST_ROWS) {
         let from = change.from.as_deref().unwrap_or("unknown");
-        let nodes = counted(change.nodes as u64, "node");
+        let nodes = counted(change.nodes, "node");
         let text = format!(
             "{}, revision {from} to {}, on {nodes}",
             change.time, change.to
@@ -219,12 +219,4 @@ fn write_watch(report: &Report, out: &mut impl Write) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// A number with its noun.
-pub(super) fn counted(number: u64, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        n => format!("{n} {noun}s"),
-    }
 }

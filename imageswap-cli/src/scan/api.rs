@@ -123,7 +123,7 @@ impl<'a> Lister<'a> {
                 seen += 1;
                 visit(object);
             }
-            self.tell(resource, seen);
+            self.show_progress(resource, seen);
             match next {
                 Some(next) => params = params.continue_token(&next),
                 None => return Ok(()),
@@ -132,7 +132,7 @@ impl<'a> Lister<'a> {
     }
 
     /// Shows the progress on one line, which is overwritten.
-    fn tell(&self, resource: Resource, seen: usize) {
+    fn show_progress(&self, resource: Resource, seen: usize) {
         if self.progress {
             drop(write!(io::stderr(), "\r\x1b[K{}: {seen}", resource.plural));
         }

@@ -7,7 +7,8 @@ use super::summary::{Counts, Summary};
 use crate::screen::{Colour, Tone};
 use anyhow::Result;
 use imageswap_policy::manifest::List;
-use imageswap_runtime::text::{WIDTH, shown, wrap};
+use imageswap_runtime::text::{WIDTH, columns, counted, shown, wrap};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Indentation of a row's further lines.
@@ -49,53 +50,34 @@ pub(super) fn wide(census: &Census<'_>, colour: Colour, out: &mut impl Write) ->
         "POLICY",
         "RULE",
     ];
-    let mut lines = vec![HEAD.map(str::to_owned)];
-    let mut verdicts = vec![None];
-    for (key, seen) in census.rows() {
-        let absent = || "-".to_owned();
-        lines.push([
+    let absent = || "-".to_owned();
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(census.rows().map(|(key, seen)| {
+        [
             key.workload.namespace.clone(),
             format!("{}/{}", key.workload.kind, key.workload.name),
             container(key),
             seen.pods.to_string(),
             key.verdict.as_str().to_owned(),
             key.image.clone(),
-            if key.swapped() {
-                key.result.clone()
-            } else {
-                absent()
-            },
+            Some(&key.result)
+                .filter(|_| key.swapped())
+                .cloned()
+                .unwrap_or_else(absent),
             key.policy.clone().unwrap_or_else(absent),
             key.rule.clone().unwrap_or_else(absent),
-        ]);
-        verdicts.push(Some(key.verdict));
-    }
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|at| {
-            lines
-                .iter()
-                .map(|it| it[at].chars().count())
-                .max()
-                .unwrap_or_default()
-        })
+        ]
+    }));
+    let tones: BTreeMap<_, _> = census
+        .rows()
+        .map(|(key, _)| (key.verdict.as_str(), tone(key.verdict)))
         .collect();
-    for (line, verdict) in lines.iter().zip(verdicts) {
-        let cells = line
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(at, (cell, width))| {
-                let padded = if at + 1 == HEAD.len() {
-                    cell.clone()
-                } else {
-                    format!("{cell:width$}")
-                };
-                match verdict {
-                    Some(verdict) if HEAD[at] == "VERDICT" => colour.paint(tone(verdict), &padded),
-                    _ => padded,
-                }
-            });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  "))?;
+    let lines = columns(&rows, |at, cell, padded| match tones.get(cell) {
+        Some(tone) if HEAD[at] == "VERDICT" => colour.paint(*tone, &padded),
+        _ => padded,
+    });
+    for line in &lines {
+        writeln!(out, "{line}")?;
     }
     if lines.len() > 1 {
         writeln!(out)?;
@@ -111,9 +93,9 @@ pub(super) fn end(summary: &Summary, unseen: &[Unseen], out: &mut impl Write) ->
     };
     let total = format!(
         "{} of {}, {}{counts}",
-        count(summary.images, "image"),
-        count(summary.workloads, "workload"),
-        count(summary.pods, "Pod"),
+        counted(summary.images, "image"),
+        counted(summary.workloads, "workload"),
+        counted(summary.pods, "Pod"),
     );
     paragraph(&total, out)?;
     // `warn` and `audit` say what admission does, which hides how the images are.
@@ -129,7 +111,7 @@ pub(super) fn end(summary: &Summary, unseen: &[Unseen], out: &mut impl Write) ->
         )?;
     }
     if summary.finished_pods > 0 {
-        let finished = count(summary.finished_pods, "finished Pod");
+        let finished = counted(summary.finished_pods, "finished Pod");
         writeln!(out, "{finished} left out")?;
     }
     registries(summary, out)?;
@@ -155,7 +137,7 @@ fn namespace(
     let name = &rows[0].0.workload.namespace;
     let workloads: Vec<_> = rows.chunk_by(|a, b| a.0.workload == b.0.workload).collect();
     if rows.iter().all(|it| it.0.verdict == Verdict::OutOfScope) {
-        let workloads = count(workloads.len(), "workload");
+        let workloads = counted(workloads.len(), "workload");
         writeln!(out, "{name}: out of scope, {workloads}\n")?;
         return Ok(());
     }
@@ -178,7 +160,7 @@ fn title(workload: &Workload, pods: usize) -> String {
         ("Pod", _) => format!("Pod {name}"),
         ("StaticPod", _) => format!("static Pod {name}, which admission cannot change"),
         (_, 0) => format!("{kind} {name}, no Pods"),
-        (_, pods) => format!("{kind} {name}, {}", count(pods, "Pod")),
+        (_, pods) => format!("{kind} {name}, {}", counted(pods, "Pod")),
     }
 }
 
@@ -293,11 +275,6 @@ fn paragraph(text: &str, out: &mut impl Write) -> Result<()> {
         writeln!(out, "{line}")?;
     }
     Ok(())
-}
-
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }
 
 #[cfg(test)]

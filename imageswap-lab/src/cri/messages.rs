@@ -102,15 +102,19 @@ pub(crate) struct ImageRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Image {
+pub(crate) struct Image {
     #[prost(string, tag = "1")]
-    pub(super) id: String,
+    pub(crate) id: String,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) repo_tags: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) repo_digests: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ImageStatusResponse {
+pub(crate) struct ImageStatusResponse {
     #[prost(message, optional, tag = "1")]
-    pub(super) image: Option<Image>,
+    pub(crate) image: Option<Image>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use prost::Message;
 
-use crate::cri::messages::{ContainerMetadata, PodSandboxMetadata};
+use crate::cri::messages::{ContainerMetadata, ImageSpec, PodSandboxMetadata};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct VersionResponse {
@@ -28,12 +28,6 @@ impl VersionResponse {
             runtime_api_version: "v1".to_owned(),
         }
     }
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ImageSpec {
-    #[prost(string, tag = "1")]
-    pub(super) image: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -76,20 +70,4 @@ pub(super) struct PodSandboxStatusResponse {
     pub(super) status: Option<PodSandboxStatus>,
     #[prost(map = "string, string", tag = "2")]
     pub(super) info: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Image {
-    #[prost(string, tag = "1")]
-    pub(super) id: String,
-    #[prost(string, repeated, tag = "2")]
-    pub(super) repo_tags: Vec<String>,
-    #[prost(string, repeated, tag = "3")]
-    pub(super) repo_digests: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ImageStatusResponse {
-    #[prost(message, optional, tag = "1")]
-    pub(super) image: Option<Image>,
 }

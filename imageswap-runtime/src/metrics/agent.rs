@@ -71,12 +71,20 @@ impl AgentMetrics {
         route: &'static str,
         reason: &'static str,
     ) {
-        self.starts(verdict, route, reason).increment(1);
+        self.counter(
+            AGENT_STARTS,
+            [("verdict", verdict), ("route", route), ("reason", reason)],
+        )
+        .increment(1);
     }
 
     /// Shows starts of this kind as 0 before the first.
     pub fn declare_starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) {
-        self.starts(verdict, route, reason).absolute(0);
+        self.counter(
+            AGENT_STARTS,
+            [("verdict", verdict), ("route", route), ("reason", reason)],
+        )
+        .absolute(0);
     }
 
     /// Replaces the drift gauge: `rows` are complete, and every other known series becomes 0. Rows
@@ -98,12 +106,14 @@ impl AgentMetrics {
 
     /// A container that was drift has stopped.
     pub fn drift_stopped(&self, route: &'static str, reason: &'static str) {
-        self.stopped(route, reason).increment(1);
+        self.counter(AGENT_DRIFT_STOPPED, [("route", route), ("reason", reason)])
+            .increment(1);
     }
 
     /// Shows stopped drift of this kind as 0 before the first.
     pub fn declare_drift_stopped(&self, route: &'static str, reason: &'static str) {
-        self.stopped(route, reason).absolute(0);
+        self.counter(AGENT_DRIFT_STOPPED, [("route", route), ("reason", reason)])
+            .absolute(0);
     }
 
     /// Records the time from a start to its verdict.
@@ -113,7 +123,8 @@ impl AgentMetrics {
 
     /// The kernel dropped `n` events.
     pub fn events_lost(&self, cause: &'static str, n: u64) {
-        self.lost(cause).increment(n);
+        self.counter(AGENT_EVENTS_LOST, [("cause", cause)])
+            .increment(n);
     }
 
     /// Sets how often a program in the kernel has run, and for how long in total.
@@ -131,20 +142,23 @@ impl AgentMetrics {
 
     /// Shows lost events as 0 for the caller's causes.
     pub fn declare_lost(&self, causes: &[&'static str]) {
-        for cause in causes {
-            self.lost(cause).absolute(0);
+        for &cause in causes {
+            self.counter(AGENT_EVENTS_LOST, [("cause", cause)])
+                .absolute(0);
         }
     }
 
     /// `n` containers were found by other means than their start event.
     pub fn reconciled(&self, cause: &'static str, n: u64) {
-        self.reconciliations(cause).increment(n);
+        self.counter(AGENT_RECONCILED, [("cause", cause)])
+            .increment(n);
     }
 
     /// Shows reconciled containers as 0 for the caller's causes.
     pub fn declare_reconciled(&self, causes: &[&'static str]) {
-        for cause in causes {
-            self.reconciliations(cause).absolute(0);
+        for &cause in causes {
+            self.counter(AGENT_RECONCILED, [("cause", cause)])
+                .absolute(0);
         }
     }
 
@@ -162,77 +176,53 @@ impl AgentMetrics {
 
     /// Counts a Kubernetes Event on a Pod.
     pub fn pod_event(&self, outcome: &'static str) {
-        self.pod_events(outcome).increment(1);
+        self.counter(AGENT_POD_EVENTS, [("outcome", outcome)])
+            .increment(1);
     }
 
     /// Shows Events as 0 for the caller's outcomes.
     pub fn declare_pod_events(&self, outcomes: &[&'static str]) {
-        for outcome in outcomes {
-            self.pod_events(outcome).absolute(0);
+        for &outcome in outcomes {
+            self.counter(AGENT_POD_EVENTS, [("outcome", outcome)])
+                .absolute(0);
         }
     }
 
     /// Counts a write of a policy report.
     pub fn policy_report(&self, outcome: &'static str) {
-        self.policy_reports(outcome).increment(1);
+        self.counter(AGENT_POLICY_REPORTS, [("outcome", outcome)])
+            .increment(1);
     }
 
     /// Shows writes of policy reports as 0 for the caller's outcomes.
     pub fn declare_policy_reports(&self, outcomes: &[&'static str]) {
-        for outcome in outcomes {
-            self.policy_reports(outcome).absolute(0);
+        for &outcome in outcomes {
+            self.counter(AGENT_POLICY_REPORTS, [("outcome", outcome)])
+                .absolute(0);
         }
     }
 
     /// Counts an action, or a decision against it, about a drifting Pod.
     pub fn response(&self, action: &'static str, outcome: &'static str) {
-        self.responses(action, outcome).increment(1);
+        self.counter(AGENT_RESPONSES, [("action", action), ("outcome", outcome)])
+            .increment(1);
     }
 
     /// Shows responses as 0 for the caller's outcomes.
     pub fn declare_responses(&self, action: &'static str, outcomes: &[&'static str]) {
-        for outcome in outcomes {
-            self.responses(action, outcome).absolute(0);
+        for &outcome in outcomes {
+            self.counter(AGENT_RESPONSES, [("action", action), ("outcome", outcome)])
+                .absolute(0);
         }
     }
 
-    fn pod_events(&self, outcome: &'static str) -> Counter {
-        self.exporter
-            .counter(AGENT_POD_EVENTS, vec![Label::new("outcome", outcome)])
-    }
-
-    fn policy_reports(&self, outcome: &'static str) -> Counter {
-        let labels = vec![Label::new("outcome", outcome)];
-        self.exporter.counter(AGENT_POLICY_REPORTS, labels)
-    }
-
-    fn responses(&self, action: &'static str, outcome: &'static str) -> Counter {
-        let labels = vec![Label::new("action", action), Label::new("outcome", outcome)];
-        self.exporter.counter(AGENT_RESPONSES, labels)
-    }
-
-    fn starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) -> Counter {
-        let labels = vec![
-            Label::new("verdict", verdict),
-            Label::new("route", route),
-            Label::new("reason", reason),
-        ];
-        self.exporter.counter(AGENT_STARTS, labels)
-    }
-
-    fn stopped(&self, route: &'static str, reason: &'static str) -> Counter {
-        let labels = vec![Label::new("route", route), Label::new("reason", reason)];
-        self.exporter.counter(AGENT_DRIFT_STOPPED, labels)
-    }
-
-    fn lost(&self, cause: &'static str) -> Counter {
-        self.exporter
-            .counter(AGENT_EVENTS_LOST, vec![Label::new("cause", cause)])
-    }
-
-    fn reconciliations(&self, cause: &'static str) -> Counter {
-        self.exporter
-            .counter(AGENT_RECONCILED, vec![Label::new("cause", cause)])
+    fn counter<const N: usize>(
+        &self,
+        metric: &'static str,
+        labels: [(&'static str, &'static str); N],
+    ) -> Counter {
+        let labels = labels.map(|(name, value)| Label::new(name, value));
+        self.exporter.counter(metric, labels.into())
     }
 
     fn drift_gauge(&self, (namespace, route, reason): &DriftKey) -> Gauge {

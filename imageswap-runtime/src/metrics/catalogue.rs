@@ -1,7 +1,10 @@
 //! Every metric: its name, help, labels and service. Other metrics cannot be registered.
 
+use strum::IntoStaticStr;
+
 /// The type of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Kind {
     /// Only grows, until the process restarts.
     Counter,
@@ -49,12 +52,8 @@ pub struct Label {
 
 impl Kind {
     /// As the exposition format spells it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

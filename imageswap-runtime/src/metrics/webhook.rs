@@ -9,6 +9,7 @@ use ::metrics::{Counter, Gauge, Histogram, Label};
 use arc_swap::ArcSwap;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Reason};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::catalogue::{
     ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
@@ -18,7 +19,8 @@ use super::catalogue::{
 use super::{Exporter, unix_seconds};
 
 /// Which of the webhooks was called, as a bounded label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Webhook {
     /// Images are swapped.
     Mutate,
@@ -29,7 +31,8 @@ pub enum Webhook {
 }
 
 /// Operation of an admission request, as a bounded label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Operation {
     /// An object is made.
     Create,
@@ -40,11 +43,13 @@ pub enum Operation {
     /// A connection to a subresource, such as exec.
     Connect,
     /// Another operation, or the body was not a review.
+    #[strum(serialize = "unknown")]
     Unknown,
 }
 
 /// How an admission request ended, as a bounded label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Outcome {
     /// Allowed, with a patch.
     Patched,
@@ -66,7 +71,8 @@ pub enum Outcome {
 }
 
 /// Why the server closed a connection, as a bounded label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Closed {
     /// Its TLS handshake failed or took too long.
     Handshake,
@@ -85,11 +91,13 @@ pub enum Closed {
 /// The webhook's handles. Clones share the series.
 #[derive(Clone)]
 pub struct WebhookMetrics {
-    requests: Arc<[[[Counter; Outcome::ALL.len()]; Operation::ALL.len()]; Webhook::ALL.len()]>,
+    requests: Arc<
+        [[[Counter; Outcome::VARIANTS.len()]; Operation::VARIANTS.len()]; Webhook::VARIANTS.len()],
+    >,
     duration: Histogram,
     connections: Gauge,
     in_flight: Gauge,
-    closed: Arc<[Counter; Closed::ALL.len()]>,
+    closed: Arc<[Counter; Closed::VARIANTS.len()]>,
     images: Arc<ArcSwap<ImageCounters>>,
     registry_answers: Arc<[Counter; REGISTRY_ANSWERS.len()]>,
     exporter: Exporter,
@@ -122,85 +130,23 @@ struct RegistryCounters {
 }
 
 impl Webhook {
-    pub(super) const ALL: [Self; 3] = [Self::Mutate, Self::Validate, Self::Policy];
-
     /// The value of the label `webhook`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Mutate => "mutate",
-            Self::Validate => "validate",
-            Self::Policy => "policy",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 
 impl Operation {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Create,
-        Self::Update,
-        Self::Delete,
-        Self::Connect,
-        Self::Unknown,
-    ];
-
     /// The value of the label `operation`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
-            Self::Unknown => "unknown",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Patched,
-        Self::Unchanged,
-        Self::Warned,
-        Self::Denied,
-        Self::Skipped,
-        Self::BadRequest,
-        Self::Failed,
-        Self::Shed,
-    ];
-
     /// The value of the label `outcome`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Patched => "patched",
-            Self::Unchanged => "unchanged",
-            Self::Warned => "warned",
-            Self::Denied => "denied",
-            Self::Skipped => "skipped",
-            Self::BadRequest => "bad-request",
-            Self::Failed => "failed",
-            Self::Shed => "shed",
-        }
-    }
-}
-
-impl Closed {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Handshake,
-        Self::SlowHead,
-        Self::SlowBody,
-        Self::SlowRead,
-        Self::Idle,
-        Self::Crowded,
-    ];
-
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::SlowHead => "slow-head",
-            Self::SlowBody => "slow-body",
-            Self::SlowRead => "slow-read",
-            Self::Idle => "idle",
-            Self::Crowded => "crowded",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -211,9 +157,9 @@ impl WebhookMetrics {
             let gauge = exporter.gauge(ADMISSION_UNREGISTERED, vec![configuration]);
             gauge.set(0.0);
         }
-        let requests = Webhook::ALL.map(|webhook| {
-            Operation::ALL.map(|operation| {
-                Outcome::ALL.map(|outcome| {
+        let requests = each(|webhook: Webhook| {
+            each(|operation: Operation| {
+                each(|outcome: Outcome| {
                     zeroed(exporter.counter(
                         ADMISSION_REQUESTS,
                         vec![
@@ -230,8 +176,8 @@ impl WebhookMetrics {
             duration: exporter.histogram(ADMISSION_DURATION),
             connections: exporter.gauge(ADMISSION_CONNECTIONS, vec![]),
             in_flight: exporter.gauge(ADMISSION_IN_FLIGHT, vec![]),
-            closed: Arc::new(array::from_fn(|reason| {
-                let reason = Label::new("reason", Closed::ALL[reason].label());
+            closed: Arc::new(each(|reason: Closed| {
+                let reason = Label::new("reason", <&str>::from(reason));
                 zeroed(exporter.counter(ADMISSION_CLOSED, vec![reason]))
             })),
             images: Arc::new(ArcSwap::from_pointee(ImageCounters::register(
@@ -311,6 +257,11 @@ impl WebhookMetrics {
         show(TLS_NOT_BEFORE, not_before);
         show(TLS_NOT_AFTER, not_after);
     }
+}
+
+/// What is made of each variant, in their order.
+fn each<E: VariantArray + Copy, T, const N: usize>(mut make: impl FnMut(E) -> T) -> [T; N] {
+    array::from_fn(|at| make(E::VARIANTS[at]))
 }
 
 impl std::fmt::Debug for WebhookMetrics {
@@ -479,8 +430,8 @@ mod tests {
     fn requests_are_counted_by_operation_and_outcome() {
         let exporter = Exporter::new();
         let metrics = exporter.webhook_metrics();
-        for operation in Operation::ALL {
-            for outcome in Outcome::ALL {
+        for &operation in Operation::VARIANTS {
+            for &outcome in Outcome::VARIANTS {
                 metrics.request(
                     Webhook::Mutate,
                     operation,
@@ -497,8 +448,8 @@ mod tests {
         );
         exporter.run_upkeep();
         let text = exporter.render();
-        for operation in Operation::ALL {
-            for outcome in Outcome::ALL {
+        for &operation in Operation::VARIANTS {
+            for &outcome in Outcome::VARIANTS {
                 let twice = operation == Operation::Update && outcome == Outcome::Skipped;
                 let line = format!(
                     "imageswap_admission_requests_total{{webhook=\"mutate\",operation=\"{}\",outcome=\"{}\"}} {}",

@@ -32,7 +32,7 @@ pub(super) struct Bundle {
 
 /// The inputs of a keeper.
 #[derive(Clone)]
-pub(super) struct Wishes {
+pub(super) struct CaBundleTarget {
     pub(super) secrets: Api<Secret>,
     pub(super) secret: String,
     /// `None` until the Secret has our content.
@@ -47,13 +47,13 @@ pub(super) struct Wishes {
 pub(super) async fn keep<K: Configuration>(
     api: Api<K>,
     name: String,
-    wishes: Wishes,
+    target: CaBundleTarget,
     held: watch::Sender<Option<Bundle>>,
 ) {
     let mut keeper = Keeper {
         api,
         name,
-        wishes,
+        target,
         held,
         backoff: Backoff::default(),
         repaired: None,
@@ -72,7 +72,7 @@ enum Seen<K> {
 struct Keeper<K> {
     api: Api<K>,
     name: String,
-    wishes: Wishes,
+    target: CaBundleTarget,
     held: watch::Sender<Option<Bundle>>,
     backoff: Backoff,
     /// When a caBundle was last restored.
@@ -99,7 +99,7 @@ impl<K: Configuration> Keeper<K> {
                     }
                     Err(_) => {}
                 },
-                Ok(()) = self.wishes.wanted.changed() => {}
+                Ok(()) = self.target.wanted.changed() => {}
                 () = tokio::time::sleep(retry) => {}
             }
         }
@@ -107,23 +107,23 @@ impl<K: Configuration> Keeper<K> {
 
     /// Compares and repairs; returns when to try again if nothing happens before.
     async fn tend(&mut self, seen: &mut Seen<K>) -> Duration {
-        let wanted = self.wishes.wanted.borrow_and_update().clone();
+        let wanted = self.target.wanted.borrow_and_update().clone();
         let (Some(wanted), Seen::There(object)) = (&wanted, &mut *seen) else {
             let absent = matches!(seen, Seen::Absent);
-            self.tell(wanted.filter(|_| absent).map(|wanted| wanted.pem));
+            self.set_held(wanted.filter(|_| absent).map(|wanted| wanted.pem));
             return Backoff::LONGEST;
         };
         if holds(object, &wanted.pem) {
-            self.tell(Some(Arc::clone(&wanted.pem)));
+            self.set_held(Some(Arc::clone(&wanted.pem)));
             return Backoff::LONGEST;
         }
-        self.tell(None);
+        self.set_held(None);
         match self.repair(object).await {
             Ok(Some(repaired)) => {
                 *object = repaired;
                 self.backoff.reset();
                 if holds(object, &wanted.pem) {
-                    self.tell(Some(Arc::clone(&wanted.pem)));
+                    self.set_held(Some(Arc::clone(&wanted.pem)));
                 }
                 Backoff::LONGEST
             }
@@ -149,7 +149,7 @@ impl<K: Configuration> Keeper<K> {
         } else {
             self.fight.reset();
         }
-        let secret = request(self.wishes.secrets.get(&self.wishes.secret)).await?;
+        let secret = request(self.target.secrets.get(&self.target.secret)).await?;
         let Content::Managed(state) = Content::read(&secret) else {
             return Ok(None);
         };
@@ -170,8 +170,8 @@ impl<K: Configuration> Keeper<K> {
         Ok(Some(patched))
     }
 
-    fn tell(&self, pem: Option<Arc<str>>) {
-        let told = self.held.send_if_modified(|held| {
+    fn set_held(&self, pem: Option<Arc<str>>) {
+        let changed = self.held.send_if_modified(|held| {
             if held.as_ref().map(|held| &held.pem) == pem.as_ref() {
                 return false;
             }
@@ -181,8 +181,8 @@ impl<K: Configuration> Keeper<K> {
             });
             true
         });
-        if told {
-            self.wishes.changed.notify_one();
+        if changed {
+            self.target.changed.notify_one();
         }
     }
 }

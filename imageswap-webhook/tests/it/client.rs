@@ -11,10 +11,10 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use imageswap_policy::Policies;
+use imageswap_policy::{Policies, document};
 use imageswap_runtime::admin::Condition;
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
+use imageswap_runtime::metrics::{Exporter, Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{PolicyArgs, PolicySource};
 use imageswap_runtime::tls::{ClientStream, ConnectError, Connector, TlsArgs};
 use imageswap_webhook::admit::Admission;
@@ -144,18 +144,20 @@ impl Server {
 
     /// Posts a review on a new connection and returns the container's resulting image.
     pub(crate) async fn swap(&self, image: &str) -> String {
-        let review = pod_review(
-            "CREATE",
-            &json!({"spec": {"containers": [{"name": "c", "image": image}]}}),
-        );
-        let mut connection = self.connect().await.unwrap();
-        let (_, answer) = connection.post("/", review.to_string()).await;
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        let object = patched(&review, &answer);
+        let review = pod_review("CREATE", &pod(&[image]));
+        let object = patched(&review, &self.ask("/", &review).await);
         object["spec"]["containers"][0]["image"]
             .as_str()
             .unwrap()
             .to_owned()
+    }
+
+    /// The answer of the webhook at `path`.
+    pub(crate) async fn ask(&self, path: &str, review: &Value) -> Value {
+        let mut connection = self.connect().await.unwrap();
+        let (head, body) = connection.post(path, review.to_string()).await;
+        assert_eq!(head.status(), 200, "{body:?}");
+        serde_json::from_slice(&body).unwrap()
     }
 
     /// Waits until `image` is swapped to `expected`.
@@ -234,6 +236,40 @@ pub(crate) fn admission(maps: &str, metrics: &WebhookMetrics) -> Admission {
         PolicySource::fixed(Policies::one(loaded.policy)),
         metrics.clone(),
     )
+}
+
+/// The policies of a text.
+pub(crate) fn policies(text: &str) -> Policies {
+    Policies::new(document::load("p", text).unwrap().policies)
+}
+
+/// Answers by the policies of a text.
+pub(crate) fn admission_by(text: &str) -> Admission {
+    let metrics = Exporter::new().webhook_metrics();
+    Admission::new(PolicySource::fixed(policies(text)), metrics)
+}
+
+/// The answer to a review, and how that ended.
+pub(crate) fn decide(
+    admission: &Admission,
+    webhook: Webhook,
+    review: &Value,
+) -> (Value, Operation, Outcome) {
+    let answer = admission.answer(webhook, review.to_string().as_bytes());
+    let body = serde_json::from_slice(&answer.body.unwrap()).unwrap();
+    (body, answer.operation, answer.outcome)
+}
+
+/// A Pod with a container for each image: `c0`, `c1` and so on.
+pub(crate) fn pod(images: &[&str]) -> Value {
+    let container = |(at, image): (usize, &&str)| json!({"name": format!("c{at}"), "image": image});
+    let containers: Vec<_> = images.iter().enumerate().map(container).collect();
+    json!({"metadata": {}, "spec": {"containers": containers}})
+}
+
+/// A review of a Pod with the image `nginx`.
+pub(crate) fn nginx_review() -> String {
+    pod_review("CREATE", &pod(&["nginx"])).to_string()
 }
 
 /// A review of a Pod in namespace `ns1`.

@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -96,13 +94,8 @@ impl Cluster {
 
     /// Applies a configuration whose webhooks are those of `webhook`.
     fn configure(&self, configuration: &Value, webhook: &Serving, certificates: &TempDir) {
-        let authority = std::fs::read(certificates.path().join("ca.crt")).unwrap();
         let mut configuration = configuration.clone();
-        for hook in configuration["webhooks"].as_array_mut().unwrap() {
-            let path = hook["clientConfig"]["service"]["path"].as_str().unwrap();
-            let url = format!("https://{}{path}", webhook.webhook);
-            hook["clientConfig"] = json!({"url": url, "caBundle": STANDARD.encode(&authority)});
-        }
+        webhook.is_called_by(&mut configuration, certificates.path());
         self.plane.apply(&configuration.to_string()).unwrap();
     }
 
@@ -146,16 +139,6 @@ impl Cluster {
             "never: {what}\n{}",
             self.plane.apiserver_log()
         );
-    }
-
-    /// How many reviews the webhook has answered.
-    async fn reviews(&self) -> u64 {
-        let metrics = process::admin(self.webhook.admin, "/metrics").await;
-        let counts = metrics
-            .lines()
-            .filter(|it| it.starts_with("imageswap_admission_requests_total{"))
-            .map(|it| it.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
-        counts.sum()
     }
 }
 
@@ -417,10 +400,14 @@ async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
         .kubeconfig_for("system:node:n1", Some("system:nodes"))
         .unwrap();
     let as_kubelet = ["create", "--kubeconfig", kubelet.to_str().unwrap()];
-    let before = cluster.reviews().await;
+    let before = cluster.webhook.reviews().await;
     let made = cluster.answer(&as_kubelet, &mirror("mirror")).unwrap();
     assert_eq!(image(&made, "containers", 0), EVIL);
-    assert_eq!(cluster.reviews().await, before, "a kubelet's mirror Pod");
+    assert_eq!(
+        cluster.webhook.reviews().await,
+        before,
+        "a kubelet's mirror Pod"
+    );
 
     // The annotation of anybody else, and a kubelet's Pod without it, save nothing.
     let said = cluster.refused(&mirror("forged"));
@@ -429,7 +416,7 @@ async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
     plain["metadata"]["annotations"] = json!({"other": "x"});
     let said = cluster.answer(&as_kubelet, &plain).unwrap_err();
     assert!(said.contains("validate.imageswap.io"), "{said}");
-    assert_eq!(cluster.reviews().await, before + 4);
+    assert_eq!(cluster.webhook.reviews().await, before + 4);
 
     // Whatever happens to a Pod that is being deleted concerns nobody.
     let mut going = pod(
@@ -439,11 +426,11 @@ async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
     going["metadata"]["finalizers"] = json!(["example.com/wait"]);
     cluster.create(&going);
     cluster.kubectl(&["delete", "pod", "going", "--wait=false"]);
-    let before = cluster.reviews().await;
+    let before = cluster.webhook.reviews().await;
     let free = r#"{"metadata": {"finalizers": null}}"#;
     cluster.kubectl(&["patch", "pod", "going", "--type=merge", "-p", free]);
     assert_eq!(
-        cluster.reviews().await,
+        cluster.webhook.reviews().await,
         before,
         "an update of a Pod that goes"
     );

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
-use crate::client::{PATIENCE, Server, TIMES, admission, eventually, pod_review};
+use crate::client::{PATIENCE, Server, TIMES, admission, eventually, nginx_review, pod_review};
 
 const MAPS: &str = "default::d.example.com\n";
 
@@ -36,21 +36,13 @@ async fn server(limits: Limits) -> Server {
     .await
 }
 
-fn review() -> String {
-    pod_review(
-        "CREATE",
-        &json!({"spec": {"containers": [{"name": "c", "image": "nginx"}]}}),
-    )
-    .to_string()
-}
-
 fn post(head: &str, body: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: localhost\r\n{head}\r\n{body}")
 }
 
 /// A whole request with a good review.
 fn good() -> String {
-    let body = review();
+    let body = nginx_review();
     post(&format!("Content-Length: {}\r\n", body.len()), &body)
 }
 
@@ -162,7 +154,7 @@ async fn bodies_have_seconds_and_not_the_callers_timeout() {
 async fn heads_without_bodies_take_no_place_from_others() {
     let server = server_for(50, 50).await;
     let mut answered = server.connect().await.unwrap();
-    assert_eq!(answered.post("/", review()).await.0.status(), 200);
+    assert_eq!(answered.post("/", nginx_review()).await.0.status(), 200);
     let mut waiting = Vec::new();
     for _ in 0..200 {
         let mut stream = server.tls_stream().await;
@@ -174,7 +166,7 @@ async fn heads_without_bodies_take_no_place_from_others() {
         }
     }
     // A connection that was answered has outlived all of these.
-    assert_eq!(answered.post("/", review()).await.0.status(), 200);
+    assert_eq!(answered.post("/", nginx_review()).await.0.status(), 200);
 }
 
 #[tokio::test]
@@ -278,7 +270,7 @@ async fn proven_clients_have_memory_that_others_cannot_take() {
     })
     .await;
     let mut proven = server.connect().await.unwrap();
-    assert_eq!(proven.post("/", review()).await.0.status(), 200);
+    assert_eq!(proven.post("/", nginx_review()).await.0.status(), 200);
     let (response, _) = proven.post("/?timeout=200ms", large.clone()).await;
     assert_eq!(response.status(), 400);
 }
@@ -334,7 +326,7 @@ async fn idle_connections_by_the_hundred() {
     let server = server_for(50, 50).await;
     // An API server that has been answered, and is idle now.
     let mut answered = server.connect().await.unwrap();
-    assert_eq!(answered.post("/", review()).await.0.status(), 200);
+    assert_eq!(answered.post("/", nginx_review()).await.0.status(), 200);
     let mut idle = Vec::new();
     for _ in 0..200 {
         idle.push(server.tls_stream().await);
@@ -343,7 +335,7 @@ async fn idle_connections_by_the_hundred() {
         .until_metric("imageswap_admission_connections 50")
         .await;
     // Its connection has outlived all of theirs, and a new one can be opened.
-    assert_eq!(answered.post("/", review()).await.0.status(), 200);
+    assert_eq!(answered.post("/", nginx_review()).await.0.status(), 200);
     assert_serves(&server).await;
     let mut first = idle.swap_remove(0);
     assert_eq!(rest(&mut first).await, "");
@@ -402,7 +394,7 @@ async fn requests_that_have_two_ends() {
     }
     // With both, the chunks count (RFC 9112, 6.3), and the connection is closed.
     let mut stream = server.tls_stream().await;
-    let body = review();
+    let body = nginx_review();
     let both = post(
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         &format!("{:x}\r\n{body}\r\n0\r\n\r\n{smuggled}", body.len()),

@@ -11,36 +11,28 @@ use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::MAX_BODY;
 use imageswap_webhook::server::DrainTimes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::client::{Server, TIMES, admission, eventually, patched, pod_review};
+use crate::client::{Server, TIMES, admission, eventually, nginx_review, patched};
 
 const MAPS: &str = "default::d.example.com\n";
-
-fn review() -> String {
-    pod_review(
-        "CREATE",
-        &json!({"spec": {"containers": [{"name": "c", "image": "nginx"}]}}),
-    )
-    .to_string()
-}
 
 #[tokio::test]
 async fn routes() {
     let server = Server::with_maps(MAPS).await;
     for (method, path, body, status) in [
-        (Method::POST, "/", review(), 200),
-        (Method::POST, "/mutate", review(), 200),
-        (Method::POST, "/mutate?timeout=10s", review(), 200),
-        (Method::POST, "/validate", review(), 200),
-        (Method::POST, "/validate-policy", review(), 200),
-        (Method::POST, "/validate/x", review(), 404),
+        (Method::POST, "/", nginx_review(), 200),
+        (Method::POST, "/mutate", nginx_review(), 200),
+        (Method::POST, "/mutate?timeout=10s", nginx_review(), 200),
+        (Method::POST, "/validate", nginx_review(), 200),
+        (Method::POST, "/validate-policy", nginx_review(), 200),
+        (Method::POST, "/validate/x", nginx_review(), 404),
         (Method::GET, "/metrics", String::new(), 404),
         (Method::GET, "/", String::new(), 405),
-        (Method::PUT, "/mutate", review(), 405),
+        (Method::PUT, "/mutate", nginx_review(), 405),
         (Method::POST, "/", String::new(), 400),
         (Method::POST, "/", "{}".to_owned(), 400),
     ] {
@@ -82,7 +74,7 @@ async fn a_refusal_gives_the_reason() {
         "{reason}"
     );
     // The connection is still good.
-    assert_eq!(connection.post("/", review()).await.0.status(), 200);
+    assert_eq!(connection.post("/", nginx_review()).await.0.status(), 200);
 }
 
 #[tokio::test]
@@ -141,7 +133,7 @@ async fn raw(server: &Server, head: &str, chunked: usize) -> String {
 async fn one_connection_serves_many_reviews() {
     let server = Server::with_maps(MAPS).await;
     let mut connection = server.connect().await.unwrap();
-    let review = review();
+    let review = nginx_review();
     let value: Value = serde_json::from_str(&review).unwrap();
     for _ in 0..100 {
         let (response, answer) = connection.post("/", review.clone()).await;
@@ -190,7 +182,7 @@ async fn a_panic_is_answered_and_the_connection_goes_on() {
     .await;
     let mut connection = server.connect().await.unwrap();
     assert_eq!(connection.post("/", "panic").await.0.status(), 500);
-    assert_eq!(connection.post("/", review()).await.0.status(), 200);
+    assert_eq!(connection.post("/", nginx_review()).await.0.status(), 200);
     server
         .until_metric(
             r#"imageswap_admission_requests_total{webhook="mutate",operation="unknown",outcome="failed"} 1"#,
@@ -209,14 +201,14 @@ async fn a_drain_lets_everyone_finish() {
     })
     .await;
     let mut idle = server.connect().await.unwrap();
-    let (response, _) = idle.post("/", review()).await;
+    let (response, _) = idle.post("/", nginx_review()).await;
     assert!(!response.headers().contains_key(CONNECTION));
 
     server.drain.start();
     // Other components learn late of the drain: new connections are still accepted, for one request
     // each.
     let mut late = server.connect().await.unwrap();
-    let (response, _) = late.post("/", review()).await;
+    let (response, _) = late.post("/", nginx_review()).await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()[CONNECTION]),
         (200, &"close".parse().unwrap())
@@ -229,7 +221,7 @@ async fn a_drain_lets_everyone_finish() {
     .await;
     // The idle connection can still be used at this moment, and closes then.
     assert!(!idle.closed.is_finished() && !server.task.is_finished());
-    let (response, _) = idle.post("/", review()).await;
+    let (response, _) = idle.post("/", nginx_review()).await;
     assert_eq!(
         (response.status().as_u16(), &response.headers()[CONNECTION]),
         (200, &"close".parse().unwrap())
@@ -249,7 +241,7 @@ async fn a_drain_ends_at_the_deadline() {
     })
     .await;
     let mut idle = server.connect().await.unwrap();
-    idle.post("/", review()).await;
+    idle.post("/", nginx_review()).await;
     let silent = TcpStream::connect(server.addr).await.unwrap();
     server.drain.start();
     idle.closed.await.unwrap();

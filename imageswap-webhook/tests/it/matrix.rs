@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use imageswap_policy::{Policies, document, maps};
+use imageswap_policy::{Policies, maps};
 use imageswap_runtime::metrics::{Exporter, Outcome, Webhook};
 use imageswap_runtime::source::{Namespaces, PolicySource};
 use imageswap_webhook::admit::Admission;
 use serde_json::{Value, json};
 
-use crate::client::{patched, pod_review, take_note};
+use crate::client::{decide, patched, pod_review, policies, take_note};
 
 /// The first matching row decides; `*` is any value, `|` is or.
 ///
@@ -144,7 +144,7 @@ fn admission(enforcement: &str) -> Admission {
             "{{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {{name: p}}, spec: {{\
              enforcement: {enforcement}, match: {{allowOptOut: true}}, rules: [{{from: docker.io/**, to: r.io}}]}}}}"
         );
-        Policies::new(document::load("p", &text).unwrap().policies)
+        policies(&text)
     };
     let label = BTreeMap::from([(OPT_OUT.to_owned(), "enabled".to_owned())]);
     let namespaces = Namespaces::fixed([
@@ -183,8 +183,7 @@ impl Case {
             "mutate" => Webhook::Mutate,
             _ => Webhook::Validate,
         };
-        let answer = admission.answer(webhook, review.to_string().as_bytes());
-        let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
+        let (body, _, found) = decide(admission, webhook, &review);
         let response = &body["response"];
         let said = format!("{self} -> {expected}\n{body:#}");
         let denied = expected == "denied";
@@ -205,7 +204,7 @@ impl Case {
                 message.contains(self.image.1) && message.contains("main"),
                 "{said}"
             );
-            assert_eq!(answer.outcome, Outcome::Denied, "{said}");
+            assert_eq!(found, Outcome::Denied, "{said}");
             assert!(response["patch"].is_null(), "{said}");
             return;
         }
@@ -228,7 +227,7 @@ impl Case {
             _ if noted => Outcome::Patched,
             _ => Outcome::Unchanged,
         };
-        assert_eq!(answer.outcome, outcome, "{said}");
+        assert_eq!(found, outcome, "{said}");
     }
 
     fn review(&self) -> Value {

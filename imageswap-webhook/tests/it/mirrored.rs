@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use imageswap_lab::{Act, Image, Lab, Registry, ScriptedServer, answer};
-use imageswap_policy::{Policies, document};
+use imageswap_policy::Policies;
 use imageswap_registry::{Client, Mirrors};
 use imageswap_runtime::source::PolicySource;
 use imageswap_runtime::tls::Connector;
@@ -12,16 +12,16 @@ use imageswap_webhook::admit::Admission;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::{Server, TIMES, patched, pod_review, take_note};
+use crate::client::{Server, TIMES, patched, pod, pod_review, policies, take_note};
 
 /// A policy whose rule for Docker Hub depends on what the registry has; `rest` is the end of its spec.
-fn policies(registry: &str, rest: &str) -> Policies {
+fn by_registry(registry: &str, rest: &str) -> Policies {
     let text = format!(
         "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: corp}}\nspec:\n  \
          rules:\n  - {{name: sure, from: 'quay.io/**', to: '{registry}/quay'}}\n  \
          - {{name: hub, from: 'docker.io/**', to: '{registry}/hub', ifMissing: keep}}\n{rest}"
     );
-    Policies::new(document::load("p", &text).unwrap().policies)
+    policies(&text)
 }
 
 async fn serve(policies: Policies, ca: &[u8]) -> Server {
@@ -31,22 +31,6 @@ async fn serve(policies: Policies, ca: &[u8]) -> Server {
             .with_mirrors(Mirrors::new(client))
     })
     .await
-}
-
-fn pod(images: &[&str]) -> Value {
-    let containers = images.iter().enumerate();
-    let containers: Vec<_> = containers
-        .map(|(at, image)| json!({"name": format!("c{at}"), "image": image}))
-        .collect();
-    json!({"metadata": {}, "spec": {"containers": containers}})
-}
-
-/// The answer of one of the webhooks about an object.
-async fn ask(server: &Server, path: &str, review: &Value) -> Value {
-    let mut connection = server.connect().await.unwrap();
-    let (head, body) = connection.post(path, review.to_string()).await;
-    assert_eq!(head.status(), StatusCode::OK, "{body:?}");
-    serde_json::from_slice(&body).unwrap()
 }
 
 fn images(object: &Value) -> Vec<&str> {
@@ -84,9 +68,9 @@ fn an_image_that_a_real_registry_lacks_stays() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let server = serve(policies(&name, ""), registry.ca_pem()).await;
+        let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
         let review = pod_review("CREATE", &pod(&["nginx:1", "redis:7", "quay.io/a:1"]));
-        let answer = ask(&server, "/mutate", &review).await;
+        let answer = server.ask("/mutate", &review).await;
         let mut object = patched(&review, &answer);
         let expected = [format!("{name}/hub/library/nginx:1"), "redis:7".to_owned(), format!("{name}/quay/a:1")];
         assert_eq!(images(&object), expected);
@@ -102,13 +86,13 @@ fn an_image_that_a_real_registry_lacks_stays() {
 
         // A second pass over the own answer changes nothing.
         let again = pod_review("CREATE", &object);
-        let second = ask(&server, "/mutate", &again).await;
+        let second = server.ask("/mutate", &again).await;
         assert!(second["response"]["patch"].is_null(), "{second}");
         let note = take_note(&mut object).unwrap();
         assert!(note.contains(r#""c1":{"image":"redis:7""#), "{note}");
 
         // Validation judges what stays.
-        let verdict = ask(&server, "/validate", &again).await;
+        let verdict = server.ask("/validate", &again).await;
         let message = verdict["response"]["status"]["message"].as_str().unwrap();
         let says = format!(
             "container c1: image redis:7 is not approved: rule `hub` would replace it by {name}/hub/library/redis:7, which \
@@ -116,8 +100,8 @@ fn an_image_that_a_real_registry_lacks_stays() {
         );
         assert!(message.contains(&says) && !message.contains("c0"), "{message}");
         let approved = format!("  approved: ['{name}/**', 'docker.io/library/**']\n");
-        let lenient = serve(policies(&name, &approved), registry.ca_pem()).await;
-        let verdict = ask(&lenient, "/validate", &again).await;
+        let lenient = serve(by_registry(&name, &approved), registry.ca_pem()).await;
+        let verdict = lenient.ask("/validate", &again).await;
         assert_eq!(verdict["response"]["allowed"], true, "{verdict}");
 
         // The metrics have it; the second pass counts, too.
@@ -154,9 +138,9 @@ async fn without_an_answer_images_are_swapped_as_usual() {
     ] {
         let registry = ScriptedServer::start(script).await.unwrap();
         let name = registry.name();
-        let server = serve(policies(&name, ""), registry.ca_pem()).await;
+        let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
         let review = pod_review("CREATE", &pod(&["nginx:1"]));
-        let answer = ask(&server, "/mutate", &review).await;
+        let answer = server.ask("/mutate", &review).await;
         let object = patched(&review, &answer);
         assert_eq!(
             images(&object),
@@ -168,10 +152,12 @@ async fn without_an_answer_images_are_swapped_as_usual() {
             .until_metric(r#"imageswap_admission_registry_answers_total{answer="unknown"} 1"#)
             .await;
         // What was swapped does not depend on the registry any more.
-        let verdict = ask(&server, "/validate", &pod_review("CREATE", &object)).await;
+        let verdict = server
+            .ask("/validate", &pod_review("CREATE", &object))
+            .await;
         assert_eq!(verdict["response"]["allowed"], true, "{what}: {verdict}");
         // A Pod that was not swapped is refused, with the reason.
-        let verdict = ask(&server, "/validate", &review).await;
+        let verdict = server.ask("/validate", &review).await;
         let message = verdict["response"]["status"]["message"].as_str().unwrap();
         assert!(
             message.contains("unless that is missing, which is not known: "),
@@ -184,23 +170,23 @@ async fn without_an_answer_images_are_swapped_as_usual() {
 async fn only_what_depends_on_a_registry_is_asked_about() {
     let registry = ScriptedServer::start(nothing).await.unwrap();
     let name = registry.name();
-    let server = serve(policies(&name, ""), registry.ca_pem()).await;
+    let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
     let there = format!("{name}/hub/a:1");
     let review = pod_review(
         "CREATE",
         &pod(&["quay.io/a:1", &there, "evil.example.net/x"]),
     );
-    ask(&server, "/mutate", &review).await;
+    server.ask("/mutate", &review).await;
     assert!(registry.asked().is_empty(), "{:?}", registry.asked());
     // An image that the object has already, swapped, stays swapped: its registry had it then.
     let mut update = pod_review("UPDATE", &pod(&["nginx:1"]));
     update["request"]["oldObject"] = pod(&[&format!("{name}/hub/library/nginx:1")]);
-    let answer = ask(&server, "/mutate", &update).await;
+    let answer = server.ask("/mutate", &update).await;
     let object = patched(&update, &answer);
     assert_eq!(images(&object), [format!("{name}/hub/library/nginx:1")]);
     assert!(registry.asked().is_empty(), "{:?}", registry.asked());
     update["request"]["oldObject"] = pod(&["nginx:0"]);
-    let answer = ask(&server, "/mutate", &update).await;
+    let answer = server.ask("/mutate", &update).await;
     assert_eq!(images(&patched(&update, &answer)), ["nginx:1"]);
     assert_eq!(registry.asked().len(), 2);
 }
@@ -215,9 +201,9 @@ async fn enforcement_decides_about_warnings_and_changes() {
         ("audit", false, true),
     ] {
         let rest = format!("  enforcement: {enforcement}\n");
-        let server = serve(policies(&name, &rest), registry.ca_pem()).await;
+        let server = serve(by_registry(&name, &rest), registry.ca_pem()).await;
         let review = pod_review("CREATE", &pod(&["nginx:1"]));
-        let answer = ask(&server, "/mutate", &review).await;
+        let answer = server.ask("/mutate", &review).await;
         let response = &answer["response"];
         assert_eq!(images(&patched(&review, &answer)), ["nginx:1"]);
         assert_eq!(
@@ -229,17 +215,17 @@ async fn enforcement_decides_about_warnings_and_changes() {
             response["auditAnnotations"]["not-mirrored"].is_string(),
             "{answer}"
         );
-        let verdict = ask(&server, "/validate", &review).await;
+        let verdict = server.ask("/validate", &review).await;
         assert_eq!(
             verdict["response"]["allowed"], allowed,
             "{enforcement}: {verdict}"
         );
     }
     // A template is judged by what its Pods become.
-    let server = serve(policies(&name, ""), registry.ca_pem()).await;
+    let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
     let mut review = pod_review("CREATE", &json!({"spec": {"template": pod(&["nginx:1"])}}));
     review["request"]["kind"] = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
-    let verdict = ask(&server, "/validate", &review).await;
+    let verdict = server.ask("/validate", &review).await;
     assert_eq!(verdict["response"]["allowed"], false, "{verdict}");
 }
 
@@ -248,11 +234,11 @@ async fn enforcement_decides_about_warnings_and_changes() {
 async fn one_review_asks_a_bounded_number_of_questions() {
     let registry = ScriptedServer::start(nothing).await.unwrap();
     let name = registry.name();
-    let server = serve(policies(&name, ""), registry.ca_pem()).await;
+    let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
     let all: Vec<_> = (0..300).map(|it| format!("app:{it}")).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let review = pod_review("CREATE", &pod(&all));
-    let answer = ask(&server, "/mutate", &review).await;
+    let answer = server.ask("/mutate", &review).await;
     let object = patched(&review, &answer);
     let swapped = images(&object)
         .into_iter()
@@ -283,7 +269,7 @@ fn latency_with_a_thousand_distinct_images() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let server = serve(policies(&name, ""), registry.ca_pem()).await;
+        let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
         let mut connection = server.connect().await.unwrap();
         let digest = image.digest();
         for (what, prefix) in [

@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 
 use imageswap_policy::note::ANNOTATION;
-use imageswap_policy::{Policies, document};
-use imageswap_runtime::metrics::{Exporter, Outcome, Webhook};
-use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets};
+use imageswap_runtime::metrics::{Outcome, Webhook};
+use imageswap_runtime::source::{Namespaces, PullSecrets};
 use imageswap_webhook::admit::Admission;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::client::{patched, pod_review};
+use crate::client::{admission_by, decide, patched, pod_review, policies};
 
 const POLICY: &str = "
 apiVersion: imageswap.io/v1alpha1
@@ -28,22 +27,16 @@ spec:
 ";
 
 fn admission() -> Admission {
-    let policies = Policies::new(document::load("p", POLICY).unwrap().policies);
     let secrets = PullSecrets::fixed([
         ("corp-pull".to_owned(), HashSet::from(["ns1".to_owned()])),
         ("kept-pull".to_owned(), HashSet::new()),
     ]);
-    Admission::new(
-        PolicySource::fixed(policies),
-        Exporter::new().webhook_metrics(),
-    )
-    .with_cluster(Namespaces::unknown(), secrets)
+    admission_by(POLICY).with_cluster(Namespaces::unknown(), secrets)
 }
 
 fn mutate(review: &Value) -> (Value, Value, Outcome) {
-    let answer = admission().answer(Webhook::Mutate, review.to_string().as_bytes());
-    let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
-    (patched(review, &body), body, answer.outcome)
+    let (body, _, outcome) = decide(&admission(), Webhook::Mutate, review);
+    (patched(review, &body), body, outcome)
 }
 
 fn note(object: &Value) -> Value {
@@ -52,8 +45,7 @@ fn note(object: &Value) -> Value {
 }
 
 fn entry(image: &str) -> Value {
-    let policies = Policies::new(document::load("p", POLICY).unwrap().policies);
-    json!({"image": image, "revision": policies.set_revision()})
+    json!({"image": image, "revision": policies(POLICY).set_revision()})
 }
 
 #[test]

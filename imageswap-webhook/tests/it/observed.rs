@@ -8,21 +8,13 @@ use http::{Method, Request};
 use imageswap_lab::{Lab, OtlpReceiver, Prometheus, ReceivedSpan};
 use imageswap_runtime::tls::Connector;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::client::{Connection, PATIENCE, pod_review};
+use crate::client::{Connection, PATIENCE, nginx_review};
 use crate::process::{Serving, command, serve};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-
-fn review() -> String {
-    pod_review(
-        "CREATE",
-        &json!({"spec": {"containers": [{"name": "web", "image": "nginx"}]}}),
-    )
-    .to_string()
-}
 
 /// A serving process with its files in `dir`, and these additional arguments and variables.
 async fn start(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> (Serving, Connection) {
@@ -61,7 +53,7 @@ async fn post(connection: &mut Connection, flags: Option<&str>) {
     if let Some(flags) = flags {
         request = request.header("traceparent", format!("00-{TRACE}-{CALLER}-{flags}"));
     }
-    let (response, _) = connection.send(request, review()).await.unwrap();
+    let (response, _) = connection.send(request, nginx_review()).await.unwrap();
     assert_eq!(response.status(), 200);
 }
 

@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use imageswap_runtime::tls::Connector;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -61,6 +63,30 @@ pub(crate) async fn serve(mut command: Command) -> Serving {
                 log,
             };
         }
+    }
+}
+
+impl Serving {
+    /// Makes the webhooks of a configuration call this process, whose certificate is in `certificates`.
+    pub(crate) fn is_called_by(&self, configuration: &mut Value, certificates: &Path) {
+        let authority = std::fs::read(certificates.join("ca.crt")).unwrap();
+        for hook in configuration["webhooks"].as_array_mut().unwrap() {
+            let path = hook["clientConfig"]["service"]["path"].as_str().unwrap();
+            let url = format!("https://{}{path}", self.webhook);
+            hook["clientConfig"] = json!({"url": url, "caBundle": STANDARD.encode(&authority)});
+        }
+    }
+
+    /// How many reviews it has answered, without those of policies.
+    pub(crate) async fn reviews(&self) -> u64 {
+        let metrics = admin(self.admin, "/metrics").await;
+        let is_count = |line: &&str| {
+            line.starts_with("imageswap_admission_requests_total{") && !line.contains("\"policy\"")
+        };
+        let counts = metrics.lines().filter(is_count);
+        counts
+            .map(|it| it.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
     }
 }
 

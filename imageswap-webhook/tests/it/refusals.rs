@@ -1,36 +1,20 @@
 //! Messages for people: denials, warnings, and reasons why a policy was refused.
 
-use imageswap_policy::{Policies, document};
-use imageswap_runtime::metrics::{Exporter, Outcome, Webhook};
-use imageswap_runtime::source::PolicySource;
-use imageswap_webhook::admit::Admission;
+use imageswap_runtime::metrics::{Outcome, Webhook};
 use serde_json::{Value, json};
 
-use crate::client::pod_review;
+use crate::client::{self, admission_by, decide, pod_review};
 
 fn ask(webhook: Webhook, spec: &str, review: &Value) -> (Value, Outcome) {
     let text = format!(
         "{{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {{name: corp}}, spec: {{{spec}}}}}"
     );
-    let policies = Policies::new(document::load("p", &text).unwrap().policies);
-    let admission = Admission::new(
-        PolicySource::fixed(policies),
-        Exporter::new().webhook_metrics(),
-    );
-    let answer = admission.answer(webhook, review.to_string().as_bytes());
-    let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
-    (body["response"].clone(), answer.outcome)
+    let (body, _, outcome) = decide(&admission_by(&text), webhook, review);
+    (body["response"].clone(), outcome)
 }
 
 fn pod(images: &[&str]) -> Value {
-    let containers = images.iter().enumerate();
-    let containers: Vec<_> = containers
-        .map(|(at, image)| json!({"name": format!("c{at}"), "image": image}))
-        .collect();
-    pod_review(
-        "CREATE",
-        &json!({"metadata": {}, "spec": {"containers": containers}}),
-    )
+    pod_review("CREATE", &client::pod(images))
 }
 
 #[test]

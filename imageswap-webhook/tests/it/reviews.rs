@@ -3,7 +3,7 @@
 use imageswap_runtime::metrics::{Exporter, Operation, Outcome, Webhook};
 use serde_json::{Value, json};
 
-use crate::client::{admission, patched, pod_review};
+use crate::client::{admission, decide, patched, pod_review};
 
 const MAPS: &str = "default::d.example.com\nquay.io::\n";
 
@@ -11,9 +11,8 @@ const MAPS: &str = "default::d.example.com\nquay.io::\n";
 #[track_caller]
 fn ask(review: &Value) -> (Value, Operation, Outcome) {
     let admission = admission(MAPS, &Exporter::new().webhook_metrics());
-    let answer = admission.answer(Webhook::Mutate, review.to_string().as_bytes());
-    let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
-    (patched(review, &body), answer.operation, answer.outcome)
+    let (body, operation, outcome) = decide(&admission, Webhook::Mutate, review);
+    (patched(review, &body), operation, outcome)
 }
 
 #[track_caller]
@@ -216,11 +215,7 @@ fn an_object_of_no_use_is_allowed_unchanged() {
     let mut review = pod_review("CREATE", &json!({}));
     review["request"].as_object_mut().unwrap().remove("object");
     let admission = admission(MAPS, &Exporter::new().webhook_metrics());
-    let answer = admission
-        .answer(Webhook::Mutate, review.to_string().as_bytes())
-        .body
-        .unwrap();
-    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let (answer, ..) = decide(&admission, Webhook::Mutate, &review);
     assert_eq!(answer["response"], json!({"uid": "u-1", "allowed": true}));
 }
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped};
-use imageswap_policy::{Policies, document};
 use imageswap_runtime::cluster::ClusterArgs;
-use imageswap_runtime::metrics::{Exporter, Webhook};
-use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets};
+use imageswap_runtime::metrics::Webhook;
+use imageswap_runtime::source::{Namespaces, PullSecrets};
 use imageswap_webhook::admit::Admission;
 use serde_json::{Value, json};
 
-use crate::client::{Server, TIMES, pod_review};
+use crate::client::{Server, TIMES, admission_by, decide, pod_review};
 
 const POLICIES: &str = "
 apiVersion: imageswap.io/v1alpha1
@@ -43,26 +42,19 @@ fn admission(enforcement: &str, labels: Option<&str>) -> Admission {
 
 fn admission_of(enforcement: &str, namespaces: Namespaces) -> Admission {
     let text = POLICIES.replace("ENFORCEMENT", enforcement);
-    let policies = Policies::new(document::load("p", &text).unwrap().policies);
-    let metrics = Exporter::new().webhook_metrics();
-    Admission::new(PolicySource::fixed(policies), metrics)
-        .with_cluster(namespaces, PullSecrets::unknown())
+    admission_by(&text).with_cluster(namespaces, PullSecrets::unknown())
 }
 
-fn review(image: &str) -> String {
-    review_in("shop", image)
-}
-
-fn review_in(namespace: &str, image: &str) -> String {
-    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "app", "image": image}]}});
+fn review(namespace: &str, container: &str, image: &str) -> Value {
+    let pod =
+        json!({"metadata": {}, "spec": {"containers": [{"name": container, "image": image}]}});
     let mut review = pod_review("CREATE", &pod);
     review["request"]["namespace"] = namespace.into();
-    review.to_string()
+    review
 }
 
 fn ask(admission: &Admission, webhook: Webhook, image: &str) -> Value {
-    let answer = admission.answer(webhook, review(image).as_bytes());
-    let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
+    let (body, ..) = decide(admission, webhook, &review("shop", "app", image));
     body["response"].clone()
 }
 
@@ -133,11 +125,8 @@ fn known_labels_choose_the_policy() {
 #[tokio::test]
 async fn unknown_labels_are_refused_over_https() {
     let server = Server::start(TIMES, |_, _| admission("deny", None)).await;
-    let mut connection = server.connect().await.unwrap();
-    let (_, body) = connection
-        .post("/validate", review("evil.example.net/x"))
-        .await;
-    let body: Value = serde_json::from_slice(&body).unwrap();
+    let review = review("shop", "app", "evil.example.net/x");
+    let body = server.ask("/validate", &review).await;
     assert_eq!(body["response"]["allowed"], false, "{body}");
 }
 
@@ -145,11 +134,7 @@ fn one(spec: &str) -> Admission {
     let text = format!(
         "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: one}}\nspec: {spec}\n"
     );
-    let policies = Policies::new(document::load("p", &text).unwrap().policies);
-    Admission::new(
-        PolicySource::fixed(policies),
-        Exporter::new().webhook_metrics(),
-    )
+    admission_by(&text)
 }
 
 #[test]
@@ -185,16 +170,10 @@ fn a_guard_looks_at_namespace_and_container() {
         "{rules: [{from: docker.io/**, to: r.io/app, namespaces: [shop], containers: [app]}, {from: docker.io/**, to: r.io/hub}]}",
     );
     let swapped = |container: &str, namespace: &str| {
-        let pod =
-            json!({"metadata": {}, "spec": {"containers": [{"name": container, "image": "a/b"}]}});
-        let mut review = pod_review("CREATE", &pod);
-        review["request"]["namespace"] = namespace.into();
-        let answer = admission.answer(Webhook::Mutate, review.to_string().as_bytes());
-        let body: Value = serde_json::from_slice(&answer.body.unwrap()).unwrap();
-        body["response"]["auditAnnotations"]["swapped"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let review = review(namespace, container, "a/b");
+        let (body, ..) = decide(&admission, Webhook::Mutate, &review);
+        let swapped = &body["response"]["auditAnnotations"]["swapped"];
+        swapped.as_str().unwrap().to_owned()
     };
     assert_eq!(swapped("app", "shop"), "app: a/b -> r.io/app/a/b");
     assert_eq!(swapped("app", "bank"), "app: a/b -> r.io/hub/a/b");
@@ -242,11 +221,8 @@ async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
     let namespaces = Namespaces::of_cluster(args.client().await.unwrap());
     let server = Server::start(TIMES, |_, _| admission_of("deny", namespaces.clone())).await;
     let allowed = async |namespace: &str, image: &str| {
-        let mut connection = server.connect().await.unwrap();
-        let (_, body) = connection
-            .post("/validate", review_in(namespace, image))
-            .await;
-        let body: Value = serde_json::from_slice(&body).unwrap();
+        let review = review(namespace, "app", image);
+        let body = server.ask("/validate", &review).await;
         body["response"]["allowed"].as_bool().unwrap()
     };
     for (name, label, expected) in [("new-exempt", "yes", true), ("new-corp", "no", false)] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use imageswap_runtime::metrics::{Exporter, Webhook};
 use serde_json::{Value, json};
 
-use crate::client::{admission, patched, take_note};
+use crate::client::{admission, decide, patched, take_note};
 
 #[test]
 fn admission_reviews() {
@@ -32,11 +32,7 @@ fn admission_reviews() {
         let review = &row["request"];
         let exporter = Exporter::new();
         let admission = admission(row["maps"].as_str().unwrap(), &exporter.webhook_metrics());
-        let answer = admission
-            .answer(Webhook::Mutate, review.to_string().as_bytes())
-            .body
-            .unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let (answer, ..) = decide(&admission, Webhook::Mutate, review);
         let mut object = patched(review, &answer);
         take_note(&mut object);
         assert_eq!(object, expected(&row), "{note}");

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, shipped};
 use imageswap_policy::Policy;
 use imageswap_runtime::admin::Readiness;
 use imageswap_runtime::cluster::ClusterArgs;
@@ -38,16 +38,7 @@ impl Cluster {
     fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
         // The webhook's rights, and the ConfigMap that it writes.
-        let kinds = [
-            "Namespace",
-            "ServiceAccount",
-            "Role",
-            "RoleBinding",
-            "ClusterRole",
-            "ClusterRoleBinding",
-            "ConfigMap",
-        ];
-        for object in shipped(&kinds).unwrap() {
+        for object in shipped(&RIGHTS).unwrap() {
             plane.apply(&object.to_string()).unwrap();
         }
         let account = plane.kubeconfig_for(ACCOUNT, None).unwrap();
@@ -208,32 +199,17 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     let shown = cluster.plane.kubectl(["get", "isp"]).unwrap();
     let head: Vec<_> = shown.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(
-        head,
-        [
-            "NAME",
-            "ENFORCEMENT",
-            "PRIORITY",
-            "ACCEPTED",
-            "REVISION",
-            "AGE"
-        ]
+        head.join(" "),
+        "NAME ENFORCEMENT PRIORITY ACCEPTED REVISION AGE"
     );
 
     // A deleted policy goes out of force, and stays out.
     cluster.plane.kubectl(["delete", "isp", "corp"]).unwrap();
     second.until(&["maps"]).await;
     let last_good = || {
-        let args = [
-            "get",
-            "configmap",
-            "-n",
-            "imageswap-system",
-            "imageswap-last-good",
-            "-o",
-            "json",
-        ];
-        let map: serde_json::Value =
-            serde_json::from_str(&cluster.plane.kubectl(args).unwrap()).unwrap();
+        let args = "get configmap -n imageswap-system imageswap-last-good -o json".split(' ');
+        let map = cluster.plane.kubectl(args).unwrap();
+        let map: serde_json::Value = serde_json::from_str(&map).unwrap();
         map["data"].clone()
     };
     eventually("it is no longer kept", || {
@@ -295,19 +271,11 @@ async fn namespaces_and_pull_secrets_are_known() {
             .and_then(|it| it.get("team").cloned())
     };
 
-    cluster
-        .plane
-        .kubectl(["create", "namespace", "shop"])
-        .unwrap();
-    cluster
-        .plane
-        .kubectl(["label", "namespace", "shop", "team=a"])
-        .unwrap();
+    let kubectl = |words: &str| cluster.plane.kubectl(words.split(' ')).unwrap();
+    kubectl("create namespace shop");
+    kubectl("label namespace shop team=a");
     eventually("the label", || label("shop").as_deref() == Some("a")).await;
-    cluster
-        .plane
-        .kubectl(["label", "namespace", "shop", "team-"])
-        .unwrap();
+    kubectl("label namespace shop team-");
     eventually("its end", || {
         namespaces.labels("shop").is_some() && label("shop").is_none()
     })
@@ -328,8 +296,7 @@ async fn namespaces_and_pull_secrets_are_known() {
         secrets.exists("shop", "corp-pull") == Some(false)
     })
     .await;
-    let create = ["create", "secret", "generic", "corp-pull", "-n", "shop"];
-    cluster.plane.kubectl(create).unwrap();
+    kubectl("create secret generic corp-pull -n shop");
     eventually("the Secret", || {
         secrets.exists("shop", "corp-pull") == Some(true)
     })

@@ -188,29 +188,37 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex.concat())
 }
 
+/// An image like ours of one program, for both architectures.
+#[cfg(test)]
+pub(super) fn sample(reference: &str, path: &str, content: &[u8]) -> Archive {
+    let files = [File {
+        path: path.to_owned(),
+        mode: 0o755,
+        content: content.to_vec(),
+    }];
+    let config = Config {
+        entrypoint: format!("/{path}"),
+        user: "65532:65532".to_owned(),
+        ports: vec![8443],
+        created: "2026-01-01T00:00:00Z".to_owned(),
+        labels: BTreeMap::new(),
+    };
+    let mut archive = Archive::new(reference);
+    for architecture in ["amd64", "arm64"] {
+        archive
+            .add(architecture, &files, &config)
+            .expect("an image");
+    }
+    archive.finish().expect("an archive");
+    archive
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn archive(content: &[u8]) -> Archive {
-        let files = [File {
-            path: "usr/bin/x".to_owned(),
-            mode: 0o755,
-            content: content.to_vec(),
-        }];
-        let config = Config {
-            entrypoint: "/usr/bin/x".to_owned(),
-            user: "65532:65532".to_owned(),
-            ports: vec![8443],
-            created: "2026-01-01T00:00:00Z".to_owned(),
-            labels: BTreeMap::new(),
-        };
-        let mut archive = Archive::new("localhost/x:1");
-        for architecture in ["amd64", "arm64"] {
-            archive.add(architecture, &files, &config).unwrap();
-        }
-        archive.finish().unwrap();
-        archive
+        sample("localhost/x:1", "usr/bin/x", content)
     }
 
     #[test]

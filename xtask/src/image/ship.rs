@@ -159,12 +159,11 @@ pub(crate) fn push(archive: &Path, reference: &str, plain_http: bool) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fs;
 
     use imageswap_lab::{BUSYBOX, Containerd, ContainerdOptions, Lab, Registry, skip};
 
-    use super::super::oci::{Archive, Config, File};
+    use super::super::oci::{Archive, sample};
     use super::*;
 
     #[test]
@@ -188,23 +187,7 @@ mod tests {
 
     /// An image like ours, with another program.
     fn archive(reference: &str, folder: &Path) -> (Archive, PathBuf) {
-        let files = [File {
-            path: "usr/bin/echo".to_owned(),
-            mode: 0o755,
-            content: fs::read(BUSYBOX).unwrap(),
-        }];
-        let config = Config {
-            entrypoint: "/usr/bin/echo".to_owned(),
-            user: "65532:65532".to_owned(),
-            ports: vec![8443],
-            created: "2026-01-01T00:00:00Z".to_owned(),
-            labels: BTreeMap::new(),
-        };
-        let mut archive = Archive::new(reference);
-        for architecture in ["amd64", "arm64"] {
-            archive.add(architecture, &files, &config).unwrap();
-        }
-        archive.finish().unwrap();
+        let archive = sample(reference, "usr/bin/echo", &fs::read(BUSYBOX).unwrap());
         let path = folder.join("image.tar");
         fs::write(&path, archive.bytes()).unwrap();
         (archive, path)

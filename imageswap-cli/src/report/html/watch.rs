@@ -3,8 +3,8 @@
 use super::{MOST_ROWS, Safe};
 use crate::moment::span;
 use crate::report::answer::Report;
-use crate::report::table::counted;
 use anyhow::Result;
+use imageswap_runtime::text::counted;
 use std::io::Write;
 use std::time::Duration;
 

@@ -75,7 +75,7 @@ impl Wanted {
             for object in listed {
                 let name = object.name_any();
                 let verdict = state.document(&name, document_text(&name, &object.data));
-                tell(&format!("{KIND} {name}"), verdict, &mut messages);
+                report(&format!("{KIND} {name}"), verdict, &mut messages);
             }
         }
         if let Some(name) = &self.maps {
@@ -84,7 +84,7 @@ impl Wanted {
                 Some(None) => messages.push(format!("ConfigMap {name} has no key {MAPS_KEY}")),
                 Some(Some(text)) => {
                     let verdict = state.maps(&text);
-                    tell(&format!("ConfigMap {name}"), verdict, &mut messages);
+                    report(&format!("ConfigMap {name}"), verdict, &mut messages);
                 }
             }
         }
@@ -140,7 +140,7 @@ async fn maps_text(
     Ok(map.map(|it| it.data.and_then(|mut data| data.remove(MAPS_KEY))))
 }
 
-fn tell(what: &str, verdict: Verdict, messages: &mut Vec<String>) {
+fn report(what: &str, verdict: Verdict, messages: &mut Vec<String>) {
     match verdict {
         Verdict::Accepted { warnings, .. } => {
             messages.extend(warnings.lines().map(|it| format!("{what}: {it}")));

@@ -5,12 +5,10 @@
 //! has the files that it names; one without shown output must only be understood. Output that is
 //! left out is written as a line `...`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
+use crate::folder::{Folder, shell};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// A command as written, and the output that follows it.
 #[derive(Debug)]
@@ -21,15 +19,13 @@ struct Shown {
 }
 
 /// The commands of a page, in order; files are written into `folder`.
-fn read(text: &str, folder: &Path) -> Vec<Shown> {
+fn read(text: &str, folder: &Folder) -> Vec<Shown> {
     let mut commands: Vec<Shown> = Vec::new();
     let (mut name, mut block, mut file): (_, Option<&str>, Option<String>) = (None, None, None);
     let save = |file: &mut Option<String>, name: &mut Option<String>| {
         if let Some(text) = file.take() {
             let name = name.take().unwrap();
-            let path = folder.join(&name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text.trim_start_matches('\n')).unwrap();
+            folder.write(&name, text.trim_start_matches('\n'));
         }
     };
     for (at, line) in text.lines().enumerate() {
@@ -80,19 +76,6 @@ fn can_run(command: &str, folder: &Path) -> bool {
     files.all(|it| Some(it) == written || folder.join(it).exists())
 }
 
-fn run(command: &str, folder: &Path) -> String {
-    let bin = Path::new(env!("CARGO_BIN_EXE_imageswap")).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let output = Command::new("sh")
-        .args(["-c", &format!("({command}) 2>&1")])
-        .current_dir(folder)
-        .env("PATH", path)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn commands_print_what_the_pages_show() {
     let docs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"));
@@ -111,14 +94,15 @@ fn commands_print_what_the_pages_show() {
         ("../README.md", 1),
     ] {
         let text = fs::read_to_string(docs.join(page)).unwrap();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&[]);
         let mut compared = 0;
-        for shown in read(&text, folder.path()) {
+        for shown in read(&text, &folder) {
             let command = &shown.command;
             if !command.starts_with("imageswap ") || !can_run(command, folder.path()) {
                 continue;
             }
-            let printed = run(command, folder.path());
+            let ran = shell(folder.path(), &format!("({command}) 2>&1"));
+            let printed = ran.out();
             let expected = shown.output.trim();
             if expected.is_empty() {
                 let is_understood = !printed.contains("Usage: imageswap");

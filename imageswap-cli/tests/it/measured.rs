@@ -1,31 +1,14 @@
 //! What people wrote, and what the linter and `explain` say to it. The files are measured cases
 //! beside the repository; the test is skipped where they are missing.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+use crate::folder::{imageswap, measured};
+use imageswap_lab::Ran;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A case's folder; prints a note and returns `None` if it is missing.
-fn case(name: &str) -> Option<PathBuf> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/cases/policy");
-    let folder = Path::new(folder).join(name);
-    if folder.exists() {
-        return Some(folder);
-    }
-    let may_skip = std::env::var_os("IMAGESWAP_NO_SKIP").is_none();
-    assert!(may_skip, "no {}", folder.display());
-    eprintln!("SKIP: no {}", folder.display());
-    None
-}
-
-/// The exit code, and everything that is printed.
-fn imageswap(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
-    command.current_dir(folder).args(args).env("NO_COLOR", "1");
-    let output = command.output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
+/// Runs the command in the folder of a case; `None` if that is missing.
+fn run(case: &str, words: &str) -> Option<Ran> {
+    let folder = measured(&format!("cases/policy/{case}"))?;
+    let mut command = imageswap(&folder);
+    Some(Ran::of(command.args(words.split(' ')), "").unwrap())
 }
 
 #[test]
@@ -95,59 +78,48 @@ fn the_linter_says_what_is_wrong_and_what_to_write() {
             &["nothing found"],
         ),
     ] {
-        let Some(folder) = case(name) else { return };
-        let (found, text) = imageswap(&folder, &["lint", "--no-notes", file]);
-        assert_eq!(found, Some(code), "{file}: {text}");
+        let Some(ran) = run(name, &format!("lint --no-notes {file}")) else {
+            return;
+        };
+        assert_eq!(ran.code(), Some(code), "{file}: {ran:?}");
         for said in said {
-            assert!(text.contains(said), "{file}: {said}: {text}");
+            let is_said = ran.out().contains(said) || ran.err().contains(said);
+            assert!(is_said, "{file}: {said}: {ran:?}");
         }
     }
 }
 
 #[test]
 fn explain_decides_as_the_author_meant() {
-    for (name, flag, file, namespace, image, result) in [
+    for (name, policy, image, result) in [
         (
             "28-target-in-a-later-rule",
-            "--policy",
-            "p02-bitnami-order.yaml",
-            "shop",
+            "--policy p02-bitnami-order.yaml",
             "bitnami/redis:7",
             "reg.example.com/hub/bitnamilegacy/redis:7",
         ),
         // A line that is never used changes nothing.
         (
             "21-lint-help-for-a-path-key",
-            "--maps",
-            "m02-image-disable.conf",
-            "shop",
+            "--maps m02-image-disable.conf",
             "quay.io/acme/test-image:1",
             "reg.example.com/quay/acme/test-image:1",
         ),
     ] {
-        let Some(folder) = case(name) else { return };
-        let args = ["explain", flag, file, "--namespace", namespace, image];
-        let labels = ["--namespace-labels", "k8s.twr.io/imageswap=enabled"];
-        let (code, text) = imageswap(&folder, &[&args[..], &labels].concat());
-        assert_eq!(code, Some(0), "{file}: {text}");
+        let labels = "--namespace-labels k8s.twr.io/imageswap=enabled";
+        let words = format!("explain {policy} --namespace shop {image} {labels}");
+        let Some(ran) = run(name, &words) else { return };
+        assert_eq!(ran.code(), Some(0), "{policy}: {ran:?}");
         assert!(
-            text.contains(&format!("result    {result}\n")),
-            "{file}: {text}"
+            ran.out().contains(&format!("result    {result}\n")),
+            "{policy}: {ran:?}"
         );
     }
     // A policy that applies to nothing loads nowhere.
-    let Some(folder) = case("14-namespace-patterns") else {
+    let words = "explain --policy x7.yaml --namespace app-shop evil.example.net/x";
+    let Some(ran) = run("14-namespace-patterns", words) else {
         return;
     };
-    let args = [
-        "explain",
-        "--policy",
-        "x7.yaml",
-        "--namespace",
-        "app-shop",
-        "evil.example.net/x",
-    ];
-    let (code, text) = imageswap(&folder, &args);
-    assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("label-wildcard"), "{text}");
+    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    assert!(ran.err().contains("label-wildcard"), "{ran:?}");
 }

@@ -1,19 +1,16 @@
 //! Output for pipelines, in the formats as their own schemas say, and the examples that use it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-use imageswap_lab::skip;
+use crate::folder::{Folder, shell};
+use imageswap_lab::{Ran, skip};
 use imageswap_policy::yaml;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-#[path = "pipeline/schemas.rs"]
 mod schemas;
 
 const POLICY: &str = concat!(
-    include_str!("data/corp.yaml"),
+    include_str!("../data/corp.yaml"),
     "  message: Registry is not allowed\n"
 );
 
@@ -41,66 +38,43 @@ metadata: {name: ok}
 spec: {containers: [{name: a, image: registry.example.com/a}]}
 ";
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.write("policy.yaml", POLICY);
-        folder.write("manifests/bad.yaml", BAD);
-        folder.write("manifests/good.yaml", GOOD);
-        folder
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.at(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    /// Runs a line of a shell, in which `imageswap` is ours.
-    fn run(&self, line: &str) -> Output {
-        let bin = Path::new(env!("CARGO_BIN_EXE_imageswap")).parent().unwrap();
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        Command::new("sh")
-            .args(["-ec", line])
-            .current_dir(self.0.path())
-            .env("PATH", path)
-            .env("IMAGESWAP_POLICY", "policy.yaml")
-            .output()
-            .unwrap()
-    }
+fn folder() -> Folder {
+    Folder::new(&[
+        ("policy.yaml", POLICY),
+        ("manifests/bad.yaml", BAD),
+        ("manifests/good.yaml", GOOD),
+    ])
 }
 
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+/// Runs a line of a shell in a folder, where the environment names the policy.
+fn run(folder: &Folder, line: &str) -> Ran {
+    shell(
+        folder.path(),
+        &format!("export IMAGESWAP_POLICY=policy.yaml; {line}"),
+    )
 }
 
 #[test]
 fn github_shows_findings_at_their_lines() {
-    let folder = Folder::new();
-    let ran = folder.run("imageswap check -o github manifests");
+    let folder = folder();
+    let ran = run(&folder, "imageswap check -o github manifests");
     assert_eq!(
-        out(&ran),
+        ran.out(),
         "\
 ::warning file=manifests/bad.yaml,line=13,endLine=13,col=15,endColumn=36,title=image-elsewhere::`quay.io/acme/widget:2` looks like an image, and was not read%0Agive --image-path 'Widget.example.org=spec.image' to have it read
 ::notice file=manifests/bad.yaml,line=6,endLine=6,col=24,endColumn=29,title=would-be-swapped::`nginx` would be swapped%0APod shop/web, container web%0Apolicy corp (deny): rule `hub` replaces it by registry.example.com/hub/library/nginx, which is approved
 ::error file=manifests/bad.yaml,line=8,endLine=8,col=12,endColumn=31,title=not-approved::`ghcr.io/acme/tool:1` is not approved%0APod shop/web, container tool%0Apolicy corp (deny): no rule matches, so it stays and is not approved%0Amessage: Registry is not allowed
 "
     );
-    assert_eq!(ran.status.code(), Some(1));
+    assert_eq!(ran.code(), Some(1));
 }
 
 #[test]
 fn gitlab_reports_findings_at_their_lines() {
-    let folder = Folder::new();
-    let ran = folder.run("imageswap check -o gitlab manifests");
-    assert_eq!(ran.status.code(), Some(1));
-    let report: Value = serde_json::from_str(&out(&ran)).unwrap();
+    let folder = folder();
+    let ran = run(&folder, "imageswap check -o gitlab manifests");
+    assert_eq!(ran.code(), Some(1));
+    let report = ran.json();
     schemas::assert_valid(&schemas::code_quality(), &report);
     let of = |at: usize| {
         let it = &report[at];
@@ -129,11 +103,11 @@ fn gitlab_reports_findings_at_their_lines() {
 
 #[test]
 fn junit_has_a_case_for_every_image() {
-    let folder = Folder::new();
-    let ran = folder.run("imageswap check -o junit manifests");
-    assert_eq!(ran.status.code(), Some(1));
-    let text = out(&ran);
-    let document = roxmltree::Document::parse(&text).unwrap();
+    let folder = folder();
+    let ran = run(&folder, "imageswap check -o junit manifests");
+    assert_eq!(ran.code(), Some(1));
+    let text = ran.out();
+    let document = roxmltree::Document::parse(text).unwrap();
     let root = document.root_element();
     assert_eq!(root.tag_name().name(), "testsuites");
     let all = |name: &str| {
@@ -190,13 +164,13 @@ fn sarif_is_as_its_schema_says() {
         Ok(schema) => schema,
         Err(reason) => return skip("sarif_is_as_its_schema_says", &reason),
     };
-    let folder = Folder::new();
+    let folder = folder();
     let odd = "\"ghcr.io/acme/tool:1 <&> \\x1b[2J\"";
-    folder.write("odd name%.yaml", &BAD.replace("ghcr.io/acme/tool:1", odd));
+    folder.write("odd name%.yaml", BAD.replace("ghcr.io/acme/tool:1", odd));
     folder.write("syntax.yaml", "a: [\n");
     folder.write(
         "rule.yaml",
-        &POLICY.replace("registry.example.com/hub", "https://x"),
+        POLICY.replace("registry.example.com/hub", "https://x"),
     );
     for (line, code, results) in [
         ("imageswap check -o sarif manifests", 1, 3),
@@ -209,9 +183,9 @@ fn sarif_is_as_its_schema_says() {
         ("imageswap lint -o sarif policy.yaml", 0, 0),
         ("imageswap lint -o sarif rule.yaml", 1, 1),
     ] {
-        let ran = folder.run(line);
-        assert_eq!(ran.status.code(), Some(code), "{line}: {ran:?}");
-        let log: Value = serde_json::from_str(&out(&ran)).unwrap();
+        let ran = run(&folder, line);
+        assert_eq!(ran.code(), Some(code), "{line}: {ran:?}");
+        let log = ran.json();
         schemas::assert_valid(&schema, &log);
         let run = &log["runs"][0];
         assert_eq!(
@@ -229,18 +203,23 @@ fn sarif_is_as_its_schema_says() {
 
 #[test]
 fn lint_has_the_same_formats() {
-    let folder = Folder::new();
+    let folder = folder();
     folder.write("maps.conf", "default::r.example.com\nquay.io/team::\n");
-    let ran = folder.run("imageswap lint --no-notes -o github maps.conf policy.yaml");
+    let ran = run(
+        &folder,
+        "imageswap lint --no-notes -o github maps.conf policy.yaml",
+    );
     assert_eq!(
-        out(&ran),
+        ran.out(),
         "::warning file=maps.conf,line=2,endLine=2,col=1,endColumn=13,title=unused-key::expected a registry, found `quay.io/team`, which holds a path; this line is never used%0Awrite `[EXACT]quay.io/team:TAG::` for each tag that is to stay, or use an ImageSwapPolicy with `keep: \"quay.io/team\"`\n",
     );
-    let ran =
-        folder.run("imageswap lint --no-notes --deny-warnings -o junit maps.conf policy.yaml");
-    assert_eq!(ran.status.code(), Some(1));
-    let text = out(&ran);
-    let document = roxmltree::Document::parse(&text).unwrap();
+    let ran = run(
+        &folder,
+        "imageswap lint --no-notes --deny-warnings -o junit maps.conf policy.yaml",
+    );
+    assert_eq!(ran.code(), Some(1));
+    let text = ran.out();
+    let document = roxmltree::Document::parse(text).unwrap();
     assert_eq!(
         document.root_element().attribute("tests"),
         Some("2"),
@@ -251,9 +230,12 @@ fn lint_has_the_same_formats() {
         Some("1"),
         "{text}"
     );
-    let ran = folder.run("imageswap lint --no-notes -o gitlab maps.conf policy.yaml");
-    assert_eq!(ran.status.code(), Some(0));
-    let report: Value = serde_json::from_str(&out(&ran)).unwrap();
+    let ran = run(
+        &folder,
+        "imageswap lint --no-notes -o gitlab maps.conf policy.yaml",
+    );
+    assert_eq!(ran.code(), Some(0));
+    let report = ran.json();
     schemas::assert_valid(&schemas::code_quality(), &report);
     assert_eq!(report[0]["location"]["lines"]["begin"], 2);
 }
@@ -315,7 +297,7 @@ fn hooks_are_as_pre_commit_reads_them() {
         all.find(|it| it["id"] == *id)
             .map(|it| it["entry"].as_str().unwrap().to_owned())
     };
-    let folder = Folder::new();
+    let folder = folder();
     let (_, config) = example("pre-commit.yaml");
     for hook in config["repos"][0]["hooks"].as_array().unwrap() {
         let entry = entry(&hook["id"]).unwrap();
@@ -328,12 +310,8 @@ fn hooks_are_as_pre_commit_reads_them() {
             "policy.yaml"
         };
         let line = format!("{entry} {} {file}", args.join(" "));
-        let ran = folder.run(&line);
-        assert_eq!(
-            ran.status.code(),
-            Some(i32::from(is_check)),
-            "{line}: {ran:?}"
-        );
+        let ran = run(&folder, &line);
+        assert_eq!(ran.code(), Some(i32::from(is_check)), "{line}: {ran:?}");
     }
 }
 
@@ -342,13 +320,13 @@ fn examples_fail_on_a_bad_manifest_and_show_its_line() {
     for (name, least) in [("github.yaml", 3), ("gitlab.yaml", 4)] {
         let commands = commands(&example(name).1);
         assert!(commands.len() >= least, "{name}: {commands:?}");
-        let folder = Folder::new();
+        let folder = folder();
         let mut failed = Vec::new();
         for command in &commands {
-            let ran = folder.run(command);
-            match ran.status.code() {
+            let ran = run(&folder, command);
+            match ran.code() {
                 Some(0) => {}
-                Some(1) => failed.push(out(&ran)),
+                Some(1) => failed.push(ran.out().to_owned()),
                 other => panic!("{name}: {command}: {other:?} {ran:?}"),
             }
         }
@@ -363,8 +341,8 @@ fn examples_fail_on_a_bad_manifest_and_show_its_line() {
         assert!(shown.contains(place), "{name}: {shown}");
         fs::remove_file(folder.at("manifests/bad.yaml")).unwrap();
         for command in &commands {
-            let ran = folder.run(command);
-            assert_eq!(ran.status.code(), Some(0), "{name}: {command}: {ran:?}");
+            let ran = run(&folder, command);
+            assert_eq!(ran.code(), Some(0), "{name}: {command}: {ran:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The page in a real browser.
 
-use crate::{WINDOW, day, report, story};
+use super::{REPORT, day, story};
+use crate::folder::Folder;
 use flate2::read::ZlibDecoder;
 use imageswap_lab::{Browser, ColourScheme};
 use std::fs;
@@ -38,14 +39,16 @@ fn the_page_is_shown_in_light_and_dark() {
         return;
     };
     let folder = day();
-    let (_, html, _) = report(folder.path(), &[&WINDOW[..], &["-o", "html"]].concat());
-    let page = folder.path().join("report.html");
-    fs::write(&page, html).unwrap();
+    folder.write(
+        "report.html",
+        folder.run(&format!("{REPORT} -o html")).out(),
+    );
+    let page = folder.at("report.html");
     for (scheme, name, bright) in [
         (ColourScheme::Light, "report-light.png", true),
         (ColourScheme::Dark, "report-dark.png", false),
     ] {
-        let picture = folder.path().join(name);
+        let picture = folder.at(name);
         browser.picture(&page, scheme, SIZE, &picture).unwrap();
         let (brightness, size) = first_pixel(&picture);
         assert_eq!(size, SIZE, "{name}");
@@ -69,24 +72,24 @@ fn a_hundred_thousand_findings_are_a_small_page() {
     let Some(browser) = Browser::for_test("report-large") else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("many.jsonl"), story::many(100_000)).unwrap();
+    let folder = Folder::new(&[
+        ("many.jsonl", &story::many(100_000)),
+        ("empty.html", "<!doctype html><title>empty</title>"),
+    ]);
     let began = Instant::now();
-    let (code, html, errors) = report(folder.path(), &["many.jsonl", "-o", "html"]);
+    let ran = folder.run("report many.jsonl -o html");
+    let html = ran.out();
     println!("report: {:?}, {} bytes", began.elapsed(), html.len());
-    assert_eq!((code, &*errors), (Some(1), ""));
+    assert_eq!((ran.code(), ran.err()), (Some(1), ""));
     assert!(html.len() < 400_000, "{} bytes", html.len());
-    let page = folder.path().join("report.html");
-    let empty = folder.path().join("empty.html");
-    fs::write(&page, html).unwrap();
-    fs::write(&empty, "<!doctype html><title>empty</title>").unwrap();
+    folder.write("report.html", html);
     for (name, page) in [
-        ("empty page", &empty),
-        ("report", &page),
-        ("report again", &page),
+        ("empty page", "empty.html"),
+        ("report", "report.html"),
+        ("report again", "report.html"),
     ] {
         let began = Instant::now();
-        let document = browser.document(page).unwrap();
+        let document = browser.document(&folder.at(page)).unwrap();
         println!(
             "{name}: {:?} with the start of the browser",
             began.elapsed()
@@ -104,7 +107,6 @@ fn no_script_of_a_finding_runs() {
     let Some(browser) = Browser::for_test("report-script") else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
     let evil =
         "x\"'><script>document.title='obeyed'</script><svg onload=\"document.title='obeyed'\">";
     let story = story::Story {
@@ -118,11 +120,11 @@ fn no_script_of_a_finding_runs() {
         from: 20,
         to: None,
     };
-    fs::write(folder.path().join("evil"), story.lines().join("\n")).unwrap();
-    let (_, html, _) = report(folder.path(), &["evil", "-o", "html"]);
-    let page = folder.path().join("report.html");
-    fs::write(&page, &html).unwrap();
-    let document = browser.document(&page).unwrap();
+    let folder = Folder::new(&[("evil", &story.lines().join("\n"))]);
+    let ran = folder.run("report evil -o html");
+    let html = ran.out();
+    folder.write("report.html", html);
+    let document = browser.document(&folder.at("report.html")).unwrap();
     assert!(
         document.contains("<title>ImageSwap report</title>"),
         "{document}"

@@ -1,73 +1,26 @@
 //! `imageswap report`, as people run it: each format, foreign texts, and the page in a browser.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+use crate::folder::{Folder, assert_snapshot};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use std::io::Write as _;
 
 mod browser;
 mod story;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use serde_json::Value;
-use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use tempfile::TempDir;
-
-pub(crate) fn report(folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
-    let output = command
-        .arg("report")
-        .args(args)
-        .current_dir(folder)
-        .output();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
-
 /// The day's findings: one plain file, one compressed.
-fn day() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+fn day() -> Folder {
     let [plain, compressed] = story::day();
-    fs::write(folder.path().join("one.jsonl"), plain).unwrap();
-    let file = fs::File::create(folder.path().join("two.jsonl.gz")).unwrap();
-    let mut encoder = GzEncoder::new(file, Compression::default());
+    let folder = Folder::new(&[("one.jsonl", &plain)]);
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(compressed.as_bytes()).unwrap();
-    encoder.finish().unwrap();
+    folder.write("two.jsonl.gz", encoder.finish().unwrap());
     folder
 }
 
-const WINDOW: [&str; 6] = [
-    "one.jsonl",
-    "two.jsonl.gz",
-    "--since",
-    "2026-11-28",
-    "--until",
-    "2026-11-29",
-];
-
-fn snapshot(name: &str) -> PathBuf {
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/report");
-    Path::new(data).join(name)
-}
-
-#[track_caller]
-fn assert_snapshot(name: &str, text: &str) {
-    let path = snapshot(name);
-    if std::env::var_os("IMAGESWAP_WRITE").is_some() {
-        fs::write(&path, text).unwrap();
-    }
-    let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        kept == text,
-        "{name}: IMAGESWAP_WRITE=1 cargo test writes it anew\n{text}"
-    );
-}
+/// The command that reports on the day.
+const REPORT: &str = "report one.jsonl two.jsonl.gz --since 2026-11-28 --until 2026-11-29";
 
 #[test]
 fn every_format_has_its_snapshot() {
@@ -78,21 +31,18 @@ fn every_format_has_its_snapshot() {
         ("csv", "day.csv"),
         ("html", "day.html"),
     ] {
-        let args = [&WINDOW[..], &["-o", format]].concat();
-        let (code, text, errors) = report(folder.path(), &args);
-        assert_eq!((code, &*errors), (Some(1), ""), "{format}");
+        let ran = folder.run(&format!("{REPORT} -o {format}"));
+        assert_eq!((ran.code(), ran.err()), (Some(1), ""), "{format}");
         // Nobody reads 80 rows of JSON in one line.
         let text = if format == "json" {
-            let value: Value = serde_json::from_str(&text).unwrap();
+            let value = ran.json();
             assert_eq!(value["schema"], "imageswap.io/report/v1");
             format!("{value:#}\n")
         } else {
-            text.replace(
-                concat!("ImageSwap ", env!("CARGO_PKG_VERSION")),
-                "ImageSwap VERSION",
-            )
+            let version = concat!("ImageSwap ", env!("CARGO_PKG_VERSION"));
+            ran.out().replace(version, "ImageSwap VERSION")
         };
-        assert_snapshot(name, &text);
+        assert_snapshot(&format!("report/{name}"), &text);
         if format == "table" {
             let wide = text.lines().find(|line| line.chars().count() > 80);
             assert_eq!(wide, None);
@@ -102,10 +52,8 @@ fn every_format_has_its_snapshot() {
 
 #[test]
 fn the_exit_code_says_what_was_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, lines: &[String]| {
-        fs::write(folder.path().join(name), lines.join("\n") + "\n").unwrap();
-    };
+    let folder = Folder::new(&[]);
+    let file = |name: &str, lines: &[String]| folder.write(name, lines.join("\n") + "\n");
     let agent = |seconds, event| story::agent("n1", seconds, event, &Value::Null);
     let story = |verdict, reason| story::Story {
         id: 1,
@@ -129,54 +77,58 @@ fn the_exit_code_says_what_was_found() {
     );
     let mut cut = with(story("approved", "ok").lines());
     cut.push(agent(61, "agent-watching")[..90].to_owned());
-    fs::write(folder.path().join("cut"), cut.join("\n")).unwrap();
-    fs::write(folder.path().join("log"), "INFO probes attached\n").unwrap();
+    folder.write("cut", cut.join("\n"));
+    folder.write("log", "INFO probes attached\n");
     let mixed = [vec!["INFO probes attached".to_owned()], watched.to_vec()].concat();
     file("mixed", &mixed);
-    for (args, expected, said) in [
-        (&["fine"][..], 0, ""),
-        (&["drift"], 1, ""),
-        (&["drift", "-n", "shop"], 1, ""),
-        (&["drift", "-n", "other"], 0, ""),
-        (&["unresolved"], 1, ""),
-        (&["unwatched"], 1, ""),
-        (&["fine", "--expect-nodes", "n1"], 0, ""),
-        (&["fine", "--expect-nodes", "n1,n2"], 1, ""),
-        (&["fine", "--since", "2026-11-27"], 1, ""),
+    for (words, expected, said) in [
+        ("fine", 0, ""),
+        ("drift", 1, ""),
+        ("drift -n shop", 1, ""),
+        ("drift -n other", 0, ""),
+        ("unresolved", 1, ""),
+        ("unwatched", 1, ""),
+        ("fine --expect-nodes n1", 0, ""),
+        ("fine --expect-nodes n1,n2", 1, ""),
+        ("fine --since 2026-11-27", 1, ""),
         (
-            &["cut"],
+            "cut",
             2,
             "error: cut:5: the finding is cut off at the end of the file\n",
         ),
-        (&["mixed"], 0, "note: mixed:1: a line is not a finding\n"),
+        ("mixed", 0, "note: mixed:1: a line is not a finding\n"),
         (
-            &["fine", "log"],
+            "fine log",
             2,
             "error: log: has no findings of an agent\nnote: log:1: a line is not a finding\n",
         ),
         (
-            &["fine", "missing"],
+            "fine missing",
             2,
             "error: missing: cannot be opened: No such file or directory (os error 2)\n",
         ),
         (
-            &["fine", "--since", "soon"],
+            "fine --since soon",
             2,
             "error: --since soon: write a time such as 2026-11-28T10:00:00Z, a day such as 2026-11-28, or an age such as 24h\n",
         ),
         (
-            &["fine", "--since", "2026-11-29", "--until", "2026-11-28"],
+            "fine --since 2026-11-29 --until 2026-11-28",
             2,
             "error: --since 2026-11-29 00:00:00 has to be before --until 2026-11-28 00:00:00\n",
         ),
         (
-            &["log"],
+            "log",
             2,
             "error: no file has a finding, so there is no time to report on; give --since and --until\n",
         ),
     ] {
-        let (code, text, errors) = report(folder.path(), args);
-        assert_eq!((code, &*errors), (Some(expected), said), "{args:?}\n{text}");
+        let ran = folder.run(&format!("report {words}"));
+        assert_eq!(
+            (ran.code(), ran.err()),
+            (Some(expected), said),
+            "{words}\n{ran:?}"
+        );
     }
 }
 
@@ -197,13 +149,11 @@ fn texts_of_others_are_shown_and_not_obeyed() {
         to: Some(30),
     };
     lines.extend(story.lines());
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("evil"), lines.join("\n")).unwrap();
+    let folder = Folder::new(&[("evil", &lines.join("\n"))]);
     let run = |format: &str| {
-        let (code, text, errors) = report(folder.path(), &["evil", "-o", format]);
-        assert_eq!(code, Some(1), "{errors}");
-        assert_eq!(errors, "");
-        text
+        let ran = folder.run(&format!("report evil -o {format}"));
+        assert_eq!((ran.code(), ran.err()), (Some(1), ""));
+        ran.out().to_owned()
     };
     for format in ["table", "html", "csv"] {
         let text = run(format);

@@ -1,10 +1,7 @@
 //! The commands' output while it is unknown which policy decides, and afterwards.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
+use crate::folder::{Folder, policy};
 use serde_json::{Value, json};
-use std::fs;
-use std::process::{Command, Output};
 
 const POLICIES: &str = "
 apiVersion: imageswap.io/v1alpha1
@@ -29,38 +26,16 @@ metadata: {name: a, namespace: shop}
 spec: {containers: [{name: app, image: evil.example.net/x}]}
 ";
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.write("p.yaml", POLICIES);
-        folder.write("pod.yaml", POD);
-        folder.write("images", "evil.example.net/x\n");
-        folder.write(
+fn folder() -> Folder {
+    Folder::new(&[
+        ("p.yaml", POLICIES),
+        ("pod.yaml", POD),
+        ("images", "evil.example.net/x\n"),
+        (
             "new.yaml",
             &POLICIES.replace("registry.corp/hub", "registry.corp/new"),
-        );
-        folder
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
-    }
-
-    fn run(&self, command: &str) -> (Option<i32>, String, String) {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = Command::new(env!("CARGO_BIN_EXE_imageswap"))
-            .args(command.split(' '))
-            .current_dir(self.0.path())
-            .output()
-            .unwrap();
-        let text = |it| String::from_utf8(it).unwrap();
-        (status.code(), text(stdout), text(stderr))
-    }
+        ),
+    ])
 }
 
 const COMMANDS: [&str; 7] = [
@@ -75,9 +50,10 @@ const COMMANDS: [&str; 7] = [
 
 #[test]
 fn without_labels_no_command_says_that_an_image_is_fine() {
-    let folder = Folder::new();
+    let folder = folder();
     for command in COMMANDS {
-        let (code, stdout, stderr) = folder.run(command);
+        let ran = folder.run(command);
+        let (code, stdout, stderr) = (ran.code(), ran.out(), ran.err());
         assert_eq!(code, Some(2), "{command}: {stdout}{stderr}");
         for part in [
             "`exempt` and `corp`",
@@ -96,48 +72,45 @@ fn without_labels_no_command_says_that_an_image_is_fine() {
             "{stderr}"
         );
     }
-    let (_, stdout, _) = folder.run(COMMANDS[3]);
-    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    let of = |answer: &Value, keys: &[&str]| {
+        Value::from_iter(keys.iter().map(|key| answer[key].clone()))
+    };
+    let answer = folder.run(COMMANDS[3]).json();
+    let found = of(&answer, &["reason", "finding", "approved"]);
+    assert_eq!(found, json!(["scope-unknown", "scope-unknown", false]));
+    let answer = folder.run(COMMANDS[1]).json();
+    let found = of(
+        &answer,
+        &["candidates", "missing", "result", "approved", "reason"],
+    );
+    let missing = "the labels of the namespace";
     assert_eq!(
-        (&answer["reason"], &answer["finding"], &answer["approved"]),
-        (
-            &"scope-unknown".into(),
-            &"scope-unknown".into(),
-            &false.into()
-        )
+        found,
+        json!([["exempt", "corp"], missing, null, false, "scope-unknown"])
     );
-    let (_, stdout, _) = folder.run(COMMANDS[1]);
-    let answer: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(answer["candidates"], json!(["exempt", "corp"]), "{stdout}");
-    assert_eq!(answer["missing"], "the labels of the namespace", "{stdout}");
-    assert_eq!(
-        (&answer["result"], &answer["approved"], &answer["reason"]),
-        (&Value::Null, &false.into(), &"scope-unknown".into())
-    );
-    let (_, stdout, _) = folder.run(COMMANDS[2]);
-    assert!(
-        stdout.ends_with("1 image: 0 stay, 0 would be swapped, 0 not approved, 1 not decided\n"),
-        "{stdout}"
-    );
+    let last = "1 image: 0 stay, 0 would be swapped, 0 not approved, 1 not decided";
+    assert_eq!(folder.run(COMMANDS[2]).last_line(), last);
 }
 
 #[test]
 fn with_labels_each_command_answers() {
-    let folder = Folder::new();
+    let folder = folder();
     for (labels, codes) in [
         ("exempt=yes", [0, 0, 0, 0, 0, 0, 0]),
         ("exempt=no", [0, 0, 1, 1, 1, 0, 0]),
     ] {
         for (command, code) in COMMANDS.iter().zip(codes) {
             let command = format!("{command} --namespace-labels {labels}");
-            let (found, stdout, stderr) = folder.run(&command);
+            let ran = folder.run(&command);
+            let (found, stdout, stderr) = (ran.code(), ran.out(), ran.err());
             assert_eq!(found, Some(code), "{command}: {stdout}{stderr}");
             assert!(!stderr.contains("depends on"), "{command}: {stderr}");
         }
     }
     let explain = |labels| {
-        let command = format!("{} --namespace-labels {labels}", COMMANDS[1]);
-        let answer: Value = serde_json::from_str(&folder.run(&command).1).unwrap();
+        let answer = folder
+            .run(&format!("{} --namespace-labels {labels}", COMMANDS[1]))
+            .json();
         (answer["policy"].clone(), answer["approved"].clone())
     };
     assert_eq!(explain("exempt=yes"), ("exempt".into(), true.into()));
@@ -146,11 +119,11 @@ fn with_labels_each_command_answers() {
 
 #[test]
 fn the_manifest_of_the_namespace_tells_its_labels() {
-    let folder = Folder::new();
+    let folder = folder();
     for (labels, code) in [("{exempt: 'yes'}", 0), ("{}", 1)] {
         folder.write(
             "namespace.yaml",
-            &format!(
+            format!(
                 "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {labels}}}\n"
             ),
         );
@@ -158,27 +131,26 @@ fn the_manifest_of_the_namespace_tells_its_labels() {
             "check --policy p.yaml -f pod.yaml -f namespace.yaml",
             "rewrite --policy p.yaml -f pod.yaml -f namespace.yaml",
         ] {
-            let (found, stdout, stderr) = folder.run(command);
+            let ran = folder.run(command);
+            let (found, stdout, stderr) = (ran.code(), ran.out(), ran.err());
             assert_eq!(found, Some(code), "{command} {labels}: {stdout}{stderr}");
         }
     }
     // Labels of another namespace do not help.
     let command = "check --policy p.yaml -f pod.yaml --namespace-labels bank:exempt=yes";
-    assert_eq!(folder.run(command).0, Some(2));
+    assert_eq!(folder.run(command).code(), Some(2));
     let command = "check --policy p.yaml -f pod.yaml --namespace-labels shop:exempt=yes";
-    assert_eq!(folder.run(command).0, Some(0));
+    assert_eq!(folder.run(command).code(), Some(0));
 }
 
 #[test]
 fn a_guard_takes_the_name_of_the_container() {
-    let folder = Folder::new();
-    folder.write(
-        "p.yaml",
-        "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: one}\nspec:\n  \
-         rules: [{keep: '**'}]\n  denied: [{pattern: 'evil.example.net/**', containers: ['app*'], message: never}]\n",
-    );
-    let (code, stdout, stderr) =
-        folder.run("explain --policy p.yaml --namespace shop evil.example.net/x nginx");
+    let folder = folder();
+    let denied = "{pattern: 'evil.example.net/**', containers: ['app*'], message: never}";
+    let spec = format!("{{rules: [{{keep: '**'}}], denied: [{denied}]}}");
+    folder.write("p.yaml", policy("one", &spec));
+    let ran = folder.run("explain --policy p.yaml --namespace shop evil.example.net/x nginx");
+    let (code, stdout, stderr) = (ran.code(), ran.out(), ran.err());
     assert_eq!(code, Some(2), "{stdout}");
     assert!(
         stderr.contains("give --container NAME")
@@ -189,15 +161,17 @@ fn a_guard_takes_the_name_of_the_container() {
         stdout.contains("nginx") && !stdout.contains("evil"),
         "{stdout}"
     );
-    let (code, stdout, _) =
+    let ran =
         folder.run("explain --policy p.yaml --namespace shop --container app evil.example.net/x");
+    let (code, stdout) = (ran.code(), ran.out());
     assert_eq!(code, Some(0));
     assert!(
         stdout.contains("it stays and is denied by `denied[0]`"),
         "{stdout}"
     );
     assert!(stdout.contains("message   never"), "{stdout}");
-    let (code, stdout, _) = folder.run("check --policy p.yaml -f pod.yaml");
+    let ran = folder.run("check --policy p.yaml -f pod.yaml");
+    let (code, stdout) = (ran.code(), ran.out());
     assert_eq!(code, Some(1));
     assert!(
         stdout.contains("`evil.example.net/x` is denied") && stdout.contains("message: never"),
@@ -207,22 +181,24 @@ fn a_guard_takes_the_name_of_the_container() {
 
 #[test]
 fn a_case_says_what_the_answer_depends_on() {
-    let folder = Folder::new();
+    let folder = folder();
     folder.write(
         "both.yaml",
         "- {policy: p.yaml, namespace: shop, image: evil.example.net/x, approved: true}\n",
     );
-    let (code, stdout, stderr) = folder.run("test both.yaml");
+    let ran = folder.run("test both.yaml");
+    let (code, stdout, stderr) = (ran.code(), ran.out(), ran.err());
     assert_eq!(code, Some(2), "{stdout}{stderr}");
     assert!(
         stderr.contains("which of the policies `exempt` and `corp` decides depends on the labels of the namespace: add `namespace_labels` to the case"),
         "{stderr}"
     );
-    let (code, stdout, stderr) = folder.run("test both.yaml --namespace-labels exempt=yes");
+    let ran = folder.run("test both.yaml --namespace-labels exempt=yes");
+    let (code, stdout, stderr) = (ran.code(), ran.out(), ran.err());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     folder.write(
         "both.yaml",
         "- {policy: p.yaml, namespace: shop, namespace_labels: {exempt: 'yes'}, image: evil.example.net/x, approved: true}\n",
     );
-    assert_eq!(folder.run("test both.yaml").0, Some(0));
+    assert_eq!(folder.run("test both.yaml").code(), Some(0));
 }

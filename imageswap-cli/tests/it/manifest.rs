@@ -1,13 +1,9 @@
 //! Runs `check`, `rewrite` and `images`: their output and exit codes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-use imageswap_lab::Ran;
+use crate::folder::Folder;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
-use std::process::Command;
 
 const MAPS: &str = "default:r.example.com\nquay.io::\nnoswap_wildcards:example.net\n";
 
@@ -38,44 +34,16 @@ metadata: {name: web}
 const JOB: &str = r#"{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"report"},"spec":{"template":{
   "spec":{"containers":[{"name":"run","image":"python:3"},{"name":"again","image":"python:3"}]}}}}"#;
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    /// A folder with `maps.conf`, and the given files.
-    fn new(files: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        fs::write(folder.at("maps.conf"), MAPS).unwrap();
-        for (name, text) in files {
-            let path = folder.at(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        folder
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.at(name)).unwrap()
-    }
-
-    /// Runs the command in the folder; words are separated by spaces.
-    fn run(&self, command: &str) -> Ran {
-        self.run_with(command, "")
-    }
-
-    fn run_with(&self, command: &str, input: &str) -> Ran {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_imageswap"));
-        program.args(command.split(' ')).current_dir(self.0.path());
-        Ran::of(&mut program, input).unwrap()
-    }
+/// A folder with `maps.conf` and these files.
+fn folder(files: &[(&str, &str)]) -> Folder {
+    let folder = Folder::new(files);
+    folder.write("maps.conf", MAPS);
+    folder
 }
 
 #[test]
 fn check_tells_people_what_would_happen_and_where() {
-    let folder = Folder::new(&[("app/web.yaml", WEB), ("app/sub/job.json", JOB)]);
+    let folder = folder(&[("app/web.yaml", WEB), ("app/sub/job.json", JOB)]);
     let ran = folder.run("check --maps maps.conf -f app");
     let expected = "\
 app/sub/job.json:2:47: python:3 -> r.example.com/python:3
@@ -99,7 +67,7 @@ warning[not-approved]: `evil.com/example.net/proxy:2` is not approved
 
 #[test]
 fn check_passes_what_is_approved_and_counts_swaps_where_it_is_told_to() {
-    let folder = Folder::new(&[("job.json", JOB)]);
+    let folder = folder(&[("job.json", JOB)]);
     let ran = folder.run("check --maps maps.conf -f job.json");
     assert_eq!(ran.code(), Some(0));
     assert!(
@@ -124,14 +92,10 @@ fn check_passes_what_is_approved_and_counts_swaps_where_it_is_told_to() {
 
 #[test]
 fn check_answers_programs_with_one_object_for_each_image() {
-    let folder = Folder::new(&[("web.yaml", WEB)]);
+    let folder = folder(&[("web.yaml", WEB)]);
     let ran = folder.run("check --maps maps.conf -f web.yaml -o json");
     assert_eq!(ran.code(), Some(1));
-    let answers: Vec<Value> = ran
-        .out()
-        .lines()
-        .map(|it| serde_json::from_str(it).unwrap())
-        .collect();
+    let answers = ran.json_lines();
     assert_eq!(answers.len(), 3);
     assert_eq!(
         answers[2],
@@ -149,7 +113,7 @@ fn check_answers_programs_with_one_object_for_each_image() {
 
 #[test]
 fn what_cannot_be_read_is_an_error_beside_what_can() {
-    let folder = Folder::new(&[
+    let folder = folder(&[
         ("app/chart.yaml", "image: {{ .Values.image }}\n"),
         (
             "app/number.yaml",
@@ -157,7 +121,7 @@ fn what_cannot_be_read_is_an_error_beside_what_can() {
         ),
         ("app/web.yaml", WEB),
     ]);
-    fs::write(folder.at("app/latin.yaml"), b"a: b\nc: caf\xe9\n").unwrap();
+    folder.write("app/latin.yaml", b"a: b\nc: caf\xe9\n");
     let ran = folder.run("check --maps maps.conf -f app -f gone.yaml");
     assert_eq!(ran.code(), Some(2));
     for part in [
@@ -172,15 +136,13 @@ fn what_cannot_be_read_is_an_error_beside_what_can() {
     assert!(
         ran.out()
             .ends_with("3 images: 1 stays, 1 would be swapped, 1 not approved\n"),
-        "{}",
-        ran.out()
+        "{ran:?}"
     );
     let ran = folder.run("check --maps maps.conf -f app --template-path Rollout");
     assert_eq!(ran.code(), Some(2));
     assert!(
         ran.err().contains("expected `KIND=PATH`, such as"),
-        "{}",
-        ran.err()
+        "{ran:?}"
     );
 }
 
@@ -190,21 +152,13 @@ fn labels_of_pods_and_of_namespaces_in_the_input_count() {
     let namespace = |label: &str| {
         format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{label}}}}}\n")
     };
-    let folder = Folder::new(&[
+    let folder = folder(&[
         ("out.yaml", &opted_out),
         ("web.yaml", WEB),
         ("in/ns.yaml", &namespace("k8s.twr.io/imageswap: enabled")),
         ("other/ns.yaml", &namespace("a: b")),
     ]);
-    let last = |command: &str| {
-        folder
-            .run(command)
-            .out()
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let last = |command: &str| folder.run(command).last_line().to_owned();
     let judged = "3 images: 1 stays, 1 would be swapped, 1 not approved";
     let left = "3 images: 3 stay, 0 would be swapped, 0 not approved";
     assert_eq!(last("check --maps maps.conf -f out.yaml"), left);
@@ -217,7 +171,7 @@ fn custom_resources_are_read_by_a_path() {
     let widget = WEB
         .replace("apps/v1", "example.org/v1")
         .replace("Deployment", "Widget");
-    let folder = Folder::new(&[("widget.yaml", &widget)]);
+    let folder = folder(&[("widget.yaml", &widget)]);
     let ran = folder.run("check --maps maps.conf -f widget.yaml");
     assert_eq!(ran.code(), Some(0));
     assert!(
@@ -258,7 +212,7 @@ spec:
   - {name: b, image: ghcr.io/b}
   - {name: c, image: gcr.io/c}
 ";
-    let folder = Folder::new(&[("policy.yaml", policy), ("pod.yaml", pod)]);
+    let folder = folder(&[("policy.yaml", policy), ("pod.yaml", pod)]);
     let ran = folder.run("check --policy policy.yaml -f pod.yaml --date 2027-01-31");
     let expected = "\
 pod.yaml:6:22: nginx -> r.example.com/hub/library/nginx
@@ -275,10 +229,7 @@ error[not-approved]: `ghcr.io/b` is not approved
 3 images: 1 stays, 1 would be swapped, 1 not approved
 ";
     assert_eq!((ran.out(), ran.err(), ran.code()), (expected, "", Some(1)));
-    let last = |command: &str| {
-        let ran = folder.run(command);
-        ran.out().lines().last().unwrap_or_default().to_owned()
-    };
+    let last = |command: &str| folder.run(command).last_line().to_owned();
     assert_eq!(
         last("check --policy policy.yaml -f pod.yaml --date 2027-02-01"),
         "3 images: 0 stay, 1 would be swapped, 2 not approved"
@@ -292,14 +243,13 @@ error[not-approved]: `ghcr.io/b` is not approved
     assert_eq!(ran.code(), Some(2));
     assert!(
         ran.err().contains("standard input can be read only once"),
-        "{}",
-        ran.err()
+        "{ran:?}"
     );
 }
 
 #[test]
 fn the_manual_shows_what_the_commands_print() {
-    let manual = include_str!("../../docs/manifests.md");
+    let manual = include_str!("../../../docs/manifests.md");
     let blocks = |kind: &'static str| {
         let open = format!("```{kind}\n");
         manual
@@ -311,7 +261,7 @@ fn the_manual_shows_what_the_commands_print() {
     let [policy, web] = blocks("yaml")[..] else {
         panic!("a policy and a manifest are expected");
     };
-    let folder = Folder::new(&[("policy.yaml", policy), ("app/web.yaml", web)]);
+    let folder = folder(&[("policy.yaml", policy), ("app/web.yaml", web)]);
     let shown = blocks("console");
     assert_eq!(shown.len(), 6);
     for block in shown {
@@ -323,7 +273,7 @@ fn the_manual_shows_what_the_commands_print() {
 
 #[test]
 fn rewrite_prints_the_manifests_with_nothing_changed_but_images() {
-    let folder = Folder::new(&[("a/web.yaml", WEB), ("a/job.json", JOB)]);
+    let folder = folder(&[("a/web.yaml", WEB), ("a/job.json", JOB)]);
     let web = WEB.replace("image: nginx", "image: r.example.com/nginx");
     let ran = folder.run("rewrite --maps maps.conf -f a/web.yaml");
     assert_eq!((ran.out(), ran.code()), (web.as_str(), Some(1)));
@@ -342,44 +292,30 @@ fn rewrite_prints_the_manifests_with_nothing_changed_but_images() {
 
 #[test]
 fn rewrite_in_place_changes_files_that_change() {
-    let folder = Folder::new(&[("job.json", JOB), ("same.yaml", "a: b\n")]);
+    let folder = folder(&[("job.json", JOB), ("same.yaml", "a: b\n")]);
     fs::set_permissions(folder.at("job.json"), fs::Permissions::from_mode(0o640)).unwrap();
     symlink("job.json", folder.at("link.json")).unwrap();
-    let before = fs::metadata(folder.at("same.yaml"))
-        .unwrap()
-        .modified()
-        .unwrap();
+    let metadata = |name: &str| fs::metadata(folder.at(name)).unwrap();
+    let before = metadata("same.yaml").modified().unwrap();
 
     let ran = folder.run("rewrite --maps maps.conf -f link.json -f same.yaml --in-place --diff");
     assert_eq!((ran.code(), ran.err()), (Some(0), ""));
     assert!(
         ran.out()
             .starts_with("--- a/link.json\n+++ b/link.json\n@@ -1,2 +1,2 @@\n"),
-        "{}",
-        ran.out()
+        "{ran:?}"
     );
     assert!(
         ran.out().ends_with("\n\\ No newline at end of file\n"),
-        "{}",
-        ran.out()
+        "{ran:?}"
     );
     assert_eq!(
         folder.read("job.json"),
         JOB.replace("\"python", "\"r.example.com/python")
     );
     assert!(folder.at("link.json").is_symlink());
-    let mode = fs::metadata(folder.at("job.json"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o640);
-    assert_eq!(
-        fs::metadata(folder.at("same.yaml"))
-            .unwrap()
-            .modified()
-            .unwrap(),
-        before
-    );
+    assert_eq!(metadata("job.json").permissions().mode() & 0o777, 0o640);
+    assert_eq!(metadata("same.yaml").modified().unwrap(), before);
 
     let ran = folder.run("rewrite --maps maps.conf -f job.json --in-place --diff");
     assert_eq!((ran.code(), ran.out()), (Some(0), ""));
@@ -389,7 +325,7 @@ fn rewrite_in_place_changes_files_that_change() {
 
 #[test]
 fn a_diff_is_one_that_patch_applies() {
-    let folder = Folder::new(&[("app/web.yaml", WEB)]);
+    let folder = folder(&[("app/web.yaml", WEB)]);
     let ran = folder.run("rewrite --maps maps.conf -f app --diff");
     let expected = "\
 --- a/app/web.yaml
@@ -422,7 +358,7 @@ items:
   metadata: {name: b, labels: {k8s.twr.io/imageswap: disabled}}
   spec: {containers: [{name: c, image: *image}]}
 ";
-    let folder = Folder::new(&[("shared.yaml", shared), ("job.json", JOB)]);
+    let folder = folder(&[("shared.yaml", shared), ("job.json", JOB)]);
     let ran = folder.run("rewrite --maps maps.conf -f shared.yaml -f job.json");
     assert_eq!((ran.out(), ran.code()), ("", Some(2)));
     for part in [
@@ -437,7 +373,7 @@ items:
 
 #[test]
 fn images_are_listed_for_tools_that_fill_a_mirror() {
-    let folder = Folder::new(&[("web.yaml", WEB), ("job.json", JOB)]);
+    let folder = folder(&[("web.yaml", WEB), ("job.json", JOB)]);
     let ran = folder.run("images --maps maps.conf -f .");
     let expected = "\
 evil.com/example.net/proxy:2 evil.com/example.net/proxy:2
@@ -463,9 +399,8 @@ quay.io/shop/migrate:7 quay.io/shop/migrate:7
         column(1)
     );
     let ran = folder.run("images --maps maps.conf -f job.json -o json");
-    let answer: Value = serde_json::from_str(ran.out()).unwrap();
     let expected = json!({"image": "python:3", "result": "r.example.com/python:3", "swapped": true, "approved": true});
-    assert_eq!(answer, expected);
+    assert_eq!(ran.json(), expected);
 
     let bad = JOB.replacen("python:3", "Python:3", 1);
     let ran = folder.run_with("images --maps maps.conf -f -", &bad);
@@ -476,7 +411,6 @@ quay.io/shop/migrate:7 quay.io/shop/migrate:7
     assert!(
         ran.err()
             .contains("`Python:3` is not an image reference\n --> standard input:2:47\n"),
-        "{}",
-        ran.err()
+        "{ran:?}"
     );
 }

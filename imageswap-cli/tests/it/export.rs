@@ -1,15 +1,12 @@
 //! `imageswap export`, as a command: what it writes, and how real programs read that.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
+use crate::folder::{Folder, assert_snapshot, policy};
 use imageswap_lab::{
-    Containerd, ContainerdOptions, ControlPlane, ControlPlaneOptions, Image, Lab, Registry,
+    Containerd, ContainerdOptions, ControlPlane, ControlPlaneOptions, Image, Lab, Ran, Registry,
     wait_until,
 };
 use serde_json::{Value, json};
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 const POLICY: &str = "
@@ -30,63 +27,23 @@ spec:
   message: Only registry.example.com, please
 ";
 
-fn imageswap(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_imageswap"))
-        .args(args)
-        .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .env_remove("IMAGESWAP_POLICY")
-        .output()
-        .unwrap()
-}
+/// The command that exports `policy.yaml` as admission policies.
+const ADMISSION: &str = "export admission-policy --policy policy.yaml";
 
-fn folder(policy: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("policy.yaml"), policy).unwrap();
-    folder
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// Compares with a file of the tests. `IMAGESWAP_WRITE=1` writes it anew.
-fn snapshot(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name);
-    if std::env::var_os("IMAGESWAP_WRITE").is_some() {
-        fs::write(&path, found).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, expected, "{name}: IMAGESWAP_WRITE=1 writes it anew");
+fn folder(policy: &str) -> Folder {
+    Folder::new(&[("policy.yaml", policy)])
 }
 
 #[test]
 fn admission_policies_are_written_as_ever() {
     let folder = folder(POLICY);
-    let output = imageswap(
-        folder.path(),
-        &["export", "admission-policy", "--policy", "policy.yaml"],
-    );
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    snapshot("admission-policy.yaml", &text(&output.stdout));
-    snapshot("admission-policy.report", &text(&output.stderr));
-    let output = imageswap(
-        folder.path(),
-        &[
-            "export",
-            "admission-policy",
-            "--policy",
-            "policy.yaml",
-            "-o",
-            "json",
-        ],
-    );
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let kinds: Vec<_> = answer["objects"]
-        .as_array()
-        .unwrap()
+    let ran = folder.run(ADMISSION);
+    assert_eq!(ran.code(), Some(0), "{ran:?}");
+    assert_snapshot("admission-policy.yaml", ran.out());
+    assert_snapshot("admission-policy.report", ran.err());
+    let answer = folder.run(&format!("{ADMISSION} -o json")).json();
+    let objects = answer["objects"].as_array().unwrap();
+    let kinds: Vec<_> = objects
         .iter()
         .map(|it| it["kind"].as_str().unwrap())
         .collect();
@@ -127,36 +84,24 @@ fn what_cannot_be_exported_is_reported() {
             "imagePullSecrets s: left out: a policy for audit changes no Pod",
         ),
     ] {
-        let policy = format!(
-            "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: p}}\nspec: {spec}\n"
-        );
-        let folder = folder(&policy);
-        let output = imageswap(
-            folder.path(),
-            &["export", "admission-policy", "--policy", "policy.yaml"],
-        );
-        let report = text(&output.stderr).replace("\n    ", " ");
-        assert_eq!(output.status.code(), Some(code), "{spec}: {report}");
+        let ran = folder(&policy("p", spec)).run(ADMISSION);
+        let report = ran.err().replace("\n    ", " ");
+        assert_eq!(ran.code(), Some(code), "{spec}: {report}");
         assert!(report.contains(says), "{spec}: {report}");
-        assert_eq!(output.stdout.is_empty(), code == 2, "{spec}");
+        assert_eq!(ran.out().is_empty(), code == 2, "{spec}");
     }
 }
 
 #[test]
 fn a_maps_file_is_exported_as_it_is_imported() {
-    let folder = folder(POLICY);
-    fs::write(
-        folder.path().join("maps.conf"),
-        "default::r.example.com\nquay.io::r.example.com/quay\n",
-    )
-    .unwrap();
-    let output = imageswap(
-        folder.path(),
-        &["export", "admission-policy", "--maps", "maps.conf"],
+    let maps = "default::r.example.com\nquay.io::r.example.com/quay\n";
+    let ran = Folder::new(&[("maps.conf", maps)]).run("export admission-policy --maps maps.conf");
+    assert_eq!(ran.code(), Some(1), "{ran:?}");
+    assert!(
+        ran.err()
+            .contains("imageswap enforcement: exported, differs: ")
     );
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("imageswap enforcement: exported, differs: "));
-    assert!(text(&output.stdout).contains("k8s.twr.io/imageswap: enabled"));
+    assert!(ran.out().contains("k8s.twr.io/imageswap: enabled"));
 }
 
 const MIRRORED: &str = "
@@ -178,90 +123,44 @@ spec:
 #[test]
 fn mirrors_are_written_as_ever() {
     let folder = folder(&MIRRORED.replace("REGISTRY", "registry.example.org:5000"));
-    let args = [
-        "--policy",
-        "policy.yaml",
-        "--plain-http",
-        "registry.example.org:5000",
-    ];
-    let output = imageswap(
-        folder.path(),
-        &[&["export", "hosts-toml", "certs.d"][..], &args].concat(),
-    );
-    assert_eq!(output.status.code(), Some(1));
+    let args = "--policy policy.yaml --plain-http registry.example.org:5000";
+    let ran = folder.run(&format!("export hosts-toml certs.d {args}"));
+    let files = ["certs.d/docker.io/hosts.toml", "certs.d/gcr.io/hosts.toml"];
     assert_eq!(
-        text(&output.stdout),
-        "certs.d/docker.io/hosts.toml\ncerts.d/gcr.io/hosts.toml\n"
+        (ran.code(), ran.out()),
+        (Some(1), &*format!("{}\n{}\n", files[0], files[1]))
     );
-    let read = |host: &str| {
-        fs::read_to_string(folder.path().join("certs.d").join(host).join("hosts.toml")).unwrap()
-    };
-    snapshot(
-        "hosts-toml",
-        &format!("{}\n{}", read("docker.io"), read("gcr.io")),
-    );
-    snapshot("hosts-toml.report", &text(&output.stderr));
-    let output = imageswap(
-        folder.path(),
-        &[&["export", "registries.conf"][..], &args].concat(),
-    );
-    assert_eq!(output.status.code(), Some(1));
-    snapshot("registries.conf", &text(&output.stdout));
-    snapshot("registries.conf.report", &text(&output.stderr));
-    let output = imageswap(
-        folder.path(),
-        &[
-            "export",
-            "registries.conf",
-            "--policy",
-            "policy.yaml",
-            "-o",
-            "json",
-        ],
-    );
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(
-        answer["files"]["registries.conf"]
-            .as_str()
-            .unwrap()
-            .contains("[[registry]]")
-    );
+    assert_snapshot("hosts-toml", &files.map(|it| folder.read(it)).join("\n"));
+    assert_snapshot("hosts-toml.report", ran.err());
+    let ran = folder.run(&format!("export registries.conf {args}"));
+    assert_eq!(ran.code(), Some(1));
+    assert_snapshot("registries.conf", ran.out());
+    assert_snapshot("registries.conf.report", ran.err());
+    let answer = folder
+        .run("export registries.conf --policy policy.yaml -o json")
+        .json();
+    let written = answer["files"]["registries.conf"].as_str();
+    assert!(written.unwrap().contains("[[registry]]"));
     assert!(answer["report"]["items"].as_array().unwrap().len() > 5);
     // A file of somebody else is not replaced.
-    fs::write(
-        folder.path().join("certs.d/gcr.io/hosts.toml"),
-        "server = 'x'\n",
-    )
-    .unwrap();
-    let output = imageswap(
-        folder.path(),
-        &["export", "hosts-toml", "certs.d", "--policy", "policy.yaml"],
-    );
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        text(&output.stderr).contains("is not from this command"),
-        "{}",
-        text(&output.stderr)
-    );
+    folder.write(files[1], "server = 'x'\n");
+    let ran = folder.run("export hosts-toml certs.d --policy policy.yaml");
+    assert_eq!(ran.code(), Some(2));
+    assert!(ran.err().contains("is not from this command"), "{ran:?}");
 }
 
 #[test]
 fn no_mirror_swaps_what_a_policy_only_audits() {
-    let folder = folder(
-        &MIRRORED
-            .replace("REGISTRY", "r.example.org")
-            .replace("warn", "audit"),
-    );
-    let output = imageswap(
-        folder.path(),
-        &["export", "registries.conf", "--policy", "policy.yaml"],
-    );
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty() && text(&output.stderr).contains("a mirror would"));
+    let audit = MIRRORED
+        .replace("REGISTRY", "r.example.org")
+        .replace("warn", "audit");
+    let ran = folder(&audit).run("export registries.conf --policy policy.yaml");
+    assert_eq!((ran.code(), ran.out()), (Some(2), ""));
+    assert!(ran.err().contains("a mirror would"), "{ran:?}");
 }
 
 /// A registry with an image in some repositories, and the policy whose rules name it.
-fn registry(lab: &Lab) -> (Registry, tempfile::TempDir) {
+fn registry(lab: &Lab) -> (Registry, Folder) {
     let registry = Registry::start(lab).unwrap();
     let image = Image::sleeper("mirrored").unwrap();
     for repository in [
@@ -278,10 +177,11 @@ fn registry(lab: &Lab) -> (Registry, tempfile::TempDir) {
 }
 
 /// Exports mirrors that are at `registry`.
-fn mirrors(registry: &Registry, folder: &Path, to: &[&str]) -> Output {
-    let plain = registry.addr().to_string();
-    let from = ["--policy", "policy.yaml", "--plain-http", &plain];
-    imageswap(folder, &[&["export"], to, &from].concat())
+fn mirrors(registry: &Registry, folder: &Folder, to: &str) -> Ran {
+    let plain = registry.addr();
+    folder.run(&format!(
+        "export {to} --policy policy.yaml --plain-http {plain}"
+    ))
 }
 
 #[test]
@@ -290,19 +190,13 @@ fn containerd_pulls_through_the_hosts() {
         return;
     };
     let (registry, folder) = registry(&lab);
-    let output = mirrors(&registry, folder.path(), &["hosts-toml", "certs.d"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let ran = mirrors(&registry, &folder, "hosts-toml certs.d");
+    assert_eq!(ran.code(), Some(1), "{ran:?}");
     let containerd = Containerd::start(&lab, ContainerdOptions::default()).unwrap();
-    let hosts = folder.path().join("certs.d");
+    let hosts = folder.at("certs.d");
     let pull = |image: &str| {
-        let args = [
-            "image",
-            "pull",
-            "--hosts-dir",
-            hosts.to_str().unwrap(),
-            image,
-        ];
-        containerd.ctr("default", args)
+        let hosts = hosts.to_str().unwrap();
+        containerd.ctr("default", ["image", "pull", "--hosts-dir", hosts, image])
     };
     for image in [
         "docker.io/library/nginx:1",
@@ -312,12 +206,8 @@ fn containerd_pulls_through_the_hosts() {
         pull(image).unwrap_or_else(|why| panic!("{image}: {why}"));
     }
     // The names stay.
-    let names = text(
-        &containerd
-            .ctr("default", ["image", "ls", "-q"])
-            .unwrap()
-            .stdout,
-    );
+    let listed = containerd.ctr("default", ["image", "ls", "-q"]).unwrap();
+    let names = String::from_utf8(listed.stdout).unwrap();
     assert!(names.contains("docker.io/library/nginx:1"), "{names}");
     // What the mirror lacks is not pulled from anywhere else.
     let why = pull("docker.io/library/absent:1").unwrap_err().to_string();
@@ -330,19 +220,20 @@ fn podman_pulls_through_the_configuration() {
         return;
     };
     let (registry, folder) = registry(&lab);
-    let output = mirrors(&registry, folder.path(), &["registries.conf"]);
-    let configuration = folder.path().join("registries.conf");
-    fs::write(&configuration, &output.stdout).unwrap();
+    folder.write(
+        "registries.conf",
+        mirrors(&registry, &folder, "registries.conf").out(),
+    );
     let pull = |image: &str| {
-        Command::new("podman")
+        let mut podman = Command::new("podman");
+        podman
             .arg("--root")
-            .arg(folder.path().join("root"))
+            .arg(folder.at("root"))
             .arg("--runroot")
-            .arg(folder.path().join("run"))
+            .arg(folder.at("run"))
             .args(["--storage-driver", "vfs", "pull", "--quiet", image])
-            .env("CONTAINERS_REGISTRIES_CONF", &configuration)
-            .output()
-            .unwrap()
+            .env("CONTAINERS_REGISTRIES_CONF", folder.at("registries.conf"));
+        Ran::of(&mut podman, "").unwrap()
     };
     for image in [
         "docker.io/library/nginx:1",
@@ -350,15 +241,12 @@ fn podman_pulls_through_the_configuration() {
         "quay.io/team/app:1",
         "gcr.io/p/app:1",
     ] {
-        let output = pull(image);
-        assert!(output.status.success(), "{image}: {}", text(&output.stderr));
+        let ran = pull(image);
+        assert_eq!(ran.code(), Some(0), "{image}: {ran:?}");
     }
-    let output = pull("docker.io/library/absent:1");
-    assert!(
-        !output.status.success() && text(&output.stderr).contains(&registry.addr().to_string()),
-        "{}",
-        text(&output.stderr)
-    );
+    let ran = pull("docker.io/library/absent:1");
+    let names_mirror = ran.err().contains(&registry.addr().to_string());
+    assert!(ran.code() != Some(0) && names_mirror, "{ran:?}");
 }
 
 #[test]
@@ -376,17 +264,10 @@ fn an_api_server_takes_the_objects_and_swaps() {
         return;
     }
     let folder = folder(POLICY);
-    let output = imageswap(
-        folder.path(),
-        &["export", "admission-policy", "--policy", "policy.yaml"],
-    );
-    let objects = folder.path().join("objects.yaml");
-    fs::write(&objects, &output.stdout).unwrap();
-    let objects = objects.to_str().unwrap();
-    cluster
-        .kubectl(["apply", "--dry-run=server", "-f", objects])
-        .unwrap();
-    cluster.kubectl(["apply", "-f", objects]).unwrap();
+    let ran = folder.run(ADMISSION);
+    let check = ["apply", "--dry-run=server", "-f", "-"];
+    cluster.kubectl_with(check, ran.out()).unwrap();
+    cluster.apply(ran.out()).unwrap();
     cluster.kubectl(["create", "namespace", "prod"]).unwrap();
     let pod = |name: &str, image: &str| {
         format!(
@@ -394,12 +275,11 @@ fn an_api_server_takes_the_objects_and_swaps() {
         )
     };
     let mut at = 0;
-    let refused = || {
+    let mut refused = || {
         at += 1;
         let evil = pod(&format!("evil-{at}"), "evil.example.net/miner:1");
         cluster.apply(&evil).err().map(|it| it.to_string())
     };
-    let mut refused = refused;
     let mut said = None;
     // The API server compiles policies in the background.
     assert!(wait_until(Duration::from_secs(30), || {

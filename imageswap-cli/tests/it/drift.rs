@@ -1,11 +1,10 @@
 //! `imageswap drift` as a person runs it, with an agent's admin port.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
+use crate::folder::{Folder, imageswap};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 fn finding(id: &str, reason: &str) -> Value {
     json!({"schema": "imageswap.io/finding/v1", "kind": "container", "start_id": format!("b/{id}"), "event": "start",
@@ -20,7 +19,7 @@ fn finding(id: &str, reason: &str) -> Value {
 }
 
 /// An agent whose page has `findings`, for any number of requests.
-fn agent(findings: &[Value]) -> String {
+pub(crate) fn agent(findings: &[Value]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let lines: Vec<_> = findings.iter().map(|it| format!("{it}\n")).collect();
@@ -40,12 +39,6 @@ fn agent(findings: &[Value]) -> String {
     format!("http://{address}")
 }
 
-fn drift(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap"));
-    command.arg("drift").args(args);
-    command
-}
-
 #[test]
 fn workloads_are_shown_with_their_age_and_process() {
     let agent = agent(&[
@@ -53,9 +46,10 @@ fn workloads_are_shown_with_their_age_and_process() {
         finding("2", "webhook-skipped"),
         finding("3", "retagged"),
     ]);
-    let output = drift(&["--agent", &agent]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let folder = Folder::new(&[]);
+    let ran = folder.run(&format!("drift --agent {agent}"));
+    assert_eq!(ran.code(), Some(1));
+    let text = ran.out();
     assert_eq!(text.matches("shop/Deployment web").count(), 1, "{text}");
     assert!(text.contains("app of web-1, web-2 on n1"), "{text}");
     assert!(
@@ -65,20 +59,20 @@ fn workloads_are_shown_with_their_age_and_process() {
     assert!(text.contains("; process nginx"), "{text}");
     assert!(text.ends_with("3 drift; 1 agent answered\n"), "{text}");
 
-    let output = drift(&["--agent", &agent, "-o", "wide"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("shop  "));
-    assert_eq!(rows.count(), 3, "{text}");
+    let ran = folder.run(&format!("drift --agent {agent} -o wide"));
+    let rows = ran.out().lines().filter(|line| line.starts_with("shop  "));
+    assert_eq!(rows.count(), 3, "{ran:?}");
 
-    let output = drift(&["--agent", &agent, "-o", "json"]).output().unwrap();
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let answer = folder.run(&format!("drift --agent {agent} -o json")).json();
     assert_eq!(answer["findings"][0], finding("1", "webhook-skipped"));
 }
 
 #[test]
 fn watch_asks_again_until_it_is_stopped() {
     let agent = agent(&[finding("1", "webhook-skipped")]);
-    let mut command = drift(&["--agent", &agent, "--watch", "1"]);
+    let folder = Folder::new(&[]);
+    let mut command = imageswap(folder.path());
+    command.args(["drift", "--agent", &agent, "--watch", "1"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut ends = lines

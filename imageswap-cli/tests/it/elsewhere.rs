@@ -1,14 +1,9 @@
 //! Images outside of Pods, and the flags that say what counts.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
+use crate::folder::{CORP, Folder, imageswap, measured};
 use imageswap_lab::Ran;
-use serde_json::{Value, json};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-const POLICY: &str = include_str!("data/corp.yaml");
+use serde_json::json;
+use std::path::Path;
 
 const POD: &str = "\
 apiVersion: v1
@@ -20,40 +15,26 @@ spec:
   - {name: b, image: ghcr.io/b}
 ";
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        for (name, text) in [("policy.yaml", POLICY)].iter().chain(files) {
-            fs::write(folder.at(name), text).unwrap();
-        }
-        folder
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, command: &str) -> Ran {
-        run(self.0.path(), command)
-    }
+/// A folder with `policy.yaml` and these files.
+fn folder(files: &[(&str, &str)]) -> Folder {
+    let folder = Folder::new(files);
+    folder.write("policy.yaml", CORP);
+    folder
 }
 
-fn run(folder: &Path, command: &str) -> Ran {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_imageswap"));
-    program
-        .args(command.split(' '))
-        .current_dir(folder)
-        .env("IMAGESWAP_POLICY", "policy.yaml");
-    Ran::of(&mut program, "").unwrap()
+/// Runs the command where the environment names the policy.
+fn run(folder: &Path, words: &str) -> Ran {
+    let mut command = imageswap(folder);
+    command.env("IMAGESWAP_POLICY", "policy.yaml");
+    Ran::of(command.args(words.split(' ')), "").unwrap()
 }
 
 /// `cases/policy/26-images-elsewhere`.
 #[test]
 fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
-    let case =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases/policy/26-images-elsewhere");
+    let Some(case) = measured("cases/policy/26-images-elsewhere") else {
+        return;
+    };
     let list = "images --policy p02-bitnami-order.yaml -f cr.yaml";
     let ran = run(&case, list);
     assert_eq!(
@@ -66,8 +47,8 @@ fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
     let flag = "--image-path Deployment.apps=spec.template.spec.containers.*.args[--reloader]";
     let expected =
         "give --image-path 'Deployment.apps=spec.template.spec.containers.*.args[--reloader]'";
-    assert!(ran.err().contains("cr.yaml:13:64"), "{}", ran.err());
-    assert!(ran.err().contains(expected), "{}", ran.err());
+    assert!(ran.err().contains("cr.yaml:13:64"), "{ran:?}");
+    assert!(ran.err().contains(expected), "{ran:?}");
     let ran = run(&case, &format!("{list} {flag}"));
     assert!(
         ran.out()
@@ -84,7 +65,7 @@ fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
 
 #[test]
 fn files_of_other_tools_are_checked_and_rewritten() {
-    let folder = Folder::new(&[
+    let folder = folder(&[
         (
             "kustomization.yaml",
             "images:\n- {name: web, newName: nginx, newTag: '1.25'}\n- {name: redis, newTag: '7'}\n",
@@ -98,7 +79,10 @@ fn files_of_other_tools_are_checked_and_rewritten() {
             "services:\n  web: {image: nginx}\n  db: {image: 'postgres:${TAG}'}\n",
         ),
     ]);
-    let ran = folder.run("check kustomization.yaml values.yaml compose.yaml");
+    let ran = run(
+        folder.path(),
+        "check kustomization.yaml values.yaml compose.yaml",
+    );
     let expected = "\
 kustomization.yaml:2:24: nginx:1.25
   -> registry.example.com/hub/library/nginx:1.25
@@ -119,15 +103,15 @@ error[variable]: `postgres:${TAG}` has a variable
 5 images: 0 stay, 4 would be swapped, 0 not approved, 1 with a variable
 ";
     assert_eq!((ran.out(), ran.err(), ran.code()), (expected, "", Some(1)));
-    let ran = folder.run("check compose.yaml --fail-on denied");
+    let ran = run(folder.path(), "check compose.yaml --fail-on denied");
     assert_eq!(ran.code(), Some(0));
 
-    let ran = folder.run("rewrite values.yaml");
+    let ran = run(folder.path(), "rewrite values.yaml");
     assert_eq!(
         ran.out(),
         "image: {registry: registry.example.com, repository: hub/bitnami/nginx, tag: 1.25}   # ours\n"
     );
-    let ran = folder.run("rewrite kustomization.yaml");
+    let ran = run(folder.path(), "rewrite kustomization.yaml");
     assert_eq!(ran.code(), Some(1));
     assert_eq!(
         ran.out(),
@@ -137,17 +121,16 @@ error[variable]: `postgres:${TAG}` has a variable
     let expected = "it would become `registry.example.com/hub/library/redis:7`: add `newName: registry.example.com/hub/library/redis`";
     assert!(
         ran.err().contains("error[not-rewritten]") && ran.err().contains(expected),
-        "{}",
-        ran.err()
+        "{ran:?}"
     );
 }
 
 #[test]
 fn the_flags_say_what_counts() {
-    let audit = POLICY.replace("spec:\n", "spec:\n  enforcement: audit\n");
+    let audit = CORP.replace("spec:\n", "spec:\n  enforcement: audit\n");
     let swap = POD.replace("  - {name: b, image: ghcr.io/b}\n", "");
     let elsewhere = "apiVersion: x.io/v1\nkind: A\nspec: {image: registry.example.com/a}\n";
-    let folder = Folder::new(&[
+    let folder = folder(&[
         ("pod.yaml", POD),
         ("swap.yaml", &swap),
         ("elsewhere.yaml", elsewhere),
@@ -183,7 +166,7 @@ fn the_flags_say_what_counts() {
         ),
         ("check missing.yaml --fail-on never", 2),
     ] {
-        let ran = folder.run(command);
+        let ran = run(folder.path(), command);
         assert_eq!(
             ran.code(),
             Some(code),
@@ -212,12 +195,12 @@ fn the_flags_say_what_counts() {
             "policy corp (deny, by --as): ",
         ),
     ] {
-        let ran = folder.run(&format!("check pod.yaml{flags}"));
+        let ran = run(folder.path(), &format!("check pod.yaml{flags}"));
         for part in [head, note, last, "pod.yaml:6:22: nginx -> "] {
             assert!(ran.out().contains(part), "{flags}: {part}\n{}", ran.out());
         }
     }
-    let ran = folder.run("check swap.yaml --image-path A=spec.image");
+    let ran = run(folder.path(), "check swap.yaml --image-path A=spec.image");
     assert_eq!(
         ran.err(),
         "warning: --image-path A=spec.image matches no image in these manifests\n"
@@ -226,8 +209,8 @@ fn the_flags_say_what_counts() {
 
 #[test]
 fn a_summary_counts_by_registry() {
-    let folder = Folder::new(&[("pod.yaml", POD)]);
-    let ran = folder.run("check pod.yaml --summary");
+    let folder = folder(&[("pod.yaml", POD)]);
+    let ran = run(folder.path(), "check pod.yaml --summary");
     let expected = "\
 REGISTRY                                  IMAGES    SWAP  DENIED    LEFT
 docker.io                                      1       1       0       0
@@ -236,11 +219,10 @@ ghcr.io                                        1       0       1       0
 2 images: 0 stay, 1 would be swapped, 1 not approved
 ";
     assert_eq!((ran.out(), ran.code()), (expected, Some(1)));
-    let ran = folder.run("check pod.yaml --summary -o json");
+    let ran = run(folder.path(), "check pod.yaml --summary -o json");
     let count = |swapped, not_approved| json!({"images": 1, "stay": 0, "swapped": swapped, "not_approved": not_approved, "variable": 0, "undecided": 0});
-    let answer: Value = serde_json::from_str(ran.out()).unwrap();
     assert_eq!(
-        answer,
+        ran.json(),
         json!({
             "images": 2, "stay": 0, "swapped": 1, "not_approved": 1, "variable": 0, "undecided": 0,
             "others": 0, "warnings": 0, "findings": 1,
@@ -251,28 +233,25 @@ ghcr.io                                        1       0       1       0
 
 #[test]
 fn labels_that_a_manifest_does_not_tell_are_asked_for() {
-    let guarded = POLICY.replace(
+    let guarded = CORP.replace(
         "spec:\n",
         "spec:\n  match: {objectSelector: {matchLabels: {app: web}}}\n",
     );
-    let folder = Folder::new(&[
+    let folder = folder(&[
         ("guarded.yaml", &guarded),
         (
             "prometheus.yaml",
             "apiVersion: monitoring.coreos.com/v1\nkind: Prometheus\nmetadata: {name: k8s}\nspec: {image: quay.io/p}\n",
         ),
     ]);
-    let ran = folder.run("check prometheus.yaml --policy guarded.yaml");
+    let ran = run(folder.path(), "check prometheus.yaml --policy guarded.yaml");
     assert_eq!(ran.code(), Some(2));
-    assert!(
-        ran.err().contains("give --labels KEY=VALUE,..."),
-        "{}",
-        ran.err()
-    );
+    assert!(ran.err().contains("give --labels KEY=VALUE,..."), "{ran:?}");
     for (labels, code) in [("app=web", 1), ("app=x", 0)] {
-        let ran = folder.run(&format!(
-            "check prometheus.yaml --policy guarded.yaml --labels {labels}"
-        ));
+        let ran = run(
+            folder.path(),
+            &format!("check prometheus.yaml --policy guarded.yaml --labels {labels}"),
+        );
         assert_eq!(ran.code(), Some(code), "{}{}", ran.out(), ran.err());
     }
 }
