@@ -134,10 +134,10 @@ fn a_folder_of_the_root_is_not_the_root() {
         .join("rootfs/bin");
     let agent = node.agent();
     let mount = format!("type=bind,src={},dst=/,options=rbind:rw", folder.display());
-    let program = ["/busybox", "sleep", "1000"];
-    let flags = [
-        "run", "--detach", "--cwd", "/", "--mount", &mount, OURS, &id,
-    ];
+    // The mount hides the earlier one of /proc, which runc needs.
+    let proc = "type=proc,src=proc,dst=/proc,options=nosuid";
+    let flags = ["run", "--detach", "--mount", &mount, "--mount", proc];
+    let program = [OURS, &id, "/busybox", "sleep", "1000"];
     let run = flags.iter().chain(&program);
     // Newer versions of runc refuse it.
     if node.containerd.ctr("default", run).is_err() {
