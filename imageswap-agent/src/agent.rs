@@ -19,7 +19,7 @@ use crate::resolve::{Answer, Question, Resolver};
 use crate::starts::Starts;
 use crate::verdict::Verdict;
 use imageswap_policy::Policies;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use turns::Turns;
@@ -64,6 +64,8 @@ pub struct Agent {
     unsure: Vec<Unsure>,
     /// Questions asked so far.
     attempts: u32,
+    /// Starts in cgroups that had other processes before.
+    shared: HashSet<StartId>,
     /// Whether a container was put into another one's cgroup, whose end no removed cgroup shows.
     may_have_left: bool,
     pods: Pods,
@@ -137,6 +139,7 @@ impl Agent {
             may_have_left: false,
             pods,
             late: HashMap::new(),
+            shared: HashSet::new(),
             hierarchy,
             proc,
             control,
@@ -415,6 +418,7 @@ impl Agent {
         self.rejudge();
         let starts = &self.starts;
         self.late.retain(|id, _| starts.facts(*id).is_some());
+        self.shared.retain(|id| starts.facts(*id).is_some());
         self.named.retain(|id, _| starts.facts(*id).is_some());
         // The API server may have been down when it was asked which Pod owns a container.
         let is_unowned = |facts: &Facts| {
@@ -470,6 +474,9 @@ impl Agent {
         // process.
         if process.by != Confirmation::Exec {
             self.control.forget(start.cgroup);
+        }
+        if self.is_shared(start, &process) {
+            self.shared.insert(start);
         }
         self.observe(start, Evidence::Confirmed(process));
         if self

@@ -20,7 +20,7 @@ use bounds::Common;
 use described::Described;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use join::OfCri;
+use join::{Image, OfCri};
 use kube::Client;
 use prepared::Prepared;
 use std::collections::BTreeSet;
@@ -343,8 +343,8 @@ impl Sources {
             let found = self
                 .of_cri_at_last(asked, &task.id, &[process], Some(task))
                 .await;
-            if let Some((claim, image_id)) = found {
-                cri = Some(self.checked(asked, claim, image_id, &described).await);
+            if let Some((claim, image)) = found {
+                cri = Some(self.checked(asked, claim, image, &described).await);
             }
         }
         let Described {
@@ -455,14 +455,14 @@ impl Sources {
         watch::ask(self.client.as_ref()?, named).await
     }
 
-    /// The CRI's answer about an id that it should know sooner or later, with the id of the image.
+    /// The CRI's answer about an id that it should know sooner or later, with the image.
     async fn of_cri_at_last(
         &self,
         asked: &mut Asked,
         id: &str,
         firsts: &[Subject],
         task: Option<&TaskRecord>,
-    ) -> Option<(Claim, Option<String>)> {
+    ) -> Option<(Claim, Image)> {
         for _ in 0..DENIALS {
             let found = self.of_cri(asked, id, firsts, task).await;
             let may_come = !self.cris.is_empty() && asked.unreachable.is_empty();

@@ -116,6 +116,22 @@ impl Agent {
         }
     }
 
+    /// Whether the cgroup of a start had processes before the container's first one. That is asked
+    /// once: later, root can move an older process into a container's own cgroup.
+    pub(super) fn is_shared(&self, start: StartId, first: &Process) -> bool {
+        let Some(facts) = self.starts.facts(start) else {
+            return false;
+        };
+        let is_known = facts.process.as_ref().is_some_and(|known| known.is_first);
+        if is_known || !first.is_first || first.leads_pid_namespace || start.put.is_some() {
+            return false;
+        }
+        let others = self.hierarchy.processes_below(&facts.cgroup);
+        let is_older = |other: Subject| other.runs(&self.proc) && other.started < first.started;
+        let mut others = others.into_iter().map(|pid| Subject::now(&self.proc, pid));
+        others.any(is_older)
+    }
+
     /// Ends containers whose processes have ended, whether or not their cgroups still exist.
     pub(super) fn end_what_left(&mut self) {
         let is_over = |(id, facts): &(StartId, &Facts)| {
@@ -125,7 +141,8 @@ impl Agent {
                 pids.unwrap_or_default()
             };
             let process = facts.process.as_ref().filter(|process| process.is_first);
-            process.is_some_and(|process| has_ended(&self.proc, *id, process, others))
+            let ends_with_first = id.put.is_some() || self.shared.contains(id);
+            process.is_some_and(|it| has_ended(&self.proc, it, ends_with_first, others))
         };
         let alive = self.starts.alive().filter(is_over);
         let ended: Vec<_> = alive.map(|(start, _)| start).collect();
@@ -165,24 +182,24 @@ fn leads(proc: &Path, process: &Process, known: &Process) -> bool {
         || (process.by == Confirmation::Runtime && !is_younger() && is_in_its_namespace())
 }
 
-/// Whether a container has ended, by its first process. If that does not lead a pid namespace, the
-/// container's `others` may run on in its cgroup. A process that is older than the first one is not
-/// the container's: the cgroup is a shared one.
+/// Whether a container has ended, by its first process. If that does not lead a pid namespace, and the
+/// cgroup is the container's own, the container's `others` may run on in it. A process that is older
+/// than the first one is not the container's: somebody moved it there.
 fn has_ended(
     proc: &Path,
-    start: StartId,
     first: &Process,
+    ends_with_first: bool,
     others: impl FnOnce() -> Vec<u32>,
 ) -> bool {
     if first.subject().runs(proc) {
         return false;
     }
-    if start.put.is_some() || first.leads_pid_namespace {
+    if ends_with_first || first.leads_pid_namespace {
         return true;
     }
     let others = others().into_iter().map(|pid| Subject::now(proc, pid));
-    let others: Vec<_> = others.filter(|other| other.runs(proc)).collect();
-    others.is_empty() || others.iter().any(|other| other.started < first.started)
+    let mut its = others.filter(|other| other.started >= first.started);
+    !its.any(|other| other.runs(proc))
 }
 
 #[cfg(test)]
@@ -268,28 +285,21 @@ mod tests {
         const CHILD: Stat = (8, 'S', 1, 200);
         const DEAD_CHILD: Stat = (8, 'Z', 1, 200);
         const OLDER: Stat = (9, 'S', 1, 50);
-        let own = StartId::of(1);
-        let put = StartId {
-            put: Some(Subject {
-                pid: 7,
-                started: Some(100),
-            }),
-            ..own
-        };
         #[rustfmt::skip]
         let rows = [
-            ("its first process runs",             own, false, &[FIRST][..],         false),
-            ("another thread of it runs",          own, true,  &[LEADER_GONE],       false),
-            ("it is a zombie",                     own, true,  &[ZOMBIE],            true),
-            ("its pid is another process's",       own, true,  &[ANOTHER],           true),
-            ("all have ended",                     own, false, &[],                  true),
-            ("others run on",                      own, false, &[CHILD],             false),
-            ("others are zombies",                 own, false, &[ZOMBIE, DEAD_CHILD], true),
-            ("a shared cgroup",                    own, false, &[OLDER, CHILD],      true),
-            ("others, but it led a pid namespace", own, true,  &[CHILD],             true),
-            ("others in a host's cgroup",          put, false, &[CHILD],             true),
+            ("its first process runs",             false, false, &[FIRST][..],          false),
+            ("another thread of it runs",          false, true,  &[LEADER_GONE],        false),
+            ("it is a zombie",                     false, true,  &[ZOMBIE],             true),
+            ("its pid is another process's",       false, true,  &[ANOTHER],            true),
+            ("all have ended",                     false, false, &[],                   true),
+            ("others run on",                      false, false, &[CHILD],              false),
+            ("others are zombies",                 false, false, &[ZOMBIE, DEAD_CHILD], true),
+            ("an older one was moved there",       false, false, &[OLDER, CHILD],       false),
+            ("only that one is left",              false, false, &[OLDER],              true),
+            ("others in a shared cgroup",          true,  false, &[OLDER, CHILD],       true),
+            ("others, but it led a pid namespace", false, true,  &[CHILD],              true),
         ];
-        for (what, start, leads_pid_namespace, processes, expected) in rows {
+        for (what, ends_with_first, leads_pid_namespace, processes, expected) in rows {
             let proc = proc_of(processes);
             let first = Process {
                 by: Confirmation::Runtime,
@@ -302,7 +312,7 @@ mod tests {
                 leads_pid_namespace,
             };
             let others = || processes.iter().map(|process| process.0).collect();
-            let ended = has_ended(proc.path(), start, &first, others);
+            let ended = has_ended(proc.path(), &first, ends_with_first, others);
             assert_eq!(ended, expected, "{what}");
         }
     }

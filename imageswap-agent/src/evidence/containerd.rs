@@ -388,7 +388,8 @@ impl ContainerRecord {
     fn of(namespace: &str, container: wire::Container) -> Self {
         let json = container.spec.unwrap_or_default().value;
         let sandbox = sandbox::is_sandbox(&container.labels).then_some(&json);
-        let sandbox_command = sandbox.and_then(|json| sandbox::command(json));
+        let sandbox_command =
+            sandbox.and_then(|json| sandbox::command(json, sandbox::Place::Record));
         // A record without an OCI configuration, as for other systems, is still a record.
         let spec: Option<Spec> = serde_json::from_slice(&json).ok();
         let spec = spec.unwrap_or_default();

@@ -152,6 +152,20 @@ impl Cri {
         })
     }
 
+    /// The image that the runtime's configuration names for all sandboxes. `None` if the runtime
+    /// does not show that: only containerd up to 1.7 does.
+    pub async fn sandbox_image(&self) -> Result<Option<String>, EvidenceError> {
+        let answer: wire::StatusResponse = self
+            .transport
+            .ask(
+                "/runtime.v1.RuntimeService/Status",
+                None,
+                wire::StatusRequest { verbose: true },
+            )
+            .await?;
+        Ok(info::sandbox_image(&answer.info))
+    }
+
     /// One container, with the fields of the verbose answer, unless that is too large. Not for a
     /// sandbox.
     pub async fn container(&self, id: &str) -> Result<Option<CriContainer>, EvidenceError> {

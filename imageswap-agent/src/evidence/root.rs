@@ -59,7 +59,7 @@ impl Made {
                     let names = below
                         .iter()
                         .map(|folder| layer_of(host_root, home, Path::new(folder)));
-                    root.kind == "overlay"
+                    root.is_whole_overlay()
                         && folders(&root.options, "upperdir") == [own.to_string_lossy()]
                         && names.eq(layers.iter().map(|layer| Some(layer.clone())))
                 })
@@ -98,6 +98,13 @@ struct Line {
     target: String,
     kind: String,
     options: Vec<String>,
+}
+
+impl Line {
+    /// Whether it is an overlay from its top. A bind mount of a folder in it has the same options.
+    fn is_whole_overlay(&self) -> bool {
+        self.kind == "overlay" && self.root == "/"
+    }
 }
 
 /// Whether the root of a process is this mount; `None` if mounts of this kind cannot be compared.
@@ -171,11 +178,11 @@ fn place(mounts: &[Line], path: &str) -> Option<(String, String)> {
     Some((mount.device.clone(), folder))
 }
 
-/// Whether a mount is an overlay of these folders.
+/// Whether a mount is an overlay of these folders. If containerd maps the users of the layers
+/// (`uidmap=`), it mounts them in a temporary folder first, so that nothing shows which layers they
+/// are: then it is not.
 fn is_overlay(root: &Line, expected: &[String]) -> bool {
     let same = |name| folders(&root.options, name) == folders(expected, name);
-    // containerd mounts the layers elsewhere first if it maps their users.
-    let is_mapped = expected.iter().any(|it| it.starts_with("uidmap="));
     let length: usize = expected.iter().map(|it| it.len() + 1).sum();
     let own = folders(&root.options, "lowerdir");
     let layers = folders(expected, "lowerdir");
@@ -186,7 +193,7 @@ fn is_overlay(root: &Line, expected: &[String]) -> bool {
                 && layer.ends_with(&format!("/{own}")))
     };
     let is_layers = own.len() == layers.len() && own.iter().zip(&layers).all(is_layer);
-    root.kind == "overlay" && same("upperdir") && same("workdir") && (is_mapped || is_layers)
+    root.is_whole_overlay() && same("upperdir") && same("workdir") && is_layers
 }
 
 /// The folders in one of an overlay's options.
@@ -301,6 +308,9 @@ mod tests {
             let found = is_mount(proc.path(), PROCESS, &made);
             assert_eq!(found, Some(expected), "{options}");
         }
+        let below = root(rows[0].0).replacen(" / / ", " /evil / ", 1);
+        let found = is_mount(proc(&below).path(), PROCESS, &made);
+        assert_eq!(found, Some(false), "a folder of the same overlay");
         let two = format!(
             "{}49 1 8:1 /evil / rw - ext4 /dev/sda1 rw\n",
             root(rows[0].0)
@@ -317,6 +327,21 @@ mod tests {
         };
         let own = proc(&root(rows[0].0));
         assert_eq!(is_mount(own.path(), earlier, &made), Some(false), "another");
+        let mapped = overlay(&[
+            "uidmap=0:100000:65536",
+            "gidmap=0:100000:65536",
+            "workdir=/s/3/work",
+            "upperdir=/s/3/fs",
+            "lowerdir=/s/2/fs:/s/1/fs",
+        ]);
+        for layers in [
+            "/tmp/ovl-idmapped7/0:/tmp/ovl-idmapped7/1",
+            "/evil/2/fs:/evil/1/fs",
+        ] {
+            let options = format!("lowerdir={layers},upperdir=/s/3/fs,workdir=/s/3/work");
+            let found = is_mount(proc(&root(&options)).path(), PROCESS, &mapped);
+            assert_eq!(found, Some(false), "{layers}");
+        }
         let unknown = Mount {
             kind: "zfs".into(),
             ..made
@@ -439,11 +464,14 @@ mod tests {
             ),
         ];
         for (lower, upper, expected) in rows {
-            let proc = proc(&format!(
-                "50 1 0:60 / / rw - overlay overlay rw,{lower},{upper},workdir=/w\n"
-            ));
-            let found = made.is_root_of(host.path(), proc.path(), PROCESS);
+            let line = |root: &str| {
+                format!("50 1 0:60 {root} / rw - overlay overlay rw,{lower},{upper},workdir=/w\n")
+            };
+            let (whole, below) = (proc(&line("/")), proc(&line("/evil")));
+            let found = made.is_root_of(host.path(), whole.path(), PROCESS);
             assert_eq!(found, expected, "{lower} {upper}");
+            let found = made.is_root_of(host.path(), below.path(), PROCESS);
+            assert!(!found, "a folder of {lower} {upper}");
         }
         let folder = Made::Folder("/var/lib/x".into());
         for (container, expected) in [

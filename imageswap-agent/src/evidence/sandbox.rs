@@ -38,7 +38,16 @@ const MOUNTS: [(&str, &str); 10] = [
 const BIND: &str = "bind";
 
 /// Hooks that run in the container. The others run on the node, as root.
-const HOOKS: [&str; 2] = ["createcontainer", "startcontainer"];
+const HOOKS_INSIDE: [&str; 2] = ["createcontainer", "startcontainer"];
+
+/// Where an OCI configuration was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// containerd's record. The CRI plugin never gives a sandbox a hook.
+    Record,
+    /// The bundle, where an OCI runtime may have added hooks that run on the node, as NVIDIA's does.
+    Bundle,
+}
 
 /// Whether these labels in containerd are those of a sandbox.
 pub(crate) fn is_sandbox(labels: &BTreeMap<String, String>) -> bool {
@@ -47,7 +56,7 @@ pub(crate) fn is_sandbox(labels: &BTreeMap<String, String>) -> bool {
 
 /// The command of a sandbox, from the JSON of its OCI configuration. `None` if the configuration is
 /// not understood, or has a root, a mount or a hook that the CRI plugin does not give a sandbox.
-pub(crate) fn command(json: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn command(json: &[u8], place: Place) -> Option<Vec<String>> {
     if u64::try_from(json.len()).is_ok_and(|length| length > LARGEST) {
         return None;
     }
@@ -57,12 +66,17 @@ pub(crate) fn command(json: &[u8]) -> Option<Vec<String>> {
         value => value.as_array().cloned(),
     };
     let mounts = list(&spec["mounts"])?;
-    let hooks = HOOKS.map(|name| list(&spec["hooks"][name]));
-    let is_plain = spec["root"]["path"] == ROOTFS
-        && mounts.iter().all(is_own)
-        && hooks
-            .iter()
-            .all(|hooks| hooks.as_ref().is_some_and(Vec::is_empty));
+    let hooks = match &spec["hooks"] {
+        Value::Null => None,
+        hooks => Some(hooks.as_object()?),
+    };
+    let mut hooks = hooks.into_iter().flatten();
+    let has_none = |(name, hooks): (&String, &Value)| {
+        let may_have = place == Place::Bundle && !HOOKS_INSIDE.contains(&&**name);
+        may_have || list(hooks).is_some_and(|hooks| hooks.is_empty())
+    };
+    let is_plain =
+        spec["root"]["path"] == ROOTFS && mounts.iter().all(is_own) && hooks.all(has_none);
     let text = |arg: &Value| arg.as_str().map(str::to_owned);
     let args = spec["process"]["args"].as_array()?;
     let args: Option<Vec<String>> = args.iter().map(text).collect();
@@ -177,19 +191,35 @@ mod tests {
         })
     }
 
-    fn of(spec: &Value) -> Option<Vec<String>> {
-        command(spec.to_string().as_bytes())
+    fn of(spec: &Value) -> [Option<Vec<String>>; 2] {
+        [Place::Record, Place::Bundle].map(|place| command(spec.to_string().as_bytes(), place))
     }
 
     #[test]
     fn the_configuration_of_the_cri_plugin_is_plain() {
-        assert_eq!(of(&plain()), Some(vec!["/pause".to_owned()]));
+        let pause = Some(vec!["/pause".to_owned()]);
+        assert_eq!(of(&plain()), [pause.clone(), pause.clone()]);
         let mut spec = plain();
-        spec["hooks"] =
-            json!({"prestart": [{"path": "/usr/bin/nvidia-hook"}], "startContainer": []});
-        assert!(of(&spec).is_some(), "a hook that root on the node runs");
         spec["mounts"] = Value::Null;
-        assert!(of(&spec).is_some());
+        spec["hooks"] = json!({"prestart": [], "startContainer": null});
+        assert_eq!(of(&spec), [pause.clone(), pause.clone()]);
+        spec["hooks"] = Value::Null;
+        assert_eq!(of(&spec), [pause.clone(), pause]);
+    }
+
+    #[test]
+    fn only_a_runtime_adds_hooks_that_run_on_the_node() {
+        let mut spec = plain();
+        for name in [
+            "prestart",
+            "createRuntime",
+            "poststart",
+            "poststop",
+            "future",
+        ] {
+            spec["hooks"] = json!({name: [{"path": "/usr/bin/hook"}], "startContainer": []});
+            assert_eq!(of(&spec), [None, Some(vec!["/pause".to_owned()])], "{name}");
+        }
     }
 
     #[test]
@@ -239,6 +269,7 @@ mod tests {
                 "hooks that are not understood",
                 with("/hooks", json!({"createContainer": {}})),
             ),
+            ("hooks of another type", with("/hooks", json!([]))),
             ("mounts in other case", with("/Mounts", json!([]))),
             (
                 "arguments in other case",
@@ -255,15 +286,14 @@ mod tests {
             ),
             ("too long", with("/hostname", json!("a".repeat(1 << 20)))),
         ] {
-            assert_eq!(of(&spec), None, "{what}");
+            assert_eq!(of(&spec), [None, None], "{what}");
         }
         let twice =
             plain()
                 .to_string()
                 .replacen('{', r#"{"hooks":{"startContainer":[{}]},"hooks":{},"#, 1);
-        assert_eq!(command(twice.as_bytes()), None);
-        assert_eq!(command(b"{}"), None);
-        assert_eq!(command(b"[]"), None);
-        assert_eq!(command(b""), None);
+        for json in [&*twice, "{}", "[]", ""] {
+            assert_eq!(command(json.as_bytes(), Place::Bundle), None, "{json}");
+        }
     }
 }

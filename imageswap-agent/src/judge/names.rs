@@ -68,7 +68,7 @@ pub(super) fn is_the_pods(facts: &Facts) -> bool {
     let Some(pod) = facts.owner() else {
         return true;
     };
-    let sandbox = facts.container_name().is_none();
+    let sandbox = super::sandbox(facts).is_some();
     let fits = |image| can_be(facts, image, &names_of_digest(facts)) == Some(true);
     facts.is_reported(pod) || sandbox || image_in_spec(facts).is_some_and(fits)
 }

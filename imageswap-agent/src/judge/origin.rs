@@ -99,10 +99,12 @@ fn of_source(
 /// approved name, or never pulled.
 pub(super) fn is_own(facts: &Facts, selected: &Selected<'_>) -> bool {
     let sources = claim(facts).and_then(|claim| claim.pulled_from.as_deref());
-    let names = facts.trusted().filter_map(|claim| claim.image.as_deref());
-    let names: Vec<_> = names.filter_map(repository).collect();
+    // Further claims have any name of the digest.
+    let name = facts.trusted().find_map(|claim| claim.image.as_deref());
+    let name = name.and_then(repository);
     let is_its = |source: &ContentSource| {
-        names.iter().any(|name| source.can_be(name)) || !selected.decide(&source.name()).is_drift()
+        name.as_ref().is_some_and(|name| source.can_be(name))
+            || !selected.decide(&source.name()).is_drift()
     };
     sources.is_none_or(|sources| sources.is_empty() || sources.iter().any(is_its))
 }

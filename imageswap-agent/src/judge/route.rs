@@ -1,6 +1,6 @@
 //! How the container was started.
 
-use crate::facts::{Claim, Facts, Source};
+use crate::facts::{Claim, Facts, Kind, Source};
 use crate::pods::Ownership;
 use crate::verdict::Route;
 
@@ -38,6 +38,11 @@ pub(super) fn route(facts: &Facts) -> Route {
 
 /// The route of a container that a CRI runtime made.
 fn of_pod(facts: &Facts, claim: &Claim) -> Route {
+    // It runs in the place of a sandbox: the kubelet names every container.
+    let is_nameless = claim.source == Source::Cri && facts.container_name().is_none();
+    if is_nameless && claim.kind == Some(Kind::Container) {
+        return Route::Cri;
+    }
     let Some(pod) = facts.owner() else {
         // Any client of the CRI can name a pod that does not exist.
         let is_denied = facts.pod.is_some();

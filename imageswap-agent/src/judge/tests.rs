@@ -1,6 +1,7 @@
 //! Every route and every kind of evidence, as a table.
 
 use super::*;
+use crate::evidence::containerd::ContentSource;
 use crate::facts::{Claim, Evidence, Naming};
 use crate::pods::{Ownership, PodName};
 use crate::verdict::is_legal;
@@ -65,6 +66,7 @@ fn cri(names: &[&str]) -> Claim {
             name: "web".to_owned(),
             uid: "u".to_owned(),
         }),
+        container_name: Some("app".to_owned()),
         ..Claim::new(Source::Cri, "x", "containerd")
     }
 }
@@ -171,9 +173,54 @@ fn annotations_accuse_and_never_approve() {
 fn a_sandbox_is_exempt_by_the_runtimes_word() {
     let pause = Claim {
         kind: Some(Kind::Sandbox),
+        container_name: None,
         ..cri(&["registry.k8s.io/pause:3.9"])
     };
     assert_eq!(words(&judged(POD, [pause])), ["exempt", "pod", "sandbox"]);
+}
+
+/// Another image in the place of a sandbox, which has no name in its Pod.
+#[test]
+fn what_is_not_a_sandbox_is_judged_by_its_image() {
+    for (image, expected) in [
+        (EVIL, ["drift", "cri", "not-admitted"]),
+        (OURS, ["approved", "cri", "ok"]),
+    ] {
+        let judgement = judged(POD, [cri(&[image])]);
+        assert_eq!(words(&judgement)[1], "pod", "it has a name: {judgement:?}");
+        let nameless = Claim {
+            container_name: None,
+            ..cri(&[image])
+        };
+        assert_eq!(words(&judged(POD, [nameless])), expected);
+    }
+}
+
+/// The content has to come from the place that the CRI's claim names.
+#[test]
+fn a_further_name_of_a_sandbox_excuses_nothing() {
+    let pause = "registry.k8s.io/pause:3.9";
+    let sandbox = |claim| Claim {
+        kind: Some(Kind::Sandbox),
+        container_name: None,
+        ..claim
+    };
+    for (from, expected) in [
+        (("registry.k8s.io", "pause"), ["exempt", "pod", "sandbox"]),
+        (("evil.example.net", "miner"), ["drift", "pod", "retagged"]),
+    ] {
+        let record = Claim {
+            naming: Naming::AnyOfDigest,
+            pulled_from: Some(vec![ContentSource {
+                host: from.0.to_owned(),
+                repository: from.1.to_owned(),
+                has_port: false,
+            }]),
+            ..ctr(EVIL)
+        };
+        let judgement = judged(POD, [sandbox(cri(&[pause])), sandbox(record)]);
+        assert_eq!(words(&judgement), expected, "{judgement:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::Asked;
 use super::described::Snapshot;
 use crate::evidence::EvidenceError;
 use crate::evidence::bundle::Bundle;
-use crate::evidence::containerd::{ContainerRecord, Containerd};
+use crate::evidence::containerd::{Configuration, ContainerRecord, Containerd};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::RuncState;
 use crate::evidence::sandbox;
@@ -18,16 +18,25 @@ use std::sync::Arc;
 /// The containerd namespace of the CRI plugin.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
 
+/// A containerd's claim, and what it is based on.
+pub(super) struct OfRecord {
+    pub claim: Claim,
+    /// The snapshot below the container's own.
+    pub layers: Option<String>,
+    /// The configuration of the image, if the container runs on its layers.
+    pub image: Option<Configuration>,
+}
+
 /// The kubelet's annotation for the source of each pod: `api`, or else `file` or `http`.
 const POD_SOURCE: &str = "kubernetes.io/config.source";
 
 impl Asked {
-    /// The claim, and the snapshot below the container's own.
+    /// containerd's claim about a container.
     pub(super) async fn containerd_claim(
         &mut self,
         containerd: &Containerd,
         record: ContainerRecord,
-    ) -> (Claim, Option<String>) {
+    ) -> OfRecord {
         let socket = containerd.socket().display();
         let namespace = record.namespace.as_str();
         let cri_kind = record.labels.get(sandbox::KIND).map(String::as_str);
@@ -48,13 +57,13 @@ impl Asked {
                 .flatten();
         }
         let layers = self.layers(containerd, &record).await;
-        let content = match &digest {
+        let image = match &digest {
             // Unknown names and sources could speak against the image.
             Some(digest) if names.is_some() && pulled_from.is_some() => {
-                self.runs_on(containerd, namespace, digest, layers.as_deref())
+                self.image_on(containerd, namespace, digest, layers.as_deref())
                     .await
             }
-            _ => Content::Another,
+            _ => None,
         };
         let label = |key: &str| record.labels.get(key).cloned();
         let claim = Claim {
@@ -74,14 +83,18 @@ impl Asked {
             names_left_out: names.as_ref().is_some_and(Option::is_none),
             names: names.flatten().into_iter().flatten().collect(),
             digest,
-            content,
+            content: content(image.as_ref()),
             pulled_from,
             container_name: cri_kind.and_then(|_| label("io.kubernetes.container.name")),
             pod: cri_kind.and_then(|_| pod_of_labels(&record.labels)),
             labels: None,
             ..Claim::new(Source::Containerd, record.id, "containerd")
         };
-        (claim, layers)
+        OfRecord {
+            claim,
+            layers,
+            image,
+        }
     }
 
     /// The names of a digest; `Some(None)` if there are too many to read.
@@ -131,14 +144,22 @@ impl Asked {
         digest: &str,
         layers: Option<&str>,
     ) -> Content {
+        let image = self.image_on(containerd, namespace, digest, layers).await;
+        content(image.as_ref())
+    }
+
+    /// The configuration of the image `digest`, if these are its layers.
+    async fn image_on(
+        &mut self,
+        containerd: &Containerd,
+        namespace: &str,
+        digest: &str,
+        layers: Option<&str>,
+    ) -> Option<Configuration> {
         let images = containerd.configurations(namespace, digest).await;
         let images = self.remote(containerd.socket().display(), images);
         let mut images = images.into_iter().flatten();
-        if images.any(|image| Some(&*image.chain) == layers) {
-            Content::Its
-        } else {
-            Content::Another
-        }
+        images.find(|image| Some(&*image.chain) == layers)
     }
 
     /// The claim, and the id of the image.
@@ -147,7 +168,7 @@ impl Asked {
         cri: &Cri,
         container: CriContainer,
         sandbox: Option<CriSandbox>,
-    ) -> (Claim, Option<String>) {
+    ) -> (Claim, String) {
         let asked_for = container
             .user_specified_image
             .clone()
@@ -200,8 +221,12 @@ impl Asked {
             labels: sandbox.map(|sandbox| Arc::new(sandbox.labels)),
             ..Claim::new(Source::Cri, container.id, "cri")
         };
-        (claim, Some(id))
+        (claim, id)
     }
+}
+
+fn content(image: Option<&Configuration>) -> Content {
+    image.map_or(Content::Another, |_| Content::Its)
 }
 
 pub(super) fn of_sandbox(sandbox: CriSandbox) -> Claim {

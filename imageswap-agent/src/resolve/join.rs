@@ -4,7 +4,7 @@
 //! | source | how it identifies a container's process |
 //! |---|---|
 //! | containerd | its task's pid (`Tasks.Get`), while that process lives |
-//! | CRI | the pid of the verbose status; or the task's, where the same containerd serves both |
+//! | CRI | the pid of the verbose status; or the task's, where the same containerd serves both: a sandbox is not exempt then |
 //! | runc, crun | the pid and the start time in their state |
 //! | the bundle of a containerd | the pid that the shim wrote into it, no earlier than the process began |
 //!
@@ -15,10 +15,10 @@
 //! names the process, and every client of a containerd can publish events. So a record that is
 //! joined by an event alone may accuse, but neither approves nor exempts.
 
+use super::claims::OfRecord;
 use super::described::{Described, Root, Snapshot};
 use super::prepared::{Kept, KeptAnswer};
-use super::sandbox::Sandbox;
-use super::{Asked, Question, Sources, claims, docker};
+use super::{Asked, Question, Sources, claims, docker, sandbox};
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
@@ -96,18 +96,27 @@ enum IsOfTask {
 
 /// A CRI runtime's answer about an id.
 pub(super) enum OfCri {
-    /// It is the container of this process, with an image of this id.
-    Is(Box<Claim>, Option<String>),
+    /// It is the container of this process.
+    Is(Box<Claim>, Image),
     /// The runtime does not know the process yet, or does not know the id.
     NotYet,
     /// It is another process.
     Another,
 }
 
+/// The image of a container, as a CRI runtime knows it.
+pub(super) enum Image {
+    /// Its id.
+    Id(String),
+    /// For a sandbox: the image that the runtime's configuration names, if that was asked for and
+    /// the runtime shows it.
+    Configured(Option<String>),
+}
+
 impl OfCri {
-    pub(super) fn is(self) -> Option<(Claim, Option<String>)> {
+    pub(super) fn is(self) -> Option<(Claim, Image)> {
         match self {
-            Self::Is(claim, image_id) => Some((*claim, image_id)),
+            Self::Is(claim, image) => Some((*claim, image)),
             Self::NotYet | Self::Another => None,
         }
     }
@@ -150,8 +159,8 @@ impl Sources {
         let mut described = self.describe(asked, made, process).await?;
         if described.containerd.through_cri && described.dockers.is_none() {
             let found = self.of_cri(asked, &made.id, &[process], Some(made)).await;
-            if let OfCri::Is(claim, image_id) = found {
-                let checked = self.checked(asked, *claim, image_id, &described);
+            if let OfCri::Is(claim, image) = found {
+                let checked = self.checked(asked, *claim, image, &described);
                 described.cri = Some(self.common.bounded(checked.await));
             }
         }
@@ -311,20 +320,24 @@ impl Sources {
             _ => (None, None),
         };
         let command = record.sandbox_command.clone();
-        let (mut claim, mut layers) = asked.containerd_claim(containerd, record).await;
+        let OfRecord {
+            mut claim,
+            mut layers,
+            image,
+        } = asked.containerd_claim(containerd, record).await;
         if own.is_none() {
             layers = None;
             claim.content = Content::Another;
         }
         if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {
-            let made = Sandbox {
-                containerd,
-                task,
-                process,
-                layers: layers.as_deref(),
-                command,
+            let expected = image.map(|image| image.command);
+            let is_its = match command.filter(|command| expected.as_ref() == Some(command)) {
+                Some(command) => self.is_in_bundle(asked, task, process, command).await,
+                None => false,
             };
-            claim.content = self.content_of_sandbox(asked, made, &claim).await;
+            if !is_its {
+                claim.content = Content::Another;
+            }
         }
         Some(Described {
             task: task.clone(),
@@ -396,22 +409,26 @@ impl Sources {
         &self,
         asked: &mut Asked,
         claim: Claim,
-        image_id: Option<String>,
+        image: Image,
         described: &Described,
     ) -> Claim {
-        let Described { task, layers, .. } = described;
-        let content = match (self.containerd_at(task), image_id) {
-            // The CRI plugin chooses the image of a sandbox, and only its record names it. A record
-            // that is not labelled as a sandbox's was not compared with one.
-            (_, None) if described.containerd.kind == Some(Kind::Sandbox) => {
-                described.containerd.content
-            }
-            (Some(containerd), Some(id)) => {
+        let Described {
+            task,
+            layers,
+            containerd: record,
+            ..
+        } = described;
+        let content = match (self.containerd_at(task), image) {
+            (Some(containerd), Image::Id(id)) => {
                 asked
                     .runs_on(containerd, &task.namespace, &id, layers.as_deref())
                     .await
             }
-            (_, None) | (None, Some(_)) => Content::Another,
+            (_, Image::Configured(configured)) if record.kind == Some(Kind::Sandbox) => {
+                return sandbox::checked(claim, configured.as_deref(), record);
+            }
+            // A record that is not labelled as a sandbox's was not compared with one.
+            (_, Image::Configured(_)) | (None, Image::Id(_)) => Content::Another,
         };
         Claim { content, ..claim }
     }
@@ -461,12 +478,12 @@ impl Asked {
         let is_same = task.is_some_and(|task| {
             task.socket == cri.socket() && task.namespace == claims::CRI_NAMESPACE
         });
-        let process = |said: Option<u32>, claim, image_id| match said {
+        let process = |said: Option<u32>, claim, image| match said {
             Some(said) if firsts.iter().any(|it| it.pid == said) => {
-                OfCri::Is(Box::new(claim), image_id)
+                OfCri::Is(Box::new(claim), image)
             }
             Some(_) => OfCri::Another,
-            None if is_same => OfCri::Is(Box::new(claim), image_id),
+            None if is_same => OfCri::Is(Box::new(claim), image),
             None => OfCri::NotYet,
         };
         if let Some(container) = self.remote(&socket, cri.container(id).await).flatten() {
@@ -475,11 +492,28 @@ impl Asked {
                 None => None,
             };
             let said = container.pid;
-            let (claim, image_id) = self.cri_claim(cri, container, sandbox).await;
-            return Some(process(said, claim, image_id));
+            let (claim, id) = self.cri_claim(cri, container, sandbox).await;
+            return Some(process(said, claim, Image::Id(id)));
         }
         let sandbox = self.remote(&socket, cri.sandbox(id).await).flatten()?;
-        Some(process(sandbox.pid, claims::of_sandbox(sandbox), None))
+        // Other runtimes than containerd let no client choose the image of a sandbox.
+        let configured = match task {
+            Some(_) => self.remote(&socket, cri.sandbox_image().await)?,
+            None => None,
+        };
+        let said = sandbox.pid;
+        let is_its = firsts.iter().any(|it| Some(it.pid) == said);
+        let mut claim = claims::of_sandbox(sandbox);
+        // The plugin lists a sandbox together with its process, and forgets the process when that
+        // ends: this one was made again by a client of containerd.
+        if !is_its {
+            claim.content = Content::Another;
+        }
+        let image = Image::Configured(configured);
+        if is_same {
+            return Some(OfCri::Is(Box::new(claim), image));
+        }
+        Some(process(said, claim, image))
     }
 }
 

@@ -1,60 +1,134 @@
-//! Compares a Pod's sandbox in containerd with what the CRI plugin makes: the command of its image,
-//! without volumes. Any client of containerd can make the container of a sandbox again.
+//! Compares a Pod's sandbox with its bundle, and its image with the one in the runtime's
+//! configuration: any client of containerd can make the container of a sandbox again, or change its
+//! record.
 
 use super::{Asked, Sources};
-use crate::evidence::containerd::{Containerd, TaskRecord};
-use crate::evidence::sandbox;
-use crate::facts::{Claim, Content};
+use crate::evidence::containerd::TaskRecord;
+use crate::evidence::sandbox::{self, Place};
+use crate::facts::{Claim, Content, Kind};
 use crate::process::Subject;
+use imageswap_policy::Reference;
 use std::sync::Arc;
 
-/// A sandbox that runs on the layers of its image.
-pub(super) struct Sandbox<'a> {
-    pub containerd: &'a Containerd,
-    pub task: &'a TaskRecord,
-    /// The task's process.
-    pub process: Subject,
-    /// The snapshot below the sandbox's own.
-    pub layers: Option<&'a str>,
-    /// Its command by containerd's record, if that is otherwise as usual.
-    pub command: Option<Vec<String>>,
-}
-
 impl Sources {
-    /// Whether the sandbox is that of its image. The record can be changed after the task was made,
-    /// so the configuration in the bundle has to agree with it, if there is one.
-    pub(super) async fn content_of_sandbox(
+    /// Whether the sandbox of this task was made with this command, and without volumes, if there is
+    /// a bundle. The record can be changed after the task was made.
+    pub(super) async fn is_in_bundle(
         self: &Arc<Self>,
         asked: &mut Asked,
-        made: Sandbox<'_>,
-        claim: &Claim,
-    ) -> Content {
-        let Sandbox {
-            containerd,
-            task,
-            process,
-            layers,
-            command,
-        } = made;
+        task: &TaskRecord,
+        process: Subject,
+        command: Vec<String>,
+    ) -> bool {
         let (namespace, id) = (task.namespace.clone(), task.id.clone());
         let bundle = move |it: &Self| {
             let bundles = &it.bundles;
             let json = bundles.configuration(&namespace, &id, process, sandbox::LARGEST)?;
-            Ok(json.map(|json| sandbox::command(&json)))
+            let made = json.map(|json| sandbox::command(&json, Place::Bundle));
+            Ok(made.is_none_or(|made| made == Some(command)))
         };
-        let (Some(command), Some(digest), Some(in_bundle)) =
-            (command, &claim.digest, self.read(asked, bundle).await)
-        else {
-            return Content::Another;
+        self.read(asked, bundle).await.unwrap_or(false)
+    }
+}
+
+/// The CRI's claim about a sandbox, compared with the image in the runtime's configuration, if that
+/// is known, and with containerd's record. Any client of containerd can make the container of a
+/// sandbox again, of another image: then it is a container like others.
+///
+/// Only the repository is compared. A sandbox keeps its image when the configuration names a newer one.
+pub(super) fn checked(claim: Claim, configured: Option<&str>, record: &Claim) -> Claim {
+    let content = match claim.content {
+        Content::Unknown => record.content,
+        known => known,
+    };
+    let claim = Claim { content, ..claim };
+    let Some(configured) = configured else {
+        return claim;
+    };
+    let repository = |name: &str| Some(Reference::parse(name).ok()?.canonical_name());
+    let own = repository(configured);
+    // The record has any name of the digest.
+    let mut names = claim.image.iter().chain(&record.image).chain(&record.names);
+    match names.find(|name| own.is_some() && repository(name) == own) {
+        Some(name) => Claim {
+            image: Some(name.clone()),
+            ..claim
+        },
+        None => Claim {
+            kind: Some(Kind::Container),
+            ..claim
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Source;
+
+    const PAUSE: &str = "registry.k8s.io/pause:3.9";
+    const EVIL: &str = "evil.example.net/pause:3.9";
+
+    /// The claims of the CRI and containerd about a sandbox of this image.
+    fn claims(image: &str, names: &[&str]) -> [Claim; 2] {
+        let claim = |source| Claim {
+            kind: Some(Kind::Sandbox),
+            image: Some(image.to_owned()),
+            ..Claim::new(source, "id", "containerd")
         };
-        let images = containerd.configurations(&task.namespace, digest).await;
-        let images = asked.remote(containerd.socket().display(), images);
-        let mut images = images.into_iter().flatten();
-        let is_its = images.any(|it| Some(&*it.chain) == layers && it.command == command);
-        if is_its && in_bundle.is_none_or(|it| it.as_ref() == Some(&command)) {
-            Content::Its
-        } else {
-            Content::Another
+        let record = Claim {
+            content: Content::Its,
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            ..claim(Source::Containerd)
+        };
+        [claim(Source::Cri), record]
+    }
+
+    #[test]
+    fn a_sandbox_has_an_image_of_the_configured_repository() {
+        let (older, id) = ("registry.k8s.io/pause:3.6", "sha256:1f2e");
+        let short = "rancher/mirrored-pause:3.6";
+        let full = "docker.io/rancher/mirrored-pause:3.6";
+        for (what, configured, image, names, expected) in [
+            ("the same", Some(PAUSE), PAUSE, &[PAUSE][..], Some(PAUSE)),
+            ("an older one", Some(PAUSE), older, &[], Some(older)),
+            ("the short name", Some(short), full, &[full], Some(full)),
+            (
+                "another name of it",
+                Some(PAUSE),
+                EVIL,
+                &[EVIL, PAUSE],
+                Some(PAUSE),
+            ),
+            ("its id", Some(PAUSE), id, &[PAUSE], Some(PAUSE)),
+            ("another", Some(PAUSE), EVIL, &[EVIL], None),
+            ("a nameless one", Some(PAUSE), id, &[], None),
+            (
+                "of a runtime that shows nothing",
+                None,
+                EVIL,
+                &[EVIL],
+                Some(EVIL),
+            ),
+            ("an odd configuration", Some("?"), PAUSE, &[PAUSE], None),
+        ] {
+            let [claim, record] = claims(image, names);
+            let found = checked(claim, configured, &record);
+            assert_eq!(found.content, Content::Its, "{what}");
+            let kind = expected.map_or(Kind::Container, |_| Kind::Sandbox);
+            assert_eq!(found.kind, Some(kind), "{what}");
+            let image = expected.unwrap_or(image);
+            assert_eq!(found.image.as_deref(), Some(image), "{what}");
         }
+    }
+
+    #[test]
+    fn a_process_that_the_cri_does_not_know_is_not_the_sandboxs() {
+        let [claim, record] = claims(PAUSE, &[PAUSE]);
+        let claim = Claim {
+            content: Content::Another,
+            ..claim
+        };
+        assert_eq!(checked(claim, None, &record).content, Content::Another);
     }
 }

@@ -7,9 +7,6 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The image of sandboxes in the lab's configuration of containerd.
-const PAUSE: &str = "registry.k8s.io/pause:3.9";
-
 #[test]
 fn an_image_that_was_only_tagged_anew_drifts() {
     let Some(node) = Node::for_test("retag", false) else {
@@ -323,80 +320,4 @@ fn a_published_event_approves_nothing() {
     }
     assert_eq!(agent.said_of(&good)[0]["verdict"], "approved");
     node.containerd.remove("default", &good).unwrap();
-}
-
-/// Any client of containerd can make a sandbox's container again, with another command or volumes.
-#[test]
-fn a_sandbox_that_was_made_again_is_not_exempt() {
-    let Some(node) = Node::for_test("again", false) else {
-        return;
-    };
-    node.images("k8s.io");
-    let agent = node.agent();
-    let cri = node.containerd.cri().unwrap();
-    let pod = cri
-        .run(&PodSpec {
-            namespace: "team-a",
-            name: "web",
-            container: "app",
-            image: OURS,
-            command: &[],
-        })
-        .unwrap();
-    let id = &*pod.sandbox_id;
-    let first = agent.wait_for(id, "start");
-    assert_eq!(words(&first), ["exempt", "pod", "sandbox"], "{first:#}");
-
-    let volume = node.lab.path().join("volume");
-    std::fs::create_dir(&volume).unwrap();
-    let volume = format!(
-        "type=bind,src={},dst=/volume,options=rbind:ro",
-        volume.display()
-    );
-    let own = ["/bin/sleep", "2147483647"];
-    let uid = format!("io.kubernetes.pod.uid={}", pod.uid);
-    for (at, (kind, flags, command)) in [
-        ("sandbox", &[][..], ["/bin/sleep", "1000"]),
-        ("sandbox", &["--mount", &*volume][..], own),
-        ("container", &[][..], ["/bin/sleep", "1000"]),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        node.containerd.remove("k8s.io", id).unwrap();
-        let kind = format!("io.cri-containerd.kind={kind}");
-        let labels = [
-            "--label",
-            &kind,
-            "--label",
-            &uid,
-            "--label",
-            "io.kubernetes.pod.namespace=team-a",
-            "--label",
-            "io.kubernetes.pod.name=web",
-        ];
-        let flags: Vec<_> = labels.into_iter().chain(flags.iter().copied()).collect();
-        node.containerd
-            .run_as(&flags, "k8s.io", PAUSE, id, &command)
-            .unwrap();
-        let starts = || {
-            let mut said = agent.said_of(id);
-            said.retain(|finding| finding["event"] == "start");
-            said
-        };
-        assert!(
-            wait_until(PATIENCE, || starts().len() == at + 2),
-            "{:#?}\n{}",
-            agent.said_of(id),
-            agent.log()
-        );
-        let finding = starts().pop().unwrap();
-        assert_eq!(
-            words(&finding),
-            ["unresolved", "pod", "ambiguous"],
-            "{finding:#}"
-        );
-    }
-    node.containerd.remove("k8s.io", id).unwrap();
-    cri.remove(&pod).unwrap();
 }

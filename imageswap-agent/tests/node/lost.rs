@@ -116,3 +116,37 @@ fn a_mount_over_the_root_approves_nothing() {
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
     node.containerd.remove("default", "overroot").unwrap();
 }
+
+/// The process runs on a folder of the approved overlay: its own mount has the same options.
+#[test]
+fn a_folder_of_the_root_is_not_the_root() {
+    let Some(node) = Node::for_test("subfolder", false) else {
+        return;
+    };
+    node.images("default");
+    let id = format!("subfolder-{}", std::process::id());
+    let root = "io.containerd.runtime.v2.task/default";
+    let folder = node
+        .containerd
+        .state()
+        .join(root)
+        .join(&id)
+        .join("rootfs/bin");
+    let agent = node.agent();
+    let mount = format!("type=bind,src={},dst=/,options=rbind:rw", folder.display());
+    // The mount hides the earlier one of /proc, which runc needs.
+    let proc = "type=proc,src=proc,dst=/proc,options=nosuid";
+    let flags = ["run", "--detach", "--mount", &mount, "--mount", proc];
+    let program = [OURS, &id, "/busybox", "sleep", "1000"];
+    let run = flags.iter().chain(&program);
+    // Newer versions of runc refuse it.
+    if node.containerd.ctr("default", run).is_err() {
+        let said = agent.said_of(&id);
+        let is_approved = |finding: &serde_json::Value| finding["verdict"] == "approved";
+        assert!(!said.iter().any(is_approved), "{said:#?}");
+        return;
+    }
+    let finding = agent.wait_for(&id, "start");
+    assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
+    node.containerd.remove("default", &id).unwrap();
+}

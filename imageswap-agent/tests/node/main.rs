@@ -18,6 +18,7 @@ mod put;
 mod reports;
 mod rootless;
 mod routes;
+mod sandbox;
 mod startup;
 mod systemd;
 mod trouble;

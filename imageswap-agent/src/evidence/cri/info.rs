@@ -1,4 +1,4 @@
-//! The JSON under `info["info"]` of a verbose CRI answer.
+//! The JSON under `info["info"]` of a verbose CRI answer, and under `info["config"]` of its status.
 //!
 //! Not part of the interface's contract: containerd and CRI-O write the keys used here; other
 //! runtimes may write nothing.
@@ -45,4 +45,19 @@ pub(super) fn parse(info: &BTreeMap<String, String>) -> Info {
     info.get("info")
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
+}
+
+/// The configuration of containerd's CRI plugin.
+#[derive(Deserialize)]
+struct Configuration {
+    /// Up to containerd 1.7.
+    #[serde(rename = "sandboxImage")]
+    sandbox_image: Option<String>,
+}
+
+/// The image of sandboxes, by the runtime's configuration.
+pub(super) fn sandbox_image(info: &BTreeMap<String, String>) -> Option<String> {
+    let configuration: Configuration = serde_json::from_str(info.get("config")?).ok()?;
+    let image = configuration.sandbox_image;
+    image.filter(|image| !image.is_empty())
 }

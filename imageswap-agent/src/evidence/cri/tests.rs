@@ -93,3 +93,20 @@ fn every_state_has_a_name() {
     ];
     assert_eq!(states, expected);
 }
+
+#[test]
+fn the_configuration_of_containerd_names_the_image_of_sandboxes() {
+    let pause = "registry.k8s.io/pause:3.9";
+    let of_1_7 =
+        format!(r#"{{"containerd":{{"snapshotter":"overlayfs"}},"sandboxImage":"{pause}"}}"#);
+    for (config, expected) in [
+        (&*of_1_7, Some(pause)),
+        (r#"{"containerd":{"defaultRuntimeName":"runc"}}"#, None),
+        (r#"{"sandboxImage":""}"#, None),
+        ("[crio]", None),
+    ] {
+        let info = [("config".to_owned(), config.to_owned())].into();
+        assert_eq!(info::sandbox_image(&info).as_deref(), expected, "{config}");
+    }
+    assert_eq!(info::sandbox_image(&BTreeMap::new()), None);
+}

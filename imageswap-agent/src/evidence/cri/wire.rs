@@ -28,6 +28,18 @@ pub(super) struct VersionResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct StatusRequest {
+    #[prost(bool, tag = "1")]
+    pub(super) verbose: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StatusResponse {
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(super) info: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct ContainerStatusRequest {
     #[prost(string, tag = "1")]
     pub(super) container_id: String,

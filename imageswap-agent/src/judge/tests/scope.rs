@@ -131,7 +131,11 @@ fn a_guard_looks_at_namespace_and_container() {
     }
     // The container's name is unknown.
     let law = law_of(&[("p", &spec("containers: [app]"))], None);
-    let nameless = judged_with(&law, POD, is(known(EVIL)), &[cri(&[EVIL])]);
+    let nameless = Claim {
+        container_name: None,
+        ..cri(&[EVIL])
+    };
+    let nameless = judged_with(&law, POD, is(known(EVIL)), &[nameless]);
     assert_eq!(words(&nameless)[..1], ["unresolved"], "{nameless:?}");
     assert_eq!(words(&nameless)[2], "scope-unknown", "{nameless:?}");
 }

@@ -1,0 +1,134 @@
+//! Containers in the place of a Pod's sandbox, which any client of containerd can make.
+
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use imageswap_lab::{Cri, CriPod, PodSpec, wait_until};
+use serde_json::Value;
+
+/// The image of sandboxes in the lab's configuration of containerd.
+const PAUSE: &str = "registry.k8s.io/pause:3.9";
+
+/// A Pod whose sandbox is replaced.
+struct Place {
+    node: Node,
+    agent: Agent,
+    cri: Cri,
+    pod: CriPod,
+}
+
+impl Place {
+    fn for_test(test: &str) -> Option<Self> {
+        let node = Node::for_test(test, false)?;
+        node.images("k8s.io");
+        let agent = node.agent();
+        let cri = node.containerd.cri().unwrap();
+        let pod = cri
+            .run(&PodSpec {
+                namespace: "team-a",
+                name: "web",
+                container: "app",
+                image: OURS,
+                command: &[],
+            })
+            .unwrap();
+        let place = Self {
+            node,
+            agent,
+            cri,
+            pod,
+        };
+        let first = place.settled(0);
+        assert_eq!(words(&first), ["exempt", "pod", "sandbox"], "{first:#}");
+        Some(place)
+    }
+
+    fn starts(&self) -> usize {
+        let said = self.agent.said_of(&self.pod.sandbox_id);
+        said.iter().filter(|it| it["event"] == "start").count()
+    }
+
+    /// The last finding, once there are more starts than `before` and every source has answered.
+    fn settled(&self, before: usize) -> Value {
+        let mut last = Value::Null;
+        let is_settled = wait_until(PATIENCE, || {
+            last = self
+                .agent
+                .said_of(&self.pod.sandbox_id)
+                .pop()
+                .unwrap_or_default();
+            self.starts() > before && last["reason"] != "runtime-unreachable"
+        });
+        assert!(is_settled, "{last:#}\n{}", self.agent.log());
+        last
+    }
+
+    /// Makes its container again, with the labels of a sandbox, and returns the finding about it.
+    fn put(&self, kind: &str, flags: &[&str], image: &str, command: &[&str]) -> Value {
+        let id = &*self.pod.sandbox_id;
+        let before = self.starts();
+        self.node.containerd.remove("k8s.io", id).unwrap();
+        let labels = [
+            format!("io.cri-containerd.kind={kind}"),
+            format!("io.kubernetes.pod.uid={}", self.pod.uid),
+            "io.kubernetes.pod.namespace=team-a".to_owned(),
+            "io.kubernetes.pod.name=web".to_owned(),
+        ];
+        let labels = labels.iter().flat_map(|label| ["--label", label]);
+        let flags: Vec<_> = labels.chain(flags.iter().copied()).collect();
+        self.node
+            .containerd
+            .run_as(&flags, "k8s.io", image, id, command)
+            .unwrap();
+        self.settled(before)
+    }
+
+    fn remove(&self) {
+        let id = &self.pod.sandbox_id;
+        self.node.containerd.remove("k8s.io", id).unwrap();
+        self.cri.remove(&self.pod).unwrap();
+    }
+}
+
+#[test]
+fn a_sandbox_that_was_made_again_is_not_exempt() {
+    let Some(place) = Place::for_test("again") else {
+        return;
+    };
+    let volume = place.node.lab.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let volume = format!(
+        "type=bind,src={},dst=/volume,options=rbind:ro",
+        volume.display()
+    );
+    let own = ["/bin/sleep", "2147483647"];
+    let other = ["/bin/sleep", "1000"];
+    for (what, kind, flags, command) in [
+        ("another command", "sandbox", &[][..], other),
+        ("a volume", "sandbox", &["--mount", &*volume][..], own),
+        ("another label", "container", &[][..], other),
+        // Only the CRI shows that the process is another one.
+        ("nothing changed", "sandbox", &[][..], own),
+    ] {
+        let finding = place.put(kind, flags, PAUSE, &command);
+        let expected = ["unresolved", "pod", "ambiguous"];
+        assert_eq!(words(&finding), expected, "{what}: {finding:#}");
+    }
+    place.remove();
+}
+
+#[test]
+fn another_image_in_the_place_of_a_sandbox_is_not_exempt() {
+    let Some(place) = Place::for_test("instead") else {
+        return;
+    };
+    let finding = place.put("sandbox", &[], EVIL, &[]);
+    // Later versions do not show which image they use for sandboxes.
+    let expected = if place.node.containerd.version().unwrap() < [2, 0] {
+        ["drift", "cri", "not-admitted"]
+    } else {
+        ["unresolved", "pod", "ambiguous"]
+    };
+    assert_eq!(words(&finding), expected, "{finding:#}");
+    assert_eq!(finding["image"], EVIL, "{finding:#}");
+    assert_eq!(finding["pod"]["name"], "web", "{finding:#}");
+    place.remove();
+}
