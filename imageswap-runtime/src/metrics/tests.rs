@@ -108,10 +108,8 @@ fn the_catalogue_is_what_is_exported() {
 #[test]
 fn label_values_are_all_told() {
     fn all<E: VariantArray + Copy + Into<&'static str>>() -> String {
-        let quoted: Vec<_> = E::VARIANTS
-            .iter()
-            .map(|it| format!("`{}`", (*it).into()))
-            .collect();
+        let names = E::VARIANTS.iter().map(|it| -> &str { (*it).into() });
+        let quoted: Vec<_> = names.map(|it| format!("`{it}`")).collect();
         quoted.join(", ")
     }
     let told = |name: &str, label: &str| {
