@@ -9,11 +9,11 @@ fn write(folder: &Folder, registry: &str, images: &[&str]) {
     let spec = format!("{{rules: [{hub}, {{name: own, keep: 'own.example.net/**'}}]}}");
     folder.write("p.yaml", policy("corp", &spec));
     let containers = images.iter().enumerate();
-    let containers: String = containers
+    let containers: Vec<_> = containers
         .map(|(at, image)| format!("  - {{name: c{at}, image: '{image}'}}\n"))
         .collect();
     let head = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n";
-    folder.write("pod.yaml", [head, &containers].concat());
+    folder.write("pod.yaml", [head, &containers.concat()].concat());
 }
 
 const IMAGES: &str = "images --policy=p.yaml -f pod.yaml";

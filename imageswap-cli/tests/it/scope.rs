@@ -73,7 +73,8 @@ fn without_labels_no_command_says_that_an_image_is_fine() {
         );
     }
     let of = |answer: &Value, keys: &[&str]| {
-        Value::from_iter(keys.iter().map(|key| answer[key].clone()))
+        let values = keys.iter().map(|key| answer[key].clone());
+        values.collect::<Value>()
     };
     let answer = folder.run(COMMANDS[3]).json();
     let found = of(&answer, &["reason", "finding", "approved"]);

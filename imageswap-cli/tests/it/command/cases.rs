@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 /// Cases, one a line.
 fn lines(cases: &[Value]) -> String {
-    cases.iter().map(|it| format!("{it}\n")).collect()
+    let lines: Vec<_> = cases.iter().map(|it| format!("{it}\n")).collect();
+    lines.concat()
 }
 
 #[track_caller]
