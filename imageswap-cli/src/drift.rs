@@ -139,6 +139,11 @@ impl Finding {
     }
 }
 
+/// The usual cause if agents do not answer through the API server.
+const BLOCKED: &str = "note: the chart's NetworkPolicy blocks the API server's proxy unless \
+    networkPolicy.adminFrom has its addresses; --agent asks one agent, for example through \
+    kubectl port-forward";
+
 /// An agent that did not answer, and why.
 #[derive(Debug, Serialize)]
 struct Silent {
@@ -223,6 +228,9 @@ impl Args {
         out.flush()?;
         for Silent { agent, error } in &heard.silent {
             report(&format!("error: {agent} did not answer: {error}"));
+        }
+        if self.agent.is_empty() && !heard.silent.is_empty() {
+            report(BLOCKED);
         }
         Ok(match (heard.silent.is_empty(), counts) {
             (false, _) => Outcome::Failed,

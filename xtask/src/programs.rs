@@ -60,9 +60,8 @@ fn program(line: &str) -> Option<Program> {
 
 /// Runs all of `programs` and counts their tests. The lines of each begin with its name.
 pub(crate) fn run(mut programs: Vec<Program>, count: &mut Count) -> Result<()> {
-    // Lanes take from the end.
-    programs.reverse();
-    programs.sort_by_key(|it| it.name == NODE);
+    // Lanes take from the end. Cargo names programs in the order in which they were built.
+    programs.sort_by(|a, b| (a.name == NODE, &b.name).cmp(&(b.name == NODE, &a.name)));
     let waiting = Mutex::new(programs);
     let lane = || {
         let mut count = Count::default();

@@ -1,7 +1,7 @@
 //! Asks every agent: through the API server, or directly if they are named.
 
 use super::{Args, Finding, PAGE, Silent};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use http::Request;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -103,11 +103,19 @@ async fn of_cluster(args: &Args) -> Result<Vec<Agent>> {
     Ok(agents.collect())
 }
 
+/// What the API server said, without the object around it.
+fn said(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => anyhow!(status.message),
+        error => error.into(),
+    }
+}
+
 impl Agent {
     async fn ask(&self) -> Result<Vec<Finding>> {
         let request = Request::get(&self.path).body(Vec::new())?;
         let text = timeout(DEADLINE, self.client.request_text(request));
-        let text = text.await.context("no answer in 10 s")??;
+        let text = text.await.context("no answer in 10 s")?.map_err(said)?;
         let findings = text.lines().map(serde_json::from_str);
         let findings: Result<_, _> = findings.collect();
         findings.context("the answer is not a finding")

@@ -1,6 +1,7 @@
 //! `imageswap drift` as a person runs it, with an agent's admin port.
 
 use crate::folder::{Folder, imageswap};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -81,4 +82,24 @@ fn watch_asks_again_until_it_is_stopped() {
     assert!(ends.next().is_some() && ends.next().is_some());
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn an_agent_that_the_api_server_cannot_reach_is_explained() {
+    let options = ControlPlaneOptions::default();
+    let Some(cluster) = ControlPlane::for_test("an_agent_cannot_be_reached", options) else {
+        return;
+    };
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "agent", "labels": {"app.kubernetes.io/name": "imageswap-agent"}},
+        "spec": {"containers": [{"name": "agent", "image": "a"}]}});
+    cluster.apply(&pod.to_string()).unwrap();
+    let kubeconfig = cluster.kubeconfig().display();
+    let ran = Folder::new(&[]).run(&format!("drift --kubeconfig {kubeconfig}"));
+    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    let said = ran.err();
+    assert!(said.contains("agent on no node did not answer: "), "{said}");
+    assert!(said.contains("networkPolicy.adminFrom"), "{said}");
+    // The API server's sentence alone, not the object around it.
+    assert!(!said.contains("Status {"), "{said}");
 }

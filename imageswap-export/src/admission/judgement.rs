@@ -108,7 +108,7 @@ fn message(policy: &Policy) -> String {
     };
     let name = policy.name();
     let advice = if places.is_empty() {
-        format!("; policy {name} approves no place")
+        format!("; policy {name} approves no registry")
     } else {
         format!("; policy {name} approves {}{more}", shown.join(", "))
     };

@@ -162,7 +162,7 @@ fn what_is_said_after_an_installation_fits_the_mode() {
             "Without a policy every image stays",
             "\n! failurePolicy",
         ),
-        ("default", "kubectl imageswap drift", "before Kubernetes"),
+        ("default", "imageswap drift", "before Kubernetes"),
         (
             "policies",
             "kubectl get imageswappolicies",

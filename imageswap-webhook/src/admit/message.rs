@@ -128,13 +128,13 @@ fn advice(policy: &Policy) -> String {
         .join(", ");
     match places.len().saturating_sub(PLACES) {
         _ if places.is_empty() => {
-            format!("policy {name} approves no place: ask for an exception in it")
+            format!("policy {name} approves no registry; request an exception")
         }
         0 => format!(
-            "policy {name} approves {shown}: use an image from there, or ask for an exception"
+            "policy {name} approves {shown}: use an image from there, or request an exception"
         ),
         more => format!(
-            "policy {name} approves {shown} and {more} more: use an image from there, or ask for an exception"
+            "policy {name} approves {shown} and {more} more: use an image from there, or request an exception"
         ),
     }
 }

@@ -27,13 +27,13 @@ fn a_denial_says_which_why_and_what_to_do() {
     assert_eq!(
         message(&["r.io/hub/a", "evil.io/x:1"]),
         "Registry is not allowed; container c1: image evil.io/x:1 is not approved: no rule matches; policy corp \
-         approves r.io/hub/**: use an image from there, or ask for an exception"
+         approves r.io/hub/**: use an image from there, or request an exception"
     );
     assert_eq!(
         message(&["nginx"]),
         "Registry is not allowed; container c0: image nginx is not approved: rule `hub` replaces it by \
          r.io/hub/library/nginx, which has not happened; is the mutating webhook there?; policy corp approves \
-         r.io/hub/**: use an image from there, or ask for an exception"
+         r.io/hub/**: use an image from there, or request an exception"
     );
     assert!(message(&["NOT a reference"]).contains("it is not an image reference"));
     let many = message(&["evil.io/x"; 50]);

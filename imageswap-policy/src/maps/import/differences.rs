@@ -8,7 +8,7 @@ use crate::reference::{DEFAULT_REGISTRY, Reference};
 impl<'x> Importer<'x> {
     /// A difference of many lines is reported at the first.
     pub(super) fn note_many(&mut self) {
-        let spelled = "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` go one way here; by the file their spelling counts";
+        let spelled = "`nginx`, `library/nginx`, `docker.io/nginx` and `index.docker.io/library/nginx` are one image here; in the file each spelling counts";
         let replaced = "the file puts this wherever the registry's name occurs in an image; here it takes the registry's place only";
         for (code, mut lines, message) in [
             (
