@@ -59,7 +59,11 @@ fn program(line: &str) -> Option<Program> {
 }
 
 /// Runs all of `programs` and counts their tests. The lines of each begin with its name.
-pub(crate) fn run(mut programs: Vec<Program>, count: &mut Count) -> Result<()> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    mut programs: Vec<Program>,
+    count: &mut Count,
+) -> Result<()> {
     // Lanes take from the end. Cargo names programs in the order in which they were built.
     programs.sort_by(|a, b| (a.name == NODE, &b.name).cmp(&(b.name == NODE, &a.name)));
     let waiting = Mutex::new(programs);
@@ -70,7 +74,7 @@ pub(crate) fn run(mut programs: Vec<Program>, count: &mut Count) -> Result<()> {
             let Some(program) = next else {
                 return Ok(count);
             };
-            run_one(&program, &mut count)?;
+            run_one(workspace, &program, &mut count)?;
         }
     };
     let counts: Vec<Result<Count>> = thread::scope(|scope| {
@@ -86,9 +90,13 @@ pub(crate) fn run(mut programs: Vec<Program>, count: &mut Count) -> Result<()> {
     Ok(())
 }
 
-fn run_one(program: &Program, count: &mut Count) -> Result<()> {
+fn run_one(workspace: &Workspace, program: &Program, count: &mut Count) -> Result<()> {
     let mut command = Command::new(&program.path);
-    command.current_dir(&program.folder).arg("--show-output");
+    command
+        .current_dir(&program.folder)
+        .arg("--show-output")
+        // A test that builds a program must not build the agent again.
+        .env("IMAGESWAP_PROBES", workspace.probes());
     let mut own = Count::with_prefix(format!("{}: ", program.name));
     own.watch(command, &program.name)?;
     count.add(own);

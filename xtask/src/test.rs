@@ -111,7 +111,7 @@ fn install_parts() {
 /// The test programs, and the examples in docstrings.
 fn cargo_test(workspace: &Workspace, count: &mut Count) -> Result<()> {
     ui::step("building the tests");
-    programs::run(programs::build(workspace, &[])?, count)?;
+    programs::run(workspace, programs::build(workspace, &[])?, count)?;
     let mut command = cargo();
     command
         .current_dir(&workspace.root)

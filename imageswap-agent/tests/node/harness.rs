@@ -290,11 +290,12 @@ impl Agent {
     }
 }
 
-/// A program of another package of this workspace, built if it is not.
-pub(crate) fn program(package: &str, name: &str) -> PathBuf {
+/// A program of another package of this workspace that has a test `it`, built if it is not: in the
+/// way of a test of the workspace, which has built it, so that no other test finds it missing.
+pub(crate) fn program(name: &str) -> PathBuf {
     let agent = PathBuf::from(env!("CARGO_BIN_EXE_imageswap-agent"));
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", package])
+        .args(["test", "--quiet", "--workspace", "--no-run", "--test", "it"])
         .arg("--target-dir")
         .arg(agent.ancestors().nth(2).unwrap())
         .status();

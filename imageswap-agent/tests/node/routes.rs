@@ -414,7 +414,7 @@ fn the_command_line_lists_what_runs_and_should_not() {
     };
     node.images("default");
     let agent = node.agent();
-    let imageswap = program("imageswap-cli", "imageswap");
+    let imageswap = program("imageswap");
     let drift = |flags: &[&str]| {
         let mut command = std::process::Command::new(&imageswap);
         let output = command

@@ -27,7 +27,7 @@ impl Webhook {
         std::fs::create_dir_all(&tls).unwrap();
         let mut webhook = Self {
             lab: lab.clone(),
-            program: program("imageswap-webhook", "imageswap-webhook"),
+            program: program("imageswap-webhook"),
             listen: free_port(),
             tls,
             kubeconfig: plane.kubeconfig().to_path_buf(),
