@@ -317,6 +317,19 @@ mod tests {
     use crate::verdict::Reason;
     use imageswap_runtime::metrics::Exporter;
 
+    #[test]
+    fn the_pages_name_each_cause_of_a_late_find() {
+        let metrics = include_str!("../../docs/metrics.md");
+        let mut rows = metrics.lines();
+        let row = rows.find(|row| row.contains("`imageswap_agent_reconciled_total`"));
+        let agent = include_str!("../../docs/agent.md");
+        for cause in RECONCILE_CAUSES {
+            let cause = format!("`{cause}`");
+            assert!(row.unwrap().contains(&cause), "{cause}");
+            assert!(agent.contains(&format!("\n| {cause} | ")), "{cause}");
+        }
+    }
+
     fn finding(event: Event, verdict: Verdict, reason: Reason) -> Finding {
         Finding {
             schema: SCHEMA,

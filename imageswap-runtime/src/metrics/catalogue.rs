@@ -375,7 +375,7 @@ const CATALOGUE: [Metric; 31] = [
         help: "Containers found by other means than their start event",
         labels: &[Label {
             name: "cause",
-            values: "`periodic`, `event-lost`, `runtime-back`, `late-answer`: [causes](agent.md#metrics)",
+            values: "`periodic`, `event-lost`, `runtime-back`, `late-answer`, `overflow`: [causes](agent.md#metrics)",
         }],
         service: Service::Agent,
     },
