@@ -402,6 +402,11 @@ impl Agent {
         self.resolver.add(containerds, cris);
     }
 
+    /// Counts starts that a containerd reported and did not list.
+    pub fn unlisted(&mut self, starts: u64) {
+        self.exports.unlisted(starts);
+    }
+
     fn rejudge(&mut self) {
         let findings = self.starts.rejudge(&self.law, node::now());
         self.tell(&findings);

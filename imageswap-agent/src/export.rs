@@ -52,6 +52,10 @@ const UNPLACED: &str = "unplaced-exec";
 /// container's.
 const UNANSWERED: &str = "unanswered";
 
+/// containerd reported starts faster than the agent could ask about them, and its list, which would
+/// have them too, did not come.
+const UNLISTED: &str = "unlisted-task";
+
 /// Which findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FindingsLevel {
@@ -101,7 +105,7 @@ impl Exports {
             Box::new(OpenOptions::new().create(true).append(true).open(path)?)
         };
         metrics.declare_lost(&Lost::ALL.map(Lost::as_str));
-        metrics.declare_lost(&[UNPLACED, UNANSWERED]);
+        metrics.declare_lost(&[UNPLACED, UNANSWERED, UNLISTED]);
         metrics.declare_reconciled(RECONCILE_CAUSES);
         for (verdict, reason) in LEGAL {
             for route in Route::ALL {
@@ -289,15 +293,23 @@ impl Exports {
 
     /// Counts a start of which only the exec is known.
     pub fn unplaced(&mut self) {
-        self.metrics.events_lost(UNPLACED, 1);
-        self.own_records.lost(UNPLACED, 1);
+        self.missed(UNPLACED, 1);
     }
 
     /// Counts starts about which no source has answered.
     pub fn unanswered(&mut self, starts: u64) {
+        self.missed(UNANSWERED, starts);
+    }
+
+    /// Counts starts that containerd reported, and that were neither asked about nor listed.
+    pub fn unlisted(&mut self, starts: u64) {
+        self.missed(UNLISTED, starts);
+    }
+
+    fn missed(&mut self, cause: &'static str, starts: u64) {
         if starts > 0 {
-            self.metrics.events_lost(UNANSWERED, starts);
-            self.own_records.lost(UNANSWERED, starts);
+            self.metrics.events_lost(cause, starts);
+            self.own_records.lost(cause, starts);
         }
     }
 
@@ -321,7 +333,8 @@ mod tests {
     fn the_pages_name_each_cause_of_a_late_find() {
         let metrics = include_str!("../../docs/metrics.md");
         let mut rows = metrics.lines();
-        let row = rows.find(|row| row.contains("`imageswap_agent_reconciled_total`"));
+        let row =
+            rows.find(|row| row.starts_with("| `imageswap_agent_reconciled_total` | `cause` |"));
         let agent = include_str!("../../docs/agent.md");
         for cause in RECONCILE_CAUSES {
             let cause = format!("`{cause}`");

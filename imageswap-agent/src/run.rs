@@ -32,6 +32,8 @@ use kube::Client;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
@@ -200,11 +202,17 @@ pub async fn run(
         asks_pods,
         shown,
     });
+    let unlisted = Arc::<AtomicU64>::default();
     let mut connect = |agent: &mut Agent| {
         let (containerds, cris) = sockets.appeared();
         for containerd in &containerds {
-            let follow = tasks::follow(containerd.clone(), running.clone(), reader.clone(), grace);
-            tokio::spawn(follow);
+            tokio::spawn(tasks::follow(
+                containerd.clone(),
+                running.clone(),
+                reader.clone(),
+                grace,
+                Arc::clone(&unlisted),
+            ));
         }
         agent.runtimes(containerds, cris);
     };
@@ -276,6 +284,7 @@ pub async fn run(
                 }
                 _ = lost.tick() => {
                     agent.show();
+                    agent.unlisted(unlisted.swap(0, Relaxed));
                     if agent.count() { look = Some(Some(CAUSE_LOST)); }
                 }
                 _ = reconcile.tick() => {

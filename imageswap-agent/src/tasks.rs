@@ -7,6 +7,8 @@ use crate::probe::Reader;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -34,24 +36,74 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Sends the tasks of a containerd until the receiver is gone: each one that is made, and each
 /// start that containerd confirms, `grace` after its event. The socket may appear later, and the
 /// daemon may restart: starts that were missed meanwhile are found in its list. Every event wakes
-/// the reader of the kernel's events.
+/// the reader of the kernel's events. `unlisted` grows by the starts that were forgotten if the list
+/// does not come.
 pub async fn follow(
     containerd: Containerd,
     tasks: mpsc::Sender<(TaskRecord, Sight)>,
     reader: Reader,
     grace: Duration,
+    unlisted: Arc<AtomicU64>,
 ) {
     let mut sight = Sight::Initial;
-    let mut told = false;
+    let mut state = State {
+        told: false,
+        started: Waiting::default(),
+        forgotten: Forgotten::default(),
+        unlisted,
+    };
     while !tasks.is_closed() {
-        if let Err(error) = follow_once(&containerd, &tasks, &reader, sight, grace, &mut told).await
-            && !told
-        {
-            tracing::warn!(%error, "cannot follow a containerd; trying again every second");
-            told = true;
+        let followed = follow_once(&containerd, &tasks, &reader, sight, grace, &mut state).await;
+        if let Err(error) = followed {
+            state.failed(&error);
         }
         sight = Sight::Reconciled;
         sleep(RECONNECT).await;
+    }
+}
+
+/// What is known from one subscription to the next.
+struct State {
+    /// Whether it was reported that the containerd cannot be followed.
+    told: bool,
+    started: Waiting,
+    forgotten: Forgotten,
+    unlisted: Arc<AtomicU64>,
+}
+
+impl State {
+    /// The events or the list cannot be had.
+    fn failed(&mut self, error: &EvidenceError) {
+        self.unlisted.fetch_add(self.forgotten.unlisted(), Relaxed);
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(%error, "cannot follow a containerd; trying again every second");
+        }
+    }
+}
+
+/// Starts that were forgotten because too many waited.
+#[derive(Default)]
+struct Forgotten {
+    /// Since the last list was requested.
+    since: u64,
+    /// Before that: the list has those that still run.
+    covered: u64,
+}
+
+impl Forgotten {
+    /// A list is requested.
+    fn request(&mut self) {
+        self.covered += std::mem::take(&mut self.since);
+    }
+
+    /// The list came.
+    fn listed(&mut self) {
+        self.covered = 0;
+    }
+
+    /// The list does not come. Returns how many starts it would have covered, and those since.
+    fn unlisted(&mut self) -> u64 {
+        std::mem::take(&mut self.covered) + std::mem::take(&mut self.since)
     }
 }
 
@@ -61,31 +113,32 @@ async fn follow_once(
     reader: &Reader,
     mut sight: Sight,
     grace: Duration,
-    told: &mut bool,
+    state: &mut State,
 ) -> Result<(), EvidenceError> {
     let mut events = containerd.events();
-    let list = || async {
-        sleep(BEFORE_LIST).await;
+    let list = |pause| async move {
+        sleep(pause).await;
         containerd.tasks().await
     };
-    let mut listing = Box::pin(list());
+    let mut listing = Box::pin(list(BEFORE_LIST));
     let mut listed = false;
-    // Whether starts were forgotten since the list was requested.
-    let mut is_incomplete = false;
-    let mut started = Waiting::default();
     let mut made = Rate::default();
     let mut confirming = FuturesUnordered::new();
-    loop {
-        if listed && std::mem::take(&mut is_incomplete) {
+    let ended = loop {
+        if listed && state.forgotten.since > 0 {
+            state.forgotten.request();
             listed = false;
             sight = Sight::Reconciled;
-            listing = Box::pin(list());
+            listing = Box::pin(list(BEFORE_LIST));
         }
-        let due = started.due();
+        let due = state.started.due();
         // Not in a fixed order: events can come faster than they are handled.
         tokio::select! {
             event = events.next() => {
-                let event = event?;
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => break Err(error),
+                };
                 // A cgroup was made or removed just before; for a container about to start, this is
                 // a head start.
                 reader.nudge();
@@ -103,34 +156,50 @@ async fn follow_once(
                     status,
                 };
                 if status == TaskStatus::Running {
-                    is_incomplete |= !started.push(now + grace, task);
+                    state.forgotten.since += state.started.push(now + grace, task);
                 } else if made.is_within(now) && tasks.send((task, Sight::Event)).await.is_err() {
                     return Ok(());
                 }
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && confirming.len() < CONFIRMING => {
-                confirming.extend(started.pop().map(|task| confirmed(containerd, task)));
+                confirming.extend(state.started.pop().map(|task| confirmed(containerd, task)));
             }
             Some(task) = confirming.next(), if !confirming.is_empty() => {
                 if let Some(task) = task && tasks.send((task, Sight::Event)).await.is_err() {
                     return Ok(());
                 }
             }
-            all = &mut listing, if !listed => {
-                listed = true;
-                let all = all?;
-                if *told {
-                    tracing::info!(socket = %containerd.socket().display(), "following containerd again");
-                    *told = false;
-                }
-                for task in all.into_iter().filter(|task| task.status.has_started() && task.pid != 0) {
-                    if tasks.send((task, sight)).await.is_err() {
-                        return Ok(());
+            all = &mut listing, if !listed => match all {
+                Ok(all) => {
+                    listed = true;
+                    state.forgotten.listed();
+                    if std::mem::take(&mut state.told) {
+                        tracing::info!(socket = %containerd.socket().display(), "following containerd again");
                     }
+                    for task in all.into_iter().filter(|task| task.status.has_started() && task.pid != 0) {
+                        if tasks.send((task, sight)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+                // The events go on: one task that hangs can keep the list from coming.
+                Err(error) => {
+                    state.failed(&error);
+                    sight = Sight::Reconciled;
+                    listing = Box::pin(list(RECONNECT));
                 }
             }
         }
+    };
+    // Each has a deadline, and no list may come that has them.
+    while let Some(task) = confirming.next().await {
+        if let Some(task) = task
+            && tasks.send((task, Sight::Event)).await.is_err()
+        {
+            return Ok(());
+        }
     }
+    ended
 }
 
 /// A started task, unless containerd answers that it has another process: any client of containerd
@@ -153,13 +222,15 @@ struct Waiting(VecDeque<(Instant, TaskRecord)>);
 
 impl Waiting {
     /// Adds a task. If there are too many, all are forgotten: containerd's list has them, too.
-    fn push(&mut self, due: Instant, task: TaskRecord) -> bool {
-        let has_room = self.0.len() < MOST_WAITING;
-        if !has_room {
-            self.0.clear();
-        }
+    /// Returns how many were.
+    fn push(&mut self, due: Instant, task: TaskRecord) -> u64 {
+        let forgotten = if self.0.len() < MOST_WAITING {
+            0
+        } else {
+            self.0.drain(..).count() as u64
+        };
         self.0.push_back((due, task));
-        has_room
+        forgotten
     }
 
     fn due(&self) -> Option<Instant> {
@@ -208,10 +279,25 @@ mod tests {
         let mut waiting = Waiting::default();
         let due = Instant::now();
         let most = u32::try_from(MOST_WAITING).unwrap();
-        assert!((0..most).all(|pid| waiting.push(due, task(pid))));
-        assert!(!waiting.push(due, task(most)), "the list is asked for");
+        assert!((0..most).all(|pid| waiting.push(due, task(pid)) == 0));
+        assert_eq!(waiting.push(due, task(most)), u64::from(most));
         assert_eq!(waiting.pop().map(|task| task.pid), Some(most));
         assert_eq!(waiting.due(), None);
+    }
+
+    #[test]
+    fn what_no_list_has_is_counted_once() {
+        let mut forgotten = Forgotten::default();
+        forgotten.since += 3;
+        forgotten.request();
+        forgotten.since += 2;
+        forgotten.listed();
+        assert_eq!(forgotten.unlisted(), 2, "the list covers the first ones");
+        forgotten.since += 4;
+        forgotten.request();
+        forgotten.since += 1;
+        assert_eq!(forgotten.unlisted(), 5, "no list came");
+        assert_eq!(forgotten.unlisted(), 0);
     }
 
     #[test]

@@ -364,7 +364,7 @@ const CATALOGUE: [Metric; 31] = [
         labels: &[Label {
             name: "cause",
             values: "`ring-full-mkdir`, `ring-full-exec`, `ring-full-rmdir`, `pending-full`, `unplaced-exec`, \
-                     `unanswered`: \
+                     `unanswered`, `unlisted-task`: \
                      [causes](agent.md#metrics)",
         }],
         service: Service::Agent,
