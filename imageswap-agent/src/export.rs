@@ -13,8 +13,10 @@ use imageswap_ebpf::Lost;
 use imageswap_policy::Policies;
 use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
 use imageswap_runtime::telemetry::Logs;
+use imageswap_runtime::text;
 use pod_events::PodEvents;
 use policy_reports::PolicyReports;
+use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
@@ -187,7 +189,7 @@ impl Exports {
     /// Writes findings and counts the starts among them. Containers from before the agent and
     /// repeated judgements do not count as starts.
     pub fn findings(&mut self, findings: &[Finding]) {
-        let mut text = Vec::new();
+        let mut lines = String::new();
         for finding in findings {
             if let Some(events) = &self.pod_events {
                 events.tell(finding);
@@ -212,35 +214,35 @@ impl Exports {
             }
             let wanted = self.level == FindingsLevel::All
                 || matches!(finding.verdict, Verdict::Drift | Verdict::Unresolved);
-            if wanted && let Ok(mut line) = serde_json::to_vec(finding) {
-                line.push(b'\n');
-                text.append(&mut line);
+            if wanted {
+                lines.push_str(&json_line(finding));
             }
         }
-        self.write(&text);
+        self.write(&lines);
     }
 
     /// Writes the agent's records about itself, at any level.
     fn records(&mut self, records: &[AgentRecord]) {
-        let mut text = Vec::new();
+        let mut lines = String::new();
         for record in records {
             if let Some(logs) = &self.logs {
                 logs.emit(otlp::agent_record(record));
             }
-            if let Ok(mut line) = serde_json::to_vec(record) {
-                line.push(b'\n');
-                text.append(&mut line);
-            }
+            lines.push_str(&json_line(record));
         }
-        self.write(&text);
+        self.write(&lines);
     }
 
-    fn write(&mut self, text: &[u8]) {
+    fn write(&mut self, text: &str) {
         if text.is_empty() {
             return;
         }
         // A closed pipe must not end the agent: metrics still count.
-        match self.lines.write_all(text).and_then(|()| self.lines.flush()) {
+        match self
+            .lines
+            .write_all(text.as_bytes())
+            .and_then(|()| self.lines.flush())
+        {
             Ok(()) => self.write_failed = false,
             Err(error) if !self.write_failed => {
                 tracing::error!(%error, "cannot write findings");
@@ -318,6 +320,18 @@ impl Exports {
         if starts > 0 {
             self.metrics.reconciled(cause, starts);
         }
+    }
+}
+
+/// A value as a line of JSON. What JSON may leave as it is and a terminal acts on, such as C1 controls,
+/// is escaped, too: people read these lines in a terminal.
+fn json_line(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    let line = text::shown(&json);
+    if line.is_empty() {
+        String::new()
+    } else {
+        format!("{line}\n")
     }
 }
 
@@ -418,6 +432,15 @@ mod tests {
             ["agent", "agent-stopped"],
         ];
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_line_does_nothing_to_a_terminal() {
+        let image = "registry.example.com/a\u{9b}31m\u{202e}gnp\u{7f}\u{1b}]0;x\u{7}\u{2066}é";
+        let line = json_line(&[image]);
+        let is_unsafe = |c: char| c != '\n' && text::shown(&c.to_string()) != c.to_string();
+        assert!(!line.contains(is_unsafe), "{line:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&line).unwrap(), [image]);
     }
 
     /// Alerts look for an increase: a series that begins at 1 does not show one.

@@ -17,13 +17,8 @@ pub struct Shown(Arc<RwLock<Bytes>>);
 impl Shown {
     /// Replaces the findings on the page.
     pub fn set(&self, findings: &[Finding]) {
-        let mut text = Vec::new();
-        for finding in findings {
-            if let Ok(mut line) = serde_json::to_vec(finding) {
-                text.append(&mut line);
-                text.push(b'\n');
-            }
-        }
+        let text: Vec<_> = findings.iter().map(super::json_line).collect();
+        let text = text.concat();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = text.into();
     }
 
