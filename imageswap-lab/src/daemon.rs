@@ -12,12 +12,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::http::HttpClient;
-use crate::port;
+use crate::port::free_address;
 use crate::process::Process;
 use crate::workspace::Lab;
 
-/// How often to try another port if the chosen one is taken.
-const PORTS: usize = 5;
 /// Time until the first answer; a busy machine is slow.
 const START: Duration = Duration::from_mins(1);
 
@@ -68,27 +66,11 @@ impl Daemon {
         ready: &Ready<'_>,
         how: impl Fn(&Place<'_>) -> (Value, Command),
     ) -> Result<Self> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match Self::start_on(lab, name, ready, &how, port::free(Ipv4Addr::LOCALHOST)?) {
-                Err(_) if tries < PORTS => {}
-                result => return result,
-            }
-        }
-    }
-
-    fn start_on(
-        lab: &Lab,
-        name: &str,
-        ready: &Ready<'_>,
-        how: impl Fn(&Place<'_>) -> (Value, Command),
-        port: u16,
-    ) -> Result<Self> {
-        let name = format!("{name}-{port}");
+        let addr = free_address(Ipv4Addr::LOCALHOST)?;
+        let name = format!("{name}-{}", addr.port());
         let storage = lab.make_dir(&name)?;
         let place = Place {
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            addr,
             storage: &storage,
             config: lab.path().join(format!("{name}.yml")),
         };

@@ -32,7 +32,7 @@ use ::kube::Client;
 use ::kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use crate::error::{Error, Result};
-use crate::port;
+use crate::port::free_address;
 use crate::process::{Process, run, run_with_input};
 use crate::workspace::Lab;
 pub use assets::Assets;
@@ -137,11 +137,10 @@ impl ControlPlane {
         let assets = options.assets()?;
         let pki = Pki::new(lab, options.address)?;
         let (etcd, etcd_url) = etcd(lab, &assets, options.address)?;
-        let port = match options.port {
-            Some(port) => port,
-            None => port::free(options.address)?,
+        let server = match options.port {
+            Some(port) => SocketAddr::new(options.address.into(), port),
+            None => free_address(options.address)?,
         };
-        let server = SocketAddr::new(options.address.into(), port);
         let kubeconfig = pki.kubeconfig(server, "admin", Some("system:masters"))?;
         let mut cluster = Self {
             apiserver: apiserver(lab, &assets, &pki, &options, server, &etcd_url)?,
@@ -306,7 +305,7 @@ impl ControlPlane {
         ] {
             command.arg(format!("--{flag}={}", kubeconfig.display()));
         }
-        let port = port::free(self.options.address)?;
+        let port = free_address(self.options.address)?.port();
         command
             .arg(format!("--bind-address={}", self.options.address))
             .arg(format!("--secure-port={port}"))
@@ -335,8 +334,8 @@ impl ControlPlane {
 }
 
 fn etcd(lab: &Lab, assets: &Assets, address: Ipv4Addr) -> Result<(Process, String)> {
-    let url = format!("http://{address}:{}", port::free(address)?);
-    let peer = format!("http://{address}:{}", port::free(address)?);
+    let url = format!("http://{}", free_address(address)?);
+    let peer = format!("http://{}", free_address(address)?);
     let mut command = Command::new(assets.program("etcd"));
     command
         .arg(format!("--data-dir={}", lab.make_dir("etcd")?.display()))

@@ -60,6 +60,7 @@ pub use kube::{
 pub use needs::{Need, is_root, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use podman::Podman;
+pub use port::free_address;
 pub use process::{Process, output_with};
 pub use prometheus::{Alertmanager, Prometheus, ScrapeJob};
 pub use ran::Ran;

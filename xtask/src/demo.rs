@@ -5,7 +5,6 @@ mod admission;
 mod node;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -187,10 +186,4 @@ fn summary(checks: &[(String, bool)], node: bool, took: Duration) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// An address on 127.0.0.1 that was free when asked for.
-fn free_addr() -> Result<SocketAddr> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
-    bind().context("a free port on 127.0.0.1")
 }

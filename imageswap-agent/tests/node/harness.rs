@@ -3,7 +3,7 @@
 use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, Registry, wait_until};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -148,7 +148,7 @@ impl Agent {
 
     /// The same without a policy.
     pub(crate) fn command_without_policy() -> (Command, SocketAddr) {
-        let admin = free_port();
+        let admin = free_address();
         let mut command = Command::new(env!("CARGO_BIN_EXE_imageswap-agent"));
         command.args([
             "run",
@@ -308,10 +308,8 @@ pub(crate) fn words(finding: &Value) -> [&str; 3] {
     ["verdict", "route", "reason"].map(|field| finding[field].as_str().unwrap_or_default())
 }
 
-pub(crate) fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
+pub(crate) fn free_address() -> SocketAddr {
+    imageswap_lab::free_address(Ipv4Addr::LOCALHOST).unwrap()
 }
 
 fn get(admin: SocketAddr, path: &str) -> Option<(u16, String)> {

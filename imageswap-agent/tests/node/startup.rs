@@ -1,6 +1,6 @@
 //! Containers from before the agent, and nodes that lack something.
 
-use crate::harness::{Agent, EVIL, Node, OURS, free_port, words};
+use crate::harness::{Agent, EVIL, Node, OURS, free_address, words};
 use imageswap_lab::Lab;
 use std::process::{Command, Output};
 
@@ -150,7 +150,7 @@ fn without_privilege_it_says_so_in_a_sentence() {
         env!("CARGO_BIN_EXE_imageswap-agent"),
     ]);
     command
-        .args(["run", "--admin", &free_port().to_string(), "--maps"])
+        .args(["run", "--admin", &free_address().to_string(), "--maps"])
         .arg(maps);
     let (code, text) = output(command);
     assert_eq!(code, Some(1), "{text}");

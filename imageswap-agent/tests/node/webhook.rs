@@ -1,6 +1,6 @@
 //! The real webhook, as a process that the API server calls.
 
-use crate::harness::{PATIENCE, free_port, program};
+use crate::harness::{PATIENCE, free_address, program};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use imageswap_lab::{ControlPlane, Lab, Process};
@@ -28,7 +28,7 @@ impl Webhook {
         let mut webhook = Self {
             lab: lab.clone(),
             program: program("imageswap-webhook"),
-            listen: free_port(),
+            listen: free_address(),
             tls,
             kubeconfig: plane.kubeconfig().to_path_buf(),
             process: None,
@@ -63,7 +63,7 @@ impl Webhook {
     pub(crate) fn comes(&mut self) {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", &self.listen.to_string()]);
-        command.args(["--admin", &free_port().to_string()]);
+        command.args(["--admin", &free_address().to_string()]);
         command.arg("--tls-self-signed").arg(&self.tls);
         let policy = self.lab.path().join("policy.yaml");
         command.arg("--policy").arg(policy);

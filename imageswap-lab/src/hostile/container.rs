@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::error::{Error, Result};
-use crate::port;
+use crate::port::free_address;
 use crate::shipped::objects;
 
 /// The parts of the webhook's container that a trial needs.
@@ -102,7 +102,7 @@ impl Container {
         let mut addresses = BTreeMap::new();
         let (mut https, mut admin) = (None, None);
         for (port, flag) in &self.listeners {
-            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free(Ipv4Addr::LOCALHOST)?));
+            let free = free_address(Ipv4Addr::LOCALHOST)?;
             arguments.push(format!("{flag}={free}"));
             addresses.insert(*port, free);
             match flag.as_str() {

@@ -6,6 +6,7 @@
 //! before Go 1.24.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -128,6 +129,6 @@ fn configuration(webhooks: &[Webhook]) -> String {
 }
 
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let address = imageswap_lab::free_address(Ipv4Addr::LOCALHOST);
+    address.unwrap().port()
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -12,13 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, HttpClient, Lab};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, HttpClient, Lab, free_address};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::server::{self, Server, free_addr};
+use super::server::{self, Server};
 use super::{Format, Show, write};
 use crate::process::Workspace;
 use crate::{kubernetes, ui};
@@ -154,7 +155,7 @@ impl Servers {
             ensure!(text.contains(r#""allowed":true"#), "{path}: {text}");
             let file = lab.path().join(path.replace('/', "answer-"));
             write(&file, &text.replacen(CONSTANT, "UID", 1))?;
-            let addr = free_addr()?;
+            let addr = free_address(Ipv4Addr::LOCALHOST)?;
             let mut command = Command::new(programs.join("examples/bare"));
             command.arg(addr.to_string()).arg(&certificates).arg(file);
             Server::start("bare server", command, addr)

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::{scope, sleep};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use imageswap_lab::{
-    BpfStatistics, Containerd, ContainerdOptions, HttpClient, Image, Lab, is_root, missing,
-    wait_until,
+    BpfStatistics, Containerd, ContainerdOptions, HttpClient, Image, Lab, free_address, is_root,
+    missing, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ fn measure_agent(
 ) -> Result<(Load, Latencies, Costs)> {
     let (maps, findings) = (lab.path().join("maps"), lab.path().join("findings"));
     fs::write(&maps, "default: registry.example.com\n").context("a policy")?;
-    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let admin = free_address(Ipv4Addr::LOCALHOST)?;
     let mut command = Command::new(programs.join("imageswap-agent"));
     command.args(["run", "--pin", "off", "--log-level", "warn"]);
     command.arg("--admin").arg(admin.to_string());

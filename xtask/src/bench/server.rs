@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use imageswap_lab::wait_until;
+use imageswap_lab::{free_address, wait_until};
 
 use crate::process::{Workspace, cargo, run};
 
@@ -41,7 +41,7 @@ impl Server {
         certificates: &Path,
         options: &[&OsStr],
     ) -> Result<Self> {
-        let addr = free_addr()?;
+        let addr = free_address(Ipv4Addr::LOCALHOST)?;
         let mut command = Command::new(program);
         command
             .args(["serve", "--admin", "127.0.0.1:0", "--listen"])
@@ -91,10 +91,4 @@ impl Drop for Server {
             eprintln!("{}: {error}", self.name);
         }
     }
-}
-
-/// A port that was free when asked for.
-pub(super) fn free_addr() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
-    Ok(listener.local_addr()?)
 }

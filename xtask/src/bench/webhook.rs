@@ -5,14 +5,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail, ensure};
-use imageswap_lab::Lab;
+use imageswap_lab::{Lab, free_address};
 use serde_json::json;
 
-use super::server::{self, Server, free_addr};
+use super::server::{self, Server};
 use super::{Format, Show, write};
 use crate::process::{Workspace, find, output};
 use crate::{toolchain, ui};
@@ -157,7 +158,7 @@ impl Bench {
 
     /// A server with the same TLS and HTTP that answers as many bytes without reading the review.
     fn bare(&self) -> Result<Server> {
-        let addr = free_addr()?;
+        let addr = free_address(Ipv4Addr::LOCALHOST)?;
         let mut command = Command::new(self.programs.join("examples/bare"));
         command
             .arg(addr.to_string())

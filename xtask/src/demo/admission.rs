@@ -1,16 +1,17 @@
 //! The webhook's half: real AdmissionReviews over verified HTTPS.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use imageswap_lab::{HttpClient, Process};
+use imageswap_lab::{HttpClient, Process, free_address};
 use json_patch::Patch;
 use serde_json::{Value, json};
 
-use super::{Demo, free_addr};
+use super::Demo;
 use crate::ui;
 
 /// The places of images in a Pod: JSON pointer, image, and expected result.
@@ -99,7 +100,10 @@ pub(super) fn show(demo: &mut Demo) -> Result<()> {
 }
 
 fn start(demo: &Demo) -> Result<(Process, HttpClient)> {
-    let (listen, admin) = (free_addr()?, free_addr()?);
+    let (listen, admin) = (
+        free_address(Ipv4Addr::LOCALHOST)?,
+        free_address(Ipv4Addr::LOCALHOST)?,
+    );
     let tls = demo.lab.path().join("tls");
     let mut command = Command::new(demo.binaries.join("imageswap-webhook"));
     command

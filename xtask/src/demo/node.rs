@@ -1,16 +1,19 @@
 //! The agent's half: probes in this kernel, and containers by a real runtime.
 
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::process::{ChildStdout, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use imageswap_lab::{Containerd, ContainerdOptions, HttpClient, Image, PodSpec, Process, Registry};
+use imageswap_lab::{
+    Containerd, ContainerdOptions, HttpClient, Image, PodSpec, Process, Registry, free_address,
+};
 use serde_json::Value;
 
-use super::{Demo, free_addr};
+use super::Demo;
 use crate::ui::{self, Took};
 
 /// An image of a Pod's container, as the webhook writes it.
@@ -104,7 +107,7 @@ fn start_runtime(demo: &Demo) -> Result<(Vec<Registry>, Containerd)> {
 }
 
 fn start_agent(demo: &Demo, containerd: &Containerd) -> Result<(Process, Findings, HttpClient)> {
-    let admin = free_addr()?;
+    let admin = free_address(Ipv4Addr::LOCALHOST)?;
     let mut command = Command::new(demo.binaries.join("imageswap-agent"));
     command
         .args(["run", "--admin", &admin.to_string(), "--findings", "-"])
