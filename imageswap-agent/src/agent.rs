@@ -22,7 +22,7 @@ use imageswap_policy::Policies;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use turns::Turns;
+use turns::{Occasion, Turns};
 use unsure::Unsure;
 use walk::Looking;
 
@@ -206,8 +206,7 @@ impl Agent {
                     leads_pid_namespace: first_of_pid_namespace,
                 };
                 // An exec into a container that the first walk has not reached yet.
-                let ran_before = process.started < Some(process::ticks(self.attached_ns));
-                let sight = if by_another && ran_before {
+                let sight = if by_another && self.ran_before(&process) {
                     Sight::Initial
                 } else {
                     Sight::Event
@@ -227,6 +226,12 @@ impl Agent {
         if self.empty.contains_key(&cgroup) {
             Arc::make_mut(&mut self.empty).remove(&cgroup);
         }
+    }
+
+    /// Whether a process is known to have begun before the probes were attached.
+    fn ran_before(&self, process: &Process) -> bool {
+        let attached = process::ticks(self.attached_ns);
+        process.started.is_some_and(|started| started < attached)
     }
 
     fn cgroup_of(&self, pid: u32) -> Option<u64> {
@@ -495,14 +500,22 @@ impl Agent {
 
     /// Asks every source about a start when its turn comes, unless that is already in progress.
     fn ask(&mut self, start: StartId) {
-        let facts = self.starts.facts(start);
-        let Some(facts) = facts.filter(|facts| facts.process.is_some()) else {
+        let Some(facts) = self.starts.facts(start) else {
             return;
         };
+        let Some(process) = &facts.process else {
+            return;
+        };
+        let occasion = if facts.settled.is_some() {
+            Occasion::Again
+        } else if self.ran_before(process) {
+            Occasion::Earlier
+        } else {
+            Occasion::New
+        };
         let above = self.containers_above(&facts.cgroup);
-        if self.turns.queue(start, &above, facts.settled.is_some()) {
-            self.ask_now(start);
-        }
+        self.turns.queue(start, &above, occasion);
+        self.ask_next();
     }
 
     /// The cgroups of the containers above a path, the outermost first.
@@ -517,24 +530,19 @@ impl Agent {
             .collect()
     }
 
-    /// Asks about a start whose turn it is; if it was forgotten while it waited, about the next one.
-    fn ask_now(&mut self, start: StartId) {
-        let mut next = Some(start);
-        while let Some(start) = next {
-            let question = self.question(start);
-            let Some(question) = question else {
-                next = self.turns.end(start);
-                continue;
-            };
-            self.resolver.ask(question);
-            return;
+    /// Asks about the starts whose turn it is, unless they were forgotten while they waited.
+    fn ask_next(&mut self) {
+        while let Some(start) = self.turns.next() {
+            match self.question(start) {
+                Some(question) => self.resolver.ask(question),
+                None => self.turns.end(start),
+            }
         }
     }
 
     fn end_turn(&mut self, start: StartId) {
-        if let Some(next) = self.turns.end(start) {
-            self.ask_now(next);
-        }
+        self.turns.end(start);
+        self.ask_next();
     }
 
     fn question(&mut self, start: StartId) -> Option<Question> {

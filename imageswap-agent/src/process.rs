@@ -94,11 +94,15 @@ impl Subject {
     /// Whether a record is about this process and not about an earlier one with its pid.
     pub fn is(self, recorded: Recorded) -> bool {
         let now = node::now();
-        let began = self.started.map(|ticks| {
-            let age = Duration::from_nanos(now.boot_ns).saturating_sub(since_boot(ticks));
-            now.wall - age
-        });
+        let began = self.age(now.boot_ns).map(|age| now.wall - age);
         self.pid == recorded.pid && began.is_some_and(|began| began <= recorded.at + CLOCKS_APART)
+    }
+
+    /// The time since the process began, at this time since boot.
+    pub fn age(self, boot_ns: u64) -> Option<Duration> {
+        let now = Duration::from_nanos(boot_ns);
+        self.started
+            .map(|ticks| now.saturating_sub(since_boot(ticks)))
     }
 }
 

@@ -3,7 +3,10 @@
 //! A process in a container can make thousands of pid namespaces, each of which may be a container and
 //! is asked about. So few starts of one container are asked about at a time, and the others wait for
 //! these, not other containers' starts. A container can have containers of its own below its cgroup:
-//! there the cgroups take turns, so that none waits for all starts of another one. A queue is only of
+//! there the cgroups take turns, so that none waits for all starts of another one.
+//!
+//! After a time without an agent there can be thousands of starts to ask about. So few questions are
+//! in memory at a time, and those about new containers do not wait for the others. A queue is only of
 //! ids: a start that waits is kept by the table, and its question is made when its turn comes.
 
 use crate::facts::StartId;
@@ -12,15 +15,43 @@ use std::collections::{HashMap, VecDeque};
 /// Starts in one container that are asked about at a time.
 const AT_ONCE: usize = 4;
 
+/// New containers that are asked about at a time: more than one source that does not answer holds up
+/// until it is known to hang.
+const NEW_AT_ONCE: usize = 128;
+
+/// Other starts that are asked about at a time: fewer than the calls of one source at a time, so that
+/// questions about new containers always get their turns.
+const OTHERS_AT_ONCE: usize = 8;
+
 /// Containers above a start that count: a container can make cgroups of any depth.
 pub(super) const MOST_ABOVE: usize = 8;
 
+/// Why a start is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It began now.
+    New,
+    /// It began before this agent.
+    Earlier,
+    /// It has been asked about before.
+    Again,
+}
+
 /// Starts that are asked about, and those that wait for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
-    /// The lane of each start that waits or is asked about.
-    lanes_of: HashMap<StartId, u64>,
+    /// Each start that waits or is asked about.
+    starts: HashMap<StartId, Place>,
     lanes: HashMap<u64, Lane>,
+    new: Line,
+    others: Line,
+}
+
+/// The lane of a start, and whether it is one of the new ones that are asked about.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    lane: u64,
+    is_new: bool,
 }
 
 /// The starts in one container, or in one cgroup that is not in a container.
@@ -28,6 +59,42 @@ pub(super) struct Turns {
 struct Lane {
     asking: usize,
     waiting: Queue,
+    /// Whether it stands in a line.
+    is_in_line: bool,
+}
+
+/// Lanes of which a start may be asked about.
+#[derive(Debug)]
+struct Line {
+    at_once: usize,
+    asking: usize,
+    lanes: VecDeque<u64>,
+    /// Whether the last one was the newest.
+    was_newest: bool,
+}
+
+impl Line {
+    const fn new(at_once: usize) -> Self {
+        Self {
+            at_once,
+            asking: 0,
+            lanes: VecDeque::new(),
+            was_newest: false,
+        }
+    }
+
+    /// The newest lane and the oldest take turns: whoever comes waits for few, and nobody for ever.
+    fn pop(&mut self) -> Option<u64> {
+        if self.asking >= self.at_once || self.lanes.is_empty() {
+            return None;
+        }
+        self.was_newest ^= true;
+        if self.was_newest {
+            self.lanes.pop_back()
+        } else {
+            self.lanes.pop_front()
+        }
+    }
 }
 
 /// The starts that wait in a cgroup, and in the containers below it.
@@ -51,6 +118,10 @@ impl Queue {
         })
     }
 
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// The cgroup's own start comes first, and those that have been asked about before come last.
     fn push(&mut self, start: StartId, is_again: bool) {
         if self.own.is_empty() && self.again.is_empty() {
@@ -70,7 +141,7 @@ impl Queue {
         let (next, is_empty) = if let Some(cgroup) = turn {
             let below = self.below.get_mut(&cgroup)?;
             let next = below.pop();
-            let is_empty = below.order.is_empty();
+            let is_empty = below.is_empty();
             if is_empty {
                 self.below.remove(&cgroup);
             }
@@ -86,43 +157,90 @@ impl Queue {
     }
 }
 
-impl Turns {
-    /// Whether a start waits or is asked about.
-    pub(super) fn has(&self, start: StartId) -> bool {
-        self.lanes_of.contains_key(&start)
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            starts: HashMap::new(),
+            lanes: HashMap::new(),
+            new: Line::new(NEW_AT_ONCE),
+            others: Line::new(OTHERS_AT_ONCE),
+        }
     }
+}
 
+impl Turns {
     /// Queues a start; nothing if it waits already. `above` has the cgroups of the containers that it
-    /// is in, the outermost first. Returns whether it is its turn.
-    pub(super) fn queue(&mut self, start: StartId, above: &[u64], is_again: bool) -> bool {
-        if self.has(start) {
-            return false;
+    /// is in, the outermost first.
+    pub(super) fn queue(&mut self, start: StartId, above: &[u64], occasion: Occasion) {
+        if self.starts.contains_key(&start) {
+            return;
         }
         let lane = above.first().copied().unwrap_or(start.cgroup);
-        self.lanes_of.insert(start, lane);
+        let is_new = false;
+        self.starts.insert(start, Place { lane, is_new });
         let of = self.lanes.entry(lane).or_default();
-        if of.asking < AT_ONCE {
-            of.asking += 1;
-            return true;
-        }
         let below = above.iter().copied().chain([start.cgroup]).skip(1);
         let queue = below.fold(&mut of.waiting, Queue::below);
-        queue.push(start, is_again);
-        false
+        queue.push(start, occasion == Occasion::Again);
+        self.line_up(lane, occasion == Occasion::New);
     }
 
-    /// Ends the turn of a start. Returns the next one of its lane, whose turn it is then.
-    pub(super) fn end(&mut self, start: StartId) -> Option<StartId> {
-        let lane = self.lanes_of.remove(&start)?;
-        let of = self.lanes.get_mut(&lane)?;
-        let next = of.waiting.pop();
-        if next.is_none() {
-            of.asking -= 1;
-            if of.asking == 0 {
-                self.lanes.remove(&lane);
-            }
+    /// The next start whose turn it is, until its turn [ends](Self::end).
+    pub(super) fn next(&mut self) -> Option<StartId> {
+        for is_new in [true, false] {
+            let Some(lane) = self.line(is_new).pop() else {
+                continue;
+            };
+            let Some(of) = self.lanes.get_mut(&lane) else {
+                continue;
+            };
+            of.is_in_line = false;
+            let Some(start) = of.waiting.pop() else {
+                continue;
+            };
+            of.asking += 1;
+            self.line(is_new).asking += 1;
+            self.starts.insert(start, Place { lane, is_new });
+            self.line_up(lane, false);
+            return Some(start);
         }
-        next
+        None
+    }
+
+    /// Ends the turn of a start.
+    pub(super) fn end(&mut self, start: StartId) {
+        let Some(Place { lane, is_new }) = self.starts.remove(&start) else {
+            return;
+        };
+        self.line(is_new).asking -= 1;
+        let Some(of) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        of.asking -= 1;
+        if of.asking == 0 && of.waiting.is_empty() {
+            self.lanes.remove(&lane);
+        } else {
+            self.line_up(lane, false);
+        }
+    }
+
+    /// Puts a lane in line, unless it stands in one or has had its share.
+    fn line_up(&mut self, lane: u64, is_new: bool) {
+        let of = self.lanes.get_mut(&lane);
+        let may_wait =
+            |of: &&mut Lane| !of.is_in_line && of.asking < AT_ONCE && !of.waiting.is_empty();
+        if let Some(of) = of.filter(may_wait) {
+            of.is_in_line = true;
+            self.line(is_new).lanes.push_back(lane);
+        }
+    }
+
+    const fn line(&mut self, is_new: bool) -> &mut Line {
+        if is_new {
+            &mut self.new
+        } else {
+            &mut self.others
+        }
     }
 }
 
@@ -140,51 +258,95 @@ mod tests {
         }
     }
 
+    /// Queues a start; returns those whose turn it is.
+    fn queue(turns: &mut Turns, start: StartId, above: &[u64], occasion: Occasion) -> Vec<StartId> {
+        turns.queue(start, above, occasion);
+        std::iter::from_fn(|| turns.next()).collect()
+    }
+
+    /// Ends a turn; returns the start whose turn it is then.
+    fn after(turns: &mut Turns, end: StartId) -> StartId {
+        turns.end(end);
+        let next = turns.next().expect("there is room for one");
+        assert_eq!(turns.next(), None, "and for no other one");
+        next
+    }
+
     #[test]
     fn others_do_not_wait_for_the_starts_of_one_container() {
         let mut turns = Turns::default();
-        let now = (0..4000)
-            .filter(|pid| turns.queue(put(1, *pid), &[], pid % 2 == 0))
-            .count();
-        assert_eq!(now, AT_ONCE);
-        assert!(turns.queue(StartId::of(2), &[], false), "another container");
-        assert!(!turns.queue(StartId::of(1), &[], true));
-        assert_eq!(turns.end(put(1, 0)), Some(StartId::of(1)), "its own start");
-        assert_eq!(turns.end(put(1, 1)), Some(put(1, 5)), "the first question");
+        let flood = (0..4000).map(|pid| {
+            let occasion = [Occasion::Again, Occasion::New][pid as usize % 2];
+            queue(&mut turns, put(1, pid), &[], occasion).len()
+        });
+        assert_eq!(flood.sum::<usize>(), AT_ONCE);
+        let [own, another] = [1, 2].map(StartId::of);
+        assert_eq!(queue(&mut turns, another, &[], Occasion::New), [another]);
+        assert!(queue(&mut turns, own, &[], Occasion::Again).is_empty());
+        assert_eq!(after(&mut turns, put(1, 0)), own, "its own start");
+        assert_eq!(
+            after(&mut turns, put(1, 1)),
+            put(1, 5),
+            "the first question"
+        );
     }
 
     #[test]
     fn containers_in_one_container_take_turns() {
         let mut turns = Turns::default();
-        let mut asked: VecDeque<_> = (0..4000).map(|pid| put(1, pid)).collect();
-        asked.retain(|start| turns.queue(*start, &[], false));
+        let mut asked: VecDeque<_> = (0..4000)
+            .flat_map(|pid| queue(&mut turns, put(1, pid), &[], Occasion::New))
+            .collect();
         // A container below it makes many cgroups, and then another one begins.
         let many: Vec<_> = (100..1100).map(StartId::of).collect();
-        for start in [StartId::of(10)].iter().chain(&many) {
-            let above = [1, 10];
-            let above = if *start == StartId::of(10) {
-                &above[..1]
-            } else {
-                &above
-            };
-            assert!(!turns.queue(*start, above, false));
+        let [below, last] = [10, 11].map(StartId::of);
+        assert!(queue(&mut turns, below, &[1], Occasion::New).is_empty());
+        for start in &many {
+            assert!(queue(&mut turns, *start, &[1, 10], Occasion::New).is_empty());
         }
-        assert!(!turns.queue(StartId::of(11), &[1], true));
-        let mut next = || {
-            let next = turns.end(asked.pop_front().unwrap()).unwrap();
-            asked.push_back(next);
-            next
-        };
+        assert!(queue(&mut turns, last, &[1], Occasion::Again).is_empty());
         let expected = [
             put(1, 4),
-            StartId::of(10),
-            StartId::of(11),
+            below,
+            last,
             put(1, 5),
             many[0],
             put(1, 6),
             many[1],
         ];
-        assert_eq!(expected.map(|_| next()), expected);
+        let next = expected.map(|_| {
+            let next = after(&mut turns, asked.pop_front().unwrap());
+            asked.push_back(next);
+            next
+        });
+        assert_eq!(next, expected);
+    }
+
+    #[test]
+    fn new_containers_do_not_wait_for_those_from_before() {
+        let mut turns = Turns::default();
+        let mut count = |ids: std::ops::Range<u64>, occasion| {
+            let starts = ids.map(StartId::of);
+            let asked = starts.map(|start| queue(&mut turns, start, &[], occasion).len());
+            asked.sum::<usize>()
+        };
+        assert_eq!(count(0..3000, Occasion::Earlier), OTHERS_AT_ONCE);
+        assert_eq!(count(3000..5000, Occasion::Again), 0);
+        assert_eq!(count(5000..6000, Occasion::New), NEW_AT_ONCE);
+        let waiting = 5000 + NEW_AT_ONCE as u64;
+        for (at, expected) in [5999, waiting, 5998, waiting + 1].into_iter().enumerate() {
+            let next = after(&mut turns, StartId::of(5000 + at as u64));
+            assert_eq!(
+                next,
+                StartId::of(expected),
+                "the newest and the oldest in turn"
+            );
+        }
+        let others = OTHERS_AT_ONCE as u64;
+        for (at, expected) in [4999, others, 4998].into_iter().enumerate() {
+            let next = after(&mut turns, StartId::of(at as u64));
+            assert_eq!(next, StartId::of(expected), "the others go on");
+        }
     }
 
     proptest! {
@@ -192,36 +354,39 @@ mod tests {
 
         /// Each queued start gets exactly one turn, and nothing is left in the end.
         #[test]
-        fn nothing_is_lost(starts in prop::collection::vec((0u64..3, prop::collection::vec(3u64..6, 0..3), 0u32..50, any::<bool>()), 0..200), ends in prop::collection::vec(0usize..8, 0..400)) {
+        fn nothing_is_lost(starts in prop::collection::vec((0u64..6, prop::collection::vec(6u64..9, 0..3), 0u32..50, 0usize..3), 0..200), ends in prop::collection::vec(0usize..16, 0..400)) {
             let mut turns = Turns::default();
             let mut asked: Vec<StartId> = Vec::new();
             let mut queued = HashSet::new();
             let mut lanes = HashMap::new();
             let mut ends = ends.into_iter();
-            for (lane, below, pid, is_again) in starts {
+            for (lane, below, pid, occasion) in starts {
                 // The last one is the start's own cgroup.
                 let mut above = [vec![lane], below].concat();
                 let own = above.pop().unwrap();
                 let start = put(own, 1000 * u32::try_from(lane).unwrap() + pid);
-                let is_new = queued.insert(start);
-                prop_assert_eq!(is_new, !turns.has(start));
+                queued.insert(start);
                 lanes.insert(start, lane);
-                if turns.queue(start, &above, is_again) {
-                    prop_assert!(is_new);
-                    asked.push(start);
-                }
+                let occasion = [Occasion::New, Occasion::Earlier, Occasion::Again][occasion];
+                asked.extend(queue(&mut turns, start, &above, occasion));
                 if let Some(at) = ends.next() && at < asked.len() {
-                    asked.extend(turns.end(asked[at]));
-                    queued.remove(&asked.remove(at));
+                    turns.end(asked[at]);
+                    prop_assert!(queued.remove(&asked.remove(at)));
+                    asked.extend(std::iter::from_fn(|| turns.next()));
                 }
                 let of = |lane: u64| asked.iter().filter(|start| lanes[start] == lane).count();
-                prop_assert!((0..3).all(|lane| of(lane) <= AT_ONCE));
+                prop_assert!((0..6).all(|lane| of(lane) <= AT_ONCE));
+                let others = asked.iter().filter(|start| !turns.starts[start].is_new);
+                prop_assert!(others.count() <= OTHERS_AT_ONCE);
+                prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
             }
             while let Some(start) = asked.pop() {
                 prop_assert!(queued.remove(&start));
-                asked.extend(turns.end(start));
+                turns.end(start);
+                asked.extend(std::iter::from_fn(|| turns.next()));
             }
-            prop_assert!(queued.is_empty() && turns.lanes.is_empty() && turns.lanes_of.is_empty());
+            prop_assert!(queued.is_empty() && turns.lanes.is_empty() && turns.starts.is_empty());
+            prop_assert!([turns.new, turns.others].iter().all(|line| line.asking == 0 && line.lanes.is_empty()));
         }
     }
 }

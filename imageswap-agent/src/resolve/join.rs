@@ -25,6 +25,7 @@ use crate::evidence::cri::Cri;
 use crate::evidence::root::Mount;
 use crate::evidence::runc::RuncState;
 use crate::facts::{Claim, Content, Kind};
+use crate::node;
 use crate::process::{Subject, ancestors, cgroups, depth};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(250);
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long a start whose process has ended waits for an event about its task, in moments.
 const MOST_LATE: usize = 100;
+/// A process that is older has no event that is still to come: its task was made before it.
+const OLDEST_LATE: Duration = Duration::from_secs(10);
 
 impl Described {
     #[cfg(test)]
@@ -227,6 +230,10 @@ impl Sources {
         self: &Arc<Self>,
         question: &Question,
     ) -> Option<(Described, Asked)> {
+        let age = question.process.age(node::now().boot_ns);
+        if age.is_some_and(|age| age > OLDEST_LATE) {
+            return None;
+        }
         for _ in 0..MOST_LATE {
             sleep(MOMENT).await;
             let prepared = self.prepared(question).await;

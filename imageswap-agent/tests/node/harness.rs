@@ -4,7 +4,7 @@ use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, Registry
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -306,6 +306,38 @@ pub(crate) fn program(name: &str) -> PathBuf {
 /// Verdict, route and reason of a finding.
 pub(crate) fn words(finding: &Value) -> [&str; 3] {
     ["verdict", "route", "reason"].map(|field| finding[field].as_str().unwrap_or_default())
+}
+
+/// The test's own cgroups in the hierarchy that the agent watches.
+pub(crate) fn hierarchy() -> PathBuf {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let root = Path::new("/sys/fs/cgroup");
+    if unified.is_dir() { unified } else { root }.to_owned()
+}
+
+/// Runs so many containers that no source knows, one after the other, each in a cgroup of its own
+/// below `/<parent>` that is gone at once.
+pub(crate) fn brief_containers(parent: &str, count: usize) -> Command {
+    let script = r#"
+        i=0
+        while [ $i -lt "$2" ]; do
+            mkdir "$1/$i" || exit 1
+            sh -c 'echo $$ > "$1/cgroup.procs" && exec unshare --pid --fork -- unshare --mount -- true' sh "$1/$i" || exit 1
+            rmdir "$1/$i" || exit 1
+            i=$((i + 1))
+        done"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]);
+    command.arg(hierarchy().join(parent)).arg(count.to_string());
+    command
+}
+
+/// Peak resident memory of a process, in KiB.
+pub(crate) fn peak(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.unwrap().parse().unwrap()
 }
 
 pub(crate) fn free_address() -> SocketAddr {

@@ -1,12 +1,11 @@
 //! What root on the node can do against the agent: files and sockets that never answer, oversized
 //! answers, huge numbers of cgroups, and deleted evidence.
 
-use crate::harness::{Agent, EVIL, Node, PATIENCE, words};
+use crate::harness::{Agent, EVIL, Node, PATIENCE, brief_containers, hierarchy, peak, words};
 use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Starts that end at once while a source hangs.
@@ -104,13 +103,6 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
     cri.remove(&pod).unwrap();
 }
 
-/// The test's own cgroups in the hierarchy that the agent watches.
-fn hierarchy() -> PathBuf {
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    let root = Path::new("/sys/fs/cgroup");
-    if unified.is_dir() { unified } else { root }.to_owned()
-}
-
 /// A hung CRI and a hung containerd, as real sockets, beside the node's own.
 #[test]
 fn starts_are_all_accounted_for_while_sources_hang() {
@@ -136,22 +128,8 @@ fn starts_are_all_accounted_for_while_sources_hang() {
         .to_string_lossy()
         .into_owned();
     let _parent = Cgroup::make(&node.lab, &name).unwrap();
-    let parent = hierarchy().join(&name);
-    let script = r#"
-        i=0
-        while [ $i -lt "$2" ]; do
-            mkdir "$1/$i" || exit 1
-            sh -c 'echo $$ > "$1/cgroup.procs" && exec unshare --pid --fork -- unshare --mount -- true' sh "$1/$i" || exit 1
-            rmdir "$1/$i" || exit 1
-            i=$((i + 1))
-        done"#;
-    let mut starts = Command::new("sh");
-    starts
-        .args(["-c", script, "sh"])
-        .arg(&parent)
-        .arg(STARTS.to_string());
     // In addition, some of the containerd that does answer.
-    let mut starts = starts.spawn().unwrap();
+    let mut starts = brief_containers(&name, STARTS).spawn().unwrap();
     for at in 0..3 {
         let id = format!("hung-beside-{at}");
         node.containerd.run("default", EVIL, &id, &[]).unwrap();
@@ -207,14 +185,6 @@ fn starts_are_all_accounted_for_while_sources_hang() {
         lost()
     );
     assert!(seen, "{}", agent.log());
-}
-
-/// Peak resident memory of a process, in KiB.
-fn peak(pid: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.unwrap().parse().unwrap()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! No start is missed: with a tiny ring buffer, a killed agent, two agents at once.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{BpfStatistics, Bundle, Cri, CriPod, PodSpec, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, brief_containers, peak, words};
+use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, PodSpec, wait_until};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,10 @@ const ROUNDS: usize = 2;
 
 /// The smallest ring buffer there is: a page, seven records of new cgroups.
 const SMALL_RING: &str = "4096";
+
+/// Starts that an agent finds when it begins, and how much they may add to its peak memory, in KiB.
+const EARLIER: usize = 600;
+const GROWTH: usize = 8192;
 
 /// The test's own BPF file system.
 struct BpfFileSystem(PathBuf);
@@ -286,6 +290,47 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
     assert!(counts(&second), "{}", second.log());
     before.end(&node, &cri);
     after.end(&node, &cri);
+    second.kill();
+    drop(bpf);
+}
+
+#[test]
+fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
+    let Some(node) = Node::for_test("backlog", false) else {
+        return;
+    };
+    node.images("default");
+    let bpf = BpfFileSystem::mount(node.lab.path());
+    let pin = ["--pin", &bpf.pins()];
+    let name = format!("backlog-{}", std::process::id());
+    let _parent = Cgroup::make(&node.lab, &name).unwrap();
+    let first = agent(&node, &pin);
+    let before = peak(first.pid());
+    first.kill();
+    let made = brief_containers(&name, EARLIER).status().unwrap();
+    assert!(made.success());
+    let second = agent(&node, &pin);
+    node.containerd.run("default", EVIL, "newest", &[]).unwrap();
+    let finding = second.wait_for("newest", "start");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    let told = || told(&[&second], &name);
+    let sooner = told().len();
+    assert!(sooner < EARLIER / 2, "{sooner} of them came first");
+    let known = || told().len() + starts_lost(&second);
+    let all = wait_until(2 * PATIENCE, || known() >= EARLIER);
+    assert!(all, "{} of {EARLIER}: {}", known(), second.log());
+    assert!(told().values().all(|times| *times == 1), "{:?}", told());
+    let after = peak(second.pid());
+    println!(
+        "{EARLIER} starts: {sooner} told before a new one, {} in all; {before} KiB, then {after}",
+        told().len()
+    );
+    assert!(after < before + GROWTH, "{before} KiB, then {after}");
+    node.containerd.remove("default", "newest").unwrap();
     second.kill();
     drop(bpf);
 }
