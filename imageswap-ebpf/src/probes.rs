@@ -23,7 +23,7 @@
     reason = "the attribute macro repeats each program as a public function"
 )]
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
@@ -337,7 +337,8 @@ fn keep(record: Header) -> bool {
     // One thread can have two records: about itself, and about the first process of its namespace.
     let thread = bpf_get_current_pid_tgid() & u64::from(u32::MAX);
     let key = u64::from(record.pid) << 32 | thread;
-    OVERFLOW.insert(key, record, 0).is_ok()
+    // A later process can have the pid of one whose record is still there.
+    OVERFLOW.insert(key, record, u64::from(BPF_NOEXIST)).is_ok()
 }
 
 #[inline(always)]
