@@ -223,6 +223,8 @@ pub struct Claim {
     pub note: Option<Arc<str>>,
     /// Whether the pod comes from a file on the node, if the source knows.
     pub static_pod: Option<bool>,
+    /// Whether the CRI lists this sandbox without its process: it was made or started again.
+    pub is_again: bool,
 }
 
 impl Claim {
@@ -249,6 +251,7 @@ impl Claim {
             labels: None,
             note: None,
             static_pod: None,
+            is_again: false,
         }
     }
 }
@@ -278,6 +281,9 @@ pub struct Facts {
     pub claims: BTreeMap<Source, Claim>,
     /// The pod, once the API server was asked or reported it.
     pub pod: Option<Ownership>,
+    /// Attempt and content of the CRI's first answer whether a sandbox was started again. A containerd
+    /// that restarts forgets that.
+    again: Option<(u32, bool)>,
     /// `Some` once every source has been asked.
     pub settled: Option<Settled>,
     /// Whether it has ended.
@@ -294,6 +300,7 @@ impl Facts {
             process: None,
             claims: BTreeMap::new(),
             pod: None,
+            again: None,
             settled: None,
             removed: false,
         }
@@ -315,6 +322,10 @@ impl Facts {
             }
             Evidence::Confirmed(process) => self.confirm(process),
             Evidence::Claim(claim) => {
+                if claim.source == Source::Cri && claim.kind == Some(Kind::Sandbox) {
+                    let said = (claim.attempt, claim.is_again);
+                    self.again = Some(self.again.map_or(said, |known| known.min(said)));
+                }
                 let known = self.claims.get(&claim.source);
                 if known.is_none_or(|known| known.attempt <= claim.attempt) {
                     self.claims.insert(claim.source, *claim);
@@ -356,6 +367,7 @@ impl Facts {
         // The sources answered about another process.
         if known.is_some_and(|known| !known.subject().may_be(process.subject())) {
             self.claims.clear();
+            self.again = None;
             self.pod = None;
             self.settled = None;
         }
@@ -403,6 +415,11 @@ impl Facts {
         let mut contents = self.trusted().map(|claim| claim.content);
         let known = contents.find(|content| *content != Content::Unknown);
         known.unwrap_or(Content::Unknown)
+    }
+
+    /// Whether the CRI knew that this sandbox has another process than the one that it started.
+    pub fn is_again(&self) -> bool {
+        self.again.is_some_and(|(_, is_again)| is_again)
     }
 
     /// The pod that a CRI runtime connects with this container.

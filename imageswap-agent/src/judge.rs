@@ -269,7 +269,7 @@ impl Case<'_> {
 
     /// The image of a sandbox is the node's configuration, if the content matches the name.
     fn sandbox(&self) -> (Verdict, Reason) {
-        if self.facts.content() == Content::Another {
+        if self.facts.content() == Content::Another || self.facts.is_again() {
             (Verdict::Unresolved, why_another(self.facts))
         } else if origin::is_own(self.facts, &self.selected) {
             (Verdict::Exempt, Reason::Sandbox)

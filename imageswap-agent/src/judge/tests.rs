@@ -179,6 +179,32 @@ fn a_sandbox_is_exempt_by_the_runtimes_word() {
     assert_eq!(words(&judged(POD, [pause])), ["exempt", "pod", "sandbox"]);
 }
 
+#[test]
+fn a_sandbox_that_was_started_again_stays_so() {
+    let answer = |attempt, is_again| Claim {
+        attempt,
+        is_again,
+        digest: Some("sha256:1f2e".to_owned()),
+        kind: Some(Kind::Sandbox),
+        container_name: None,
+        ..cri(&["registry.k8s.io/pause:3.9"])
+    };
+    let exempt = ["exempt", "pod", "sandbox"];
+    let unknown = ["unresolved", "pod", "ambiguous"];
+    for (first, later, expected) in [
+        (false, false, exempt),
+        // containerd has restarted, and takes this process for the sandbox's.
+        (true, false, unknown),
+        // The sandbox has ended.
+        (false, true, exempt),
+    ] {
+        let [first, later] = [answer(1, first), answer(2, later)];
+        for claims in [[first.clone(), later.clone()], [later, first]] {
+            assert_eq!(words(&judged(POD, claims)), expected);
+        }
+    }
+}
+
 /// Another image in the place of a sandbox, which has no name in its Pod.
 #[test]
 fn what_is_not_a_sandbox_is_judged_by_its_image() {

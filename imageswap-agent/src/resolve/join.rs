@@ -515,6 +515,7 @@ impl Asked {
         // ends: this one was made again by a client of containerd.
         if !is_its {
             claim.content = Content::Another;
+            claim.is_again = is_same;
         }
         let image = Image::Configured(configured);
         if is_same {

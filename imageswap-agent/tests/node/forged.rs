@@ -1,7 +1,7 @@
 //! Forged evidence, and names that have moved: neither approves anything.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, PodSpec, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, words};
+use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, wait_until};
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -104,15 +104,7 @@ fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
-    let pod = cri
-        .run(&PodSpec {
-            namespace: "team-a",
-            name: "real",
-            container: "app",
-            image: OURS,
-            command: &["sleep", "1000"],
-        })
-        .unwrap();
+    let pod = cri.run(&pod_spec("real", OURS)).unwrap();
     agent.wait_for(&pod.container_id, "start");
 
     let uid = format!("io.kubernetes.pod.uid={}", pod.uid);
@@ -156,15 +148,7 @@ fn names_that_share_a_digest_are_all_told() {
     node.containerd.pull("k8s.io", mirrored).unwrap();
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
-    let pod = cri
-        .run(&PodSpec {
-            namespace: "team-a",
-            name: "mirrored",
-            container: "app",
-            image: mirrored,
-            command: &["sleep", "1000"],
-        })
-        .unwrap();
+    let pod = cri.run(&pod_spec("mirrored", mirrored)).unwrap();
     let finding = agent.wait_for(&pod.container_id, "start");
     // containerd keeps the name that was asked for since 1.7. Before, only an API server can tell.
     let (expected, confidence) = if node.containerd.version().unwrap() < [1, 7] {

@@ -1,6 +1,8 @@
 //! A containerd and a running agent for one test.
 
-use imageswap_lab::{Containerd, ContainerdOptions, Image, Lab, Process, Registry, wait_until};
+use imageswap_lab::{
+    Containerd, ContainerdOptions, Image, Lab, PodSpec, Process, Registry, wait_until,
+};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -303,6 +305,17 @@ pub(crate) fn program(name: &str) -> PathBuf {
     agent.with_file_name(name)
 }
 
+/// A Pod with one container, which stays.
+pub(crate) const fn pod_spec<'a>(name: &'a str, image: &'a str) -> PodSpec<'a> {
+    PodSpec {
+        namespace: "team-a",
+        name,
+        container: "app",
+        image,
+        command: &["sleep", "1000"],
+    }
+}
+
 /// Verdict, route and reason of a finding.
 pub(crate) fn words(finding: &Value) -> [&str; 3] {
     ["verdict", "route", "reason"].map(|field| finding[field].as_str().unwrap_or_default())
@@ -330,6 +343,16 @@ pub(crate) fn brief_containers(parent: &str, count: usize) -> Command {
     command.args(["-c", script, "sh"]);
     command.arg(hierarchy().join(parent)).arg(count.to_string());
     command
+}
+
+/// Waits until the agent has finished so many more walks.
+pub(crate) fn walks(agent: &Agent, count: usize) {
+    let finished =
+        || agent.metric("imageswap_agent_activity_finished_timestamp_seconds{activity=\"walk\"}");
+    for _ in 0..count {
+        let before = finished();
+        assert!(wait_until(PATIENCE, || finished() > before), "no walk");
+    }
 }
 
 /// Peak resident memory of a process, in KiB.

@@ -1,6 +1,6 @@
 //! Containers whose processes do unusual things at their start or before their end.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use crate::harness::{EVIL, Node, OURS, PATIENCE, walks, words};
 use imageswap_lab::{Bundle, Cgroup, Process, wait_until};
 use serde_json::Value;
 use std::fs;
@@ -121,11 +121,7 @@ fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
     assert!(wait_until(PATIENCE, is_known), "{}", agent.log());
     let finding = agent.said_of(&id).remove(0);
     let pid = finding["process"]["pid"].to_string();
-    let has_ended = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.is_empty() || stat.contains(") Z ")
-    };
-    assert!(wait_until(PATIENCE, has_ended));
+    assert!(wait_until(PATIENCE, || has_ended(&pid)));
     walks(&agent, 2);
     let has_stopped = |finding: &Value| finding["event"] == "stopped";
     assert!(!agent.said_of(&id).iter().any(has_stopped));
@@ -137,14 +133,52 @@ fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
     agent.wait_for(&id, "stopped");
 }
 
-/// Waits until the agent has finished so many more walks.
-fn walks(agent: &Agent, count: usize) {
-    let finished =
-        || agent.metric("imageswap_agent_activity_finished_timestamp_seconds{activity=\"walk\"}");
-    for _ in 0..count {
-        let before = finished();
-        assert!(wait_until(PATIENCE, || finished() > before), "no walk");
-    }
+/// Root can move any process into a container's cgroup. Its container stays what it is, and does not
+/// keep the other one from ending.
+#[test]
+fn a_process_that_is_moved_into_a_container_is_not_its() {
+    let Some(node) = Node::for_test("joins", false) else {
+        return;
+    };
+    node.images("default");
+    let agent = node.agent();
+    let sleep = ["sleep", "1000"];
+    node.containerd
+        .run("default", EVIL, "joins", &sleep)
+        .unwrap();
+    let guest = agent.wait_for("joins", "start");
+    assert_eq!(words(&guest)[0], "drift", "{guest:#}");
+    let id = format!("joined-by-{}", std::process::id());
+    let script = ["sh", "-c", "sleep 300 & exec sleep 3"];
+    let cgroup = format!("/{id}");
+    let _bundle = Bundle::run_without(&node.lab, &id, &script, &cgroup, &["pid"]).unwrap();
+    let is_known = || !agent.said_of(&id).is_empty();
+    assert!(wait_until(PATIENCE, is_known), "{}", agent.log());
+    let first = agent.said_of(&id)[0]["process"]["pid"].to_string();
+    let guest = guest["process"]["pid"].to_string();
+    let procs = v2(&cgroup).join("cgroup.procs");
+    fs::write(&procs, &guest).unwrap();
+    assert!(wait_until(PATIENCE, || has_ended(&first)));
+    walks(&agent, 2);
+    let has_stopped = |finding: &Value| finding["event"] == "stopped";
+    assert!(!agent.said_of(&id).iter().any(has_stopped));
+    let members = fs::read_to_string(&procs).unwrap();
+    assert!(members.lines().any(|pid| pid == guest), "{members}");
+    members
+        .lines()
+        .filter(|pid| *pid != guest)
+        .for_each(|pid| kill(pid));
+    agent.wait_for(&id, "stopped");
+    assert!(!has_ended(&guest));
+    assert_eq!(agent.said_of("joins").len(), 1, "{:#?}", agent.said());
+    node.containerd.remove("default", "joins").unwrap();
+    agent.wait_for("joins", "stopped");
+}
+
+/// Whether a process is gone or a zombie.
+fn has_ended(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
 }
 
 fn kill(pid: &str) {

@@ -1,7 +1,9 @@
 //! What root on the node can do against the agent: files and sockets that never answer, oversized
 //! answers, huge numbers of cgroups, and deleted evidence.
 
-use crate::harness::{Agent, EVIL, Node, PATIENCE, brief_containers, hierarchy, peak, words};
+use crate::harness::{
+    Agent, EVIL, Node, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks, words,
+};
 use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
@@ -91,11 +93,8 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
     let mut command = vec!["/bin/sh", "-c", "sleep 1000"];
     command.extend(std::iter::repeat_n(&*large, 15));
     let spec = PodSpec {
-        namespace: "team-a",
-        name: "large",
-        container: "app",
-        image: EVIL,
         command: &command,
+        ..pod_spec("large", EVIL)
     };
     let pod = cri.run(&spec).unwrap();
     let finding = agent.wait_for(&pod.container_id, "start");
@@ -223,11 +222,7 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
         "{finding:#}"
     );
     // Some further walks.
-    let finished = "imageswap_agent_activity_finished_timestamp_seconds{activity=\"walk\"}";
-    for _ in 0..2 {
-        let last = agent.metric(finished);
-        assert!(wait_until(PATIENCE, || agent.metric(finished) > last));
-    }
+    walks(&agent, 2);
     assert_eq!(agent.status("/livez"), Some(200));
     let after = peak(agent.pid());
     println!(

@@ -1,8 +1,8 @@
 //! Starts are identified by their processes: a container that only looks like an approved one is
 //! not approved, and a container that looks like none is still seen.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Image, PodSpec, Registry, unpack_root, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, words};
+use imageswap_lab::{Bundle, Image, Registry, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -182,13 +182,7 @@ fn a_container_below_a_running_one_is_a_start_of_its_own() {
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
-    let spec = PodSpec {
-        namespace: "team-a",
-        name: "host",
-        container: "app",
-        image: OURS,
-        command: &SLEEP,
-    };
+    let spec = pod_spec("host", OURS);
     let pod = cri.run(&spec).unwrap();
     let host = first(&agent, &pod.container_id);
     assert_eq!(words(&host), ["approved", "pod", "ok"], "{host:#}");

@@ -1,7 +1,7 @@
 //! One test per route: one start each, and the right image.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, program, words};
-use imageswap_lab::{Bundle, Image, OtlpReceiver, PodSpec, Podman, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, program, words};
+use imageswap_lab::{Bundle, Image, OtlpReceiver, Podman, wait_until};
 use serde_json::Value;
 
 fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
@@ -81,15 +81,8 @@ fn a_pod_as_a_kubelet_makes_it(test: &str, pure_v2: bool) {
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
-    let spec = |name: &'static str, image: &'static str| PodSpec {
-        namespace: "team-a",
-        name,
-        container: "app",
-        image,
-        command: &["sleep", "1000"],
-    };
-    let good = cri.run(&spec("good", OURS)).unwrap();
-    let bad = cri.run(&spec("bad", EVIL)).unwrap();
+    let good = cri.run(&pod_spec("good", OURS)).unwrap();
+    let bad = cri.run(&pod_spec("bad", EVIL)).unwrap();
 
     let pause = agent.wait_for(&good.sandbox_id, "start");
     assert_eq!(words(&pause), ["exempt", "pod", "sandbox"], "{pause:#}");

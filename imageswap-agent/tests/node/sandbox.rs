@@ -1,7 +1,7 @@
 //! Containers in the place of a Pod's sandbox, which any client of containerd can make.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Cri, CriPod, PodSpec, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, walks, words};
+use imageswap_lab::{Cri, CriPod, wait_until};
 use serde_json::Value;
 
 /// The image of sandboxes in the lab's configuration of containerd.
@@ -21,15 +21,7 @@ impl Place {
         node.images("k8s.io");
         let agent = node.agent();
         let cri = node.containerd.cri().unwrap();
-        let pod = cri
-            .run(&PodSpec {
-                namespace: "team-a",
-                name: "web",
-                container: "app",
-                image: OURS,
-                command: &[],
-            })
-            .unwrap();
+        let pod = cri.run(&pod_spec("web", OURS)).unwrap();
         let place = Self {
             node,
             agent,
@@ -112,6 +104,34 @@ fn a_sandbox_that_was_made_again_is_not_exempt() {
         let expected = ["unresolved", "pod", "ambiguous"];
         assert_eq!(words(&finding), expected, "{what}: {finding:#}");
     }
+    place.remove();
+}
+
+/// The CRI plugin of a containerd that restarts takes any running task of a sandbox for the one that
+/// it started.
+#[test]
+fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
+    let Some(mut place) = Place::for_test("restarted") else {
+        return;
+    };
+    let id = place.pod.sandbox_id.clone();
+    let before = place.starts();
+    let task = |args: &[&str]| place.node.containerd.ctr("k8s.io", args).unwrap();
+    task(&["task", "rm", "--force", &id]);
+    task(&["task", "start", "--detach", "--null-io", &id]);
+    let expected = ["unresolved", "pod", "ambiguous"];
+    let finding = place.settled(before);
+    assert_eq!(words(&finding), expected, "{finding:#}");
+    place.node.containerd.stop();
+    place.node.containerd.start_again().unwrap();
+    place.cri = place.node.containerd.cri().unwrap();
+    // Only this agent knows that it has another process.
+    let later = place.node.agent();
+    let finding = later.wait_for(&id, "initial");
+    assert_eq!(words(&finding)[0], "exempt", "{finding:#}");
+    walks(&place.agent, 3);
+    let finding = place.settled(before);
+    assert_eq!(words(&finding), expected, "{finding:#}");
     place.remove();
 }
 

@@ -1,7 +1,6 @@
 //! Cgroups made by systemd, as on most nodes: `SystemdCgroup = true`, `cgroupDriver: systemd`.
 
-use crate::harness::{EVIL, Node, OURS, words};
-use imageswap_lab::PodSpec;
+use crate::harness::{EVIL, Node, OURS, pod_spec, words};
 
 #[test]
 #[ignore = "needs systemd as init, which the virtual machine has"]
@@ -12,20 +11,13 @@ fn pods_and_containers_in_cgroups_of_systemds_are_seen() {
     node.images("default");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
-    let spec = |name, image| PodSpec {
-        namespace: "team-a",
-        name,
-        container: "app",
-        image,
-        command: &["sleep", "1000"],
-    };
     let pods = [
         (
-            cri.run(&spec("good", OURS)).unwrap(),
+            cri.run(&pod_spec("good", OURS)).unwrap(),
             ["approved", "pod", "ok"],
         ),
         (
-            cri.run(&spec("bad", EVIL)).unwrap(),
+            cri.run(&pod_spec("bad", EVIL)).unwrap(),
             ["drift", "pod", "webhook-skipped"],
         ),
     ];

@@ -1,7 +1,7 @@
 //! Runtimes that are missing, come back, or never existed; policies that change.
 
-use crate::harness::{Agent, EVIL, MAPS, Node, OURS, PATIENCE, words};
-use imageswap_lab::{PodSpec, wait_until};
+use crate::harness::{Agent, EVIL, MAPS, Node, OURS, PATIENCE, pod_spec, words};
+use imageswap_lab::wait_until;
 use std::fs;
 use std::os::unix::net::UnixListener;
 
@@ -45,13 +45,7 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
     let agent = Agent::start(&node.lab, (command, admin));
 
     let cri = node.containerd.cri().unwrap();
-    let spec = PodSpec {
-        namespace: "team-a",
-        name: "web",
-        container: "app",
-        image: OURS,
-        command: &["sleep", "1000"],
-    };
+    let spec = pod_spec("web", OURS);
     let pod = cri.run(&spec).unwrap();
     // Containers that do not need the CRI do not wait for it.
     node.containerd.run("default", EVIL, "beside", &[]).unwrap();
