@@ -529,7 +529,7 @@ impl Asked {
     fn remote<T>(
         &self,
         socket: impl std::fmt::Display,
-        answer: Result<T, EvidenceError>,
+        answer: Result<T, impl std::fmt::Display>,
     ) -> Option<T> {
         answer
             .inspect_err(|error| {

@@ -513,6 +513,9 @@ impl Asked {
     }
 }
 
+/// In more namespaces than this a containerd is not asked for one id, but lists its tasks.
+const MOST_GUESSES: usize = 8;
+
 /// The task of one containerd with one of these processes.
 async fn task_of(
     containerd: &Containerd,
@@ -529,13 +532,16 @@ async fn find(
     containerd: &Containerd,
     pids: &BTreeSet<u32>,
     hints: &[(Option<String>, String)],
-) -> Result<Option<TaskRecord>, EvidenceError> {
+) -> Result<Option<TaskRecord>, Arc<EvidenceError>> {
     let is_its = |task: &TaskRecord| pids.contains(&task.pid) && task.status.has_process();
     for (namespace, id) in hints {
         let namespaces = match namespace {
             Some(namespace) => vec![namespace.clone()],
             None => containerd.namespaces().await?,
         };
+        if namespaces.len() > MOST_GUESSES {
+            continue;
+        }
         for namespace in namespaces {
             let task = containerd.task(&namespace, id).await?;
             if let Some(task) = task.filter(is_its) {
@@ -543,5 +549,6 @@ async fn find(
             }
         }
     }
-    Ok(containerd.tasks().await?.into_iter().find(is_its))
+    let tasks = containerd.tasks_from_now().await?;
+    Ok(tasks.iter().find(|task| is_its(task)).cloned())
 }
