@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -155,6 +156,12 @@ fn containerd_knows_the_containers_of_every_namespace() {
             let record = client.container(namespace, "same-id").await.unwrap();
             assert_eq!(record.unwrap().image, image);
         }
+
+        let list = || async { client.tasks_from_now().await.unwrap() };
+        let (own, later, last) = tokio::join!(list(), list(), list());
+        assert!(Arc::ptr_eq(&later, &last), "they waited for one list");
+        assert!(!Arc::ptr_eq(&own, &later), "it was begun before they asked");
+        assert_eq!(own.len(), 3);
 
         let tasks = client.tasks().await.unwrap();
         assert_eq!(tasks.len(), 3, "{tasks:?}");

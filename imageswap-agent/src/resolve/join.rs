@@ -35,7 +35,7 @@ use tokio::{join, try_join};
 
 /// How long a start waits for a question about its task that is in progress.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// How often it looks.
+/// How long an answer takes that comes at once.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long a start whose process has ended waits for an event about its task, in moments.
 const MOST_LATE: usize = 100;
@@ -138,8 +138,12 @@ impl Sources {
                 not => Err(not),
             }
         };
-        // While the task is started, its shim answers late; the records need not wait for it.
-        let described = async { Ok(self.describe(&asked, made, process).await) };
+        let described = async {
+            // The answer about a forged report comes at once, and needs no record. That about a task
+            // that is being started comes late, and its record need not wait for it.
+            sleep(MOMENT).await;
+            Ok(self.describe(&asked, made, process).await)
+        };
         let answer = match try_join!(is_its, described) {
             Ok(((), Some(described))) => Some(KeptAnswer::Joined(Box::new(described), asked)),
             Err(IsOfTask::Gone) => Some(KeptAnswer::Gone(made.clone())),

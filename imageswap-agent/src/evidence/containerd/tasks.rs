@@ -126,7 +126,7 @@ impl Containerd {
 }
 
 impl TaskRecord {
-    fn of(socket: &Path, namespace: &str, task: wire::Process) -> Self {
+    pub(super) fn of(socket: &Path, namespace: &str, task: wire::Process) -> Self {
         // The list fills only `id`; `container_id` is for the processes of `exec`.
         let id = if task.container_id.is_empty() {
             task.id
