@@ -10,7 +10,7 @@ use crate::export::{
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, Source, StartId};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::Hierarchy;
-use crate::judge::Law;
+use crate::judge::Criteria;
 use crate::node::{self, Now};
 use crate::pods::{Ownership, PodChange, Pods};
 use crate::probe::{Control, KernelEvent};
@@ -77,7 +77,7 @@ pub struct Agent {
     attached_ns: u64,
     resolver: Resolver,
     exports: Exports,
-    law: Law,
+    criteria: Criteria,
     asks_pods: bool,
     shown: Shown,
     amiss_changed: bool,
@@ -100,7 +100,7 @@ pub struct Parts {
     /// Writes findings.
     pub exports: Exports,
     /// The policies and labels that starts are judged by.
-    pub law: Law,
+    pub criteria: Criteria,
     /// The node's Pods.
     pub pods: Pods,
     /// Whether there is an API server to ask about Pods.
@@ -120,7 +120,7 @@ impl Agent {
             attached_ns,
             resolver,
             exports,
-            law,
+            criteria,
             pods,
             asks_pods,
             shown,
@@ -146,7 +146,7 @@ impl Agent {
             attached_ns,
             resolver,
             exports,
-            law,
+            criteria,
             asks_pods,
             shown,
             amiss_changed: false,
@@ -156,7 +156,7 @@ impl Agent {
     /// Reports that this agent has watched since its probes were attached; `resumed` says whether
     /// an earlier agent's probes watched before.
     pub fn started(&mut self, attached: Now, resumed: bool) {
-        let policies = &self.law.policies;
+        let policies = &self.criteria.policies;
         self.exports.started(attached.wall, policies, resumed);
     }
 
@@ -329,18 +329,24 @@ impl Agent {
 
     /// Handles a changed policy: everything that runs is judged again.
     pub fn policy(&mut self, policies: Arc<Policies>) {
-        let before = std::mem::replace(&mut self.law.policies, policies);
-        if before.set_revision() != self.law.policies.set_revision() {
-            self.law.past.insert(0, before);
-            self.law.past.truncate(PAST_POLICIES);
-            self.exports.policy_changed(&self.law.policies);
+        let before = std::mem::replace(&mut self.criteria.policies, policies);
+        if before.set_revision() != self.criteria.policies.set_revision() {
+            self.criteria.past.insert(0, before);
+            self.criteria.past.truncate(PAST_POLICIES);
+            self.exports.policy_changed(&self.criteria.policies);
         }
         self.rejudge();
     }
 
     /// Handles changed labels of namespaces: what depends on them is judged again.
     pub fn namespaces(&mut self) {
-        if self.law.policies.need_namespace_labels().next().is_some() {
+        if self
+            .criteria
+            .policies
+            .need_namespace_labels()
+            .next()
+            .is_some()
+        {
             self.rejudge();
         }
     }
@@ -366,8 +372,8 @@ impl Agent {
     /// Reports starts that no source has answered about, and sends what is queued. Blocks for a few
     /// seconds at most.
     pub fn shutdown(&mut self, reason: StopReason) {
-        let findings = self.starts.settle_all(&self.law, node::now());
-        self.tell(&findings);
+        let findings = self.starts.settle_all(&self.criteria, node::now());
+        self.report(&findings);
         self.exports.shutdown(reason);
     }
 
@@ -408,15 +414,15 @@ impl Agent {
     }
 
     fn rejudge(&mut self) {
-        let findings = self.starts.rejudge(&self.law, node::now());
-        self.tell(&findings);
+        let findings = self.starts.rejudge(&self.criteria, node::now());
+        self.report(&findings);
     }
 
     /// Drops starts that ended long ago, judges by today's date, and asks again about unresolved
     /// starts.
     pub fn refresh(&mut self) {
-        let purged = self.starts.purge(&self.law, node::now());
-        self.tell(&purged.findings);
+        let purged = self.starts.purge(&self.criteria, node::now());
+        self.report(&purged.findings);
         self.exports.unanswered(purged.unanswered);
         self.pods.purge(node::now().boot_ns);
         // Exceptions end at midnight, and no event reports that.
@@ -449,9 +455,9 @@ impl Agent {
             self.end_what_left();
         }
         if std::mem::take(&mut self.amiss_changed) {
-            let amiss = self.starts.amiss(&self.law);
-            self.shown.set(&amiss);
-            self.exports.amiss(&amiss);
+            let unapproved = self.starts.unapproved(&self.criteria);
+            self.shown.set(&unapproved);
+            self.exports.unapproved(&unapproved);
         }
     }
 
@@ -553,7 +559,9 @@ impl Agent {
 
     fn observe(&mut self, start: StartId, evidence: Evidence) {
         let unresolved = self.starts.is_unresolved(start);
-        let findings = self.starts.observe(start, evidence, &self.law, node::now());
+        let findings = self
+            .starts
+            .observe(start, evidence, &self.criteria, node::now());
         for finding in &findings {
             match finding.event {
                 Event::Reconciled => {
@@ -567,15 +575,15 @@ impl Agent {
                 _ => {}
             }
         }
-        self.tell(&findings);
+        self.report(&findings);
     }
 
-    fn tell(&mut self, findings: &[Finding]) {
+    fn report(&mut self, findings: &[Finding]) {
         if findings.is_empty() {
             return;
         }
         self.exports.findings(findings);
-        self.exports.drift(&self.starts, &self.law);
+        self.exports.drift(&self.starts, &self.criteria);
         self.amiss_changed = true;
     }
 }

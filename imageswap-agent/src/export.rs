@@ -2,7 +2,7 @@
 
 use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
 use crate::finding::{Event, Finding};
-use crate::judge::Law;
+use crate::judge::Criteria;
 use crate::node::Origin;
 use crate::probe::Cost;
 use crate::respond::Responder;
@@ -180,9 +180,9 @@ impl Exports {
     }
 
     /// Shows what drifts or is unresolved now, all of it, in the cluster.
-    pub fn amiss(&self, amiss: &[Finding]) {
+    pub fn unapproved(&self, unapproved: &[Finding]) {
         if let Some(reports) = &self.policy_reports {
-            reports.set(amiss);
+            reports.set(unapproved);
         }
     }
 
@@ -192,10 +192,10 @@ impl Exports {
         let mut lines = String::new();
         for finding in findings {
             if let Some(events) = &self.pod_events {
-                events.tell(finding);
+                events.report(finding);
             }
             if let Some(responder) = &self.responder {
-                responder.tell(finding);
+                responder.report(finding);
             }
             if let Some(logs) = &self.logs {
                 logs.emit(otlp::record(finding));
@@ -253,9 +253,9 @@ impl Exports {
     }
 
     /// Recomputes the drift gauge.
-    pub fn drift(&self, starts: &Starts, law: &Law) {
+    pub fn drift(&self, starts: &Starts, criteria: &Criteria) {
         let rows: Vec<_> = starts
-            .drift(law)
+            .drift(criteria)
             .into_iter()
             .map(|(key, containers)| DriftRow {
                 workload_namespace: key.namespace,

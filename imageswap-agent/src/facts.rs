@@ -17,19 +17,22 @@ pub struct StartId {
     pub cgroup: u64,
     /// The first process of a container that was put into another container's cgroup; `None` for
     /// the start that owns the cgroup.
-    pub put: Option<Subject>,
+    pub process: Option<Subject>,
 }
 
 impl StartId {
     /// The start that owns the cgroup.
     pub const fn of(cgroup: u64) -> Self {
-        Self { cgroup, put: None }
+        Self {
+            cgroup,
+            process: None,
+        }
     }
 }
 
 impl std::fmt::Display for StartId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.put {
+        match self.process {
             Some(Subject { pid, started }) => {
                 let started = started.unwrap_or_default();
                 write!(f, "{}.{pid}.{started}", self.cgroup)

@@ -90,7 +90,7 @@ impl From<&Policy> for PolicyVersion {
 
 /// The context that a start is judged in.
 #[derive(Debug, Clone)]
-pub struct Law {
+pub struct Criteria {
     /// The policies in force.
     pub policies: Arc<Policies>,
     /// The policies that were in force before, newest first.
@@ -99,7 +99,7 @@ pub struct Law {
     pub namespaces: Namespaces,
 }
 
-impl Law {
+impl Criteria {
     /// The policies in force, without earlier ones and without labels.
     pub fn new(policies: Arc<Policies>) -> Self {
         Self {
@@ -111,18 +111,18 @@ impl Law {
 }
 
 /// Judges a start by the policies in force. `today` is in UTC.
-pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
+pub fn judge(facts: &Facts, criteria: &Criteria, today: Date) -> Judgement {
     let route = route::route(facts);
     let names = names::names(facts);
     let judged = names.judged();
-    let owner = Owner::of(facts, law);
+    let owner = Owner::of(facts, criteria);
     let decide = |scope| {
         let asked = Asked {
             scope,
             container: facts.container_name(),
             today,
         };
-        let selected = asked.select(&law.policies);
+        let selected = asked.select(&criteria.policies);
         let decisions = judged.iter().map(|name| selected.decide(&name.name));
         let decisions: Vec<_> = decisions.collect();
         (asked, selected, decisions)
@@ -142,7 +142,7 @@ pub fn judge(facts: &Facts, law: &Law, today: Date) -> Judgement {
         && decide(Scope::Node).2.iter().any(is_refused);
     let case = Case {
         facts,
-        law,
+        criteria,
         route,
         asked,
         selected: selected.clone(),
@@ -200,7 +200,7 @@ impl<'a> Asked<'a> {
 /// The inputs of a verdict, except the names and the policy's decisions about them.
 struct Case<'a> {
     facts: &'a Facts,
-    law: &'a Law,
+    criteria: &'a Criteria,
     route: Route,
     asked: Asked<'a>,
     selected: Selected<'a>,
@@ -289,7 +289,7 @@ struct Owner<'a> {
 impl<'a> Owner<'a> {
     /// The pod from the API server or, without an API server, from the runtime. A pod that the API
     /// server does not know does not count: any client of the runtime can name one.
-    fn of(facts: &'a Facts, law: &Law) -> Self {
+    fn of(facts: &'a Facts, criteria: &Criteria) -> Self {
         let (namespace, labels) = match (facts.owner(), &facts.pod) {
             (Some(pod), _) => (Some(&*pod.namespace), pod.labels.as_ref()),
             (None, Some(_)) => (None, None),
@@ -303,7 +303,7 @@ impl<'a> Owner<'a> {
         Self {
             namespace,
             labels,
-            namespace_labels: namespace.and_then(|name| law.namespaces.labels(name)),
+            namespace_labels: namespace.and_then(|name| criteria.namespaces.labels(name)),
         }
     }
 

@@ -5,7 +5,7 @@
 //! that the policy approves.
 
 use crate::finding::{Event, Finding};
-use crate::judge::Law;
+use crate::judge::Criteria;
 use crate::verdict::{Route, Verdict};
 use act::Api;
 use imageswap_policy::Policies;
@@ -133,16 +133,16 @@ impl Responder {
             only_say: args.respond_dry_run,
         };
         let plan = Plan::new(Duration::from_secs(args.respond_interval));
-        let law = move || Law {
+        let criteria = move || Criteria {
             namespaces: namespaces.clone(),
-            ..Law::new(policies.borrow().clone())
+            ..Criteria::new(policies.borrow().clone())
         };
-        tokio::spawn(respond(plan, api, waiting, law, metrics));
+        tokio::spawn(respond(plan, api, waiting, criteria, metrics));
         Some(Self { findings })
     }
 
     /// Remembers the Pod of a finding. Never waits.
-    pub fn tell(&self, finding: &Finding) {
+    pub fn report(&self, finding: &Finding) {
         if let Some(candidate) = candidate(finding) {
             // A full queue means that hundreds drift already; this finding will come again.
             drop(self.findings.try_send(candidate));
@@ -174,7 +174,7 @@ async fn respond(
     mut plan: Plan,
     api: Api,
     mut waiting: mpsc::Receiver<Candidate>,
-    law: impl Fn() -> Law,
+    criteria: impl Fn() -> Criteria,
     metrics: AgentMetrics,
 ) {
     let mut look = interval(LOOK);
@@ -187,7 +187,7 @@ async fn respond(
             },
             _ = look.tick() => {
                 let Some(candidate) = plan.next(Instant::now()) else { continue };
-                let outcome = api.evict(&candidate, &law()).await;
+                let outcome = api.evict(&candidate, &criteria()).await;
                 tracing::info!(
                     namespace = candidate.namespace, pod = candidate.name, container = candidate.container,
                     outcome = outcome.as_str(), "responding to drift"

@@ -13,7 +13,7 @@ use crate::export::policy_reports::PolicyReports;
 use crate::export::shown::{self, Shown};
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
-use crate::judge::Law;
+use crate::judge::Criteria;
 use crate::node;
 use crate::offsets::Offsets;
 use crate::places::NodeArgs;
@@ -159,17 +159,17 @@ pub async fn run(
     let node_pods = Pods::default();
     let resolver = Resolver::new(&host_root, node_pods.clone(), client.clone(), answers);
     let mut policies = policy.subscribe();
-    let law = Law::new(policy.current());
-    let mut namespaces = law.namespaces.subscribe();
+    let criteria = Criteria::new(policy.current());
+    let mut namespaces = criteria.namespaces.subscribe();
     let asks_pods = client.is_some();
     if let Some(client) = client {
         // Not a condition of readiness: the agent also works with the runtimes' knowledge alone.
         let synced = Condition::default();
-        let namespaces = law.namespaces.clone();
+        let namespaces = criteria.namespaces.clone();
         tokio::spawn(namespaces.watch(client.clone(), synced, drain.clone()));
-        if law.policies.need_namespace_labels().next().is_some() {
+        if criteria.policies.need_namespace_labels().next().is_some() {
             // Running containers are judged once, by known labels.
-            _ = timeout(NAMESPACES_PATIENCE, law.namespaces.listed()).await;
+            _ = timeout(NAMESPACES_PATIENCE, criteria.namespaces.listed()).await;
         }
         let node = origin.node.clone();
         let events = PodEvents::spawn(client.clone(), &node, metrics.clone());
@@ -177,7 +177,7 @@ pub async fn run(
             let reports = PolicyReports::spawn(client.clone(), &node, metrics.clone());
             exports.to_policy_reports(reports);
         }
-        let (policies, namespaces) = (policy.subscribe(), law.namespaces.clone());
+        let (policies, namespaces) = (policy.subscribe(), criteria.namespaces.clone());
         let responder = Responder::spawn(
             &respond,
             client.clone(),
@@ -197,7 +197,7 @@ pub async fn run(
         attached_ns: attached.boot_ns,
         resolver,
         exports,
-        law,
+        criteria,
         pods: node_pods,
         asks_pods,
         shown,

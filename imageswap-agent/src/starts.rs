@@ -2,7 +2,7 @@
 
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::finding::{Event, Finding, Occasion, finding};
-use crate::judge::{Judgement, Law, judge};
+use crate::judge::{Criteria, Judgement, judge};
 use crate::node::{self, Now, Origin};
 use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
@@ -27,9 +27,9 @@ pub struct Starts {
 #[derive(Debug)]
 struct Start {
     facts: Facts,
-    told: Option<Judgement>,
-    /// When `told` became the judgement.
-    told_at: SystemTime,
+    reported: Option<Judgement>,
+    /// When `reported` became the judgement.
+    reported_at: SystemTime,
     /// When its first process began, by the clock at the first finding.
     started: Option<SystemTime>,
     stopped: bool,
@@ -68,16 +68,16 @@ impl Starts {
 
     /// Registers a start in the cgroup at `path`; a second call changes nothing.
     pub fn begin(&mut self, id: StartId, path: &str) {
-        if id.put.is_none() {
+        if id.process.is_none() {
             self.by_path.insert(path.to_owned(), id.cgroup);
         }
         self.by_id.entry(id).or_insert_with(|| Start {
-            facts: match id.put {
+            facts: match id.process {
                 Some(_) => Facts::put_into(path),
                 None => Facts::new(path),
             },
-            told: None,
-            told_at: SystemTime::UNIX_EPOCH,
+            reported: None,
+            reported_at: SystemTime::UNIX_EPOCH,
             started: None,
             stopped: false,
             removed_ns: None,
@@ -89,7 +89,7 @@ impl Starts {
         &mut self,
         id: StartId,
         evidence: Evidence,
-        law: &Law,
+        criteria: &Criteria,
         now: Now,
     ) -> Vec<Finding> {
         let Some(start) = self.by_id.get_mut(&id) else {
@@ -99,24 +99,24 @@ impl Starts {
             start.removed_ns.get_or_insert(now.boot_ns);
         }
         start.facts.observe(evidence);
-        start.speak(&self.origin, id, law, now)
+        start.report(&self.origin, id, criteria, now)
     }
 
     /// Judges everything that runs again, after a change of policy.
-    pub fn rejudge(&mut self, law: &Law, now: Now) -> Vec<Finding> {
+    pub fn rejudge(&mut self, criteria: &Criteria, now: Now) -> Vec<Finding> {
         let origin = &self.origin;
         let starts = self
             .by_id
             .iter_mut()
             .filter(|(_, start)| !start.facts.removed);
         starts
-            .flat_map(|(id, start)| start.speak(origin, *id, law, now))
+            .flat_map(|(id, start)| start.report(origin, *id, criteria, now))
             .collect()
     }
 
     /// Reports and drops starts that were removed long enough ago; a start without a process never
     /// started.
-    pub fn purge(&mut self, law: &Law, now: Now) -> Purged {
+    pub fn purge(&mut self, criteria: &Criteria, now: Now) -> Purged {
         let kept = node::nanos(KEPT_AFTER_REMOVAL);
         let mut purged = Purged::default();
         self.by_id.retain(|id, start| {
@@ -126,8 +126,8 @@ impl Starts {
             }
             purged
                 .findings
-                .extend(start.settle(&self.origin, *id, law, now));
-            if start.told.is_none()
+                .extend(start.settle(&self.origin, *id, criteria, now));
+            if start.reported.is_none()
                 && start.facts.process.is_some()
                 && start.facts.may_be_container()
             {
@@ -140,10 +140,10 @@ impl Starts {
     }
 
     /// Reports every start that waits for a source as if the source had no answer.
-    pub fn settle_all(&mut self, law: &Law, now: Now) -> Vec<Finding> {
+    pub fn settle_all(&mut self, criteria: &Criteria, now: Now) -> Vec<Finding> {
         let starts = self.by_id.iter_mut();
         starts
-            .flat_map(|(id, start)| start.settle(&self.origin, *id, law, now))
+            .flat_map(|(id, start)| start.settle(&self.origin, *id, criteria, now))
             .collect()
     }
 
@@ -161,7 +161,7 @@ impl Starts {
     /// Forgets a start that turned out not to be a container.
     pub fn forget(&mut self, id: StartId) {
         if let Some(start) = self.by_id.remove(&id)
-            && id.put.is_none()
+            && id.process.is_none()
         {
             self.by_path
                 .retain(|path, cgroup| *cgroup != id.cgroup || *path != start.facts.cgroup);
@@ -201,58 +201,61 @@ impl Starts {
 
     /// Whether the last finding about a start was unresolved.
     pub fn is_unresolved(&self, id: StartId) -> bool {
-        let told = self.by_id.get(&id).and_then(|start| start.told.as_ref());
-        told.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
+        let reported = self
+            .by_id
+            .get(&id)
+            .and_then(|start| start.reported.as_ref());
+        reported.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
     }
 
     /// Running containers that drift or are unresolved, as last reported and with that time.
-    pub fn amiss(&self, law: &Law) -> Vec<Finding> {
+    pub fn unapproved(&self, criteria: &Criteria) -> Vec<Finding> {
         let running = self.by_id.iter().filter(|(_, start)| !start.stopped);
-        let mut amiss: Vec<_> = running
+        let mut unapproved: Vec<_> = running
             .filter_map(|(id, start)| {
-                let told = start.told.as_ref()?;
+                let reported = start.reported.as_ref()?;
                 let occasion = Occasion {
                     event: start.facts.first_event(),
-                    time: start.told_at,
+                    time: start.reported_at,
                     started: start.started,
                     detect_us: None,
                 };
-                matches!(told.verdict, Verdict::Drift | Verdict::Unresolved).then(|| {
-                    let set_revision = law.policies.set_revision();
+                matches!(reported.verdict, Verdict::Drift | Verdict::Unresolved).then(|| {
+                    let set_revision = criteria.policies.set_revision();
                     finding(
                         &self.origin,
                         *id,
                         occasion,
                         &start.facts,
-                        told,
+                        reported,
                         set_revision,
                     )
                 })
             })
             .collect();
-        amiss.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
-        amiss
+        unapproved.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
+        unapproved
     }
 
     /// Drifting containers that run now, for the gauge.
-    pub fn drift(&self, law: &Law) -> BTreeMap<DriftKey, u64> {
+    pub fn drift(&self, criteria: &Criteria) -> BTreeMap<DriftKey, u64> {
         let mut rows = BTreeMap::new();
         for start in self
             .by_id
             .values()
             .filter(|start| !start.facts.removed && !start.stopped)
         {
-            let Some(told) = start
-                .told
+            let Some(reported) = start
+                .reported
                 .as_ref()
-                .filter(|told| told.verdict == Verdict::Drift)
+                .filter(|reported| reported.verdict == Verdict::Drift)
             else {
                 continue;
             };
             let key = DriftKey {
-                namespace: namespace(&start.facts, law),
-                route: told.route.as_str(),
-                reason: told.reason.as_str(),
+                namespace: namespace(&start.facts, criteria),
+                route: reported.route.as_str(),
+                reason: reported.reason.as_str(),
             };
             *rows.entry(key).or_default() += 1;
         }
@@ -262,19 +265,31 @@ impl Starts {
 
 impl Start {
     /// Reports a start that has not been reported yet, without waiting for sources any longer.
-    fn settle(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
-        if self.told.is_some() || self.facts.settled.is_some() {
+    fn settle(
+        &mut self,
+        origin: &Origin,
+        id: StartId,
+        criteria: &Criteria,
+        now: Now,
+    ) -> Vec<Finding> {
+        if self.reported.is_some() || self.facts.settled.is_some() {
             return Vec::new();
         }
         self.facts.observe(Evidence::Settled {
             attempt: u32::MAX,
             unreachable: BTreeSet::from([NO_ANSWER.to_owned()]),
         });
-        self.speak(origin, id, law, now)
+        self.report(origin, id, criteria, now)
     }
 
     /// Reports what has changed since the last finding, if anything.
-    fn speak(&mut self, origin: &Origin, id: StartId, law: &Law, now: Now) -> Vec<Finding> {
+    fn report(
+        &mut self,
+        origin: &Origin,
+        id: StartId,
+        criteria: &Criteria,
+        now: Now,
+    ) -> Vec<Finding> {
         let facts = &self.facts;
         // An entrypoint that does not exist is never confirmed, and a cgroup of the host is not a
         // container. A verdict before every source was asked might be corrected a moment later.
@@ -285,7 +300,7 @@ impl Start {
         {
             return Vec::new();
         }
-        let judgement = judge(facts, law, now.today());
+        let judgement = judge(facts, criteria, now.today());
         if self.started.is_none() {
             self.started = facts.process.as_ref().and_then(|it| began(it, now));
         }
@@ -298,7 +313,7 @@ impl Start {
                 started,
                 detect_us,
             };
-            let set_revision = law.policies.set_revision();
+            let set_revision = criteria.policies.set_revision();
             findings.push(finding(
                 origin,
                 id,
@@ -308,7 +323,7 @@ impl Start {
                 set_revision,
             ));
         };
-        match &self.told {
+        match &self.reported {
             None => {
                 let event = facts.first_event();
                 let process = facts
@@ -321,21 +336,21 @@ impl Start {
                 say(event, &judgement, detect_us);
             }
             // After the removal nothing relevant is learned; only the end remains to be reported.
-            Some(told) if !facts.removed && differs(told, &judgement) => {
+            Some(reported) if !facts.removed && differs(reported, &judgement) => {
                 say(Event::Rejudged, &judgement, None);
             }
             Some(_) => {}
         }
         if facts.removed {
-            let last = self.told.take().unwrap_or(judgement);
+            let last = self.reported.take().unwrap_or(judgement);
             say(Event::Stopped, &last, None);
-            self.told = Some(last);
+            self.reported = Some(last);
             self.stopped = true;
         } else {
-            self.told = Some(judgement);
+            self.reported = Some(judgement);
         }
         if !findings.is_empty() {
-            self.told_at = now.wall;
+            self.reported_at = now.wall;
         }
         findings
     }
@@ -367,20 +382,20 @@ impl Facts {
 
 /// The namespace of the pod, if the cluster has it; clients of a runtime could name any number of
 /// namespaces.
-fn namespace(facts: &Facts, law: &Law) -> String {
+fn namespace(facts: &Facts, criteria: &Criteria) -> String {
     let named = facts.pod_to_name().map(|pod| pod.namespace);
-    let known = named.filter(|name| law.namespaces.labels(name).is_some());
+    let known = named.filter(|name| criteria.namespaces.labels(name).is_some());
     known.unwrap_or_default()
 }
 
 /// Whether a second finding would be news to an operator.
-fn differs(told: &Judgement, new: &Judgement) -> bool {
+fn differs(reported: &Judgement, new: &Judgement) -> bool {
     (
-        told.verdict,
-        told.route,
-        told.reason,
-        &told.image,
-        &told.expected_image,
+        reported.verdict,
+        reported.route,
+        reported.reason,
+        &reported.image,
+        &reported.expected_image,
     ) != (
         new.verdict,
         new.route,

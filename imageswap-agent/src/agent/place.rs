@@ -60,7 +60,7 @@ impl Agent {
         };
         let start = if self.starts.facts(own).is_some_and(is_another) {
             StartId {
-                put: Some(process.subject()),
+                process: Some(process.subject()),
                 ..own
             }
         } else {
@@ -123,7 +123,7 @@ impl Agent {
             return false;
         };
         let is_known = facts.process.as_ref().is_some_and(|known| known.is_first);
-        if is_known || !first.is_first || first.leads_pid_namespace || start.put.is_some() {
+        if is_known || !first.is_first || first.leads_pid_namespace || start.process.is_some() {
             return false;
         }
         let others = self.hierarchy.processes_below(&facts.cgroup);
@@ -141,7 +141,7 @@ impl Agent {
                 pids.unwrap_or_default()
             };
             let process = facts.process.as_ref().filter(|process| process.is_first);
-            let ends_with_first = id.put.is_some() || self.shared.contains(id);
+            let ends_with_first = id.process.is_some() || self.shared.contains(id);
             process.is_some_and(|it| has_ended(&self.proc, it, ends_with_first, others))
         };
         let alive = self.starts.alive().filter(is_over);

@@ -56,7 +56,7 @@ impl Queue {
         if self.own.is_empty() && self.again.is_empty() {
             self.order.push_back(None);
         }
-        if start.put.is_none() {
+        if start.process.is_none() {
             self.own.push_front(start);
         } else if is_again {
             self.again.push_back(start);
@@ -136,7 +136,7 @@ mod tests {
     fn put(cgroup: u64, pid: u32) -> StartId {
         StartId {
             cgroup,
-            put: Some(Subject { pid, started: None }),
+            process: Some(Subject { pid, started: None }),
         }
     }
 

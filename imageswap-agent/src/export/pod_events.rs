@@ -48,7 +48,7 @@ impl PodEvents {
 
     /// Publishes a finding, if it is about a Pod and reports drift or an unresolved image. Never
     /// waits.
-    pub fn tell(&self, finding: &Finding) {
+    pub fn report(&self, finding: &Finding) {
         let Some((event, pod)) = event(finding) else {
             return;
         };

@@ -53,14 +53,14 @@ const FAILED: &str = "failed";
 /// Receives the list of drifting containers, and writes reports in a separate task.
 #[derive(Debug)]
 pub struct PolicyReports {
-    amiss: watch::Sender<Vec<Finding>>,
+    unapproved: watch::Sender<Vec<Finding>>,
 }
 
 impl PolicyReports {
     /// Writes with `client`, as the agent on `node`, until this is dropped.
     pub fn spawn(client: Client, node: &str, metrics: AgentMetrics) -> Self {
         metrics.declare_policy_reports(&[APPLIED, DELETED, FAILED]);
-        let (amiss, list) = watch::channel(Vec::new());
+        let (unapproved, list) = watch::channel(Vec::new());
         let writer = Writer {
             client,
             node: node.to_owned(),
@@ -71,12 +71,12 @@ impl PolicyReports {
             began: Instant::now(),
         };
         tokio::spawn(writer.run(list));
-        Self { amiss }
+        Self { unapproved }
     }
 
     /// Replaces the list of drifting containers or is unresolved. Never waits.
-    pub fn set(&self, amiss: &[Finding]) {
-        self.amiss.send_replace(amiss.to_vec());
+    pub fn set(&self, unapproved: &[Finding]) {
+        self.unapproved.send_replace(unapproved.to_vec());
     }
 }
 
@@ -98,9 +98,9 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut list: watch::Receiver<Vec<Finding>>) {
         loop {
-            let amiss = list.borrow_and_update().clone();
+            let unapproved = list.borrow_and_update().clone();
             let is_done = match timeout(DEADLINE, self.prepare()).await {
-                Ok(Ok(Some(api))) => self.write(api, &amiss).await && self.foreign.is_empty(),
+                Ok(Ok(Some(api))) => self.write(api, &unapproved).await && self.foreign.is_empty(),
                 Ok(Ok(None)) => true,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot look for policy reports");
@@ -165,8 +165,8 @@ impl Writer {
     }
 
     /// Brings the objects up to date; false if that failed for one of them.
-    async fn write(&mut self, api: ReportApi, amiss: &[Finding]) -> bool {
-        let wanted = Reports::of(api, &self.node, amiss).objects();
+    async fn write(&mut self, api: ReportApi, unapproved: &[Finding]) -> bool {
+        let wanted = Reports::of(api, &self.node, unapproved).objects();
         let mut is_done = true;
         for (place, object) in &wanted {
             if self.written.get(place) != Some(object) {

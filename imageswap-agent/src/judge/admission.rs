@@ -49,8 +49,11 @@ fn noted(case: &Case<'_>, image: &str, entry: &Entry<'_>, decision: &Decision<'_
         let selected = case.asked.select(policies);
         selected.policy().map(Policy::revision) == Some(&*entry.revision)
     };
-    let in_force = &case.law.policies;
-    let Some(policies) = std::iter::once(in_force).chain(&case.law.past).find(is_its) else {
+    let in_force = &case.criteria.policies;
+    let Some(policies) = std::iter::once(in_force)
+        .chain(&case.criteria.past)
+        .find(is_its)
+    else {
         // That revision is unknown here, so the decision cannot be repeated.
         return Reason::WebhookSkipped;
     };
@@ -74,7 +77,7 @@ fn without_note(case: &Case<'_>, image: &str) -> Reason {
         let selected = case.asked.select(policies);
         !selected.decide(image).is_drift()
     };
-    if case.route == Route::Ephemeral && case.law.past.iter().any(was_fine) {
+    if case.route == Route::Ephemeral && case.criteria.past.iter().any(was_fine) {
         Reason::PolicyChanged
     } else {
         Reason::WebhookSkipped

@@ -17,8 +17,8 @@ const NESTED: &str =
 const OURS: &str = "registry.example.com/app:1";
 const EVIL: &str = "evil.example.net/miner:1";
 
-fn law() -> Law {
-    Law::new(Arc::new(policy()))
+fn criteria() -> Criteria {
+    Criteria::new(Arc::new(policy()))
 }
 
 fn policy() -> Policies {
@@ -35,7 +35,7 @@ fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
         attempt: 0,
         unreachable: BTreeSet::new(),
     });
-    judge(&facts, &law(), Date::MIN)
+    judge(&facts, &criteria(), Date::MIN)
 }
 
 fn words(judgement: &Judgement) -> [&'static str; 3] {
@@ -321,7 +321,7 @@ fn silence_is_not_approval() {
         unreachable: BTreeSet::from(["/run/containerd.sock".to_owned()]),
     });
     assert_eq!(
-        judge(&facts, &law(), Date::MIN).reason,
+        judge(&facts, &criteria(), Date::MIN).reason,
         Reason::RuntimeUnreachable
     );
     facts.observe(Evidence::Settled {
@@ -329,7 +329,7 @@ fn silence_is_not_approval() {
         unreachable: BTreeSet::new(),
     });
     facts.observe(Evidence::Removed);
-    let gone = judge(&facts, &law(), Date::MIN);
+    let gone = judge(&facts, &criteria(), Date::MIN);
     assert_eq!(
         (gone.verdict, gone.reason),
         (Verdict::Unresolved, Reason::Gone)

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::plan::Candidate;
-use crate::judge::Law;
+use crate::judge::Criteria;
 use imageswap_policy::{PodScope, Scope, note};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::PostParams;
@@ -38,8 +38,8 @@ pub(super) struct Api {
 
 impl Api {
     /// Evicts the Pod, if its controller will create a better one.
-    pub(super) async fn evict(&self, candidate: &Candidate, law: &Law) -> Outcome {
-        let attempt = self.attempt(candidate, law);
+    pub(super) async fn evict(&self, candidate: &Candidate, criteria: &Criteria) -> Outcome {
+        let attempt = self.attempt(candidate, criteria);
         let outcome = match timeout(DEADLINE, attempt).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
@@ -52,7 +52,7 @@ impl Api {
         outcome
     }
 
-    async fn attempt(&self, candidate: &Candidate, law: &Law) -> kube::Result<Outcome> {
+    async fn attempt(&self, candidate: &Candidate, criteria: &Criteria) -> kube::Result<Outcome> {
         let api = kube::Api::<Pod>::namespaced(self.client.clone(), &candidate.namespace);
         let Some(pod) = api.get_opt(&candidate.name).await? else {
             return Ok(Outcome::Gone);
@@ -83,7 +83,7 @@ impl Api {
             }
             Err(error) => return Err(error),
         };
-        if !is_better(&pod, &replacement, candidate, law) {
+        if !is_better(&pod, &replacement, candidate, criteria) {
             return Ok(Outcome::NotSwapped);
         }
         if self.only_say {
@@ -237,19 +237,19 @@ fn image_of<'p>(pod: &'p Pod, name: &str) -> Option<&'p str> {
 /// Whether admission swaps the drifting container's image in the specification to one that the
 /// policy approves. Evicting does not help if a container runs something else than its
 /// specification says.
-fn is_better(pod: &Pod, replacement: &Pod, candidate: &Candidate, law: &Law) -> bool {
+fn is_better(pod: &Pod, replacement: &Pod, candidate: &Candidate, criteria: &Criteria) -> bool {
     let image = |pod| image_of(pod, &candidate.container);
     let (Some(before), Some(after)) = (image(pod), image(replacement)) else {
         return false;
     };
-    let namespace_labels = law.namespaces.labels(&candidate.namespace);
+    let namespace_labels = criteria.namespaces.labels(&candidate.namespace);
     let scope = Scope::Pod(PodScope {
         namespace: Some(&candidate.namespace),
         namespace_labels: namespace_labels.as_deref(),
         labels: replacement.metadata.labels.as_ref().map(|it| it as _),
     });
     let today = OffsetDateTime::now_utc().date();
-    let selected = law.policies.select(scope, today);
+    let selected = criteria.policies.select(scope, today);
     let selected = selected.in_container(Some(&candidate.container));
     let decision = selected.decide(after);
     after != before && after != candidate.image && decision.in_scope && !decision.is_drift()
@@ -335,7 +335,7 @@ mod tests {
     fn only_an_image_that_the_policy_approves_is_better() {
         let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
         let policies = Policies::one(maps::load("test", text).unwrap().policy);
-        let law = Law::new(Arc::new(policies));
+        let criteria = Criteria::new(Arc::new(policies));
         for (image, expected) in [
             ("nginx", false),
             ("quay.io/nginx", false),
@@ -344,7 +344,7 @@ mod tests {
             let mut replacement = pod(&json!({}));
             replacement.spec.as_mut().unwrap().containers[0].image = Some(image.to_owned());
             let original = pod(&json!({}));
-            let is_better = is_better(&original, &replacement, &candidate(), &law);
+            let is_better = is_better(&original, &replacement, &candidate(), &criteria);
             assert_eq!(is_better, expected, "{image}");
         }
     }
@@ -354,11 +354,11 @@ mod tests {
     fn a_pod_whose_specification_stays_is_not_better_off() {
         let text = "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
         let policies = Policies::one(maps::load("test", text).unwrap().policy);
-        let law = Law::new(Arc::new(policies));
+        let criteria = Criteria::new(Arc::new(policies));
         let mut innocent = pod(&json!({}));
         innocent.spec.as_mut().unwrap().containers[0].image =
             Some("registry.example.com/nginx".to_owned());
-        assert!(!is_better(&innocent, &innocent, &candidate(), &law));
+        assert!(!is_better(&innocent, &innocent, &candidate(), &criteria));
     }
 
     #[test]

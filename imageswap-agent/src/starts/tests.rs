@@ -11,15 +11,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn policy(text: &str) -> Law {
-    law(Policies::one(maps::load("test", text).unwrap().policy))
+fn policy(text: &str) -> Criteria {
+    criteria(Policies::one(maps::load("test", text).unwrap().policy))
 }
 
-fn law(policies: Policies) -> Law {
-    Law::new(Arc::new(policies))
+fn criteria(policies: Policies) -> Criteria {
+    Criteria::new(Arc::new(policies))
 }
 
-fn corp() -> Law {
+fn corp() -> Criteria {
     policy("default::registry.example.com\nnoswap_wildcards::registry.example.com\n")
 }
 
@@ -66,7 +66,7 @@ fn settled() -> Evidence {
     }
 }
 
-fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Law) -> Vec<Finding> {
+fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Criteria) -> Vec<Finding> {
     evidence
         .iter()
         .flat_map(|one| starts.observe(StartId::of(7), one.clone(), policy, at_ns(5_000)))
@@ -139,7 +139,7 @@ fn an_exception_ends_with_its_day() {
     let text = "apiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {name: p}\nspec:\n  \
                 exceptions: [{pattern: a.example.net/x, until: 1970-01-01, reason: INC-1}]\n  \
                 approved: [registry.example.com/**]\n";
-    let policies = law(Policies::new(
+    let policies = criteria(Policies::new(
         document::load("p.yaml", text).unwrap().policies,
     ));
     let mut starts = table();
@@ -405,8 +405,8 @@ proptest! {
         order in Just((0..14_usize).collect::<Vec<_>>()).prop_shuffle(),
         again in proptest::collection::vec(0..14_usize, 0..6),
     ) {
-        let law = corp();
-        let revision = law.policies.iter().next().expect("one policy").revision().to_owned();
+        let criteria = corp();
+        let revision = criteria.policies.iter().next().expect("one policy").revision().to_owned();
         let all = everything::evidence(&revision);
         prop_assert_eq!(all.len(), 14);
         let run = |order: &[usize]| {
@@ -414,7 +414,7 @@ proptest! {
             starts.begin(StartId::of(8), everything::CGROUP);
             let mut findings = Vec::new();
             for at in order {
-                findings.extend(starts.observe(StartId::of(8), all[*at].clone(), &law, at_ns(5_000)));
+                findings.extend(starts.observe(StartId::of(8), all[*at].clone(), &criteria, at_ns(5_000)));
             }
             (starts, findings)
         };
@@ -436,11 +436,11 @@ proptest! {
 /// Clients of the CRI can name any number of namespaces.
 #[test]
 fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
-    let with_cluster = Law {
+    let with_cluster = Criteria {
         namespaces: Namespaces::fixed([("team-a".to_owned(), BTreeMap::new())]),
         ..corp()
     };
-    for (law, named, expected) in [
+    for (criteria, named, expected) in [
         (&with_cluster, "team-a", "team-a"),
         (&with_cluster, "made-up", ""),
         (&corp(), "team-a", ""),
@@ -454,6 +454,6 @@ fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
             ..Claim::new(Source::Cri, "x", "cri")
         };
         facts.observe(Evidence::Claim(Box::new(claim)));
-        assert_eq!(namespace(&facts, law), expected, "{named}");
+        assert_eq!(namespace(&facts, criteria), expected, "{named}");
     }
 }

@@ -37,9 +37,9 @@ pub(super) struct Reports<'f> {
 }
 
 impl<'f> Reports<'f> {
-    pub(super) fn of(api: ReportApi, node: &'f str, amiss: &'f [Finding]) -> Self {
+    pub(super) fn of(api: ReportApi, node: &'f str, unapproved: &'f [Finding]) -> Self {
         let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for finding in amiss {
+        for finding in unapproved {
             let namespace = finding.pod.as_ref().map(|pod| pod.namespace.clone());
             by_place.entry(namespace).or_default().push(finding);
         }

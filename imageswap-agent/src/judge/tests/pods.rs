@@ -46,7 +46,7 @@ pub(super) fn named(container: &str, names: &[&str]) -> Claim {
 }
 
 pub(super) fn judged_with(
-    law: &Law,
+    criteria: &Criteria,
     cgroup: &str,
     pod: impl Into<Option<Ownership>>,
     claims: &[Claim],
@@ -62,7 +62,7 @@ pub(super) fn judged_with(
         attempt: 0,
         unreachable: BTreeSet::new(),
     });
-    let judgement = judge(&facts, law, Date::MIN);
+    let judgement = judge(&facts, criteria, Date::MIN);
     assert!(
         is_legal(judgement.verdict, judgement.route, judgement.reason),
         "{judgement:?}"
@@ -74,8 +74,8 @@ pub(super) fn is(pod: PodRecord) -> Ownership {
     Ownership::Known(Arc::new(pod))
 }
 
-fn revision(law: &Law) -> String {
-    let first = law.policies.iter().next().unwrap();
+fn revision(criteria: &Criteria) -> String {
+    let first = criteria.policies.iter().next().unwrap();
     first.revision().to_owned()
 }
 
@@ -88,8 +88,8 @@ fn yaml(spec: &str) -> Arc<Policies> {
 
 #[test]
 fn a_note_tells_why_and_is_decided_again() {
-    let law = law();
-    let now = revision(&law);
+    let criteria = criteria();
+    let now = revision(&criteria);
     let table = [
         ("no note", known(EVIL), "webhook-skipped"),
         (
@@ -117,7 +117,7 @@ fn a_note_tells_why_and_is_decided_again() {
         ),
     ];
     for (what, pod, reason) in table {
-        let judgement = judged_with(&law, POD, is(pod), &[named("app", &[EVIL])]);
+        let judgement = judged_with(&criteria, POD, is(pod), &[named("app", &[EVIL])]);
         assert_eq!(
             words(&judgement),
             ["drift", "pod", reason],
@@ -132,21 +132,21 @@ fn an_image_that_the_registry_lacked_is_not_mirrored() {
     let spec =
         "{rules: [{from: 'docker.io/**', to: registry.corp/hub, ifMissing: keep}]ENFORCEMENT}";
     let policies = |enforcement: &str| yaml(&spec.replace("ENFORCEMENT", enforcement));
-    let law = Law::new(policies(""));
-    let now = revision(&law);
-    let sure = Law::new(yaml(
+    let criteria = Criteria::new(policies(""));
+    let now = revision(&criteria);
+    let sure = Criteria::new(yaml(
         "{rules: [{from: 'docker.io/**', to: registry.corp/hub}]}",
     ));
-    let audit = Law::new(policies(", enforcement: audit"));
-    let mut changed = law.clone();
+    let audit = Criteria::new(policies(", enforcement: audit"));
+    let mut changed = criteria.clone();
     changed.past.push(std::mem::replace(
         &mut changed.policies,
         policies(", message: x, priority: 1"),
     ));
-    for (what, law, pod, reason) in [
+    for (what, criteria, pod, reason) in [
         (
             "the note has it",
-            &law,
+            &criteria,
             noted(IMAGE, IMAGE, &now),
             "not-mirrored",
         ),
@@ -156,16 +156,16 @@ fn an_image_that_the_registry_lacked_is_not_mirrored() {
             noted(IMAGE, IMAGE, &now),
             "not-mirrored",
         ),
-        ("no note", &law, known(IMAGE), "webhook-skipped"),
+        ("no note", &criteria, known(IMAGE), "webhook-skipped"),
         (
             "a note of a revision that nobody knows",
-            &law,
+            &criteria,
             noted(IMAGE, IMAGE, "bogus"),
             "webhook-skipped",
         ),
         (
             "admission left another",
-            &law,
+            &criteria,
             noted(IMAGE, "docker.io/library/redis", &now),
             "mutated-after-admission",
         ),
@@ -182,7 +182,7 @@ fn an_image_that_the_registry_lacked_is_not_mirrored() {
             "not-enforced",
         ),
     ] {
-        let judgement = judged_with(law, POD, is(pod), &[named("app", &[IMAGE])]);
+        let judgement = judged_with(criteria, POD, is(pod), &[named("app", &[IMAGE])]);
         assert_eq!(
             words(&judgement),
             ["drift", "pod", reason],
@@ -199,13 +199,13 @@ fn an_image_that_the_registry_lacked_is_not_mirrored() {
 
 #[test]
 fn the_runtimes_copy_of_the_note_does_without_an_api_server() {
-    let law = law();
-    let note = noted(EVIL, "nginx", &revision(&law)).note;
+    let criteria = criteria();
+    let note = noted(EVIL, "nginx", &revision(&criteria)).note;
     let claim = Claim {
         note: note.map(Into::into),
         ..named("app", &[EVIL])
     };
-    let judgement = judged_with(&law, POD, None, &[claim]);
+    let judgement = judged_with(&criteria, POD, None, &[claim]);
     assert_eq!(
         words(&judgement),
         ["drift", "pod", "mutated-after-admission"]
@@ -215,8 +215,8 @@ fn the_runtimes_copy_of_the_note_does_without_an_api_server() {
 #[test]
 fn what_an_earlier_policy_admitted_is_not_the_webhooks_fault() {
     let old = yaml("{rules: [{from: '**', to: registry.old}]}");
-    let mut law = Law::new(yaml("{rules: [{from: '**', to: registry.new}]}"));
-    let revision = revision(&Law::new(Arc::clone(&old)));
+    let mut criteria = Criteria::new(yaml("{rules: [{from: '**', to: registry.new}]}"));
+    let revision = revision(&Criteria::new(Arc::clone(&old)));
     let image = "registry.old/docker.io/library/nginx";
     let first = old
         .select(Scope::Node, Date::MIN)
@@ -227,25 +227,25 @@ fn what_an_earlier_policy_admitted_is_not_the_webhooks_fault() {
     let claims = [named("app", &[&first])];
     assert!(first.starts_with("registry.old/"), "{first} {image}");
     assert_eq!(
-        judged_with(&law, POD, pod(), &claims).reason,
+        judged_with(&criteria, POD, pod(), &claims).reason,
         Reason::WebhookSkipped,
         "nobody knows it"
     );
-    law.past.push(Arc::clone(&old));
+    criteria.past.push(Arc::clone(&old));
     assert_eq!(
-        judged_with(&law, POD, pod(), &claims).reason,
+        judged_with(&criteria, POD, pod(), &claims).reason,
         Reason::PolicyChanged
     );
     let evil = [named("app", &[EVIL])];
     let forged = is(noted(EVIL, "nginx", &revision));
     assert_eq!(
-        judged_with(&law, POD, forged, &evil).reason,
+        judged_with(&criteria, POD, forged, &evil).reason,
         Reason::MutatedAfterAdmission
     );
     // An ephemeral container cannot have a note.
     let debug = [named("debug", &[&first])];
     assert_eq!(
-        words(&judged_with(&law, POD, pod(), &debug)),
+        words(&judged_with(&criteria, POD, pod(), &debug)),
         ["drift", "ephemeral", "policy-changed"]
     );
 }
@@ -253,10 +253,10 @@ fn what_an_earlier_policy_admitted_is_not_the_webhooks_fault() {
 #[test]
 fn what_a_policy_only_warns_of_was_not_skipped() {
     for enforcement in ["warn", "audit"] {
-        let law = Law::new(yaml(&format!(
+        let criteria = Criteria::new(yaml(&format!(
             "{{enforcement: {enforcement}, approved: ['registry.example.com/**']}}"
         )));
-        let judgement = judged_with(&law, POD, is(known(EVIL)), &[named("app", &[EVIL])]);
+        let judgement = judged_with(&criteria, POD, is(known(EVIL)), &[named("app", &[EVIL])]);
         assert_eq!(
             words(&judgement),
             ["drift", "pod", "not-enforced"],
@@ -267,10 +267,10 @@ fn what_a_policy_only_warns_of_was_not_skipped() {
 
 #[test]
 fn the_pods_specification_settles_which_of_several_names_it_is() {
-    let law = law();
+    let criteria = criteria();
     let both = [named("app", &[EVIL, OURS])];
     for (image, expected) in [(OURS, "approved"), (EVIL, "drift")] {
-        let judgement = judged_with(&law, POD, is(known(image)), &both);
+        let judgement = judged_with(&criteria, POD, is(known(image)), &both);
         assert_eq!(
             (words(&judgement)[0], judgement.confidence),
             (expected, Confidence::High)
@@ -285,15 +285,15 @@ fn the_pods_specification_settles_which_of_several_names_it_is() {
 
 #[test]
 fn a_specification_that_is_of_another_image_decides_nothing() {
-    let law = law();
+    let criteria = criteria();
     // The Pod was changed, but this container is still the one from before.
-    let newer = judged_with(&law, POD, is(known(OURS)), &[named("app", &[EVIL])]);
+    let newer = judged_with(&criteria, POD, is(known(OURS)), &[named("app", &[EVIL])]);
     assert_eq!(
         (newer.verdict, newer.image.as_deref()),
         (Verdict::Drift, Some(EVIL))
     );
     let open = judged_with(
-        &law,
+        &criteria,
         POD,
         is(known("registry.example.com/third:1")),
         &[named("app", &[EVIL, OURS])],
@@ -304,7 +304,7 @@ fn a_specification_that_is_of_another_image_decides_nothing() {
     );
     let by_digest = format!("registry.example.com/app@{DIGEST}");
     let pinned = judged_with(
-        &law,
+        &criteria,
         POD,
         is(known(&by_digest)),
         &[named("app", &[EVIL, OURS])],
@@ -314,18 +314,18 @@ fn a_specification_that_is_of_another_image_decides_nothing() {
 
 #[test]
 fn whoever_calls_the_cri_cannot_say_that_he_asked_for_an_approved_image() {
-    let law = law();
+    let criteria = criteria();
     let claim = |names: &[&str]| Claim {
         image: Some(OURS.to_owned()),
         naming: Naming::AsAsked,
         ..named("app", names)
     };
-    let lie = judged_with(&law, "/k8s.io/x", Ownership::Absent, &[claim(&[EVIL])]);
+    let lie = judged_with(&criteria, "/k8s.io/x", Ownership::Absent, &[claim(&[EVIL])]);
     assert_eq!(words(&lie), ["drift", "cri", "not-admitted"], "{lie:?}");
-    let nameless = judged_with(&law, POD, None, &[claim(&[])]);
+    let nameless = judged_with(&criteria, POD, None, &[claim(&[])]);
     assert_eq!(nameless.verdict, Verdict::Unresolved, "{nameless:?}");
     let moved = claim(&[&format!("registry.example.com/app@{DIGEST}"), EVIL]);
-    let moved = judged_with(&law, POD, None, &[moved]);
+    let moved = judged_with(&criteria, POD, None, &[moved]);
     assert_eq!(
         moved.verdict,
         Verdict::Approved,
@@ -340,14 +340,14 @@ fn a_pod_that_the_api_server_does_not_know_is_none() {
         "{{match: {{namespaceSelector: {{{selector}}}}}, approved: ['registry.example.com/**']}}"
     );
     let free = BTreeMap::from([("free".to_owned(), String::new())]);
-    let law = Law {
+    let criteria = Criteria {
         namespaces: Namespaces::fixed([("team-a".to_owned(), free)]),
-        ..Law::new(yaml(&spec))
+        ..Criteria::new(yaml(&spec))
     };
     let claims = [named("app", &[EVIL])];
-    let exempt = judged_with(&law, POD, is(known(EVIL)), &claims);
+    let exempt = judged_with(&criteria, POD, is(known(EVIL)), &claims);
     assert_eq!(words(&exempt), ["exempt", "pod", "out-of-scope"]);
-    let forged = judged_with(&law, POD, Some(Ownership::Absent), &claims);
+    let forged = judged_with(&criteria, POD, Some(Ownership::Absent), &claims);
     assert_eq!(
         words(&forged),
         ["drift", "cri", "not-admitted"],
@@ -355,7 +355,7 @@ fn a_pod_that_the_api_server_does_not_know_is_none() {
     );
     // A container that the Pod does not have was not made by the kubelet.
     let put_there = judged_with(
-        &super::law(),
+        &super::criteria(),
         POD,
         is(known(OURS)),
         &[named("other", &[EVIL])],
@@ -365,12 +365,12 @@ fn a_pod_that_the_api_server_does_not_know_is_none() {
 
 #[test]
 fn a_static_pod_runs_what_its_file_says_whatever_its_copy_shows() {
-    let law = law();
+    let criteria = criteria();
     let copy = PodRecord {
         mirror_of: Some("u".to_owned()),
         ..known(OURS)
     };
-    let judgement = judged_with(&law, STATIC_POD, is(copy), &[named("app", &[EVIL])]);
+    let judgement = judged_with(&criteria, STATIC_POD, is(copy), &[named("app", &[EVIL])]);
     assert_eq!(words(&judgement), ["drift", "static-pod", "not-admitted"]);
     let own_uid = Claim {
         static_pod: Some(true),
@@ -378,14 +378,14 @@ fn a_static_pod_runs_what_its_file_says_whatever_its_copy_shows() {
     };
     // Any client of the CRI can write the annotation.
     for pod in [Some(Ownership::Absent), None] {
-        let judgement = judged_with(&law, STATIC_POD, pod, std::slice::from_ref(&own_uid));
+        let judgement = judged_with(&criteria, STATIC_POD, pod, std::slice::from_ref(&own_uid));
         assert_eq!(words(&judgement), ["drift", "cri", "not-admitted"]);
     }
 }
 
 #[test]
 fn a_new_name_does_not_change_where_an_image_came_from() {
-    let law = law();
+    let criteria = criteria();
     let from = |all: &[(&str, &str)]| {
         let source = |(host, repository): &(&str, &str)| ContentSource {
             host: (*host).to_owned(),
@@ -408,7 +408,7 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
             pulled_from: pulled_from.clone(),
             ..ctr(OURS)
         };
-        let judgement = judged_with(&law, "/default/x", None, &[claim]);
+        let judgement = judged_with(&criteria, "/default/x", None, &[claim]);
         let [verdict, _, reason] = words(&judgement);
         assert_eq!([verdict, reason], expected, "{what}");
         if reason == "retagged" {
@@ -424,7 +424,7 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
             pulled_from: pulled_from.clone(),
             ..ctr(EVIL)
         };
-        let judgement = judged_with(&law, "/default/x", None, &[claim]);
+        let judgement = judged_with(&criteria, "/default/x", None, &[claim]);
         let expected = if reason == "retagged" {
             ["drift", "containerd", "retagged"]
         } else {
@@ -437,7 +437,7 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
             ..ctr(EVIL)
         };
         assert_eq!(
-            judged_with(&law, "/default/x", None, &[claim]).reason,
+            judged_with(&criteria, "/default/x", None, &[claim]).reason,
             Reason::NotAdmitted,
             "{what}"
         );
@@ -446,7 +446,7 @@ fn a_new_name_does_not_change_where_an_image_came_from() {
 
 #[test]
 fn containerds_label_alone_makes_no_sandbox() {
-    let law = law();
+    let criteria = criteria();
     let pause = Claim {
         kind: Some(Kind::Sandbox),
         through_cri: true,
@@ -454,7 +454,7 @@ fn containerds_label_alone_makes_no_sandbox() {
         names: [EVIL.to_owned()].into(),
         ..Claim::new(Source::Containerd, "x", "containerd")
     };
-    let judgement = judged_with(&law, "/k8s.io/x", None, &[pause]);
+    let judgement = judged_with(&criteria, "/k8s.io/x", None, &[pause]);
     assert_eq!(
         (judgement.verdict, judgement.reason),
         (Verdict::Unresolved, Reason::RuntimeUnreachable)

@@ -9,7 +9,7 @@ const CORP: &str = "{rules: [{name: hub, from: docker.io/**, to: registry.exampl
 const EXEMPT: &str = "{priority: 10, match: {nodeLevel: false, namespaceSelector: {matchLabels: {exempt: 'yes'}}}, \
                       rules: [{name: all, keep: '**'}]}";
 
-fn law_of(specs: &[(&str, &str)], label: Option<&str>) -> Law {
+fn criteria_of(specs: &[(&str, &str)], label: Option<&str>) -> Criteria {
     let document = |(name, spec): &(&str, &str)| {
         format!(
             "---\napiVersion: imageswap.io/v1alpha1\nkind: ImageSwapPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n"
@@ -18,23 +18,23 @@ fn law_of(specs: &[(&str, &str)], label: Option<&str>) -> Law {
     let text: String = specs.iter().map(document).collect();
     let policies = Policies::new(document::load("p", &text).unwrap().policies);
     let labels = label.map(|it| BTreeMap::from([("exempt".to_owned(), it.to_owned())]));
-    Law {
+    Criteria {
         namespaces: labels.map_or_else(Namespaces::unknown, |labels| {
             Namespaces::fixed([("team-a".to_owned(), labels)])
         }),
-        ..Law::new(Arc::new(policies))
+        ..Criteria::new(Arc::new(policies))
     }
 }
 
-fn judged_in(law: &Law, image: &str) -> Judgement {
+fn judged_in(criteria: &Criteria, image: &str) -> Judgement {
     let claims = [named(POD_NAME, &[image])];
-    judged_with(law, POD, is(known(image)), &claims)
+    judged_with(criteria, POD, is(known(image)), &claims)
 }
 
 #[test]
 fn labels_that_were_too_long_to_keep_are_unknown() {
     let exempt = EXEMPT.replace("namespaceSelector", "objectSelector");
-    let law = law_of(&[("corp", CORP), ("exempt", &exempt)], None);
+    let criteria = criteria_of(&[("corp", CORP), ("exempt", &exempt)], None);
     for (labels, expected) in [
         (None, ["unresolved", "pod", "scope-unknown"]),
         (Some(BTreeMap::new()), ["drift", "pod", "webhook-skipped"]),
@@ -44,7 +44,7 @@ fn labels_that_were_too_long_to_keep_are_unknown() {
             ..known("nginx")
         };
         let claims = [named(POD_NAME, &["nginx"])];
-        let found = judged_with(&law, POD, is(pod), &claims);
+        let found = judged_with(&criteria, POD, is(pod), &claims);
         assert_eq!(words(&found), expected, "{found:?}");
     }
 }
@@ -52,7 +52,7 @@ fn labels_that_were_too_long_to_keep_are_unknown() {
 #[test]
 fn unknown_labels_approve_and_accuse_nobody() {
     let policies = [("corp", CORP), ("exempt", EXEMPT)];
-    let unknown = law_of(&policies, None);
+    let unknown = criteria_of(&policies, None);
     for image in [EVIL, "nginx"] {
         let found = judged_in(&unknown, image);
         assert_eq!(
@@ -68,7 +68,7 @@ fn unknown_labels_approve_and_accuse_nobody() {
         ("yes", ["approved", "pod", "ok"]),
         ("no", ["drift", "pod", "webhook-skipped"]),
     ] {
-        let found = judged_in(&law_of(&policies, Some(label)), EVIL);
+        let found = judged_in(&criteria_of(&policies, Some(label)), EVIL);
         assert_eq!(words(&found), verdict, "{label}: {found:?}");
     }
     // Labels of a namespace do not matter for a container of the node.
@@ -79,7 +79,7 @@ fn unknown_labels_approve_and_accuse_nobody() {
 #[test]
 fn content_from_a_place_that_is_not_decided_is_not_retagged() {
     use crate::evidence::containerd::ContentSource;
-    let from_elsewhere = |law: &Law| {
+    let from_elsewhere = |criteria: &Criteria| {
         let claim = Claim {
             pulled_from: Some(vec![ContentSource {
                 host: "evil.example.net".to_owned(),
@@ -88,29 +88,29 @@ fn content_from_a_place_that_is_not_decided_is_not_retagged() {
             }]),
             ..named(POD_NAME, &[OURS])
         };
-        judged_with(law, POD, is(known(OURS)), &[claim])
+        judged_with(criteria, POD, is(known(OURS)), &[claim])
     };
     let policies = [("corp", CORP), ("exempt", EXEMPT)];
-    let unknown = from_elsewhere(&law_of(&policies, None));
+    let unknown = from_elsewhere(&criteria_of(&policies, None));
     assert_eq!(
         words(&unknown),
         ["unresolved", "pod", "scope-unknown"],
         "{unknown:?}"
     );
-    let known = from_elsewhere(&law_of(&policies, Some("no")));
+    let known = from_elsewhere(&criteria_of(&policies, Some("no")));
     assert_eq!(words(&known), ["drift", "pod", "retagged"], "{known:?}");
 }
 
 #[test]
 fn a_denied_image_is_drift_and_names_its_entry() {
-    let law = law_of(
+    let criteria = criteria_of(
         &[(
             "p",
             "{approved: ['registry.example.com/**'], denied: [{pattern: '**:1', message: old}]}",
         )],
         None,
     );
-    let found = judged_in(&law, OURS);
+    let found = judged_in(&criteria, OURS);
     assert_eq!(words(&found), ["drift", "pod", "webhook-skipped"]);
     assert_eq!(found.rule.as_deref(), Some("denied[0]"));
 }
@@ -126,16 +126,16 @@ fn a_guard_looks_at_namespace_and_container() {
         ("containers: [app]", "approved"),
         ("containers: [debug]", "drift"),
     ] {
-        let law = law_of(&[("p", &spec(guard))], None);
-        assert_eq!(words(&judged_in(&law, EVIL))[0], verdict, "{guard}");
+        let criteria = criteria_of(&[("p", &spec(guard))], None);
+        assert_eq!(words(&judged_in(&criteria, EVIL))[0], verdict, "{guard}");
     }
     // The container's name is unknown.
-    let law = law_of(&[("p", &spec("containers: [app]"))], None);
+    let criteria = criteria_of(&[("p", &spec("containers: [app]"))], None);
     let nameless = Claim {
         container_name: None,
         ..cri(&[EVIL])
     };
-    let nameless = judged_with(&law, POD, is(known(EVIL)), &[nameless]);
+    let nameless = judged_with(&criteria, POD, is(known(EVIL)), &[nameless]);
     assert_eq!(words(&nameless)[..1], ["unresolved"], "{nameless:?}");
     assert_eq!(words(&nameless)[2], "scope-unknown", "{nameless:?}");
 }
