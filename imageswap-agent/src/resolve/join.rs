@@ -125,8 +125,8 @@ impl OfCri {
 }
 
 impl Sources {
-    /// Asks about a task that was made, and keeps the answers until its program begins. containerd's
-    /// answer about the task comes first, because the report may be forged.
+    /// Asks about a task that was made, and keeps the answers until its program begins. They count
+    /// only if containerd answers that the task has this process, because the report may be forged.
     pub(super) async fn prepare(self: &Arc<Self>, made: &TaskRecord, process: Subject) {
         if self.prepared.is_joined(process) {
             return;
