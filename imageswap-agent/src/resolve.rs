@@ -25,7 +25,7 @@ use kube::Client;
 use prepared::Prepared;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -224,7 +224,7 @@ impl Sources {
             process: question.process,
             claims: claims.collect(),
             pod,
-            unreachable: asked.unreachable,
+            unreachable: asked.unreachable.into_set(),
             attempt: question.attempt,
         }
     }
@@ -405,7 +405,7 @@ impl Sources {
     /// Podman's claim about the container in the state of runc or crun, if podman's store has it.
     async fn of_podman(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         process: Subject,
         state: &RuncState,
     ) -> Option<Claim> {
@@ -427,7 +427,7 @@ impl Sources {
     /// Reads files of the node, which may be anything.
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         read: impl FnOnce(&Self) -> Result<T, EvidenceError> + Send + 'static,
     ) -> Option<T> {
         let sources = Arc::clone(self);
@@ -458,7 +458,7 @@ impl Sources {
     /// The CRI's answer about an id that it should know sooner or later, with the image.
     async fn of_cri_at_last(
         &self,
-        asked: &mut Asked,
+        asked: &Asked,
         id: &str,
         firsts: &[Subject],
         task: Option<&TaskRecord>,
@@ -479,14 +479,40 @@ impl Sources {
 #[derive(Default)]
 struct Asked {
     claims: Vec<Claim>,
-    unreachable: BTreeSet<String>,
+    unreachable: Unreachable,
+}
+
+/// Sources that could not be asked. Questions that are asked at the same time share it.
+#[derive(Default)]
+struct Unreachable(Mutex<BTreeSet<String>>);
+
+impl Unreachable {
+    fn insert(&self, source: String) {
+        self.lock().insert(source);
+    }
+
+    fn extend(&self, others: Self) {
+        self.lock().extend(others.into_set());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn into_set(self) -> BTreeSet<String> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Asked {
     /// Asks sources of one kind concurrently. The first one that knows the container wins; the
     /// others are not waited for.
     async fn first<T>(
-        &mut self,
+        &self,
         asks: impl IntoIterator<Item = impl Future<Output = (Option<T>, Self)>>,
     ) -> Option<T> {
         let mut asks: FuturesUnordered<_> = asks.into_iter().collect();
@@ -501,9 +527,9 @@ impl Asked {
 
     /// Keeps a runtime's answer, or that it did not answer.
     fn remote<T>(
-        &mut self,
+        &self,
         socket: impl std::fmt::Display,
-        answer: Result<T, EvidenceError>,
+        answer: Result<T, impl std::fmt::Display>,
     ) -> Option<T> {
         answer
             .inspect_err(|error| {
@@ -514,7 +540,7 @@ impl Asked {
     }
 
     /// Keeps the content of a file; an unreadable file counts like a runtime that does not answer.
-    fn local<T>(&mut self, answer: Result<T, EvidenceError>) -> Option<T> {
+    fn local<T>(&self, answer: Result<T, EvidenceError>) -> Option<T> {
         answer
             .inspect_err(|error| {
                 tracing::debug!(%error, "a file of a runtime cannot be used");

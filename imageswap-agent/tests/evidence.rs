@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -151,20 +152,16 @@ fn containerd_knows_the_containers_of_every_namespace() {
             None
         );
 
-        let mut images: Vec<_> = client.find("same-id").await.unwrap();
-        images.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-        let images: Vec<_> = images
-            .iter()
-            .map(|r| (r.namespace.as_str(), r.image.as_str()))
-            .collect();
-        assert_eq!(
-            images,
-            [
-                (one.as_str(), APP),
-                (two.as_str(), "imported.example.com/app:2")
-            ]
-        );
-        assert_eq!(client.containers().await.unwrap().len(), 3);
+        for (namespace, image) in [(&one, APP), (&two, "imported.example.com/app:2")] {
+            let record = client.container(namespace, "same-id").await.unwrap();
+            assert_eq!(record.unwrap().image, image);
+        }
+
+        let list = || async { client.tasks_from_now().await.unwrap() };
+        let (own, later, last) = tokio::join!(list(), list(), list());
+        assert!(Arc::ptr_eq(&later, &last), "they waited for one list");
+        assert!(!Arc::ptr_eq(&own, &later), "it was begun before they asked");
+        assert_eq!(own.len(), 3);
 
         let tasks = client.tasks().await.unwrap();
         assert_eq!(tasks.len(), 3, "{tasks:?}");

@@ -24,6 +24,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::metrics::Closed;
@@ -70,6 +71,8 @@ pub struct Connections {
     /// What times of waiting count from.
     made: Instant,
     open: Mutex<Open>,
+    /// Signalled for each new connection.
+    added: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +154,7 @@ impl Connections {
             // So that no time is 0.
             made: Instant::now() - Duration::from_micros(1),
             open: Mutex::default(),
+            added: Notify::new(),
         })
     }
 
@@ -192,6 +196,7 @@ impl Connections {
         let id = open.next;
         open.next += 1;
         open.connections.insert(id, Arc::clone(&connection));
+        self.added.notify_one();
         let place = Place {
             id,
             connection,
@@ -200,9 +205,9 @@ impl Connections {
         (Some(place), closed)
     }
 
-    /// Checks all connections four times a second: closes those that take too long, and reports
-    /// each to `closed`. Reports to `counted` how many connections are open, and how many of them
-    /// have a request that is being read or answered.
+    /// Checks all connections four times a second while there are any: closes those that take too
+    /// long, and reports each to `closed`. Reports to `counted` how many connections are open, and
+    /// how many of them have a request that is being read or answered.
     pub async fn watch(
         &self,
         mut closed: impl FnMut(Closed),
@@ -214,6 +219,10 @@ impl Connections {
             self.tick(&mut closed);
             let (open, busy) = self.count();
             counted(open, busy);
+            if open == 0 {
+                self.added.notified().await;
+                ticks.reset();
+            }
         }
     }
 

@@ -14,9 +14,11 @@ use super::transport::{DEADLINE, LARGEST_LIST, Transport};
 use super::{EvidenceError, LARGEST_NAMES, sandbox};
 pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
+pub use tasks::{TaskRecord, TaskStatus};
 
 mod content;
 mod events;
+mod tasks;
 mod wire;
 
 /// A client of one containerd.
@@ -24,6 +26,7 @@ mod wire;
 pub struct Containerd {
     transport: Transport,
     configurations: content::Configurations,
+    listed: tasks::Listed,
 }
 
 /// A container in containerd's records, running or not.
@@ -52,50 +55,6 @@ pub struct ContainerRecord {
     pub annotations: BTreeMap<String, String>,
     /// For a sandbox, its command, if the OCI configuration is otherwise that of a sandbox.
     pub sandbox_command: Option<Vec<String>>,
-}
-
-/// A container that has a process, or had one that was not collected yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskRecord {
-    /// containerd's namespace.
-    pub namespace: String,
-    /// The socket of the containerd that reports it.
-    pub socket: PathBuf,
-    /// The container's id.
-    pub id: String,
-    /// The first process as the host numbers it; 0 once it is gone.
-    pub pid: u32,
-    /// The state of the task.
-    pub status: TaskStatus,
-}
-
-/// The state of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskStatus {
-    /// containerd does not know, or uses a state that this agent does not know.
-    Unknown,
-    /// Prepared; the image's process has not run yet.
-    Created,
-    /// Running.
-    Running,
-    /// Its process has ended.
-    Stopped,
-    /// Frozen.
-    Paused,
-    /// About to be frozen.
-    Pausing,
-}
-
-impl TaskStatus {
-    /// Whether the container's own process has ever been started.
-    pub const fn has_started(self) -> bool {
-        !matches!(self, Self::Unknown | Self::Created)
-    }
-
-    /// Whether the task has a process. containerd also returns the pid of a process that has ended.
-    pub const fn has_process(self) -> bool {
-        !matches!(self, Self::Unknown | Self::Stopped)
-    }
 }
 
 /// A name in containerd's image store and what it points to.
@@ -163,6 +122,7 @@ impl Containerd {
         Self {
             transport: Transport::new(socket, deadline),
             configurations: content::Configurations::default(),
+            listed: tasks::Listed::default(),
         }
     }
 
@@ -220,76 +180,6 @@ impl Containerd {
         Ok(answer
             .and_then(|answer| answer.container)
             .map(|container| ContainerRecord::of(namespace, container)))
-    }
-
-    /// The records of this id in all namespaces; one id can be in several.
-    pub async fn find(&self, id: &str) -> Result<Vec<ContainerRecord>, EvidenceError> {
-        let mut found = Vec::new();
-        for namespace in self.namespaces().await? {
-            found.extend(self.container(&namespace, id).await?);
-        }
-        Ok(found)
-    }
-
-    /// The records of all containers in all namespaces.
-    pub async fn containers(&self) -> Result<Vec<ContainerRecord>, EvidenceError> {
-        let mut found = Vec::new();
-        for namespace in self.namespaces().await? {
-            let answer: wire::ListContainersResponse = self
-                .transport
-                .ask(
-                    "/containerd.services.containers.v1.Containers/List",
-                    Some(&namespace),
-                    wire::ListContainersRequest::default(),
-                )
-                .await?;
-            let containers = answer.containers.into_iter();
-            found.extend(containers.map(|container| ContainerRecord::of(&namespace, container)));
-        }
-        Ok(found)
-    }
-
-    /// The tasks of all namespaces.
-    pub async fn tasks(&self) -> Result<Vec<TaskRecord>, EvidenceError> {
-        let mut found = Vec::new();
-        for namespace in self.namespaces().await? {
-            let answer: wire::ListTasksResponse = self
-                .transport
-                .with_limit(LARGEST_LIST)
-                .ask(
-                    "/containerd.services.tasks.v1.Tasks/List",
-                    Some(&namespace),
-                    wire::ListTasksRequest::default(),
-                )
-                .await?;
-            found.extend(
-                answer
-                    .tasks
-                    .into_iter()
-                    .map(|task| TaskRecord::of(self.socket(), &namespace, task)),
-            );
-        }
-        Ok(found)
-    }
-
-    /// The task of one container, if it has one.
-    pub async fn task(
-        &self,
-        namespace: &str,
-        id: &str,
-    ) -> Result<Option<TaskRecord>, EvidenceError> {
-        let answer: Option<wire::GetTaskResponse> = self
-            .transport
-            .call(
-                "/containerd.services.tasks.v1.Tasks/Get",
-                Some(namespace),
-                wire::GetTaskRequest {
-                    container_id: id.to_owned(),
-                },
-            )
-            .await?;
-        let process = answer.and_then(|answer| answer.process);
-        Ok(process.map(|process| TaskRecord::of(self.socket(), namespace, process)))
     }
 
     /// What a name in the image store points to.
@@ -409,32 +299,6 @@ impl ContainerRecord {
             root,
             annotations,
             sandbox_command,
-        }
-    }
-}
-
-impl TaskRecord {
-    fn of(socket: &Path, namespace: &str, task: wire::Process) -> Self {
-        // The list fills only `id`; `container_id` is for the processes of `exec`.
-        let id = if task.container_id.is_empty() {
-            task.id
-        } else {
-            task.container_id
-        };
-        let status = match task.status {
-            1 => TaskStatus::Created,
-            2 => TaskStatus::Running,
-            3 => TaskStatus::Stopped,
-            4 => TaskStatus::Paused,
-            5 => TaskStatus::Pausing,
-            _ => TaskStatus::Unknown,
-        };
-        Self {
-            namespace: namespace.to_owned(),
-            socket: socket.to_owned(),
-            id,
-            pid: task.pid,
-            status,
         }
     }
 }

@@ -4,7 +4,9 @@ use super::Asked;
 use super::described::Snapshot;
 use crate::evidence::EvidenceError;
 use crate::evidence::bundle::Bundle;
-use crate::evidence::containerd::{Configuration, ContainerRecord, Containerd};
+use crate::evidence::containerd::{
+    Configuration, ContainerRecord, Containerd, ContentSource, ImageRecord,
+};
 use crate::evidence::cri::{Cri, CriContainer, CriSandbox};
 use crate::evidence::runc::RuncState;
 use crate::evidence::sandbox;
@@ -14,6 +16,7 @@ use crate::facts::{Claim, Content, Kind, Naming, Source};
 use crate::pods::PodName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::join;
 
 /// The containerd namespace of the CRI plugin.
 pub(super) const CRI_NAMESPACE: &str = "k8s.io";
@@ -27,40 +30,42 @@ pub(super) struct OfRecord {
     pub image: Option<Configuration>,
 }
 
+/// What a containerd knows about the name in a record.
+#[derive(Default)]
+struct Named {
+    digest: Option<String>,
+    /// `None` if they are unknown; `Some(None)` if there are too many to read.
+    names: Option<Option<Vec<String>>>,
+    pulled_from: Option<Vec<ContentSource>>,
+}
+
 /// The kubelet's annotation for the source of each pod: `api`, or else `file` or `http`.
 const POD_SOURCE: &str = "kubernetes.io/config.source";
 
 impl Asked {
     /// containerd's claim about a container.
     pub(super) async fn containerd_claim(
-        &mut self,
+        &self,
         containerd: &Containerd,
-        record: ContainerRecord,
+        record: &ContainerRecord,
     ) -> OfRecord {
-        let socket = containerd.socket().display();
-        let namespace = record.namespace.as_str();
         let cri_kind = record.labels.get(sandbox::KIND).map(String::as_str);
-        let image = match record.image.as_str() {
-            "" => None,
-            name => self.remote(&socket, containerd.image(namespace, name).await),
-        };
-        let image = image.flatten();
-        let digest = image.map(|image| image.digest);
         // A native client records the reference that was typed; the CRI plugin any name of the
         // digest. Either may record an id that the CRI plugin gave the image as a further name.
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
-        let (mut names, mut pulled_from) = (None, None);
-        if let Some(digest) = &digest {
-            names = self.names_of(containerd, namespace, digest).await;
-            pulled_from = self
-                .remote(&socket, containerd.sources(namespace, digest).await)
-                .flatten();
-        }
-        let layers = self.layers(containerd, &record).await;
+        let (named, layers) = join!(
+            self.named(containerd, record),
+            self.layers(containerd, record)
+        );
+        let Named {
+            digest,
+            names,
+            pulled_from,
+        } = named;
         let image = match &digest {
             // Unknown names and sources could speak against the image.
             Some(digest) if names.is_some() && pulled_from.is_some() => {
-                self.image_on(containerd, namespace, digest, layers.as_deref())
+                self.image_on(containerd, &record.namespace, digest, layers.as_deref())
                     .await
             }
             _ => None,
@@ -74,7 +79,9 @@ impl Asked {
                 Kind::Container
             }),
             through_cri: cri_kind.is_some(),
-            image: Some(record.image).filter(|image| !image.is_empty()),
+            image: Some(&record.image)
+                .filter(|image| !image.is_empty())
+                .cloned(),
             naming: if as_asked {
                 Naming::AsAsked
             } else {
@@ -88,7 +95,7 @@ impl Asked {
             container_name: cri_kind.and_then(|_| label("io.kubernetes.container.name")),
             pod: cri_kind.and_then(|_| pod_of_labels(&record.labels)),
             labels: None,
-            ..Claim::new(Source::Containerd, record.id, "containerd")
+            ..Claim::new(Source::Containerd, record.id.clone(), "containerd")
         };
         OfRecord {
             claim,
@@ -97,9 +104,31 @@ impl Asked {
         }
     }
 
+    /// The image of a container's record: its digest, and that digest's names and sources.
+    async fn named(&self, containerd: &Containerd, record: &ContainerRecord) -> Named {
+        let socket = containerd.socket().display();
+        let namespace = record.namespace.as_str();
+        let image = match record.image.as_str() {
+            "" => None,
+            name => self.remote(&socket, containerd.image(namespace, name).await),
+        };
+        let Some(ImageRecord { digest, .. }) = image.flatten() else {
+            return Named::default();
+        };
+        let (names, sources) = join!(
+            self.names_of(containerd, namespace, &digest),
+            containerd.sources(namespace, &digest)
+        );
+        Named {
+            names,
+            pulled_from: self.remote(&socket, sources).flatten(),
+            digest: Some(digest),
+        }
+    }
+
     /// The names of a digest; `Some(None)` if there are too many to read.
     pub(super) async fn names_of(
-        &mut self,
+        &self,
         containerd: &Containerd,
         namespace: &str,
         digest: &str,
@@ -111,18 +140,14 @@ impl Asked {
     }
 
     /// The snapshot below the container's own; `None` if it does not run on one.
-    async fn layers(
-        &mut self,
-        containerd: &Containerd,
-        record: &ContainerRecord,
-    ) -> Option<String> {
+    async fn layers(&self, containerd: &Containerd, record: &ContainerRecord) -> Option<String> {
         let snapshot = Snapshot::of(record).filter(|_| record.root.is_none())?;
         self.parent_of(containerd, snapshot).await
     }
 
     /// The snapshot below another one.
     pub(super) async fn parent_of(
-        &mut self,
+        &self,
         containerd: &Containerd,
         snapshot: Snapshot<'_>,
     ) -> Option<String> {
@@ -138,7 +163,7 @@ impl Asked {
     /// Whether these are the layers of the container's recorded image: the name may have been given
     /// to another image since, and clients of containerd can record any image.
     pub(super) async fn runs_on(
-        &mut self,
+        &self,
         containerd: &Containerd,
         namespace: &str,
         digest: &str,
@@ -150,7 +175,7 @@ impl Asked {
 
     /// The configuration of the image `digest`, if these are its layers.
     async fn image_on(
-        &mut self,
+        &self,
         containerd: &Containerd,
         namespace: &str,
         digest: &str,
@@ -164,7 +189,7 @@ impl Asked {
 
     /// The claim, and the id of the image.
     pub(super) async fn cri_claim(
-        &mut self,
+        &self,
         cri: &Cri,
         container: CriContainer,
         sandbox: Option<CriSandbox>,

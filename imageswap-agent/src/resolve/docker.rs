@@ -30,7 +30,7 @@ impl Sources {
     /// it consists of the image's layers. `keeper` is the containerd that runs it, and its record.
     pub(super) async fn of_docker(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         root: &Path,
         id: &str,
         process: Subject,
@@ -84,7 +84,7 @@ impl Sources {
     /// container.
     async fn dockers_snapshot(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         containerd: &Containerd,
         record: &ContainerRecord,
         snapshotter: &str,
@@ -170,7 +170,7 @@ fn of_docker(found: &DockerContainer, image: &DockerImage) -> Known {
 
 /// `None` if containerd does not have the image, or did not answer.
 async fn of_containerd(
-    asked: &mut Asked,
+    asked: &Asked,
     found: &DockerContainer,
     containerd: &Containerd,
     namespace: &str,

@@ -24,6 +24,7 @@ use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::evidence::root::Mount;
 use crate::evidence::runc::RuncState;
+use crate::evidence::sandbox::KIND;
 use crate::facts::{Claim, Content, Kind};
 use crate::node;
 use crate::process::{Subject, ancestors, cgroups, depth};
@@ -31,10 +32,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
+use tokio::{join, try_join};
 
 /// How long a start waits for a question about its task that is in progress.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// How often it looks.
+/// How long an answer takes that comes at once.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long a start whose process has ended waits for an event about its task, in moments.
 const MOST_LATE: usize = 100;
@@ -126,20 +128,29 @@ impl OfCri {
 }
 
 impl Sources {
-    /// Asks about a task that was made, and keeps the answers until its program begins. containerd's
-    /// answer about the task comes first, because the report may be forged.
+    /// Asks about a task that was made, and keeps the answers until its program begins. They count
+    /// only if containerd answers that the task has this process, because the report may be forged.
     pub(super) async fn prepare(self: &Arc<Self>, made: &TaskRecord, process: Subject) {
         if self.prepared.is_joined(process) {
             return;
         }
-        let answer = match self.is_of_task(made, process).await {
-            IsOfTask::Yes => {
-                let mut asked = Asked::default();
-                let described = self.describe_new(&mut asked, made, process).await;
-                described.map(|it| KeptAnswer::Joined(Box::new(it), asked))
+        let asked = Asked::default();
+        let is_its = async {
+            match self.is_of_task(made, process).await {
+                IsOfTask::Yes => Ok(()),
+                not => Err(not),
             }
-            IsOfTask::Gone => Some(KeptAnswer::Gone(made.clone())),
-            IsOfTask::No => None,
+        };
+        let described = async {
+            // The answer about a forged report comes at once, and needs no record. That about a task
+            // that is being started comes late, and its record need not wait for it.
+            sleep(MOMENT).await;
+            Ok(self.describe(&asked, made, process).await)
+        };
+        let answer = match try_join!(is_its, described) {
+            Ok(((), Some(described))) => Some(KeptAnswer::Joined(Box::new(described), asked)),
+            Err(IsOfTask::Gone) => Some(KeptAnswer::Gone(made.clone())),
+            Ok(((), None)) | Err(_) => None,
         };
         let Some(answer) = answer else {
             tracing::debug!(
@@ -150,24 +161,6 @@ impl Sources {
             return;
         };
         self.prepared.keep(Kept { process, answer });
-    }
-
-    /// The description of a task whose program is about to begin, with the CRI's answer.
-    async fn describe_new(
-        self: &Arc<Self>,
-        asked: &mut Asked,
-        made: &TaskRecord,
-        process: Subject,
-    ) -> Option<Described> {
-        let mut described = self.describe(asked, made, process).await?;
-        if described.containerd.through_cri && described.dockers.is_none() {
-            let found = self.of_cri(asked, &made.id, &[process], Some(made)).await;
-            if let OfCri::Is(claim, image) = found {
-                let checked = self.checked(asked, *claim, image, &described);
-                described.cri = Some(self.common.bounded(checked.await));
-            }
-        }
-        Some(described)
     }
 
     /// Whether containerd answers that this is the task's process. The process has to outlive the
@@ -199,9 +192,7 @@ impl Sources {
             for report in self.prepared.waiting(process.pid) {
                 self.prepare(&report.task, report.process).await;
             }
-            while self.prepared.is_under_way(process.pid) {
-                sleep(MOMENT).await;
-            }
+            self.prepared.ended(process.pid).await;
         };
         // What takes longer is asked anew.
         _ = timeout(LONGEST_WAIT, ask).await;
@@ -248,7 +239,7 @@ impl Sources {
     /// too.
     pub(super) async fn task_of(
         &self,
-        asked: &mut Asked,
+        asked: &Asked,
         question: &Question,
         state: Option<&RuncState>,
     ) -> Option<(TaskRecord, Subject)> {
@@ -300,44 +291,51 @@ impl Sources {
         named.into_iter().chain(by_state).chain(by_path).collect()
     }
 
-    /// The description of a task's container from containerd, and from Docker if Docker made it.
-    /// `process` is the task's.
+    /// The description of a task's container from containerd, from Docker if Docker made it, and
+    /// from the CRI if that knows it by now. `process` is the task's.
     pub(super) async fn describe(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         task: &TaskRecord,
         process: Subject,
     ) -> Option<Described> {
         let containerd = self.containerd_at(task)?;
         let record = containerd.container(&task.namespace, &task.id).await;
         let record = asked.remote(task.socket.display(), record).flatten()?;
-        let own = match Snapshot::of(&record) {
-            Some(own) => self.snapshot_of(asked, containerd, own, process).await,
-            None => None,
+        let own = async {
+            let own = Snapshot::of(&record)?;
+            self.snapshot_of(asked, containerd, own, process).await
         };
-        let (dockers, root) = match &record.root {
-            Some(root) if docker::is_id(&record.id) => {
-                let keeper = Some((containerd, &record));
-                let (claim, root) = self
-                    .of_docker(asked, root, &record.id, process, keeper)
-                    .await
-                    .unzip();
-                (claim, root.flatten())
+        let dockers = async {
+            let root = record.root.as_ref().filter(|_| docker::is_id(&record.id))?;
+            let keeper = Some((containerd, &record));
+            self.of_docker(asked, root, &record.id, process, keeper)
+                .await
+        };
+        let cri = async {
+            if !record.labels.contains_key(KIND) {
+                return OfCri::NotYet;
             }
-            _ => (None, None),
+            self.of_cri(asked, &task.id, &[process], Some(task)).await
         };
-        let command = record.sandbox_command.clone();
+        let (own, dockers, cri, of_record) = join!(
+            own,
+            dockers,
+            cri,
+            asked.containerd_claim(containerd, &record)
+        );
         let OfRecord {
             mut claim,
             mut layers,
             image,
-        } = asked.containerd_claim(containerd, record).await;
+        } = of_record;
         if own.is_none() {
             layers = None;
             claim.content = Content::Another;
         }
         if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {
             let expected = image.map(|image| image.command);
+            let command = record.sandbox_command;
             let is_its = match command.filter(|command| expected.as_ref() == Some(command)) {
                 Some(command) => self.is_in_bundle(asked, task, process, command).await,
                 None => false,
@@ -346,23 +344,29 @@ impl Sources {
                 claim.content = Content::Another;
             }
         }
-        Some(Described {
+        let (dockers, made) = dockers.unzip();
+        let mut described = Described {
             task: task.clone(),
             process,
             containerd: self.common.bounded(claim),
             layers,
             dockers: dockers.map(|claim| self.common.bounded(claim)),
             cri: None,
-            root: root.or(own),
+            root: made.flatten().or(own),
             is_joined: true,
-        })
+        };
+        if let (OfCri::Is(claim, image), None) = (cri, &described.dockers) {
+            let checked = self.checked(asked, *claim, image, &described).await;
+            described.cri = Some(self.common.bounded(checked));
+        }
+        Some(described)
     }
 
     /// The mount of a snapshot, if it is the root of a process: the client that creates a task
     /// chooses its mounts.
     pub(super) async fn snapshot_of(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         containerd: &Containerd,
         snapshot: Snapshot<'_>,
         process: Subject,
@@ -382,7 +386,7 @@ impl Sources {
         self.is_on(asked, &root, process).await.then_some(root)
     }
 
-    async fn is_on(self: &Arc<Self>, asked: &mut Asked, root: &Root, process: Subject) -> bool {
+    async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> bool {
         let root = root.clone();
         let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
         self.read(asked, compare).await.unwrap_or(false)
@@ -390,11 +394,7 @@ impl Sources {
 
     /// Compares the root once more. Between the creation of a task and the start of its program,
     /// hooks of the container and root on the node can replace it.
-    pub(super) async fn compare_root(
-        self: &Arc<Self>,
-        asked: &mut Asked,
-        described: &mut Described,
-    ) {
+    pub(super) async fn compare_root(self: &Arc<Self>, asked: &Asked, described: &mut Described) {
         let process = described.process;
         let Some(root) = described.root.as_ref() else {
             return;
@@ -414,7 +414,7 @@ impl Sources {
     /// the CRI's image.
     pub(super) async fn checked(
         &self,
-        asked: &mut Asked,
+        asked: &Asked,
         claim: Claim,
         image: Image,
         described: &Described,
@@ -449,13 +449,13 @@ impl Sources {
     /// as well, its answer about the process counts for both.
     pub(super) async fn of_cri(
         &self,
-        asked: &mut Asked,
+        asked: &Asked,
         id: &str,
         firsts: &[Subject],
         task: Option<&TaskRecord>,
     ) -> OfCri {
         let ask = |cri| async move {
-            let mut asked = Asked::default();
+            let asked = Asked::default();
             let found = asked.cri(cri, id, firsts, task).await;
             (found, asked)
         };
@@ -475,7 +475,7 @@ impl Sources {
 impl Asked {
     /// `None` if the runtime does not know the id.
     async fn cri(
-        &mut self,
+        &self,
         cri: &Cri,
         id: &str,
         firsts: &[Subject],
@@ -525,13 +525,16 @@ impl Asked {
     }
 }
 
+/// In more namespaces than this a containerd is not asked for one id, but lists its tasks.
+const MOST_GUESSES: usize = 8;
+
 /// The task of one containerd with one of these processes.
 async fn task_of(
     containerd: &Containerd,
     pids: &BTreeSet<u32>,
     hints: &[(Option<String>, String)],
 ) -> (Option<TaskRecord>, Asked) {
-    let mut asked = Asked::default();
+    let asked = Asked::default();
     let found = find(containerd, pids, hints).await;
     let found = asked.remote(containerd.socket().display(), found).flatten();
     (found, asked)
@@ -541,13 +544,16 @@ async fn find(
     containerd: &Containerd,
     pids: &BTreeSet<u32>,
     hints: &[(Option<String>, String)],
-) -> Result<Option<TaskRecord>, EvidenceError> {
+) -> Result<Option<TaskRecord>, Arc<EvidenceError>> {
     let is_its = |task: &TaskRecord| pids.contains(&task.pid) && task.status.has_process();
     for (namespace, id) in hints {
         let namespaces = match namespace {
             Some(namespace) => vec![namespace.clone()],
             None => containerd.namespaces().await?,
         };
+        if namespaces.len() > MOST_GUESSES {
+            continue;
+        }
         for namespace in namespaces {
             let task = containerd.task(&namespace, id).await?;
             if let Some(task) = task.filter(is_its) {
@@ -555,5 +561,6 @@ async fn find(
             }
         }
     }
-    Ok(containerd.tasks().await?.into_iter().find(is_its))
+    let tasks = containerd.tasks_from_now().await?;
+    Ok(tasks.iter().find(|task| is_its(task)).cloned())
 }

@@ -12,6 +12,7 @@ use crate::process::Subject;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// Reports about which one containerd is asked at a time: fewer than its calls at a time, so that
 /// questions about starts always get their turns.
@@ -28,7 +29,11 @@ const MOST_KEPT: usize = 1024;
 
 /// Reported tasks, and the answers about them.
 #[derive(Clone, Default)]
-pub(super) struct Prepared(Arc<Mutex<Tasks>>);
+pub(super) struct Prepared {
+    tasks: Arc<Mutex<Tasks>>,
+    /// Signalled when a question about a report has ended.
+    ended: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct Tasks {
@@ -80,6 +85,7 @@ impl Drop for Report {
     fn drop(&mut self) {
         let mut tasks = self.prepared.lock();
         tasks.left(self.task.pid);
+        self.prepared.ended.notify_waiters();
         if self.has_turn
             && let Some(reports) = tasks.reports.get_mut(&self.task.socket)
         {
@@ -117,6 +123,7 @@ impl Prepared {
         *tasks.under_way.entry(pid).or_default() += 1;
         if let Some((task, _)) = left_out {
             tasks.left(task.pid);
+            self.ended.notify_waiters();
         }
         drop(tasks);
         self.next(&socket)
@@ -162,7 +169,19 @@ impl Prepared {
         found.into_iter().map(report).collect()
     }
 
-    pub(super) fn is_under_way(&self, pid: u32) -> bool {
+    /// Waits until no report about this process is waiting or being asked about.
+    pub(super) async fn ended(&self, pid: u32) {
+        loop {
+            // It is signalled also if the question ends before the look.
+            let ended = self.ended.notified();
+            if !self.is_under_way(pid) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn is_under_way(&self, pid: u32) -> bool {
         self.lock().under_way.contains_key(&pid)
     }
 
@@ -201,7 +220,7 @@ impl Prepared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

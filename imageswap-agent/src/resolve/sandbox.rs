@@ -15,7 +15,7 @@ impl Sources {
     /// a bundle. The record can be changed after the task was made.
     pub(super) async fn is_in_bundle(
         self: &Arc<Self>,
-        asked: &mut Asked,
+        asked: &Asked,
         task: &TaskRecord,
         process: Subject,
         command: Vec<String>,

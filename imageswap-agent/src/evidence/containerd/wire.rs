@@ -103,18 +103,6 @@ pub(super) struct GetContainerResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ListContainersRequest {
-    #[prost(string, repeated, tag = "1")]
-    pub(super) filters: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ListContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) containers: Vec<Container>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct ListTasksRequest {
     #[prost(string, tag = "1")]
     pub(super) filter: String,

@@ -1,0 +1,152 @@
+//! The tasks of a containerd.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Containerd, wire};
+use crate::evidence::EvidenceError;
+use crate::evidence::transport::LARGEST_LIST;
+
+/// Namespaces whose tasks are listed at the same time. Starts need calls meanwhile.
+const AT_ONCE: usize = 4;
+
+/// Tasks, or why they could not be listed.
+type Answer = Result<Arc<[TaskRecord]>, Arc<EvidenceError>>;
+
+/// The last list that was made for starts, and when it was begun.
+pub(super) type Listed = Arc<Mutex<Option<(Instant, Answer)>>>;
+
+/// A container that has a process, or had one that was not collected yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// containerd's namespace.
+    pub namespace: String,
+    /// The socket of the containerd that reports it.
+    pub socket: PathBuf,
+    /// The container's id.
+    pub id: String,
+    /// The first process as the host numbers it; 0 once it is gone.
+    pub pid: u32,
+    /// The state of the task.
+    pub status: TaskStatus,
+}
+
+/// The state of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskStatus {
+    /// containerd does not know, or uses a state that this agent does not know.
+    Unknown,
+    /// Prepared; the image's process has not run yet.
+    Created,
+    /// Running.
+    Running,
+    /// Its process has ended.
+    Stopped,
+    /// Frozen.
+    Paused,
+    /// About to be frozen.
+    Pausing,
+}
+
+impl TaskStatus {
+    /// Whether the container's own process has ever been started.
+    pub const fn has_started(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Created)
+    }
+
+    /// Whether the task has a process. containerd also returns the pid of a process that has ended.
+    pub const fn has_process(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Stopped)
+    }
+}
+
+impl Containerd {
+    /// The tasks of all namespaces.
+    pub async fn tasks(&self) -> Result<Vec<TaskRecord>, EvidenceError> {
+        let namespaces = stream::iter(self.namespaces().await?);
+        let lists = namespaces.map(|namespace| self.tasks_in(namespace));
+        lists.buffer_unordered(AT_ONCE).try_concat().await
+    }
+
+    /// The tasks of all namespaces at a moment after this call. Callers that wait at the same time
+    /// get one list: clients of containerd can make any number of namespaces.
+    pub async fn tasks_from_now(&self) -> Answer {
+        let called = Instant::now();
+        let mut last = self.listed.lock().await;
+        if let Some((begun, list)) = &*last
+            && *begun > called
+        {
+            return list.clone();
+        }
+        let begun = Instant::now();
+        let list = self.tasks().await.map(Arc::from).map_err(Arc::from);
+        *last = Some((begun, list.clone()));
+        list
+    }
+
+    async fn tasks_in(&self, namespace: String) -> Result<Vec<TaskRecord>, EvidenceError> {
+        let answer: wire::ListTasksResponse = self
+            .transport
+            .with_limit(LARGEST_LIST)
+            .ask(
+                "/containerd.services.tasks.v1.Tasks/List",
+                Some(&namespace),
+                wire::ListTasksRequest::default(),
+            )
+            .await?;
+        let tasks = answer.tasks.into_iter();
+        Ok(tasks
+            .map(|task| TaskRecord::of(self.socket(), &namespace, task))
+            .collect())
+    }
+
+    /// The task of one container, if it has one.
+    pub async fn task(
+        &self,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Option<TaskRecord>, EvidenceError> {
+        let answer: Option<wire::GetTaskResponse> = self
+            .transport
+            .call(
+                "/containerd.services.tasks.v1.Tasks/Get",
+                Some(namespace),
+                wire::GetTaskRequest {
+                    container_id: id.to_owned(),
+                },
+            )
+            .await?;
+        let process = answer.and_then(|answer| answer.process);
+        Ok(process.map(|process| TaskRecord::of(self.socket(), namespace, process)))
+    }
+}
+
+impl TaskRecord {
+    pub(super) fn of(socket: &Path, namespace: &str, task: wire::Process) -> Self {
+        // The list fills only `id`; `container_id` is for the processes of `exec`.
+        let id = if task.container_id.is_empty() {
+            task.id
+        } else {
+            task.container_id
+        };
+        let status = match task.status {
+            1 => TaskStatus::Created,
+            2 => TaskStatus::Running,
+            3 => TaskStatus::Stopped,
+            4 => TaskStatus::Paused,
+            5 => TaskStatus::Pausing,
+            _ => TaskStatus::Unknown,
+        };
+        Self {
+            namespace: namespace.to_owned(),
+            socket: socket.to_owned(),
+            id,
+            pid: task.pid,
+            status,
+        }
+    }
+}
