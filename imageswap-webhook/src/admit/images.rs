@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
+use imageswap_policy::manifest::List;
 use imageswap_runtime::metrics::Operation;
 
 use super::Asked;
-use crate::wire::{ImageField, List, Object, Text};
+use crate::wire::{ImageField, Object, Text};
 
 /// The judged part of the review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Shapes of reviews, and how they are read.
 
+use imageswap_policy::manifest::List;
+
 use super::*;
 
 fn review(request: &str) -> String {
@@ -60,8 +62,8 @@ fn every_place_that_names_an_image() {
         ),
     ] {
         let expected = [
-            ("containers/0/image", "a:1"),
             ("initContainers/0/image", "i:1"),
+            ("containers/0/image", "a:1"),
             ("ephemeralContainers/0/image", "e:1"),
             ("volumes/1/image/reference", "v:1"),
         ]
