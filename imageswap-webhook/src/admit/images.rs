@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
+use crate::metrics::Operation;
 use imageswap_policy::manifest::List;
-use imageswap_runtime::metrics::Operation;
 
 use super::Asked;
 use crate::wire::{ImageField, Object, Text};

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use crate::metrics::Operation;
 use imageswap_policy::Selected;
 use imageswap_policy::manifest::List;
 use imageswap_policy::note::{ANNOTATION, Entry, MAX_BYTES, Note};
-use imageswap_runtime::metrics::Operation;
 use serde_json::json;
 
 use super::{Asked, Decided};
