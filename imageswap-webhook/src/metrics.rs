@@ -69,7 +69,7 @@ pub enum Outcome {
 }
 
 /// The webhook's handles. Clones share the series.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct WebhookMetrics {
     requests: Arc<
         [[[Counter; Outcome::VARIANTS.len()]; Operation::VARIANTS.len()]; Webhook::VARIANTS.len()],
@@ -84,6 +84,7 @@ pub struct WebhookMetrics {
 }
 
 /// Counters of decided images for the policy in force.
+#[derive(Debug)]
 struct ImageCounters {
     registries: HashMap<Box<str>, ByEnforcement<RegistryCounters>>,
     other: ByEnforcement<RegistryCounters>,
@@ -102,6 +103,7 @@ type ByEnforcement<T> = [T; ENFORCEMENTS.len()];
 const ENFORCEMENTS: [Enforcement; 3] = [Enforcement::Deny, Enforcement::Warn, Enforcement::Audit];
 
 /// One registry's counters, indexed by `approved`.
+#[derive(Debug)]
 struct RegistryCounters {
     swapped: [Counter; 2],
     kept: [Counter; 2],
@@ -229,12 +231,6 @@ impl WebhookMetrics {
 /// What is made of each variant, in their order.
 fn each<E: VariantArray + Copy, T, const N: usize>(mut make: impl FnMut(E) -> T) -> [T; N] {
     array::from_fn(|at| make(E::VARIANTS[at]))
-}
-
-impl std::fmt::Debug for WebhookMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WebhookMetrics").finish_non_exhaustive()
-    }
 }
 
 impl ImageCounters {

@@ -14,7 +14,7 @@ use super::catalogue::{
 use super::{Counter, Exporter, Gauge, NONE, unix_seconds, write_head};
 
 /// The policy metrics that both services have. Clones share the series.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PolicyMetrics {
     in_force: Arc<ArcSwapOption<PolicyInForce>>,
     last_load: Gauge,
@@ -23,6 +23,7 @@ pub struct PolicyMetrics {
 }
 
 /// Series that have to disappear together with their policy, which a recorder's gauge cannot do.
+#[derive(Debug)]
 pub(super) struct PolicyInForce {
     set_revision: String,
     source: &'static str,
@@ -100,12 +101,6 @@ impl PolicyInForce {
             );
         }
         text.push('\n');
-    }
-}
-
-impl std::fmt::Debug for PolicyMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyMetrics").finish_non_exhaustive()
     }
 }
 
