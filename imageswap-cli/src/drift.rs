@@ -1,6 +1,7 @@
 //! `imageswap drift`: lists containers that run in a cluster now and should not, as its agents
 //! report.
 
+use crate::finding::{Finding, Verdict};
 use crate::moment::Moment;
 use crate::screen::Colour;
 use crate::wait::runtime;
@@ -9,7 +10,7 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::text;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
@@ -78,67 +79,6 @@ enum Output {
     Json,
 }
 
-/// The displayed fields of an agent's finding. Further fields are kept for programs.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-struct Finding {
-    node: String,
-    verdict: String,
-    route: String,
-    reason: String,
-    rule: Option<String>,
-    image: Option<String>,
-    expected_image: Option<String>,
-    container: Container,
-    pod: Option<Pod>,
-    /// When the verdict was found.
-    #[serde(default)]
-    time: Option<Moment>,
-    /// When the container began; agents before 0.1.0 do not know it.
-    #[serde(default)]
-    started: Option<Moment>,
-    #[serde(default)]
-    process: Option<Process>,
-    #[serde(flatten)]
-    further: serde_json::Map<String, Value>,
-}
-
-#[derive(Debug, Clone, Deserialize, Serialize)]
-struct Container {
-    id: Option<String>,
-    name: Option<String>,
-    #[serde(flatten)]
-    further: serde_json::Map<String, Value>,
-}
-
-#[derive(Debug, Clone, Deserialize, Serialize)]
-struct Pod {
-    namespace: String,
-    name: String,
-    owner: Option<Owner>,
-    #[serde(flatten)]
-    further: serde_json::Map<String, Value>,
-}
-
-#[derive(Debug, Clone, Deserialize, Serialize)]
-struct Owner {
-    kind: String,
-    name: String,
-}
-
-#[derive(Debug, Clone, Deserialize, Serialize)]
-struct Process {
-    comm: Option<String>,
-    #[serde(flatten)]
-    further: serde_json::Map<String, Value>,
-}
-
-impl Finding {
-    /// When the container began, or at the latest.
-    fn since(&self) -> Option<Moment> {
-        self.started.or(self.time)
-    }
-}
-
 /// The usual cause if agents do not answer through the API server.
 const BLOCKED: &str = "note: the chart's NetworkPolicy blocks the API server's proxy unless \
     networkPolicy.adminFrom has its addresses; --agent asks one agent, for example through \
@@ -157,7 +97,7 @@ struct Answer<'a> {
     /// Number of agents that answered.
     agents: usize,
     silent: &'a [Silent],
-    findings: &'a [Finding],
+    findings: &'a [Value],
 }
 
 /// Runs the command.
@@ -192,22 +132,18 @@ fn start_page(out: &mut impl Write) -> Result<()> {
 impl Args {
     async fn drift(&self, out: &mut impl Write) -> Result<Outcome> {
         let heard = agents::ask(self).await?;
-        let is_meant = |finding: &&Finding| match &self.namespace {
-            Some(namespace) => finding
-                .pod
-                .as_ref()
-                .is_some_and(|pod| pod.namespace == *namespace),
-            None => true,
+        let is_meant = |finding: &Finding| {
+            let of_pod = finding.pod.as_ref().map(|pod| &pod.namespace);
+            self.namespace.is_none() || self.namespace.as_ref() == of_pod
         };
-        let all: Vec<_> = heard.findings.iter().filter(is_meant).cloned().collect();
-        let (drift, unresolved): (Vec<_>, Vec<_>) = all
+        let (drift, unresolved): (Vec<_>, Vec<_>) = heard
+            .findings
             .into_iter()
-            .partition(|finding| finding.verdict == "drift");
+            .filter(|(finding, _)| is_meant(finding))
+            .partition(|(finding, _)| finding.verdict == Verdict::Drift);
         let counts = [drift.len(), unresolved.len()];
-        let mut listed = drift;
-        if self.unresolved {
-            listed.extend(unresolved);
-        }
+        let unresolved = unresolved.into_iter().filter(|_| self.unresolved);
+        let listed: Vec<_> = drift.into_iter().chain(unresolved).map(|it| it.1).collect();
         let (now, colour) = (Moment::now(), Colour::of_stdout());
         match self.output {
             Output::Json => {
@@ -219,8 +155,8 @@ impl Args {
                 serde_json::to_writer(&mut *out, &answer)?;
                 writeln!(out)?;
             }
-            Output::Table => table::write(&shown(&listed)?, now, colour, out)?,
-            Output::Wide => table::wide(&shown(&listed)?, now, colour, out)?,
+            Output::Table => table::write(&shown(listed)?, now, colour, out)?,
+            Output::Wide => table::wide(&shown(listed)?, now, colour, out)?,
         }
         if self.output != Output::Json {
             table::end(counts, self.unresolved, heard.answered, out)?;
@@ -241,7 +177,7 @@ impl Args {
 }
 
 /// The findings made safe for a terminal: agents report names and images written by others.
-fn shown(findings: &[Finding]) -> Result<Vec<Finding>> {
+fn shown(mut findings: Vec<Value>) -> Result<Vec<Finding>> {
     fn escape(value: &mut Value) {
         match value {
             Value::String(text) => *text = text::shown(text).into_owned(),
@@ -250,7 +186,6 @@ fn shown(findings: &[Finding]) -> Result<Vec<Finding>> {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
-    let mut findings = serde_json::to_value(findings)?;
-    escape(&mut findings);
-    Ok(serde_json::from_value(findings)?)
+    findings.iter_mut().for_each(escape);
+    Ok(serde_json::from_value(Value::Array(findings))?)
 }

@@ -9,6 +9,7 @@ mod diff;
 mod drift;
 mod explain;
 mod export;
+mod finding;
 mod formats;
 mod import;
 mod init;

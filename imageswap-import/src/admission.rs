@@ -127,16 +127,11 @@ impl<'a> Policy<'a> {
         effect: Effect,
         vocabulary: &Vocabulary,
     ) -> Result<Intent, String> {
+        let scope = Formula::All(vec![self.applies.clone(), applies]).blocks()?;
         Ok(Intent {
-            origin: self.origin.clone(),
-            scope: Formula::All(vec![self.applies.clone(), applies]).blocks()?,
             lists,
-            effect,
-            vocabulary: vocabulary.clone(),
-            secrets: Vec::new(),
-            alternative: false,
             differences: self.differences.clone(),
-            notes: Vec::new(),
+            ..Intent::new(self.origin.clone(), scope, effect, vocabulary.clone())
         })
     }
 

@@ -31,12 +31,6 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// A file that cannot be read, and still has its place in a configuration.
     pub(crate) fn unreadable(path: &str) -> Self {
-        let span = Span {
-            start: 0,
-            end: 0,
-            line: 1,
-            column: 1,
-        };
         Self {
             format: if split(path).1 == "hosts.toml" {
                 Format::Hosts
@@ -48,7 +42,7 @@ impl ConfigFile {
             text: String::new(),
             node: Node {
                 value: Value::Null,
-                span,
+                span: Span::default(),
                 style: Style::Plain,
             },
         }

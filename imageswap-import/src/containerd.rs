@@ -5,9 +5,8 @@
 
 use crate::config_file::{ConfigFile, flag, list, split, text, unknown};
 use crate::image::Image;
-use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
+use crate::intent::{Effect, Origin, Reading, Vocabulary};
 use crate::report::Status;
-use crate::scope::{Formula, Literal};
 use endpoint::Endpoint;
 use imageswap_policy::yaml::{Node, Span, Value};
 use std::rc::Rc;
@@ -265,22 +264,9 @@ fn intent(origin: Origin, it: Namespace, known: &Rc<[String]>, all: &[Namespace]
         }
     }
     let differences = it.differences(all);
-    let scope = Formula::Is(Literal::InNamespaces(vec!["*".to_owned()])).blocks();
     let known = Rc::clone(known);
-    match scope {
-        Ok(scope) => Reading::Understood(Intent {
-            origin,
-            scope,
-            lists: Lists::ALL,
-            effect: Effect::Swap(Rc::new(move |image| Ok(it.moved(image, &known)))),
-            vocabulary,
-            secrets: Vec::new(),
-            alternative: true,
-            differences,
-            notes,
-        }),
-        Err(why) => Reading::LeftOut(origin, why),
-    }
+    let effect = Effect::Swap(Rc::new(move |image| Ok(it.moved(image, &known))));
+    Reading::of_nodes(origin, effect, vocabulary, differences, notes)
 }
 
 /// The capabilities of a host: whether it may pull, and resolve.

@@ -3,22 +3,11 @@
 use crate::fields::{only, selector, texts};
 use crate::image::is_registry;
 use crate::intent::{Check, Effect, Intent, Lists, Origin, Reading, Vocabulary};
-use crate::scope::{Formula, Literal};
+use crate::scope::{Formula, Literal, WORKLOADS};
 use crate::text::glob;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;
 use std::rc::Rc;
-
-/// Workloads whose Pods are judged by their templates.
-const WORKLOADS: [&str; 7] = [
-    "Deployment",
-    "StatefulSet",
-    "DaemonSet",
-    "ReplicaSet",
-    "ReplicationController",
-    "Job",
-    "CronJob",
-];
 
 /// Reads a constraint of one of the library's templates.
 pub(crate) fn constraint(node: &Node, origin: &Origin) -> Reading {
@@ -40,20 +29,14 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
     let (holds, vocabulary) = demand(&origin.kind, spec.get("parameters"))?;
     let mut differences = Vec::new();
     let formula = pods(spec.get("match"), &mut differences)?;
+    let effect = Effect::Check {
+        holds,
+        enforcement,
+        message: None,
+    };
     Ok(Intent {
-        origin: origin.clone(),
-        scope: formula.blocks()?,
-        lists: Lists::ALL,
-        effect: Effect::Check {
-            holds,
-            enforcement,
-            message: None,
-        },
-        vocabulary,
-        secrets: Vec::new(),
-        alternative: false,
         differences,
-        notes: Vec::new(),
+        ..Intent::new(origin.clone(), formula.blocks()?, effect, vocabulary)
     })
 }
 
@@ -239,15 +222,9 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
     if let Some(wider) = differences.into_iter().next() {
         return Err(wider);
     }
+    let effect = Effect::Swap(Rc::new(swap));
     Ok(Intent {
-        origin: origin.clone(),
-        scope: formula.blocks()?,
         lists: Lists::named(&[list]),
-        effect: Effect::Swap(Rc::new(swap)),
-        vocabulary,
-        secrets: Vec::new(),
-        alternative: false,
-        differences: Vec::new(),
-        notes: Vec::new(),
+        ..Intent::new(origin.clone(), formula.blocks()?, effect, vocabulary)
     })
 }

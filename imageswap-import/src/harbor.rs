@@ -127,19 +127,12 @@ fn intent(
             None => rule.replaced(image).unwrap_or_else(|| image.to_owned()),
         })
     };
+    let (origin, effect) = (file.origin(span, name), Effect::Swap(Rc::new(swap)));
     Intent {
-        origin: file.origin(span, name),
-        scope: scope.to_vec(),
-        lists: Lists {
-            ephemeral: false,
-            ..Lists::ALL
-        },
-        effect: Effect::Swap(Rc::new(swap)),
-        vocabulary,
-        secrets: Vec::new(),
+        lists: Lists::NOT_EPHEMERAL,
         alternative: true,
         differences,
-        notes: Vec::new(),
+        ..Intent::new(origin, scope.to_vec(), effect, vocabulary)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A rule of another program in the common form that all readers produce.
 
 use crate::report::Status;
-use crate::scope::Block;
+use crate::scope::{Block, Formula, Literal};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Span;
 use std::cell::RefCell;
@@ -69,6 +69,26 @@ pub(crate) struct Intent {
 }
 
 impl Intent {
+    /// A rule about all lists of containers, without peculiarities.
+    pub(crate) fn new(
+        origin: Origin,
+        scope: Vec<Block>,
+        effect: Effect,
+        vocabulary: Vocabulary,
+    ) -> Self {
+        Self {
+            origin,
+            scope,
+            lists: Lists::ALL,
+            effect,
+            vocabulary,
+            secrets: Vec::new(),
+            alternative: false,
+            differences: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// The same rule, evaluated only once per image.
     pub(crate) fn remembering(mut self) -> Self {
         self.effect = match self.effect {
@@ -138,6 +158,27 @@ pub(crate) enum Reading {
     Settled(Origin, Status, String),
 }
 
+impl Reading {
+    /// A rule of a node's configuration, which is for all Pods of the node.
+    pub(crate) fn of_nodes(
+        origin: Origin,
+        effect: Effect,
+        vocabulary: Vocabulary,
+        differences: Vec<String>,
+        notes: Vec<String>,
+    ) -> Self {
+        match Formula::Is(Literal::InNamespaces(vec!["*".to_owned()])).blocks() {
+            Ok(scope) => Self::Understood(Intent {
+                alternative: true,
+                differences,
+                notes,
+                ..Intent::new(origin, scope, effect, vocabulary)
+            }),
+            Err(why) => Self::LeftOut(origin, why),
+        }
+    }
+}
+
 impl Vocabulary {
     /// Adds another vocabulary.
     pub(crate) fn add(&mut self, other: &Self) {
@@ -158,6 +199,11 @@ impl Lists {
         containers: true,
         init: true,
         ephemeral: true,
+    };
+
+    pub(crate) const NOT_EPHEMERAL: Self = Self {
+        ephemeral: false,
+        ..Self::ALL
     };
 
     /// The lists by the names of Kubernetes' fields.

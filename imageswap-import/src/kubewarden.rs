@@ -2,7 +2,7 @@
 
 use crate::fields::{only, selector, texts};
 use crate::image::Image;
-use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
+use crate::intent::{Effect, Intent, Origin, Reading, Vocabulary};
 use crate::scope::{Formula, Literal};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;
@@ -164,20 +164,15 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
             && settings.images.lets_in(listed)
             && !tag)
     };
+    let effect = Effect::Check {
+        holds: Rc::new(holds),
+        enforcement,
+        message: None,
+    };
+    let scope = Formula::All(parts).blocks()?;
     Ok(Intent {
-        origin: origin.clone(),
-        scope: Formula::All(parts).blocks()?,
-        lists: Lists::ALL,
-        effect: Effect::Check {
-            holds: Rc::new(holds),
-            enforcement,
-            message: None,
-        },
-        vocabulary,
-        secrets: Vec::new(),
-        alternative: false,
         differences,
-        notes: Vec::new(),
+        ..Intent::new(origin.clone(), scope, effect, vocabulary)
     })
 }
 

@@ -1,6 +1,6 @@
 //! ImageSwap's maps files, which `imageswap-policy` turns into policies, compared with them image by image.
 
-use crate::intent::{Effect, Intent, Lists, Origin, Source, Vocabulary};
+use crate::intent::{Effect, Intent, Origin, Source, Vocabulary};
 use crate::policy::compare;
 use crate::probe::probes;
 use crate::report::{Difference, Item, Status};
@@ -129,24 +129,16 @@ fn rules(source: Source<'_>, file: Policy) -> Vec<Intent> {
             message: None,
         },
     ];
-    let intents = effects.map(|effect| Intent {
-        origin: Origin {
-            source: source.name.to_owned(),
-            line: 1,
-            column: 1,
-            kind: "maps".to_owned(),
-            document: "file".to_owned(),
-            rule: "all lines".to_owned(),
-        },
-        scope: Vec::new(),
-        lists: Lists::ALL,
-        effect,
-        vocabulary: Vocabulary::default(),
-        secrets: Vec::new(),
-        alternative: false,
-        differences: Vec::new(),
-        notes: Vec::new(),
-    });
+    let origin = Origin {
+        source: source.name.to_owned(),
+        line: 1,
+        column: 1,
+        kind: "maps".to_owned(),
+        document: "file".to_owned(),
+        rule: "all lines".to_owned(),
+    };
+    let intents = effects
+        .map(|effect| Intent::new(origin.clone(), Vec::new(), effect, Vocabulary::default()));
     intents.into()
 }
 

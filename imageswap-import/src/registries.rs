@@ -5,9 +5,8 @@
 //! keeps its name on the node.
 
 use crate::config_file::{ConfigFile, split};
-use crate::intent::{Effect, Intent, Lists, Origin, Reading, Vocabulary};
+use crate::intent::{Effect, Origin, Reading, Vocabulary};
 use crate::report::Status;
-use crate::scope::{Block, Formula, Literal};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;
 use lookup::Lookup;
@@ -113,11 +112,6 @@ fn short_names(lookup: &Lookup, main: &ConfigFile) -> Option<Reading> {
     }
 }
 
-/// Every Pod: the file is for all Pods of a node.
-fn everywhere() -> Result<Vec<Block>, String> {
-    Formula::Is(Literal::InNamespaces(vec!["*".to_owned()])).blocks()
-}
-
 fn registry(lookup: &Rc<Lookup>, at: usize) -> Reading {
     let it: &Registry = &lookup.registries[at];
     let origin = it.origin.clone();
@@ -187,30 +181,7 @@ fn registry(lookup: &Rc<Lookup>, at: usize) -> Reading {
         let swap = move |text: &str| Ok(inner.moved(text, at));
         Effect::Swap(Rc::new(swap))
     };
-    understood(origin, effect, vocabulary, differences, notes)
-}
-
-fn understood(
-    origin: Origin,
-    effect: Effect,
-    vocabulary: Vocabulary,
-    differences: Vec<String>,
-    notes: Vec<String>,
-) -> Reading {
-    match everywhere() {
-        Ok(scope) => Reading::Understood(Intent {
-            origin,
-            scope,
-            lists: Lists::ALL,
-            effect,
-            vocabulary,
-            secrets: Vec::new(),
-            alternative: true,
-            differences,
-            notes,
-        }),
-        Err(why) => Reading::LeftOut(origin, why),
-    }
+    Reading::of_nodes(origin, effect, vocabulary, differences, notes)
 }
 
 /// Where images come from that the first registry lacks.
@@ -250,7 +221,7 @@ fn alias(lookup: &Rc<Lookup>, at: usize) -> Reading {
     let inner = Rc::clone(lookup);
     let swap = move |text: &str| Ok(inner.aliased(text, at));
     let effect = Effect::Swap(Rc::new(swap));
-    understood(
+    Reading::of_nodes(
         it.origin.clone(),
         effect,
         vocabulary,

@@ -32,6 +32,17 @@ pub(crate) enum Literal {
     ObjectLabel(Requirement),
 }
 
+/// Workloads whose Pods other programs judge by their templates.
+pub(crate) const WORKLOADS: [&str; 7] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+];
+
 /// A condition on Pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Formula {

@@ -157,18 +157,12 @@ fn intent(file: &ConfigFile, origin: &Origin, documents: &[(&str, Node)]) -> Res
         }
         Ok(image.named(&format!("{endpoint}/{full}")))
     };
+    let effect = Effect::Swap(Rc::new(swap));
     Ok(Intent {
-        origin: origin.clone(),
-        scope,
-        lists: Lists {
-            ephemeral: false,
-            ..Lists::ALL
-        },
-        effect: Effect::Swap(Rc::new(swap)),
-        vocabulary,
-        secrets: Vec::new(),
+        lists: Lists::NOT_EPHEMERAL,
         alternative: true,
         differences,
         notes,
+        ..Intent::new(origin.clone(), scope, effect, vocabulary)
     })
 }

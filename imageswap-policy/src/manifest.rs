@@ -192,8 +192,18 @@ impl List {
         Self::Volumes,
     ];
 
+    /// One of its items in messages: `init container`.
+    pub const fn item(self) -> &'static str {
+        match self {
+            Self::Containers => "container",
+            Self::InitContainers => "init container",
+            Self::EphemeralContainers => "ephemeral container",
+            Self::Volumes => "volume",
+        }
+    }
+
     /// The field of a Pod's `spec`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Containers => "containers",
             Self::InitContainers => "initContainers",
@@ -206,13 +216,7 @@ impl List {
 /// For people: `container web`, `init container #2`.
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.list {
-            Some(List::Containers) => "container",
-            Some(List::InitContainers) => "init container",
-            Some(List::EphemeralContainers) => "ephemeral container",
-            Some(List::Volumes) => "volume",
-            None => "image",
-        })?;
+        f.write_str(self.list.map_or("image", List::item))?;
         match &self.name {
             Some(name) => write!(f, " {name}"),
             None => write!(f, " #{}", self.index + 1),

@@ -205,6 +205,18 @@ impl Node {
     }
 }
 
+/// The beginning of a text.
+impl Default for Span {
+    fn default() -> Self {
+        Self {
+            start: 0,
+            end: 0,
+            line: 1,
+            column: 1,
+        }
+    }
+}
+
 impl Span {
     /// The text at this place; empty if it does not belong to the text.
     pub fn of<'t>(&self, text: &'t str) -> &'t str {

@@ -24,10 +24,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::metrics::Closed;
 use room::{Candidate, Standing};
 
 pub use http::{HttpLimits, serve_http};
@@ -79,6 +79,24 @@ pub struct Connections {
 struct Open {
     next: u64,
     connections: HashMap<u64, Arc<Connection>>,
+}
+
+/// Why the server closed a connection; its name is the value of a metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Closed {
+    /// Its TLS handshake failed or took too long.
+    Handshake,
+    /// A request's head took too long.
+    SlowHead,
+    /// A request's body took too long, and so did the answer that says so.
+    SlowBody,
+    /// The client took too long to read an answer.
+    SlowRead,
+    /// It idled for too long.
+    Idle,
+    /// Its place was needed for another connection, or it found none free.
+    Crowded,
 }
 
 /// A place in the table; dropping it frees the place.

@@ -1,42 +1,34 @@
 //! Metrics: the one place that spells metric and label names.
 //!
-//! There is no global recorder. An [`Exporter`] owns one, returns typed handles that are registered
-//! once and cheap to use, and renders the text that Prometheus scrapes. Label values are bounded:
-//! registries that the policy does not name are `other`, Pods and containers are never labels, and
-//! of images only the patterns of the policy's exceptions.
+//! There is no global recorder. An [`Exporter`] owns one, registers series of the metrics in the
+//! [`catalogue`](catalogue()), and renders the text that Prometheus scrapes. A handle of a series is
+//! cheap to use. Label values are bounded: registries that the policy does not name are `other`, Pods
+//! and containers are never labels, and of images only the patterns of the policy's exceptions.
 
 mod agent;
-mod catalogue;
+pub mod catalogue;
 mod policy;
-mod webhook;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder as _};
+use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder as _};
 use arc_swap::ArcSwapOption;
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+pub use ::metrics::{Counter, Gauge, Histogram, SharedString};
 pub use agent::{ActivityGauge, AgentMetrics, DriftRow};
 pub use catalogue::{Kind, Label as MetricLabel, Metric, Service, catalogue};
 pub use policy::PolicyMetrics;
-pub use webhook::{Closed, Operation, Outcome, Webhook, WebhookMetrics};
 
-use catalogue::{ADMISSION_DURATION, AGENT_DETECTION, BUILD_INFO, OTLP_EXPORT_FAILURES};
+use catalogue::{BUILD_INFO, OTLP_EXPORT_FAILURES, TLS_NOT_AFTER, TLS_NOT_BEFORE};
 use policy::PolicyInForce;
 
-/// From well below the time of one review up to the API server's longest timeout for a webhook.
-const ADMISSION_BUCKETS: [f64; 15] = [
-    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 0.5, 1.0, 5.0,
-    30.0,
-];
-/// From an event that is resolved at once to one that waited for a runtime's answer.
-const DETECTION_BUCKETS: [f64; 13] = [
-    100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 0.5, 1.0, 5.0,
-];
+/// The values of a metric without labels.
+pub const NONE: [&str; 0] = [];
 
 const METADATA: Metadata<'static> = Metadata::new("imageswap", Level::INFO, None);
 
@@ -82,12 +74,6 @@ impl Exporter {
         self.handle.run_upkeep();
     }
 
-    /// Registers the webhook's series.
-    pub fn webhook_metrics(&self) -> WebhookMetrics {
-        self.build_info("webhook");
-        WebhookMetrics::register(self)
-    }
-
     /// Registers the agent's series.
     pub fn agent_metrics(&self) -> AgentMetrics {
         self.build_info("agent");
@@ -101,34 +87,62 @@ impl Exporter {
 
     /// Batches of an OpenTelemetry signal that never reached the collector.
     pub(crate) fn otlp_failures(&self, signal: &'static str) -> Counter {
-        let failures = self.counter(OTLP_EXPORT_FAILURES, vec![Label::new("signal", signal)]);
-        failures.absolute(0);
-        failures
+        self.counter(&OTLP_EXPORT_FAILURES, [signal])
     }
 
-    fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+    /// Sets the serving certificate's validity. Without a certificate these series do not exist.
+    pub(crate) fn set_tls_validity(&self, not_before: SystemTime, not_after: SystemTime) {
+        let show = |metric, time| self.gauge(metric, NONE).set(unix_seconds(time));
+        show(&TLS_NOT_BEFORE, not_before);
+        show(&TLS_NOT_AFTER, not_after);
+    }
+
+    /// Registers a counter, at 0 if it is new, with the values of its labels in their order.
+    pub fn counter<const N: usize>(
+        &self,
+        metric: &Metric,
+        values: [impl Into<SharedString>; N],
+    ) -> Counter {
         self.recorder
-            .register_counter(&Key::from_parts(name, labels), &METADATA)
+            .register_counter(&key(metric, values), &METADATA)
     }
 
-    fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
+    /// Shows a counter as 0 before it is first raised.
+    pub(crate) fn declare<const N: usize>(&self, metric: &Metric, values: [&'static str; N]) {
+        drop(self.counter(metric, values));
+    }
+
+    /// Registers a gauge, at 0 if it is new, with the values of its labels in their order.
+    pub fn gauge<const N: usize>(
+        &self,
+        metric: &Metric,
+        values: [impl Into<SharedString>; N],
+    ) -> Gauge {
         self.recorder
-            .register_gauge(&Key::from_parts(name, labels), &METADATA)
+            .register_gauge(&key(metric, values), &METADATA)
     }
 
-    fn histogram(&self, name: &'static str) -> Histogram {
+    /// Registers a histogram; none has labels.
+    pub fn histogram(&self, metric: &Metric) -> Histogram {
         self.recorder
-            .register_histogram(&Key::from_static_name(name), &METADATA)
+            .register_histogram(&key(metric, NONE), &METADATA)
     }
 
-    /// Distinguishes the services in queries.
-    fn build_info(&self, component: &'static str) {
-        let labels = vec![
-            Label::new("version", env!("CARGO_PKG_VERSION")),
-            Label::new("component", component),
-        ];
-        self.gauge(BUILD_INFO, labels).set(1.0);
+    /// Names the service in the metrics, so that queries can distinguish them.
+    pub fn build_info(&self, component: &'static str) {
+        let values = [env!("CARGO_PKG_VERSION"), component];
+        self.gauge(&BUILD_INFO, values).set(1.0);
     }
+}
+
+fn key<const N: usize>(metric: &Metric, values: [impl Into<SharedString>; N]) -> Key {
+    debug_assert_eq!(metric.labels.len(), N, "labels of {}", metric.name);
+    let names = metric.labels.iter().map(|label| label.name);
+    let labels: Vec<_> = names
+        .zip(values)
+        .map(|(name, it)| Label::new(name, it))
+        .collect();
+    Key::from_parts(metric.name, labels)
 }
 
 impl Default for Exporter {
@@ -145,15 +159,14 @@ impl std::fmt::Debug for Exporter {
 
 /// Without explicit bounds a histogram would be exported as a summary, which cannot be aggregated.
 fn builder() -> PrometheusBuilder {
-    [
-        (ADMISSION_DURATION, &ADMISSION_BUCKETS[..]),
-        (AGENT_DETECTION, &DETECTION_BUCKETS[..]),
-    ]
-    .into_iter()
-    .try_fold(PrometheusBuilder::new(), |builder, (name, bounds)| {
-        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+    let histograms = catalogue()
+        .iter()
+        .filter(|metric| metric.kind == Kind::Histogram);
+    histograms.fold(PrometheusBuilder::new(), |builder, metric| {
+        let name = Matcher::Full(metric.name.to_owned());
+        let builder = builder.set_buckets_for_metric(name, metric.buckets);
+        builder.expect("bucket bounds are never empty")
     })
-    .expect("bucket bounds are never empty")
 }
 
 fn unix_seconds(time: SystemTime) -> f64 {
@@ -163,15 +176,14 @@ fn unix_seconds(time: SystemTime) -> f64 {
 }
 
 /// Writes the lines before a metric's series.
-fn write_head(text: &mut String, name: &str) {
-    for metric in catalogue().iter().filter(|metric| metric.name == name) {
-        let _infallible = writeln!(
-            text,
-            "# HELP {name} {}\n# TYPE {name} {}",
-            metric.help,
-            metric.kind.as_str()
-        );
-    }
+fn write_head(
+    text: &mut String,
+    Metric {
+        name, help, kind, ..
+    }: &Metric,
+) {
+    let kind = kind.as_str();
+    let _infallible = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Condition;
 use crate::drain::Drain;
-use crate::metrics::WebhookMetrics;
+use crate::metrics::Exporter;
 use crate::settle::Settle;
 
 pub use authority::{Authority, AuthorityError, VerifyError, verify};
@@ -196,7 +196,7 @@ impl Tls {
     }
 
     /// Serves `pair` from the next handshake on.
-    pub fn install(&self, pair: Pair, metrics: &WebhookMetrics) {
+    pub fn install(&self, pair: Pair, metrics: &Exporter) {
         self.served.pair.store(Some(Arc::new(pair)));
         self.show(metrics);
     }
@@ -251,7 +251,7 @@ impl Tls {
     /// change, and a self-signed certificate is renewed in time. Files that cannot be used are
     /// logged, and the certificate in force stays. `ready` is true while that one has not expired.
     /// An installed certificate, and its `ready`, are up to its keeper.
-    pub async fn watch(self, drain: Drain, metrics: WebhookMetrics, ready: Condition) {
+    pub async fn watch(self, drain: Drain, metrics: Exporter, ready: Condition) {
         let refresh = async {
             match &*self.origin {
                 Origin::Files(files) => self.watch_files(files, &metrics).await,
@@ -282,7 +282,7 @@ impl Tls {
         }
     }
 
-    async fn watch_files(&self, files: &PairFiles, metrics: &WebhookMetrics) {
+    async fn watch_files(&self, files: &PairFiles, metrics: &Exporter) {
         let Some(served) = self.served.pair.load_full() else {
             return;
         };
@@ -303,7 +303,7 @@ impl Tls {
         }
     }
 
-    async fn watch_age(&self, origin: &SelfSigned, metrics: &WebhookMetrics) {
+    async fn watch_age(&self, origin: &SelfSigned, metrics: &Exporter) {
         loop {
             tokio::time::sleep(RENEWAL_INTERVAL).await;
             let now = SystemTime::now();
@@ -319,7 +319,7 @@ impl Tls {
         }
     }
 
-    fn reload(&self, pair: Result<Pair, String>, metrics: &WebhookMetrics) {
+    fn reload(&self, pair: Result<Pair, String>, metrics: &Exporter) {
         match pair {
             Ok(pair) => {
                 self.install(pair, metrics);
@@ -331,7 +331,7 @@ impl Tls {
         }
     }
 
-    fn show(&self, metrics: &WebhookMetrics) {
+    fn show(&self, metrics: &Exporter) {
         let pair = self.served.pair.load();
         if let Some(validity) = pair.as_ref().and_then(|pair| pair.validity()) {
             metrics.set_tls_validity(validity.not_before, validity.not_after);

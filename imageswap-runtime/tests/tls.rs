@@ -78,11 +78,9 @@ async fn a_new_pair_is_served_and_a_half_written_one_is_not() {
         .unwrap();
     let addr = serve(&tls).await;
     let exporter = Exporter::new();
-    let watching = tls.clone().watch(
-        Drain::new(),
-        exporter.webhook_metrics(),
-        Condition::default(),
-    );
+    let watching = tls
+        .clone()
+        .watch(Drain::new(), exporter.clone(), Condition::default());
     tokio::spawn(watching);
     assert!(trusts(&trusts_first, addr).await);
     assert!(!trusts(&trusts_second, addr).await);
@@ -143,7 +141,7 @@ async fn an_expired_certificate_is_not_ready() {
     let readiness = Readiness::new();
     let watching = tls.clone().watch(
         Drain::new(),
-        Exporter::new().webhook_metrics(),
+        Exporter::new(),
         readiness.condition("certificate"),
     );
     tokio::spawn(watching);

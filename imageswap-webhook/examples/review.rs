@@ -11,9 +11,10 @@ use std::time::Instant;
 use imageswap_lab::hostile::review;
 use imageswap_policy::{Policies, maps};
 use imageswap_runtime::log::{self, LogArgs, LogFormat};
-use imageswap_runtime::metrics::{Exporter, Webhook};
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
 use imageswap_webhook::admit::Admission;
+use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 
 /// Rules of the measured policy; as many as a large company's.
 const RULES: usize = 50;
@@ -50,7 +51,7 @@ fn admission() -> Result<Admission, Box<dyn std::error::Error>> {
     let policy = maps::load("measured.maps", &text)?.policy;
     Ok(Admission::new(
         PolicySource::fixed(Policies::one(policy)),
-        Exporter::new().webhook_metrics(),
+        WebhookMetrics::new(&Exporter::new()),
     ))
 }
 

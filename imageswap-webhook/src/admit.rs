@@ -18,9 +18,9 @@ mod validate;
 use std::borrow::Cow;
 use std::convert::Infallible;
 
+use crate::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_policy::{Decision, PodScope, Policy, Reason, Reference, Scope, Selected};
 use imageswap_registry::Mirrors;
-use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::source::{Namespaces, PolicySource, PullSecrets, today};
 use imageswap_runtime::telemetry::{span, trace_id};
 use tokio::time::Instant;

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt as _;
 use imageswap_runtime::admin::Condition;
 use imageswap_runtime::cluster::{ObjectName, follow_one};
-use imageswap_runtime::metrics::WebhookMetrics;
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::tls::{AuthorityError, Pair, Tls};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
@@ -69,7 +69,7 @@ impl TlsSecret {
     /// caBundle; never returns. `ready` is true while there is a certificate that has not expired.
     ///
     /// Continues during a drain, which can last longer than a short-lived certificate.
-    pub async fn keep(self, client: Client, tls: Tls, metrics: WebhookMetrics, ready: Condition) {
+    pub async fn keep(self, client: Client, tls: Tls, exporter: Exporter, ready: Condition) {
         let secrets = Api::<Secret>::namespaced(client.clone(), &self.secret.namespace);
         let (wanted, receiver) = watch::channel(None);
         let changed = Arc::new(Notify::new());
@@ -95,7 +95,7 @@ impl TlsSecret {
             name: self.secret,
             settings: self.settings,
             tls,
-            metrics,
+            exporter,
             ready,
             wanted,
             held: configurations,
@@ -112,7 +112,7 @@ struct Keeper {
     name: ObjectName,
     settings: Settings,
     tls: Tls,
-    metrics: WebhookMetrics,
+    exporter: Exporter,
     ready: Condition,
     wanted: watch::Sender<Option<Bundle>>,
     held: Held,
@@ -266,7 +266,7 @@ impl Keeper {
         if self.served.as_ref() == Some(pair) {
             return;
         }
-        self.tls.install(pair.clone(), &self.metrics);
+        self.tls.install(pair.clone(), &self.exporter);
         self.served = Some(pair.clone());
         let not_after = pair.not_after().map(humantime::format_rfc3339_seconds);
         let not_after = not_after.map_or_else(|| "unknown".to_owned(), |it| it.to_string());

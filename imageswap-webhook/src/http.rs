@@ -6,6 +6,7 @@ mod share;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -13,7 +14,6 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use imageswap_runtime::connections::Place;
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_runtime::telemetry::{RequestSpan, Traces};
 use imageswap_runtime::text::shorten;
 use tokio::time::Instant;

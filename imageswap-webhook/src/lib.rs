@@ -23,6 +23,7 @@ pub mod cli;
 mod configurations;
 pub mod http;
 pub mod limits;
+pub mod metrics;
 pub mod patch;
 pub mod registration;
 pub mod serve;

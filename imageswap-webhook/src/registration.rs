@@ -12,11 +12,11 @@ mod configuration;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::metrics::WebhookMetrics;
 use futures::StreamExt as _;
 use imageswap_runtime::admin::Condition;
 use imageswap_runtime::cluster::{Complaint, follow_one};
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::WebhookMetrics;
 use imageswap_runtime::source::PolicySource;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,

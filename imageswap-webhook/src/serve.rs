@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::metrics::WebhookMetrics;
 use imageswap_registry::{Mirrors, RegistryArgsError};
 use imageswap_runtime::admin::{Admin, Readiness};
 use imageswap_runtime::cluster::{ClusterArgs, ClusterError};
 use imageswap_runtime::drain::Drain;
 use imageswap_runtime::log::{self, LogError};
-use imageswap_runtime::metrics::{Exporter, WebhookMetrics};
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::net;
 use imageswap_runtime::source::{Namespaces, PolicyArgs, PolicySource, PullSecrets, SourceError};
 use imageswap_runtime::telemetry::{TelemetryError, Traces};
@@ -146,7 +147,7 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     let drain = Drain::on_signals().map_err(ServeError::Signals)?;
 
     let exporter = Exporter::new();
-    let metrics = exporter.webhook_metrics();
+    let metrics = WebhookMetrics::new(&exporter);
     let traces = match otlp {
         Some(otlp) => otlp.traces(&exporter)?,
         None => Traces::off(),
@@ -195,11 +196,11 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     tokio::spawn(name_registries(policy.clone(), metrics.clone()));
     if let Some((secret, client)) = secret {
         let ready = certificate.clone();
-        tokio::spawn(secret.keep(client, tls.clone(), metrics.clone(), ready));
+        tokio::spawn(secret.keep(client, tls.clone(), exporter.clone(), ready));
     }
     tokio::spawn(
         tls.clone()
-            .watch(drain.clone(), metrics.clone(), certificate),
+            .watch(drain.clone(), exporter.clone(), certificate),
     );
 
     tokio::spawn(registries.follow(mirrors.clone(), drain.clone()));

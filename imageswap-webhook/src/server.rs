@@ -16,9 +16,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imageswap_runtime::connections::Closed;
 use imageswap_runtime::connections::{Closing, Connections, HttpLimits, Place, serve_http};
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::Closed;
 use imageswap_runtime::net;
 use imageswap_runtime::tls::{Acceptor, ServerStream, is_identified};
 use tokio::net::{TcpListener, TcpStream};

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 pub use answer::{MAX_WARNINGS, Verdict};
 pub use bounded::Labels;
-pub use object::{ImageField, List, Object};
+pub use object::{ImageField, Object};
 
 /// The answer and the log repeat the `uid`, which is a UUID.
 const MAX_UID: usize = 256;

@@ -60,9 +60,6 @@ pub(crate) struct Options {
     /// Seconds to wait for each of webhook and agent
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// An installation of the chart.
@@ -85,18 +82,10 @@ enum Way {
     Nothing,
 }
 
-/// Deploys, or prints how it would deploy.
+/// Deploys, and prints what to do next.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let start = Instant::now();
     let cluster = Cluster::find(&options.context, options.kubeconfig.as_deref())?;
-    if options.dry_run {
-        let way = options.way()?;
-        print!(
-            "{}",
-            plan(workspace, options, &options.what, &way, &cluster)
-        );
-        return Ok(ExitCode::SUCCESS);
-    }
     deploy(workspace, options, &cluster)?;
     println!("\n  deployed in {}", Took(start.elapsed()));
     next_steps(&cluster, &options.release(&options.what));
@@ -182,9 +171,8 @@ pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) 
     for workload in &workloads {
         let start = Instant::now();
         rollout::wait(cluster, workload, limit)?;
-        let ready = rollout::ready(cluster, workload)?;
         ui::good(format_args!(
-            "{workload}: {ready} ({})",
+            "{workload}: ready ({})",
             Took(start.elapsed())
         ));
     }
@@ -216,7 +204,6 @@ impl Options {
             values,
             set: set.iter().map(|it| (*it).to_owned()).collect(),
             timeout: 180,
-            dry_run: false,
         }
     }
 
@@ -308,74 +295,6 @@ fn known(nodes: &BTreeSet<String>) -> Result<Vec<Architecture>> {
     Ok(known)
 }
 
-/// What would be done, command by command.
-fn plan(
-    workspace: &Workspace,
-    options: &Options,
-    what: &What,
-    way: &Way,
-    cluster: &Cluster,
-) -> String {
-    let mut lines = Vec::new();
-    let architectures = if what.arch.is_empty() {
-        "the architectures of the nodes".to_owned()
-    } else {
-        let names: Vec<_> = what.arch.iter().map(|it| it.name()).collect();
-        names.join(", ")
-    };
-    if *way != Way::Nothing {
-        lines.push(format!("build static images for {architectures}"));
-    }
-    for program in ["imageswap-webhook", "imageswap-agent"] {
-        let reference = format!("{}/{program}:{}", what.registry(), what.tag());
-        match way {
-            Way::Push { insecure } => {
-                let how = if *insecure {
-                    ", without verifying it"
-                } else {
-                    ""
-                };
-                lines.push(format!("push {reference}{how}"));
-            }
-            Way::Load(store) => lines.push(format!("load {reference} into {store}")),
-            Way::Nothing => {}
-        }
-    }
-    let namespace = &options.namespace;
-    lines.push(format!(
-        "make the namespace {namespace} unless it is there, with\n     pod-security.kubernetes.io/enforce=restricted"
-    ));
-    let mut release = options.release(what);
-    for component in ["webhook", "agent"] {
-        release.pin(component, way, "DIGEST");
-    }
-    lines.push(format!(
-        "write to IMAGES, as values of the chart:\n     {}",
-        release.images
-    ));
-    let arguments = release.arguments(Path::new("deploy/charts/imageswap"), Path::new("IMAGES"));
-    lines.push(cluster.shown_helm(&arguments));
-    let timeout = options.timeout;
-    lines.push(format!(
-        "kubectl rollout status, {timeout} s at most, for each Deployment and DaemonSet\n     of the release"
-    ));
-    lines.push(
-        "smoke test: a policy that does not load is refused; the answer to a Pod\n     in a server-side dry run"
-            .to_owned(),
-    );
-    let lines: Vec<_> = lines
-        .iter()
-        .enumerate()
-        .map(|(at, line)| format!("  {}. {line}\n", at + 1))
-        .collect();
-    format!(
-        "\nPlan for the context {}, from {}\n{}",
-        options.context,
-        workspace.root.display(),
-        lines.concat()
-    )
-}
-
 fn next_steps(cluster: &Cluster, release: &Release) {
     let context = cluster.context();
     println!(
@@ -410,56 +329,19 @@ mod tests {
         Line::try_parse_from(words).unwrap().options
     }
 
-    fn planned(line: &str) -> String {
-        let options = options(line);
-        let workspace = Workspace {
-            root: "sources".into(),
-            target: "target".into(),
-        };
-        let cluster = Cluster::of_programs("kubectl".into(), "helm".into(), &options.context, None);
-        let way = options.way().unwrap();
-        plan(&workspace, &options, &options.what, &way, &cluster)
-    }
-
-    #[test]
-    fn the_plan_says_every_step() {
-        let text = planned(
-            "--context prod --registry r.example.com/team --tag 1 --arch amd64,arm64 -f a.yaml --set webhook.replicas=3",
-        );
-        for line in [
-            "1. build static images for amd64, arm64",
-            "2. push r.example.com/team/imageswap-webhook:1",
-            "3. push r.example.com/team/imageswap-agent:1",
-            "4. make the namespace imageswap-system",
-            "helm --kube-context prod upgrade --install imageswap",
-            "--values a.yaml",
-            r#""registry":"r.example.com/team","tag":"1""#,
-            r#""webhook":{"image":{"digest":"DIGEST"}}"#,
-            "--values IMAGES",
-            "8. smoke test",
-        ] {
-            assert!(text.contains(line), "{line}\n{text}");
-        }
-        // Values are one line of JSON.
-        let mut lines = text.lines().filter(|it| !it.contains('{'));
-        let long = lines.find(|it| it.chars().count() > 80);
-        assert_eq!(long, None, "{text}");
-    }
-
     #[test]
     fn images_go_where_the_context_says() {
-        let loaded = planned("--context kind-dev");
-        assert!(loaded.contains("into kind's cluster dev"), "{loaded}");
-        assert!(loaded.contains("podAnnotations"), "{loaded}");
-        let given = planned("--context any --load k3d:x");
-        assert!(given.contains("into k3d's cluster x"), "{given}");
-        let there = planned("--context any --registry r.io --no-build");
-        assert!(
-            !there.contains("push")
-                && !there.contains("build static")
-                && there.contains("\"r.io\""),
-            "{there}"
-        );
+        let way = |line: &str| options(line).way().unwrap();
+        let kind = Way::Load(Store::Kind("dev".to_owned()));
+        assert_eq!(way("--context kind-dev"), kind);
+        let k3d = Way::Load(Store::K3d("x".to_owned()));
+        assert_eq!(way("--context any --load k3d:x"), k3d);
+        let push = |insecure| Way::Push { insecure };
+        assert_eq!(way("--context any --registry r.io"), push(false));
+        assert_eq!(way("--context any --registry r.io --insecure"), push(true));
+        let there = "--context any --registry r.io --no-build";
+        assert_eq!(way(there), Way::Nothing);
+        assert!(options("--context any").way().is_err());
         for wrong in [
             "--registry r.io",
             "--context a --registry r.io --load k3s",
@@ -468,6 +350,20 @@ mod tests {
             let words = ["deploy"].into_iter().chain(wrong.split_whitespace());
             assert!(Line::try_parse_from(words).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn pods_run_what_was_built() {
+        let options = options("--context a --registry r.io --tag 1");
+        let mut release = options.release(&options.what);
+        release.pin("webhook", &Way::Push { insecure: false }, "DIGEST");
+        release.pin("agent", &Way::Load(Store::K3s), "DIGEST");
+        let expected = json!({
+            "image": {"registry": "r.io", "tag": "1"},
+            "webhook": {"image": {"digest": "DIGEST"}},
+            "agent": {"podAnnotations": {"imageswap.io/image": "DIGEST"}},
+        });
+        assert_eq!(release.images, expected);
     }
 
     #[test]

@@ -224,8 +224,8 @@ pub(crate) fn build(workspace: &Workspace, what: &What) -> Result<Vec<Built>> {
     build_in(workspace, what, &Commit::of(workspace)?)
 }
 
-/// Builds optimized programs of this machine's architecture, as quickly as that goes; returns their
-/// folder.
+/// Builds optimized programs for x86-64 only, without link-time optimization so that the build is
+/// quick; returns their folder.
 pub(crate) fn quick_programs(workspace: &Workspace) -> Result<PathBuf> {
     ui::step("building static programs");
     statics::build(workspace, Architecture::Amd64, true)

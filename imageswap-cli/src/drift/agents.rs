@@ -1,11 +1,14 @@
 //! Asks every agent: through the API server, or directly if they are named.
 
-use super::{Args, Finding, PAGE, Silent};
+use super::{Args, PAGE, Silent};
+use crate::finding::Finding;
 use anyhow::{Context as _, Result, anyhow, bail};
 use http::Request;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, Config, ResourceExt as _};
+use serde::Deserialize as _;
+use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -14,7 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The findings and failures.
 pub(super) struct Heard {
-    pub(super) findings: Vec<Finding>,
+    /// Each finding as read, and with all its fields.
+    pub(super) findings: Vec<(Finding, Value)>,
     pub(super) answered: usize,
     pub(super) silent: Vec<Silent>,
 }
@@ -112,12 +116,15 @@ fn said(error: kube::Error) -> anyhow::Error {
 }
 
 impl Agent {
-    async fn ask(&self) -> Result<Vec<Finding>> {
+    async fn ask(&self) -> Result<Vec<(Finding, Value)>> {
         let request = Request::get(&self.path).body(Vec::new())?;
         let text = timeout(DEADLINE, self.client.request_text(request));
         let text = text.await.context("no answer in 10 s")?.map_err(said)?;
-        let findings = text.lines().map(serde_json::from_str);
-        let findings: Result<_, _> = findings.collect();
+        let findings = text.lines().map(|line| {
+            let whole: Value = serde_json::from_str(line)?;
+            Ok((Finding::deserialize(&whole)?, whole))
+        });
+        let findings: Result<_, serde_json::Error> = findings.collect();
         findings.context("the answer is not a finding")
     }
 }

@@ -1,6 +1,6 @@
 //! Containers that differ only in their Pod: a workload's image, and why it is not approved.
 
-use super::Finding;
+use crate::finding::{Finding, workload_title};
 use crate::moment::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,22 +16,24 @@ pub(super) struct Group<'f> {
     pub(super) pods: BTreeSet<&'f str>,
     pub(super) nodes: BTreeSet<&'f str>,
     pub(super) processes: BTreeSet<&'f str>,
-    /// When the first of them began; `None` if that is not known of one of them.
-    pub(super) since: Option<Moment>,
+    /// When the first of them began.
+    pub(super) since: Moment,
 }
 
 /// The groups, by workload; containers without a Pod come first.
 pub(super) fn groups(findings: &[Finding]) -> Vec<Group<'_>> {
     let mut groups: BTreeMap<_, Group<'_>> = BTreeMap::new();
     for finding in findings {
-        let workload = workload(finding);
+        let pod = finding.pod.as_ref();
+        let (namespace, name_of_pod) = (pod.map(|it| &*it.namespace), pod.map(|it| &*it.name));
+        let workload = workload_title(namespace, finding.workload(), name_of_pod);
         let container = name(finding);
         let key = (
             workload.clone(),
             container,
             finding.image.as_deref(),
             finding.expected_image.as_deref(),
-            [&*finding.verdict, &*finding.route, &*finding.reason],
+            [finding.verdict.as_str(), &*finding.route, &*finding.reason],
             finding.rule.as_deref(),
         );
         let group = groups.entry(key).or_insert_with(|| Group {
@@ -45,27 +47,12 @@ pub(super) fn groups(findings: &[Finding]) -> Vec<Group<'_>> {
             since: finding.since(),
         });
         group.containers += 1;
-        group
-            .pods
-            .extend(finding.pod.as_ref().map(|pod| &*pod.name));
+        group.pods.extend(name_of_pod);
         group.nodes.insert(&finding.node);
-        group
-            .processes
-            .extend(finding.process.as_ref().and_then(|it| it.comm.as_deref()));
-        // The first of all, if all are known.
-        group.since = group.since.zip(finding.since()).map(|(a, b)| a.min(b));
+        group.processes.extend(finding.process());
+        group.since = group.since.min(finding.since());
     }
     groups.into_values().collect()
-}
-
-fn workload(finding: &Finding) -> String {
-    match &finding.pod {
-        None => "(no Pod)".to_owned(),
-        Some(pod) => match &pod.owner {
-            Some(owner) => format!("{}/{} {}", pod.namespace, owner.kind, owner.name),
-            None => format!("{}/Pod {}", pod.namespace, pod.name),
-        },
-    }
 }
 
 /// Name of the container in its Pod, or its id.

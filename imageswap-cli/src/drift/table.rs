@@ -1,7 +1,7 @@
 //! The output for people: blocks in 80 columns unless names are longer, or a line per container.
 
-use super::Finding;
 use super::groups::{Group, groups};
+use crate::finding::Finding;
 use crate::moment::{Moment, span};
 use crate::screen::{Colour, Tone};
 use anyhow::Result;
@@ -37,12 +37,8 @@ pub(super) fn write(
 }
 
 fn containers(group: &Group<'_>, now: Moment, colour: Colour, out: &mut impl Write) -> Result<()> {
-    let Finding {
-        verdict,
-        route,
-        reason,
-        ..
-    } = group.finding;
+    let Finding { route, reason, .. } = group.finding;
+    let verdict = group.finding.verdict.as_str();
     let pods = match group.pods.len() {
         0 => String::new(),
         _ => format!(" of {}", names(&group.pods, "Pods")),
@@ -77,22 +73,19 @@ fn containers(group: &Group<'_>, now: Moment, colour: Colour, out: &mut impl Wri
         0 => String::new(),
         _ => format!("; process {}", names(&group.processes, "names")),
     };
-    let since = group.since.map(|since| {
-        let first = if group.containers > 1 {
-            "the first "
-        } else {
-            ""
-        };
-        format!(
-            "{first}since {since} UTC, {}{process}",
-            span(now.since(since))
-        )
-    });
+    let first = if group.containers > 1 {
+        "the first "
+    } else {
+        ""
+    };
+    let since = group.since;
+    let age = span(now.since(since));
+    let since = format!("{first}since {since} UTC, {age}{process}");
     for (text, begin) in [
         (Some(what), ""),
         (instead, ""),
         (Some(why), verdict),
-        (since, ""),
+        (Some(since), ""),
     ] {
         let lines = text.map_or_else(Vec::new, |text| wrap(&text, WIDTH - INDENT));
         for line in lines {
@@ -164,13 +157,12 @@ pub(super) fn wide(
 fn row(finding: &Finding, now: Moment) -> [String; 12] {
     let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let pod = finding.pod.as_ref();
-    let owner = pod.and_then(|pod| pod.owner.as_ref());
     let since = finding.since();
     [
         text(pod.map(|pod| &*pod.namespace)),
-        owner.map_or_else(
+        finding.workload().map_or_else(
             || "-".to_owned(),
-            |owner| format!("{}/{}", owner.kind, owner.name),
+            |workload| format!("{}/{}", workload.kind, workload.name),
         ),
         text(pod.map(|pod| &*pod.name)),
         text(
@@ -181,16 +173,10 @@ fn row(finding: &Finding, now: Moment) -> [String; 12] {
                 .or(finding.container.id.as_deref()),
         ),
         finding.node.clone(),
-        since.map_or_else(
-            || "-".to_owned(),
-            |since| since.to_string().replace(' ', "T"),
-        ),
-        since.map_or_else(
-            || "-".to_owned(),
-            |since| span(now.since(since)).replace(' ', ""),
-        ),
-        text(finding.process.as_ref().and_then(|it| it.comm.as_deref())),
-        finding.verdict.clone(),
+        since.to_string().replace(' ', "T"),
+        span(now.since(since)).replace(' ', ""),
+        text(finding.process()),
+        finding.verdict.as_str().to_owned(),
         finding.reason.clone(),
         text(finding.image.as_deref()),
         text(finding.expected_image.as_deref()),
@@ -225,10 +211,11 @@ mod tests {
 
     fn finding(node: &str, container: &Value, pod: &Value, image: Option<&str>) -> Finding {
         serde_json::from_value(json!({
+            "start_id": "b/1", "event": "start", "policy": {"name": "maps"}, "time": "2026-11-28T02:15:00Z",
             "node": node, "verdict": if image.is_some() { "drift" } else { "unresolved" }, "route": "pod",
             "reason": "webhook-skipped", "rule": "maps:1 default", "image": image,
             "expected_image": image.map(|it| format!("registry.corp/{it}")), "container": container, "pod": pod,
-            "schema": "imageswap.io/finding/v1", "started": image.map(|_| "2026-11-28T02:14:07.5Z"),
+            "started": image.map(|_| "2026-11-28T02:14:07.5Z"),
             "process": image.map(|_| json!({"pid": 7, "comm": "nginx"})),
         }))
         .unwrap()
@@ -260,6 +247,7 @@ mod tests {
   ctr1 on n1
     runs what nobody knows
     unresolved, pod, webhook-skipped; rule maps:1 default
+    since 2026-11-28 02:15:00 UTC, 2h 59m
 
 a/Deployment web
   app of web-3 on n2

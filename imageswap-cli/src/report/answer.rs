@@ -3,15 +3,13 @@
 use super::containers::{End, Row};
 use super::lines::FileSummary;
 use super::watch::{Gap, Loss, PolicyChange};
+use crate::finding::NO_POD;
 use crate::moment::Moment;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The schema's name and version.
 pub(super) const SCHEMA: &str = "imageswap.io/report/v1";
-
-/// Namespace of containers without a Pod.
-pub(super) const NO_POD: &str = "(no Pod)";
 
 /// The answer. Field order is the order in the JSON.
 #[derive(Debug, Serialize)]

@@ -1,6 +1,6 @@
 //! The life of each container, put together from its findings in any order.
 
-use super::record::{Event, Finding, Verdict};
+use crate::finding::{Event, Finding, Verdict, Workload};
 use crate::moment::Moment;
 use imageswap_policy::Reference;
 use serde::Serialize;
@@ -42,13 +42,6 @@ pub(super) struct Row {
     pub(super) seconds: u64,
 }
 
-/// The workload that a person wrote.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub(super) struct Workload {
-    pub(super) kind: String,
-    pub(super) name: String,
-}
-
 /// How the part without approval ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,8 +79,6 @@ pub(super) trait Nodes {
 #[derive(Debug, Default)]
 pub(super) struct Containers {
     by_start: HashMap<String, Vec<Point>>,
-    /// Starts of which only harmless findings were seen cost only this number.
-    findings: u64,
 }
 
 /// A finding, without what is only needed if the container is not approved.
@@ -116,7 +107,6 @@ struct Segment<'p> {
 
 impl Containers {
     pub(super) fn add(&mut self, finding: Box<Finding>) {
-        self.findings += 1;
         let by_exec = |micros| finding.time.minus(Duration::from_micros(micros));
         let began = match (finding.started, finding.detect_us) {
             (Some(started), _) => (started.min(finding.time), true),
@@ -167,29 +157,22 @@ fn row(points: &[Point], since: Moment, until: Moment, nodes: &impl Nodes) -> Op
     let length = |it: &&Segment<'_>| it.to.min(until).since(it.from.max(since));
     let finding = shown.point.finding.as_ref()?;
     let pod = finding.pod.as_ref();
-    let owner = pod.and_then(|pod| pod.owner.as_ref());
     let image = finding.image.as_deref();
     let registry = image.map_or(UNKNOWN, Reference::registry_of);
     Some(Row {
         start_id: finding.start_id.clone(),
         node: finding.node.clone(),
         namespace: pod.map(|pod| pod.namespace.clone()),
-        workload: owner.map(|owner| Workload {
-            kind: owner.kind.clone(),
-            name: owner.name.clone(),
-        }),
+        workload: finding.workload().cloned(),
         pod: pod.map(|pod| pod.name.clone()),
         container: finding.container.name.clone(),
         container_id: finding.container.id.clone(),
-        process: finding.process.as_ref().and_then(|it| it.comm.clone()),
+        process: finding.process().map(str::to_owned),
         image: finding.image.clone(),
         expected_image: finding.expected_image.clone(),
         digest: finding.digest.clone(),
         registry: registry.to_owned(),
-        verdict: match worst {
-            Verdict::Drift => "drift",
-            _ => "unresolved",
-        },
+        verdict: worst.as_str(),
         route: finding.route.clone(),
         reason: finding.reason.clone(),
         rule: finding.rule.clone(),

@@ -1,8 +1,8 @@
 //! Containers that differ only in their Pod, for people: a workload's image and why it is not
 //! approved.
 
-use super::answer::NO_POD;
-use super::containers::{End, Row, Workload};
+use super::containers::{End, Row};
+use crate::finding::{Workload, workload_title};
 use crate::moment::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ pub(super) fn groups(rows: &[Row]) -> Vec<Group<'_>> {
             [row.verdict, &*row.route, &*row.reason],
         );
         let group = groups.entry(key).or_insert_with(|| Group {
-            owner: owner(row),
+            owner: workload_title(row.namespace.as_deref(), workload, row.pod.as_deref()),
             row,
             containers: 0,
             running: 0,
@@ -84,14 +84,4 @@ fn name(row: &Row) -> Option<&str> {
 /// The name of a group's container.
 pub(super) fn container<'r>(group: &Group<'r>) -> &'r str {
     name(group.row).unwrap_or("a container")
-}
-
-fn owner(row: &Row) -> String {
-    match (&row.namespace, &row.workload, &row.pod) {
-        (Some(namespace), Some(workload), _) => {
-            format!("{namespace}/{} {}", workload.kind, workload.name)
-        }
-        (Some(namespace), None, Some(pod)) => format!("{namespace}/Pod {pod}"),
-        _ => NO_POD.to_owned(),
-    }
 }

@@ -1,5 +1,6 @@
 //! A line of the agents' findings.
 
+use crate::finding::Finding;
 use crate::moment::Moment;
 use serde::Deserialize;
 
@@ -35,86 +36,6 @@ pub(super) enum Text {
     Foreign,
     /// A finding, or a part of one, that cannot be used; says why.
     Damaged(&'static str),
-}
-
-/// What a report needs of a finding about a container.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Finding {
-    pub(super) start_id: String,
-    pub(super) event: Event,
-    pub(super) time: Moment,
-    #[serde(default)]
-    pub(super) started: Option<Moment>,
-    pub(super) node: String,
-    pub(super) verdict: Verdict,
-    pub(super) route: String,
-    pub(super) reason: String,
-    pub(super) rule: Option<String>,
-    pub(super) policy: Policy,
-    pub(super) image: Option<String>,
-    pub(super) expected_image: Option<String>,
-    pub(super) digest: Option<String>,
-    pub(super) container: Container,
-    pub(super) pod: Option<Pod>,
-    pub(super) process: Option<Process>,
-    pub(super) detect_us: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Event {
-    Start,
-    Initial,
-    Reconciled,
-    Rejudged,
-    Stopped,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
-    Approved,
-    Exempt,
-    Unresolved,
-    Drift,
-}
-
-impl Verdict {
-    /// Whether the policy is known to accept the container. An unknown image is not approved.
-    pub(super) const fn is_fine(self) -> bool {
-        matches!(self, Self::Approved | Self::Exempt)
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Policy {
-    pub(super) name: Option<String>,
-    #[serde(default)]
-    pub(super) set_revision: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Container {
-    pub(super) id: Option<String>,
-    pub(super) name: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Pod {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) owner: Option<Owner>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Owner {
-    pub(super) kind: String,
-    pub(super) name: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Process {
-    pub(super) comm: Option<String>,
 }
 
 /// What a report needs of an agent's record about itself.

@@ -101,8 +101,9 @@ fn colour_is_for_terminals_and_changes_no_letter() {
         ("pod.json", &pod.to_string()),
     ]);
     let agent = agent(&[
-        json!({"node": "n1", "verdict": "drift", "route": "pod", "reason": "webhook-skipped",
-        "rule": null, "image": EVIL, "expected_image": "x", "container": {"id": "c", "name": EVIL}, "pod": null}),
+        json!({"start_id": "b/1", "event": "start", "time": "2026-11-28T00:00:00Z", "policy": {"name": "corp"},
+        "node": "n1", "verdict": "drift", "route": "pod", "reason": "webhook-skipped", "rule": null, "image": EVIL,
+        "expected_image": "x", "container": {"id": "c", "name": EVIL}, "pod": null}),
     ]);
     for args in [
         &["explain", "--policy", "corp.yaml", "nginx"][..],

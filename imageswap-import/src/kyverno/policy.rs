@@ -173,15 +173,15 @@ fn one(
     let (formula, wider) = selected(node, rule, lists, origin, exceptions)?;
     let intent = |effect, formula: &Formula, secrets, differences| -> Result<Intent, String> {
         Ok(Intent {
-            origin: origin.clone(),
-            scope: formula.blocks()?,
             lists,
-            effect,
-            vocabulary: vocabulary.clone(),
             secrets,
-            alternative: false,
             differences,
-            notes: Vec::new(),
+            ..Intent::new(
+                origin.clone(),
+                formula.blocks()?,
+                effect,
+                vocabulary.clone(),
+            )
         })
     };
     match read {
@@ -266,20 +266,16 @@ fn in_cel(
         for (part, enforcement) in actions(node.get("spec"), validate)? {
             let applies = clause.rule.applies.clone();
             let parts = vec![formula.clone(), preconditions.clone(), applies, part];
+            let scope = Formula::All(parts).blocks()?;
+            let effect = Effect::Check {
+                holds: Rc::clone(&clause.rule.each),
+                enforcement,
+                message: clause.message.clone(),
+            };
             intents.push(Intent {
-                origin: origin.clone(),
-                scope: Formula::All(parts).blocks()?,
                 lists,
-                effect: Effect::Check {
-                    holds: Rc::clone(&clause.rule.each),
-                    enforcement,
-                    message: clause.message.clone(),
-                },
-                vocabulary: clause.vocabulary.clone(),
-                secrets: Vec::new(),
-                alternative: false,
                 differences: wider.clone(),
-                notes: Vec::new(),
+                ..Intent::new(origin.clone(), scope, effect, clause.vocabulary.clone())
             });
         }
     }

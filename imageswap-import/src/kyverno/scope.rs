@@ -1,20 +1,8 @@
 //! `match` and `exclude`: which Pods a rule applies to.
 
 use crate::fields::selector;
-use crate::scope::{Formula, Literal};
+use crate::scope::{Formula, Literal, WORKLOADS};
 use imageswap_policy::yaml::Node;
-
-/// Workloads whose Pods Kyverno checks through their templates.
-const WORKLOADS: [&str; 8] = [
-    "Deployment",
-    "StatefulSet",
-    "DaemonSet",
-    "ReplicaSet",
-    "ReplicationController",
-    "Job",
-    "CronJob",
-    "PodTemplate",
-];
 
 /// A scope, and the parts of it that could not be kept.
 #[derive(Debug, Clone)]
@@ -220,7 +208,7 @@ fn pods(kinds: &[&str]) -> Kinds {
     let whole = kinds.iter().any(|it| *it == "*" || pod(it));
     if whole {
         Kinds::Pods
-    } else if named(&WORKLOADS) {
+    } else if named(&WORKLOADS) || named(&["PodTemplate"]) {
         Kinds::Templates
     } else {
         Kinds::Others

@@ -8,25 +8,10 @@ use imageswap_policy::yaml::{Node, Span, Value};
 pub(super) struct Fields<'a>(pub(super) &'a Node);
 
 /// A text with its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) text: String,
     pub(super) span: Span,
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        let span = Span {
-            start: 0,
-            end: 0,
-            line: 1,
-            column: 1,
-        };
-        Self {
-            text: String::new(),
-            span,
-        }
-    }
 }
 
 impl<'a> Fields<'a> {

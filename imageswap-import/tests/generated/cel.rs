@@ -2,7 +2,7 @@
 //! of CEL: functions are those on texts, a policy applies where all of its conditions are true, and a demand with
 //! `all` judges each image.
 
-use super::shared::{HOSTS, Outcome, PATHS, Pod, Random, TARGETS, compare, pods};
+use super::shared::{HOSTS, Outcome, PATHS, Pod, Random, TARGETS};
 
 /// Policies per thread.
 const COUNT: u64 = 300;
@@ -382,21 +382,8 @@ fn generated_policies_in_cel_decide_as_their_source_or_are_left_out() {
     Outcome::of_all(&SEEDS, run).judge("CEL", COUNT * SEEDS.len() as u64);
 }
 
-/// Draws policies, and compares each.
 fn run(seed: u64) -> Outcome {
-    let mut random = Random(seed);
-    let pods = pods();
-    let mut all = Outcome::default();
-    for number in 0..COUNT {
-        let rule = rule(&mut random);
-        compare(
-            &rule,
-            &rule.write(number),
-            number,
-            rule.is_left_out(),
-            &pods,
-            &mut all,
-        );
-    }
-    all
+    Outcome::of_seed(seed, COUNT, rule, |rule, number| {
+        (rule.write(number), rule.is_left_out())
+    })
 }

@@ -3,7 +3,7 @@
 //! image, blocks of `any` are alternatives, all fields of a block must match, and a `mutate` rule
 //! comes before a `validate` rule.
 
-use super::shared::{HOSTS, NAMESPACES, Outcome, PATHS, Pod, Random, TARGETS, compare, pods};
+use super::shared::{HOSTS, NAMESPACES, Outcome, PATHS, Pod, Random, TARGETS};
 use std::fmt::Write;
 
 /// Policies per thread.
@@ -283,19 +283,12 @@ fn generated_policies_decide_as_their_source_or_are_left_out() {
     Outcome::of_all(&SEEDS, run).judge("Kyverno", COUNT * SEEDS.len() as u64);
 }
 
-/// Draws policies, and compares each.
 fn run(seed: u64) -> Outcome {
-    let mut random = Random(seed);
-    let pods = pods();
-    let mut all = Outcome::default();
-    for number in 0..COUNT {
-        let rule = rule(&mut random);
+    Outcome::of_seed(seed, COUNT, rule, |rule, number| {
         let text = format!(
             "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {{name: p{number}}}\nspec:\n  validationFailureAction: Enforce\n  rules:\n{}",
             rule.write()
         );
-        let never = matches!(rule.effect, Effect::Anchor(..));
-        compare(&rule, &text, number, never, &pods, &mut all);
-    }
-    all
+        (text, matches!(rule.effect, Effect::Anchor(..)))
+    })
 }

@@ -58,7 +58,7 @@ pub(crate) struct Pod {
 }
 
 /// Pods in several namespaces, with several labels.
-pub(crate) fn pods() -> Vec<Pod> {
+fn pods() -> Vec<Pod> {
     let namespaces = ["shop", "bank", "app-x", "web-ci", "team-a", "other"];
     let pods = namespaces.into_iter().flat_map(|namespace| {
         let labels = [
@@ -199,7 +199,26 @@ impl Outcome {
         all
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
+    /// Draws `count` policies, and compares each. `write` returns its text, and whether it has to be
+    /// left out.
+    pub(crate) fn of_seed<R: Rule>(
+        seed: u64,
+        count: u64,
+        draw: impl Fn(&mut Random) -> R,
+        write: impl Fn(&R, u64) -> (String, bool),
+    ) -> Self {
+        let mut random = Random(seed);
+        let pods = pods();
+        let mut all = Self::default();
+        for number in 0..count {
+            let rule = draw(&mut random);
+            let (text, never) = write(&rule, number);
+            compare(&rule, &text, number, never, &pods, &mut all);
+        }
+        all
+    }
+
+    fn add(&mut self, other: Self) {
         self.exact += other.exact;
         self.differs += other.differs;
         self.left_out += other.left_out;
@@ -224,7 +243,7 @@ impl Outcome {
 
 /// Imports a text with one rule, and compares what the policies decide with the rule. `never` is set if the rule has to
 /// be left out.
-pub(crate) fn compare(
+fn compare(
     rule: &impl Rule,
     text: &str,
     number: u64,

@@ -158,13 +158,7 @@ fn read(source: &str, text: &str, lint: Option<Date>, names: &mut Names) -> Read
     found.sort_by_key(|it| (it.line, it.column));
     if documents.is_empty() && unread == 0 {
         let message = format!("expected a document of kind {KIND}, found none");
-        let span = yaml::Span {
-            start: 0,
-            end: 0,
-            line: 1,
-            column: 1,
-        };
-        let mut error = span.error(source, text, "unknown-kind", message);
+        let mut error = yaml::Span::default().error(source, text, "unknown-kind", message);
         error.help = Some(format!(
             "begin with `apiVersion: {API_VERSION}` and `kind: {KIND}`"
         ));

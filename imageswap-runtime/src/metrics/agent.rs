@@ -4,17 +4,15 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::metrics::{Counter, Gauge, Histogram, Label};
-
-use super::Exporter;
 use super::catalogue::{
     AGENT_DETECTION, AGENT_DRIFT, AGENT_DRIFT_STOPPED, AGENT_EVENTS_LOST, AGENT_FINISHED,
     AGENT_INFO, AGENT_LIMIT, AGENT_POD_EVENTS, AGENT_POLICY_REPORTS, AGENT_PROBE_RUNS,
     AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS,
 };
+use super::{Exporter, Gauge, Histogram, Metric, SharedString};
 
 /// The agent's handles. Clones share the series.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct AgentMetrics {
     exporter: Exporter,
     detection: Histogram,
@@ -53,15 +51,14 @@ impl AgentMetrics {
     pub(super) fn register(exporter: &Exporter) -> Self {
         Self {
             exporter: exporter.clone(),
-            detection: exporter.histogram(AGENT_DETECTION),
+            detection: exporter.histogram(&AGENT_DETECTION),
             drift: Arc::default(),
         }
     }
 
     /// Sets the node's name.
     pub fn set_node(&self, name: &str) {
-        let labels = vec![Label::new("node", name.to_owned())];
-        self.exporter.gauge(AGENT_INFO, labels).set(1.0);
+        self.exporter.gauge(&AGENT_INFO, [name.to_owned()]).set(1.0);
     }
 
     /// A container started and was judged.
@@ -71,20 +68,14 @@ impl AgentMetrics {
         route: &'static str,
         reason: &'static str,
     ) {
-        self.counter(
-            AGENT_STARTS,
-            [("verdict", verdict), ("route", route), ("reason", reason)],
-        )
-        .increment(1);
+        let values = [verdict, route, reason];
+        self.exporter.counter(&AGENT_STARTS, values).increment(1);
     }
 
     /// Shows starts of this kind as 0 before the first.
     pub fn declare_starts(&self, verdict: &'static str, route: &'static str, reason: &'static str) {
-        self.counter(
-            AGENT_STARTS,
-            [("verdict", verdict), ("route", route), ("reason", reason)],
-        )
-        .absolute(0);
+        let values = [verdict, route, reason];
+        self.exporter.declare(&AGENT_STARTS, values);
     }
 
     /// Replaces the drift gauge: `rows` are complete, and every other known series becomes 0. Rows
@@ -99,21 +90,24 @@ impl AgentMetrics {
         }
         for (key, containers) in now {
             #[expect(clippy::cast_precision_loss, reason = "no node runs 2^52 containers")]
-            self.drift_gauge(&key).set(containers as f64);
+            let containers = containers as f64;
+            let (namespace, route, reason) = &key;
+            let values: [SharedString; 3] =
+                [namespace.clone().into(), (*route).into(), (*reason).into()];
+            self.exporter.gauge(&AGENT_DRIFT, values).set(containers);
             shown.insert(key);
         }
     }
 
     /// A container that was drift has stopped.
     pub fn drift_stopped(&self, route: &'static str, reason: &'static str) {
-        self.counter(AGENT_DRIFT_STOPPED, [("route", route), ("reason", reason)])
-            .increment(1);
+        let stopped = self.exporter.counter(&AGENT_DRIFT_STOPPED, [route, reason]);
+        stopped.increment(1);
     }
 
     /// Shows stopped drift of this kind as 0 before the first.
     pub fn declare_drift_stopped(&self, route: &'static str, reason: &'static str) {
-        self.counter(AGENT_DRIFT_STOPPED, [("route", route), ("reason", reason)])
-            .absolute(0);
+        self.exporter.declare(&AGENT_DRIFT_STOPPED, [route, reason]);
     }
 
     /// Records the time from a start to its verdict.
@@ -123,121 +117,85 @@ impl AgentMetrics {
 
     /// The kernel dropped `n` events.
     pub fn events_lost(&self, cause: &'static str, n: u64) {
-        self.counter(AGENT_EVENTS_LOST, [("cause", cause)])
-            .increment(n);
-    }
-
-    /// Sets how often a program in the kernel has run, and for how long in total.
-    pub fn probe_cost(&self, program: &'static str, runs: u64, time: Duration) {
-        let count = |metric, value| {
-            let labels = vec![Label::new("program", program)];
-            self.exporter.counter(metric, labels).absolute(value);
-        };
-        count(AGENT_PROBE_RUNS, runs);
-        count(
-            AGENT_PROBE_TIME,
-            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
-        );
+        self.counted(&AGENT_EVENTS_LOST, cause, n);
     }
 
     /// Shows lost events as 0 for the caller's causes.
     pub fn declare_lost(&self, causes: &[&'static str]) {
-        for &cause in causes {
-            self.counter(AGENT_EVENTS_LOST, [("cause", cause)])
-                .absolute(0);
+        self.declare(&AGENT_EVENTS_LOST, causes);
+    }
+
+    /// Sets how often a program in the kernel has run, and for how long in total.
+    pub fn probe_cost(&self, program: &'static str, runs: u64, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        for (metric, value) in [(&AGENT_PROBE_RUNS, runs), (&AGENT_PROBE_TIME, time)] {
+            self.exporter.counter(metric, [program]).absolute(value);
         }
     }
 
     /// `n` containers were found by other means than their start event.
     pub fn reconciled(&self, cause: &'static str, n: u64) {
-        self.counter(AGENT_RECONCILED, [("cause", cause)])
-            .increment(n);
+        self.counted(&AGENT_RECONCILED, cause, n);
     }
 
     /// Shows reconciled containers as 0 for the caller's causes.
     pub fn declare_reconciled(&self, causes: &[&'static str]) {
-        for &cause in causes {
-            self.counter(AGENT_RECONCILED, [("cause", cause)])
-                .absolute(0);
-        }
+        self.declare(&AGENT_RECONCILED, causes);
     }
 
     /// Adds an activity that must finish at least once per `limit`, as if it had just finished.
     pub fn activity(&self, name: &'static str, limit: Duration) -> ActivityGauge {
-        let gauge = |metric| {
-            let labels = vec![Label::new("activity", name)];
-            self.exporter.gauge(metric, labels)
-        };
-        gauge(AGENT_LIMIT).set(limit.as_secs_f64());
-        let activity = ActivityGauge(gauge(AGENT_FINISHED));
+        self.exporter
+            .gauge(&AGENT_LIMIT, [name])
+            .set(limit.as_secs_f64());
+        let activity = ActivityGauge(self.exporter.gauge(&AGENT_FINISHED, [name]));
         activity.finished();
         activity
     }
 
     /// Counts a Kubernetes Event on a Pod.
     pub fn pod_event(&self, outcome: &'static str) {
-        self.counter(AGENT_POD_EVENTS, [("outcome", outcome)])
-            .increment(1);
+        self.counted(&AGENT_POD_EVENTS, outcome, 1);
     }
 
     /// Shows Events as 0 for the caller's outcomes.
     pub fn declare_pod_events(&self, outcomes: &[&'static str]) {
-        for &outcome in outcomes {
-            self.counter(AGENT_POD_EVENTS, [("outcome", outcome)])
-                .absolute(0);
-        }
+        self.declare(&AGENT_POD_EVENTS, outcomes);
     }
 
     /// Counts a write of a policy report.
     pub fn policy_report(&self, outcome: &'static str) {
-        self.counter(AGENT_POLICY_REPORTS, [("outcome", outcome)])
-            .increment(1);
+        self.counted(&AGENT_POLICY_REPORTS, outcome, 1);
     }
 
     /// Shows writes of policy reports as 0 for the caller's outcomes.
     pub fn declare_policy_reports(&self, outcomes: &[&'static str]) {
-        for &outcome in outcomes {
-            self.counter(AGENT_POLICY_REPORTS, [("outcome", outcome)])
-                .absolute(0);
-        }
+        self.declare(&AGENT_POLICY_REPORTS, outcomes);
     }
 
     /// Counts an action, or a decision against it, about a drifting Pod.
     pub fn response(&self, action: &'static str, outcome: &'static str) {
-        self.counter(AGENT_RESPONSES, [("action", action), ("outcome", outcome)])
-            .increment(1);
+        let responses = self.exporter.counter(&AGENT_RESPONSES, [action, outcome]);
+        responses.increment(1);
     }
 
     /// Shows responses as 0 for the caller's outcomes.
     pub fn declare_responses(&self, action: &'static str, outcomes: &[&'static str]) {
-        for &outcome in outcomes {
-            self.counter(AGENT_RESPONSES, [("action", action), ("outcome", outcome)])
-                .absolute(0);
+        for outcome in outcomes {
+            self.exporter.declare(&AGENT_RESPONSES, [action, outcome]);
         }
     }
 
-    fn counter<const N: usize>(
-        &self,
-        metric: &'static str,
-        labels: [(&'static str, &'static str); N],
-    ) -> Counter {
-        let labels = labels.map(|(name, value)| Label::new(name, value));
-        self.exporter.counter(metric, labels.into())
+    /// Adds to a counter with one label.
+    fn counted(&self, metric: &Metric, value: &'static str, n: u64) {
+        self.exporter.counter(metric, [value]).increment(n);
     }
 
-    fn drift_gauge(&self, (namespace, route, reason): &DriftKey) -> Gauge {
-        let labels = vec![
-            Label::new("workload_namespace", namespace.clone()),
-            Label::new("route", *route),
-            Label::new("reason", *reason),
-        ];
-        self.exporter.gauge(AGENT_DRIFT, labels)
-    }
-}
-
-impl std::fmt::Debug for AgentMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentMetrics").finish_non_exhaustive()
+    /// Registers a counter with one label for each value.
+    fn declare(&self, metric: &Metric, values: &[&'static str]) {
+        for &value in values {
+            self.exporter.declare(metric, [value]);
+        }
     }
 }
 

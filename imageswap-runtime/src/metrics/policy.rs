@@ -5,17 +5,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ::metrics::{Counter, Gauge};
 use arc_swap::ArcSwapOption;
 use imageswap_policy::Policies;
 
 use super::catalogue::{
     POLICY_EXCEPTION_END, POLICY_INFO, POLICY_LAST_LOAD, POLICY_REFUSED, POLICY_RELOAD_FAILURES,
 };
-use super::{Exporter, unix_seconds, write_head};
+use super::{Counter, Exporter, Gauge, NONE, unix_seconds, write_head};
 
 /// The policy metrics that both services have. Clones share the series.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PolicyMetrics {
     in_force: Arc<ArcSwapOption<PolicyInForce>>,
     last_load: Gauge,
@@ -24,6 +23,7 @@ pub struct PolicyMetrics {
 }
 
 /// Series that have to disappear together with their policy, which a recorder's gauge cannot do.
+#[derive(Debug)]
 pub(super) struct PolicyInForce {
     set_revision: String,
     source: &'static str,
@@ -33,13 +33,11 @@ pub(super) struct PolicyInForce {
 
 impl PolicyMetrics {
     pub(super) fn register(exporter: &Exporter) -> Self {
-        let reload_failures = exporter.counter(POLICY_RELOAD_FAILURES, vec![]);
-        reload_failures.absolute(0);
         Self {
             in_force: Arc::clone(&exporter.policy),
-            last_load: exporter.gauge(POLICY_LAST_LOAD, vec![]),
-            reload_failures,
-            refused: exporter.gauge(POLICY_REFUSED, vec![]),
+            last_load: exporter.gauge(&POLICY_LAST_LOAD, NONE),
+            reload_failures: exporter.counter(&POLICY_RELOAD_FAILURES, NONE),
+            refused: exporter.gauge(&POLICY_REFUSED, NONE),
         }
     }
 
@@ -81,32 +79,28 @@ impl PolicyMetrics {
 impl PolicyInForce {
     /// Appends the series to `text`.
     pub(super) fn write(&self, text: &mut String) {
-        write_head(text, POLICY_INFO);
+        write_head(text, &POLICY_INFO);
         let _infallible = writeln!(
             text,
-            "{POLICY_INFO}{{set_revision=\"{}\",source=\"{}\"}} 1\n",
+            "{}{{set_revision=\"{}\",source=\"{}\"}} 1\n",
+            POLICY_INFO.name,
             escape(&self.set_revision),
             self.source,
         );
         if self.exceptions.is_empty() {
             return;
         }
-        write_head(text, POLICY_EXCEPTION_END);
+        write_head(text, &POLICY_EXCEPTION_END);
         for ((policy, pattern), end) in &self.exceptions {
             let _infallible = writeln!(
                 text,
-                "{POLICY_EXCEPTION_END}{{policy=\"{}\",pattern=\"{}\"}} {end}",
+                "{}{{policy=\"{}\",pattern=\"{}\"}} {end}",
+                POLICY_EXCEPTION_END.name,
                 escape(policy),
                 escape(pattern),
             );
         }
         text.push('\n');
-    }
-}
-
-impl std::fmt::Debug for PolicyMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyMetrics").finish_non_exhaustive()
     }
 }
 
@@ -135,7 +129,7 @@ mod tests {
     fn only_what_is_in_force_is_shown() {
         let exporter = Exporter::new();
         let policy = exporter.policy_metrics();
-        assert!(!exporter.render().contains(POLICY_INFO));
+        assert!(!exporter.render().contains(POLICY_INFO.name));
         let first = policies(
             "rules: [{from: '**', to: r.io}], exceptions: \
              [{pattern: 'a.io/**', until: 2027-01-31, reason: x}, {pattern: 'a.io/**', until: 2026-12-31, reason: y}]",
@@ -153,7 +147,7 @@ mod tests {
         );
         assert!(text.lines().any(|it| it == info), "{text}");
         assert!(!text.contains(first.set_revision()), "{text}");
-        assert!(!text.contains(POLICY_EXCEPTION_END), "{text}");
+        assert!(!text.contains(POLICY_EXCEPTION_END.name), "{text}");
     }
 
     #[test]

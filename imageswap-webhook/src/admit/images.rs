@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use imageswap_runtime::metrics::Operation;
+use crate::metrics::Operation;
+use imageswap_policy::manifest::List;
 
 use super::Asked;
-use crate::wire::{ImageField, List, Object, Text};
+use crate::wire::{ImageField, Object, Text};
 
 /// The judged part of the review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

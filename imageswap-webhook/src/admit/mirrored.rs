@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::images::{Asks, Subject};
 use super::{Admission, Asked, decide};
 use crate::limits::{MAX_REGISTRY_QUESTIONS, REGISTRY_WAIT};
-use crate::wire::{ImageField, List};
+use crate::wire::ImageField;
 
 /// The policy's decision about an image, after the registry's answer.
 pub(super) struct Mirrored<'r> {
@@ -98,5 +98,5 @@ fn is_open(decision: &Decision<'_>, asks: &Asks<'_>) -> bool {
 }
 
 pub(super) fn in_container<'r>(selected: &Selected<'r>, field: &ImageField<'r>) -> Selected<'r> {
-    selected.in_container((field.list != List::Volumes).then_some(field.name))
+    selected.in_container(field.list.container(field.name))
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::metrics::Outcome;
 use imageswap_policy::Selected;
-use imageswap_runtime::metrics::Outcome;
 
 use super::images::{Asks, Subject};
 use super::listed::{Listed, short};

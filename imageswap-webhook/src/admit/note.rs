@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
+use crate::metrics::Operation;
 use imageswap_policy::Selected;
+use imageswap_policy::manifest::List;
 use imageswap_policy::note::{ANNOTATION, Entry, MAX_BYTES, Note};
-use imageswap_runtime::metrics::Operation;
 use serde_json::json;
 
 use super::{Asked, Decided};
 use crate::patch::Patch;
-use crate::wire::List;
 
 /// Updates the Pod's note with the decisions. A note that is already right, as on a second pass,
 /// stays; a foreign one does not recompute, and is replaced.

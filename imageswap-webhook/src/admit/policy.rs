@@ -1,7 +1,7 @@
 //! `/validate-policy`: refuses policies that do not load when they are applied.
 
+use crate::metrics::{Operation, Outcome};
 use imageswap_policy::document;
-use imageswap_runtime::metrics::{Operation, Outcome};
 use imageswap_runtime::source::MAPS_KEY;
 use imageswap_runtime::text::shorten;
 use serde_json::Value;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use crate::metrics::Operation;
 use imageswap_policy::{Policy, Reference};
-use imageswap_runtime::metrics::Operation;
 use serde_json::json;
 
 use super::{Admission, Asked, Decided};

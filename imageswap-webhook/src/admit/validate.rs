@@ -4,9 +4,9 @@
 //! because `/mutate` was not called, is refused. A template is judged by what its Pods' images
 //! would become, so that a mistake is refused where it is written.
 
+use crate::metrics::Outcome;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Selected};
-use imageswap_runtime::metrics::Outcome;
 
 use super::images::Subject;
 use super::message::{self, Refused};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use imageswap_runtime::metrics::Webhook;
+use crate::metrics::Webhook;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 

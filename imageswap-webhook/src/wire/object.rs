@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use imageswap_policy::manifest::List;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -20,19 +21,6 @@ pub struct Object<'a> {
     /// `pods/ephemeralcontainers`.
     #[serde(borrow)]
     ephemeral_containers: Option<Items<Option<Container<'a>>>>,
-}
-
-/// A list of a Pod's specification whose items name images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum List {
-    /// `containers`
-    Containers,
-    /// `initContainers`, sidecars among them
-    InitContainers,
-    /// `ephemeralContainers`
-    EphemeralContainers,
-    /// `volumes`, for volumes of type `image`
-    Volumes,
 }
 
 /// A place in an object that names an image. Displays as a JSON Pointer (RFC 6901).
@@ -168,7 +156,7 @@ impl Object<'_> {
         let mut metadata = self.metadata.iter().chain(metadata);
         (self.spec.as_ref().and_then(Spec::cut))
             .or_else(|| specs.into_iter().find_map(Spec::cut))
-            .or_else(|| ephemeral.then(|| List::EphemeralContainers.key()))
+            .or_else(|| ephemeral.then(|| List::EphemeralContainers.as_str()))
             .or_else(|| {
                 let cut = |it: &Metadata<'_>| it.labels.as_ref().is_some_and(|it| it.is_cut);
                 metadata.any(cut).then_some("labels")
@@ -271,36 +259,7 @@ impl<'a, T, J> Spec<'a, T, J> {
     fn cut(&self) -> Option<&'static str> {
         let volumes = is_cut(self.volumes.as_ref()).then_some(List::Volumes);
         let list = List::ALL.into_iter().find(|list| is_cut(self.list(*list)));
-        list.or(volumes).map(List::key)
-    }
-}
-
-impl List {
-    /// All lists.
-    pub const ALL: [Self; 4] = [
-        Self::Containers,
-        Self::InitContainers,
-        Self::EphemeralContainers,
-        Self::Volumes,
-    ];
-
-    /// The name of an item in messages.
-    pub const fn item(self) -> &'static str {
-        match self {
-            Self::Containers => "container",
-            Self::InitContainers => "init container",
-            Self::EphemeralContainers => "ephemeral container",
-            Self::Volumes => "volume",
-        }
-    }
-
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Containers => "containers",
-            Self::InitContainers => "initContainers",
-            Self::EphemeralContainers => "ephemeralContainers",
-            Self::Volumes => "volumes",
-        }
+        list.or(volumes).map(List::as_str)
     }
 }
 
@@ -311,7 +270,13 @@ impl fmt::Display for ImageField<'_> {
         } else {
             "image"
         };
-        write!(f, "{}/{}/{}/{leaf}", self.base, self.list.key(), self.index)
+        write!(
+            f,
+            "{}/{}/{}/{leaf}",
+            self.base,
+            self.list.as_str(),
+            self.index
+        )
     }
 }
 

@@ -48,12 +48,11 @@ impl Replica {
         let secret = secret.unwrap().unwrap();
         let tls = Tls::unset().unwrap();
         let readiness = Readiness::new();
-        let metrics = Exporter::new().webhook_metrics();
         let ready = readiness.condition("certificate");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(secret.keep(client, tls.clone(), metrics, ready));
+        tasks.spawn(secret.keep(client, tls.clone(), Exporter::new(), ready));
         tasks.spawn(answer(listener, tls.acceptor()));
         Self {
             tls,

@@ -14,12 +14,13 @@ use hyper_util::rt::TokioIo;
 use imageswap_policy::{Policies, document};
 use imageswap_runtime::admin::Condition;
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::{Exporter, Operation, Outcome, Webhook, WebhookMetrics};
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::{PolicyArgs, PolicySource};
 use imageswap_runtime::tls::{ClientStream, ConnectError, Connector, TlsArgs};
 use imageswap_webhook::admit::Admission;
 use imageswap_webhook::http::{Answers, Handler};
 use imageswap_webhook::limits::Limits;
+use imageswap_webhook::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use imageswap_webhook::server::{self, DrainTimes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -72,7 +73,7 @@ impl Server {
                 exporter.policy_metrics(),
                 Condition::default(),
             ));
-            Admission::new(policy, exporter.webhook_metrics())
+            Admission::new(policy, WebhookMetrics::new(exporter))
         })
         .await
     }
@@ -80,7 +81,7 @@ impl Server {
     /// Serves a maps text that does not change.
     pub(crate) async fn with_maps(text: &str) -> Self {
         Self::start(TIMES, |exporter, _| {
-            admission(text, &exporter.webhook_metrics())
+            admission(text, &WebhookMetrics::new(exporter))
         })
         .await
     }
@@ -112,8 +113,8 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let (exporter, drain) = (Exporter::new(), Drain::new());
         let answers = answers(&exporter, &drain);
-        let handler =
-            Handler::new(answers, exporter.webhook_metrics(), drain.clone()).with_limits(limits);
+        let handler = Handler::new(answers, WebhookMetrics::new(&exporter), drain.clone())
+            .with_limits(limits);
         let task = tokio::spawn(server::serve(
             listener,
             tls.acceptor(),
@@ -245,7 +246,7 @@ pub(crate) fn policies(text: &str) -> Policies {
 
 /// Answers by the policies of a text.
 pub(crate) fn admission_by(text: &str) -> Admission {
-    let metrics = Exporter::new().webhook_metrics();
+    let metrics = WebhookMetrics::new(&Exporter::new());
     Admission::new(PolicySource::fixed(policies(text)), metrics)
 }
 

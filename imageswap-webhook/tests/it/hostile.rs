@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use imageswap_runtime::metrics::Webhook;
 use imageswap_runtime::tls::ClientStream;
 use imageswap_webhook::admit::{Admission, Answer, Unlearned};
 use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::{Limits, MAX_BODY, MAX_HEAD, MEDIUM_BODY, SMALL_BODY};
+use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -31,7 +31,7 @@ fn quick() -> Limits {
 
 async fn server(limits: Limits) -> Server {
     Server::start_with(TIMES, limits, |exporter, _| {
-        admission(MAPS, &exporter.webhook_metrics())
+        admission(MAPS, &WebhookMetrics::new(exporter))
     })
     .await
 }
@@ -453,7 +453,7 @@ fn held_server(release: &Arc<AtomicBool>) -> impl Future<Output = Server> {
         ..Limits::default()
     };
     Server::start_with(TIMES, limits, |exporter, _| Held {
-        admission: admission(MAPS, &exporter.webhook_metrics()),
+        admission: admission(MAPS, &WebhookMetrics::new(exporter)),
         release,
     })
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
 use http::{Method, Request};
-use imageswap_runtime::metrics::Webhook;
 use imageswap_webhook::admit::{Answer, Unlearned};
 use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::limits::MAX_BODY;
+use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 use imageswap_webhook::server::DrainTimes;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -177,7 +177,7 @@ async fn a_panic_is_answered_and_the_connection_goes_on() {
         }
     }
     let server = Server::start(TIMES, |exporter, _| {
-        Panics(admission(MAPS, &exporter.webhook_metrics()))
+        Panics(admission(MAPS, &WebhookMetrics::new(exporter)))
     })
     .await;
     let mut connection = server.connect().await.unwrap();
@@ -197,7 +197,7 @@ async fn a_drain_lets_everyone_finish() {
         timeout: Duration::from_hours(1),
     };
     let server = Server::start(times, |exporter, _| {
-        admission(MAPS, &exporter.webhook_metrics())
+        admission(MAPS, &WebhookMetrics::new(exporter))
     })
     .await;
     let mut idle = server.connect().await.unwrap();
@@ -237,7 +237,7 @@ async fn a_drain_ends_at_the_deadline() {
         timeout: Duration::from_millis(300),
     };
     let server = Server::start(times, |exporter, _| {
-        admission(MAPS, &exporter.webhook_metrics())
+        admission(MAPS, &WebhookMetrics::new(exporter))
     })
     .await;
     let mut idle = server.connect().await.unwrap();

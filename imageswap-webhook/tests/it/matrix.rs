@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use imageswap_policy::{Policies, maps};
-use imageswap_runtime::metrics::{Exporter, Outcome, Webhook};
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::{Namespaces, PolicySource};
 use imageswap_webhook::admit::Admission;
+use imageswap_webhook::metrics::{Outcome, Webhook, WebhookMetrics};
 use serde_json::{Value, json};
 
 use crate::client::{decide, patched, pod_review, policies, take_note};
@@ -151,7 +152,7 @@ fn admission(enforcement: &str) -> Admission {
         ("shop".to_owned(), label),
         ("kube-system".to_owned(), BTreeMap::new()),
     ]);
-    let metrics = Exporter::new().webhook_metrics();
+    let metrics = WebhookMetrics::new(&Exporter::new());
     Admission::new(PolicySource::fixed(policies), metrics).with_cluster(
         namespaces,
         imageswap_runtime::source::PullSecrets::unknown(),

@@ -9,6 +9,7 @@ use imageswap_registry::{Client, Mirrors};
 use imageswap_runtime::source::PolicySource;
 use imageswap_runtime::tls::Connector;
 use imageswap_webhook::admit::Admission;
+use imageswap_webhook::metrics::WebhookMetrics;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ fn by_registry(registry: &str, rest: &str) -> Policies {
 async fn serve(policies: Policies, ca: &[u8]) -> Server {
     let client = Client::new(Connector::new(ca).unwrap(), [].into());
     Server::start(TIMES, |exporter, _| {
-        Admission::new(PolicySource::fixed(policies), exporter.webhook_metrics())
+        Admission::new(PolicySource::fixed(policies), WebhookMetrics::new(exporter))
             .with_mirrors(Mirrors::new(client))
     })
     .await

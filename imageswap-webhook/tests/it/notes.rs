@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use imageswap_policy::note::ANNOTATION;
-use imageswap_runtime::metrics::{Outcome, Webhook};
 use imageswap_runtime::source::{Namespaces, PullSecrets};
 use imageswap_webhook::admit::Admission;
+use imageswap_webhook::metrics::{Outcome, Webhook};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

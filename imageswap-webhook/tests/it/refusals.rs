@@ -1,6 +1,6 @@
 //! Messages for people: denials, warnings, and reasons why a policy was refused.
 
-use imageswap_runtime::metrics::{Outcome, Webhook};
+use imageswap_webhook::metrics::{Outcome, Webhook};
 use serde_json::{Value, json};
 
 use crate::client::{self, admission_by, decide, pod_review};

@@ -1,6 +1,7 @@
 //! Which images of which objects are swapped, and which are left alone.
 
-use imageswap_runtime::metrics::{Exporter, Operation, Outcome, Webhook};
+use imageswap_runtime::metrics::Exporter;
+use imageswap_webhook::metrics::{Operation, Outcome, Webhook, WebhookMetrics};
 use serde_json::{Value, json};
 
 use crate::client::{admission, decide, patched, pod_review};
@@ -10,7 +11,7 @@ const MAPS: &str = "default::d.example.com\nquay.io::\n";
 /// Answers a review, and returns the resulting object.
 #[track_caller]
 fn ask(review: &Value) -> (Value, Operation, Outcome) {
-    let admission = admission(MAPS, &Exporter::new().webhook_metrics());
+    let admission = admission(MAPS, &WebhookMetrics::new(&Exporter::new()));
     let (body, operation, outcome) = decide(&admission, Webhook::Mutate, review);
     (patched(review, &body), operation, outcome)
 }
@@ -214,7 +215,7 @@ fn an_object_of_no_use_is_allowed_unchanged() {
     }
     let mut review = pod_review("CREATE", &json!({}));
     review["request"].as_object_mut().unwrap().remove("object");
-    let admission = admission(MAPS, &Exporter::new().webhook_metrics());
+    let admission = admission(MAPS, &WebhookMetrics::new(&Exporter::new()));
     let (answer, ..) = decide(&admission, Webhook::Mutate, &review);
     assert_eq!(answer["response"], json!({"uid": "u-1", "allowed": true}));
 }
@@ -231,7 +232,7 @@ fn images_that_are_no_references_stay() {
 #[test]
 fn images_are_counted_by_what_the_policy_names() {
     let exporter = Exporter::new();
-    let metrics = exporter.webhook_metrics();
+    let metrics = WebhookMetrics::new(&exporter);
     metrics.set_registries(["quay.io"].into_iter());
     let review = pod_review("CREATE", &object("Pod", &pod_spec("")));
     admission(MAPS, &metrics)

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped};
 use imageswap_runtime::cluster::ClusterArgs;
-use imageswap_runtime::metrics::Webhook;
 use imageswap_runtime::source::{Namespaces, PullSecrets};
 use imageswap_webhook::admit::Admission;
+use imageswap_webhook::metrics::Webhook;
 use serde_json::{Value, json};
 
 use crate::client::{Server, TIMES, admission_by, decide, pod_review};

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use imageswap_runtime::metrics::{Exporter, Webhook};
+use imageswap_runtime::metrics::Exporter;
+use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 use serde_json::{Value, json};
 
 use crate::client::{admission, decide, patched, take_note};
@@ -31,7 +32,10 @@ fn admission_reviews() {
         let note = row["note"].as_str().unwrap();
         let review = &row["request"];
         let exporter = Exporter::new();
-        let admission = admission(row["maps"].as_str().unwrap(), &exporter.webhook_metrics());
+        let admission = admission(
+            row["maps"].as_str().unwrap(),
+            &WebhookMetrics::new(&exporter),
+        );
         let (answer, ..) = decide(&admission, Webhook::Mutate, review);
         let mut object = patched(review, &answer);
         take_note(&mut object);

@@ -112,27 +112,6 @@ impl Cluster {
         process::output(&mut command)
     }
 
-    /// helm's command line, broken into readable lines.
-    pub(crate) fn shown_helm(&self, args: &[String]) -> String {
-        let mut text = "helm".to_owned();
-        let mut width = "  1. helm".len();
-        let all = self.helm_context().into_iter().chain(args.iter().cloned());
-        let mut words = all.peekable();
-        while let Some(word) = words.next() {
-            // A flag and its value stay together.
-            let value = words.next_if(|it| word.starts_with("--") && !it.starts_with("--"));
-            let word = value.map_or(word.clone(), |it| format!("{word} {}", quoted(&it)));
-            if width + 1 + word.len() > 78 {
-                text.push_str(" \\\n       ");
-                width = 7;
-            }
-            width += 1 + word.len();
-            text.push(' ');
-            text.push_str(&word);
-        }
-        text
-    }
-
     fn helm_context(&self) -> Vec<String> {
         let mut args = vec!["--kube-context".to_owned(), self.context.clone()];
         if let Some(file) = &self.kubeconfig {
@@ -189,15 +168,6 @@ impl Cluster {
             bail!("cannot make the namespace {name}: {refused}");
         }
         Ok(())
-    }
-}
-
-/// A word quoted for a shell.
-fn quoted(word: &str) -> String {
-    if word.contains(['\\', ' ', '{', '*', '$', '"']) {
-        format!("'{word}'")
-    } else {
-        word.to_owned()
     }
 }
 

@@ -144,29 +144,6 @@ fn reasons(pods: &Value) -> Vec<String> {
     lines
 }
 
-/// How many of a workload's Pods are ready, and how many it has.
-pub(super) fn ready(cluster: &Cluster, workload: &Workload) -> Result<String> {
-    let name = workload.to_string();
-    let object = cluster.json(&["--namespace", &workload.namespace, "get", &name])?;
-    Ok(counts(&object))
-}
-
-fn counts(object: &Value) -> String {
-    let status = &object["status"];
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    if object["kind"] == "DaemonSet" {
-        let (ready, of) = (
-            number(&status["numberReady"]),
-            number(&status["desiredNumberScheduled"]),
-        );
-        format!("ready on {ready} of {of} nodes")
-    } else {
-        let ready = number(&status["readyReplicas"]);
-        let of = number(&object["spec"]["replicas"]);
-        format!("{ready} of {of} replicas ready")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -211,15 +188,5 @@ mod tests {
                 "waits: 0/3 nodes are available",
             ]
         );
-    }
-
-    #[test]
-    fn what_is_ready_is_counted() {
-        let webhook =
-            json!({"kind": "Deployment", "spec": {"replicas": 2}, "status": {"readyReplicas": 1}});
-        assert_eq!(counts(&webhook), "1 of 2 replicas ready");
-        let agent =
-            json!({"kind": "DaemonSet", "status": {"desiredNumberScheduled": 3, "numberReady": 3}});
-        assert_eq!(counts(&agent), "ready on 3 of 3 nodes");
     }
 }

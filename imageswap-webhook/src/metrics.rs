@@ -1,22 +1,20 @@
-//! The webhook's series.
+//! The webhook's series, and the values of their labels.
 
 use std::array;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use ::metrics::{Counter, Gauge, Histogram, Label};
 use arc_swap::ArcSwap;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::{Decision, Reason};
-use strum::{IntoStaticStr, VariantArray};
-
-use super::catalogue::{
+use imageswap_runtime::connections::Closed;
+use imageswap_runtime::metrics::catalogue::{
     ADMISSION_CLOSED, ADMISSION_CONNECTIONS, ADMISSION_DURATION, ADMISSION_IMAGES,
     ADMISSION_IN_FLIGHT, ADMISSION_REGISTRY_ANSWERS, ADMISSION_REQUESTS, ADMISSION_UNREGISTERED,
-    TLS_NOT_AFTER, TLS_NOT_BEFORE,
 };
-use super::{Exporter, unix_seconds};
+use imageswap_runtime::metrics::{Counter, Exporter, Gauge, Histogram, NONE, SharedString};
+use strum::{IntoStaticStr, VariantArray};
 
 /// Which of the webhooks was called, as a bounded label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
@@ -70,26 +68,8 @@ pub enum Outcome {
     Shed,
 }
 
-/// Why the server closed a connection, as a bounded label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Closed {
-    /// Its TLS handshake failed or took too long.
-    Handshake,
-    /// A request's head took too long.
-    SlowHead,
-    /// A request's body took too long, and so did the answer that says so.
-    SlowBody,
-    /// The client took too long to read an answer.
-    SlowRead,
-    /// It idled for too long.
-    Idle,
-    /// Its place was needed for another connection, or it found none free.
-    Crowded,
-}
-
 /// The webhook's handles. Clones share the series.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct WebhookMetrics {
     requests: Arc<
         [[[Counter; Outcome::VARIANTS.len()]; Operation::VARIANTS.len()]; Webhook::VARIANTS.len()],
@@ -104,6 +84,7 @@ pub struct WebhookMetrics {
 }
 
 /// Counters of decided images for the policy in force.
+#[derive(Debug)]
 struct ImageCounters {
     registries: HashMap<Box<str>, ByEnforcement<RegistryCounters>>,
     other: ByEnforcement<RegistryCounters>,
@@ -122,6 +103,7 @@ type ByEnforcement<T> = [T; ENFORCEMENTS.len()];
 const ENFORCEMENTS: [Enforcement; 3] = [Enforcement::Deny, Enforcement::Warn, Enforcement::Audit];
 
 /// One registry's counters, indexed by `approved`.
+#[derive(Debug)]
 struct RegistryCounters {
     swapped: [Counter; 2],
     kept: [Counter; 2],
@@ -151,43 +133,37 @@ impl Outcome {
 }
 
 impl WebhookMetrics {
-    pub(super) fn register(exporter: &Exporter) -> Self {
+    /// Registers the series.
+    pub fn new(exporter: &Exporter) -> Self {
+        exporter.build_info("webhook");
         for configuration in ["mutating", "validating"] {
-            let configuration = Label::new("configuration", configuration);
-            let gauge = exporter.gauge(ADMISSION_UNREGISTERED, vec![configuration]);
+            let gauge = exporter.gauge(&ADMISSION_UNREGISTERED, [configuration]);
             gauge.set(0.0);
         }
         let requests = each(|webhook: Webhook| {
             each(|operation: Operation| {
                 each(|outcome: Outcome| {
-                    zeroed(exporter.counter(
-                        ADMISSION_REQUESTS,
-                        vec![
-                            Label::new("webhook", webhook.label()),
-                            Label::new("operation", operation.label()),
-                            Label::new("outcome", outcome.label()),
-                        ],
-                    ))
+                    let values = [webhook.label(), operation.label(), outcome.label()];
+                    exporter.counter(&ADMISSION_REQUESTS, values)
                 })
             })
         });
         Self {
             requests: Arc::new(requests),
-            duration: exporter.histogram(ADMISSION_DURATION),
-            connections: exporter.gauge(ADMISSION_CONNECTIONS, vec![]),
-            in_flight: exporter.gauge(ADMISSION_IN_FLIGHT, vec![]),
+            duration: exporter.histogram(&ADMISSION_DURATION),
+            connections: exporter.gauge(&ADMISSION_CONNECTIONS, NONE),
+            in_flight: exporter.gauge(&ADMISSION_IN_FLIGHT, NONE),
             closed: Arc::new(each(|reason: Closed| {
-                let reason = Label::new("reason", <&str>::from(reason));
-                zeroed(exporter.counter(ADMISSION_CLOSED, vec![reason]))
+                exporter.counter(&ADMISSION_CLOSED, [<&str>::from(reason)])
             })),
             images: Arc::new(ArcSwap::from_pointee(ImageCounters::register(
                 exporter,
                 std::iter::empty(),
             ))),
-            registry_answers: Arc::new(REGISTRY_ANSWERS.map(|answer| {
-                let answer = Label::new("answer", answer);
-                zeroed(exporter.counter(ADMISSION_REGISTRY_ANSWERS, vec![answer]))
-            })),
+            registry_answers: Arc::new(
+                REGISTRY_ANSWERS
+                    .map(|answer| exporter.counter(&ADMISSION_REGISTRY_ANSWERS, [answer])),
+            ),
             exporter: exporter.clone(),
         }
     }
@@ -244,30 +220,17 @@ impl WebhookMetrics {
     /// Sets whether the API server does not call the webhook although a policy is in force.
     /// `configuration` is `mutating` or `validating`.
     pub fn set_unregistered(&self, configuration: &'static str, missing: bool) {
-        let configuration = Label::new("configuration", configuration);
+        let missing = f64::from(u8::from(missing));
         let gauge = self
             .exporter
-            .gauge(ADMISSION_UNREGISTERED, vec![configuration]);
-        gauge.set(f64::from(u8::from(missing)));
-    }
-
-    /// Sets the serving certificate's validity. Without a certificate these series do not exist.
-    pub fn set_tls_validity(&self, not_before: SystemTime, not_after: SystemTime) {
-        let show = |name, time| self.exporter.gauge(name, vec![]).set(unix_seconds(time));
-        show(TLS_NOT_BEFORE, not_before);
-        show(TLS_NOT_AFTER, not_after);
+            .gauge(&ADMISSION_UNREGISTERED, [configuration]);
+        gauge.set(missing);
     }
 }
 
 /// What is made of each variant, in their order.
 fn each<E: VariantArray + Copy, T, const N: usize>(mut make: impl FnMut(E) -> T) -> [T; N] {
     array::from_fn(|at| make(E::VARIANTS[at]))
-}
-
-impl std::fmt::Debug for WebhookMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WebhookMetrics").finish_non_exhaustive()
-    }
 }
 
 impl ImageCounters {
@@ -338,26 +301,22 @@ fn image_counter(
     enforcement: &'static str,
     registry: &str,
 ) -> Counter {
-    zeroed(exporter.counter(
-        ADMISSION_IMAGES,
-        vec![
-            Label::new("decision", decision),
-            Label::new("approved", if approved { "true" } else { "false" }),
-            Label::new("enforcement", enforcement),
-            Label::new("registry", registry.to_owned()),
-        ],
-    ))
-}
-
-/// A counter that is exported before it is first raised.
-fn zeroed(counter: Counter) -> Counter {
-    counter.absolute(0);
-    counter
+    let approved = if approved { "true" } else { "false" };
+    let registry = registry.to_owned().into();
+    let values: [SharedString; 4] = [
+        decision.into(),
+        approved.into(),
+        enforcement.into(),
+        registry,
+    ];
+    exporter.counter(&ADMISSION_IMAGES, values)
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+
+    use imageswap_runtime::metrics::catalogue;
 
     use super::*;
 
@@ -376,7 +335,7 @@ mod tests {
     #[test]
     fn registries_outside_the_policy_are_other() {
         let exporter = Exporter::new();
-        let metrics = exporter.webhook_metrics();
+        let metrics = WebhookMetrics::new(&exporter);
         metrics.set_registries(["quay.io"].into_iter());
         metrics.image(
             Some("quay.io"),
@@ -408,7 +367,7 @@ mod tests {
     #[test]
     fn counts_survive_a_change_of_the_policy() {
         let exporter = Exporter::new();
-        let metrics = exporter.webhook_metrics();
+        let metrics = WebhookMetrics::new(&exporter);
         metrics.set_registries(["quay.io"].into_iter());
         metrics.image(
             Some("quay.io"),
@@ -429,7 +388,7 @@ mod tests {
     #[test]
     fn requests_are_counted_by_operation_and_outcome() {
         let exporter = Exporter::new();
-        let metrics = exporter.webhook_metrics();
+        let metrics = WebhookMetrics::new(&exporter);
         for &operation in Operation::VARIANTS {
             for &outcome in Outcome::VARIANTS {
                 metrics.request(
@@ -473,11 +432,38 @@ mod tests {
     #[test]
     fn series_exist_from_the_start() {
         let exporter = Exporter::new();
-        let _metrics = exporter.webhook_metrics();
+        let metrics = WebhookMetrics::new(&exporter);
+        // Without a sample a histogram has no lines.
+        metrics.request(
+            Webhook::Mutate,
+            Operation::Create,
+            Outcome::Patched,
+            Duration::ZERO,
+        );
         let text = exporter.render();
-        let line = r#"imageswap_admission_requests_total{webhook="mutate",operation="CREATE",outcome="failed"} 0"#;
-        assert!(text.lines().any(|l| l == line), "{text}");
+        for metric in catalogue() {
+            let head = format!("# TYPE {} {}\n", metric.name, metric.kind.as_str());
+            let expected = metric.name.starts_with("imageswap_admission_");
+            assert!(text.contains(&head) || !expected, "{head}\n{text}");
+        }
+        let line = r#"_requests_total{webhook="mutate",operation="CREATE",outcome="failed"} 0"#;
+        assert!(text.contains(line), "{text}");
         let line = r#"{decision="kept",approved="false",enforcement="audit",registry="other"} 0"#;
         assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn the_catalogue_lists_all_values() {
+        fn all<E: VariantArray + Copy + Into<&'static str>>() -> String {
+            let names = E::VARIANTS.iter().map(|it| -> &str { (*it).into() });
+            let quoted: Vec<_> = names.map(|it| format!("`{it}`")).collect();
+            quoted.join(", ")
+        }
+        let [webhook, operation, outcome] = ADMISSION_REQUESTS.labels else {
+            panic!("{ADMISSION_REQUESTS:?}")
+        };
+        assert_eq!(webhook.values, all::<Webhook>());
+        assert_eq!(operation.values, all::<Operation>());
+        assert!(outcome.values.starts_with(&all::<Outcome>()));
     }
 }
