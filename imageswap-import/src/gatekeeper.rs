@@ -2,7 +2,7 @@
 
 use crate::fields::{only, selector, texts};
 use crate::image::is_registry;
-use crate::intent::{Check, Effect, Intent, Lists, Origin, Reading, Vocabulary};
+use crate::intent::{Check, Effect, Intent, LISTS, Lists, Origin, Reading, Vocabulary};
 use crate::scope::{Formula, Literal, WORKLOADS};
 use crate::text::glob;
 use imageswap_policy::document::Enforcement;
@@ -174,8 +174,7 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
         .get("location")
         .and_then(Node::as_str)
         .unwrap_or_default();
-    let lists = ["containers", "initContainers", "ephemeralContainers"];
-    let list = lists
+    let list = LISTS
         .into_iter()
         .find(|it| location == format!("spec.{it}[name:*].image"));
     let list = list.ok_or_else(|| format!("the location `{location}` is not understood"))?;

@@ -3,6 +3,7 @@
 use crate::report::Status;
 use crate::scope::{Block, Formula, Literal};
 use imageswap_policy::document::Enforcement;
+use imageswap_policy::manifest::List;
 use imageswap_policy::yaml::Span;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -194,6 +195,12 @@ impl Vocabulary {
     }
 }
 
+/// The fields with the lists of containers.
+pub(crate) const LISTS: [&str; 3] = {
+    let [containers, init, ephemeral] = List::CONTAINERS;
+    [containers.as_str(), init.as_str(), ephemeral.as_str()]
+};
+
 impl Lists {
     pub(crate) const ALL: Self = Self {
         containers: true,
@@ -208,10 +215,11 @@ impl Lists {
 
     /// The lists by the names of Kubernetes' fields.
     pub(crate) fn named(names: &[&str]) -> Self {
+        let [containers, init, ephemeral] = LISTS.map(|it| names.contains(&it));
         Self {
-            containers: names.contains(&"containers"),
-            init: names.contains(&"initContainers"),
-            ephemeral: names.contains(&"ephemeralContainers"),
+            containers,
+            init,
+            ephemeral,
         }
     }
 
@@ -251,13 +259,8 @@ impl Lists {
 
     /// The lists that are not read, for messages.
     pub(crate) fn missing(self) -> Vec<&'static str> {
-        [
-            (self.containers, "containers"),
-            (self.init, "initContainers"),
-            (self.ephemeral, "ephemeralContainers"),
-        ]
-        .into_iter()
-        .filter_map(|(read, name)| (!read).then_some(name))
-        .collect()
+        let read = [self.containers, self.init, self.ephemeral].into_iter();
+        let missing = read.zip(LISTS).filter(|(read, _)| !read);
+        missing.map(|(_, name)| name).collect()
     }
 }

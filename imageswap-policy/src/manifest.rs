@@ -192,6 +192,13 @@ impl List {
         Self::Volumes,
     ];
 
+    /// The lists of containers.
+    pub const CONTAINERS: [Self; 3] = [
+        Self::Containers,
+        Self::InitContainers,
+        Self::EphemeralContainers,
+    ];
+
     /// One of its items in messages: `init container`.
     pub const fn item(self) -> &'static str {
         match self {

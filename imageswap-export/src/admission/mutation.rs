@@ -3,10 +3,9 @@
 use super::objects::{Mutation, Variable};
 use super::steps::last;
 use super::{cel, variable};
+use imageswap_policy::manifest::List;
 use imageswap_policy::{Policy, note};
 
-/// Lists of a Pod's specification with containers.
-const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// A longer note is not written: Kubernetes allows 256 KiB for all annotations.
 const MAX_NOTE: usize = 200_000;
 /// Pods with more images get no note: looking for the entry of each of 70 images costs more than the
@@ -31,7 +30,9 @@ pub(super) fn write(policy: &Policy) -> Change {
     );
     let mut variables = vec![variable("swaps", swaps)];
     variables.extend(note_variables(policy, &last));
-    let lists = CONTAINERS.map(containers).join(",\n    ");
+    let lists = List::CONTAINERS
+        .map(|list| containers(list.as_str()))
+        .join(",\n    ");
     let expression = format!(
         "Object{{\n  \
            ?metadata: variables.note != '' ? optional.of(Object.metadata{{annotations: {{{annotation}: variables.note}}}}) : optional.none(),\n  \

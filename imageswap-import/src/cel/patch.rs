@@ -1,7 +1,8 @@
 //! What an expression that changes a Pod makes to its images.
 
-use super::pod::{LISTS, Shape};
+use super::pod::Shape;
 use super::value::Value;
+use crate::intent::LISTS;
 use std::collections::BTreeMap;
 
 /// The images after a configuration was applied; `path` leads from the object's `spec` to that of the Pod.

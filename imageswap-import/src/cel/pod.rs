@@ -1,14 +1,12 @@
 //! Pods that are made of images, and what a rule about a whole Pod states for each of its images.
 
 use super::value::{Object, Value};
-use crate::intent::Lists;
+use crate::intent::{LISTS, Lists};
 use crate::scope::Pod;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-/// The lists of containers, in the order of a `Shape`.
-pub(crate) const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// Images that are tried beside others; alone, all are tried.
 const MAX_PAIRED: usize = 120;
 /// More containers than an author would write down one by one.

@@ -3,10 +3,10 @@
 use super::Program;
 use super::evaluate::{Evaluation, Root, Variables};
 use super::patch::{apply, json_patch};
-use super::pod::{Decomposed, Evaluate, Known, LISTS, Outcome, Shape, Subject, decompose};
+use super::pod::{Decomposed, Evaluate, Known, Outcome, Shape, Subject, decompose};
 use super::scope::Scopes;
 use super::value::{Object, Stop, Value};
-use crate::intent::{Check, Lists, Swap, Vocabulary};
+use crate::intent::{Check, LISTS, Lists, Swap, Vocabulary};
 use crate::probe::probes;
 use crate::scope::{Formula, Pod};
 use cel::common::ast::IdedExpr;

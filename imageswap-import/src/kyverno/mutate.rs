@@ -3,7 +3,7 @@
 use super::conditions::{self, Conditions};
 use super::context::{Context, Variables, lists_in, template_texts};
 use super::validate::anchored;
-use crate::intent::{Lists, Swap, Vocabulary};
+use crate::intent::{LISTS, Lists, Swap, Vocabulary};
 use crate::text::glob;
 use imageswap_policy::yaml::{self, Node, Value};
 use std::rc::Rc;
@@ -339,7 +339,7 @@ fn json_patch(node: &Node) -> Result<Patch, String> {
         return Err(unread());
     };
     let compact: String = path.chars().filter(|it| !it.is_whitespace()).collect();
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
+    for list in LISTS {
         for index in ["{{elementIndex}}", "{{elementIndex0}}"] {
             if compact == format!("/spec/{list}/{index}/image") {
                 return Ok(Patch {
