@@ -226,8 +226,9 @@ pub struct Claim {
     pub note: Option<Arc<str>>,
     /// Whether the pod comes from a file on the node, if the source knows.
     pub static_pod: Option<bool>,
-    /// Whether the CRI lists this sandbox without its process: it was made or started again.
-    pub is_again: bool,
+    /// Whether the CRI lists this sandbox without its process: it was made or started again. `None` if
+    /// the source does not know.
+    pub is_again: Option<bool>,
 }
 
 impl Claim {
@@ -254,7 +255,7 @@ impl Claim {
             labels: None,
             note: None,
             static_pod: None,
-            is_again: false,
+            is_again: None,
         }
     }
 }
@@ -325,8 +326,8 @@ impl Facts {
             }
             Evidence::Confirmed(process) => self.confirm(process),
             Evidence::Claim(claim) => {
-                if claim.source == Source::Cri && claim.kind == Some(Kind::Sandbox) {
-                    let said = (claim.attempt, claim.is_again);
+                if let Some(is_again) = claim.is_again {
+                    let said = (claim.attempt, is_again);
                     self.again = Some(self.again.map_or(said, |known| known.min(said)));
                 }
                 let known = self.claims.get(&claim.source);

@@ -183,7 +183,7 @@ fn a_sandbox_is_exempt_by_the_runtimes_word() {
 fn a_sandbox_that_was_started_again_stays_so() {
     let answer = |attempt, is_again| Claim {
         attempt,
-        is_again,
+        is_again: Some(is_again),
         digest: Some("sha256:1f2e".to_owned()),
         kind: Some(Kind::Sandbox),
         container_name: None,

@@ -513,9 +513,9 @@ impl Asked {
         let mut claim = claims::of_sandbox(sandbox);
         // The plugin lists a sandbox together with its process, and forgets the process when that
         // ends: this one was made again by a client of containerd.
+        claim.is_again = is_same.then_some(!is_its);
         if !is_its {
             claim.content = Content::Another;
-            claim.is_again = is_same;
         }
         let image = Image::Configured(configured);
         if is_same {

@@ -164,10 +164,7 @@ fn a_process_that_is_moved_into_a_container_is_not_its() {
     assert!(!agent.said_of(&id).iter().any(has_stopped));
     let members = fs::read_to_string(&procs).unwrap();
     assert!(members.lines().any(|pid| pid == guest), "{members}");
-    members
-        .lines()
-        .filter(|pid| *pid != guest)
-        .for_each(|pid| kill(pid));
+    members.lines().filter(|pid| *pid != guest).for_each(kill);
     agent.wait_for(&id, "stopped");
     assert!(!has_ended(&guest));
     assert_eq!(agent.said_of("joins").len(), 1, "{:#?}", agent.said());

@@ -116,9 +116,15 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
     };
     let id = place.pod.sandbox_id.clone();
     let before = place.starts();
-    let task = |args: &[&str]| place.node.containerd.ctr("k8s.io", args).unwrap();
-    task(&["task", "rm", "--force", &id]);
-    task(&["task", "start", "--detach", "--null-io", &id]);
+    let task = |args: &[&str]| place.node.containerd.ctr("k8s.io", args);
+    // The CRI plugin deletes a task that has ended, so that either command may find it gone.
+    drop(task(&["task", "kill", "--signal", "KILL", &id]));
+    let is_gone = || {
+        let tasks = task(&["task", "ls", "--quiet"]);
+        tasks.is_ok_and(|tasks| !String::from_utf8_lossy(&tasks.stdout).contains(&*id))
+    };
+    assert!(wait_until(PATIENCE, is_gone));
+    task(&["task", "start", "--detach", "--null-io", &id]).unwrap();
     let expected = ["unresolved", "pod", "ambiguous"];
     let finding = place.settled(before);
     assert_eq!(words(&finding), expected, "{finding:#}");
@@ -132,7 +138,7 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
     walks(&place.agent, 3);
     let finding = place.settled(before);
     assert_eq!(words(&finding), expected, "{finding:#}");
-    place.remove();
+    place.cri.remove(&place.pod).unwrap();
 }
 
 #[test]
