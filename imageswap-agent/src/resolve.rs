@@ -237,7 +237,7 @@ impl Sources {
                 self.compare_root(asked, &mut described).await;
                 self.finish(asked, described).await;
             }
-            reported => self.by_asking(asked, question, reported).await,
+            reported => Box::pin(self.by_asking(asked, question, reported)).await,
         }
         if asked.claims.iter().all(|claim| claim.image.is_none()) {
             let bundle = move |it: &Self| it.bundles.of_process(process);

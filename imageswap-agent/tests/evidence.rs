@@ -158,8 +158,8 @@ fn containerd_knows_the_containers_of_every_namespace() {
         }
 
         let list = || async { client.tasks_from_now().await.unwrap() };
-        let (own, later, last) = tokio::join!(list(), list(), list());
-        assert!(Arc::ptr_eq(&later, &last), "they waited for one list");
+        let (own, later, same) = tokio::join!(list(), list(), list());
+        assert!(Arc::ptr_eq(&later, &same), "they waited for one list");
         assert!(!Arc::ptr_eq(&own, &later), "it was begun before they asked");
         assert_eq!(own.len(), 3);
 

@@ -30,12 +30,21 @@ pub(super) struct OfRecord {
     pub image: Option<Configuration>,
 }
 
+/// The names of a digest.
+#[derive(Default)]
+pub(super) enum Names {
+    /// containerd did not answer, or was not asked.
+    #[default]
+    Unknown,
+    TooMany,
+    Known(Vec<String>),
+}
+
 /// What a containerd knows about the name in a record.
 #[derive(Default)]
 struct Named {
     digest: Option<String>,
-    /// `None` if they are unknown; `Some(None)` if there are too many to read.
-    names: Option<Option<Vec<String>>>,
+    names: Names,
     pulled_from: Option<Vec<ContentSource>>,
 }
 
@@ -53,7 +62,7 @@ impl Asked {
         // A native client records the reference that was typed; the CRI plugin any name of the
         // digest. Either may record an id that the CRI plugin gave the image as a further name.
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
-        let (named, layers) = join!(
+        let (image, layers) = join!(
             self.named(containerd, record),
             self.layers(containerd, record)
         );
@@ -61,7 +70,12 @@ impl Asked {
             digest,
             names,
             pulled_from,
-        } = named;
+        } = image;
+        let (names, names_left_out) = match names {
+            Names::Unknown => (None, false),
+            Names::TooMany => (Some(Vec::new()), true),
+            Names::Known(names) => (Some(names), false),
+        };
         let image = match &digest {
             // Unknown names and sources could speak against the image.
             Some(digest) if names.is_some() && pulled_from.is_some() => {
@@ -87,8 +101,8 @@ impl Asked {
             } else {
                 Naming::AnyOfDigest
             },
-            names_left_out: names.as_ref().is_some_and(Option::is_none),
-            names: names.flatten().into_iter().flatten().collect(),
+            names_left_out,
+            names: names.into_iter().flatten().collect(),
             digest,
             content: content(image.as_ref()),
             pulled_from,
@@ -126,16 +140,17 @@ impl Asked {
         }
     }
 
-    /// The names of a digest; `Some(None)` if there are too many to read.
     pub(super) async fn names_of(
         &self,
         containerd: &Containerd,
         namespace: &str,
         digest: &str,
-    ) -> Option<Option<Vec<String>>> {
+    ) -> Names {
         match containerd.names_of(namespace, digest).await {
-            Err(EvidenceError::TooLarge { .. }) => Some(None),
-            names => self.remote(containerd.socket().display(), names).map(Some),
+            Err(EvidenceError::TooLarge { .. }) => Names::TooMany,
+            names => self
+                .remote(containerd.socket().display(), names)
+                .map_or(Names::Unknown, Names::Known),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Claims about Docker's containers: from dockerd's records and, if containerd keeps the images,
 //! from containerd.
 
+use super::claims::Names;
 use super::described::{Root, Snapshot};
 use super::{Asked, Sources};
 use crate::evidence::containerd::{ContainerRecord, Containerd, ContentSource};
@@ -177,10 +178,13 @@ async fn of_containerd(
 ) -> Option<Known> {
     let socket = containerd.socket().display();
     let digest = found.image_id.as_str();
-    let names = asked.names_of(containerd, namespace, digest).await?;
+    let (names, names_left_out) = match asked.names_of(containerd, namespace, digest).await {
+        Names::Unknown => return None,
+        Names::TooMany => (Vec::new(), true),
+        Names::Known(names) => (names, false),
+    };
     let sources = asked.remote(&socket, containerd.sources(namespace, digest).await)?;
-    let names_left_out = names.is_none();
-    let names = names.into_iter().flatten();
+    let names = names.into_iter();
     Some(Known {
         names_left_out,
         names: names.filter(|name| !name.starts_with(NAMELESS)).collect(),

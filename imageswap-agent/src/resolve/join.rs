@@ -201,8 +201,8 @@ impl Sources {
         let (mut described, asked) = match kept.answer {
             KeptAnswer::Joined(described, asked) => (*described, asked),
             KeptAnswer::Gone(made) => {
-                let mut asked = Asked::default();
-                let described = self.describe(&mut asked, &made, kept.process).await?;
+                let asked = Asked::default();
+                let described = self.describe(&asked, &made, kept.process).await?;
                 (
                     Described {
                         is_joined: false,
@@ -302,28 +302,32 @@ impl Sources {
         let containerd = self.containerd_at(task)?;
         let record = containerd.container(&task.namespace, &task.id).await;
         let record = asked.remote(task.socket.display(), record).flatten()?;
-        let own = async {
-            let own = Snapshot::of(&record)?;
-            self.snapshot_of(asked, containerd, own, process).await
-        };
-        let dockers = async {
-            let root = record.root.as_ref().filter(|_| docker::is_id(&record.id))?;
-            let keeper = Some((containerd, &record));
-            self.of_docker(asked, root, &record.id, process, keeper)
-                .await
-        };
-        let cri = async {
-            if !record.labels.contains_key(KIND) {
-                return OfCri::NotYet;
-            }
-            self.of_cri(asked, &task.id, &[process], Some(task)).await
-        };
-        let (own, dockers, cri, of_record) = join!(
-            own,
-            dockers,
-            cri,
-            asked.containerd_claim(containerd, &record)
-        );
+        // These futures are large, and wait in the futures of all who ask.
+        let answers = Box::pin(async {
+            let own = async {
+                let own = Snapshot::of(&record)?;
+                self.snapshot_of(asked, containerd, own, process).await
+            };
+            let dockers = async {
+                let root = record.root.as_ref().filter(|_| docker::is_id(&record.id))?;
+                let keeper = Some((containerd, &record));
+                self.of_docker(asked, root, &record.id, process, keeper)
+                    .await
+            };
+            let cri = async {
+                if !record.labels.contains_key(KIND) {
+                    return OfCri::NotYet;
+                }
+                self.of_cri(asked, &task.id, &[process], Some(task)).await
+            };
+            join!(
+                own,
+                dockers,
+                cri,
+                asked.containerd_claim(containerd, &record)
+            )
+        });
+        let (own, dockers, cri, of_record) = answers.await;
         let OfRecord {
             mut claim,
             mut layers,

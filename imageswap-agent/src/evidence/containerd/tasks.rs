@@ -76,15 +76,15 @@ impl Containerd {
     /// get one list: clients of containerd can make any number of namespaces.
     pub async fn tasks_from_now(&self) -> Answer {
         let called = Instant::now();
-        let mut last = self.listed.lock().await;
-        if let Some((begun, list)) = &*last
+        let mut newest = self.listed.lock().await;
+        if let Some((begun, list)) = &*newest
             && *begun > called
         {
             return list.clone();
         }
         let begun = Instant::now();
         let list = self.tasks().await.map(Arc::from).map_err(Arc::from);
-        *last = Some((begun, list.clone()));
+        *newest = Some((begun, list.clone()));
         list
     }
 
