@@ -23,6 +23,8 @@ use crate::workspace::Lab;
 
 /// The name of the pause image that the CRI plugin uses here.
 const PAUSE: &str = "registry.k8s.io/pause:3.9";
+/// Time for the removal of a task.
+const REMOVED: Duration = Duration::from_secs(10);
 
 /// Options of a containerd.
 #[derive(Debug, Clone, Default)]
@@ -201,13 +203,18 @@ impl Containerd {
 
     /// Kills a container by SIGKILL, and removes it.
     pub fn remove(&self, namespace: &str, id: &str) -> Result<()> {
-        // A container whose start failed has no task.
-        let stopped = self.ctr(namespace, ["task", "rm", "--force", id]);
+        let mut stopped = Ok(());
+        wait_until(REMOVED, || {
+            stopped = match self.ctr(namespace, ["task", "rm", "--force", id]) {
+                // A container whose start failed has no task.
+                Err(Error::Command { stderr, .. }) if stderr.contains("not found") => Ok(()),
+                // The CRI plugin removes a task that ends at the same time.
+                other => other.map(drop),
+            };
+            stopped.is_ok()
+        });
         self.ctr(namespace, ["container", "rm", id])?;
-        match stopped {
-            Err(Error::Command { stderr, .. }) if stderr.contains("not found") => Ok(()),
-            other => other.map(drop),
-        }
+        stopped
     }
 
     fn run_with(
