@@ -80,7 +80,7 @@ pub struct Agent {
     criteria: Criteria,
     asks_pods: bool,
     shown: Shown,
-    amiss_changed: bool,
+    unapproved_changed: bool,
 }
 
 /// The parts of an agent.
@@ -149,7 +149,7 @@ impl Agent {
             criteria,
             asks_pods,
             shown,
-            amiss_changed: false,
+            unapproved_changed: false,
         }
     }
 
@@ -459,7 +459,7 @@ impl Agent {
         if std::mem::take(&mut self.may_have_left) {
             self.end_what_left();
         }
-        if std::mem::take(&mut self.amiss_changed) {
+        if std::mem::take(&mut self.unapproved_changed) {
             let unapproved = self.starts.unapproved(&self.criteria);
             self.shown.set(&unapproved);
             self.exports.unapproved(&unapproved);
@@ -592,6 +592,6 @@ impl Agent {
         }
         self.exports.findings(findings);
         self.exports.drift(&self.starts, &self.criteria);
-        self.amiss_changed = true;
+        self.unapproved_changed = true;
     }
 }

@@ -99,7 +99,7 @@ struct Sources {
     prepared: Prepared,
     common: Common,
     pods: Pods,
-    client: Option<Client>,
+    api: Option<Arc<watch::Asker>>,
 }
 
 impl Resolver {
@@ -123,7 +123,7 @@ impl Resolver {
             prepared: Prepared::default(),
             common: Common::default(),
             pods,
-            client,
+            api: client.map(watch::Asker::new).map(Arc::new),
         };
         Self {
             sources: Arc::new(sources),
@@ -452,7 +452,7 @@ impl Sources {
         {
             return Some(Ownership::Known(pod));
         }
-        watch::ask(self.client.as_ref()?, named).await
+        self.api.as_ref()?.ask(named).await
     }
 
     /// The CRI's answer about an id that it should know sooner or later, with the image.

@@ -217,6 +217,15 @@ impl Containerd {
         stopped
     }
 
+    /// Lets its shims hang, or go on.
+    pub fn hang_shims(&self, hang: bool) -> Result<()> {
+        let signal = if hang { Signal::STOP } else { Signal::CONT };
+        let mut shims = shims_of(&self.socket()).into_iter();
+        shims
+            .try_for_each(|pid| kill_process(pid, signal))
+            .map_err(|error| Error::io("a shim")(error.into()))
+    }
+
     fn run_with(
         &self,
         flags: &[&str],
@@ -282,6 +291,9 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         if !self.process.is_running() && self.start_again().is_err() {
             eprintln!("containerd could not be started again to end its containers");
+        }
+        if let Err(error) = self.hang_shims(false) {
+            eprintln!("{error}");
         }
         let cgroups: Vec<_> = cgroups_of(&self.state()).collect();
         for namespace in self.list("default", &["namespace", "ls", "--quiet"]) {

@@ -19,9 +19,12 @@ const AT_ONCE: usize = 4;
 /// until it is known to hang.
 const NEW_AT_ONCE: usize = 128;
 
-/// Other starts that are asked about at a time: fewer than the calls of one source at a time, so that
-/// questions about new containers always get their turns.
-const OTHERS_AT_ONCE: usize = 8;
+/// Starts from before the agent, and further ones in the same container, that are asked about at a
+/// time.
+const EARLIER_AT_ONCE: usize = 8;
+
+/// Starts that are asked about again at a time.
+const AGAIN_AT_ONCE: usize = 4;
 
 /// Containers above a start that count: a container can make cgroups of any depth.
 pub(super) const MOST_ABOVE: usize = 8;
@@ -37,21 +40,25 @@ pub(super) enum Occasion {
     Again,
 }
 
+impl Occasion {
+    const ALL: [Self; 3] = [Self::New, Self::Earlier, Self::Again];
+}
+
 /// Starts that are asked about, and those that wait for it.
 #[derive(Debug)]
 pub(super) struct Turns {
     /// Each start that waits or is asked about.
     starts: HashMap<StartId, Place>,
     lanes: HashMap<u64, Lane>,
-    new: Line,
-    others: Line,
+    /// By occasion.
+    lines: [Line; 3],
 }
 
-/// The lane of a start, and whether it is one of the new ones that are asked about.
+/// The lane of a start, and the line that its turn counts in; before its turn, its occasion.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     lane: u64,
-    is_new: bool,
+    turn: Occasion,
 }
 
 /// The starts in one container, or in one cgroup that is not in a container.
@@ -59,11 +66,22 @@ struct Place {
 struct Lane {
     asking: usize,
     waiting: Queue,
-    /// Whether it stands in a line.
-    is_in_line: bool,
+    /// Which lines it stands in.
+    stands_in: [bool; 3],
 }
 
-/// Lanes of which a start may be asked about.
+impl Lane {
+    /// Whether a start waits and the container has not had its share.
+    fn may_ask(&self) -> bool {
+        self.asking < AT_ONCE && !self.waiting.is_empty()
+    }
+
+    fn is_done(&self) -> bool {
+        self.asking == 0 && self.waiting.is_empty() && self.stands_in == [false; 3]
+    }
+}
+
+/// Lanes that wait for a turn.
 #[derive(Debug)]
 struct Line {
     at_once: usize,
@@ -83,7 +101,8 @@ impl Line {
         }
     }
 
-    /// The newest lane and the oldest take turns: whoever comes waits for few, and nobody for ever.
+    /// The newest lane and the oldest take turns, so that a new one waits for few others and an old
+    /// one does not wait for all new ones.
     fn pop(&mut self) -> Option<u64> {
         if self.asking >= self.at_once || self.lanes.is_empty() {
             return None;
@@ -162,8 +181,7 @@ impl Default for Turns {
         Self {
             starts: HashMap::new(),
             lanes: HashMap::new(),
-            new: Line::new(NEW_AT_ONCE),
-            others: Line::new(OTHERS_AT_ONCE),
+            lines: [NEW_AT_ONCE, EARLIER_AT_ONCE, AGAIN_AT_ONCE].map(Line::new),
         }
     }
 }
@@ -176,70 +194,64 @@ impl Turns {
             return;
         }
         let lane = above.first().copied().unwrap_or(start.cgroup);
-        let is_new = false;
-        self.starts.insert(start, Place { lane, is_new });
+        let turn = occasion;
+        self.starts.insert(start, Place { lane, turn });
         let of = self.lanes.entry(lane).or_default();
         let below = above.iter().copied().chain([start.cgroup]).skip(1);
         let queue = below.fold(&mut of.waiting, Queue::below);
         queue.push(start, occasion == Occasion::Again);
-        self.line_up(lane, occasion == Occasion::New);
+        self.line_up(lane, occasion);
     }
 
     /// The next start whose turn it is, until its turn [ends](Self::end).
     pub(super) fn next(&mut self) -> Option<StartId> {
-        for is_new in [true, false] {
-            let Some(lane) = self.line(is_new).pop() else {
-                continue;
-            };
-            let Some(of) = self.lanes.get_mut(&lane) else {
-                continue;
-            };
-            of.is_in_line = false;
-            let Some(start) = of.waiting.pop() else {
-                continue;
-            };
-            of.asking += 1;
-            self.line(is_new).asking += 1;
-            self.starts.insert(start, Place { lane, is_new });
-            self.line_up(lane, false);
-            return Some(start);
+        for turn in Occasion::ALL {
+            while let Some(lane) = self.lines[turn as usize].pop() {
+                let Some(of) = self.lanes.get_mut(&lane) else {
+                    continue;
+                };
+                of.stands_in[turn as usize] = false;
+                // Its starts may have had their turns in another line.
+                let next = of.may_ask().then(|| of.waiting.pop()).flatten();
+                let Some(start) = next else {
+                    self.forget_if_done(lane);
+                    continue;
+                };
+                of.asking += 1;
+                self.lines[turn as usize].asking += 1;
+                self.starts.insert(start, Place { lane, turn });
+                self.line_up(lane, Occasion::Earlier);
+                return Some(start);
+            }
         }
         None
     }
 
     /// Ends the turn of a start.
     pub(super) fn end(&mut self, start: StartId) {
-        let Some(Place { lane, is_new }) = self.starts.remove(&start) else {
+        let Some(Place { lane, turn }) = self.starts.remove(&start) else {
             return;
         };
-        self.line(is_new).asking -= 1;
-        let Some(of) = self.lanes.get_mut(&lane) else {
-            return;
-        };
-        of.asking -= 1;
-        if of.asking == 0 && of.waiting.is_empty() {
+        self.lines[turn as usize].asking -= 1;
+        if let Some(of) = self.lanes.get_mut(&lane) {
+            of.asking -= 1;
+        }
+        self.line_up(lane, Occasion::Earlier);
+        self.forget_if_done(lane);
+    }
+
+    /// Puts a lane in a line, unless it stands there or has had its share.
+    fn line_up(&mut self, lane: u64, turn: Occasion) {
+        if let Some(of) = self.lanes.get_mut(&lane).filter(|of| of.may_ask())
+            && !std::mem::replace(&mut of.stands_in[turn as usize], true)
+        {
+            self.lines[turn as usize].lanes.push_back(lane);
+        }
+    }
+
+    fn forget_if_done(&mut self, lane: u64) {
+        if self.lanes.get(&lane).is_some_and(Lane::is_done) {
             self.lanes.remove(&lane);
-        } else {
-            self.line_up(lane, false);
-        }
-    }
-
-    /// Puts a lane in line, unless it stands in one or has had its share.
-    fn line_up(&mut self, lane: u64, is_new: bool) {
-        let of = self.lanes.get_mut(&lane);
-        let may_wait =
-            |of: &&mut Lane| !of.is_in_line && of.asking < AT_ONCE && !of.waiting.is_empty();
-        if let Some(of) = of.filter(may_wait) {
-            of.is_in_line = true;
-            self.line(is_new).lanes.push_back(lane);
-        }
-    }
-
-    const fn line(&mut self, is_new: bool) -> &mut Line {
-        if is_new {
-            &mut self.new
-        } else {
-            &mut self.others
         }
     }
 }
@@ -330,8 +342,8 @@ mod tests {
             let asked = starts.map(|start| queue(&mut turns, start, &[], occasion).len());
             asked.sum::<usize>()
         };
-        assert_eq!(count(0..3000, Occasion::Earlier), OTHERS_AT_ONCE);
-        assert_eq!(count(3000..5000, Occasion::Again), 0);
+        assert_eq!(count(0..3000, Occasion::Earlier), EARLIER_AT_ONCE);
+        assert_eq!(count(3000..5000, Occasion::Again), AGAIN_AT_ONCE);
         assert_eq!(count(5000..6000, Occasion::New), NEW_AT_ONCE);
         let waiting = 5000 + NEW_AT_ONCE as u64;
         for (at, expected) in [5999, waiting, 5998, waiting + 1].into_iter().enumerate() {
@@ -342,10 +354,12 @@ mod tests {
                 "the newest and the oldest in turn"
             );
         }
-        let others = OTHERS_AT_ONCE as u64;
-        for (at, expected) in [4999, others, 4998].into_iter().enumerate() {
-            let next = after(&mut turns, StartId::of(at as u64));
-            assert_eq!(next, StartId::of(expected), "the others go on");
+        let (earlier, again) = (EARLIER_AT_ONCE as u64, 3000 + AGAIN_AT_ONCE as u64);
+        for (first, expected) in [(0, [2999, earlier, 2998]), (3000, [4999, again, 4998])] {
+            for (at, expected) in expected.into_iter().enumerate() {
+                let next = after(&mut turns, StartId::of(first + at as u64));
+                assert_eq!(next, StartId::of(expected), "the others go on");
+            }
         }
     }
 
@@ -376,8 +390,11 @@ mod tests {
                 }
                 let of = |lane: u64| asked.iter().filter(|start| lanes[start] == lane).count();
                 prop_assert!((0..6).all(|lane| of(lane) <= AT_ONCE));
-                let others = asked.iter().filter(|start| !turns.starts[start].is_new);
-                prop_assert!(others.count() <= OTHERS_AT_ONCE);
+                for occasion in Occasion::ALL {
+                    let of = asked.iter().filter(|start| turns.starts[start].turn == occasion).count();
+                    let turns = &turns.lines[occasion as usize];
+                    prop_assert!(of == turns.asking && of <= turns.at_once);
+                }
                 prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
             }
             while let Some(start) = asked.pop() {
@@ -386,7 +403,7 @@ mod tests {
                 asked.extend(std::iter::from_fn(|| turns.next()));
             }
             prop_assert!(queued.is_empty() && turns.lanes.is_empty() && turns.starts.is_empty());
-            prop_assert!([turns.new, turns.others].iter().all(|line| line.asking == 0 && line.lanes.is_empty()));
+            prop_assert!(turns.lines.iter().all(|line| line.asking == 0 && line.lanes.is_empty()));
         }
     }
 }

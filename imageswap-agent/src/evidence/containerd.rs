@@ -26,6 +26,7 @@ mod wire;
 pub struct Containerd {
     transport: Transport,
     configurations: content::Configurations,
+    shims: tasks::Shims,
     listed: tasks::Listed,
 }
 
@@ -122,6 +123,7 @@ impl Containerd {
         Self {
             transport: Transport::new(socket, deadline),
             configurations: content::Configurations::default(),
+            shims: tasks::Shims::default(),
             listed: tasks::Listed::default(),
         }
     }

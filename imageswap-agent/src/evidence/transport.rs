@@ -319,7 +319,7 @@ impl Transport {
         }
     }
 
-    fn timeout(&self, call: Method) -> EvidenceError {
+    pub(super) fn timeout(&self, call: Method) -> EvidenceError {
         EvidenceError::Timeout {
             socket: self.socket.clone(),
             call,

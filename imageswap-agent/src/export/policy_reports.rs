@@ -74,7 +74,7 @@ impl PolicyReports {
         Self { unapproved }
     }
 
-    /// Replaces the list of drifting containers or is unresolved. Never waits.
+    /// Replaces the list of containers that drift or are unresolved. Never waits.
     pub fn set(&self, unapproved: &[Finding]) {
         self.unapproved.send_replace(unapproved.to_vec());
     }

@@ -6,13 +6,16 @@ use imageswap_runtime::cluster;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long the API server may take to answer for a Pod; a verdict waits for it.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long the API server is not asked after it did not answer in time.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Sends the Pods of `node` until the receiver is gone. While the API server is down, the last
 /// state holds.
@@ -51,17 +54,39 @@ pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChang
     }
 }
 
-/// Asks the API server for one Pod; `None` if it did not answer.
-pub async fn ask(client: &Client, named: &PodName) -> Option<Ownership> {
-    let (namespace, name) = (&*named.namespace, &*named.name);
-    let api = Api::<Pod>::namespaced(client.clone(), namespace);
-    let answer = timeout(DEADLINE, api.get_opt(name)).await;
-    let pod = answer
-        .map_err(|_elapsed| tracing::debug!(namespace, name, "the API server did not answer"))
-        .ok()?
-        .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
-        .ok()?;
-    // Another Pod of the same name does not count.
-    let pod = pod.map(PodRecord::from).filter(|pod| pod.is(named));
-    Some(pod.map_or(Ownership::Absent, |pod| Ownership::Known(Arc::new(pod))))
+/// Asks the API server for single Pods.
+pub struct Asker {
+    client: Client,
+    /// When it last did not answer in time.
+    silent: Mutex<Option<Instant>>,
+}
+
+impl Asker {
+    /// Nothing is asked yet.
+    pub const fn new(client: Client) -> Self {
+        let silent = Mutex::new(None);
+        Self { client, silent }
+    }
+
+    /// One Pod; `None` if the API server did not answer. After it did not answer in time, it is not
+    /// asked for a while: otherwise each of many starts would wait for it.
+    pub async fn ask(&self, named: &PodName) -> Option<Ownership> {
+        let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent().is_some_and(|since| since.elapsed() < PAUSE) {
+            return None;
+        }
+        let (namespace, name) = (&*named.namespace, &*named.name);
+        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        let Ok(answer) = timeout(DEADLINE, api.get_opt(name)).await else {
+            tracing::debug!(namespace, name, "the API server did not answer");
+            *silent() = Some(Instant::now());
+            return None;
+        };
+        let pod = answer
+            .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
+            .ok()?;
+        // Another Pod of the same name does not count.
+        let pod = pod.map(PodRecord::from).filter(|pod| pod.is(named));
+        Some(pod.map_or(Ownership::Absent, |pod| Ownership::Known(Arc::new(pod))))
+    }
 }

@@ -36,7 +36,7 @@ use tokio::{join, try_join};
 
 /// How long a start waits for a question about its task that is in progress.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// How long an answer takes that comes at once.
+/// A report about a process, or containerd's answer about it, should not take longer.
 const MOMENT: Duration = Duration::from_millis(1);
 /// How long a start whose process has ended waits for an event about its task, in moments.
 const MOST_LATE: usize = 100;
@@ -225,14 +225,18 @@ impl Sources {
         if age.is_some_and(|age| age > OLDEST_LATE) {
             return None;
         }
-        for _ in 0..MOST_LATE {
-            sleep(MOMENT).await;
-            let prepared = self.prepared(question).await;
-            if prepared.is_some() {
-                return prepared;
+        let late = async {
+            for _ in 0..MOST_LATE {
+                sleep(MOMENT).await;
+                let prepared = self.prepared(question).await;
+                if prepared.is_some() {
+                    return prepared;
+                }
             }
-        }
-        None
+            None
+        };
+        // Any client of containerd can go on reporting tasks whose shims hang.
+        timeout(2 * LONGEST_WAIT, late).await.ok().flatten()
     }
 
     /// The containerd task of the start: the one whose process is the start's. Returns its process,
@@ -450,7 +454,8 @@ impl Sources {
     }
 
     /// The CRI runtimes' answer about an id. `task` comes from a containerd: if that serves the CRI
-    /// as well, its answer about the process counts for both.
+    /// as well, its answer about the process counts for both. Without it, nothing shows what the
+    /// process runs on, so the CRI's answer approves nothing.
     pub(super) async fn of_cri(
         &self,
         asked: &Asked,
@@ -458,10 +463,19 @@ impl Sources {
         firsts: &[Subject],
         task: Option<&TaskRecord>,
     ) -> OfCri {
-        let ask = |cri| async move {
-            let asked = Asked::default();
-            let found = asked.cri(cri, id, firsts, task).await;
-            (found, asked)
+        let ask = |cri: &Cri| {
+            let mut containerds = self.containerds.iter();
+            let is_unconfirmed =
+                task.is_none() && containerds.any(|it| it.socket() == cri.socket());
+            let cri = cri.clone();
+            async move {
+                let asked = Asked::default();
+                let mut found = asked.cri(&cri, id, firsts, task).await;
+                if is_unconfirmed && let Some(OfCri::Is(claim, _)) = &mut found {
+                    claim.content = Content::Another;
+                }
+                (found, asked)
+            }
         };
         let found = asked.first(self.cris.iter().map(ask)).await;
         let found = found.unwrap_or(OfCri::NotYet);
@@ -529,8 +543,10 @@ impl Asked {
     }
 }
 
-/// In more namespaces than this a containerd is not asked for one id, but lists its tasks.
+/// A containerd is asked for one id in this many namespaces; then it lists its tasks.
 const MOST_GUESSES: usize = 8;
+/// The namespaces of the CRI plugin, of Docker, and of native clients.
+const USUAL: [&str; 3] = [claims::CRI_NAMESPACE, "moby", "default"];
 
 /// The task of one containerd with one of these processes.
 async fn task_of(
@@ -551,14 +567,14 @@ async fn find(
 ) -> Result<Option<TaskRecord>, Arc<EvidenceError>> {
     let is_its = |task: &TaskRecord| pids.contains(&task.pid) && task.status.has_process();
     for (namespace, id) in hints {
-        let namespaces = match namespace {
-            Some(namespace) => vec![namespace.clone()],
-            None => containerd.namespaces().await?,
+        let namespaces = if let Some(namespace) = namespace {
+            vec![namespace.clone()]
+        } else {
+            let mut all = containerd.namespaces().await?;
+            all.sort_by_key(|name| !USUAL.contains(&name.as_str()));
+            all
         };
-        if namespaces.len() > MOST_GUESSES {
-            continue;
-        }
-        for namespace in namespaces {
+        for namespace in namespaces.into_iter().take(MOST_GUESSES) {
             let task = containerd.task(&namespace, id).await?;
             if let Some(task) = task.filter(is_its) {
                 return Ok(Some(task));

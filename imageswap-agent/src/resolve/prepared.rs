@@ -172,7 +172,7 @@ impl Prepared {
     /// Waits until no report about this process is waiting or being asked about.
     pub(super) async fn ended(&self, pid: u32) {
         loop {
-            // It is signalled also if the question ends before the look.
+            // A signal after this line is not missed.
             let ended = self.ended.notified();
             if !self.is_under_way(pid) {
                 return;

@@ -30,6 +30,29 @@ fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
 }
 
 /// A socket that accepts connections and never answers.
+/// The CRI answers without the shim; but only containerd's answer shows what the process runs on.
+#[test]
+fn a_container_whose_shim_hangs_is_not_approved() {
+    let Some(node) = Node::for_test("hungshim", false) else {
+        return;
+    };
+    node.images("k8s.io");
+    let cri = node.containerd.cri().unwrap();
+    let pod = cri.run(&pod_spec("web", OURS)).unwrap();
+    node.containerd.hang_shims(true).unwrap();
+    let agent = node.agent();
+    for id in [&pod.container_id, &pod.sandbox_id] {
+        let finding = agent.wait_for(id, "initial");
+        let [verdict, _, reason] = words(&finding);
+        let expected = ["unresolved", "runtime-unreachable"];
+        assert_eq!([verdict, reason], expected, "{finding:#}");
+    }
+    node.containerd.hang_shims(false).unwrap();
+    let finding = agent.wait_for(&pod.container_id, "rejudged");
+    assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
+    cri.remove(&pod).unwrap();
+}
+
 #[test]
 fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
     let Some(node) = Node::for_test("hungcri", false) else {

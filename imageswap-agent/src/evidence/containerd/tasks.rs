@@ -4,15 +4,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use super::{Containerd, wire};
 use crate::evidence::EvidenceError;
-use crate::evidence::transport::LARGEST_LIST;
+use crate::evidence::transport::{DEADLINE, LARGEST_LIST};
 
 /// Namespaces whose tasks are listed at the same time. Starts need calls meanwhile.
 const AT_ONCE: usize = 4;
+
+/// Calls at the same time that a containerd may pass on to shims. A shim that hangs holds up each of
+/// them until its deadline; other calls need turns meanwhile.
+const OF_SHIMS: usize = 12;
+
+const LIST: &str = "/containerd.services.tasks.v1.Tasks/List";
+
+/// Limits the calls that containerd passes on to shims.
+#[derive(Clone, Debug)]
+pub(super) struct Shims(Arc<Semaphore>);
+
+impl Default for Shims {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(OF_SHIMS)))
+    }
+}
 
 /// Tasks, or why they could not be listed.
 type Answer = Result<Arc<[TaskRecord]>, Arc<EvidenceError>>;
@@ -73,7 +89,7 @@ impl Containerd {
     }
 
     /// The tasks of all namespaces at a moment after this call. Callers that wait at the same time
-    /// get one list: clients of containerd can make any number of namespaces.
+    /// get one list, within one deadline: clients of containerd can make any number of namespaces.
     pub async fn tasks_from_now(&self) -> Answer {
         let called = Instant::now();
         let mut newest = self.listed.lock().await;
@@ -83,20 +99,24 @@ impl Containerd {
             return list.clone();
         }
         let begun = Instant::now();
-        let list = self.tasks().await.map(Arc::from).map_err(Arc::from);
+        let list = match timeout(DEADLINE, self.tasks()).await {
+            Ok(list) => list.map(Arc::from).map_err(Arc::from),
+            Err(_elapsed) => {
+                self.check();
+                Err(Arc::new(self.transport.timeout(LIST)))
+            }
+        };
         *newest = Some((begun, list.clone()));
         list
     }
 
     async fn tasks_in(&self, namespace: String) -> Result<Vec<TaskRecord>, EvidenceError> {
+        // It is never closed.
+        let _turn = self.shims.0.acquire().await;
         let answer: wire::ListTasksResponse = self
             .transport
             .with_limit(LARGEST_LIST)
-            .ask(
-                "/containerd.services.tasks.v1.Tasks/List",
-                Some(&namespace),
-                wire::ListTasksRequest::default(),
-            )
+            .ask(LIST, Some(&namespace), wire::ListTasksRequest::default())
             .await?;
         let tasks = answer.tasks.into_iter();
         Ok(tasks
@@ -110,6 +130,7 @@ impl Containerd {
         namespace: &str,
         id: &str,
     ) -> Result<Option<TaskRecord>, EvidenceError> {
+        let _turn = self.shims.0.acquire().await;
         let answer: Option<wire::GetTaskResponse> = self
             .transport
             .call(
