@@ -194,8 +194,11 @@ impl Turns {
             return;
         }
         let lane = above.first().copied().unwrap_or(start.cgroup);
-        let turn = occasion;
-        self.starts.insert(start, Place { lane, turn });
+        let place = Place {
+            lane,
+            turn: occasion,
+        };
+        self.starts.insert(start, place);
         let of = self.lanes.entry(lane).or_default();
         let below = above.iter().copied().chain([start.cgroup]).skip(1);
         let queue = below.fold(&mut of.waiting, Queue::below);
@@ -381,7 +384,7 @@ mod tests {
                 let start = put(own, 1000 * u32::try_from(lane).unwrap() + pid);
                 queued.insert(start);
                 lanes.insert(start, lane);
-                let occasion = [Occasion::New, Occasion::Earlier, Occasion::Again][occasion];
+                let occasion = Occasion::ALL[occasion];
                 asked.extend(queue(&mut turns, start, &above, occasion));
                 if let Some(at) = ends.next() && at < asked.len() {
                     turns.end(asked[at]);

@@ -14,7 +14,7 @@ use crate::evidence::storage::StoredImage;
 use crate::evidence::user::UserContainer;
 use crate::facts::{Claim, Content, Kind, Naming, Source};
 use crate::pods::PodName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::join;
 
@@ -32,19 +32,18 @@ pub(super) struct OfRecord {
 
 /// The names of a digest.
 #[derive(Default)]
-pub(super) enum Names {
-    /// containerd did not answer, or was not asked.
-    #[default]
-    Unknown,
-    TooMany,
-    Known(Vec<String>),
+pub(super) struct Names {
+    pub known: Vec<String>,
+    /// Whether there are too many to read.
+    pub left_out: bool,
 }
 
 /// What a containerd knows about the name in a record.
 #[derive(Default)]
 struct Named {
     digest: Option<String>,
-    names: Names,
+    /// `None` if containerd did not answer, or was not asked.
+    names: Option<Names>,
     pulled_from: Option<Vec<ContentSource>>,
 }
 
@@ -71,11 +70,6 @@ impl Asked {
             names,
             pulled_from,
         } = image;
-        let (names, names_left_out) = match names {
-            Names::Unknown => (None, false),
-            Names::TooMany => (Some(Vec::new()), true),
-            Names::Known(names) => (Some(names), false),
-        };
         let image = match &digest {
             // Unknown names and sources could speak against the image.
             Some(digest) if names.is_some() && pulled_from.is_some() => {
@@ -101,8 +95,8 @@ impl Asked {
             } else {
                 Naming::AnyOfDigest
             },
-            names_left_out,
-            names: names.into_iter().flatten().collect(),
+            names_left_out: names.as_ref().is_some_and(|names| names.left_out),
+            names: names.map_or_else(BTreeSet::new, |names| names.known.into_iter().collect()),
             digest,
             content: content(image.as_ref()),
             pulled_from,
@@ -145,13 +139,15 @@ impl Asked {
         containerd: &Containerd,
         namespace: &str,
         digest: &str,
-    ) -> Names {
-        match containerd.names_of(namespace, digest).await {
-            Err(EvidenceError::TooLarge { .. }) => Names::TooMany,
-            names => self
-                .remote(containerd.socket().display(), names)
-                .map_or(Names::Unknown, Names::Known),
-        }
+    ) -> Option<Names> {
+        let names = containerd.names_of(namespace, digest).await;
+        let left_out = matches!(names, Err(EvidenceError::TooLarge { .. }));
+        let known = if left_out {
+            Vec::new()
+        } else {
+            self.remote(containerd.socket().display(), names)?
+        };
+        Some(Names { known, left_out })
     }
 
     /// The snapshot below the container's own; `None` if it does not run on one.

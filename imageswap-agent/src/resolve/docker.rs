@@ -178,15 +178,11 @@ async fn of_containerd(
 ) -> Option<Known> {
     let socket = containerd.socket().display();
     let digest = found.image_id.as_str();
-    let (names, names_left_out) = match asked.names_of(containerd, namespace, digest).await {
-        Names::Unknown => return None,
-        Names::TooMany => (Vec::new(), true),
-        Names::Known(names) => (names, false),
-    };
+    let Names { known, left_out } = asked.names_of(containerd, namespace, digest).await?;
     let sources = asked.remote(&socket, containerd.sources(namespace, digest).await)?;
-    let names = names.into_iter();
+    let names = known.into_iter();
     Some(Known {
-        names_left_out,
+        names_left_out: left_out,
         names: names.filter(|name| !name.starts_with(NAMELESS)).collect(),
         digest: Some(digest.to_owned()),
         pulled_from: Some(sources?),

@@ -29,6 +29,7 @@ use crate::facts::{Claim, Content, Kind};
 use crate::node;
 use crate::process::{Subject, ancestors, cgroups, depth};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -166,7 +167,7 @@ impl Sources {
     /// Whether containerd answers that this is the task's process. The process has to outlive the
     /// answer, because another process could get its pid.
     async fn is_of_task(&self, made: &TaskRecord, process: Subject) -> IsOfTask {
-        let Some(containerd) = self.containerd_at(made) else {
+        let Some(containerd) = self.containerd_at(&made.socket) else {
             return IsOfTask::No;
         };
         let task = containerd.task(&made.namespace, &made.id).await;
@@ -303,7 +304,7 @@ impl Sources {
         task: &TaskRecord,
         process: Subject,
     ) -> Option<Described> {
-        let containerd = self.containerd_at(task)?;
+        let containerd = self.containerd_at(&task.socket)?;
         let record = containerd.container(&task.namespace, &task.id).await;
         let record = asked.remote(task.socket.display(), record).flatten()?;
         // These futures are large, and wait in the futures of all who ask.
@@ -433,7 +434,7 @@ impl Sources {
             containerd: record,
             ..
         } = described;
-        let content = match (self.containerd_at(task), image) {
+        let content = match (self.containerd_at(&task.socket), image) {
             (Some(containerd), Image::Id(id)) => {
                 asked
                     .runs_on(containerd, &task.namespace, &id, layers.as_deref())
@@ -448,9 +449,9 @@ impl Sources {
         Claim { content, ..claim }
     }
 
-    fn containerd_at(&self, task: &TaskRecord) -> Option<&Containerd> {
+    fn containerd_at(&self, socket: &Path) -> Option<&Containerd> {
         let mut all = self.containerds.iter();
-        all.find(|containerd| containerd.socket() == task.socket)
+        all.find(|containerd| containerd.socket() == socket)
     }
 
     /// The CRI runtimes' answer about an id. `task` comes from a containerd: if that serves the CRI
@@ -463,19 +464,16 @@ impl Sources {
         firsts: &[Subject],
         task: Option<&TaskRecord>,
     ) -> OfCri {
-        let ask = |cri: &Cri| {
-            let mut containerds = self.containerds.iter();
-            let is_unconfirmed =
-                task.is_none() && containerds.any(|it| it.socket() == cri.socket());
-            let cri = cri.clone();
-            async move {
-                let asked = Asked::default();
-                let mut found = asked.cri(&cri, id, firsts, task).await;
-                if is_unconfirmed && let Some(OfCri::Is(claim, _)) = &mut found {
-                    claim.content = Content::Another;
-                }
-                (found, asked)
+        let ask = |cri| async move {
+            let asked = Asked::default();
+            let mut found = asked.cri(cri, id, firsts, task).await;
+            if task.is_none()
+                && self.containerd_at(cri.socket()).is_some()
+                && let Some(OfCri::Is(claim, _)) = &mut found
+            {
+                claim.content = Content::Another;
             }
+            (found, asked)
         };
         let found = asked.first(self.cris.iter().map(ask)).await;
         let found = found.unwrap_or(OfCri::NotYet);

@@ -1,7 +1,7 @@
 //! Many or long forged events, long records, and many pid namespaces: findings about others are neither
 //! lost nor milder.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, memory, words};
 use imageswap_lab::{Cgroup, wait_until};
 use prost::Message;
 use serde_json::Value;
@@ -75,7 +75,7 @@ struct FieldMask {
 const LONG: usize = 14 << 20;
 
 /// How much the agent may grow, in KB.
-const GROWTH: u64 = 32 << 10;
+const GROWTH: usize = 32 << 10;
 
 /// A client of containerd that publishes events about tasks and changes records, as any client can.
 struct Publisher {
@@ -141,11 +141,8 @@ impl Publisher {
     }
 }
 
-fn memory(agent: &Agent) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.unwrap().parse().unwrap()
+fn resident(agent: &Agent) -> usize {
+    memory(agent.pid(), "VmRSS:")
 }
 
 /// Runs short containers of both images while `flood` runs, and checks that nothing changes for them.
@@ -189,7 +186,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
     node.containerd.ctr("default", decoy).unwrap();
     let agent = node.agent();
     let socket = node.containerd.socket();
-    let before = memory(&agent);
+    let before = resident(&agent);
     let published = AtomicU32::new(0);
     nothing_changes(&node, &agent, "events", |is_over| {
         let client = Publisher::connect(&socket);
@@ -216,7 +213,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
             client.publish(topic, kind, value);
         }
     });
-    let grown = memory(&agent).saturating_sub(before);
+    let grown = resident(&agent).saturating_sub(before);
     let published = published.load(Ordering::Relaxed);
     println!("{grown} KB after {published} events");
     assert!(grown < GROWTH, "{grown} KB after {published} events");
@@ -245,7 +242,7 @@ fn long_records_cost_little_memory() {
         let spec = serde_json::from_slice(&spec).unwrap();
         client.annotate(id, spec, &"x".repeat(LONG));
     }
-    let before = memory(&agent);
+    let before = resident(&agent);
     std::thread::scope(|scope| {
         for id in &ids {
             scope.spawn(|| ctr(&["task", "start", "--detach", id]));
@@ -259,7 +256,7 @@ fn long_records_cost_little_memory() {
     };
     let all_seen = wait_until(PATIENCE, || found().len() == ids.len());
     assert!(all_seen, "{:#?}\n{}", found(), agent.log());
-    let grown = memory(&agent).saturating_sub(before);
+    let grown = resident(&agent).saturating_sub(before);
     println!("{grown} KB after {} records", ids.len());
     assert!(grown < GROWTH, "{grown} KB");
     for finding in found() {

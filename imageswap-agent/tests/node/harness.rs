@@ -357,8 +357,13 @@ pub(crate) fn walks(agent: &Agent, count: usize) {
 
 /// Peak resident memory of a process, in KiB.
 pub(crate) fn peak(pid: u32) -> usize {
+    memory(pid, "VmHWM:")
+}
+
+/// Memory of a process, by its name in `/proc/PID/status`, in KiB.
+pub(crate) fn memory(pid: u32, name: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next());
     number.unwrap().parse().unwrap()
 }
