@@ -34,20 +34,22 @@ impl Place {
     }
 
     fn starts(&self) -> usize {
-        let said = self.agent.said_of(&self.pod.sandbox_id);
-        said.iter().filter(|it| it["event"] == "start").count()
+        starts_in(&self.agent.said_of(&self.pod.sandbox_id)).count()
     }
 
-    /// The last finding, once there are more starts than `before` and every source has answered.
+    /// The last finding about the latest start, once there are more starts than `before` and every
+    /// source has answered.
     fn settled(&self, before: usize) -> Value {
         let mut last = Value::Null;
         let is_settled = wait_until(PATIENCE, || {
-            last = self
-                .agent
-                .said_of(&self.pod.sandbox_id)
-                .pop()
-                .unwrap_or_default();
-            self.starts() > before && last["reason"] != "runtime-unreachable"
+            let said = self.agent.said_of(&self.pod.sandbox_id);
+            // The end of the start before may be reported after this one's first finding.
+            let Some(latest) = starts_in(&said).skip(before).last() else {
+                return false;
+            };
+            let of_latest = |it: &&Value| it["start_id"] == latest["start_id"];
+            last = said.iter().rfind(of_latest).cloned().unwrap();
+            last["reason"] != "runtime-unreachable"
         });
         assert!(is_settled, "{last:#}\n{}", self.agent.log());
         last
@@ -78,6 +80,10 @@ impl Place {
         self.node.containerd.remove("k8s.io", id).unwrap();
         self.cri.remove(&self.pod).unwrap();
     }
+}
+
+fn starts_in(said: &[Value]) -> impl Iterator<Item = &Value> {
+    said.iter().filter(|it| it["event"] == "start")
 }
 
 #[test]
