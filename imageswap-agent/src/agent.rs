@@ -479,7 +479,8 @@ impl Agent {
         }
         self.exports.costs(&self.control.costs());
         let lost = self.control.lost();
-        let has_grown = self.exports.lost(lost);
+        let has_grown = self.exports.lost(&lost);
+        self.control.lost_reported(&lost);
         self.exports.tick();
         has_grown
     }

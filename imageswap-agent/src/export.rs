@@ -4,7 +4,7 @@ use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
 use crate::finding::{Event, Finding};
 use crate::judge::Criteria;
 use crate::node::Origin;
-use crate::probe::Cost;
+use crate::probe::{Cost, Losses};
 use crate::respond::Responder;
 use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
@@ -83,7 +83,6 @@ pub struct Exports {
     level: FindingsLevel,
     own_records: AgentRecords,
     metrics: AgentMetrics,
-    told_lost: [u64; Lost::ALL.len()],
     write_failed: bool,
     pod_events: Option<PodEvents>,
     policy_reports: Option<PolicyReports>,
@@ -125,7 +124,6 @@ impl Exports {
             level,
             own_records: AgentRecords::new(origin, level.as_str(), interval),
             metrics,
-            told_lost: [0; Lost::ALL.len()],
             write_failed: false,
             pod_events: None,
             policy_reports: None,
@@ -267,23 +265,16 @@ impl Exports {
         self.metrics.set_drift(&rows);
     }
 
-    /// Exports the kernel's counters of lost events; true if they have grown.
-    pub fn lost(&mut self, lost: [(Lost, u64); Lost::ALL.len()]) -> bool {
-        let mut grown = false;
-        for (told, (cause, total)) in self.told_lost.iter_mut().zip(lost) {
-            if total > *told {
-                self.metrics.events_lost(cause.as_str(), total - *told);
-                self.own_records.lost(cause.as_str(), total - *told);
-                tracing::warn!(
-                    cause = cause.as_str(),
-                    events = total - *told,
-                    "events were lost; looking at the whole tree"
-                );
-                *told = total;
-                grown = true;
-            }
+    /// Exports events that the probes have lost; true if there are any.
+    pub fn lost(&mut self, lost: &Losses) -> bool {
+        let mut any = false;
+        for (cause, events) in lost.iter().filter(|(_, events)| *events > 0) {
+            let cause = cause.as_str();
+            self.missed(cause, *events);
+            tracing::warn!(cause, events, "events were lost; looking at the whole tree");
+            any = true;
         }
-        grown
+        any
     }
 
     /// Exports the cost of the programs in the kernel; nothing while the kernel does not count it.

@@ -4,7 +4,7 @@
 
 use crate::cgroup_path;
 use crate::offsets::Offsets;
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -121,8 +121,12 @@ pub struct Control {
     pending: HashMap<MapData, u64, [u32; 2]>,
     overflow: HashMap<MapData, u64, [u8; size_of::<Header>()]>,
     lost: PerCpuArray<MapData, u64>,
+    lost_reported: Array<MapData, u64>,
     kept: Kept,
 }
+
+/// Numbers of lost records by cause.
+pub type Losses = [(Lost, u64); Lost::ALL.len()];
 
 /// Wakes the reader of events, because only execs do so by themselves.
 #[derive(Debug, Clone)]
@@ -232,26 +236,31 @@ impl Probes {
         if let Some(pins) = &pins {
             pins.clear_others();
         }
-        let [events, pending, overflow, lost] = MAPS.map(|name| take(&mut ebpf, name));
+        let maps = MAPS.map(|name| take(&mut ebpf, name));
+        let [events, pending, overflow, lost, reported] = maps;
         let kept = Kept {
             programs,
             attached: Some(ebpf),
             pins,
         };
-        Self::open([events?, pending?, overflow?, lost?], kept)
+        let maps = [events?, pending?, overflow?, lost?, reported?];
+        Self::open(maps, kept)
     }
 
-    fn open([events, pending, overflow, lost]: [Map; 4], kept: Kept) -> Result<Self, ProbeError> {
+    fn open(maps: [Map; MAPS.len()], kept: Kept) -> Result<Self, ProbeError> {
+        let [events, pending, overflow, lost, reported] = maps;
         let events = RingBuf::try_from(events).map_err(ProbeError::of)?;
         let pending = HashMap::try_from(pending).map_err(ProbeError::of)?;
         let overflow = HashMap::try_from(overflow).map_err(ProbeError::of)?;
         let lost = PerCpuArray::try_from(lost).map_err(ProbeError::of)?;
+        let lost_reported = Array::try_from(reported).map_err(ProbeError::of)?;
         Ok(Self {
             events: readable(events)?,
             control: Control {
                 pending,
                 overflow,
                 lost,
+                lost_reported,
                 kept,
             },
         })
@@ -358,12 +367,25 @@ impl Control {
         cost::of(programs.iter().copied(), attached.as_ref(), pins.as_ref())
     }
 
-    /// Number of lost records since the probes were loaded, by cause.
-    pub fn lost(&self) -> [(Lost, u64); Lost::ALL.len()] {
+    /// Number of lost records that no agent has reported, by cause.
+    pub fn lost(&self) -> Losses {
         Lost::ALL.map(|cause| {
-            let cpus = self.lost.get(&(cause as u32), 0);
-            (cause, cpus.map_or(0, |cpus| cpus.iter().sum()))
+            let index = cause as u32;
+            let cpus = self.lost.get(&index, 0);
+            let total: u64 = cpus.map_or(0, |cpus| cpus.iter().sum());
+            let reported = self.lost_reported.get(&index, 0).unwrap_or(0);
+            (cause, total.saturating_sub(reported))
         })
+    }
+
+    /// Notes that `losses` were reported, for this agent and the next one.
+    pub fn lost_reported(&mut self, losses: &Losses) {
+        for (cause, events) in losses.iter().filter(|(_, events)| *events > 0) {
+            let index = *cause as u32;
+            let before = self.lost_reported.get(&index, 0).unwrap_or(0);
+            // If the kernel refuses, they are reported once more.
+            drop(self.lost_reported.set(index, before + events, 0));
+        }
     }
 }
 
@@ -414,7 +436,13 @@ pub fn can_pin(root: &Path) -> Result<(), String> {
 }
 
 /// The maps that user space reads.
-const MAPS: [&str; 4] = [names::EVENTS, names::PENDING, names::OVERFLOW, names::LOST];
+const MAPS: [&str; 5] = [
+    names::EVENTS,
+    names::PENDING,
+    names::OVERFLOW,
+    names::LOST,
+    names::LOST_REPORTED,
+];
 
 /// The programs; each has the name of its tracepoint.
 fn programs(confirm: bool) -> Vec<&'static str> {
@@ -423,14 +451,15 @@ fn programs(confirm: bool) -> Vec<&'static str> {
     programs
 }
 
-fn from_pins(pins: &Pins) -> Result<[Map; 4], ProbeError> {
+fn from_pins(pins: &Pins) -> Result<[Map; MAPS.len()], ProbeError> {
     let open = |name| MapData::from_pin(pins.path(name)).map_err(ProbeError::of);
-    let [events, pending, overflow, lost] = MAPS.map(open);
+    let [events, pending, overflow, lost, reported] = MAPS.map(open);
     Ok([
         Map::RingBuf(events?),
         Map::HashMap(pending?),
         Map::HashMap(overflow?),
         Map::PerCpuArray(lost?),
+        Map::Array(reported?),
     ])
 }
 

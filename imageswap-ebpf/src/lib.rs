@@ -38,6 +38,8 @@ pub mod names {
     pub const OVERFLOW: &str = "OVERFLOW";
     /// Per-CPU counters of lost records, by [`super::Lost`].
     pub const LOST: &str = "LOST";
+    /// How many of [`LOST`] an agent has reported, by [`super::Lost`]. Only user space uses it.
+    pub const LOST_REPORTED: &str = "LOST_REPORTED";
 }
 
 /// The kind of a record.

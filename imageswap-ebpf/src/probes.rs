@@ -30,7 +30,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
 };
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
     FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
@@ -53,6 +53,9 @@ static OVERFLOW: HashMap<u64, Header> = HashMap::with_max_entries(OVERFLOW_ENTRI
 static REPORTED: LruHashMap<Address, u64> = LruHashMap::with_max_entries(REPORTED_ENTRIES, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
+/// For the agent that comes next.
+#[map]
+static LOST_REPORTED: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);
 
 /// For a record that the reader must see at once. Without the force, it would be woken only if it
 /// had read all others.

@@ -158,7 +158,10 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     };
     node.images("default");
     let cri = node.containerd.cri().unwrap();
-    let agent = agent(&node, &["--ring-bytes", SMALL_RING]);
+    let bpf = BpfFileSystem::mount(node.lab.path());
+    let flags = ["--ring-bytes", SMALL_RING, "--pin", &bpf.pins()];
+    let _counted = BpfStatistics::on().unwrap();
+    let agent = agent(&node, &flags);
     let mut load = Load::default();
     // An agent that gets no time to read, as on an overloaded node.
     agent.signal("STOP");
@@ -209,7 +212,18 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
             agent.said_of(id)
         );
     }
+    agent.kill();
+    let next = self::agent(&node, &flags);
+    assert!(next.log().contains("resumed=true"), "{}", next.log());
+    // It reads the counters of losses together with these.
+    let runs = "imageswap_agent_probe_runs_total{program=\"sched_process_exec\"}";
+    assert!(wait_until(PATIENCE, || next.metric(runs) > 0.0));
+    std::thread::sleep(Duration::from_secs(1));
+    let again = lost(&next, "ring-full-mkdir");
+    assert!(again < f64::EPSILON, "{again} were reported before");
     load.end(&node, &cri);
+    next.kill();
+    drop(bpf);
 }
 
 #[test]
