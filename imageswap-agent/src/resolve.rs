@@ -18,12 +18,13 @@ use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
 use bounds::Common;
 use described::Described;
-use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use join::{Image, OfCri};
 use kube::Client;
 use prepared::Prepared;
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,6 +44,9 @@ mod sandbox;
 /// it.
 const DENIALS: usize = 15;
 const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
+
+/// In the place of a runtime that did not answer: a fault of this program ended the question.
+const FAULT: &str = "a fault of this agent; see its log";
 
 /// A start to ask about.
 #[derive(Debug, Clone)]
@@ -148,8 +152,16 @@ impl Resolver {
     pub fn ask(&self, question: Question) {
         let sources = Arc::clone(&self.sources);
         let answers = self.answers.clone();
+        let failed = Answer {
+            start: question.start,
+            process: question.process,
+            claims: Vec::new(),
+            pod: None,
+            unreachable: BTreeSet::new(),
+            attempt: question.attempt,
+        };
         tokio::spawn(async move {
-            let answer = sources.answer(question).await;
+            let answer = or_failed(Box::pin(sources.answer(question)), failed).await;
             // When the agent stops, the receiver is gone.
             drop(answers.send(answer).await);
         });
@@ -198,6 +210,16 @@ impl Resolver {
             }
         }
     }
+}
+
+/// The answer, or `failed` if a fault of this program ends the question: the start gets a verdict,
+/// and its turn ends.
+async fn or_failed(answer: impl Future<Output = Answer>, failed: Answer) -> Answer {
+    let answer = AssertUnwindSafe(answer).catch_unwind().await;
+    answer.unwrap_or_else(|_| Answer {
+        unreachable: BTreeSet::from([FAULT.to_owned()]),
+        ..failed
+    })
 }
 
 /// The bundles of the usual state folders, and of those next to these sockets.
@@ -547,5 +569,28 @@ impl Asked {
                 self.unreachable.insert(error.to_string());
             })
             .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_panics_is_answered() {
+        let failed = Answer {
+            start: StartId::of(1),
+            process: Subject {
+                pid: 7,
+                started: None,
+            },
+            claims: Vec::new(),
+            pod: None,
+            unreachable: BTreeSet::new(),
+            attempt: 3,
+        };
+        let answer = or_failed(async { panic!("a fault of the test") }, failed).await;
+        assert_eq!((answer.start.cgroup, answer.attempt), (1, 3));
+        assert!(answer.unreachable.contains(FAULT));
     }
 }

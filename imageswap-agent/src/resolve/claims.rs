@@ -24,8 +24,6 @@ pub(super) const CRI_NAMESPACE: &str = "k8s.io";
 /// A containerd's claim, and what it is based on.
 pub(super) struct OfRecord {
     pub claim: Claim,
-    /// The snapshot below the container's own.
-    pub layers: Option<String>,
     /// The configuration of the image, if the container runs on its layers.
     pub image: Option<Configuration>,
 }
@@ -40,7 +38,7 @@ pub(super) struct Names {
 
 /// What a containerd knows about the name in a record.
 #[derive(Default)]
-struct Named {
+pub(super) struct Named {
     digest: Option<String>,
     /// `None` if containerd did not answer, or was not asked.
     names: Option<Names>,
@@ -51,20 +49,18 @@ struct Named {
 const POD_SOURCE: &str = "kubernetes.io/config.source";
 
 impl Asked {
-    /// containerd's claim about a container.
+    /// containerd's claim about a container whose process runs on `layers`.
     pub(super) async fn containerd_claim(
         &self,
         containerd: &Containerd,
         record: &ContainerRecord,
+        image: Named,
+        layers: Option<&str>,
     ) -> OfRecord {
         let cri_kind = record.labels.get(sandbox::KIND).map(String::as_str);
         // A native client records the reference that was typed; the CRI plugin any name of the
         // digest. Either may record an id that the CRI plugin gave the image as a further name.
         let as_asked = cri_kind.is_none() && !record.image.starts_with("sha256:");
-        let (image, layers) = join!(
-            self.named(containerd, record),
-            self.layers(containerd, record)
-        );
         let Named {
             digest,
             names,
@@ -73,7 +69,7 @@ impl Asked {
         let image = match &digest {
             // Unknown names and sources could speak against the image.
             Some(digest) if names.is_some() && pulled_from.is_some() => {
-                self.image_on(containerd, &record.namespace, digest, layers.as_deref())
+                self.image_on(containerd, &record.namespace, digest, layers)
                     .await
             }
             _ => None,
@@ -105,15 +101,11 @@ impl Asked {
             labels: None,
             ..Claim::new(Source::Containerd, record.id.clone(), "containerd")
         };
-        OfRecord {
-            claim,
-            layers,
-            image,
-        }
+        OfRecord { claim, image }
     }
 
     /// The image of a container's record: its digest, and that digest's names and sources.
-    async fn named(&self, containerd: &Containerd, record: &ContainerRecord) -> Named {
+    pub(super) async fn named(&self, containerd: &Containerd, record: &ContainerRecord) -> Named {
         let socket = containerd.socket().display();
         let namespace = record.namespace.as_str();
         let image = match record.image.as_str() {
@@ -148,12 +140,6 @@ impl Asked {
             self.remote(containerd.socket().display(), names)?
         };
         Some(Names { known, left_out })
-    }
-
-    /// The snapshot below the container's own; `None` if it does not run on one.
-    async fn layers(&self, containerd: &Containerd, record: &ContainerRecord) -> Option<String> {
-        let snapshot = Snapshot::of(record).filter(|_| record.root.is_none())?;
-        self.parent_of(containerd, snapshot).await
     }
 
     /// The snapshot below another one.

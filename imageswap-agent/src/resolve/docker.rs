@@ -97,10 +97,13 @@ impl Sources {
             snapshotter,
             key: &record.id,
         };
-        let root = self.snapshot_of(asked, containerd, key, process).await?;
-        let own = asked.parent_of(containerd, key).await?;
-        let own = Snapshot { key: &own, ..key };
-        let layers = asked.parent_of(containerd, own).await;
+        let layers = async {
+            let own = asked.parent_of(containerd, key).await?;
+            let own = Snapshot { key: &own, ..key };
+            asked.parent_of(containerd, own).await
+        };
+        let found_on = self.snapshot_of(asked, containerd, key, process, layers);
+        let (root, layers) = found_on.await?;
         let image = &found.image_id;
         let content = asked.runs_on(containerd, &record.namespace, image, layers.as_deref());
         (content.await == Content::Its).then_some(root)

@@ -311,7 +311,9 @@ impl Sources {
         let answers = Box::pin(async {
             let own = async {
                 let own = Snapshot::of(&record)?;
-                self.snapshot_of(asked, containerd, own, process).await
+                let parent = asked.parent_of(containerd, own);
+                self.snapshot_of(asked, containerd, own, process, parent)
+                    .await
             };
             let dockers = async {
                 let root = record.root.as_ref().filter(|_| docker::is_id(&record.id))?;
@@ -325,23 +327,13 @@ impl Sources {
                 }
                 self.of_cri(asked, &task.id, &[process], Some(task)).await
             };
-            join!(
-                own,
-                dockers,
-                cri,
-                asked.containerd_claim(containerd, &record)
-            )
+            join!(own, dockers, cri, asked.named(containerd, &record))
         });
-        let (own, dockers, cri, of_record) = answers.await;
-        let OfRecord {
-            mut claim,
-            mut layers,
-            image,
-        } = of_record;
-        if own.is_none() {
-            layers = None;
-            claim.content = Content::Another;
-        }
+        let (own, dockers, cri, named) = answers.await;
+        let (own, parent) = own.unzip();
+        let layers = parent.flatten().filter(|_| record.root.is_none());
+        let of_record = asked.containerd_claim(containerd, &record, named, layers.as_deref());
+        let OfRecord { mut claim, image } = of_record.await;
         if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {
             let expected = image.map(|image| image.command);
             let command = record.sandbox_command;
@@ -372,27 +364,24 @@ impl Sources {
     }
 
     /// The mount of a snapshot, if it is the root of a process: the client that creates a task
-    /// chooses its mounts.
-    pub(super) async fn snapshot_of(
+    /// chooses its mounts. Also what is asked `about` the snapshot in between: its key may be given
+    /// to another one, which has other folders.
+    pub(super) async fn snapshot_of<T>(
         self: &Arc<Self>,
         asked: &Asked,
         containerd: &Containerd,
         snapshot: Snapshot<'_>,
         process: Subject,
-    ) -> Option<Root> {
-        let Snapshot {
-            namespace,
-            snapshotter,
-            key,
-        } = snapshot;
-        let mounts = containerd.mounts_of(namespace, snapshotter, key);
-        let mounts = asked.remote(containerd.socket().display(), mounts.await);
-        let mounts = mounts.flatten().map(<[Mount; 1]>::try_from);
-        let Some(Ok([mount])) = mounts else {
+        about: impl Future<Output = T>,
+    ) -> Option<(Root, T)> {
+        let mount = asked.mount_of(containerd, snapshot).await?;
+        let about = about.await;
+        if asked.mount_of(containerd, snapshot).await.as_ref() != Some(&mount) {
             return None;
-        };
+        }
         let root = Root::Snapshot(mount);
-        self.is_on(asked, &root, process).await.then_some(root)
+        let is_its = self.is_on(asked, &root, process).await;
+        is_its.then_some((root, about))
     }
 
     async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> bool {
@@ -489,6 +478,21 @@ impl Sources {
 }
 
 impl Asked {
+    /// The mount of a snapshot that consists of one.
+    async fn mount_of(&self, containerd: &Containerd, snapshot: Snapshot<'_>) -> Option<Mount> {
+        let Snapshot {
+            namespace,
+            snapshotter,
+            key,
+        } = snapshot;
+        let mounts = containerd.mounts_of(namespace, snapshotter, key).await;
+        let mounts = self
+            .remote(containerd.socket().display(), mounts)
+            .flatten()?;
+        let [mount] = <[Mount; 1]>::try_from(mounts).ok()?;
+        Some(mount)
+    }
+
     /// `None` if the runtime does not know the id.
     async fn cri(
         &self,
