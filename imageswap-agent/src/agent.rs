@@ -559,6 +559,7 @@ impl Agent {
         Some(Question {
             start,
             identity: facts.identity.clone(),
+            cgroup: self.hierarchy.directory(&facts.cgroup),
             process: process.subject(),
             is_first: process.is_first,
             named: self.named.get(&start).cloned(),

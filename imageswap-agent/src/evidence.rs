@@ -35,7 +35,7 @@ pub mod root;
 pub mod runc;
 pub(crate) mod sandbox;
 mod short;
-mod spec;
+pub(crate) mod spec;
 pub mod storage;
 mod transport;
 pub mod user;

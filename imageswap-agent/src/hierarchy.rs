@@ -197,9 +197,7 @@ impl Hierarchy {
 
     /// Processes in the cgroup itself, not below it.
     pub fn processes(&self, path: &str) -> Vec<u32> {
-        let file = self.directory(path).join("cgroup.procs");
-        let text = file::read_kernel(&file, LARGEST_FILE).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        processes_in(&self.directory(path))
     }
 
     /// Processes in a cgroup and below it.
@@ -321,6 +319,12 @@ impl<'a> Mount<'a> {
             options: after.nth(1)?,
         })
     }
+}
+
+/// Processes in the cgroup with this folder, not below it.
+pub(crate) fn processes_in(cgroup: &Path) -> Vec<u32> {
+    let text = file::read_kernel(&cgroup.join("cgroup.procs"), LARGEST_FILE).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// The path from the root of the hierarchy, for a path in a cgroup namespace, which has a `..` for

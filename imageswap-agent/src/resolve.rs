@@ -55,6 +55,8 @@ pub struct Question {
     pub start: StartId,
     /// What the path looks like: a hint.
     pub identity: CgroupIdentity,
+    /// The cgroup's folder.
+    pub cgroup: PathBuf,
     /// The process that confirmed it.
     pub process: Subject,
     /// Whether that is certainly the container's first process, rather than any of its processes.
@@ -256,7 +258,8 @@ impl Sources {
         match self.prepared(question).await {
             Some((mut described, earlier)) if described.is_joined => {
                 asked.unreachable.extend(earlier.unreachable);
-                self.compare_root(asked, &mut described).await;
+                self.compare_root(asked, &mut described, &question.cgroup)
+                    .await;
                 self.finish(asked, described).await;
             }
             reported => Box::pin(self.by_asking(asked, question, reported)).await,

@@ -28,7 +28,7 @@ const CONFIG: &str = "config.json";
 
 /// A configuration with seccomp rules and many mounts has about 30 KB. The kernel usually allows 2 MiB
 /// of arguments and environment; any client can add megabytes of annotations.
-pub(super) const LARGEST_CONFIG: u64 = 4 << 20;
+pub(crate) const LARGEST_CONFIG: u64 = 4 << 20;
 
 /// A number and a line feed.
 const LARGEST_PID: u64 = 32;

@@ -19,6 +19,8 @@ pub(super) struct Described {
     pub cri: Option<Claim>,
     /// The root file system that the claims are about, if the process had it.
     pub root: Option<Root>,
+    /// Whether a hook may have replaced the root after the claims were made.
+    pub may_be_hooked: bool,
     /// Whether containerd confirmed the task's process while it lived.
     pub is_joined: bool,
 }

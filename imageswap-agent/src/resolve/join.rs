@@ -20,14 +20,16 @@ use super::described::{Described, Root, Snapshot};
 use super::prepared::{Kept, KeptAnswer};
 use super::{Asked, Question, Sources, claims, docker, sandbox};
 use crate::evidence::EvidenceError;
+use crate::evidence::bundle::LARGEST_CONFIG;
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::cri::Cri;
 use crate::evidence::root::Mount;
 use crate::evidence::runc::RuncState;
 use crate::evidence::sandbox::KIND;
+use crate::evidence::spec::may_hook_start;
 use crate::facts::{Claim, Content, Kind};
-use crate::node;
 use crate::process::{Subject, ancestors, cgroups, depth};
+use crate::{hierarchy, node};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ const MOMENT: Duration = Duration::from_millis(1);
 const MOST_LATE: usize = 100;
 /// A process that is older has no event that is still to come: its task was made before it.
 const OLDEST_LATE: Duration = Duration::from_secs(10);
+/// Processes that a first process left behind whose roots are compared.
+const MOST_LEFT: usize = 64;
 
 impl Described {
     #[cfg(test)]
@@ -63,6 +67,7 @@ impl Described {
             dockers: None,
             cri: None,
             root: None,
+            may_be_hooked: true,
             is_joined: true,
         }
     }
@@ -327,9 +332,15 @@ impl Sources {
                 }
                 self.of_cri(asked, &task.id, &[process], Some(task)).await
             };
-            join!(own, dockers, cri, asked.named(containerd, &record))
+            join!(
+                own,
+                dockers,
+                cri,
+                asked.named(containerd, &record),
+                self.may_be_hooked(task, process)
+            )
         });
-        let (own, dockers, cri, named) = answers.await;
+        let (own, dockers, cri, named, may_be_hooked) = answers.await;
         let (own, parent) = own.unzip();
         let layers = parent.flatten().filter(|_| record.root.is_none());
         let of_record = asked.containerd_claim(containerd, &record, named, layers.as_deref());
@@ -354,6 +365,7 @@ impl Sources {
             dockers: dockers.map(|claim| self.common.bounded(claim)),
             cri: None,
             root: made.flatten().or(own),
+            may_be_hooked,
             is_joined: true,
         };
         if let (OfCri::Is(claim, image), None) = (cri, &described.dockers) {
@@ -384,6 +396,19 @@ impl Sources {
         is_its.then_some((root, about))
     }
 
+    /// Whether a hook may replace the root before the program begins. The bundle has the
+    /// configuration that the task was made with, and exists at least until the program ends.
+    async fn may_be_hooked(self: &Arc<Self>, task: &TaskRecord, process: Subject) -> bool {
+        let sources = Arc::clone(self);
+        let (namespace, id) = (task.namespace.clone(), task.id.clone());
+        let read = move || {
+            let bundles = &sources.bundles;
+            let json = bundles.configuration(&namespace, &id, process, LARGEST_CONFIG)?;
+            Ok(json.is_none_or(|json| may_hook_start(&json)))
+        };
+        self.readers.run(read).await.unwrap_or(true)
+    }
+
     async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> bool {
         let root = root.clone();
         let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
@@ -392,12 +417,34 @@ impl Sources {
 
     /// Compares the root once more. Between the creation of a task and the start of its program,
     /// hooks of the container and root on the node can replace it.
-    pub(super) async fn compare_root(self: &Arc<Self>, asked: &Asked, described: &mut Described) {
+    pub(super) async fn compare_root(
+        self: &Arc<Self>,
+        asked: &Asked,
+        described: &mut Described,
+        cgroup: &Path,
+    ) {
         let process = described.process;
-        let Some(root) = described.root.as_ref() else {
+        let Some(root) = described.root.clone() else {
             return;
         };
-        if self.is_on(asked, root, process).await || !process.is_alive(&self.proc) {
+        let (cgroup, may_be_hooked) = (cgroup.to_owned(), described.may_be_hooked);
+        let compare = move |it: &Self| {
+            let is_of = |process| root.is_of(&it.host_root, &it.proc, process);
+            if is_of(process) {
+                return Ok(true);
+            }
+            if may_be_hooked || process.is_alive(&it.proc) {
+                return Ok(false);
+            }
+            // A process that has ended shows no root; those that it left behind do.
+            let mut left = hierarchy::processes_in(&cgroup).into_iter().take(MOST_LEFT);
+            let is_its = |pid| {
+                let process = Subject::now(&it.proc, pid);
+                is_of(process) || !process.is_alive(&it.proc)
+            };
+            Ok(left.all(is_its))
+        };
+        if self.read(asked, compare).await.unwrap_or(false) {
             return;
         }
         let claims = [&mut described.cri, &mut described.dockers];

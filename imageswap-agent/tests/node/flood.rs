@@ -78,13 +78,13 @@ const LONG: usize = 14 << 20;
 const GROWTH: usize = 32 << 10;
 
 /// A client of containerd that publishes events about tasks and changes records, as any client can.
-struct Publisher {
+pub(crate) struct Publisher {
     runtime: Runtime,
     channel: Channel,
 }
 
 impl Publisher {
-    fn connect(socket: &Path) -> Self {
+    pub(crate) fn connect(socket: &Path) -> Self {
         let runtime = Runtime::new().unwrap();
         let socket = format!("unix://{}", socket.display());
         let endpoint = Endpoint::from_shared(socket).unwrap();
@@ -104,9 +104,8 @@ impl Publisher {
         self.call("/containerd.services.events.v1.Events/Publish", request);
     }
 
-    /// Adds an annotation to a container's OCI configuration.
-    fn annotate(&self, id: &str, mut spec: Value, annotation: &str) {
-        spec["annotations"]["long"] = annotation.into();
+    /// Changes a container's OCI configuration.
+    pub(crate) fn specify(&self, id: &str, spec: &Value) {
         let spec = Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Spec".to_owned(),
             value: spec.to_string().into(),
@@ -239,8 +238,9 @@ fn long_records_cost_little_memory() {
     for id in &ids {
         ctr(&["container", "create", EVIL, id, "sleep", "1000"]);
         let spec = ctr(&["container", "info", "--spec", id]).stdout;
-        let spec = serde_json::from_slice(&spec).unwrap();
-        client.annotate(id, spec, &"x".repeat(LONG));
+        let mut spec: Value = serde_json::from_slice(&spec).unwrap();
+        spec["annotations"]["long"] = "x".repeat(LONG).into();
+        client.specify(id, &spec);
     }
     let before = resident(&agent);
     std::thread::scope(|scope| {

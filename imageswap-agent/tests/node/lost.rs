@@ -1,6 +1,8 @@
 //! Evidence that is deleted or changed after the start.
 
+use crate::flood::Publisher;
 use crate::harness::{EVIL, Node, OURS, words};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The image's name is approved, but its content is from elsewhere. Without the record this is
@@ -47,7 +49,7 @@ fn a_record_that_is_deleted_excuses_nothing() {
 pub(crate) fn parent(node: &Node, namespace: &str, id: &str) -> String {
     let info = ["snapshots", "info", id];
     let info = node.containerd.ctr(namespace, info).unwrap();
-    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
     info["Parent"].as_str().unwrap().to_owned()
 }
 
@@ -108,7 +110,7 @@ fn a_mount_over_the_root_approves_nothing() {
     // Newer versions of runc refuse it.
     if node.containerd.ctr("default", run).is_err() {
         let said = agent.said_of("overroot");
-        let is_approved = |finding: &serde_json::Value| finding["verdict"] == "approved";
+        let is_approved = |finding: &Value| finding["verdict"] == "approved";
         assert!(!said.iter().any(is_approved), "{said:#?}");
         return;
     }
@@ -142,11 +144,63 @@ fn a_folder_of_the_root_is_not_the_root() {
     // Newer versions of runc refuse it.
     if node.containerd.ctr("default", run).is_err() {
         let said = agent.said_of(&id);
-        let is_approved = |finding: &serde_json::Value| finding["verdict"] == "approved";
+        let is_approved = |finding: &Value| finding["verdict"] == "approved";
         assert!(!said.iter().any(is_approved), "{said:#?}");
         return;
     }
     let finding = agent.wait_for(&id, "start");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
     node.containerd.remove("default", &id).unwrap();
+}
+
+/// A hook in the container replaces the root, and the program has ended when its root is compared.
+#[test]
+fn a_root_that_a_hook_replaces_is_not_the_images() {
+    const TIMES: usize = 6;
+    let Some(node) = Node::for_test("hooked", false) else {
+        return;
+    };
+    node.images("default");
+    let root = node.lab.path().join("root");
+    std::fs::create_dir_all(root.join("old")).unwrap();
+    imageswap_lab::unpack_root(&root).unwrap();
+    let agent = node.agent();
+    let client = Publisher::connect(&node.containerd.socket());
+    let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
+    // runc goes on to use /proc.
+    let pivot = "exec 2>/tmp/said; cd /tmp && busybox pivot_root . old && cd / \
+                 && busybox mount -t proc proc /proc && busybox umount -l /old";
+    let program = "busybox sleep 1000 & exit 0";
+    for at in 0..TIMES {
+        let id = format!("hooked-{}-{at}", std::process::id());
+        ctr(&["container", "create", OURS, &id, "sleep", "1000"]);
+        let spec = ctr(&["container", "info", "--spec", &id]).stdout;
+        let mut spec: Value = serde_json::from_slice(&spec).unwrap();
+        spec["process"]["args"] = json!(["/bin/busybox", "sh", "-c", program]);
+        for set in ["bounding", "effective", "permitted"] {
+            spec["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+        }
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        // The first process of a pid namespace leaves no others behind.
+        namespaces.retain(|it| it["type"] != "pid");
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({
+            "destination": "/tmp",
+            "type": "bind",
+            "source": root,
+            "options": ["rbind", "rw"],
+        }));
+        spec["hooks"] = json!({
+            "startContainer": [{
+                "path": "/bin/busybox",
+                "args": ["busybox", "sh", "-c", pivot],
+                "env": ["PATH=/bin"],
+            }],
+        });
+        client.specify(&id, &spec);
+        ctr(&["task", "start", "--detach", "--null-io", &id]);
+        let finding = agent.wait_for(&id, "start");
+        assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
+        node.containerd.remove("default", &id).unwrap();
+    }
 }
