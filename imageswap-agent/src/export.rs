@@ -3,6 +3,7 @@
 use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
 use crate::finding::{Event, Finding};
 use crate::judge::Criteria;
+use crate::metrics::{AgentMetrics, DriftRow};
 use crate::node::Origin;
 use crate::probe::{Cost, Losses};
 use crate::respond::Responder;
@@ -11,7 +12,6 @@ use crate::verdict::{LEGAL, Route, Verdict, is_legal};
 use clap::ValueEnum;
 use imageswap_ebpf::Lost;
 use imageswap_policy::Policies;
-use imageswap_runtime::metrics::{AgentMetrics, DriftRow};
 use imageswap_runtime::telemetry::Logs;
 use imageswap_runtime::text;
 use pod_events::PodEvents;
@@ -399,7 +399,7 @@ mod tests {
     fn agent_records_are_written_at_every_level_around_the_findings() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("findings.jsonl");
-        let metrics = Exporter::new().agent_metrics();
+        let metrics = AgentMetrics::new(&Exporter::new());
         let mut exports = exports(&path, FindingsLevel::Drift, metrics);
         exports.started(SystemTime::UNIX_EPOCH, &Policies::none(), true);
         exports.findings(&[
@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn drift_that_comes_and_goes_raises_two_counters_from_0() {
         let exporter = Exporter::new();
-        let metrics = exporter.agent_metrics();
+        let metrics = AgentMetrics::new(&exporter);
         let nowhere = Path::new("/dev/null");
         let mut exports = exports(nowhere, FindingsLevel::All, metrics);
         let labels = "route=\"containerd\",reason=\"not-admitted\"}";

@@ -30,6 +30,7 @@ mod file;
 pub mod finding;
 pub mod hierarchy;
 pub mod judge;
+pub mod metrics;
 pub mod node;
 pub mod offsets;
 pub mod places;

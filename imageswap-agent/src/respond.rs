@@ -6,10 +6,10 @@
 
 use crate::finding::{Event, Finding};
 use crate::judge::Criteria;
+use crate::metrics::AgentMetrics;
 use crate::verdict::{Route, Verdict};
 use act::Api;
 use imageswap_policy::Policies;
-use imageswap_runtime::metrics::AgentMetrics;
 use imageswap_runtime::source::Namespaces;
 use kube::Client;
 use kube::runtime::events::Recorder;

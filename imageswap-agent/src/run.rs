@@ -14,6 +14,7 @@ use crate::export::shown::{self, Shown};
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Criteria;
+use crate::metrics::{ActivityGauge, AgentMetrics};
 use crate::node;
 use crate::offsets::Offsets;
 use crate::places::NodeArgs;
@@ -26,7 +27,7 @@ use crate::tasks;
 use anyhow::Context as _;
 use imageswap_runtime::admin::{Activity, Admin, Condition, Liveness, Readiness};
 use imageswap_runtime::drain::Drain;
-use imageswap_runtime::metrics::{ActivityGauge, Exporter};
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
 use kube::Client;
 use std::io;
@@ -104,7 +105,7 @@ pub async fn run(
     let mut probes = Probes::load(&offsets, &options)?;
     let attached = node::now();
     let backlog = probes.backlog();
-    let metrics = exporter.agent_metrics();
+    let metrics = AgentMetrics::new(&exporter);
     metrics.set_node(&origin.node);
     let heartbeat = Duration::from_secs(findings_heartbeat);
     let mut exports = Exports::open(

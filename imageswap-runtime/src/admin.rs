@@ -190,7 +190,7 @@ mod tests {
         let tls = readiness.condition("tls");
         let drain = Drain::new();
         let exporter = Exporter::new();
-        exporter.agent_metrics();
+        exporter.build_info("agent");
         tokio::spawn(admin.serve(readiness.clone(), exporter, drain.clone()));
 
         assert_eq!(ask(addr, "GET", "/livez").await, (200, "ok\n".to_owned()));

@@ -5,7 +5,6 @@
 //! cheap to use. Label values are bounded: registries that the policy does not name are `other`, Pods
 //! and containers are never labels, and of images only the patterns of the policy's exceptions.
 
-mod agent;
 pub mod catalogue;
 mod policy;
 
@@ -20,7 +19,6 @@ use metrics_exporter_prometheus::{
 };
 
 pub use ::metrics::{Counter, Gauge, Histogram, SharedString};
-pub use agent::{ActivityGauge, AgentMetrics, DriftRow};
 pub use catalogue::{Kind, Label as MetricLabel, Metric, Service, catalogue};
 pub use policy::PolicyMetrics;
 
@@ -74,12 +72,6 @@ impl Exporter {
         self.handle.run_upkeep();
     }
 
-    /// Registers the agent's series.
-    pub fn agent_metrics(&self) -> AgentMetrics {
-        self.build_info("agent");
-        AgentMetrics::register(self)
-    }
-
     /// Registers the policy's series.
     pub fn policy_metrics(&self) -> PolicyMetrics {
         PolicyMetrics::register(self)
@@ -108,7 +100,7 @@ impl Exporter {
     }
 
     /// Shows a counter as 0 before it is first raised.
-    pub(crate) fn declare<const N: usize>(&self, metric: &Metric, values: [&'static str; N]) {
+    pub fn declare<const N: usize>(&self, metric: &Metric, values: [&'static str; N]) {
         drop(self.counter(metric, values));
     }
 

@@ -2,8 +2,8 @@
 //! pod`.
 
 use crate::finding::{Event as Occasion, Finding};
+use crate::metrics::AgentMetrics;
 use crate::verdict::{Route, Verdict};
-use imageswap_runtime::metrics::AgentMetrics;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};

@@ -5,8 +5,8 @@
 //! report behind. Every agent writes only objects with its node's name, so agents do not compete.
 
 use crate::finding::Finding;
+use crate::metrics::AgentMetrics;
 use content::Reports;
-use imageswap_runtime::metrics::AgentMetrics;
 use imageswap_runtime::policy_report::ReportApi;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;

@@ -42,29 +42,11 @@ fn shown(text: &str) -> Exposition {
     Exposition { series, kinds }
 }
 
-/// The output of one process with every series but those of the webhook crate.
+/// The output of one process with every series but those that the webhook and the agent add.
 fn everything() -> String {
     let exporter = Exporter::new();
     exporter.set_tls_validity(UNIX_EPOCH, UNIX_EPOCH);
-    let agent = exporter.agent_metrics();
-    agent.set_node("n1");
-    agent.declare_starts("drift", "containerd", "not-admitted");
-    agent.declare_drift_stopped("containerd", "not-admitted");
-    agent.set_drift(&[DriftRow {
-        workload_namespace: "default".to_owned(),
-        route: "containerd",
-        reason: "not-admitted",
-        containers: 1,
-    }]);
-    agent.declare_lost(&["ring-full-exec"]);
-    agent.declare_reconciled(&["periodic"]);
-    agent.activity("walk", Duration::from_secs(90)).finished();
-    agent.declare_pod_events(&["failed"]);
-    agent.declare_responses("evict", &["evicted"]);
-    agent.declare_policy_reports(&["applied"]);
-    agent.probe_cost("exec", 1, Duration::from_nanos(1));
-    // Without a sample a histogram has no lines.
-    agent.detection(Duration::ZERO);
+    exporter.build_info("agent");
     exporter.otlp_failures("logs").increment(1);
     let text = "{apiVersion: imageswap.io/v1alpha1, kind: ImageSwapPolicy, metadata: {name: corp}, spec: {\
                 rules: [{from: '**', to: r.io}], \
@@ -85,8 +67,12 @@ fn the_catalogue_is_what_is_exported() {
         catalogue().len(),
         "two metrics have the same name"
     );
-    let of_webhook = |it: &&Metric| it.name.starts_with("imageswap_admission_");
-    let here: Vec<_> = catalogue().iter().filter(|it| !of_webhook(it)).collect();
+    let is_elsewhere = |it: &Metric| {
+        ["imageswap_admission_", "imageswap_agent_"]
+            .iter()
+            .any(|of| it.name.starts_with(of))
+    };
+    let here: Vec<_> = catalogue().iter().filter(|it| !is_elsewhere(it)).collect();
     assert_eq!(
         series.keys().map(String::as_str).collect::<BTreeSet<_>>(),
         here.iter().map(|it| it.name).collect()
@@ -114,17 +100,6 @@ fn reasons_of_closed_connections_are_listed() {
         .iter()
         .map(|it| format!("`{}`", <&str>::from(*it)));
     assert_eq!(reason.values, names.collect::<Vec<_>>().join(", "));
-}
-
-#[test]
-fn a_service_says_which_it_is() {
-    let exporter = Exporter::new();
-    exporter.agent_metrics();
-    let version = env!("CARGO_PKG_VERSION");
-    let line = format!("imageswap_build_info{{version=\"{version}\",component=\"agent\"}} 1");
-    let text = exporter.render();
-    assert!(text.lines().any(|it| it == line), "{text}");
-    assert_eq!(text.matches("\nimageswap_build_info{").count(), 1, "{text}");
 }
 
 #[test]

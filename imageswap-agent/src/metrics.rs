@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::catalogue::{
+use imageswap_runtime::metrics::catalogue::{
     AGENT_DETECTION, AGENT_DRIFT, AGENT_DRIFT_STOPPED, AGENT_EVENTS_LOST, AGENT_FINISHED,
     AGENT_INFO, AGENT_LIMIT, AGENT_POD_EVENTS, AGENT_POLICY_REPORTS, AGENT_PROBE_RUNS,
     AGENT_PROBE_TIME, AGENT_RECONCILED, AGENT_RESPONSES, AGENT_STARTS,
 };
-use super::{Exporter, Gauge, Histogram, Metric, SharedString};
+use imageswap_runtime::metrics::{Exporter, Gauge, Histogram, Metric, SharedString};
 
 /// The agent's handles. Clones share the series.
 #[derive(Debug, Clone)]
@@ -48,7 +48,9 @@ impl ActivityGauge {
 }
 
 impl AgentMetrics {
-    pub(super) fn register(exporter: &Exporter) -> Self {
+    /// Registers the series that need no values.
+    pub fn new(exporter: &Exporter) -> Self {
+        exporter.build_info("agent");
         Self {
             exporter: exporter.clone(),
             detection: exporter.histogram(&AGENT_DETECTION),
@@ -202,6 +204,39 @@ impl AgentMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use imageswap_runtime::metrics::catalogue;
+
+    #[test]
+    fn every_metric_of_the_agent_has_a_series() {
+        let exporter = Exporter::new();
+        let agent = AgentMetrics::new(&exporter);
+        agent.set_node("n1");
+        agent.declare_starts("drift", "containerd", "not-admitted");
+        agent.declare_drift_stopped("containerd", "not-admitted");
+        agent.set_drift(&[row("a", 1)]);
+        agent.declare_lost(&["ring-full-exec"]);
+        agent.declare_reconciled(&["periodic"]);
+        agent.activity("walk", Duration::from_secs(90)).finished();
+        agent.declare_pod_events(&["failed"]);
+        agent.declare_responses("evict", &["evicted"]);
+        agent.declare_policy_reports(&["applied"]);
+        agent.probe_cost("exec", 1, Duration::from_nanos(1));
+        // Without a sample a histogram has no lines.
+        agent.detection(Duration::ZERO);
+        exporter.run_upkeep();
+        let text = exporter.render();
+        let its = |it: &&Metric| it.name.starts_with("imageswap_agent_");
+        for metric in catalogue().iter().filter(its) {
+            let of = |line: &&str| line.starts_with(metric.name) && line.contains(' ');
+            let line = text
+                .lines()
+                .find(of)
+                .unwrap_or_else(|| panic!("{metric:?}\n{text}"));
+            for label in metric.labels {
+                assert!(line.contains(&format!("{}=\"", label.name)), "{line}");
+            }
+        }
+    }
 
     fn row(namespace: &str, containers: u64) -> DriftRow {
         DriftRow {
@@ -222,7 +257,7 @@ mod tests {
     #[test]
     fn drift_that_vanished_is_zero() {
         let exporter = Exporter::new();
-        let metrics = exporter.agent_metrics();
+        let metrics = AgentMetrics::new(&exporter);
         metrics.set_drift(&[row("a", 1), row("b", 2), row("a", 3)]);
         let text = exporter.render();
         assert!(
@@ -240,7 +275,7 @@ mod tests {
     #[test]
     fn declared_series_are_zero_and_keep_their_counts() {
         let exporter = Exporter::new();
-        let metrics = exporter.agent_metrics();
+        let metrics = AgentMetrics::new(&exporter);
         metrics.declare_lost(&["stack"]);
         metrics.declare_reconciled(&["restart"]);
         metrics.declare_starts("drift", "cri", "retagged");
@@ -262,9 +297,7 @@ mod tests {
     fn an_activity_has_its_time_and_its_limit() {
         let exporter = Exporter::new();
         let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let activity = exporter
-            .agent_metrics()
-            .activity("walk", Duration::from_secs(90));
+        let activity = AgentMetrics::new(&exporter).activity("walk", Duration::from_secs(90));
         activity.finished();
         let text = exporter.render();
         let sample = |metric: &str| {
@@ -281,9 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn the_service_says_which_it_is() {
+        let exporter = Exporter::new();
+        AgentMetrics::new(&exporter);
+        let version = env!("CARGO_PKG_VERSION");
+        let line = format!("imageswap_build_info{{version=\"{version}\",component=\"agent\"}} 1");
+        let text = exporter.render();
+        assert!(text.lines().any(|it| it == line), "{text}");
+        assert_eq!(text.matches("\nimageswap_build_info{").count(), 1, "{text}");
+    }
+
+    #[test]
     fn detection_is_a_histogram() {
         let exporter = Exporter::new();
-        let metrics = exporter.agent_metrics();
+        let metrics = AgentMetrics::new(&exporter);
         metrics.detection(Duration::from_millis(2));
         exporter.run_upkeep();
         let text = exporter.render();
