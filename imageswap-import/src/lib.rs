@@ -25,6 +25,7 @@ mod kyverno;
 mod learn;
 mod lookalike;
 mod maps;
+mod placed;
 mod policy;
 mod probe;
 mod registries;

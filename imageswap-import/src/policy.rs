@@ -5,6 +5,7 @@ use crate::answer::{self, answer, approves};
 use crate::image::{Image, Spelling};
 use crate::intent::{Effect, Intent, Vocabulary};
 use crate::learn::{check, swap};
+use crate::placed::placed;
 use crate::probe::{Probe, probes};
 use crate::report::Difference;
 use crate::vocabulary::{MAX_WORDS, Named, patterns};
@@ -17,7 +18,9 @@ mod compare;
 pub(crate) use compare::{compare, compiled};
 
 /// Rounds of search: images with wrong answers are added to the next round.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+/// In so many of them, images at odd places are added if the policy is only stricter about them.
+const ODD_ROUNDS: usize = 2;
 /// A policy, and its differences from the rules.
 pub(crate) struct Made {
     pub(crate) spec: Spec,
@@ -62,6 +65,7 @@ pub(crate) fn make(all: &[&Intent]) -> Result<Made, Failed> {
         rules: answer::of_one_list(all),
         all,
         patterns: patterns(&vocabulary),
+        placed: placed(&vocabulary),
         vocabulary,
     };
     let mut failed = None;
@@ -87,6 +91,8 @@ struct Search<'a> {
     rules: Vec<&'a Intent>,
     all: &'a [&'a Intent],
     patterns: Vec<(String, Pattern)>,
+    /// Images that are compared, and searched with only if the policy is wrong about them.
+    placed: Vec<Probe>,
     vocabulary: Vocabulary,
 }
 
@@ -108,34 +114,37 @@ impl Search<'_> {
             both.add(&vocabulary_of(&spec));
             let fresh: Vec<Probe> = probes(&both, round)
                 .into_iter()
+                .chain(self.placed.iter().cloned())
                 .filter(|it| !have.contains(&it.image))
                 .collect();
             let outcome =
                 compare(&self.rules, &spec, known.iter().chain(&fresh)).map_err(Failed::new)?;
-            let Some((_, difference)) = outcome.wrong.first() else {
-                let differences = outcome.differences.into_iter().map(|(it, text)| {
-                    let concerned = concerned(self.all, &text, &it);
-                    (it, concerned)
-                });
-                return Ok(Made {
-                    differences: differences.collect(),
-                    spec,
-                });
-            };
-            let failed = Failed {
-                reason: difference.to_string(),
-                image: difference.example.as_ref().map(|it| it.image.clone()),
-            };
             let wrong: BTreeSet<&Image> = outcome.wrong.iter().map(|it| &it.0.image).collect();
-            let more: Vec<Probe> = fresh
-                .iter()
-                .filter(|it| wrong.contains(&it.image))
-                .cloned()
-                .collect();
-            if more.is_empty() || round == ROUNDS {
-                return Err(failed);
+            let stricter: BTreeSet<&Image> = outcome.stricter.iter().map(|it| &it.image).collect();
+            // At first the same answer is looked for at odd places, too.
+            let is_missed = |it: &&Probe| {
+                wrong.contains(&it.image) || (round <= ODD_ROUNDS && stricter.contains(&it.image))
+            };
+            let more: Vec<Probe> = fresh.iter().filter(is_missed).cloned().collect();
+            match outcome.wrong.first() {
+                None if more.is_empty() => {
+                    let differences = outcome.differences.into_iter().map(|(it, text)| {
+                        let concerned = concerned(self.all, &text, &it);
+                        (it, concerned)
+                    });
+                    return Ok(Made {
+                        differences: differences.collect(),
+                        spec,
+                    });
+                }
+                Some((_, difference)) if more.is_empty() || round == ROUNDS => {
+                    return Err(Failed {
+                        reason: difference.to_string(),
+                        image: difference.example.as_ref().map(|it| it.image.clone()),
+                    });
+                }
+                _ => known.extend(more),
             }
-            known.extend(more);
         }
         Err(Failed::new("no rules say the same"))
     }
@@ -179,11 +188,28 @@ fn concerned(all: &[&Intent], text: &str, difference: &Difference) -> Vec<usize>
             }
         })
         .collect();
+    let found = if found.is_empty() {
+        (0..all.len())
+            .filter(|&at| says(all[at], text, ours_approves))
+            .collect()
+    } else {
+        found
+    };
     if found.is_empty() {
         (0..all.len()).collect()
     } else {
         found
     }
+}
+
+/// Whether the rule's check gives this answer about another spelling of the image.
+fn says(rule: &Intent, text: &str, approved: bool) -> bool {
+    let Effect::Check { holds, .. } = &rule.effect else {
+        return false;
+    };
+    let spellings = Image::parse(text).map(|it| it.spellings());
+    let mut texts = spellings.into_iter().flatten();
+    texts.any(|it| holds(&it.0) == Ok(approved))
 }
 
 fn search(
@@ -256,10 +282,16 @@ fn search(
             if !seen.insert(probe.image.clone()) {
                 continue;
             }
-            let mut values = BTreeSet::new();
-            for (text, _) in &probe.texts {
-                values.insert(approves(rules, text).map_err(Failed::new)?);
+            let mut names: Vec<(Spelling, bool)> = Vec::new();
+            for (text, spelling) in &probe.texts {
+                let approved = approves(rules, text).map_err(Failed::new)?;
+                // With and without `latest`, it is one name, and refused if it is refused once.
+                match names.iter_mut().find(|it| it.0 == *spelling) {
+                    Some(name) => name.1 &= approved,
+                    None => names.push((*spelling, approved)),
+                }
             }
+            let values: BTreeSet<bool> = names.into_iter().map(|it| it.1).collect();
             examples.push(check::Example {
                 text: probe.image.text(),
                 wanted: Some(if values.len() == 1 {

@@ -155,18 +155,19 @@ fn suffixes(named: &Named) -> Vec<String> {
 
 fn paths(named: &Named, round: usize) -> Vec<String> {
     let mut all: Vec<String> = PATHS.iter().map(|it| (*it).to_owned()).collect();
-    for path in &named.paths {
-        let tail = if round == 0 { "x" } else { "n-7" };
-        all.extend([
-            path.clone(),
-            format!("{path}/{tail}"),
-            format!("{path}{tail}/y"),
-            format!("{path}{tail}"),
-            format!("z/{path}/{tail}"),
-            format!("{path}/d/{tail}"),
-            format!("e{path}"),
-            format!("g/{path}"),
-        ]);
+    let tail = if round == 0 { "x" } else { "n-7" };
+    let forms: [fn(&str, &str) -> String; 8] = [
+        |path, _| path.to_owned(),
+        |path, tail| format!("{path}/{tail}"),
+        |path, tail| format!("{path}{tail}"),
+        |path, tail| format!("{path}{tail}/y"),
+        |path, tail| format!("z/{path}/{tail}"),
+        |path, tail| format!("{path}/d/{tail}"),
+        |path, _| format!("e{path}"),
+        |path, _| format!("g/{path}"),
+    ];
+    for form in forms {
+        all.extend(named.paths.iter().map(|path| form(path, tail)));
     }
     all.truncate(60);
     if round > 0 {

@@ -30,6 +30,44 @@ pub(crate) fn of_wildcard(wildcard: &str, round: usize) -> Vec<String> {
     vec![fill(2 * round), fill(2 * round + 1)]
 }
 
+/// Wildcards that match about what an expression matches, for candidates: what is not literal becomes
+/// `*`.
+pub(crate) fn wildcards(pattern: &str) -> Vec<String> {
+    let Ok(hir) = regex_syntax::parse(pattern) else {
+        return Vec::new();
+    };
+    let open = |at: bool| if at { "" } else { "*" };
+    let begin = open(pattern.starts_with('^'));
+    let end = open(pattern.ends_with('$'));
+    let all = loosened(&hir).into_iter();
+    all.map(|it| format!("{begin}{it}{end}")).collect()
+}
+
+fn loosened(hir: &Hir) -> Vec<String> {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => vec![String::new()],
+        HirKind::Literal(it) => vec![String::from_utf8_lossy(&it.0).into_owned()],
+        HirKind::Class(_) => vec!["*".to_owned()],
+        HirKind::Capture(it) => loosened(&it.sub),
+        HirKind::Alternation(parts) => parts.iter().flat_map(loosened).take(MAX).collect(),
+        HirKind::Repetition(it) if it.max == Some(1) => {
+            let present = loosened(&it.sub).into_iter();
+            present.chain([String::new()]).take(MAX).collect()
+        }
+        HirKind::Repetition(_) => vec!["*".to_owned()],
+        HirKind::Concat(parts) => parts.iter().fold(vec![String::new()], |all, part| {
+            let next = loosened(part);
+            let longer = all
+                .iter()
+                .flat_map(|before| next.iter().map(move |it| format!("{before}{it}")));
+            longer
+                .filter(|it| it.len() <= MAX_LENGTH)
+                .take(MAX)
+                .collect()
+        }),
+    }
+}
+
 fn samples(hir: &Hir, seed: usize) -> Vec<String> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => vec![String::new()],
@@ -105,6 +143,18 @@ mod tests {
                 let all = of_regex(&pattern, round);
                 assert!(all.iter().all(|it| it.len() <= MAX_LENGTH), "{pattern}");
             }
+        }
+    }
+
+    #[test]
+    fn expressions_have_wildcards() {
+        for (pattern, expected) in [
+            (":(latest|dev)$", &["*:latest", "*:dev"][..]),
+            (r"^[^/]+\.corp\.net/", &["*.corp.net/*"]),
+            (r"^(eu\.)?gcr\.io/", &["eu.gcr.io/*", "gcr.io/*"]),
+            ("(", &[]),
+        ] {
+            assert_eq!(wildcards(pattern), expected, "{pattern}");
         }
     }
 

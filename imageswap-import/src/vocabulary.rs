@@ -16,6 +16,9 @@ const MAX_PAIRED: usize = 4;
 /// Patterns that are tried.
 const MAX_PATTERNS: usize = 1000;
 
+/// A text with one of these may be a regular expression.
+pub(crate) const REGEX_MARKS: [char; 7] = ['\\', '^', '$', '(', '[', '|', '+'];
+
 /// The names in a source.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Named {
@@ -37,7 +40,7 @@ impl Named {
     /// The parts of images in a vocabulary.
     pub(crate) fn of(vocabulary: &Vocabulary, round: usize) -> Self {
         let mut named = Self::default();
-        let is_regex = |it: &&String| it.contains(['\\', '^', '$', '(', '[', '|', '+']);
+        let is_regex = |it: &&String| it.contains(REGEX_MARKS);
         let regexes = vocabulary
             .templates
             .iter()
@@ -216,6 +219,13 @@ pub(crate) fn patterns(vocabulary: &Vocabulary) -> Vec<(String, Pattern)> {
             translate(&part, &mut texts);
         }
     }
+    let is_regex = |it: &&String| it.contains(REGEX_MARKS);
+    let regexes = vocabulary.templates.iter().map(|it| &it.0);
+    for regex in regexes.chain(vocabulary.texts.iter().filter(is_regex)) {
+        for wildcard in sample::wildcards(regex) {
+            translate(&wildcard, &mut texts);
+        }
+    }
     for (regex, _) in &vocabulary.templates {
         for word in unescaped(regex).split_whitespace() {
             let word = word.trim_end_matches(['.', '*']);
@@ -312,6 +322,14 @@ fn whole(name: &str, into: &mut Vec<String>) {
         if first.starts_with('*') {
             into.push(format!("**/{first}"));
             into.push(format!("**/{first}/**"));
+            // Within a label of a host, the first or another one, with and without a port.
+            for host in [first.to_owned(), format!("**.{first}")] {
+                into.push(format!("{host}:*/**"));
+                into.push(format!("{host}.**/**"));
+                into.push(format!("{host}.**:*/**"));
+                into.push(format!("{host}/**"));
+            }
+            into.push(format!("**:{first}"));
         }
         return;
     }

@@ -24,6 +24,8 @@ pub(crate) struct Outcome<'p> {
     pub(crate) differences: Vec<(Difference, String)>,
     /// Differences that are not acceptable.
     pub(crate) wrong: Vec<(&'p Probe, Difference)>,
+    /// Images at odd places about which the policy is stricter.
+    pub(crate) stricter: Vec<&'p Probe>,
 }
 
 /// Asks the compiled policy about every probe.
@@ -38,6 +40,7 @@ pub(crate) fn compare<'p>(
     let mut outcome = Outcome {
         differences: Vec::new(),
         wrong: Vec::new(),
+        stricter: Vec::new(),
     };
     for probe in probes {
         let mut answers = Vec::new();
@@ -63,6 +66,7 @@ pub(crate) fn compare<'p>(
                 if spelled {
                     Some(SPELLING)
                 } else if probe.odd && theirs.approved {
+                    outcome.stricter.push(probe);
                     Some(ODD)
                 } else {
                     None

@@ -11,6 +11,7 @@ mod hostile;
 mod lookalikes;
 mod maps;
 mod nasty;
+mod places;
 mod public;
 mod registries;
 mod swapper;

@@ -1,0 +1,131 @@
+//! Images in which the texts of a source stand at every place that an image has, as they are written.
+//!
+//! A rule matches texts, and a pattern matches hosts, paths and tags. What a text matches within any of
+//! these is easily forgotten, and a policy that forgets it lets images in that the source refuses.
+
+use crate::image::{Image, is_registry};
+use crate::intent::Vocabulary;
+use crate::probe::Probe;
+use crate::sample;
+use crate::text::unescaped;
+use crate::vocabulary::REGEX_MARKS;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What may stand before a text; the first ones are tried for every source.
+const BEFORE: [&str; 16] = [
+    "",
+    "x",
+    "sub.",
+    "quay.io/",
+    "quay.io/team/",
+    "quay.io/team/x",
+    "quay.io/t/app:",
+    "quay.io/t/app:1",
+    "x-",
+    "a.b2.",
+    "quay.io/x",
+    "quay.io/x-1/",
+    "localhost:5000/",
+    "10.0.0.1:5000/t/x.",
+    "evil.example.net/a/b.",
+    "t/x",
+];
+/// What may stand behind a text.
+const BEHIND: [&str; 16] = [
+    "",
+    ":1",
+    "/x:1",
+    "x/y:1",
+    ".net/x:1",
+    ".net:5000/x:1",
+    ":5000/x:1",
+    "-2",
+    "0.0.5/x:1",
+    "/a/b/c:1",
+    "x",
+    "x:latest",
+    "-x.io/y:1",
+    "-2/y:1",
+    "x:5000/y:1",
+    "y:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+];
+/// With more texts than this, only the first places are tried.
+const FEW: usize = 24;
+/// The number of these places.
+const FIRST: usize = 8;
+/// Longer texts are not part of an image.
+const LONGEST: usize = 120;
+
+/// The images.
+pub(crate) fn placed(vocabulary: &Vocabulary) -> Vec<Probe> {
+    let texts = texts(vocabulary);
+    let places = if texts.len() > FEW {
+        FIRST
+    } else {
+        BEFORE.len()
+    };
+    let mut seen = BTreeSet::new();
+    let mut probes = Vec::new();
+    for (text, &is_sample) in &texts {
+        let first = text.split(['/', ':']).next().unwrap_or_default();
+        let has_host = is_registry(first);
+        for before in &BEFORE[..places] {
+            for behind in &BEHIND[..places] {
+                let text = format!("{before}{text}{behind}");
+                // A registry without a path would be an official image.
+                let is_host = !text.contains('/') && text.contains('.');
+                let Some(image) = Image::parse(&text).filter(|_| !is_host) else {
+                    continue;
+                };
+                // Within a longer name, a registry's name in a path, or what an expression matches
+                // besides what its author wrote.
+                let is_longer = has_host && behind.starts_with(|it| it != '/' && it != ':');
+                let is_within = !before.is_empty() && (!before.ends_with('/') || has_host);
+                let odd = is_sample || is_longer || is_within;
+                if seen.insert(image.clone()) {
+                    probes.push(Probe {
+                        texts: image.spellings(),
+                        image,
+                        odd,
+                    });
+                }
+            }
+        }
+    }
+    probes
+}
+
+/// The texts as written, without wildcards, and samples of expressions, which are `true`.
+fn texts(vocabulary: &Vocabulary) -> BTreeMap<String, bool> {
+    let is_regex = |it: &&String| it.contains(REGEX_MARKS);
+    let regexes = vocabulary.templates.iter().map(|it| &it.0);
+    let regexes = regexes.chain(vocabulary.texts.iter().filter(is_regex));
+    let samples = regexes.flat_map(|it| (0..2).flat_map(|round| sample::of_regex(it, round)));
+    let templates = vocabulary.templates.iter().map(|it| unescaped(&it.1));
+    let texts = vocabulary.texts.iter().map(|it| unescaped(it));
+    let wildcards = vocabulary
+        .wildcards
+        .iter()
+        .flat_map(|it| it.split(['|', '&']));
+    let filled = wildcards
+        .clone()
+        .map(|it| it.replace('*', "w").replace('?', "q"));
+    let pieces = wildcards
+        .flat_map(|it| it.split(['*', '?']))
+        .map(str::to_owned);
+    let written = templates.chain(texts).chain(filled).chain(pieces);
+    let all = written
+        .map(|it| (it, false))
+        .chain(samples.map(|it| (it, true)));
+    let is_part = |it: char| it.is_ascii_alphanumeric() || "._-/:@".contains(it);
+    let mut found = BTreeMap::new();
+    for (text, is_sample) in all {
+        for word in text.split(|it| !is_part(it)) {
+            let has_name = word.contains(|it: char| it.is_ascii_alphanumeric());
+            if has_name && word.len() <= LONGEST {
+                found.entry(word.to_owned()).or_insert(is_sample);
+            }
+        }
+    }
+    found
+}
