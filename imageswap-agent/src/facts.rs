@@ -281,8 +281,9 @@ pub struct Facts {
     pub sight: Option<Sight>,
     /// The process that confirms it.
     pub process: Option<Process>,
-    /// The sources' claims, most trusted first.
-    pub claims: BTreeMap<Source, Claim>,
+    /// The sources' claims, most trusted first. Usually there are one or two, and a node of the map has
+    /// room for eleven.
+    pub claims: BTreeMap<Source, Box<Claim>>,
     /// The pod, once the API server was asked or reported it.
     pub pod: Option<Ownership>,
     /// Attempt and content of the CRI's first answer whether a sandbox was started again. A containerd
@@ -332,7 +333,7 @@ impl Facts {
                 }
                 let known = self.claims.get(&claim.source);
                 if known.is_none_or(|known| known.attempt <= claim.attempt) {
-                    self.claims.insert(claim.source, *claim);
+                    self.claims.insert(claim.source, claim);
                 }
             }
             Evidence::Pod(ownership) => {
@@ -409,7 +410,7 @@ impl Facts {
     /// Claims of sources that may approve, most trusted first. Records that the container's user can
     /// write and the annotations of its own bundle are left out.
     pub fn trusted(&self) -> impl Iterator<Item = &Claim> {
-        let claims = self.claims.values();
+        let claims = self.claims.values().map(|claim| &**claim);
         claims.filter(|claim| !matches!(claim.source, Source::User | Source::Bundle))
     }
 
@@ -484,6 +485,6 @@ impl Facts {
 
     /// The first value that a source has, in order of trust.
     pub fn first<'a, T>(&'a self, of: impl Fn(&'a Claim) -> Option<T>) -> Option<T> {
-        self.claims.values().find_map(of)
+        self.claims.values().find_map(|claim| of(claim))
     }
 }

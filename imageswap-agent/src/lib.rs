@@ -41,4 +41,5 @@ pub mod respond;
 pub mod run;
 pub mod starts;
 pub mod tasks;
+pub mod turns;
 pub mod verdict;

@@ -16,6 +16,7 @@ use crate::evidence::user::{self, UserContainer};
 use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
 use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
+use crate::turns::Turn;
 use bounds::Common;
 use described::Described;
 use futures::StreamExt as _;
@@ -45,10 +46,12 @@ const DENIALS: usize = 15;
 const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
 /// A start to ask about.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Question {
     /// Which start.
     pub start: StartId,
+    /// Its turn, which ends with the answer.
+    pub turn: Turn,
     /// What the path looks like: a hint.
     pub identity: CgroupIdentity,
     /// The process that confirmed it.
@@ -56,7 +59,7 @@ pub struct Question {
     /// Whether that is certainly the container's first process, rather than any of its processes.
     pub is_first: bool,
     /// Namespace and id that a containerd gave for it: a hint.
-    pub named: Option<(String, String)>,
+    pub named: Option<Box<(String, String)>>,
     /// Number of the attempt; a later one is better informed.
     pub attempt: u32,
 }
@@ -64,10 +67,8 @@ pub struct Question {
 /// The answers of the sources.
 #[derive(Debug)]
 pub struct Answer {
-    /// Which start.
-    pub start: StartId,
-    /// The process that was asked about.
-    pub process: Subject,
+    /// What was asked.
+    pub question: Question,
     /// At most one claim per source.
     pub claims: Vec<Claim>,
     /// The API server's answer about the pod that the container claims; `None` if it was not asked
@@ -75,8 +76,6 @@ pub struct Answer {
     pub pod: Option<Ownership>,
     /// Sources that could not be asked.
     pub unreachable: BTreeSet<String>,
-    /// As in the question.
-    pub attempt: u32,
 }
 
 /// Asks the sources. Answers are sent on a channel.
@@ -140,6 +139,11 @@ impl Resolver {
         sources.containerds.extend(containerds);
         sources.cris.extend(cris);
         sources.bundles = bundles(&sources.host_root, &sources.containerds);
+    }
+
+    /// Whether there is an API server to ask about Pods.
+    pub fn asks_pods(&self) -> bool {
+        self.sources.api.is_some()
     }
 
     /// Asks all sources; the answer comes when each has answered or reached its deadline. Each
@@ -220,12 +224,10 @@ impl Sources {
             ..self.common.bounded(claim)
         });
         Answer {
-            start: question.start,
-            process: question.process,
             claims: claims.collect(),
             pod,
             unreachable: asked.unreachable.into_set(),
-            attempt: question.attempt,
+            question,
         }
     }
 

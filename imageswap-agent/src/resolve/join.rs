@@ -287,7 +287,7 @@ impl Sources {
         question: &Question,
         state: Option<&RuncState>,
     ) -> Vec<(Option<String>, String)> {
-        let named = question.named.clone();
+        let named = question.named.as_deref().cloned();
         let named = named.map(|(namespace, id)| (Some(namespace), id));
         let by_state = state.map(|state| (self.runc.namespace_of(state), state.id.clone()));
         let identity = &question.identity;
