@@ -1,10 +1,11 @@
 //! Applies each input to the table of starts. One task owns all of this; nothing here waits.
 
 use crate::agent_record::StopReason;
+use crate::claim::Source;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, Exports};
-use crate::facts::{Confirmation, Evidence, Process, Sight, Source, StartId};
+use crate::facts::{Confirmation, Evidence, Process, Sight, StartId};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Criteria;

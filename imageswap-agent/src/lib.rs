@@ -20,6 +20,7 @@ pub mod agent;
 pub mod agent_record;
 pub mod btf;
 pub mod cgroup_path;
+pub mod claim;
 pub mod cli;
 pub mod container;
 pub mod doctor;

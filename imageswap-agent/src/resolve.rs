@@ -1,49 +1,44 @@
-//! Asks every source that may know a container, and turns the answers into claims.
+//! Asks every source that may know a container, and joins what they claim.
 //!
 //! A source's record is a claim about a start only if the source confirms that the record's process
 //! is the start's process: see `join`. Names of cgroups, containers and folders only decide which
 //! source is asked first.
 
+use crate::claim::{Claim, Content, Source};
 use crate::container::{CgroupIdentity, RuntimeHint};
 use crate::evidence::EvidenceError;
-use crate::evidence::bundle::{Bundles, STATE_DIRS};
-use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
+use crate::evidence::containerd::{Containerd, TaskRecord, without_labels};
 use crate::evidence::cri::Cri;
+use crate::evidence::docker::without_image;
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
 use crate::evidence::user::{self, UserContainer};
-use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
+use crate::facts::{NO_SOCKET, StartId};
 use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
 use crate::turns::Turn;
 use bounds::Common;
+use cri::OfCri;
 use described::Described;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use join::{Image, OfCri};
 use kube::Client;
 use prepared::Prepared;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
 mod bounds;
-mod claims;
+mod containerd;
+mod cri;
 mod described;
 mod docker;
 mod join;
 mod prepared;
 mod sandbox;
-
-/// How often the CRI is asked again about a container that has its mark. containerd's plugin starts
-/// a container before it knows the process; the plugin and CRI-O start a sandbox before they list
-/// it.
-const DENIALS: usize = 15;
-const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
 /// A start to ask about.
 #[derive(Debug)]
@@ -244,11 +239,11 @@ impl Sources {
         if asked.claims.iter().all(|claim| claim.image.is_none()) {
             let bundle = move |it: &Self| it.bundles.of_process(process);
             let bundle = self.read(asked, bundle).await.flatten();
-            asked.claims.extend(bundle.map(claims::of_bundle));
+            asked.claims.extend(bundle.map(Bundle::claim));
         }
         if asked.claims.is_empty() {
             let user = self.of_user(process).await;
-            asked.claims.extend(user.map(claims::of_user));
+            asked.claims.extend(user.map(UserContainer::claim));
         }
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
@@ -299,7 +294,7 @@ impl Sources {
         if asked.claims.is_empty()
             && let Some(state) = state
         {
-            asked.claims.push(claims::of_runc(&state));
+            asked.claims.push(state.claim());
         }
     }
 
@@ -358,13 +353,13 @@ impl Sources {
         } = described;
         let cri = cri.or(earlier);
         if dockers.is_some() {
-            claim = docker::without_image(claim);
+            claim = without_image(claim);
         } else if claim.through_cri && cri.is_none() {
             let keeper = self.cris.iter().any(|cri| cri.socket() == task.socket);
             // Its labels say that the CRI plugin made it, but the plugin does not know it: any
             // client of containerd can write labels.
             if cri.is_none() && asked.unreachable.is_empty() && keeper {
-                claim = claims::without_labels(claim);
+                claim = without_labels(claim);
             }
         }
         asked.claims.extend(cri);
@@ -423,7 +418,7 @@ impl Sources {
             Ok(Some((image, is_on_layers)))
         };
         let (image, is_on_layers) = self.read(asked, stored).await.flatten()?;
-        Some(claims::of_podman(state, image, is_on_layers))
+        Some(image.claim(&state.id, is_on_layers))
     }
 
     /// Reads files of the node, which may be anything.
@@ -455,25 +450,6 @@ impl Sources {
             return Some(Ownership::Known(pod));
         }
         self.api.as_ref()?.ask(named).await
-    }
-
-    /// The CRI's answer about an id that it should know sooner or later, with the image.
-    async fn of_cri_at_last(
-        &self,
-        asked: &Asked,
-        id: &str,
-        firsts: &[Subject],
-        task: Option<&TaskRecord>,
-    ) -> Option<(Claim, Image)> {
-        for _ in 0..DENIALS {
-            let found = self.of_cri(asked, id, firsts, task).await;
-            let may_come = !self.cris.is_empty() && asked.unreachable.is_empty();
-            if !matches!(found, OfCri::NotYet) || !may_come {
-                return found.is();
-            }
-            sleep(BETWEEN_DENIALS).await;
-        }
-        None
     }
 }
 

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use imageswap_agent::claim::ContentSource;
 use imageswap_agent::container::{RuntimeHint, classify};
 use imageswap_agent::evidence::EvidenceError;
 use imageswap_agent::evidence::bundle::{Bundles, read_bundle};
-use imageswap_agent::evidence::containerd::{
-    Containerd, ContentSource, TaskEvent, TaskEventKind, TaskStatus,
-};
-use imageswap_agent::evidence::cri::{Cri, CriState};
+use imageswap_agent::evidence::containerd::{Containerd, TaskEvent, TaskEventKind, TaskStatus};
+use imageswap_agent::evidence::cri::Cri;
 use imageswap_agent::evidence::runc::RuncStates;
 use imageswap_agent::process::Subject;
 use imageswap_lab::{Bundle, ContainerdOptions, CriPod, Image, Lab, PodSpec, Registry, wait_until};
@@ -226,12 +225,8 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(cri.version().await.unwrap().runtime, "containerd");
 
         let container = cri.container(&pod.container_id).await.unwrap().unwrap();
-        assert_eq!(
-            (container.name.as_str(), container.state),
-            ("app", CriState::Running)
-        );
+        assert_eq!(container.name, "app");
         assert_eq!(container.sandbox_id.as_ref(), Some(&pod.sandbox_id));
-        assert_eq!(container.labels["io.kubernetes.pod.uid"], pod.uid);
         let exact = format!("{HOST}/team/app@{}", node.image.digest());
         assert_eq!(container.image_ref, exact);
         let line = cgroups_of(container.pid.unwrap()).pop().unwrap();
@@ -240,11 +235,8 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(identity.pod_uid.as_ref(), Some(&pod.uid));
 
         let sandbox = cri.sandbox(&pod.sandbox_id).await.unwrap().unwrap();
-        assert_eq!(
-            (sandbox.namespace.as_str(), sandbox.name.as_str()),
-            ("team", "web")
-        );
-        assert_eq!((&sandbox.uid, sandbox.ready), (&pod.uid, true));
+        let of = [&sandbox.pod.namespace, &sandbox.pod.name, &sandbox.pod.uid];
+        assert_eq!(of, ["team", "web", &pod.uid]);
         assert!(sandbox.image.unwrap().contains("pause"));
         let task = containerd.task("k8s.io", &pod.sandbox_id).await.unwrap();
         let pid = sandbox.pid.unwrap();
@@ -265,16 +257,6 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(cri.container(&pod.sandbox_id).await.unwrap(), None);
         assert_eq!(cri.sandbox(&pod.container_id).await.unwrap(), None);
         assert_eq!(cri.container(&pod.container_id[..12]).await.unwrap(), None);
-        let listed = cri.containers().await.unwrap();
-        assert_eq!(
-            listed.iter().map(|c| &c.id).collect::<Vec<_>>(),
-            [&pod.container_id]
-        );
-        let listed = cri.sandboxes().await.unwrap();
-        assert_eq!(
-            listed.iter().map(|s| &s.id).collect::<Vec<_>>(),
-            [&pod.sandbox_id]
-        );
 
         let image = cri.image(&pod.image_id).await.unwrap().unwrap();
         assert_eq!(image.id, node.image.id());

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
 use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root};
+use crate::claim::{Claim, Kind, Naming, Source};
+use crate::pods::PodName;
 use crate::process::{Recorded, Subject};
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
@@ -184,6 +186,35 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
         cri: CriAnnotations::of(&annotations),
         annotations,
     }))
+}
+
+impl Bundle {
+    /// What the annotations claim; whoever made the bundle wrote them.
+    pub fn claim(self) -> Claim {
+        let claim = Claim {
+            runtime_namespace: self.namespace,
+            ..Claim::new(Source::Bundle, self.id, "containerd")
+        };
+        let Some(cri) = self.cri else {
+            return claim;
+        };
+        let pod = (cri.pod_namespace, cri.pod_name, cri.pod_uid);
+        Claim {
+            kind: Some(Kind::of(cri.sandbox)),
+            image: cri.image_name,
+            naming: Naming::AnyOfDigest,
+            container_name: cri.container_name,
+            pod: match pod {
+                (Some(namespace), Some(name), Some(uid)) => Some(PodName {
+                    namespace,
+                    name,
+                    uid,
+                }),
+                _ => None,
+            },
+            ..claim
+        }
+    }
 }
 
 impl CriAnnotations {

@@ -12,10 +12,13 @@ use std::time::{Duration, SystemTime};
 use super::spec::Spec;
 use super::transport::{DEADLINE, LARGEST_LIST, Transport};
 use super::{EvidenceError, LARGEST_NAMES, sandbox};
+use crate::claim::ContentSource;
+pub use claim::{Named, Names, without_labels};
 pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 pub use tasks::{TaskRecord, TaskStatus};
 
+mod claim;
 mod content;
 mod events;
 mod tasks;
@@ -65,42 +68,6 @@ pub struct ImageRecord {
     pub name: String,
     /// The digest of its manifest or index.
     pub digest: String,
-}
-
-/// A repository that content was pulled from, with the host of the requested reference (not of the
-/// mirror that may have served it).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ContentSource {
-    /// The registry's host.
-    pub host: String,
-    /// The repository in it.
-    pub repository: String,
-    /// Whether `host` includes the reference's port. containerd leaves it out.
-    pub has_port: bool,
-}
-
-impl ContentSource {
-    /// The repository as a reference without tag and digest.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.host, self.repository)
-    }
-
-    /// Whether it can be this repository, named without tag and digest.
-    pub fn can_be(&self, name: &str) -> bool {
-        let parts = name.split_once('/');
-        parts.is_some_and(|(host, repository)| self.is_at(host) && repository == self.repository)
-    }
-
-    /// Whether it can be at this host.
-    pub fn is_at(&self, host: &str) -> bool {
-        let without_port = host
-            .rsplit_once(':')
-            .filter(|(_, port)| !port.ends_with(']'));
-        let name = without_port.map_or(host, |(name, _)| name);
-        // containerd removes the brackets of an IPv6 address, as URLs do.
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        host == self.host || (!self.has_port && (name == self.host || bare == self.host))
-    }
 }
 
 /// `root.path` of a container whose root file system containerd mounts.

@@ -1,7 +1,8 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::facts::{Claim, NO_SOCKET, Process, Source};
+use crate::claim::{Claim, Source};
+use crate::facts::{NO_SOCKET, Process};
 use crate::pods::PodName;
 use crate::verdict::{Reason, Route};
 use imageswap_policy::{Policies, document, maps};
@@ -326,7 +327,7 @@ fn a_cgroup_of_the_host_is_no_container() {
 /// A pod's container with claims from every source, some false and some stale.
 mod everything {
     use super::*;
-    use crate::facts::{Kind, Naming};
+    use crate::claim::{Kind, Naming};
     use crate::pods::{Ownership, PodContainer, PodRecord};
 
     pub(super) const CGROUP: &str = "/kubepods/pod4a163a05-439d-484b-8e53-2968bc15824f/\
