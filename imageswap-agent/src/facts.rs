@@ -258,11 +258,6 @@ impl Facts {
         settled.is_none_or(|it| it.unreachable.iter().any(|source| source != NO_SOCKET))
     }
 
-    /// Whether the image is known from a source that may approve.
-    pub fn has_image(&self) -> bool {
-        self.trusted().any(|claim| claim.image.is_some())
-    }
-
     /// Claims of sources that may approve, most trusted first. Records that the container's user can
     /// write and the annotations of its own bundle are left out.
     pub fn trusted(&self) -> impl Iterator<Item = &Claim> {

@@ -124,11 +124,6 @@ fn containerd_knows_the_containers_of_every_namespace() {
             (record.namespace.as_str(), record.image.as_str()),
             (one.as_str(), ALIAS)
         );
-        assert_eq!(record.runtime, "io.containerd.runc.v2");
-        assert!(
-            record.created_at.is_some() && record.snapshot.is_some(),
-            "{record:?}"
-        );
         let (snapshotter, key) = record.snapshot.unwrap();
         let layers = client.parent_of(&one, &snapshotter, &key).await.unwrap();
         // By the digests of the manifest and of the configuration.
@@ -182,11 +177,8 @@ fn containerd_knows_the_containers_of_every_namespace() {
             assert_eq!(bundle.namespace.as_deref(), Some(task.namespace.as_str()));
         }
 
-        let image = client.image(&one, ALIAS).await.unwrap().unwrap();
-        assert_eq!(
-            (image.name.as_str(), image.digest.as_str()),
-            (ALIAS, digest.as_str())
-        );
+        let image = client.image(&one, ALIAS).await.unwrap();
+        assert_eq!(image.as_ref(), Some(&digest));
         assert_eq!(client.image(&two, ALIAS).await.unwrap(), None);
         assert_eq!(client.names_of(&one, &digest).await.unwrap(), [ALIAS, APP]);
         let pulled = ContentSource {
@@ -285,10 +277,11 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
     assert!(!cri.sandbox);
     assert_eq!(cri.container_name.as_deref(), Some("app"));
     assert_eq!(cri.image_name.as_deref(), Some(APP));
-    assert_eq!(cri.sandbox_id.as_ref(), Some(&pod.sandbox_id));
-    assert_eq!(cri.pod_name.as_deref(), Some("web"));
-    assert_eq!(cri.pod_namespace.as_deref(), Some("team"));
-    assert_eq!(cri.pod_uid.as_ref(), Some(&pod.uid));
+    let named = cri.pod.unwrap();
+    assert_eq!(
+        [named.namespace, named.name, named.uid],
+        ["team", "web", &pod.uid]
+    );
     assert!(bundle(&pod.sandbox_id).cri.unwrap().sandbox);
 }
 
@@ -347,10 +340,7 @@ fn events_tell_each_start_and_end_and_a_restart_ends_them() {
     assert_eq!(of("short"), ends_with(0));
     assert_eq!(of("long"), ends_with(137));
     assert!(!of("wrong").contains(&TaskEventKind::Start), "{seen:?}");
-    assert!(
-        seen.iter()
-            .all(|event| event.namespace == namespace && event.time.is_some())
-    );
+    assert!(seen.iter().all(|event| event.namespace == namespace));
 
     node.containerd.stop();
     let error = ended.recv_timeout(LIMIT).unwrap();

@@ -44,16 +44,12 @@ const MOST_NAMESPACES: usize = 1024;
 /// The parts of an OCI configuration that identify the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
-    /// The bundle's folder, as this process sees it.
-    pub path: PathBuf,
     /// containerd's namespace; `None` for a bundle of another runtime.
     pub namespace: Option<String>,
     /// The container's id, which is the folder's name.
     pub id: String,
     /// `root.path` if it is absolute, as the host names it.
     pub root: Option<PathBuf>,
-    /// All annotations.
-    pub annotations: BTreeMap<String, String>,
     /// The CRI server's annotations, if there are any.
     pub cri: Option<CriAnnotations>,
 }
@@ -69,14 +65,8 @@ pub struct CriAnnotations {
     /// The image: the Pod's own text since containerd 2.0; before that (and with CRI-O) any name of
     /// the digest. For a sandbox, its own image.
     pub image_name: Option<String>,
-    /// The id of the sandbox.
-    pub sandbox_id: Option<String>,
-    /// The Pod's name.
-    pub pod_name: Option<String>,
-    /// The Pod's namespace.
-    pub pod_namespace: Option<String>,
-    /// The Pod's UID.
-    pub pod_uid: Option<String>,
+    /// The Pod.
+    pub pod: Option<PodName>,
 }
 
 /// The bundles of the containerds of this node.
@@ -173,9 +163,7 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
         return Ok(None);
     };
     let root = spec.root_path().filter(|path| path.is_absolute());
-    let annotations = spec.into_annotations();
     Ok(Some(Bundle {
-        path: folder.to_owned(),
         namespace: None,
         id: folder
             .file_name()
@@ -183,8 +171,7 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
             .to_string_lossy()
             .into_owned(),
         root,
-        cri: CriAnnotations::of(&annotations),
-        annotations,
+        cri: CriAnnotations::of(&spec.into_annotations()),
     }))
 }
 
@@ -198,20 +185,12 @@ impl Bundle {
         let Some(cri) = self.cri else {
             return claim;
         };
-        let pod = (cri.pod_namespace, cri.pod_name, cri.pod_uid);
         Claim {
             kind: Some(Kind::of(cri.sandbox)),
             image: cri.image_name,
             naming: Naming::AnyOfDigest,
             container_name: cri.container_name,
-            pod: match pod {
-                (Some(namespace), Some(name), Some(uid)) => Some(PodName {
-                    namespace,
-                    name,
-                    uid,
-                }),
-                _ => None,
-            },
+            pod: cri.pod,
             ..claim
         }
     }
@@ -228,16 +207,22 @@ impl CriAnnotations {
         };
         let containerd = |name: &str| get(&format!("io.kubernetes.cri.{name}"));
         let crio = |name: &str| get(&format!("io.kubernetes.cri-o.{name}"));
+        let pod = |[namespace, name, uid]: [Option<String>; 3]| {
+            Some(PodName {
+                namespace: namespace?,
+                name: name?,
+                uid: uid?,
+            })
+        };
         if let Some(kind) = containerd("container-type") {
             return Some(Self {
                 sandbox: kind == "sandbox",
                 container_name: containerd("container-name"),
                 image_name: containerd("image-name")
                     .or_else(|| containerd("podsandbox.image-name")),
-                sandbox_id: containerd("sandbox-id"),
-                pod_name: containerd("sandbox-name"),
-                pod_namespace: containerd("sandbox-namespace"),
-                pod_uid: containerd("sandbox-uid"),
+                pod: pod(
+                    ["namespace", "name", "uid"].map(|it| containerd(&format!("sandbox-{it}")))
+                ),
             });
         }
         let kind = crio("ContainerType")?;
@@ -246,10 +231,7 @@ impl CriAnnotations {
             sandbox: kind == "sandbox",
             container_name: get("io.kubernetes.container.name").filter(|_| kind != "sandbox"),
             image_name: crio("ImageName"),
-            sandbox_id: crio("SandboxID"),
-            pod_name: get("io.kubernetes.pod.name"),
-            pod_namespace: get("io.kubernetes.pod.namespace"),
-            pod_uid: get("io.kubernetes.pod.uid"),
+            pod: pod(["namespace", "name", "uid"].map(|it| get(&format!("io.kubernetes.pod.{it}")))),
         })
     }
 }

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::spec::Spec;
 use super::transport::{DEADLINE, LARGEST_LIST, Transport};
@@ -45,29 +44,14 @@ pub struct ContainerRecord {
     pub image: String,
     /// Labels of the client.
     pub labels: BTreeMap<String, String>,
-    /// The shim, such as `io.containerd.runc.v2`.
-    pub runtime: String,
     /// The snapshot that it runs on: snapshotter and key; `None` for a container on a plain root
     /// folder.
     pub snapshot: Option<(String, String)>,
-    /// When the record was made.
-    pub created_at: Option<SystemTime>,
     /// `root.path` of the OCI configuration, as the host names it; `None` for [`ROOTFS`], the
     /// folder of the bundle in which containerd mounts the snapshot.
     pub root: Option<PathBuf>,
-    /// The annotations of the OCI configuration.
-    pub annotations: BTreeMap<String, String>,
     /// For a sandbox, its command, if the OCI configuration is otherwise that of a sandbox.
     pub sandbox_command: Option<Vec<String>>,
-}
-
-/// A name in containerd's image store and what it points to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageRecord {
-    /// The name, a full reference for everything that was pulled.
-    pub name: String,
-    /// The digest of its manifest or index.
-    pub digest: String,
 }
 
 /// `root.path` of a container whose root file system containerd mounts.
@@ -82,13 +66,8 @@ impl Containerd {
     ///
     /// Must be called within a Tokio runtime.
     pub fn connect(socket: PathBuf) -> Self {
-        Self::with_deadline(socket, DEADLINE)
-    }
-
-    /// As [`connect`](Self::connect), with another deadline for each call.
-    pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
-            transport: Transport::new(socket, deadline),
+            transport: Transport::new(socket, DEADLINE),
             configurations: content::Configurations::default(),
             shims: tasks::Shims::default(),
             listed: tasks::Listed::default(),
@@ -151,12 +130,12 @@ impl Containerd {
             .map(|container| ContainerRecord::of(namespace, container)))
     }
 
-    /// What a name in the image store points to.
+    /// The digest of the manifest or index that a name in the image store points to.
     pub async fn image(
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<ImageRecord>, EvidenceError> {
+    ) -> Result<Option<String>, EvidenceError> {
         let answer: Option<wire::GetImageResponse> = self
             .transport
             .call(
@@ -169,7 +148,7 @@ impl Containerd {
             .await?;
         Ok(answer
             .and_then(|answer| answer.image)
-            .map(ImageRecord::from))
+            .map(|image| image.target.unwrap_or_default().digest))
     }
 
     /// Every reference in the image store that points to `digest`.
@@ -253,30 +232,15 @@ impl ContainerRecord {
         let spec: Option<Spec> = serde_json::from_slice(&json).ok();
         let spec = spec.unwrap_or_default();
         let root = spec.root_path().filter(|path| path != Path::new(ROOTFS));
-        let annotations = spec.into_annotations();
         let snapshot = (container.snapshotter, container.snapshot_key);
         Self {
             namespace: namespace.to_owned(),
             id: container.id,
             image: container.image,
             labels: container.labels,
-            runtime: container.runtime.unwrap_or_default().name,
             snapshot: Some(snapshot).filter(|(name, key)| !name.is_empty() && !key.is_empty()),
-            created_at: container
-                .created_at
-                .and_then(wire::Timestamp::to_system_time),
             root,
-            annotations,
             sandbox_command,
-        }
-    }
-}
-
-impl From<wire::Image> for ImageRecord {
-    fn from(image: wire::Image) -> Self {
-        Self {
-            name: image.name,
-            digest: image.target.unwrap_or_default().digest,
         }
     }
 }

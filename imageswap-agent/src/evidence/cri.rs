@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::transport::{DEADLINE, Transport};
 use super::{EvidenceError, LARGEST_NAMES};
@@ -89,13 +88,8 @@ impl Cri {
     ///
     /// Must be called within a Tokio runtime.
     pub fn connect(socket: PathBuf) -> Self {
-        Self::with_deadline(socket, DEADLINE)
-    }
-
-    /// As [`connect`](Self::connect), with another deadline for each call.
-    pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
-            transport: Transport::new(socket, deadline),
+            transport: Transport::new(socket, DEADLINE),
         }
     }
 

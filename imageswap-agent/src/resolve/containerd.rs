@@ -6,7 +6,7 @@ use super::described::Snapshot;
 use crate::claim::{Claim, Content};
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{
-    Configuration, ContainerRecord, Containerd, ImageRecord, Named, Names, TaskRecord,
+    Configuration, ContainerRecord, Containerd, Named, Names, TaskRecord,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Asked {
             "" => None,
             name => self.remote(&socket, containerd.image(namespace, name).await),
         };
-        let Some(ImageRecord { digest, .. }) = image.flatten() else {
+        let Some(digest) = image.flatten() else {
             return Named::default();
         };
         let (names, sources) = join!(
