@@ -1,4 +1,5 @@
-//! Applies each input to the table of starts. One task owns all of this; nothing here waits.
+//! Applies each input to the table of starts: an input becomes evidence, the table judges it, and what
+//! has changed is reported. One task owns all of this; nothing here waits.
 
 use crate::agent_record::StopReason;
 use crate::claim::Source;
@@ -175,15 +176,17 @@ impl Agent {
         }
     }
 
-    /// Whether a process is known to have begun before the probes were attached.
-    fn ran_before(&self, process: &Process) -> bool {
-        let attached = process::ticks(self.attached_ns);
-        process.started.is_some_and(|started| started < attached)
-    }
-
-    fn cgroup_of(&self, pid: u32) -> Option<u64> {
-        let path = self.hierarchy.of_process(&self.proc, pid)?;
-        self.hierarchy.id_of(&path)
+    /// Handles a change of the node's Pods.
+    pub fn pods(&mut self, change: PodChange) {
+        if let PodChange::Known(pod) = &change {
+            let its = self.starts.alive().filter(|(_, it)| it.facts().is_of(pod));
+            let starts: Vec<_> = its.map(|(id, _)| id).collect();
+            for start in starts {
+                let known = Ownership::Known(Arc::clone(pod));
+                self.observe(start, Evidence::Pod(known));
+            }
+        }
+        self.pods.apply(change, node::now().boot_ns);
     }
 
     /// Handles a changed policy: everything that runs is judged again.
@@ -210,27 +213,6 @@ impl Agent {
         }
     }
 
-    /// Handles a change of the node's Pods.
-    pub fn pods(&mut self, change: PodChange) {
-        if let PodChange::Known(pod) = &change {
-            let its = self.starts.alive().filter(|(_, it)| it.facts().is_of(pod));
-            let starts: Vec<_> = its.map(|(id, _)| id).collect();
-            for start in starts {
-                let known = Ownership::Known(Arc::clone(pod));
-                self.observe(start, Evidence::Pod(known));
-            }
-        }
-        self.pods.apply(change, node::now().boot_ns);
-    }
-
-    /// Reports starts that no source has answered about, and sends what is queued. Blocks for a few
-    /// seconds at most.
-    pub fn shutdown(&mut self, reason: StopReason) {
-        let findings = self.starts.settle_all(&self.criteria, node::now());
-        self.report(&findings);
-        self.exports.shutdown(reason);
-    }
-
     /// Adds runtimes to ask from now on.
     pub fn runtimes(&mut self, containerds: Vec<Containerd>, cris: Vec<Cri>) {
         self.resolver.add(containerds, cris);
@@ -239,6 +221,61 @@ impl Agent {
     /// Counts starts that a containerd reported and did not list.
     pub fn unlisted(&mut self, starts: u64) {
         self.exports.unlisted(starts);
+    }
+
+    /// Whether a process is known to have begun before the probes were attached.
+    fn ran_before(&self, process: &Process) -> bool {
+        let attached = process::ticks(self.attached_ns);
+        process.started.is_some_and(|started| started < attached)
+    }
+
+    fn cgroup_of(&self, pid: u32) -> Option<u64> {
+        let path = self.hierarchy.of_process(&self.proc, pid)?;
+        self.hierarchy.id_of(&path)
+    }
+
+    /// A start has this process. The sources are asked about it.
+    fn confirm(&mut self, start: StartId, process: Process) {
+        // The probes forget a cgroup after its exec. If another source confirmed the start, the
+        // next `exec` into the running container would be reported as the container's first
+        // process.
+        if process.by != Confirmation::Exec {
+            self.control.forget(start.cgroup);
+        }
+        if self.is_shared(start, &process)
+            && let Some(row) = self.starts.get_mut(start)
+        {
+            row.is_shared = true;
+        }
+        self.observe(start, Evidence::Confirmed(process));
+        if self
+            .starts
+            .facts(start)
+            .is_some_and(|facts| facts.settled.is_none())
+        {
+            self.ask(start);
+        }
+    }
+
+    /// Puts evidence into the table.
+    fn observe(&mut self, start: StartId, evidence: Evidence) {
+        let was_unresolved = self.starts.get(start).is_some_and(Start::is_unresolved);
+        let findings = self
+            .starts
+            .observe(start, evidence, &self.criteria, node::now());
+        for finding in &findings {
+            let cause = match finding.event {
+                Event::Reconciled => self.starts.get_mut(start).and_then(|row| row.late.take()),
+                Event::Rejudged if was_unresolved && finding.verdict != Verdict::Unresolved => {
+                    Some(CAUSE_LATE_ANSWER)
+                }
+                _ => None,
+            };
+            if let Some(cause) = cause {
+                self.exports.reconciled(cause, 1);
+            }
+        }
+        self.report(&findings);
     }
 
     fn rejudge(&mut self) {
@@ -268,6 +305,13 @@ impl Agent {
         let open: Vec<_> = open.map(|(id, _)| id).collect();
         for start in open {
             self.ask(start);
+        }
+    }
+
+    fn report(&mut self, findings: &[Finding]) {
+        if !findings.is_empty() {
+            self.exports.findings(findings);
+            self.has_news = true;
         }
     }
 
@@ -303,52 +347,11 @@ impl Agent {
         has_grown
     }
 
-    fn confirm(&mut self, start: StartId, process: Process) {
-        // The probes forget a cgroup after its exec. If another source confirmed the start, the
-        // next `exec` into the running container would be reported as the container's first
-        // process.
-        if process.by != Confirmation::Exec {
-            self.control.forget(start.cgroup);
-        }
-        if self.is_shared(start, &process)
-            && let Some(row) = self.starts.get_mut(start)
-        {
-            row.is_shared = true;
-        }
-        self.observe(start, Evidence::Confirmed(process));
-        if self
-            .starts
-            .facts(start)
-            .is_some_and(|facts| facts.settled.is_none())
-        {
-            self.ask(start);
-        }
-    }
-
-    fn observe(&mut self, start: StartId, evidence: Evidence) {
-        let was_unresolved = self.starts.get(start).is_some_and(Start::is_unresolved);
-        let findings = self
-            .starts
-            .observe(start, evidence, &self.criteria, node::now());
-        for finding in &findings {
-            let cause = match finding.event {
-                Event::Reconciled => self.starts.get_mut(start).and_then(|row| row.late.take()),
-                Event::Rejudged if was_unresolved && finding.verdict != Verdict::Unresolved => {
-                    Some(CAUSE_LATE_ANSWER)
-                }
-                _ => None,
-            };
-            if let Some(cause) = cause {
-                self.exports.reconciled(cause, 1);
-            }
-        }
+    /// Reports starts that no source has answered about, and sends what is queued. Blocks for a few
+    /// seconds at most.
+    pub fn shutdown(&mut self, reason: StopReason) {
+        let findings = self.starts.settle_all(&self.criteria, node::now());
         self.report(&findings);
-    }
-
-    fn report(&mut self, findings: &[Finding]) {
-        if !findings.is_empty() {
-            self.exports.findings(findings);
-            self.has_news = true;
-        }
+        self.exports.shutdown(reason);
     }
 }
