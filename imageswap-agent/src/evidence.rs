@@ -1,8 +1,8 @@
 //! What the node knows about a container, and which sources to ask.
 //!
-//! Each source is a module and returns only what it holds; the judge decides which source to trust.
-//! A source that cannot be asked is an [`EvidenceError`], never an empty answer: "not found" is
-//! `Ok(None)`.
+//! Each source is a module. It returns only what it holds, and translates a record to what that claims
+//! about a container; the judge decides which source to trust. A source that cannot be asked is an
+//! [`EvidenceError`], never an empty answer: "not found" is `Ok(None)`.
 //!
 //! | source | holds |
 //! |---|---|

@@ -2,21 +2,21 @@
 
 use crate::agent_record::{AgentRecord, AgentRecords, StopReason};
 use crate::finding::{Event, Finding};
-use crate::judge::Criteria;
 use crate::metrics::{AgentMetrics, DriftRow};
 use crate::node::Origin;
 use crate::probe::{Cost, Losses};
 use crate::respond::Responder;
-use crate::starts::Starts;
 use crate::verdict::{LEGAL, Route, Verdict, is_legal};
 use clap::ValueEnum;
 use imageswap_ebpf::Lost;
 use imageswap_policy::Policies;
+use imageswap_runtime::source::Namespaces;
 use imageswap_runtime::telemetry::Logs;
 use imageswap_runtime::text;
 use pod_events::PodEvents;
 use policy_reports::PolicyReports;
 use serde::Serialize;
+use shown::Shown;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
@@ -88,6 +88,7 @@ pub struct Exports {
     policy_reports: Option<PolicyReports>,
     responder: Option<Responder>,
     logs: Option<Logs>,
+    shown: Shown,
 }
 
 impl Exports {
@@ -129,6 +130,7 @@ impl Exports {
             policy_reports: None,
             responder: None,
             logs: None,
+            shown: Shown::default(),
         })
     }
 
@@ -177,8 +179,29 @@ impl Exports {
         self.policy_reports = Some(reports);
     }
 
-    /// Shows what drifts or is unresolved now, all of it, in the cluster.
-    pub fn unapproved(&self, unapproved: &[Finding]) {
+    /// The page with what drifts or is unresolved.
+    pub fn page(&self) -> Shown {
+        self.shown.clone()
+    }
+
+    /// Shows what drifts or is unresolved now, all of it: on the page, as a gauge, and in the
+    /// cluster, whose namespaces are known. Clients of a runtime could name any number of others.
+    pub fn unapproved(&self, unapproved: &[Finding], known: &Namespaces) {
+        self.shown.set(unapproved);
+        let drift = unapproved
+            .iter()
+            .filter(|it| it.verdict == Verdict::Drift)
+            .map(|finding| {
+                let named = finding.pod.as_ref().map(|pod| &pod.namespace);
+                let named = named.filter(|name| known.labels(name).is_some());
+                DriftRow {
+                    workload_namespace: named.cloned().unwrap_or_default(),
+                    route: finding.route.as_str(),
+                    reason: finding.reason.as_str(),
+                    containers: 1,
+                }
+            });
+        self.metrics.set_drift(&drift.collect::<Vec<_>>());
         if let Some(reports) = &self.policy_reports {
             reports.set(unapproved);
         }
@@ -250,21 +273,6 @@ impl Exports {
         }
     }
 
-    /// Recomputes the drift gauge.
-    pub fn drift(&self, starts: &Starts, criteria: &Criteria) {
-        let rows: Vec<_> = starts
-            .drift(criteria)
-            .into_iter()
-            .map(|(key, containers)| DriftRow {
-                workload_namespace: key.namespace,
-                route: key.route,
-                reason: key.reason,
-                containers,
-            })
-            .collect();
-        self.metrics.set_drift(&rows);
-    }
-
     /// Exports events that the probes have lost; true if there are any.
     pub fn lost(&mut self, lost: &Losses) -> bool {
         let mut any = false;
@@ -329,10 +337,11 @@ fn json_line(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::{Container, KIND, PolicyName, SCHEMA};
+    use crate::finding::{Container, KIND, Pod, PolicyName, SCHEMA};
     use crate::judge::Confidence;
     use crate::verdict::Reason;
     use imageswap_runtime::metrics::Exporter;
+    use std::collections::BTreeMap;
 
     #[test]
     fn the_pages_name_each_cause_of_a_late_find() {
@@ -465,5 +474,37 @@ mod tests {
             finding(Event::Rejudged, Verdict::Drift, Reason::NotAdmitted),
         ]);
         shows(1, 1);
+    }
+
+    /// Clients of the CRI can name any number of namespaces.
+    #[test]
+    fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
+        let exporter = Exporter::new();
+        let metrics = AgentMetrics::new(&exporter);
+        let exports = exports(Path::new("/dev/null"), FindingsLevel::All, metrics);
+        let unapproved = ["team-a", "made-up"].map(|namespace| Finding {
+            pod: Some(Pod {
+                namespace: namespace.to_owned(),
+                name: "x".to_owned(),
+                uid: "u".to_owned(),
+                owner: None,
+            }),
+            ..finding(Event::Start, Verdict::Drift, Reason::NotAdmitted)
+        });
+        let unresolved = finding(Event::Start, Verdict::Unresolved, Reason::NotAdmitted);
+        let unapproved = [&unapproved[..], &[unresolved]].concat();
+        let cluster = Namespaces::fixed([("team-a".to_owned(), BTreeMap::new())]);
+        for (known, expected) in [(cluster, [1, 1]), (Namespaces::unknown(), [0, 2])] {
+            exports.unapproved(&unapproved, &known);
+            let text = exporter.render();
+            for (namespace, containers) in ["team-a", ""].into_iter().zip(expected) {
+                let line = format!(
+                    "imageswap_agent_drift_containers{{workload_namespace=\"{namespace}\",\
+                     route=\"containerd\",reason=\"not-admitted\"}} {containers}"
+                );
+                assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+            }
+            assert!(!text.contains("made-up"), "{text}");
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! Everything known about one start, independent of the order in which evidence arrives.
 
+use crate::claim::{Claim, Content, Source};
 use crate::container::{CgroupIdentity, RuntimeHint, classify};
-use crate::evidence::containerd::ContentSource;
 use crate::pods::{Ownership, PodName, PodRecord};
 use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Represents all sources if no runtime socket is known.
 pub const NO_SOCKET: &str = "no runtime socket";
@@ -117,149 +116,6 @@ impl Process {
     }
 }
 
-/// The source of a claim, most trusted first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// The CRI plugin's status of the container.
-    Cri,
-    /// containerd's record of the container.
-    Containerd,
-    /// Docker's record of the container.
-    Docker,
-    /// root's podman store.
-    Podman,
-    /// State that runc or crun keeps.
-    Runc,
-    /// Records of a user's podman or Docker, which that user can write.
-    User,
-    /// Annotations in the OCI bundle, which any maker of a bundle can write.
-    Bundle,
-}
-
-impl Source {
-    /// The source as findings spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cri => "cri",
-            Self::Containerd => "containerd",
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::Runc => "runc",
-            Self::User => "user",
-            Self::Bundle => "oci-annotation",
-        }
-    }
-}
-
-/// What kind of container it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An ordinary container.
-    Container,
-    /// A pod's sandbox ("pause").
-    Sandbox,
-}
-
-/// What the name of the image is based on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
-    /// The reference that was asked for.
-    AsAsked,
-    /// One of the names that the digest has on this node, chosen by the runtime.
-    AnyOfDigest,
-}
-
-/// Whether a container runs on the layers of the image that a source names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// Yes, by the source's own record of its root file system.
-    Its,
-    /// No, or the source does not have the image or root file system.
-    Another,
-    /// The source does not record that.
-    Unknown,
-}
-
-/// One source's description of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The source.
-    pub source: Source,
-    /// Number of the attempt; later answers of a source replace earlier ones.
-    pub attempt: u32,
-    /// Container id as the source spells it.
-    pub id: String,
-    /// The runtime, such as `containerd`.
-    pub runtime: &'static str,
-    /// Namespace within the runtime (containerd's), not Kubernetes'.
-    pub runtime_namespace: Option<String>,
-    /// What kind of container it is, if the source knows.
-    pub kind: Option<Kind>,
-    /// Whether it was made through the CRI.
-    pub through_cri: bool,
-    /// Name of the image.
-    pub image: Option<String>,
-    /// What `image` is based on.
-    pub naming: Naming,
-    /// All names that the digest has on this node.
-    pub names: BTreeSet<String>,
-    /// Whether the digest has more names, which were too many to keep: an unread name approves
-    /// nothing.
-    pub names_left_out: bool,
-    /// Digest of the image's manifest or index.
-    pub digest: Option<String>,
-    /// Whether the container runs on that image's layers.
-    pub content: Content,
-    /// The repositories that the image's content was pulled from, if the source records that; empty
-    /// for an image that was built, imported or loaded.
-    pub pulled_from: Option<Vec<ContentSource>>,
-    /// Whether that is known of all the image's layers but not of the image: another image may be
-    /// made of the same layers.
-    pub only_layers: bool,
-    /// Name of the container in its pod.
-    pub container_name: Option<String>,
-    /// The pod, if the source names one.
-    pub pod: Option<PodName>,
-    /// The pod's labels, if the source has them and they are not too long.
-    pub labels: Option<Arc<BTreeMap<String, String>>>,
-    /// The pod's note from when the pod was made ([`imageswap_policy::note`]).
-    pub note: Option<Arc<str>>,
-    /// Whether the pod comes from a file on the node, if the source knows.
-    pub static_pod: Option<bool>,
-    /// Whether the CRI lists this sandbox without its process: it was made or started again. `None` if
-    /// the source does not know.
-    pub is_again: Option<bool>,
-}
-
-impl Claim {
-    /// A claim that only identifies source and container.
-    pub fn new(source: Source, id: impl Into<String>, runtime: &'static str) -> Self {
-        Self {
-            source,
-            attempt: 0,
-            id: id.into(),
-            runtime,
-            runtime_namespace: None,
-            kind: None,
-            through_cri: false,
-            image: None,
-            naming: Naming::AsAsked,
-            names: BTreeSet::new(),
-            names_left_out: false,
-            digest: None,
-            content: Content::Unknown,
-            pulled_from: None,
-            only_layers: false,
-            container_name: None,
-            pod: None,
-            labels: None,
-            note: None,
-            static_pod: None,
-            is_again: None,
-        }
-    }
-}
-
 /// The outcome of asking every source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
@@ -281,8 +137,9 @@ pub struct Facts {
     pub sight: Option<Sight>,
     /// The process that confirms it.
     pub process: Option<Process>,
-    /// The sources' claims, most trusted first.
-    pub claims: BTreeMap<Source, Claim>,
+    /// The sources' claims, most trusted first. Usually there are one or two, and a node of the map has
+    /// room for eleven.
+    pub claims: BTreeMap<Source, Box<Claim>>,
     /// The pod, once the API server was asked or reported it.
     pub pod: Option<Ownership>,
     /// Attempt and content of the CRI's first answer whether a sandbox was started again. A containerd
@@ -332,7 +189,7 @@ impl Facts {
                 }
                 let known = self.claims.get(&claim.source);
                 if known.is_none_or(|known| known.attempt <= claim.attempt) {
-                    self.claims.insert(claim.source, *claim);
+                    self.claims.insert(claim.source, claim);
                 }
             }
             Evidence::Pod(ownership) => {
@@ -401,15 +258,10 @@ impl Facts {
         settled.is_none_or(|it| it.unreachable.iter().any(|source| source != NO_SOCKET))
     }
 
-    /// Whether the image is known from a source that may approve.
-    pub fn has_image(&self) -> bool {
-        self.trusted().any(|claim| claim.image.is_some())
-    }
-
     /// Claims of sources that may approve, most trusted first. Records that the container's user can
     /// write and the annotations of its own bundle are left out.
     pub fn trusted(&self) -> impl Iterator<Item = &Claim> {
-        let claims = self.claims.values();
+        let claims = self.claims.values().map(|claim| &**claim);
         claims.filter(|claim| !matches!(claim.source, Source::User | Source::Bundle))
     }
 
@@ -484,6 +336,6 @@ impl Facts {
 
     /// The first value that a source has, in order of trust.
     pub fn first<'a, T>(&'a self, of: impl Fn(&'a Claim) -> Option<T>) -> Option<T> {
-        self.claims.values().find_map(of)
+        self.claims.values().find_map(|claim| of(claim))
     }
 }

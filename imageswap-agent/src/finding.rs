@@ -1,8 +1,9 @@
 //! The agent's report about a start: one JSON object, schema `imageswap.io/finding/v1`.
 
 use crate::cgroup_path;
+use crate::claim::{Kind, Source};
 use crate::container::RuntimeHint;
-use crate::facts::{Facts, Kind, Source, StartId};
+use crate::facts::{Facts, StartId};
 use crate::judge::{Confidence, Judgement, Name};
 use crate::node::Origin;
 use crate::pods::Owner;

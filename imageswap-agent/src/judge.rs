@@ -1,7 +1,8 @@
 //! Judges the facts about a start: pure, and the same for first sight, late answers and changed
 //! policies.
 
-use crate::facts::{Content, Facts, Kind, Source};
+use crate::claim::{Content, Kind, Source};
+use crate::facts::Facts;
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Selected};
 use imageswap_runtime::source::Namespaces;

@@ -1,58 +1,57 @@
-//! Asks every source that may know a container, and turns the answers into claims.
+//! Asks every source that may know a container, and joins what they claim.
 //!
 //! A source's record is a claim about a start only if the source confirms that the record's process
 //! is the start's process: see `join`. Names of cgroups, containers and folders only decide which
 //! source is asked first.
 
+use crate::claim::{Claim, Content, Source};
 use crate::container::{CgroupIdentity, RuntimeHint};
 use crate::evidence::EvidenceError;
-use crate::evidence::bundle::{Bundles, STATE_DIRS};
-use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
+use crate::evidence::containerd::{Containerd, TaskRecord, without_labels};
 use crate::evidence::cri::Cri;
+use crate::evidence::docker::without_image;
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
 use crate::evidence::user::{self, UserContainer};
-use crate::facts::{Claim, Content, NO_SOCKET, Source, StartId};
+use crate::facts::{NO_SOCKET, StartId};
 use crate::pods::{Ownership, Pods, watch};
 use crate::process::Subject;
+use crate::turns::Turn;
 use bounds::Common;
+use cri::OfCri;
 use described::Described;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use join::{Image, OfCri};
 use kube::Client;
 use prepared::Prepared;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
 mod bounds;
-mod claims;
+mod containerd;
+mod cri;
 mod described;
 mod docker;
 mod join;
 mod prepared;
+mod root;
 mod sandbox;
-
-/// How often the CRI is asked again about a container that has its mark. containerd's plugin starts
-/// a container before it knows the process; the plugin and CRI-O start a sandbox before they list
-/// it.
-const DENIALS: usize = 15;
-const BETWEEN_DENIALS: Duration = Duration::from_millis(200);
 
 /// In the place of a runtime that did not answer: a fault of this program ended the question.
 const FAULT: &str = "a fault of this agent; see its log";
 
 /// A start to ask about.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Question {
     /// Which start.
     pub start: StartId,
+    /// Its turn, which ends with the answer.
+    pub turn: Turn,
     /// What the path looks like: a hint.
     pub identity: CgroupIdentity,
     /// The cgroup's folder.
@@ -62,7 +61,7 @@ pub struct Question {
     /// Whether that is certainly the container's first process, rather than any of its processes.
     pub is_first: bool,
     /// Namespace and id that a containerd gave for it: a hint.
-    pub named: Option<(String, String)>,
+    pub named: Option<Box<(String, String)>>,
     /// Number of the attempt; a later one is better informed.
     pub attempt: u32,
 }
@@ -70,10 +69,8 @@ pub struct Question {
 /// The answers of the sources.
 #[derive(Debug)]
 pub struct Answer {
-    /// Which start.
-    pub start: StartId,
-    /// The process that was asked about.
-    pub process: Subject,
+    /// What was asked.
+    pub question: Question,
     /// At most one claim per source.
     pub claims: Vec<Claim>,
     /// The API server's answer about the pod that the container claims; `None` if it was not asked
@@ -81,8 +78,6 @@ pub struct Answer {
     pub pod: Option<Ownership>,
     /// Sources that could not be asked.
     pub unreachable: BTreeSet<String>,
-    /// As in the question.
-    pub attempt: u32,
 }
 
 /// Asks the sources. Answers are sent on a channel.
@@ -148,22 +143,29 @@ impl Resolver {
         sources.bundles = bundles(&sources.host_root, &sources.containerds);
     }
 
+    /// Whether there is an API server to ask about Pods.
+    pub fn asks_pods(&self) -> bool {
+        self.sources.api.is_some()
+    }
+
     /// Asks all sources; the answer comes when each has answered or reached its deadline. Each
     /// source limits its own concurrent calls, so that a hanging source does not delay questions to
     /// others.
     pub fn ask(&self, question: Question) {
         let sources = Arc::clone(&self.sources);
         let answers = self.answers.clone();
-        let failed = Answer {
-            start: question.start,
-            process: question.process,
-            claims: Vec::new(),
-            pod: None,
-            unreachable: BTreeSet::new(),
-            attempt: question.attempt,
-        };
         tokio::spawn(async move {
-            let answer = or_failed(Box::pin(sources.answer(question)), failed).await;
+            let Learned {
+                claims,
+                pod,
+                unreachable,
+            } = or_fault(Box::pin(sources.answer(&question))).await;
+            let answer = Answer {
+                question,
+                claims,
+                pod,
+                unreachable,
+            };
             // When the agent stops, the receiver is gone.
             drop(answers.send(answer).await);
         });
@@ -214,13 +216,13 @@ impl Resolver {
     }
 }
 
-/// The answer, or `failed` if a fault of this program ends the question: the start gets a verdict,
-/// and its turn ends.
-async fn or_failed(answer: impl Future<Output = Answer>, failed: Answer) -> Answer {
+/// The answer, or that of a source that could not be asked if a fault of this program ends the
+/// question: the start gets a verdict, and its turn ends.
+async fn or_fault(answer: impl Future<Output = Learned>) -> Learned {
     let answer = AssertUnwindSafe(answer).catch_unwind().await;
-    answer.unwrap_or_else(|_| Answer {
+    answer.unwrap_or_else(|_| Learned {
         unreachable: BTreeSet::from([FAULT.to_owned()]),
-        ..failed
+        ..Learned::default()
     })
 }
 
@@ -235,21 +237,18 @@ fn bundles(host_root: &Path, containerds: &[Containerd]) -> Bundles {
 }
 
 impl Sources {
-    async fn answer(self: &Arc<Self>, question: Question) -> Answer {
+    async fn answer(self: &Arc<Self>, question: &Question) -> Learned {
         let mut asked = Asked::default();
-        self.runtimes(&mut asked, &question).await;
+        self.runtimes(&mut asked, question).await;
         let pod = self.pod(&asked.claims).await;
         let claims = asked.claims.into_iter().map(|claim| Claim {
             attempt: question.attempt,
             ..self.common.bounded(claim)
         });
-        Answer {
-            start: question.start,
-            process: question.process,
+        Learned {
             claims: claims.collect(),
             pod,
             unreachable: asked.unreachable.into_set(),
-            attempt: question.attempt,
         }
     }
 
@@ -267,11 +266,11 @@ impl Sources {
         if asked.claims.iter().all(|claim| claim.image.is_none()) {
             let bundle = move |it: &Self| it.bundles.of_process(process);
             let bundle = self.read(asked, bundle).await.flatten();
-            asked.claims.extend(bundle.map(claims::of_bundle));
+            asked.claims.extend(bundle.map(Bundle::claim));
         }
         if asked.claims.is_empty() {
             let user = self.of_user(process).await;
-            asked.claims.extend(user.map(claims::of_user));
+            asked.claims.extend(user.map(UserContainer::claim));
         }
         if self.containerds.is_empty() && self.cris.is_empty() {
             asked.unreachable.insert(NO_SOCKET.to_owned());
@@ -322,7 +321,7 @@ impl Sources {
         if asked.claims.is_empty()
             && let Some(state) = state
         {
-            asked.claims.push(claims::of_runc(&state));
+            asked.claims.push(state.claim());
         }
     }
 
@@ -381,13 +380,13 @@ impl Sources {
         } = described;
         let cri = cri.or(earlier);
         if dockers.is_some() {
-            claim = docker::without_image(claim);
+            claim = without_image(claim);
         } else if claim.through_cri && cri.is_none() {
             let keeper = self.cris.iter().any(|cri| cri.socket() == task.socket);
             // Its labels say that the CRI plugin made it, but the plugin does not know it: any
             // client of containerd can write labels.
             if cri.is_none() && asked.unreachable.is_empty() && keeper {
-                claim = claims::without_labels(claim);
+                claim = without_labels(claim);
             }
         }
         asked.claims.extend(cri);
@@ -446,7 +445,7 @@ impl Sources {
             Ok(Some((image, is_on_layers)))
         };
         let (image, is_on_layers) = self.read(asked, stored).await.flatten()?;
-        Some(claims::of_podman(state, image, is_on_layers))
+        Some(image.claim(&state.id, is_on_layers))
     }
 
     /// Reads files of the node, which may be anything.
@@ -479,25 +478,14 @@ impl Sources {
         }
         self.api.as_ref()?.ask(named).await
     }
+}
 
-    /// The CRI's answer about an id that it should know sooner or later, with the image.
-    async fn of_cri_at_last(
-        &self,
-        asked: &Asked,
-        id: &str,
-        firsts: &[Subject],
-        task: Option<&TaskRecord>,
-    ) -> Option<(Claim, Image)> {
-        for _ in 0..DENIALS {
-            let found = self.of_cri(asked, id, firsts, task).await;
-            let may_come = !self.cris.is_empty() && asked.unreachable.is_empty();
-            if !matches!(found, OfCri::NotYet) || !may_come {
-                return found.is();
-            }
-            sleep(BETWEEN_DENIALS).await;
-        }
-        None
-    }
+/// What the sources have answered about a start, as in [`Answer`].
+#[derive(Default)]
+struct Learned {
+    claims: Vec<Claim>,
+    pod: Option<Ownership>,
+    unreachable: BTreeSet<String>,
 }
 
 /// Everything learned so far about one start.
@@ -581,19 +569,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_panics_is_answered() {
-        let failed = Answer {
-            start: StartId::of(1),
-            process: Subject {
-                pid: 7,
-                started: None,
-            },
-            claims: Vec::new(),
-            pod: None,
-            unreachable: BTreeSet::new(),
-            attempt: 3,
-        };
-        let answer = or_failed(async { panic!("a fault of the test") }, failed).await;
-        assert_eq!((answer.start.cgroup, answer.attempt), (1, 3));
-        assert!(answer.unreachable.contains(FAULT));
+        let learned = or_fault(async { panic!("a fault of the test") }).await;
+        assert!(learned.claims.is_empty());
+        assert!(learned.unreachable.contains(FAULT));
     }
 }

@@ -10,7 +10,7 @@ use crate::evidence::cri::Cri;
 use crate::evidence::discover;
 use crate::export::pod_events::{self, PodEvents};
 use crate::export::policy_reports::PolicyReports;
-use crate::export::shown::{self, Shown};
+use crate::export::shown;
 use crate::export::{CAUSE_LOST, CAUSE_PERIODIC, Exports};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Criteria;
@@ -131,8 +131,7 @@ pub async fn run(
     let reconcile_interval = Duration::from_secs(reconcile_interval);
     let walk = repeated("walk", reconcile_interval + LONGEST_WALK);
     let admin = admin.with_liveness(liveness);
-    let shown = Shown::default();
-    let page = shown.clone();
+    let page = exports.page();
     let admin = admin.with_page(shown::PATH, shown::CONTENT_TYPE, move || page.get());
     tracing::info!(
         node = origin.node,
@@ -162,7 +161,6 @@ pub async fn run(
     let mut policies = policy.subscribe();
     let criteria = Criteria::new(policy.current());
     let mut namespaces = criteria.namespaces.subscribe();
-    let asks_pods = client.is_some();
     if let Some(client) = client {
         // Not a condition of readiness: the agent also works with the runtimes' knowledge alone.
         let synced = Condition::default();
@@ -200,8 +198,6 @@ pub async fn run(
         exports,
         criteria,
         pods: node_pods,
-        asks_pods,
-        shown,
     });
     let unlisted = Arc::<AtomicU64>::default();
     let mut connect = |agent: &mut Agent| {
@@ -241,11 +237,10 @@ pub async fn run(
             if walking.is_none()
                 && let Some(cause) = look.take()
             {
-                let looking = agent.looking();
-                let is_full = agent.is_full_walk(cause);
+                let looking = agent.looking(cause);
                 walking = Some(Box::pin(async move {
                     let looking = looking.await;
-                    let look = spawn_blocking(move || Look::take(&looking, is_full)).await;
+                    let look = spawn_blocking(move || Look::take(&looking)).await;
                     (look, cause)
                 }));
             }

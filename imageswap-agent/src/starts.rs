@@ -6,7 +6,7 @@ use crate::judge::{Criteria, Judgement, judge};
 use crate::node::{self, Now, Origin};
 use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 /// How long a removed start is kept, because a runtime's event about it may still arrive.
@@ -23,10 +23,18 @@ pub struct Starts {
     by_path: HashMap<String, u64>,
 }
 
-/// One start.
+/// A row of the table: all that is kept about one start.
 #[derive(Debug)]
-struct Start {
+pub struct Start {
     facts: Facts,
+    /// Whether it waits to be asked about, or the sources are being asked.
+    pub is_asked: bool,
+    /// Whether its cgroup had other processes before.
+    pub is_shared: bool,
+    /// Why it was found late, until that is reported.
+    pub late: Option<&'static str>,
+    /// Namespace and id that a containerd gave for it: where to ask first.
+    pub named: Option<Box<(String, String)>>,
     reported: Option<Judgement>,
     /// When `reported` became the judgement.
     reported_at: SystemTime,
@@ -43,17 +51,6 @@ pub struct Purged {
     pub findings: Vec<Finding>,
     /// How many may have been containers: a source that may know has not answered.
     pub unanswered: u64,
-}
-
-/// A row of the drift gauge.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DriftKey {
-    /// Namespace of the pod, if the cluster has it; otherwise empty.
-    pub namespace: String,
-    /// Route, as a label.
-    pub route: &'static str,
-    /// Reason, as a label.
-    pub reason: &'static str,
 }
 
 impl Starts {
@@ -76,6 +73,10 @@ impl Starts {
                 Some(_) => Facts::put_into(path),
                 None => Facts::new(path),
             },
+            is_asked: false,
+            is_shared: false,
+            late: None,
+            named: None,
             reported: None,
             reported_at: SystemTime::UNIX_EPOCH,
             started: None,
@@ -168,6 +169,16 @@ impl Starts {
         }
     }
 
+    /// The row of a start.
+    pub fn get(&self, id: StartId) -> Option<&Start> {
+        self.by_id.get(&id)
+    }
+
+    /// The row of a start, to note something in it.
+    pub fn get_mut(&mut self, id: StartId) -> Option<&mut Start> {
+        self.by_id.get_mut(&id)
+    }
+
     /// What is known of a start.
     pub fn facts(&self, id: StartId) -> Option<&Facts> {
         self.by_id.get(&id).map(|start| &start.facts)
@@ -194,23 +205,14 @@ impl Starts {
     }
 
     /// Starts that are not known to have been removed.
-    pub fn alive(&self) -> impl Iterator<Item = (StartId, &Facts)> {
+    pub fn alive(&self) -> impl Iterator<Item = (StartId, &Start)> {
         let alive = self.by_id.iter().filter(|(_, start)| !start.facts.removed);
-        alive.map(|(id, start)| (*id, &start.facts))
-    }
-
-    /// Whether the last finding about a start was unresolved.
-    pub fn is_unresolved(&self, id: StartId) -> bool {
-        let reported = self
-            .by_id
-            .get(&id)
-            .and_then(|start| start.reported.as_ref());
-        reported.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
+        alive.map(|(id, start)| (*id, start))
     }
 
     /// Running containers that drift or are unresolved, as last reported and with that time.
     pub fn unapproved(&self, criteria: &Criteria) -> Vec<Finding> {
-        let running = self.by_id.iter().filter(|(_, start)| !start.stopped);
+        let running = self.alive().filter(|(_, start)| !start.stopped);
         let mut unapproved: Vec<_> = running
             .filter_map(|(id, start)| {
                 let reported = start.reported.as_ref()?;
@@ -224,7 +226,7 @@ impl Starts {
                     let set_revision = criteria.policies.set_revision();
                     finding(
                         &self.origin,
-                        *id,
+                        id,
                         occasion,
                         &start.facts,
                         reported,
@@ -236,34 +238,20 @@ impl Starts {
         unapproved.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
         unapproved
     }
-
-    /// Drifting containers that run now, for the gauge.
-    pub fn drift(&self, criteria: &Criteria) -> BTreeMap<DriftKey, u64> {
-        let mut rows = BTreeMap::new();
-        for start in self
-            .by_id
-            .values()
-            .filter(|start| !start.facts.removed && !start.stopped)
-        {
-            let Some(reported) = start
-                .reported
-                .as_ref()
-                .filter(|reported| reported.verdict == Verdict::Drift)
-            else {
-                continue;
-            };
-            let key = DriftKey {
-                namespace: namespace(&start.facts, criteria),
-                route: reported.route.as_str(),
-                reason: reported.reason.as_str(),
-            };
-            *rows.entry(key).or_default() += 1;
-        }
-        rows
-    }
 }
 
 impl Start {
+    /// What is known of it.
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether the last finding about it was unresolved.
+    pub fn is_unresolved(&self) -> bool {
+        let reported = self.reported.as_ref();
+        reported.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
+    }
+
     /// Reports a start that has not been reported yet, without waiting for sources any longer.
     fn settle(
         &mut self,
@@ -378,14 +366,6 @@ impl Facts {
             Some(Sight::Event) | None => Event::Start,
         }
     }
-}
-
-/// The namespace of the pod, if the cluster has it; clients of a runtime could name any number of
-/// namespaces.
-fn namespace(facts: &Facts, criteria: &Criteria) -> String {
-    let named = facts.pod_to_name().map(|pod| pod.namespace);
-    let known = named.filter(|name| criteria.namespaces.labels(name).is_some());
-    known.unwrap_or_default()
 }
 
 /// Whether a second finding would be news to an operator.

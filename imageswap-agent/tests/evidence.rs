@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use imageswap_agent::claim::ContentSource;
 use imageswap_agent::container::{RuntimeHint, classify};
 use imageswap_agent::evidence::EvidenceError;
 use imageswap_agent::evidence::bundle::{Bundles, read_bundle};
-use imageswap_agent::evidence::containerd::{
-    Containerd, ContentSource, TaskEvent, TaskEventKind, TaskStatus,
-};
-use imageswap_agent::evidence::cri::{Cri, CriState};
+use imageswap_agent::evidence::containerd::{Containerd, TaskEvent, TaskEventKind, TaskStatus};
+use imageswap_agent::evidence::cri::Cri;
 use imageswap_agent::evidence::runc::RuncStates;
 use imageswap_agent::process::Subject;
 use imageswap_lab::{Bundle, ContainerdOptions, CriPod, Image, Lab, PodSpec, Registry, wait_until};
@@ -125,11 +124,6 @@ fn containerd_knows_the_containers_of_every_namespace() {
             (record.namespace.as_str(), record.image.as_str()),
             (one.as_str(), ALIAS)
         );
-        assert_eq!(record.runtime, "io.containerd.runc.v2");
-        assert!(
-            record.created_at.is_some() && record.snapshot.is_some(),
-            "{record:?}"
-        );
         let (snapshotter, key) = record.snapshot.unwrap();
         let layers = client.parent_of(&one, &snapshotter, &key).await.unwrap();
         // By the digests of the manifest and of the configuration.
@@ -183,11 +177,8 @@ fn containerd_knows_the_containers_of_every_namespace() {
             assert_eq!(bundle.namespace.as_deref(), Some(task.namespace.as_str()));
         }
 
-        let image = client.image(&one, ALIAS).await.unwrap().unwrap();
-        assert_eq!(
-            (image.name.as_str(), image.digest.as_str()),
-            (ALIAS, digest.as_str())
-        );
+        let image = client.image(&one, ALIAS).await.unwrap();
+        assert_eq!(image.as_ref(), Some(&digest));
         assert_eq!(client.image(&two, ALIAS).await.unwrap(), None);
         assert_eq!(client.names_of(&one, &digest).await.unwrap(), [ALIAS, APP]);
         let pulled = ContentSource {
@@ -226,12 +217,8 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(cri.version().await.unwrap().runtime, "containerd");
 
         let container = cri.container(&pod.container_id).await.unwrap().unwrap();
-        assert_eq!(
-            (container.name.as_str(), container.state),
-            ("app", CriState::Running)
-        );
+        assert_eq!(container.name, "app");
         assert_eq!(container.sandbox_id.as_ref(), Some(&pod.sandbox_id));
-        assert_eq!(container.labels["io.kubernetes.pod.uid"], pod.uid);
         let exact = format!("{HOST}/team/app@{}", node.image.digest());
         assert_eq!(container.image_ref, exact);
         let line = cgroups_of(container.pid.unwrap()).pop().unwrap();
@@ -240,11 +227,8 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(identity.pod_uid.as_ref(), Some(&pod.uid));
 
         let sandbox = cri.sandbox(&pod.sandbox_id).await.unwrap().unwrap();
-        assert_eq!(
-            (sandbox.namespace.as_str(), sandbox.name.as_str()),
-            ("team", "web")
-        );
-        assert_eq!((&sandbox.uid, sandbox.ready), (&pod.uid, true));
+        let of = [&sandbox.pod.namespace, &sandbox.pod.name, &sandbox.pod.uid];
+        assert_eq!(of, ["team", "web", &pod.uid]);
         assert!(sandbox.image.unwrap().contains("pause"));
         let task = containerd.task("k8s.io", &pod.sandbox_id).await.unwrap();
         let pid = sandbox.pid.unwrap();
@@ -265,16 +249,6 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
         assert_eq!(cri.container(&pod.sandbox_id).await.unwrap(), None);
         assert_eq!(cri.sandbox(&pod.container_id).await.unwrap(), None);
         assert_eq!(cri.container(&pod.container_id[..12]).await.unwrap(), None);
-        let listed = cri.containers().await.unwrap();
-        assert_eq!(
-            listed.iter().map(|c| &c.id).collect::<Vec<_>>(),
-            [&pod.container_id]
-        );
-        let listed = cri.sandboxes().await.unwrap();
-        assert_eq!(
-            listed.iter().map(|s| &s.id).collect::<Vec<_>>(),
-            [&pod.sandbox_id]
-        );
 
         let image = cri.image(&pod.image_id).await.unwrap().unwrap();
         assert_eq!(image.id, node.image.id());
@@ -303,10 +277,11 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
     assert!(!cri.sandbox);
     assert_eq!(cri.container_name.as_deref(), Some("app"));
     assert_eq!(cri.image_name.as_deref(), Some(APP));
-    assert_eq!(cri.sandbox_id.as_ref(), Some(&pod.sandbox_id));
-    assert_eq!(cri.pod_name.as_deref(), Some("web"));
-    assert_eq!(cri.pod_namespace.as_deref(), Some("team"));
-    assert_eq!(cri.pod_uid.as_ref(), Some(&pod.uid));
+    let named = cri.pod.unwrap();
+    assert_eq!(
+        [named.namespace, named.name, named.uid],
+        ["team", "web", &pod.uid]
+    );
     assert!(bundle(&pod.sandbox_id).cri.unwrap().sandbox);
 }
 
@@ -365,10 +340,7 @@ fn events_tell_each_start_and_end_and_a_restart_ends_them() {
     assert_eq!(of("short"), ends_with(0));
     assert_eq!(of("long"), ends_with(137));
     assert!(!of("wrong").contains(&TaskEventKind::Start), "{seen:?}");
-    assert!(
-        seen.iter()
-            .all(|event| event.namespace == namespace && event.time.is_some())
-    );
+    assert!(seen.iter().all(|event| event.namespace == namespace));
 
     node.containerd.stop();
     let error = ended.recv_timeout(LIMIT).unwrap();

@@ -4,6 +4,7 @@ use super::Agent;
 use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::process::{self, Subject};
+use crate::starts::Start;
 use std::path::Path;
 
 impl Agent {
@@ -12,7 +13,7 @@ impl Agent {
     pub(super) fn began(&mut self, cgroup: u64, process: Process, is_first: bool, sight: Sight) {
         let own = StartId::of(cgroup);
         let known = self.starts.facts(own).map(|facts| facts.cgroup.clone());
-        let path = self.made.remove(&cgroup).or(known);
+        let path = self.cgroups.take(cgroup).or(known);
         // The record of its mkdir was lost, or preceded the probes.
         let path = path.or_else(|| self.hierarchy.of_process(&self.proc, process.pid));
         let Some(path) = path else {
@@ -71,7 +72,7 @@ impl Agent {
             let sight = self.sight_of(process, sight);
             self.observe(start, Evidence::Seen(sight));
         }
-        self.made.remove(&cgroup);
+        self.cgroups.take(cgroup);
         start
     }
 
@@ -110,7 +111,7 @@ impl Agent {
         let root = identity.root_of(path);
         if identity.is_container_root == Some(false)
             && let Some(id) = self.hierarchy.id_of(root)
-            && self.made.remove(&id).is_some()
+            && self.cgroups.take(id).is_some()
         {
             self.control.forget(id);
         }
@@ -134,14 +135,15 @@ impl Agent {
 
     /// Ends containers whose processes have ended, whether or not their cgroups still exist.
     pub(super) fn end_what_left(&mut self) {
-        let is_over = |(id, facts): &(StartId, &Facts)| {
+        let is_over = |(id, start): &(StartId, &Start)| {
+            let facts = start.facts();
             let others = || {
                 let is_there = self.hierarchy.id_of(&facts.cgroup) == Some(id.cgroup);
                 let pids = is_there.then(|| self.hierarchy.processes_below(&facts.cgroup));
                 pids.unwrap_or_default()
             };
             let process = facts.process.as_ref().filter(|process| process.is_first);
-            let ends_with_first = id.process.is_some() || self.shared.contains(id);
+            let ends_with_first = id.process.is_some() || start.is_shared;
             process.is_some_and(|it| has_ended(&self.proc, it, ends_with_first, others))
         };
         let alive = self.starts.alive().filter(is_over);

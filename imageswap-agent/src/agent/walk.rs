@@ -3,6 +3,7 @@
 use super::Agent;
 use crate::container::classify;
 use crate::evidence::runc::RuncState;
+use crate::export::CAUSE_PERIODIC;
 use crate::facts::{Confirmation, Process, Sight, StartId};
 use crate::hierarchy::{Cgroup, Hierarchy};
 use crate::node;
@@ -17,9 +18,14 @@ use std::sync::Arc;
 /// many cgroups in all; a container that begins in any other cgroup is found by the next walk.
 const MOST_EMPTY: usize = 4096;
 
+/// One of so many periodic walks looks at every process.
+const FULL_EVERY: u32 = 10;
+
 /// The input of a walk.
 #[derive(Debug)]
 pub struct Looking {
+    /// Whether a process is looked at again that was not a container's in an earlier walk.
+    pub is_full: bool,
     /// The watched hierarchy.
     pub hierarchy: Hierarchy,
     /// Where the node's /proc is.
@@ -47,12 +53,9 @@ pub struct Look {
 }
 
 impl Look {
-    /// Walks the tree. Unless the walk `is_full`, a process that was not a container's in an earlier
-    /// walk is not looked at again.
-    ///
-    /// If runc's or crun's state has a living process, that is a container, in any cgroup and
-    /// namespaces.
-    pub fn take(looking: &Looking, is_full: bool) -> io::Result<Self> {
+    /// Walks the tree. If runc's or crun's state has a living process, that is a container, in any
+    /// cgroup and namespaces.
+    pub fn take(looking: &Looking) -> io::Result<Self> {
         let mut look = Self::default();
         for state in &looking.states {
             let init = state.init.and_then(|init| {
@@ -67,7 +70,7 @@ impl Look {
         }
         look.left_out = looking.hierarchy.walk(|cgroup| {
             look.exists.insert(cgroup.id);
-            let known = looking.empty.get(&cgroup.id).filter(|_| !is_full);
+            let known = looking.empty.get(&cgroup.id).filter(|_| !looking.is_full);
             let known = known.map(Vec::as_slice);
             look.at(looking, &cgroup, known);
             ControlFlow::Continue(())
@@ -111,6 +114,31 @@ impl Look {
 }
 
 impl Agent {
+    /// The input of the next walk, which has this cause. A process that takes the pid of an earlier
+    /// one in the same cgroup is found by one of the regular full walks.
+    pub fn looking(
+        &mut self,
+        cause: Option<&'static str>,
+    ) -> impl Future<Output = Looking> + Send + use<> {
+        self.partial_walks += 1;
+        let is_full = cause != Some(CAUSE_PERIODIC) || self.partial_walks >= FULL_EVERY;
+        if is_full {
+            self.partial_walks = 0;
+        }
+        let states = self.resolver.states();
+        let (hierarchy, proc) = (self.hierarchy.clone(), self.proc.clone());
+        let empty = self.cgroups.empty();
+        async move {
+            Looking {
+                is_full,
+                hierarchy,
+                proc,
+                states: states.await,
+                empty,
+            }
+        }
+    }
+
     /// Applies the result of a walk. `cause` says why it was taken; `None` at start-up.
     pub fn walked(&mut self, look: Look, cause: Option<&'static str>) {
         let sight = if cause.is_some() {
@@ -133,21 +161,11 @@ impl Agent {
         let missing: Vec<_> = self
             .starts
             .alive()
-            .filter(|(start, facts)| !is_there(start.cgroup, &facts.cgroup))
-            .map(|(start, _)| start)
+            .filter(|(id, start)| !is_there(id.cgroup, &start.facts().cgroup))
+            .map(|(id, _)| id)
             .collect();
-        self.made.retain(|id, path| is_there(*id, path));
+        self.cgroups.walked(look.empty, look.left_out, is_there);
         self.end_without_cgroup(missing);
-        if self.left_out != look.left_out {
-            self.left_out = look.left_out;
-            tracing::warn!(
-                cgroups = look.left_out,
-                "a walk left out what lies below some cgroups; containers there are seen only when \
-                 they start"
-            );
-        }
-        self.empty = Arc::new(look.empty);
-        self.placed.clear();
     }
 
     /// Handles a container's process that a walk found.
@@ -167,8 +185,8 @@ impl Agent {
             return;
         }
         let start = self.account(cgroup, &path, process, sight);
-        if let Some(cause) = cause {
-            self.late.insert(start, cause);
+        if let Some(row) = self.starts.get_mut(start) {
+            row.late = cause.or(row.late);
         }
         self.confirm(start, process.clone());
     }
@@ -209,17 +227,19 @@ mod tests {
         let own = std::process::id();
         make("system.slice/cron.service", &format!("{own}\n"));
         let mut looking = Looking {
+            is_full: true,
             hierarchy: Hierarchy::at(root.path()),
             proc: "/proc".into(),
             states: Vec::new(),
             empty: Arc::default(),
         };
         let empty = |look: &Look| look.empty.keys().copied().collect::<HashSet<_>>();
-        let look = Look::take(&looking, true).unwrap();
+        let look = Look::take(&looking).unwrap();
         assert_eq!((look.found.len(), look.waiting.len()), (0, MOST_EMPTY));
         assert_eq!(look.exists, empty(&look), "none has a container's process");
         looking.empty = Arc::new(look.empty);
-        let again = Look::take(&looking, false).unwrap();
+        looking.is_full = false;
+        let again = Look::take(&looking).unwrap();
         assert!(again.waiting.is_empty());
         assert_eq!(again.exists, empty(&again));
     }
@@ -252,17 +272,19 @@ mod tests {
             };
             procs("7\n");
             let mut looking = Looking {
+                is_full: true,
                 hierarchy: Hierarchy::at(root.path()),
                 proc: proc.path().to_owned(),
                 states: Vec::new(),
                 empty: Arc::default(),
             };
-            let look = Look::take(&looking, true).unwrap();
+            let look = Look::take(&looking).unwrap();
             assert!(look.found.is_empty(), "{path}");
             looking.empty = Arc::new(look.empty);
             procs("9\n7\n");
             for is_full in [false, true] {
-                let look = Look::take(&looking, is_full).unwrap();
+                looking.is_full = is_full;
+                let look = Look::take(&looking).unwrap();
                 let found: Vec<_> = look.found.iter().map(|process| process.pid).collect();
                 assert_eq!(found, [9], "{path}");
             }

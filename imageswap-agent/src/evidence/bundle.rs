@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
 use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root};
+use crate::claim::{Claim, Kind, Naming, Source};
+use crate::pods::PodName;
 use crate::process::{Recorded, Subject};
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
@@ -42,16 +44,12 @@ const MOST_NAMESPACES: usize = 1024;
 /// The parts of an OCI configuration that identify the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
-    /// The bundle's folder, as this process sees it.
-    pub path: PathBuf,
     /// containerd's namespace; `None` for a bundle of another runtime.
     pub namespace: Option<String>,
     /// The container's id, which is the folder's name.
     pub id: String,
     /// `root.path` if it is absolute, as the host names it.
     pub root: Option<PathBuf>,
-    /// All annotations.
-    pub annotations: BTreeMap<String, String>,
     /// The CRI server's annotations, if there are any.
     pub cri: Option<CriAnnotations>,
 }
@@ -67,14 +65,8 @@ pub struct CriAnnotations {
     /// The image: the Pod's own text since containerd 2.0; before that (and with CRI-O) any name of
     /// the digest. For a sandbox, its own image.
     pub image_name: Option<String>,
-    /// The id of the sandbox.
-    pub sandbox_id: Option<String>,
-    /// The Pod's name.
-    pub pod_name: Option<String>,
-    /// The Pod's namespace.
-    pub pod_namespace: Option<String>,
-    /// The Pod's UID.
-    pub pod_uid: Option<String>,
+    /// The Pod.
+    pub pod: Option<PodName>,
 }
 
 /// The bundles of the containerds of this node.
@@ -171,9 +163,7 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
         return Ok(None);
     };
     let root = spec.root_path().filter(|path| path.is_absolute());
-    let annotations = spec.into_annotations();
     Ok(Some(Bundle {
-        path: folder.to_owned(),
         namespace: None,
         id: folder
             .file_name()
@@ -181,9 +171,29 @@ pub fn read_bundle(folder: &Path) -> Result<Option<Bundle>, EvidenceError> {
             .to_string_lossy()
             .into_owned(),
         root,
-        cri: CriAnnotations::of(&annotations),
-        annotations,
+        cri: CriAnnotations::of(&spec.into_annotations()),
     }))
+}
+
+impl Bundle {
+    /// What the annotations claim; whoever made the bundle wrote them.
+    pub fn claim(self) -> Claim {
+        let claim = Claim {
+            runtime_namespace: self.namespace,
+            ..Claim::new(Source::Bundle, self.id, "containerd")
+        };
+        let Some(cri) = self.cri else {
+            return claim;
+        };
+        Claim {
+            kind: Some(Kind::of(cri.sandbox)),
+            image: cri.image_name,
+            naming: Naming::AnyOfDigest,
+            container_name: cri.container_name,
+            pod: cri.pod,
+            ..claim
+        }
+    }
 }
 
 impl CriAnnotations {
@@ -197,16 +207,22 @@ impl CriAnnotations {
         };
         let containerd = |name: &str| get(&format!("io.kubernetes.cri.{name}"));
         let crio = |name: &str| get(&format!("io.kubernetes.cri-o.{name}"));
+        let pod = |[namespace, name, uid]: [Option<String>; 3]| {
+            Some(PodName {
+                namespace: namespace?,
+                name: name?,
+                uid: uid?,
+            })
+        };
         if let Some(kind) = containerd("container-type") {
             return Some(Self {
                 sandbox: kind == "sandbox",
                 container_name: containerd("container-name"),
                 image_name: containerd("image-name")
                     .or_else(|| containerd("podsandbox.image-name")),
-                sandbox_id: containerd("sandbox-id"),
-                pod_name: containerd("sandbox-name"),
-                pod_namespace: containerd("sandbox-namespace"),
-                pod_uid: containerd("sandbox-uid"),
+                pod: pod(
+                    ["namespace", "name", "uid"].map(|it| containerd(&format!("sandbox-{it}")))
+                ),
             });
         }
         let kind = crio("ContainerType")?;
@@ -215,10 +231,7 @@ impl CriAnnotations {
             sandbox: kind == "sandbox",
             container_name: get("io.kubernetes.container.name").filter(|_| kind != "sandbox"),
             image_name: crio("ImageName"),
-            sandbox_id: crio("SandboxID"),
-            pod_name: get("io.kubernetes.pod.name"),
-            pod_namespace: get("io.kubernetes.pod.namespace"),
-            pod_uid: get("io.kubernetes.pod.uid"),
+            pod: pod(["namespace", "name", "uid"].map(|it| get(&format!("io.kubernetes.pod.{it}")))),
         })
     }
 }

@@ -7,15 +7,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::spec::Spec;
 use super::transport::{DEADLINE, LARGEST_LIST, Transport};
 use super::{EvidenceError, LARGEST_NAMES, sandbox};
+use crate::claim::ContentSource;
+pub use claim::{Named, Names, without_labels};
 pub use content::Configuration;
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 pub use tasks::{TaskRecord, TaskStatus};
 
+mod claim;
 mod content;
 mod events;
 mod tasks;
@@ -42,65 +44,14 @@ pub struct ContainerRecord {
     pub image: String,
     /// Labels of the client.
     pub labels: BTreeMap<String, String>,
-    /// The shim, such as `io.containerd.runc.v2`.
-    pub runtime: String,
     /// The snapshot that it runs on: snapshotter and key; `None` for a container on a plain root
     /// folder.
     pub snapshot: Option<(String, String)>,
-    /// When the record was made.
-    pub created_at: Option<SystemTime>,
     /// `root.path` of the OCI configuration, as the host names it; `None` for [`ROOTFS`], the
     /// folder of the bundle in which containerd mounts the snapshot.
     pub root: Option<PathBuf>,
-    /// The annotations of the OCI configuration.
-    pub annotations: BTreeMap<String, String>,
     /// For a sandbox, its command, if the OCI configuration is otherwise that of a sandbox.
     pub sandbox_command: Option<Vec<String>>,
-}
-
-/// A name in containerd's image store and what it points to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageRecord {
-    /// The name, a full reference for everything that was pulled.
-    pub name: String,
-    /// The digest of its manifest or index.
-    pub digest: String,
-}
-
-/// A repository that content was pulled from, with the host of the requested reference (not of the
-/// mirror that may have served it).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ContentSource {
-    /// The registry's host.
-    pub host: String,
-    /// The repository in it.
-    pub repository: String,
-    /// Whether `host` includes the reference's port. containerd leaves it out.
-    pub has_port: bool,
-}
-
-impl ContentSource {
-    /// The repository as a reference without tag and digest.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.host, self.repository)
-    }
-
-    /// Whether it can be this repository, named without tag and digest.
-    pub fn can_be(&self, name: &str) -> bool {
-        let parts = name.split_once('/');
-        parts.is_some_and(|(host, repository)| self.is_at(host) && repository == self.repository)
-    }
-
-    /// Whether it can be at this host.
-    pub fn is_at(&self, host: &str) -> bool {
-        let without_port = host
-            .rsplit_once(':')
-            .filter(|(_, port)| !port.ends_with(']'));
-        let name = without_port.map_or(host, |(name, _)| name);
-        // containerd removes the brackets of an IPv6 address, as URLs do.
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        host == self.host || (!self.has_port && (name == self.host || bare == self.host))
-    }
 }
 
 /// `root.path` of a container whose root file system containerd mounts.
@@ -115,13 +66,8 @@ impl Containerd {
     ///
     /// Must be called within a Tokio runtime.
     pub fn connect(socket: PathBuf) -> Self {
-        Self::with_deadline(socket, DEADLINE)
-    }
-
-    /// As [`connect`](Self::connect), with another deadline for each call.
-    pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
-            transport: Transport::new(socket, deadline),
+            transport: Transport::new(socket, DEADLINE),
             configurations: content::Configurations::default(),
             shims: tasks::Shims::default(),
             listed: tasks::Listed::default(),
@@ -184,12 +130,12 @@ impl Containerd {
             .map(|container| ContainerRecord::of(namespace, container)))
     }
 
-    /// What a name in the image store points to.
+    /// The digest of the manifest or index that a name in the image store points to.
     pub async fn image(
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<ImageRecord>, EvidenceError> {
+    ) -> Result<Option<String>, EvidenceError> {
         let answer: Option<wire::GetImageResponse> = self
             .transport
             .call(
@@ -202,7 +148,7 @@ impl Containerd {
             .await?;
         Ok(answer
             .and_then(|answer| answer.image)
-            .map(ImageRecord::from))
+            .map(|image| image.target.unwrap_or_default().digest))
     }
 
     /// Every reference in the image store that points to `digest`.
@@ -286,30 +232,15 @@ impl ContainerRecord {
         let spec: Option<Spec> = serde_json::from_slice(&json).ok();
         let spec = spec.unwrap_or_default();
         let root = spec.root_path().filter(|path| path != Path::new(ROOTFS));
-        let annotations = spec.into_annotations();
         let snapshot = (container.snapshotter, container.snapshot_key);
         Self {
             namespace: namespace.to_owned(),
             id: container.id,
             image: container.image,
             labels: container.labels,
-            runtime: container.runtime.unwrap_or_default().name,
             snapshot: Some(snapshot).filter(|(name, key)| !name.is_empty() && !key.is_empty()),
-            created_at: container
-                .created_at
-                .and_then(wire::Timestamp::to_system_time),
             root,
-            annotations,
             sandbox_command,
-        }
-    }
-}
-
-impl From<wire::Image> for ImageRecord {
-    fn from(image: wire::Image) -> Self {
-        Self {
-            name: image.name,
-            digest: image.target.unwrap_or_default().digest,
         }
     }
 }

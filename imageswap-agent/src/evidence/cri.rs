@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::transport::{DEADLINE, Transport};
 use super::{EvidenceError, LARGEST_NAMES};
+use crate::pods::PodName;
 
+mod claim;
 mod info;
 mod wire;
 
@@ -40,8 +41,6 @@ pub struct CriContainer {
     pub sandbox_id: Option<String>,
     /// The container's name in its Pod.
     pub name: String,
-    /// The state of the container.
-    pub state: CriState,
     /// A name of its image, or its id; any of several.
     pub image: String,
     /// The digest it was resolved to, as `repository@digest` or an image id;
@@ -51,15 +50,9 @@ pub struct CriContainer {
     pub image_id: Option<String>,
     /// The image as the Pod's specification spells it, if the kubelet sent it.
     pub user_specified_image: Option<String>,
-    /// Labels set by the kubelet, with the Pod's name, namespace and UID.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations set by the kubelet.
-    pub annotations: BTreeMap<String, String>,
     /// Its first process as the host numbers it, while it runs. containerd's CRI plugin does not
     /// know it before the process has begun.
     pub pid: Option<u32>,
-    /// The annotations of its OCI configuration.
-    pub spec_annotations: BTreeMap<String, String>,
 }
 
 /// A pod's sandbox, which is itself a container (of the pause image) under most runtimes.
@@ -67,21 +60,15 @@ pub struct CriContainer {
 pub struct CriSandbox {
     /// The sandbox's id.
     pub id: String,
-    /// The Pod's name.
-    pub name: String,
-    /// The Pod's namespace.
-    pub namespace: String,
-    /// The Pod's UID.
-    pub uid: String,
-    /// Whether it is ready, that is, its process runs.
-    pub ready: bool,
+    /// The Pod.
+    pub pod: PodName,
     /// The Pod's labels.
     pub labels: BTreeMap<String, String>,
     /// The Pod's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// The sandbox's own image; absent from lists.
+    /// The sandbox's own image.
     pub image: Option<String>,
-    /// Its process as the host numbers it; absent from lists.
+    /// Its process as the host numbers it.
     pub pid: Option<u32>,
 }
 
@@ -96,31 +83,13 @@ pub struct CriImage {
     pub repo_digests: Vec<String>,
 }
 
-/// The state of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CriState {
-    /// Prepared; the image's process has not run yet.
-    Created,
-    /// Running.
-    Running,
-    /// Its process has ended.
-    Exited,
-    /// The runtime does not know.
-    Unknown,
-}
-
 impl Cri {
     /// A client of the server at `socket`, which need not exist yet.
     ///
     /// Must be called within a Tokio runtime.
     pub fn connect(socket: PathBuf) -> Self {
-        Self::with_deadline(socket, DEADLINE)
-    }
-
-    /// As [`connect`](Self::connect), with another deadline for each call.
-    pub fn with_deadline(socket: PathBuf, deadline: Duration) -> Self {
         Self {
-            transport: Transport::new(socket, deadline),
+            transport: Transport::new(socket, DEADLINE),
         }
     }
 
@@ -199,42 +168,20 @@ impl Cri {
         Ok(answer.and_then(|answer| {
             let status = answer.status.filter(|status| status.id == id)?;
             let info = info::parse(&answer.info);
+            let metadata = status.metadata.unwrap_or_default();
             Some(CriSandbox {
+                id: status.id,
+                pod: PodName {
+                    namespace: metadata.namespace,
+                    name: metadata.name,
+                    uid: metadata.uid,
+                },
+                labels: status.labels,
+                annotations: status.annotations,
                 pid: info.pid(),
                 image: info.image,
-                ..CriSandbox::of(status.into())
             })
         }))
-    }
-
-    /// All containers, without the fields of the verbose answer.
-    pub async fn containers(&self) -> Result<Vec<CriContainer>, EvidenceError> {
-        let answer: wire::ListContainersResponse = self
-            .transport
-            .ask(
-                "/runtime.v1.RuntimeService/ListContainers",
-                None,
-                wire::ListContainersRequest {},
-            )
-            .await?;
-        Ok(answer
-            .containers
-            .into_iter()
-            .map(CriContainer::of_list)
-            .collect())
-    }
-
-    /// All pod sandboxes, without the fields of the verbose answer.
-    pub async fn sandboxes(&self) -> Result<Vec<CriSandbox>, EvidenceError> {
-        let answer: wire::ListPodSandboxResponse = self
-            .transport
-            .ask(
-                "/runtime.v1.RuntimeService/ListPodSandbox",
-                None,
-                wire::ListPodSandboxRequest {},
-            )
-            .await?;
-        Ok(answer.items.into_iter().map(CriSandbox::of).collect())
     }
 
     /// The image that `reference` (a name, a `repository@digest` or an image id) refers to, with
@@ -281,68 +228,17 @@ impl CriContainer {
         let image = status.image.unwrap_or_default();
         let pid = info.pid();
         let asked = info.config.and_then(|config| config.image);
-        let spec = info.runtime_spec.unwrap_or_default();
         Self {
             id: status.id,
             sandbox_id: info.sandbox_id.and_then(non_empty),
             name: status.metadata.unwrap_or_default().name,
-            state: CriState::of(status.state),
             image: image.image,
             image_ref: status.image_ref,
             image_id: non_empty(status.image_id),
             user_specified_image: non_empty(image.user_specified_image).or(asked
                 .and_then(|image| image.user_specified_image)
                 .and_then(non_empty)),
-            labels: status.labels,
-            annotations: status.annotations,
             pid,
-            spec_annotations: spec.into_annotations(),
-        }
-    }
-
-    fn of_list(container: wire::Container) -> Self {
-        let image = container.image.unwrap_or_default();
-        Self {
-            id: container.id,
-            sandbox_id: non_empty(container.pod_sandbox_id),
-            name: container.metadata.unwrap_or_default().name,
-            state: CriState::of(container.state),
-            image: image.image,
-            image_ref: container.image_ref,
-            image_id: non_empty(container.image_id),
-            user_specified_image: non_empty(image.user_specified_image),
-            labels: container.labels,
-            annotations: container.annotations,
-            pid: None,
-            spec_annotations: BTreeMap::new(),
-        }
-    }
-}
-
-impl CriSandbox {
-    fn of(sandbox: wire::PodSandbox) -> Self {
-        let metadata = sandbox.metadata.unwrap_or_default();
-        Self {
-            id: sandbox.id,
-            name: metadata.name,
-            namespace: metadata.namespace,
-            uid: metadata.uid,
-            ready: sandbox.state == wire::SANDBOX_READY,
-            labels: sandbox.labels,
-            annotations: sandbox.annotations,
-            image: None,
-            pid: None,
-        }
-    }
-}
-
-impl CriState {
-    fn of(state: i32) -> Self {
-        match state {
-            0 => Self::Created,
-            1 => Self::Running,
-            2 => Self::Exited,
-            _ => Self::Unknown,
         }
     }
 }

@@ -28,12 +28,15 @@ use images::Images;
 use imageswap_policy::Reference;
 use serde::Deserialize;
 
-use super::containerd::ContentSource;
 use super::file::read_of;
 use super::root::Made;
 use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
+use crate::claim::ContentSource;
 use crate::process;
 
+pub use claim::{Known, is_id, without_image};
+
+mod claim;
 mod images;
 
 /// dockerd's default data root and configuration file.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::bundle::LARGEST_CONFIG;
 use super::{EvidenceError, entries, on_host, read_json};
+use crate::claim::{Claim, Kind, Source};
 use crate::process::Subject;
 
 /// Where runc and crun keep their state by default, for root.
@@ -40,6 +41,20 @@ pub struct RuncState {
     pub bundle: Option<PathBuf>,
     /// Its first process, with the time of its start.
     pub init: Option<Subject>,
+}
+
+impl RuncState {
+    /// The claim, which has no image.
+    pub fn claim(&self) -> Claim {
+        // containerd's shim lets runc keep its state in a folder per namespace, below Docker's folder
+        // for Docker.
+        let is_below = |name: &str| self.root.iter().any(|part| part == name);
+        let runtime = ["containerd", "docker"].into_iter().find(|it| is_below(it));
+        Claim {
+            kind: Some(Kind::Container),
+            ..Claim::new(Source::Runc, self.id.clone(), runtime.unwrap_or("runc"))
+        }
+    }
 }
 
 /// The state folders of this node.

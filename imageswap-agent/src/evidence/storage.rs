@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use super::file::read_of;
 use super::root::Made;
 use super::{EvidenceError, on_host, parse_json, read_of_root};
+use crate::claim::{Claim, Content, Kind, Naming, Source};
 use crate::process;
 
 /// Both lists grow with what is stored, by about a kilobyte for each.
@@ -41,6 +42,23 @@ pub struct StoredImage {
     pub digest: Option<String>,
     /// The container's root file system, if it consists of the image's layers.
     pub made: Option<Made>,
+}
+
+impl StoredImage {
+    /// The claim about root's container `id`. `is_on_layers` is whether its process runs on the root
+    /// file system that podman made for it.
+    pub fn claim(self, id: &str, is_on_layers: bool) -> Claim {
+        Claim {
+            kind: Some(Kind::Container),
+            image: self.name,
+            // The requested name may have been added to the image a moment before.
+            naming: Naming::AnyOfDigest,
+            names: self.names,
+            digest: self.digest,
+            content: Content::of(is_on_layers),
+            ..Claim::new(Source::Podman, id, "podman")
+        }
+    }
 }
 
 /// The two folders of one store, as this process sees them, and the user whose store it is.

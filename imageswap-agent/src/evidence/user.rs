@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::storage::{self, Store, StoredImage};
 use super::{EvidenceError, docker, on_host, read_of_root};
+use crate::claim::{Claim, Kind, Naming, Source};
 use crate::process;
 
 /// The program that watches a container of Docker's.
@@ -39,6 +40,21 @@ pub struct UserContainer {
     pub names: BTreeSet<String>,
     /// Digest of its manifest.
     pub digest: Option<String>,
+}
+
+impl UserContainer {
+    /// What the records claim. The user can write all of it, so no such claim is
+    /// [trusted](crate::facts::Facts::trusted).
+    pub fn claim(self) -> Claim {
+        Claim {
+            kind: Some(Kind::Container),
+            image: self.image,
+            naming: Naming::AnyOfDigest,
+            names: self.names,
+            digest: self.digest,
+            ..Claim::new(Source::User, self.id, self.runtime)
+        }
+    }
 }
 
 /// The container whose first process this is; `None` if no user's podman or Docker watches it.

@@ -5,7 +5,8 @@
 //! it can be a name of this image.
 
 use super::{Confidence, Name};
-use crate::facts::{Claim, Facts, Naming, Source};
+use crate::claim::{Claim, Naming, Source};
+use crate::facts::Facts;
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
 

@@ -6,8 +6,9 @@
 //! name there, and the repositories of each layer forever.
 
 use super::{Name, names};
-use crate::evidence::containerd::ContentSource;
-use crate::facts::{Claim, Facts};
+use crate::claim::Claim;
+use crate::claim::ContentSource;
+use crate::facts::Facts;
 use imageswap_policy::{Reason, Reference, Selected};
 use std::collections::BTreeSet;
 

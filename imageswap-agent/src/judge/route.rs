@@ -1,6 +1,7 @@
 //! How the container was started.
 
-use crate::facts::{Claim, Facts, Kind, Source};
+use crate::claim::{Claim, Kind, Source};
+use crate::facts::Facts;
 use crate::pods::Ownership;
 use crate::verdict::Route;
 

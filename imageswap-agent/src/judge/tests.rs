@@ -1,8 +1,9 @@
 //! Every route and every kind of evidence, as a table.
 
 use super::*;
-use crate::evidence::containerd::ContentSource;
-use crate::facts::{Claim, Evidence, Naming};
+use crate::claim::ContentSource;
+use crate::claim::{Claim, Naming};
+use crate::facts::Evidence;
 use crate::pods::{Ownership, PodName};
 use crate::verdict::is_legal;
 use imageswap_policy::maps;

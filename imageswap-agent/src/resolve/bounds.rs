@@ -4,8 +4,8 @@
 //! can write labels and notes of megabytes. What is left out approves nothing. Pods' labels and notes
 //! are stored once for all their starts.
 
-use crate::facts::Claim;
-use crate::facts::Content;
+use crate::claim::Claim;
+use crate::claim::Content;
 use crate::pods::{labels_within, note_within};
 use imageswap_policy::Reference;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -143,8 +143,8 @@ fn shortened(mut text: String, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::containerd::ContentSource;
-    use crate::facts::Source;
+    use crate::claim::ContentSource;
+    use crate::claim::Source;
     use crate::pods::PodName;
 
     fn claim() -> Claim {

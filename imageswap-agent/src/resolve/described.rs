@@ -1,9 +1,11 @@
 //! The description of a task from containerd and Docker, and the root file system that it is about.
 
+use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, TaskRecord};
+use crate::evidence::docker::without_image;
 use crate::evidence::root::{self, Made, Mount};
-use crate::facts::Claim;
 use crate::process::Subject;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The descriptions of a task from containerd and Docker, not yet joined to a start.
@@ -23,6 +25,55 @@ pub(super) struct Described {
     pub may_be_hooked: bool,
     /// Whether containerd confirmed the task's process while it lived.
     pub is_joined: bool,
+}
+
+impl Described {
+    #[cfg(test)]
+    pub(super) fn of_nothing(process: Subject) -> Self {
+        use crate::claim::Source;
+        use crate::evidence::containerd::TaskStatus;
+        Self {
+            task: TaskRecord {
+                namespace: String::new(),
+                socket: "/x.sock".into(),
+                id: String::new(),
+                pid: process.pid,
+                status: TaskStatus::Created,
+            },
+            process,
+            containerd: Claim::new(Source::Containerd, "", "containerd"),
+            layers: None,
+            dockers: None,
+            cri: None,
+            root: None,
+            may_be_hooked: true,
+            is_joined: true,
+        }
+    }
+
+    /// The claims about a start that only an event joins to this record.
+    pub(super) fn accusation(self) -> Vec<Claim> {
+        let containerd = if self.dockers.is_some() {
+            without_image(self.containerd)
+        } else {
+            self.containerd
+        };
+        let records = [Some(containerd), self.dockers].into_iter().flatten();
+        let accuse = |claim: Claim| Claim {
+            // Only the CRI can decide about the image of a Pod's container.
+            image: claim.image.filter(|_| !claim.through_cri),
+            names: if claim.through_cri {
+                BTreeSet::new()
+            } else {
+                claim.names
+            },
+            digest: None,
+            content: Content::Another,
+            pod: None,
+            ..claim
+        };
+        records.map(accuse).collect()
+    }
 }
 
 /// The root file system that a runtime made for a container.

@@ -15,22 +15,18 @@
 //! names the process, and every client of a containerd can publish events. So a record that is
 //! joined by an event alone may accuse, but neither approves nor exempts.
 
-use super::claims::OfRecord;
-use super::described::{Described, Root, Snapshot};
+use super::containerd::{OfRecord, task_of};
+use super::cri::{Image, OfCri};
+use super::described::{Described, Snapshot};
 use super::prepared::{Kept, KeptAnswer};
-use super::{Asked, Question, Sources, claims, docker, sandbox};
-use crate::evidence::EvidenceError;
-use crate::evidence::bundle::LARGEST_CONFIG;
+use super::{Asked, Question, Sources, sandbox};
+use crate::claim::{Claim, Content, Kind};
 use crate::evidence::containerd::{Containerd, TaskRecord};
-use crate::evidence::cri::Cri;
-use crate::evidence::root::Mount;
+use crate::evidence::docker::is_id;
 use crate::evidence::runc::RuncState;
 use crate::evidence::sandbox::KIND;
-use crate::evidence::spec::may_hook_start;
-use crate::facts::{Claim, Content, Kind};
+use crate::node;
 use crate::process::{Subject, ancestors, cgroups, depth};
-use crate::{hierarchy, node};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,57 +41,6 @@ const MOMENT: Duration = Duration::from_millis(1);
 const MOST_LATE: usize = 100;
 /// A process that is older has no event that is still to come: its task was made before it.
 const OLDEST_LATE: Duration = Duration::from_secs(10);
-/// Processes that a first process left behind whose roots are compared.
-const MOST_LEFT: usize = 64;
-
-impl Described {
-    #[cfg(test)]
-    pub(super) fn of_nothing(process: Subject) -> Self {
-        use crate::evidence::containerd::TaskStatus;
-        use crate::facts::Source;
-        Self {
-            task: TaskRecord {
-                namespace: String::new(),
-                socket: "/x.sock".into(),
-                id: String::new(),
-                pid: process.pid,
-                status: TaskStatus::Created,
-            },
-            process,
-            containerd: Claim::new(Source::Containerd, "", "containerd"),
-            layers: None,
-            dockers: None,
-            cri: None,
-            root: None,
-            may_be_hooked: true,
-            is_joined: true,
-        }
-    }
-
-    /// The claims about a start that only an event joins to this record.
-    pub(super) fn accusation(self) -> Vec<Claim> {
-        let containerd = if self.dockers.is_some() {
-            docker::without_image(self.containerd)
-        } else {
-            self.containerd
-        };
-        let records = [Some(containerd), self.dockers].into_iter().flatten();
-        let accuse = |claim: Claim| Claim {
-            // Only the CRI can decide about the image of a Pod's container.
-            image: claim.image.filter(|_| !claim.through_cri),
-            names: if claim.through_cri {
-                BTreeSet::new()
-            } else {
-                claim.names
-            },
-            digest: None,
-            content: Content::Another,
-            pod: None,
-            ..claim
-        };
-        records.map(accuse).collect()
-    }
-}
 
 /// Whether a process is that of a reported task.
 enum IsOfTask {
@@ -103,34 +48,6 @@ enum IsOfTask {
     No,
     /// The process has ended, so nothing can confirm it any more.
     Gone,
-}
-
-/// A CRI runtime's answer about an id.
-pub(super) enum OfCri {
-    /// It is the container of this process.
-    Is(Box<Claim>, Image),
-    /// The runtime does not know the process yet, or does not know the id.
-    NotYet,
-    /// It is another process.
-    Another,
-}
-
-/// The image of a container, as a CRI runtime knows it.
-pub(super) enum Image {
-    /// Its id.
-    Id(String),
-    /// For a sandbox: the image that the runtime's configuration names, if that was asked for and
-    /// the runtime shows it.
-    Configured(Option<String>),
-}
-
-impl OfCri {
-    pub(super) fn is(self) -> Option<(Claim, Image)> {
-        match self {
-            Self::Is(claim, image) => Some((*claim, image)),
-            Self::NotYet | Self::Another => None,
-        }
-    }
 }
 
 impl Sources {
@@ -292,7 +209,7 @@ impl Sources {
         question: &Question,
         state: Option<&RuncState>,
     ) -> Vec<(Option<String>, String)> {
-        let named = question.named.clone();
+        let named = question.named.as_deref().cloned();
         let named = named.map(|(namespace, id)| (Some(namespace), id));
         let by_state = state.map(|state| (self.runc.namespace_of(state), state.id.clone()));
         let identity = &question.identity;
@@ -321,7 +238,7 @@ impl Sources {
                     .await
             };
             let dockers = async {
-                let root = record.root.as_ref().filter(|_| docker::is_id(&record.id))?;
+                let root = record.root.as_ref().filter(|_| is_id(&record.id))?;
                 let keeper = Some((containerd, &record));
                 self.of_docker(asked, root, &record.id, process, keeper)
                     .await
@@ -375,86 +292,6 @@ impl Sources {
         Some(described)
     }
 
-    /// The mount of a snapshot, if it is the root of a process: the client that creates a task
-    /// chooses its mounts. Also what is asked `about` the snapshot in between: its key may be given
-    /// to another one, which has other folders.
-    pub(super) async fn snapshot_of<T>(
-        self: &Arc<Self>,
-        asked: &Asked,
-        containerd: &Containerd,
-        snapshot: Snapshot<'_>,
-        process: Subject,
-        about: impl Future<Output = T>,
-    ) -> Option<(Root, T)> {
-        let mount = asked.mount_of(containerd, snapshot).await?;
-        let about = about.await;
-        if asked.mount_of(containerd, snapshot).await.as_ref() != Some(&mount) {
-            return None;
-        }
-        let root = Root::Snapshot(mount);
-        let is_its = self.is_on(asked, &root, process).await;
-        is_its.then_some((root, about))
-    }
-
-    /// Whether a hook may replace the root before the program begins. The bundle has the
-    /// configuration that the task was made with, and exists at least until the program ends.
-    async fn may_be_hooked(self: &Arc<Self>, task: &TaskRecord, process: Subject) -> bool {
-        let sources = Arc::clone(self);
-        let (namespace, id) = (task.namespace.clone(), task.id.clone());
-        let read = move || {
-            let bundles = &sources.bundles;
-            let json = bundles.configuration(&namespace, &id, process, LARGEST_CONFIG)?;
-            Ok(json.is_none_or(|json| may_hook_start(&json)))
-        };
-        self.readers.run(read).await.unwrap_or(true)
-    }
-
-    async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> bool {
-        let root = root.clone();
-        let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
-        self.read(asked, compare).await.unwrap_or(false)
-    }
-
-    /// Compares the root once more. Between the creation of a task and the start of its program,
-    /// hooks of the container and root on the node can replace it.
-    pub(super) async fn compare_root(
-        self: &Arc<Self>,
-        asked: &Asked,
-        described: &mut Described,
-        cgroup: &Path,
-    ) {
-        let process = described.process;
-        let Some(root) = described.root.clone() else {
-            return;
-        };
-        let (cgroup, may_be_hooked) = (cgroup.to_owned(), described.may_be_hooked);
-        let compare = move |it: &Self| {
-            let is_of = |process| root.is_of(&it.host_root, &it.proc, process);
-            if is_of(process) {
-                return Ok(true);
-            }
-            if may_be_hooked || process.is_alive(&it.proc) {
-                return Ok(false);
-            }
-            // A process that has ended shows no root; those that it left behind do.
-            let mut left = hierarchy::processes_in(&cgroup).into_iter().take(MOST_LEFT);
-            let is_its = |pid| {
-                let process = Subject::now(&it.proc, pid);
-                is_of(process) || !process.is_alive(&it.proc)
-            };
-            Ok(left.all(is_its))
-        };
-        if self.read(asked, compare).await.unwrap_or(false) {
-            return;
-        }
-        let claims = [&mut described.cri, &mut described.dockers];
-        let claims = claims.into_iter().flatten();
-        for claim in claims.chain([&mut described.containerd]) {
-            claim.content = Content::Another;
-        }
-        described.layers = None;
-    }
-
     /// The CRI's claim about a container of the same daemon, with the check of its layers against
     /// the CRI's image.
     pub(super) async fn checked(
@@ -485,151 +322,8 @@ impl Sources {
         Claim { content, ..claim }
     }
 
-    fn containerd_at(&self, socket: &Path) -> Option<&Containerd> {
+    pub(super) fn containerd_at(&self, socket: &Path) -> Option<&Containerd> {
         let mut all = self.containerds.iter();
         all.find(|containerd| containerd.socket() == socket)
     }
-
-    /// The CRI runtimes' answer about an id. `task` comes from a containerd: if that serves the CRI
-    /// as well, its answer about the process counts for both. Without it, nothing shows what the
-    /// process runs on, so the CRI's answer approves nothing.
-    pub(super) async fn of_cri(
-        &self,
-        asked: &Asked,
-        id: &str,
-        firsts: &[Subject],
-        task: Option<&TaskRecord>,
-    ) -> OfCri {
-        let ask = |cri| async move {
-            let asked = Asked::default();
-            let mut found = asked.cri(cri, id, firsts, task).await;
-            if task.is_none()
-                && self.containerd_at(cri.socket()).is_some()
-                && let Some(OfCri::Is(claim, _)) = &mut found
-            {
-                claim.content = Content::Another;
-            }
-            (found, asked)
-        };
-        let found = asked.first(self.cris.iter().map(ask)).await;
-        let found = found.unwrap_or(OfCri::NotYet);
-        // A task's process was checked by its containerd. Otherwise, if a process is gone, another
-        // one may have its pid by now.
-        match found {
-            OfCri::Is(..) if task.is_none() && !firsts.iter().all(|it| it.is_alive(&self.proc)) => {
-                OfCri::Another
-            }
-            found => found,
-        }
-    }
-}
-
-impl Asked {
-    /// The mount of a snapshot that consists of one.
-    async fn mount_of(&self, containerd: &Containerd, snapshot: Snapshot<'_>) -> Option<Mount> {
-        let Snapshot {
-            namespace,
-            snapshotter,
-            key,
-        } = snapshot;
-        let mounts = containerd.mounts_of(namespace, snapshotter, key).await;
-        let mounts = self
-            .remote(containerd.socket().display(), mounts)
-            .flatten()?;
-        let [mount] = <[Mount; 1]>::try_from(mounts).ok()?;
-        Some(mount)
-    }
-
-    /// `None` if the runtime does not know the id.
-    async fn cri(
-        &self,
-        cri: &Cri,
-        id: &str,
-        firsts: &[Subject],
-        task: Option<&TaskRecord>,
-    ) -> Option<OfCri> {
-        let socket = cri.socket().display();
-        let is_same = task.is_some_and(|task| {
-            task.socket == cri.socket() && task.namespace == claims::CRI_NAMESPACE
-        });
-        let process = |said: Option<u32>, claim, image| match said {
-            Some(said) if firsts.iter().any(|it| it.pid == said) => {
-                OfCri::Is(Box::new(claim), image)
-            }
-            Some(_) => OfCri::Another,
-            None if is_same => OfCri::Is(Box::new(claim), image),
-            None => OfCri::NotYet,
-        };
-        if let Some(container) = self.remote(&socket, cri.container(id).await).flatten() {
-            let sandbox = match &container.sandbox_id {
-                Some(sandbox) => self.remote(&socket, cri.sandbox(sandbox).await).flatten(),
-                None => None,
-            };
-            let said = container.pid;
-            let (claim, id) = self.cri_claim(cri, container, sandbox).await;
-            return Some(process(said, claim, Image::Id(id)));
-        }
-        let sandbox = self.remote(&socket, cri.sandbox(id).await).flatten()?;
-        // Other runtimes than containerd let no client choose the image of a sandbox.
-        let configured = match task {
-            Some(_) => self.remote(&socket, cri.sandbox_image().await)?,
-            None => None,
-        };
-        let said = sandbox.pid;
-        let is_its = firsts.iter().any(|it| Some(it.pid) == said);
-        let mut claim = claims::of_sandbox(sandbox);
-        // The plugin lists a sandbox together with its process, and forgets the process when that
-        // ends: this one was made again by a client of containerd.
-        claim.is_again = is_same.then_some(!is_its);
-        if !is_its {
-            claim.content = Content::Another;
-        }
-        let image = Image::Configured(configured);
-        if is_same {
-            return Some(OfCri::Is(Box::new(claim), image));
-        }
-        Some(process(said, claim, image))
-    }
-}
-
-/// A containerd is asked for one id in this many namespaces; then it lists its tasks.
-const MOST_GUESSES: usize = 8;
-/// The namespaces of the CRI plugin, of Docker, and of native clients.
-const USUAL: [&str; 3] = [claims::CRI_NAMESPACE, "moby", "default"];
-
-/// The task of one containerd with one of these processes.
-async fn task_of(
-    containerd: &Containerd,
-    pids: &BTreeSet<u32>,
-    hints: &[(Option<String>, String)],
-) -> (Option<TaskRecord>, Asked) {
-    let asked = Asked::default();
-    let found = find(containerd, pids, hints).await;
-    let found = asked.remote(containerd.socket().display(), found).flatten();
-    (found, asked)
-}
-
-async fn find(
-    containerd: &Containerd,
-    pids: &BTreeSet<u32>,
-    hints: &[(Option<String>, String)],
-) -> Result<Option<TaskRecord>, Arc<EvidenceError>> {
-    let is_its = |task: &TaskRecord| pids.contains(&task.pid) && task.status.has_process();
-    for (namespace, id) in hints {
-        let namespaces = if let Some(namespace) = namespace {
-            vec![namespace.clone()]
-        } else {
-            let mut all = containerd.namespaces().await?;
-            all.sort_by_key(|name| !USUAL.contains(&name.as_str()));
-            all
-        };
-        for namespace in namespaces.into_iter().take(MOST_GUESSES) {
-            let task = containerd.task(&namespace, id).await?;
-            if let Some(task) = task.filter(is_its) {
-                return Ok(Some(task));
-            }
-        }
-    }
-    let tasks = containerd.tasks_from_now().await?;
-    Ok(tasks.iter().find(|task| is_its(task)).cloned())
 }

@@ -3,9 +3,9 @@
 //! record.
 
 use super::{Asked, Sources};
+use crate::claim::{Claim, Content, Kind};
 use crate::evidence::containerd::TaskRecord;
 use crate::evidence::sandbox::{self, Place};
-use crate::facts::{Claim, Content, Kind};
 use crate::process::Subject;
 use imageswap_policy::Reference;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub(super) fn checked(claim: Claim, configured: Option<&str>, record: &Claim) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Source;
+    use crate::claim::Source;
 
     const PAUSE: &str = "registry.k8s.io/pause:3.9";
     const EVIL: &str = "evil.example.net/pause:3.9";

@@ -1,11 +1,11 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::facts::{Claim, NO_SOCKET, Process, Source};
+use crate::claim::{Claim, Source};
+use crate::facts::{NO_SOCKET, Process};
 use crate::pods::PodName;
 use crate::verdict::{Reason, Route};
 use imageswap_policy::{Policies, document, maps};
-use imageswap_runtime::source::Namespaces;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -283,14 +283,14 @@ fn a_changed_policy_speaks_only_where_the_verdict_changes() {
         observe_all(&mut starts, &all, &corp())[0].verdict,
         Verdict::Drift
     );
-    assert_eq!(starts.drift(&corp()).values().sum::<u64>(), 1);
+    assert_eq!(starts.unapproved(&corp()).len(), 1);
     let lenient = policy("default::\n");
     assert_eq!(
         events(&starts.rejudge(&lenient, at_ns(6_000))),
         [Event::Rejudged]
     );
     assert_eq!(starts.rejudge(&lenient, at_ns(7_000)), []);
-    assert!(starts.drift(&corp()).is_empty());
+    assert!(starts.unapproved(&corp()).is_empty());
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_stopped_container_drifts_no_more() {
         (events(&end), end[0].verdict),
         (vec![Event::Stopped], Verdict::Drift)
     );
-    assert!(starts.drift(&corp()).is_empty());
+    assert!(starts.unapproved(&corp()).is_empty());
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn a_cgroup_of_the_host_is_no_container() {
 /// A pod's container with claims from every source, some false and some stale.
 mod everything {
     use super::*;
-    use crate::facts::{Kind, Naming};
+    use crate::claim::{Kind, Naming};
     use crate::pods::{Ownership, PodContainer, PodRecord};
 
     pub(super) const CGROUP: &str = "/kubepods/pod4a163a05-439d-484b-8e53-2968bc15824f/\
@@ -430,30 +430,5 @@ proptest! {
         prop_assert_eq!(last.image.as_deref(), Some("evil.example.net/x:1"));
         let (reference, _) = run(&(0..14).collect::<Vec<_>>());
         prop_assert_eq!(starts.facts(StartId::of(8)), reference.facts(StartId::of(8)));
-    }
-}
-
-/// Clients of the CRI can name any number of namespaces.
-#[test]
-fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {
-    let with_cluster = Criteria {
-        namespaces: Namespaces::fixed([("team-a".to_owned(), BTreeMap::new())]),
-        ..corp()
-    };
-    for (criteria, named, expected) in [
-        (&with_cluster, "team-a", "team-a"),
-        (&with_cluster, "made-up", ""),
-        (&corp(), "team-a", ""),
-    ] {
-        let mut facts = Facts::new("/default/x");
-        let claim = Claim {
-            pod: Some(PodName {
-                namespace: named.to_owned(),
-                ..PodName::default()
-            }),
-            ..Claim::new(Source::Cri, "x", "cri")
-        };
-        facts.observe(Evidence::Claim(Box::new(claim)));
-        assert_eq!(namespace(&facts, criteria), expected, "{named}");
     }
 }

@@ -49,7 +49,7 @@ fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
         "{bad:#}"
     );
     let gauge = "imageswap_agent_drift_containers{workload_namespace=\"\",route=\"containerd\",reason=\"not-admitted\"}";
-    assert!(agent.metric(gauge) >= 1.0);
+    assert!(wait_until(PATIENCE, || agent.metric(gauge) >= 1.0));
 
     node.containerd.remove("team_b-1.0", &free_form).unwrap();
     agent.wait_for(&free_form, "stopped");

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Bundles, CriAnnotations, MOST_CONTAINERS, STATE_DIRS, read_bundle};
 use crate::evidence::EvidenceError;
+use crate::pods::PodName;
 use crate::process::Subject;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -13,6 +14,14 @@ fn write(host: &Path, state: &str, namespace: &str, id: &str, config: &str) -> P
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("config.json"), config).unwrap();
     folder
+}
+
+fn pod() -> PodName {
+    PodName {
+        namespace: "team".to_owned(),
+        name: "web".to_owned(),
+        uid: "u-1".to_owned(),
+    }
 }
 
 #[test]
@@ -29,7 +38,6 @@ fn reads_what_containerds_cri_plugin_writes() {
     let folder = write(host.path(), "run/k3s/containerd", "k8s.io", ID, &config);
 
     let bundle = read_bundle(&folder).unwrap().unwrap();
-    assert_eq!(bundle.path, folder);
     assert_eq!(bundle.id, ID);
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(
@@ -38,10 +46,7 @@ fn reads_what_containerds_cri_plugin_writes() {
             sandbox: false,
             container_name: some("app"),
             image_name: some("registry.example.com/app:1"),
-            sandbox_id: some(ID),
-            pod_name: some("web"),
-            pod_namespace: some("team"),
-            pod_uid: some("u-1"),
+            pod: Some(pod()),
         })
     );
 }
@@ -55,7 +60,6 @@ fn reads_what_cri_o_writes() {
                 "io.kubernetes.cri-o.ImageName",
                 "registry.example.com/app:1",
             ),
-            ("io.kubernetes.cri-o.SandboxID", ID),
             ("io.kubernetes.container.name", "app"),
             ("io.kubernetes.pod.name", "web"),
             ("io.kubernetes.pod.namespace", "team"),
@@ -71,10 +75,7 @@ fn reads_what_cri_o_writes() {
         container.image_name.as_deref(),
         Some("registry.example.com/app:1")
     );
-    assert_eq!(container.sandbox_id.as_deref(), Some(ID));
-    assert_eq!(container.pod_name.as_deref(), Some("web"));
-    assert_eq!(container.pod_namespace.as_deref(), Some("team"));
-    assert_eq!(container.pod_uid.as_deref(), Some("u-1"));
+    assert_eq!(container.pod, Some(pod()));
     let sandbox = CriAnnotations::of(&annotations("sandbox")).unwrap();
     assert!(sandbox.sandbox);
     assert_eq!(sandbox.container_name, None);

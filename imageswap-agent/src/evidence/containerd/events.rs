@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::SystemTime;
 
 use prost::Message as _;
 use tonic::Streaming;
@@ -22,8 +21,6 @@ pub struct TaskEvent {
     pub pid: u32,
     /// What happened.
     pub kind: TaskEventKind,
-    /// When containerd received the event, by the node's clock.
-    pub time: Option<SystemTime>,
 }
 
 /// What happened to a task.
@@ -201,7 +198,6 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
         container_id,
         pid,
         kind,
-        time: envelope.timestamp.and_then(wire::Timestamp::to_system_time),
     }))
 }
 
@@ -211,10 +207,6 @@ mod tests {
 
     fn envelope(type_url: &str, event: &impl prost::Message) -> wire::Envelope {
         wire::Envelope {
-            timestamp: Some(wire::Timestamp {
-                seconds: 5,
-                nanos: 0,
-            }),
             namespace: "default".to_owned(),
             topic: String::new(),
             event: Some(wire::Any {
@@ -298,7 +290,6 @@ mod tests {
                     ("default", "web")
                 );
                 assert_eq!(event.pid, 7);
-                assert!(event.time.is_some());
             }
         }
     }

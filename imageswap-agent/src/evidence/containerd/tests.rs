@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use prost::Message;
 
@@ -23,10 +22,6 @@ struct FullContainer {
     snapshotter: String,
     #[prost(string, tag = "7")]
     snapshot_key: String,
-    #[prost(message, optional, tag = "8")]
-    created_at: Option<wire::Timestamp>,
-    #[prost(message, optional, tag = "9")]
-    updated_at: Option<wire::Timestamp>,
     #[prost(btree_map = "string, message", tag = "10")]
     extensions: BTreeMap<String, wire::Any>,
     #[prost(string, tag = "11")]
@@ -58,14 +53,6 @@ fn full_container(spec: &str) -> FullContainer {
         spec: Some(any(spec)),
         snapshotter: "overlayfs".to_owned(),
         snapshot_key: "web".to_owned(),
-        created_at: Some(wire::Timestamp {
-            seconds: 1_700_000_000,
-            nanos: 5,
-        }),
-        updated_at: Some(wire::Timestamp {
-            seconds: 1,
-            nanos: 1,
-        }),
         extensions: [("e".to_owned(), any("v"))].into(),
         sandbox: "s".to_owned(),
     }
@@ -92,15 +79,8 @@ fn a_container_decodes_past_what_is_not_named() {
             labels: [("a", "1"), ("b", "2")]
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .into(),
-            runtime: "io.containerd.runc.v2".to_owned(),
             snapshot: Some(("overlayfs".to_owned(), "web".to_owned())),
-            created_at: Some(
-                SystemTime::UNIX_EPOCH
-                    + Duration::from_secs(1_700_000_000)
-                    + Duration::from_nanos(5)
-            ),
             root: Some("/srv/web".into()),
-            annotations: [("k".to_owned(), "v".to_owned())].into(),
             sandbox_command: None,
         }
     );
@@ -134,7 +114,7 @@ fn a_record_without_a_readable_configuration_keeps_its_image() {
         id: "bare".to_owned(),
         ..Default::default()
     });
-    assert_eq!((bare.snapshot, bare.created_at), (None, None));
+    assert_eq!(bare.snapshot, None);
 }
 
 #[test]
@@ -165,16 +145,6 @@ fn a_task_is_named_by_either_field() {
         task("", "web", 99),
         ("web".to_owned(), TaskStatus::Unknown, false)
     );
-}
-
-#[test]
-fn times_that_are_no_times_are_unknown() {
-    let time = |seconds, nanos| wire::Timestamp { seconds, nanos }.to_system_time();
-    assert_eq!(time(0, 0), Some(SystemTime::UNIX_EPOCH));
-    // Go's zero time.
-    assert_eq!(time(-62_135_596_800, 0), None);
-    assert_eq!(time(1, -1), None);
-    assert_eq!(time(1, 1_000_000_000), None);
 }
 
 #[test]

@@ -5,7 +5,6 @@
 //! when decoding.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,26 +16,6 @@ pub(super) struct Any {
     pub(super) type_url: String,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) value: Bytes,
-}
-
-/// `google.protobuf.Timestamp`.
-#[derive(Clone, Copy, PartialEq, Message)]
-pub(super) struct Timestamp {
-    #[prost(int64, tag = "1")]
-    pub(super) seconds: i64,
-    #[prost(int32, tag = "2")]
-    pub(super) nanos: i32,
-}
-
-impl Timestamp {
-    /// `None` for Go's zero time, which lies in the year 1.
-    pub(super) fn to_system_time(self) -> Option<SystemTime> {
-        let seconds = u64::try_from(self.seconds).ok()?;
-        let nanos = u32::try_from(self.nanos)
-            .ok()
-            .filter(|nanos| *nanos < 1_000_000_000)?;
-        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
-    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -71,8 +50,6 @@ pub(super) struct Container {
     pub(super) labels: BTreeMap<String, String>,
     #[prost(string, tag = "3")]
     pub(super) image: String,
-    #[prost(message, optional, tag = "4")]
-    pub(super) runtime: Option<Runtime>,
     /// JSON of the OCI runtime specification.
     #[prost(message, optional, tag = "5")]
     pub(super) spec: Option<Any>,
@@ -80,14 +57,6 @@ pub(super) struct Container {
     pub(super) snapshotter: String,
     #[prost(string, tag = "7")]
     pub(super) snapshot_key: String,
-    #[prost(message, optional, tag = "8")]
-    pub(super) created_at: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Runtime {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -251,8 +220,6 @@ pub(super) struct SubscribeRequest {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Envelope {
-    #[prost(message, optional, tag = "1")]
-    pub(super) timestamp: Option<Timestamp>,
     #[prost(string, tag = "2")]
     pub(super) namespace: String,
     #[prost(string, tag = "3")]

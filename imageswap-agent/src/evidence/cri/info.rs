@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::evidence::spec::Spec;
-
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Info {
     #[serde(rename = "sandboxID")]
@@ -18,8 +16,6 @@ pub(super) struct Info {
     pub(super) image: Option<String>,
     /// For a container: what the kubelet asked for.
     pub(super) config: Option<Config>,
-    #[serde(rename = "runtimeSpec")]
-    pub(super) runtime_spec: Option<Spec>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,7 @@ use prost::Message as _;
 use super::info;
 use super::wire;
 use super::*;
+use crate::claim::{Content, Naming};
 
 /// A status as containerd sends it, encoded and decoded.
 fn status() -> wire::ContainerStatus {
@@ -11,7 +12,6 @@ fn status() -> wire::ContainerStatus {
         metadata: Some(wire::ContainerMetadata {
             name: "app".to_owned(),
         }),
-        state: 1,
         image: Some(wire::ImageSpec {
             image: "a.example.com/alias:1".to_owned(),
             user_specified_image: String::new(),
@@ -40,13 +40,9 @@ fn the_verbose_answer_says_what_the_pod_asked_for() {
     );
     assert_eq!(container.image, "a.example.com/alias:1");
     assert_eq!(container.image_id, None);
-    assert_eq!(
-        (container.name.as_str(), container.state),
-        ("app", CriState::Running)
-    );
+    assert_eq!(container.name, "app");
     assert_eq!(container.sandbox_id.as_deref(), Some("s"));
     assert_eq!(container.pid, Some(42));
-    assert_eq!(container.spec_annotations["k"], "v");
 }
 
 #[test]
@@ -82,19 +78,6 @@ fn a_runtime_that_tells_less_leaves_it_unknown() {
 }
 
 #[test]
-fn every_state_has_a_name() {
-    let states = [0, 1, 2, 3, 9].map(CriState::of);
-    let expected = [
-        CriState::Created,
-        CriState::Running,
-        CriState::Exited,
-        CriState::Unknown,
-        CriState::Unknown,
-    ];
-    assert_eq!(states, expected);
-}
-
-#[test]
 fn the_configuration_of_containerd_names_the_image_of_sandboxes() {
     let pause = "registry.k8s.io/pause:3.9";
     let of_1_7 =
@@ -109,4 +92,43 @@ fn the_configuration_of_containerd_names_the_image_of_sandboxes() {
         assert_eq!(info::sandbox_image(&info).as_deref(), expected, "{config}");
     }
     assert_eq!(info::sandbox_image(&BTreeMap::new()), None);
+}
+
+#[test]
+fn a_claim_without_the_image_approves_nothing() {
+    let claim = |image| CriContainer::of_status(status(), info::Info::default()).claim(image, None);
+    let image = CriImage {
+        id: "sha256:1".to_owned(),
+        repo_tags: vec!["a.example.com/alias:1".to_owned()],
+        repo_digests: vec!["a.example.com/alias@sha256:0".to_owned()],
+    };
+    for (image, content, names) in [
+        (Some(image), Content::Unknown, 2),
+        (None, Content::Another, 0),
+    ] {
+        let claim = claim(image);
+        assert_eq!((claim.content, claim.names.len()), (content, names));
+        assert_eq!(claim.naming, Naming::AnyOfDigest);
+        assert_eq!(claim.digest.as_deref(), Some("sha256:0"));
+    }
+}
+
+#[test]
+fn a_sandbox_says_where_its_pod_comes_from() {
+    for (source, expected) in [
+        (Some("api"), Some(false)),
+        (Some("file"), Some(true)),
+        (None, None),
+    ] {
+        let source = source.map(|it| ("kubernetes.io/config.source".to_owned(), it.to_owned()));
+        let sandbox = CriSandbox {
+            id: "s".to_owned(),
+            pod: PodName::default(),
+            labels: BTreeMap::new(),
+            annotations: source.into_iter().collect(),
+            image: None,
+            pid: None,
+        };
+        assert_eq!(sandbox.claim().static_pod, expected);
+    }
 }

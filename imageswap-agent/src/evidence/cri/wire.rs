@@ -7,9 +7,6 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-/// `PodSandboxState`; the other state is "not ready".
-pub(super) const SANDBOX_READY: i32 = 0;
-
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct VersionRequest {
     #[prost(string, tag = "1")]
@@ -61,16 +58,10 @@ pub(super) struct ContainerStatus {
     pub(super) id: String,
     #[prost(message, optional, tag = "2")]
     pub(super) metadata: Option<ContainerMetadata>,
-    #[prost(int32, tag = "3")]
-    pub(super) state: i32,
     #[prost(message, optional, tag = "8")]
     pub(super) image: Option<ImageSpec>,
     #[prost(string, tag = "9")]
     pub(super) image_ref: String,
-    #[prost(btree_map = "string, string", tag = "12")]
-    pub(super) labels: BTreeMap<String, String>,
-    #[prost(btree_map = "string, string", tag = "13")]
-    pub(super) annotations: BTreeMap<String, String>,
     #[prost(string, tag = "17")]
     pub(super) image_id: String,
 }
@@ -111,31 +102,10 @@ pub(super) struct PodSandboxStatus {
     pub(super) id: String,
     #[prost(message, optional, tag = "2")]
     pub(super) metadata: Option<PodSandboxMetadata>,
-    #[prost(int32, tag = "3")]
-    pub(super) state: i32,
     #[prost(btree_map = "string, string", tag = "7")]
     pub(super) labels: BTreeMap<String, String>,
     #[prost(btree_map = "string, string", tag = "8")]
     pub(super) annotations: BTreeMap<String, String>,
-}
-
-impl From<PodSandboxStatus> for PodSandbox {
-    fn from(status: PodSandboxStatus) -> Self {
-        let PodSandboxStatus {
-            id,
-            metadata,
-            state,
-            labels,
-            annotations,
-        } = status;
-        Self {
-            id,
-            metadata,
-            state,
-            labels,
-            annotations,
-        }
-    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -146,60 +116,6 @@ pub(super) struct PodSandboxMetadata {
     pub(super) uid: String,
     #[prost(string, tag = "3")]
     pub(super) namespace: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ListContainersRequest {}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ListContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) containers: Vec<Container>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Container {
-    #[prost(string, tag = "1")]
-    pub(super) id: String,
-    #[prost(string, tag = "2")]
-    pub(super) pod_sandbox_id: String,
-    #[prost(message, optional, tag = "3")]
-    pub(super) metadata: Option<ContainerMetadata>,
-    #[prost(message, optional, tag = "4")]
-    pub(super) image: Option<ImageSpec>,
-    #[prost(string, tag = "5")]
-    pub(super) image_ref: String,
-    #[prost(int32, tag = "6")]
-    pub(super) state: i32,
-    #[prost(btree_map = "string, string", tag = "8")]
-    pub(super) labels: BTreeMap<String, String>,
-    #[prost(btree_map = "string, string", tag = "9")]
-    pub(super) annotations: BTreeMap<String, String>,
-    #[prost(string, tag = "10")]
-    pub(super) image_id: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ListPodSandboxRequest {}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ListPodSandboxResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) items: Vec<PodSandbox>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct PodSandbox {
-    #[prost(string, tag = "1")]
-    pub(super) id: String,
-    #[prost(message, optional, tag = "2")]
-    pub(super) metadata: Option<PodSandboxMetadata>,
-    #[prost(int32, tag = "3")]
-    pub(super) state: i32,
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(super) labels: BTreeMap<String, String>,
-    #[prost(btree_map = "string, string", tag = "6")]
-    pub(super) annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

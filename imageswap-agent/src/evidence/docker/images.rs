@@ -7,7 +7,7 @@ use imageswap_policy::Reference;
 use serde::Deserialize;
 
 use super::{DockerImage, source};
-use crate::evidence::containerd::ContentSource;
+use crate::claim::ContentSource;
 use crate::evidence::layers::{self, Blob};
 use crate::evidence::{EvidenceError, is_component, parse_json, read_of_root};
 

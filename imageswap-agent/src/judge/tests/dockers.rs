@@ -1,7 +1,7 @@
 //! Judgements about Docker's containers.
 
 use super::*;
-use crate::evidence::containerd::ContentSource;
+use crate::claim::ContentSource;
 
 const CGROUP: &str = "/docker/5aaf9eb7648eeb1459d86eaa0ace8bcfa93089642e5c3113a14250dae3238aaf";
 

@@ -1,7 +1,7 @@
 //! Judgements about containers of Pods, with evidence from API server and runtime.
 
 use super::*;
-use crate::evidence::containerd::ContentSource;
+use crate::claim::ContentSource;
 use crate::pods::{PodContainer, PodRecord};
 use imageswap_policy::document;
 

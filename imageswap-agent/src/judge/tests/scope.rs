@@ -78,7 +78,7 @@ fn unknown_labels_approve_and_accuse_nobody() {
 
 #[test]
 fn content_from_a_place_that_is_not_decided_is_not_retagged() {
-    use crate::evidence::containerd::ContentSource;
+    use crate::claim::ContentSource;
     let from_elsewhere = |criteria: &Criteria| {
         let claim = Claim {
             pulled_from: Some(vec![ContentSource {

@@ -7,7 +7,8 @@
 //!
 //! After a time without an agent there can be thousands of starts to ask about. So few questions are
 //! in memory at a time, and those about new containers do not wait for the others. A queue is only of
-//! ids: a start that waits is kept by the table, and its question is made when its turn comes.
+//! ids: the table notes that a start waits, and its question is made when its turn comes. The turn goes
+//! with the question and the answer, so it ends even if the start is gone.
 
 use crate::facts::StartId;
 use std::collections::{HashMap, VecDeque};
@@ -27,11 +28,11 @@ const EARLIER_AT_ONCE: usize = 8;
 const AGAIN_AT_ONCE: usize = 4;
 
 /// Containers above a start that count: a container can make cgroups of any depth.
-pub(super) const MOST_ABOVE: usize = 8;
+pub const MOST_ABOVE: usize = 8;
 
 /// Why a start is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
+pub enum Occasion {
     /// It began now.
     New,
     /// It began before this agent.
@@ -44,21 +45,19 @@ impl Occasion {
     const ALL: [Self; 3] = [Self::New, Self::Earlier, Self::Again];
 }
 
-/// Starts that are asked about, and those that wait for it.
+/// How many starts are asked about, and those that wait for it.
 #[derive(Debug)]
-pub(super) struct Turns {
-    /// Each start that waits or is asked about.
-    starts: HashMap<StartId, Place>,
+pub struct Turns {
     lanes: HashMap<u64, Lane>,
     /// By occasion.
     lines: [Line; 3],
 }
 
-/// The lane of a start, and the line that its turn counts in; before its turn, its occasion.
-#[derive(Debug, Clone, Copy)]
-struct Place {
+/// The turn of a start: its lane, and the occasion in whose line it counts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Turn {
     lane: u64,
-    turn: Occasion,
+    occasion: Occasion,
 }
 
 /// The starts in one container, or in one cgroup that is not in a container.
@@ -179,7 +178,6 @@ impl Queue {
 impl Default for Turns {
     fn default() -> Self {
         Self {
-            starts: HashMap::new(),
             lanes: HashMap::new(),
             lines: [NEW_AT_ONCE, EARLIER_AT_ONCE, AGAIN_AT_ONCE].map(Line::new),
         }
@@ -187,18 +185,9 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Queues a start; nothing if it waits already. `above` has the cgroups of the containers that it
-    /// is in, the outermost first.
-    pub(super) fn queue(&mut self, start: StartId, above: &[u64], occasion: Occasion) {
-        if self.starts.contains_key(&start) {
-            return;
-        }
+    /// Queues a start. `above` has the cgroups of the containers that it is in, the outermost first.
+    pub fn queue(&mut self, start: StartId, above: &[u64], occasion: Occasion) {
         let lane = above.first().copied().unwrap_or(start.cgroup);
-        let place = Place {
-            lane,
-            turn: occasion,
-        };
-        self.starts.insert(start, place);
         let of = self.lanes.entry(lane).or_default();
         let below = above.iter().copied().chain([start.cgroup]).skip(1);
         let queue = below.fold(&mut of.waiting, Queue::below);
@@ -206,14 +195,14 @@ impl Turns {
         self.line_up(lane, occasion);
     }
 
-    /// The next start whose turn it is, until its turn [ends](Self::end).
-    pub(super) fn next(&mut self) -> Option<StartId> {
-        for turn in Occasion::ALL {
-            while let Some(lane) = self.lines[turn as usize].pop() {
+    /// The next start whose turn it is, until that [ends](Self::end).
+    pub fn take(&mut self) -> Option<(StartId, Turn)> {
+        for occasion in Occasion::ALL {
+            while let Some(lane) = self.lines[occasion as usize].pop() {
                 let Some(of) = self.lanes.get_mut(&lane) else {
                     continue;
                 };
-                of.stands_in[turn as usize] = false;
+                of.stands_in[occasion as usize] = false;
                 // Its starts may have had their turns in another line.
                 let next = of.may_ask().then(|| of.waiting.pop()).flatten();
                 let Some(start) = next else {
@@ -221,21 +210,17 @@ impl Turns {
                     continue;
                 };
                 of.asking += 1;
-                self.lines[turn as usize].asking += 1;
-                self.starts.insert(start, Place { lane, turn });
+                self.lines[occasion as usize].asking += 1;
                 self.line_up(lane, Occasion::Earlier);
-                return Some(start);
+                return Some((start, Turn { lane, occasion }));
             }
         }
         None
     }
 
-    /// Ends the turn of a start.
-    pub(super) fn end(&mut self, start: StartId) {
-        let Some(Place { lane, turn }) = self.starts.remove(&start) else {
-            return;
-        };
-        self.lines[turn as usize].asking -= 1;
+    /// Ends a turn.
+    pub fn end(&mut self, Turn { lane, occasion }: Turn) {
+        self.lines[occasion as usize].asking -= 1;
         if let Some(of) = self.lanes.get_mut(&lane) {
             of.asking -= 1;
         }
@@ -244,11 +229,11 @@ impl Turns {
     }
 
     /// Puts a lane in a line, unless it stands there or has had its share.
-    fn line_up(&mut self, lane: u64, turn: Occasion) {
+    fn line_up(&mut self, lane: u64, occasion: Occasion) {
         if let Some(of) = self.lanes.get_mut(&lane).filter(|of| of.may_ask())
-            && !std::mem::replace(&mut of.stands_in[turn as usize], true)
+            && !std::mem::replace(&mut of.stands_in[occasion as usize], true)
         {
-            self.lines[turn as usize].lanes.push_back(lane);
+            self.lines[occasion as usize].lanes.push_back(lane);
         }
     }
 
@@ -273,53 +258,70 @@ mod tests {
         }
     }
 
-    /// Queues a start; returns those whose turn it is.
-    fn queue(turns: &mut Turns, start: StartId, above: &[u64], occasion: Occasion) -> Vec<StartId> {
-        turns.queue(start, above, occasion);
-        std::iter::from_fn(|| turns.next()).collect()
+    /// The starts that are asked about, as the agent keeps them.
+    #[derive(Default)]
+    struct Asking {
+        turns: Turns,
+        asked: HashMap<StartId, Turn>,
     }
 
-    /// Ends a turn; returns the start whose turn it is then.
-    fn after(turns: &mut Turns, end: StartId) -> StartId {
-        turns.end(end);
-        let next = turns.next().expect("there is room for one");
-        assert_eq!(turns.next(), None, "and for no other one");
-        next
+    impl Asking {
+        /// Queues a start; returns those whose turn it is.
+        fn queue(&mut self, start: StartId, above: &[u64], occasion: Occasion) -> Vec<StartId> {
+            self.turns.queue(start, above, occasion);
+            self.next()
+        }
+
+        fn next(&mut self) -> Vec<StartId> {
+            let next: Vec<_> = std::iter::from_fn(|| self.turns.take()).collect();
+            let starts = next.iter().map(|(start, _)| *start).collect();
+            self.asked.extend(next);
+            starts
+        }
+
+        /// Ends a turn; returns the starts whose turn it is then.
+        fn end(&mut self, start: StartId) -> Vec<StartId> {
+            self.turns.end(self.asked.remove(&start).unwrap());
+            self.next()
+        }
+
+        /// The same if there is room for one, and for no other one.
+        fn after(&mut self, start: StartId) -> StartId {
+            let next = self.end(start);
+            assert_eq!(next.len(), 1);
+            next[0]
+        }
     }
 
     #[test]
     fn others_do_not_wait_for_the_starts_of_one_container() {
-        let mut turns = Turns::default();
+        let mut turns = Asking::default();
         let flood = (0..4000).map(|pid| {
             let occasion = [Occasion::Again, Occasion::New][pid as usize % 2];
-            queue(&mut turns, put(1, pid), &[], occasion).len()
+            turns.queue(put(1, pid), &[], occasion).len()
         });
         assert_eq!(flood.sum::<usize>(), AT_ONCE);
         let [own, another] = [1, 2].map(StartId::of);
-        assert_eq!(queue(&mut turns, another, &[], Occasion::New), [another]);
-        assert!(queue(&mut turns, own, &[], Occasion::Again).is_empty());
-        assert_eq!(after(&mut turns, put(1, 0)), own, "its own start");
-        assert_eq!(
-            after(&mut turns, put(1, 1)),
-            put(1, 5),
-            "the first question"
-        );
+        assert_eq!(turns.queue(another, &[], Occasion::New), [another]);
+        assert!(turns.queue(own, &[], Occasion::Again).is_empty());
+        assert_eq!(turns.after(put(1, 0)), own, "its own start");
+        assert_eq!(turns.after(put(1, 1)), put(1, 5), "the first question");
     }
 
     #[test]
     fn containers_in_one_container_take_turns() {
-        let mut turns = Turns::default();
+        let mut turns = Asking::default();
         let mut asked: VecDeque<_> = (0..4000)
-            .flat_map(|pid| queue(&mut turns, put(1, pid), &[], Occasion::New))
+            .flat_map(|pid| turns.queue(put(1, pid), &[], Occasion::New))
             .collect();
         // A container below it makes many cgroups, and then another one begins.
         let many: Vec<_> = (100..1100).map(StartId::of).collect();
         let [below, last] = [10, 11].map(StartId::of);
-        assert!(queue(&mut turns, below, &[1], Occasion::New).is_empty());
+        assert!(turns.queue(below, &[1], Occasion::New).is_empty());
         for start in &many {
-            assert!(queue(&mut turns, *start, &[1, 10], Occasion::New).is_empty());
+            assert!(turns.queue(*start, &[1, 10], Occasion::New).is_empty());
         }
-        assert!(queue(&mut turns, last, &[1], Occasion::Again).is_empty());
+        assert!(turns.queue(last, &[1], Occasion::Again).is_empty());
         let expected = [
             put(1, 4),
             below,
@@ -330,7 +332,7 @@ mod tests {
             many[1],
         ];
         let next = expected.map(|_| {
-            let next = after(&mut turns, asked.pop_front().unwrap());
+            let next = turns.after(asked.pop_front().unwrap());
             asked.push_back(next);
             next
         });
@@ -339,10 +341,10 @@ mod tests {
 
     #[test]
     fn new_containers_do_not_wait_for_those_from_before() {
-        let mut turns = Turns::default();
+        let mut turns = Asking::default();
         let mut count = |ids: std::ops::Range<u64>, occasion| {
             let starts = ids.map(StartId::of);
-            let asked = starts.map(|start| queue(&mut turns, start, &[], occasion).len());
+            let asked = starts.map(|start| turns.queue(start, &[], occasion).len());
             asked.sum::<usize>()
         };
         assert_eq!(count(0..3000, Occasion::Earlier), EARLIER_AT_ONCE);
@@ -350,7 +352,7 @@ mod tests {
         assert_eq!(count(5000..6000, Occasion::New), NEW_AT_ONCE);
         let waiting = 5000 + NEW_AT_ONCE as u64;
         for (at, expected) in [5999, waiting, 5998, waiting + 1].into_iter().enumerate() {
-            let next = after(&mut turns, StartId::of(5000 + at as u64));
+            let next = turns.after(StartId::of(5000 + at as u64));
             assert_eq!(
                 next,
                 StartId::of(expected),
@@ -360,7 +362,7 @@ mod tests {
         let (earlier, again) = (EARLIER_AT_ONCE as u64, 3000 + AGAIN_AT_ONCE as u64);
         for (first, expected) in [(0, [2999, earlier, 2998]), (3000, [4999, again, 4998])] {
             for (at, expected) in expected.into_iter().enumerate() {
-                let next = after(&mut turns, StartId::of(first + at as u64));
+                let next = turns.after(StartId::of(first + at as u64));
                 assert_eq!(next, StartId::of(expected), "the others go on");
             }
         }
@@ -372,8 +374,8 @@ mod tests {
         /// Each queued start gets exactly one turn, and nothing is left in the end.
         #[test]
         fn nothing_is_lost(starts in prop::collection::vec((0u64..6, prop::collection::vec(6u64..9, 0..3), 0u32..50, 0usize..3), 0..200), ends in prop::collection::vec(0usize..16, 0..400)) {
-            let mut turns = Turns::default();
-            let mut asked: Vec<StartId> = Vec::new();
+            let mut turns = Asking::default();
+            let mut asked = Vec::new();
             let mut queued = HashSet::new();
             let mut lanes = HashMap::new();
             let mut ends = ends.into_iter();
@@ -382,30 +384,31 @@ mod tests {
                 let mut above = [vec![lane], below].concat();
                 let own = above.pop().unwrap();
                 let start = put(own, 1000 * u32::try_from(lane).unwrap() + pid);
-                queued.insert(start);
-                lanes.insert(start, lane);
-                let occasion = Occasion::ALL[occasion];
-                asked.extend(queue(&mut turns, start, &above, occasion));
+                // The table notes which ones wait or are asked about.
+                if queued.insert(start) {
+                    lanes.insert(start, lane);
+                    asked.extend(turns.queue(start, &above, Occasion::ALL[occasion]));
+                }
                 if let Some(at) = ends.next() && at < asked.len() {
-                    turns.end(asked[at]);
-                    prop_assert!(queued.remove(&asked.remove(at)));
-                    asked.extend(std::iter::from_fn(|| turns.next()));
+                    let start = asked.remove(at);
+                    prop_assert!(queued.remove(&start));
+                    asked.extend(turns.end(start));
                 }
                 let of = |lane: u64| asked.iter().filter(|start| lanes[start] == lane).count();
                 prop_assert!((0..6).all(|lane| of(lane) <= AT_ONCE));
                 for occasion in Occasion::ALL {
-                    let of = asked.iter().filter(|start| turns.starts[start].turn == occasion).count();
-                    let turns = &turns.lines[occasion as usize];
-                    prop_assert!(of == turns.asking && of <= turns.at_once);
+                    let of = turns.asked.values().filter(|turn| turn.occasion == occasion).count();
+                    let line = &turns.turns.lines[occasion as usize];
+                    prop_assert!(of == line.asking && of <= line.at_once);
                 }
-                prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
+                prop_assert_eq!(turns.asked.len(), asked.len());
             }
             while let Some(start) = asked.pop() {
                 prop_assert!(queued.remove(&start));
-                turns.end(start);
-                asked.extend(std::iter::from_fn(|| turns.next()));
+                asked.extend(turns.end(start));
             }
-            prop_assert!(queued.is_empty() && turns.lanes.is_empty() && turns.starts.is_empty());
+            let turns = turns.turns;
+            prop_assert!(queued.is_empty() && turns.lanes.is_empty());
             prop_assert!(turns.lines.iter().all(|line| line.asking == 0 && line.lanes.is_empty()));
         }
     }

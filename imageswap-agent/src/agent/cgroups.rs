@@ -1,0 +1,86 @@
+//! Cgroups in which no container has begun: most of a node's cgroups, of which most never get one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// New cgroups whose paths are remembered; the probes keep as many. The path of any other cgroup is
+/// looked up from its process.
+const MOST_MADE: usize = 8192;
+
+/// Cgroups without a container. Id and path of each one come from different inputs.
+#[derive(Default)]
+pub(super) struct Cgroups {
+    /// Paths of new ones, by id.
+    made: HashMap<u64, String>,
+    /// Those in which a walk found no container process, with their processes then.
+    empty: Arc<HashMap<u64, Vec<u32>>>,
+    /// On cgroup v1, those of processes that a runtime has made, because they may be gone when their
+    /// start is reported.
+    placed: HashMap<u32, (u64, String)>,
+    /// How many the last walk did not look below.
+    left_out: usize,
+}
+
+impl Cgroups {
+    /// A cgroup was made.
+    pub(super) fn made(&mut self, id: u64, path: Option<String>) {
+        self.forget_empty(id);
+        if let Some(path) = path
+            && self.made.len() < MOST_MADE
+        {
+            self.made.insert(id, path);
+        }
+    }
+
+    /// A cgroup was removed.
+    pub(super) fn removed(&mut self, id: u64) {
+        self.made.remove(&id);
+        self.forget_empty(id);
+    }
+
+    /// A container begins in a cgroup, or will not. Returns the path of a new one.
+    pub(super) fn take(&mut self, id: u64) -> Option<String> {
+        self.made.remove(&id)
+    }
+
+    /// A runtime has made a process in this cgroup.
+    pub(super) fn place(&mut self, pid: u32, cgroup: (u64, String)) {
+        self.placed.insert(pid, cgroup);
+    }
+
+    /// The cgroup in which a runtime has made a process.
+    pub(super) fn take_place(&mut self, pid: u32) -> Option<(u64, String)> {
+        self.placed.remove(&pid)
+    }
+
+    /// Those in which the last walk found no container process.
+    pub(super) fn empty(&self) -> Arc<HashMap<u64, Vec<u32>>> {
+        Arc::clone(&self.empty)
+    }
+
+    /// A walk found these without a container process, and did not look below `left_out` others.
+    pub(super) fn walked(
+        &mut self,
+        empty: HashMap<u64, Vec<u32>>,
+        left_out: usize,
+        is_there: impl Fn(u64, &str) -> bool,
+    ) {
+        self.made.retain(|id, path| is_there(*id, path));
+        self.placed.clear();
+        self.empty = Arc::new(empty);
+        if std::mem::replace(&mut self.left_out, left_out) != left_out {
+            tracing::warn!(
+                cgroups = left_out,
+                "a walk left out what lies below some cgroups; containers there are seen only when \
+                 they start"
+            );
+        }
+    }
+
+    /// A walk may hold the map, which is then copied: only if it has to change.
+    fn forget_empty(&mut self, id: u64) {
+        if self.empty.contains_key(&id) {
+            Arc::make_mut(&mut self.empty).remove(&id);
+        }
+    }
+}

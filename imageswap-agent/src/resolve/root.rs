@@ -1,0 +1,115 @@
+//! Whether a process runs on the root file system that a runtime made for its container.
+
+use super::described::{Described, Root, Snapshot};
+use super::{Asked, Sources};
+use crate::claim::Content;
+use crate::evidence::bundle::LARGEST_CONFIG;
+use crate::evidence::containerd::{Containerd, TaskRecord};
+use crate::evidence::root::Mount;
+use crate::evidence::spec::may_hook_start;
+use crate::hierarchy;
+use crate::process::Subject;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Processes that a first process left behind whose roots are compared.
+const MOST_LEFT: usize = 64;
+
+impl Sources {
+    /// The mount of a snapshot, if it is the root of a process: the client that creates a task
+    /// chooses its mounts. Also what is asked `about` the snapshot in between: its key may be given
+    /// to another one, which has other folders.
+    pub(super) async fn snapshot_of<T>(
+        self: &Arc<Self>,
+        asked: &Asked,
+        containerd: &Containerd,
+        snapshot: Snapshot<'_>,
+        process: Subject,
+        about: impl Future<Output = T>,
+    ) -> Option<(Root, T)> {
+        let mount = asked.mount_of(containerd, snapshot).await?;
+        let about = about.await;
+        if asked.mount_of(containerd, snapshot).await.as_ref() != Some(&mount) {
+            return None;
+        }
+        let root = Root::Snapshot(mount);
+        let is_its = self.is_on(asked, &root, process).await;
+        is_its.then_some((root, about))
+    }
+
+    /// Whether a hook may replace the root before the program begins. The bundle has the
+    /// configuration that the task was made with, and exists at least until the program ends.
+    pub(super) async fn may_be_hooked(self: &Arc<Self>, task: &TaskRecord, process: Subject) -> bool {
+        let sources = Arc::clone(self);
+        let (namespace, id) = (task.namespace.clone(), task.id.clone());
+        let read = move || {
+            let bundles = &sources.bundles;
+            let json = bundles.configuration(&namespace, &id, process, LARGEST_CONFIG)?;
+            Ok(json.is_none_or(|json| may_hook_start(&json)))
+        };
+        self.readers.run(read).await.unwrap_or(true)
+    }
+
+    async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> bool {
+        let root = root.clone();
+        let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
+        self.read(asked, compare).await.unwrap_or(false)
+    }
+
+    /// Compares the root once more. Between the creation of a task and the start of its program,
+    /// hooks of the container and root on the node can replace it.
+    pub(super) async fn compare_root(
+        self: &Arc<Self>,
+        asked: &Asked,
+        described: &mut Described,
+        cgroup: &Path,
+    ) {
+        let process = described.process;
+        let Some(root) = described.root.clone() else {
+            return;
+        };
+        let (cgroup, may_be_hooked) = (cgroup.to_owned(), described.may_be_hooked);
+        let compare = move |it: &Self| {
+            let is_of = |process| root.is_of(&it.host_root, &it.proc, process);
+            if is_of(process) {
+                return Ok(true);
+            }
+            if may_be_hooked || process.is_alive(&it.proc) {
+                return Ok(false);
+            }
+            // A process that has ended shows no root; those that it left behind do.
+            let mut left = hierarchy::processes_in(&cgroup).into_iter().take(MOST_LEFT);
+            let is_its = |pid| {
+                let process = Subject::now(&it.proc, pid);
+                is_of(process) || !process.is_alive(&it.proc)
+            };
+            Ok(left.all(is_its))
+        };
+        if self.read(asked, compare).await.unwrap_or(false) {
+            return;
+        }
+        let claims = [&mut described.cri, &mut described.dockers];
+        let claims = claims.into_iter().flatten();
+        for claim in claims.chain([&mut described.containerd]) {
+            claim.content = Content::Another;
+        }
+        described.layers = None;
+    }
+}
+
+impl Asked {
+    /// The mount of a snapshot that consists of one.
+    async fn mount_of(&self, containerd: &Containerd, snapshot: Snapshot<'_>) -> Option<Mount> {
+        let Snapshot {
+            namespace,
+            snapshotter,
+            key,
+        } = snapshot;
+        let mounts = containerd.mounts_of(namespace, snapshotter, key).await;
+        let mounts = self
+            .remote(containerd.socket().display(), mounts)
+            .flatten()?;
+        let [mount] = <[Mount; 1]>::try_from(mounts).ok()?;
+        Some(mount)
+    }
+}
