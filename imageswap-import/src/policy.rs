@@ -61,11 +61,18 @@ pub(crate) fn make(all: &[&Intent]) -> Result<Made, Failed> {
             image: Some(image),
         });
     }
+    let rules = answer::of_one_list(all);
+    let is_swap = |it: &&Intent| matches!(it.effect, Effect::Swap(_));
     let search = Search {
-        rules: answer::of_one_list(all),
+        // An image that is not swapped is judged as it is; one that is not refused runs.
+        placed: if rules.iter().any(is_swap) {
+            Vec::new()
+        } else {
+            placed(&vocabulary)
+        },
+        rules,
         all,
         patterns: patterns(&vocabulary),
-        placed: placed(&vocabulary),
         vocabulary,
     };
     let mut failed = None;
@@ -180,21 +187,18 @@ fn concerned(all: &[&Intent], text: &str, difference: &Difference) -> Vec<usize>
         .example
         .as_ref()
         .is_some_and(|it| it.ours == "is approved");
-    let found: Vec<usize> = (0..all.len())
-        .filter(|&at| match &all[at].effect {
-            Effect::Swap(swap) => about_result && swap(text).is_ok_and(|it| it != text),
-            Effect::Check { holds, .. } => {
-                !about_result && holds(text).is_ok_and(|it| it != ours_approves)
-            }
-        })
-        .collect();
-    let found = if found.is_empty() {
-        (0..all.len())
-            .filter(|&at| says(all[at], text, ours_approves))
-            .collect()
-    } else {
-        found
+    let differs = |at: &usize| match &all[*at].effect {
+        Effect::Swap(swap) => about_result && swap(text).is_ok_and(|it| it != text),
+        Effect::Check { holds, .. } => {
+            !about_result && holds(text).is_ok_and(|it| it != ours_approves)
+        }
     };
+    // What the source approves as written may be refused because of another spelling.
+    let refuses = |at: &usize| !about_result && !ours_approves && refuses(all[*at], text);
+    let mut found: Vec<usize> = (0..all.len()).filter(refuses).collect();
+    if found.is_empty() {
+        found = (0..all.len()).filter(differs).collect();
+    }
     if found.is_empty() {
         (0..all.len()).collect()
     } else {
@@ -202,14 +206,14 @@ fn concerned(all: &[&Intent], text: &str, difference: &Difference) -> Vec<usize>
     }
 }
 
-/// Whether the rule's check gives this answer about another spelling of the image.
-fn says(rule: &Intent, text: &str, approved: bool) -> bool {
+/// Whether the rule's check refuses a spelling of the image.
+fn refuses(rule: &Intent, text: &str) -> bool {
     let Effect::Check { holds, .. } = &rule.effect else {
         return false;
     };
     let spellings = Image::parse(text).map(|it| it.spellings());
     let mut texts = spellings.into_iter().flatten();
-    texts.any(|it| holds(&it.0) == Ok(approved))
+    texts.any(|it| holds(&it.0) == Ok(false))
 }
 
 fn search(

@@ -145,7 +145,7 @@ impl Named {
     }
 }
 
-/// Hosts that contain two texts of a source, which it may ask for together.
+/// Hosts that contain two texts of a source, which it may ask for together, and one of them.
 fn pairs(vocabulary: &Vocabulary) -> Vec<String> {
     let part = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
     // Of wildcards only `*TEXT*`: a beginning or an end is not somewhere within.
@@ -165,6 +165,10 @@ fn pairs(vocabulary: &Vocabulary) -> Vec<String> {
     texts.truncate(MAX_PAIRED);
     let mut pairs = Vec::new();
     for a in &texts {
+        // One without the other.
+        if texts.len() > 1 {
+            pairs.push(format!("x{a}x.example/x"));
+        }
         for b in texts.iter().filter(|b| a != *b) {
             pairs.push(format!("x{a}x{b}"));
             pairs.push(format!("x{a}x{b}x.example"));

@@ -203,8 +203,11 @@ fn of_kyverno() -> Vec<Shape> {
             older(
                 "mutate: {foreach: [{list: request.object.spec.containers, patchStrategicMerge: {spec: {containers: [{name: \"{{ element.name }}\", image: \"{{ regex_replace_all_literal('^[^/]+\\\\.[^/]+/', element.image, 'corp.example/') }}\"}]}}}]}",
             ),
-            &[LeftOut],
-            &[],
+            &[Differs],
+            &[
+                ("a.io/x/y:1", Becomes("corp.example/x/y:1")),
+                ("localhost/x/y:1", Becomes("localhost/x/y:1")),
+            ],
         ),
         row(
             "pull-through cache",
