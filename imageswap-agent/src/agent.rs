@@ -20,6 +20,7 @@ use crate::turns::Turns;
 use crate::verdict::Verdict;
 use cgroups::Cgroups;
 use imageswap_policy::Policies;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use task::Unsure;
@@ -158,6 +159,7 @@ impl Agent {
                     comm: Some(comm),
                     new_pid_namespace,
                     started: Some(process::ticks(started_ns)),
+                    started_ns: NonZeroU64::new(started_ns),
                     is_first: true,
                     leads_pid_namespace: first_of_pid_namespace,
                 };

@@ -5,6 +5,7 @@ use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::pods::{Ownership, PodName, PodRecord};
 use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 /// Represents all sources if no runtime socket is known.
 pub const NO_SOCKET: &str = "no runtime socket";
@@ -100,6 +101,9 @@ pub struct Process {
     pub new_pid_namespace: bool,
     /// When it began, in ticks since boot; `None` if it was gone before that was read.
     pub started: Option<u64>,
+    /// The same in nanoseconds, if the kernel reported it: root can give two processes the same pid
+    /// within one tick.
+    pub started_ns: Option<NonZeroU64>,
     /// Whether it is the container's first process, rather than any of its processes.
     pub is_first: bool,
     /// Whether it is the first process of a pid namespace, whose other processes end with it.
@@ -113,6 +117,12 @@ impl Process {
             pid: self.pid,
             started: self.started,
         }
+    }
+
+    /// Whether they cannot be the same process although they have the same subject.
+    pub fn is_known_other(&self, other: &Self) -> bool {
+        let both = self.started_ns.zip(other.started_ns);
+        both.is_some_and(|(own, other)| own != other)
     }
 }
 

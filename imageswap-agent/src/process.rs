@@ -275,6 +275,11 @@ pub fn may_be_runtime(proc: &Path, pid: u32, boot_ns: u64) -> bool {
     (is_runtime(comm) || is_unnamed) && Stat::read(proc, pid).is_some_and(is_young)
 }
 
+/// Whether a process has the name of an OCI runtime, as any program can.
+pub fn is_called_like_runtime(proc: &Path, pid: u32) -> bool {
+    read(proc, pid, "comm").is_some_and(|comm| is_runtime(comm.trim_end()))
+}
+
 /// The needed fields of `/proc/PID/stat`.
 struct Stat {
     state: char,

@@ -47,14 +47,13 @@ fn loosened(hir: &Hir) -> Vec<String> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => vec![String::new()],
         HirKind::Literal(it) => vec![String::from_utf8_lossy(&it.0).into_owned()],
-        HirKind::Class(_) => vec!["*".to_owned()],
         HirKind::Capture(it) => loosened(&it.sub),
         HirKind::Alternation(parts) => parts.iter().flat_map(loosened).take(MAX).collect(),
         HirKind::Repetition(it) if it.max == Some(1) => {
             let present = loosened(&it.sub).into_iter();
             present.chain([String::new()]).take(MAX).collect()
         }
-        HirKind::Repetition(_) => vec!["*".to_owned()],
+        HirKind::Class(_) | HirKind::Repetition(_) => vec!["*".to_owned()],
         HirKind::Concat(parts) => parts.iter().fold(vec![String::new()], |all, part| {
             let next = loosened(part);
             let longer = all

@@ -2,9 +2,13 @@
 
 use super::Agent;
 use crate::facts::{Evidence, Facts, StartId};
+use crate::process;
 use crate::resolve::{Answer, Question};
 use crate::starts::Start;
 use crate::turns::{self, Occasion, Turn};
+
+/// Processes of a cgroup among which a runtime is looked for.
+const MOST_WAITING: usize = 64;
 
 impl Agent {
     /// Handles the answers of the sources.
@@ -41,9 +45,16 @@ impl Agent {
         };
         self.observe(start, settled);
         let is_none = |facts: &Facts| !facts.is_container() && !facts.may_be_container();
-        if self.starts.facts(start).is_some_and(is_none) {
+        if let Some(facts) = self.starts.facts(start).filter(|facts| is_none(facts)) {
+            let pids = self.hierarchy.processes(&facts.cgroup);
+            let mut waiting = pids.into_iter().take(MOST_WAITING);
             self.starts.forget(start);
-            self.control.forget(start.cgroup);
+            // A runtime that waits to begin the container's program lets clients run others before.
+            if waiting.any(|pid| process::is_called_like_runtime(&self.proc, pid)) {
+                self.control.watch(start.cgroup);
+            } else {
+                self.control.forget(start.cgroup);
+            }
         }
         self.end_turn(start, turn);
     }

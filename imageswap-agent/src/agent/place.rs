@@ -90,8 +90,12 @@ impl Agent {
 
     /// The running start with this process.
     pub(super) fn start_of(&self, process: &Process) -> Option<StartId> {
+        let is_its = |facts: &Facts| {
+            let known = facts.process.as_ref();
+            !facts.removed && known.is_none_or(|known| !known.is_known_other(process))
+        };
         let mut starts = self.starts.of_process(process.subject());
-        starts.find(|(_, facts)| !facts.removed).map(|(id, _)| id)
+        starts.find(|(_, facts)| is_its(facts)).map(|(id, _)| id)
     }
 
     /// Whether a container runs in a cgroup above this path.
@@ -247,6 +251,7 @@ mod tests {
             started: Subject::now(proc.path(), pid).started,
             is_first,
             leads_pid_namespace: false,
+            started_ns: None,
         };
         let [exec, runtime, walk] = [
             Confirmation::Exec,
@@ -312,6 +317,7 @@ mod tests {
                 started: Some(100),
                 is_first: true,
                 leads_pid_namespace,
+                started_ns: None,
             };
             let others = || processes.iter().map(|process| process.0).collect();
             let ended = has_ended(proc.path(), &first, ends_with_first, others);

@@ -40,7 +40,11 @@ impl Agent {
         }
         let placed = self.cgroups.take_place(task.pid);
         let Some((cgroup, path)) = place.or(placed) else {
-            // The process is gone, and its exec was reported.
+            // The process is gone. Its exec was reported, unless a client let another program run in
+            // its cgroup first.
+            if sight == Sight::Event && self.starts.of_process(subject).next().is_none() {
+                self.exports.unplaced();
+            }
             return;
         };
         let time_ns = node::now().boot_ns;
@@ -59,6 +63,7 @@ impl Agent {
             started: subject.started,
             is_first: true,
             leads_pid_namespace: process::is_first_of_pid_namespace(&self.proc, task.pid),
+            started_ns: None,
         };
         let start = self.account(cgroup, &path, &process, sight);
         if sight == Sight::Reconciled

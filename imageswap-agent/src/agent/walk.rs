@@ -206,6 +206,7 @@ fn process_of(proc: &Path, pid: u32) -> Option<Process> {
         started: Subject::now(proc, pid).started,
         is_first,
         leads_pid_namespace: is_first,
+        started_ns: None,
     })
 }
 

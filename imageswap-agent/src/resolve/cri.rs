@@ -90,7 +90,16 @@ impl Sources {
     ) -> Option<(Claim, Image)> {
         for _ in 0..DENIALS {
             let found = self.of_cri(asked, id, firsts, task).await;
-            let may_come = !self.cris.is_empty() && asked.unreachable.is_empty();
+            // Of a container that no containerd has as a task, another runtime may learn, while the
+            // process lives.
+            let by_others = || {
+                let mut others = self.cris.iter();
+                others.any(|cri| self.containerd_at(cri.socket()).is_none())
+                    && firsts.iter().all(|it| it.is_alive(&self.proc))
+            };
+            let may_come = !self.cris.is_empty()
+                && asked.unreachable.is_empty()
+                && (task.is_some() || by_others());
             if !matches!(found, OfCri::NotYet) || !may_come {
                 return found.is();
             }

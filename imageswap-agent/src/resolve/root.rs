@@ -39,7 +39,11 @@ impl Sources {
 
     /// Whether a hook may replace the root before the program begins. The bundle has the
     /// configuration that the task was made with, and exists at least until the program ends.
-    pub(super) async fn may_be_hooked(self: &Arc<Self>, task: &TaskRecord, process: Subject) -> bool {
+    pub(super) async fn may_be_hooked(
+        self: &Arc<Self>,
+        task: &TaskRecord,
+        process: Subject,
+    ) -> bool {
         let sources = Arc::clone(self);
         let (namespace, id) = (task.namespace.clone(), task.id.clone());
         let read = move || {
@@ -78,12 +82,15 @@ impl Sources {
                 return Ok(false);
             }
             // A process that has ended shows no root; those that it left behind do.
-            let mut left = hierarchy::processes_in(&cgroup).into_iter().take(MOST_LEFT);
+            let left = hierarchy::processes_in(&cgroup);
+            if left.len() > MOST_LEFT {
+                return Ok(false);
+            }
             let is_its = |pid| {
                 let process = Subject::now(&it.proc, pid);
                 is_of(process) || !process.is_alive(&it.proc)
             };
-            Ok(left.all(is_its))
+            Ok(left.into_iter().all(is_its))
         };
         if self.read(asked, compare).await.unwrap_or(false) {
             return;

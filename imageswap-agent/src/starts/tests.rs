@@ -49,6 +49,7 @@ fn confirmed(by: Confirmation) -> Evidence {
         started: Some(1),
         is_first: true,
         leads_pid_namespace: by == Confirmation::Exec,
+        started_ns: None,
     })
 }
 
