@@ -37,7 +37,7 @@ pub enum Command {
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Address for /livez, /readyz and /metrics
+    /// Address for /livez, /readyz, /metrics and /drift
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9465")]
     pub admin: SocketAddr,
     /// Name of this node in findings [default: the host name]

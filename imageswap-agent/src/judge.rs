@@ -24,7 +24,7 @@ pub enum Confidence {
     High,
     /// Names of the image's digest with the same verdict.
     Medium,
-    /// Only an annotation of the container itself, or nothing.
+    /// A user's own record, an annotation of the container, or nothing.
     Low,
 }
 

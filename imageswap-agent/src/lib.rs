@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! probes (kernel) ---+
-//! containerd's tasks +--> agent --> starts: one row for each start
-//! walks of cgroups --+      |          |
-//!                           v          v
-//!  runtimes <------ resolve: which   judge: the policy's answer, route and reason
-//!  (CRI, Docker,    record belongs     |
-//!   podman, runc)   to the process     v
-//!                                   finding --> export: metrics, Events, JSON lines, OpenTelemetry
-//!                                           `-> respond: eviction, if it is asked for
+//! containerd's tasks |
+//! walks of cgroups --+--> agent --> starts: one row for each start
+//! the node's Pods ---+      |          |
+//! policy changed ----+      v          v
+//!  runtimes, and <-- resolve: which   judge: the policy's answer, route and reason
+//!  the API server    record belongs     |
+//!                    to the process     v
+//!                                    finding --> export: metrics, Events, JSON lines, OpenTelemetry
+//!                                            `-> respond: eviction, if enabled
 //! ```
 //!
-//! Data flows one way: the probes, the runtimes and walks of the cgroup tree give
-//! [`facts::Evidence`]; [`starts::Starts`] stores it and asks [`judge::judge`]; the result is an
-//! exported [`finding::Finding`].
+//! The runtimes are containerd, CRI runtimes, Docker, podman and runc.
+//!
+//! Data flows one way: the probes, the runtimes, walks of the cgroup tree and the watch of the
+//! node's Pods give [`facts::Evidence`]; [`starts::Starts`] stores it and asks [`judge::judge`]; the
+//! result is an exported [`finding::Finding`]. If the policy changes, all containers that run are
+//! judged again.
 
 pub mod agent;
 pub mod agent_record;

@@ -84,6 +84,10 @@ const BLOCKED: &str = "note: the chart's NetworkPolicy blocks the API server's p
     networkPolicy.adminFrom has its addresses; --agent asks one agent, for example through \
     kubectl port-forward";
 
+/// What to check if agents that are named do not answer.
+const NAMED: &str = "note: check host and port: the agent's --admin sets them, by default \
+    127.0.0.1:9465; kubectl port-forward reaches an agent in a cluster";
+
 /// An agent that did not answer, and why.
 #[derive(Debug, Serialize)]
 struct Silent {
@@ -165,8 +169,12 @@ impl Args {
         for Silent { agent, error } in &heard.silent {
             report(&format!("error: {agent} did not answer: {error}"));
         }
-        if self.agent.is_empty() && !heard.silent.is_empty() {
-            report(BLOCKED);
+        if !heard.silent.is_empty() {
+            report(if self.agent.is_empty() {
+                BLOCKED
+            } else {
+                NAMED
+            });
         }
         Ok(match (heard.silent.is_empty(), counts) {
             (false, _) => Outcome::Failed,

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// A maps file with any name
     #[arg(long, value_name = "FILE")]
     maps: Vec<PathBuf>,
-    /// ImageSwap's legacy mode: the prefix that every image gets
+    /// The Python ImageSwap's legacy mode: the prefix that every image gets
     #[arg(long, value_name = "PREFIX")]
     image_prefix: Option<String>,
     /// Warnings are findings too, for CI

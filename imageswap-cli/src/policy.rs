@@ -27,10 +27,10 @@ pub(crate) struct PolicyFlags {
     /// ImageSwapPolicies: files, folders, or `-`; repeatable
     #[arg(long, value_name = "FILE or DIR")]
     policy: Vec<PathBuf>,
-    /// ImageSwap's maps file
+    /// A maps file of the Python ImageSwap
     #[arg(long, value_name = "FILE")]
     maps: Option<PathBuf>,
-    /// ImageSwap's legacy mode: the prefix that every image gets
+    /// The Python ImageSwap's legacy mode: the prefix that every image gets
     #[arg(long, value_name = "PREFIX")]
     image_prefix: Option<String>,
 }

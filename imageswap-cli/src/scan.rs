@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// The cluster's ImageSwapPolicies alone, without the maps ConfigMap
     #[arg(long, conflicts_with = "PolicyFlags")]
     policy_from_cluster: bool,
-    /// ConfigMap whose key `maps` is an ImageSwap maps file
+    /// ConfigMap whose key `maps` is a maps file of the Python ImageSwap
     #[arg(long, value_name = "NS/NAME", conflicts_with = "PolicyFlags")]
     maps_configmap: Option<ObjectName>,
     /// Namespace to scan [default: all]

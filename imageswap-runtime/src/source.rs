@@ -40,7 +40,7 @@ const COMPILING_PAUSE: Duration = Duration::from_millis(5);
 const IMAGESWAP_MAPS_FILE: &str = "/app/maps/imageswap-maps.conf";
 
 /// Where the policy comes from; flatten it into a command's arguments. One of the flags is given,
-/// or both that ask the cluster. Without any, ImageSwap's environment variables are used:
+/// or both that ask the cluster. Without any, the Python ImageSwap's environment variables are used:
 /// `IMAGESWAP_MODE`, `IMAGESWAP_MAPS_FILE`, `IMAGE_PREFIX`.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
@@ -50,16 +50,16 @@ pub struct PolicyArgs {
     /// change
     #[arg(long, value_name = "FILE or DIR", conflicts_with_all = ["maps", "image_prefix", "policy_from_cluster", "maps_configmap"])]
     pub policy: Option<PathBuf>,
-    /// ImageSwap maps file; read again whenever it changes
+    /// Maps file of the Python ImageSwap; read again whenever it changes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["image_prefix", "policy_from_cluster", "maps_configmap"])]
     pub maps: Option<PathBuf>,
-    /// Prefix for every image, as in ImageSwap's legacy mode
+    /// Prefix for every image, as in the Python ImageSwap's legacy mode
     #[arg(long, value_name = "PREFIX", conflicts_with_all = ["policy_from_cluster", "maps_configmap"])]
     pub image_prefix: Option<String>,
     /// ImageSwapPolicy objects of the cluster, by watch
     #[arg(long)]
     pub policy_from_cluster: bool,
-    /// ConfigMap whose key `maps` is an ImageSwap maps file, by watch; ImageSwapPolicies take
+    /// ConfigMap whose key `maps` is a maps file, by watch; ImageSwapPolicies take
     /// precedence
     #[arg(long, value_name = "NS/NAME")]
     pub maps_configmap: Option<ObjectName>,
@@ -200,7 +200,7 @@ impl PolicyArgs {
         ))
     }
 
-    /// Without a flag for the policy, uses ImageSwap's environment variables. The mode is legacy
+    /// Without a flag for the policy, uses the Python ImageSwap's environment variables. The mode is legacy
     /// unless it is `maps`, in any case.
     fn or_environment(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = self.policy.is_some()

@@ -27,7 +27,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer AdmissionReviews over HTTPS, at / and at /mutate
+    /// Answer AdmissionReviews over HTTPS, at /mutate (or /), /validate and /validate-policy
     Serve(Box<ServeArgs>),
     /// Write manual pages
     #[command(hide = true)]
@@ -50,7 +50,7 @@ pub struct ServeArgs {
     /// Seconds after SIGTERM during which new connections are still accepted
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub drain_delay: u32,
-    /// Seconds after SIGTERM after which idle connections are closed
+    /// Seconds after SIGTERM after which all connections are closed
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub drain_timeout: u32,
     /// Where the policy comes from.

@@ -1,4 +1,4 @@
-//! The mutating admission webhook: AdmissionReview in, JSON Patch out.
+//! The admission webhook: swaps images, refuses images that are not approved, and checks policies.
 //!
 //! ```text
 //!             server            http             admit
@@ -6,8 +6,12 @@
 //!    ^          drain,           limits,                    |
 //!    |          connections      time-outs                  v
 //!    |                                                    policy: a decision for each image
-//!    |                                                      |
-//!    +--- answer: JSON Patch, warnings, or a refusal <--- patch
+//!    |                                                      |   <- labels of namespaces: API server
+//!    |                                                      |   <- images that a mirror has: registries
+//!    |                                                      v
+//!    +--- JSON Patch, warnings <---- patch <------------- mutate
+//!    +--- refusal, warnings <------- message <----------- validate
+//!    +--- refusal, warnings <---------------------------- policy: does this version load?
 //! ```
 //!
 //! [`server`] accepts connections and decides which of them makes room for another one, [`http`]

@@ -9,6 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde::Deserialize as _;
 use serde_json::Value;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -84,10 +85,8 @@ async fn of_cluster(args: &Args) -> Result<Vec<Agent>> {
         None => Api::all(client.clone()),
     };
     let params = ListParams::default().labels(&args.agents_selector);
-    let pods = api
-        .list(&params)
-        .await
-        .context("cannot list the agents' Pods")?;
+    let pods = api.list(&params).await.map_err(said);
+    let pods = pods.context("cannot list the agents' Pods at the API server")?;
     if pods.items.is_empty() {
         bail!(
             "no Pod has the labels {}; --agents-selector names others",
@@ -107,11 +106,17 @@ async fn of_cluster(args: &Args) -> Result<Vec<Agent>> {
     Ok(agents.collect())
 }
 
-/// What the API server said, without the object around it.
+/// What the API server said without the object around it, or what failed without the layers of the
+/// client, each of which repeats its cause.
 fn said(error: kube::Error) -> anyhow::Error {
-    match error {
-        kube::Error::Api(status) => anyhow!(status.message),
-        error => error.into(),
+    if let kube::Error::Api(status) = error {
+        return anyhow!(status.message);
+    }
+    let error = anyhow::Error::from(error);
+    let cause = error.root_cause();
+    match cause.downcast_ref().map(io::Error::kind) {
+        Some(ErrorKind::ConnectionRefused) => anyhow!("connection refused: nothing listens there"),
+        _ => anyhow!("{cause}"),
     }
 }
 
@@ -119,7 +124,10 @@ impl Agent {
     async fn ask(&self) -> Result<Vec<(Finding, Value)>> {
         let request = Request::get(&self.path).body(Vec::new())?;
         let text = timeout(DEADLINE, self.client.request_text(request));
-        let text = text.await.context("no answer in 10 s")?.map_err(said)?;
+        let text = text
+            .await
+            .map_err(|_elapsed| anyhow!("no answer in 10 s"))?;
+        let text = text.map_err(said)?;
         let findings = text.lines().map(|line| {
             let whole: Value = serde_json::from_str(line)?;
             Ok((Finding::deserialize(&whole)?, whole))

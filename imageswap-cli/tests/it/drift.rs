@@ -85,6 +85,21 @@ fn watch_asks_again_until_it_is_stopped() {
 }
 
 #[test]
+fn a_closed_port_is_reported_once_with_what_to_check() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let ran = Folder::new(&[]).run(&format!("drift --agent {address}"));
+    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    let (error, note) = ran.err().split_once('\n').unwrap();
+    assert_eq!(
+        error,
+        format!("error: {address} did not answer: connection refused: nothing listens there")
+    );
+    assert!(note.starts_with("note: check host and port: "), "{note}");
+}
+
+#[test]
 fn an_agent_that_the_api_server_cannot_reach_is_explained() {
     let options = ControlPlaneOptions::default();
     let Some(cluster) = ControlPlane::for_test("an_agent_cannot_be_reached", options) else {

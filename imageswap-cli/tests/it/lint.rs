@@ -45,7 +45,7 @@ fn each_message_shows_its_line_and_the_last_line_counts() {
   | ^^^^^^^^
   = help: write `quay.io` without tabs
 
-warning[trailing-slash]: the `/` at the end is left out; ImageSwap would write `//`
+warning[trailing-slash]: the `/` at the end is left out; the Python ImageSwap would write `//`
  --> maps.conf:2:11
   |
 2 |  quay.io::d.example.com/

@@ -156,7 +156,7 @@ impl<'a> Checker<'a> {
                 self.warn(
                     &At::key(plain),
                     "missing-default",
-                    "expected a `default` key: without one ImageSwap applies no registry key"
+                    "expected a `default` key: without one the Python ImageSwap applies no registry key"
                         .to_owned(),
                     Some(
                         "add `default::` to leave alone what no key names, or give it a registry"
@@ -174,7 +174,7 @@ impl<'a> Checker<'a> {
                 .iter()
                 .filter(|it| it.section == Section::Plain && !it.value.is_empty());
             for entry in plain.filter(|it| is_registry(&it.key) && !it.key.contains(['.', '/'])) {
-                let message = "expected a registry with a dot: beside an empty `default`, ImageSwap leaves this one alone";
+                let message = "expected a registry with a dot: beside an empty `default`, the Python ImageSwap leaves this one alone";
                 self.warn(&At::key(entry), "unused-key", message.to_owned(), None);
             }
         }

@@ -60,11 +60,11 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "empty-value",
-        "an `[EXACT]` key without a value keeps its image, where ImageSwap sets an empty one; a `[REPLACE]` key without a value leaves only the last path segment",
+        "an `[EXACT]` key without a value keeps its image, where the Python ImageSwap sets an empty one; a `[REPLACE]` key without a value leaves only the last path segment",
     ),
     warning(
         "trailing-slash",
-        "the `/` at the end of a value is left out; ImageSwap writes `//`",
+        "the `/` at the end of a value is left out; the Python ImageSwap writes `//`",
     ),
     warning(
         "empty-item",
@@ -80,7 +80,7 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "shadowed-item",
-        "an item of a registry that has a key of its own, which goes before",
+        "an item of a registry that also has a key; the key applies first",
     ),
     warning(
         "implicit-registry",
@@ -96,11 +96,11 @@ pub const CHECKS: &[Check] = &[
     ),
     warning(
         "empty-file",
-        "the text says nothing, so every image stays and is approved",
+        "the file has no entries, so every image stays and is approved",
     ),
     note(
         "byte-order-mark",
-        "a byte order mark, which ImageSwap takes for part of the first key",
+        "a byte order mark, which the Python ImageSwap reads as part of the first key",
     ),
     note(
         "single-colon",
@@ -108,7 +108,7 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "exact-spelling",
-        "an `[EXACT]` key means its very text, and no other spelling of the image",
+        "an `[EXACT]` key matches only this spelling of the image",
     ),
     note(
         "dropped-path",
@@ -116,7 +116,7 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "substring-item",
-        "what holds an item or the legacy prefix elsewhere stays too, not approved",
+        "images that contain an item or the legacy prefix elsewhere also stay, and are not approved",
     ),
     note(
         "library-spelling",
@@ -124,11 +124,11 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "library-alone",
-        "a `/library` key without one for its registry: ImageSwap fails for the other images",
+        "a `/library` key without one for its registry: the Python ImageSwap fails for the other images",
     ),
     note(
         "registry-alias",
-        "`index.docker.io` and `registry-1.docker.io` do not take a `docker.io` key",
+        "`index.docker.io` and `registry-1.docker.io` do not match a `docker.io` key",
     ),
     note(
         "dotless-registry",
@@ -136,11 +136,11 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "dotless-key",
-        "a key without a dot, which ImageSwap never uses and which applies here to some images",
+        "a key without a dot, which the Python ImageSwap never uses and which applies here to some images",
     ),
     note(
         "old-port",
-        "a port of the image follows to the new host, or, in ImageSwap, behind its path",
+        "the image's port is appended to a value that is only a host; to any other value the Python ImageSwap appends it, and here it is left out",
     ),
     note(
         "mirror-port",
@@ -156,7 +156,7 @@ pub const CHECKS: &[Check] = &[
     ),
     note(
         "second-pass",
-        "ImageSwap would move the result again on the next update; here it stays",
+        "the Python ImageSwap would move the result again on the next update; here it stays",
     ),
 ];
 

@@ -72,7 +72,7 @@ impl<'e, 'a> First<'e, 'a> {
 /// How lines are written.
 fn spelling(checker: &mut Checker<'_>, entries: &[Entry<'_>], text: &str) {
     if text.starts_with('\u{feff}') {
-        let message = "the text begins with a byte order mark, which ImageSwap takes for part of the first key".to_owned();
+        let message = "the text begins with a byte order mark, which the Python ImageSwap reads as part of the first key".to_owned();
         checker.note(&At::start(text), "byte-order-mark", message, None);
     }
     if entries.is_empty() && !checker.has_errors() {
@@ -81,7 +81,7 @@ fn spelling(checker: &mut Checker<'_>, entries: &[Entry<'_>], text: &str) {
     }
     if let Some(First { entry, more }) = First::of(entries.iter().filter(|it| it.single_colon)) {
         let message = format!(
-            "a single `:` is deprecated; ImageSwap logs a warning for it with every image{more}"
+            "a single `:` is deprecated; the Python ImageSwap logs a warning for it with every image{more}"
         );
         let help = format!("write `{}::{}`", entry.written_key(), entry.value);
         checker.note(&At::key(entry), "single-colon", message, Some(help));

@@ -47,7 +47,8 @@ pub(super) fn prefix(checker: &mut Checker<'_>, at: &At<'_>, value: &str, sample
         );
         checker.unusable(at, "unusable-value", message, help_for(value));
     } else if prefix != value {
-        let message = "the `/` at the end is left out; ImageSwap would write `//`".to_owned();
+        let message =
+            "the `/` at the end is left out; the Python ImageSwap would write `//`".to_owned();
         let help = format!("write `{prefix}`");
         checker.warn(at, "trailing-slash", message, Some(help));
     }

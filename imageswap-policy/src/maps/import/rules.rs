@@ -179,7 +179,7 @@ impl<'x> Importer<'x> {
             used.map(|it| format!("{it}/**")).collect()
         };
         if froms.is_empty() {
-            let why = "the file never uses this line, because ImageSwap takes a registry without a dot for a path on docker.io";
+            let why = "the file never uses this line, because the Python ImageSwap reads a registry without a dot as a path on docker.io";
             return self.left_out(&At::key(entry), why);
         }
         if entry.value.is_empty() {

@@ -74,7 +74,7 @@ fn second_pass(checker: &mut Checker<'_>, effective: &Effective<'_>, engine: &En
         });
         if let Some((once, twice)) = moved {
             let message = format!(
-                "ImageSwap would make `{twice}` of `{once}` on the next update; here it stays"
+                "the Python ImageSwap would make `{twice}` of `{once}` on the next update; here it stays"
             );
             checker.note(&At::value(entry), "second-pass", message, None);
         }

@@ -33,7 +33,7 @@ fn hub(checker: &mut Checker<'_>, effective: &Effective<'_>) {
         let registry = key.strip_suffix("/library");
         if let Some(registry) = registry.filter(|it| !effective.plain.contains_key(it)) {
             let message = format!(
-                "ImageSwap fails for other images of `{registry}`, which has no key of its own; here `default` decides about them"
+                "the Python ImageSwap fails for other images of `{registry}`, which has no key of its own; here `default` decides about them"
             );
             let help = format!("add `{registry}::` with where they are to go");
             checker.note(&At::key(entry), "library-alone", message, Some(help));
@@ -52,7 +52,7 @@ fn without_dot(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &E
         None => (!default.value.is_empty()).then(|| At::value(default)),
     };
     if let Some(at) = place {
-        let message = "`localhost/a` comes here as a path of `docker.io`, as in ImageSwap; with a port, as in `localhost:5000/a`, ImageSwap's answer is mostly not a reference, and here the registry's key or `default` decides".to_owned();
+        let message = "`localhost/a` comes here as a path of `docker.io`, as in the Python ImageSwap; with a port, as in `localhost:5000/a`, the Python ImageSwap's answer is mostly not a reference, and here the registry's key or `default` decides".to_owned();
         checker.note(&at, "dotless-registry", message, None);
     }
     let keys = effective
@@ -61,7 +61,7 @@ fn without_dot(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &E
         .filter(|(key, _)| is_registry(key) && !key.contains(['.', '/']));
     if let Some(First { entry, more }) = First::of(keys.map(|(_, it)| *it)) {
         let message = format!(
-            "ImageSwap never uses this key, because it has no dot; here it applies to images for which ImageSwap's answer is not a reference{more}"
+            "the Python ImageSwap never uses this key, because it has no dot; here it applies to images for which the Python ImageSwap's answer is not a reference{more}"
         );
         checker.note(&At::key(entry), "dotless-key", message, None);
     }
@@ -94,7 +94,7 @@ fn ports(checker: &mut Checker<'_>, effective: &Effective<'_>, default: &Entry<'
     let behind = keys().filter(|it| !mirrors(it) && portless(it) && !bare(it));
     if let Some(First { entry, more }) = First::of(behind) {
         let message = format!(
-            "ImageSwap makes `{value}:443/a` of `{key}:443/a`; here the port is left out{more}",
+            "the Python ImageSwap makes `{value}:443/a` of `{key}:443/a`; here the port is left out{more}",
             key = entry.key,
             value = target_prefix(&entry.value)
         );

@@ -292,12 +292,12 @@ fn notes_give_an_example() {
         (
             "default::d.io/a\n",
             "second-pass",
-            "ImageSwap would make `d.io/a/a/team/image` of `d.io/a/team/image` on the next update; here it stays",
+            "the Python ImageSwap would make `d.io/a/a/team/image` of `d.io/a/team/image` on the next update; here it stays",
         ),
         (
             "default::\nquay.io::m.io/a\ngcr.io::m.io/b\n",
             "old-port",
-            "ImageSwap makes `m.io/a:443/a` of `quay.io:443/a`; here the port is left out (1 more line like this)",
+            "the Python ImageSwap makes `m.io/a:443/a` of `quay.io:443/a`; here the port is left out (1 more line like this)",
         ),
         (
             "default::\na.io::m.io\nb.io::m.io\n",
