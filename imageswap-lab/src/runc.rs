@@ -66,11 +66,20 @@ impl Bundle {
         cgroup: &str,
         kinds: &[&str],
     ) -> Result<Self> {
-        let mut spec = in_cgroup(id, cmd, cgroup);
-        if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
-            namespaces.retain(|it| !kinds.iter().any(|kind| it["type"] == *kind));
-        }
+        let spec = spec_without(id, cmd, cgroup, kinds);
         Self::start(RUN, lab, &spec, id, false, None)
+    }
+
+    /// Like [`Bundle::run_without`], but `cmd` does not run before [`Bundle::begin`].
+    pub fn create_without(
+        lab: &Lab,
+        id: &str,
+        cmd: &[&str],
+        cgroup: &str,
+        kinds: &[&str],
+    ) -> Result<Self> {
+        let spec = spec_without(id, cmd, cgroup, kinds);
+        Self::start(&["create"], lab, &spec, id, false, None)
     }
 
     /// Like [`Bundle::run`], with runc's state in the folder `state` of the bundle, which
@@ -147,6 +156,13 @@ impl Bundle {
     pub fn begin(&self) -> Result<()> {
         let mut command = self.runc();
         command.args(["start", &self.id]);
+        run(command).map(drop)
+    }
+
+    /// Runs another command in the container, and waits for its end.
+    pub fn exec(&self, cmd: &[&str]) -> Result<()> {
+        let mut command = self.runc();
+        command.args(["exec", &self.id]).args(cmd);
         run(command).map(drop)
     }
 
@@ -233,6 +249,14 @@ impl Drop for Bundle {
 fn in_cgroup(id: &str, cmd: &[&str], cgroup: &str) -> serde_json::Value {
     let mut spec = spec(id, cmd);
     spec["linux"]["cgroupsPath"] = json!(cgroup);
+    spec
+}
+
+fn spec_without(id: &str, cmd: &[&str], cgroup: &str, kinds: &[&str]) -> serde_json::Value {
+    let mut spec = in_cgroup(id, cmd, cgroup);
+    if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+        namespaces.retain(|it| !kinds.iter().any(|kind| it["type"] == *kind));
+    }
     spec
 }
 

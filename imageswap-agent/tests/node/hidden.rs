@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// Makes a first process that is a fork of the shell, which runs no program of its own. The shell
 /// ends with the container.
@@ -191,4 +192,38 @@ fn v2(path: &str) -> PathBuf {
         "/sys/fs/cgroup/unified"
     };
     PathBuf::from(format!("{root}{path}"))
+}
+
+/// A client of a runtime can run programs in a container that was only created.
+#[test]
+fn a_program_before_the_containers_own_hides_no_start() {
+    let Some(node) = Node::for_test("before", false) else {
+        return;
+    };
+    let agent = node.agent();
+    let id = format!("before-{}", std::process::id());
+    let path = format!("/{id}.service");
+    let program = ["sleep", "1000"];
+    let bundle = Bundle::create_without(&node.lab, &id, &program, &path, &["pid"]).unwrap();
+    for _ in 0..3 {
+        bundle.exec(&["true"]).unwrap();
+        // The agent asks about it, and no source knows it.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    bundle.begin().unwrap();
+    let said = || {
+        let said = agent.said().into_iter();
+        said.filter(|it| it["cgroup"] == path.as_str() && it["event"] == "start")
+            .collect::<Vec<Value>>()
+    };
+    assert!(
+        wait_until(PATIENCE, || !said().is_empty()),
+        "{}",
+        agent.log()
+    );
+    let [finding] = &said()[..] else {
+        panic!("{:#?}", said())
+    };
+    assert_eq!(finding["process"]["comm"], "sleep", "{finding:#}");
+    assert_eq!(words(finding)[0], "unresolved", "{finding:#}");
 }
