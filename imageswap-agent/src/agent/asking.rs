@@ -75,22 +75,27 @@ impl Agent {
         } else {
             Occasion::New
         };
-        let above = self.containers_above(&facts.cgroup);
+        let above = self.containers_above(facts);
         self.set_asked(start, true);
         self.turns.queue(start, &above, occasion);
         self.ask_next();
     }
 
-    /// The cgroups of the containers above a path, the outermost first.
-    fn containers_above(&self, path: &str) -> Vec<u64> {
+    /// The cgroups of the containers above a start, the outermost first. Where the paths of containers
+    /// begin, root can put a process of its own, which is not a container above all of them.
+    fn containers_above(&self, facts: &Facts) -> Vec<u64> {
+        let path = &facts.cgroup;
         let above = path.match_indices('/').map(|(end, _)| &path[..end]);
         // The root cgroup is above everything.
         let above = above.filter(|path| !path.is_empty());
         let starts = above.filter_map(|path| self.starts.at(path));
-        starts
-            .map(|start| start.cgroup)
-            .take(turns::MOST_ABOVE)
-            .collect()
+        let is_named = facts.identity.container_id.is_some();
+        let is_above = |start: &StartId| {
+            let above = self.starts.facts(*start);
+            !is_named || above.is_some_and(|above| above.identity.container_id.is_some())
+        };
+        let above = starts.filter(is_above).map(|start| start.cgroup);
+        above.take(turns::MOST_ABOVE).collect()
     }
 
     /// Asks about the starts whose turn it is, unless they were forgotten while they waited.
