@@ -8,6 +8,7 @@ mod containerd;
 mod harbor;
 mod helpers;
 mod hostile;
+mod kyverno;
 mod lookalikes;
 mod maps;
 mod nasty;
