@@ -227,7 +227,7 @@ fn selected(
     exceptions: &Exceptions,
 ) -> Result<(Formula, Vec<String>), String> {
     let scope = scope::read(rule)?;
-    let mut formula = vec![scope.formula];
+    let mut formula = vec![scope.formula.clone()];
     if let Some(preconditions) = rule.get("preconditions") {
         formula.push(conditions::read(preconditions)?.scope(lists)?);
     }
@@ -242,7 +242,9 @@ fn selected(
             formula.push(pods.clone().not());
         }
     }
-    Ok((Formula::All(formula), scope.wider))
+    let formula = Formula::All(formula);
+    scope.check_labels(&formula)?;
+    Ok((formula, scope.wider))
 }
 
 /// A rule that checks with expressions in CEL.

@@ -416,3 +416,62 @@ fn lists_with_different_demands_are_left_out() {
         [Status::CarriedOver]
     );
 }
+
+#[test]
+fn labels_of_a_workload_are_not_those_of_its_pods() {
+    let labelled =
+        |kinds: &str| format!("{{kinds: [{kinds}], selector: {{matchLabels: {{tier: web}}}}}}");
+    let matched = |resources: &str| format!("match: {{any: [{{resources: {resources}}}]}}");
+    let workload = "match: {any: [{resources: {kinds: [apps/v1/Deployment]}}]}";
+    let of_label = condition("request.object.metadata.labels.tier || ''", "Equals", "web");
+    for scope in [
+        matched(&labelled("Deployment")),
+        matched(&labelled("Pod, StatefulSet")),
+        format!(
+            "{workload}\nexclude: {{any: [{{resources: {}}}]}}",
+            labelled("Pod")
+        ),
+        format!("{workload}\npreconditions: {{all: [{of_label}]}}"),
+    ] {
+        is_left_out(&check(&scope, "reg.example.com/*"), "by its labels");
+    }
+    for scope in [
+        matched(&labelled("Pod")),
+        matched("{kinds: [Pod, Deployment], namespaces: [a]}"),
+    ] {
+        let it = check(&scope, "reg.example.com/*");
+        assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    }
+}
+
+#[test]
+fn a_block_without_conditions_selects_nothing() {
+    for block in [
+        "{resources: {namespaces: []}}",
+        "{resources: {}}",
+        "{resources: {name: \"\", selector: null}}",
+        "{clusterRoles: []}",
+    ] {
+        for exclude in [
+            format!("{{any: [{block}]}}"),
+            format!("{{all: [{block}]}}"),
+            block.to_owned(),
+        ] {
+            let it = check(&format!("{PODS}\nexclude: {exclude}"), "reg.example.com/*");
+            assert_eq!(
+                statuses(&it),
+                [Status::CarriedOver],
+                "{exclude}: {}",
+                told(&it)
+            );
+            assert_eq!(approved(&it, "a", STRANGER), Some(false), "{exclude}");
+        }
+        let it = check(&format!("match: {{any: [{block}]}}"), "reg.example.com/*");
+        is_left_out(&it, "no Pod is in its scope");
+    }
+    let it = check(
+        &format!("{PODS}\nexclude: {{any: [{{resources: {{selector: {{}}}}}}]}}"),
+        "a/*",
+    );
+    is_left_out(&it, "no Pod is in its scope");
+}
