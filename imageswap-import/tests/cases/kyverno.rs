@@ -2,6 +2,7 @@
 
 use super::helpers::{approved, check, decide, first, imported, rule, statuses, swap, told};
 use imageswap_import::{Import, Status};
+use imageswap_policy::document::Enforcement;
 
 const PODS: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
 const STRANGER: &str = "evil.example.net/x";
@@ -474,4 +475,25 @@ fn a_block_without_conditions_selects_nothing() {
         "a/*",
     );
     is_left_out(&it, "no Pod is in its scope");
+}
+
+#[test]
+fn overrides_of_the_policy_follow_those_of_a_rule() {
+    let with = |of_rule: &str| {
+        imported(&format!(
+            "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {{name: a}}\nspec:\n  validationFailureAction: Audit\n  validationFailureActionOverrides: [{{action: Enforce, namespaces: [prod]}}]\n  rules:\n  - name: r\n    {PODS}\n    validate:\n      {of_rule}\n      pattern: {{spec: {{containers: [{{image: \"reg.example.com/*\"}}]}}}}\n"
+        ))
+    };
+    let stage = "failureActionOverrides: [{action: Enforce, namespaces: [stage]}]";
+    let own = format!("failureAction: Audit\n      {stage}");
+    for (of_rule, expected) in [(stage, vec!["prod", "stage"]), (&own, vec!["stage"])] {
+        let it = with(of_rule);
+        let enforced = it
+            .policies
+            .iter()
+            .find(|it| it.spec.enforcement == Enforcement::Deny);
+        let names = enforced.unwrap().spec.r#match.namespaces.clone().unwrap();
+        assert_eq!(names, expected, "{of_rule}");
+        assert_eq!(it.policies.len(), 2, "{of_rule}");
+    }
 }
