@@ -148,7 +148,7 @@ impl Condition {
         {
             let list = context.template(&format!("{{{{{list}}}}}"))?;
             return match list {
-                Value::Array(items) | Value::Some(items) => Ok(!items.is_empty()),
+                Value::Array(items) | Value::Partial(items) => Ok(!items.is_empty()),
                 _ => Err(others()),
             };
         }
@@ -163,12 +163,12 @@ impl Condition {
                 .iter()
                 .map(Value::whole)
                 .collect::<Result<Vec<_>, _>>()?,
-            Value::Some(items) if context.is_of_pod() && self.operator.starts_with("Any") => {
+            Value::Partial(items) if context.is_of_pod() && self.operator.starts_with("Any") => {
                 items.iter().map(Value::whole).collect::<Result<_, _>>()?
             }
             one => vec![one.whole()?],
         };
-        let listed = matches!(key, Value::Array(_) | Value::Some(_));
+        let listed = matches!(key, Value::Array(_) | Value::Partial(_));
         let among = |key: &Json| among(key, &value);
         Ok(match (self.operator.as_str(), keys.as_slice()) {
             ("Equals" | "Equal", [key]) if !listed => equal(key, &value)?,

@@ -136,7 +136,7 @@ impl Context {
             [("name", string(NAME)), ("image", string(text))],
         );
         let spec =
-            lists(&|_, here| Value::Some(here.then(|| container.clone()).into_iter().collect()));
+            lists(&|_, here| Value::Partial(here.then(|| container.clone()).into_iter().collect()));
         // No two containers of a Pod have the same name.
         let images = lists(&|name, here| {
             let info = if here {
@@ -176,7 +176,7 @@ impl Context {
     /// The elements of a `foreach` list.
     pub(super) fn elements(&self, list: &str) -> Result<Vec<Value>, Stop> {
         match self.expression(list)? {
-            Value::Array(items) | Value::Some(items) => Ok(items),
+            Value::Array(items) | Value::Partial(items) => Ok(items),
             Value::Null => Ok(Vec::new()),
             _ => Err(format!("`{list}` is not a list").into()),
         }

@@ -72,14 +72,14 @@ impl Expr {
                         .cloned()
                         .unwrap_or(Value::Null)
                 }
-                Value::Some(_) => return Err(others()),
+                Value::Partial(_) => return Err(others()),
                 _ => Value::Null,
             },
             Self::Project(left, right) => each(left.evaluate(current)?, |it| right.evaluate(it))?,
             Self::Values(left, right) => {
                 let values = match left.evaluate(current)? {
                     Value::Object(fields) => Value::Array(fields.into_values().collect()),
-                    Value::Open(_, fields) => Value::Some(fields.into_values().collect()),
+                    Value::Open(_, fields) => Value::Partial(fields.into_values().collect()),
                     _ => Value::Null,
                 };
                 each(values, |it| right.evaluate(it))?
@@ -107,7 +107,7 @@ impl Expr {
                     // Nothing, or another list without a known entry, does not make a difference.
                     Err(why) => match right? {
                         Value::Null => left,
-                        Value::Array(it) | Value::Some(it) if it.is_empty() => left,
+                        Value::Array(it) | Value::Partial(it) if it.is_empty() => left,
                         _ => return Err(why),
                     },
                 }
@@ -237,7 +237,7 @@ fn each(list: Value, of: impl Fn(&Value) -> Result<Value, Stop>) -> Result<Value
     };
     Ok(match list {
         Value::Array(items) => Value::Array(results(items)?),
-        Value::Some(items) => Value::Some(results(items)?),
+        Value::Partial(items) => Value::Partial(results(items)?),
         _ => Value::Null,
     })
 }
@@ -246,14 +246,14 @@ fn each(list: Value, of: impl Fn(&Value) -> Result<Value, Stop>) -> Result<Value
 fn flat(list: Value) -> Value {
     let (items, mut whole) = match list {
         Value::Array(items) => (items, true),
-        Value::Some(items) => (items, false),
+        Value::Partial(items) => (items, false),
         _ => return Value::Null,
     };
     let mut flat = Vec::new();
     for item in items {
         match item {
             Value::Array(inner) => flat.extend(inner),
-            Value::Some(inner) => {
+            Value::Partial(inner) => {
                 whole = false;
                 flat.extend(inner);
             }
@@ -263,7 +263,7 @@ fn flat(list: Value) -> Value {
     if whole {
         Value::Array(flat)
     } else {
-        Value::Some(flat)
+        Value::Partial(flat)
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) enum Value {
     String(String),
     Array(Vec<Value>),
     /// Entries of a list that has others, too, if the Pod has other containers.
-    Some(Vec<Value>),
+    Partial(Vec<Value>),
     Object(BTreeMap<String, Value>),
     /// An object of which only some fields are known, and its path.
     Open(Rc<str>, BTreeMap<String, Value>),
@@ -86,9 +86,9 @@ impl Value {
             Self::Bool(it) => *it,
             Self::String(it) => !it.is_empty(),
             Self::Array(it) => !it.is_empty(),
-            Self::Some(it) if it.is_empty() => return Err(others()),
+            Self::Partial(it) if it.is_empty() => return Err(others()),
             Self::Object(it) => !it.is_empty(),
-            Self::Number(_) | Self::Some(_) | Self::Open(..) => true,
+            Self::Number(_) | Self::Partial(_) | Self::Open(..) => true,
             Self::Unknown(why) => return Err(Stop::Unknown(why.to_string())),
         })
     }
@@ -102,7 +102,7 @@ impl Value {
             Self::String(it) if it.contains(NAME) => return Err(nameless()),
             Self::String(it) => Json::String(it.clone()),
             Self::Array(items) => items.iter().map(Self::whole).collect::<Result<_, _>>()?,
-            Self::Some(_) => return Err(others()),
+            Self::Partial(_) => return Err(others()),
             Self::Object(fields) => {
                 let fields = fields
                     .iter()

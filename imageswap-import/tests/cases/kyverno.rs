@@ -252,7 +252,7 @@ fn a_swap_that_depends_on_a_field_beside_the_image_is_left_out() {
         "`name` of a container",
     );
     // No image that is tried has this name.
-    let more = "preconditions: {all: [{key: \"{{ element.image }}\", operator: Equals, value: \"????????????????\"}]}";
+    let more = "preconditions: {all: [{key: \"{{ element.image }}\", operator: Equals, value: \"no image\"}]}";
     is_left_out(
         &swap(more, "reg.example.com/{{ element.tty || 'a' }}"),
         "`container.tty`",
