@@ -185,6 +185,9 @@ pub fn import_maps(source: Source<'_>, name: &str) -> Result<Import, Diagnostics
     Ok(all)
 }
 
+/// Exceptions depend on how Kyverno is started.
+const EXCEPTIONS: &str = "Kyverno uses exceptions only with `--enablePolicyException`, in the namespaces that `--exceptionNamespace` names; remove this one if yours does not use it";
+
 /// Why a configuration beside others is left out.
 const ALONE: &str = "a configuration or maps file has to be imported alone";
 
@@ -361,9 +364,9 @@ fn read(documents: &[(&str, Node)], formats: &[Format], report: &mut Report) -> 
     }
     let excepted = exceptions.readings(&known).into_iter();
     for (origin, result) in excepted.chain(in_cel.readings(&known_in_cel)) {
-        let (status, reason) = match result {
-            Ok(()) => (Status::CarriedOver, None),
-            Err(why) => (Status::LeftOut, Some(why)),
+        let (status, reason, notes) = match result {
+            Ok(()) => (Status::CarriedOver, None, vec![EXCEPTIONS.to_owned()]),
+            Err(why) => (Status::LeftOut, Some(why), Vec::new()),
         };
         report.rules.push(Item {
             source: origin.source,
@@ -374,7 +377,7 @@ fn read(documents: &[(&str, Node)], formats: &[Format], report: &mut Report) -> 
             status,
             reason,
             differences: Vec::new(),
-            notes: Vec::new(),
+            notes,
         });
     }
     readings

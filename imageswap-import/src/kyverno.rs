@@ -9,5 +9,6 @@ mod mutate;
 mod policy;
 mod scope;
 mod validate;
+mod value;
 
 pub(crate) use policy::{Exceptions, namespace, read};

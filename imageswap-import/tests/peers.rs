@@ -67,6 +67,11 @@ fn the_examples_of_the_page_are_true() {
     assert_eq!(it.report.count(Status::CarriedOver), 1);
     let written = write::policy(&it.policies[0], "head", &[]);
     assert_eq!(written.strip_prefix("# head\n").unwrap(), kyverno[1]);
+    let rule = kyverno[0].split("    validate:\n").next().unwrap();
+    let unknown = format!("{rule}    {}", kyverno[2].replace('\n', "\n    "));
+    let it = imported(&unknown);
+    let why = "the variable `registries` is known in a cluster only";
+    assert_eq!(it.report.rules[0].reason.as_deref(), Some(why));
     let cel = blocks("From policies in CEL");
     let it = imported(cel[0]);
     assert!(it.report.is_exact(), "{:?}", it.report);

@@ -51,6 +51,7 @@ impl Agent {
             self.starts.forget(start);
             // A runtime that waits to begin the container's program lets clients run others before.
             if waiting.any(|pid| process::is_called_like_runtime(&self.proc, pid)) {
+                tracing::debug!(start.cgroup, "a runtime waits to begin a container here");
                 self.control.watch(start.cgroup);
             } else {
                 self.control.forget(start.cgroup);

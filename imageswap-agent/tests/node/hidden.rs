@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 /// Makes a first process that is a fork of the shell, which runs no program of its own. The shell
 /// ends with the container.
@@ -200,15 +199,19 @@ fn a_program_before_the_containers_own_hides_no_start() {
     let Some(node) = Node::for_test("before", false) else {
         return;
     };
-    let agent = node.agent();
+    let (mut command, admin) = Agent::command(&node.lab, &node.containerd);
+    // Only the probes show the start.
+    command.args(["--reconcile-interval", "600"]);
+    let agent = Agent::start(&node.lab, (command, admin));
     let id = format!("before-{}", std::process::id());
     let path = format!("/{id}.service");
     let program = ["sleep", "1000"];
     let bundle = Bundle::create_without(&node.lab, &id, &program, &path, &["pid"]).unwrap();
-    for _ in 0..3 {
+    for times in 1..=3 {
         bundle.exec(&["true"]).unwrap();
-        // The agent asks about it, and no source knows it.
-        std::thread::sleep(Duration::from_millis(500));
+        // The agent has asked about it, and no source knows it.
+        let waits = || agent.log().matches("a runtime waits to begin").count() >= times;
+        assert!(wait_until(PATIENCE, waits), "{}", agent.log());
     }
     bundle.begin().unwrap();
     let said = || {

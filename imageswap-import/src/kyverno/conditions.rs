@@ -2,12 +2,13 @@
 
 use super::context::{Context, lists_in, template_texts};
 use super::jmespath;
+use super::value::{Stop, Value, others};
 use crate::intent::{Lists, Vocabulary};
-use crate::scope::{Formula, Literal};
 use crate::text::glob;
-use imageswap_policy::document::{Operator as LabelOperator, Requirement};
 use imageswap_policy::yaml::Node;
-use serde_json::Value;
+use serde_json::Value as Json;
+
+mod scope;
 
 /// Conditions of which all, or one, must be true.
 #[derive(Debug, Clone)]
@@ -19,9 +20,9 @@ pub(super) enum Conditions {
 
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
-    pub(super) key: Value,
+    key: Json,
     operator: String,
-    value: Value,
+    value: Json,
 }
 
 /// Reads `{any, all}`, or a list in which all must be true.
@@ -74,13 +75,14 @@ fn one(node: &Node) -> Result<Conditions, String> {
     Ok(Conditions::One(Condition {
         key: key.to_json(),
         operator: operator.ok_or("a condition has no `operator`")?.to_owned(),
-        value: node.get("value").map_or(Value::Null, Node::to_json),
+        value: node.get("value").map_or(Json::Null, Node::to_json),
     }))
 }
 
 impl Conditions {
-    /// Whether they are true.
-    pub(super) fn hold(&self, context: &Context) -> Result<bool, String> {
+    /// Whether they are true. Every condition is evaluated, because the images that are tried may
+    /// not get to those that depend on what is not known.
+    pub(super) fn hold(&self, context: &Context) -> Result<bool, Stop> {
         match self {
             Self::All(parts) => {
                 let mut all = true;
@@ -117,28 +119,6 @@ impl Conditions {
         }
     }
 
-    /// The same as a condition on Pods, if no condition is about an image.
-    ///
-    /// # Errors
-    /// A condition is about something else; the text says what.
-    pub(super) fn scope(&self, lists: Lists) -> Result<Formula, String> {
-        match self {
-            Self::All(parts) => Ok(Formula::All(
-                parts
-                    .iter()
-                    .map(|it| it.scope(lists))
-                    .collect::<Result<_, _>>()?,
-            )),
-            Self::Any(parts) => Ok(Formula::Any(
-                parts
-                    .iter()
-                    .map(|it| it.scope(lists))
-                    .collect::<Result<_, _>>()?,
-            )),
-            Self::One(it) => it.scope(lists),
-        }
-    }
-
     /// Refusing the whole Pod under these conditions equals refusing each image for which they are
     /// true.
     pub(super) fn is_for_each(&self) -> Result<Lists, String> {
@@ -160,30 +140,48 @@ impl Conditions {
 }
 
 impl Condition {
-    fn holds(&self, context: &Context) -> Result<bool, String> {
-        let key = context.value(&self.key)?;
-        let value = context.value(&self.value)?;
-        if key.is_null() {
-            return Err("a key that is not defined for every image".to_owned());
+    fn holds(&self, context: &Context) -> Result<bool, Stop> {
+        // Of a list of the Pod's containers, the image with its container is one entry.
+        if context.is_of_pod()
+            && self.is_positive_count()
+            && let Some(list) = self.counted()
+        {
+            let list = context.template(&format!("{{{{{list}}}}}"))?;
+            return match list {
+                Value::Array(items) | Value::Partial(items) => Ok(!items.is_empty()),
+                _ => Err(others()),
+            };
         }
-        let keys: Vec<&Value> = match &key {
-            Value::Array(items) => items.iter().collect(),
-            one => vec![one],
+        let key = context.value(&self.key)?;
+        let value = context.value(&self.value)?.whole()?;
+        let keys = match &key {
+            Value::Null => {
+                let why = "a key that is not defined for every image";
+                return Err(Stop::Error(why.to_owned()));
+            }
+            Value::Array(items) => items
+                .iter()
+                .map(Value::whole)
+                .collect::<Result<Vec<_>, _>>()?,
+            Value::Partial(items) if context.is_of_pod() && self.operator.starts_with("Any") => {
+                items.iter().map(Value::whole).collect::<Result<_, _>>()?
+            }
+            one => vec![one.whole()?],
         };
-        let listed = key.is_array();
-        let among = |key: &Value| among(key, &value);
-        Ok(match self.operator.as_str() {
-            "Equals" | "Equal" if !listed => equal(&key, &value)?,
-            "NotEquals" | "NotEqual" if !listed => !equal(&key, &value)?,
-            "AnyIn" => any(&keys, among)?,
-            "AllIn" => all(&keys, among)?,
-            "AnyNotIn" => !all(&keys, among)?,
-            "AllNotIn" => !any(&keys, among)?,
-            "In" if !listed => among(&key)?,
-            "NotIn" if !listed => !among(&key)?,
-            "GreaterThan" | "GreaterThanOrEquals" | "LessThan" | "LessThanOrEquals" => {
-                let (Some(left), Some(right)) = (number(&key), number(&value)) else {
-                    return Err("a comparison of something else than numbers".to_owned());
+        let listed = matches!(key, Value::Array(_) | Value::Partial(_));
+        let among = |key: &Json| among(key, &value);
+        Ok(match (self.operator.as_str(), keys.as_slice()) {
+            ("Equals" | "Equal", [key]) if !listed => equal(key, &value)?,
+            ("NotEquals" | "NotEqual", [key]) if !listed => !equal(key, &value)?,
+            ("In", [key]) if !listed => among(key)?,
+            ("NotIn", [key]) if !listed => !among(key)?,
+            ("AnyIn", keys) => any(keys, among)?,
+            ("AllIn", keys) => all(keys, among)?,
+            ("AnyNotIn", keys) => !all(keys, among)?,
+            ("AllNotIn", keys) => !any(keys, among)?,
+            ("GreaterThan" | "GreaterThanOrEquals" | "LessThan" | "LessThanOrEquals", [key]) => {
+                let (Some(left), Some(right)) = (number(key), number(&value)) else {
+                    return Err("a comparison of something else than numbers".into());
                 };
                 match self.operator.as_str() {
                     "GreaterThan" => left > right,
@@ -192,114 +190,10 @@ impl Condition {
                     _ => left <= right,
                 }
             }
-            other => return Err(format!("the operator `{other}` is not understood here")),
+            (other, _) => {
+                return Err(format!("the operator `{other}` is not understood here").into());
+            }
         })
-    }
-
-    fn expression(&self) -> Option<&str> {
-        let text = self.key.as_str()?.trim();
-        let inner = text.strip_prefix("{{")?.strip_suffix("}}")?;
-        (!inner.contains("{{")).then(|| inner.trim())
-    }
-
-    fn scope(&self, lists: Lists) -> Result<Formula, String> {
-        let shown = self.key.as_str().unwrap_or("?").trim();
-        let unknown = || format!("the condition on `{shown}` is not understood");
-        let text = self.expression().ok_or_else(unknown)?;
-        let compact: String = text.chars().filter(|it| !it.is_whitespace()).collect();
-        let (path, default) = match compact.split_once("||") {
-            Some((path, default)) => (path, Some(default.trim_matches(['\'', '`', '"']))),
-            None => (compact.as_str(), None),
-        };
-        let mut values = Vec::new();
-        match &self.value {
-            Value::String(it) => values.push(it.clone()),
-            Value::Array(items) => {
-                for item in items {
-                    values.push(item.as_str().ok_or_else(unknown)?.to_owned());
-                }
-            }
-            _ => {}
-        }
-        let plain = values.iter().all(|it| !it.contains("{{"));
-        let (positive, operator) = match self.operator.as_str() {
-            "Equals" | "Equal" | "In" | "AnyIn" | "AllIn" => (true, true),
-            "NotEquals" | "NotEqual" | "NotIn" | "AnyNotIn" | "AllNotIn" => (false, true),
-            _ => (false, false),
-        };
-        let signed = |it: Formula| if positive { it } else { it.not() };
-        match path {
-            "request.operation" if operator && plain => {
-                let listed = |it: &str| values.iter().any(|value| value == it);
-                // Only these two operations bring images in.
-                match (listed("CREATE") == positive, listed("UPDATE") == positive) {
-                    (true, true) => Ok(Formula::always()),
-                    (false, false) => Ok(Formula::never()),
-                    _ => Err(format!(
-                        "`{shown}` tells a CREATE from an UPDATE, which no policy here does"
-                    )),
-                }
-            }
-            "request.namespace" | "request.object.metadata.namespace"
-                if operator && plain && !values.is_empty() =>
-            {
-                Ok(signed(Formula::Is(Literal::InNamespaces(values))))
-            }
-            _ if operator && plain && path.starts_with("request.object.metadata.labels.") => {
-                let key = path["request.object.metadata.labels.".len()..]
-                    .trim_matches('"')
-                    .to_owned();
-                let wild = values.iter().any(|it| it.contains(['*', '?']));
-                let name = key
-                    .chars()
-                    .all(|it| it.is_ascii_alphanumeric() || "._-/".contains(it));
-                if wild
-                    || !name
-                    || values.is_empty()
-                    || (self.value.is_array() && self.operator.starts_with("Equal"))
-                {
-                    return Err(unknown());
-                }
-                let requirement = Requirement {
-                    key,
-                    operator: LabelOperator::In,
-                    values: values.clone(),
-                };
-                // A missing label has the default as its value.
-                let missing_is_among = match default {
-                    Some(default) => values.iter().any(|it| it == default),
-                    None if positive => false,
-                    None => return Err(format!("`{shown}` is not defined without the label")),
-                };
-                let label = Formula::Is(Literal::ObjectLabel(requirement.clone()));
-                if !missing_is_among {
-                    return Ok(signed(label));
-                }
-                let absent = Requirement {
-                    operator: LabelOperator::DoesNotExist,
-                    values: Vec::new(),
-                    ..requirement
-                };
-                Ok(signed(Formula::Any(vec![
-                    label,
-                    Formula::Is(Literal::ObjectLabel(absent)),
-                ])))
-            }
-            _ if self.is_length_of(lists) => Ok(Formula::always()),
-            _ => Err(unknown()),
-        }
-    }
-
-    /// `length(list) >= 1` in one of its forms, for a list that the rule goes through anyway.
-    fn is_length_of(&self, lists: Lists) -> bool {
-        let counted = self.counted();
-        let of = lists_in(counted.unwrap_or_default());
-        counted.is_some()
-            && self.is_positive_count()
-            && of != Lists::default()
-            && lists.includes(of)
-            && of.includes(lists)
-            && !counted.is_some_and(|it| it.contains('?'))
     }
 
     /// The list whose length is asked for.
@@ -354,32 +248,40 @@ impl Condition {
     }
 }
 
-fn number(value: &Value) -> Option<f64> {
+fn number(value: &Json) -> Option<f64> {
     match value {
-        Value::Number(it) => it.as_f64(),
-        Value::String(it) => it.trim().parse().ok(),
+        Json::Number(it) => it.as_f64(),
+        Json::String(it) => it.trim().parse().ok(),
         _ => None,
     }
 }
 
-fn any(keys: &[&Value], holds: impl Fn(&Value) -> Result<bool, String>) -> Result<bool, String> {
+fn any(keys: &[Json], holds: impl Fn(&Json) -> Result<bool, String>) -> Result<bool, String> {
     keys.iter().try_fold(false, |any, it| Ok(any | holds(it)?))
 }
 
-fn all(keys: &[&Value], holds: impl Fn(&Value) -> Result<bool, String>) -> Result<bool, String> {
+fn all(keys: &[Json], holds: impl Fn(&Json) -> Result<bool, String>) -> Result<bool, String> {
     keys.iter().try_fold(true, |all, it| Ok(all & holds(it)?))
 }
 
-fn equal(key: &Value, value: &Value) -> Result<bool, String> {
+fn equal(key: &Json, value: &Json) -> Result<bool, String> {
     Ok(match (key, value) {
-        (Value::String(key), Value::String(pattern)) => glob(pattern, key),
-        (Value::Bool(a), Value::Bool(b)) => a == b,
-        (Value::Bool(a), Value::String(b)) | (Value::String(b), Value::Bool(a)) => {
+        (Json::String(text), Json::String(pattern)) => {
+            let same = glob(pattern, text);
+            // Kyverno compares a tag such as `1.10` as a number, and never with a wildcard.
+            let digits = number(key);
+            if text != pattern && digits.is_some() && (same || digits == number(value)) {
+                return Err(format!("`{text}` is compared with `{pattern}` as a number"));
+            }
+            same
+        }
+        (Json::Bool(a), Json::Bool(b)) => a == b,
+        (Json::Bool(a), Json::String(b)) | (Json::String(b), Json::Bool(a)) => {
             // A text is not a boolean, whatever it says; Kyverno versions disagree, so this is not decided here.
             return Err(format!("`{a}` is compared with the text `{b}`"));
         }
-        (Value::Number(_), Value::Number(_) | Value::String(_))
-        | (Value::String(_), Value::Number(_)) => match (number(key), number(value)) {
+        (Json::Number(_), Json::Number(_) | Json::String(_))
+        | (Json::String(_), Json::Number(_)) => match (number(key), number(value)) {
             (Some(a), Some(b)) => a.to_bits() == b.to_bits(),
             _ => false,
         },
@@ -388,24 +290,24 @@ fn equal(key: &Value, value: &Value) -> Result<bool, String> {
 }
 
 /// Whether a key is one of the values: wildcards may be on either side.
-fn among(key: &Value, values: &Value) -> Result<bool, String> {
+fn among(key: &Json, values: &Json) -> Result<bool, String> {
     let key = match key {
-        Value::String(it) => it.clone(),
-        Value::Number(it) => it.to_string(),
-        Value::Bool(it) => it.to_string(),
+        Json::String(it) => it.clone(),
+        Json::Number(it) => it.to_string(),
+        Json::Bool(it) => it.to_string(),
         _ => return Err("a key that is not a text".to_owned()),
     };
-    let matches = |value: &Value| match value {
-        Value::String(it) => Ok(glob(it, &key) || glob(&key, it)),
-        Value::Number(it) => Ok(it.to_string() == key),
-        Value::Bool(it) => Ok(it.to_string() == key),
+    let matches = |value: &Json| match value {
+        Json::String(it) => Ok(glob(it, &key) || glob(&key, it)),
+        Json::Number(it) => Ok(it.to_string() == key),
+        Json::Bool(it) => Ok(it.to_string() == key),
         _ => Err("a value that is not a text".to_owned()),
     };
     match values {
-        Value::Array(items) => items
+        Json::Array(items) => items
             .iter()
             .try_fold(false, |any, it| Ok(any | matches(it)?)),
-        Value::String(it) if it.trim_start().starts_with('[') => {
+        Json::String(it) if it.trim_start().starts_with('[') => {
             Err(format!("the list `{it}` is written as a text"))
         }
         one => matches(one),

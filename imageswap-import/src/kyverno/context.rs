@@ -1,10 +1,11 @@
 //! The data that Kyverno's expressions can read when a Pod with one container is admitted.
 
+use super::value::{NAME, Stop, Value};
 use super::{image, jmespath};
-use crate::fields::object;
-use crate::intent::{Lists, Vocabulary};
+use crate::intent::{LISTS, Lists, Vocabulary};
 use imageswap_policy::yaml::Node;
-use serde_json::{Map, Value, json};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 /// A text with more expressions than these is refused.
 const MAX_EXPRESSIONS: usize = 64;
@@ -18,9 +19,9 @@ pub(super) struct Variables(Vec<(String, Variable)>);
 #[derive(Debug, Clone)]
 enum Variable {
     /// A value with templates in it.
-    Value(Value),
+    Value(Json),
     /// An expression, and its value if the result is null.
-    Path(String, Option<Value>),
+    Path(String, Option<Json>),
     /// Data of the image whose reference this template gives.
     Fetched(String),
     /// Data that only a cluster has.
@@ -93,37 +94,71 @@ fn variable(entry: &Node) -> Variable {
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     root: Value,
-    /// Names that only a cluster knows.
-    unknown: Vec<String>,
-    /// Names of images' data, of which only some fields follow from the reference.
-    fetched: Vec<String>,
     /// The value of `{{@}}` outside of `foreach`.
     current: Option<String>,
+    /// Whether a list of the Pod's containers may be a condition's key.
+    of_pod: bool,
+}
+
+/// The answer about an image, which has to be the same in each of these lists and for every
+/// operation that brings images in.
+pub(super) fn in_each<T: PartialEq>(
+    lists: Lists,
+    text: &str,
+    answer: impl Fn(Context) -> Result<T, Stop>,
+) -> Result<T, String> {
+    let mut agreed = None;
+    for list in lists.each() {
+        let created = answer(Context::new(list, text, "CREATE"))?;
+        let updated = answer(Context::new(list, text, "UPDATE"))?;
+        if created != updated {
+            return Err("it tells a CREATE from an UPDATE, which no policy here does".to_owned());
+        }
+        if *agreed.get_or_insert(created) != updated {
+            return Err("it treats an image differently in the lists of containers".to_owned());
+        }
+    }
+    agreed.ok_or_else(|| "it goes through no list of containers".to_owned())
 }
 
 impl Context {
-    /// A Pod with this image in one of the lists.
-    pub(super) fn new(lists: Lists, text: &str) -> Self {
-        let list = match lists {
-            Lists {
-                containers: true, ..
-            } => "containers",
-            Lists { init: true, .. } => "initContainers",
-            _ => "ephemeralContainers",
+    /// A Pod with this image in the list. What else it has is not known.
+    fn new(list: Lists, text: &str, operation: &str) -> Self {
+        let string = |it: &str| Value::String(it.to_owned());
+        let here = LISTS.map(|name| list.includes(Lists::named(&[name])));
+        let lists = |of: &dyn Fn(&str, bool) -> Value| -> BTreeMap<String, Value> {
+            let each = LISTS.into_iter().zip(here);
+            each.map(|(name, here)| (name.to_owned(), of(name, here)))
+                .collect()
         };
-        let container = json!({"name": "c", "image": text});
-        let root = object([
-            (
-                "request",
-                json!({"operation": "CREATE", "object": {"apiVersion": "v1", "kind": "Pod", "spec": {list: [container]}}}),
-            ),
-            ("images", json!({list: {"c": image::info(text)}})),
-        ]);
+        let container = Value::open(
+            "container",
+            [("name", string(NAME)), ("image", string(text))],
+        );
+        let spec =
+            lists(&|_, here| Value::Partial(here.then(|| container.clone()).into_iter().collect()));
+        // No two containers of a Pod have the same name.
+        let images = lists(&|name, here| {
+            let info = if here {
+                (&image::info(text)).into()
+            } else {
+                Value::Null
+            };
+            Value::open(&format!("images.{name}"), [(NAME, info)])
+        });
+        let spec = Value::Open("request.object.spec".into(), spec);
+        let object = Value::open("request.object", [("spec", spec)]);
+        let request = [("operation", string(operation)), ("object", object)];
         Self {
-            root,
-            unknown: Vec::new(),
-            fetched: Vec::new(),
+            root: Value::open(
+                "",
+                [
+                    ("request", Value::open("request", request)),
+                    ("images", Value::Object(images)),
+                ],
+            ),
             current: None,
+            of_pod: true,
         }
     }
 
@@ -133,12 +168,17 @@ impl Context {
         self
     }
 
+    /// Whether a list of the Pod's containers may be a condition's key, which is then about each.
+    pub(super) fn is_of_pod(&self) -> bool {
+        self.of_pod
+    }
+
     /// The elements of a `foreach` list.
-    pub(super) fn elements(&self, list: &str) -> Result<Vec<Value>, String> {
+    pub(super) fn elements(&self, list: &str) -> Result<Vec<Value>, Stop> {
         match self.expression(list)? {
-            Value::Array(items) => Ok(items),
+            Value::Array(items) | Value::Partial(items) => Ok(items),
             Value::Null => Ok(Vec::new()),
-            _ => Err(format!("`{list}` is not a list")),
+            _ => Err(format!("`{list}` is not a list").into()),
         }
     }
 
@@ -147,8 +187,8 @@ impl Context {
         let mut inner = self.clone();
         inner.set("element", element.clone());
         inner.set("element0", element);
-        inner.set("elementIndex", 0.into());
         inner.current = None;
+        inner.of_pod = false;
         inner
     }
 
@@ -158,72 +198,76 @@ impl Context {
         for (name, variable) in &variables.0 {
             let value = match variable {
                 Variable::Value(value) => inner.value(value),
+                // The default counts if the query gives nothing or fails, not if the value is not
+                // known.
                 Variable::Path(path, default) => {
                     match (inner.template(&format!("{{{{ {path} }}}}")), default) {
-                        (Ok(Value::Null) | Err(_), Some(default)) => inner.value(default),
+                        (Ok(Value::Null) | Err(Stop::Error(_)), Some(default)) => {
+                            inner.value(default)
+                        }
                         (value, _) => value,
                     }
                 }
-                Variable::Fetched(reference) => inner.text(reference).map(|it| image::fetched(&it)),
-                Variable::Unknown => Err(String::new()),
-            };
-            inner.fetched.retain(|it| it != name);
-            if let Variable::Fetched(_) = variable {
-                inner.fetched.push(name.clone());
-            }
-            match value {
-                Ok(value) => {
-                    inner.unknown.retain(|it| it != name);
-                    inner.set(name, value);
+                Variable::Fetched(reference) => inner
+                    .text(reference)
+                    .map(|it| Value::Open(name.as_str().into(), image::fetched(&it))),
+                Variable::Unknown => {
+                    Err(format!("the variable `{name}` is known in a cluster only").into())
                 }
-                Err(_) => inner.unknown.push(name.clone()),
-            }
+            };
+            let value = match value {
+                // Kyverno fails then.
+                Ok(Value::Null) => {
+                    Value::Unknown(format!("`{name}` is not defined for every image").into())
+                }
+                Ok(value) => value,
+                Err(why) => Value::Unknown(String::from(why).into()),
+            };
+            inner.set(name, value);
         }
         inner
     }
 
     fn set(&mut self, name: &str, value: Value) {
-        if let Value::Object(fields) = &mut self.root {
+        if let Value::Open(_, fields) = &mut self.root {
             fields.insert(name.to_owned(), value);
         }
     }
 
     /// A value with all templates filled in.
-    pub(super) fn value(&self, value: &Value) -> Result<Value, String> {
+    pub(super) fn value(&self, value: &Json) -> Result<Value, Stop> {
         Ok(match value {
-            Value::String(text) => self.template(text)?,
-            Value::Array(items) => Value::Array(
+            Json::String(text) => self.template(text)?,
+            Json::Array(items) => Value::Array(
                 items
                     .iter()
                     .map(|it| self.value(it))
                     .collect::<Result<_, _>>()?,
             ),
-            Value::Object(fields) => {
+            Json::Object(fields) => {
                 let fields = fields
                     .iter()
                     .map(|(key, it)| Ok((key.clone(), self.value(it)?)));
-                Value::Object(fields.collect::<Result<Map<_, _>, String>>()?)
+                Value::Object(fields.collect::<Result<_, Stop>>()?)
             }
-            other => other.clone(),
+            other => other.into(),
         })
     }
 
     /// A template that gives a text.
-    pub(super) fn text(&self, template: &str) -> Result<String, String> {
-        match self.template(template)? {
-            Value::String(text) => Ok(text),
-            Value::Number(it) => Ok(it.to_string()),
-            Value::Bool(it) => Ok(it.to_string()),
-            Value::Null => Err(format!(
-                "`{}` is not defined for every image",
-                template.trim()
-            )),
-            _ => Err(format!("`{}` is not a text", template.trim())),
+    pub(super) fn text(&self, template: &str) -> Result<String, Stop> {
+        let undefined = || format!("`{}` is not defined for every image", template.trim());
+        match self.template(template)?.whole()? {
+            Json::String(text) => Ok(text),
+            Json::Number(it) => Ok(it.to_string()),
+            Json::Bool(it) => Ok(it.to_string()),
+            Json::Null => Err(Stop::Error(undefined())),
+            _ => Err(format!("`{}` is not a text", template.trim()).into()),
         }
     }
 
     /// A text with `{{ }}` in it; the innermost are evaluated first, and their results are part of the outer ones.
-    pub(super) fn template(&self, template: &str) -> Result<Value, String> {
+    pub(super) fn template(&self, template: &str) -> Result<Value, Stop> {
         let mut text = template.to_owned();
         for _ in 0..MAX_EXPRESSIONS {
             let Some(end) = text.find("}}") else {
@@ -232,55 +276,33 @@ impl Context {
             let Some(begin) = text[..end].rfind("{{") else {
                 return Ok(Value::String(text));
             };
-            let value = self.expression(&text[begin + 2..end])?;
+            let inner = &text[begin + 2..end];
+            let value = self.expression(inner)?;
             if text[..begin].trim().is_empty() && text[end + 2..].trim().is_empty() {
                 return Ok(value);
             }
             let value = match value {
+                // A container's name may be part of an expression, which then looks it up.
                 Value::String(it) => it,
                 Value::Null => {
-                    return Err(format!(
-                        "`{}` is not defined for every image",
-                        &text[begin + 2..end]
-                    ));
+                    let why = format!("`{inner}` is not defined for every image");
+                    return Err(Stop::Error(why));
                 }
-                other => other.to_string(),
+                other => other.whole()?.to_string(),
             };
             text = format!("{}{value}{}", &text[..begin], &text[end + 2..]);
             if text.len() > MAX_LENGTH {
-                return Err("an expression whose result is too long".to_owned());
+                return Err("an expression whose result is too long".into());
             }
         }
-        Err("a text with too many expressions".to_owned())
+        Err("a text with too many expressions".into())
     }
 
-    fn expression(&self, text: &str) -> Result<Value, String> {
+    fn expression(&self, text: &str) -> Result<Value, Stop> {
         if let ("@", Some(image)) = (text.trim(), &self.current) {
             return Ok(Value::String(image.clone()));
         }
-        let expr = jmespath::parse(text)?;
-        for path in expr.roots() {
-            let read: Vec<&str> = path.iter().map(String::as_str).collect();
-            let known = match read.as_slice() {
-                [first, ..] if self.unknown.iter().any(|it| it == first) => false,
-                ["request", "object", "spec", ..] | ["request", "operation"] => true,
-                ["request", ..] | [] => false,
-                [first, rest @ ..] if self.fetched.iter().any(|it| it == first) => {
-                    let field = rest.first().and_then(|it| self.root.get(first)?.get(it));
-                    field.is_some_and(|it| !it.is_null())
-                }
-                [first, ..] => self.root.get(first).is_some(),
-            };
-            if !known {
-                let shown = if read.is_empty() {
-                    text.trim().to_owned()
-                } else {
-                    read.join(".")
-                };
-                return Err(format!("`{shown}` is known in a cluster only"));
-            }
-        }
-        expr.evaluate(&self.root)
+        jmespath::parse(text)?.evaluate(&self.root)
     }
 }
 
@@ -325,9 +347,9 @@ fn replacements(expr: &jmespath::Expr, into: &mut Vocabulary) {
             if let (
                 "regex_replace_all",
                 [
-                    Expr::Literal(Value::String(regex)),
+                    Expr::Literal(Json::String(regex)),
                     _,
-                    Expr::Literal(Value::String(to)),
+                    Expr::Literal(Json::String(to)),
                 ],
             ) = (name.as_str(), arguments.as_slice())
             {

@@ -3,9 +3,11 @@
 //! Kyverno fills in `docker.io` for a missing registry and `latest` for a missing tag. It does not add `library/`; only
 //! data that it fetches from a registry has `library/`, and calls the registry `index.docker.io`.
 
+use super::value::Value;
 use crate::fields::object;
 use crate::image::is_registry;
-use serde_json::Value;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 /// The image with its registry, and with a tag unless it has a digest.
 pub(crate) fn normalize(image: &str) -> String {
@@ -13,7 +15,7 @@ pub(crate) fn normalize(image: &str) -> String {
 }
 
 /// The entry of the variable `images` for this image.
-pub(super) fn info(image: &str) -> Value {
+pub(super) fn info(image: &str) -> Json {
     let parts = Parts::of(image);
     let Parts {
         registry,
@@ -36,8 +38,8 @@ pub(super) fn info(image: &str) -> Value {
     ])
 }
 
-/// The value of an `imageRegistry` variable, as far as it follows from the reference alone.
-pub(super) fn fetched(image: &str) -> Value {
+/// The fields of the value of an `imageRegistry` variable, as far as it follows from the reference alone.
+pub(super) fn fetched(image: &str) -> BTreeMap<String, Value> {
     let parts = Parts::of(image);
     let hub = parts.registry == "docker.io" || parts.registry == "index.docker.io";
     let registry = if hub {
@@ -50,12 +52,15 @@ pub(super) fn fetched(image: &str) -> Value {
     } else {
         parts.path.to_owned()
     };
-    object([
-        ("image", image.into()),
-        ("registry", registry.into()),
-        ("repository", repository.into()),
-        ("identifier", parts.digest.unwrap_or(parts.tag).into()),
-    ])
+    let fields = [
+        ("image", image),
+        ("registry", registry),
+        ("repository", &repository),
+        ("identifier", parts.digest.unwrap_or(parts.tag)),
+    ];
+    fields
+        .map(|(name, it)| (name.to_owned(), Value::String(it.to_owned())))
+        .into()
 }
 
 struct Parts<'a> {
@@ -127,7 +132,11 @@ mod tests {
             ("quay.io/a/b:1", "registry", "quay.io"),
             ("nginx@sha256:00", "identifier", "sha256:00"),
         ] {
-            assert_eq!(fetched(image)[field], expected, "{field} of {image}");
+            assert_eq!(
+                fetched(image)[field],
+                Value::String(expected.to_owned()),
+                "{field} of {image}"
+            );
         }
     }
 }

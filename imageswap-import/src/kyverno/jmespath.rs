@@ -2,11 +2,10 @@
 //!
 //! Whatever is not implemented is an error when the text is parsed or evaluated, never a guess.
 
-use super::image;
-use crate::text;
-use regex_automata::meta;
-use serde_json::Value;
+use super::value::{Stop, Value, others};
+use serde_json::Value as Json;
 
+mod call;
 mod parse;
 
 pub(crate) use parse::parse;
@@ -17,7 +16,7 @@ pub(crate) enum Expr {
     /// `@`, or the root at the beginning of a path.
     Current,
     Field(String),
-    Literal(Value),
+    Literal(Json),
     /// Left, then right on each of its results.
     Pipe(Box<Expr>, Box<Expr>),
     /// The same, as `.` writes it.
@@ -52,12 +51,13 @@ impl Expr {
     /// The value of the expression for `current`. The root is the same value.
     ///
     /// # Errors
-    /// An expression that is not implemented, or not defined for the values.
-    pub(crate) fn evaluate(&self, current: &Value) -> Result<Value, String> {
+    /// An expression that is not implemented, that fails for the value, or that reads what is not
+    /// known of it.
+    pub(crate) fn evaluate(&self, current: &Value) -> Result<Value, Stop> {
         Ok(match self {
             Self::Current => current.clone(),
-            Self::Field(name) => current.get(name).cloned().unwrap_or(Value::Null),
-            Self::Literal(value) => value.clone(),
+            Self::Field(name) => current.field(name)?,
+            Self::Literal(value) => value.into(),
             Self::Pipe(left, right) => right.evaluate(&left.evaluate(current)?)?,
             Self::Sub(left, right) => match left.evaluate(current)? {
                 Value::Null => Value::Null,
@@ -72,44 +72,26 @@ impl Expr {
                         .cloned()
                         .unwrap_or(Value::Null)
                 }
+                Value::Partial(_) => return Err(others()),
                 _ => Value::Null,
             },
-            Self::Project(left, right) => match left.evaluate(current)? {
-                Value::Array(items) => project(&items, right)?,
-                _ => Value::Null,
-            },
-            Self::Values(left, right) => match left.evaluate(current)? {
-                Value::Object(fields) => project(
-                    &fields.into_iter().map(|it| it.1).collect::<Vec<_>>(),
-                    right,
-                )?,
-                _ => Value::Null,
-            },
-            Self::Flatten(inner) => match inner.evaluate(current)? {
-                Value::Array(items) => {
-                    let mut flat = Vec::new();
-                    for item in items {
-                        match item {
-                            Value::Array(inner) => flat.extend(inner),
-                            other => flat.push(other),
-                        }
-                    }
-                    Value::Array(flat)
+            Self::Project(left, right) => each(left.evaluate(current)?, |it| right.evaluate(it))?,
+            Self::Values(left, right) => {
+                let values = match left.evaluate(current)? {
+                    Value::Object(fields) => Value::Array(fields.into_values().collect()),
+                    Value::Open(_, fields) => Value::Partial(fields.into_values().collect()),
+                    _ => Value::Null,
+                };
+                each(values, |it| right.evaluate(it))?
+            }
+            Self::Flatten(inner) => flat(inner.evaluate(current)?),
+            Self::Filter(left, condition, right) => each(left.evaluate(current)?, |it| {
+                if condition.evaluate(it)?.truthy()? {
+                    right.evaluate(it)
+                } else {
+                    Ok(Value::Null)
                 }
-                _ => Value::Null,
-            },
-            Self::Filter(left, condition, right) => match left.evaluate(current)? {
-                Value::Array(items) => {
-                    let mut kept = Vec::new();
-                    for item in items {
-                        if truthy(&condition.evaluate(&item)?) {
-                            kept.push(item);
-                        }
-                    }
-                    project(&kept, right)?
-                }
-                _ => Value::Null,
-            },
+            })?,
             Self::List(items) => Value::Array(
                 items
                     .iter()
@@ -117,33 +99,43 @@ impl Expr {
                     .collect::<Result<_, _>>()?,
             ),
             Self::Or(left, right) => {
-                let value = left.evaluate(current)?;
-                if truthy(&value) {
-                    value
-                } else {
-                    right.evaluate(current)?
+                let left = left.evaluate(current)?;
+                let right = known(right.evaluate(current))?;
+                match left.truthy() {
+                    Ok(true) => left,
+                    Ok(false) => right?,
+                    // Nothing, or another list without a known entry, does not make a difference.
+                    Err(why) => match right? {
+                        Value::Null => left,
+                        Value::Array(it) | Value::Partial(it) if it.is_empty() => left,
+                        _ => return Err(why),
+                    },
                 }
             }
             Self::And(left, right) => {
-                let value = left.evaluate(current)?;
-                if truthy(&value) {
-                    right.evaluate(current)?
-                } else {
-                    value
-                }
+                let left = left.evaluate(current)?;
+                let right = known(right.evaluate(current))?;
+                if left.truthy()? { right? } else { left }
             }
-            Self::Not(inner) => Value::Bool(!truthy(&inner.evaluate(current)?)),
+            Self::Not(inner) => Value::Bool(!inner.evaluate(current)?.truthy()?),
             Self::Compare(left, by, right) => {
-                compare(&left.evaluate(current)?, *by, &right.evaluate(current)?)
+                let left = left.evaluate(current)?.whole()?;
+                let right = right.evaluate(current)?.whole()?;
+                (&compare(&left, *by, &right)).into()
             }
             Self::Call(name, arguments) => {
-                let values: Vec<Value> = arguments
+                let values: Vec<Json> = arguments
                     .iter()
-                    .map(|it| it.evaluate(current))
+                    .map(|it| it.evaluate(current)?.whole())
                     .collect::<Result<_, _>>()?;
-                call(name, &values)?
+                (&call::call(name, &values)?).into()
             }
         })
+    }
+
+    /// The value of the expression for data of which all is known.
+    pub(crate) fn of_json(&self, current: &Json) -> Result<Json, String> {
+        Ok(self.evaluate(&current.into())?.whole()?)
     }
 
     /// The fields that the expression reads from its root, each as a path of names up to the first that is not fixed.
@@ -228,194 +220,77 @@ impl Expr {
 }
 
 /// Adds every text within a value.
-pub(crate) fn strings(value: &Value, into: &mut Vec<String>) {
+pub(crate) fn strings(value: &Json, into: &mut Vec<String>) {
     match value {
-        Value::String(text) => into.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|it| strings(it, into)),
-        Value::Object(fields) => fields.values().for_each(|it| strings(it, into)),
+        Json::String(text) => into.push(text.clone()),
+        Json::Array(items) => items.iter().for_each(|it| strings(it, into)),
+        Json::Object(fields) => fields.values().for_each(|it| strings(it, into)),
         _ => {}
     }
 }
 
-fn project(items: &[Value], right: &Expr) -> Result<Value, String> {
-    let mut all = Vec::new();
+/// The results for the entries of a list, without nulls.
+fn each(list: Value, of: impl Fn(&Value) -> Result<Value, Stop>) -> Result<Value, Stop> {
+    let results = |items: Vec<Value>| -> Result<Vec<Value>, Stop> {
+        let all: Result<Vec<_>, _> = items.iter().map(of).collect();
+        Ok(all?.into_iter().filter(|it| *it != Value::Null).collect())
+    };
+    Ok(match list {
+        Value::Array(items) => Value::Array(results(items)?),
+        Value::Partial(items) => Value::Partial(results(items)?),
+        _ => Value::Null,
+    })
+}
+
+/// A list with the entries of the lists in it.
+fn flat(list: Value) -> Value {
+    let (items, mut whole) = match list {
+        Value::Array(items) => (items, true),
+        Value::Partial(items) => (items, false),
+        _ => return Value::Null,
+    };
+    let mut flat = Vec::new();
     for item in items {
-        let value = right.evaluate(item)?;
-        if !value.is_null() {
-            all.push(value);
+        match item {
+            Value::Array(inner) => flat.extend(inner),
+            Value::Partial(inner) => {
+                whole = false;
+                flat.extend(inner);
+            }
+            other => flat.push(other),
         }
     }
-    Ok(Value::Array(all))
-}
-
-fn truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(it) => *it,
-        Value::String(it) => !it.is_empty(),
-        Value::Array(it) => !it.is_empty(),
-        Value::Object(it) => !it.is_empty(),
-        Value::Number(_) => true,
+    if whole {
+        Value::Array(flat)
+    } else {
+        Value::Partial(flat)
     }
 }
 
-fn compare(left: &Value, by: Comparison, right: &Value) -> Value {
+/// The result of a part that may not be needed: only what is not known counts in any case, because
+/// the images that are tried may never need it.
+pub(super) fn known<T>(result: Result<T, Stop>) -> Result<Result<T, Stop>, Stop> {
+    match result {
+        Err(it @ Stop::Unknown(_)) => Err(it),
+        other => Ok(other),
+    }
+}
+
+fn compare(left: &Json, by: Comparison, right: &Json) -> Json {
     let equal = match (left.as_f64(), right.as_f64()) {
         (Some(left), Some(right)) => left.to_bits() == right.to_bits(),
         _ => left == right,
     };
     let order = left.as_f64().zip(right.as_f64());
     let ordered = |holds: fn(f64, f64) -> bool| {
-        order.map_or(Value::Null, |(left, right)| Value::Bool(holds(left, right)))
+        order.map_or(Json::Null, |(left, right)| Json::Bool(holds(left, right)))
     };
     match by {
-        Comparison::Equal => Value::Bool(equal),
-        Comparison::NotEqual => Value::Bool(!equal),
+        Comparison::Equal => Json::Bool(equal),
+        Comparison::NotEqual => Json::Bool(!equal),
         Comparison::Less => ordered(|a, b| a < b),
         Comparison::LessOrEqual => ordered(|a, b| a <= b),
         Comparison::Greater => ordered(|a, b| a > b),
         Comparison::GreaterOrEqual => ordered(|a, b| a >= b),
     }
-}
-
-fn call(name: &str, values: &[Value]) -> Result<Value, String> {
-    let text = |at: usize| -> Result<&str, String> {
-        match values.get(at) {
-            Some(Value::String(it)) => Ok(it),
-            _ => Err(format!("`{name}` needs texts")),
-        }
-    };
-    let arguments = |count: usize| {
-        (values.len() == count)
-            .then_some(())
-            .ok_or_else(|| format!("`{name}` takes {count} arguments"))
-    };
-    Ok(match name {
-        "regex_replace_all" | "regex_replace_all_literal" => {
-            arguments(3)?;
-            let regex = regex(text(0)?)?;
-            let groups = name == "regex_replace_all";
-            Value::String(text::replace_all(&regex, text(1)?, text(2)?, groups))
-        }
-        "regex_match" => {
-            arguments(2)?;
-            let subject = scalar_text(&values[1]).ok_or("`regex_match` needs texts")?;
-            Value::Bool(regex(text(0)?)?.is_match(&subject))
-        }
-        "replace_all" => {
-            arguments(3)?;
-            Value::String(text(0)?.replace(text(1)?, text(2)?))
-        }
-        "replace" => {
-            arguments(4)?;
-            let count = values[3].as_i64().ok_or("`replace` needs a number")?;
-            Value::String(match usize::try_from(count) {
-                Ok(count) => text(0)?.replacen(text(1)?, text(2)?, count),
-                Err(_) => text(0)?.replace(text(1)?, text(2)?),
-            })
-        }
-        "starts_with" => {
-            arguments(2)?;
-            Value::Bool(text(0)?.starts_with(text(1)?))
-        }
-        "ends_with" => {
-            arguments(2)?;
-            Value::Bool(text(0)?.ends_with(text(1)?))
-        }
-        "contains" => {
-            arguments(2)?;
-            Value::Bool(match &values[0] {
-                Value::Array(items) => items.contains(&values[1]),
-                Value::String(it) => it.contains(text(1)?),
-                _ => return Err("`contains` needs a text or a list".to_owned()),
-            })
-        }
-        "split" => {
-            arguments(2)?;
-            let by = text(1)?;
-            if by.is_empty() {
-                return Err("`split` needs a separator".to_owned());
-            }
-            text(0)?.split(by).map(Value::from).collect()
-        }
-        "join" => {
-            arguments(2)?;
-            let items = values[1].as_array().ok_or("`join` needs a list")?;
-            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-            Value::String(items.ok_or("`join` needs texts")?.join(text(0)?))
-        }
-        "to_string" => {
-            arguments(1)?;
-            Value::String(match &values[0] {
-                Value::String(it) => it.clone(),
-                other => other.to_string(),
-            })
-        }
-        "to_lower" | "to_upper" => {
-            arguments(1)?;
-            let it = text(0)?;
-            Value::String(if name == "to_lower" {
-                it.to_lowercase()
-            } else {
-                it.to_uppercase()
-            })
-        }
-        "trim" => {
-            arguments(2)?;
-            let cut: Vec<char> = text(1)?.chars().collect();
-            Value::String(text(0)?.trim_matches(&cut[..]).to_owned())
-        }
-        "trim_prefix" => {
-            arguments(2)?;
-            let it = text(0)?;
-            Value::String(it.strip_prefix(text(1)?).unwrap_or(it).to_owned())
-        }
-        "truncate" => return Err("`truncate` is not read".to_owned()),
-        "length" => {
-            arguments(1)?;
-            Value::from(match &values[0] {
-                Value::Array(it) => it.len(),
-                Value::Object(it) => it.len(),
-                Value::String(it) => it.chars().count(),
-                _ => return Err("`length` needs a list or a text".to_owned()),
-            })
-        }
-        "pattern_match" => {
-            arguments(2)?;
-            let subject = scalar_text(&values[1]).ok_or("`pattern_match` needs texts")?;
-            Value::Bool(text::glob(text(0)?, &subject))
-        }
-        "equal_fold" => {
-            arguments(2)?;
-            Value::Bool(text(0)?.to_lowercase() == text(1)?.to_lowercase())
-        }
-        "keys" => {
-            arguments(1)?;
-            let fields = values[0].as_object().ok_or("`keys` needs an object")?;
-            fields.keys().map(|it| Value::from(it.as_str())).collect()
-        }
-        "not_null" => values
-            .iter()
-            .find(|it| !it.is_null())
-            .cloned()
-            .unwrap_or(Value::Null),
-        "image_normalize" => {
-            arguments(1)?;
-            Value::String(image::normalize(text(0)?))
-        }
-        "parse_image" | "image_reference" => return Err(format!("`{name}` is not read")),
-        other => return Err(format!("the function `{other}` is not read")),
-    })
-}
-
-fn scalar_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(it) => Some(it.clone()),
-        Value::Number(it) => Some(it.to_string()),
-        _ => None,
-    }
-}
-
-fn regex(pattern: &str) -> Result<meta::Regex, String> {
-    text::regex(pattern).ok_or_else(|| format!("the expression `{pattern}` is not understood"))
 }

@@ -1,8 +1,10 @@
 //! `mutate`: how a rule changes images.
 
 use super::conditions::{self, Conditions};
-use super::context::{Context, Variables, lists_in, template_texts};
+use super::context::{Context, Variables, in_each, lists_in, template_texts};
+use super::jmespath::known;
 use super::validate::anchored;
+use super::value::Stop;
 use crate::intent::{LISTS, Lists, Swap, Vocabulary};
 use crate::text::glob;
 use imageswap_policy::yaml::{self, Node, Value};
@@ -141,25 +143,29 @@ fn all_same(steps: &[Step]) -> bool {
 
 impl Step {
     fn apply(&self, outer: &Variables, image: &str) -> Result<String, String> {
-        let context = Context::new(self.patch.lists, image).with(outer);
-        let context = match &self.list {
-            None => context.at_image(image),
-            Some(list) => match context.elements(list)?.into_iter().next() {
-                Some(element) => context.with_element(element).with(&self.variables),
-                None => return Ok(image.to_owned()),
-            },
-        };
-        if let Some(conditions) = &self.preconditions
-            && !conditions.hold(&context)?
-        {
+        in_each(self.patch.lists, image, |it| {
+            let context = it.with(outer);
+            match &self.list {
+                None => self.changed(&context.at_image(image), image),
+                Some(list) => match context.elements(list)?.into_iter().next() {
+                    Some(element) => {
+                        let context = context.with_element(element).with(&self.variables);
+                        self.changed(&context, image)
+                    }
+                    None => Ok(image.to_owned()),
+                },
+            }
+        })
+    }
+
+    fn changed(&self, context: &Context, image: &str) -> Result<String, Stop> {
+        let conditions = self.preconditions.as_ref();
+        let applies = conditions.map_or(Ok(true), |it| it.hold(context))?;
+        let changed = known(context.text(self.patch.image.trim()))?;
+        if !applies || self.patch.only.as_ref().is_some_and(|it| !glob(it, image)) {
             return Ok(image.to_owned());
         }
-        if let Some(only) = &self.patch.only
-            && !glob(only, image)
-        {
-            return Ok(image.to_owned());
-        }
-        Ok(context.text(self.patch.image.trim())?.trim().to_owned())
+        Ok(changed?.trim().to_owned())
     }
 }
 

@@ -227,7 +227,7 @@ fn selected(
     exceptions: &Exceptions,
 ) -> Result<(Formula, Vec<String>), String> {
     let scope = scope::read(rule)?;
-    let mut formula = vec![scope.formula];
+    let mut formula = vec![scope.formula.clone()];
     if let Some(preconditions) = rule.get("preconditions") {
         formula.push(conditions::read(preconditions)?.scope(lists)?);
     }
@@ -242,7 +242,9 @@ fn selected(
             formula.push(pods.clone().not());
         }
     }
-    Ok((Formula::All(formula), scope.wider))
+    let formula = Formula::All(formula);
+    scope.check_labels(&formula)?;
+    Ok((formula, scope.wider))
 }
 
 /// A rule that checks with expressions in CEL.
@@ -314,14 +316,13 @@ fn actions(spec: Option<&Node>, validate: &Node) -> Result<Vec<(Formula, Enforce
     let own = action(validate.get("failureAction"))?;
     let of_policy = action(spec.and_then(|it| it.get("validationFailureAction")))?;
     let default = own.or(of_policy).unwrap_or(Enforcement::Audit);
-    let overrides = match (own, validate.get("failureActionOverrides")) {
-        (_, Some(it)) => Some(it),
-        (None, None) => spec.and_then(|it| it.get("validationFailureActionOverrides")),
-        (Some(_), None) => None,
-    };
+    // The rule's overrides and action are before those of the policy.
+    let of_rule = validate.get("failureActionOverrides");
+    let of_policy = spec.and_then(|it| it.get("validationFailureActionOverrides"));
+    let overrides = [of_rule, of_policy.filter(|_| own.is_none())];
     let mut rest = Formula::always();
     let mut parts = Vec::new();
-    for it in overrides.map_or(&[][..], Node::items) {
+    for it in overrides.into_iter().flatten().flat_map(Node::items) {
         let mut formula = Vec::new();
         for (key, value) in it.entries() {
             match key.as_str() {

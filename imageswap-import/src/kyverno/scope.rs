@@ -10,6 +10,28 @@ pub(super) struct Scope {
     pub(super) formula: Formula,
     /// Differences in which more Pods are judged than by the source.
     pub(super) wider: Vec<String>,
+    /// A kind of workload that the rule names, whose labels its Pods need not have.
+    workload: Option<String>,
+}
+
+impl Scope {
+    /// Refuses a scope by labels for a rule that also reads those of workloads.
+    pub(super) fn check_labels(&self, formula: &Formula) -> Result<(), String> {
+        match &self.workload {
+            Some(kind) if by_labels(formula) => Err(format!(
+                "it selects a {kind} by its labels, which the Pods of a {kind} need not have"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn by_labels(formula: &Formula) -> bool {
+    match formula {
+        Formula::All(parts) | Formula::Any(parts) => parts.iter().any(by_labels),
+        Formula::Not(inner) => by_labels(inner),
+        Formula::Is(literal) => matches!(literal, Literal::ObjectLabel(_)),
+    }
 }
 
 /// Reads the scope of a rule.
@@ -21,6 +43,15 @@ pub(super) fn read(rule: &Node) -> Result<Scope, String> {
         (None, Some(it)) => resources(it, &mut wider)?,
         _ => return Err("it has no `match`".to_owned()),
     };
+    let mut kinds = Vec::new();
+    for it in [rule.get("match"), rule.get("resource")]
+        .into_iter()
+        .flatten()
+    {
+        named_kinds(it, &mut kinds);
+    }
+    let workload = kinds.iter().flat_map(|it| it.split(['/', '.']));
+    let workload = workload.into_iter().find(|it| WORKLOADS.contains(it));
     let mut parts = vec![matched];
     if let Some(exclude) = rule.get("exclude") {
         parts.push(excluded(exclude, &mut wider).not());
@@ -28,7 +59,45 @@ pub(super) fn read(rule: &Node) -> Result<Scope, String> {
     Ok(Scope {
         formula: Formula::All(parts),
         wider,
+        workload: workload.map(str::to_owned),
     })
+}
+
+/// The kinds in all blocks.
+fn named_kinds<'a>(node: &'a Node, into: &mut Vec<&'a str>) {
+    for (key, value) in node.entries() {
+        if key.as_str() == Some("kinds") {
+            into.extend(value.items().iter().filter_map(Node::as_str));
+        } else {
+            named_kinds(value, into);
+            value.items().iter().for_each(|it| named_kinds(it, into));
+        }
+    }
+}
+
+/// Whether a block has no condition: Kyverno selects nothing by it.
+fn is_empty(block: &Node) -> bool {
+    let absent = |it: &Node| {
+        it.is_null()
+            || (it.items().is_empty()
+                && it.entries().is_empty()
+                && it.as_str().is_none_or(str::is_empty))
+    };
+    block
+        .entries()
+        .iter()
+        .all(|(key, value)| match key.as_str() {
+            Some("resources") => value
+                .entries()
+                .iter()
+                .all(|(key, value)| match key.as_str() {
+                    // A selector without conditions selects everything.
+                    Some("selector" | "namespaceSelector") => value.is_null(),
+                    _ => absent(value),
+                }),
+            Some("any" | "all") => true,
+            _ => absent(value),
+        })
 }
 
 /// A `match`, or the `match` of an exception.
@@ -114,6 +183,9 @@ pub(super) fn exact(node: &Node) -> Result<Formula, String> {
 
 /// One block; all of its fields must match.
 fn block(node: &Node, wider: &mut Vec<String>) -> Result<Formula, String> {
+    if is_empty(node) {
+        return Ok(Formula::never());
+    }
     let mut parts = Vec::new();
     for (key, value) in node.entries() {
         match key.as_str().unwrap_or_default() {
@@ -140,7 +212,7 @@ fn resources(node: &Node, wider: &mut Vec<String>) -> Result<Formula, String> {
             _ if value.is_null()
                 || (value.items().is_empty()
                     && value.entries().is_empty()
-                    && value.as_str().is_none()) => {}
+                    && value.as_str().is_none_or(str::is_empty)) => {}
             "kinds" if whole => match pods(&values) {
                 Kinds::Pods => {}
                 Kinds::Templates => wider.push(format!(

@@ -1,7 +1,9 @@
 //! `validate`: which images a rule lets in.
 
 use super::conditions::{self, Conditions};
-use super::context::{Context, Variables, lists_in, template_texts};
+use super::context::{Context, Variables, in_each, lists_in, template_texts};
+use super::jmespath::known;
+use super::value::Stop;
 use crate::intent::{Check, Lists, Vocabulary};
 use crate::text::glob;
 use imageswap_policy::yaml::{Node, Value};
@@ -61,7 +63,7 @@ impl Wanted {
         (!self.0.contains("{{")).then(|| Self::matches(&self.0, image))
     }
 
-    fn holds(&self, context: &Context, image: &str) -> Result<bool, String> {
+    fn holds(&self, context: &Context, image: &str) -> Result<bool, Stop> {
         Ok(Self::matches(&context.text(&self.0)?, image))
     }
 
@@ -104,8 +106,7 @@ fn pattern(node: &Node, variables: &Variables) -> Result<Validation, String> {
         if let Some(holds) = first.without_context(image) {
             return Ok(holds);
         }
-        let context = Context::new(lists, image).with(&variables);
-        first.holds(&context, image)
+        in_each(lists, image, |it| first.holds(&it.with(&variables), image))
     };
     Ok(Validation {
         lists,
@@ -188,8 +189,9 @@ fn deny(node: &Node, variables: &Variables) -> Result<Validation, String> {
     conditions.texts(&mut vocabulary);
     let variables = variables.clone();
     let holds = move |image: &str| {
-        let context = Context::new(lists, image).with(&variables);
-        Ok(!conditions.hold(&context)?)
+        in_each(lists, image, |it| {
+            Ok(!conditions.hold(&it.with(&variables))?)
+        })
     };
     Ok(Validation {
         lists,
@@ -246,12 +248,11 @@ fn foreach(node: &Node, variables: &Variables) -> Result<Validation, String> {
     }
     let outer = variables.clone();
     let holds = move |image: &str| {
-        for each in &all {
-            if !each.holds(lists, &outer, image)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        in_each(lists, image, |it| {
+            let context = it.with(&outer);
+            all.iter()
+                .try_fold(true, |all, it| Ok(all & it.holds(&context, image)?))
+        })
     };
     Ok(Validation {
         lists,
@@ -299,29 +300,28 @@ fn each(entry: &Node, variables: &Variables) -> Result<Each, String> {
 }
 
 impl Each {
-    fn holds(&self, lists: Lists, outer: &Variables, image: &str) -> Result<bool, String> {
-        let context = Context::new(lists, image).with(outer);
+    fn holds(&self, context: &Context, image: &str) -> Result<bool, Stop> {
+        let mut all = true;
         for element in context.elements(&self.list)? {
             let context = context.with_element(element).with(&self.variables);
-            if let Some(conditions) = &self.preconditions
-                && !conditions.hold(&context)?
-            {
-                continue;
-            }
-            let holds = match &self.demand {
-                Demand::Deny(conditions) => !conditions.hold(&context)?,
-                Demand::Patterns(patterns) => {
-                    let mut any = false;
-                    for it in patterns {
-                        any |= it.holds(&context, image)?;
-                    }
-                    any
-                }
-            };
-            if !holds {
-                return Ok(false);
-            }
+            let applies = self
+                .preconditions
+                .as_ref()
+                .map_or(Ok(true), |it| it.hold(&context))?;
+            let holds = known(self.demand.holds(&context, image))?;
+            all &= !applies || holds?;
         }
-        Ok(true)
+        Ok(all)
+    }
+}
+
+impl Demand {
+    fn holds(&self, context: &Context, image: &str) -> Result<bool, Stop> {
+        match self {
+            Self::Deny(conditions) => Ok(!conditions.hold(context)?),
+            Self::Patterns(patterns) => patterns
+                .iter()
+                .try_fold(false, |any, it| Ok(any | it.holds(context, image)?)),
+        }
     }
 }

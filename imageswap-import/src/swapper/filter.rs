@@ -80,7 +80,7 @@ pub(super) fn any(filters: &[Expr], image: &str) -> Result<bool, String> {
     let root = object([("container", object([("image", image.into())]))]);
     for it in filters {
         // The program ignores results that are neither true nor false.
-        if it.evaluate(&root)? == Value::Bool(true) {
+        if it.of_json(&root)? == Value::Bool(true) {
             return Ok(true);
         }
     }
@@ -160,7 +160,7 @@ fn formula(expression: &Expr) -> Result<Formula, String> {
         ..Pod::default()
     });
     for pod in &pods {
-        let found = expression.evaluate(&root(pod));
+        let found = expression.of_json(&root(pod));
         let expected = selected.iter().any(|it| it.selects(pod));
         match found {
             Ok(Value::Bool(it)) if it == expected => {}

@@ -8,6 +8,7 @@ mod containerd;
 mod harbor;
 mod helpers;
 mod hostile;
+mod kyverno;
 mod lookalikes;
 mod maps;
 mod nasty;
@@ -325,6 +326,9 @@ fn exceptions_narrow_the_scope() {
         "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: a}\nspec:\n  validationFailureAction: Enforce\n  rules:\n  - {name: base, match: {any: [{resources: {kinds: [Pod]}}]}, validate: {pattern: {spec: {containers: [{image: \"reg.example.com/*\"}]}}}}\n---\napiVersion: kyverno.io/v2\nkind: PolicyException\nmetadata: {name: e, namespace: x}\nspec:\n  exceptions: [{policyName: a, ruleNames: [\"b*\"]}]\n  match: {any: [{resources: {kinds: [Pod], namespaces: [legacy]}}]}\n",
     );
     assert_eq!(statuses(&it), [Status::CarriedOver, Status::CarriedOver]);
+    let exception = it.report.rules.iter().find(|it| it.rule == "exception");
+    let notes = &exception.unwrap().notes;
+    assert!(notes[0].contains("`--enablePolicyException`"), "{notes:?}");
     assert_eq!(approved(&it, "legacy", "evil.example.net/x"), None);
     assert_eq!(approved(&it, "a", "evil.example.net/x"), Some(false));
 }
