@@ -46,13 +46,15 @@ impl Agent {
         self.observe(start, settled);
         let is_none = |facts: &Facts| !facts.is_container() && !facts.may_be_container();
         if let Some(facts) = self.starts.facts(start).filter(|facts| is_none(facts)) {
-            let pids = self.hierarchy.processes(&facts.cgroup);
+            let path = facts.cgroup.clone();
+            let pids = self.hierarchy.processes(&path);
             let mut waiting = pids.into_iter().take(MOST_WAITING);
             self.starts.forget(start);
             // A runtime that waits to begin the container's program lets clients run others before.
             if waiting.any(|pid| process::is_called_like_runtime(&self.proc, pid)) {
-                tracing::debug!(start.cgroup, "a runtime waits to begin a container here");
                 self.control.watch(start.cgroup);
+                tracing::debug!(path, "a runtime waits to begin a container here");
+                self.cgroups.made(start.cgroup, Some(path));
             } else {
                 self.control.forget(start.cgroup);
             }

@@ -1,8 +1,9 @@
 //! Containers whose processes do unusual things at their start or before their end.
 
-use crate::harness::{EVIL, Node, OURS, PATIENCE, walks, words};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, walks, words};
 use imageswap_lab::{Bundle, Cgroup, Process, wait_until};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -199,9 +200,11 @@ fn a_program_before_the_containers_own_hides_no_start() {
     let Some(node) = Node::for_test("before", false) else {
         return;
     };
-    let (mut command, admin) = Agent::command(&node.lab, &node.containerd);
-    // Only the probes show the start.
-    command.args(["--reconcile-interval", "600"]);
+    let (usual, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    let mut command = Command::new(usual.get_program());
+    // No walk finds the start.
+    let args = usual.get_args();
+    command.args(args.map(|arg| if arg == "2" { OsStr::new("600") } else { arg }));
     let agent = Agent::start(&node.lab, (command, admin));
     let id = format!("before-{}", std::process::id());
     let path = format!("/{id}.service");
