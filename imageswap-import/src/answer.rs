@@ -58,6 +58,29 @@ pub(crate) fn approves(rules: &[&Intent], text: &str) -> Result<bool, String> {
     Ok(true)
 }
 
+/// The answer that a rule gives in each of its lists of containers.
+///
+/// # Errors
+/// It gives different answers, or cannot be evaluated in one of them.
+pub(crate) fn alike<T: PartialEq>(
+    lists: Lists,
+    ask: impl Fn(Lists) -> Result<T, String>,
+) -> Result<T, String> {
+    let mut found = None;
+    for list in lists.each() {
+        let answer = ask(list)?;
+        if found.as_ref().is_some_and(|it| *it != answer) {
+            return Err(DIFFERING_LISTS.to_owned());
+        }
+        found = Some(answer);
+    }
+    found.ok_or_else(|| "it is about no list of containers".to_owned())
+}
+
+/// Why rules that treat lists of containers differently are left out.
+const DIFFERING_LISTS: &str =
+    "its lists of containers are treated differently, and here all containers are judged alike";
+
 /// An image that is treated differently in two lists of containers, if there is one.
 ///
 /// Policies judge every container alike. Rules for a list that no rule reads do not count.

@@ -112,12 +112,17 @@ impl Context {
             _ => "ephemeralContainers",
         };
         let container = json!({"name": "c", "image": text});
+        // This list is always there; its other images do not matter.
+        let mut spec = json!({"containers": []});
+        let mut images = json!({"containers": {}});
+        spec[list] = json!([container]);
+        images[list] = json!({"c": image::info(text)});
         let root = object([
             (
                 "request",
-                json!({"operation": "CREATE", "object": {"apiVersion": "v1", "kind": "Pod", "spec": {list: [container]}}}),
+                json!({"operation": "CREATE", "object": {"apiVersion": "v1", "kind": "Pod", "spec": spec}}),
             ),
-            ("images", json!({list: {"c": image::info(text)}})),
+            ("images", images),
         ]);
         Self {
             root,

@@ -2,6 +2,7 @@
 
 use super::conditions::{self, Conditions};
 use super::context::{Context, Variables, lists_in, template_texts};
+use crate::answer::alike;
 use crate::intent::{Check, Lists, Vocabulary};
 use crate::text::glob;
 use imageswap_policy::yaml::{Node, Value};
@@ -188,8 +189,10 @@ fn deny(node: &Node, variables: &Variables) -> Result<Validation, String> {
     conditions.texts(&mut vocabulary);
     let variables = variables.clone();
     let holds = move |image: &str| {
-        let context = Context::new(lists, image).with(&variables);
-        Ok(!conditions.hold(&context)?)
+        alike(lists, |list| {
+            let context = Context::new(list, image).with(&variables);
+            Ok(!conditions.hold(&context)?)
+        })
     };
     Ok(Validation {
         lists,
@@ -246,12 +249,14 @@ fn foreach(node: &Node, variables: &Variables) -> Result<Validation, String> {
     }
     let outer = variables.clone();
     let holds = move |image: &str| {
-        for each in &all {
-            if !each.holds(lists, &outer, image)? {
-                return Ok(false);
+        alike(lists, |list| {
+            for each in &all {
+                if !each.holds(list, &outer, image)? {
+                    return Ok(false);
+                }
             }
-        }
-        Ok(true)
+            Ok(true)
+        })
     };
     Ok(Validation {
         lists,

@@ -8,6 +8,7 @@ mod containerd;
 mod harbor;
 mod helpers;
 mod hostile;
+mod lists;
 mod lookalikes;
 mod maps;
 mod nasty;
