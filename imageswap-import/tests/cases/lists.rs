@@ -20,14 +20,15 @@ fn denied(conditions: &[(&str, &str)]) -> Import {
 
 /// A Kyverno policy with rules for these Pods, each about the images of one list.
 fn rules(each: &[(&str, &str, &str, &str)]) -> Import {
-    let mut text = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n  validationFailureAction: Enforce\n  rules:\n".to_owned();
-    for (name, matched, list, allowed) in each {
+    let head = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n  validationFailureAction: Enforce\n  rules:\n";
+    let rules = each.iter().map(|(name, matched, list, allowed)| {
         let matched = matched.replace('\n', "\n    ");
-        text.push_str(&format!(
+        format!(
             "  - name: {name}\n    {matched}\n    validate: {{foreach: [{{list: request.object.spec.{list}, pattern: {{image: \"{allowed}\"}}}}]}}\n"
-        ));
-    }
-    imported(&text)
+        )
+    });
+    let text: Vec<_> = [head.to_owned()].into_iter().chain(rules).collect();
+    imported(&text.concat())
 }
 
 /// A policy of Kubernetes that demands this.
