@@ -15,6 +15,7 @@ mod nasty;
 mod public;
 mod registries;
 mod swapper;
+mod unknowns;
 
 use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
 use imageswap_import::{Source, Status, import};
