@@ -11,7 +11,7 @@ pub(crate) use native::{binding, is_parameter, read as native};
 use crate::cel::{Environment, Failure, Patch, Rule, variables};
 use crate::fields::only;
 use crate::intent::{Effect, Intent, Origin, Reading, Vocabulary};
-use crate::scope::Formula;
+use crate::scope::{Formula, built_in_exclusion};
 use constraints::Constraints;
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;
@@ -128,9 +128,13 @@ impl<'a> Policy<'a> {
         vocabulary: &Vocabulary,
     ) -> Result<Intent, String> {
         let scope = Formula::All(vec![self.applies.clone(), applies]).blocks()?;
+        // Kyverno leaves the namespace alone, too.
+        let of_kubernetes = self.origin.kind.ends_with("AdmissionPolicy");
+        let notes = of_kubernetes.then(|| built_in_exclusion(&scope)).flatten();
         Ok(Intent {
             lists,
             differences: self.differences.clone(),
+            notes: notes.into_iter().collect(),
             ..Intent::new(self.origin.clone(), scope, effect, vocabulary.clone())
         })
     }

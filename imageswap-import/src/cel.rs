@@ -19,6 +19,7 @@ pub(crate) use value::Value;
 use crate::intent::Vocabulary;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo};
 use cel::parser::Parser;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Longer expressions are refused.
@@ -85,7 +86,16 @@ impl Program {
 
     /// Adds all texts that are written in the expression.
     fn texts(&self, into: &mut Vocabulary) {
-        texts(&self.root, into);
+        visit(&self.root, &mut |it| texts(it, into));
+    }
+
+    /// Adds all numbers that are written in the expression.
+    fn numbers(&self, into: &mut BTreeSet<i64>) {
+        visit(&self.root, &mut |it| {
+            if let Expr::Literal(LiteralValue::Int(number)) = &it.expr {
+                into.insert(*number.inner());
+            }
+        });
     }
 }
 
@@ -154,6 +164,7 @@ fn after_text(text: &str, quote: char, raw: bool) -> &str {
     rest.get(end.len()..).unwrap_or_default()
 }
 
+/// Adds the texts that a part of an expression writes.
 fn texts(expr: &IdedExpr, into: &mut Vocabulary) {
     match &expr.expr {
         Expr::Literal(LiteralValue::String(text)) => into.texts.push(text.inner().to_owned()),
@@ -163,30 +174,35 @@ fn texts(expr: &IdedExpr, into: &mut Vocabulary) {
             {
                 into.templates.push((pattern.to_owned(), String::new()));
             }
-            for it in call.target.as_deref().into_iter().chain(&call.args) {
-                texts(it, into);
-            }
         }
-        Expr::List(list) => list.elements.iter().for_each(|it| texts(it, into)),
-        Expr::Select(select) => texts(&select.operand, into),
+        _ => {}
+    }
+}
+
+/// Visits an expression and all of its parts.
+fn visit(expr: &IdedExpr, visitor: &mut dyn FnMut(&IdedExpr)) {
+    visitor(expr);
+    let mut all = |parts: &[&IdedExpr]| parts.iter().for_each(|it| visit(it, visitor));
+    match &expr.expr {
+        Expr::Call(call) => {
+            call.target.iter().for_each(|it| all(&[it]));
+            call.args.iter().for_each(|it| all(&[it]));
+        }
+        Expr::List(list) => list.elements.iter().for_each(|it| all(&[it])),
+        Expr::Select(select) => all(&[&select.operand]),
         Expr::Comprehension(it) => {
-            for part in [&it.iter_range, &it.accu_init, &it.loop_step, &it.result] {
-                texts(part, into);
-            }
+            all(&[&it.iter_range, &it.accu_init, &it.loop_step, &it.result]);
         }
-        Expr::Map(map) => map.entries.iter().for_each(|it| entry(&it.expr, into)),
-        Expr::Struct(made) => made.entries.iter().for_each(|it| entry(&it.expr, into)),
+        Expr::Map(map) => map.entries.iter().for_each(|it| all(&entry(&it.expr))),
+        Expr::Struct(made) => made.entries.iter().for_each(|it| all(&entry(&it.expr))),
         Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
     }
 }
 
-fn entry(entry: &EntryExpr, into: &mut Vocabulary) {
+fn entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
     match entry {
-        EntryExpr::StructField(it) => texts(&it.value, into),
-        EntryExpr::MapEntry(it) => {
-            texts(&it.key, into);
-            texts(&it.value, into);
-        }
+        EntryExpr::StructField(it) => vec![&it.value],
+        EntryExpr::MapEntry(it) => vec![&it.key, &it.value],
     }
 }
 

@@ -1,7 +1,7 @@
 //! Makes a policy for every combination of the rules' scopes, so that one policy decides for a Pod
 //! as all rules did.
 
-use crate::intent::{Effect, Intent, Reading};
+use crate::intent::{Effect, Intent, Lists, Reading};
 use crate::lookalike;
 use crate::policy::{self, Made};
 use crate::report::{Difference, Item, Status};
@@ -144,8 +144,12 @@ impl State {
         }
         let missing = intent.lists.missing();
         if !missing.is_empty() {
+            let what = match intent.effect {
+                Effect::Check { .. } => "judged",
+                Effect::Swap(_) => "changed",
+            };
             item.notes.push(format!(
-                "images of {} are judged, too",
+                "images of {} are {what}, too",
                 missing.join(" and ")
             ));
         }
@@ -276,6 +280,9 @@ impl Work {
                     self.differ(order[it], difference.clone());
                 }
             }
+            for (rule, difference) in self.completed_elsewhere(&rules, cells) {
+                self.differ(rule, difference);
+            }
             made.push((rules.clone(), ImageSwapPolicy::new(self.name(&rules), spec)));
         }
         // A rule that is only audited, and always together with an enforced one, is not in any
@@ -335,8 +342,51 @@ impl Work {
         (kept, dropped.into_iter().map(|it| (it, by)).collect())
     }
 
+    /// Rules about other lists than `containers`, which these rules complete for other Pods: here
+    /// these rules are about the other lists, too.
+    fn completed_elsewhere(
+        &self,
+        rules: &BTreeSet<usize>,
+        cells: &[Cell],
+    ) -> Vec<(usize, Difference)> {
+        let read = self.lists(rules);
+        let mut found = Vec::new();
+        for it in self.kept() {
+            let lists = self.intents[it].lists;
+            if lists.containers || rules.contains(&it) || read.includes(lists) {
+                continue;
+            }
+            let together = |cell: &Cell| cell.rules.contains(&it) && !cell.rules.is_disjoint(rules);
+            if let (true, Some(&by)) = (cells.iter().any(together), rules.iter().next()) {
+                let by = &self.intents[by].origin.rule;
+                let message = format!(
+                    "images of {} are judged where it does not apply, too, because `{by}` applies there",
+                    lists.names().join(" and ")
+                );
+                found.push((
+                    it,
+                    Difference {
+                        message,
+                        example: None,
+                    },
+                ));
+            }
+        }
+        found
+    }
+
+    /// The lists of containers that these rules read.
+    fn lists(&self, rules: &BTreeSet<usize>) -> Lists {
+        let each = rules.iter().map(|&it| self.intents[it].lists);
+        each.fold(Lists::default(), Lists::or)
+    }
+
     /// One policy for these rules, or the rules that have to be left out.
     fn attempt(&self, rules: &BTreeSet<usize>) -> Result<Made, Vec<(usize, String)>> {
+        if !self.lists(rules).containers {
+            let left_out = rules.iter().map(|&it| (it, self.without_containers(it)));
+            return Err(left_out.collect());
+        }
         let intents: Vec<&Intent> = rules.iter().map(|&it| &self.intents[it]).collect();
         let failed = match policy::make(&intents) {
             Ok(made) => return Ok(made),
@@ -364,6 +414,19 @@ impl Work {
         if !alone.is_empty() {
             return Err(alone);
         }
+        // A rule about `containers` is about all lists here, so one about another list cannot stay
+        // beside it.
+        let (main, others): (Vec<usize>, Vec<usize>) = rules
+            .iter()
+            .partition(|&&it| self.intents[it].lists.containers);
+        let intents: Vec<&Intent> = main.iter().map(|&it| &self.intents[it]).collect();
+        if let (Some(&by), false) = (main.first(), others.is_empty())
+            && policy::make(&intents).is_ok()
+        {
+            let beside = format!("; beside it applies `{}`", self.intents[by].origin.rule);
+            let left_out = others.into_iter().map(|it| (it, told(&failed, &beside)));
+            return Err(left_out.collect());
+        }
         let last = rules.iter().next_back().copied().unwrap_or_default();
         let beside = format!(
             "; alone it could be carried over, but not beside `{}`",
@@ -372,6 +435,24 @@ impl Work {
                 .rule
         );
         Err(vec![(last, told(&failed, &beside))])
+    }
+
+    /// Why a rule is left out that is not about `containers`.
+    fn without_containers(&self, rule: usize) -> String {
+        let lists = self.intents[rule].lists.names().join(" and ");
+        let partner = self
+            .kept()
+            .into_iter()
+            .find(|&it| self.intents[it].lists.containers);
+        let where_ = partner.map_or_else(String::new, |it| {
+            format!(
+                " for some Pods, where `{}` does not apply",
+                self.intents[it].origin.rule
+            )
+        });
+        format!(
+            "it is about images of {lists} only{where_}; a policy here decides about all containers of a Pod alike"
+        )
     }
 
     fn name(&self, rules: &BTreeSet<usize>) -> String {

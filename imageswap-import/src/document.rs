@@ -344,14 +344,14 @@ fn read(documents: &[(&str, Node)], formats: &[Format], report: &mut Report) -> 
                 readings.extend(more);
             }
             ("constraints.gatekeeper.sh", kind) if kind.starts_with("K8s") => {
-                readings.push(gatekeeper::constraint(node, &origin));
+                readings.push(gatekeeper::constraint(node, &origin, documents));
             }
             ("mutations.gatekeeper.sh", "AssignImage") => {
                 readings.push(gatekeeper::assign_image(node, &origin));
             }
             ("policies.kubewarden.io", "AdmissionPolicy" | "ClusterAdmissionPolicy") => {
                 match kubewarden::read(node, &origin) {
-                    Some(reading) => readings.push(reading),
+                    Some(more) => readings.extend(more),
                     None => report.others.push(other(origin, node)),
                 }
             }

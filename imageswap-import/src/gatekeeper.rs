@@ -3,21 +3,23 @@
 use crate::fields::{only, selector, texts};
 use crate::image::is_registry;
 use crate::intent::{Check, Effect, Intent, LISTS, Lists, Origin, Reading, Vocabulary};
-use crate::scope::{Formula, Literal, WORKLOADS};
-use crate::text::glob;
+use crate::scope::{Formula, Literal, WORKLOADS, built_in_exclusion};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;
 use std::rc::Rc;
+use templates::Version;
+
+mod templates;
 
 /// Reads a constraint of one of the library's templates.
-pub(crate) fn constraint(node: &Node, origin: &Origin) -> Reading {
-    match read(node, origin) {
+pub(crate) fn constraint(node: &Node, origin: &Origin, all: &[(&str, Node)]) -> Reading {
+    match read(node, origin, all) {
         Ok(intent) => Reading::Understood(intent),
         Err(why) => Reading::LeftOut(origin.clone(), why),
     }
 }
 
-fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
+fn read(node: &Node, origin: &Origin, all: &[(&str, Node)]) -> Result<Intent, String> {
     let spec = node.get("spec").ok_or("it has no `spec`")?;
     only(spec, &["match", "parameters", "enforcementAction"])?;
     let enforcement = match spec.get("enforcementAction").and_then(Node::as_str) {
@@ -26,7 +28,12 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
         Some("dryrun") => Enforcement::Audit,
         Some(other) => return Err(format!("the action `{other}` is not understood")),
     };
-    let (holds, vocabulary) = demand(&origin.kind, spec.get("parameters"))?;
+    let version = templates::version(&origin.kind, all)?;
+    let (holds, vocabulary) = demand(
+        &origin.kind,
+        version.unwrap_or(Version::Newest),
+        spec.get("parameters"),
+    )?;
     let mut differences = Vec::new();
     let formula = pods(spec.get("match"), &mut differences)?;
     let effect = Effect::Check {
@@ -34,14 +41,26 @@ fn read(node: &Node, origin: &Origin) -> Result<Intent, String> {
         enforcement,
         message: None,
     };
+    let scope = formula.blocks()?;
+    let mut notes = Vec::from_iter(built_in_exclusion(&scope));
+    if version.is_none() {
+        notes.push(
+            "its template is not among the files; that of Gatekeeper's library is meant".to_owned(),
+        );
+    }
     Ok(Intent {
         differences,
-        ..Intent::new(origin.clone(), formula.blocks()?, effect, vocabulary)
+        notes,
+        ..Intent::new(origin.clone(), scope, effect, vocabulary)
     })
 }
 
 /// The images that a template lets in.
-fn demand(kind: &str, given: Option<&Node>) -> Result<(Check, Vocabulary), String> {
+fn demand(
+    kind: &str,
+    version: Version,
+    given: Option<&Node>,
+) -> Result<(Check, Vocabulary), String> {
     let mut vocabulary = Vocabulary::default();
     if kind == "K8sImageDigests" {
         let exempt = given.map_or(Ok(Vec::new()), |it| {
@@ -52,7 +71,7 @@ fn demand(kind: &str, given: Option<&Node>) -> Result<(Check, Vocabulary), Strin
         vocabulary.wildcards.push("*@*".to_owned());
         let holds: Check = Rc::new(move |image| {
             let digest = image.split_once('@').is_some_and(|it| it.1.contains(':'));
-            Ok(digest || is_exempt(&exempt, image))
+            Ok(digest || is_among(&exempt, image))
         });
         return Ok((holds, vocabulary));
     }
@@ -72,15 +91,17 @@ fn demand(kind: &str, given: Option<&Node>) -> Result<(Check, Vocabulary), Strin
         "K8sAllowedReposv2" => {
             only(parameters, &["allowedImages"])?;
             let images = texts(parameters.get("allowedImages"))?;
-            // Only a `*` at the end is a wildcard.
+            // No image has a `*` in it.
             if let Some(inner) = images
                 .iter()
-                .find(|it| it.trim_end_matches('*').contains('*'))
+                .find(|it| it.strip_suffix('*').unwrap_or(it).contains('*'))
             {
-                return Err(format!("`{inner}` has a wildcard that is not at its end"));
+                return Err(format!(
+                    "`{inner}` matches no image: one `*` at its end is a wildcard, any other is not"
+                ));
             }
             vocabulary.wildcards.clone_from(&images);
-            Rc::new(move |image| Ok(images.iter().any(|it| glob(it, image))))
+            Rc::new(move |image| Ok(is_among(&images, image)))
         }
         "K8sDisallowedTags" => {
             only(parameters, &["tags", "exemptImages"])?;
@@ -93,8 +114,12 @@ fn demand(kind: &str, given: Option<&Node>) -> Result<(Check, Vocabulary), Strin
                 .collect();
             vocabulary.wildcards.push("*:latest".to_owned());
             Rc::new(move |image| {
-                let exempted = is_exempt(&exempt, image);
-                let refused = !image.contains(':')
+                let exempted = is_among(&exempt, image);
+                let tagged = match version {
+                    Version::ColonAnywhere => image,
+                    Version::Newest => image.rsplit('/').next().unwrap_or_default(),
+                };
+                let refused = !tagged.contains(':')
                     || tags.iter().any(|it| image.ends_with(&format!(":{it}")));
                 Ok(exempted || !refused)
             })
@@ -105,8 +130,8 @@ fn demand(kind: &str, given: Option<&Node>) -> Result<(Check, Vocabulary), Strin
 }
 
 /// Whether an image is in a list in which a `*` at the end is a wildcard.
-fn is_exempt(exempt: &[String], image: &str) -> bool {
-    exempt.iter().any(|it| match it.strip_suffix('*') {
+fn is_among(list: &[String], image: &str) -> bool {
+    list.iter().any(|it| match it.strip_suffix('*') {
         Some(prefix) => image.starts_with(prefix),
         None => it == image,
     })
@@ -115,6 +140,7 @@ fn is_exempt(exempt: &[String], image: &str) -> bool {
 /// The Pods that a `match` selects.
 fn pods(matched: Option<&Node>, differences: &mut Vec<String>) -> Result<Formula, String> {
     let mut parts = Vec::new();
+    let mut workloads = false;
     for (key, value) in matched.map_or(&[][..], Node::entries) {
         let key = key.as_str().unwrap_or_default();
         match key {
@@ -136,6 +162,7 @@ fn pods(matched: Option<&Node>, differences: &mut Vec<String>) -> Result<Formula
                 if !WORKLOADS.iter().any(|it| named(it)) {
                     return Ok(Formula::never());
                 }
+                workloads = true;
                 differences.push(format!(
                     "a Pod that no {} makes is judged, too",
                     kinds.join(" or ")
@@ -155,6 +182,9 @@ fn pods(matched: Option<&Node>, differences: &mut Vec<String>) -> Result<Formula
                 ));
             }
         }
+    }
+    if workloads && matched.is_some_and(|it| it.get("labelSelector").is_some()) {
+        return Err("its `labelSelector` is about the labels of objects that make Pods, which their Pods need not have".to_owned());
     }
     Ok(Formula::All(parts))
 }
@@ -222,8 +252,30 @@ fn assigned(node: &Node, origin: &Origin) -> Result<Intent, String> {
         return Err(wider);
     }
     let effect = Effect::Swap(Rc::new(swap));
+    let scope = formula.blocks()?;
     Ok(Intent {
         lists: Lists::named(&[list]),
-        ..Intent::new(origin.clone(), formula.blocks()?, effect, vocabulary)
+        notes: built_in_exclusion(&scope).into_iter().collect(),
+        ..Intent::new(origin.clone(), scope, effect, vocabulary)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imageswap_policy::yaml;
+
+    #[test]
+    fn older_templates_take_the_colon_of_a_port_for_that_of_a_tag() {
+        let nodes = yaml::parse("test.yaml", "{tags: [latest]}").expect("YAML");
+        let lets_in = |version, image| {
+            let (holds, _) = demand("K8sDisallowedTags", version, nodes.first()).expect("a demand");
+            holds(image)
+        };
+        for (version, expected) in [(Version::ColonAnywhere, true), (Version::Newest, false)] {
+            assert_eq!(lets_in(version, "a.io:5000/x"), Ok(expected));
+            assert_eq!(lets_in(version, "a.io:5000/x:1"), Ok(true));
+            assert_eq!(lets_in(version, "x"), Ok(false));
+        }
+    }
 }

@@ -257,10 +257,19 @@ impl Lists {
             && (self.ephemeral || !other.ephemeral)
     }
 
+    /// The lists that are read, for messages.
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        self.of(true)
+    }
+
     /// The lists that are not read, for messages.
     pub(crate) fn missing(self) -> Vec<&'static str> {
+        self.of(false)
+    }
+
+    fn of(self, wanted: bool) -> Vec<&'static str> {
         let read = [self.containers, self.init, self.ephemeral].into_iter();
-        let missing = read.zip(LISTS).filter(|(read, _)| !read);
-        missing.map(|(_, name)| name).collect()
+        let these = read.zip(LISTS).filter(|(read, _)| *read == wanted);
+        these.map(|(_, name)| name).collect()
     }
 }

@@ -2,25 +2,57 @@
 
 use crate::fields::{only, selector, texts};
 use crate::image::Image;
-use crate::intent::{Effect, Intent, Origin, Reading, Vocabulary};
-use crate::scope::{Formula, Literal};
+use crate::intent::{Check, Effect, Intent, Origin, Reading, Vocabulary};
+use crate::scope::{Formula, Literal, built_in_exclusion};
 use imageswap_policy::document::Enforcement;
 use imageswap_policy::yaml::Node;
 use std::rc::Rc;
 
 /// Reads an `AdmissionPolicy` or `ClusterAdmissionPolicy`; `None` if it runs another module.
-pub(crate) fn read(node: &Node, origin: &Origin) -> Option<Reading> {
+pub(crate) fn read(node: &Node, origin: &Origin) -> Option<Vec<Reading>> {
     let spec = node.get("spec")?;
     let module = spec.get("module").and_then(Node::as_str)?;
-    let name = module.rsplit('/').next().unwrap_or_default();
-    if name.split([':', '@']).next() != Some("trusted-repos") {
+    let last = module.rsplit('/').next().unwrap_or_default();
+    if last.split([':', '@']).next() != Some("trusted-repos") {
         return None;
     }
-    Some(match intent(node, spec, origin) {
-        Ok(intent) => Reading::Understood(intent),
-        Err(why) => Reading::LeftOut(origin.clone(), why),
-    })
+    let readings = version(module).and_then(|it| policy(node, spec, it, origin));
+    Some(readings.unwrap_or_else(|why| vec![Reading::LeftOut(origin.clone(), why)]))
 }
+
+/// The version of the module, as numbers.
+///
+/// # Errors
+/// It is not Kubewarden's, its version is not known, or the version reads images otherwise than today's.
+fn version(module: &str) -> Result<[u32; 3], String> {
+    let bare = module.strip_prefix("registry://").unwrap_or(module);
+    let of_kubewarden = bare
+        .strip_prefix("ghcr.io/kubewarden/policies/trusted-repos")
+        .ok_or_else(|| format!("what the module `{bare}` does is not known"))?;
+    let tag = of_kubewarden.split('@').next().unwrap_or_default();
+    let tag = match tag.strip_prefix(':') {
+        // Neither tag nor digest, or the newest.
+        None if of_kubewarden.is_empty() => "latest",
+        Some(tag) => tag,
+        None => "",
+    };
+    if tag == "latest" {
+        return Ok([u32::MAX; 3]);
+    }
+    let numbers: Vec<u32> = tag
+        .trim_start_matches('v')
+        .split('.')
+        .filter_map(|it| it.parse().ok())
+        .collect();
+    match <[u32; 3]>::try_from(numbers) {
+        Ok(it) if it >= [0, 2, 0] => Ok(it),
+        Ok(_) => Err("modules before 0.2.0 read images in another way".to_owned()),
+        Err(_) => Err(format!("the version of the module `{bare}` is not known")),
+    }
+}
+
+/// The first version that compares images as today's.
+const IMAGES_SINCE: [u32; 3] = [2, 0, 1];
 
 /// What the settings allow and reject.
 struct Settings {
@@ -41,19 +73,26 @@ impl Sides {
             only(node, &["allow", "reject"])?;
         }
         let of = |key| texts(node.and_then(|it| it.get(key)));
-        Ok(Self {
-            allow: of("allow")?,
-            reject: of("reject")?,
-        })
+        let (allow, reject) = (of("allow")?, of("reject")?);
+        if !allow.is_empty() && !reject.is_empty() {
+            return Err("Kubewarden refuses settings with both `allow` and `reject`".to_owned());
+        }
+        Ok(Self { allow, reject })
     }
 
-    fn lets_in(&self, matches: impl Fn(&str) -> bool) -> bool {
-        let among = |list: &[String]| list.iter().any(|it| matches(it));
+    fn lets_in(&self, matches: impl Fn(&String) -> bool) -> bool {
+        let among = |list: &[String]| list.iter().any(&matches);
         (self.allow.is_empty() || among(&self.allow)) && !among(&self.reject)
     }
 }
 
-fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
+/// Each of the settings is a rule.
+fn policy(
+    node: &Node,
+    spec: &Node,
+    version: [u32; 3],
+    origin: &Origin,
+) -> Result<Vec<Reading>, String> {
     only(
         spec,
         &[
@@ -85,19 +124,30 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
         images: Sides::read(of("images"))?,
         rejected_tags: texts(of("tags").and_then(|it| it.get("reject")))?,
     };
-    let listed = settings.images.allow.iter().chain(&settings.images.reject);
-    if let Some(it) = listed.clone().find(|it| Image::parse(it).is_none()) {
+    let is_tag = |it: &&String| Image::parse(&format!("x:{it}")).is_some();
+    if let Some(it) = settings.rejected_tags.iter().find(|it| !is_tag(it)) {
+        return Err(format!("`{it}` is not a tag"));
+    }
+    let unread = |it: &&String| Image::parse(it).is_none();
+    if let Some(it) = settings.images.each().find(unread) {
         return Err(format!("`{it}` is not an image"));
+    }
+    if !settings.images.is_empty() && version < IMAGES_SINCE {
+        return Err("modules before 2.0.1 compare `images` in another way".to_owned());
     }
     let mut differences = Vec::new();
     let mut parts = Vec::new();
-    if !rules(spec, &mut differences)? {
+    let objects = rules(spec, &mut differences)?;
+    if objects == Objects::None {
         parts.push(Formula::never());
     }
     if let Some(it) = spec.get("namespaceSelector") {
         parts.push(selector(it, Literal::NamespaceLabel)?);
     }
     if let Some(it) = spec.get("objectSelector") {
+        if objects == Objects::Workloads {
+            return Err("its `objectSelector` is about the labels of objects that make Pods, which their Pods need not have".to_owned());
+        }
         parts.push(selector(it, Literal::ObjectLabel)?);
     }
     if origin.kind == "AdmissionPolicy" {
@@ -113,71 +163,156 @@ fn intent(node: &Node, spec: &Node, origin: &Origin) -> Result<Intent, String> {
         Some("monitor") => Enforcement::Audit,
         Some(other) => return Err(format!("the mode `{other}` is not understood")),
     };
-    let mut vocabulary = Vocabulary::default();
+    let scope = Formula::All(parts).blocks()?;
+    let place = |rule: &str| Origin {
+        rule: rule.to_owned(),
+        ..origin.clone()
+    };
+    let rule = |name: &str, demand: (Check, Vocabulary), wider: Option<String>| {
+        let effect = Effect::Check {
+            holds: demand.0,
+            enforcement,
+            message: None,
+        };
+        Reading::Understood(Intent {
+            differences: differences.iter().cloned().chain(wider).collect(),
+            notes: built_in_exclusion(&scope).into_iter().collect(),
+            ..Intent::new(place(name), scope.clone(), effect, demand.1)
+        })
+    };
     let Settings {
         registries,
         images,
         rejected_tags,
-    } = &settings;
-    vocabulary.wildcards.extend(
-        registries
-            .allow
-            .iter()
-            .chain(&registries.reject)
-            .map(|it| format!("{it}/*")),
-    );
-    vocabulary
-        .wildcards
-        .extend(images.allow.iter().chain(&images.reject).cloned());
-    vocabulary.wildcards.extend(
-        images
-            .allow
-            .iter()
-            .chain(&images.reject)
-            .map(|it| format!("{it}:*")),
-    );
-    vocabulary
-        .wildcards
-        .extend(rejected_tags.iter().map(|it| format!("*:{it}")));
-    let holds = move |text: &str| {
-        let Some(image) = Image::parse(text) else {
-            return Ok(true);
-        };
-        let listed = |it: &str| {
-            Image::parse(it).is_some_and(|listed| {
-                let written = it
-                    .rsplit('/')
-                    .next()
-                    .is_some_and(|it| it.contains([':', '@']));
-                if written {
-                    listed == image
-                } else {
-                    listed.name() == image.name()
-                }
-            })
-        };
-        let tag = image
-            .tag
-            .as_ref()
-            .is_some_and(|tag| settings.rejected_tags.contains(tag));
-        Ok(settings.registries.lets_in(|it| it == image.host)
-            && settings.images.lets_in(listed)
-            && !tag)
-    };
-    let effect = Effect::Check {
-        holds: Rc::new(holds),
-        enforcement,
-        message: None,
-    };
-    let scope = Formula::All(parts).blocks()?;
-    Ok(Intent {
-        differences,
-        ..Intent::new(origin.clone(), scope, effect, vocabulary)
-    })
+    } = settings;
+    let (latest, tags): (Vec<String>, Vec<String>) =
+        rejected_tags.into_iter().partition(|it| it == "latest");
+    let mut readings = Vec::new();
+    if !registries.is_empty() {
+        readings.push(rule("registries", registries.of_registries(), None));
+    }
+    if !images.is_empty() {
+        let wider = images.wider();
+        readings.push(rule("images", images.of_images(), wider));
+    }
+    if !tags.is_empty() {
+        readings.push(rule("tags", without_tags(tags), None));
+    }
+    if !latest.is_empty() {
+        let why = "there `latest` also rejects a digest without a tag, which no pattern here distinguishes from one with a tag; for the other images add `**:latest` to `denied`";
+        readings.push(Reading::LeftOut(place("tags latest"), why.to_owned()));
+    }
+    if readings.is_empty() {
+        return Err("its settings demand nothing".to_owned());
+    }
+    Ok(readings)
 }
 
-/// Whether the rules of a policy cover Pods, or workloads.
-fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<bool, String> {
+impl Sides {
+    fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.reject.is_empty()
+    }
+
+    fn each(&self) -> impl Iterator<Item = &String> {
+        self.allow.iter().chain(&self.reject)
+    }
+
+    /// Images of the registries.
+    fn of_registries(self) -> (Check, Vocabulary) {
+        let vocabulary = Vocabulary {
+            wildcards: self.each().map(|it| format!("{it}/*")).collect(),
+            ..Vocabulary::default()
+        };
+        let holds = move |image: &Image| self.lets_in(|it| *it == image.host);
+        (check(holds), vocabulary)
+    }
+
+    /// Images by reference or name.
+    fn of_images(self) -> (Check, Vocabulary) {
+        let mut vocabulary = Vocabulary::default();
+        for it in self.each().filter_map(|it| Image::parse(it)) {
+            vocabulary.wildcards.push(it.text());
+            if it != unpinned(&it) {
+                // Other digests of the tag.
+                vocabulary.wildcards.push(format!("{}@*", it.name()));
+                continue;
+            }
+            // A name without its registry is compared with the repository of every image.
+            let path = it.path.join("/");
+            let short = path.strip_prefix("library/").unwrap_or(&path);
+            let names = match it.host.as_str() {
+                // Such a repository may begin with the registry, too.
+                "docker.io" => ["", "docker.io/", "index.docker.io/"]
+                    .iter()
+                    .flat_map(|it| [&*path, short].map(|path| format!("*/{it}{path}")))
+                    .collect(),
+                _ => vec![it.name(), format!("*/{}", it.name())],
+            };
+            vocabulary.wildcards.extend(names);
+        }
+        let holds = move |image: &Image| {
+            let repository = Image::parse(&image.path.join("/"));
+            let without_digest = Image {
+                digest: None,
+                ..image.clone()
+            };
+            self.lets_in(|it| {
+                let listed = Image::parse(it);
+                let same = |it: &Image| listed.as_ref() == Some(it);
+                // A denied tag is denied with a digest, too.
+                let same_tag = !self.reject.is_empty() && same(&without_digest);
+                let same_name = same(&unpinned(image)) || repository.as_ref().is_some_and(same);
+                same(image) || same_tag || same_name
+            })
+        };
+        (check(holds), vocabulary)
+    }
+
+    /// How more images are rejected here.
+    fn wider(&self) -> Option<String> {
+        let pinned = |it: &Image| it.digest.is_none() && *it != unpinned(it);
+        let mut rejected = self.reject.iter().filter_map(|it| Image::parse(it));
+        rejected
+            .any(|it| pinned(&it))
+            .then(|| "a rejected tag is rejected with a digest beside it, too".to_owned())
+    }
+}
+
+/// The same name without tag and digest, which stands for `latest`.
+fn unpinned(image: &Image) -> Image {
+    Image {
+        tag: Some("latest".to_owned()),
+        digest: None,
+        ..image.clone()
+    }
+}
+
+/// Images without these tags; `latest`, which a digest alone counts as, is not one of them.
+fn without_tags(tags: Vec<String>) -> (Check, Vocabulary) {
+    let vocabulary = Vocabulary {
+        wildcards: tags.iter().map(|it| format!("*:{it}")).collect(),
+        ..Vocabulary::default()
+    };
+    let holds = move |image: &Image| image.tag.as_ref().is_none_or(|it| !tags.contains(it));
+    (check(holds), vocabulary)
+}
+
+/// What is not a reference is let in.
+fn check(holds: impl Fn(&Image) -> bool + 'static) -> Check {
+    Rc::new(move |text| Ok(Image::parse(text).is_none_or(|it| holds(&it))))
+}
+
+/// The objects that a policy sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Objects {
+    Pods,
+    /// Objects that make Pods, and no Pods.
+    Workloads,
+    None,
+}
+
+/// What the rules of a policy cover.
+fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<Objects, String> {
     let mut resources = Vec::new();
     let mut operations = Vec::new();
     for it in spec.get("rules").map_or(&[][..], Node::items) {
@@ -193,13 +328,13 @@ fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<bool, String> {
     }
     let named = |list: &[String], it: &str| list.iter().any(|one| one == it || one == "*");
     if !named(&operations, "CREATE") {
-        return Ok(false);
+        return Ok(Objects::None);
     }
     if !named(&operations, "UPDATE") {
         differences.push("an image that an UPDATE changes is judged, too".to_owned());
     }
     if named(&resources, "pods") {
-        return Ok(true);
+        return Ok(Objects::Pods);
     }
     let workloads = [
         "deployments",
@@ -210,12 +345,12 @@ fn rules(spec: &Node, differences: &mut Vec<String>) -> Result<bool, String> {
         "cronjobs",
         "replicationcontrollers",
     ];
-    let any = workloads.iter().any(|it| named(&resources, it));
-    if any {
-        differences.push(format!(
-            "a Pod that none of its {} makes is judged, too",
-            resources.join(", ")
-        ));
+    if !workloads.iter().any(|it| named(&resources, it)) {
+        return Ok(Objects::None);
     }
-    Ok(any)
+    differences.push(format!(
+        "a Pod that none of its {} makes is judged, too",
+        resources.join(", ")
+    ));
+    Ok(Objects::Workloads)
 }

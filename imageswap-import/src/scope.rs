@@ -43,6 +43,19 @@ pub(crate) const WORKLOADS: [&str; 7] = [
     "CronJob",
 ];
 
+/// A note for a scope that includes `kube-system`, which a policy here leaves alone unless it names it.
+pub(crate) fn built_in_exclusion(scope: &[Block]) -> Option<String> {
+    let in_it = |pod| Pod {
+        namespace: "kube-system".to_owned(),
+        ..pod
+    };
+    let left_alone = scope.iter().any(|block| {
+        let mut pods = block.pods().into_iter().map(in_it);
+        block.namespaces.is_none() && pods.any(|it| block.selects(&it))
+    });
+    left_alone.then(|| "Pods in kube-system are left alone here, unless `match.namespaces` of the policy names it; the source includes them".to_owned())
+}
+
 /// A condition on Pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Formula {

@@ -14,7 +14,7 @@ pub(crate) const MAX_WORDS: usize = 160;
 /// More texts are not tried in pairs.
 const MAX_PAIRED: usize = 4;
 /// Patterns that are tried.
-const MAX_PATTERNS: usize = 1000;
+const MAX_PATTERNS: usize = 3000;
 
 /// A text with one of these may be a regular expression.
 pub(crate) const REGEX_MARKS: [char; 7] = ['\\', '^', '$', '(', '[', '|', '+'];

@@ -6,6 +6,9 @@ use crate::fields::{only, selector, texts};
 use crate::scope::{Formula, Literal};
 use imageswap_policy::yaml::Node;
 
+/// Why objects that make Pods cannot be selected by their own labels.
+pub(super) const WORKLOAD_LABELS: &str = "its `objectSelector` is about the labels of objects that make Pods, which their Pods need not have";
+
 /// The objects, and the Pods that they are or make.
 pub(super) struct Constraints {
     pub(super) subjects: Vec<Subject>,
@@ -51,9 +54,7 @@ pub(super) fn constraints(node: Option<&Node>) -> Result<Constraints, String> {
         }
         let kinds: Vec<&str> = workloads.iter().map(|it| it.kind).collect();
         if node.get("objectSelector").is_some() {
-            return Err(
-                "its `objectSelector` is about the labels of objects that make Pods".to_owned(),
-            );
+            return Err(WORKLOAD_LABELS.to_owned());
         }
         if workloads.is_empty() {
             return Err("it is not about Pods".to_owned());

@@ -1,8 +1,8 @@
 //! Kubernetes' own policies, which do something only where a binding says so.
 
-use super::constraints::{constraints, selectors};
+use super::constraints::{WORKLOAD_LABELS, constraints, selectors};
 use super::{Policy, enforcement, failure, list, text};
-use crate::cel::Value;
+use crate::cel::{Subject, Value};
 use crate::fields::{kind, only, origin};
 use crate::intent::{Origin, Reading};
 use crate::scope::Formula;
@@ -88,6 +88,9 @@ fn bound(
     if let Some(it) = bound.get("matchResources") {
         // Rules of a binding would have to be intersected with those of the policy.
         let formula = selectors(it, &["namespaceSelector", "objectSelector", "matchPolicy"])?;
+        if it.get("objectSelector").is_some() && constraints.subjects != [Subject::POD] {
+            return Err(WORKLOAD_LABELS.to_owned());
+        }
         constraints.formula = Formula::All(vec![constraints.formula, formula]);
     }
     let mut policy = Policy::read(at, spec, failure(spec)?, constraints)?;
@@ -114,6 +117,9 @@ fn parameters(
 ) -> Result<Value, String> {
     let reference = reference.ok_or("the binding has no `paramRef`")?;
     only(reference, &["name", "namespace", "parameterNotFoundAction"])?;
+    if reference.get("namespace").is_none() {
+        is_of_cluster(wanted, all)?;
+    }
     let mut found = all.iter().filter(|it| refers(reference, &it.1));
     let found = found.find(|(_, it)| is_of(wanted, it));
     match found {
@@ -122,6 +128,34 @@ fn parameters(
             "its parameters, the {} `{}`, are not among the files",
             text(wanted, "kind")?,
             text(reference, "name")?
+        )),
+    }
+}
+
+/// Refuses a kind whose objects belong to namespaces: a reference without a namespace means that of each Pod.
+fn is_of_cluster(wanted: &Node, all: &[(&str, Node)]) -> Result<(), String> {
+    let kind_of = text(wanted, "kind")?;
+    let version = text(wanted, "apiVersion")?;
+    let field = |it: &Node, path: &[&str]| {
+        let found = path.iter().try_fold(it, |it, key| it.get(key));
+        found.and_then(Node::as_str).map(str::to_owned)
+    };
+    let defines = |it: &&Node| {
+        kind(it) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+            && field(it, &["spec", "names", "kind"]).as_ref() == Some(&kind_of)
+            && field(it, &["spec", "group"]).as_deref() == version.split_once('/').map(|it| it.0)
+    };
+    let scope = all.iter().map(|it| &it.1).find(defines);
+    match scope
+        .and_then(|it| field(it, &["spec", "scope"]))
+        .as_deref()
+    {
+        Some("Cluster") => Ok(()),
+        None if version.contains('/') => Err(format!(
+            "its `paramRef` has no namespace, and whether each namespace has a {kind_of} of its own is not known without its CustomResourceDefinition"
+        )),
+        _ => Err(format!(
+            "its `paramRef` has no namespace, so that each namespace has a {kind_of} of its own"
         )),
     }
 }

@@ -4,13 +4,15 @@ use super::value::{Object, Value};
 use crate::intent::{LISTS, Lists};
 use crate::scope::Pod;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// Images that are tried beside others; alone, all are tried.
 const MAX_PAIRED: usize = 120;
 /// More containers than an author would write down one by one.
 const MANY: usize = 16;
+/// More containers than any Pod has.
+const TOO_MANY: i64 = 100;
 
 /// The images of a Pod, list by list.
 pub(crate) type Shape = [Vec<String>; 3];
@@ -244,9 +246,15 @@ impl Decomposed {
 
 /// Finds the answer of the rule for each image, if it says the same of an image whatever is beside it.
 ///
+/// The number of containers can matter if it is one of `numbers`, which the rule names.
+///
 /// # Errors
 /// It cannot be evaluated for one of the images, it reads none, or it judges several together.
-pub(crate) fn decompose(evaluate: &Evaluate, texts: &[String]) -> Result<Decomposed, String> {
+pub(crate) fn decompose(
+    evaluate: &Evaluate,
+    texts: &[String],
+    numbers: &BTreeSet<i64>,
+) -> Result<Decomposed, String> {
     let such_as = |why: String, image: &str| {
         if why.contains(image) {
             why
@@ -318,19 +326,21 @@ pub(crate) fn decompose(evaluate: &Evaluate, texts: &[String]) -> Result<Decompo
             answer
         }
     };
+    let counts: BTreeSet<usize> = numbers
+        .range(1..TOO_MANY)
+        .filter_map(|&it| usize::try_from(it).ok())
+        .flat_map(|it| [it, it + 1])
+        .chain([MANY])
+        .collect();
     let step = texts.len().div_ceil(MAX_PAIRED).max(1);
     for (at, text) in texts.iter().step_by(step).enumerate() {
         for partner in &partners {
             let mut shapes = pairs(text, partner, &base);
-            if at < LISTS.len() {
+            for &count in counts.iter().filter(|_| at < LISTS.len()) {
                 let mut many = Shape::default();
                 many[0].push(base.clone());
-                many[at] = [text, partner]
-                    .into_iter()
-                    .cycle()
-                    .take(MANY)
-                    .cloned()
-                    .collect();
+                let images = [text, partner].into_iter().cycle().take(count);
+                many[at] = images.cloned().collect();
                 shapes.push(many);
             }
             for shape in shapes {

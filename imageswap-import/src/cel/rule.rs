@@ -10,7 +10,7 @@ use crate::intent::{Check, LISTS, Lists, Swap, Vocabulary};
 use crate::probe::probes;
 use crate::scope::{Formula, Pod};
 use cel::common::ast::IdedExpr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// What an expression that fails means.
@@ -168,6 +168,7 @@ impl Environment {
         any: Vec<(Rc<Program>, IdedExpr)>,
         images: &[String],
     ) -> Result<Decomposed, String> {
+        let numbers = self.numbers(any.iter().map(|it| &it.0));
         let here = self.clone();
         let evaluate = move |shape: &Shape| {
             here.outcome(shape, &Outcome::Verdict(true), |root, _| {
@@ -185,7 +186,7 @@ impl Environment {
             })
         };
         let evaluate: Evaluate = Rc::new(evaluate);
-        decompose(&evaluate, images)
+        decompose(&evaluate, images, &numbers)
     }
 
     /// What an expression that changes a Pod makes to each image.
@@ -201,6 +202,7 @@ impl Environment {
         let mut vocabulary = self.vocabulary.clone();
         program.texts(&mut vocabulary);
         let images = images(&vocabulary);
+        let numbers = self.numbers([&program]);
         let here = self.clone();
         let evaluate = move |shape: &Shape| {
             here.outcome(shape, &Outcome::Images(shape.clone()), |root, subject| {
@@ -213,13 +215,25 @@ impl Environment {
             })
         };
         let evaluate: Evaluate = Rc::new(evaluate);
-        let it = decompose(&evaluate, &images)?;
+        let it = decompose(&evaluate, &images, &numbers)?;
         let rule = Rule {
             applies: Formula::always(),
             lists: it.lists,
             each: it.swap(),
         };
         Ok((rule, vocabulary))
+    }
+
+    /// The numbers that expressions, variables, conditions and parameters name.
+    fn numbers<'a>(&self, programs: impl IntoIterator<Item = &'a Rc<Program>>) -> BTreeSet<i64> {
+        let mut all = BTreeSet::new();
+        let variables = self.variables.iter().map(|it| &it.1);
+        for it in variables.chain(&self.guards) {
+            it.numbers(&mut all);
+        }
+        programs.into_iter().for_each(|it| it.numbers(&mut all));
+        self.names.values().for_each(|it| it.numbers(&mut all));
+        all
     }
 
     /// The outcome for a Pod, which has to be the same for every object and operation.

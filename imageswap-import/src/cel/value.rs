@@ -1,7 +1,7 @@
 //! Values of expressions.
 
 use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Why an expression has no value.
@@ -95,6 +95,17 @@ impl Value {
                 Self::Map(Rc::new(fields.collect::<Result<_, String>>()?))
             }
         })
+    }
+
+    /// Adds the numbers in it, also those that are written as texts.
+    pub(crate) fn numbers(&self, into: &mut BTreeSet<i64>) {
+        match self {
+            Self::Int(it) => into.extend([*it]),
+            Self::Text(it) => into.extend(it.parse::<i64>()),
+            Self::List(items) => items.iter().for_each(|it| it.numbers(into)),
+            Self::Map(fields) => fields.values().for_each(|it| it.numbers(into)),
+            _ => {}
+        }
     }
 
     /// A field or an entry; `None` if it is absent.

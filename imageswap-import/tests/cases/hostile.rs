@@ -104,14 +104,18 @@ fn modules_and_images_of_kubewarden_are_named_exactly() {
         left_out(&it);
         assert_eq!(it.report.others.len(), 1, "{module}");
     }
-    refused(
-        &kubewarden(
-            "registry://ghcr.io/kubewarden/policies/trusted-repos@sha256:00",
-            PODS,
-            "{registries: {allow: [a.io]}}",
-        ),
-        "b.io/x:1",
-    );
+    // The same last name elsewhere, and a version that only a registry knows.
+    for module in [
+        "registry://ghcr.io/other/trusted-repos:v2.0.4",
+        "registry://ghcr.io/kubewarden/policies/trusted-repos@sha256:00",
+    ] {
+        let it = kubewarden(module, PODS, "{registries: {allow: [a.io]}}");
+        assert_eq!(statuses(&it), [Status::LeftOut], "{module}");
+    }
+    let pinned = "registry://ghcr.io/kubewarden/policies/trusted-repos:v2.0.4@sha256:00";
+    let it = kubewarden(pinned, PODS, "{registries: {allow: [a.io]}}");
+    assert_eq!(statuses(&it), [Status::CarriedOver]);
+    refused(&it, "b.io/x:1");
     left_out(&kubewarden(
         MODULE,
         PODS,

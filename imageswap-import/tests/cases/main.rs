@@ -9,6 +9,7 @@ mod harbor;
 mod helpers;
 mod hostile;
 mod kyverno;
+mod lists;
 mod lookalikes;
 mod maps;
 mod nasty;
@@ -16,6 +17,7 @@ mod places;
 mod public;
 mod registries;
 mod swapper;
+mod unknowns;
 
 use helpers::{approved, check, decide, imported, result, rule, statuses, swap};
 use imageswap_import::{Source, Status, import};

@@ -380,8 +380,14 @@ fn of_others() -> Vec<Shape> {
         row(
             "trusted-repos: tags",
             trusted("{tags: {reject: [latest]}}"),
+            &[LeftOut],
+            &[],
+        ),
+        row(
+            "trusted-repos: another tag",
+            trusted("{tags: {reject: [dev]}}"),
             &[CarriedOver],
-            PINNED,
+            &[("a.example/x:dev", No), ("a.example/x", Yes)],
         ),
         row(
             "trusted-repos: images",
