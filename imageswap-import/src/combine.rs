@@ -1,7 +1,7 @@
 //! Makes a policy for every combination of the rules' scopes, so that one policy decides for a Pod
 //! as all rules did.
 
-use crate::intent::{Effect, Intent, Lists, Reading};
+use crate::intent::{Effect, Intent, Reading};
 use crate::lookalike;
 use crate::policy::{self, Made};
 use crate::report::{Difference, Item, Status};
@@ -9,6 +9,8 @@ use crate::scope::{Block, Pod};
 use imageswap_policy::document::{Enforcement, ImageSwapPolicy, load_all};
 use imageswap_policy::{Date, EXCLUDED_NAMESPACES, PodScope, Policies, Scope};
 use std::collections::BTreeSet;
+
+mod lists;
 
 /// More combinations would be too many for a person to understand.
 const MAX_CELLS: usize = 48;
@@ -342,45 +344,6 @@ impl Work {
         (kept, dropped.into_iter().map(|it| (it, by)).collect())
     }
 
-    /// Rules about other lists than `containers`, which these rules complete for other Pods: here
-    /// these rules are about the other lists, too.
-    fn completed_elsewhere(
-        &self,
-        rules: &BTreeSet<usize>,
-        cells: &[Cell],
-    ) -> Vec<(usize, Difference)> {
-        let read = self.lists(rules);
-        let mut found = Vec::new();
-        for it in self.kept() {
-            let lists = self.intents[it].lists;
-            if lists.containers || rules.contains(&it) || read.includes(lists) {
-                continue;
-            }
-            let together = |cell: &Cell| cell.rules.contains(&it) && !cell.rules.is_disjoint(rules);
-            if let (true, Some(&by)) = (cells.iter().any(together), rules.iter().next()) {
-                let by = &self.intents[by].origin.rule;
-                let message = format!(
-                    "images of {} are judged where it does not apply, too, because `{by}` applies there",
-                    lists.names().join(" and ")
-                );
-                found.push((
-                    it,
-                    Difference {
-                        message,
-                        example: None,
-                    },
-                ));
-            }
-        }
-        found
-    }
-
-    /// The lists of containers that these rules read.
-    fn lists(&self, rules: &BTreeSet<usize>) -> Lists {
-        let each = rules.iter().map(|&it| self.intents[it].lists);
-        each.fold(Lists::default(), Lists::or)
-    }
-
     /// One policy for these rules, or the rules that have to be left out.
     fn attempt(&self, rules: &BTreeSet<usize>) -> Result<Made, Vec<(usize, String)>> {
         if !self.lists(rules).containers {
@@ -435,24 +398,6 @@ impl Work {
                 .rule
         );
         Err(vec![(last, told(&failed, &beside))])
-    }
-
-    /// Why a rule is left out that is not about `containers`.
-    fn without_containers(&self, rule: usize) -> String {
-        let lists = self.intents[rule].lists.names().join(" and ");
-        let partner = self
-            .kept()
-            .into_iter()
-            .find(|&it| self.intents[it].lists.containers);
-        let where_ = partner.map_or_else(String::new, |it| {
-            format!(
-                " for some Pods, where `{}` does not apply",
-                self.intents[it].origin.rule
-            )
-        });
-        format!(
-            "it is about images of {lists} only{where_}; a policy here decides about all containers of a Pod alike"
-        )
     }
 
     fn name(&self, rules: &BTreeSet<usize>) -> String {

@@ -77,7 +77,7 @@ pub(super) fn version(of: &str, all: &[(&str, Node)]) -> Result<Option<Version>,
             .find(|it| it.0 == of && Some(it.1) == code.as_deref());
         let version = known.map(|it| it.2).ok_or_else(|| {
             format!(
-                "its template ({source}:{}) is not one of Gatekeeper's library, so what it demands is not known",
+                "its template ({source}:{}) is not one of Gatekeeper's library since May 2022, so what it demands is not known",
                 node.span.line
             )
         })?;

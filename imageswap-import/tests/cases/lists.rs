@@ -124,7 +124,7 @@ fn no_list_gets_the_scope_of_another() {
         "{}",
         told(&it)
     );
-    let why = "images of initContainers are judged where it does not apply, too, because `main` applies there";
+    let why = "images of initContainers are decided about where it does not apply, too, because `main` applies there";
     assert!(told(&it).contains(why), "{}", told(&it));
 }
 
