@@ -24,6 +24,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether only root can write its records.
+    pub const fn may_approve(self) -> bool {
+        match self {
+            Self::Cri | Self::Containerd | Self::Docker | Self::Podman | Self::Runc => true,
+            Self::User | Self::Bundle => false,
+        }
+    }
+
     /// The source as findings spell it.
     pub const fn as_str(self) -> &'static str {
         match self {

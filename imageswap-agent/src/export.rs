@@ -292,7 +292,7 @@ impl Exports {
         }
     }
 
-    /// Counts a start of which only the exec is known.
+    /// Counts a start of which only the exec, or only its task, is known.
     pub fn unplaced(&mut self) {
         self.missed(UNPLACED, 1);
     }

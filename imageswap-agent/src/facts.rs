@@ -272,7 +272,7 @@ impl Facts {
     /// write and the annotations of its own bundle are left out.
     pub fn trusted(&self) -> impl Iterator<Item = &Claim> {
         let claims = self.claims.values().map(|claim| &**claim);
-        claims.filter(|claim| !matches!(claim.source, Source::User | Source::Bundle))
+        claims.filter(|claim| claim.source.may_approve())
     }
 
     /// Whether a container runs on the layers of the named image, by the most trusted source that

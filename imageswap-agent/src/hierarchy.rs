@@ -197,27 +197,12 @@ impl Hierarchy {
 
     /// Processes in the cgroup itself, not below it.
     pub fn processes(&self, path: &str) -> Vec<u32> {
-        processes_in(&self.directory(path))
+        processes_in(&self.directory(path)).unwrap_or_default()
     }
 
     /// Processes in a cgroup and below it.
     pub fn processes_below(&self, path: &str) -> Vec<u32> {
-        let mut pids = self.processes(path);
-        let mut waiting = vec![path.to_owned()];
-        while let Some(above) = waiting.pop() {
-            let entries = fs::read_dir(self.directory(&above)).into_iter().flatten();
-            for entry in entries.flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let path = format!(
-                        "{above}/{}",
-                        cgroup_path::text(entry.file_name().as_bytes())
-                    );
-                    pids.extend(self.processes(&path));
-                    waiting.push(path);
-                }
-            }
-        }
-        pids
+        processes_below(&self.directory(path)).unwrap_or_default()
     }
 
     /// Calls `visit` for every existing cgroup, the root first, until it returns `Break`. Cgroups
@@ -322,9 +307,35 @@ impl<'a> Mount<'a> {
 }
 
 /// Processes in the cgroup with this folder, not below it.
-pub(crate) fn processes_in(cgroup: &Path) -> Vec<u32> {
-    let text = file::read_kernel(&cgroup.join("cgroup.procs"), LARGEST_FILE).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+fn processes_in(cgroup: &Path) -> io::Result<Vec<u32>> {
+    let text = file::read_kernel(&cgroup.join("cgroup.procs"), LARGEST_FILE)?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// Processes in the cgroup with this folder and below it, where cgroups may vanish meanwhile. None if
+/// it was removed itself.
+pub(crate) fn processes_below(cgroup: &Path) -> io::Result<Vec<u32>> {
+    let mut pids = match processes_in(cgroup) {
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        processes => processes?,
+    };
+    let mut waiting = vec![cgroup.to_owned()];
+    while let Some(above) = waiting.pop() {
+        let entries = fs::read_dir(above).into_iter().flatten().flatten();
+        for entry in entries {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                pids.extend(processes_in(&entry.path()).unwrap_or_default());
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(pids)
+}
+
+/// Whether an error is that of a cgroup that was removed.
+fn is_gone(error: &io::Error) -> bool {
+    let removed = rustix::io::Errno::NODEV.raw_os_error();
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(removed)
 }
 
 /// The path from the root of the hierarchy, for a path in a cgroup namespace, which has a `..` for

@@ -12,7 +12,7 @@ use crate::vocabulary::REGEX_MARKS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What may stand before a text; the first ones are tried for every source.
-const BEFORE: [&str; 16] = [
+const BEFORE: [&str; 17] = [
     "",
     "x",
     "sub.",
@@ -29,9 +29,10 @@ const BEFORE: [&str; 16] = [
     "10.0.0.1:5000/t/x.",
     "evil.example.net/a/b.",
     "t/x",
+    "x.io",
 ];
 /// What may stand behind a text.
-const BEHIND: [&str; 16] = [
+const BEHIND: [&str; 19] = [
     "",
     ":1",
     "/x:1",
@@ -47,7 +48,26 @@ const BEHIND: [&str; 16] = [
     "-x.io/y:1",
     "-2/y:1",
     "x:5000/y:1",
+    "0.0.5:5000/x:1",
+    "080/a:1",
+    "00/a:3",
     "y:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+];
+/// What may stand between two texts and behind the second, where the first is the beginning of a name:
+/// what is refused among images that are let in.
+const BETWEEN: [(&str, &str); 12] = [
+    ("x:", ""),
+    ("x:1", ""),
+    ("x:1-", "-2"),
+    ("", ":1"),
+    ("x", ":1"),
+    ("x", ""),
+    ("x-", "x/y:1"),
+    ("/x:", ""),
+    ("/x:1-", ""),
+    ("/x-", ":1"),
+    ("/t/x", "y:1"),
+    ("/t/x-", ""),
 ];
 /// With more texts than this, only the first places are tried.
 const FEW: usize = 24;
@@ -59,40 +79,51 @@ const LONGEST: usize = 120;
 /// The images.
 pub(crate) fn placed(vocabulary: &Vocabulary) -> Vec<Probe> {
     let texts = texts(vocabulary);
-    let places = if texts.len() > FEW {
-        FIRST
+    let (all_before, all_behind) = if texts.len() > FEW {
+        (&BEFORE[..FIRST], &BEHIND[..FIRST])
     } else {
-        BEFORE.len()
+        (&BEFORE[..], &BEHIND[..])
     };
-    let mut seen = BTreeSet::new();
-    let mut probes = Vec::new();
+    let mut written: Vec<(String, bool)> = Vec::new();
     for (text, &is_sample) in &texts {
-        let first = text.split(['/', ':']).next().unwrap_or_default();
-        let has_host = is_registry(first);
-        for before in &BEFORE[..places] {
-            for behind in &BEHIND[..places] {
-                let text = format!("{before}{text}{behind}");
-                // A registry without a path would be an official image.
-                let is_host = !text.contains('/') && text.contains('.');
-                let Some(image) = Image::parse(&text).filter(|_| !is_host) else {
-                    continue;
-                };
+        let has_host = has_host(text);
+        for before in all_before {
+            for behind in all_behind {
                 // Within a longer name, a registry's name in a path, or what an expression matches
                 // besides what its author wrote.
                 let is_longer = has_host && behind.starts_with(|it| it != '/' && it != ':');
                 let is_within = !before.is_empty() && (!before.ends_with('/') || has_host);
                 let odd = is_sample || is_longer || is_within;
-                if seen.insert(image.clone()) {
-                    probes.push(Probe {
-                        texts: image.spellings(),
-                        image,
-                        odd,
-                    });
-                }
+                written.push((format!("{before}{text}{behind}"), odd));
             }
         }
     }
-    probes
+    let names = texts.iter().filter(|(text, _)| has_host(text)).take(FEW);
+    for (name, of_name) in names {
+        for (text, of_text) in texts.iter().filter(|it| it.0 != name) {
+            let odd = *of_name || *of_text || has_host(text);
+            let both = |(between, behind)| (format!("{name}{between}{text}{behind}"), odd);
+            written.extend(BETWEEN.map(both));
+        }
+    }
+    // A registry without a path would be an official image.
+    let is_host = |text: &str| !text.contains('/') && text.contains('.');
+    let mut seen = BTreeSet::new();
+    let images = written.into_iter().filter(|(text, _)| !is_host(text));
+    let images = images.filter_map(|(text, odd)| Some((Image::parse(&text)?, odd)));
+    images
+        .filter(|(image, _)| seen.insert(image.clone()))
+        .map(|(image, odd)| Probe {
+            texts: image.spellings(),
+            image,
+            odd,
+        })
+        .collect()
+}
+
+/// Whether a text begins with the name of a registry.
+fn has_host(text: &str) -> bool {
+    is_registry(text.split(['/', ':']).next().unwrap_or_default())
 }
 
 /// The texts as written, without wildcards, and samples of expressions, which are `true`.

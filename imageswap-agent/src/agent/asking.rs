@@ -47,8 +47,9 @@ impl Agent {
         let is_none = |facts: &Facts| !facts.is_container() && !facts.may_be_container();
         if let Some(facts) = self.starts.facts(start).filter(|facts| is_none(facts)) {
             let path = facts.cgroup.clone();
-            let pids = self.hierarchy.processes(&path);
-            let mut waiting = pids.into_iter().take(MOST_WAITING);
+            let is_there = self.hierarchy.id_of(&path) == Some(start.cgroup);
+            let pids = is_there.then(|| self.hierarchy.processes(&path));
+            let mut waiting = pids.into_iter().flatten().take(MOST_WAITING);
             self.starts.forget(start);
             // A runtime that waits to begin the container's program lets clients run others before.
             if waiting.any(|pid| process::is_called_like_runtime(&self.proc, pid)) {

@@ -1,6 +1,6 @@
 //! Cgroups in which no container has begun: most of a node's cgroups, of which most never get one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// New cgroups whose paths are remembered; the probes keep as many. The path of any other cgroup is
@@ -14,9 +14,11 @@ pub(super) struct Cgroups {
     made: HashMap<u64, String>,
     /// Those in which a walk found no container process, with their processes then.
     empty: Arc<HashMap<u64, Vec<u32>>>,
-    /// On cgroup v1, those of processes that a runtime has made, because they may be gone when their
-    /// start is reported.
+    /// Those of processes that a runtime has made, because they may be gone when their start is
+    /// reported.
     placed: HashMap<u32, (u64, String)>,
+    /// Those in which another program began while a runtime waited to begin the container's own.
+    used: HashSet<u64>,
     /// How many the last walk did not look below.
     left_out: usize,
 }
@@ -35,7 +37,21 @@ impl Cgroups {
     /// A cgroup was removed.
     pub(super) fn removed(&mut self, id: u64) {
         self.made.remove(&id);
+        self.used.remove(&id);
         self.forget_empty(id);
+    }
+
+    /// A program began in a cgroup. It may not be the one of the process that a runtime made there.
+    pub(super) fn began(&mut self, id: u64, pid: u32) {
+        let mut placed = self.placed.iter();
+        if placed.any(|(made, (cgroup, _))| *cgroup == id && *made != pid) {
+            self.used.insert(id);
+        }
+    }
+
+    /// Whether another program began there first.
+    pub(super) fn is_used(&self, id: u64) -> bool {
+        self.used.contains(&id)
     }
 
     /// A container begins in a cgroup, or will not. Returns the path of a new one.
@@ -67,6 +83,7 @@ impl Cgroups {
     ) {
         self.made.retain(|id, path| is_there(*id, path));
         self.placed.clear();
+        self.used.clear();
         self.empty = Arc::new(empty);
         if std::mem::replace(&mut self.left_out, left_out) != left_out {
             tracing::warn!(

@@ -12,6 +12,7 @@ impl Agent {
     /// pid namespace.
     pub(super) fn began(&mut self, cgroup: u64, process: Process, is_first: bool, sight: Sight) {
         let own = StartId::of(cgroup);
+        self.cgroups.began(cgroup, process.pid);
         let known = self.starts.facts(own).map(|facts| facts.cgroup.clone());
         let path = self.cgroups.take(cgroup).or(known);
         // The record of its mkdir was lost, or preceded the probes.

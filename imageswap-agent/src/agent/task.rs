@@ -28,7 +28,7 @@ impl Agent {
         let place = path.and_then(|path| Some((self.hierarchy.id_of(&path)?, path)));
         if task.status == TaskStatus::Created {
             self.resolver.prepare(task.clone());
-            if let Some(place) = place.filter(|_| !self.hierarchy.sees_execs()) {
+            if let Some(place) = place {
                 self.cgroups.place(task.pid, place);
             }
             return;
@@ -39,10 +39,12 @@ impl Agent {
             return;
         }
         let placed = self.cgroups.take_place(task.pid);
+        let was_used = placed.as_ref().is_some_and(|it| self.cgroups.is_used(it.0));
+        let placed = placed.filter(|_| !self.hierarchy.sees_execs());
         let Some((cgroup, path)) = place.or(placed) else {
-            // The process is gone. Its exec was reported, unless a client let another program run in
-            // its cgroup first.
-            if sight == Sight::Event && self.starts.of_process(subject).next().is_none() {
+            // The process is gone. Its exec was reported or failed, unless a client let another program
+            // run in its cgroup first.
+            if was_used && self.starts.of_process(subject).next().is_none() {
                 self.exports.unplaced();
             }
             return;

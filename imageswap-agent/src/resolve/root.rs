@@ -82,10 +82,12 @@ impl Sources {
                 return Ok(false);
             }
             // A process that has ended shows no root; those that it left behind do.
-            let left = hierarchy::processes_in(&cgroup);
-            if left.len() > MOST_LEFT {
+            let Some(left) = hierarchy::processes_below(&cgroup)
+                .ok()
+                .filter(|it| it.len() <= MOST_LEFT)
+            else {
                 return Ok(false);
-            }
+            };
             let is_its = |pid| {
                 let process = Subject::now(&it.proc, pid);
                 is_of(process) || !process.is_alive(&it.proc)

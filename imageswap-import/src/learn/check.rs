@@ -86,6 +86,14 @@ pub(crate) fn lists(
             image: references[image].0.text.clone(),
         });
     }
+    // Without any, every image would be refused.
+    if approved.is_empty()
+        && let Some(image) = wanted.iter().position(|it| *it == Some(true))
+    {
+        return Err(Unsayable {
+            image: references[image].0.text.clone(),
+        });
+    }
     drop_needless(&mut approved, &matches, &wanted, Some(true));
     let mut open: Vec<usize> = (0..references.len())
         .filter(|&image| {

@@ -22,7 +22,7 @@ fn constraint(kind: &str, repos: &[String]) -> Import {
 #[test]
 fn what_a_text_refuses_is_refused_at_every_place() {
     let repos = |it: &str| constraint("K8sDisallowedRepos", &[format!("'{it}'")]);
-    let rows: [(Import, &[&str], &[&str]); 13] = [
+    let rows: [(Import, &[&str], &[&str]); 18] = [
         (
             check(PODS, "!*-NIGHTLY"),
             &["a.io/x:1-NIGHTLY"],
@@ -92,6 +92,37 @@ fn what_a_text_refuses_is_refused_at_every_place() {
             demanded("c.image.matches('^[^/]+[.]corp[.]example/')"),
             &["corp.example/x", "evil.io/a.corp.example/x"],
             &["a.corp.example/x:1", "eu.corp.example/a/b"],
+        ),
+        // What is refused among images that are let in.
+        (
+            check(PODS, "a.corp/* & !*trace*"),
+            &[
+                "a.corp/x:1-trace",
+                "a.corp/x:trace",
+                "a.corp/xtrace/y:1",
+                "b.corp/x:1",
+            ],
+            &["a.corp/x:1"],
+        ),
+        (
+            check(PODS, "a.corp:5000/* & !*-rc*"),
+            &["a.corp:5000/t/x:1-rc", "a.corp:5000/x-rc:1"],
+            &["a.corp:5000/x:1"],
+        ),
+        (
+            demanded("c.image.startsWith('a.corp/') && !c.image.endsWith('-dbg')"),
+            &["a.corp/x:1-dbg", "b.corp/x:1"],
+            &["a.corp/x:1"],
+        ),
+        (
+            demanded("!c.image.startsWith('192.168.')"),
+            &["192.168.1.1:5000/x:1", "192.168.0.5/x"],
+            &["192.16.0.1/x:1"],
+        ),
+        (
+            check(PODS, "!*-dbg & !*-dev"),
+            &["a.corp/x-dbg", "a.corp/x:1-dev"],
+            &["a.corp/x-dbg:1"],
         ),
     ];
     for (at, (it, refused, let_in)) in rows.iter().enumerate() {
