@@ -316,7 +316,7 @@ fn processes_in(cgroup: &Path) -> io::Result<Vec<u32>> {
 /// it was removed itself.
 pub(crate) fn processes_below(cgroup: &Path) -> io::Result<Vec<u32>> {
     let mut pids = match processes_in(cgroup) {
-        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) if is_gone(&error) => Vec::new(),
         processes => processes?,
     };
     let mut waiting = vec![cgroup.to_owned()];
