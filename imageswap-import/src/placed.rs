@@ -98,10 +98,10 @@ pub(crate) fn placed(vocabulary: &Vocabulary) -> Vec<Probe> {
             }
         }
     }
-    let names = texts.iter().filter(|(text, _)| has_host(text)).take(FEW);
-    for (name, of_name) in names {
-        for (text, of_text) in texts.iter().filter(|it| it.0 != name) {
-            let odd = *of_name || *of_text || has_host(text);
+    let by_author = || texts.iter().filter(|it| !it.1).map(|it| it.0);
+    for name in by_author().filter(|it| has_host(it)).take(FEW) {
+        for text in by_author().filter(|it| *it != name) {
+            let odd = has_host(text);
             let both = |(between, behind)| (format!("{name}{between}{text}{behind}"), odd);
             written.extend(BETWEEN.map(both));
         }

@@ -62,14 +62,8 @@ pub(crate) fn make(all: &[&Intent]) -> Result<Made, Failed> {
         });
     }
     let rules = answer::of_one_list(all);
-    let is_swap = |it: &&Intent| matches!(it.effect, Effect::Swap(_));
     let search = Search {
-        // An image that is not swapped is judged as it is; one that is not refused runs.
-        placed: if rules.iter().any(is_swap) {
-            Vec::new()
-        } else {
-            placed(&vocabulary)
-        },
+        placed: placed(&vocabulary),
         rules,
         all,
         patterns: patterns(&vocabulary),

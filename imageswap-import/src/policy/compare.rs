@@ -180,7 +180,8 @@ fn swap_reason(
     if stays && why == Reason::AlreadyTarget && alternatives {
         return Some(OTHER_TARGET);
     }
-    if probe.odd && stays {
+    // At such a place it is left alone by one of both.
+    if probe.odd && (stays || *theirs == probe.image) {
         return Some(ODD);
     }
     None
