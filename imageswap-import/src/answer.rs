@@ -1,6 +1,6 @@
 //! The combined effect of a source's rules on one image.
 
-use crate::image::Image;
+use crate::image::{Image, Spelling};
 use crate::intent::{Effect, Intent, Lists};
 use crate::probe::Probe;
 
@@ -56,6 +56,19 @@ pub(crate) fn approves(rules: &[&Intent], text: &str) -> Result<bool, String> {
         }
     }
     Ok(true)
+}
+
+/// The answers about each spelling of a name. With and without `latest` it is one spelling, approved
+/// only if it is approved both times.
+pub(crate) fn by_spelling(answers: impl Iterator<Item = (Spelling, bool)>) -> Vec<bool> {
+    let mut all: Vec<(Spelling, bool)> = Vec::new();
+    for (spelling, approved) in answers {
+        match all.iter_mut().find(|it| it.0 == spelling) {
+            Some(known) => known.1 &= approved,
+            None => all.push((spelling, approved)),
+        }
+    }
+    all.into_iter().map(|it| it.1).collect()
 }
 
 /// An image that is treated differently in two lists of containers, if there is one.

@@ -280,22 +280,16 @@ fn search(
             if !seen.insert(probe.image.clone()) {
                 continue;
             }
-            let mut names: Vec<(Spelling, bool)> = Vec::new();
+            let mut answers = Vec::new();
             for (text, spelling) in &probe.texts {
-                let approved = approves(rules, text).map_err(Failed::new)?;
-                // With and without `latest`, it is one name, and refused if it is refused once.
-                match names.iter_mut().find(|it| it.0 == *spelling) {
-                    Some(name) => name.1 &= approved,
-                    None => names.push((*spelling, approved)),
-                }
+                answers.push((*spelling, approves(rules, text).map_err(Failed::new)?));
             }
-            let values: BTreeSet<bool> = names.into_iter().map(|it| it.1).collect();
+            let values = answer::by_spelling(answers.into_iter());
             examples.push(check::Example {
                 text: probe.image.text(),
-                wanted: Some(if values.len() == 1 {
-                    values.contains(&true)
-                } else {
-                    !stranger
+                wanted: Some(match (values.contains(&true), values.contains(&false)) {
+                    (true, true) => !stranger,
+                    (is_approved, _) => is_approved,
                 }),
                 may_refuse: odd,
             });

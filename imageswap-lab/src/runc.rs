@@ -137,8 +137,7 @@ impl Bundle {
 
     /// Like [`Bundle::create`], in this cgroup.
     pub fn create_in(lab: &Lab, id: &str, cmd: &[&str], cgroup: &str) -> Result<Self> {
-        let spec = in_cgroup(id, cmd, cgroup);
-        Self::start(&["create"], lab, &spec, id, false, None)
+        Self::create_without(lab, id, cmd, cgroup, &[])
     }
 
     /// The container's process, if it has one.

@@ -60,7 +60,7 @@ impl Value {
         Self::Open(path.into(), fields.into())
     }
 
-    /// The value of a field; null if there is none.
+    /// The value of a field; null if the object does not have it.
     pub(super) fn field(&self, name: &str) -> Result<Self, Stop> {
         let found = match self {
             Self::Object(fields) if name.contains(NAME) => {

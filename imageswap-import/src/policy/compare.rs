@@ -1,7 +1,7 @@
 //! Asks a source and a compiled policy about the same images, and classifies the differences.
 
 use crate::answer::{self, Answer, answer, approves, runnable_with_digest};
-use crate::image::{Image, Spelling};
+use crate::image::Image;
 use crate::intent::Intent;
 use crate::probe::Probe;
 use crate::report::{Difference, Example};
@@ -64,7 +64,7 @@ pub(crate) fn compare<'p>(
                 let of_probe = of_probe
                     .filter(|(_, result)| result.as_ref() == Some(&ours))
                     .map(|(((_, spelling), answer), _)| (*spelling, answer.approved));
-                let spelled = some_spelling(of_probe, decision.approved)
+                let spelled = answer::by_spelling(of_probe).contains(&decision.approved)
                     || spelling_of_result(rules, &ours, decision.approved);
                 if spelled {
                     Some(SPELLING)
@@ -117,20 +117,7 @@ pub(crate) fn compare<'p>(
 fn spelling_of_result(rules: &[&Intent], image: &Image, approved: bool) -> bool {
     let spellings = image.spellings().into_iter();
     let answers = spellings.filter_map(|(text, it)| Some((it, approves(rules, &text).ok()?)));
-    some_spelling(answers, approved)
-}
-
-/// Whether some spelling of an image has this answer. It is approved only if it is so with and without
-/// `latest`.
-fn some_spelling(answers: impl Iterator<Item = (Spelling, bool)>, approved: bool) -> bool {
-    let mut all: Vec<(Spelling, bool)> = Vec::new();
-    for (spelling, answer) in answers {
-        match all.iter_mut().find(|it| it.0 == spelling) {
-            Some(known) => known.1 &= answer,
-            None => all.push((spelling, answer)),
-        }
-    }
-    all.iter().any(|it| it.1 == approved)
+    answer::by_spelling(answers).contains(&approved)
 }
 
 fn same_kind(difference: &Difference, example: &Example) -> bool {
