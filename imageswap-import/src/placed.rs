@@ -73,6 +73,8 @@ const BETWEEN: [(&str, &str); 12] = [
 const FEW: usize = 24;
 /// The number of these places.
 const FIRST: usize = 8;
+/// Digits of a SHA-256 digest.
+const DIGITS: usize = 64;
 /// Longer texts are not part of an image.
 const LONGEST: usize = 120;
 
@@ -96,6 +98,15 @@ pub(crate) fn placed(vocabulary: &Vocabulary) -> Vec<Probe> {
                 let odd = is_sample || is_longer || is_within;
                 written.push((format!("{before}{text}{behind}"), odd));
             }
+        }
+    }
+    // The beginning of a digest, made whole.
+    for text in texts.keys() {
+        let digits = text.rsplit_once("sha256:").map(|it| it.1);
+        if let Some(missing) = digits.and_then(|it| DIGITS.checked_sub(it.len())) {
+            let name = text.split('@').next().unwrap_or_default();
+            let before = if name.is_empty() { "quay.io/t/app" } else { "" };
+            written.push((format!("{before}{text}{}", "a".repeat(missing)), false));
         }
     }
     let by_author = || texts.iter().filter(|it| !it.1).map(|it| it.0);
