@@ -2,10 +2,12 @@
 
 mod config;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,6 +27,10 @@ use crate::workspace::Lab;
 const PAUSE: &str = "registry.k8s.io/pause:3.9";
 /// Time for the removal of a task.
 const REMOVED: Duration = Duration::from_secs(10);
+
+/// Which containerd of this program has a container with this namespace and id. Every containerd of
+/// a machine puts it into the same cgroup, `/<namespace>/<id>`, and removes all that runs there.
+static TAKEN: Mutex<BTreeMap<[String; 2], PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// Options of a containerd.
 #[derive(Debug, Clone, Default)]
@@ -234,6 +240,7 @@ impl Containerd {
         id: &str,
         cmd: &[&str],
     ) -> Result<()> {
+        self.take(namespace, id);
         let mut command = self.ctr_command(namespace, ["run"]);
         command
             .args(flags)
@@ -244,6 +251,19 @@ impl Containerd {
             .arg(oci::program(&self.dir, self.options.pure_cgroup_v2)?);
         command.args([reference, id]).args(cmd);
         run(command).map(drop)
+    }
+
+    /// # Panics
+    ///
+    /// If another containerd of this program had the container: two tests would stop each other's.
+    fn take(&self, namespace: &str, id: &str) {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = [namespace, id].map(str::to_owned);
+        let owner = taken.entry(name).or_insert_with(|| self.dir.clone());
+        assert_eq!(
+            *owner, self.dir,
+            "container {id:?} in namespace {namespace:?} is another test's; give it another id"
+        );
     }
 
     fn ctr_command<A: AsRef<std::ffi::OsStr>>(

@@ -95,11 +95,11 @@ fn a_container_that_is_moved_to_another_cgroup_runs_on() {
     fs::remove_dir(v2("/default/moved")).unwrap();
     // A later event of the same kind has been handled.
     node.containerd
-        .run("default", OURS, "after", &sleep)
+        .run("default", OURS, "after-moved", &sleep)
         .unwrap();
-    agent.wait_for("after", "start");
-    node.containerd.remove("default", "after").unwrap();
-    agent.wait_for("after", "stopped");
+    agent.wait_for("after-moved", "start");
+    node.containerd.remove("default", "after-moved").unwrap();
+    agent.wait_for("after-moved", "stopped");
     walks(&agent, 2);
     assert_eq!(agent.said_of("moved").len(), 1, "{:#?}", agent.said());
     node.containerd.remove("default", "moved").unwrap();

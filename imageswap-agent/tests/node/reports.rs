@@ -52,11 +52,12 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
     assert!(listed.contains(NAME), "{listed}");
 
     // What no Pod owns is reported about the node.
+    let id = format!("alone-{test}");
     cluster.node.images("default");
     cluster
         .node
         .containerd
-        .run("default", EVIL, "alone", &[])
+        .run("default", EVIL, &id, &[])
         .unwrap();
     let of_node = format!("cluster{resource}");
     // The node may run containers of others, of which the agent knows no image.
@@ -67,10 +68,14 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
         Some(result.clone())
     };
     let there = || alone().is_some();
-    assert!(wait_until(PATIENCE, there), "{}", cluster.agent.log());
+    if !wait_until(PATIENCE, there) {
+        let of_node = report(&cluster, &of_node, "team-a");
+        let said = cluster.agent.said_of(&id);
+        panic!("{said:#?}\n{of_node:#?}\n{}", cluster.agent.log());
+    }
     let result = alone().unwrap();
     assert_eq!(result["resources"][0]["name"], NODE, "{result:#}");
-    cluster.node.containerd.remove("default", "alone").unwrap();
+    cluster.node.containerd.remove("default", &id).unwrap();
 
     let ended = Instant::now();
     cri.remove(&pod).unwrap();
