@@ -277,13 +277,13 @@ fn a_published_event_approves_nothing() {
     };
     node.images("default");
     let own = std::process::id();
-    let good = format!("good-{own}");
+    let good = format!("published-{own}");
     node.containerd.run("default", OURS, &good, &[]).unwrap();
     let agent = node.agent();
     agent.wait_for(&good, "initial");
     let programs: [(&str, &[&str]); 2] = [("lives", &["sleep", "1000"]), ("ends", &["true"])];
     for (name, program) in programs {
-        let id = format!("{name}-{own}");
+        let id = format!("published-{name}-{own}");
         let evil = Bundle::create(&node.lab, &id, program).unwrap();
         publish_task(&node, &good, evil.pid().unwrap().unwrap());
         // The agent has taken the event in by then.
