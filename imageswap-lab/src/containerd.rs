@@ -177,8 +177,8 @@ impl Containerd {
     }
 
     /// Starts a container and leaves it running. Its cgroup is `/<namespace>/<id>`, so the pair has
-    /// to be unique on the machine, not only in this containerd. Without `cmd` it runs the image's
-    /// command.
+    /// to be unique on the machine, not only in this containerd; it panics if another containerd of
+    /// this program had it. Without `cmd` it runs the image's command.
     pub fn run(&self, namespace: &str, reference: &str, id: &str, cmd: &[&str]) -> Result<()> {
         self.run_with(&["--detach"], namespace, reference, id, cmd)
     }
