@@ -100,14 +100,9 @@ pub(crate) fn placed(vocabulary: &Vocabulary) -> Vec<Probe> {
             }
         }
     }
-    // The beginning of a digest, made whole.
-    for text in texts.keys() {
-        let digits = text.rsplit_once("sha256:").map(|it| it.1);
-        if let Some(missing) = digits.and_then(|it| DIGITS.checked_sub(it.len())) {
-            let name = text.split('@').next().unwrap_or_default();
-            let before = if name.is_empty() { "quay.io/t/app" } else { "" };
-            written.push((format!("{before}{text}{}", "a".repeat(missing)), false));
-        }
+    for (text, &is_sample) in &texts {
+        let odd = is_sample || !text.contains("sha256:");
+        written.extend(in_digest(text).into_iter().map(|it| (it, odd)));
     }
     let by_author = || texts.iter().filter(|it| !it.1).map(|it| it.0);
     for name in by_author().filter(|it| has_host(it)).take(FEW) {
@@ -130,6 +125,38 @@ pub(crate) fn placed(vocabulary: &Vocabulary) -> Vec<Probe> {
             odd,
         })
         .collect()
+}
+
+/// Images with a text at the beginning of their digest, in it and at its end.
+fn in_digest(text: &str) -> Vec<String> {
+    let (name, digits) = text.rsplit_once(':').unwrap_or(("", text));
+    let is_digit = |it: char| it.is_ascii_hexdigit() && !it.is_ascii_uppercase();
+    let missing = DIGITS.checked_sub(digits.len());
+    let Some(missing) = missing.filter(|_| !digits.is_empty() && digits.chars().all(is_digit))
+    else {
+        return Vec::new();
+    };
+    let name = match name
+        .strip_suffix("sha256")
+        .map(|it| it.trim_end_matches('@'))
+    {
+        Some("") => "quay.io/t/app",
+        Some(name) => name,
+        None if name.is_empty() => "quay.io/t/app",
+        None => return Vec::new(),
+    };
+    let is_begin = text.contains(':');
+    let places = if is_begin {
+        vec![0]
+    } else {
+        vec![0, missing / 2, missing]
+    };
+    let image = |place: usize| {
+        let before = "f".repeat(place);
+        let behind = "f".repeat(missing - place);
+        format!("{name}@sha256:{before}{digits}{behind}")
+    };
+    places.into_iter().map(image).collect()
 }
 
 /// Whether a text begins with the name of a registry.
