@@ -3,19 +3,19 @@
 //! Standard output is left to the program's actual output. The level can be changed while the
 //! program runs ([`LogLevel`]), through the admin port.
 
-use std::fmt::Debug;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use tracing::field::Field;
-use tracing_subscriber::field::MakeExt as _;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
-use crate::text::{Escaping, escape};
+use crate::text::{Escaping, escape, every_byte};
 
 /// How to log; flatten it into a command's arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,13 +67,13 @@ pub fn init(args: &LogArgs) -> Result<LogLevel, LogError> {
         source,
     })?;
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = fmt::layer();
+    let lines = tracing_subscriber::fmt::layer();
     let lines = match args.log_format {
         LogFormat::Text => {
             let coloured = color(std::env::var_os("NO_COLOR"));
             lines
                 .with_ansi(coloured)
-                .fmt_fields(fields())
+                .fmt_fields(Fields)
                 .with_writer(move || Lines::of(io::stderr(), coloured))
                 .boxed()
         }
@@ -114,19 +114,63 @@ impl LogLevel {
     }
 }
 
-/// Writes fields without control characters. The subscriber's own formatter lets those of `Display`
-/// through.
-fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    let field = |out: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
-        let text = format!("{value:?}");
-        let text = escape(&text, |c| c == '\n');
-        if field.name() != "message" {
-            out.write_str(field.name())?;
-            out.write_char('=')?;
+/// Writes fields as `name=value`, without control characters. The subscriber's own formatter lets
+/// those of `Display` through.
+struct Fields;
+
+impl<'w> FormatFields<'w> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut line = Line {
+            writer,
+            first: true,
+            result: Ok(()),
+        };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+/// The fields of one event.
+struct Line<'w> {
+    writer: Writer<'w>,
+    first: bool,
+    result: fmt::Result,
+}
+
+impl Line<'_> {
+    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        if self.result.is_err() {
+            return;
         }
-        out.write_str(&text)
-    };
-    debug_fn(field).delimited(" ")
+        if !std::mem::take(&mut self.first) {
+            self.result = self.writer.write_char(' ');
+        }
+        if field.name() != "message" {
+            let name = self.writer.write_str(field.name());
+            self.result = self.result.and(name).and(self.writer.write_char('='));
+        }
+        self.result = self.result.and(value(&mut self.writer));
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        self.field(field, |out| out.write_str(&escape(&text, |c| c == '\n')));
+    }
+
+    /// Most texts need no escapes, and then no copy either.
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_plain = |it: u8| matches!(it, b' '..=b'~') && it != b'"' && it != b'\\';
+        if !every_byte(value, is_plain) {
+            return self.record_debug(field, &value);
+        }
+        self.field(field, |out| {
+            out.write_char('"')?;
+            out.write_str(value)?;
+            out.write_char('"')
+        });
+    }
 }
 
 /// Writes events as text, and indents all lines but the first, so that foreign text never begins a
@@ -202,7 +246,9 @@ mod tests {
             let kept = Kept::default();
             let out = kept.clone();
             let writer = move || Lines::of(out.clone(), coloured);
-            let layer = fmt::layer().with_ansi(coloured).fmt_fields(fields());
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(coloured)
+                .fmt_fields(Fields);
             let layer = layer.with_writer(writer);
             let evil = "x\x1b[7mBOO\x1b]0;t\x07\u{202e}\u{9b}7m\r\nfake line";
             tracing::subscriber::with_default(Registry::default().with(layer), || {

@@ -76,8 +76,8 @@ pub(crate) fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let is_escaped = |c: char| !keep(c) && is_unsafe(c);
     let keeps_lines = keep('\n');
     let is_plain = |it: u8| (b' '..=b'~').contains(&it) || (keeps_lines && it == b'\n');
-    // Most texts are of such bytes alone, and compilers look at several of them at a time.
-    if text.bytes().all(is_plain) || !text.contains(is_escaped) {
+    // Most texts are of such bytes alone.
+    if every_byte(text, is_plain) || !text.contains(is_escaped) {
         return text.into();
     }
     let mut safe = String::with_capacity(text.len());
@@ -90,6 +90,11 @@ pub(crate) fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
         }
     }
     safe.into()
+}
+
+/// Like `text.bytes().all(is)`, without an end in between: compilers then look at many bytes at a time.
+pub(crate) fn every_byte(text: &str, is: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, byte| all & is(byte))
 }
 
 /// Whether a terminal does anything else with a character than show it.

@@ -29,6 +29,7 @@ pub mod http;
 pub mod limits;
 pub mod metrics;
 pub mod patch;
+mod plain;
 pub mod registration;
 pub mod serve;
 pub mod server;

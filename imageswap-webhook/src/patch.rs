@@ -7,8 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use crate::plain::plain;
+
 /// Initial size for an ordinary Pod, to avoid reallocations.
-const ROOM: usize = 512;
+const ROOM: usize = 1024;
 
 /// Operations in the order in which they are applied.
 #[derive(Debug, Default)]
@@ -20,16 +22,32 @@ pub struct Patch {
 impl Patch {
     /// Adds the replacement of the string at `pointer`, a JSON Pointer that needs no escapes.
     pub fn replace(&mut self, pointer: impl Display, value: &str) {
-        self.operation("replace", pointer, value);
+        self.operation("replace", pointer, |json| write_string(json, value));
     }
 
     /// Adds a value at `pointer`, a JSON Pointer with its escapes: sets a member or, if the pointer
     /// ends with `-`, appends to a list.
     pub fn add(&mut self, pointer: impl Display, value: &(impl Serialize + ?Sized)) {
-        self.operation("add", pointer, value);
+        self.operation("add", pointer, |json| write_json(json, value));
     }
 
-    fn operation(&mut self, op: &str, pointer: impl Display, value: &(impl Serialize + ?Sized)) {
+    /// Adds an object with one member, a string, at `pointer`.
+    pub fn add_member(&mut self, pointer: impl Display, name: &str, value: &str) {
+        self.operation("add", pointer, |json| {
+            json.push(b'{');
+            write_string(json, name);
+            json.push(b':');
+            write_string(json, value);
+            json.push(b'}');
+        });
+    }
+
+    /// Adds a string at `pointer`.
+    pub fn add_string(&mut self, pointer: impl Display, value: &str) {
+        self.operation("add", pointer, |json| write_string(json, value));
+    }
+
+    fn operation(&mut self, op: &str, pointer: impl Display, value: impl FnOnce(&mut Vec<u8>)) {
         if let Some(end) = self.json.last_mut() {
             *end = b',';
         } else {
@@ -37,7 +55,7 @@ impl Patch {
             self.json.push(b'[');
         }
         let _infallible = write!(self.json, r#"{{"op":"{op}","path":"{pointer}","value":"#);
-        write_json(&mut self.json, value);
+        value(&mut self.json);
         self.json.extend_from_slice(b"}]");
     }
 
@@ -66,7 +84,24 @@ impl Patch {
 
 /// Appends a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, value: &str) {
-    write_json(out, value);
+    out.reserve(value.len() + 2);
+    out.push(b'"');
+    let mut rest = value;
+    loop {
+        let (copied, special) = rest.split_at(plain(rest.as_bytes()));
+        out.extend_from_slice(copied.as_bytes());
+        let Some(&byte) = special.as_bytes().first() else {
+            break;
+        };
+        rest = &special[1..];
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            control => {
+                let _infallible = write!(out, "\\u{control:04x}");
+            }
+        }
+    }
+    out.push(b'"');
 }
 
 fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {

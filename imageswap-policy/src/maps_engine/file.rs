@@ -1,7 +1,7 @@
 //! A compiled maps file: ImageSwap 1.5.3's answer, and the same by the grammar of references.
 
 use super::{Answer, Glob, Path, Rule, last_segment, target_prefix};
-use crate::reference::{DEFAULT_REGISTRY, Reference, split_port};
+use crate::reference::{DEFAULT_REGISTRY, Reference, cut, split_port};
 use foldhash::HashMap;
 
 /// Positions of rules, by their keys.
@@ -44,12 +44,11 @@ impl File {
             return Answer::stays(None, image);
         };
         // To ImageSwap a first segment without a dot is part of the path.
-        let written = image
-            .split_once('/')
-            .filter(|(first, rest)| first.contains('.') && !rest.is_empty())
+        let written = cut(image, b'/')
+            .filter(|(first, rest)| first.bytes().any(|it| it == b'.') && !rest.is_empty())
             .map(|(first, _)| first);
         let registry = written.unwrap_or(DEFAULT_REGISTRY);
-        let host = registry.split(':').next().unwrap_or(registry);
+        let host = cut(registry, b':').map_or(registry, |(host, _)| host);
         let (mut key, mut keys) = (registry, self.keys(registry));
         if keys.plain.is_none() && host != registry {
             let any_port = self.keys(host);
@@ -225,12 +224,12 @@ fn without_port(image: &str) -> String {
 /// Replaces every occurrence of the key by the value; the key is a regular expression and the value
 /// a template. An image that does not contain the key gets the value as a prefix.
 fn replaced<'a>(rule: usize, key: &str, value: &str, image: &'a str) -> Answer<'a> {
-    let plain = |it: char| it.is_ascii_alphanumeric() || ".:/-_".contains(it);
+    let plain = |it: u8| it.is_ascii_alphanumeric() || b".:/-_".contains(&it);
     if key.is_empty() || !image.contains(key) {
         return Answer::new(rule, format!("{value}/{image}"));
     }
     // With groups and other regex syntax, the result is never a reference.
-    if !key.chars().all(plain) || value.contains('\\') || !image.is_ascii() {
+    if !key.bytes().all(plain) || value.contains('\\') || !image.is_ascii() {
         return Answer::fails(Some(rule));
     }
     let mut text = String::with_capacity(value.len() + image.len());

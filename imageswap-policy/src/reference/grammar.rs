@@ -35,9 +35,8 @@ pub(super) fn is_image_id(text: &str) -> bool {
 
 /// Length of the domain in `name` by the grammar alone (without Docker's rule), if it has one.
 pub(super) fn domain_length(name: &str) -> Option<usize> {
-    name.split_once('/')
-        .filter(|(first, _)| is_domain(first))
-        .map(|(first, _)| first.len())
+    let (first, _) = super::cut(name, b'/')?;
+    is_domain(first).then_some(first.len())
 }
 
 /// Whether upper-case letters count as lower-case ones, to distinguish that mistake from any other.
@@ -48,19 +47,28 @@ enum Case {
 }
 
 fn split(text: &str, case: Case) -> Option<Parts<'_>> {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
-    let last = rest.rfind('/').map_or(0, |it| it + 1);
-    let (name, tag) = match rest[last..].find(':') {
-        Some(colon) => (&rest[..last + colon], Some(&rest[last + colon + 1..])),
-        None => (rest, None),
-    };
-    let path = &name[domain_length(name).map_or(0, |it| it + 1)..];
-    let sound = path.split('/').all(|it| is_component(it, case))
-        && tag.is_none_or(is_tag)
-        && digest.is_none_or(is_digest);
+    let (mut path, mut colon, mut at) = (0, None, None);
+    // The first `@`, and before it the first colon behind the last `/`.
+    for (place, byte) in text.bytes().enumerate() {
+        match byte {
+            b'/' => colon = None,
+            b':' if colon.is_none() => colon = Some(place),
+            b'@' => {
+                at = Some(place);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let rest = &text[..at.unwrap_or(text.len())];
+    let name = &rest[..colon.unwrap_or(rest.len())];
+    let tag = colon.map(|it| &rest[it + 1..]);
+    let digest = at.map(|it| &text[it + 1..]);
+    if let Some(domain) = domain_length(name) {
+        path = domain + 1;
+    }
+    let sound =
+        is_path(&name[path..], case) && tag.is_none_or(is_tag) && digest.is_none_or(is_digest);
     sound.then_some(Parts { name, tag, digest })
 }
 
@@ -75,19 +83,24 @@ fn is_domain(text: &str) -> bool {
                 .bytes()
                 .all(|it| it.is_ascii_hexdigit() || it == b':');
     }
-    host.split('.').all(|label| {
-        let edges = [label.bytes().next(), label.bytes().next_back()];
-        edges
-            .iter()
-            .all(|it| it.is_some_and(|it| it.is_ascii_alphanumeric()))
-            && label
-                .bytes()
-                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
-    })
+    // Labels begin and end with a letter or digit.
+    let mut previous = b'.';
+    for byte in host.bytes() {
+        let sound = match byte {
+            b'-' => previous != b'.',
+            b'.' => previous.is_ascii_alphanumeric(),
+            _ => byte.is_ascii_alphanumeric(),
+        };
+        if !sound {
+            return false;
+        }
+        previous = byte;
+    }
+    previous.is_ascii_alphanumeric()
 }
 
-/// Runs of letters and digits, with one `.`, one or two `_`, or any number of `-` between them.
-fn is_component(text: &str, case: Case) -> bool {
+/// Runs of letters and digits, with one `/` or `.`, one or two `_`, or any number of `-` between them.
+fn is_path(text: &str, case: Case) -> bool {
     let plain = |it: u8| {
         it.is_ascii_lowercase()
             || it.is_ascii_digit()
@@ -105,7 +118,7 @@ fn is_component(text: &str, case: Case) -> bool {
         };
         let length = rest.iter().take_while(|&&it| it == separator).count();
         let sound = match separator {
-            b'.' => length == 1,
+            b'/' | b'.' => length == 1,
             b'_' => length <= 2,
             b'-' => true,
             _ => false,

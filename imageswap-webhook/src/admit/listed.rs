@@ -7,6 +7,8 @@ use imageswap_runtime::text::shorten;
 
 /// Size in bytes after which items are only counted.
 const MAX_BYTES: usize = 4 << 10;
+/// Initial size for an ordinary Pod, to avoid reallocations.
+const ROOM: usize = 512;
 /// Characters of one name or image; a reference has at most 500.
 const MAX_TEXT: usize = 512;
 
@@ -24,7 +26,9 @@ impl Listed {
             self.left_out += 1;
             return;
         }
-        if !self.text.is_empty() {
+        if self.text.is_empty() {
+            self.text.reserve(ROOM);
+        } else {
             self.text.push_str(", ");
         }
         let _infallible = write!(self.text, "{}: {item}", short(name));

@@ -6,7 +6,6 @@ use crate::metrics::Operation;
 use imageswap_policy::Selected;
 use imageswap_policy::manifest::List;
 use imageswap_policy::note::{ANNOTATION, Entry, MAX_BYTES, Note};
-use serde_json::json;
 
 use super::{Asked, Decided};
 use crate::patch::Patch;
@@ -49,7 +48,7 @@ pub(super) fn write(
             note.set(field.name, entry);
         }
     }
-    let text = note.to_string();
+    let text = note.text();
     if note.is_empty() || present == Some(&text) {
         return;
     }
@@ -60,8 +59,8 @@ pub(super) fn write(
     if annotated {
         // RFC 6901: a `/` in a name is `~1`.
         let pointer = format!("/metadata/annotations/{}", ANNOTATION.replace('/', "~1"));
-        patch.add(pointer, &text);
+        patch.add_string(pointer, &text);
     } else {
-        patch.add("/metadata/annotations", &json!({ ANNOTATION: text }));
+        patch.add_member("/metadata/annotations", ANNOTATION, &text);
     }
 }

@@ -38,13 +38,11 @@ impl Admission {
                 continue;
             }
             if listed {
-                verdict
-                    .patch
-                    .add("/spec/imagePullSecrets/-", &json!({"name": name}));
+                let end = "/spec/imagePullSecrets/-";
+                verdict.patch.add_member(end, "name", name);
             } else {
-                verdict
-                    .patch
-                    .add("/spec/imagePullSecrets", &json!([{"name": name}]));
+                let list = json!([{"name": name}]);
+                verdict.patch.add("/spec/imagePullSecrets", &list);
                 listed = true;
             }
             present.push(name);
