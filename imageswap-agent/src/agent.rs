@@ -20,13 +20,15 @@ use crate::turns::Turns;
 use crate::verdict::Verdict;
 use cgroups::Cgroups;
 use imageswap_policy::Policies;
+use pending::Followers;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
-use task::Unsure;
+use task::{Sighting, Unsure};
 
 mod asking;
 mod cgroups;
+mod pending;
 mod place;
 mod task;
 pub mod walk;
@@ -39,11 +41,12 @@ const PAST_POLICIES: usize = 16;
 pub struct Agent {
     starts: Starts,
     cgroups: Cgroups,
+    followers: Followers,
     /// Starts for which the sources are being asked, or will be.
     turns: Turns,
     /// Questions asked so far.
     attempts: u32,
-    /// Tasks whose processes may still be the runtime.
+    /// Processes that may still be the runtime.
     unsure: Vec<Unsure>,
     /// Walks since the last full one.
     partial_walks: u32,
@@ -100,6 +103,7 @@ impl Agent {
         Self {
             starts,
             cgroups: Cgroups::default(),
+            followers: Followers::default(),
             turns: Turns::default(),
             attempts: 0,
             unsure: Vec::new(),
@@ -142,11 +146,6 @@ impl Agent {
                 started_ns,
                 ..
             } => {
-                // A hook of the runtime, before the container's program. That program is reported
-                // as well.
-                if by_another && process::may_be_runtime(&self.proc, pid, time_ns) {
-                    return;
-                }
                 let cgroup_id = if by_another {
                     self.cgroup_of(pid).unwrap_or(cgroup_id)
                 } else {
@@ -163,6 +162,12 @@ impl Agent {
                     is_first: true,
                     leads_pid_namespace: first_of_pid_namespace,
                 };
+                // A hook of the runtime, before the container's program. That program is reported
+                // as well, unless another program has the name of a runtime.
+                if by_another && process::may_be_runtime(&self.proc, pid, time_ns) {
+                    let subject = process.subject();
+                    return self.look_again(Sighting::Exec(cgroup_id, process), subject);
+                }
                 // An exec into a container that the first walk has not reached yet.
                 let sight = if by_another && self.ran_before(&process) {
                     Sight::Initial
@@ -238,12 +243,6 @@ impl Agent {
 
     /// A start has this process. The sources are asked about it.
     fn confirm(&mut self, start: StartId, process: Process) {
-        // The probes forget a cgroup after its exec. If another source confirmed the start, the
-        // next `exec` into the running container would be reported as the container's first
-        // process.
-        if process.by != Confirmation::Exec {
-            self.control.forget(start.cgroup);
-        }
         if self.is_shared(start, &process)
             && let Some(row) = self.starts.get_mut(start)
         {

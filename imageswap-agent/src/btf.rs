@@ -13,6 +13,7 @@ mod blob;
 const MAGIC: u16 = 0xeb9f;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const ENUM: u32 = 6;
 /// Anonymous members nest a few levels in practice; the bound keeps a malformed file from recursing
 /// forever.
 const MAX_NESTING: u32 = 8;
@@ -91,7 +92,7 @@ impl Btf {
                     1 | 14 | 17 => 4,
                     3 => 12,
                     STRUCT | UNION | 15 | 19 => 12 * length,
-                    6 | 13 => 8 * length,
+                    ENUM | 13 => 8 * length,
                     2 | 7..=12 | 16 | 18 => 0,
                     _ => return Err(BtfError::Malformed { at }),
                 };
@@ -131,6 +132,23 @@ impl Btf {
             }
         }
         Err(BtfError::NoStructure { structure })
+    }
+
+    /// Whether an enumeration has a value of this name.
+    pub fn has_value(&self, name: &str) -> Result<bool, BtfError> {
+        for &at in &self.types {
+            let at = at as usize;
+            if self.kind(at)? != ENUM {
+                continue;
+            }
+            let values = word(&self.blob, at + 4)? & 0xffff;
+            for index in 0..values as usize {
+                if self.is_named(at + 12 + 8 * index, name.as_bytes())? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Offset in bits of a member of the structure at byte `at`.
@@ -195,10 +213,11 @@ fn word(blob: &Blob, at: usize) -> Result<u32, BtfError> {
 mod tests {
     use super::*;
 
-    /// `struct outer { int first; struct { int hidden; }; }`, with an `int` as type 1.
+    /// `struct outer { int first; struct { int hidden; }; }`, with an `int` as type 1, and
+    /// `enum { one, two }`.
     fn sample() -> Vec<u8> {
-        let strings = b"\0int\0outer\0first\0hidden\0";
-        let types: [u32; 28] = [
+        let strings = b"\0int\0outer\0first\0hidden\0one\0two\0";
+        let types: [u32; 35] = [
             1,
             1 << 24,
             4,
@@ -227,6 +246,13 @@ mod tests {
             0,
             2 << 24,
             3, // 6: struct outer *
+            0,
+            ENUM << 24 | 2,
+            4,
+            24,
+            1,
+            28,
+            2, // 7: enum { one = 1, two = 2 }
         ];
         let mut out = Vec::new();
         out.extend(MAGIC.to_ne_bytes());
@@ -254,6 +280,13 @@ mod tests {
     }
 
     #[test]
+    fn values_of_enumerations_are_found() {
+        let btf = parsed(&sample()).unwrap();
+        let found = ["one", "two", "int", "three"].map(|it| btf.has_value(it).unwrap());
+        assert_eq!(found, [true, true, false, false]);
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
         let btf = parsed(&sample()).unwrap();
         let text = btf.offset("outer", "nowhere").unwrap_err().to_string();
@@ -272,6 +305,7 @@ mod tests {
         for length in 0..whole.len() {
             if let Ok(btf) = parsed(&whole[..length]) {
                 drop(btf.offset("outer", "hidden"));
+                drop(btf.has_value("three"));
             }
         }
     }

@@ -3,7 +3,8 @@
 use crate::btf::{Btf, BtfError};
 use std::path::Path;
 
-/// Offsets and sizes in bytes, by the name of the global that the probes read them from.
+/// Offsets and sizes in bytes, and which helpers there are, by the name of the global that the probes
+/// read them from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offsets(Vec<(&'static str, u32)>);
 
@@ -37,6 +38,9 @@ const FIELDS: [(&str, &str, &str); 18] = [
     ("UPID_NS", "upid", "ns"),
 ];
 
+/// Global of the object file, helper of the kernel: 1 if it has it.
+const HELPERS: [(&str, &str); 1] = [("HAS_CURRENT_TASK_BTF", "BPF_FUNC_get_current_task_btf")];
+
 /// Global of the object file, structure: sizes of the elements of arrays.
 const SIZES: [(&str, &str); 1] = [("UPID_SIZE", "upid")];
 
@@ -50,7 +54,11 @@ impl Offsets {
         let sizes = SIZES
             .iter()
             .map(|&(global, structure)| Ok((global, btf.size(structure)?)));
-        fields.chain(sizes).collect::<Result<_, _>>().map(Self)
+        let helpers = HELPERS
+            .iter()
+            .map(|&(global, helper)| Ok((global, u32::from(btf.has_value(helper)?))));
+        let all = fields.chain(sizes).chain(helpers);
+        all.collect::<Result<_, _>>().map(Self)
     }
 
     /// Pairs of global and offset.
@@ -74,7 +82,10 @@ mod tests {
             return;
         }
         let offsets = Offsets::of_kernel(path).unwrap();
-        assert_eq!(offsets.iter().count(), FIELDS.len() + SIZES.len());
+        assert_eq!(
+            offsets.iter().count(),
+            FIELDS.len() + SIZES.len() + HELPERS.len()
+        );
     }
 
     #[test]
@@ -82,6 +93,9 @@ mod tests {
     fn another_kernel_has_every_field() {
         let path = std::env::var_os("IMAGESWAP_BTF").unwrap();
         let offsets = Offsets::of_kernel(Path::new(&path)).unwrap();
-        assert_eq!(offsets.iter().count(), FIELDS.len() + SIZES.len());
+        assert_eq!(
+            offsets.iter().count(),
+            FIELDS.len() + SIZES.len() + HELPERS.len()
+        );
     }
 }

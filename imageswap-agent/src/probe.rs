@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use cost::Cost;
 use imageswap_ebpf::{
     FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
-    Header, Kind, Lost, Record, names,
+    Header, Kind, Lost, QUIET_NS, Record, names,
 };
 use pins::Pins;
 use std::io;
@@ -20,13 +20,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 mod cost;
 mod pins;
 
-/// How late a record of a new or removed cgroup is read if nothing wakes the reader.
-const LATEST: Duration = Duration::from_millis(100);
+/// After records were read, how long until a look at those that have woken nobody.
+const LATEST: Duration = Duration::from_nanos(QUIET_NS);
 
 /// Requests to read that may wait.
 const ASKS_WAITING: usize = 16;
@@ -278,8 +278,9 @@ impl Probes {
         } = self;
         let (asks, mut asked) = mpsc::channel::<oneshot::Sender<()>>(ASKS_WAITING);
         let pump = async move {
-            let mut look = interval(LATEST);
-            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // Records of cgroups do not wake the reader soon after others did. After a look that finds
+            // nothing, the next record wakes it.
+            let mut may_follow = true;
             loop {
                 let asked = tokio::select! {
                     // Marked as read before it is read, so that later records make it ready again.
@@ -288,9 +289,11 @@ impl Probes {
                         None
                     }
                     Some(done) = asked.recv() => Some(done),
-                    _ = look.tick() => None,
+                    () = sleep(LATEST), if may_follow => None,
                 };
+                may_follow = false;
                 while let Some(item) = ring.get_mut().next() {
+                    may_follow = true;
                     let event = Record::read(&item).map(KernelEvent::from);
                     drop(item);
                     let Some(event) = event else {
@@ -330,9 +333,11 @@ impl Reader {
 }
 
 impl Control {
-    /// Marks a cgroup as pending, as if the probes had seen its mkdir.
+    /// Marks a cgroup as pending, as if the probes had seen its mkdir. If it is already, its programs
+    /// are counted anew.
     pub fn watch(&mut self, cgroup_id: u64) {
-        if let Err(error) = self.pending.insert(cgroup_id, [0, 0], 0) {
+        let [maker, _reports] = self.pending.get(&cgroup_id, 0).unwrap_or_default();
+        if let Err(error) = self.pending.insert(cgroup_id, [maker, 0], 0) {
             tracing::warn!(cgroup_id, %error, "cannot mark a cgroup as pending");
         }
     }

@@ -275,6 +275,13 @@ pub fn may_be_runtime(proc: &Path, pid: u32, boot_ns: u64) -> bool {
     (is_runtime(comm) || is_unnamed) && Stat::read(proc, pid).is_some_and(is_young)
 }
 
+/// Whether a process is known to live in another mount namespace than its parent, as a container's first
+/// one does.
+pub fn is_apart(proc: &Path, pid: u32) -> bool {
+    let parent = || mount_namespace(proc, Stat::read(proc, pid)?.parent);
+    mount_namespace(proc, pid).is_some_and(|own| parent().is_some_and(|parent| parent != own))
+}
+
 /// Whether a process has the name of an OCI runtime, as any program can.
 pub fn is_called_like_runtime(proc: &Path, pid: u32) -> bool {
     read(proc, pid, "comm").is_some_and(|comm| is_runtime(comm.trim_end()))

@@ -125,18 +125,39 @@ fn containerd_knows_the_containers_of_every_namespace() {
             (one.as_str(), ALIAS)
         );
         let (snapshotter, key) = record.snapshot.unwrap();
-        let layers = client.parent_of(&one, &snapshotter, &key).await.unwrap();
+        let snapshot = client.snapshot(&one, &snapshotter, &key).await.unwrap();
+        assert!(
+            snapshot.as_ref().is_some_and(|it| it.created.0 > 0),
+            "{snapshot:?}"
+        );
+        let layers = snapshot.map(|it| it.parent);
         // By the digests of the manifest and of the configuration.
         for digest in [&digest, &node.image.id()] {
             let images = client.configurations(&one, digest).await.unwrap();
             let image = images.into_iter().next().unwrap();
-            assert_eq!(Some(image.chain), layers, "{digest}");
+            assert_eq!(Some(&image.chain), layers.as_ref(), "{digest}");
             assert_eq!(image.command, ["/bin/sleep", "2147483647"], "{digest}");
         }
         assert_eq!(
-            client.parent_of(&one, &snapshotter, "no").await.unwrap(),
+            client.snapshot(&one, &snapshotter, "no").await.unwrap(),
             None
         );
+        // Views of one parent have equal mounts; one that gets the key of another is made later.
+        let parent = layers.unwrap();
+        let mut views = Vec::new();
+        for _ in 0..2 {
+            let ctr = |args: &[&str]| node.containerd.ctr(&one, args).unwrap();
+            ctr(&["snapshots", "view", "a-view", &parent]);
+            let view = client.snapshot(&one, &snapshotter, "a-view").await;
+            let mounts = client.mounts_of(&one, &snapshotter, "a-view").await;
+            views.push((view.unwrap().unwrap(), mounts.unwrap().unwrap()));
+            ctr(&["snapshots", "rm", "a-view"]);
+        }
+        let [(first, mounts), (second, others)] = &views[..] else {
+            panic!("{views:?}")
+        };
+        assert_eq!((&first.parent, mounts), (&second.parent, others));
+        assert!(first.created < second.created, "{views:?}");
         assert_eq!(
             client.container(&two, "free_form.id-1").await.unwrap(),
             None

@@ -15,12 +15,20 @@ pub const RING_BYTES: u32 = 1 << 20;
 /// Cgroups in which no container process has been seen yet; more than a node can hold.
 pub const PENDING_ENTRIES: u32 = 8192;
 
+/// Programs in one pending cgroup that are reported; usually user space takes the mark away after the
+/// first one. While no agent runs, each program that is run in a new container is one.
+pub const MOST_REPORTS: u32 = 64;
+
 /// Starts that are kept while the ring buffer is full; any more are counted as lost.
 pub const OVERFLOW_ENTRIES: u32 = 4096;
 
 /// Pid namespaces whose first program has been reported. If there are more, the next program of a
 /// forgotten one is reported as well, which user space recognizes by the first process.
 pub const REPORTED_ENTRIES: u32 = 4096;
+
+/// For how long after the reader was woken the records of new and removed cgroups do not wake it, in
+/// nanoseconds. It reads them after that time.
+pub const QUIET_NS: u64 = 100_000_000;
 
 /// Names of programs, maps and globals in the object file.
 pub mod names {
@@ -66,7 +74,7 @@ pub enum Lost {
     Exec = 1,
     /// The ring buffer had no room for an rmdir record.
     Rmdir = 2,
-    /// The map of pending cgroups had no room.
+    /// The map of pending cgroups had no room, or a pending cgroup had [`MOST_REPORTS`] programs.
     Pending = 3,
 }
 
@@ -140,8 +148,8 @@ pub struct Pending {
     /// Inode number of the mount namespace of the task that made it: the runtime's, unless systemd
     /// made it.
     pub mount_namespace: u32,
-    /// Explicit padding, zero.
-    pub reserved: u32,
+    /// Programs in it that were reported.
+    pub reports: u32,
 }
 
 /// A record as user space reads it, borrowed from the ring buffer.

@@ -24,7 +24,7 @@
 )]
 
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns};
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
     bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
@@ -34,8 +34,8 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
     FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
-    Header, Kind, Lost, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES, Pending,
-    REPORTED_ENTRIES, RING_BYTES,
+    Header, Kind, Lost, MOST_REPORTS, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES,
+    Pending, QUIET_NS, REPORTED_ENTRIES, RING_BYTES,
 };
 
 /// An address in kernel memory.
@@ -56,12 +56,15 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as
 /// For the agent that comes next.
 #[map]
 static LOST_REPORTED: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);
+/// When a record last woke the reader, in nanoseconds since boot.
+#[map]
+static WOKEN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// For a record that the reader must see at once. Without the force, it would be woken only if it
 /// had read all others.
 const NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
-/// For a record that can wait: waking a sleeping reader takes at least ten times as long as writing
-/// the record.
+/// For a record that the reader will find: waking a sleeping reader takes at least ten times as long as
+/// writing the record.
 const LATER: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// Globals that user space sets before loading; see `offsets.rs` of the agent.
@@ -76,6 +79,9 @@ macro_rules! globals {
 globals! {
     /// The hierarchy to watch: 0 is cgroup v2.
     HIERARCHY,
+    /// 1 if this kernel has the helper `bpf_get_current_task_btf` (5.11); without it, the verifier never
+    /// reaches the call.
+    HAS_CURRENT_TASK_BTF,
     CGROUP_KN,
     CGROUP_ROOT,
     CGROUP_ROOT_HIERARCHY_ID,
@@ -110,7 +116,7 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let pending = Pending {
             mount_namespace: mount_namespace(current_task()),
-            reserved: 0,
+            reports: 0,
         };
         if PENDING.insert(cgroup_id, pending, 0).is_err() {
             lose(Lost::Pending);
@@ -122,6 +128,9 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
+    if global!(HAS_CURRENT_TASK_BTF) == 1 && is_ordinary() {
+        return 0;
+    }
     let task = ctx.arg::<Address>(0);
     let parent = read(task, global!(TASK_STRUCT_REAL_PARENT)).unwrap_or(0);
     let own = pid_namespace(task);
@@ -129,8 +138,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let is_first = first == task;
     // The first process of a pid namespace may never run a program of its own.
     let is_unreported = first != 0 && !is_reported(own, first);
-    // Tasks that share all their namespaces share one structure, as after a fork: nearly every exec
-    // of a node ends here, after five reads.
+    // Tasks that share all their namespaces share one structure, as after a fork.
     if !is_first && !is_unreported && proxy(task) == proxy(parent) {
         return 0;
     }
@@ -177,6 +185,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         if !report(record) {
             return 0;
         }
+        count_report(cgroup_id);
     }
     if is_unreported {
         let about_first = Header {
@@ -197,22 +206,73 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Reports an exec in a cgroup, which is not pending any longer; false if the record is lost.
+/// Whether the current task lives in the node's pid namespace and shares its parent's namespaces, as
+/// nearly every program on a node that is in no container. The verifier knows the type of this task,
+/// so that the program reads its fields without calling a helper for each.
+#[inline(always)]
+fn is_ordinary() -> bool {
+    // SAFETY: a helper without arguments.
+    let task = (unsafe { bpf_get_current_task_btf() }) as Address;
+    let [to_pid, to_parent, to_proxy, to_level] = [
+        global!(TASK_STRUCT_THREAD_PID),
+        global!(TASK_STRUCT_REAL_PARENT),
+        global!(TASK_STRUCT_NSPROXY),
+        global!(PID_LEVEL),
+    ];
+    // SAFETY: fields of their types. Where a pointer is bad, the kernel reads 0.
+    unsafe {
+        let pid: Address = typed(task, to_pid);
+        let parent: Address = typed(task, to_parent);
+        let level: u32 = typed(pid, to_level);
+        level == 0 && typed::<Address>(task, to_proxy) == typed(parent, to_proxy)
+    }
+}
+
+/// Reads a field of a structure whose type the verifier knows.
+///
+/// # Safety
+/// `base` is a pointer with the kernel's type, and `offset` that of a field of type `T` in it.
+#[inline(always)]
+unsafe fn typed<T>(base: Address, offset: u32) -> T {
+    // SAFETY: the caller's promise; the verifier checks it.
+    unsafe { core::ptr::read_volatile((base + offset as usize) as *const T) }
+}
+
+/// Reports an exec; false if the record is lost. Its cgroup stays pending until user space knows whether
+/// it is the container's: other programs can begin there before.
 #[inline(always)]
 fn report(record: Header) -> bool {
     if submit(record, NOW) || keep(record) {
-        let _unlikely = PENDING.remove(record.cgroup_id);
+        woken(record.time_ns);
         return true;
     }
     lose(Lost::Exec);
     false
 }
 
+/// Counts a program that was reported in a pending cgroup.
+#[inline(always)]
+fn count_report(cgroup_id: u64) {
+    let Some(pending) = PENDING.get_ptr_mut(cgroup_id) else {
+        return;
+    };
+    // SAFETY: an integer of a map's value; if two CPUs count at a time, one more is reported.
+    let reports = unsafe {
+        (*pending).reports += 1;
+        (*pending).reports
+    };
+    if reports >= MOST_REPORTS {
+        let _unlikely = PENDING.remove(cgroup_id);
+        lose(Lost::Pending);
+    }
+}
+
 #[raw_tracepoint(tracepoint = "cgroup_rmdir")]
 pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let _absent_when_started = PENDING.remove(cgroup_id);
-        if !submit(header(Kind::Rmdir, 0, cgroup_id, 0), LATER) {
+        let record = header(Kind::Rmdir, 0, cgroup_id, 0);
+        if !submit(record, when(record.time_ns)) {
             lose(Lost::Rmdir);
         }
     }
@@ -306,6 +366,7 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
         return;
     };
     let record = entry.as_mut_ptr();
+    let time_ns;
     // SAFETY: `record` points to reserved memory of this size; every byte that is submitted is written here.
     unsafe {
         (&raw mut (*record).path).write_bytes(0, 1);
@@ -317,9 +378,34 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
         } else {
             path_len
         };
-        (&raw mut (*record).header).write(header(Kind::Mkdir, 0, cgroup_id, path_len as u32));
+        let header = header(Kind::Mkdir, 0, cgroup_id, path_len as u32);
+        time_ns = header.time_ns;
+        (&raw mut (*record).header).write(header);
     }
-    entry.submit(LATER);
+    entry.submit(when(time_ns));
+}
+
+/// How to submit a record of a cgroup at this time: it wakes the reader if none did for a while. A reader
+/// that was woken looks again after that while.
+#[inline(always)]
+fn when(time_ns: u64) -> u64 {
+    // The kernel's clock on another CPU may be a little ahead.
+    let quiet = WOKEN
+        .get(0)
+        .is_none_or(|last| time_ns.saturating_sub(*last) >= QUIET_NS);
+    if !quiet {
+        return LATER;
+    }
+    woken(time_ns);
+    NOW
+}
+
+#[inline(always)]
+fn woken(time_ns: u64) {
+    if let Some(last) = WOKEN.get_ptr_mut(0) {
+        // SAFETY: an aligned integer; of two CPUs that write at a time, either value is right.
+        unsafe { core::ptr::write_volatile(last, time_ns) };
+    }
 }
 
 /// Submits a record without a path; false when the ring is full.

@@ -2,13 +2,9 @@
 
 use super::Agent;
 use crate::facts::{Evidence, Facts, StartId};
-use crate::process;
 use crate::resolve::{Answer, Question};
 use crate::starts::Start;
 use crate::turns::{self, Occasion, Turn};
-
-/// Processes of a cgroup among which a runtime is looked for.
-const MOST_WAITING: usize = 64;
 
 impl Agent {
     /// Handles the answers of the sources.
@@ -44,23 +40,13 @@ impl Agent {
             unreachable,
         };
         self.observe(start, settled);
-        let is_none = |facts: &Facts| !facts.is_container() && !facts.may_be_container();
-        if let Some(facts) = self.starts.facts(start).filter(|facts| is_none(facts)) {
-            let path = facts.cgroup.clone();
-            let is_there = self.hierarchy.id_of(&path) == Some(start.cgroup);
-            let pids = is_there.then(|| self.hierarchy.processes(&path));
-            let mut waiting = pids.into_iter().flatten().take(MOST_WAITING);
+        let facts = self.starts.facts(start);
+        let path = facts.map(|facts| facts.cgroup.clone());
+        if facts.is_some_and(|it| !it.is_container() && !it.may_be_container()) {
             self.starts.forget(start);
-            // A runtime that waits to begin the container's program lets clients run others before.
-            if waiting.any(|pid| process::is_called_like_runtime(&self.proc, pid)) {
-                self.control.watch(start.cgroup);
-                tracing::debug!(path, "a runtime waits to begin a container here");
-                self.cgroups.made(start.cgroup, Some(path));
-            } else {
-                self.control.forget(start.cgroup);
-            }
         }
         self.end_turn(start, turn);
+        self.answered(start.cgroup, path.as_deref());
     }
 
     /// Asks every source about a start when its turn comes, unless that is already in progress.

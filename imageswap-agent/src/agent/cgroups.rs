@@ -64,6 +64,11 @@ impl Cgroups {
         self.placed.insert(pid, cgroup);
     }
 
+    /// Whether a runtime has made this process in this cgroup.
+    pub(super) fn is_placed(&self, cgroup: u64, pid: u32) -> bool {
+        self.placed.get(&pid).is_some_and(|it| it.0 == cgroup)
+    }
+
     /// The cgroup in which a runtime has made a process.
     pub(super) fn take_place(&mut self, pid: u32) -> Option<(u64, String)> {
         self.placed.remove(&pid)

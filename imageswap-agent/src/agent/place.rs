@@ -1,6 +1,7 @@
 //! Finds the start that a process belongs to.
 
 use super::Agent;
+use super::pending::Later;
 use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::process::{self, Subject};
@@ -32,10 +33,12 @@ impl Agent {
             let known = facts.process.as_ref().map(Process::subject);
             known.is_some_and(|known| !known.may_be(process.subject()))
         };
-        // The probes may report an exec into a container a moment after a walk has found the
-        // container.
         if !is_first && self.starts.facts(own).is_some_and(runs) {
-            return;
+            match self.later(own, &process) {
+                Later::Within => return,
+                Later::Open => return self.follow(cgroup, process, sight),
+                Later::Another => {}
+            }
         }
         let start = self.account(cgroup, &path, &process, sight);
         self.confirm(start, process);

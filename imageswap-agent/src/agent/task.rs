@@ -1,8 +1,7 @@
-//! Tasks that a containerd reports or lists.
+//! Tasks that a containerd reports or lists, and processes that may still be the runtime.
 //!
-//! A task's process may still be the runtime: it is called like one, and is about to run the
-//! container's program. Any program can take such a name, so the task is looked at again when its
-//! process is too old for a runtime's.
+//! Such a process is called like a runtime, and is about to run the container's program. Any program
+//! can take such a name, so it is looked at again when it is too old for a runtime's.
 
 use super::Agent;
 use crate::evidence::containerd::{TaskRecord, TaskStatus};
@@ -11,14 +10,22 @@ use crate::facts::{Confirmation, Process, Sight, StartId};
 use crate::node;
 use crate::process::{self, Subject};
 
-/// Tasks whose processes may still be the runtime; any more are counted as lost.
+/// Processes that may still be the runtime; any more are counted as lost.
 const MOST_UNSURE: usize = 1024;
 
-/// A task whose process is called like a runtime, and is looked at again at `due_ns` since boot.
+/// A process that is called like a runtime, and is looked at again at `due_ns` since boot.
 pub(super) struct Unsure {
-    task: TaskRecord,
+    of: Sighting,
     process: Subject,
     due_ns: u64,
+}
+
+/// How a process was seen that may still be the runtime.
+pub(super) enum Sighting {
+    /// A runtime reported the start of its task.
+    Task(TaskRecord),
+    /// Another program began in its pid namespace, and it lives in this cgroup.
+    Exec(u64, Process),
 }
 
 impl Agent {
@@ -29,6 +36,10 @@ impl Agent {
         if task.status == TaskStatus::Created {
             self.resolver.prepare(task.clone());
             if let Some(place) = place {
+                // It may be one that other containers use, too.
+                if self.hierarchy.sees_execs() {
+                    self.control.watch(place.0);
+                }
                 self.cgroups.place(task.pid, place);
             }
             return;
@@ -53,7 +64,7 @@ impl Agent {
         let comm = process::own_name(&self.proc, task.pid, time_ns);
         // A runtime reports a start after its own process has let go; the exec may still fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
-            self.look_again(task, subject, time_ns);
+            self.look_again(Sighting::Task(task.clone()), subject);
             return;
         }
         let process = Process {
@@ -88,16 +99,17 @@ impl Agent {
         }
     }
 
-    /// Keeps a task whose process may still be the runtime, until it cannot be any longer.
-    fn look_again(&mut self, task: &TaskRecord, process: Subject, now_ns: u64) {
+    /// Keeps a process that may still be the runtime, until it cannot be any longer.
+    pub(super) fn look_again(&mut self, of: Sighting, process: Subject) {
         if self.unsure.len() >= MOST_UNSURE {
             self.exports.unplaced();
             return;
         }
+        let due = node::now().boot_ns;
         self.unsure.push(Unsure {
-            task: task.clone(),
+            of,
             process,
-            due_ns: now_ns.saturating_add(node::nanos(process::RUNTIMES_OWN)),
+            due_ns: due.saturating_add(node::nanos(process::RUNTIMES_OWN)),
         });
     }
 
@@ -105,14 +117,16 @@ impl Agent {
     pub(super) fn look_at_unsure(&mut self) {
         let now_ns = node::now().boot_ns;
         let due = self.unsure.extract_if(.., |it| it.due_ns <= now_ns);
-        for Unsure { task, process, .. } in due.collect::<Vec<_>>() {
+        for Unsure { of, process, .. } in due.collect::<Vec<_>>() {
             if self.starts.of_process(process).next().is_some() {
                 continue;
             }
-            if process.runs(&self.proc) {
-                self.task(&task, Sight::Reconciled);
-            } else {
-                self.exports.unplaced();
+            match of {
+                _ if !process.runs(&self.proc) => self.exports.unplaced(),
+                Sighting::Task(task) => self.task(&task, Sight::Reconciled),
+                Sighting::Exec(cgroup, process) => {
+                    self.began(cgroup, process, true, Sight::Reconciled);
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use super::transport::{DEADLINE, LARGEST_LIST, Transport};
 use super::{EvidenceError, LARGEST_NAMES, sandbox};
 use crate::claim::ContentSource;
 pub use claim::{Named, Names, without_labels};
-pub use content::Configuration;
+pub use content::{Configuration, SnapshotRecord};
 pub use events::{TaskEvent, TaskEventKind, TaskEvents};
 pub use tasks::{TaskRecord, TaskStatus};
 

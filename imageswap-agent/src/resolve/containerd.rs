@@ -6,7 +6,7 @@ use super::described::Snapshot;
 use crate::claim::{Claim, Content};
 use crate::evidence::EvidenceError;
 use crate::evidence::containerd::{
-    Configuration, ContainerRecord, Containerd, Named, Names, TaskRecord,
+    Configuration, ContainerRecord, Containerd, Named, Names, SnapshotRecord, TaskRecord,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -85,19 +85,19 @@ impl Asked {
         Some(Names { known, left_out })
     }
 
-    /// The snapshot below another one.
-    pub(super) async fn parent_of(
+    /// containerd's record of a snapshot.
+    pub(super) async fn snapshot(
         &self,
         containerd: &Containerd,
         snapshot: Snapshot<'_>,
-    ) -> Option<String> {
+    ) -> Option<SnapshotRecord> {
         let Snapshot {
             namespace,
             snapshotter,
             key,
         } = snapshot;
-        let parent = containerd.parent_of(namespace, snapshotter, key).await;
-        self.remote(containerd.socket().display(), parent).flatten()
+        let found = containerd.snapshot(namespace, snapshotter, key).await;
+        self.remote(containerd.socket().display(), found).flatten()
     }
 
     /// Whether these are the layers of the container's recorded image: the name may have been given

@@ -70,15 +70,9 @@ impl Sources {
             snapshotter,
             key: &record.id,
         };
-        let layers = async {
-            let own = asked.parent_of(containerd, key).await?;
-            let own = Snapshot { key: &own, ..key };
-            asked.parent_of(containerd, own).await
-        };
-        let found_on = self.snapshot_of(asked, containerd, key, process, layers);
-        let (root, layers) = found_on.await?;
+        let (root, layers) = self.snapshot_of(asked, containerd, key, 2, process).await?;
         let image = &found.image_id;
-        let content = asked.runs_on(containerd, &record.namespace, image, layers.as_deref());
+        let content = asked.runs_on(containerd, &record.namespace, image, Some(&layers));
         (content.await == Content::Its).then_some(root)
     }
 }

@@ -233,9 +233,7 @@ impl Sources {
         let answers = Box::pin(async {
             let own = async {
                 let own = Snapshot::of(&record)?;
-                let parent = asked.parent_of(containerd, own);
-                self.snapshot_of(asked, containerd, own, process, parent)
-                    .await
+                self.snapshot_of(asked, containerd, own, 1, process).await
             };
             let dockers = async {
                 let root = record.root.as_ref().filter(|_| is_id(&record.id))?;
@@ -259,7 +257,7 @@ impl Sources {
         });
         let (own, dockers, cri, named, may_be_hooked) = answers.await;
         let (own, parent) = own.unzip();
-        let layers = parent.flatten().filter(|_| record.root.is_none());
+        let layers = parent.filter(|_| record.root.is_none());
         let of_record = asked.containerd_claim(containerd, &record, named, layers.as_deref());
         let OfRecord { mut claim, image } = of_record.await;
         if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {

@@ -17,24 +17,34 @@ const MOST_LEFT: usize = 64;
 
 impl Sources {
     /// The mount of a snapshot, if it is the root of a process: the client that creates a task
-    /// chooses its mounts. Also what is asked `about` the snapshot in between: its key may be given
-    /// to another one, which has other folders.
-    pub(super) async fn snapshot_of<T>(
+    /// chooses its mounts. Also the key of the snapshot that many below it. Whatever is asked in
+    /// between is about one snapshot if its record is the same before and after: its key may be given
+    /// to another one, which can have equal mounts, but was made later. While it exists, those below
+    /// it cannot be removed.
+    pub(super) async fn snapshot_of(
         self: &Arc<Self>,
         asked: &Asked,
         containerd: &Containerd,
         snapshot: Snapshot<'_>,
+        below: usize,
         process: Subject,
-        about: impl Future<Output = T>,
-    ) -> Option<(Root, T)> {
+    ) -> Option<(Root, String)> {
+        let record = asked.snapshot(containerd, snapshot).await?;
         let mount = asked.mount_of(containerd, snapshot).await?;
-        let about = about.await;
-        if asked.mount_of(containerd, snapshot).await.as_ref() != Some(&mount) {
+        let mut key = record.parent.clone();
+        for _ in 1..below {
+            let parent = Snapshot {
+                key: &key,
+                ..snapshot
+            };
+            key = asked.snapshot(containerd, parent).await?.parent;
+        }
+        if asked.snapshot(containerd, snapshot).await.as_ref() != Some(&record) {
             return None;
         }
         let root = Root::Snapshot(mount);
         let is_its = self.is_on(asked, &root, process).await;
-        is_its.then_some((root, about))
+        is_its.then_some((root, key))
     }
 
     /// Whether a hook may replace the root before the program begins. The bundle has the

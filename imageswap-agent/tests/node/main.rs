@@ -4,6 +4,7 @@
 mod agent_records;
 mod cluster;
 mod crio;
+mod decoys;
 mod docker;
 mod flood;
 mod forged;

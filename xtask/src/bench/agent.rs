@@ -111,7 +111,10 @@ fn measure_agent(
     containerd: &Containerd,
     programs: &Path,
 ) -> Result<(Load, Latencies, Costs)> {
-    let (maps, findings) = (lab.path().join("maps"), lab.path().join("findings"));
+    // In a folder of its own, as when it is mounted: the agent watches that folder.
+    let folder = lab.path().join("policy");
+    fs::create_dir(&folder).context("a folder")?;
+    let (maps, findings) = (folder.join("maps"), lab.path().join("findings"));
     fs::write(&maps, "default: registry.example.com\n").context("a policy")?;
     let admin = free_address(Ipv4Addr::LOCALHOST)?;
     let mut command = Command::new(programs.join("imageswap-agent"));

@@ -33,15 +33,24 @@ pub struct Configuration {
     pub command: Vec<String>,
 }
 
+/// A snapshot in containerd's records. Another one that is given the same key later differs in when it
+/// was made, which containerd notes and no client can choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRecord {
+    /// The key of the snapshot below; empty if there is none.
+    pub parent: String,
+    /// When it was made: seconds and nanoseconds since 1970.
+    pub created: (i64, i32),
+}
+
 impl Containerd {
-    /// The parent of the snapshot `key`. `None` if the snapshot does not exist; empty if it has no
-    /// parent.
-    pub async fn parent_of(
+    /// The snapshot `key`; `None` if it does not exist.
+    pub async fn snapshot(
         &self,
         namespace: &str,
         snapshotter: &str,
         key: &str,
-    ) -> Result<Option<String>, EvidenceError> {
+    ) -> Result<Option<SnapshotRecord>, EvidenceError> {
         let answer: Option<wire::StatSnapshotResponse> = self
             .transport
             .call(
@@ -53,9 +62,13 @@ impl Containerd {
                 },
             )
             .await?;
-        Ok(answer
-            .and_then(|answer| answer.info)
-            .map(|info| info.parent))
+        Ok(answer.and_then(|answer| answer.info).map(|info| {
+            let created = info.created_at.unwrap_or_default();
+            SnapshotRecord {
+                parent: info.parent,
+                created: (created.seconds, created.nanos),
+            }
+        }))
     }
 
     /// The mounts of a snapshot's root file system; `None` if the snapshot does not exist.

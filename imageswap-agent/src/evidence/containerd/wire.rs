@@ -113,6 +113,17 @@ pub(super) struct StatSnapshotResponse {
 pub(super) struct Snapshot {
     #[prost(string, tag = "2")]
     pub(super) parent: String,
+    #[prost(message, optional, tag = "4")]
+    pub(super) created_at: Option<Timestamp>,
+}
+
+/// `google.protobuf.Timestamp`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Timestamp {
+    #[prost(int64, tag = "1")]
+    pub(super) seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub(super) nanos: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,0 +1,147 @@
+//! Cgroups that wait for a container's first program.
+//!
+//! The probes report every program that begins in a pending cgroup, in another mount namespace than its
+//! parent. The first one need not be the container's: between the creation of a container and its
+//! start, others can run programs in its cgroup. So the mark stays until the sources have answered
+//! about the first one, and those that follow wait for that answer.
+
+use super::Agent;
+use crate::facts::{Confirmation, Facts, Process, Sight, StartId};
+use crate::node;
+use crate::process::{self, Subject};
+use std::collections::HashMap;
+
+/// Processes of a cgroup among which one that is about to begin is looked for. With more, there may be
+/// one.
+const MOST_PROCESSES: usize = 64;
+
+/// Programs that wait for the answer about an earlier one; any more are counted as lost.
+const MOST_FOLLOWERS: usize = 1024;
+
+/// Programs that began in a cgroup after another one that the sources are being asked about.
+#[derive(Default)]
+pub(super) struct Followers {
+    by_cgroup: HashMap<u64, Vec<(Process, Sight)>>,
+    count: usize,
+}
+
+impl Followers {
+    /// Keeps one; false if there are too many.
+    fn add(&mut self, cgroup: u64, process: Process, sight: Sight) -> bool {
+        if self.count >= MOST_FOLLOWERS {
+            return false;
+        }
+        self.count += 1;
+        let its = self.by_cgroup.entry(cgroup).or_default();
+        its.push((process, sight));
+        true
+    }
+
+    fn take(&mut self, cgroup: u64) -> Vec<(Process, Sight)> {
+        let its = self.by_cgroup.remove(&cgroup).unwrap_or_default();
+        self.count -= its.len();
+        its
+    }
+}
+
+/// What a program is that began in a cgroup after another one.
+pub(super) enum Later {
+    /// A program in the container that is known.
+    Within,
+    /// Unknown until the sources have answered about the other one.
+    Open,
+    /// One that is asked about for itself.
+    Another,
+}
+
+impl Agent {
+    /// What a program is that began in the cgroup of the start `own`, which has another process.
+    pub(super) fn later(&self, own: StartId, process: &Process) -> Later {
+        let Some(row) = self.starts.get(own) else {
+            return Later::Another;
+        };
+        if self.cgroups.is_placed(own.cgroup, process.pid) {
+            return Later::Another;
+        }
+        let facts = row.facts();
+        let first = facts.process.as_ref().map(|first| first.pid);
+        let is_beside = |first| {
+            process::in_own_pid_namespace(&self.proc, process.pid)
+                && process::share_pid_namespace(&self.proc, process.pid, first)
+        };
+        if is_known(facts) || first.is_some_and(is_beside) {
+            Later::Within
+        } else if row.is_asked {
+            Later::Open
+        } else {
+            Later::Another
+        }
+    }
+
+    /// Keeps a program until the sources have answered about the first one in its cgroup.
+    pub(super) fn follow(&mut self, cgroup: u64, process: Process, sight: Sight) {
+        if !self.followers.add(cgroup, process, sight) {
+            self.exports.unplaced();
+        }
+    }
+
+    /// The sources have answered about a start in this cgroup. Programs that followed one that is no
+    /// container, or about which no source knows, are asked about as well.
+    pub(super) fn answered(&mut self, cgroup: u64, path: Option<&str>) {
+        let own = self.starts.get(StartId::of(cgroup));
+        if own.is_some_and(|row| row.is_asked) {
+            return;
+        }
+        let is_known = own.is_some_and(|row| is_known(row.facts()));
+        for (process, sight) in self.followers.take(cgroup) {
+            if !is_known {
+                self.began(cgroup, process, false, sight);
+            }
+        }
+        if let Some(path) = path {
+            self.let_go(cgroup, path);
+        }
+    }
+
+    /// Takes the mark away, unless a container may still begin in the cgroup. That is looked at before
+    /// and after, because the probes report nothing in between.
+    fn let_go(&mut self, cgroup: u64, path: &str) {
+        if !self.waits(cgroup, path) {
+            self.control.forget(cgroup);
+            if !self.waits(cgroup, path) {
+                return;
+            }
+        }
+        self.control.watch(cgroup);
+        tracing::debug!(path, "a runtime waits to begin a container here");
+        self.cgroups.made(cgroup, Some(path.to_owned()));
+    }
+
+    /// Whether a runtime waits in the cgroup to begin a container's program, or has begun one that the
+    /// probes are about to report.
+    fn waits(&self, cgroup: u64, path: &str) -> bool {
+        if self.hierarchy.id_of(path) != Some(cgroup) {
+            return false;
+        }
+        let pids = self.hierarchy.processes(path);
+        let now_ns = node::now().boot_ns;
+        let begins = |pid: u32| {
+            let process = Subject::now(&self.proc, pid);
+            let is_young = process
+                .age(now_ns)
+                .is_some_and(|it| it < process::RUNTIMES_OWN);
+            let is_unknown = || self.starts.of_process(process).next().is_none();
+            is_young && is_unknown() && process::is_apart(&self.proc, pid)
+        };
+        let mut pids_of_interest = pids.iter().copied();
+        pids.len() > MOST_PROCESSES
+            || pids_of_interest
+                .any(|pid| process::is_called_like_runtime(&self.proc, pid) || begins(pid))
+    }
+}
+
+/// Whether a runtime knows the container, or the first process was not found by its exec alone.
+fn is_known(facts: &Facts) -> bool {
+    let by = facts.process.as_ref().map(|process| process.by);
+    facts.trusted().next().is_some() || by.is_some_and(|by| by != Confirmation::Exec)
+}
