@@ -10,7 +10,7 @@ use crate::evidence::EvidenceError;
 use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
 use crate::evidence::containerd::{Containerd, TaskRecord, without_labels};
 use crate::evidence::cri::Cri;
-use crate::evidence::docker::without_image;
+use crate::evidence::docker::{DataRoots, without_image};
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
@@ -92,6 +92,7 @@ struct Sources {
     proc: PathBuf,
     bundles: Bundles,
     runc: RuncStates,
+    dockers: DataRoots,
     containerds: Vec<Containerd>,
     cris: Vec<Cri>,
     readers: Readers,
@@ -117,6 +118,7 @@ impl Resolver {
             proc: host_root.join("proc"),
             bundles: bundles(host_root, &[]),
             runc: RuncStates::new(host_root),
+            dockers: DataRoots::default(),
             containerds: Vec::new(),
             cris: Vec::new(),
             readers: Readers::new(),

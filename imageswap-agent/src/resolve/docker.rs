@@ -4,7 +4,7 @@ use super::described::{Root, Snapshot};
 use super::{Asked, Sources};
 use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, Containerd};
-use crate::evidence::docker::{self, DockerContainer, Known, Roots, Store};
+use crate::evidence::docker::{self, DockerContainer, Known, Store};
 use crate::process::Subject;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Sources {
     ) -> Option<(Claim, Option<Root>)> {
         let (root, of) = (root.to_owned(), id.to_owned());
         let found = move |it: &Self| {
-            let roots = Roots::of_node(&it.host_root, &it.proc);
+            let roots = it.dockers.of_node(&it.host_root, &it.proc);
             let found = docker::of_root(&it.host_root, &roots, &root, &of)?;
             let made = match found.as_ref().map(|found| &found.store) {
                 Some(Store::Docker { made, .. }) => made.clone().map(Root::Made),
