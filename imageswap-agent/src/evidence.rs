@@ -30,6 +30,7 @@ pub mod discover;
 pub mod docker;
 pub(crate) mod file;
 mod gate;
+mod kept;
 mod layers;
 pub mod root;
 pub mod runc;

@@ -3,11 +3,12 @@
 //!
 //! Every blob that is read here is hashed, so that a digest identifies bytes and not a name.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Containerd, is_digest, wire};
 use crate::evidence::EvidenceError;
+use crate::evidence::kept::Kept;
 use crate::evidence::layers::{self, Blob};
 use crate::evidence::root::Mount;
 
@@ -17,12 +18,22 @@ const MOST_MANIFESTS: usize = 64;
 /// A configuration keeps the image's history; containerd itself refuses manifests of more than 8 MiB.
 const LARGEST_BLOB: usize = 8 << 20;
 
-/// Images whose configurations are cached: more than a node has.
-const MOST_KEPT: usize = 1024;
+/// Configurations that are cached: about 5,000 usual ones, and more images than a node has.
+const MOST_KEPT: usize = 4 << 20;
+
+/// What a word of a command takes beside its text.
+const WORD: usize = 64;
 
 /// Configurations by the digest of a manifest. They never change, because the digest is that of the
 /// content.
-pub(super) type Configurations = Arc<Mutex<HashMap<String, Configuration>>>;
+#[derive(Clone, Debug)]
+pub(super) struct Configurations(Arc<Mutex<Kept<String, Configuration>>>);
+
+impl Default for Configurations {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Kept::new(MOST_KEPT))))
+    }
+}
 
 /// The part of an image's configuration that its containers are compared with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,18 +148,17 @@ impl Containerd {
     }
 
     fn kept(&self, digest: &str) -> Option<Configuration> {
-        let kept = &self.configurations;
+        let kept = &self.configurations.0;
         let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(digest).cloned()
     }
 
     fn keep(&self, digest: &str, known: Configuration) -> Configuration {
-        let kept = &self.configurations;
+        let words = known.command.iter().map(|word| word.len() + WORD);
+        let bytes = digest.len() + known.chain.len() + words.sum::<usize>();
+        let kept = &self.configurations.0;
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MOST_KEPT {
-            kept.clear();
-        }
-        kept.insert(digest.to_owned(), known.clone());
+        kept.insert(digest.to_owned(), known.clone(), bytes);
         known
     }
 
