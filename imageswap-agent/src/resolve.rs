@@ -291,11 +291,14 @@ impl Sources {
         let process = question.process;
         let state = move |it: &Self| it.runc.of_process(process);
         let state = self.read(asked, state).await.flatten();
-        // Podman's files do not wait for a runtime that hangs.
-        if let Some(state) = &state
-            && let Some(claim) = self.of_podman(asked, process, state).await
-        {
-            asked.claims.push(claim);
+        let podmans = match &state {
+            Some(state) => self.of_podman(asked, process, state).await,
+            None => None,
+        };
+        // Podman's files do not wait for a runtime that hangs. If the process does not run on
+        // podman's root file system, podman may not have made the container.
+        if let Some(claim) = podmans.as_ref().filter(|it| it.content == Content::Its) {
+            asked.claims.push(claim.clone());
             return;
         }
         let task = self.task_of(asked, question, state.as_ref()).await;
@@ -320,10 +323,9 @@ impl Sources {
                 self.finish(asked, described).await;
             }
         }
-        if asked.claims.is_empty()
-            && let Some(state) = state
-        {
-            asked.claims.push(state.claim());
+        if asked.claims.is_empty() {
+            let of_state = || state.map(|state| state.claim());
+            asked.claims.extend(podmans.or_else(of_state));
         }
     }
 
@@ -447,7 +449,7 @@ impl Sources {
             Ok(Some((image, is_on_layers)))
         };
         let (image, is_on_layers) = self.read(asked, stored).await.flatten()?;
-        Some(image.claim(&state.id, is_on_layers))
+        Some(self.common.bounded(image.claim(&state.id, is_on_layers)))
     }
 
     /// Reads files of the node, which may be anything.
