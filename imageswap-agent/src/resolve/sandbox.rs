@@ -11,8 +11,8 @@ use imageswap_policy::Reference;
 use std::sync::Arc;
 
 impl Sources {
-    /// Whether the sandbox of this task was made with this command, and without volumes, if there is
-    /// a bundle. The record can be changed after the task was made.
+    /// Whether the bundle shows that the sandbox of this task was made with this command, and without
+    /// volumes. The record can be changed after the task was made.
     pub(super) async fn is_in_bundle(
         self: &Arc<Self>,
         asked: &Asked,
@@ -24,8 +24,8 @@ impl Sources {
         let bundle = move |it: &Self| {
             let bundles = &it.bundles;
             let json = bundles.configuration(&namespace, &id, process, sandbox::LARGEST)?;
-            let made = json.map(|json| sandbox::command(&json, Place::Bundle));
-            Ok(made.is_none_or(|made| made == Some(command)))
+            let made = json.and_then(|json| sandbox::command(&json, Place::Bundle));
+            Ok(made == Some(command))
         };
         self.read(asked, bundle).await.unwrap_or(false)
     }
