@@ -489,6 +489,47 @@ mod tests {
         assert_eq!(depth(proc.path(), 8), 0, "only whole lines count");
     }
 
+    /// Ends a process with the test.
+    struct Ended(std::process::Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    #[test]
+    fn a_program_with_mounts_of_its_own_is_not_the_nodes() {
+        let proc = Path::new("/proc");
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root || !has_root_of_node(proc, std::process::id()) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("dockerd");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let start = |before: &[&str]| {
+            let words = before.iter().map(Path::new).chain([&*program]);
+            let words: Vec<_> = words.collect();
+            let mut command = std::process::Command::new(words[0]);
+            command.args(&words[1..]).arg("1000");
+            let child = Ended(command.spawn().unwrap());
+            let is_called = || read(proc, child.0.id(), "comm").is_some_and(|it| it == "dockerd\n");
+            while !is_called() {
+                thread::sleep(Duration::from_millis(5));
+            }
+            child
+        };
+        for (before, expected) in [(&[][..], true), (&["unshare", "--mount"], false)] {
+            let child = start(before);
+            let command = command(proc, child.0.id(), "dockerd");
+            let words = command.map(|it| it.words().next().map(str::to_owned));
+            let expected = expected.then(|| Some("1000".to_owned()));
+            assert_eq!(words, expected, "{before:?}");
+        }
+    }
+
     #[test]
     fn this_process_is_read_from_the_real_proc() {
         let pid = std::process::id();

@@ -106,6 +106,15 @@ fn bounded(mut claim: Claim) -> Claim {
     claim
 }
 
+/// What a claim takes in memory, without the labels and the note that starts share.
+pub(super) fn bytes_of(claim: &Claim) -> usize {
+    let of_texts = |lengths: usize, count: usize| lengths + count * size_of::<String>();
+    let names = of_texts(claim.names.iter().map(String::len).sum(), claim.names.len());
+    let sources = claim.pulled_from.iter().flatten();
+    let sources = sources.map(|it| of_texts(it.host.len() + it.repository.len(), 2));
+    size_of::<Claim>() + names + sources.sum::<usize>()
+}
+
 /// Keeps the names in the repository of the claim's image, and then the first ones.
 fn bound_names(claim: &mut Claim) {
     let is_bounded = |names: &BTreeSet<String>| {

@@ -11,12 +11,13 @@ use crate::evidence::EvidenceError;
 use crate::evidence::kept::Kept;
 use crate::evidence::layers::{self, Blob};
 use crate::evidence::root::Mount;
-
-/// An index names a manifest for each platform, and attestations beside them.
-const MOST_MANIFESTS: usize = 64;
+use crate::evidence::transport::ORDINARY;
 
 /// A configuration keeps the image's history; containerd itself refuses manifests of more than 8 MiB.
 const LARGEST_BLOB: usize = 8 << 20;
+
+/// The method that reads a blob.
+const READ: &str = "/containerd.services.content.v1.Content/Read";
 
 /// Configurations that are cached: about 5,000 usual ones, and more images than a node has.
 const MOST_KEPT: usize = 4 << 20;
@@ -112,7 +113,7 @@ impl Containerd {
             Found::Nothing => return Ok(BTreeSet::new()),
         };
         let mut all = BTreeSet::new();
-        for manifest in manifests.iter().take(MOST_MANIFESTS) {
+        for manifest in &manifests {
             match self.blob(namespace, manifest).await? {
                 Found::Kept(known) => drop(all.insert(known)),
                 Found::Blob(blob) => {
@@ -171,24 +172,38 @@ impl Containerd {
         if let Some(known) = self.kept(digest) {
             return Ok(Found::Kept(known));
         }
+        let mut bytes = self.read(namespace, digest, ORDINARY).await?;
+        let mut turn = None;
+        if bytes.len() > ORDINARY {
+            turn = Some(self.transport.large_turn(READ).await?);
+            bytes = self.read(namespace, digest, LARGEST_BLOB).await?;
+        }
+        let blob = layers::read(digest, &bytes);
+        drop(turn);
+        Ok(blob.map_or(Found::Nothing, Found::Blob))
+    }
+
+    /// A blob's content, of which what follows `most` bytes may be missing; nothing if it does not
+    /// exist.
+    async fn read(
+        &self,
+        namespace: &str,
+        digest: &str,
+        most: usize,
+    ) -> Result<Vec<u8>, EvidenceError> {
         let mut bytes = Vec::new();
         let take = |piece: wire::ReadContentResponse| {
             bytes.extend(piece.data);
-            bytes.len() <= LARGEST_BLOB
+            bytes.len() <= most
+        };
+        let question = wire::ReadContentRequest {
+            digest: digest.to_owned(),
         };
         let found = self
             .transport
-            .collect(
-                "/containerd.services.content.v1.Content/Read",
-                namespace,
-                wire::ReadContentRequest {
-                    digest: digest.to_owned(),
-                },
-                take,
-            )
+            .collect(READ, namespace, question, take)
             .await?;
-        let blob = found.and_then(|()| layers::read(digest, &bytes));
-        Ok(blob.map_or(Found::Nothing, Found::Blob))
+        Ok(found.map_or_else(Vec::new, |()| bytes))
     }
 }
 
