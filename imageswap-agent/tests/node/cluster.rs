@@ -122,7 +122,7 @@ impl Cluster {
         image: &str,
         note: Option<&Value>,
     ) -> String {
-        let annotations = note.map(|note| json!({"imageswap.io/note": note.text()}));
+        let annotations = note.map(|note| json!({"imageswap.io/note": note.to_string()}));
         let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",

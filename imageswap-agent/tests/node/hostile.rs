@@ -59,7 +59,8 @@ fn a_record_of_podmans_hides_no_record_of_containerd() {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let started = stat.rsplit(')').next().unwrap().split_whitespace().nth(19);
     let started: u64 = started.unwrap().parse().unwrap();
-    let folder = node.lab.make_dir("state").unwrap();
+    let folder = node.lab.path().join("state");
+    fs::create_dir(&folder).unwrap();
     let state = json!({
         "init_process_pid": pid, "init_process_start": started,
         "config": {"labels": [format!("bundle={bundle}")]},
