@@ -104,7 +104,9 @@ async fn of_containerd(
 ) -> Option<Known> {
     let socket = containerd.socket().display();
     let digest = found.image_id.as_str();
-    let names = asked.names_of(containerd, namespace, digest).await?;
+    let names = asked
+        .names_of(containerd, namespace, digest, &found.typed)
+        .await?;
     let sources = asked.remote(&socket, containerd.sources(namespace, digest).await)?;
     Some(Known::of_containerd(found, names, sources?))
 }
