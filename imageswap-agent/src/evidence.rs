@@ -30,6 +30,7 @@ pub mod discover;
 pub mod docker;
 pub(crate) mod file;
 mod gate;
+mod kept;
 mod layers;
 pub mod root;
 pub mod runc;
@@ -43,6 +44,9 @@ pub mod user;
 /// The names of an image may take so many bytes of a runtime's answer. An image with a hundred
 /// ordinary names takes 30 KB.
 const LARGEST_NAMES: usize = 1 << 20;
+
+/// No path is longer (`PATH_MAX`): a longer one in a record leads nowhere.
+const LONGEST_PATH: usize = 4096;
 
 /// Why a source of evidence could not be asked, or what was wrong with its answer.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +128,14 @@ pub enum EvidenceError {
     TooMany {
         /// The folder's path.
         path: PathBuf,
+        /// How many are read.
+        limit: usize,
+    },
+    /// More processes run a program than are read.
+    #[error("more than {limit} processes of this node run {program}; the others are not read")]
+    TooManyProcesses {
+        /// The program's name.
+        program: &'static str,
         /// How many are read.
         limit: usize,
     },

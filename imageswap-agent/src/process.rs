@@ -21,6 +21,9 @@ const LARGEST_FILE: u64 = 64 << 10;
 /// How much of one line of `status` is kept. A process has at most 33 ids (pid_namespaces(7)).
 const LARGEST_LINE: u64 = 4 << 10;
 
+/// The kernel keeps so many bytes of the name of a process (`TASK_COMM_LEN`).
+const LONGEST_COMM: usize = 15;
+
 /// How long a file system of a container may take to answer about a file.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -114,42 +117,94 @@ pub fn ancestors(proc: &Path, pid: u32) -> impl Iterator<Item = u32> {
         .filter(|pid| *pid > 1)
 }
 
-/// The command lines of root's processes of the node itself that run a program of this name.
-/// Containers usually have a pid namespace of their own; a process without one is run by root on
-/// the node.
-pub fn commands(proc: &Path, program: &str) -> Vec<Vec<String>> {
+/// The command line of a process.
+#[derive(Clone, Debug)]
+pub struct CommandLine(String);
+
+impl CommandLine {
+    /// The words after the program's name. They are not copied, because a program can have as many
+    /// as it wants.
+    pub fn words(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.split('\0').skip(1)
+    }
+
+    /// A command line of words with a space between them.
+    #[cfg(test)]
+    pub(crate) fn of_words(words: &str) -> Self {
+        Self(words.replace(' ', "\0"))
+    }
+}
+
+/// The command lines of root's processes of the node itself that run a program of this name, read
+/// one at a time: [`command`].
+pub fn commands(proc: &Path, program: &str) -> impl Iterator<Item = CommandLine> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| command(proc, pid, program)).collect()
+    pids.filter_map(move |pid| command(proc, pid, program))
 }
 
-/// The same for one process.
-pub fn command(proc: &Path, pid: u32, program: &str) -> Option<Vec<String>> {
-    let (_, words) = command_if(proc, pid, program, |owner| owner == 0)?;
-    Some(words)
+/// The command line of a process that root runs on the node itself, if it runs a program of this
+/// name. Containers have a mount namespace of their own, even those that share all others with the
+/// node.
+pub fn command(proc: &Path, pid: u32, program: &str) -> Option<CommandLine> {
+    let (_, command) = command_if(proc, pid, program, |owner| {
+        owner == 0 && has_root_of_node(proc, pid)
+    })?;
+    Some(command)
 }
 
-/// The same for a process of another user than root, with that user's id.
-pub fn command_of_user(proc: &Path, pid: u32, program: &str) -> Option<(u32, Vec<String>)> {
+/// The same for a process of another user than root, in any mount namespace, with that user's id.
+pub fn command_of_user(proc: &Path, pid: u32, program: &str) -> Option<(u32, CommandLine)> {
     command_if(proc, pid, program, |owner| owner != 0)
 }
 
+/// Everything is checked before the command line is read: that reads the memory of the process,
+/// which its owner can make wait.
 fn command_if(
     proc: &Path,
     pid: u32,
     program: &str,
     is_wanted: impl Fn(u32) -> bool,
-) -> Option<(u32, Vec<String>)> {
-    // Checked first: reading a command line reads the memory of the process, which its owner can
-    // make wait.
-    let owner = fs::metadata(proc.join(pid.to_string())).ok()?.uid();
-    if !is_wanted(owner) || depth(proc, pid) != 1 {
+) -> Option<(u32, CommandLine)> {
+    let comm = read(proc, pid, "comm")?;
+    if comm.trim_end() != program.get(..LONGEST_COMM).unwrap_or(program) {
         return None;
     }
-    let text = read(proc, pid, "cmdline")?;
-    let mut words = text.split('\0');
-    let is_it = Path::new(words.next()?).file_name()? == program;
-    is_it.then(|| (owner, words.map(str::to_owned).collect()))
+    let owner = user(proc, pid)?;
+    if depth(proc, pid) != 1 || !is_wanted(owner) {
+        return None;
+    }
+    let command = CommandLine(read(proc, pid, "cmdline")?);
+    let name = command.0.split('\0').next()?;
+    let is_it = Path::new(name).file_name()? == program;
+    is_it.then_some((owner, command))
+}
+
+/// The user of a process, unless it has several: a program can run with the rights of its file's
+/// owner.
+fn user(proc: &Path, pid: u32) -> Option<u32> {
+    let ids = status(proc, pid, "Uid:");
+    let mut ids = ids.split_whitespace();
+    let user = ids.next()?;
+    ids.all(|id| id == user).then(|| user.parse().ok())?
+}
+
+/// Whether a process has the root file system of the node's first process as its root. A mount has
+/// one id, and belongs to one mount namespace. Other than the namespaces of a process, its mounts
+/// can be read without privileges.
+fn has_root_of_node(proc: &Path, pid: u32) -> bool {
+    let root = root_mount(proc, pid);
+    root.is_some() && root == root_mount(proc, 1)
+}
+
+/// The id of the mount at the root of a process.
+fn root_mount(proc: &Path, pid: u32) -> Option<String> {
+    let mounts = read(proc, pid, "mountinfo")?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let id = fields.next()?;
+        (fields.nth(3)? == "/").then(|| id.to_owned())
+    })
 }
 
 /// A variable of a process's environment, as it was when its program started.
@@ -258,10 +313,14 @@ pub fn share_pid_namespace(proc: &Path, one: u32, other: u32) -> bool {
 
 /// The ids of a process, from the namespace that /proc shows to its own.
 fn ids(proc: &Path, pid: u32) -> Vec<String> {
-    let status = proc.join(format!("{pid}/status"));
-    // The line before it, `Groups`, can have 700 KB.
-    let ids = file::read_kernel_line(&status, "NSpid:", LARGEST_LINE).unwrap_or_default();
+    let ids = status(proc, pid, "NSpid:");
     ids.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A line of a process's `status`. One of them, `Groups`, can have 700 KB.
+fn status(proc: &Path, pid: u32, name: &str) -> String {
+    let status = proc.join(format!("{pid}/status"));
+    file::read_kernel_line(&status, name, LARGEST_LINE).unwrap_or_default()
 }
 
 /// Whether a process may still be an OCI runtime that is about to run a container's program, by its
@@ -435,6 +494,47 @@ mod tests {
         }
         fs::write(proc.path().join("8/status"), "Name:\tNSpid:\t8\t1\n").unwrap();
         assert_eq!(depth(proc.path(), 8), 0, "only whole lines count");
+    }
+
+    /// Ends a process with the test.
+    struct Ended(std::process::Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    #[test]
+    fn a_program_with_mounts_of_its_own_is_not_the_nodes() {
+        let proc = Path::new("/proc");
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root || !has_root_of_node(proc, std::process::id()) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("dockerd");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let start = |before: &[&str]| {
+            let words = before.iter().map(Path::new).chain([&*program]);
+            let words: Vec<_> = words.collect();
+            let mut command = std::process::Command::new(words[0]);
+            command.args(&words[1..]).arg("1000");
+            let child = Ended(command.spawn().unwrap());
+            let is_called = || read(proc, child.0.id(), "comm").is_some_and(|it| it == "dockerd\n");
+            while !is_called() {
+                thread::sleep(Duration::from_millis(5));
+            }
+            child
+        };
+        for (before, expected) in [(&[][..], true), (&["unshare", "--mount"], false)] {
+            let child = start(before);
+            let command = command(proc, child.0.id(), "dockerd");
+            let words = command.map(|it| it.words().next().map(str::to_owned));
+            let expected = expected.then(|| Some("1000".to_owned()));
+            assert_eq!(words, expected, "{before:?}");
+        }
     }
 
     #[test]

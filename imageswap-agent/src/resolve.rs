@@ -10,7 +10,7 @@ use crate::evidence::EvidenceError;
 use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
 use crate::evidence::containerd::{Containerd, TaskRecord, without_labels};
 use crate::evidence::cri::Cri;
-use crate::evidence::docker::without_image;
+use crate::evidence::docker::{DataRoots, without_image};
 use crate::evidence::file::Readers;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
@@ -92,6 +92,7 @@ struct Sources {
     proc: PathBuf,
     bundles: Bundles,
     runc: RuncStates,
+    dockers: DataRoots,
     containerds: Vec<Containerd>,
     cris: Vec<Cri>,
     readers: Readers,
@@ -117,6 +118,7 @@ impl Resolver {
             proc: host_root.join("proc"),
             bundles: bundles(host_root, &[]),
             runc: RuncStates::new(host_root),
+            dockers: DataRoots::default(),
             containerds: Vec::new(),
             cris: Vec::new(),
             readers: Readers::new(),
@@ -289,11 +291,14 @@ impl Sources {
         let process = question.process;
         let state = move |it: &Self| it.runc.of_process(process);
         let state = self.read(asked, state).await.flatten();
-        // Podman's files do not wait for a runtime that hangs.
-        if let Some(state) = &state
-            && let Some(claim) = self.of_podman(asked, process, state).await
-        {
-            asked.claims.push(claim);
+        let podmans = match &state {
+            Some(state) => self.of_podman(asked, process, state).await,
+            None => None,
+        };
+        // Podman's files do not wait for a runtime that hangs. If the process does not run on
+        // podman's root file system, podman may not have made the container.
+        if let Some(claim) = podmans.as_ref().filter(|it| it.content == Content::Its) {
+            asked.claims.push(claim.clone());
             return;
         }
         let task = self.task_of(asked, question, state.as_ref()).await;
@@ -318,10 +323,9 @@ impl Sources {
                 self.finish(asked, described).await;
             }
         }
-        if asked.claims.is_empty()
-            && let Some(state) = state
-        {
-            asked.claims.push(state.claim());
+        if asked.claims.is_empty() {
+            let of_state = || state.map(|state| state.claim());
+            asked.claims.extend(podmans.or_else(of_state));
         }
     }
 
@@ -445,7 +449,7 @@ impl Sources {
             Ok(Some((image, is_on_layers)))
         };
         let (image, is_on_layers) = self.read(asked, stored).await.flatten()?;
-        Some(image.claim(&state.id, is_on_layers))
+        Some(self.common.bounded(image.claim(&state.id, is_on_layers)))
     }
 
     /// Reads files of the node, which may be anything.

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::spec::Spec;
-use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root};
+use super::{EvidenceError, entries, is_component, on_host, read_json, read_of_root, root};
 use crate::claim::{Claim, Kind, Naming, Source};
 use crate::pods::PodName;
-use crate::process::{Recorded, Subject};
+use crate::process::{Recorded, Subject, ancestors};
 
 /// Where containerd keeps its state by default, then one that dockerd starts, k3s and RKE2, k0s, MicroK8s.
 pub const STATE_DIRS: [&str; 5] = [
@@ -24,6 +24,9 @@ pub const STATE_DIRS: [&str; 5] = [
 
 /// Below a state folder: a folder for each namespace, in it one for each container.
 const TASKS: &str = "io.containerd.runtime.v2.task";
+
+/// The folder of a bundle in which a shim mounts the root file system.
+pub(super) const ROOTFS: &str = "rootfs";
 
 /// The file in a bundle.
 const CONFIG: &str = "config.json";
@@ -72,6 +75,7 @@ pub struct CriAnnotations {
 /// The bundles of the containerds of this node.
 #[derive(Clone, Debug)]
 pub struct Bundles {
+    host_root: PathBuf,
     tasks: Vec<PathBuf>,
 }
 
@@ -83,7 +87,10 @@ impl Bundles {
             .into_iter()
             .map(|dir| on_host(host_root, dir.as_ref()).join(TASKS))
             .collect();
-        Self { tasks }
+        Self {
+            host_root: host_root.to_owned(),
+            tasks,
+        }
     }
 
     /// The OCI configuration with which a container with this first process was made; `None` if no
@@ -98,17 +105,25 @@ impl Bundles {
         if !is_component(namespace) || !is_component(id) {
             return Ok(None);
         }
-        let folders = self
-            .tasks
-            .iter()
-            .map(|tasks| tasks.join(namespace).join(id));
+        let below = Path::new(namespace).join(id);
+        let folders = self.tasks.iter().map(|tasks| tasks.join(&below));
         let is_its = |folder: &PathBuf| init_of(folder).is_some_and(|init| process.is(init));
-        for folder in folders.filter(is_its) {
-            if let Some(json) = read_of_root(&folder.join(CONFIG), limit)? {
-                return Ok(Some(json));
-            }
+        let elsewhere = || self.mounted(&Path::new(TASKS).join(&below), process);
+        let found = folders.filter(is_its).next();
+        match found.or_else(|| elsewhere().filter(is_its)) {
+            Some(folder) => read_of_root(&folder.join(CONFIG), limit),
+            None => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// The folder with this end in which the shim of a process has mounted a root file system, if
+    /// it is the only one: containerd's state folder may be anywhere.
+    fn mounted(&self, end: &Path, process: Subject) -> Option<PathBuf> {
+        let proc = self.host_root.join("proc");
+        let shim = ancestors(&proc, process.pid).next()?;
+        let mut found = root::mounted_on(&proc, shim, &end.join(ROOTFS)).into_iter();
+        let mounted = found.next().filter(|_| found.next().is_none())?;
+        Some(on_host(&self.host_root, mounted.parent()?))
     }
 
     /// The bundle of the container whose first process this is. The shim writes the pid into the

@@ -18,11 +18,11 @@
 //!
 //! Clients of containerd can make a container with any id and in any cgroup, and dockerd then takes
 //! it as its own. So a record counts only if the container's root file system is the one that
-//! Docker made for it, below a data root that a dockerd of this node uses: anybody can make a
-//! folder that looks like one.
+//! Docker made for it, below a data root that a dockerd of this node uses ([`roots`]): anybody can
+//! make a folder that looks like one.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use images::Images;
 use imageswap_policy::Reference;
@@ -32,19 +32,13 @@ use super::file::read_of;
 use super::root::Made;
 use super::{EvidenceError, is_component, on_host, parse_json, read_of_root};
 use crate::claim::ContentSource;
-use crate::process;
 
 pub use claim::{Known, is_id, without_image};
+pub use roots::{DataRoots, Roots};
 
 mod claim;
 mod images;
-
-/// dockerd's default data root and configuration file.
-const DATA_ROOT: &str = "/var/lib/docker";
-const CONFIGURATION: &str = "/etc/docker/daemon.json";
-
-/// The daemon's program.
-const PROGRAM: &str = "dockerd";
+mod roots;
 
 /// Environment, labels and mounts of one container: usually a few kilobytes.
 const LARGEST_CONTAINER: u64 = 4 << 20;
@@ -104,58 +98,9 @@ impl DockerImage {
     }
 }
 
-/// The data roots of the dockerds of this node, as the host names them.
-#[derive(Clone, Debug)]
-pub struct Roots(BTreeSet<PathBuf>);
-
-impl Roots {
-    /// Docker's default, the one in its configuration, and those that running dockerds were started
-    /// with. `proc` is the node's /proc.
-    pub fn of_node(host_root: &Path, proc: &Path) -> Self {
-        let mut roots = BTreeSet::from([PathBuf::from(DATA_ROOT)]);
-        roots.extend(configured(&on_host(host_root, Path::new(CONFIGURATION))));
-        for words in process::commands(proc, PROGRAM) {
-            for name in ["--data-root", "--graph", "-g"] {
-                roots.extend(option(&words, name));
-            }
-            if let Some(file) = option(&words, "--config-file") {
-                roots.extend(configured(&on_host(host_root, &file)));
-            }
-        }
-        Self(roots)
-    }
-
-    /// The data root that contains a path.
-    fn above(&self, path: &Path) -> Option<&Path> {
-        let mut roots = self.0.iter().filter(|root| path != root.as_path());
-        roots
-            .find(|root| path.starts_with(root))
-            .map(PathBuf::as_path)
-    }
-}
-
-/// The path after an option, as a separate word or after `=`.
-fn option(words: &[String], name: &str) -> Option<PathBuf> {
-    let mut words = words.iter();
-    let rest = words.by_ref().find_map(|word| {
-        let rest = word.strip_prefix(name)?;
-        (rest.is_empty() || rest.starts_with('=')).then_some(rest)
-    })?;
-    let value = rest
-        .strip_prefix('=')
-        .or_else(|| words.next().map(String::as_str));
-    value.map(PathBuf::from)
-}
-
-/// The data root in a configuration file of dockerd.
-fn configured(file: &Path) -> Option<PathBuf> {
-    let bytes = read_of_root(file, LARGEST_CONTAINER).ok()??;
-    let configuration: Daemon = serde_json::from_slice(&bytes).ok()?;
-    configuration.data_root.or(configuration.graph)
-}
-
 /// The record of the container `id` that runs on the root file system `root`, as the host names it.
-/// `None` if Docker did not make that one for this container, or if Docker does not run as root.
+/// `None` if Docker did not make that one for this container, or if Docker does not run as root; an
+/// error if not every data root is known.
 pub fn of_root(
     host_root: &Path,
     roots: &Roots,
@@ -167,10 +112,10 @@ pub fn of_root(
     if !is_component(id) || !root.components().all(is_plain) {
         return Ok(None);
     }
-    let Some(data) = roots.above(root) else {
+    let Some(data) = roots.above(root)? else {
         return Ok(None);
     };
-    let folder = on_host(host_root, data);
+    let folder = on_host(host_root, &data);
     let file = folder.join("containers").join(id).join("config.v2.json");
     let Some(bytes) = read_of_root(&file, LARGEST_CONTAINER)? else {
         return Ok(None);
@@ -183,7 +128,7 @@ pub fn of_root(
         return Ok(None);
     }
     let images = Images::new(&folder, &record.driver);
-    let below = root.strip_prefix(data).unwrap_or(root);
+    let below = root.strip_prefix(&data).unwrap_or(root);
     let mount = images.mount_of(id)?;
     let place = mount.as_deref().map_or((ROOTFS, id), |mount| {
         // Each driver has a folder of its own, with a layout of its own.
@@ -204,7 +149,7 @@ pub fn of_root(
             };
             Store::Docker {
                 image: images.read(image)?,
-                made: layers.map(|layers| made(data, &record.driver, &mount, layers)),
+                made: layers.map(|layers| made(&data, &record.driver, &mount, layers)),
             }
         }
         None => Store::Containerd {
@@ -282,14 +227,6 @@ struct Container {
 struct ContainerConfig {
     #[serde(rename = "Image", default)]
     image: String,
-}
-
-#[derive(Deserialize)]
-struct Daemon {
-    #[serde(rename = "data-root")]
-    data_root: Option<PathBuf>,
-    /// The name before Docker 17.05.
-    graph: Option<PathBuf>,
 }
 
 #[cfg(test)]

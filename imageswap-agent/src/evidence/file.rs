@@ -1,12 +1,14 @@
 //! Reads files that others control: on the node, and in bundles. A file system may not answer: so
 //! reading happens on separate threads ([`Readers`]), and callers wait no longer than a deadline.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -22,6 +24,18 @@ use crate::file::{open, open_with, too_long};
 /// Files up to this size are read before they are parsed, which is faster than parsing while
 /// reading.
 const READ_AT_ONCE: u64 = 256 << 10;
+
+/// Pause before a thread asks again whether it is its turn to read a large file.
+const BETWEEN: Duration = Duration::from_millis(5);
+
+/// Held while a large file is read and used: others decide how large it is, and what is read of it
+/// may take several times as much memory.
+static LARGE: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// This thread's turn, until it has read all that it was asked for.
+    static TURN: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+}
 
 /// How long reading may take. A file system that takes longer counts as a runtime that hangs.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -49,9 +63,32 @@ pub(super) fn read_of(
         if file.metadata()?.uid() != owner {
             return Ok(None);
         }
+        wait_for_turn(&file)?;
         bytes_of(&file, limit).map(Some)
     };
     read().map_err(|error| failed(path, error))
+}
+
+/// Waits until no other thread reads a large file, if this is one.
+fn wait_for_turn(file: &File) -> io::Result<()> {
+    if file.metadata()?.size() <= READ_AT_ONCE || TURN.with_borrow(Option::is_some) {
+        return Ok(());
+    }
+    let began = Instant::now();
+    loop {
+        match LARGE.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < DEADLINE => thread::sleep(BETWEEN),
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(TryLockError::Poisoned(turn)) => {
+                TURN.set(Some(turn.into_inner()));
+                return Ok(());
+            }
+            Ok(turn) => {
+                TURN.set(Some(turn));
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Reads JSON. Only the requested fields of a large file are ever in memory.
@@ -67,6 +104,7 @@ pub(super) fn read_json<T: DeserializeOwned>(
         let bytes = bytes_of(&file, READ_AT_ONCE).map_err(failed)?;
         return parse_json(path, &bytes).map(Some);
     }
+    wait_for_turn(&file).map_err(failed)?;
     let parsed = serde_json::from_reader(BufReader::new(file.take(limit)));
     parsed.map(Some).map_err(|error| malformed(path, &error))
 }
@@ -137,6 +175,7 @@ impl Readers {
             let thread = threads.acquire_owned().await.ok()?;
             let answer = spawn_blocking(move || {
                 let answer = read();
+                TURN.set(None);
                 drop(thread);
                 answer
             });
@@ -162,6 +201,7 @@ impl Readers {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const LIMIT: u64 = 1 << 10;
 
@@ -239,13 +279,46 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn large_files_are_read_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let [small, large] = [0, READ_AT_ONCE + 1].map(|length| {
+            let path = folder.path().join(length.to_string());
+            File::create(&path).unwrap().set_len(length).unwrap();
+            path
+        });
+        let readers = Readers::new();
+        let at_once = Arc::new(AtomicUsize::new(0));
+        let read = |path: &Path| {
+            let (path, at_once) = (path.to_owned(), Arc::clone(&at_once));
+            readers.run(move || {
+                let owner = rustix::process::geteuid().as_raw();
+                let length = read_of(owner, &path, 2 * READ_AT_ONCE)?.unwrap().len();
+                let others = at_once.fetch_add(1, Ordering::SeqCst);
+                thread::sleep(Duration::from_millis(20));
+                at_once.fetch_sub(1, Ordering::SeqCst);
+                Ok((length, others))
+            })
+        };
+        let answers = futures::future::join_all((0..8).map(|_| read(&large))).await;
+        for answer in answers {
+            let length = usize::try_from(READ_AT_ONCE).unwrap() + 1;
+            assert_eq!(answer.unwrap(), (length, 0));
+        }
+        let turn = LARGE.lock().unwrap();
+        assert!(read(&small).await.is_ok());
+        assert!(read(&large).await.is_err(), "another file takes too long");
+        drop(turn);
+        assert!(read(&large).await.is_ok());
+    }
+
     /// A reader that hangs keeps one thread, and the others continue to answer. If all hang,
     /// callers do not wait for them.
     #[tokio::test]
     async fn readers_that_hang_are_not_waited_for() {
         let readers = Readers::new();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let held = Arc::new(std::sync::Mutex::new(held));
+        let held = Arc::new(Mutex::new(held));
         let hang = || {
             let held = Arc::clone(&held);
             readers.run(move || Ok(held.lock().unwrap().recv().is_ok()))

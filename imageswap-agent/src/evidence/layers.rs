@@ -1,14 +1,15 @@
 //! The layers of an image, from its own content.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 /// A small blob of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Blob {
-    /// Digests of the manifests, one for each platform.
+    /// Digests of the first manifests, one for each platform.
     Index(Vec<String>),
     /// Digest of the configuration.
     Manifest {
@@ -28,6 +29,13 @@ pub(super) enum Blob {
 /// A longer command is not kept.
 const LONGEST_COMMAND: usize = 4 << 10;
 
+/// An index names a manifest for each platform, and attestations beside them.
+const MOST_MANIFESTS: usize = 64;
+
+/// Storage drivers allow a few hundred layers.
+const MOST_TEXTS: usize = 1024;
+const ALL_TEXTS: usize = 128 << 10;
+
 /// Reads the blob with this digest; `None` if the bytes do not match or are not a part of an image.
 pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
     if sha256(bytes) != digest {
@@ -42,31 +50,31 @@ pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
             config,
             ..
         } => Blob::Configuration {
-            diff_ids,
+            diff_ids: diff_ids.0?,
             command: config.and_then(command).unwrap_or_default(),
         },
         Json {
             layers: Some(_),
             config: Some(config),
             ..
-        } => {
-            let config: Descriptor = serde_json::from_value(config).ok()?;
-            Blob::Manifest {
-                config: config.digest,
-            }
-        }
+        } => Blob::Manifest {
+            config: config.digest?,
+        },
         Json {
             manifests: Some(manifests),
             ..
-        } => Blob::Index(manifests.into_iter().map(|it| it.digest).collect()),
+        } => {
+            let first = manifests.into_iter().take(MOST_MANIFESTS);
+            Blob::Index(first.map(|it| it.digest).collect())
+        }
         _ => return None,
     })
 }
 
-fn command(config: serde_json::Value) -> Option<Vec<String>> {
-    let config: Config = serde_json::from_value(config).ok()?;
+fn command(config: Config) -> Option<Vec<String>> {
     let parts = [config.entrypoint, config.cmd].into_iter().flatten();
-    let command: Vec<String> = parts.flatten().collect();
+    let parts: Option<Vec<_>> = parts.map(|texts| texts.0).collect();
+    let command = parts?.concat();
     let length: usize = command.iter().map(String::len).sum();
     (length <= LONGEST_COMMAND && command.len() <= LONGEST_COMMAND).then_some(command)
 }
@@ -92,9 +100,9 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 #[derive(Deserialize)]
 struct Json {
     manifests: Option<Vec<Descriptor>>,
-    layers: Option<Vec<Descriptor>>,
+    layers: Option<IgnoredAny>,
     /// For a manifest a descriptor; for a configuration what the container runs.
-    config: Option<serde_json::Value>,
+    config: Option<Config>,
     rootfs: Option<RootFs>,
 }
 
@@ -104,15 +112,55 @@ struct Descriptor {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
 struct Config {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
+    digest: Option<String>,
+    #[serde(rename = "Entrypoint")]
+    entrypoint: Option<Texts>,
+    #[serde(rename = "Cmd")]
+    cmd: Option<Texts>,
 }
 
 #[derive(Deserialize)]
 struct RootFs {
-    diff_ids: Option<Vec<String>>,
+    diff_ids: Option<Texts>,
+}
+
+/// A list of texts. `None` if it is a single text, or too long to be kept: whoever makes an image
+/// decides that.
+struct Texts(Option<Vec<String>>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
+}
+
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Texts, E> {
+        Ok(Texts(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+        let mut texts = Vec::new();
+        let mut length = 0;
+        while let Some(text) = list.next_element::<String>()? {
+            length += text.len();
+            if texts.len() >= MOST_TEXTS || length > ALL_TEXTS {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(Texts(None));
+            }
+            texts.push(text);
+        }
+        Ok(Texts(Some(texts)))
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +202,14 @@ mod tests {
         let odd = r#"{"config": {"Cmd": "x"}, "rootfs": {"diff_ids": ["sha256:e"]}}"#;
         assert_eq!(read_it(odd), Some(expected(&[])));
         assert_eq!(read_it("{}"), None);
+        let many = |count| vec!["x"; count];
+        let long = serde_json::json!({"config": {"Cmd": many(2000)}, "rootfs": {"diff_ids": ["sha256:e"]}});
+        assert_eq!(read_it(&long.to_string()), Some(expected(&[])));
+        for count in [MOST_TEXTS, MOST_TEXTS + 1] {
+            let layers = serde_json::json!({"rootfs": {"diff_ids": many(count)}});
+            let is_read = read_it(&layers.to_string()).is_some();
+            assert_eq!(is_read, count == MOST_TEXTS, "{count}");
+        }
         let forged = read(&sha256(manifest.as_bytes()), config.as_bytes());
         assert_eq!(forged, None, "the digest of another blob");
     }

@@ -8,6 +8,7 @@
 use super::{is_component, on_host};
 use crate::file;
 use crate::process::{Subject, ancestors};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A node with many containers has thousands of mounts; a container has dozens.
@@ -55,12 +56,14 @@ impl Made {
             Self::Overlay { home, top, layers } => {
                 let own = home.join(top).join("diff");
                 every_root(proc, process, |root| {
-                    let below = folders(&root.options, "lowerdir");
+                    let Some(below) = root.folders("lowerdir") else {
+                        return false;
+                    };
                     let names = below
                         .iter()
                         .map(|folder| layer_of(host_root, home, Path::new(folder)));
                     root.is_whole_overlay()
-                        && folders(&root.options, "upperdir") == [own.to_string_lossy()]
+                        && root.folders("upperdir") == Some(vec![own.to_string_lossy().into()])
                         && names.eq(layers.iter().map(|layer| Some(layer.clone())))
                 })
             }
@@ -97,10 +100,23 @@ struct Line {
     root: String,
     target: String,
     kind: String,
+    /// As the kernel writes them, with escapes.
     options: Vec<String>,
 }
 
 impl Line {
+    /// The folders in one of an overlay's options. `None` if one of them cannot be told from
+    /// several: kernels differ in how they write a colon in a folder's name.
+    fn folders(&self, name: &str) -> Option<Vec<String>> {
+        let folders = folders(&self.options, name);
+        let is_plain = |folder: &String| {
+            let escapes = ["\\072", "\\134", "\\:", "\\\\"];
+            !escapes.iter().any(|escape| folder.contains(escape))
+        };
+        let plain = folders.iter().all(is_plain);
+        plain.then(|| folders.iter().map(|folder| unescaped(folder)).collect())
+    }
+
     /// Whether it is an overlay from its top. A bind mount of a folder in it has the same options.
     fn is_whole_overlay(&self) -> bool {
         self.kind == "overlay" && self.root == "/"
@@ -138,6 +154,13 @@ fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> b
     !roots.is_empty() && roots.iter().all(is_it) && process.is_alive(proc)
 }
 
+/// The folders with this end on which a process sees something mounted.
+pub(super) fn mounted_on(proc: &Path, pid: u32, end: &Path) -> BTreeSet<PathBuf> {
+    let targets = lines(proc, pid).into_iter();
+    let targets = targets.map(|line| PathBuf::from(line.target));
+    targets.filter(|target| target.ends_with(end)).collect()
+}
+
 fn lines(proc: &Path, pid: u32) -> Vec<Line> {
     let path = proc.join(format!("{pid}/mountinfo"));
     let text = file::read_kernel(&path, LARGEST_MOUNTINFO).unwrap_or_default();
@@ -151,7 +174,7 @@ fn line(text: &str) -> Option<Line> {
     let (root, target) = (unescaped(place.next()?), unescaped(place.next()?));
     let mut file_system = file_system.split(' ');
     let kind = file_system.next()?.to_owned();
-    let options = file_system.nth(1)?.split(',').map(unescaped).collect();
+    let options = file_system.nth(1)?.split(',').map(str::to_owned).collect();
     Some(Line {
         device,
         root,
@@ -182,9 +205,11 @@ fn place(mounts: &[Line], path: &str) -> Option<(String, String)> {
 /// (`uidmap=`), it mounts them in a temporary folder first, so that nothing shows which layers they
 /// are: then it is not.
 fn is_overlay(root: &Line, expected: &[String]) -> bool {
-    let same = |name| folders(&root.options, name) == folders(expected, name);
+    let same = |name| root.folders(name) == Some(folders(expected, name));
     let length: usize = expected.iter().map(|it| it.len() + 1).sum();
-    let own = folders(&root.options, "lowerdir");
+    let Some(own) = root.folders("lowerdir") else {
+        return false;
+    };
     let layers = folders(expected, "lowerdir");
     let is_layer = |(own, layer): (&String, &String)| {
         own == layer
@@ -347,6 +372,37 @@ mod tests {
             ..made
         };
         assert_eq!(is_mount(proc(&two).path(), PROCESS, &unknown), None);
+    }
+
+    #[test]
+    fn a_colon_in_the_name_of_a_folder_separates_nothing() {
+        let made = overlay(&["workdir=/w", "upperdir=/u", "lowerdir=/s/4/fs:/s/3/fs"]);
+        let kept = Made::Overlay {
+            home: "/s".into(),
+            top: "u".to_owned(),
+            layers: vec!["4".to_owned(), "3".to_owned()],
+        };
+        for (lower, expected) in [
+            ("/s/4/fs:/s/3/fs", true),
+            (r"/s/4/fs\072/s/3/fs", false),
+            (r"/s/4/fs\134:/s/3/fs", false),
+            (r"/s/4/fs\:/s/3/fs", false),
+        ] {
+            let line = |upper: &str, lower: &str| {
+                format!(
+                    "50 1 0:60 / / rw - overlay overlay rw,lowerdir={lower},upperdir={upper},workdir=/w\n"
+                )
+            };
+            let own = proc(&line("/u", lower));
+            assert_eq!(
+                is_mount(own.path(), PROCESS, &made),
+                Some(expected),
+                "{lower}"
+            );
+            let own = proc(&line("/s/u/diff", &lower.replace("/fs", "/diff")));
+            let found = kept.is_root_of(Path::new("/none"), own.path(), PROCESS);
+            assert_eq!(found, expected, "{lower}");
+        }
     }
 
     #[test]

@@ -3,17 +3,20 @@
 //! They name the bundle that a process was started from, not the image. The runtime writes them
 //! before the container's own process runs.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::bundle::LARGEST_CONFIG;
-use super::{EvidenceError, entries, on_host, read_json};
+use super::kept::Kept;
+use super::{EvidenceError, LONGEST_PATH, entries, on_host, read_json};
 use crate::claim::{Claim, Kind, Source};
 use crate::process::Subject;
 
@@ -29,6 +32,9 @@ const LARGEST_STATE: u64 = LARGEST_CONFIG;
 
 /// More containers than the kubelet's default of 110 pods can make.
 const MOST_CONTAINERS: usize = 4096;
+
+/// States that are kept: about 10,000 usual ones.
+const MOST_KEPT: usize = 8 << 20;
 
 /// A container as runc or crun recorded it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +70,10 @@ pub struct RuncStates {
     roots: Vec<PathBuf>,
     namespaced: Vec<PathBuf>,
     /// Content of files that have not changed since, by the container's folder.
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<KeptStates>>,
 }
 
-type Kept = HashMap<PathBuf, (Stamp, RuncState)>;
+type KeptStates = Kept<PathBuf, (Stamp, RuncState)>;
 
 /// What distinguishes a file from its next version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +125,7 @@ impl RuncStates {
                 .into_iter()
                 .map(|root| on_host(host_root, root.as_ref()))
                 .collect(),
-            kept: Arc::default(),
+            kept: Arc::new(Mutex::new(Kept::new(MOST_KEPT))),
         }
     }
 
@@ -177,7 +183,10 @@ impl RuncStates {
                 .map(|id| (root.clone(), id))
                 .collect()
         };
-        roots.iter().flat_map::<Vec<_>, _>(of_root).collect()
+        let folders: Vec<_> = roots.iter().flat_map::<Vec<_>, _>(of_root).collect();
+        let listed: HashSet<_> = folders.iter().map(|(root, id)| root.join(id)).collect();
+        self.kept(|kept| kept.retain(|folder| listed.contains(folder)));
+        folders
     }
 
     /// A container's state, read again only if the file has changed, because all of them are
@@ -187,7 +196,7 @@ impl RuncStates {
         let stamp = ["state.json", "status"]
             .iter()
             .find_map(|file| Stamp::of(&folder.join(file)));
-        let known = |kept: &mut Kept| kept.get(&folder).cloned();
+        let known = |kept: &mut KeptStates| kept.get(&folder).cloned();
         if let Some((kept, state)) = self.kept(known)
             && Some(kept) == stamp
         {
@@ -195,18 +204,21 @@ impl RuncStates {
         }
         let state = self.parse(root, id)?;
         match (stamp, &state) {
-            (Some(stamp), Some(state)) if stamp.is_settled() => self.kept(|kept| {
-                if kept.len() >= MOST_CONTAINERS {
-                    kept.clear();
-                }
-                kept.insert(folder, (stamp, state.clone()));
-            }),
-            _ => self.kept(|kept| drop(kept.remove(&folder))),
+            (Some(stamp), Some(state)) if stamp.is_settled() => {
+                let paths = [Some(&folder), Some(&state.root), state.bundle.as_ref()];
+                let paths = paths
+                    .into_iter()
+                    .flatten()
+                    .map(|path| path.as_os_str().len());
+                let bytes = state.id.len() + paths.sum::<usize>();
+                self.kept(|kept| kept.insert(folder.clone(), (stamp, state.clone()), bytes));
+            }
+            _ => self.kept(|kept| kept.remove(&folder)),
         }
         Ok(state)
     }
 
-    fn kept<T>(&self, ask: impl FnOnce(&mut Kept) -> T) -> T {
+    fn kept<T>(&self, ask: impl FnOnce(&mut KeptStates) -> T) -> T {
         ask(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -220,15 +232,9 @@ impl RuncStates {
         };
         let file = folder.join("state.json");
         if let Some(runc) = read_json::<RuncFile>(&file, LARGEST_STATE)? {
-            let labels = runc
-                .config
-                .and_then(|config| config.labels)
-                .unwrap_or_default();
-            let bundle = labels
-                .iter()
-                .find_map(|label| label.strip_prefix("bundle="));
+            let bundle = runc.config.and_then(|config| config.labels.bundle);
             return Ok(Some(RuncState {
-                bundle: bundle.map(|path| on_host(&self.host_root, Path::new(path))),
+                bundle: self.bundle(bundle),
                 init: init(runc.init_process_pid, runc.init_process_start),
                 ..state
             }));
@@ -238,12 +244,16 @@ impl RuncStates {
             return Ok(None);
         };
         Ok(Some(RuncState {
-            bundle: crun
-                .bundle
-                .map(|path| on_host(&self.host_root, Path::new(&path))),
+            bundle: self.bundle(crun.bundle),
             init: init(crun.pid, crun.started),
             ..state
         }))
+    }
+
+    /// The bundle at a path of the host.
+    fn bundle(&self, path: Option<String>) -> Option<PathBuf> {
+        let path = path.filter(|path| path.len() <= LONGEST_PATH)?;
+        Some(on_host(&self.host_root, Path::new(&path)))
     }
 }
 
@@ -257,8 +267,46 @@ struct RuncFile {
 
 #[derive(Deserialize)]
 struct RuncConfig {
-    /// `key=value`, among them `bundle=<path>`.
-    labels: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Labels,
+}
+
+/// The labels `key=value`: the annotations of the bundle, which a client can write, and then runc's
+/// own, `bundle=<path>`.
+#[derive(Default)]
+struct Labels {
+    bundle: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LabelsVisitor)
+    }
+}
+
+struct LabelsVisitor;
+
+impl<'de> Visitor<'de> for LabelsVisitor {
+    type Value = Labels;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of labels")
+    }
+
+    fn visit_unit<E>(self) -> Result<Labels, E> {
+        Ok(Labels::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut labels: A) -> Result<Labels, A::Error> {
+        let mut bundle = None;
+        while let Some(label) = labels.next_element::<String>()? {
+            // A long one is not kept, and not another one in its place.
+            if let Some(path) = label.strip_prefix("bundle=") {
+                bundle = Some(path.get(..=LONGEST_PATH).unwrap_or(path).to_owned());
+            }
+        }
+        Ok(Labels { bundle })
+    }
 }
 
 /// `<root>/<id>/status`, written by crun.

@@ -9,6 +9,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::bundle::ROOTFS;
+
 /// The label of containerd's CRI plugin on its containers: `container` or `sandbox`.
 pub(crate) const KIND: &str = "io.cri-containerd.kind";
 
@@ -17,9 +19,6 @@ pub(crate) const SANDBOX: &str = "sandbox";
 
 /// The configuration of a real sandbox has about 6 KB.
 pub(crate) const LARGEST: u64 = 1 << 20;
-
-/// The folder of a bundle in which containerd mounts the snapshot.
-const ROOTFS: &str = "rootfs";
 
 /// The mounts of a sandbox: where, and of which type. The plugin of containerd 1.6 leaves the
 /// default `/dev/shm` below its own.

@@ -21,7 +21,7 @@ use super::file::read_of;
 use super::root::Made;
 use super::{EvidenceError, on_host, parse_json, read_of_root};
 use crate::claim::{Claim, Content, Kind, Naming, Source};
-use crate::process;
+use crate::process::{self, CommandLine};
 
 /// Both lists grow with what is stored, by about a kilobyte for each.
 const LARGEST_LIST: u64 = 16 << 20;
@@ -75,8 +75,8 @@ pub struct Store {
 
 impl Store {
     /// The store of the user `owner` in the options that podman gave to a container's monitor.
-    pub(super) fn of_monitor(host_root: &Path, words: &[String], owner: u32) -> Option<Self> {
-        let (graph, run) = options(words);
+    pub(super) fn of_monitor(host_root: &Path, command: &CommandLine, owner: u32) -> Option<Self> {
+        let (graph, run) = options(command);
         let graph = Path::new(graph?);
         let run = run.map_or(graph, Path::new);
         Some(Self::new(host_root, graph, run, owner))
@@ -123,18 +123,18 @@ pub fn stores(host_root: &Path, proc: &Path, pid: u32) -> Vec<Store> {
         stores.push(store(value("graphroot"), value("runroot")));
     }
     let monitor = process::ancestors(proc, pid).next();
-    let words = monitor.and_then(|monitor| process::command(proc, monitor, MONITOR));
-    let words = words.unwrap_or_default();
-    let (graph, run) = options(&words);
-    stores.push(store(graph.cloned(), run.cloned()));
+    if let Some(command) = monitor.and_then(|monitor| process::command(proc, monitor, MONITOR)) {
+        let (graph, run) = options(&command);
+        stores.push(store(graph.map(str::to_owned), run.map(str::to_owned)));
+    }
     stores.dedup();
     stores
 }
 
 /// Graph root and run root in podman's options, which are in the command line of a monitor.
-fn options(words: &[String]) -> (Option<&String>, Option<&String>) {
+fn options(command: &CommandLine) -> (Option<&str>, Option<&str>) {
     // The words of the clean-up command follow this one.
-    let words = words.iter().filter(|word| *word != "--exit-command-arg");
+    let words = command.words().filter(|word| *word != "--exit-command-arg");
     let value = |option| words.clone().skip_while(|word| *word != option).nth(1);
     (value("--root"), value("--runroot"))
 }
@@ -408,7 +408,7 @@ mod tests {
         let [default, other] = [GRAPH, "/srv/store"].map(store);
         // The configuration belongs to the test's user, who may not be root.
         if is_read() {
-            assert_eq!(stores, [default.clone(), other, default]);
+            assert_eq!(stores, [default, other]);
         }
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -35,7 +35,7 @@ const CHECK: Method = "/grpc.health.v1.Health/Check";
 
 /// Longer answers of one runtime are read one at a time: its clients can make each of them as long as
 /// it sends. An OCI configuration usually has 30 KB.
-const ORDINARY: usize = 256 << 10;
+pub(super) const ORDINARY: usize = 256 << 10;
 
 /// An OCI configuration has about 2 MB at most, as long as its arguments need no escapes: the kernel's
 /// usual limit for them. The CRI's verbose answer has it twice.
@@ -132,9 +132,19 @@ impl Transport {
             }) if self.longest > ORDINARY => {}
             answer => return answer,
         }
-        let turn = timeout(self.deadline, self.large.acquire());
-        let _turn = turn.await.map_err(|_elapsed| self.timeout(method))?;
+        let _turn = self.large_turn(method).await?;
         self.call_once(method, namespace, question).await
+    }
+
+    /// The turn of an answer that is not ordinary.
+    pub(super) async fn large_turn(
+        &self,
+        method: Method,
+    ) -> Result<Option<SemaphorePermit<'_>>, EvidenceError> {
+        let turn = timeout(self.deadline, self.large.acquire());
+        let turn = turn.await.map_err(|_elapsed| self.timeout(method))?;
+        // The semaphore is never closed.
+        Ok(turn.ok())
     }
 
     async fn call_once<Q, A>(

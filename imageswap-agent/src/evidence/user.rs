@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::storage::{self, Store, StoredImage};
 use super::{EvidenceError, docker, on_host, read_of_root};
 use crate::claim::{Claim, Kind, Naming, Source};
-use crate::process;
+use crate::process::{self, CommandLine};
 
 /// The program that watches a container of Docker's.
 const SHIM: &str = "containerd-shim-runc-v2";
@@ -69,40 +69,39 @@ pub fn of_process(
     let Some(parent) = process::ancestors(proc, pid).next() else {
         return Ok(None);
     };
-    if let Some((owner, words)) = process::command_of_user(proc, parent, storage::MONITOR) {
-        return of_podman(host_root, owner, &words);
+    if let Some((owner, command)) = process::command_of_user(proc, parent, storage::MONITOR) {
+        return of_podman(host_root, owner, &command);
     }
     match process::command_of_user(proc, parent, SHIM) {
-        Some((owner, words)) => {
+        Some((owner, command)) => {
             let homes = data_roots(host_root, proc, parent, owner);
-            of_docker(&homes, owner, &words)
+            of_docker(&homes, owner, &command)
         }
         None => Ok(None),
     }
 }
 
 /// The value after an option.
-fn value<'w>(words: &'w [String], option: &str) -> Option<&'w str> {
-    let mut words = words.iter().skip_while(|word| *word != option);
-    words.nth(1).map(String::as_str)
+fn value<'c>(command: &'c CommandLine, option: &str) -> Option<&'c str> {
+    command.words().skip_while(|word| *word != option).nth(1)
 }
 
-fn id_in<'w>(words: &'w [String], option: &str) -> Option<&'w str> {
+fn id_in<'c>(command: &'c CommandLine, option: &str) -> Option<&'c str> {
     let is_id =
         |id: &&str| id.len() == LENGTH_OF_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    value(words, option).filter(is_id)
+    value(command, option).filter(is_id)
 }
 
 fn of_podman(
     host_root: &Path,
     owner: u32,
-    words: &[String],
+    command: &CommandLine,
 ) -> Result<Option<UserContainer>, EvidenceError> {
-    let Some(id) = id_in(words, "-c") else {
+    let Some(id) = id_in(command, "-c") else {
         return Ok(None);
     };
-    let store = Store::of_monitor(host_root, words, owner);
-    let bundle = value(words, "-b").map(|bundle| on_host(host_root, Path::new(bundle)));
+    let store = Store::of_monitor(host_root, command, owner);
+    let bundle = value(command, "-b").map(|bundle| on_host(host_root, Path::new(bundle)));
     let stored = match (store, bundle) {
         (Some(store), Some(bundle)) => storage::of_bundle(&[store], &bundle, id)?,
         _ => None,
@@ -125,9 +124,9 @@ fn of_podman(
 fn of_docker(
     roots: &[PathBuf],
     owner: u32,
-    words: &[String],
+    command: &CommandLine,
 ) -> Result<Option<UserContainer>, EvidenceError> {
-    let Some(id) = id_in(words, "-id") else {
+    let Some(id) = id_in(command, "-id") else {
         return Ok(None);
     };
     let mut image = None;
@@ -176,8 +175,8 @@ mod tests {
     const UID: u32 = 20_000;
     const ID: &str = "aae4c340fcf4d50ec145fc42b9e7cec59fe27fbba4817cc881b72584d3771902";
 
-    fn words(text: &str) -> Vec<String> {
-        text.split(' ').map(str::to_owned).collect()
+    fn command(options: &str) -> CommandLine {
+        CommandLine::of_words(&format!("program {options}"))
     }
 
     #[test]
@@ -201,7 +200,7 @@ mod tests {
             // Only root can give a file away.
             chown(&file, Some(owner), None).is_ok()
         };
-        let shim = words(&format!("-namespace moby -id {ID} -address /run/c.sock"));
+        let shim = command(&format!("-namespace moby -id {ID} -address /run/c.sock"));
         let ask = |owner: u32| {
             let roots = [
                 host.path().join("none"),
@@ -217,7 +216,7 @@ mod tests {
         assert_eq!(ask(UID + 1), None, "the record of somebody else");
         record(UID, "another");
         assert_eq!(ask(UID), None, "the record of another container");
-        let not_an_id = words("-namespace moby -id ../../etc");
+        let not_an_id = command("-namespace moby -id ../../etc");
         assert_eq!(of_docker(&[], UID, &not_an_id).unwrap(), None);
     }
 }

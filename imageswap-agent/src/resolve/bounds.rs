@@ -4,8 +4,8 @@
 //! can write labels and notes of megabytes. What is left out approves nothing. Pods' labels and notes
 //! are stored once for all their starts.
 
-use crate::claim::Claim;
-use crate::claim::Content;
+use crate::claim::{Claim, Content, Source};
+use crate::evidence::containerd::Names;
 use crate::pods::{labels_within, note_within};
 use imageswap_policy::Reference;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -72,7 +72,23 @@ impl Common {
     }
 }
 
-fn bounded(mut claim: Claim) -> Claim {
+/// The names of an image that a claim about `image` keeps.
+pub(super) fn few_names(image: &str, names: Names) -> Names {
+    let mut claim = Claim {
+        image: Some(image.to_owned()),
+        names: names.known.into_iter().collect(),
+        names_left_out: names.left_out,
+        ..Claim::new(Source::Containerd, "", "containerd")
+    };
+    bound_names(&mut claim);
+    Names {
+        known: claim.names.into_iter().collect(),
+        left_out: claim.names_left_out,
+    }
+}
+
+/// The claim within the bounds of one claim. What the starts of a Pod have in common is not shared.
+pub(super) fn bounded(mut claim: Claim) -> Claim {
     if let Some(image) = claim.image.take_if(|image| image.len() > LONGEST_NAME) {
         claim.image = Some(shortened(image, LONGEST_NAME));
         // The policy's answer about the rest is unknown.
@@ -104,6 +120,15 @@ fn bounded(mut claim: Claim) -> Claim {
     claim.labels = claim.labels.filter(|labels| labels_within(labels));
     claim.note = claim.note.filter(|note| note_within(note));
     claim
+}
+
+/// What a claim takes in memory, without the labels and the note that starts share.
+pub(super) fn bytes_of(claim: &Claim) -> usize {
+    let of_texts = |lengths: usize, count: usize| lengths + count * size_of::<String>();
+    let names = of_texts(claim.names.iter().map(String::len).sum(), claim.names.len());
+    let sources = claim.pulled_from.iter().flatten();
+    let sources = sources.map(|it| of_texts(it.host.len() + it.repository.len(), 2));
+    size_of::<Claim>() + names + sources.sum::<usize>()
 }
 
 /// Keeps the names in the repository of the claim's image, and then the first ones.
@@ -144,7 +169,6 @@ fn shortened(mut text: String, longest: usize) -> String {
 mod tests {
     use super::*;
     use crate::claim::ContentSource;
-    use crate::claim::Source;
     use crate::pods::PodName;
 
     fn claim() -> Claim {

@@ -1,6 +1,7 @@
 //! Asks a containerd for the task of a process, and for a container's image.
 
 use super::Asked;
+use super::bounds::few_names;
 use super::cri::CRI_NAMESPACE;
 use super::described::Snapshot;
 use crate::claim::{Claim, Content};
@@ -59,7 +60,7 @@ impl Asked {
             return Named::default();
         };
         let (names, sources) = join!(
-            self.names_of(containerd, namespace, &digest),
+            self.names_of(containerd, namespace, &digest, &record.image),
             containerd.sources(namespace, &digest)
         );
         Named {
@@ -69,11 +70,13 @@ impl Asked {
         }
     }
 
+    /// The names of a digest. If there are many, those in the repository of `image` come first.
     pub(super) async fn names_of(
         &self,
         containerd: &Containerd,
         namespace: &str,
         digest: &str,
+        image: &str,
     ) -> Option<Names> {
         let names = containerd.names_of(namespace, digest).await;
         let left_out = matches!(names, Err(EvidenceError::TooLarge { .. }));
@@ -82,7 +85,7 @@ impl Asked {
         } else {
             self.remote(containerd.socket().display(), names)?
         };
-        Some(Names { known, left_out })
+        Some(few_names(image, Names { known, left_out }))
     }
 
     /// containerd's record of a snapshot.

@@ -1,5 +1,6 @@
 //! Asks the CRI runtimes about an id.
 
+use super::bounds::bounded;
 use super::{Asked, Sources};
 use crate::claim::{Claim, Content};
 use crate::evidence::EvidenceError;
@@ -143,10 +144,10 @@ impl Asked {
                 image => self.remote(&socket, image).flatten(),
             };
             let id = image.as_ref().map(|image| image.id.clone());
-            let claim = Claim {
+            let claim = bounded(Claim {
                 names_left_out,
                 ..container.claim(image, sandbox)
-            };
+            });
             return Some(process(said, claim, Image::Id(id.unwrap_or_default())));
         }
         let sandbox = self.remote(&socket, cri.sandbox(id).await).flatten()?;

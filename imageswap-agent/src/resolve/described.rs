@@ -1,5 +1,6 @@
 //! The description of a task from containerd and Docker, and the root file system that it is about.
 
+use super::bounds::bytes_of;
 use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, TaskRecord};
 use crate::evidence::docker::without_image;
@@ -49,6 +50,16 @@ impl Described {
             may_be_hooked: true,
             is_joined: true,
         }
+    }
+
+    /// What it takes in memory, without what it shares with others.
+    pub(super) fn bytes(&self) -> usize {
+        let claims = [
+            Some(&self.containerd),
+            self.dockers.as_ref(),
+            self.cri.as_ref(),
+        ];
+        claims.into_iter().flatten().map(bytes_of).sum()
     }
 
     /// The claims about a start that only an event joins to this record.

@@ -4,10 +4,18 @@ use super::described::{Root, Snapshot};
 use super::{Asked, Sources};
 use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, Containerd};
-use crate::evidence::docker::{self, DockerContainer, Known, Roots, Store};
+use crate::evidence::docker::{self, DockerContainer, Known, Store};
 use crate::process::Subject;
 use std::path::Path;
 use std::sync::Arc;
+
+/// What Docker has about a container.
+enum Found {
+    /// All that it needs: the claim, and the root file system if the process runs on it.
+    Claim(Box<Claim>, Option<Root>),
+    /// The container, whose image is in containerd, and its snapshotter.
+    InContainerd(DockerContainer, String),
+}
 
 impl Sources {
     /// Docker's claim about the container `id` with this process, if Docker made the root file
@@ -23,32 +31,36 @@ impl Sources {
     ) -> Option<(Claim, Option<Root>)> {
         let (root, of) = (root.to_owned(), id.to_owned());
         let found = move |it: &Self| {
-            let roots = Roots::of_node(&it.host_root, &it.proc);
+            let roots = it.dockers.of_node(&it.host_root, &it.proc);
             let found = docker::of_root(&it.host_root, &roots, &root, &of)?;
-            let made = match found.as_ref().map(|found| &found.store) {
-                Some(Store::Docker { made, .. }) => made.clone().map(Root::Made),
-                Some(Store::Containerd { .. }) | None => None,
-            };
-            let made = made.filter(|made| made.is_of(&it.host_root, &it.proc, process));
-            Ok(found.map(|found| (found, made)))
+            Ok(found.map(|found| match &found.store {
+                Store::Docker { image, made } => {
+                    let known = image.as_ref().map(|it| Known::of_docker(&found, it));
+                    let made = made.clone().map(Root::Made);
+                    let made = made.filter(|made| made.is_of(&it.host_root, &it.proc, process));
+                    let claim = found.claim(&of, known, made.is_some());
+                    Found::Claim(Box::new(it.common.bounded(claim)), made)
+                }
+                Store::Containerd { snapshotter } => {
+                    let snapshotter = snapshotter.clone();
+                    Found::InContainerd(found, snapshotter)
+                }
+            }))
         };
-        let (found, mut root) = self.read(asked, found).await.flatten()?;
-        let known = match (&found.store, keeper) {
-            (Store::Docker { image, .. }, _) => {
-                image.as_ref().map(|it| Known::of_docker(&found, it))
-            }
-            (Store::Containerd { snapshotter }, Some((containerd, record))) => {
-                let namespace = &record.namespace;
-                root = self
-                    .dockers_snapshot(asked, containerd, record, snapshotter, &found, process)
+        let (claim, root) = match (self.read(asked, found).await.flatten()?, keeper) {
+            (Found::Claim(claim, root), _) => (*claim, root),
+            (Found::InContainerd(found, snapshotter), Some((containerd, record))) => {
+                let root = self
+                    .dockers_snapshot(asked, containerd, record, &snapshotter, &found, process)
                     .await;
-                of_containerd(asked, &found, containerd, namespace).await
+                let known = of_containerd(asked, &found, containerd, &record.namespace).await;
+                (found.claim(id, known, root.is_some()), root)
             }
-            (Store::Containerd { .. }, None) => None,
+            (Found::InContainerd(found, _), None) => (found.claim(id, None, false), None),
         };
         let claim = Claim {
             runtime_namespace: keeper.map(|(_, record)| record.namespace.clone()),
-            ..found.claim(id, known, root.is_some())
+            ..claim
         };
         Some((claim, root))
     }
@@ -86,7 +98,9 @@ async fn of_containerd(
 ) -> Option<Known> {
     let socket = containerd.socket().display();
     let digest = found.image_id.as_str();
-    let names = asked.names_of(containerd, namespace, digest).await?;
+    let names = asked
+        .names_of(containerd, namespace, digest, &found.typed)
+        .await?;
     let sources = asked.remote(&socket, containerd.sources(namespace, digest).await)?;
     Some(Known::of_containerd(found, names, sources?))
 }

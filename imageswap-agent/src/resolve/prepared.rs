@@ -24,8 +24,10 @@ const MOST_WAITING: usize = 256;
 /// Reports about one process that wait for their turn.
 const MOST_OF_ONE: usize = 4;
 
-/// Answers that wait for their start; more than a node starts at a time.
+/// Answers that wait for their start, and the bytes of their claims: more than a node starts at a
+/// time.
 const MOST_KEPT: usize = 1024;
+const ALL_KEPT: usize = 8 << 20;
 
 /// Reported tasks, and the answers about them.
 #[derive(Clone, Default)]
@@ -43,6 +45,8 @@ struct Tasks {
     under_way: HashMap<u32, usize>,
     /// By pid.
     kept: HashMap<u32, (u64, Kept)>,
+    /// What those take.
+    bytes: usize,
     /// Answers kept so far.
     count: u64,
 }
@@ -68,6 +72,13 @@ pub(super) enum KeptAnswer {
 }
 
 impl Kept {
+    fn bytes(&self) -> usize {
+        match &self.answer {
+            KeptAnswer::Joined(described, _) => described.bytes(),
+            KeptAnswer::Gone(task) => task.id.len(),
+        }
+    }
+
     const fn is_joined(&self) -> bool {
         matches!(self.answer, KeptAnswer::Joined(..))
     }
@@ -95,6 +106,12 @@ impl Drop for Report {
 }
 
 impl Tasks {
+    fn remove(&mut self, pid: u32) -> Option<Kept> {
+        let (_, kept) = self.kept.remove(&pid)?;
+        self.bytes -= kept.bytes();
+        Some(kept)
+    }
+
     fn left(&mut self, pid: u32) {
         if let Some(count) = self.under_way.get_mut(&pid) {
             *count -= 1;
@@ -201,13 +218,16 @@ impl Prepared {
         if known.is_some_and(is_better) {
             return;
         }
-        if known.is_none() && tasks.kept.len() >= MOST_KEPT {
+        drop(tasks.remove(pid));
+        let bytes = kept.bytes();
+        while tasks.kept.len() >= MOST_KEPT || tasks.bytes + bytes > ALL_KEPT {
             let order = |(_, (at, kept)): &(&u32, &(u64, Kept))| (kept.is_joined(), *at);
             let oldest = tasks.kept.iter().min_by_key(order).map(|(pid, _)| *pid);
-            if let Some(oldest) = oldest {
-                tasks.kept.remove(&oldest);
+            if oldest.and_then(|pid| tasks.remove(pid)).is_none() {
+                break;
             }
         }
+        tasks.bytes += bytes;
         tasks.count += 1;
         let at = tasks.count;
         tasks.kept.insert(pid, (at, kept));
@@ -215,7 +235,7 @@ impl Prepared {
 
     /// What is known of the reported task with this process, or with one that may be this process.
     pub(super) fn take(&self, process: Subject) -> Option<Kept> {
-        let (_, kept) = self.lock().kept.remove(&process.pid)?;
+        let kept = self.lock().remove(process.pid)?;
         kept.process.may_be(process).then_some(kept)
     }
 
@@ -339,6 +359,26 @@ mod tests {
         assert_eq!(prepared.lock().kept.len(), MOST_KEPT);
         assert!(prepared.take(process(1)).is_none(), "the oldest of all");
         assert!(prepared.take(process(19_999)).is_some());
+    }
+
+    #[test]
+    fn long_answers_leave_others_less_room() {
+        let prepared = Prepared::default();
+        for pid in 1..=5000 {
+            let mut described = Described::of_nothing(process(pid));
+            described.containerd.names = [format!("{pid} {}", "x".repeat(100 << 10))].into();
+            prepared.keep(Kept {
+                process: process(pid),
+                answer: KeptAnswer::Joined(Box::new(described), Asked::default()),
+            });
+        }
+        let kept = prepared.lock().kept.len();
+        assert!((40..=82).contains(&kept), "{kept}");
+        assert!(prepared.take(process(5000)).is_some());
+        for pid in 1..5000 {
+            drop(prepared.take(process(pid)));
+        }
+        assert_eq!(prepared.lock().bytes, 0);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use imageswap_policy::Reference;
 use std::sync::Arc;
 
 impl Sources {
-    /// Whether the sandbox of this task was made with this command, and without volumes, if there is
-    /// a bundle. The record can be changed after the task was made.
+    /// Whether the bundle shows that the sandbox of this task was made with this command, and without
+    /// volumes. The record can be changed after the task was made.
     pub(super) async fn is_in_bundle(
         self: &Arc<Self>,
         asked: &Asked,
@@ -24,8 +24,8 @@ impl Sources {
         let bundle = move |it: &Self| {
             let bundles = &it.bundles;
             let json = bundles.configuration(&namespace, &id, process, sandbox::LARGEST)?;
-            let made = json.map(|json| sandbox::command(&json, Place::Bundle));
-            Ok(made.is_none_or(|made| made == Some(command)))
+            let made = json.and_then(|json| sandbox::command(&json, Place::Bundle));
+            Ok(made == Some(command))
         };
         self.read(asked, bundle).await.unwrap_or(false)
     }
@@ -65,6 +65,11 @@ pub(super) fn checked(claim: Claim, configured: Option<&str>, record: &Claim) ->
 mod tests {
     use super::*;
     use crate::claim::Source;
+    use crate::evidence::containerd::TaskStatus;
+    use crate::pods::Pods;
+    use crate::resolve::Resolver;
+    use serde_json::json;
+    use std::fs;
 
     const PAUSE: &str = "registry.k8s.io/pause:3.9";
     const EVIL: &str = "evil.example.net/pause:3.9";
@@ -119,6 +124,43 @@ mod tests {
             assert_eq!(found.kind, Some(kind), "{what}");
             let image = expected.unwrap_or(image);
             assert_eq!(found.image.as_deref(), Some(image), "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_is_as_it_was_made_only_if_its_bundle_shows_that() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let host = tempfile::tempdir().unwrap();
+        let (answers, _answers) = tokio::sync::mpsc::channel(1);
+        let resolver = Resolver::new(host.path(), Pods::default(), None, answers);
+        let process = Subject {
+            pid: 8,
+            started: Some(1),
+        };
+        let task = TaskRecord {
+            namespace: "k8s.io".to_owned(),
+            socket: "/x.sock".into(),
+            id: "web".to_owned(),
+            pid: 8,
+            status: TaskStatus::Running,
+        };
+        let is_in_bundle = async || {
+            let command = vec!["/pause".to_owned()];
+            let asked = Asked::default();
+            let sources = &resolver.sources;
+            sources.is_in_bundle(&asked, &task, process, command).await
+        };
+        assert!(!is_in_bundle().await, "there is none");
+        let folder = "run/containerd/io.containerd.runtime.v2.task/k8s.io/web";
+        let folder = host.path().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("init.pid"), "8").unwrap();
+        for (program, expected) in [("/pause", true), ("/evil", false)] {
+            let json = json!({"process": {"args": [program]}, "root": {"path": "rootfs"}});
+            fs::write(folder.join("config.json"), json.to_string()).unwrap();
+            assert_eq!(is_in_bundle().await, expected, "{program}");
         }
     }
 

@@ -303,9 +303,10 @@ impl Files {
     fn daemon(&self) -> std::process::ChildStdin {
         use std::os::unix::process::CommandExt as _;
         let mut command = Command::new("sh");
+        let script = "echo dockerd > /proc/$$/comm; read ended";
         command
             .arg0("dockerd")
-            .args(["-c", "read ended", "sh", "--data-root"]);
+            .args(["-c", script, "sh", "--data-root"]);
         command.arg(&self.0).stdin(std::process::Stdio::piped());
         command.spawn().unwrap().stdin.take().unwrap()
     }

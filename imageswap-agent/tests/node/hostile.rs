@@ -2,9 +2,10 @@
 //! answers, huge numbers of cgroups, and deleted evidence.
 
 use crate::harness::{
-    Agent, EVIL, Node, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks, words,
+    Agent, EVIL, Node, OURS, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks, words,
 };
-use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
+use imageswap_lab::{Cgroup, Image, PodSpec, Podman, wait_until};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -32,6 +33,55 @@ fn with_states(script: &str, agent: &Command) -> Command {
         .arg(agent.get_program())
         .args(agent.get_args());
     command
+}
+
+/// State that names the bundle of a container of podman's which does not run.
+#[test]
+fn a_record_of_podmans_hides_no_record_of_containerd() {
+    let Some(node) = Node::for_test("podmans-id", false) else {
+        return;
+    };
+    node.images("default");
+    let podman = Podman::new(&node.lab).unwrap();
+    podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
+    let id = podman.create(OURS, &["sleep", "1000"]).unwrap();
+    let said = |args: &[&str]| {
+        let output = podman.podman(args).unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let bundle = said(&["inspect", "--format={{.StaticDir}}", &id]);
+    let graph = said(&["info", "--format={{.Store.GraphRoot}}"]);
+    node.containerd.run("default", EVIL, &id, &[]).unwrap();
+    let tasks = node.containerd.ctr("default", ["task", "ls"]).unwrap();
+    let tasks = String::from_utf8(tasks.stdout).unwrap();
+    let task = tasks.lines().find(|line| line.starts_with(&id)).unwrap();
+    let pid: u32 = task.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let started = stat.rsplit(')').next().unwrap().split_whitespace().nth(19);
+    let started: u64 = started.unwrap().parse().unwrap();
+    let folder = node.lab.path().join("state");
+    fs::create_dir(&folder).unwrap();
+    let state = json!({
+        "init_process_pid": pid, "init_process_start": started,
+        "config": {"labels": [format!("bundle={bundle}")]},
+    });
+    fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    let storage = format!("[storage]\ngraphroot = \"{graph}\"\n");
+    fs::write(folder.join("storage.conf"), storage).unwrap();
+    let folder = folder.display();
+    let script = format!(
+        "mkdir /run/runc/{id} && cp {folder}/state.json /run/runc/{id} && mkdir -p /etc/containers \
+         && mount -t tmpfs none /etc/containers && cp {folder}/storage.conf /etc/containers"
+    );
+    let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
+    let agent = Agent::start(&node.lab, (with_states(&script, &command), admin));
+    let finding = agent.wait_for(&id, "initial");
+    assert_eq!(
+        words(&finding),
+        ["drift", "containerd", "not-admitted"],
+        "{finding:#}"
+    );
+    assert_eq!(finding["image"], EVIL);
 }
 
 #[test]

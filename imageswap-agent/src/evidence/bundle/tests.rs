@@ -1,13 +1,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Bundles, CriAnnotations, MOST_CONTAINERS, STATE_DIRS, read_bundle};
+use super::{
+    Bundles, CriAnnotations, LARGEST_CONFIG, MOST_CONTAINERS, STATE_DIRS, TASKS, read_bundle,
+};
 use crate::evidence::EvidenceError;
 use crate::pods::PodName;
 use crate::process::Subject;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const TASKS: &str = "io.containerd.runtime.v2.task";
 
 fn write(host: &Path, state: &str, namespace: &str, id: &str, config: &str) -> PathBuf {
     let folder = host.join(state).join(TASKS).join(namespace).join(id);
@@ -165,4 +166,56 @@ fn what_is_broken_or_too_large_is_said() {
         error.to_string().ends_with("longer than 4194304 bytes"),
         "{error}"
     );
+}
+
+#[test]
+fn a_bundle_is_found_where_the_shim_mounted_its_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let host = tempfile::tempdir().unwrap();
+    let bundles = Bundles::new(host.path(), STATE_DIRS);
+    let process = Subject {
+        pid: 8,
+        started: Some(1),
+    };
+    let write = |path: &str, text: &str| {
+        let path = host.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let mounts = |states: &[&str]| {
+        let line = |state: &&str| {
+            format!("60 1 0:60 / /{state}/{TASKS}/k8s.io/web/rootfs rw - overlay overlay rw\n")
+        };
+        write(
+            "proc/7/mountinfo",
+            &states.iter().map(line).collect::<String>(),
+        );
+    };
+    let found = || {
+        let found = bundles.configuration("k8s.io", "web", process, LARGEST_CONFIG);
+        found.unwrap().map(|json| String::from_utf8(json).unwrap())
+    };
+    let stat = format!("8 (x) S 7 {}1 0", "0 ".repeat(17));
+    write("proc/8/stat", &stat);
+    for (state, pid) in [("data", "8"), ("evil", "8"), ("other", "9")] {
+        let folder = format!("{state}/{TASKS}/k8s.io/web");
+        write(&format!("{folder}/config.json"), state);
+        write(&format!("{folder}/init.pid"), pid);
+    }
+    for (states, expected) in [
+        (&["data"][..], Some("data")),
+        (&["data", "evil"], None),
+        (&["other"], None),
+        (&[], None),
+    ] {
+        mounts(states);
+        assert_eq!(found().as_deref(), expected, "{states:?}");
+    }
+    mounts(&["evil"]);
+    let usual = format!("{}/{TASKS}/k8s.io/web", &STATE_DIRS[0][1..]);
+    write(&format!("{usual}/config.json"), "usual");
+    write(&format!("{usual}/init.pid"), "8");
+    assert_eq!(found().as_deref(), Some("usual"));
 }

@@ -3,26 +3,38 @@
 //!
 //! Every blob that is read here is hashed, so that a digest identifies bytes and not a name.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Containerd, is_digest, wire};
 use crate::evidence::EvidenceError;
+use crate::evidence::kept::Kept;
 use crate::evidence::layers::{self, Blob};
 use crate::evidence::root::Mount;
-
-/// An index names a manifest for each platform, and attestations beside them.
-const MOST_MANIFESTS: usize = 64;
+use crate::evidence::transport::ORDINARY;
 
 /// A configuration keeps the image's history; containerd itself refuses manifests of more than 8 MiB.
 const LARGEST_BLOB: usize = 8 << 20;
 
-/// Images whose configurations are cached: more than a node has.
-const MOST_KEPT: usize = 1024;
+/// The method that reads a blob.
+const READ: &str = "/containerd.services.content.v1.Content/Read";
+
+/// Configurations that are cached: about 5,000 usual ones, and more images than a node has.
+const MOST_KEPT: usize = 4 << 20;
+
+/// What a word of a command takes beside its text.
+const WORD: usize = 64;
 
 /// Configurations by the digest of a manifest. They never change, because the digest is that of the
 /// content.
-pub(super) type Configurations = Arc<Mutex<HashMap<String, Configuration>>>;
+#[derive(Clone, Debug)]
+pub(super) struct Configurations(Arc<Mutex<Kept<String, Configuration>>>);
+
+impl Default for Configurations {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Kept::new(MOST_KEPT))))
+    }
+}
 
 /// The part of an image's configuration that its containers are compared with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +126,7 @@ impl Containerd {
             Found::Nothing => return Ok(BTreeSet::new()),
         };
         let mut all = BTreeSet::new();
-        for manifest in manifests.iter().take(MOST_MANIFESTS) {
+        for manifest in &manifests {
             match self.blob(namespace, manifest).await? {
                 Found::Kept(known) => drop(all.insert(known)),
                 Found::Blob(blob) => {
@@ -150,18 +162,17 @@ impl Containerd {
     }
 
     fn kept(&self, digest: &str) -> Option<Configuration> {
-        let kept = &self.configurations;
+        let kept = &self.configurations.0;
         let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(digest).cloned()
     }
 
     fn keep(&self, digest: &str, known: Configuration) -> Configuration {
-        let kept = &self.configurations;
+        let words = known.command.iter().map(|word| word.len() + WORD);
+        let bytes = digest.len() + known.chain.len() + words.sum::<usize>();
+        let kept = &self.configurations.0;
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MOST_KEPT {
-            kept.clear();
-        }
-        kept.insert(digest.to_owned(), known.clone());
+        kept.insert(digest.to_owned(), known.clone(), bytes);
         known
     }
 
@@ -174,24 +185,38 @@ impl Containerd {
         if let Some(known) = self.kept(digest) {
             return Ok(Found::Kept(known));
         }
+        let mut bytes = self.read(namespace, digest, ORDINARY).await?;
+        let mut turn = None;
+        if bytes.len() > ORDINARY {
+            turn = Some(self.transport.large_turn(READ).await?);
+            bytes = self.read(namespace, digest, LARGEST_BLOB).await?;
+        }
+        let blob = layers::read(digest, &bytes);
+        drop(turn);
+        Ok(blob.map_or(Found::Nothing, Found::Blob))
+    }
+
+    /// A blob's content, of which what follows `most` bytes may be missing; nothing if it does not
+    /// exist.
+    async fn read(
+        &self,
+        namespace: &str,
+        digest: &str,
+        most: usize,
+    ) -> Result<Vec<u8>, EvidenceError> {
         let mut bytes = Vec::new();
         let take = |piece: wire::ReadContentResponse| {
             bytes.extend(piece.data);
-            bytes.len() <= LARGEST_BLOB
+            bytes.len() <= most
+        };
+        let question = wire::ReadContentRequest {
+            digest: digest.to_owned(),
         };
         let found = self
             .transport
-            .collect(
-                "/containerd.services.content.v1.Content/Read",
-                namespace,
-                wire::ReadContentRequest {
-                    digest: digest.to_owned(),
-                },
-                take,
-            )
+            .collect(READ, namespace, question, take)
             .await?;
-        let blob = found.and_then(|()| layers::read(digest, &bytes));
-        Ok(blob.map_or(Found::Nothing, Found::Blob))
+        Ok(found.map_or_else(Vec::new, |()| bytes))
     }
 }
 

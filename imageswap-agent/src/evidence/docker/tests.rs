@@ -19,7 +19,10 @@ const ROOT: &str =
     "/srv/docker/overlay2/2858d4faa3e4a5232478908ec51515104f36c50e2fff67dca4395c18f719f4b2/merged";
 
 fn roots() -> Roots {
-    Roots(BTreeSet::from(["/srv/docker".into()]))
+    Roots {
+        folders: ["/srv/docker".into()].into(),
+        is_cut: false,
+    }
 }
 
 /// A data root of Docker's at `/srv/docker` of a host, with one container.
@@ -273,19 +276,24 @@ fn a_folder_that_looks_like_a_data_root_is_none() {
         return;
     }
     let host = Host::new();
-    let nowhere = Roots(BTreeSet::new());
+    let nowhere = Roots::default();
     let found = of_root(host.0.path(), &nowhere, Path::new(ROOT), ID).unwrap();
     assert_eq!(found, None);
     let out = format!("/srv/docker/../../srv/docker/overlay2/{MOUNT}/merged");
     assert_eq!(host.read(&out), None, "a path that leads out again");
-    // The data root in the node's configuration, and one that a dockerd was started with.
-    let etc = host.0.path().join("etc/docker");
-    fs::create_dir_all(&etc).unwrap();
-    fs::write(etc.join("daemon.json"), r#"{"data-root": "/srv/docker"}"#).unwrap();
-    let roots = Roots::of_node(host.0.path(), &host.0.path().join("proc"));
-    assert!(roots.above(Path::new(ROOT)).is_some());
-    let words = ["--data-root=/a", "--config-file", "/b"].map(str::to_owned);
-    assert_eq!(option(&words, "--data-root"), Some("/a".into()));
-    assert_eq!(option(&words, "--config-file"), Some("/b".into()));
-    assert_eq!(option(&words, "--graph"), None);
+}
+
+#[test]
+fn records_of_a_docker_that_maps_users_are_in_a_folder_of_the_mapping() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    fs::rename(host.path(""), host.0.path().join("srv/all")).unwrap();
+    fs::create_dir(host.path("")).unwrap();
+    fs::rename(host.0.path().join("srv/all"), host.path("231072.231072")).unwrap();
+    let root = ROOT.replace("docker/", "docker/231072.231072/");
+    let found = host.read(&root).unwrap();
+    assert_eq!(found.typed, "registry.example.com/app:1");
+    assert_eq!(host.read(ROOT), None);
 }

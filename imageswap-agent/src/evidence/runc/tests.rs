@@ -48,6 +48,59 @@ fn a_process_finds_runcs_state_and_a_later_one_of_its_pid_does_not() {
 }
 
 #[test]
+fn an_annotation_is_not_taken_for_the_bundle() {
+    let host = tempfile::tempdir().unwrap();
+    let states = RuncStates::new(host.path());
+    let long = format!("/{}", "x".repeat(3 << 20));
+    for (pid, labels, expected) in [
+        (1, ["bundle=/forged", "bundle=/srv/web"], Some("srv/web")),
+        (
+            2,
+            [&*format!("bundle={long}"), "bundle=/srv/web"],
+            Some("srv/web"),
+        ),
+        (3, ["bundle=/forged", &*format!("bundle={long}")], None),
+        (4, ["bundle.x=/forged", "xbundle=/forged"], None),
+    ] {
+        let labels = serde_json::json!(labels);
+        let text = format!(
+            r#"{{"init_process_pid":{pid},"init_process_start":1,"config":{{"labels":{labels}}}}}"#
+        );
+        write(host.path(), &format!("run/runc/{pid}/state.json"), &text);
+        let state = states.of_process(process(pid, 1)).unwrap().unwrap();
+        assert_eq!(
+            state.bundle,
+            expected.map(|path| host.path().join(path)),
+            "{pid}"
+        );
+    }
+    let bundle = "x".repeat(1 << 20);
+    let text = format!(r#"{{"pid":5,"process-start-time":1,"bundle":"/{bundle}"}}"#);
+    write(host.path(), "run/crun/5/status", &text);
+    let state = states.of_process(process(5, 1)).unwrap().unwrap();
+    assert_eq!(state.bundle, None);
+}
+
+#[test]
+fn the_state_of_a_container_is_kept_while_it_is_there() {
+    let host = tempfile::tempdir().unwrap();
+    let states = RuncStates::new(host.path());
+    let file = host.path().join("run/runc/web/state.json");
+    let text = r#"{"init_process_pid":3,"init_process_start":4}"#;
+    write(host.path(), "run/runc/web/state.json", text);
+    let settled = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|file| file.set_modified(settled))
+        .unwrap();
+    let is_kept = || states.kept(|kept| kept.get(file.parent().unwrap()).is_some());
+    assert!(states.of_process(process(3, 4)).unwrap().is_some() && is_kept());
+    fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    assert!(states.of_process(process(3, 4)).unwrap().is_none() && !is_kept());
+}
+
+#[test]
 fn finds_crun_and_containerds_namespaces() {
     let host = tempfile::tempdir().unwrap();
     write(
