@@ -36,7 +36,7 @@ fn start_change_of_policy_and_stop_are_in_the_findings() {
     let watching = record(&agent, "agent-watching");
     assert_eq!(watching["policies"], started["policies"]);
 
-    node.containerd.run("default", EVIL, "mine", &[]).unwrap();
+    node.run(EVIL, "mine");
     let finding = agent.wait_for("mine", "start");
     let [began, found] = ["started", "time"].map(|field| finding[field].as_str().unwrap());
     assert!(began < found, "{finding:#}");
@@ -50,7 +50,7 @@ fn start_change_of_policy_and_stop_are_in_the_findings() {
         changed["previous_set_revision"],
         started["policies"]["set_revision"]
     );
-    node.containerd.remove("default", "mine").unwrap();
+    node.remove("mine");
 
     agent.signal("TERM");
     let stopped = record(&agent, "agent-stopped");

@@ -161,8 +161,7 @@ fn crio_infra_container_is_a_sandbox_once_it_is_listed() {
     let pid = bundle.pid().unwrap().unwrap();
     site.crio
         .add_sandbox(site.sandbox(Some((PAUSE.to_owned(), pid))));
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(words(&finding), ["exempt", "pod", "sandbox"], "{finding:#}");
+    let finding = agent.expect(&id, "start", ["exempt", "pod", "sandbox"]);
     assert_eq!(finding["container"]["kind"], "sandbox");
     assert_eq!(agent.said_of(&id).len(), 1, "{:#?}", agent.said_of(&id));
 }
@@ -192,12 +191,7 @@ fn crio_record_of_another_process_approves_nothing() {
         ..ours
     };
     let _other = site.run(&other, &site.scope(&other), Some(known));
-    let finding = agent.wait_for(&other, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "runc", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect(&other, "start", ["unresolved", "runc", "not-admitted"]);
     assert_eq!(finding["image"], Value::Null);
 
     // An unknown container in a cgroup with the name of an approved one's.

@@ -1,6 +1,6 @@
 //! Forged evidence, and names that have moved: neither approves anything.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, words};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, pod_spec, words};
 use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, wait_until};
 use serde_json::Value;
 use std::io::Write as _;
@@ -18,31 +18,19 @@ fn an_image_that_was_only_tagged_anew_drifts() {
     node.containerd.tag("default", EVIL, alias).unwrap();
     node.containerd.tag("default", OURS, renamed).unwrap();
     let agent = node.agent();
-    node.containerd.run("default", alias, "alias", &[]).unwrap();
-    node.containerd
-        .run("default", renamed, "renamed", &[])
-        .unwrap();
+    node.run(alias, "alias");
+    node.run(renamed, "renamed");
 
-    let finding = agent.wait_for("alias", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "retagged"],
-        "{finding:#}"
-    );
+    let finding = agent.expect("alias", "start", ["drift", "containerd", "retagged"]);
     assert_eq!(finding["image"], alias);
     assert_eq!(
         finding["expected_image"], "registry.example.com/miner",
         "what should have run: {finding:#}"
     );
     // Its content came from an approved repository, under another name.
-    let finding = agent.wait_for("renamed", "start");
-    assert_eq!(
-        words(&finding),
-        ["approved", "containerd", "ok"],
-        "{finding:#}"
-    );
+    agent.expect("renamed", "start", ["approved", "containerd", "ok"]);
     for id in ["alias", "renamed"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
 }
 
@@ -60,15 +48,10 @@ fn an_image_that_was_never_pulled_is_told_apart() {
         .ctr("default", ["image", "import", &tar])
         .unwrap();
     let agent = node.agent();
-    node.containerd.run("default", name, "loaded", &[]).unwrap();
-    let finding = agent.wait_for("loaded", "start");
-    assert_eq!(
-        words(&finding),
-        ["approved", "containerd", "side-loaded"],
-        "{finding:#}"
-    );
+    node.run(name, "loaded");
+    let finding = agent.expect("loaded", "start", ["approved", "containerd", "side-loaded"]);
     assert_eq!(finding["provenance"], "imported");
-    node.containerd.remove("default", "loaded").unwrap();
+    node.remove("loaded");
 }
 
 #[test]
@@ -124,12 +107,7 @@ fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
         node.containerd
             .run_as(&flags, "k8s.io", EVIL, &id, &[])
             .unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = agent.expect(&id, "start", DRIFT);
         assert_eq!(finding["pod"], Value::Null, "{finding:#}");
         node.containerd.remove("k8s.io", &id).unwrap();
     }
@@ -189,20 +167,15 @@ fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
     let (mut command, admin) = Agent::command_without_sockets(&node.lab);
     command.arg("--host-root").arg(&root);
     let agent = Agent::start(&node.lab, (command, admin));
-    node.containerd.run("default", EVIL, "late", &[]).unwrap();
+    node.run(EVIL, "late");
     let finding = agent.wait_for("late", "start");
     assert_eq!(
         (&finding["verdict"], &finding["reason"]),
         (&"unresolved".into(), &"runtime-unreachable".into())
     );
     std::os::unix::fs::symlink(node.containerd.socket(), found.join("containerd.sock")).unwrap();
-    let finding = agent.wait_for("late", "rejudged");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
-    node.containerd.remove("default", "late").unwrap();
+    agent.expect("late", "rejudged", DRIFT);
+    node.remove("late");
 }
 
 #[test]
@@ -223,11 +196,11 @@ fn two_containerds_are_told_apart() {
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.arg("--containerd").arg(other.socket());
     let agent = Agent::start(&node.lab, (command, admin));
-    node.containerd.run("default", EVIL, "of-a", &[]).unwrap();
+    node.run(EVIL, "of-a");
     other.run("default", OURS, "of-b", &[]).unwrap();
     assert_eq!(agent.wait_for("of-a", "start")["verdict"], "drift");
     assert_eq!(agent.wait_for("of-b", "start")["verdict"], "approved");
-    node.containerd.remove("default", "of-a").unwrap();
+    node.remove("of-a");
     other.remove("default", "of-b").unwrap();
     assert!(wait_until(Duration::from_secs(30), || {
         ["of-a", "of-b"]
@@ -278,7 +251,7 @@ fn a_published_event_approves_nothing() {
     node.images("default");
     let own = std::process::id();
     let good = format!("published-{own}");
-    node.containerd.run("default", OURS, &good, &[]).unwrap();
+    node.run(OURS, &good);
     let agent = node.agent();
     agent.wait_for(&good, "initial");
     let programs: [(&str, &[&str]); 2] = [("lives", &["sleep", "1000"]), ("ends", &["true"])];
@@ -303,5 +276,5 @@ fn a_published_event_approves_nothing() {
         assert!(said.iter().all(is_unknown), "{said:#?}");
     }
     assert_eq!(agent.said_of(&good)[0]["verdict"], "approved");
-    node.containerd.remove("default", &good).unwrap();
+    node.remove(&good);
 }

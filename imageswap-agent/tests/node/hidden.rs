@@ -98,11 +98,11 @@ fn a_container_that_is_moved_to_another_cgroup_runs_on() {
         .run("default", OURS, "after-moved", &sleep)
         .unwrap();
     agent.wait_for("after-moved", "start");
-    node.containerd.remove("default", "after-moved").unwrap();
+    node.remove("after-moved");
     agent.wait_for("after-moved", "stopped");
     walks(&agent, 2);
     assert_eq!(agent.said_of("moved").len(), 1, "{:#?}", agent.said());
-    node.containerd.remove("default", "moved").unwrap();
+    node.remove("moved");
     agent.wait_for("moved", "stopped");
     drop(cgroup);
 }
@@ -169,7 +169,7 @@ fn a_process_that_is_moved_into_a_container_is_not_its() {
     agent.wait_for(&id, "stopped");
     assert!(!has_ended(&guest));
     assert_eq!(agent.said_of("joins").len(), 1, "{:#?}", agent.said());
-    node.containerd.remove("default", "joins").unwrap();
+    node.remove("joins");
     agent.wait_for("joins", "stopped");
 }
 

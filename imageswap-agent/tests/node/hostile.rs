@@ -2,7 +2,8 @@
 //! answers, huge numbers of cgroups, and deleted evidence.
 
 use crate::harness::{
-    Agent, EVIL, Node, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks, words,
+    Agent, DRIFT, EVIL, Node, PATIENCE, brief_containers, expect, hierarchy, peak, pod_spec, walks,
+    words,
 };
 use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
 use std::collections::BTreeSet;
@@ -44,15 +45,8 @@ fn files_that_block_or_are_none_stop_nothing() {
     let states = "mkdir -p /run/runc/a /run/runc/b/state.json /run/runc/c && mkfifo /run/runc/a/state.json \
                   /run/runc/c/status && ln -s /dev/zero /run/runc/c/state.json";
     let agent = Agent::start(&node.lab, (with_states(states, &command), admin));
-    node.containerd
-        .run("default", EVIL, "fifo-first", &[])
-        .unwrap();
-    let finding = agent.wait_for("fifo-first", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "fifo-first");
+    agent.expect("fifo-first", "start", DRIFT);
 
     // Its bundle becomes a FIFO too, which every later walk finds.
     let tasks = node
@@ -63,19 +57,12 @@ fn files_that_block_or_are_none_stop_nothing() {
     fs::rename(&config, config.with_extension("kept")).unwrap();
     let made = Command::new("mkfifo").arg(&config).status().unwrap();
     assert!(made.success());
-    node.containerd
-        .run("default", EVIL, "fifo-second", &[])
-        .unwrap();
-    let finding = agent.wait_for("fifo-second", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "fifo-second");
+    agent.expect("fifo-second", "start", DRIFT);
     assert_eq!(agent.status("/livez"), Some(200));
     fs::rename(config.with_extension("kept"), &config).unwrap();
     for id in ["fifo-first", "fifo-second"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
         agent.wait_for(id, "stopped");
     }
 }
@@ -131,15 +118,10 @@ fn starts_are_all_accounted_for_while_sources_hang() {
     let mut starts = brief_containers(&name, STARTS).spawn().unwrap();
     for at in 0..3 {
         let id = format!("hung-beside-{at}");
-        node.containerd.run("default", EVIL, &id, &[]).unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        node.run(EVIL, &id);
+        let finding = agent.expect(&id, "start", DRIFT);
         println!("{id}: {} us beside sources that hang", finding["detect_us"]);
-        node.containerd.remove("default", &id).unwrap();
+        node.remove(&id);
     }
     assert!(starts.wait().unwrap().success());
     let told = || {
@@ -212,15 +194,8 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
         fs::create_dir(pod.join(format!("{at:064x}"))).unwrap();
     }
     let agent = node.agent();
-    node.containerd
-        .run("default", EVIL, "among-many", &[])
-        .unwrap();
-    let finding = agent.wait_for("among-many", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "among-many");
+    agent.expect("among-many", "start", DRIFT);
     // Some further walks.
     walks(&agent, 2);
     assert_eq!(agent.status("/livez"), Some(200));
@@ -230,7 +205,7 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
         rounds * CGROUPS
     );
     assert!(after < before + GROWTH, "{before} KiB, then {after}");
-    node.containerd.remove("default", "among-many").unwrap();
+    node.remove("among-many");
 }
 
 /// The requested digest is the finding's digest, whatever else is known about the image.
@@ -243,9 +218,7 @@ fn a_digest_in_the_name_is_the_findings() {
     node.push_as(&image, "team/pinned", "1");
     let name = format!("evil.example.net/team/pinned@{}", image.digest());
     node.containerd.pull("default", &name).unwrap();
-    node.containerd
-        .run("default", &name, "pinned", &[])
-        .unwrap();
+    node.run(&name, "pinned");
     node.containerd
         .ctr("default", ["images", "rm", "--sync", &*name])
         .unwrap();
@@ -253,5 +226,5 @@ fn a_digest_in_the_name_is_the_findings() {
     let finding = agent.wait_for("pinned", "initial");
     assert_eq!(finding["verdict"], "drift", "{finding:#}");
     assert_eq!(finding["digest"], image.digest(), "{finding:#}");
-    node.containerd.remove("default", "pinned").unwrap();
+    node.remove("pinned");
 }

@@ -1,7 +1,7 @@
 //! Starts are identified by their processes: a container that only looks like an approved one is
 //! not approved, and a container that looks like none is still seen.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, words};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect, pod_spec, words};
 use imageswap_lab::{Bundle, Image, Registry, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
@@ -53,11 +53,9 @@ fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
     let plain = unique("plain");
     let cgroup = format!("/evil/default/{good}");
     let _plain = Bundle::run_forged(&node.lab, &plain, &SLEEP, &cgroup, &[]).unwrap();
-    let finding = first(&agent, &plain);
-    assert_eq!(
-        words(&finding),
+    expect(
+        first(&agent, &plain),
         ["unresolved", "runc", "not-admitted"],
-        "{finding:#}"
     );
     let evil = unique("evil");
     let cgroup = format!("/evil2/default/{good}");
@@ -65,15 +63,10 @@ fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
     node.containerd
         .run_as(&flags, "other", EVIL, &evil, &SLEEP)
         .unwrap();
-    let finding = first(&agent, &evil);
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    expect(first(&agent, &evil), DRIFT);
     assert_eq!(agent.said_of(&good).len(), 1, "{:#?}", agent.said());
     node.containerd.remove("other", &evil).unwrap();
-    node.containerd.remove("default", &good).unwrap();
+    node.remove(&good);
 }
 
 #[test]
@@ -138,17 +131,12 @@ fn ctr_is_known_in_whatever_cgroup() {
         let run = ["run", "--detach", "--cgroup", &cgroup];
         let run = run.into_iter().chain(shares).chain([EVIL, &id]);
         node.containerd.ctr("default", run.chain(SLEEP)).unwrap();
-        let finding = first(&agent, &id);
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = expect(first(&agent, &id), DRIFT);
         assert_eq!(
             (&finding["image"], &finding["cgroup"]),
             (&json!(EVIL), &json!(cgroup))
         );
-        node.containerd.remove("default", &id).unwrap();
+        node.remove(&id);
     }
 }
 
@@ -164,14 +152,9 @@ fn a_process_that_calls_itself_a_runtime_does_not_vanish() {
         .run("default", EVIL, &id, &["sh", "-c", script])
         .unwrap();
     let agent = node.agent();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = expect(first(&agent, &id), DRIFT);
     assert_eq!(finding["process"]["comm"], "crun", "{finding:#}");
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 #[test]
@@ -184,20 +167,14 @@ fn a_container_below_a_running_one_is_a_start_of_its_own() {
     let cri = node.containerd.cri().unwrap();
     let spec = pod_spec("host", OURS);
     let pod = cri.run(&spec).unwrap();
-    let host = first(&agent, &pod.container_id);
-    assert_eq!(words(&host), ["approved", "pod", "ok"], "{host:#}");
+    let host = expect(first(&agent, &pod.container_id), ["approved", "pod", "ok"]);
     let above = host["cgroup"].as_str().unwrap();
     let mut bundles = Vec::new();
     for (number, without) in [&[][..], &["pid"], &[], &["pid"]].into_iter().enumerate() {
         let id = unique(&format!("below-{number}"));
         let cgroup = format!("{above}/{id}");
         bundles.push(Bundle::run_without(&node.lab, &id, &SLEEP, &cgroup, without).unwrap());
-        let finding = first(&agent, &id);
-        assert_eq!(
-            words(&finding),
-            ["unresolved", "runc", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = expect(first(&agent, &id), ["unresolved", "runc", "not-admitted"]);
         assert_eq!(finding["pod"], Value::Null, "{finding:#}");
     }
     drop(bundles);
@@ -287,13 +264,8 @@ fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
     let agent = agent_of(&node.registry().to_string());
     let id = unique("port");
     node.containerd.run("default", &ours, &id, &SLEEP).unwrap();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
-        ["approved", "containerd", "ok"],
-        "{finding:#}"
-    );
-    node.containerd.remove("default", &id).unwrap();
+    expect(first(&agent, &id), ["approved", "containerd", "ok"]);
+    node.remove(&id);
     drop(agent);
 
     let agent = agent_of("127.0.0.1");
@@ -303,13 +275,11 @@ fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
     node.containerd
         .run("default", renamed, &id, &SLEEP)
         .unwrap();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
+    expect(
+        first(&agent, &id),
         ["unresolved", "containerd", "ambiguous"],
-        "{finding:#}"
     );
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 #[test]
@@ -330,11 +300,9 @@ fn an_image_that_was_tagged_anew_before_the_start_is_not_what_runs() {
     node.containerd
         .ctr("default", ["task", "start", "--detach", &id])
         .unwrap();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
+    expect(
+        first(&agent, &id),
         ["unresolved", "containerd", "ambiguous"],
-        "{finding:#}"
     );
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }

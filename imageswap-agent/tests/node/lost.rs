@@ -1,7 +1,7 @@
 //! Evidence that is deleted or changed after the start.
 
 use crate::flood::Publisher;
-use crate::harness::{EVIL, Node, OURS, words};
+use crate::harness::{EVIL, Node, OURS, expect, words};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -16,15 +16,8 @@ fn a_record_that_is_deleted_excuses_nothing() {
     let again = "registry.example.com/team/again:1";
     node.containerd.tag("default", EVIL, again).unwrap();
     let first = node.agent();
-    node.containerd
-        .run("default", again, "deleted", &[])
-        .unwrap();
-    let finding = first.wait_for("deleted", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "retagged"],
-        "{finding:#}"
-    );
+    node.run(again, "deleted");
+    first.expect("deleted", "start", ["drift", "containerd", "retagged"]);
     for name in [again, EVIL] {
         node.containerd
             .ctr("default", ["images", "rm", "--sync", name])
@@ -32,17 +25,15 @@ fn a_record_that_is_deleted_excuses_nothing() {
     }
     // Several checks later the verdict is still the same.
     std::thread::sleep(Duration::from_secs(5));
-    let last = first.said_of("deleted").pop().unwrap();
-    assert_eq!(
-        words(&last),
+    expect(
+        first.said_of("deleted").pop().unwrap(),
         ["drift", "containerd", "retagged"],
-        "{last:#}"
     );
     first.kill();
     let second = node.agent();
     let finding = second.wait_for("deleted", "initial");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-    node.containerd.remove("default", "deleted").unwrap();
+    node.remove("deleted");
 }
 
 /// The snapshot below a container's own.
@@ -88,7 +79,7 @@ fn a_root_that_is_not_the_snapshot_is_not_the_images() {
     let finding = second.wait_for("ours", "initial");
     assert_eq!(words(&finding)[0], "approved", "{finding:#}");
     for id in ["swapped", "ours"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
 }
 
@@ -116,7 +107,7 @@ fn a_mount_over_the_root_approves_nothing() {
     }
     let finding = agent.wait_for("overroot", "start");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-    node.containerd.remove("default", "overroot").unwrap();
+    node.remove("overroot");
 }
 
 /// The process runs on a folder of the approved overlay: its own mount has the same options.
@@ -150,7 +141,7 @@ fn a_folder_of_the_root_is_not_the_root() {
     }
     let finding = agent.wait_for(&id, "start");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 /// A hook in the container replaces the root, and the program has ended when its root is compared.
@@ -201,6 +192,6 @@ fn a_root_that_a_hook_replaces_is_not_the_images() {
         ctr(&["task", "start", "--detach", "--null-io", &id]);
         let finding = agent.wait_for(&id, "start");
         assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-        node.containerd.remove("default", &id).unwrap();
+        node.remove(&id);
     }
 }

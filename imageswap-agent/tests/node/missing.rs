@@ -1,6 +1,8 @@
 //! No start is missed: with a tiny ring buffer, a killed agent, two agents at once.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, brief_containers, peak, pod_spec, words};
+use crate::harness::{
+    Agent, DRIFT, EVIL, Node, OURS, PATIENCE, brief_containers, expect, peak, pod_spec,
+};
 use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, wait_until};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -79,7 +81,7 @@ impl Load {
             self.started += 1;
             match at % 10 {
                 0 => {
-                    node.containerd.run("default", image, &id, &[]).unwrap();
+                    node.run(image, &id);
                     self.ctr.push(id.clone());
                     self.staying.push((id, verdict));
                 }
@@ -106,7 +108,7 @@ impl Load {
 
     fn end(self, node: &Node, cri: &Cri) {
         for id in &self.ctr {
-            node.containerd.remove("default", id).unwrap();
+            node.remove(id);
         }
         for pod in &self.pods {
             cri.remove(pod).unwrap();
@@ -318,13 +320,8 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
     let made = brief_containers(&name, EARLIER).status().unwrap();
     assert!(made.success());
     let second = agent(&node, &pin);
-    node.containerd.run("default", EVIL, "newest", &[]).unwrap();
-    let finding = second.wait_for("newest", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "newest");
+    second.expect("newest", "start", DRIFT);
     let told = || told(&[&second], &name);
     let sooner = told().len();
     assert!(sooner < EARLIER / 3, "{sooner} of them came first");
@@ -338,7 +335,7 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
         told().len()
     );
     assert!(after < before + GROWTH, "{before} KiB, then {after}");
-    node.containerd.remove("default", "newest").unwrap();
+    node.remove("newest");
     second.kill();
     drop(bpf);
 }
@@ -358,16 +355,11 @@ fn a_second_agent_does_no_harm() {
         "{}",
         second.log()
     );
-    node.containerd.run("default", EVIL, "both", &[]).unwrap();
+    node.run(EVIL, "both");
     for agent in [&first, &second] {
-        let finding = agent.wait_for("both", "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        agent.expect("both", "start", DRIFT);
     }
-    node.containerd.remove("default", "both").unwrap();
+    node.remove("both");
     // The pins exist until the file system is unmounted.
     first.kill();
     second.kill();

@@ -1,6 +1,6 @@
 //! Containers put into an existing cgroup, which no mkdir reports.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect};
 use imageswap_lab::{Bundle, Cgroup, Process, in_pure_v2, wait_until};
 use serde_json::Value;
 use std::path::Path;
@@ -27,19 +27,13 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
     node.containerd
         .run("default", OURS, "put-host", &host)
         .unwrap();
-    let first = agent.wait_for("put-host", "start");
-    assert_eq!(words(&first), ["approved", "containerd", "ok"], "{first:#}");
+    let first = agent.expect("put-host", "start", ["approved", "containerd", "ok"]);
 
     let flags = ["--cgroup", cgroup];
     node.containerd
         .run_as(&flags, "default", EVIL, "put-guest", &["sleep", "1000"])
         .unwrap();
-    let guest = agent.wait_for("put-guest", "start");
-    assert_eq!(
-        words(&guest),
-        ["drift", "containerd", "not-admitted"],
-        "{guest:#}"
-    );
+    let guest = agent.expect("put-guest", "start", DRIFT);
     assert_eq!(
         (&guest["image"], &guest["cgroup"]),
         (&Value::from(EVIL), &Value::from(cgroup))
@@ -61,12 +55,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
                 .find(|it| it["container"]["id"] == id.as_str())
         };
         assert!(wait_until(PATIENCE, || named().is_some()), "{id}");
-        let finding = named().unwrap();
-        assert_eq!(
-            words(&finding),
-            ["unresolved", "runc", "not-admitted"],
-            "{finding:#}"
-        );
+        expect(named().unwrap(), ["unresolved", "runc", "not-admitted"]);
     }
     let all = |event: &str| said_in(&agent, cgroup, event).len();
     // crun removes a container with all that runs in its cgroup, so that the other two may have ended as well.
@@ -74,7 +63,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
         agent.wait_for(&format!("put-stranger-{number}"), "stopped");
     }
     for id in ["put-guest", "put-host"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
     assert!(wait_until(PATIENCE, || all("stopped") == STRANGERS + 2));
     assert_eq!(all("start"), STRANGERS + 2, "{:#?}", agent.said());
@@ -185,14 +174,9 @@ fn is_seen_in(node: &Node, agent: &Agent, path: &str) {
     node.containerd
         .run_as(&flags, "default", EVIL, &id, &sleep)
         .unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect(&id, "start", DRIFT);
     assert_eq!(finding["cgroup"], path, "{finding:#}");
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 /// crun makes no cgroup then, so that the container begins in its caller's.

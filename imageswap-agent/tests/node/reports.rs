@@ -54,11 +54,7 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
     // What no Pod owns is reported about the node.
     let id = format!("alone-{test}");
     cluster.node.images("default");
-    cluster
-        .node
-        .containerd
-        .run("default", EVIL, &id, &[])
-        .unwrap();
+    cluster.node.run(EVIL, &id);
     let of_node = format!("cluster{resource}");
     // The node may run containers of others, of which the agent knows no image.
     let alone = || {
@@ -75,7 +71,7 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
     }
     let result = alone().unwrap();
     assert_eq!(result["resources"][0]["name"], NODE, "{result:#}");
-    cluster.node.containerd.remove("default", &id).unwrap();
+    cluster.node.remove(&id);
 
     let ended = Instant::now();
     cri.remove(&pod).unwrap();

@@ -1,6 +1,6 @@
 //! Containers in the place of a Pod's sandbox, which any client of containerd can make.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, walks, words};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, expect, pod_spec, walks, words};
 use imageswap_lab::{Cri, CriPod, wait_until};
 use serde_json::Value;
 
@@ -28,8 +28,7 @@ impl Place {
             cri,
             pod,
         };
-        let first = place.settled(0);
-        assert_eq!(words(&first), ["exempt", "pod", "sandbox"], "{first:#}");
+        expect(place.settled(0), ["exempt", "pod", "sandbox"]);
         Some(place)
     }
 
@@ -132,8 +131,7 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
     assert!(wait_until(PATIENCE, is_gone));
     task(&["task", "start", "--detach", "--null-io", &id]).unwrap();
     let expected = ["unresolved", "pod", "ambiguous"];
-    let finding = place.settled(before);
-    assert_eq!(words(&finding), expected, "{finding:#}");
+    expect(place.settled(before), expected);
     place.node.containerd.stop();
     place.node.containerd.start_again().unwrap();
     place.cri = place.node.containerd.cri().unwrap();
@@ -142,8 +140,7 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
     let finding = later.wait_for(&id, "initial");
     assert_eq!(words(&finding)[0], "exempt", "{finding:#}");
     walks(&place.agent, 3);
-    let finding = place.settled(before);
-    assert_eq!(words(&finding), expected, "{finding:#}");
+    expect(place.settled(before), expected);
     place.cri.remove(&place.pod).unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! Containers from before the agent, and nodes that lack something.
 
-use crate::harness::{Agent, EVIL, Node, OURS, free_address, words};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, free_address};
 use imageswap_lab::Lab;
 use std::process::{Command, Output};
 
@@ -10,15 +10,10 @@ fn what_ran_before_the_agent_is_initial_and_no_start() {
         return;
     };
     node.images("default");
-    node.containerd.run("default", EVIL, "before", &[]).unwrap();
+    node.run(EVIL, "before");
     let agent = node.agent();
-    let finding = agent.wait_for("before", "initial");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
-    node.containerd.run("default", OURS, "after", &[]).unwrap();
+    agent.expect("before", "initial", DRIFT);
+    node.run(OURS, "after");
     agent.wait_for("after", "start");
     assert_eq!(
         agent.said_of("before").len(),
@@ -31,8 +26,8 @@ fn what_ran_before_the_agent_is_initial_and_no_start() {
         agent.metric(started).abs() < f64::EPSILON,
         "first sight counts no start"
     );
-    node.containerd.remove("default", "before").unwrap();
-    node.containerd.remove("default", "after").unwrap();
+    node.remove("before");
+    node.remove("after");
 }
 
 /// Its program is not a file of its own any more, as that of a runtime about to run the container's.
@@ -58,14 +53,9 @@ fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
         .run("default", EVIL, "likerunc", &run)
         .unwrap();
     let agent = Agent::start(&node.lab, (command, admin));
-    let finding = agent.wait_for("likerunc", "reconciled");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect("likerunc", "reconciled", DRIFT);
     assert_eq!(finding["process"]["comm"], "runc:[2:INIT]", "{finding:#}");
-    node.containerd.remove("default", "likerunc").unwrap();
+    node.remove("likerunc");
     agent.wait_for("likerunc", "stopped");
 }
 
@@ -90,18 +80,13 @@ fn cgroup_v1_alone_takes_the_runtimes_word() {
         .args(agent.get_args());
     let agent = Agent::start(&node.lab, (command, admin));
     assert!(agent.log().contains("cgroup v1"), "{}", agent.log());
-    node.containerd.run("default", EVIL, "on-v1", &[]).unwrap();
-    let finding = agent.wait_for("on-v1", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "on-v1");
+    agent.expect("on-v1", "start", DRIFT);
     let failed = node
         .containerd
         .run("default", EVIL, "never-on-v1", &["/no/such/program"]);
     assert!(failed.is_err());
-    node.containerd.remove("default", "on-v1").unwrap();
+    node.remove("on-v1");
     agent.wait_for("on-v1", "stopped");
     assert!(agent.said_of("never-on-v1").is_empty());
 }
