@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::site::EVIL;
 use super::{Site, Story};
+use crate::site::EVIL;
 use crate::ui;
 
 /// Runs every step.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Kubectl, Story};
-use crate::stage::NAMESPACE;
+use crate::site::NAMESPACE;
 use crate::ui;
 
 const NAMESPACES: [&str; 3] = ["test1", "test2", "test3"];

@@ -19,7 +19,8 @@ use kube::api::PostParams;
 use serde_json::json;
 
 use super::{Site, Story};
-use crate::stage::NAMESPACE;
+use crate::isolation::SPARE;
+use crate::site::NAMESPACE;
 use crate::ui;
 
 /// Pods are created in this namespace all the time, as dry runs.
@@ -35,7 +36,7 @@ const SECRET: &str = "imageswap-tls";
 
 /// The objects of ImageSwap's manifests that matter here.
 fn theirs() -> String {
-    let address = Site::spare_address();
+    let address = SPARE;
     let selector = json!({"matchLabels": {"k8s.twr.io/imageswap": "enabled"}});
     let objects = [
         json!({"apiVersion": "v1", "kind": "Service",
@@ -93,7 +94,7 @@ pub(super) fn begin(story: &Story<'_>, site: &Site, programs: &Path) -> Result<S
             Ok(())
         },
     )?;
-    let address = Site::spare_address();
+    let address = SPARE;
     let mut command = Command::new(programs.join("imageswap-webhook"));
     command
         .arg("serve")

@@ -8,8 +8,8 @@ use imageswap_lab::{Alertmanager, BpfStatistics, Prometheus, ScrapeJob};
 use serde_json::Value;
 
 use super::dashboard::Dashboard;
-use super::site::EVIL;
 use super::{Site, Story};
+use crate::site::EVIL;
 use crate::ui::{self, Took};
 
 const RULES: &str = "deploy/monitoring/alerts.yaml";
