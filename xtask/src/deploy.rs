@@ -159,8 +159,7 @@ pub(crate) fn install(cluster: &Cluster, release: &Release, chart: &Path) -> Res
     Ok(())
 }
 
-/// Waits until the release is rolled out, and shows the progress; the error says what keeps it from
-/// being ready.
+/// Waits until the release is rolled out, and shows the progress; the error shows its Pods.
 pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) -> Result<()> {
     let workloads = rollout::workloads(cluster, &release.name)?;
     ensure!(
@@ -170,9 +169,10 @@ pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) 
     );
     for workload in &workloads {
         let start = Instant::now();
-        rollout::wait(cluster, workload, limit)?;
+        rollout::wait(cluster, &release.name, workload, limit)?;
         ui::good(format_args!(
-            "{workload}: ready ({})",
+            "{}: ready ({})",
+            workload.name,
             Took(start.elapsed())
         ));
     }
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(image, "r.io/imageswap-webhook:1");
 
         let workloads = rollout::workloads(&cluster, &release.name).unwrap();
-        let names: Vec<_> = workloads.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = workloads.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(
             names,
             ["deployment/imageswap-webhook", "daemonset/imageswap-agent"]
