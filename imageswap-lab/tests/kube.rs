@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, wait_until};
 
 #[test]
 fn objects_survive_the_api_server() {
     let options = ControlPlaneOptions::default();
-    let Some(mut cluster) = ControlPlane::for_test("objects_survive_the_api_server", options)
-    else {
-        return;
-    };
+    let mut cluster = require!(ControlPlane::for_test(
+        "objects_survive_the_api_server",
+        options
+    ));
     cluster
         .apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}")
         .unwrap();
@@ -40,9 +40,10 @@ fn a_deployment_gets_its_pods() {
         controllers: true,
         ..ControlPlaneOptions::default()
     };
-    let Some(cluster) = ControlPlane::for_test("a_deployment_gets_its_pods", options) else {
-        return;
-    };
+    let cluster = require!(ControlPlane::for_test(
+        "a_deployment_gets_its_pods",
+        options
+    ));
     cluster
         .kubectl(["create", "deployment", "web", "--image=nginx"])
         .unwrap();

@@ -314,7 +314,7 @@ fn next_steps(cluster: &Cluster, release: &Release) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use imageswap_lab::{ControlPlane, ControlPlaneOptions, skip};
+    use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, skip};
 
     use super::*;
 
@@ -389,9 +389,7 @@ mod tests {
     #[test]
     fn a_release_is_installed_upgraded_and_waited_for() {
         let test = "a_release_is_installed_upgraded_and_waited_for";
-        let Some(plane) = ControlPlane::for_test(test, ControlPlaneOptions::default()) else {
-            return;
-        };
+        let plane = require!(ControlPlane::for_test(test, ControlPlaneOptions::default()));
         let cluster = match Cluster::find("lab", Some(plane.kubeconfig())) {
             Ok(cluster) => cluster,
             Err(error) => return skip(test, &format!("{error:#}")),

@@ -1,7 +1,7 @@
 //! What the agent reports about itself.
 
 use crate::harness::{Agent, EVIL, MAPS, Node, PATIENCE};
-use imageswap_lab::wait_until;
+use imageswap_lab::{require, wait_until};
 use serde_json::Value;
 
 /// Waits for a record of the agent about itself.
@@ -22,9 +22,7 @@ fn record(agent: &Agent, event: &str) -> Value {
 
 #[test]
 fn start_change_of_policy_and_stop_are_in_the_findings() {
-    let Some(node) = Node::for_test("agentrecords", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("agentrecords", false));
     node.images("default");
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.args(["--findings-heartbeat", "1", "--findings-level", "drift"]);

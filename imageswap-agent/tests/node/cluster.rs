@@ -2,7 +2,7 @@
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, expect, words};
 use imageswap_lab::{
-    Bundle, ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec,
+    Bundle, ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec, require,
 };
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -173,9 +173,7 @@ fn note(image: &str, revision: &str) -> Value {
 
 #[test]
 fn the_api_server_says_whose_a_container_is_and_admission_why() {
-    let Some(cluster) = Cluster::for_test("pods") else {
-        return;
-    };
+    let cluster = require!(Cluster::for_test("pods"));
     let Cluster {
         agent, plane, node, ..
     } = &cluster;
@@ -278,9 +276,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
 
 #[test]
 fn while_the_api_server_is_away_the_runtimes_word_does() {
-    let Some(mut cluster) = Cluster::for_test("apiaway") else {
-        return;
-    };
+    let mut cluster = require!(Cluster::for_test("apiaway"));
     let known = cluster.pod("team-a", "known", EVIL, None);
     let cri = cluster.node.containerd.cri().unwrap();
     let first = cri
@@ -330,9 +326,7 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
 /// Any user who may create Pods can write the kubelet's annotations into one.
 #[test]
 fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
-    let Some(cluster) = Cluster::for_test("forged-mirror") else {
-        return;
-    };
+    let cluster = require!(Cluster::for_test("forged-mirror"));
     let Cluster {
         agent, node, plane, ..
     } = &cluster;
@@ -388,9 +382,7 @@ fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
 /// A Pod of an exempt namespace exempts no other container.
 #[test]
 fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
-    let Some(cluster) = Cluster::for_test("exempt-path") else {
-        return;
-    };
+    let cluster = require!(Cluster::for_test("exempt-path"));
     let Cluster { agent, node, .. } = &cluster;
     let cri = node.containerd.cri().unwrap();
     let uid = cluster.pod("free", "real", OURS, None);

@@ -1,7 +1,9 @@
 //! CRI-O: real containers in cgroups like CRI-O's, and answers recorded from its sources.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Cgroup, CrioContainer, CrioSandbox, RecordedCrio, wait_until};
+use imageswap_lab::{
+    Bundle, Cgroup, CrioContainer, CrioSandbox, RecordedCrio, require, wait_until,
+};
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -91,9 +93,7 @@ type Names<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
 
 #[test]
 fn crio_image_is_judged_by_all_its_names() {
-    let Some(site) = Site::for_test("crio") else {
-        return;
-    };
+    let site = require!(Site::for_test("crio"));
     site.crio.add_sandbox(site.sandbox(None));
     let agent = site.agent();
     let digest = format!("sha256:{:064x}", 7);
@@ -150,9 +150,7 @@ fn crio_image_is_judged_by_all_its_names() {
 
 #[test]
 fn crio_infra_container_is_a_sandbox_once_it_is_listed() {
-    let Some(site) = Site::for_test("infra") else {
-        return;
-    };
+    let site = require!(Site::for_test("infra"));
     let agent = site.agent();
     let id = site.sandbox.clone();
     // CRI-O starts it before it lists the sandbox.
@@ -168,9 +166,7 @@ fn crio_infra_container_is_a_sandbox_once_it_is_listed() {
 
 #[test]
 fn crio_record_of_another_process_approves_nothing() {
-    let Some(site) = Site::for_test("another") else {
-        return;
-    };
+    let site = require!(Site::for_test("another"));
     site.crio.add_sandbox(site.sandbox(None));
     let image_id = format!("{:0>64}", "b1");
     site.crio.add_image(&image_id, &[OURS], &[]);
@@ -207,9 +203,7 @@ fn crio_record_of_another_process_approves_nothing() {
 
 #[test]
 fn crio_containers_are_known_in_every_kind_of_cgroup() {
-    let Some(site) = Site::for_test("kinds") else {
-        return;
-    };
+    let site = require!(Site::for_test("kinds"));
     site.crio.add_sandbox(site.sandbox(None));
     let image_id = format!("{:0>64}", "c1");
     site.crio.add_image(&image_id, &[EVIL], &[]);

@@ -1,7 +1,7 @@
 //! Docker's containers: the requested name, and the actual image.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE};
-use imageswap_lab::{Cgroup, Docker, Image, Process, unpack_root, wait_until};
+use imageswap_lab::{Cgroup, Docker, Image, Process, require, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,7 @@ fn docker_of(node: &Node) -> Docker {
 /// A walk finds a container without a pid namespace by any of its processes.
 #[test]
 fn a_container_put_beside_one_that_a_walk_found_is_a_start_of_its_own() {
-    let Some(node) = Node::for_test("beside", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("beside", false));
     let docker = docker_of(&node);
     let id = docker.run(&["--pid=host"], OURS).unwrap();
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
@@ -66,9 +64,7 @@ fn parent_of(node: &Node, docker: &Docker) -> (String, Option<Cgroup>) {
 
 #[test]
 fn docker_is_known_by_its_records() {
-    let Some(node) = Node::for_test("docker", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker", false));
     let docker = docker_of(&node);
     let (parent, _parent) = parent_of(&node, &docker);
     let agent = node.agent();
@@ -112,9 +108,7 @@ fn docker_is_known_by_its_records() {
 
 #[test]
 fn what_docker_only_tagged_anew_drifts() {
-    let Some(node) = Node::for_test("docker-tag", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-tag", false));
     let docker = docker_of(&node);
     docker.docker(["tag", EVIL, ALIAS]).unwrap();
     let renamed = "registry.example.com/other/name:1";
@@ -136,9 +130,7 @@ fn what_docker_only_tagged_anew_drifts() {
 
 #[test]
 fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
-    let Some(node) = Node::for_test("docker-fit", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-fit", false));
     let docker = docker_of(&node);
     let agent = node.agent();
     docker
@@ -179,9 +171,7 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
 
 #[test]
 fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
-    let Some(node) = Node::for_test("docker-forged", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-forged", false));
     let docker = docker_of(&node);
     let id = docker.create(OURS).unwrap();
     let agent = node.agent();
@@ -207,9 +197,7 @@ fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
 /// Something else is mounted where Docker has the root file system of a container.
 #[test]
 fn a_mount_over_dockers_root_approves_nothing() {
-    let Some(node) = Node::for_test("docker-over", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-over", false));
     let docker = docker_of(&node);
     let id = docker.run(&[], OURS).unwrap();
     let format = "--format={{.GraphDriver.Name}} {{.GraphDriver.Data.MergedDir}}";
@@ -262,9 +250,7 @@ impl Drop for Mounted {
 
 #[test]
 fn without_a_socket_the_bundle_leads_to_dockers_record() {
-    let Some(node) = Node::for_test("docker-nosock", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-nosock", false));
     let docker = docker_of(&node);
     let nobody = node.containerd.state().join("nobody.sock");
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, Some(nobody)));
@@ -339,9 +325,7 @@ struct Running {
 
 #[test]
 fn docker_on_containerds_images_is_known_by_both() {
-    let Some(node) = Node::for_test("docker-c8d", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-c8d", false));
     node.images("moby");
     node.containerd.tag("moby", EVIL, ALIAS).unwrap();
     let agent = node.agent();

@@ -2,7 +2,7 @@
 //! lost nor milder.
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, memory, words};
-use imageswap_lab::{Cgroup, wait_until};
+use imageswap_lab::{Cgroup, require, wait_until};
 use prost::Message;
 use serde_json::Value;
 use std::path::Path;
@@ -175,9 +175,7 @@ fn nothing_changes(node: &Node, agent: &Agent, name: &str, flood: impl Fn(&Atomi
 
 #[test]
 fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
-    let Some(node) = Node::for_test("events", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("events", false));
     node.images("default");
     // A container without a task.
     let decoy = ["container", "create", EVIL, "decoy"];
@@ -225,9 +223,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
 
 #[test]
 fn long_records_cost_little_memory() {
-    let Some(node) = Node::for_test("records", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("records", false));
     node.images("default");
     let agent = node.agent();
     let prefix = format!("records-{}-", std::process::id());
@@ -271,9 +267,7 @@ fn long_records_cost_little_memory() {
 #[test]
 fn many_pid_namespaces_in_one_cgroup_do_not_delay_others() {
     const MANY: usize = 300;
-    let Some(node) = Node::for_test("namespaces", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("namespaces", false));
     node.images("default");
     let agent = node.agent();
     let path = format!("/namespaces-{}.service", std::process::id());

@@ -1,7 +1,7 @@
 //! Forged evidence, and names that have moved: neither approves anything.
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, pod_spec, words};
-use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, wait_until};
+use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, require, wait_until};
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -9,9 +9,7 @@ use std::time::Duration;
 
 #[test]
 fn an_image_that_was_only_tagged_anew_drifts() {
-    let Some(node) = Node::for_test("retag", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("retag", false));
     node.images("default");
     let alias = "registry.example.com/team/alias:2";
     let renamed = "registry.example.com/other/name:1";
@@ -36,9 +34,7 @@ fn an_image_that_was_only_tagged_anew_drifts() {
 
 #[test]
 fn an_image_that_was_never_pulled_is_told_apart() {
-    let Some(node) = Node::for_test("sideload", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("sideload", false));
     let tar = node.lab.path().join("loaded.tar");
     let name = "registry.example.com/team/loaded:1";
     let image = Image::sleeper("side-loaded").unwrap();
@@ -56,9 +52,7 @@ fn an_image_that_was_never_pulled_is_told_apart() {
 
 #[test]
 fn annotations_of_a_bundle_approve_nothing() {
-    let Some(node) = Node::for_test("annotated", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("annotated", false));
     let agent = node.agent();
     let id = format!("annotated-{}", std::process::id());
     let uid = "4a163a05-439d-484b-8e53-2968bc15824f";
@@ -81,9 +75,7 @@ fn annotations_of_a_bundle_approve_nothing() {
 
 #[test]
 fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
-    let Some(node) = Node::for_test("labels", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("labels", false));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -116,9 +108,7 @@ fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
 
 #[test]
 fn names_that_share_a_digest_are_all_told() {
-    let Some(node) = Node::for_test("shared", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("shared", false));
     node.images("k8s.io");
     // An upstream image and its mirror: one digest, two names.
     let mirrored = "registry.example.com/team/mirror:1";
@@ -153,9 +143,7 @@ fn names_that_share_a_digest_are_all_told() {
 
 #[test]
 fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
-    let Some(node) = Node::for_test("later", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("later", false));
     // The agent looks for sockets below its host root.
     let root = node.lab.path().join("root");
     let found = root.join("run/containerd");
@@ -180,12 +168,8 @@ fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
 
 #[test]
 fn two_containerds_are_told_apart() {
-    let Some(node) = Node::for_test("two", false) else {
-        return;
-    };
-    let Some(lab) = imageswap_lab::Lab::for_test("two-b") else {
-        return;
-    };
+    let node = require!(Node::for_test("two", false));
+    let lab = require!(imageswap_lab::Lab::for_test("two-b"));
     node.images("default");
     let options = ContainerdOptions {
         mirrors: node.mirrors(),
@@ -245,9 +229,7 @@ fn publish_task(node: &Node, id: &str, pid: u32) {
 /// The event says that the process is an approved container's.
 #[test]
 fn a_published_event_approves_nothing() {
-    let Some(node) = Node::for_test("published", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("published", false));
     node.images("default");
     let own = std::process::id();
     let good = format!("published-{own}");

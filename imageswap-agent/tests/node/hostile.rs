@@ -5,7 +5,7 @@ use crate::harness::{
     Agent, DRIFT, EVIL, Node, PATIENCE, brief_containers, expect, hierarchy, peak, pod_spec, walks,
     words,
 };
-use imageswap_lab::{Cgroup, Image, PodSpec, wait_until};
+use imageswap_lab::{Cgroup, Image, PodSpec, require, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -37,9 +37,7 @@ fn with_states(script: &str, agent: &Command) -> Command {
 
 #[test]
 fn files_that_block_or_are_none_stop_nothing() {
-    let Some(node) = Node::for_test("fifo", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("fifo", false));
     node.images("default");
     let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     let states = "mkdir -p /run/runc/a /run/runc/b/state.json /run/runc/c && mkfifo /run/runc/a/state.json \
@@ -70,9 +68,7 @@ fn files_that_block_or_are_none_stop_nothing() {
 /// JSON makes six characters of each of these, and the CRI's verbose answer has all of them twice.
 #[test]
 fn a_container_with_two_megabytes_of_arguments_is_known() {
-    let Some(node) = Node::for_test("large", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("large", false));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -92,9 +88,7 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
 /// A hung CRI and a hung containerd, as real sockets, beside the node's own.
 #[test]
 fn starts_are_all_accounted_for_while_sources_hang() {
-    let Some(node) = Node::for_test("hung", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hung", false));
     node.images("default");
     let hung =
         ["containerd.sock", "cri.sock"].map(|name| node.lab.path().join(format!("hung-{name}")));
@@ -170,9 +164,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
 
 #[test]
 fn cgroups_without_number_neither_fill_nor_stop_it() {
-    let Some(node) = Node::for_test("many", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("many", false));
     node.images("default");
     let rounds = std::env::var("IMAGESWAP_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
     let name = node
@@ -211,9 +203,7 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
 /// The requested digest is the finding's digest, whatever else is known about the image.
 #[test]
 fn a_digest_in_the_name_is_the_findings() {
-    let Some(node) = Node::for_test("digest", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("digest", false));
     let image = Image::sleeper("digest").unwrap();
     node.push_as(&image, "team/pinned", "1");
     let name = format!("evil.example.net/team/pinned@{}", image.digest());

@@ -2,7 +2,7 @@
 //! not approved, and a container that looks like none is still seen.
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect, pod_spec, words};
-use imageswap_lab::{Bundle, Image, Registry, unpack_root, wait_until};
+use imageswap_lab::{Bundle, Image, Registry, require, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -40,9 +40,7 @@ fn unique(name: &str) -> String {
 
 #[test]
 fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
-    let Some(node) = Node::for_test("ends-like", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("ends-like", false));
     node.images("default");
     node.images("other");
     let agent = node.agent();
@@ -71,9 +69,7 @@ fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
 
 #[test]
 fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
-    let Some(node) = Node::for_test("called", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("called", false));
     node.images("default");
     let agent = node.agent();
     let uid = "4a163a05-439d-484b-8e53-2968bc15824f";
@@ -113,9 +109,7 @@ fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
 
 #[test]
 fn ctr_is_known_in_whatever_cgroup() {
-    let Some(node) = Node::for_test("anycgroup", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("anycgroup", false));
     node.images("default");
     let agent = node.agent();
     let top = unique("/any");
@@ -142,9 +136,7 @@ fn ctr_is_known_in_whatever_cgroup() {
 
 #[test]
 fn a_process_that_calls_itself_a_runtime_does_not_vanish() {
-    let Some(node) = Node::for_test("comm", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("comm", false));
     node.images("default");
     let id = unique("crun");
     let script = "echo crun > /proc/$$/comm; while :; do sleep 1000; done";
@@ -159,9 +151,7 @@ fn a_process_that_calls_itself_a_runtime_does_not_vanish() {
 
 #[test]
 fn a_container_below_a_running_one_is_a_start_of_its_own() {
-    let Some(node) = Node::for_test("below", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("below", false));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -184,9 +174,7 @@ fn a_container_below_a_running_one_is_a_start_of_its_own() {
 
 #[test]
 fn a_folder_that_looks_like_dockers_approves_nothing() {
-    let Some(node) = Node::for_test("fake-docker", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("fake-docker", false));
     let agent = node.agent();
     let data = node.lab.path().join("looks-like-docker");
     let id = format!("{:x}a", std::process::id()).repeat(64)[..64].to_owned();
@@ -232,12 +220,8 @@ fn a_folder_that_looks_like_dockers_approves_nothing() {
 
 #[test]
 fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
-    let Some(node) = Node::for_test("port", false) else {
-        return;
-    };
-    let Some(lab) = imageswap_lab::Lab::for_test("port-b") else {
-        return;
-    };
+    let node = require!(Node::for_test("port", false));
+    let lab = require!(imageswap_lab::Lab::for_test("port-b"));
     let other = Registry::start(&lab).unwrap();
     other
         .push(&Image::sleeper("evil").unwrap(), "miner", "latest")
@@ -284,9 +268,7 @@ fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
 
 #[test]
 fn an_image_that_was_tagged_anew_before_the_start_is_not_what_runs() {
-    let Some(node) = Node::for_test("moved-tag", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("moved-tag", false));
     node.images("default");
     let agent = node.agent();
     let name = "registry.example.com/team/moved:1";

@@ -4,7 +4,7 @@
 use crate::cluster::Cluster;
 use crate::harness::{EVIL, OURS, PATIENCE, expect};
 use crate::webhook::Webhook;
-use imageswap_lab::{Image, wait_until};
+use imageswap_lab::{Image, require, wait_until};
 use serde_json::{Value, json};
 
 /// The policy's result for the image that is not approved.
@@ -91,9 +91,7 @@ impl Cluster {
 #[test]
 fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
     let respond = ["--respond", "evict", "--respond-interval", "1"];
-    let Some(cluster) = Cluster::with_kubelet("heal", &respond) else {
-        return;
-    };
+    let cluster = require!(Cluster::with_kubelet("heal", &respond));
     let Cluster {
         agent, plane, node, ..
     } = &cluster;
@@ -147,9 +145,7 @@ fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
 
 #[test]
 fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
-    let Some(cluster) = Cluster::with_kubelet("kinds", &[]) else {
-        return;
-    };
+    let cluster = require!(Cluster::with_kubelet("kinds", &[]));
     let Cluster { plane, node, .. } = &cluster;
     let evil = json!([{"name": "app", "image": EVIL}]);
     let ours = json!([{"name": "app", "image": OURS}]);

@@ -2,6 +2,7 @@
 
 use crate::flood::Publisher;
 use crate::harness::{EVIL, Node, OURS, expect, words};
+use imageswap_lab::require;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -9,9 +10,7 @@ use std::time::Duration;
 /// unknown.
 #[test]
 fn a_record_that_is_deleted_excuses_nothing() {
-    let Some(node) = Node::for_test("deleted", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("deleted", false));
     node.images("default");
     let again = "registry.example.com/team/again:1";
     node.containerd.tag("default", EVIL, again).unwrap();
@@ -47,9 +46,7 @@ pub(crate) fn parent(node: &Node, namespace: &str, id: &str) -> String {
 /// The record, its snapshot and its image are approved, but the process runs on another snapshot.
 #[test]
 fn a_root_that_is_not_the_snapshot_is_not_the_images() {
-    let Some(node) = Node::for_test("swapped", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("swapped", false));
     node.images("default");
     let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
     for id in ["swapped", "ours", "evil"] {
@@ -86,9 +83,7 @@ fn a_root_that_is_not_the_snapshot_is_not_the_images() {
 /// The task has the image's snapshot, and its configuration mounts another root on top of that.
 #[test]
 fn a_mount_over_the_root_approves_nothing() {
-    let Some(node) = Node::for_test("overroot", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("overroot", false));
     node.images("default");
     let root = node.lab.path().join("root");
     std::fs::create_dir(&root).unwrap();
@@ -113,9 +108,7 @@ fn a_mount_over_the_root_approves_nothing() {
 /// The process runs on a folder of the approved overlay: its own mount has the same options.
 #[test]
 fn a_folder_of_the_root_is_not_the_root() {
-    let Some(node) = Node::for_test("subfolder", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("subfolder", false));
     node.images("default");
     let id = format!("subfolder-{}", std::process::id());
     let root = "io.containerd.runtime.v2.task/default";
@@ -148,9 +141,7 @@ fn a_folder_of_the_root_is_not_the_root() {
 #[test]
 fn a_root_that_a_hook_replaces_is_not_the_images() {
     const TIMES: usize = 6;
-    let Some(node) = Node::for_test("hooked", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hooked", false));
     node.images("default");
     let root = node.lab.path().join("root");
     std::fs::create_dir_all(root.join("old")).unwrap();

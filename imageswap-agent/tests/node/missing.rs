@@ -3,7 +3,7 @@
 use crate::harness::{
     Agent, DRIFT, EVIL, Node, OURS, PATIENCE, brief_containers, expect, peak, pod_spec,
 };
-use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, wait_until};
+use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, require, wait_until};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -155,9 +155,7 @@ fn starts_lost(agent: &Agent) -> usize {
 
 #[test]
 fn what_does_not_fit_the_ring_is_counted_and_found() {
-    let Some(node) = Node::for_test("smallring", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("smallring", false));
     node.images("default");
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
@@ -230,9 +228,7 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
 
 #[test]
 fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
-    let Some(node) = Node::for_test("killed", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("killed", false));
     node.images("default");
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
@@ -306,9 +302,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
 
 #[test]
 fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
-    let Some(node) = Node::for_test("backlog", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("backlog", false));
     node.images("default");
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
@@ -342,9 +336,7 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
 
 #[test]
 fn a_second_agent_does_no_harm() {
-    let Some(node) = Node::for_test("second", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("second", false));
     node.images("default");
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];

@@ -1,7 +1,7 @@
 //! Containers put into an existing cgroup, which no mkdir reports.
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect};
-use imageswap_lab::{Bundle, Cgroup, Process, in_pure_v2, wait_until};
+use imageswap_lab::{Bundle, Cgroup, Process, in_pure_v2, require, wait_until};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,9 +16,7 @@ const MOST_TRIES: usize = 100;
 
 #[test]
 fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
-    let Some(node) = Node::for_test("put", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("put", false));
     node.images("default");
     let agent = node.agent();
     let cgroup = "/default/put-host";
@@ -72,9 +70,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
 /// Two containers in one cgroup get the same pid, one after the other.
 #[test]
 fn a_pid_that_is_used_again_is_another_start() {
-    let Some(node) = Node::for_test("reused", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("reused", false));
     if !Path::new(LAST_PID).exists() {
         imageswap_lab::skip("reused", "the kernel lets nobody choose pids");
         return;
@@ -131,9 +127,7 @@ fn said_in(agent: &Agent, cgroup: &str, event: &str) -> Vec<Value> {
 
 #[test]
 fn a_cgroup_that_was_left_over_hides_nothing() {
-    let Some(node) = Node::for_test("leftover", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("leftover", false));
     let kept = Cgroup::make(&node.lab, "/kept-by-somebody").unwrap();
     is_seen_in(&node, &node.agent(), "/kept-by-somebody");
     drop(kept);
@@ -142,9 +136,7 @@ fn a_cgroup_that_was_left_over_hides_nothing() {
 /// Tests of `hierarchy` cover how paths look from inside a namespace.
 #[test]
 fn an_agent_in_a_cgroup_namespace_of_its_own_sees_what_others_do() {
-    let Some(node) = Node::for_test("cgroupns", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("cgroupns", false));
     let kept = Cgroup::make(&node.lab, "/kept-for-others").unwrap();
     let own = Cgroup::make(&node.lab, "/pods/of-the-agent").unwrap();
     let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
@@ -156,9 +148,7 @@ fn an_agent_in_a_cgroup_namespace_of_its_own_sees_what_others_do() {
 
 #[test]
 fn a_hand_made_path_that_looks_like_a_containers_is_nobodys_word() {
-    let Some(node) = Node::for_test("lookalike", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("lookalike", false));
     is_seen_in(&node, &node.agent(), "/k8s.io/somebody-else");
 }
 
@@ -182,9 +172,7 @@ fn is_seen_in(node: &Node, agent: &Agent, path: &str) {
 /// crun makes no cgroup then, so that the container begins in its caller's.
 #[test]
 fn a_container_without_a_cgroup_of_its_own_is_a_start() {
-    let Some(node) = Node::for_test("nocgroup", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("nocgroup", false));
     if !Path::new("/usr/bin/crun").exists() {
         imageswap_lab::skip("nocgroup", "crun is not installed");
         return;

@@ -2,7 +2,9 @@
 
 use crate::cluster::{Cluster, NODE, spec};
 use crate::harness::{EVIL, PATIENCE};
-use imageswap_lab::{ControlPlane, openreports_definitions, policy_report_definitions, wait_until};
+use imageswap_lab::{
+    ControlPlane, openreports_definitions, policy_report_definitions, require, wait_until,
+};
 use serde_json::Value;
 use std::time::Instant;
 
@@ -21,9 +23,7 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
             plane.apply(definition).unwrap();
         }
     };
-    let Some(cluster) = Cluster::with(test, &["--policy-reports"], prepare) else {
-        return;
-    };
+    let cluster = require!(Cluster::with(test, &["--policy-reports"], prepare));
     let cri = cluster.node.containerd.cri().unwrap();
     let uid = cluster.pod("team-a", "skipped", EVIL, None);
     let began = Instant::now();
@@ -112,9 +112,7 @@ fn a_report_that_was_left_behind_is_deleted() {
         assert!(wait_until(PATIENCE, is_served));
         plane.apply(&other).unwrap();
     };
-    let Some(cluster) = Cluster::with("leftreport", &["--policy-reports"], prepare) else {
-        return;
-    };
+    let cluster = require!(Cluster::with("leftreport", &["--policy-reports"], prepare));
     let gone = || report(&cluster, "policyreports", "default").is_none();
     assert!(wait_until(2 * PATIENCE, gone), "{}", cluster.agent.log());
     let all = ["-n", "default", "get", "policyreports", "-o", "name"];

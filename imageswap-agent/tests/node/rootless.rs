@@ -1,16 +1,14 @@
 //! Rootless podman: its user's own records may show drift and never approve.
 
 use crate::harness::{EVIL, Node, OURS};
-use imageswap_lab::{Image, Podman};
+use imageswap_lab::{Image, Podman, require};
 
 /// A user without a name and without further ids.
 const UID: u32 = 20_417;
 
 #[test]
 fn rootless_podman_is_believed_only_against_itself() {
-    let Some(node) = Node::for_test("rootless", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("rootless", false));
     let podman = Podman::rootless(&node.lab, UID).unwrap();
     podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
     podman.load(&Image::sleeper("evil").unwrap(), EVIL).unwrap();

@@ -1,13 +1,11 @@
 //! One test per route: one start each, and the right image.
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, pod_spec, program, words};
-use imageswap_lab::{Bundle, Image, OtlpReceiver, Podman, wait_until};
+use imageswap_lab::{Bundle, Image, OtlpReceiver, Podman, require, wait_until};
 use serde_json::Value;
 
 fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     node.images("default");
     node.images("team_b-1.0");
     let agent = node.agent();
@@ -69,9 +67,7 @@ fn ctr_is_seen_on_pure_cgroup_v2() {
 }
 
 fn a_pod_as_a_kubelet_makes_it(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -113,9 +109,7 @@ fn a_pod_is_seen_on_pure_cgroup_v2() {
 }
 
 fn plain_runc(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     let agent = node.agent();
     let id = format!("plain-{test}-{}", std::process::id());
     let bundle = Bundle::run(&node.lab, &id, &["sleep", "1000"], node.pure_v2).unwrap();
@@ -138,9 +132,7 @@ fn plain_runc_is_unresolved_on_pure_cgroup_v2() {
 
 #[test]
 fn a_container_that_nothing_knows_is_told_by_its_cgroup() {
-    let Some(node) = Node::for_test("hidden", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hidden", false));
     let agent = node.agent();
     let id = format!("hidden-{}", std::process::id());
     let bundle = Bundle::run_hidden(&node.lab, &id, &["sleep", "1000"], node.pure_v2).unwrap();
@@ -174,9 +166,7 @@ fn a_container_that_nothing_knows_is_told_by_its_cgroup() {
 
 #[test]
 fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
-    let Some(node) = Node::for_test("short", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("short", false));
     node.images("default");
     let agent = node.agent();
     let labels = "route=\"containerd\",reason=\"not-admitted\"}";
@@ -205,9 +195,7 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
 const FAILED_STARTS: usize = 12;
 
 fn no_start_without_an_entrypoint(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     node.images("default");
     let agent = node.agent();
     let id = |round: usize| format!("never-{test}-{round}");
@@ -242,9 +230,7 @@ fn an_entrypoint_that_does_not_exist_is_no_start_on_pure_cgroup_v2() {
 
 #[test]
 fn two_hundred_starts_are_two_hundred_findings() {
-    let Some(node) = Node::for_test("burst", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("burst", false));
     node.images("default");
     let agent = node.agent();
     let ids: Vec<_> = (0..200).map(|round| format!("burst-{round}")).collect();
@@ -298,9 +284,7 @@ fn two_hundred_starts_are_two_hundred_findings() {
 
 #[test]
 fn the_same_container_started_again_is_a_second_start() {
-    let Some(node) = Node::for_test("again", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("again", false));
     node.images("default");
     let agent = node.agent();
     node.run(OURS, "again");
@@ -330,9 +314,7 @@ fn the_same_container_started_again_is_a_second_start() {
 
 #[test]
 fn a_finding_is_a_log_record_too() {
-    let Some(node) = Node::for_test("otlp", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("otlp", false));
     node.images("default");
     let collector = OtlpReceiver::start().unwrap();
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
@@ -383,9 +365,7 @@ fn a_finding_is_a_log_record_too() {
 
 #[test]
 fn the_command_line_lists_what_runs_and_should_not() {
-    let Some(node) = Node::for_test("drift", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("drift", false));
     node.images("default");
     let agent = node.agent();
     let imageswap = program("imageswap");
@@ -430,9 +410,7 @@ fn the_command_line_lists_what_runs_and_should_not() {
 
 #[test]
 fn podman_is_known_by_its_store() {
-    let Some(node) = Node::for_test("podman", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("podman", false));
     let podman = Podman::new(&node.lab).unwrap();
     podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
     podman.load(&Image::sleeper("evil").unwrap(), EVIL).unwrap();

@@ -1,14 +1,12 @@
 //! Containers from before the agent, and nodes that lack something.
 
 use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, free_address};
-use imageswap_lab::Lab;
+use imageswap_lab::{Lab, require};
 use std::process::{Command, Output};
 
 #[test]
 fn what_ran_before_the_agent_is_initial_and_no_start() {
-    let Some(node) = Node::for_test("initial", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("initial", false));
     node.images("default");
     node.run(EVIL, "before");
     let agent = node.agent();
@@ -36,9 +34,7 @@ const LIKE_RUNC: &str = "cp /bin/busybox /busybox && exec /busybox sh -c \
 
 #[test]
 fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
-    let Some(node) = Node::for_test("likerunc", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("likerunc", false));
     node.images("default");
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     // No later walk finds it.
@@ -61,9 +57,7 @@ fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
 
 #[test]
 fn cgroup_v1_alone_takes_the_runtimes_word() {
-    let Some(node) = Node::for_test("v1", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("v1", false));
     if imageswap_lab::is_pure_v2() {
         imageswap_lab::skip("v1", "this machine has cgroup v2 alone");
         return;
@@ -123,9 +117,7 @@ fn a_bad_policy_ends_it_before_a_port_is_bound() {
 
 #[test]
 fn without_privilege_it_says_so_in_a_sentence() {
-    let Some(lab) = Lab::for_test("noprivilege") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("noprivilege"));
     let maps = lab.path().join("maps.conf");
     std::fs::write(&maps, "default::registry.example.com\n").unwrap();
     let mut command = Command::new("setpriv");
@@ -145,9 +137,7 @@ fn without_privilege_it_says_so_in_a_sentence() {
 
 #[test]
 fn the_doctor_says_what_there_is_and_what_not() {
-    let Some(node) = Node::for_test("doctor", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("doctor", false));
     let socket = node.containerd.socket().display().to_string();
     let examine = |program: &[&str], flags: &[&str]| {
         let mut command = Command::new("setpriv");

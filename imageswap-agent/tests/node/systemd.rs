@@ -1,13 +1,12 @@
 //! Cgroups made by systemd, as on most nodes: `SystemdCgroup = true`, `cgroupDriver: systemd`.
 
 use crate::harness::{DRIFT, EVIL, Node, OURS, pod_spec};
+use imageswap_lab::require;
 
 #[test]
 #[ignore = "needs systemd as init, which the virtual machine has"]
 fn pods_and_containers_in_cgroups_of_systemds_are_seen() {
-    let Some(node) = Node::with_systemd("systemd") else {
-        return;
-    };
+    let node = require!(Node::with_systemd("systemd"));
     node.images("default");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();

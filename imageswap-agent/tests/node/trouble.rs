@@ -1,15 +1,13 @@
 //! Runtimes that are missing, come back, or never existed; policies that change.
 
 use crate::harness::{Agent, DRIFT, EVIL, MAPS, Node, OURS, PATIENCE, pod_spec, words};
-use imageswap_lab::wait_until;
+use imageswap_lab::{require, wait_until};
 use std::fs;
 use std::os::unix::net::UnixListener;
 
 #[test]
 fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
-    let Some(node) = Node::for_test("nosocket", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("nosocket", false));
     node.images("default");
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
     node.run(OURS, "nobody-knows");
@@ -31,9 +29,7 @@ fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
 /// The CRI answers without the shim; but only containerd's answer shows what the process runs on.
 #[test]
 fn a_container_whose_shim_hangs_is_not_approved() {
-    let Some(node) = Node::for_test("hungshim", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hungshim", false));
     node.images("k8s.io");
     let cri = node.containerd.cri().unwrap();
     let pod = cri.run(&pod_spec("web", OURS)).unwrap();
@@ -52,9 +48,7 @@ fn a_container_whose_shim_hangs_is_not_approved() {
 
 #[test]
 fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
-    let Some(node) = Node::for_test("hungcri", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hungcri", false));
     node.images("k8s.io");
     node.images("default");
     let hung = node.lab.path().join("hung.sock");
@@ -79,9 +73,7 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
 
 #[test]
 fn a_runtime_that_comes_back_resolves_what_was_open() {
-    let Some(mut node) = Node::for_test("restart", false) else {
-        return;
-    };
+    let mut node = require!(Node::for_test("restart", false));
     node.images("default");
     node.run(EVIL, "survivor");
     node.containerd.stop();
@@ -97,9 +89,7 @@ fn a_runtime_that_comes_back_resolves_what_was_open() {
 
 #[test]
 fn a_changed_policy_judges_again_and_a_bad_one_changes_nothing() {
-    let Some(node) = Node::for_test("policy", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("policy", false));
     node.images("default");
     let agent = node.agent();
     node.run(EVIL, "judged");
@@ -143,9 +133,7 @@ fn set_clock(seconds: u64) {
 #[ignore = "sets the machine's clock, which is the virtual machine's own"]
 fn a_clock_that_steps_hides_nothing() {
     const DAY: u64 = 86_400;
-    let Some(node) = Node::for_test("clock", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("clock", false));
     node.images("default");
     let agent = node.agent();
     for (id, step) in [("into-the-past", -1_i64), ("and-back", 1)] {

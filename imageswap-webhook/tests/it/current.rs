@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, shipped, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -166,9 +166,7 @@ fn image<'a>(pod: &'a Value, list: &str, at: usize) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_current_api_server_asks_about_every_image_and_stores_the_answers() {
-    let Some(cluster) = Cluster::start("current-images").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("current-images").await);
     every_field_is_swapped_or_refused(&cluster);
     updates_are_asked_about_what_they_change(&cluster);
     ephemeral_containers_are_swapped_or_refused(&cluster);
@@ -180,9 +178,7 @@ async fn a_current_api_server_asks_about_every_image_and_stores_the_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_pod_of_a_new_namespace_is_decided_by_its_labels() {
     let policies = [POLICY, BY_LABEL].concat();
-    let Some(cluster) = Cluster::start_with("current-namespaces", &policies).await else {
-        return;
-    };
+    let cluster = require!(Cluster::start_with("current-namespaces", &policies).await);
     let swapped = "registry.example.com/hub/library/nginx";
     for number in 0..24 {
         let is_exempt = number % 2 == 0;
@@ -384,9 +380,7 @@ fn templates_are_refused_where_they_are_written(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
-    let Some(cluster) = Cluster::start("current-conditions").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("current-conditions").await);
     let mirror = |name: &str| {
         let mut mirror = pod(
             name,
@@ -438,9 +432,7 @@ async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
-    let Some(cluster) = Cluster::start("current-reinvocation").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("current-reinvocation").await);
     // Another mutating webhook, which is called after the chart's because its configuration's name comes later.
     let other = tempfile::tempdir().unwrap();
     let maps = other.path().join("maps");
