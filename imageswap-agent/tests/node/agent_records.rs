@@ -22,8 +22,7 @@ fn record(agent: &Agent, event: &str) -> Value {
 
 #[test]
 fn start_change_of_policy_and_stop_are_in_the_findings() {
-    let node = require!(Node::for_test("agentrecords", false));
-    node.images("default");
+    let node = require!(Node::with_images("agentrecords"));
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.args(["--findings-heartbeat", "1", "--findings-level", "drift"]);
     let agent = Agent::start(&node.lab, (command, admin));

@@ -175,8 +175,7 @@ fn nothing_changes(node: &Node, agent: &Agent, name: &str, flood: impl Fn(&Atomi
 
 #[test]
 fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
-    let node = require!(Node::for_test("events", false));
-    node.images("default");
+    let node = require!(Node::with_images("events"));
     // A container without a task.
     let decoy = ["container", "create", EVIL, "decoy"];
     node.containerd.ctr("default", decoy).unwrap();
@@ -223,8 +222,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
 
 #[test]
 fn long_records_cost_little_memory() {
-    let node = require!(Node::for_test("records", false));
-    node.images("default");
+    let node = require!(Node::with_images("records"));
     let agent = node.agent();
     let prefix = format!("records-{}-", std::process::id());
     let ids: Vec<_> = (0..8).map(|at| format!("{prefix}{at}")).collect();
@@ -267,8 +265,7 @@ fn long_records_cost_little_memory() {
 #[test]
 fn many_pid_namespaces_in_one_cgroup_do_not_delay_others() {
     const MANY: usize = 300;
-    let node = require!(Node::for_test("namespaces", false));
-    node.images("default");
+    let node = require!(Node::with_images("namespaces"));
     let agent = node.agent();
     let path = format!("/namespaces-{}.service", std::process::id());
     let cgroup = Cgroup::make(&node.lab, &path).unwrap();

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 #[test]
 fn an_image_that_was_only_tagged_anew_drifts() {
-    let node = require!(Node::for_test("retag", false));
-    node.images("default");
+    let node = require!(Node::with_images("retag"));
     let alias = "registry.example.com/team/alias:2";
     let renamed = "registry.example.com/other/name:1";
     node.containerd.tag("default", EVIL, alias).unwrap();
@@ -229,8 +228,7 @@ fn publish_task(node: &Node, id: &str, pid: u32) {
 /// The event says that the process is an approved container's.
 #[test]
 fn a_published_event_approves_nothing() {
-    let node = require!(Node::for_test("published", false));
-    node.images("default");
+    let node = require!(Node::with_images("published"));
     let own = std::process::id();
     let good = format!("published-{own}");
     node.run(OURS, &good);

@@ -49,7 +49,14 @@ impl Node {
         Self::in_turn(test, pure_v2, false, Turn::Shared(turn))
     }
 
-    /// The same, exclusively: no other node of these tests runs meanwhile.
+    /// The same, with both images in containerd's namespace `default`.
+    pub(crate) fn with_images(test: &str) -> Option<Self> {
+        let node = Self::for_test(test, false)?;
+        node.images("default");
+        Some(node)
+    }
+
+    /// Like [`Self::for_test`], but no other node of these tests runs meanwhile.
     pub(crate) fn for_test_alone(test: &str) -> Option<Self> {
         let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
         Self::in_turn(test, false, false, Turn::Alone(turn))

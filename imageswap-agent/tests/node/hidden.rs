@@ -75,8 +75,7 @@ fn a_first_process_without_a_program_of_its_own_hides_nothing() {
 
 #[test]
 fn a_container_that_is_moved_to_another_cgroup_runs_on() {
-    let node = require!(Node::for_test("moved", false));
-    node.images("default");
+    let node = require!(Node::with_images("moved"));
     let agent = node.agent();
     let path = format!("/moved-{}.service", std::process::id());
     let cgroup = Cgroup::make(&node.lab, &path).unwrap();
@@ -132,8 +131,7 @@ fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
 /// keep the other one from ending.
 #[test]
 fn a_process_that_is_moved_into_a_container_is_not_its() {
-    let node = require!(Node::for_test("joins", false));
-    node.images("default");
+    let node = require!(Node::with_images("joins"));
     let agent = node.agent();
     let sleep = ["sleep", "1000"];
     node.containerd

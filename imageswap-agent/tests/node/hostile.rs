@@ -37,8 +37,7 @@ fn with_states(script: &str, agent: &Command) -> Command {
 
 #[test]
 fn files_that_block_or_are_none_stop_nothing() {
-    let node = require!(Node::for_test("fifo", false));
-    node.images("default");
+    let node = require!(Node::with_images("fifo"));
     let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     let states = "mkdir -p /run/runc/a /run/runc/b/state.json /run/runc/c && mkfifo /run/runc/a/state.json \
                   /run/runc/c/status && ln -s /dev/zero /run/runc/c/state.json";
@@ -88,8 +87,7 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
 /// A hung CRI and a hung containerd, as real sockets, beside the node's own.
 #[test]
 fn starts_are_all_accounted_for_while_sources_hang() {
-    let node = require!(Node::for_test("hung", false));
-    node.images("default");
+    let node = require!(Node::with_images("hung"));
     let hung =
         ["containerd.sock", "cri.sock"].map(|name| node.lab.path().join(format!("hung-{name}")));
     let _listen = hung.clone().map(|path| UnixListener::bind(path).unwrap());
@@ -164,8 +162,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
 
 #[test]
 fn cgroups_without_number_neither_fill_nor_stop_it() {
-    let node = require!(Node::for_test("many", false));
-    node.images("default");
+    let node = require!(Node::with_images("many"));
     let rounds = std::env::var("IMAGESWAP_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
     let name = node
         .lab

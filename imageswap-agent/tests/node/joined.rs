@@ -40,8 +40,7 @@ fn unique(name: &str) -> String {
 
 #[test]
 fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
-    let node = require!(Node::for_test("ends-like", false));
-    node.images("default");
+    let node = require!(Node::with_images("ends-like"));
     node.images("other");
     let agent = node.agent();
     let good = unique("good");
@@ -69,8 +68,7 @@ fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
 
 #[test]
 fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
-    let node = require!(Node::for_test("called", false));
-    node.images("default");
+    let node = require!(Node::with_images("called"));
     let agent = node.agent();
     let uid = "4a163a05-439d-484b-8e53-2968bc15824f";
     let hex = format!("{:064x}", std::process::id());
@@ -109,8 +107,7 @@ fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
 
 #[test]
 fn ctr_is_known_in_whatever_cgroup() {
-    let node = require!(Node::for_test("anycgroup", false));
-    node.images("default");
+    let node = require!(Node::with_images("anycgroup"));
     let agent = node.agent();
     let top = unique("/any");
     for (number, path) in ["", "/b", "/b/c", ".service", "/x.slice/y"]
@@ -136,8 +133,7 @@ fn ctr_is_known_in_whatever_cgroup() {
 
 #[test]
 fn a_process_that_calls_itself_a_runtime_does_not_vanish() {
-    let node = require!(Node::for_test("comm", false));
-    node.images("default");
+    let node = require!(Node::with_images("comm"));
     let id = unique("crun");
     let script = "echo crun > /proc/$$/comm; while :; do sleep 1000; done";
     node.containerd
@@ -268,8 +264,7 @@ fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
 
 #[test]
 fn an_image_that_was_tagged_anew_before_the_start_is_not_what_runs() {
-    let node = require!(Node::for_test("moved-tag", false));
-    node.images("default");
+    let node = require!(Node::with_images("moved-tag"));
     let agent = node.agent();
     let name = "registry.example.com/team/moved:1";
     node.containerd.tag("default", EVIL, name).unwrap();

@@ -10,8 +10,7 @@ use std::time::Duration;
 /// unknown.
 #[test]
 fn a_record_that_is_deleted_excuses_nothing() {
-    let node = require!(Node::for_test("deleted", false));
-    node.images("default");
+    let node = require!(Node::with_images("deleted"));
     let again = "registry.example.com/team/again:1";
     node.containerd.tag("default", EVIL, again).unwrap();
     let first = node.agent();
@@ -46,8 +45,7 @@ pub(crate) fn parent(node: &Node, namespace: &str, id: &str) -> String {
 /// The record, its snapshot and its image are approved, but the process runs on another snapshot.
 #[test]
 fn a_root_that_is_not_the_snapshot_is_not_the_images() {
-    let node = require!(Node::for_test("swapped", false));
-    node.images("default");
+    let node = require!(Node::with_images("swapped"));
     let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
     for id in ["swapped", "ours", "evil"] {
         let image = if id == "evil" { EVIL } else { OURS };
@@ -83,8 +81,7 @@ fn a_root_that_is_not_the_snapshot_is_not_the_images() {
 /// The task has the image's snapshot, and its configuration mounts another root on top of that.
 #[test]
 fn a_mount_over_the_root_approves_nothing() {
-    let node = require!(Node::for_test("overroot", false));
-    node.images("default");
+    let node = require!(Node::with_images("overroot"));
     let root = node.lab.path().join("root");
     std::fs::create_dir(&root).unwrap();
     imageswap_lab::unpack_root(&root).unwrap();
@@ -108,8 +105,7 @@ fn a_mount_over_the_root_approves_nothing() {
 /// The process runs on a folder of the approved overlay: its own mount has the same options.
 #[test]
 fn a_folder_of_the_root_is_not_the_root() {
-    let node = require!(Node::for_test("subfolder", false));
-    node.images("default");
+    let node = require!(Node::with_images("subfolder"));
     let id = format!("subfolder-{}", std::process::id());
     let root = "io.containerd.runtime.v2.task/default";
     let folder = node
@@ -141,8 +137,7 @@ fn a_folder_of_the_root_is_not_the_root() {
 #[test]
 fn a_root_that_a_hook_replaces_is_not_the_images() {
     const TIMES: usize = 6;
-    let node = require!(Node::for_test("hooked", false));
-    node.images("default");
+    let node = require!(Node::with_images("hooked"));
     let root = node.lab.path().join("root");
     std::fs::create_dir_all(root.join("old")).unwrap();
     imageswap_lab::unpack_root(&root).unwrap();

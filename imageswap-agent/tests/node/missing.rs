@@ -155,8 +155,7 @@ fn starts_lost(agent: &Agent) -> usize {
 
 #[test]
 fn what_does_not_fit_the_ring_is_counted_and_found() {
-    let node = require!(Node::for_test("smallring", false));
-    node.images("default");
+    let node = require!(Node::with_images("smallring"));
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
     let flags = ["--ring-bytes", SMALL_RING, "--pin", &bpf.pins()];
@@ -228,8 +227,7 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
 
 #[test]
 fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
-    let node = require!(Node::for_test("killed", false));
-    node.images("default");
+    let node = require!(Node::with_images("killed"));
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
@@ -302,8 +300,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
 
 #[test]
 fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
-    let node = require!(Node::for_test("backlog", false));
-    node.images("default");
+    let node = require!(Node::with_images("backlog"));
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
     let name = format!("backlog-{}", std::process::id());
@@ -336,8 +333,7 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
 
 #[test]
 fn a_second_agent_does_no_harm() {
-    let node = require!(Node::for_test("second", false));
-    node.images("default");
+    let node = require!(Node::with_images("second"));
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
     let first = agent(&node, &pin);

@@ -16,8 +16,7 @@ const MOST_TRIES: usize = 100;
 
 #[test]
 fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
-    let node = require!(Node::for_test("put", false));
-    node.images("default");
+    let node = require!(Node::with_images("put"));
     let agent = node.agent();
     let cgroup = "/default/put-host";
     // Its first process continues as another program, which is not a second start.

@@ -166,8 +166,7 @@ fn a_container_that_nothing_knows_is_told_by_its_cgroup() {
 
 #[test]
 fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
-    let node = require!(Node::for_test("short", false));
-    node.images("default");
+    let node = require!(Node::with_images("short"));
     let agent = node.agent();
     let labels = "route=\"containerd\",reason=\"not-admitted\"}";
     let starts = format!("imageswap_agent_container_starts_total{{verdict=\"drift\",{labels}");
@@ -230,8 +229,7 @@ fn an_entrypoint_that_does_not_exist_is_no_start_on_pure_cgroup_v2() {
 
 #[test]
 fn two_hundred_starts_are_two_hundred_findings() {
-    let node = require!(Node::for_test("burst", false));
-    node.images("default");
+    let node = require!(Node::with_images("burst"));
     let agent = node.agent();
     let ids: Vec<_> = (0..200).map(|round| format!("burst-{round}")).collect();
     for id in &ids {
@@ -284,8 +282,7 @@ fn two_hundred_starts_are_two_hundred_findings() {
 
 #[test]
 fn the_same_container_started_again_is_a_second_start() {
-    let node = require!(Node::for_test("again", false));
-    node.images("default");
+    let node = require!(Node::with_images("again"));
     let agent = node.agent();
     node.run(OURS, "again");
     let first = agent.wait_for("again", "start");
@@ -314,8 +311,7 @@ fn the_same_container_started_again_is_a_second_start() {
 
 #[test]
 fn a_finding_is_a_log_record_too() {
-    let node = require!(Node::for_test("otlp", false));
-    node.images("default");
+    let node = require!(Node::with_images("otlp"));
     let collector = OtlpReceiver::start().unwrap();
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.args(["--otlp-endpoint", &collector.endpoint()]);
@@ -365,8 +361,7 @@ fn a_finding_is_a_log_record_too() {
 
 #[test]
 fn the_command_line_lists_what_runs_and_should_not() {
-    let node = require!(Node::for_test("drift", false));
-    node.images("default");
+    let node = require!(Node::with_images("drift"));
     let agent = node.agent();
     let imageswap = program("imageswap");
     let drift = |flags: &[&str]| {

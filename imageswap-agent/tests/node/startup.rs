@@ -6,8 +6,7 @@ use std::process::{Command, Output};
 
 #[test]
 fn what_ran_before_the_agent_is_initial_and_no_start() {
-    let node = require!(Node::for_test("initial", false));
-    node.images("default");
+    let node = require!(Node::with_images("initial"));
     node.run(EVIL, "before");
     let agent = node.agent();
     agent.expect("before", "initial", DRIFT);
@@ -34,8 +33,7 @@ const LIKE_RUNC: &str = "cp /bin/busybox /busybox && exec /busybox sh -c \
 
 #[test]
 fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
-    let node = require!(Node::for_test("likerunc", false));
-    node.images("default");
+    let node = require!(Node::with_images("likerunc"));
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     // No later walk finds it.
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();

@@ -7,8 +7,7 @@ use std::os::unix::net::UnixListener;
 
 #[test]
 fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
-    let node = require!(Node::for_test("nosocket", false));
-    node.images("default");
+    let node = require!(Node::with_images("nosocket"));
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
     node.run(OURS, "nobody-knows");
     let finding = agent.wait_for("nobody-knows", "start");
@@ -73,8 +72,7 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
 
 #[test]
 fn a_runtime_that_comes_back_resolves_what_was_open() {
-    let mut node = require!(Node::for_test("restart", false));
-    node.images("default");
+    let mut node = require!(Node::with_images("restart"));
     node.run(EVIL, "survivor");
     node.containerd.stop();
     let agent = node.agent();
@@ -89,8 +87,7 @@ fn a_runtime_that_comes_back_resolves_what_was_open() {
 
 #[test]
 fn a_changed_policy_judges_again_and_a_bad_one_changes_nothing() {
-    let node = require!(Node::for_test("policy", false));
-    node.images("default");
+    let node = require!(Node::with_images("policy"));
     let agent = node.agent();
     node.run(EVIL, "judged");
     let finding = agent.wait_for("judged", "start");
@@ -133,8 +130,7 @@ fn set_clock(seconds: u64) {
 #[ignore = "sets the machine's clock, which is the virtual machine's own"]
 fn a_clock_that_steps_hides_nothing() {
     const DAY: u64 = 86_400;
-    let node = require!(Node::for_test("clock", false));
-    node.images("default");
+    let node = require!(Node::with_images("clock"));
     let agent = node.agent();
     for (id, step) in [("into-the-past", -1_i64), ("and-back", 1)] {
         let (before, running) = (clock(), std::time::Instant::now());
