@@ -72,7 +72,7 @@ fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
 
 fn tell(workspace: &Workspace, what: &What, site: &Site, programs: &Path) -> Result<()> {
     let cluster = site.cluster()?;
-    let kubectl = Kubectl::new(&cluster);
+    let kubectl = Kubectl(cluster.clone());
     let story = Story::new(&kubectl, workspace);
     let gap = switch::begin(&story, site, programs)?;
     let values = workspace
@@ -98,8 +98,8 @@ fn tell(workspace: &Workspace, what: &What, site: &Site, programs: &Path) -> Res
 
 fn elsewhere(workspace: &Workspace, context: &str) -> Result<ExitCode> {
     let cluster = Cluster::find(context, None)?;
-    let kubectl = Kubectl::new(&cluster);
-    let deployment = ["get", "deployment", "imageswap-webhook", "-n", NAMESPACE];
+    let kubectl = Kubectl(cluster.clone());
+    let deployment = format!("get deployment imageswap-webhook -n {NAMESPACE}");
     kubectl.run(&deployment).with_context(|| {
         format!("ImageSwap is not there yet: cargo xtask deploy --context {context}")
     })?;

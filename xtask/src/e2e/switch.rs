@@ -87,10 +87,11 @@ pub(super) fn begin(story: &Story<'_>, site: &Site, programs: &Path) -> Result<S
         "its ConfigMap imageswap-maps, Service, Secret and configuration",
         |it| {
             it.apply("examples/maps")?;
-            it.kubectl.with(&["apply", "-f", "-"], &theirs())?;
+            it.kubectl.with("apply -f -", &theirs())?;
             it.namespace(PROBED)?;
-            let label = ["label", "namespace", PROBED, "k8s.twr.io/imageswap=enabled"];
-            it.kubectl.run(&label)?;
+            it.kubectl.run(&format!(
+                "label namespace {PROBED} k8s.twr.io/imageswap=enabled"
+            ))?;
             Ok(())
         },
     )?;
@@ -160,22 +161,21 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
         |it| {
             it.until("rules in the configuration", |it| {
                 let path = "jsonpath={.webhooks[0].rules}";
-                let get = [
-                    "get",
-                    "mutatingwebhookconfiguration",
-                    "imageswap",
-                    "-o",
-                    path,
-                ];
-                Ok(!it.kubectl.run(&get)?.is_empty())
+                Ok(!it
+                    .kubectl
+                    .run(&format!(
+                        "get mutatingwebhookconfiguration imageswap -o {path}"
+                    ))?
+                    .is_empty())
             })
         },
     )?;
     story.step(
         "kubectl delete mutatingwebhookconfiguration imageswap-webhook",
         |it| {
-            let configuration = ["delete", "mutatingwebhookconfiguration", CONFIGURATION];
-            it.kubectl.run(&configuration)?;
+            it.kubectl.run(&format!(
+                "delete mutatingwebhookconfiguration {CONFIGURATION}"
+            ))?;
             Ok(())
         },
     )?;
@@ -183,12 +183,7 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
     thread::sleep(Duration::from_secs(3));
     story.step("then its Pods, Service and Secret", |it| {
         theirs.stop();
-        let objects = [format!("service/{SERVICE}"), format!("secret/{SECRET}")];
-        let objects = objects.iter().map(String::as_str);
-        let delete: Vec<_> = ["-n", NAMESPACE, "delete"]
-            .into_iter()
-            .chain(objects)
-            .collect();
+        let delete = format!("-n {NAMESPACE} delete service/{SERVICE} secret/{SECRET}");
         it.kubectl.run(&delete)?;
         Ok(())
     })?;
