@@ -171,9 +171,7 @@ impl Containerd {
             .collect(
                 "/containerd.services.content.v1.Content/Read",
                 namespace,
-                wire::ReadContentRequest {
-                    digest: digest.to_owned(),
-                },
+                digest.to_owned(),
                 take,
             )
             .await?;
