@@ -208,7 +208,7 @@ fn restart_each(plane: &ControlPlane) -> Result<()> {
 }
 
 fn maps(cluster: &ControlPlane, text: &str) -> Result<()> {
-    let text = serde_json::Value::from(text);
+    let text = Value::from(text);
     let map = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps, namespace: {NAMESPACE}}}\ndata: {{maps: {text}}}"
     );

@@ -2,8 +2,7 @@
 //! answers, huge numbers of cgroups, and deleted evidence.
 
 use crate::harness::{
-    Agent, DRIFT, EVIL, Node, PATIENCE, brief_containers, expect, hierarchy, peak, pod_spec, walks,
-    words,
+    Agent, DRIFT, EVIL, Node, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks, words,
 };
 use imageswap_lab::{Cgroup, Image, PodSpec, require, wait_until};
 use std::collections::BTreeSet;

@@ -1,8 +1,6 @@
 //! No start is missed: with a tiny ring buffer, a killed agent, two agents at once.
 
-use crate::harness::{
-    Agent, DRIFT, EVIL, Node, OURS, PATIENCE, brief_containers, expect, peak, pod_spec,
-};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, brief_containers, peak, pod_spec};
 use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, require, wait_until};
 use serde_json::Value;
 use std::collections::HashMap;

@@ -62,7 +62,7 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
     let pod = cri.run(&spec).unwrap();
     // Containers that do not need the CRI do not wait for it.
     node.run(EVIL, "beside");
-    let beside = agent.expect("beside", "start", DRIFT);
+    agent.expect("beside", "start", DRIFT);
     // containerd's own record names the image.
     agent.expect(&pod.container_id, "start", ["approved", "pod", "ok"]);
     assert!(agent.log().contains("hung.sock"), "{}", agent.log());

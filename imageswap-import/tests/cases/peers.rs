@@ -1,7 +1,7 @@
 //! Gatekeeper's and Kubewarden's policies, and the examples of the documentation.
 
 use super::helpers::{ALL_PODS, constraint, decide, files, imported, together};
-use imageswap_import::{Import, Status, write};
+use imageswap_import::{Status, write};
 use imageswap_policy::document::Enforcement;
 
 /// The page whose examples are run.

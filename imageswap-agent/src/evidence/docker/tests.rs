@@ -33,6 +33,10 @@ impl Host {
             imageswap_lab::skip(test, "needs root");
             return None;
         }
+        Some(Self::new())
+    }
+
+    fn new() -> Self {
         let host = Self(tempfile::tempdir().unwrap());
         host.container("overlay2");
         let mount = format!("image/overlay2/layerdb/mounts/{ID}/mount-id");
@@ -40,7 +44,7 @@ impl Host {
         let image = format!("image/overlay2/imagedb/content/sha256/{IMAGE}");
         let layers = json!({"rootfs": {"type": "layers", "diff_ids": ["sha256:l1", "sha256:l2"]}});
         host.write(&image, &layers.to_string());
-        Some(host)
+        host
     }
 
     fn container(&self, driver: &str) {
