@@ -16,7 +16,9 @@ use imageswap_agent::evidence::containerd::{Containerd, TaskEvent, TaskEventKind
 use imageswap_agent::evidence::cri::Cri;
 use imageswap_agent::evidence::runc::RuncStates;
 use imageswap_agent::process::Subject;
-use imageswap_lab::{Bundle, ContainerdOptions, CriPod, Image, Lab, PodSpec, Registry, wait_until};
+use imageswap_lab::{
+    Bundle, ContainerdOptions, CriPod, Image, Lab, PodSpec, Registry, require, wait_until,
+};
 use tokio::runtime::Runtime;
 
 const HOST: &str = "registry.example.com";
@@ -86,9 +88,9 @@ fn cgroups_of(pid: u32) -> Vec<String> {
 
 #[test]
 fn containerd_knows_the_containers_of_every_namespace() {
-    let Some(lab) = Lab::for_test("containerd_knows_the_containers_of_every_namespace") else {
-        return;
-    };
+    let lab = require!(Lab::for_test(
+        "containerd_knows_the_containers_of_every_namespace"
+    ));
     let node = Node::start(&lab);
     let digest = node.image.digest();
     let (one, two) = (unique(&lab, "one"), unique(&lab, "two"));
@@ -221,9 +223,9 @@ fn containerd_knows_the_containers_of_every_namespace() {
 
 #[test]
 fn cri_and_the_bundle_know_what_the_kubelet_made() {
-    let Some(lab) = Lab::for_test("cri_and_the_bundle_know_what_the_kubelet_made") else {
-        return;
-    };
+    let lab = require!(Lab::for_test(
+        "cri_and_the_bundle_know_what_the_kubelet_made"
+    ));
     let node = Node::start(&lab);
     let pod = node.run_pod();
     node.containerd.tag("k8s.io", APP, ALIAS).unwrap();
@@ -308,9 +310,9 @@ fn cri_and_the_bundle_know_what_the_kubelet_made() {
 
 #[test]
 fn events_tell_each_start_and_end_and_a_restart_ends_them() {
-    let Some(lab) = Lab::for_test("events_tell_each_start_and_end_and_a_restart_ends_them") else {
-        return;
-    };
+    let lab = require!(Lab::for_test(
+        "events_tell_each_start_and_end_and_a_restart_ends_them"
+    ));
     let mut node = Node::start(&lab);
     let namespace = unique(&lab, "events");
     node.containerd.pull(&namespace, APP).unwrap();
@@ -404,9 +406,9 @@ fn subscribe(
 
 #[test]
 fn runc_alone_keeps_a_state_that_leads_to_the_bundle() {
-    let Some(lab) = Lab::for_test("runc_alone_keeps_a_state_that_leads_to_the_bundle") else {
-        return;
-    };
+    let lab = require!(Lab::for_test(
+        "runc_alone_keeps_a_state_that_leads_to_the_bundle"
+    ));
     for pure_v2 in [false, true] {
         let id = unique(&lab, if pure_v2 { "pure" } else { "plain" });
         let container = Bundle::run_hidden(&lab, &id, &["/bin/sleep", "600"], pure_v2).unwrap();

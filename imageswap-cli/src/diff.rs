@@ -114,13 +114,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     out.flush()?;
     undecided.report();
-    Ok(if !undecided.is_empty() {
-        Outcome::Failed
-    } else if changes == 0 {
-        Outcome::Clean
-    } else {
-        Outcome::Findings
-    })
+    Ok(Outcome::of(undecided.is_empty(), changes > 0))
 }
 
 fn side<'a>(decision: &'a Decision<'_>) -> Side<'a> {

@@ -176,11 +176,7 @@ impl Args {
                 NAMED
             });
         }
-        Ok(match (heard.silent.is_empty(), counts) {
-            (false, _) => Outcome::Failed,
-            (true, [0, _]) => Outcome::Clean,
-            (true, _) => Outcome::Findings,
-        })
+        Ok(Outcome::of(heard.silent.is_empty(), counts[0] > 0))
     }
 }
 

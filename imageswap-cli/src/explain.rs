@@ -118,11 +118,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         text(&policies, &selected, &decided, colour, out)?;
     }
     out.flush()?;
-    Ok(if undecided.is_empty() {
-        Outcome::Clean
-    } else {
-        Outcome::Failed
-    })
+    Ok(Outcome::of(undecided.is_empty(), false))
 }
 
 fn json(

@@ -79,11 +79,5 @@ fn print_report(of: &Report) {
 }
 
 fn outcome(of: &Report, is_empty: bool) -> Outcome {
-    if is_empty {
-        Outcome::Failed
-    } else if of.is_exact() {
-        Outcome::Clean
-    } else {
-        Outcome::Findings
-    }
+    Outcome::of(!is_empty, !of.is_exact())
 }

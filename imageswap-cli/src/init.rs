@@ -93,11 +93,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     write!(out, "{text}")?;
     out.flush()?;
-    Ok(if failed {
-        Outcome::Failed
-    } else {
-        Outcome::Clean
-    })
+    Ok(Outcome::of(!failed, false))
 }
 
 /// The policy, and a comment for each rule.

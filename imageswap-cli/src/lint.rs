@@ -145,11 +145,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     out.flush()?;
     let findings = count.errors > 0 || (args.deny_warnings && count.warnings > 0);
-    Ok(match (unread, findings) {
-        (true, _) => Outcome::Failed,
-        (false, true) => Outcome::Findings,
-        (false, false) => Outcome::Clean,
-    })
+    Ok(Outcome::of(!unread, findings))
 }
 
 fn failed(error: &Error) {

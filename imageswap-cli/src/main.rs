@@ -18,6 +18,7 @@ mod lint;
 mod manifest;
 mod missing;
 mod moment;
+mod outcome;
 mod policy;
 mod report;
 mod scan;
@@ -31,22 +32,12 @@ use anyhow::Error;
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
+use outcome::Outcome;
 use screen::report;
-
-/// The result of a command that ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Clean,
-    Findings,
-    /// The messages are written already.
-    Failed,
-}
 
 fn main() -> ExitCode {
     match cli::parse().run(&mut io::stdout().lock()) {
-        Ok(Outcome::Clean) => ExitCode::SUCCESS,
-        Ok(Outcome::Findings) => ExitCode::from(1),
-        Ok(Outcome::Failed) => ExitCode::from(2),
+        Ok(outcome) => outcome.into(),
         // The reader has closed the pipe.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

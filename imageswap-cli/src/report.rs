@@ -119,11 +119,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     out.flush()?;
     complain(&report.files);
     let is_fine = report.containers.is_empty() && report.watched;
-    Ok(match (report.complete, is_fine) {
-        (false, _) => Outcome::Failed,
-        (true, false) => Outcome::Findings,
-        (true, true) => Outcome::Clean,
-    })
+    Ok(Outcome::of(report.complete, !is_fine))
 }
 
 impl Args {

@@ -160,11 +160,7 @@ impl Args {
         let unknown = missing.as_ref().is_some_and(Missing::report_unknown);
         let complete = unseen.is_empty() && census.undecided().is_empty() && !unknown;
         let absent = missing.as_ref().map_or(0, Missing::count);
-        Ok(match (complete, summary.findings + absent) {
-            (false, _) => Outcome::Failed,
-            (true, 0) => Outcome::Clean,
-            (true, _) => Outcome::Findings,
-        })
+        Ok(Outcome::of(complete, summary.findings + absent > 0))
     }
 
     /// The policies that would be in force in the services.

@@ -108,11 +108,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     }
     writeln!(out, "{passed} passed, {failed} failed")?;
     out.flush()?;
-    Ok(match (errors, failed) {
-        (0, 0) => Outcome::Clean,
-        (0, _) => Outcome::Findings,
-        _ => Outcome::Failed,
-    })
+    Ok(Outcome::of(errors == 0, failed > 0))
 }
 
 impl Compiled {

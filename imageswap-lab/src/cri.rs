@@ -100,9 +100,7 @@ impl Cri {
         let request = messages::RunPodSandboxRequest {
             config: Some(sandbox.clone()),
         };
-        let ran: messages::RunPodSandboxResponse =
-            self.call("/runtime.v1.RuntimeService/RunPodSandbox", request)?;
-        let sandbox_id = ran.pod_sandbox_id;
+        let sandbox_id: String = self.call("/runtime.v1.RuntimeService/RunPodSandbox", request)?;
         let started = self.run_container(spec, &uid, &sandbox_id, sandbox);
         match started {
             Ok((container_id, image_id)) => Ok(CriPod {
@@ -131,13 +129,9 @@ impl Cri {
             container_id: container_id.to_owned(),
             timeout: 0,
         };
-        let _: messages::Empty = self.call("/runtime.v1.RuntimeService/StopContainer", request)?;
-        let request = messages::IdRequest {
-            id: container_id.to_owned(),
-        };
-        let _: messages::Empty =
-            self.call("/runtime.v1.RuntimeService/RemoveContainer", request)?;
-        Ok(())
+        let () = self.call("/runtime.v1.RuntimeService/StopContainer", request)?;
+        let request = container_id.to_owned();
+        self.call("/runtime.v1.RuntimeService/RemoveContainer", request)
     }
 
     /// Ends a pod and removes it, with its cgroup.
@@ -156,28 +150,24 @@ impl Cri {
             image: Some(image_spec(spec.image)),
             sandbox_config: Some(sandbox.clone()),
         };
-        let pulled: messages::PullImageResponse =
-            self.call("/runtime.v1.ImageService/PullImage", request)?;
+        let image_ref: String = self.call("/runtime.v1.ImageService/PullImage", request)?;
         let request = messages::CreateContainerRequest {
             pod_sandbox_id: sandbox_id.to_owned(),
-            config: Some(container_config(spec, uid, &pulled.image_ref)),
+            config: Some(container_config(spec, uid, &image_ref)),
             sandbox_config: Some(sandbox),
         };
-        let created: messages::CreateContainerResponse =
+        let container_id: String =
             self.call("/runtime.v1.RuntimeService/CreateContainer", request)?;
-        let request = messages::IdRequest {
-            id: created.container_id.clone(),
-        };
-        let _: messages::Empty = self.call("/runtime.v1.RuntimeService/StartContainer", request)?;
-        Ok((created.container_id, pulled.image_ref))
+        let request = container_id.clone();
+        let () = self.call("/runtime.v1.RuntimeService/StartContainer", request)?;
+        Ok((container_id, image_ref))
     }
 
     /// Stops and removes all pods; their parent cgroups have to be removed by their maker.
     pub fn remove_all(&self) -> Result<()> {
         let call = "/runtime.v1.RuntimeService/ListPodSandbox";
-        let sandboxes: messages::ListPodSandboxResponse = self.call(call, messages::Empty {})?;
-        let mut ids = sandboxes.items.into_iter().map(|sandbox| sandbox.id);
-        ids.try_for_each(|id| self.end_sandbox(&id))
+        let sandboxes: messages::ListPodSandboxResponse = self.call(call, ())?;
+        sandboxes.ids.iter().try_for_each(|id| self.end_sandbox(id))
     }
 
     fn end_sandbox(&self, id: &str) -> Result<()> {
@@ -185,8 +175,7 @@ impl Cri {
             "/runtime.v1.RuntimeService/StopPodSandbox",
             "/runtime.v1.RuntimeService/RemovePodSandbox",
         ] {
-            let id = id.to_owned();
-            let _: messages::Empty = self.call(call, messages::IdRequest { id })?;
+            let () = self.call(call, id.to_owned())?;
         }
         Ok(())
     }

@@ -30,8 +30,7 @@ use tonic_prost::ProstCodec;
 
 use crate::background::Background;
 use crate::cri::messages::{
-    ContainerMetadata, IdRequest, Image, ImageRequest, ImageSpec, ImageStatusResponse,
-    PodSandboxMetadata,
+    ContainerMetadata, Image, ImageRequest, ImageSpec, ImageStatusResponse, PodSandboxMetadata,
 };
 use crate::error::{Error, Result};
 use crate::http::runtime;
@@ -169,11 +168,11 @@ async fn answer(request: Request<Incoming>, known: Arc<Mutex<Known>>) -> Respons
     let method = request.uri().path().rsplit('/').next();
     match method.unwrap_or_default() {
         "ContainerStatus" => {
-            let of = move |asked: IdRequest| locked(&known).container(&asked.id);
+            let of = move |id: String| locked(&known).container(&id);
             unary(request, of).await
         }
         "PodSandboxStatus" => {
-            let of = move |asked: IdRequest| locked(&known).sandbox(&asked.id);
+            let of = move |id: String| locked(&known).sandbox(&id);
             unary(request, of).await
         }
         "ImageStatus" => {
@@ -183,12 +182,7 @@ async fn answer(request: Request<Incoming>, known: Arc<Mutex<Known>>) -> Respons
             };
             unary(request, of).await
         }
-        "Version" => {
-            unary(request, |_asked: IdRequest| {
-                Ok(messages::VersionResponse::crio())
-            })
-            .await
-        }
+        "Version" => unary(request, |_asked: ()| Ok(messages::VersionResponse::crio())).await,
         _ => Status::unimplemented("not recorded").into_http(),
     }
 }

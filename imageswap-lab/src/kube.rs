@@ -16,7 +16,6 @@
 //! ```
 
 mod assets;
-mod kubelet;
 mod machine;
 mod network;
 mod pki;
@@ -37,7 +36,6 @@ use crate::process::{Process, run, run_with_input};
 use crate::workspace::Lab;
 pub use assets::Assets;
 use assets::{CONTROLLERS, NODE};
-pub use kubelet::{Kubelet, KubeletOptions, PodProcess, PodStart};
 pub use machine::Machine;
 pub use network::NodeNetwork;
 use pki::Pki;

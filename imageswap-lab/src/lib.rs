@@ -6,7 +6,7 @@
 //! [`ControlPlane`] is a Kubernetes without nodes; [`Prometheus`] and [`OtlpReceiver`] receive
 //! metrics and traces. Dropping a part ends what it started.
 //!
-//! A [`Kubelet`] runs Pods of a control plane as processes. [`hostile`] attacks a webhook.
+//! A [`Machine`] is a node of a control plane. [`hostile`] attacks a webhook.
 //!
 //! Everything needs Linux; parts that start containers need root. [`missing`] names the packages
 //! that are not installed, and [`Lab::for_test`] skips the test if any is.
@@ -53,10 +53,7 @@ pub use docker::Docker;
 pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};
 pub use image::{BUSYBOX, Image, ImageBuilder, unpack_root};
-pub use kube::{
-    Assets, ControlPlane, ControlPlaneOptions, Kubelet, KubeletOptions, Machine, NodeNetwork,
-    PodProcess, PodStart,
-};
+pub use kube::{Assets, ControlPlane, ControlPlaneOptions, Machine, NodeNetwork};
 pub use needs::{Need, is_root, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use podman::Podman;

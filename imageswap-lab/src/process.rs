@@ -94,11 +94,6 @@ impl Process {
         }
     }
 
-    /// Sends SIGTERM and does not wait.
-    pub fn terminate(&self) {
-        self.signal(Signal::TERM);
-    }
-
     /// Sends SIGKILL and waits, like a crash.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);

@@ -30,3 +30,15 @@ pub fn skip(test: &str, reason: &str) {
         }
     }
 }
+
+/// A part that a test needs, or the end of the test, which has been reported as skipped:
+/// `let lab = require!(Lab::for_test("name"));`.
+#[macro_export]
+macro_rules! require {
+    ($part:expr) => {{
+        let Some(part) = $part else {
+            return;
+        };
+        part
+    }};
+}

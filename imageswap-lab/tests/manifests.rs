@@ -4,14 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require};
 
 #[test]
 fn the_api_server_takes_the_resource_and_the_examples() {
     let options = ControlPlaneOptions::default();
-    let Some(cluster) = ControlPlane::for_test("manifests", options) else {
-        return;
-    };
+    let cluster = require!(ControlPlane::for_test("manifests", options));
     let namespace = ["create", "namespace", "imageswap-system"];
     cluster.kubectl(namespace).unwrap();
     let deploy = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"));

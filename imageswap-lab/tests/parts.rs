@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use imageswap_lab::{
     Bundle, Containerd, ContainerdOptions, CriPod, Image, Lab, PodSpec, Registry, is_pure_v2,
-    wait_until,
+    require, wait_until,
 };
 
 const HOST: &str = "registry.example.com";
@@ -86,9 +86,7 @@ fn every_way(lab: &Lab, pure: bool) -> CriPod {
 }
 
 fn leaves_nothing(test: &str, pure: bool) {
-    let Some(lab) = Lab::for_test(test) else {
-        return;
-    };
+    let lab = require!(Lab::for_test(test));
     let path = lab.path().to_owned();
     let pod = every_way(&lab, pure);
     drop(lab);

@@ -41,6 +41,28 @@ pub struct Check {
     pub meaning: &'static str,
 }
 
+impl Check {
+    pub(crate) const fn error(code: &'static str, meaning: &'static str) -> Self {
+        Self::of(Severity::Error, code, meaning)
+    }
+
+    pub(crate) const fn warning(code: &'static str, meaning: &'static str) -> Self {
+        Self::of(Severity::Warning, code, meaning)
+    }
+
+    pub(crate) const fn note(code: &'static str, meaning: &'static str) -> Self {
+        Self::of(Severity::Note, code, meaning)
+    }
+
+    const fn of(severity: Severity, code: &'static str, meaning: &'static str) -> Self {
+        Self {
+            code,
+            severity,
+            meaning,
+        }
+    }
+}
+
 /// One message with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {

@@ -159,8 +159,7 @@ pub(crate) fn install(cluster: &Cluster, release: &Release, chart: &Path) -> Res
     Ok(())
 }
 
-/// Waits until the release is rolled out, and shows the progress; the error says what keeps it from
-/// being ready.
+/// Waits until the release is rolled out, and shows the progress; the error shows its Pods.
 pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) -> Result<()> {
     let workloads = rollout::workloads(cluster, &release.name)?;
     ensure!(
@@ -170,9 +169,10 @@ pub(crate) fn wait_ready(cluster: &Cluster, release: &Release, limit: Duration) 
     );
     for workload in &workloads {
         let start = Instant::now();
-        rollout::wait(cluster, workload, limit)?;
+        rollout::wait(cluster, &release.name, workload, limit)?;
         ui::good(format_args!(
-            "{workload}: ready ({})",
+            "{}: ready ({})",
+            workload.name,
             Took(start.elapsed())
         ));
     }
@@ -314,7 +314,7 @@ fn next_steps(cluster: &Cluster, release: &Release) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use imageswap_lab::{ControlPlane, ControlPlaneOptions, skip};
+    use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, skip};
 
     use super::*;
 
@@ -389,9 +389,7 @@ mod tests {
     #[test]
     fn a_release_is_installed_upgraded_and_waited_for() {
         let test = "a_release_is_installed_upgraded_and_waited_for";
-        let Some(plane) = ControlPlane::for_test(test, ControlPlaneOptions::default()) else {
-            return;
-        };
+        let plane = require!(ControlPlane::for_test(test, ControlPlaneOptions::default()));
         let cluster = match Cluster::find("lab", Some(plane.kubeconfig())) {
             Ok(cluster) => cluster,
             Err(error) => return skip(test, &format!("{error:#}")),
@@ -421,7 +419,7 @@ mod tests {
         assert_eq!(image, "r.io/imageswap-webhook:1");
 
         let workloads = rollout::workloads(&cluster, &release.name).unwrap();
-        let names: Vec<_> = workloads.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = workloads.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(
             names,
             ["deployment/imageswap-webhook", "daemonset/imageswap-agent"]

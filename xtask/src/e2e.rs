@@ -8,7 +8,6 @@
 mod dashboard;
 mod kubectl;
 mod node;
-mod site;
 mod steps;
 mod story;
 mod switch;
@@ -19,16 +18,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use imageswap_lab::missing_for_tests;
 
 use crate::builder::{self, Profile};
 use crate::deploy::{self, Cluster};
-use crate::image::{self, What};
+use crate::image::What;
 use crate::process::Workspace;
+use crate::site::{self, NAMESPACE, Site};
 use crate::ui::{self, Took};
-use crate::{helm, kubernetes, stage, toolchain};
 use kubectl::Kubectl;
-use site::Site;
 use story::Story;
 
 /// Which cluster.
@@ -57,16 +54,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 
 /// Runs all steps on this machine.
 fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
-    if !stage::is_isolated() {
-        prepare(workspace, what)?;
-    }
-    if let Some(code) = stage::isolate()? {
+    if let Some(code) = site::isolate(workspace, what)? {
         return Ok(code);
     }
     let start = Instant::now();
     let programs = builder::programs(workspace, Profile::Dev)?;
     ui::heading("A cluster on this machine");
-    let site = Site::start(|what| ui::good(what))?;
+    let site = Site::start("e2e")?;
     let told = tell(workspace, what, &site, &programs);
     if told.is_err() {
         site.show_logs();
@@ -76,25 +70,9 @@ fn here(workspace: &Workspace, what: &What) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does everything that needs the network: the cluster's namespace has no access to it.
-fn prepare(workspace: &Workspace, what: &What) -> Result<()> {
-    ui::heading("What it takes");
-    let lacking = missing_for_tests();
-    let packages: Vec<_> = lacking.iter().map(|need| need.package).collect();
-    if !packages.is_empty() {
-        toolchain::install(&packages, "a cluster on this machine")?;
-    }
-    kubernetes::find_or_build()?;
-    helm::provide()?;
-    image::provide()?;
-    builder::programs(workspace, Profile::Dev)?;
-    image::build(workspace, what)?;
-    Ok(())
-}
-
 fn tell(workspace: &Workspace, what: &What, site: &Site, programs: &Path) -> Result<()> {
     let cluster = site.cluster()?;
-    let kubectl = Kubectl::new(&cluster);
+    let kubectl = Kubectl(cluster.clone());
     let story = Story::new(&kubectl, workspace);
     let gap = switch::begin(&story, site, programs)?;
     let values = workspace
@@ -120,14 +98,8 @@ fn tell(workspace: &Workspace, what: &What, site: &Site, programs: &Path) -> Res
 
 fn elsewhere(workspace: &Workspace, context: &str) -> Result<ExitCode> {
     let cluster = Cluster::find(context, None)?;
-    let kubectl = Kubectl::new(&cluster);
-    let deployment = [
-        "get",
-        "deployment",
-        "imageswap-webhook",
-        "-n",
-        stage::NAMESPACE,
-    ];
+    let kubectl = Kubectl(cluster.clone());
+    let deployment = format!("get deployment imageswap-webhook -n {NAMESPACE}");
     kubectl.run(&deployment).with_context(|| {
         format!("ImageSwap is not there yet: cargo xtask deploy --context {context}")
     })?;

@@ -15,7 +15,7 @@ use imageswap_policy::document;
 use crate::helm;
 use crate::process::Workspace;
 use crate::ui;
-use chart::{Chart, Values};
+use chart::Chart;
 
 const HEAD: &str = "# Generated from the code by `cargo xtask manifests`; do not edit.\n";
 /// The resource definition: where people apply it from, and where Helm does.
@@ -64,14 +64,6 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
 pub(crate) fn install(workspace: &Workspace, registry: &str) -> Result<String> {
     let chart = Chart::new(workspace, helm::helm()?);
     install::text(&chart, registry)
-}
-
-/// The objects of an installation of the webhook alone on this minor version of Kubernetes, with
-/// its namespace.
-pub(crate) fn webhook(workspace: &Workspace, minor: u32) -> Result<String> {
-    let chart = Chart::new(workspace, helm::helm()?);
-    let values = Values::set(&["agent.enabled=false"]);
-    chart.text_for(&format!("1.{minor}.0"), &values)
 }
 
 /// Writes files that differ, or collects their names.

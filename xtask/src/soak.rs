@@ -8,16 +8,20 @@
 mod load;
 mod rotations;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use imageswap_lab::{ControlPlane, wait_until};
+use serde_json::{Value, json};
 
-use crate::builder::{self, Profile};
+use crate::deploy;
+use crate::image::What;
 use crate::process::Workspace;
-use crate::stage::{self, NAMESPACE, Stage};
+use crate::site::{self, NAMESPACE, Site};
 use crate::ui::{self, Took};
 use load::Load;
 use rotations::Rotations;
@@ -25,10 +29,10 @@ use rotations::Rotations;
 /// Registries that the maps file swaps to, before and after the invalid policy.
 const REGISTRIES: [&str; 2] = ["one.example.com", "two.example.com"];
 const GARBAGE: &str = "this is neither a maps file nor a policy";
-/// How long a restarted replica may take to become ready.
+/// How long a restarted replica may take to become ready, and its predecessor to end.
 const RESTART: Duration = Duration::from_mins(1);
-/// The drain of a stopping replica; the manifests' 20 seconds would be most of a short run.
-const DRAIN: [&str; 2] = ["--drain-delay=2", "--drain-timeout=6"];
+/// The webhook's program as the kernel shows it: 15 characters.
+const PROGRAM: &str = "imageswap-webho";
 
 /// How long and how much.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,45 +43,33 @@ pub(crate) struct Options {
     /// Pods per second, or as many as the API server can do
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
-    /// Test an unoptimized build, which builds quickly
+    /// Test a build that is optimized little, which builds quickly
     #[arg(long)]
     dev: bool,
 }
 
 /// Runs the soak and prints the result; the exit code is 1 if a call failed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    if let Some(code) = stage::isolate()? {
+    let what = What {
+        quick: options.dev,
+        ..What::default()
+    };
+    if let Some(code) = site::isolate(workspace, &what)? {
         return Ok(code);
     }
-    let profile = if options.dev {
-        Profile::Dev
-    } else {
-        Profile::Release
-    };
-    let folder = builder::programs(workspace, profile)?;
-    let program = folder.join("imageswap-webhook");
     let length = Duration::from_secs(options.seconds);
-    // Several authorities in one run, and new certificates all the time.
-    let authority = format!("--tls-ca-lifetime={}s", (options.seconds / 4).max(39));
-    let arguments = [
-        &[
-            "--tls-leaf-lifetime=9s",
-            "--tls-propagation=2s",
-            &authority,
-            "--log-level=warn,imageswap_webhook=warn",
-        ][..],
-        &DRAIN,
-    ]
-    .concat();
-    ui::heading("A cluster with the webhook");
-    let mut stage = Stage::start(workspace, &program, &arguments, |what| ui::good(what))?;
-    maps(&stage.cluster, &format!("default::{}", REGISTRIES[0]))?;
-    namespace(&stage.cluster)?;
+    ui::heading("A cluster on this machine");
+    let mut site = Site::start("soak")?;
+    let values = site.values_file("soak", &values(options.seconds))?;
+    let deployment = site.deployment(vec![values], &[], Some(what));
+    deploy::deploy(workspace, &deployment, &site.cluster()?)?;
+    maps(&site.plane, &format!("default::{}", REGISTRIES[0]))?;
+    namespace(&site.plane)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let client = runtime.block_on(stage.cluster.client())?;
+    let client = runtime.block_on(site.plane.client())?;
     let load = Arc::new(Load::new(REGISTRIES));
     runtime.block_on(load.until_swapped(&client, REGISTRIES[0]))?;
     ui::good("the first Pod is swapped");
@@ -91,7 +83,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let rotations = Arc::new(Rotations::default());
     let watching = runtime.spawn(Arc::clone(&rotations).watch(client.clone()));
     let loading = runtime.spawn(Arc::clone(&load).run(client, options.rate, length));
-    let played = play(&mut stage, &load, start, length);
+    let played = play(&mut site, &load, start, length);
     let _pods = runtime.block_on(loading).context("the load")?;
     let took = start.elapsed();
     watching.abort();
@@ -100,30 +92,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     ui::heading("Result");
     let failed = load.report(took);
     println!("  {}", rotations.report());
-    for pod in stage.kubelet.pods() {
-        if let Some(peak) = pod.pid.and_then(peak_memory) {
-            println!(
-                "  {} took {} MiB of memory at its peak",
-                pod.name,
-                peak / 1024
-            );
-        }
+    for peak in peaks(&site) {
+        println!("  a replica took {} MiB of memory at its peak", peak / 1024);
     }
-    let ended = stage
-        .kubelet
-        .pods()
-        .iter()
-        .map(|it| it.restarts)
-        .sum::<u32>();
+    let ended: u64 = replicas(&site.plane)?.iter().map(|it| it.restarts).sum();
     println!("  {ended} replicas ended by themselves");
     let good = !failed && ended == 0 && rotations.happened();
     if good {
         ui::good("no call to the webhook failed, and no image came out unswapped");
     } else {
         ui::bad("see above");
-        for pod in stage.kubelet.pods() {
-            println!("  {}: {}", pod.name, last_lines(&pod.log));
-        }
+        site.show_logs();
     }
     Ok(if good {
         ExitCode::SUCCESS
@@ -133,34 +112,34 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 }
 
 /// Events during the run, at fractions of its length.
-fn play(stage: &mut Stage, load: &Load, start: Instant, length: Duration) -> Result<()> {
+fn play(site: &mut Site, load: &Load, start: Instant, length: Duration) -> Result<()> {
     let at = |percent: u32| {
         let when = length * percent / 100;
         std::thread::sleep(when.saturating_sub(start.elapsed()));
         format!("{:>4} s", start.elapsed().as_secs())
     };
     let now = at(8);
-    restart_each(stage)?;
+    restart_each(&site.plane)?;
     ui::good(format_args!("{now}  each replica replaced in turn"));
     let now = at(36);
-    maps(&stage.cluster, GARBAGE)?;
+    maps(&site.plane, GARBAGE)?;
     ui::good(format_args!("{now}  the maps file is garbage"));
     let now = at(40);
-    restart_each(stage)?;
+    restart_each(&site.plane)?;
     ui::good(format_args!(
         "{now}  each replica replaced in turn, during the garbage"
     ));
     let now = at(68);
     load.expect_either();
-    maps(&stage.cluster, &format!("default::{}", REGISTRIES[1]))?;
+    maps(&site.plane, &format!("default::{}", REGISTRIES[1]))?;
     ui::good(format_args!(
         "{now}  the maps file is good again, and another"
     ));
     let now = at(76);
     load.server_away(true);
-    stage.cluster.stop_apiserver();
+    site.plane.stop_apiserver();
     let away = Instant::now();
-    stage.cluster.start_apiserver()?;
+    site.plane.start_apiserver()?;
     load.server_away(false);
     ui::good(format_args!(
         "{now}  the API server killed; back after {}",
@@ -169,17 +148,55 @@ fn play(stage: &mut Stage, load: &Load, start: Instant, length: Duration) -> Res
     Ok(())
 }
 
+/// Values of the chart: several authorities in one run, and new certificates all the time. The
+/// chart's drain of 20 seconds would be most of a short run.
+fn values(seconds: u64) -> Value {
+    let authority = format!("{}s", (seconds / 4).max(39));
+    json!({
+        "agent": {"enabled": false},
+        "webhook": {"drain": {"delay": 2, "timeout": 6}},
+        "log": {"level": "warn,imageswap_webhook=warn"},
+        "certificates": {"selfManaged": {
+            "leafLifetime": "9s", "caLifetime": authority, "propagation": "2s",
+        }},
+    })
+}
+
+/// A Pod of the webhook.
+struct Replica {
+    name: String,
+    /// And not being deleted.
+    ready: bool,
+    /// How often it has ended by itself.
+    restarts: u64,
+}
+
+fn replicas(plane: &ControlPlane) -> Result<Vec<Replica>> {
+    let selector = "app.kubernetes.io/name=imageswap-webhook";
+    let pods = plane.kubectl(["-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"])?;
+    let pods: Value = serde_json::from_str(&pods).context("the replicas")?;
+    let pods = pods["items"].as_array().into_iter().flatten();
+    let replicas = pods.map(|pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        Replica {
+            name: pod["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            ready: status["ready"] == true && pod["metadata"]["deletionTimestamp"].is_null(),
+            restarts: status["restartCount"].as_u64().unwrap_or_default(),
+        }
+    });
+    Ok(replicas.collect())
+}
+
 /// Deletes one Pod after another, as draining a node does, and waits for each successor.
-fn restart_each(stage: &Stage) -> Result<()> {
-    let names: Vec<_> = stage.kubelet.pods().into_iter().map(|it| it.name).collect();
-    for name in names {
-        stage
-            .cluster
-            .kubectl(["-n", NAMESPACE, "delete", "pod", "--wait=false", &name])?;
+fn restart_each(plane: &ControlPlane) -> Result<()> {
+    for Replica { name, .. } in replicas(plane)? {
+        plane.kubectl(["-n", NAMESPACE, "delete", "pod", "--wait=false", &name])?;
         let replaced = wait_until(RESTART, || {
-            let pods = stage.kubelet.pods();
-            let ready = pods.iter().filter(|it| it.ready && it.name != name).count();
-            ready >= 2 && pods.iter().all(|it| it.name != name)
+            let now = replicas(plane).unwrap_or_default();
+            now.iter().filter(|it| it.ready).count() >= 2 && now.iter().all(|it| it.name != name)
         });
         anyhow::ensure!(
             replaced,
@@ -191,7 +208,7 @@ fn restart_each(stage: &Stage) -> Result<()> {
 }
 
 fn maps(cluster: &ControlPlane, text: &str) -> Result<()> {
-    let text = serde_json::Value::from(text);
+    let text = Value::from(text);
     let map = format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: imageswap-maps, namespace: {NAMESPACE}}}\ndata: {{maps: {text}}}"
     );
@@ -227,15 +244,17 @@ fn namespace(cluster: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// Peak resident memory of a process, in KiB.
-fn peak_memory(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-fn last_lines(log: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join("\n    ")
+/// Peak resident memory of each replica that runs, in KiB.
+fn peaks(site: &Site) -> Vec<u64> {
+    let own = site.lab.path().file_name().unwrap_or_default();
+    let own = own.to_string_lossy();
+    let peak = |process: &Path| {
+        let read = |name: &str| fs::read_to_string(process.join(name)).ok();
+        let is_replica = read("comm")?.trim_end() == PROGRAM && read("cgroup")?.contains(&*own);
+        let status = read("status").filter(|_| is_replica)?;
+        let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|it| peak(&it.path())).collect()
 }

@@ -86,11 +86,8 @@ impl Containerd {
 
     /// The daemon's version, as it spells it.
     pub async fn version(&self) -> Result<String, EvidenceError> {
-        let answer: wire::VersionResponse = self
-            .transport
-            .ask("/containerd.services.version.v1.Version/Version", None, ())
-            .await?;
-        Ok(answer.version)
+        let method = "/containerd.services.version.v1.Version/Version";
+        self.transport.ask(method, None, ()).await
     }
 
     /// All namespaces.
@@ -101,7 +98,7 @@ impl Containerd {
             .ask(
                 "/containerd.services.namespaces.v1.Namespaces/List",
                 None,
-                wire::ListNamespacesRequest::default(),
+                (),
             )
             .await?;
         Ok(answer
@@ -122,7 +119,7 @@ impl Containerd {
             .call(
                 "/containerd.services.containers.v1.Containers/Get",
                 Some(namespace),
-                wire::GetContainerRequest { id: id.to_owned() },
+                id.to_owned(),
             )
             .await?;
         Ok(answer
@@ -141,9 +138,7 @@ impl Containerd {
             .call(
                 "/containerd.services.images.v1.Images/Get",
                 Some(namespace),
-                wire::GetImageRequest {
-                    name: name.to_owned(),
-                },
+                name.to_owned(),
             )
             .await?;
         Ok(answer
@@ -171,7 +166,7 @@ impl Containerd {
             .ask(
                 "/containerd.services.images.v1.Images/List",
                 Some(namespace),
-                wire::ListImagesRequest {
+                wire::ListRequest {
                     filters: vec![format!("target.digest=={digest}")],
                 },
             )
@@ -201,9 +196,7 @@ impl Containerd {
             .call(
                 "/containerd.services.content.v1.Content/Info",
                 Some(namespace),
-                wire::InfoRequest {
-                    digest: digest.to_owned(),
-                },
+                digest.to_owned(),
             )
             .await?;
         Ok(answer

@@ -108,11 +108,7 @@ impl Cri {
     pub async fn version(&self) -> Result<CriVersion, EvidenceError> {
         let answer: wire::VersionResponse = self
             .transport
-            .ask(
-                "/runtime.v1.RuntimeService/Version",
-                None,
-                wire::VersionRequest::default(),
-            )
+            .ask("/runtime.v1.RuntimeService/Version", None, ())
             .await?;
         Ok(CriVersion {
             runtime: answer.runtime_name,
@@ -139,8 +135,8 @@ impl Cri {
     /// sandbox.
     pub async fn container(&self, id: &str) -> Result<Option<CriContainer>, EvidenceError> {
         let ask = |verbose| {
-            let request = wire::ContainerStatusRequest {
-                container_id: id.to_owned(),
+            let request = wire::StatusOfRequest {
+                id: id.to_owned(),
                 verbose,
             };
             let method = "/runtime.v1.RuntimeService/ContainerStatus";
@@ -157,8 +153,8 @@ impl Cri {
     /// One pod sandbox, with the fields of the verbose answer, unless that is too large.
     pub async fn sandbox(&self, id: &str) -> Result<Option<CriSandbox>, EvidenceError> {
         let ask = |verbose| {
-            let request = wire::PodSandboxStatusRequest {
-                pod_sandbox_id: id.to_owned(),
+            let request = wire::StatusOfRequest {
+                id: id.to_owned(),
                 verbose,
             };
             let method = "/runtime.v1.RuntimeService/PodSandboxStatus";

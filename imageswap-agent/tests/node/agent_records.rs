@@ -1,7 +1,7 @@
 //! What the agent reports about itself.
 
 use crate::harness::{Agent, EVIL, MAPS, Node, PATIENCE};
-use imageswap_lab::wait_until;
+use imageswap_lab::{require, wait_until};
 use serde_json::Value;
 
 /// Waits for a record of the agent about itself.
@@ -22,10 +22,7 @@ fn record(agent: &Agent, event: &str) -> Value {
 
 #[test]
 fn start_change_of_policy_and_stop_are_in_the_findings() {
-    let Some(node) = Node::for_test("agentrecords", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("agentrecords"));
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.args(["--findings-heartbeat", "1", "--findings-level", "drift"]);
     let agent = Agent::start(&node.lab, (command, admin));
@@ -36,7 +33,7 @@ fn start_change_of_policy_and_stop_are_in_the_findings() {
     let watching = record(&agent, "agent-watching");
     assert_eq!(watching["policies"], started["policies"]);
 
-    node.containerd.run("default", EVIL, "mine", &[]).unwrap();
+    node.run(EVIL, "mine");
     let finding = agent.wait_for("mine", "start");
     let [began, found] = ["started", "time"].map(|field| finding[field].as_str().unwrap());
     assert!(began < found, "{finding:#}");
@@ -50,7 +47,7 @@ fn start_change_of_policy_and_stop_are_in_the_findings() {
         changed["previous_set_revision"],
         started["policies"]["set_revision"]
     );
-    node.containerd.remove("default", "mine").unwrap();
+    node.remove("mine");
 
     agent.signal("TERM");
     let stopped = record(&agent, "agent-stopped");

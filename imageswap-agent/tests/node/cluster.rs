@@ -1,8 +1,8 @@
 //! Uses a real API server, and real containers that the test starts as a kubelet would.
 
-use crate::harness::{Agent, EVIL, Node, OURS, words};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, expect, words};
 use imageswap_lab::{
-    Bundle, ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec,
+    Bundle, ControlPlane, ControlPlaneOptions, Image, Machine, NodeNetwork, PodSpec, require,
 };
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -173,9 +173,7 @@ fn note(image: &str, revision: &str) -> Value {
 
 #[test]
 fn the_api_server_says_whose_a_container_is_and_admission_why() {
-    let Some(cluster) = Cluster::for_test("pods") else {
-        return;
-    };
+    let cluster = require!(Cluster::for_test("pods"));
     let Cluster {
         agent, plane, node, ..
     } = &cluster;
@@ -191,11 +189,9 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     };
 
     let uid = cluster.pod("team-a", "skipped", EVIL, None);
-    let skipped = run("team-a", "skipped", "app", EVIL, &uid);
-    assert_eq!(
-        words(&skipped),
+    let skipped = expect(
+        run("team-a", "skipped", "app", EVIL, &uid),
         ["drift", "pod", "webhook-skipped"],
-        "{skipped:#}"
     );
     assert_eq!(
         skipped["expected_image"],
@@ -205,25 +201,21 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     let revision = skipped["policy"]["revision"].as_str().unwrap();
 
     let uid = cluster.pod("free", "exempt", EVIL, None);
-    let exempt = run("free", "exempt", "app", EVIL, &uid);
-    assert_eq!(
-        words(&exempt),
+    expect(
+        run("free", "exempt", "app", EVIL, &uid),
         ["exempt", "pod", "out-of-scope"],
-        "{exempt:#}"
     );
 
     // This Pod exists only in the runtime.
-    let forged = run(
-        "free",
-        "forged",
-        "app",
-        EVIL,
-        "4a163a05-439d-484b-8e53-2968bc15824f",
-    );
-    assert_eq!(
-        words(&forged),
+    let forged = expect(
+        run(
+            "free",
+            "forged",
+            "app",
+            EVIL,
+            "4a163a05-439d-484b-8e53-2968bc15824f",
+        ),
         ["drift", "cri", "not-admitted"],
-        "{forged:#}"
     );
     assert_eq!(forged["pod"], Value::Null);
 
@@ -240,12 +232,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     let id = cri
         .add_container(&changed, &spec("team-a", "changed", "app", EVIL))
         .unwrap();
-    let after = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&after),
-        ["drift", "pod", "mutated-after-admission"],
-        "{after:#}"
-    );
+    let after = agent.expect(&id, "start", ["drift", "pod", "mutated-after-admission"]);
     assert_eq!(after["pod"]["uid"], before["pod"]["uid"]);
     assert_ne!(after["start_id"], before["start_id"]);
 
@@ -253,8 +240,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     let id = cri
         .add_container(&changed, &spec("team-a", "changed", "guest", EVIL))
         .unwrap();
-    let guest = agent.wait_for(&id, "start");
-    assert_eq!(words(&guest), ["drift", "cri", "not-admitted"], "{guest:#}");
+    agent.expect(&id, "start", ["drift", "cri", "not-admitted"]);
 
     // The ephemeral container that `kubectl debug` adds to a Pod.
     let image = format!("--image={EVIL}");
@@ -270,12 +256,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
     let id = cri
         .add_container(&changed, &spec("team-a", "changed", "dbg", EVIL))
         .unwrap();
-    let ephemeral = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&ephemeral),
-        ["drift", "ephemeral", "webhook-skipped"],
-        "{ephemeral:#}"
-    );
+    agent.expect(&id, "start", ["drift", "ephemeral", "webhook-skipped"]);
 
     // One digest, two names: the specification settles which of them it is.
     node.containerd.pull("k8s.io", MIRRORED).unwrap();
@@ -295,9 +276,7 @@ fn the_api_server_says_whose_a_container_is_and_admission_why() {
 
 #[test]
 fn while_the_api_server_is_away_the_runtimes_word_does() {
-    let Some(mut cluster) = Cluster::for_test("apiaway") else {
-        return;
-    };
+    let mut cluster = require!(Cluster::for_test("apiaway"));
     let known = cluster.pod("team-a", "known", EVIL, None);
     let cri = cluster.node.containerd.cri().unwrap();
     let first = cri
@@ -334,11 +313,10 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
     );
 
     cluster.plane.start_apiserver().unwrap();
-    let finding = cluster.agent.wait_for(&forged.container_id, "rejudged");
-    assert_eq!(
-        words(&finding),
+    cluster.agent.expect(
+        &forged.container_id,
+        "rejudged",
         ["drift", "cri", "not-admitted"],
-        "{finding:#}"
     );
     for pod in [&first, &forged] {
         cri.remove(pod).unwrap();
@@ -348,9 +326,7 @@ fn while_the_api_server_is_away_the_runtimes_word_does() {
 /// Any user who may create Pods can write the kubelet's annotations into one.
 #[test]
 fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
-    let Some(cluster) = Cluster::for_test("forged-mirror") else {
-        return;
-    };
+    let cluster = require!(Cluster::for_test("forged-mirror"));
     let Cluster {
         agent, node, plane, ..
     } = &cluster;
@@ -394,11 +370,7 @@ fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
             .into_iter()
             .rfind(|it| it["event"] != "stopped");
         for finding in [Some(finding), last].into_iter().flatten() {
-            assert_eq!(
-                words(&finding),
-                ["drift", "pod", "webhook-skipped"],
-                "{finding:#}"
-            );
+            let finding = expect(finding, ["drift", "pod", "webhook-skipped"]);
             assert_eq!(finding["pod"]["namespace"], "team-a", "{finding:#}");
         }
     }
@@ -410,17 +382,15 @@ fn a_pod_that_claims_to_be_the_mirror_of_another_changes_nothing() {
 /// A Pod of an exempt namespace exempts no other container.
 #[test]
 fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
-    let Some(cluster) = Cluster::for_test("exempt-path") else {
-        return;
-    };
+    let cluster = require!(Cluster::for_test("exempt-path"));
     let Cluster { agent, node, .. } = &cluster;
     let cri = node.containerd.cri().unwrap();
     let uid = cluster.pod("free", "real", OURS, None);
     let pod = cri
         .run_pod(&spec("free", "real", "app", OURS), &uid)
         .unwrap();
-    let real = agent.wait_for(&pod.container_id, "start");
-    assert_eq!(words(&real), ["exempt", "pod", "out-of-scope"], "{real:#}");
+    let real = &pod.container_id;
+    agent.expect(real, "start", ["exempt", "pod", "out-of-scope"]);
 
     let id = format!("{:x}e", std::process::id()).repeat(64)[..64].to_owned();
     let cgroup = format!("/kubepods/besteffort/pod{uid}/{id}");
@@ -430,24 +400,14 @@ fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
         node.containerd
             .run_as(&["--cgroup", &cgroup], namespace, EVIL, &id, &sleep)
             .unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = agent.expect(&id, "start", DRIFT);
         assert_eq!(finding["pod"], Value::Null, "{finding:#}");
         node.containerd.remove(namespace, &id).unwrap();
         agent.wait_for(&id, "stopped");
     }
     let id = format!("exempt-{}", std::process::id());
     let _plain = Bundle::run_forged(&node.lab, &id, &["sleep", "1000"], &cgroup, &[]).unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "runc", "not-admitted"],
-        "{finding:#}"
-    );
+    agent.expect(&id, "start", ["unresolved", "runc", "not-admitted"]);
     // Another image under the name of the Pod's own container, started by a client of the CRI.
     cri.remove_container(&pod.container_id).unwrap();
     let id = cri

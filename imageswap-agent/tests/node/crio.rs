@@ -1,7 +1,9 @@
 //! CRI-O: real containers in cgroups like CRI-O's, and answers recorded from its sources.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Cgroup, CrioContainer, CrioSandbox, RecordedCrio, wait_until};
+use imageswap_lab::{
+    Bundle, Cgroup, CrioContainer, CrioSandbox, RecordedCrio, require, wait_until,
+};
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -91,9 +93,7 @@ type Names<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
 
 #[test]
 fn crio_image_is_judged_by_all_its_names() {
-    let Some(site) = Site::for_test("crio") else {
-        return;
-    };
+    let site = require!(Site::for_test("crio"));
     site.crio.add_sandbox(site.sandbox(None));
     let agent = site.agent();
     let digest = format!("sha256:{:064x}", 7);
@@ -150,9 +150,7 @@ fn crio_image_is_judged_by_all_its_names() {
 
 #[test]
 fn crio_infra_container_is_a_sandbox_once_it_is_listed() {
-    let Some(site) = Site::for_test("infra") else {
-        return;
-    };
+    let site = require!(Site::for_test("infra"));
     let agent = site.agent();
     let id = site.sandbox.clone();
     // CRI-O starts it before it lists the sandbox.
@@ -161,17 +159,14 @@ fn crio_infra_container_is_a_sandbox_once_it_is_listed() {
     let pid = bundle.pid().unwrap().unwrap();
     site.crio
         .add_sandbox(site.sandbox(Some((PAUSE.to_owned(), pid))));
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(words(&finding), ["exempt", "pod", "sandbox"], "{finding:#}");
+    let finding = agent.expect(&id, "start", ["exempt", "pod", "sandbox"]);
     assert_eq!(finding["container"]["kind"], "sandbox");
     assert_eq!(agent.said_of(&id).len(), 1, "{:#?}", agent.said_of(&id));
 }
 
 #[test]
 fn crio_record_of_another_process_approves_nothing() {
-    let Some(site) = Site::for_test("another") else {
-        return;
-    };
+    let site = require!(Site::for_test("another"));
     site.crio.add_sandbox(site.sandbox(None));
     let image_id = format!("{:0>64}", "b1");
     site.crio.add_image(&image_id, &[OURS], &[]);
@@ -192,12 +187,7 @@ fn crio_record_of_another_process_approves_nothing() {
         ..ours
     };
     let _other = site.run(&other, &site.scope(&other), Some(known));
-    let finding = agent.wait_for(&other, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "runc", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect(&other, "start", ["unresolved", "runc", "not-admitted"]);
     assert_eq!(finding["image"], Value::Null);
 
     // An unknown container in a cgroup with the name of an approved one's.
@@ -213,9 +203,7 @@ fn crio_record_of_another_process_approves_nothing() {
 
 #[test]
 fn crio_containers_are_known_in_every_kind_of_cgroup() {
-    let Some(site) = Site::for_test("kinds") else {
-        return;
-    };
+    let site = require!(Site::for_test("kinds"));
     site.crio.add_sandbox(site.sandbox(None));
     let image_id = format!("{:0>64}", "c1");
     site.crio.add_image(&image_id, &[EVIL], &[]);

@@ -1,7 +1,7 @@
 //! Docker's containers: the requested name, and the actual image.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Cgroup, Docker, Image, Process, unpack_root, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE};
+use imageswap_lab::{Cgroup, Docker, Image, Process, require, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,10 @@ fn docker_of(node: &Node) -> Docker {
     docker
 }
 
-/// The finding about the start, which has these words.
-fn said(agent: &Agent, id: &str, expected: [&str; 3]) -> Value {
-    let finding = agent.wait_for(id, "start");
-    assert_eq!(words(&finding), expected, "{finding:#}");
-    finding
-}
-
 /// A walk finds a container without a pid namespace by any of its processes.
 #[test]
 fn a_container_put_beside_one_that_a_walk_found_is_a_start_of_its_own() {
-    let Some(node) = Node::for_test("beside", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("beside", false));
     let docker = docker_of(&node);
     let id = docker.run(&["--pid=host"], OURS).unwrap();
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
@@ -73,14 +64,12 @@ fn parent_of(node: &Node, docker: &Docker) -> (String, Option<Cgroup>) {
 
 #[test]
 fn docker_is_known_by_its_records() {
-    let Some(node) = Node::for_test("docker", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker", false));
     let docker = docker_of(&node);
     let (parent, _parent) = parent_of(&node, &docker);
     let agent = node.agent();
     let id = docker.run(&[], OURS).unwrap();
-    let good = said(&agent, &id, ["approved", "docker", "ok"]);
+    let good = agent.expect(&id, "start", ["approved", "docker", "ok"]);
     assert_eq!(good["image"], OURS);
     assert_eq!(good["names"][0], json!({"name": OURS, "source": "docker"}));
     assert_eq!(
@@ -94,7 +83,7 @@ fn docker_is_known_by_its_records() {
     );
 
     let id = docker.run(&[], EVIL).unwrap();
-    let bad = said(&agent, &id, ["drift", "docker", "not-admitted"]);
+    let bad = agent.expect(&id, "start", ["drift", "docker", "not-admitted"]);
     assert_eq!(bad["image"], EVIL);
     assert_eq!(bad["expected_image"], "registry.example.com/miner:latest");
     docker.docker(["rm", "--force", &id]).unwrap();
@@ -102,7 +91,7 @@ fn docker_is_known_by_its_records() {
 
     // Wherever its cgroup is.
     let id = docker.run(&["--cgroup-parent", &parent], EVIL).unwrap();
-    said(&agent, &id, ["drift", "docker", "not-admitted"]);
+    agent.expect(&id, "start", ["drift", "docker", "not-admitted"]);
 
     // By a prefix of its id, which looks like a name on Docker Hub.
     let image = docker
@@ -110,7 +99,7 @@ fn docker_is_known_by_its_records() {
         .unwrap();
     let short = &image["sha256:".len()..][..12];
     let id = docker.run(&[], short).unwrap();
-    let finding = said(&agent, &id, ["approved", "docker", "ok"]);
+    let finding = agent.expect(&id, "start", ["approved", "docker", "ok"]);
     assert_eq!(
         (&finding["image"], &finding["confidence"]),
         (&OURS.into(), &"medium".into())
@@ -119,23 +108,21 @@ fn docker_is_known_by_its_records() {
 
 #[test]
 fn what_docker_only_tagged_anew_drifts() {
-    let Some(node) = Node::for_test("docker-tag", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-tag", false));
     let docker = docker_of(&node);
     docker.docker(["tag", EVIL, ALIAS]).unwrap();
     let renamed = "registry.example.com/other/name:1";
     docker.docker(["tag", OURS, renamed]).unwrap();
     let agent = node.agent();
     let retagged = |id: &str| {
-        let finding = said(&agent, id, ["drift", "docker", "retagged"]);
+        let finding = agent.expect(id, "start", ["drift", "docker", "retagged"]);
         assert_eq!(finding["image"], ALIAS);
         assert_eq!(finding["expected_image"], "registry.example.com/miner");
         assert_eq!(finding["provenance"], "pulled");
     };
     retagged(&docker.run(&[], ALIAS).unwrap());
     let id = docker.run(&[], renamed).unwrap();
-    said(&agent, &id, ["approved", "docker", "ok"]);
+    agent.expect(&id, "start", ["approved", "docker", "ok"]);
     // When its own name and digest are gone, its layers still show the origin.
     docker.docker(["rmi", EVIL]).unwrap();
     retagged(&docker.run(&[], ALIAS).unwrap());
@@ -143,16 +130,14 @@ fn what_docker_only_tagged_anew_drifts() {
 
 #[test]
 fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
-    let Some(node) = Node::for_test("docker-fit", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-fit", false));
     let docker = docker_of(&node);
     let agent = node.agent();
     docker
         .make("registry.example.com/team/made:1", "made")
         .unwrap();
     let id = docker.run(&[], "registry.example.com/team/made:1").unwrap();
-    let finding = said(&agent, &id, ["approved", "docker", "side-loaded"]);
+    let finding = agent.expect(&id, "start", ["approved", "docker", "side-loaded"]);
     assert_eq!(finding["provenance"], "imported");
 
     // A tag that moved: the container still runs its original image.
@@ -161,7 +146,7 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
         .docker(["tag", "registry.example.com/team/made:1", OURS])
         .unwrap();
     docker.docker(["start", &id]).unwrap();
-    let finding = said(&agent, &id, ["approved", "docker", "ok"]);
+    let finding = agent.expect(&id, "start", ["approved", "docker", "ok"]);
     assert_eq!(finding["digest"], Image::sleeper("ours").unwrap().digest());
 
     // A name that belonged to another image for a moment.
@@ -172,7 +157,7 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
     let id = docker.create(ALIAS).unwrap();
     docker.docker(["rmi", ALIAS]).unwrap();
     docker.docker(["start", &id]).unwrap();
-    let finding = said(&agent, &id, ["drift", "docker", "not-admitted"]);
+    let finding = agent.expect(&id, "start", ["drift", "docker", "not-admitted"]);
     assert_eq!(finding["image"], "evil.example.net/made:1");
 
     // After an image was deleted, its records are gone.
@@ -180,15 +165,13 @@ fn what_docker_was_asked_for_has_to_fit_what_it_runs() {
     let id = docker.create(ALIAS).unwrap();
     docker.docker(["rmi", "--force", ALIAS]).unwrap();
     docker.docker(["start", &id]).unwrap();
-    let finding = said(&agent, &id, ["unresolved", "docker", "not-admitted"]);
+    let finding = agent.expect(&id, "start", ["unresolved", "docker", "not-admitted"]);
     assert_eq!(finding["image"], Value::Null);
 }
 
 #[test]
 fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
-    let Some(node) = Node::for_test("docker-forged", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-forged", false));
     let docker = docker_of(&node);
     let id = docker.create(OURS).unwrap();
     let agent = node.agent();
@@ -196,7 +179,7 @@ fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
     // container and takes it as its own.
     docker.docker(["volume", "create", "evil"]).unwrap();
     run_on(&node, &docker.data_root().join("volumes/evil/_data"), &id);
-    let finding = said(&agent, &id, ["unresolved", "docker", "not-admitted"]);
+    let finding = agent.expect(&id, "start", ["unresolved", "docker", "not-admitted"]);
     assert_eq!(finding["image"], Value::Null);
     let running = || {
         docker
@@ -214,9 +197,7 @@ fn the_id_and_the_cgroup_of_dockers_container_approve_nothing() {
 /// Something else is mounted where Docker has the root file system of a container.
 #[test]
 fn a_mount_over_dockers_root_approves_nothing() {
-    let Some(node) = Node::for_test("docker-over", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-over", false));
     let docker = docker_of(&node);
     let id = docker.run(&[], OURS).unwrap();
     let format = "--format={{.GraphDriver.Name}} {{.GraphDriver.Data.MergedDir}}";
@@ -243,7 +224,7 @@ fn a_mount_over_dockers_root_approves_nothing() {
     fs::create_dir_all(root).unwrap();
     let _mounted = Mounted::by(&mount, root);
     run_on(&node, root, &id);
-    let finding = said(&agent, &id, ["unresolved", "docker", "ambiguous"]);
+    let finding = agent.expect(&id, "start", ["unresolved", "docker", "ambiguous"]);
     assert_eq!(finding["image"], OURS);
 }
 
@@ -269,16 +250,14 @@ impl Drop for Mounted {
 
 #[test]
 fn without_a_socket_the_bundle_leads_to_dockers_record() {
-    let Some(node) = Node::for_test("docker-nosock", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-nosock", false));
     let docker = docker_of(&node);
     let nobody = node.containerd.state().join("nobody.sock");
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, Some(nobody)));
     let id = docker.run(&[], OURS).unwrap();
-    said(&agent, &id, ["approved", "docker", "ok"]);
+    agent.expect(&id, "start", ["approved", "docker", "ok"]);
     let id = docker.run(&[], EVIL).unwrap();
-    said(&agent, &id, ["drift", "docker", "not-admitted"]);
+    agent.expect(&id, "start", ["drift", "docker", "not-admitted"]);
 }
 
 /// Starts a container in Docker's namespace of containerd, without Docker.
@@ -347,9 +326,7 @@ struct Running {
 
 #[test]
 fn docker_on_containerds_images_is_known_by_both() {
-    let Some(node) = Node::for_test("docker-c8d", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("docker-c8d", false));
     node.images("moby");
     node.containerd.tag("moby", EVIL, ALIAS).unwrap();
     let agent = node.agent();
@@ -367,7 +344,7 @@ fn docker_on_containerds_images_is_known_by_both() {
         (6, OURS, &ours, EVIL, ["unresolved", "docker", "ambiguous"]),
     ] {
         let Running { id, .. } = &files.run(&node, number, typed, digest, image);
-        let finding = said(&agent, id, expected);
+        let finding = agent.expect(id, "start", expected);
         assert_eq!(&finding["digest"], digest, "{finding:#}");
         node.containerd.remove("moby", id).unwrap();
         agent.wait_for(id, "stopped");

@@ -1,8 +1,8 @@
 //! Many or long forged events, long records, and many pid namespaces: findings about others are neither
 //! lost nor milder.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, memory, words};
-use imageswap_lab::{Cgroup, wait_until};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, memory, words};
+use imageswap_lab::{Cgroup, require, wait_until};
 use prost::Message;
 use serde_json::Value;
 use std::path::Path;
@@ -165,8 +165,7 @@ fn nothing_changes(node: &Node, agent: &Agent, name: &str, flood: impl Fn(&Atomi
     });
     for (_, id) in ids(EVIL) {
         let finding = agent.wait_for(&id, "start");
-        let expected = ["drift", "containerd", "not-admitted"];
-        assert_eq!(words(&finding), expected, "{finding:#}\n{}", agent.log());
+        assert_eq!(words(&finding), DRIFT, "{finding:#}\n{}", agent.log());
     }
     for (_, id) in ids(OURS) {
         let finding = agent.wait_for(&id, "start");
@@ -176,10 +175,7 @@ fn nothing_changes(node: &Node, agent: &Agent, name: &str, flood: impl Fn(&Atomi
 
 #[test]
 fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
-    let Some(node) = Node::for_test("events", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("events"));
     // A container without a task.
     let decoy = ["container", "create", EVIL, "decoy"];
     node.containerd.ctr("default", decoy).unwrap();
@@ -226,10 +222,7 @@ fn a_flood_of_published_events_costs_neither_memory_nor_verdicts() {
 
 #[test]
 fn long_records_cost_little_memory() {
-    let Some(node) = Node::for_test("records", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("records"));
     let agent = node.agent();
     let prefix = format!("records-{}-", std::process::id());
     let ids: Vec<_> = (0..8).map(|at| format!("{prefix}{at}")).collect();
@@ -264,7 +257,7 @@ fn long_records_cost_little_memory() {
         assert_eq!(words(&finding), expected, "{finding:#}");
     }
     for id in &ids {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
 }
 
@@ -272,10 +265,7 @@ fn long_records_cost_little_memory() {
 #[test]
 fn many_pid_namespaces_in_one_cgroup_do_not_delay_others() {
     const MANY: usize = 300;
-    let Some(node) = Node::for_test("namespaces", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("namespaces"));
     let agent = node.agent();
     let path = format!("/namespaces-{}.service", std::process::id());
     let cgroup = Cgroup::make(&node.lab, &path).unwrap();

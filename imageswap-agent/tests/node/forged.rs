@@ -1,7 +1,7 @@
 //! Forged evidence, and names that have moved: neither approves anything.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, words};
-use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, wait_until};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, pod_spec, words};
+use imageswap_lab::{Bundle, Containerd, ContainerdOptions, Image, require, wait_until};
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -9,48 +9,31 @@ use std::time::Duration;
 
 #[test]
 fn an_image_that_was_only_tagged_anew_drifts() {
-    let Some(node) = Node::for_test("retag", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("retag"));
     let alias = "registry.example.com/team/alias:2";
     let renamed = "registry.example.com/other/name:1";
     node.containerd.tag("default", EVIL, alias).unwrap();
     node.containerd.tag("default", OURS, renamed).unwrap();
     let agent = node.agent();
-    node.containerd.run("default", alias, "alias", &[]).unwrap();
-    node.containerd
-        .run("default", renamed, "renamed", &[])
-        .unwrap();
+    node.run(alias, "alias");
+    node.run(renamed, "renamed");
 
-    let finding = agent.wait_for("alias", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "retagged"],
-        "{finding:#}"
-    );
+    let finding = agent.expect("alias", "start", ["drift", "containerd", "retagged"]);
     assert_eq!(finding["image"], alias);
     assert_eq!(
         finding["expected_image"], "registry.example.com/miner",
         "what should have run: {finding:#}"
     );
     // Its content came from an approved repository, under another name.
-    let finding = agent.wait_for("renamed", "start");
-    assert_eq!(
-        words(&finding),
-        ["approved", "containerd", "ok"],
-        "{finding:#}"
-    );
+    agent.expect("renamed", "start", ["approved", "containerd", "ok"]);
     for id in ["alias", "renamed"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
 }
 
 #[test]
 fn an_image_that_was_never_pulled_is_told_apart() {
-    let Some(node) = Node::for_test("sideload", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("sideload", false));
     let tar = node.lab.path().join("loaded.tar");
     let name = "registry.example.com/team/loaded:1";
     let image = Image::sleeper("side-loaded").unwrap();
@@ -60,22 +43,15 @@ fn an_image_that_was_never_pulled_is_told_apart() {
         .ctr("default", ["image", "import", &tar])
         .unwrap();
     let agent = node.agent();
-    node.containerd.run("default", name, "loaded", &[]).unwrap();
-    let finding = agent.wait_for("loaded", "start");
-    assert_eq!(
-        words(&finding),
-        ["approved", "containerd", "side-loaded"],
-        "{finding:#}"
-    );
+    node.run(name, "loaded");
+    let finding = agent.expect("loaded", "start", ["approved", "containerd", "side-loaded"]);
     assert_eq!(finding["provenance"], "imported");
-    node.containerd.remove("default", "loaded").unwrap();
+    node.remove("loaded");
 }
 
 #[test]
 fn annotations_of_a_bundle_approve_nothing() {
-    let Some(node) = Node::for_test("annotated", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("annotated", false));
     let agent = node.agent();
     let id = format!("annotated-{}", std::process::id());
     let uid = "4a163a05-439d-484b-8e53-2968bc15824f";
@@ -98,9 +74,7 @@ fn annotations_of_a_bundle_approve_nothing() {
 
 #[test]
 fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
-    let Some(node) = Node::for_test("labels", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("labels", false));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -124,12 +98,7 @@ fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
         node.containerd
             .run_as(&flags, "k8s.io", EVIL, &id, &[])
             .unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = agent.expect(&id, "start", DRIFT);
         assert_eq!(finding["pod"], Value::Null, "{finding:#}");
         node.containerd.remove("k8s.io", &id).unwrap();
     }
@@ -138,9 +107,7 @@ fn labels_and_the_cgroup_of_a_pod_make_no_pod() {
 
 #[test]
 fn names_that_share_a_digest_are_all_told() {
-    let Some(node) = Node::for_test("shared", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("shared", false));
     node.images("k8s.io");
     // An upstream image and its mirror: one digest, two names.
     let mirrored = "registry.example.com/team/mirror:1";
@@ -175,9 +142,7 @@ fn names_that_share_a_digest_are_all_told() {
 
 #[test]
 fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
-    let Some(node) = Node::for_test("later", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("later", false));
     // The agent looks for sockets below its host root.
     let root = node.lab.path().join("root");
     let found = root.join("run/containerd");
@@ -189,30 +154,21 @@ fn a_runtime_whose_socket_appears_later_is_asked_from_then_on() {
     let (mut command, admin) = Agent::command_without_sockets(&node.lab);
     command.arg("--host-root").arg(&root);
     let agent = Agent::start(&node.lab, (command, admin));
-    node.containerd.run("default", EVIL, "late", &[]).unwrap();
+    node.run(EVIL, "late");
     let finding = agent.wait_for("late", "start");
     assert_eq!(
         (&finding["verdict"], &finding["reason"]),
         (&"unresolved".into(), &"runtime-unreachable".into())
     );
     std::os::unix::fs::symlink(node.containerd.socket(), found.join("containerd.sock")).unwrap();
-    let finding = agent.wait_for("late", "rejudged");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
-    node.containerd.remove("default", "late").unwrap();
+    agent.expect("late", "rejudged", DRIFT);
+    node.remove("late");
 }
 
 #[test]
 fn two_containerds_are_told_apart() {
-    let Some(node) = Node::for_test("two", false) else {
-        return;
-    };
-    let Some(lab) = imageswap_lab::Lab::for_test("two-b") else {
-        return;
-    };
+    let node = require!(Node::for_test("two", false));
+    let lab = require!(imageswap_lab::Lab::for_test("two-b"));
     node.images("default");
     let options = ContainerdOptions {
         mirrors: node.mirrors(),
@@ -223,11 +179,11 @@ fn two_containerds_are_told_apart() {
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.arg("--containerd").arg(other.socket());
     let agent = Agent::start(&node.lab, (command, admin));
-    node.containerd.run("default", EVIL, "of-a", &[]).unwrap();
+    node.run(EVIL, "of-a");
     other.run("default", OURS, "of-b", &[]).unwrap();
     assert_eq!(agent.wait_for("of-a", "start")["verdict"], "drift");
     assert_eq!(agent.wait_for("of-b", "start")["verdict"], "approved");
-    node.containerd.remove("default", "of-a").unwrap();
+    node.remove("of-a");
     other.remove("default", "of-b").unwrap();
     assert!(wait_until(Duration::from_secs(30), || {
         ["of-a", "of-b"]
@@ -272,13 +228,10 @@ fn publish_task(node: &Node, id: &str, pid: u32) {
 /// The event says that the process is an approved container's.
 #[test]
 fn a_published_event_approves_nothing() {
-    let Some(node) = Node::for_test("published", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("published"));
     let own = std::process::id();
     let good = format!("published-{own}");
-    node.containerd.run("default", OURS, &good, &[]).unwrap();
+    node.run(OURS, &good);
     let agent = node.agent();
     agent.wait_for(&good, "initial");
     let programs: [(&str, &[&str]); 2] = [("lives", &["sleep", "1000"]), ("ends", &["true"])];
@@ -303,5 +256,5 @@ fn a_published_event_approves_nothing() {
         assert!(said.iter().all(is_unknown), "{said:#?}");
     }
     assert_eq!(agent.said_of(&good)[0]["verdict"], "approved");
-    node.containerd.remove("default", &good).unwrap();
+    node.remove(&good);
 }

@@ -19,6 +19,8 @@ pub(crate) const MAPS: &str =
     "default::registry.example.com\nnoswap_wildcards::registry.example.com\n";
 pub(crate) const OURS: &str = "registry.example.com/team/app:1";
 pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
+/// The words about a refused image that a client of containerd started.
+pub(crate) const DRIFT: [&str; 3] = ["drift", "containerd", "not-admitted"];
 
 /// Held by each node of this machine; exclusively by one with a kubelet, which changes settings of
 /// the whole machine.
@@ -47,7 +49,14 @@ impl Node {
         Self::in_turn(test, pure_v2, false, Turn::Shared(turn))
     }
 
-    /// The same, exclusively: no other node of these tests runs meanwhile.
+    /// The same, with both images in containerd's namespace `default`.
+    pub(crate) fn with_images(test: &str) -> Option<Self> {
+        let node = Self::for_test(test, false)?;
+        node.images("default");
+        Some(node)
+    }
+
+    /// Like [`Self::for_test`], but no other node of these tests runs meanwhile.
     pub(crate) fn for_test_alone(test: &str) -> Option<Self> {
         let turn = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
         Self::in_turn(test, false, false, Turn::Alone(turn))
@@ -104,6 +113,16 @@ impl Node {
     pub(crate) fn images(&self, namespace: &str) {
         self.containerd.pull(namespace, OURS).unwrap();
         self.containerd.pull(namespace, EVIL).unwrap();
+    }
+
+    /// Runs a container in containerd's namespace `default`; the image's own program stays.
+    pub(crate) fn run(&self, image: &str, id: &str) {
+        self.containerd.run("default", image, id, &[]).unwrap();
+    }
+
+    /// Ends and removes a container of the namespace `default`.
+    pub(crate) fn remove(&self, id: &str) {
+        self.containerd.remove("default", id).unwrap();
     }
 
     /// An agent that uses this node's containerd.
@@ -251,6 +270,12 @@ impl Agent {
         })
     }
 
+    /// [`Self::wait_for`], and the finding has these [`words`].
+    #[track_caller]
+    pub(crate) fn expect(&self, id: &str, event: &str, expected: [&str; 3]) -> Value {
+        expect(self.wait_for(id, event), expected)
+    }
+
     /// All its findings about containers.
     pub(crate) fn said(&self) -> Vec<Value> {
         self.lines("container")
@@ -319,6 +344,13 @@ pub(crate) const fn pod_spec<'a>(name: &'a str, image: &'a str) -> PodSpec<'a> {
 /// Verdict, route and reason of a finding.
 pub(crate) fn words(finding: &Value) -> [&str; 3] {
     ["verdict", "route", "reason"].map(|field| finding[field].as_str().unwrap_or_default())
+}
+
+/// Checks the [`words`] of a finding, and returns it.
+#[track_caller]
+pub(crate) fn expect(finding: Value, expected: [&str; 3]) -> Value {
+    assert_eq!(words(&finding), expected, "{finding:#}");
+    finding
 }
 
 /// The test's own cgroups in the hierarchy that the agent watches.

@@ -1,7 +1,7 @@
 //! Containers whose processes do unusual things at their start or before their end.
 
 use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, walks, words};
-use imageswap_lab::{Bundle, Cgroup, Process, wait_until};
+use imageswap_lab::{Bundle, Cgroup, Process, require, wait_until};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -25,9 +25,7 @@ const UNSHARE: &str = if cfg!(target_arch = "x86_64") {
 
 #[test]
 fn a_first_process_without_a_program_of_its_own_hides_nothing() {
-    let Some(node) = Node::for_test("forks", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("forks", false));
     let agent = node.agent();
     walks(&agent, 1);
     let fifo = node.lab.path().join("forks.fifo");
@@ -77,10 +75,7 @@ fn a_first_process_without_a_program_of_its_own_hides_nothing() {
 
 #[test]
 fn a_container_that_is_moved_to_another_cgroup_runs_on() {
-    let Some(node) = Node::for_test("moved", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("moved"));
     let agent = node.agent();
     let path = format!("/moved-{}.service", std::process::id());
     let cgroup = Cgroup::make(&node.lab, &path).unwrap();
@@ -98,20 +93,18 @@ fn a_container_that_is_moved_to_another_cgroup_runs_on() {
         .run("default", OURS, "after-moved", &sleep)
         .unwrap();
     agent.wait_for("after-moved", "start");
-    node.containerd.remove("default", "after-moved").unwrap();
+    node.remove("after-moved");
     agent.wait_for("after-moved", "stopped");
     walks(&agent, 2);
     assert_eq!(agent.said_of("moved").len(), 1, "{:#?}", agent.said());
-    node.containerd.remove("default", "moved").unwrap();
+    node.remove("moved");
     agent.wait_for("moved", "stopped");
     drop(cgroup);
 }
 
 #[test]
 fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
-    let Some(node) = Node::for_test("lastone", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("lastone", false));
     let agent = node.agent();
     let id = format!("lastone-{}", std::process::id());
     let script = ["sh", "-c", "sleep 300 & sleep 3"];
@@ -138,10 +131,7 @@ fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
 /// keep the other one from ending.
 #[test]
 fn a_process_that_is_moved_into_a_container_is_not_its() {
-    let Some(node) = Node::for_test("joins", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("joins"));
     let agent = node.agent();
     let sleep = ["sleep", "1000"];
     node.containerd
@@ -169,7 +159,7 @@ fn a_process_that_is_moved_into_a_container_is_not_its() {
     agent.wait_for(&id, "stopped");
     assert!(!has_ended(&guest));
     assert_eq!(agent.said_of("joins").len(), 1, "{:#?}", agent.said());
-    node.containerd.remove("default", "joins").unwrap();
+    node.remove("joins");
     agent.wait_for("joins", "stopped");
 }
 
@@ -197,9 +187,7 @@ fn v2(path: &str) -> PathBuf {
 /// A client of a runtime can run programs in a container that was only created.
 #[test]
 fn a_program_before_the_containers_own_hides_no_start() {
-    let Some(node) = Node::for_test("before", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("before", false));
     let (usual, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     let mut command = Command::new(usual.get_program());
     // No walk finds the start.

@@ -2,9 +2,10 @@
 //! answers, huge numbers of cgroups, and deleted evidence.
 
 use crate::harness::{
-    Agent, EVIL, Node, OURS, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks, words,
+    Agent, DRIFT, EVIL, Node, OURS, PATIENCE, brief_containers, hierarchy, peak, pod_spec, walks,
+    words,
 };
-use imageswap_lab::{Cgroup, Image, PodSpec, Podman, wait_until};
+use imageswap_lab::{Cgroup, Image, PodSpec, Podman, require, wait_until};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,23 +87,13 @@ fn a_record_of_podmans_hides_no_record_of_containerd() {
 
 #[test]
 fn files_that_block_or_are_none_stop_nothing() {
-    let Some(node) = Node::for_test("fifo", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("fifo"));
     let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     let states = "mkdir -p /run/runc/a /run/runc/b/state.json /run/runc/c && mkfifo /run/runc/a/state.json \
                   /run/runc/c/status && ln -s /dev/zero /run/runc/c/state.json";
     let agent = Agent::start(&node.lab, (with_states(states, &command), admin));
-    node.containerd
-        .run("default", EVIL, "fifo-first", &[])
-        .unwrap();
-    let finding = agent.wait_for("fifo-first", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "fifo-first");
+    agent.expect("fifo-first", "start", DRIFT);
 
     // Its bundle becomes a FIFO too, which every later walk finds.
     let tasks = node
@@ -113,19 +104,12 @@ fn files_that_block_or_are_none_stop_nothing() {
     fs::rename(&config, config.with_extension("kept")).unwrap();
     let made = Command::new("mkfifo").arg(&config).status().unwrap();
     assert!(made.success());
-    node.containerd
-        .run("default", EVIL, "fifo-second", &[])
-        .unwrap();
-    let finding = agent.wait_for("fifo-second", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "fifo-second");
+    agent.expect("fifo-second", "start", DRIFT);
     assert_eq!(agent.status("/livez"), Some(200));
     fs::rename(config.with_extension("kept"), &config).unwrap();
     for id in ["fifo-first", "fifo-second"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
         agent.wait_for(id, "stopped");
     }
 }
@@ -133,9 +117,7 @@ fn files_that_block_or_are_none_stop_nothing() {
 /// JSON makes six characters of each of these, and the CRI's verbose answer has all of them twice.
 #[test]
 fn a_container_with_two_megabytes_of_arguments_is_known() {
-    let Some(node) = Node::for_test("large", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("large", false));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -155,10 +137,7 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
 /// A hung CRI and a hung containerd, as real sockets, beside the node's own.
 #[test]
 fn starts_are_all_accounted_for_while_sources_hang() {
-    let Some(node) = Node::for_test("hung", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("hung"));
     let hung =
         ["containerd.sock", "cri.sock"].map(|name| node.lab.path().join(format!("hung-{name}")));
     let _listen = hung.clone().map(|path| UnixListener::bind(path).unwrap());
@@ -181,15 +160,10 @@ fn starts_are_all_accounted_for_while_sources_hang() {
     let mut starts = brief_containers(&name, STARTS).spawn().unwrap();
     for at in 0..3 {
         let id = format!("hung-beside-{at}");
-        node.containerd.run("default", EVIL, &id, &[]).unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        node.run(EVIL, &id);
+        let finding = agent.expect(&id, "start", DRIFT);
         println!("{id}: {} us beside sources that hang", finding["detect_us"]);
-        node.containerd.remove("default", &id).unwrap();
+        node.remove(&id);
     }
     assert!(starts.wait().unwrap().success());
     let told = || {
@@ -238,10 +212,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
 
 #[test]
 fn cgroups_without_number_neither_fill_nor_stop_it() {
-    let Some(node) = Node::for_test("many", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("many"));
     let rounds = std::env::var("IMAGESWAP_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
     let name = node
         .lab
@@ -262,15 +233,8 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
         fs::create_dir(pod.join(format!("{at:064x}"))).unwrap();
     }
     let agent = node.agent();
-    node.containerd
-        .run("default", EVIL, "among-many", &[])
-        .unwrap();
-    let finding = agent.wait_for("among-many", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "among-many");
+    agent.expect("among-many", "start", DRIFT);
     // Some further walks.
     walks(&agent, 2);
     assert_eq!(agent.status("/livez"), Some(200));
@@ -280,22 +244,18 @@ fn cgroups_without_number_neither_fill_nor_stop_it() {
         rounds * CGROUPS
     );
     assert!(after < before + GROWTH, "{before} KiB, then {after}");
-    node.containerd.remove("default", "among-many").unwrap();
+    node.remove("among-many");
 }
 
 /// The requested digest is the finding's digest, whatever else is known about the image.
 #[test]
 fn a_digest_in_the_name_is_the_findings() {
-    let Some(node) = Node::for_test("digest", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("digest", false));
     let image = Image::sleeper("digest").unwrap();
     node.push_as(&image, "team/pinned", "1");
     let name = format!("evil.example.net/team/pinned@{}", image.digest());
     node.containerd.pull("default", &name).unwrap();
-    node.containerd
-        .run("default", &name, "pinned", &[])
-        .unwrap();
+    node.run(&name, "pinned");
     node.containerd
         .ctr("default", ["images", "rm", "--sync", &*name])
         .unwrap();
@@ -303,5 +263,5 @@ fn a_digest_in_the_name_is_the_findings() {
     let finding = agent.wait_for("pinned", "initial");
     assert_eq!(finding["verdict"], "drift", "{finding:#}");
     assert_eq!(finding["digest"], image.digest(), "{finding:#}");
-    node.containerd.remove("default", "pinned").unwrap();
+    node.remove("pinned");
 }

@@ -1,8 +1,8 @@
 //! Starts are identified by their processes: a container that only looks like an approved one is
 //! not approved, and a container that looks like none is still seen.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, words};
-use imageswap_lab::{Bundle, Image, Registry, unpack_root, wait_until};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect, pod_spec, words};
+use imageswap_lab::{Bundle, Image, Registry, require, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -40,10 +40,7 @@ fn unique(name: &str) -> String {
 
 #[test]
 fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
-    let Some(node) = Node::for_test("ends-like", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("ends-like"));
     node.images("other");
     let agent = node.agent();
     let good = unique("good");
@@ -53,11 +50,9 @@ fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
     let plain = unique("plain");
     let cgroup = format!("/evil/default/{good}");
     let _plain = Bundle::run_forged(&node.lab, &plain, &SLEEP, &cgroup, &[]).unwrap();
-    let finding = first(&agent, &plain);
-    assert_eq!(
-        words(&finding),
+    expect(
+        first(&agent, &plain),
         ["unresolved", "runc", "not-admitted"],
-        "{finding:#}"
     );
     let evil = unique("evil");
     let cgroup = format!("/evil2/default/{good}");
@@ -65,23 +60,15 @@ fn a_path_that_ends_like_an_approved_containers_approves_nothing() {
     node.containerd
         .run_as(&flags, "other", EVIL, &evil, &SLEEP)
         .unwrap();
-    let finding = first(&agent, &evil);
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    expect(first(&agent, &evil), DRIFT);
     assert_eq!(agent.said_of(&good).len(), 1, "{:#?}", agent.said());
     node.containerd.remove("other", &evil).unwrap();
-    node.containerd.remove("default", &good).unwrap();
+    node.remove(&good);
 }
 
 #[test]
 fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
-    let Some(node) = Node::for_test("called", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("called"));
     let agent = node.agent();
     let uid = "4a163a05-439d-484b-8e53-2968bc15824f";
     let hex = format!("{:064x}", std::process::id());
@@ -120,10 +107,7 @@ fn a_cgroup_that_is_called_like_no_containers_hides_nothing() {
 
 #[test]
 fn ctr_is_known_in_whatever_cgroup() {
-    let Some(node) = Node::for_test("anycgroup", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("anycgroup"));
     let agent = node.agent();
     let top = unique("/any");
     for (number, path) in ["", "/b", "/b/c", ".service", "/x.slice/y"]
@@ -138,66 +122,45 @@ fn ctr_is_known_in_whatever_cgroup() {
         let run = ["run", "--detach", "--cgroup", &cgroup];
         let run = run.into_iter().chain(shares).chain([EVIL, &id]);
         node.containerd.ctr("default", run.chain(SLEEP)).unwrap();
-        let finding = first(&agent, &id);
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = expect(first(&agent, &id), DRIFT);
         assert_eq!(
             (&finding["image"], &finding["cgroup"]),
             (&json!(EVIL), &json!(cgroup))
         );
-        node.containerd.remove("default", &id).unwrap();
+        node.remove(&id);
     }
 }
 
 #[test]
 fn a_process_that_calls_itself_a_runtime_does_not_vanish() {
-    let Some(node) = Node::for_test("comm", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("comm"));
     let id = unique("crun");
     let script = "echo crun > /proc/$$/comm; while :; do sleep 1000; done";
     node.containerd
         .run("default", EVIL, &id, &["sh", "-c", script])
         .unwrap();
     let agent = node.agent();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = expect(first(&agent, &id), DRIFT);
     assert_eq!(finding["process"]["comm"], "crun", "{finding:#}");
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 #[test]
 fn a_container_below_a_running_one_is_a_start_of_its_own() {
-    let Some(node) = Node::for_test("below", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("below", false));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
     let spec = pod_spec("host", OURS);
     let pod = cri.run(&spec).unwrap();
-    let host = first(&agent, &pod.container_id);
-    assert_eq!(words(&host), ["approved", "pod", "ok"], "{host:#}");
+    let host = expect(first(&agent, &pod.container_id), ["approved", "pod", "ok"]);
     let above = host["cgroup"].as_str().unwrap();
     let mut bundles = Vec::new();
     for (number, without) in [&[][..], &["pid"], &[], &["pid"]].into_iter().enumerate() {
         let id = unique(&format!("below-{number}"));
         let cgroup = format!("{above}/{id}");
         bundles.push(Bundle::run_without(&node.lab, &id, &SLEEP, &cgroup, without).unwrap());
-        let finding = first(&agent, &id);
-        assert_eq!(
-            words(&finding),
-            ["unresolved", "runc", "not-admitted"],
-            "{finding:#}"
-        );
+        let finding = expect(first(&agent, &id), ["unresolved", "runc", "not-admitted"]);
         assert_eq!(finding["pod"], Value::Null, "{finding:#}");
     }
     drop(bundles);
@@ -207,9 +170,7 @@ fn a_container_below_a_running_one_is_a_start_of_its_own() {
 
 #[test]
 fn a_folder_that_looks_like_dockers_approves_nothing() {
-    let Some(node) = Node::for_test("fake-docker", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("fake-docker", false));
     let agent = node.agent();
     let data = node.lab.path().join("looks-like-docker");
     let id = format!("{:x}a", std::process::id()).repeat(64)[..64].to_owned();
@@ -255,12 +216,8 @@ fn a_folder_that_looks_like_dockers_approves_nothing() {
 
 #[test]
 fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
-    let Some(node) = Node::for_test("port", false) else {
-        return;
-    };
-    let Some(lab) = imageswap_lab::Lab::for_test("port-b") else {
-        return;
-    };
+    let node = require!(Node::for_test("port", false));
+    let lab = require!(imageswap_lab::Lab::for_test("port-b"));
     let other = Registry::start(&lab).unwrap();
     other
         .push(&Image::sleeper("evil").unwrap(), "miner", "latest")
@@ -287,13 +244,8 @@ fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
     let agent = agent_of(&node.registry().to_string());
     let id = unique("port");
     node.containerd.run("default", &ours, &id, &SLEEP).unwrap();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
-        ["approved", "containerd", "ok"],
-        "{finding:#}"
-    );
-    node.containerd.remove("default", &id).unwrap();
+    expect(first(&agent, &id), ["approved", "containerd", "ok"]);
+    node.remove(&id);
     drop(agent);
 
     let agent = agent_of("127.0.0.1");
@@ -303,21 +255,16 @@ fn a_registry_with_a_port_is_told_from_another_port_of_its_host() {
     node.containerd
         .run("default", renamed, &id, &SLEEP)
         .unwrap();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
+    expect(
+        first(&agent, &id),
         ["unresolved", "containerd", "ambiguous"],
-        "{finding:#}"
     );
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 #[test]
 fn an_image_that_was_tagged_anew_before_the_start_is_not_what_runs() {
-    let Some(node) = Node::for_test("moved-tag", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("moved-tag"));
     let agent = node.agent();
     let name = "registry.example.com/team/moved:1";
     node.containerd.tag("default", EVIL, name).unwrap();
@@ -330,11 +277,9 @@ fn an_image_that_was_tagged_anew_before_the_start_is_not_what_runs() {
     node.containerd
         .ctr("default", ["task", "start", "--detach", &id])
         .unwrap();
-    let finding = first(&agent, &id);
-    assert_eq!(
-        words(&finding),
+    expect(
+        first(&agent, &id),
         ["unresolved", "containerd", "ambiguous"],
-        "{finding:#}"
     );
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }

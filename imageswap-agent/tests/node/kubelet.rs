@@ -2,9 +2,9 @@
 //! containers, and the real webhook, running or stopped.
 
 use crate::cluster::Cluster;
-use crate::harness::{EVIL, OURS, PATIENCE, words};
+use crate::harness::{EVIL, OURS, PATIENCE, expect};
 use crate::webhook::Webhook;
-use imageswap_lab::{Image, wait_until};
+use imageswap_lab::{Image, require, wait_until};
 use serde_json::{Value, json};
 
 /// The policy's result for the image that is not approved.
@@ -91,9 +91,7 @@ impl Cluster {
 #[test]
 fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
     let respond = ["--respond", "evict", "--respond-interval", "1"];
-    let Some(cluster) = Cluster::with_kubelet("heal", &respond) else {
-        return;
-    };
+    let cluster = require!(Cluster::with_kubelet("heal", &respond));
     let Cluster {
         agent, plane, node, ..
     } = &cluster;
@@ -102,11 +100,9 @@ fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
 
     webhook.goes();
     cluster.create(&deployment());
-    let finding = cluster.first("web-", "app", |_| true);
-    assert_eq!(
-        words(&finding),
+    let finding = expect(
+        cluster.first("web-", "app", |_| true),
         ["drift", "pod", "webhook-skipped"],
-        "{finding:#}"
     );
     assert_eq!(
         finding["pod"]["owner"],
@@ -134,7 +130,7 @@ fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
         cluster.events(slipped_in)
     );
     let healed = cluster.first("web-", "app", |finding| finding["image"] == SWAPPED);
-    assert_eq!(words(&healed), ["approved", "pod", "ok"], "{healed:#}");
+    expect(healed, ["approved", "pod", "ok"]);
     let available = [
         "-n",
         "team-a",
@@ -149,9 +145,7 @@ fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
 
 #[test]
 fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
-    let Some(cluster) = Cluster::with_kubelet("kinds", &[]) else {
-        return;
-    };
+    let cluster = require!(Cluster::with_kubelet("kinds", &[]));
     let Cluster { plane, node, .. } = &cluster;
     let evil = json!([{"name": "app", "image": EVIL}]);
     let ours = json!([{"name": "app", "image": OURS}]);
@@ -161,17 +155,15 @@ fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
     let mut webhook = Webhook::start(&node.lab, plane);
     cluster.create(&pod("team-a", "patched", &spec(&ours)));
     let admitted = cluster.first("patched", "app", any);
-    assert_eq!(words(&admitted), ["approved", "pod", "ok"], "{admitted:#}");
+    let admitted = expect(admitted, ["approved", "pod", "ok"]);
     webhook.goes();
     let image = format!("app={EVIL}");
     plane
         .kubectl(["-n", "team-a", "set", "image", "pod/patched", &image])
         .unwrap();
-    let changed = cluster.first("patched", "app", |finding| finding["image"] == EVIL);
-    assert_eq!(
-        words(&changed),
+    let changed = expect(
+        cluster.first("patched", "app", |finding| finding["image"] == EVIL),
         ["drift", "pod", "mutated-after-admission"],
-        "{changed:#}"
     );
     assert_eq!(changed["pod"]["uid"], admitted["pod"]["uid"]);
     assert_eq!(changed["confidence"], "high", "{changed:#}");
@@ -180,11 +172,9 @@ fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
     let manifests = cluster.machine.as_ref().unwrap().manifests();
     let manifest = pod("team-a", "static", &spec(&evil)).to_string();
     std::fs::write(manifests.join("static.json"), manifest).unwrap();
-    let found = cluster.first("static-", "app", any);
-    assert_eq!(
-        words(&found),
+    let found = expect(
+        cluster.first("static-", "app", any),
         ["drift", "static-pod", "not-admitted"],
-        "{found:#}"
     );
     assert_eq!(found["confidence"], "medium", "{found:#}");
 
@@ -201,8 +191,7 @@ fn every_kind_of_container_that_a_kubelet_starts_is_told_apart() {
         ("app", ["approved", "pod", "ok"]),
         ("beside", ["drift", "pod", "webhook-skipped"]),
     ] {
-        let found = cluster.first("every", container, any);
-        assert_eq!(words(&found), expected, "{found:#}");
+        let found = expect(cluster.first("every", container, any), expected);
         assert_eq!(found["confidence"], "high", "{found:#}");
     }
 

@@ -1,7 +1,8 @@
 //! Evidence that is deleted or changed after the start.
 
 use crate::flood::Publisher;
-use crate::harness::{EVIL, Node, OURS, words};
+use crate::harness::{EVIL, Node, OURS, expect, words};
+use imageswap_lab::require;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -9,22 +10,12 @@ use std::time::Duration;
 /// unknown.
 #[test]
 fn a_record_that_is_deleted_excuses_nothing() {
-    let Some(node) = Node::for_test("deleted", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("deleted"));
     let again = "registry.example.com/team/again:1";
     node.containerd.tag("default", EVIL, again).unwrap();
     let first = node.agent();
-    node.containerd
-        .run("default", again, "deleted", &[])
-        .unwrap();
-    let finding = first.wait_for("deleted", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "retagged"],
-        "{finding:#}"
-    );
+    node.run(again, "deleted");
+    first.expect("deleted", "start", ["drift", "containerd", "retagged"]);
     for name in [again, EVIL] {
         node.containerd
             .ctr("default", ["images", "rm", "--sync", name])
@@ -32,17 +23,15 @@ fn a_record_that_is_deleted_excuses_nothing() {
     }
     // Several checks later the verdict is still the same.
     std::thread::sleep(Duration::from_secs(5));
-    let last = first.said_of("deleted").pop().unwrap();
-    assert_eq!(
-        words(&last),
+    expect(
+        first.said_of("deleted").pop().unwrap(),
         ["drift", "containerd", "retagged"],
-        "{last:#}"
     );
     first.kill();
     let second = node.agent();
     let finding = second.wait_for("deleted", "initial");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-    node.containerd.remove("default", "deleted").unwrap();
+    node.remove("deleted");
 }
 
 /// The snapshot below a container's own.
@@ -56,10 +45,7 @@ pub(crate) fn parent(node: &Node, namespace: &str, id: &str) -> String {
 /// The record, its snapshot and its image are approved, but the process runs on another snapshot.
 #[test]
 fn a_root_that_is_not_the_snapshot_is_not_the_images() {
-    let Some(node) = Node::for_test("swapped", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("swapped"));
     let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
     for id in ["swapped", "ours", "evil"] {
         let image = if id == "evil" { EVIL } else { OURS };
@@ -88,17 +74,14 @@ fn a_root_that_is_not_the_snapshot_is_not_the_images() {
     let finding = second.wait_for("ours", "initial");
     assert_eq!(words(&finding)[0], "approved", "{finding:#}");
     for id in ["swapped", "ours"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
 }
 
 /// The task has the image's snapshot, and its configuration mounts another root on top of that.
 #[test]
 fn a_mount_over_the_root_approves_nothing() {
-    let Some(node) = Node::for_test("overroot", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("overroot"));
     let root = node.lab.path().join("root");
     std::fs::create_dir(&root).unwrap();
     imageswap_lab::unpack_root(&root).unwrap();
@@ -116,16 +99,13 @@ fn a_mount_over_the_root_approves_nothing() {
     }
     let finding = agent.wait_for("overroot", "start");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-    node.containerd.remove("default", "overroot").unwrap();
+    node.remove("overroot");
 }
 
 /// The process runs on a folder of the approved overlay: its own mount has the same options.
 #[test]
 fn a_folder_of_the_root_is_not_the_root() {
-    let Some(node) = Node::for_test("subfolder", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("subfolder"));
     let id = format!("subfolder-{}", std::process::id());
     let root = "io.containerd.runtime.v2.task/default";
     let folder = node
@@ -150,17 +130,14 @@ fn a_folder_of_the_root_is_not_the_root() {
     }
     let finding = agent.wait_for(&id, "start");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 /// A hook in the container replaces the root, and the program has ended when its root is compared.
 #[test]
 fn a_root_that_a_hook_replaces_is_not_the_images() {
     const TIMES: usize = 6;
-    let Some(node) = Node::for_test("hooked", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("hooked"));
     let root = node.lab.path().join("root");
     std::fs::create_dir_all(root.join("old")).unwrap();
     imageswap_lab::unpack_root(&root).unwrap();
@@ -201,6 +178,6 @@ fn a_root_that_a_hook_replaces_is_not_the_images() {
         ctr(&["task", "start", "--detach", "--null-io", &id]);
         let finding = agent.wait_for(&id, "start");
         assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
-        node.containerd.remove("default", &id).unwrap();
+        node.remove(&id);
     }
 }

@@ -1,7 +1,7 @@
 //! No start is missed: with a tiny ring buffer, a killed agent, two agents at once.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, brief_containers, peak, pod_spec, words};
-use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, wait_until};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, brief_containers, peak, pod_spec};
+use imageswap_lab::{BpfStatistics, Bundle, Cgroup, Cri, CriPod, require, wait_until};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ impl Load {
             self.started += 1;
             match at % 10 {
                 0 => {
-                    node.containerd.run("default", image, &id, &[]).unwrap();
+                    node.run(image, &id);
                     self.ctr.push(id.clone());
                     self.staying.push((id, verdict));
                 }
@@ -106,7 +106,7 @@ impl Load {
 
     fn end(self, node: &Node, cri: &Cri) {
         for id in &self.ctr {
-            node.containerd.remove("default", id).unwrap();
+            node.remove(id);
         }
         for pod in &self.pods {
             cri.remove(pod).unwrap();
@@ -153,10 +153,7 @@ fn starts_lost(agent: &Agent) -> usize {
 
 #[test]
 fn what_does_not_fit_the_ring_is_counted_and_found() {
-    let Some(node) = Node::for_test("smallring", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("smallring"));
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
     let flags = ["--ring-bytes", SMALL_RING, "--pin", &bpf.pins()];
@@ -228,10 +225,7 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
 
 #[test]
 fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
-    let Some(node) = Node::for_test("killed", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("killed"));
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
@@ -304,10 +298,7 @@ fn what_starts_while_no_agent_runs_is_told_by_the_next_one() {
 
 #[test]
 fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
-    let Some(node) = Node::for_test("backlog", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("backlog"));
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
     let name = format!("backlog-{}", std::process::id());
@@ -318,13 +309,8 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
     let made = brief_containers(&name, EARLIER).status().unwrap();
     assert!(made.success());
     let second = agent(&node, &pin);
-    node.containerd.run("default", EVIL, "newest", &[]).unwrap();
-    let finding = second.wait_for("newest", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "newest");
+    second.expect("newest", "start", DRIFT);
     let told = || told(&[&second], &name);
     let sooner = told().len();
     assert!(sooner < EARLIER / 3, "{sooner} of them came first");
@@ -338,17 +324,14 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
         told().len()
     );
     assert!(after < before + GROWTH, "{before} KiB, then {after}");
-    node.containerd.remove("default", "newest").unwrap();
+    node.remove("newest");
     second.kill();
     drop(bpf);
 }
 
 #[test]
 fn a_second_agent_does_no_harm() {
-    let Some(node) = Node::for_test("second", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("second"));
     let bpf = BpfFileSystem::mount(node.lab.path());
     let pin = ["--pin", &bpf.pins()];
     let first = agent(&node, &pin);
@@ -358,16 +341,11 @@ fn a_second_agent_does_no_harm() {
         "{}",
         second.log()
     );
-    node.containerd.run("default", EVIL, "both", &[]).unwrap();
+    node.run(EVIL, "both");
     for agent in [&first, &second] {
-        let finding = agent.wait_for("both", "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        agent.expect("both", "start", DRIFT);
     }
-    node.containerd.remove("default", "both").unwrap();
+    node.remove("both");
     // The pins exist until the file system is unmounted.
     first.kill();
     second.kill();

@@ -1,7 +1,7 @@
 //! Containers put into an existing cgroup, which no mkdir reports.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, Cgroup, Process, in_pure_v2, wait_until};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect};
+use imageswap_lab::{Bundle, Cgroup, Process, in_pure_v2, require, wait_until};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,10 +16,7 @@ const MOST_TRIES: usize = 100;
 
 #[test]
 fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
-    let Some(node) = Node::for_test("put", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("put"));
     let agent = node.agent();
     let cgroup = "/default/put-host";
     // Its first process continues as another program, which is not a second start.
@@ -27,19 +24,13 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
     node.containerd
         .run("default", OURS, "put-host", &host)
         .unwrap();
-    let first = agent.wait_for("put-host", "start");
-    assert_eq!(words(&first), ["approved", "containerd", "ok"], "{first:#}");
+    let first = agent.expect("put-host", "start", ["approved", "containerd", "ok"]);
 
     let flags = ["--cgroup", cgroup];
     node.containerd
         .run_as(&flags, "default", EVIL, "put-guest", &["sleep", "1000"])
         .unwrap();
-    let guest = agent.wait_for("put-guest", "start");
-    assert_eq!(
-        words(&guest),
-        ["drift", "containerd", "not-admitted"],
-        "{guest:#}"
-    );
+    let guest = agent.expect("put-guest", "start", DRIFT);
     assert_eq!(
         (&guest["image"], &guest["cgroup"]),
         (&Value::from(EVIL), &Value::from(cgroup))
@@ -61,12 +52,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
                 .find(|it| it["container"]["id"] == id.as_str())
         };
         assert!(wait_until(PATIENCE, || named().is_some()), "{id}");
-        let finding = named().unwrap();
-        assert_eq!(
-            words(&finding),
-            ["unresolved", "runc", "not-admitted"],
-            "{finding:#}"
-        );
+        expect(named().unwrap(), ["unresolved", "runc", "not-admitted"]);
     }
     let all = |event: &str| said_in(&agent, cgroup, event).len();
     // crun removes a container with all that runs in its cgroup, so that the other two may have ended as well.
@@ -74,7 +60,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
         agent.wait_for(&format!("put-stranger-{number}"), "stopped");
     }
     for id in ["put-guest", "put-host"] {
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
     }
     assert!(wait_until(PATIENCE, || all("stopped") == STRANGERS + 2));
     assert_eq!(all("start"), STRANGERS + 2, "{:#?}", agent.said());
@@ -83,9 +69,7 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
 /// Two containers in one cgroup get the same pid, one after the other.
 #[test]
 fn a_pid_that_is_used_again_is_another_start() {
-    let Some(node) = Node::for_test("reused", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("reused", false));
     if !Path::new(LAST_PID).exists() {
         imageswap_lab::skip("reused", "the kernel lets nobody choose pids");
         return;
@@ -142,9 +126,7 @@ fn said_in(agent: &Agent, cgroup: &str, event: &str) -> Vec<Value> {
 
 #[test]
 fn a_cgroup_that_was_left_over_hides_nothing() {
-    let Some(node) = Node::for_test("leftover", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("leftover", false));
     let kept = Cgroup::make(&node.lab, "/kept-by-somebody").unwrap();
     is_seen_in(&node, &node.agent(), "/kept-by-somebody");
     drop(kept);
@@ -153,9 +135,7 @@ fn a_cgroup_that_was_left_over_hides_nothing() {
 /// Tests of `hierarchy` cover how paths look from inside a namespace.
 #[test]
 fn an_agent_in_a_cgroup_namespace_of_its_own_sees_what_others_do() {
-    let Some(node) = Node::for_test("cgroupns", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("cgroupns", false));
     let kept = Cgroup::make(&node.lab, "/kept-for-others").unwrap();
     let own = Cgroup::make(&node.lab, "/pods/of-the-agent").unwrap();
     let (command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
@@ -167,9 +147,7 @@ fn an_agent_in_a_cgroup_namespace_of_its_own_sees_what_others_do() {
 
 #[test]
 fn a_hand_made_path_that_looks_like_a_containers_is_nobodys_word() {
-    let Some(node) = Node::for_test("lookalike", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("lookalike", false));
     is_seen_in(&node, &node.agent(), "/k8s.io/somebody-else");
 }
 
@@ -185,22 +163,15 @@ fn is_seen_in(node: &Node, agent: &Agent, path: &str) {
     node.containerd
         .run_as(&flags, "default", EVIL, &id, &sleep)
         .unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect(&id, "start", DRIFT);
     assert_eq!(finding["cgroup"], path, "{finding:#}");
-    node.containerd.remove("default", &id).unwrap();
+    node.remove(&id);
 }
 
 /// crun makes no cgroup then, so that the container begins in its caller's.
 #[test]
 fn a_container_without_a_cgroup_of_its_own_is_a_start() {
-    let Some(node) = Node::for_test("nocgroup", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("nocgroup", false));
     if !Path::new("/usr/bin/crun").exists() {
         imageswap_lab::skip("nocgroup", "crun is not installed");
         return;

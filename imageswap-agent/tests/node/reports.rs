@@ -2,7 +2,9 @@
 
 use crate::cluster::{Cluster, NODE, spec};
 use crate::harness::{EVIL, PATIENCE};
-use imageswap_lab::{ControlPlane, openreports_definitions, policy_report_definitions, wait_until};
+use imageswap_lab::{
+    ControlPlane, openreports_definitions, policy_report_definitions, require, wait_until,
+};
 use serde_json::Value;
 use std::time::Instant;
 
@@ -21,9 +23,7 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
             plane.apply(definition).unwrap();
         }
     };
-    let Some(cluster) = Cluster::with(test, &["--policy-reports"], prepare) else {
-        return;
-    };
+    let cluster = require!(Cluster::with(test, &["--policy-reports"], prepare));
     let cri = cluster.node.containerd.cri().unwrap();
     let uid = cluster.pod("team-a", "skipped", EVIL, None);
     let began = Instant::now();
@@ -54,11 +54,7 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
     // What no Pod owns is reported about the node.
     let id = format!("alone-{test}");
     cluster.node.images("default");
-    cluster
-        .node
-        .containerd
-        .run("default", EVIL, &id, &[])
-        .unwrap();
+    cluster.node.run(EVIL, &id);
     let of_node = format!("cluster{resource}");
     // The node may run containers of others, of which the agent knows no image.
     let alone = || {
@@ -75,7 +71,7 @@ fn drift_is_reported(test: &str, resource: &str, definitions: &[String]) {
     }
     let result = alone().unwrap();
     assert_eq!(result["resources"][0]["name"], NODE, "{result:#}");
-    cluster.node.containerd.remove("default", &id).unwrap();
+    cluster.node.remove(&id);
 
     let ended = Instant::now();
     cri.remove(&pod).unwrap();
@@ -116,9 +112,7 @@ fn a_report_that_was_left_behind_is_deleted() {
         assert!(wait_until(PATIENCE, is_served));
         plane.apply(&other).unwrap();
     };
-    let Some(cluster) = Cluster::with("leftreport", &["--policy-reports"], prepare) else {
-        return;
-    };
+    let cluster = require!(Cluster::with("leftreport", &["--policy-reports"], prepare));
     let gone = || report(&cluster, "policyreports", "default").is_none();
     assert!(wait_until(2 * PATIENCE, gone), "{}", cluster.agent.log());
     let all = ["-n", "default", "get", "policyreports", "-o", "name"];

@@ -1,16 +1,14 @@
 //! Rootless podman: its user's own records may show drift and never approve.
 
-use crate::harness::{EVIL, Node, OURS, words};
-use imageswap_lab::{Image, Podman};
+use crate::harness::{EVIL, Node, OURS};
+use imageswap_lab::{Image, Podman, require};
 
 /// A user without a name and without further ids.
 const UID: u32 = 20_417;
 
 #[test]
 fn rootless_podman_is_believed_only_against_itself() {
-    let Some(node) = Node::for_test("rootless", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("rootless", false));
     let podman = Podman::rootless(&node.lab, UID).unwrap();
     podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
     podman.load(&Image::sleeper("evil").unwrap(), EVIL).unwrap();
@@ -21,8 +19,7 @@ fn rootless_podman_is_believed_only_against_itself() {
     ];
     for (image, expected) in rows {
         let id = podman.run(image, &["sleep", "1000"]).unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(words(&finding), expected, "{finding:#}");
+        let finding = agent.expect(&id, "start", expected);
         assert_eq!(finding["image"], image);
         assert_eq!(finding["confidence"], "low");
         assert_eq!(finding["names"][0]["source"], "user", "{finding:#}");
@@ -35,10 +32,5 @@ fn rootless_podman_is_believed_only_against_itself() {
     let id = podman
         .run("registry.example.com/team/renamed:1", &["sleep", "1000"])
         .unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "podman", "ambiguous"],
-        "{finding:#}"
-    );
+    agent.expect(&id, "start", ["unresolved", "podman", "ambiguous"]);
 }

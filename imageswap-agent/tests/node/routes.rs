@@ -1,37 +1,29 @@
 //! One test per route: one start each, and the right image.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, program, words};
-use imageswap_lab::{Bundle, Image, OtlpReceiver, Podman, wait_until};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, pod_spec, program, words};
+use imageswap_lab::{Bundle, Image, OtlpReceiver, Podman, require, wait_until};
 use serde_json::Value;
 
 fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     node.images("default");
     node.images("team_b-1.0");
     let agent = node.agent();
     let free_form = format!("my.free-form_{test}");
     let plain = format!("plain-{test}");
-    node.containerd.run("default", OURS, &plain, &[]).unwrap();
+    node.run(OURS, &plain);
     node.containerd
         .run("team_b-1.0", EVIL, &free_form, &[])
         .unwrap();
 
-    let good = agent.wait_for(&plain, "start");
-    assert_eq!(words(&good), ["approved", "containerd", "ok"], "{good:#}");
+    let good = agent.expect(&plain, "start", ["approved", "containerd", "ok"]);
     assert_eq!(
         (&good["image"], &good["runtime_namespace"]),
         (&Value::from(OURS), &Value::from("default"))
     );
     assert_eq!(good["provenance"], "pulled");
     assert_eq!(good["confidence"], "high");
-    let bad = agent.wait_for(&free_form, "start");
-    assert_eq!(
-        words(&bad),
-        ["drift", "containerd", "not-admitted"],
-        "{bad:#}"
-    );
+    let bad = agent.expect(&free_form, "start", DRIFT);
     assert_eq!(
         (&bad["image"], &bad["runtime_namespace"]),
         (&Value::from(EVIL), &Value::from("team_b-1.0"))
@@ -61,7 +53,7 @@ fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
             .count();
         assert_eq!(starts, 1, "{:#?}", agent.said_of(id));
     }
-    node.containerd.remove("default", &plain).unwrap();
+    node.remove(&plain);
 }
 
 #[test]
@@ -75,20 +67,16 @@ fn ctr_is_seen_on_pure_cgroup_v2() {
 }
 
 fn a_pod_as_a_kubelet_makes_it(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     node.images("k8s.io");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
     let good = cri.run(&pod_spec("good", OURS)).unwrap();
     let bad = cri.run(&pod_spec("bad", EVIL)).unwrap();
 
-    let pause = agent.wait_for(&good.sandbox_id, "start");
-    assert_eq!(words(&pause), ["exempt", "pod", "sandbox"], "{pause:#}");
+    let pause = agent.expect(&good.sandbox_id, "start", ["exempt", "pod", "sandbox"]);
     assert_eq!(pause["container"]["kind"], "sandbox");
-    let finding = agent.wait_for(&good.container_id, "start");
-    assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
+    let finding = agent.expect(&good.container_id, "start", ["approved", "pod", "ok"]);
     assert_eq!(
         (&finding["image"], &finding["container"]["name"]),
         (&Value::from(OURS), &Value::from("app"))
@@ -98,11 +86,10 @@ fn a_pod_as_a_kubelet_makes_it(test: &str, pure_v2: bool) {
         (&pod["namespace"], &pod["name"], &pod["uid"]),
         (&"team-a".into(), &"good".into(), &good.uid.clone().into())
     );
-    let finding = agent.wait_for(&bad.container_id, "start");
-    assert_eq!(
-        words(&finding),
+    let finding = agent.expect(
+        &bad.container_id,
+        "start",
         ["drift", "pod", "webhook-skipped"],
-        "{finding:#}"
     );
     assert_eq!(finding["image"], EVIL);
 
@@ -122,18 +109,11 @@ fn a_pod_is_seen_on_pure_cgroup_v2() {
 }
 
 fn plain_runc(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     let agent = node.agent();
     let id = format!("plain-{test}-{}", std::process::id());
     let bundle = Bundle::run(&node.lab, &id, &["sleep", "1000"], node.pure_v2).unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "runc", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect(&id, "start", ["unresolved", "runc", "not-admitted"]);
     assert_eq!(finding["image"], Value::Null);
     drop(bundle);
     agent.wait_for(&id, "stopped");
@@ -152,9 +132,7 @@ fn plain_runc_is_unresolved_on_pure_cgroup_v2() {
 
 #[test]
 fn a_container_that_nothing_knows_is_told_by_its_cgroup() {
-    let Some(node) = Node::for_test("hidden", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hidden", false));
     let agent = node.agent();
     let id = format!("hidden-{}", std::process::id());
     let bundle = Bundle::run_hidden(&node.lab, &id, &["sleep", "1000"], node.pure_v2).unwrap();
@@ -188,10 +166,7 @@ fn a_container_that_nothing_knows_is_told_by_its_cgroup() {
 
 #[test]
 fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
-    let Some(node) = Node::for_test("short", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("short"));
     let agent = node.agent();
     let labels = "route=\"containerd\",reason=\"not-admitted\"}";
     let starts = format!("imageswap_agent_container_starts_total{{verdict=\"drift\",{labels}");
@@ -203,13 +178,8 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
         node.containerd
             .run_to_end("default", EVIL, &id, &["sleep", "0.02"])
             .unwrap();
-        let finding = agent.wait_for(&id, "start");
+        agent.expect(&id, "start", DRIFT);
         agent.wait_for(&id, "stopped");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
     }
     // The gauge may never have moved: these two counters show an alert that a container came and
     // went.
@@ -224,9 +194,7 @@ fn a_container_that_lives_twenty_milliseconds_is_not_missed() {
 const FAILED_STARTS: usize = 12;
 
 fn no_start_without_an_entrypoint(test: &str, pure_v2: bool) {
-    let Some(node) = Node::for_test(test, pure_v2) else {
-        return;
-    };
+    let node = require!(Node::for_test(test, pure_v2));
     node.images("default");
     let agent = node.agent();
     let id = |round: usize| format!("never-{test}-{round}");
@@ -238,7 +206,7 @@ fn no_start_without_an_entrypoint(test: &str, pure_v2: bool) {
     }
     // Events come in order: when this start is reported, earlier ones have been judged.
     let after = format!("after-{test}");
-    node.containerd.run("default", OURS, &after, &[]).unwrap();
+    node.run(OURS, &after);
     agent.wait_for(&after, "start");
     let never = |finding: &Value| {
         let cgroup = finding["cgroup"].as_str().unwrap_or_default();
@@ -246,7 +214,7 @@ fn no_start_without_an_entrypoint(test: &str, pure_v2: bool) {
     };
     let said: Vec<_> = agent.said().into_iter().filter(never).collect();
     assert_eq!(said, Vec::<Value>::new());
-    node.containerd.remove("default", &after).unwrap();
+    node.remove(&after);
 }
 
 #[test]
@@ -261,10 +229,7 @@ fn an_entrypoint_that_does_not_exist_is_no_start_on_pure_cgroup_v2() {
 
 #[test]
 fn two_hundred_starts_are_two_hundred_findings() {
-    let Some(node) = Node::for_test("burst", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("burst"));
     let agent = node.agent();
     let ids: Vec<_> = (0..200).map(|round| format!("burst-{round}")).collect();
     for id in &ids {
@@ -317,12 +282,9 @@ fn two_hundred_starts_are_two_hundred_findings() {
 
 #[test]
 fn the_same_container_started_again_is_a_second_start() {
-    let Some(node) = Node::for_test("again", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("again"));
     let agent = node.agent();
-    node.containerd.run("default", OURS, "again", &[]).unwrap();
+    node.run(OURS, "again");
     let first = agent.wait_for("again", "start");
     node.containerd
         .ctr("default", ["task", "rm", "--force", "again"])
@@ -344,21 +306,18 @@ fn the_same_container_started_again_is_a_second_start() {
         agent.said_of("again")
     );
     assert_ne!(starts()[1]["start_id"], first["start_id"]);
-    node.containerd.remove("default", "again").unwrap();
+    node.remove("again");
 }
 
 #[test]
 fn a_finding_is_a_log_record_too() {
-    let Some(node) = Node::for_test("otlp", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("otlp"));
     let collector = OtlpReceiver::start().unwrap();
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     command.args(["--otlp-endpoint", &collector.endpoint()]);
     command.env("OTEL_BLRP_SCHEDULE_DELAY", "100");
     let agent = Agent::start(&node.lab, (command, admin));
-    node.containerd.run("default", EVIL, "logged", &[]).unwrap();
+    node.run(EVIL, "logged");
     let finding = agent.wait_for("logged", "start");
     let mut logged = None;
     wait_until(PATIENCE, || {
@@ -397,15 +356,12 @@ fn a_finding_is_a_log_record_too() {
         "{}",
         log.body
     );
-    node.containerd.remove("default", "logged").unwrap();
+    node.remove("logged");
 }
 
 #[test]
 fn the_command_line_lists_what_runs_and_should_not() {
-    let Some(node) = Node::for_test("drift", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("drift"));
     let agent = node.agent();
     let imageswap = program("imageswap");
     let drift = |flags: &[&str]| {
@@ -422,7 +378,7 @@ fn the_command_line_lists_what_runs_and_should_not() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    node.containerd.run("default", EVIL, "listed", &[]).unwrap();
+    node.run(EVIL, "listed");
     agent.wait_for("listed", "start");
     let listed = || drift(&["-o", "json"]).1.contains("\"id\":\"listed\"");
     assert!(wait_until(PATIENCE, listed), "{:?}", drift(&[]));
@@ -436,7 +392,7 @@ fn the_command_line_lists_what_runs_and_should_not() {
     let (_, text, _) = drift(&["-o", "json"]);
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer["agents"], 1);
-    node.containerd.remove("default", "listed").unwrap();
+    node.remove("listed");
     assert!(wait_until(PATIENCE, || !listed()), "{:?}", drift(&[]));
     // An agent that does not answer must not look like one without drift.
     let (code, _, errors) = drift(&["--agent", "http://127.0.0.1:1"]);
@@ -449,9 +405,7 @@ fn the_command_line_lists_what_runs_and_should_not() {
 
 #[test]
 fn podman_is_known_by_its_store() {
-    let Some(node) = Node::for_test("podman", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("podman", false));
     let podman = Podman::new(&node.lab).unwrap();
     podman.load(&Image::sleeper("ours").unwrap(), OURS).unwrap();
     podman.load(&Image::sleeper("evil").unwrap(), EVIL).unwrap();
@@ -461,8 +415,7 @@ fn podman_is_known_by_its_store() {
         (EVIL, ["drift", "podman", "not-admitted"]),
     ] {
         let id = podman.run(image, &["sleep", "1000"]).unwrap();
-        let finding = agent.wait_for(&id, "start");
-        assert_eq!(words(&finding), expected, "{finding:#}");
+        let finding = agent.expect(&id, "start", expected);
         assert_eq!(finding["image"], image);
         assert_eq!(finding["confidence"], "medium");
     }
@@ -481,22 +434,12 @@ fn podman_is_known_by_its_store() {
     // Another root under the id of one of podman's containers, with podman's own monitor.
     let id = podman.create(OURS, &["sleep", "1000"]).unwrap();
     let forged = podman.run_forged(&id, &["sleep", "1000"]).unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "podman", "ambiguous"],
-        "{finding:#}"
-    );
+    let finding = agent.expect(&id, "start", ["unresolved", "podman", "ambiguous"]);
     assert_eq!(finding["image"], OURS);
     drop(forged);
     // An approved name for an image that is not approved: the store has both names.
     let renamed = "registry.example.com/team/renamed:1";
     podman.podman(["tag", EVIL, renamed]).unwrap();
     let id = podman.run(renamed, &["sleep", "1000"]).unwrap();
-    let finding = agent.wait_for(&id, "start");
-    assert_eq!(
-        words(&finding),
-        ["unresolved", "podman", "ambiguous"],
-        "{finding:#}"
-    );
+    agent.expect(&id, "start", ["unresolved", "podman", "ambiguous"]);
 }

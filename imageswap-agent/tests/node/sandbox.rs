@@ -1,7 +1,7 @@
 //! Containers in the place of a Pod's sandbox, which any client of containerd can make.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, pod_spec, walks, words};
-use imageswap_lab::{Cri, CriPod, wait_until};
+use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, expect, pod_spec, walks, words};
+use imageswap_lab::{Cri, CriPod, require, wait_until};
 use serde_json::Value;
 
 /// The image of sandboxes in the lab's configuration of containerd.
@@ -28,8 +28,7 @@ impl Place {
             cri,
             pod,
         };
-        let first = place.settled(0);
-        assert_eq!(words(&first), ["exempt", "pod", "sandbox"], "{first:#}");
+        expect(place.settled(0), ["exempt", "pod", "sandbox"]);
         Some(place)
     }
 
@@ -88,9 +87,7 @@ fn starts_in(said: &[Value]) -> impl Iterator<Item = &Value> {
 
 #[test]
 fn a_sandbox_that_was_made_again_is_not_exempt() {
-    let Some(place) = Place::for_test("again") else {
-        return;
-    };
+    let place = require!(Place::for_test("again"));
     let volume = place.node.lab.path().join("volume");
     std::fs::create_dir(&volume).unwrap();
     let volume = format!(
@@ -117,9 +114,7 @@ fn a_sandbox_that_was_made_again_is_not_exempt() {
 /// it started.
 #[test]
 fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
-    let Some(mut place) = Place::for_test("restarted") else {
-        return;
-    };
+    let mut place = require!(Place::for_test("restarted"));
     let id = place.pod.sandbox_id.clone();
     let before = place.starts();
     let task = |args: &[&str]| place.node.containerd.ctr("k8s.io", args);
@@ -132,8 +127,7 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
     assert!(wait_until(PATIENCE, is_gone));
     task(&["task", "start", "--detach", "--null-io", &id]).unwrap();
     let expected = ["unresolved", "pod", "ambiguous"];
-    let finding = place.settled(before);
-    assert_eq!(words(&finding), expected, "{finding:#}");
+    expect(place.settled(before), expected);
     place.node.containerd.stop();
     place.node.containerd.start_again().unwrap();
     place.cri = place.node.containerd.cri().unwrap();
@@ -142,16 +136,13 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
     let finding = later.wait_for(&id, "initial");
     assert_eq!(words(&finding)[0], "exempt", "{finding:#}");
     walks(&place.agent, 3);
-    let finding = place.settled(before);
-    assert_eq!(words(&finding), expected, "{finding:#}");
+    expect(place.settled(before), expected);
     place.cri.remove(&place.pod).unwrap();
 }
 
 #[test]
 fn another_image_in_the_place_of_a_sandbox_is_not_exempt() {
-    let Some(place) = Place::for_test("instead") else {
-        return;
-    };
+    let place = require!(Place::for_test("instead"));
     let finding = place.put("sandbox", &[], EVIL, &[]);
     // Later versions do not show which image they use for sandboxes.
     let expected = if place.node.containerd.version().unwrap() < [2, 0] {

@@ -1,24 +1,16 @@
 //! Containers from before the agent, and nodes that lack something.
 
-use crate::harness::{Agent, EVIL, Node, OURS, free_address, words};
-use imageswap_lab::Lab;
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, free_address};
+use imageswap_lab::{Lab, require};
 use std::process::{Command, Output};
 
 #[test]
 fn what_ran_before_the_agent_is_initial_and_no_start() {
-    let Some(node) = Node::for_test("initial", false) else {
-        return;
-    };
-    node.images("default");
-    node.containerd.run("default", EVIL, "before", &[]).unwrap();
+    let node = require!(Node::with_images("initial"));
+    node.run(EVIL, "before");
     let agent = node.agent();
-    let finding = agent.wait_for("before", "initial");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
-    node.containerd.run("default", OURS, "after", &[]).unwrap();
+    agent.expect("before", "initial", DRIFT);
+    node.run(OURS, "after");
     agent.wait_for("after", "start");
     assert_eq!(
         agent.said_of("before").len(),
@@ -31,8 +23,8 @@ fn what_ran_before_the_agent_is_initial_and_no_start() {
         agent.metric(started).abs() < f64::EPSILON,
         "first sight counts no start"
     );
-    node.containerd.remove("default", "before").unwrap();
-    node.containerd.remove("default", "after").unwrap();
+    node.remove("before");
+    node.remove("after");
 }
 
 /// Its program is not a file of its own any more, as that of a runtime about to run the container's.
@@ -41,10 +33,7 @@ const LIKE_RUNC: &str = "cp /bin/busybox /busybox && exec /busybox sh -c \
 
 #[test]
 fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
-    let Some(node) = Node::for_test("likerunc", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("likerunc"));
     let (mut command, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
     // No later walk finds it.
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
@@ -58,22 +47,15 @@ fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
         .run("default", EVIL, "likerunc", &run)
         .unwrap();
     let agent = Agent::start(&node.lab, (command, admin));
-    let finding = agent.wait_for("likerunc", "reconciled");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect("likerunc", "reconciled", DRIFT);
     assert_eq!(finding["process"]["comm"], "runc:[2:INIT]", "{finding:#}");
-    node.containerd.remove("default", "likerunc").unwrap();
+    node.remove("likerunc");
     agent.wait_for("likerunc", "stopped");
 }
 
 #[test]
 fn cgroup_v1_alone_takes_the_runtimes_word() {
-    let Some(node) = Node::for_test("v1", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("v1", false));
     if imageswap_lab::is_pure_v2() {
         imageswap_lab::skip("v1", "this machine has cgroup v2 alone");
         return;
@@ -90,18 +72,13 @@ fn cgroup_v1_alone_takes_the_runtimes_word() {
         .args(agent.get_args());
     let agent = Agent::start(&node.lab, (command, admin));
     assert!(agent.log().contains("cgroup v1"), "{}", agent.log());
-    node.containerd.run("default", EVIL, "on-v1", &[]).unwrap();
-    let finding = agent.wait_for("on-v1", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    node.run(EVIL, "on-v1");
+    agent.expect("on-v1", "start", DRIFT);
     let failed = node
         .containerd
         .run("default", EVIL, "never-on-v1", &["/no/such/program"]);
     assert!(failed.is_err());
-    node.containerd.remove("default", "on-v1").unwrap();
+    node.remove("on-v1");
     agent.wait_for("on-v1", "stopped");
     assert!(agent.said_of("never-on-v1").is_empty());
 }
@@ -138,9 +115,7 @@ fn a_bad_policy_ends_it_before_a_port_is_bound() {
 
 #[test]
 fn without_privilege_it_says_so_in_a_sentence() {
-    let Some(lab) = Lab::for_test("noprivilege") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("noprivilege"));
     let maps = lab.path().join("maps.conf");
     std::fs::write(&maps, "default::registry.example.com\n").unwrap();
     let mut command = Command::new("setpriv");
@@ -160,9 +135,7 @@ fn without_privilege_it_says_so_in_a_sentence() {
 
 #[test]
 fn the_doctor_says_what_there_is_and_what_not() {
-    let Some(node) = Node::for_test("doctor", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("doctor", false));
     let socket = node.containerd.socket().display().to_string();
     let examine = |program: &[&str], flags: &[&str]| {
         let mut command = Command::new("setpriv");

@@ -1,13 +1,12 @@
 //! Cgroups made by systemd, as on most nodes: `SystemdCgroup = true`, `cgroupDriver: systemd`.
 
-use crate::harness::{EVIL, Node, OURS, pod_spec, words};
+use crate::harness::{DRIFT, EVIL, Node, OURS, pod_spec};
+use imageswap_lab::require;
 
 #[test]
 #[ignore = "needs systemd as init, which the virtual machine has"]
 fn pods_and_containers_in_cgroups_of_systemds_are_seen() {
-    let Some(node) = Node::with_systemd("systemd") else {
-        return;
-    };
+    let node = require!(Node::with_systemd("systemd"));
     node.images("default");
     let agent = node.agent();
     let cri = node.containerd.cri().unwrap();
@@ -22,10 +21,8 @@ fn pods_and_containers_in_cgroups_of_systemds_are_seen() {
         ),
     ];
     for (pod, expected) in &pods {
-        let sandbox = agent.wait_for(&pod.sandbox_id, "start");
-        assert_eq!(words(&sandbox), ["exempt", "pod", "sandbox"], "{sandbox:#}");
-        let finding = agent.wait_for(&pod.container_id, "start");
-        assert_eq!(words(&finding), *expected, "{finding:#}");
+        agent.expect(&pod.sandbox_id, "start", ["exempt", "pod", "sandbox"]);
+        let finding = agent.expect(&pod.container_id, "start", *expected);
         let uid = pod.uid.replace('-', "_");
         let scope = format!(
             "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{uid}.slice/cri-containerd-{}.scope",
@@ -44,18 +41,13 @@ fn pods_and_containers_in_cgroups_of_systemds_are_seen() {
     node.containerd
         .run_as(&flags, "default", EVIL, "by-hand", &sleep)
         .unwrap();
-    let finding = agent.wait_for("by-hand", "start");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    let finding = agent.expect("by-hand", "start", DRIFT);
     assert_eq!(finding["cgroup"], "/system.slice/ctr-by-hand.scope");
 
     for (pod, _) in &pods {
         cri.remove(pod).unwrap();
         agent.wait_for(&pod.container_id, "stopped");
     }
-    node.containerd.remove("default", "by-hand").unwrap();
+    node.remove("by-hand");
     agent.wait_for("by-hand", "stopped");
 }

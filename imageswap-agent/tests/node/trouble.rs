@@ -1,20 +1,15 @@
 //! Runtimes that are missing, come back, or never existed; policies that change.
 
-use crate::harness::{Agent, EVIL, MAPS, Node, OURS, PATIENCE, pod_spec, words};
-use imageswap_lab::wait_until;
+use crate::harness::{Agent, DRIFT, EVIL, MAPS, Node, OURS, PATIENCE, pod_spec, words};
+use imageswap_lab::{require, wait_until};
 use std::fs;
 use std::os::unix::net::UnixListener;
 
 #[test]
 fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
-    let Some(node) = Node::for_test("nosocket", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("nosocket"));
     let agent = Agent::start(&node.lab, Agent::command(&node.lab, None));
-    node.containerd
-        .run("default", OURS, "nobody-knows", &[])
-        .unwrap();
+    node.run(OURS, "nobody-knows");
     let finding = agent.wait_for("nobody-knows", "start");
     assert_eq!(
         (&finding["verdict"], &finding["reason"]),
@@ -26,16 +21,14 @@ fn without_a_runtime_socket_it_is_unresolved_and_never_fine() {
         "the log names the socket: {}",
         agent.log()
     );
-    node.containerd.remove("default", "nobody-knows").unwrap();
+    node.remove("nobody-knows");
 }
 
 /// A socket that accepts connections and never answers.
 /// The CRI answers without the shim; but only containerd's answer shows what the process runs on.
 #[test]
 fn a_container_whose_shim_hangs_is_not_approved() {
-    let Some(node) = Node::for_test("hungshim", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hungshim", false));
     node.images("k8s.io");
     let cri = node.containerd.cri().unwrap();
     let pod = cri.run(&pod_spec("web", OURS)).unwrap();
@@ -48,16 +41,13 @@ fn a_container_whose_shim_hangs_is_not_approved() {
         assert_eq!([verdict, reason], expected, "{finding:#}");
     }
     node.containerd.hang_shims(false).unwrap();
-    let finding = agent.wait_for(&pod.container_id, "rejudged");
-    assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
+    agent.expect(&pod.container_id, "rejudged", ["approved", "pod", "ok"]);
     cri.remove(&pod).unwrap();
 }
 
 #[test]
 fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
-    let Some(node) = Node::for_test("hungcri", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("hungcri", false));
     node.images("k8s.io");
     node.images("default");
     let hung = node.lab.path().join("hung.sock");
@@ -71,54 +61,35 @@ fn a_cri_that_hangs_costs_a_verdict_no_more_than_its_patience() {
     let spec = pod_spec("web", OURS);
     let pod = cri.run(&spec).unwrap();
     // Containers that do not need the CRI do not wait for it.
-    node.containerd.run("default", EVIL, "beside", &[]).unwrap();
-    let beside = agent.wait_for("beside", "start");
-    assert_eq!(
-        words(&beside),
-        ["drift", "containerd", "not-admitted"],
-        "{beside:#}"
-    );
-    let finding = agent.wait_for(&pod.container_id, "start");
+    node.run(EVIL, "beside");
+    agent.expect("beside", "start", DRIFT);
     // containerd's own record names the image.
-    assert_eq!(words(&finding), ["approved", "pod", "ok"], "{finding:#}");
+    agent.expect(&pod.container_id, "start", ["approved", "pod", "ok"]);
     assert!(agent.log().contains("hung.sock"), "{}", agent.log());
-    node.containerd.remove("default", "beside").unwrap();
+    node.remove("beside");
     cri.remove(&pod).unwrap();
 }
 
 #[test]
 fn a_runtime_that_comes_back_resolves_what_was_open() {
-    let Some(mut node) = Node::for_test("restart", false) else {
-        return;
-    };
-    node.images("default");
-    node.containerd
-        .run("default", EVIL, "survivor", &[])
-        .unwrap();
+    let mut node = require!(Node::with_images("restart"));
+    node.run(EVIL, "survivor");
     node.containerd.stop();
     let agent = node.agent();
     let finding = agent.wait_for("survivor", "initial");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
     node.containerd.start_again().unwrap();
-    let finding = agent.wait_for("survivor", "rejudged");
-    assert_eq!(
-        words(&finding),
-        ["drift", "containerd", "not-admitted"],
-        "{finding:#}"
-    );
+    agent.expect("survivor", "rejudged", DRIFT);
     assert!(agent.metric("imageswap_agent_reconciled_total{cause=\"late-answer\"}") >= 1.0);
-    node.containerd.remove("default", "survivor").unwrap();
+    node.remove("survivor");
     agent.wait_for("survivor", "stopped");
 }
 
 #[test]
 fn a_changed_policy_judges_again_and_a_bad_one_changes_nothing() {
-    let Some(node) = Node::for_test("policy", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("policy"));
     let agent = node.agent();
-    node.containerd.run("default", EVIL, "judged", &[]).unwrap();
+    node.run(EVIL, "judged");
     let finding = agent.wait_for("judged", "start");
     assert_eq!(finding["verdict"], "drift");
     fs::write(&agent.maps, "no separator here\n").unwrap();
@@ -140,7 +111,7 @@ fn a_changed_policy_judges_again_and_a_bad_one_changes_nothing() {
             .iter()
             .all(|finding| finding["schema"] == "imageswap.io/finding/v1")
     );
-    node.containerd.remove("default", "judged").unwrap();
+    node.remove("judged");
 }
 
 /// Seconds since the epoch, by this machine's clock.
@@ -159,27 +130,19 @@ fn set_clock(seconds: u64) {
 #[ignore = "sets the machine's clock, which is the virtual machine's own"]
 fn a_clock_that_steps_hides_nothing() {
     const DAY: u64 = 86_400;
-    let Some(node) = Node::for_test("clock", false) else {
-        return;
-    };
-    node.images("default");
+    let node = require!(Node::with_images("clock"));
     let agent = node.agent();
     for (id, step) in [("into-the-past", -1_i64), ("and-back", 1)] {
         let (before, running) = (clock(), std::time::Instant::now());
         set_clock(before.checked_add_signed(step * DAY.cast_signed()).unwrap());
-        node.containerd.run("default", EVIL, id, &[]).unwrap();
-        let finding = agent.wait_for(id, "start");
-        assert_eq!(
-            words(&finding),
-            ["drift", "containerd", "not-admitted"],
-            "{finding:#}"
-        );
+        node.run(EVIL, id);
+        let finding = agent.expect(id, "start", DRIFT);
         let detected = finding["detect_us"].as_u64().unwrap();
         assert!(
             u128::from(detected) <= running.elapsed().as_micros(),
             "{finding:#}"
         );
-        node.containerd.remove("default", id).unwrap();
+        node.remove(id);
         agent.wait_for(id, "stopped");
         assert_eq!(agent.said_of(id).len(), 2, "{:#?}", agent.said_of(id));
     }

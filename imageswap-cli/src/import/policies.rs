@@ -107,13 +107,8 @@ pub(super) fn run(args: &PolicyFiles, out: &mut impl Write) -> Result<Outcome> {
     if let Some(path) = &args.verify {
         verify(&imported, &input::read(path)?.text);
     }
-    Ok(if imported.policies.is_empty() {
-        Outcome::Failed
-    } else if unread || !imported.report.is_exact() {
-        Outcome::Findings
-    } else {
-        Outcome::Clean
-    })
+    let findings = unread || !imported.report.is_exact();
+    Ok(Outcome::of(!imported.policies.is_empty(), findings))
 }
 
 /// Adds the folders beside containerd's `_default`, for which it is not: their files, or an empty file for a folder

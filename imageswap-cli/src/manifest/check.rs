@@ -105,11 +105,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
     out.flush()?;
     report_undecided(&asked);
     let warned = manifests.warned && verdict.fails(FailOn::Warning);
-    Ok(match (complete, findings > 0 || warned) {
-        (false, _) => Outcome::Failed,
-        (true, true) => Outcome::Findings,
-        (true, false) => Outcome::Clean,
-    })
+    Ok(Outcome::of(complete, findings > 0 || warned))
 }
 
 /// The message about an image.

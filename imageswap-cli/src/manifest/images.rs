@@ -134,11 +134,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         writeln!(out, "{text}")?;
     }
     out.flush()?;
-    Ok(match (failed, findings) {
-        (true, _) => Outcome::Failed,
-        (false, true) => Outcome::Findings,
-        (false, false) => Outcome::Clean,
-    })
+    Ok(Outcome::of(!failed, findings))
 }
 
 /// Writes which images are not known to be there; returns whether there are any.

@@ -90,11 +90,7 @@ pub(crate) fn run(args: &Args, out: &mut impl Write) -> Result<Outcome> {
         out.write_all(printed.as_bytes())?;
     }
     out.flush()?;
-    Ok(match (failed, findings) {
-        (true, _) => Outcome::Failed,
-        (false, true) => Outcome::Findings,
-        (false, false) => Outcome::Clean,
-    })
+    Ok(Outcome::of(!failed, findings))
 }
 
 /// Appends a text as a document of its own.

@@ -148,55 +148,35 @@ impl<'a> Lister<'a> {
 const CORE: &[&str] = &["/api/v1"];
 const APPS: &[&str] = &["/apis/apps/v1"];
 
-pub(super) const NAMESPACES: Resource = Resource {
-    kind: "Namespace",
-    paths: CORE,
-    plural: "namespaces",
-};
-pub(super) const PODS: Resource = Resource {
-    kind: "Pod",
-    paths: CORE,
-    plural: "pods",
-};
+pub(super) const NAMESPACES: Resource = resource("Namespace", CORE, "namespaces");
+pub(super) const PODS: Resource = resource("Pod", CORE, "pods");
 /// Workloads that people write and nothing controls.
 pub(super) const WORKLOADS: [Resource; 5] = [
-    Resource {
-        kind: "Deployment",
-        paths: APPS,
-        plural: "deployments",
-    },
-    Resource {
-        kind: "StatefulSet",
-        paths: APPS,
-        plural: "statefulsets",
-    },
-    Resource {
-        kind: "DaemonSet",
-        paths: APPS,
-        plural: "daemonsets",
-    },
-    Resource {
-        kind: "ReplicationController",
-        paths: CORE,
-        plural: "replicationcontrollers",
-    },
-    Resource {
-        kind: "CronJob",
-        // The second is for Kubernetes before 1.21.
-        paths: &["/apis/batch/v1", "/apis/batch/v1beta1"],
-        plural: "cronjobs",
-    },
+    resource("Deployment", APPS, "deployments"),
+    resource("StatefulSet", APPS, "statefulsets"),
+    resource("DaemonSet", APPS, "daemonsets"),
+    resource("ReplicationController", CORE, "replicationcontrollers"),
+    // The second is for Kubernetes before 1.21.
+    resource(
+        "CronJob",
+        &["/apis/batch/v1", "/apis/batch/v1beta1"],
+        "cronjobs",
+    ),
 ];
 /// Objects that workloads create, or people write.
 pub(super) const BETWEEN: [Resource; 2] = [
-    Resource {
-        kind: "ReplicaSet",
-        paths: APPS,
-        plural: "replicasets",
-    },
-    Resource {
-        kind: "Job",
-        paths: &["/apis/batch/v1"],
-        plural: "jobs",
-    },
+    resource("ReplicaSet", APPS, "replicasets"),
+    resource("Job", &["/apis/batch/v1"], "jobs"),
 ];
+
+const fn resource(
+    kind: &'static str,
+    paths: &'static [&'static str],
+    plural: &'static str,
+) -> Resource {
+    Resource {
+        kind,
+        paths,
+        plural,
+    }
+}

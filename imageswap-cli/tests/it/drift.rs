@@ -1,7 +1,7 @@
 //! `imageswap drift` as a person runs it, with an agent's admin port.
 
 use crate::folder::{Folder, imageswap};
-use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -102,9 +102,10 @@ fn a_closed_port_is_reported_once_with_what_to_check() {
 #[test]
 fn an_agent_that_the_api_server_cannot_reach_is_explained() {
     let options = ControlPlaneOptions::default();
-    let Some(cluster) = ControlPlane::for_test("an_agent_cannot_be_reached", options) else {
-        return;
-    };
+    let cluster = require!(ControlPlane::for_test(
+        "an_agent_cannot_be_reached",
+        options
+    ));
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "agent", "labels": {"app.kubernetes.io/name": "imageswap-agent"}},
         "spec": {"containers": [{"name": "agent", "image": "a"}]}});

@@ -1,7 +1,7 @@
 //! Images outside of Pods, and the flags that say what counts.
 
 use crate::folder::{CORP, Folder, imageswap, measured};
-use imageswap_lab::Ran;
+use imageswap_lab::{Ran, require};
 use serde_json::json;
 use std::path::Path;
 
@@ -32,9 +32,7 @@ fn run(folder: &Path, words: &str) -> Ran {
 /// `cases/policy/26-images-elsewhere`.
 #[test]
 fn images_of_custom_resources_are_in_the_list_for_a_mirror() {
-    let Some(case) = measured("cases/policy/26-images-elsewhere") else {
-        return;
-    };
+    let case = require!(measured("cases/policy/26-images-elsewhere"));
     let list = "images --policy p02-bitnami-order.yaml -f cr.yaml";
     let ran = run(&case, list);
     assert_eq!(

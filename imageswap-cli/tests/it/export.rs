@@ -3,7 +3,7 @@
 use crate::folder::{Folder, assert_snapshot, policy};
 use imageswap_lab::{
     Containerd, ContainerdOptions, ControlPlane, ControlPlaneOptions, Image, Lab, Ran, Registry,
-    wait_until,
+    require, wait_until,
 };
 use serde_json::{Value, json};
 use std::process::Command;
@@ -186,9 +186,7 @@ fn mirrors(registry: &Registry, folder: &Folder, to: &str) -> Ran {
 
 #[test]
 fn containerd_pulls_through_the_hosts() {
-    let Some(lab) = Lab::for_test("containerd_pulls_through_the_hosts") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("containerd_pulls_through_the_hosts"));
     let (registry, folder) = registry(&lab);
     let ran = mirrors(&registry, &folder, "hosts-toml certs.d");
     assert_eq!(ran.code(), Some(1), "{ran:?}");
@@ -216,9 +214,7 @@ fn containerd_pulls_through_the_hosts() {
 
 #[test]
 fn podman_pulls_through_the_configuration() {
-    let Some(lab) = Lab::for_test("podman_pulls_through_the_configuration") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("podman_pulls_through_the_configuration"));
     let (registry, folder) = registry(&lab);
     folder.write(
         "registries.conf",
@@ -256,9 +252,7 @@ fn an_api_server_takes_the_objects_and_swaps() {
         ..ControlPlaneOptions::default()
     };
     let test = "an_api_server_takes_the_objects_and_swaps";
-    let Some(cluster) = ControlPlane::for_test(test, options) else {
-        return;
-    };
+    let cluster = require!(ControlPlane::for_test(test, options));
     if cluster.assets().minor_version().unwrap() < 36 {
         imageswap_lab::skip(test, "MutatingAdmissionPolicy v1 needs Kubernetes 1.36");
         return;

@@ -1,7 +1,7 @@
 //! `imageswap images --missing`, against Debian's registry; and `-o skopeo|crane|regsync`.
 
 use crate::folder::{Folder, policy};
-use imageswap_lab::{Image, Lab, REGISTRY_USER, Registry};
+use imageswap_lab::{Image, Lab, REGISTRY_USER, Registry, require};
 
 /// Writes the policy of a registry, and a Pod with these images.
 fn write(folder: &Folder, registry: &str, images: &[&str]) {
@@ -20,9 +20,7 @@ const IMAGES: &str = "images --policy=p.yaml -f pod.yaml";
 
 #[test]
 fn what_a_registry_lacks_is_listed() {
-    let Some(lab) = Lab::for_test("what_a_registry_lacks_is_listed") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("what_a_registry_lacks_is_listed"));
     let plain = Registry::start(&lab).unwrap();
     let image = Image::sleeper("mirrored").unwrap();
     plain.push(&image, "hub/library/nginx", "1").unwrap();

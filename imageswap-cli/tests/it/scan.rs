@@ -1,7 +1,9 @@
 //! Runs `imageswap scan` against a real API server.
 
 use crate::folder::{Folder, imageswap};
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, Image, Lab, Ran, Registry, wait_until};
+use imageswap_lab::{
+    ControlPlane, ControlPlaneOptions, Image, Lab, Ran, Registry, require, wait_until,
+};
 use kube::api::{PostParams, Request};
 use serde_json::{Value, json};
 use std::fmt::Display;
@@ -143,9 +145,7 @@ fn rows(answer: &Value) -> Vec<String> {
 
 #[test]
 fn workloads_are_named_by_whoever_wrote_them() {
-    let Some(cluster) = cluster("workloads_are_named_by_whoever_wrote_them", true) else {
-        return;
-    };
+    let cluster = require!(cluster("workloads_are_named_by_whoever_wrote_them", true));
     cluster.apply(&with_cron_jobs(&cluster, WORKLOADS)).unwrap();
     let uid = kubectl(
         &cluster,
@@ -209,9 +209,7 @@ fn workloads_are_named_by_whoever_wrote_them() {
 
 #[test]
 fn the_policy_is_the_one_in_force() {
-    let Some(cluster) = cluster("the_policy_is_the_one_in_force", false) else {
-        return;
-    };
+    let cluster = require!(cluster("the_policy_is_the_one_in_force", false));
     cluster.apply(POD).unwrap();
     let in_force = |more: &str| {
         scan(
@@ -277,9 +275,7 @@ fn the_policy_is_the_one_in_force() {
 
 #[test]
 fn what_may_not_be_seen_is_said() {
-    let Some(cluster) = cluster("what_may_not_be_seen_is_said", false) else {
-        return;
-    };
+    let cluster = require!(cluster("what_may_not_be_seen_is_said", false));
     kubectl(
         &cluster,
         "create clusterrole pods --verb=list --resource=pods",
@@ -391,9 +387,7 @@ fn what_may_not_be_seen_is_said() {
 #[test]
 fn twelve_hundred_pods_are_read_in_pages() {
     const PODS: usize = 1200;
-    let Some(cluster) = cluster("twelve_hundred_pods_are_read_in_pages", false) else {
-        return;
-    };
+    let cluster = require!(cluster("twelve_hundred_pods_are_read_in_pages", false));
     cluster.apply(&with_cron_jobs(&cluster, WORKLOADS)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -422,12 +416,8 @@ fn twelve_hundred_pods_are_read_in_pages() {
 
 #[test]
 fn results_that_the_registry_lacks_are_listed() {
-    let Some(cluster) = cluster("results_that_the_registry_lacks_are_listed", false) else {
-        return;
-    };
-    let Some(lab) = Lab::for_test("results_that_the_registry_lacks_are_listed") else {
-        return;
-    };
+    let cluster = require!(cluster("results_that_the_registry_lacks_are_listed", false));
+    let lab = require!(Lab::for_test("results_that_the_registry_lacks_are_listed"));
     let plain = Registry::start(&lab).unwrap();
     let image = Image::sleeper("mirrored").unwrap();
     plain.push(&image, "hub/library/nginx", "1").unwrap();

@@ -1,6 +1,6 @@
 //! Policies in CEL, judged by what the imported policies decide.
 
-use super::helpers::{approved, decide, imported, result, statuses};
+use super::helpers::{approved, becomes, decide, imported, is, statuses};
 use imageswap_import::{Import, Status};
 
 /// Constraints that select Pods when they are made and changed.
@@ -42,13 +42,19 @@ fn why(it: &Import) -> String {
     rule.reason.clone().unwrap_or_default()
 }
 
+#[track_caller]
+fn is_left_out(it: &Import, because: &str) {
+    let why = why(it);
+    assert!(why.contains(because), "{because:?} is not in: {why}");
+}
+
 #[test]
 fn prefixes_of_a_list_in_all_lists_of_containers() {
     let it = demand(
         "validationActions: [Deny]\nvariables:\n- {name: all, expression: \"object.spec.containers + object.spec.?initContainers.orValue([]) + object.spec.?ephemeralContainers.orValue([])\"}\n- {name: allowed, expression: \"['reg.example.com/', 'quay.io/acme/']\"}",
         "variables.all.all(c, variables.allowed.exists(r, c.image.startsWith(r)))",
     );
-    assert_eq!(statuses(&it), [Status::CarriedOver]);
+    is(&it, &[Status::CarriedOver]);
     assert!(it.report.rules[0].notes.is_empty());
     for (image, expected) in [
         ("reg.example.com/a/b:1", true),
@@ -67,26 +73,14 @@ fn a_pod_without_a_passing_image_beside_it_is_not_judged_image_by_image() {
         "",
         "object.spec.containers.exists(c, c.image.startsWith('reg.example.com/'))",
     );
-    assert!(
-        why(&it).contains("does not judge each image alone"),
-        "{}",
-        why(&it)
-    );
+    is_left_out(&it, "does not judge each image alone");
     let it = demand(
         "",
         "object.spec.containers[0].image.startsWith('reg.example.com/')",
     );
-    assert!(
-        why(&it).contains("does not judge each image alone"),
-        "{}",
-        why(&it)
-    );
+    is_left_out(&it, "does not judge each image alone");
     let it = demand("", "size(object.spec.containers) < 5");
-    assert!(
-        why(&it).contains("decides nothing about images"),
-        "{}",
-        why(&it)
-    );
+    is_left_out(&it, "decides nothing about images");
 }
 
 #[test]
@@ -192,7 +186,7 @@ fn conditions_on_the_pod_are_its_scope() {
         "matchConditions:\n- {name: c, expression: \"object.metadata.labels.team == 'core'\"}";
     assert!(why(&native(unguarded, images)).contains("fails for some Pods"));
     let ignored = native(&format!("failurePolicy: Ignore\n{unguarded}"), images);
-    assert_eq!(statuses(&ignored), [Status::CarriedOver]);
+    is(&ignored, &[Status::CarriedOver]);
     assert_eq!(decide(&ignored, "a", &[], evil), None);
     let it = native(
         "",
@@ -203,12 +197,7 @@ fn conditions_on_the_pod_are_its_scope() {
         "",
         &format!("object.metadata.labels.team == 'core' || {images}"),
     );
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver],
-        "{}",
-        it.report.rules[0]
-    );
+    is(&it, &[Status::CarriedOver]);
     assert_eq!(decide(&it, "a", &[], evil).map(|it| it.1), Some(false));
     assert_eq!(decide(&it, "a", &[("team", "core")], evil), None);
 }
@@ -261,31 +250,21 @@ fn constraints_select_pods_or_what_makes_them() {
         )
     };
     let it = text(&rules("CREATE", "pods"), images);
-    assert_eq!(statuses(&it), [Status::Differs]);
+    is(&it, &[Status::Differs]);
     assert!(!why(&text(&rules("UPDATE", "pods"), images)).is_empty());
     assert!(!why(&text(&rules("CREATE", "services"), images)).is_empty());
     let template = images.replace("object.spec", "object.spec.template.spec");
     let it = text(&rules("CREATE, UPDATE", "deployments"), &template);
-    assert_eq!(statuses(&it), [Status::Differs]);
+    is(&it, &[Status::Differs]);
     assert_eq!(approved(&it, "any", "evil.example.net/x"), Some(false));
     let both = format!("has(object.spec.template) ? {template} : {images}");
     let it = text(&rules("'*'", "'pods', 'deployments'"), &both);
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver],
-        "{}",
-        it.report.rules[0]
-    );
+    is(&it, &[Status::CarriedOver]);
     let excluded = "{resourceRules: [{apiGroups: ['*'], apiVersions: ['*'], operations: ['*'], resources: [pods]}], excludeResourceRules: [{apiGroups: [''], apiVersions: [v1], operations: ['*'], resources: [pods], resourceNames: [x]}]}";
     assert!(why(&text(excluded, images)).contains("excludeResourceRules"));
     let selected = "{resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: ['*'], resources: [pods]}], objectSelector: {matchLabels: {a: b}}, namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [lab]}]}}";
     let it = text(selected, images);
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver],
-        "{}",
-        it.report.rules[0]
-    );
+    is(&it, &[Status::CarriedOver]);
     assert_eq!(decide(&it, "x", &[], "evil.example.net/x"), None);
     assert_eq!(
         decide(&it, "x", &[("a", "b")], "evil.example.net/x").map(|it| it.1),
@@ -309,7 +288,7 @@ fn a_policy_of_kubernetes_does_what_its_bindings_say() {
         )
     };
     let it = imported(&policy);
-    assert!(why(&it).contains("does nothing without one"));
+    is_left_out(&it, "does nothing without one");
     let prod = binding(
         "prod",
         "validationActions: [Deny], paramRef: {name: prod, namespace: conf, parameterNotFoundAction: Deny}, matchResources: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: prod}}}",
@@ -323,12 +302,7 @@ fn a_policy_of_kubernetes_does_what_its_bindings_say() {
         map("prod", "a.io/,b.io/"),
         map("dev", "a.io/,c.io/")
     ));
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver, Status::CarriedOver],
-        "{}",
-        it.report.rules[0]
-    );
+    is(&it, &[Status::CarriedOver, Status::CarriedOver]);
     let enforced: Vec<_> = it
         .policies
         .iter()
@@ -337,72 +311,47 @@ fn a_policy_of_kubernetes_does_what_its_bindings_say() {
     assert_eq!(enforced, ["deny", "warn"]);
     assert!(it.report.others.is_empty(), "{:?}", it.report.others);
     let it = imported(&format!("{policy}{prod}"));
-    assert!(
-        why(&it).contains("the ConfigMap `prod`, are not among the files"),
-        "{}",
-        why(&it)
-    );
+    is_left_out(&it, "the ConfigMap `prod`, are not among the files");
     let it = imported(&prod.replace("---\n", ""));
-    assert!(
-        why(&it).contains("`p` is not among the files"),
-        "{}",
-        why(&it)
-    );
+    is_left_out(&it, "`p` is not among the files");
 }
 
 #[test]
 fn images_are_changed_as_the_expression_changes_them() {
     let it = change("", "containers", "\"reg.example.com/\" + c.image");
-    assert_eq!(statuses(&it), [Status::Differs], "{}", it.report.rules[0]);
-    assert_eq!(
-        result(&it, "quay.io/a/b:1"),
-        "reg.example.com/quay.io/a/b:1"
-    );
+    is(&it, &[Status::Differs]);
+    becomes(&it, "quay.io/a/b:1", "reg.example.com/quay.io/a/b:1");
     let it = change(
         "",
         "containers",
         "c.image.startsWith(\"docker.io/\") ? c.image.replace(\"docker.io/\", \"reg.example.com/hub/\", 1) : c.image",
     );
-    assert_eq!(
-        result(&it, "docker.io/bitnami/redis:7"),
+    becomes(
+        &it,
+        "docker.io/bitnami/redis:7",
         "reg.example.com/hub/bitnami/redis:7",
-        "{}",
-        it.report.rules[0]
     );
-    assert_eq!(result(&it, "quay.io/a/b:1"), "quay.io/a/b:1");
+    becomes(&it, "quay.io/a/b:1", "quay.io/a/b:1");
     let it = change(
         "",
         "containers",
         "\"reg.example.com/\" + (c.image.contains(\"/\") && c.image.split(\"/\")[0].contains(\".\") ? c.image.substring(c.image.indexOf(\"/\") + 1) : c.image)",
     );
-    assert_eq!(
-        result(&it, "quay.io/a/b:1"),
-        "reg.example.com/a/b:1",
-        "{}",
-        it.report.rules[0]
-    );
-    assert_eq!(
-        result(&it, "bitnami/redis"),
-        "reg.example.com/bitnami/redis"
-    );
+    becomes(&it, "quay.io/a/b:1", "reg.example.com/a/b:1");
+    becomes(&it, "bitnami/redis", "reg.example.com/bitnami/redis");
     let only = "matchConditions:\n- {name: c, expression: \"object.spec.containers.exists(c, c.image.startsWith('docker.io/'))\"}";
     let it = change(
         only,
         "containers",
         "c.image.startsWith(\"docker.io/\") ? \"reg.example.com/\" + c.image : c.image",
     );
-    assert_eq!(
-        result(&it, "docker.io/x/y:1"),
-        "reg.example.com/docker.io/x/y:1",
-        "{}",
-        it.report.rules[0]
-    );
+    becomes(&it, "docker.io/x/y:1", "reg.example.com/docker.io/x/y:1");
     // Every image of a Pod in which one is from there.
     let it = change(only, "containers", "\"reg.example.com/\" + c.image");
-    assert!(why(&it).contains("does not judge each image alone"));
+    is_left_out(&it, "does not judge each image alone");
     // Pods without the list.
     let it = change("", "initContainers", "\"reg.example.com/\" + c.image");
-    assert!(why(&it).contains("it fails"), "{}", why(&it));
+    is_left_out(&it, "it fails");
 }
 
 #[test]
@@ -415,13 +364,9 @@ fn patches_are_followed_by_their_paths() {
     let it = patch(
         "object.spec.containers.map(c, JSONPatch{op: \"replace\", path: \"/spec/containers/0/image\", value: \"reg.example.com/\" + c.image})",
     );
-    assert!(
-        why(&it).contains("does not judge each image alone"),
-        "{}",
-        why(&it)
-    );
+    is_left_out(&it, "does not judge each image alone");
     let it = patch("[JSONPatch{op: \"replace\", path: \"/metadata/labels/x\", value: \"y\"}]");
-    assert!(why(&it).contains("/metadata/labels/x"), "{}", why(&it));
+    is_left_out(&it, "/metadata/labels/x");
 }
 
 #[test]
@@ -435,12 +380,12 @@ fn an_image_validating_policy_is_its_list_of_allowed_images() {
         "[{glob: \"ghcr.io/*\"}]",
         "images.containers.map(i, verifyImageSignatures(i, [attestors.a])).all(e, e > 0)",
     );
-    assert!(why(&it).contains("checks signatures"), "{}", why(&it));
+    is_left_out(&it, "checks signatures");
     let it = policy(
         "[{glob: \"*\"}]",
         "images.containers.all(i, i.startsWith('ghcr.io/acme/'))",
     );
-    assert_eq!(statuses(&it), [Status::Differs], "{}", it.report.rules[0]);
+    is(&it, &[Status::Differs]);
     assert_eq!(approved(&it, "any", "ghcr.io/acme/x:1"), Some(true));
     assert_eq!(approved(&it, "any", "ghcr.io/other/x:1"), Some(false));
     assert_eq!(approved(&it, "any", "quay.io/other/x:1"), Some(false));
@@ -449,12 +394,12 @@ fn an_image_validating_policy_is_its_list_of_allowed_images() {
         "[{glob: \"ghcr.io/*\"}]",
         "images.containers.all(i, i.startsWith('ghcr.io/acme/'))",
     );
-    assert!(why(&it).contains("cannot be said"), "{}", why(&it));
+    is_left_out(&it, "cannot be said");
     let it = policy(
         "[{glob: \"docker.io/*\"}]",
         "images.containers.all(i, i.startsWith('docker.io/acme/'))",
     );
-    assert!(why(&it).contains("how an image is written"), "{}", why(&it));
+    is_left_out(&it, "how an image is written");
 }
 
 #[test]
@@ -473,7 +418,7 @@ fn exceptions_from_policies_in_cel() {
             "matchConditions: [{name: c, expression: \"object.metadata.namespace == 'lab'\"}]"
         )
     ));
-    assert_eq!(statuses(&it), [Status::CarriedOver, Status::CarriedOver]);
+    is(&it, &[Status::CarriedOver, Status::CarriedOver]);
     assert_eq!(approved(&it, "lab", "b.io/x"), None);
     assert_eq!(approved(&it, "any", "b.io/x"), Some(false));
     let it = imported(&format!("{policy}{}", exception("images: [\"b.io/*\"]")));
@@ -498,12 +443,7 @@ fn cel_within_an_older_policy() {
     let it = super::helpers::rule(
         "match: {any: [{resources: {kinds: [Pod], namespaces: [shop]}}]}\ncelPreconditions: [{name: c, expression: \"!has(object.metadata.labels) || !('skip' in object.metadata.labels)\"}]\nvalidate:\n  cel:\n    expressions:\n    - {expression: \"object.spec.containers.all(c, c.image.startsWith('a.io/'))\", message: only ours}\n    - {expression: \"object.spec.containers.all(c, !c.image.endsWith(':latest'))\"}",
     );
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver, Status::Differs],
-        "{}",
-        it.report.rules[0]
-    );
+    is(&it, &[Status::CarriedOver, Status::Differs]);
     assert_eq!(approved(&it, "shop", "a.io/x:1"), Some(true));
     assert_eq!(approved(&it, "shop", "b.io/x:1"), Some(false));
     assert_eq!(approved(&it, "other", "b.io/x:1"), None);

@@ -1,6 +1,6 @@
 //! Configurations in files, folders and ConfigMaps.
 
-use super::helpers::{files, imported, result, told};
+use super::helpers::{becomes, files, imported, result, says, told};
 use super::swapper::{ECR, TARGET};
 use imageswap_import::Status::LeftOut;
 
@@ -62,13 +62,9 @@ fn configurations_are_recognised_wherever_they_are() {
         assert_eq!(it.report.rules[0].source, format!("test.yaml (data.{key})"));
     }
     let it = files(&[("certs.d/quay.io/hosts.toml", hosts)]);
-    assert_eq!(result(&it, "quay.io/a:1"), "h.example/quay/a:1");
+    becomes(&it, "quay.io/a:1", "h.example/quay/a:1");
     let it = imported(&map("hosts.toml", hosts));
-    assert!(
-        told(&it).contains("the name of its folder"),
-        "{}",
-        told(&it)
-    );
+    says(&it, "the name of its folder");
     // Two configurations, or one beside policies, have no order that is known.
     let it = files(&[
         ("h.yaml", harbor),

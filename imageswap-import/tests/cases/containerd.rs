@@ -1,6 +1,6 @@
 //! Mirrors of containerd.
 
-use super::helpers::{decide, files, first, result};
+use super::helpers::{becomes, decide, files, first, result};
 use imageswap_import::Import;
 use imageswap_import::Status::{CarriedOver, Differs, LeftOut};
 
@@ -244,14 +244,14 @@ fn hosts_are_named_by_their_folders() {
         ("reg.example:5000", "server = \"https://x.example\"\n"),
         ("reg.example_5000_", text),
     ]);
-    assert_eq!(result(&it, "reg.example:5000/a"), "m.example/a");
+    becomes(&it, "reg.example:5000/a", "m.example/a");
     assert_eq!(it.report.count(LeftOut), 1);
     // A path of the mirror is a path of its images.
     let it = hosts(&[(
         "docker.io",
         "[host.\"https://h.example/v2/hub\"]\noverride_path = true\n",
     )]);
-    assert_eq!(result(&it, "nginx:1"), "h.example/hub/library/nginx:1");
+    becomes(&it, "nginx:1", "h.example/hub/library/nginx:1");
     // Pods of every namespace are moved, as on the node.
     let system = decide(&it, "kube-system", &[], "nginx:1").unwrap();
     assert_eq!(system.0, "h.example/hub/library/nginx:1");
@@ -274,7 +274,7 @@ fn the_default_folder_is_for_registries_without_one() {
         ("gcr.io/a/b", "gcr.io/a/b"),
         ("m.example/a", "m.example/a"),
     ] {
-        assert_eq!(result(&it, image), moved, "{image}: {:?}", it.report);
+        becomes(&it, image, moved);
     }
     let default = it
         .report
@@ -291,7 +291,7 @@ fn the_default_folder_is_for_registries_without_one() {
         ("_default", "server = \"https://m.example\"\n"),
         ("quay.io", "a = = 1\n"),
     ]);
-    assert_eq!(result(&it, "quay.io/a/b"), "quay.io/a/b");
+    becomes(&it, "quay.io/a/b", "quay.io/a/b");
     assert!(!it.report.is_exact());
     // One mirror for two registries.
     let one = "server = \"https://m.example\"\n";
@@ -317,5 +317,5 @@ fn a_mirror_that_has_a_mirror_is_not_followed() {
         "{second}"
     );
     assert_eq!(second.status, Differs);
-    assert_eq!(result(&it, "quay.io/x"), "a.example/x");
+    becomes(&it, "quay.io/x", "a.example/x");
 }

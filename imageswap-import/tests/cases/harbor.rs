@@ -1,6 +1,6 @@
 //! Configurations of harbor-container-webhook.
 
-use super::helpers::{decide, imported, result, together, told, webhook};
+use super::helpers::{becomes, decide, imported, result, says, together, told, webhook};
 use Status::{CarriedOver, Differs, LeftOut};
 use imageswap_import::{Import, Status};
 
@@ -127,19 +127,15 @@ fn the_first_rule_of_harbor_that_matches_decides() {
         ("ubuntu", "h.example/ubuntu/library/ubuntu"),
         ("quay.io/a:1", "quay.io/a:1"),
     ] {
-        assert_eq!(result(&it, image), moved, "{image}: {}", told(&it));
+        becomes(&it, image, moved);
     }
     // A rule that is not understood takes nothing for granted.
     let it = harbor(
         "rules:\n- {name: a, matches: ['^quay[.]io/'], replace: h.example/quay}\n- {name: b, matches: ['(?x)^ghcr'], replace: h.example/b}\n- {name: c, matches: ['^ghcr[.]io/'], replace: h.example/c}\n",
     );
-    assert_eq!(result(&it, "quay.io/a:1"), "h.example/quay/a:1");
-    assert_eq!(result(&it, "ghcr.io/a:1"), "ghcr.io/a:1");
-    assert!(
-        told(&it).contains("the rule `b` before it"),
-        "{}",
-        told(&it)
-    );
+    becomes(&it, "quay.io/a:1", "h.example/quay/a:1");
+    becomes(&it, "ghcr.io/a:1", "ghcr.io/a:1");
+    says(&it, "the rule `b` before it");
     assert_eq!(it.report.count(LeftOut), 2);
 }
 
@@ -148,11 +144,7 @@ fn the_scope_is_that_of_the_webhook() {
     let config = "rules:\n- name: hub\n  matches: ['^quay\\.io/']\n  replace: h.example/quay\n";
     let it = imported(config);
     assert_eq!(it.report.rules[0].status, Differs);
-    assert!(
-        told(&it).contains("MutatingWebhookConfiguration"),
-        "{}",
-        told(&it)
-    );
+    says(&it, "MutatingWebhookConfiguration");
     assert_eq!(
         decide(&it, "kube-system", &[], "quay.io/a:1").unwrap().0,
         "h.example/quay/a:1"
@@ -177,7 +169,7 @@ fn the_scope_is_that_of_the_webhook() {
         ),
     ] {
         let it = together(config, &webhook("hcw", "/webhook-v1-pod", more));
-        assert!(told(&it).contains(part), "{}", told(&it));
+        says(&it, part);
         assert_eq!(it.report.rules[0].status, LeftOut);
     }
     let created = webhook("hcw", "/webhook-v1-pod", "").replace("CREATE, UPDATE", "CREATE");

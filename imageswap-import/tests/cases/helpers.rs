@@ -1,7 +1,7 @@
 //! Imports policies in tests, and asks about the result.
 
-use imageswap_import::{Import, Source, Status, import};
-use imageswap_policy::document::load_all;
+use imageswap_import::{Import, Source, Status, import, write};
+use imageswap_policy::document::{ImageSwapPolicy, load_all};
 use imageswap_policy::{Date, PodScope, Policies, Scope};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,14 @@ pub(crate) fn imported(text: &str) -> Import {
     }])
 }
 
+/// The imported policies, loaded from their texts.
+pub(crate) fn policies(it: &Import) -> Policies {
+    let text = |it: &ImageSwapPolicy| (it.metadata.name.clone(), write::policy(it, "", &[]));
+    let texts: Vec<_> = it.policies.iter().map(text).collect();
+    let texts = texts.iter().map(|it| (it.0.as_str(), it.1.as_str()));
+    Policies::new(load_all(texts).unwrap_or_else(|it| panic!("{it}")).policies)
+}
+
 /// Result and approval of an image; `None` if no policy applies.
 pub(crate) fn decide(
     it: &Import,
@@ -20,15 +28,7 @@ pub(crate) fn decide(
     labels: &[(&str, &str)],
     image: &str,
 ) -> Option<(String, bool)> {
-    let texts: Vec<_> = it
-        .policies
-        .iter()
-        .map(|it| (it.metadata.name.clone(), serde_json::to_string(it).unwrap()))
-        .collect();
-    let texts = texts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()));
-    let policies = Policies::new(load_all(texts).unwrap_or_else(|it| panic!("{it}")).policies);
+    let policies = policies(it);
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let labels: BTreeMap<String, String> = labels.iter().map(own).collect();
     let none = BTreeMap::new();
@@ -47,12 +47,30 @@ pub(crate) fn result(it: &Import, image: &str) -> String {
     decide(it, "any", &[], image).unwrap().0
 }
 
+#[track_caller]
+pub(crate) fn becomes(it: &Import, image: &str, expected: &str) {
+    assert_eq!(result(it, image), expected, "{image}: {}", told(it));
+}
+
 pub(crate) fn approved(it: &Import, namespace: &str, image: &str) -> Option<bool> {
     decide(it, namespace, &[], image).map(|it| it.1)
 }
 
 pub(crate) fn statuses(it: &Import) -> Vec<Status> {
     it.report.rules.iter().map(|it| it.status).collect()
+}
+
+/// Checks the outcome of each rule.
+#[track_caller]
+pub(crate) fn is(it: &Import, expected: &[Status]) {
+    assert_eq!(statuses(it), expected, "{}", told(it));
+}
+
+/// Checks that the report has a text.
+#[track_caller]
+pub(crate) fn says(it: &Import, part: &str) {
+    let told = told(it);
+    assert!(told.contains(part), "{part:?} is not in: {told}");
 }
 
 /// A ClusterPolicy with one rule.
@@ -78,6 +96,16 @@ pub(crate) fn check(matched: &str, pattern: &str) -> Import {
         "{matched}\nvalidate: {{pattern: {{spec: {{containers: [{{image: \"{pattern}\"}}]}}}}}}"
     ))
 }
+
+/// A constraint of Gatekeeper for these Pods.
+pub(crate) fn constraint(kind: &str, matched: &str, parameters: &str) -> String {
+    format!(
+        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: c}}\nspec:\n  match: {matched}\n  parameters: {parameters}\n"
+    )
+}
+
+/// The `match` of a constraint for all Pods.
+pub(crate) const ALL_PODS: &str = "{kinds: [{apiGroups: [\"\"], kinds: [Pod]}]}";
 
 /// Imports files of these names.
 pub(crate) fn files(files: &[(&str, &str)]) -> Import {

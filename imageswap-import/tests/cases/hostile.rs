@@ -1,7 +1,7 @@
 //! Inputs that were once imported without a word and decided otherwise, and others of their kind.
 
 use super::cel::demand;
-use super::helpers::{decide, files, imported, rule, statuses};
+use super::helpers::{self, decide, files, imported, is, rule, statuses};
 use imageswap_import::{Import, Status};
 
 const EVERYWHERE: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
@@ -39,9 +39,8 @@ fn left_out(it: &Import) {
 }
 
 fn constraint(kinds: &str, body: &str) -> Import {
-    imported(&format!(
-        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {{name: a}}\nspec: {{match: {{kinds: {kinds}}}, parameters: {body}}}\n"
-    ))
+    let matched = format!("{{kinds: {kinds}}}");
+    imported(&helpers::constraint("K8sAllowedRepos", &matched, body))
 }
 
 fn kubewarden(module: &str, rules: &str, settings: &str) -> Import {
@@ -64,7 +63,7 @@ fn kinds_of_other_groups_are_not_pods() {
         "[{apiGroups: [apps], kinds: [Deployment]}, {apiGroups: [\"*\"], kinds: [\"*\"]}]",
         "{repos: [a.io/]}",
     );
-    assert_eq!(statuses(&it), [Status::CarriedOver]);
+    is(&it, &[Status::CarriedOver]);
     let assign = |groups: &str, versions: &str| {
         imported(&format!(
             "apiVersion: mutations.gatekeeper.sh/v1\nkind: AssignImage\nmetadata: {{name: a}}\nspec:\n  applyTo: [{{groups: [{groups}], kinds: [Pod], versions: [{versions}]}}]\n  location: \"spec.containers[name:*].image\"\n  parameters: {{assignDomain: m.example}}\n"
@@ -114,7 +113,7 @@ fn modules_and_images_of_kubewarden_are_named_exactly() {
     }
     let pinned = "registry://ghcr.io/kubewarden/policies/trusted-repos:v2.0.4@sha256:00";
     let it = kubewarden(pinned, PODS, "{registries: {allow: [a.io]}}");
-    assert_eq!(statuses(&it), [Status::CarriedOver]);
+    is(&it, &[Status::CarriedOver]);
     refused(&it, "b.io/x:1");
     left_out(&kubewarden(
         MODULE,

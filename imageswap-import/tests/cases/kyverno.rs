@@ -1,6 +1,6 @@
 //! Kyverno's rules that depend on more than an image: what a policy cannot ask is never guessed.
 
-use super::helpers::{approved, check, decide, first, imported, rule, statuses, swap, told};
+use super::helpers::{approved, check, decide, first, imported, is, rule, statuses, swap, told};
 use imageswap_import::{Import, Status};
 use imageswap_policy::document::Enforcement;
 
@@ -226,7 +226,7 @@ fn a_field_beside_the_image_is_not_known_in_conditions_on_a_whole_pod() {
         "GreaterThan",
         "0",
     );
-    assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    is(&it, &[Status::CarriedOver]);
     assert_eq!(approved(&it, "a", "quay.io/a"), Some(false));
     assert_eq!(approved(&it, "a", "ghcr.io/a"), Some(true));
 }
@@ -386,7 +386,7 @@ fn a_precondition_is_understood_as_kyverno_evaluates_it() {
         ("AnyIn", "[web, '']", None, None, Some(false)),
     ] {
         let it = precondition(&format!("{labels}.\\\"a/b\\\" || 'none'"), operator, value);
-        assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+        is(&it, &[Status::CarriedOver]);
         for (labels, expected) in [
             (&[][..], missing),
             (&[("a/b", "")], empty),
@@ -441,7 +441,7 @@ fn labels_of_a_workload_are_not_those_of_its_pods() {
         matched("{kinds: [Pod, Deployment], namespaces: [a]}"),
     ] {
         let it = check(&scope, "reg.example.com/*");
-        assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+        is(&it, &[Status::CarriedOver]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rules about some lists of containers only: policies here cannot distinguish lists.
 
-use crate::helpers::{approved, imported, rule, statuses, told};
+use crate::helpers::{approved, imported, is, rule, says, statuses, told};
 use imageswap_import::{Import, Status};
 
 const EVERYWHERE: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
@@ -44,25 +44,21 @@ fn one_demand_for_each_list_has_to_be_the_same() {
         ("containers", "\"reg.example.com/*\", \"quay.io/*\""),
         ("initContainers", "\"reg.example.com/*\""),
     ]);
-    assert_eq!(statuses(&it), [Status::LeftOut], "{}", told(&it));
-    assert!(
-        told(&it).contains("differently in the lists"),
-        "{}",
-        told(&it)
-    );
+    is(&it, &[Status::LeftOut]);
+    says(&it, "differently in the lists");
     let it = denied(&[
         ("containers", "\"reg.example.com/*\""),
         ("initContainers", "\"reg.example.com/*\""),
         ("ephemeralContainers", "\"reg.example.com/*\""),
     ]);
-    assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    is(&it, &[Status::CarriedOver]);
     assert_eq!(approved(&it, "any", "quay.io/x:1"), Some(false));
     assert_eq!(approved(&it, "any", "reg.example.com/x:1"), Some(true));
     // The filter is about one of two lists.
     let it = rule(&format!(
         "{EVERYWHERE}\nvalidate: {{foreach: [{{list: \"request.object.spec.[containers, initContainers[?starts_with(image, 'quay.io/')]][]\", pattern: {{image: \"reg.example.com/*\"}}}}]}}"
     ));
-    assert_eq!(statuses(&it), [Status::LeftOut], "{}", told(&it));
+    is(&it, &[Status::LeftOut]);
 }
 
 #[test]
@@ -79,15 +75,16 @@ fn rules_about_other_lists_than_containers_are_left_out() {
         imported(init_swap),
         imported(mutating),
     ] {
-        assert_eq!(statuses(&it), [Status::LeftOut], "{}", told(&it));
+        is(&it, &[Status::LeftOut]);
         assert_eq!(it.policies.len(), 0, "{}", told(&it));
         let names_it = ["initContainers", "ephemeralContainers"]
             .map(|list| told(&it).contains(&format!("it is about images of {list} only")));
         assert!(names_it.contains(&true), "{}", told(&it));
     }
     let it = imported(&init_swap.replace("initContainers", "containers"));
-    assert!(
-        told(&it).contains("images of initContainers and ephemeralContainers are changed, too")
+    says(
+        &it,
+        "images of initContainers and ephemeralContainers are changed, too",
     );
 }
 
@@ -100,32 +97,18 @@ fn no_list_gets_the_scope_of_another() {
         ])
     };
     let it = both(EVERYWHERE, EVERYWHERE);
-    assert_eq!(statuses(&it), [Status::CarriedOver, Status::CarriedOver]);
+    is(&it, &[Status::CarriedOver, Status::CarriedOver]);
     // Images of `containers` in the namespace are judged by no rule.
     let it = both(ELSEWHERE, EVERYWHERE);
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver, Status::LeftOut],
-        "{}",
-        told(&it)
-    );
-    assert!(
-        told(&it).contains("where `main` does not apply"),
-        "{}",
-        told(&it)
-    );
+    is(&it, &[Status::CarriedOver, Status::LeftOut]);
+    says(&it, "where `main` does not apply");
     assert_eq!(approved(&it, "metrics", "quay.io/x:1"), None);
     assert_eq!(approved(&it, "other", "quay.io/x:1"), Some(false));
     // Images of `initContainers` in the namespace are judged here alone.
     let it = both(EVERYWHERE, ELSEWHERE);
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver, Status::Differs],
-        "{}",
-        told(&it)
-    );
+    is(&it, &[Status::CarriedOver, Status::Differs]);
     let why = "images of initContainers are decided about where it does not apply, too, because `main` applies there";
-    assert!(told(&it).contains(why), "{}", told(&it));
+    says(&it, why);
 }
 
 #[test]
@@ -138,11 +121,7 @@ fn of_two_demands_that_of_containers_stays() {
     ] {
         let it = rules(&each);
         assert_eq!(statuses(&it), expected, "{}", told(&it));
-        assert!(
-            told(&it).contains("; beside it applies `main`"),
-            "{}",
-            told(&it)
-        );
+        says(&it, "; beside it applies `main`");
         assert_eq!(approved(&it, "any", "reg.example.com/x:1"), Some(true));
         assert_eq!(approved(&it, "any", "quay.io/init/x:1"), Some(false));
     }

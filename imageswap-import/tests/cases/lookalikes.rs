@@ -1,7 +1,7 @@
 //! Rules that let in hosts that only look like the named one: the report says so.
 
 use super::cel::demand;
-use super::helpers::{check, imported};
+use super::helpers::{self, ALL_PODS, check, imported};
 use imageswap_import::Import;
 
 const PODS: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
@@ -12,10 +12,8 @@ fn all(demanded: &str) -> Import {
 }
 
 fn constraint(repos: &str) -> Import {
-    imported(&format!(
-        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {{name: a}}\n\
-         spec: {{match: {{kinds: [{{apiGroups: [''], kinds: [Pod]}}]}}, parameters: {{repos: [{repos}]}}}}\n"
-    ))
+    let repos = format!("{{repos: [{repos}]}}");
+    imported(&helpers::constraint("K8sAllowedRepos", ALL_PODS, &repos))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! carried over decides as this function does, unless the report shows an image about which it does not.
 
 use super::cel::{change, demand, native};
-use super::helpers::{approved, imported, result, rule};
+use super::helpers::{ALL_PODS, approved, constraint, imported, result, rule};
 use imageswap_import::{Import, Status};
 
 const IMAGES: [&str; 22] = [
@@ -356,9 +356,7 @@ fn patterns_of_kyverno_and_lists_of_gatekeeper_mean_what_they_say() {
         ("K8sImageDigests", "{}", |it| it.contains('@')),
     ];
     for (kind, parameters, means) in lists {
-        let it = imported(&format!(
-            "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: g}}\nspec:\n  match: {{kinds: [{{apiGroups: [\"\"], kinds: [Pod]}}]}}\n  parameters: {parameters}\n"
-        ));
+        let it = imported(&constraint(kind, ALL_PODS, parameters));
         checks(kind, &it, &means);
     }
 }

@@ -1,7 +1,7 @@
 //! Texts that match at any place of an image: host, port, path or tag.
 
 use super::cel::demand;
-use super::helpers::{approved, check, imported};
+use super::helpers::{self, ALL_PODS, approved, check, imported};
 use imageswap_import::Import;
 
 const PODS: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
@@ -11,11 +11,8 @@ fn demanded(expression: &str) -> Import {
 }
 
 fn constraint(kind: &str, repos: &[String]) -> Import {
-    imported(&format!(
-        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: a}}\n\
-         spec: {{match: {{kinds: [{{apiGroups: [''], kinds: [Pod]}}]}}, parameters: {{repos: [{}]}}}}\n",
-        repos.join(", ")
-    ))
+    let repos = format!("{{repos: [{}]}}", repos.join(", "));
+    imported(&helpers::constraint(kind, ALL_PODS, &repos))
 }
 
 /// What the source refuses is refused here, or the rule is not carried over.

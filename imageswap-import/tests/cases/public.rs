@@ -1,7 +1,7 @@
 //! The shapes of policies about registries in the public libraries of Kyverno, Gatekeeper and Kubewarden, and in the
 //! documentation of Kubernetes: the outcome of each, judged by decisions.
 
-use super::helpers::{approved, imported, result};
+use super::helpers::{self, ALL_PODS, approved, imported, result};
 use imageswap_import::Status::{self, CarriedOver, Differs, LeftOut};
 use std::collections::BTreeMap;
 
@@ -71,11 +71,9 @@ fn native(kind: &str, more: &str) -> String {
     )
 }
 
-/// A constraint of Gatekeeper.
+/// A constraint of Gatekeeper for all Pods.
 fn constraint(kind: &str, parameters: &str) -> String {
-    format!(
-        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: g}}\nspec:\n  match: {{kinds: [{{apiGroups: [\"\"], kinds: [Pod]}}]}}\n  parameters: {parameters}\n"
-    )
+    helpers::constraint(kind, ALL_PODS, parameters)
 }
 
 fn assign(parameters: &str) -> String {

@@ -1,6 +1,6 @@
 //! Tables of podman and CRI-O.
 
-use super::helpers::{decide, files, first, result};
+use super::helpers::{becomes, decide, files, first, result};
 use Status::{CarriedOver, Differs, LeftOut};
 use imageswap_import::{Import, Status};
 
@@ -194,14 +194,14 @@ fn the_table_with_the_longest_prefix_decides_once() {
         ("quay.io/team/y:1", "b.example/y:1"),
         ("quay.io/teams/y:1", "a.example/quay/teams/y:1"),
     ] {
-        assert_eq!(result(&it, image), moved, "{image}: {:?}", it.report);
+        becomes(&it, image, moved);
     }
     // A table that is not understood keeps its images from the others.
     let it = registries(
         "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"quay.io\"\nlocation = \"a.example/quay\"\n[[registry]]\nprefix = \"quay.io/team\"\nlocation = \"b.example\"\nunknown = 1\n",
     );
-    assert_eq!(result(&it, "quay.io/team/y:1"), "quay.io/team/y:1");
-    assert_eq!(result(&it, "quay.io/x:1"), "a.example/quay/x:1");
+    becomes(&it, "quay.io/team/y:1", "quay.io/team/y:1");
+    becomes(&it, "quay.io/x:1", "a.example/quay/x:1");
     assert_eq!(it.report.count(LeftOut), 1);
 }
 
@@ -220,7 +220,7 @@ fn wildcards_are_for_the_hosts_below_a_domain() {
             "evil.example/a.corp.example/x:1",
         ),
     ] {
-        assert_eq!(result(&it, image), moved, "{}", first(&it));
+        becomes(&it, image, moved);
     }
     let it = registries(
         "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"*.corp.example\"\ninsecure = true\n",
@@ -268,12 +268,7 @@ fn short_names_are_searched_or_have_aliases() {
         "{search}\"nginx\" = \"quay.io/team/nginx\"\n{table}"
     ));
     // The alias is then looked up in the tables.
-    assert_eq!(
-        result(&it, "nginx:1"),
-        "m.example/team/nginx:1",
-        "{:?}",
-        it.report
-    );
+    becomes(&it, "nginx:1", "m.example/team/nginx:1");
     // All spellings are one image here, which the report says.
     let alias = it
         .report
@@ -318,12 +313,7 @@ fn drop_in_files_replace_tables_of_the_same_prefix() {
         ),
         ("c/registries.conf", &main),
     ]);
-    assert_eq!(
-        result(&it, "quay.io/a/x:1"),
-        "three.example/a/x:1",
-        "{:?}",
-        it.report
-    );
+    becomes(&it, "quay.io/a/x:1", "three.example/a/x:1");
     assert_eq!(it.report.count(LeftOut), 2);
     assert_eq!(it.report.count(CarriedOver), 1);
     // An alias is taken back.
@@ -337,7 +327,7 @@ fn drop_in_files_replace_tables_of_the_same_prefix() {
         ),
         ("c/registries.conf.d/1.conf", "[aliases]\nnginx = \"\"\n"),
     ]);
-    assert_eq!(result(&it, "nginx:1"), "nginx:1");
+    becomes(&it, "nginx:1", "nginx:1");
     // The programs refuse all of it if one file is wrong.
     let it = files(&[
         ("c/registries.conf", &main),

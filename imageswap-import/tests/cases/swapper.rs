@@ -1,6 +1,6 @@
 //! Configurations of k8s-image-swapper.
 
-use super::helpers::{decide, result, together, told, webhook};
+use super::helpers::{becomes, decide, result, says, together, told, webhook};
 use imageswap_import::Import;
 use imageswap_import::Status::LeftOut;
 
@@ -174,12 +174,12 @@ fn targets_of_the_swapper_have_its_names() {
     ] {
         let it = swapper(&format!("{base}target: {target}\n"));
         assert!(!it.policies.is_empty(), "{}", told(&it));
-        assert_eq!(result(&it, "quay.io/a:1"), moved, "{}", told(&it));
+        becomes(&it, "quay.io/a:1", moved);
     }
     let it = swapper(&format!(
         "{base}target: {{aws: {{accountId: 1, region: r, prefix: Upper}}}}\n"
     ));
-    assert!(told(&it).contains("no image can name"), "{}", told(&it));
+    says(&it, "no image can name");
 }
 
 #[test]

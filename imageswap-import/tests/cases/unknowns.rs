@@ -1,14 +1,8 @@
 //! What a rule means can depend on more than its own text: nothing is assumed there without a word in the report.
 
 use crate::cel::native;
-use crate::helpers::{approved, imported, statuses, told};
+use crate::helpers::{ALL_PODS, approved, constraint, imported, is, says, statuses, told};
 use imageswap_import::{Import, Status};
-
-fn constraint(kind: &str, matched: &str, parameters: &str) -> String {
-    format!(
-        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: c}}\nspec:\n  match: {matched}\n  parameters: {parameters}\n"
-    )
-}
 
 fn template(kind: &str, rego: &str) -> String {
     let rego = rego.replace('\n', "\n      ");
@@ -18,48 +12,36 @@ fn template(kind: &str, rego: &str) -> String {
     )
 }
 
-const PODS: &str = "{kinds: [{apiGroups: [\"\"], kinds: [Pod]}]}";
-
 #[test]
 fn a_template_that_is_not_of_the_library_is_not_understood() {
     let kind = "K8sDisallowedRepos";
-    let it = constraint(kind, PODS, "{repos: [old.example/]}");
+    let it = constraint(kind, ALL_PODS, "{repos: [old.example/]}");
     // The code of the library's template, with another indentation.
     let library = ["container", "initContainer", "ephemeralContainer"].map(|list| {
         format!("violation[{{\"msg\": msg}}] {{\n   container := input.review.object.spec.{list}s[_]\n   image := container.image # as written\n   startswith(image, input.parameters.repos[_])\n   msg := sprintf(\"{list} <%v> has an invalid image repo <%v>, disallowed repos are %v\", [container.name, container.image, input.parameters.repos])\n}}\n")
     });
     let library = format!("package k8sdisallowedrepos\n\n{}", library.concat());
     let alone = imported(&it);
-    assert!(told(&alone).contains("its template is not among the files"));
+    says(&alone, "its template is not among the files");
     assert_eq!(approved(&alone, "any", "old.example/x"), Some(false));
     let beside = imported(&format!("{it}{}", template(kind, &library)));
-    assert_eq!(
-        statuses(&beside),
-        [Status::CarriedOver],
-        "{}",
-        told(&beside)
-    );
+    is(&beside, &[Status::CarriedOver]);
     assert!(!told(&beside).contains("template"), "{}", told(&beside));
     let other = library.replace("startswith(image", "endswith(image");
     let beside = imported(&format!("{it}{}", template(kind, &other)));
-    assert_eq!(statuses(&beside), [Status::LeftOut], "{}", told(&beside));
+    is(&beside, &[Status::LeftOut]);
     let why = "its template (test.yaml:8) is not one of Gatekeeper's library";
-    assert!(told(&beside).contains(why), "{}", told(&beside));
+    says(&beside, why);
     // The template of another kind.
     let beside = imported(&format!("{it}{}", template("K8sAllowedRepos", &other)));
-    assert_eq!(
-        statuses(&beside),
-        [Status::CarriedOver],
-        "{}",
-        told(&beside)
-    );
+    is(&beside, &[Status::CarriedOver]);
 }
 
 #[test]
 fn the_port_of_a_registry_is_not_a_tag() {
-    let it = constraint("K8sDisallowedTags", PODS, "{tags: [latest]}");
+    let it = constraint("K8sDisallowedTags", ALL_PODS, "{tags: [latest]}");
     let it = imported(&it);
-    assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    is(&it, &[Status::CarriedOver]);
     assert_eq!(approved(&it, "any", "a.io:5000/x"), Some(false));
 }
 
@@ -67,7 +49,7 @@ fn the_port_of_a_registry_is_not_a_tag() {
 fn one_asterisk_at_the_end_is_a_wildcard() {
     let it = |image: &str| {
         let images = format!("{{allowedImages: [\"{image}\", \"quay.io/a/*\"]}}");
-        imported(&constraint("K8sAllowedReposv2", PODS, &images))
+        imported(&constraint("K8sAllowedReposv2", ALL_PODS, &images))
     };
     for image in ["reg.example.com/**", "reg.example.com/*/app*"] {
         assert_eq!(statuses(&it(image)), [Status::LeftOut], "{image}");
@@ -92,12 +74,8 @@ fn labels_of_an_object_that_makes_pods_are_not_those_of_its_pods() {
         "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: p}}\nspec:\n  matchConstraints: {{resourceRules: [{{{deployments}}}]}}\n  validations: [{{expression: \"object.spec.template.spec.containers.all(c, c.image.startsWith('a.io/'))\"}}]\n---\napiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {{name: p}}\nspec: {{policyName: p, validationActions: [Deny], matchResources: {{objectSelector: {{matchLabels: {{tier: front}}}}}}}}\n"
     ));
     for it in [gatekeeper("Deployment"), kubewarden, bound] {
-        assert_eq!(statuses(&it), [Status::LeftOut], "{}", told(&it));
-        assert!(
-            told(&it).contains("which their Pods need not have"),
-            "{}",
-            told(&it)
-        );
+        is(&it, &[Status::LeftOut]);
+        says(&it, "which their Pods need not have");
     }
     assert_eq!(
         statuses(&gatekeeper("Deployment, Pod")),
@@ -145,11 +123,11 @@ fn parameters_without_a_namespace_are_those_of_each_namespace() {
             "each namespace has a Allowance of its own",
         ),
     ] {
-        assert_eq!(statuses(&it), [Status::LeftOut], "{}", told(&it));
-        assert!(told(&it).contains(why), "{}", told(&it));
+        is(&it, &[Status::LeftOut]);
+        says(&it, why);
     }
     let it = text("Allowance", &definition("Cluster"));
-    assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    is(&it, &[Status::CarriedOver]);
     assert_eq!(approved(&it, "any", "b.io/x"), Some(false));
 }
 
@@ -168,7 +146,7 @@ fn a_demand_on_the_number_of_containers_is_not_dropped() {
         assert_eq!(statuses(&it), [Status::LeftOut], "{count}");
     }
     let it = native("", &format!("size(object.spec.containers) > 0 && {images}"));
-    assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    is(&it, &[Status::CarriedOver]);
 }
 
 #[test]
@@ -181,7 +159,7 @@ fn a_scope_with_kube_system_has_a_note() {
     let gatekeeper =
         |matched: &str| imported(&constraint("K8sAllowedRepos", matched, "{repos: [a.io/]}"));
     assert!(noted(&native("", images)));
-    assert!(noted(&gatekeeper(PODS)));
+    assert!(noted(&gatekeeper(ALL_PODS)));
     assert!(noted(&kubewarden(
         "v2.0.4",
         "{registries: {allow: [a.io]}}"
@@ -224,17 +202,11 @@ fn kubewarden_compares_images_as_its_own_code() {
         "v2.0.4",
         "{registries: {allow: [a.io]}, tags: {reject: [latest, dev]}}",
     );
-    assert_eq!(
-        statuses(&it),
-        [Status::CarriedOver, Status::CarriedOver, Status::LeftOut],
-        "{}",
-        told(&it)
+    is(
+        &it,
+        &[Status::CarriedOver, Status::CarriedOver, Status::LeftOut],
     );
-    assert!(
-        told(&it).contains("add `**:latest` to `denied`"),
-        "{}",
-        told(&it)
-    );
+    says(&it, "add `**:latest` to `denied`");
     assert_eq!(approved(&it, "any", "b.io/x:1"), Some(false));
     assert_eq!(approved(&it, "any", "a.io/x:dev"), Some(false));
     // A name of docker.io is one of every registry.
@@ -280,7 +252,7 @@ fn kubewarden_compares_images_as_its_own_code() {
         &[("a.io/x:1", true), (&format!("a.io/{pinned}"), false)],
     );
     let it = kubewarden("v2.0.4", "{images: {reject: [\"a.io/x:1\"]}}");
-    assert_eq!(statuses(&it), [Status::Differs], "{}", told(&it));
+    is(&it, &[Status::Differs]);
     assert_eq!(approved(&it, "any", &format!("a.io/{pinned}")), Some(false));
 }
 
@@ -293,7 +265,7 @@ fn many_names_of_kubewarden_are_complete() {
         "v2.0.4",
         &format!("{{images: {{reject: [{}]}}}}", names.join(", ")),
     );
-    assert_eq!(statuses(&it), [Status::CarriedOver], "{}", told(&it));
+    is(&it, &[Status::CarriedOver]);
     for name in &names {
         for image in [
             format!("{name}:2"),
@@ -331,7 +303,7 @@ fn modules_that_are_not_known_are_left_out() {
     ] {
         let it = kubewarden(version, settings);
         assert_eq!(statuses(&it), [Status::LeftOut], "{version}: {}", told(&it));
-        assert!(told(&it).contains(why), "{}", told(&it));
+        says(&it, why);
     }
     for version in ["v0.2.0", "v1.0.4", "v2.0.4", "latest"] {
         assert_eq!(

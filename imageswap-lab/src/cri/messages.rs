@@ -1,5 +1,6 @@
 //! The messages of CRI v1 that are needed to start a pod, with the fields that are set or read
-//! here. Numbers are those of `runtime/v1/api.proto`.
+//! here. Numbers are those of `runtime/v1/api.proto`. A message whose first field is a text, and the
+//! only one that is used, is a `String`; one of which no field is used is `()`.
 
 use std::collections::HashMap;
 
@@ -10,22 +11,11 @@ pub(super) const MODE_CONTAINER: i32 = 1;
 /// `NamespaceMode.NODE`: the host's.
 pub(super) const MODE_NODE: i32 = 2;
 
-/// An answer that is ignored.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Empty {}
-
-/// A request that names a sandbox or a container in its first field.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct IdRequest {
-    #[prost(string, tag = "1")]
-    pub(crate) id: String,
-}
-
-/// A sandbox, with the fields that matter here.
+/// Of each sandbox its id.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ListPodSandboxResponse {
     #[prost(message, repeated, tag = "1")]
-    pub(super) items: Vec<IdRequest>,
+    pub(super) ids: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -81,12 +71,6 @@ pub(super) struct RunPodSandboxRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct RunPodSandboxResponse {
-    #[prost(string, tag = "1")]
-    pub(super) pod_sandbox_id: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(crate) struct ImageSpec {
     #[prost(string, tag = "1")]
     pub(crate) image: String,
@@ -123,12 +107,6 @@ pub(super) struct PullImageRequest {
     pub(super) image: Option<ImageSpec>,
     #[prost(message, optional, tag = "3")]
     pub(super) sandbox_config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct PullImageResponse {
-    #[prost(string, tag = "1")]
-    pub(super) image_ref: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -185,12 +163,6 @@ pub(super) struct CreateContainerRequest {
     pub(super) config: Option<ContainerConfig>,
     #[prost(message, optional, tag = "3")]
     pub(super) sandbox_config: Option<PodSandboxConfig>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct CreateContainerResponse {
-    #[prost(string, tag = "1")]
-    pub(super) container_id: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use cel::parser::Parser;
 use cel::{Context, Value as Cel};
-use imageswap_lab::skip;
+use imageswap_lab::{require, skip};
 use serde_json::{Value, json};
 
 use super::helm::{Helm, NEW, one, values_file};
@@ -148,9 +148,7 @@ fn flux_shows_the_health_of_a_policy() {
 #[test]
 fn ignored_fields_are_those_that_the_webhook_writes() {
     let test = "ignored_fields_are_those_that_the_webhook_writes";
-    let Some(helm) = Helm::for_test(test) else {
-        return;
-    };
+    let helm = require!(Helm::for_test(test));
     let rendered = helm.render_file(NEW, &values_file("default"));
     let release = object("flux.yaml", "HelmRelease", "imageswap");
     let ignored = release["spec"]["driftDetection"]["ignore"]

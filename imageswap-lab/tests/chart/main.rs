@@ -17,7 +17,7 @@ mod values;
 use std::process::Command;
 
 use helm::{Helm, NAMESPACE, RELEASE, chart, output, values_files};
-use imageswap_lab::{ControlPlane, ControlPlaneOptions};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require};
 use serde_json::Value;
 
 /// A control plane that has the resource, and the namespaces that the values files mention.
@@ -33,9 +33,7 @@ fn cluster(test: &str) -> Option<ControlPlane> {
 
 #[test]
 fn the_linter_has_nothing_to_say() {
-    let Some(helm) = Helm::for_test("the_linter_has_nothing_to_say") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("the_linter_has_nothing_to_say"));
     for file in values_files() {
         let mut command = helm.command();
         command.args(["lint", "--strict", "--quiet", "--values"]);
@@ -47,12 +45,8 @@ fn the_linter_has_nothing_to_say() {
 /// A server-side dry run of an apply: unknown fields, wrong types and failed validation are errors.
 #[test]
 fn an_api_server_takes_every_object_of_every_mode() {
-    let Some(helm) = Helm::for_test("an_api_server_takes_every_object") else {
-        return;
-    };
-    let Some(cluster) = cluster("chart-dry-run") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("an_api_server_takes_every_object"));
+    let cluster = require!(cluster("chart-dry-run"));
     for namespace in [NAMESPACE, "imageswap-agent", "corp-config"] {
         cluster.kubectl(["create", "namespace", namespace]).unwrap();
     }
@@ -78,12 +72,8 @@ fn an_api_server_takes_every_object_of_every_mode() {
 /// Helm installs, upgrades and uninstalls; in between the webhook's writes are imitated.
 #[test]
 fn a_release_lives_and_leaves() {
-    let Some(helm) = Helm::for_test("a_release_lives_and_leaves") else {
-        return;
-    };
-    let Some(cluster) = cluster("chart-release") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("a_release_lives_and_leaves"));
+    let cluster = require!(cluster("chart-release"));
     let run = |args: &[&str]| {
         let mut command = helm.command();
         command.env("KUBECONFIG", cluster.kubeconfig());

@@ -1,5 +1,6 @@
 //! The NetworkPolicies: who may reach what.
 
+use imageswap_lab::require;
 use serde_json::{Value, json};
 
 use super::helm::{Helm, NEW, Object, one};
@@ -30,9 +31,7 @@ fn has_policies(objects: &[Object]) -> bool {
 
 #[test]
 fn admin_ports_are_closed_to_all_but_prometheus_by_default() {
-    let Some(helm) = Helm::for_test("admin_ports_are_closed_by_default") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("admin_ports_are_closed_by_default"));
     let objects = helm.render(NEW, &[]).unwrap();
     let prometheus = json!([{
         "namespaceSelector": {},
@@ -54,9 +53,9 @@ fn admin_ports_are_closed_to_all_but_prometheus_by_default() {
 /// An empty rule would allow everyone.
 #[test]
 fn admin_ports_are_closed_to_all_where_nobody_is_named() {
-    let Some(helm) = Helm::for_test("admin_ports_are_closed_where_nobody_is_named") else {
-        return;
-    };
+    let helm = require!(Helm::for_test(
+        "admin_ports_are_closed_where_nobody_is_named"
+    ));
     let objects = helm
         .render(NEW, &["--set", "networkPolicy.adminFrom=null"])
         .unwrap();
@@ -69,9 +68,7 @@ fn admin_ports_are_closed_to_all_where_nobody_is_named() {
 
 #[test]
 fn network_policies_can_be_switched_off() {
-    let Some(helm) = Helm::for_test("network_policies_can_be_switched_off") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("network_policies_can_be_switched_off"));
     assert!(has_policies(&helm.render(NEW, &[]).unwrap()));
     let off = ["--set", "networkPolicy.enabled=false"];
     assert!(!has_policies(&helm.render(NEW, &off).unwrap()));
@@ -80,9 +77,7 @@ fn network_policies_can_be_switched_off() {
 /// Ports are named; a name that no container has would close them.
 #[test]
 fn policies_name_ports_and_pods_that_exist() {
-    let Some(helm) = Helm::for_test("policies_name_ports_and_pods_that_exist") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("policies_name_ports_and_pods_that_exist"));
     let objects = helm
         .render(NEW, &["--set", "networkPolicy.egress=true"])
         .unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use imageswap_lab::require;
 use serde_json::Value;
 
 use super::helm::{Helm, NEW, Object, chart, values_file};
@@ -82,9 +83,7 @@ const EVENTS: &str = "cluster events.k8s.io/events/* create,patch";
 
 #[test]
 fn rights_are_those_of_the_mode() {
-    let Some(helm) = Helm::for_test("rights_are_those_of_the_mode") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("rights_are_those_of_the_mode"));
     let webhook =
         |more: &[&'static str]| [&[POLICIES, STATUS, NAMESPACES, NAMESPACE, KEEPS], more].concat();
     let agent =
@@ -241,9 +240,7 @@ fn asked_for(crates: &[&str]) -> BTreeSet<String> {
 /// The rights cover exactly what the code asks for: by resource; the table above has the verbs.
 #[test]
 fn rights_are_those_of_the_code() {
-    let Some(helm) = Helm::for_test("rights_are_those_of_the_code") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("rights_are_those_of_the_code"));
     let resources = |args: &[&str], component| -> BTreeSet<String> {
         let objects = helm.render(NEW, args).unwrap();
         let resource = |right: String| right.split('/').nth(1).unwrap().to_owned();

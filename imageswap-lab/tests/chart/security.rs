@@ -1,6 +1,7 @@
 //! Security settings of the Pods: the webhook's meet the restricted Pod Security standard, the
 //! agent's all but its needs.
 
+use imageswap_lab::require;
 use serde_json::{Value, json};
 
 use super::helm::{Helm, NEW, OLD, Object, one, values_file, values_files};
@@ -189,9 +190,7 @@ fn pods<'a>(objects: &'a [Object], component: &'a str) -> impl Iterator<Item = &
 
 #[test]
 fn the_webhook_is_restricted_in_every_mode() {
-    let Some(helm) = Helm::for_test("the_webhook_is_restricted") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("the_webhook_is_restricted"));
     let mut seen = 0;
     for file in values_files() {
         for kubernetes in [OLD, NEW] {
@@ -274,9 +273,7 @@ fn every_rule_finds_what_it_is_for() {
 
 #[test]
 fn the_agent_has_what_it_needs_and_no_more() {
-    let Some(helm) = Helm::for_test("the_agent_has_what_it_needs") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("the_agent_has_what_it_needs"));
     let writable = |pod: &Value| -> Vec<String> {
         let mounts = list(&pod["containers"][0]["volumeMounts"]);
         mounts
@@ -356,9 +353,7 @@ fn the_agent_has_what_it_needs_and_no_more() {
 
 #[test]
 fn the_agent_is_in_a_namespace_that_allows_it_and_the_webhook_is_not_asked_about() {
-    let Some(helm) = Helm::for_test("the_agent_is_in_a_namespace_that_allows_it") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("the_agent_is_in_a_namespace_that_allows_it"));
     for (file, agent, made) in [
         ("default", "imageswap-agent", true),
         ("one-namespace", "imageswap-system", false),

@@ -1,5 +1,6 @@
 //! Checks that the Kubernetes types know every rendered field, so that newer API servers drop none.
 
+use imageswap_lab::require;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
@@ -79,9 +80,7 @@ fn check(object: &Object) -> Option<Vec<String>> {
 
 #[test]
 fn newer_api_servers_know_every_field() {
-    let Some(helm) = Helm::for_test("newer_api_servers_know_every_field") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("newer_api_servers_know_every_field"));
     for file in values_files() {
         for object in helm.render_file(NEW, &file) {
             if let Some(lost) = check(&object) {
@@ -110,9 +109,7 @@ fn a_field_that_no_type_knows_is_found() {
 
 #[test]
 fn what_an_api_server_has_is_what_it_gets() {
-    let Some(helm) = Helm::for_test("what_an_api_server_has") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("what_an_api_server_has"));
     let everything = values_file("everything");
     let spread = |objects: &[Object]| {
         let pod = &one(objects, "Deployment", "imageswap-webhook")["spec"]["template"]["spec"];
@@ -181,9 +178,7 @@ fn what_an_api_server_has_is_what_it_gets() {
 /// and that they name what exists.
 #[test]
 fn objects_of_other_projects_fit_their_schemas() {
-    let Some(helm) = Helm::for_test("objects_of_other_projects") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("objects_of_other_projects"));
     let schemas = Schemas::load();
     let mut kinds = std::collections::BTreeSet::new();
     for file in values_files() {

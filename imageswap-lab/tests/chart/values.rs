@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use imageswap_lab::require;
 use serde_json::Value;
 
 use super::helm::{Helm, NEW, Object, chart, one, values_file, values_files};
 
 #[test]
 fn mistakes_are_refused_with_what_to_do() {
-    let Some(helm) = Helm::for_test("mistakes_are_refused") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("mistakes_are_refused"));
     for (set, says) in [
         (
             "certificates.mode=provided,certificates.provided.secretName=x",
@@ -153,9 +152,7 @@ fn every_value_is_documented() {
 
 #[test]
 fn what_is_said_after_an_installation_fits_the_mode() {
-    let Some(helm) = Helm::for_test("what_is_said_after_an_installation") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("what_is_said_after_an_installation"));
     for (file, says, never) in [
         (
             "default",
@@ -233,9 +230,7 @@ fn what_is_said_after_an_installation_fits_the_mode() {
 /// Arguments that the programs get.
 #[test]
 fn the_programs_get_what_they_need() {
-    let Some(helm) = Helm::for_test("the_programs_get_what_they_need") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("the_programs_get_what_they_need"));
     let args = |objects: &[Object], kind: &str, name: &str| {
         let container = &one(objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
         let args = container["args"].as_array().unwrap().iter();
@@ -318,9 +313,7 @@ fn the_programs_get_what_they_need() {
 
 #[test]
 fn alerts_about_what_is_not_installed_are_left_out() {
-    let Some(helm) = Helm::for_test("alerts_left_out") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("alerts_left_out"));
     let rules = |set: &str| {
         let set = format!("monitoring.prometheusRule.enabled=true{set}");
         let objects = helm.render(NEW, &["--set", &set]).unwrap();
@@ -379,9 +372,7 @@ fn alerts_about_what_is_not_installed_are_left_out() {
 /// Every rendered flag exists in the program, by the sources of its arguments.
 #[test]
 fn the_programs_know_every_flag() {
-    let Some(helm) = Helm::for_test("the_programs_know_every_flag") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("the_programs_know_every_flag"));
     let read = |path: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -433,9 +424,9 @@ fn the_programs_know_every_flag() {
 /// Only its keeper writes the caBundle.
 #[test]
 fn the_ca_bundle_is_given_only_where_nobody_keeps_it() {
-    let Some(helm) = Helm::for_test("the_ca_bundle_is_given_only_where_nobody_keeps_it") else {
-        return;
-    };
+    let helm = require!(Helm::for_test(
+        "the_ca_bundle_is_given_only_where_nobody_keeps_it"
+    ));
     for (file, given) in [
         ("default", false),
         ("cert-manager", false),
@@ -477,9 +468,7 @@ fn the_ca_bundle_is_given_only_where_nobody_keeps_it() {
 /// rules that are written later are the ones that the chart would have.
 #[test]
 fn a_fresh_installation_has_no_rules_for_pods() {
-    let Some(helm) = Helm::for_test("a_fresh_installation_has_no_rules_for_pods") else {
-        return;
-    };
+    let helm = require!(Helm::for_test("a_fresh_installation_has_no_rules_for_pods"));
     for file in ["default", "cert-manager", "everything", "imageswap-compat"] {
         let file = values_file(file);
         let file = file.to_str().unwrap();
@@ -545,9 +534,9 @@ fn nothing_has_the_name_of_an_object_of_imageswaps() {
         shipped, tested,
         "the file that is rendered by the tests is the one that is shipped"
     );
-    let Some(helm) = Helm::for_test("nothing_has_the_name_of_an_object_of_imageswaps") else {
-        return;
-    };
+    let helm = require!(Helm::for_test(
+        "nothing_has_the_name_of_an_object_of_imageswaps"
+    ));
     let objects = helm.render_file(NEW, &values_file("imageswap-compat"));
     for object in &objects {
         assert!(

@@ -5,238 +5,143 @@ mod likely;
 
 use super::compile::{Compiled, CompiledRule};
 use super::{ImageSwapPolicy, Match, Operator};
+use crate::Check;
 use crate::pattern::Pattern;
 use crate::rules::{Guarded, Matcher};
 use crate::scope::{EXCLUDED, NAMESPACE_NAME};
 use crate::yaml::places::{Messages, Step};
-use crate::{Check, Severity};
 use std::collections::HashMap;
 
 pub(super) use likely::lint;
 
 /// All messages about a document, to look one up.
 pub const CHECKS: &[Check] = &[
-    check(
-        "yaml-syntax",
-        Severity::Error,
-        "the text is not valid YAML or JSON",
-    ),
-    check(
-        "yaml-key",
-        Severity::Error,
-        "the name of a field is a list or a mapping",
-    ),
-    check(
+    Check::error("yaml-syntax", "the text is not valid YAML or JSON"),
+    Check::error("yaml-key", "the name of a field is a list or a mapping"),
+    Check::error(
         "yaml-duplicate-key",
-        Severity::Error,
         "a field is given twice in one mapping",
     ),
-    check(
+    Check::error(
         "yaml-alias",
-        Severity::Error,
         "an alias (`*name`) is inside the value that it repeats",
     ),
-    check(
-        "yaml-merge",
-        Severity::Error,
-        "`<<` merges something that is not a mapping",
-    ),
-    check(
-        "yaml-too-deep",
-        Severity::Error,
-        "values are nested deeper than 128",
-    ),
-    check(
+    Check::error("yaml-merge", "`<<` merges something that is not a mapping"),
+    Check::error("yaml-too-deep", "values are nested deeper than 128"),
+    Check::error(
         "yaml-too-large",
-        Severity::Error,
         "the text has too many values, or its aliases copy too much",
     ),
-    check(
-        "unknown-kind",
-        Severity::Error,
-        "a document is not an ImageSwapPolicy",
-    ),
-    check(
-        "unknown-field",
-        Severity::Error,
-        "the format does not have this field",
-    ),
-    check(
-        "field",
-        Severity::Error,
-        "a field has the wrong type or value",
-    ),
-    check(
+    Check::error("unknown-kind", "a document is not an ImageSwapPolicy"),
+    Check::error("unknown-field", "the format does not have this field"),
+    Check::error("field", "a field has the wrong type or value"),
+    Check::error(
         "duplicate-name",
-        Severity::Error,
         "two policies, or two rules, have one name",
     ),
-    check(
+    Check::error(
         "rule",
-        Severity::Error,
         "a rule is neither `keep`, nor `from` and `to`, nor `regex` and `to`",
     ),
-    check("pattern-syntax", Severity::Error, "a text is not a pattern"),
-    check(
+    Check::error("pattern-syntax", "a text is not a pattern"),
+    Check::error(
         "no-path",
-        Severity::Error,
         "a registry is given instead of a pattern of images",
     ),
-    check(
-        "scheme",
-        Severity::Error,
-        "a reference has no scheme such as `https://`",
-    ),
-    check(
-        "never-matches",
-        Severity::Error,
-        "no legal reference can match a pattern",
-    ),
-    check(
+    Check::error("scheme", "a reference has no scheme such as `https://`"),
+    Check::error("never-matches", "no legal reference can match a pattern"),
+    Check::error(
         "regex",
-        Severity::Error,
         "a regular expression or its template is wrong, or too large",
     ),
-    check(
+    Check::error(
         "to",
-        Severity::Error,
         "`to` does not begin an image reference, or its target is unknown",
     ),
-    check("trailing-slash", Severity::Error, "a `/` ends `to`"),
-    check(
+    Check::error("trailing-slash", "a `/` ends `to`"),
+    Check::error(
         "name",
-        Severity::Error,
         "no namespace or container can have a name that a pattern of names matches",
     ),
-    check(
+    Check::error(
         "label-wildcard",
-        Severity::Error,
         "a label's value holds a wildcard, which selectors do not have",
     ),
-    check(
+    Check::error(
         "label",
-        Severity::Error,
         "a selector names a key or value that no label can have",
     ),
-    check(
+    Check::error(
         "denied-target",
-        Severity::Error,
         "a rule moves images only to a place that `denied` lists",
     ),
-    check(
+    Check::error(
         "conflicting-rules",
-        Severity::Error,
         "a rule moves only images that an earlier rule has brought there, so the two do not converge",
     ),
-    check(
+    Check::warning(
         "chained-rules",
-        Severity::Warning,
         "images that one rule moves are moved on by an earlier one",
     ),
-    check(
+    Check::warning(
         "target-not-approved",
-        Severity::Warning,
         "a rule's target is not listed in `approved`",
     ),
-    check(
+    Check::warning(
         "always-denied",
-        Severity::Warning,
         "`denied` matches every image that a rule keeps or an entry approves",
     ),
-    check(
+    Check::warning(
         "denied-tag",
-        Severity::Warning,
         "`denied` names a tag where a pattern of images is expected",
     ),
-    check(
+    Check::warning(
         "excluded-namespace",
-        Severity::Warning,
         "a selector names a namespace that no policy applies to unless `match.namespaces` names it",
     ),
-    check(
-        "approves-nothing",
-        Severity::Warning,
-        "a policy approves no image at all",
-    ),
-    check(
+    Check::warning("approves-nothing", "a policy approves no image at all"),
+    Check::warning(
         "shadowed-rule",
-        Severity::Warning,
         "an earlier rule matches all images of a rule",
     ),
-    check(
-        "merged-registries",
-        Severity::Warning,
-        "images of two registries get one name",
-    ),
-    check(
+    Check::warning("merged-registries", "images of two registries get one name"),
+    Check::warning(
         "unanchored-regex",
-        Severity::Warning,
         "a regular expression has to match the whole reference and does not say so",
     ),
-    check(
+    Check::warning(
         "shallow-pattern",
-        Severity::Warning,
         "`host/*` matches only repositories of one segment",
     ),
-    check(
-        "any-registry",
-        Severity::Warning,
-        "images of any registry are approved",
-    ),
-    check(
+    Check::warning("any-registry", "images of any registry are approved"),
+    Check::warning(
         "bypassed-rule",
-        Severity::Warning,
         "images that a rule moves stay where a later rule takes images from",
     ),
-    check(
+    Check::warning(
         "keeps-everything",
-        Severity::Warning,
         "a rule keeps, and so approves, images of any registry",
     ),
-    check(
+    Check::warning(
         "excepts-everything",
-        Severity::Warning,
         "an exception approves images of any registry",
     ),
-    check(
-        "ended-exception",
-        Severity::Warning,
-        "an exception has ended",
-    ),
-    check(
+    Check::warning("ended-exception", "an exception has ended"),
+    Check::warning(
         "official-only",
-        Severity::Warning,
         "`docker.io/*` matches only official images",
     ),
-    check(
+    Check::warning(
         "unescaped-dot",
-        Severity::Warning,
         "a `.` in the host of a regular expression matches any character",
     ),
-    check(
-        "never-selects",
-        Severity::Warning,
-        "a selector can match no labels",
-    ),
-    check(
+    Check::warning("never-selects", "a selector can match no labels"),
+    Check::warning(
         "never-chosen",
-        Severity::Warning,
         "another policy comes first for all Pods of a policy",
     ),
-    check(
-        "key-case",
-        Severity::Warning,
-        "a registry is written in upper case",
-    ),
+    Check::warning("key-case", "a registry is written in upper case"),
 ];
-
-const fn check(code: &'static str, severity: Severity, meaning: &'static str) -> Check {
-    Check {
-        code,
-        severity,
-        meaning,
-    }
-}
 
 const SPEC: Step<'static> = Step::Key("spec");
 

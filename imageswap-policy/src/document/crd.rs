@@ -5,27 +5,26 @@
 //! reader can report them and the API server does not drop them silently.
 
 use super::{GROUP, ImageSwapPolicy, KIND};
-use serde_json::{Map, Value, json};
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::{AddNullable, transform_subschemas};
+use serde_json::{Value, json};
 
 /// Keywords that Kubernetes does not accept, or that would change what is stored.
-const DROPPED: [&str; 8] = [
-    "$schema",
-    "$defs",
-    "$ref",
-    "title",
-    "default",
-    "examples",
-    "const",
-    "minLength",
-];
+const DROPPED: [&str; 5] = ["title", "default", "examples", "const", "minLength"];
 
 /// The plural name, as in the resource's path.
 pub const PLURAL: &str = "imageswappolicies";
 
 /// The definition, to be applied to a cluster.
 pub fn crd() -> Value {
-    let schema = schemars::schema_for!(ImageSwapPolicy).to_value();
-    let spec = structural(&schema["properties"]["spec"], &schema["$defs"]);
+    let schema = SchemaSettings::draft2020_12()
+        .with(|it| it.inline_subschemas = true)
+        .with_transform(AddNullable::default())
+        .with_transform(structural)
+        .into_generator()
+        .into_root_schema_for::<ImageSwapPolicy>()
+        .to_value();
     let column =
         |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
     json!({
@@ -60,7 +59,7 @@ pub fn crd() -> Value {
                     "required": ["spec"],
                     "x-kubernetes-preserve-unknown-fields": true,
                     "properties": {
-                        "spec": spec,
+                        "spec": schema["properties"]["spec"],
                         "status": status(),
                     },
                 }},
@@ -104,89 +103,29 @@ fn status() -> Value {
     })
 }
 
-/// A schema in Kubernetes' form. The depth is bounded by our types.
-fn structural(schema: &Value, definitions: &Value) -> Value {
-    let mut nullable = false;
-    let mut found = schema.clone();
-    let alternatives = schema["anyOf"].as_array();
-    if let Some(alternatives) = alternatives.filter(|it| it.iter().any(is_null)) {
-        // An optional type: itself, or null.
-        nullable = true;
-        let other = alternatives.iter().find(|it| !is_null(it));
-        found = over(other.unwrap_or(&Value::Null), schema);
+/// Brings a schema without references into Kubernetes' form.
+fn structural(schema: &mut Schema) {
+    // A text or a mapping: Kubernetes cannot express that, and our own reader reports mistakes.
+    let alternatives = schema.remove("anyOf").is_some();
+    if alternatives || schema.get("properties").is_some() {
+        let key = "x-kubernetes-preserve-unknown-fields";
+        schema.insert(key.to_owned(), json!(true));
     }
-    if let Some(name) = found["$ref"].as_str() {
-        let definition = &definitions[name.trim_start_matches("#/$defs/")];
-        found = over(definition, &found);
-    }
-    let mut result = Map::new();
-    if found["anyOf"].is_array() {
-        // A text or a mapping: Kubernetes cannot express that, and our own reader reports mistakes.
-        result.insert(
-            "x-kubernetes-preserve-unknown-fields".to_owned(),
-            json!(true),
-        );
-    }
-    for (key, value) in found.as_object().into_iter().flatten() {
-        match key.as_str() {
-            "type" if value.is_array() => {
-                nullable = true;
-                let types = value.as_array().into_iter().flatten();
-                let kind = types.into_iter().find(|it| *it != "null");
-                result.insert(key.clone(), kind.cloned().unwrap_or_default());
-            }
-            "oneOf" => {
-                let values = value.as_array().into_iter().flatten();
-                let choices: Option<Vec<_>> = values.map(|it| it.get("const").cloned()).collect();
-                // Other alternatives define which fields go together, which our own reader explains
-                // better.
-                if let Some(choices) = choices {
-                    result.insert("enum".to_owned(), choices.into());
-                    result.insert("type".to_owned(), json!("string"));
-                }
-            }
-            "format" if value == "date" => {}
-            "properties" => {
-                let properties = value.as_object().into_iter().flatten();
-                let properties: Map<_, _> = properties
-                    .map(|(name, it)| (name.clone(), structural(it, definitions)))
-                    .collect();
-                result.insert(key.clone(), properties.into());
-                result.insert(
-                    "x-kubernetes-preserve-unknown-fields".to_owned(),
-                    json!(true),
-                );
-            }
-            "items" | "additionalProperties" => {
-                result.insert(key.clone(), structural(value, definitions));
-            }
-            "anyOf" => {}
-            key if DROPPED.contains(&key) => {}
-            _ => {
-                result.insert(key.clone(), value.clone());
-            }
+    if let Some(Value::Array(kinds)) = schema.remove("oneOf") {
+        let choices: Option<Value> = kinds.iter().map(|it| it.get("const").cloned()).collect();
+        // Other alternatives define which fields go together, which our own reader explains better.
+        if let Some(choices) = choices {
+            schema.insert("enum".to_owned(), choices);
+            schema.insert("type".to_owned(), json!("string"));
         }
     }
-    if nullable {
-        result.insert("nullable".to_owned(), json!(true));
+    if schema.get("format").is_some_and(|it| it == "date") {
+        schema.remove("format");
     }
-    result.into()
-}
-
-fn is_null(schema: &Value) -> bool {
-    schema["type"] == "null"
-}
-
-/// `base` combined with `top`; of two descriptions, the field's.
-fn over(base: &Value, top: &Value) -> Value {
-    let mut merged = base.clone();
-    for (key, value) in top.as_object().into_iter().flatten() {
-        // The reference has been resolved.
-        if !matches!(key.as_str(), "anyOf" | "$ref") {
-            merged[key] = value.clone();
-        }
+    for key in DROPPED {
+        schema.remove(key);
     }
-    merged
+    transform_subschemas(&mut structural, schema);
 }
 
 #[cfg(test)]
@@ -215,7 +154,7 @@ mod tests {
             paths.push(path.to_owned());
             let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
             assert!(schema["type"].is_string() || open, "{path}: {schema}");
-            for key in DROPPED.into_iter().chain(["anyOf", "oneOf"]) {
+            for key in DROPPED.into_iter().chain(["$ref", "anyOf", "oneOf"]) {
                 assert!(schema.get(key).is_none(), "{path}: {key}");
             }
             let free = path.starts_with(".status") || schema.get("properties").is_none();

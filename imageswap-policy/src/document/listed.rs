@@ -16,71 +16,45 @@ trait Listed: From<String> {
     fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
 
-impl Listed for Approval {
-    const FIELDS: &'static str = "`namespaces` and `containers`";
+macro_rules! listed {
+    ($type:ty, $fields:literal) => {
+        impl Listed for $type {
+            const FIELDS: &'static str = $fields;
 
-    fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::deserialize(deserializer)
-    }
-}
-
-impl Listed for Denial {
-    const FIELDS: &'static str = "`message`, `namespaces` and `containers`";
-
-    fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::deserialize(deserializer)
-    }
-}
-
-impl From<String> for Approval {
-    fn from(pattern: String) -> Self {
-        Self {
-            pattern,
-            ..Self::default()
+            fn mapping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize(deserializer)
+            }
         }
-    }
-}
 
-impl From<String> for Denial {
-    fn from(pattern: String) -> Self {
-        Self {
-            pattern,
-            ..Self::default()
+        impl From<String> for $type {
+            fn from(pattern: String) -> Self {
+                Self {
+                    pattern,
+                    ..Self::default()
+                }
+            }
         }
-    }
-}
 
-impl<'de> Deserialize<'de> for Approval {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOrMapping(PhantomData))
-    }
-}
-
-impl<'de> Deserialize<'de> for Denial {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOrMapping(PhantomData))
-    }
-}
-
-impl Serialize for Approval {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if *self == Self::from(self.pattern.clone()) {
-            serializer.serialize_str(&self.pattern)
-        } else {
-            Self::serialize(self, serializer)
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(TextOrMapping(PhantomData))
+            }
         }
-    }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if *self == Self::from(self.pattern.clone()) {
+                    serializer.serialize_str(&self.pattern)
+                } else {
+                    Self::serialize(self, serializer)
+                }
+            }
+        }
+    };
 }
 
-impl Serialize for Denial {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if *self == Self::from(self.pattern.clone()) {
-            serializer.serialize_str(&self.pattern)
-        } else {
-            Self::serialize(self, serializer)
-        }
-    }
-}
+listed!(Approval, "`namespaces` and `containers`");
+listed!(Denial, "`message`, `namespaces` and `containers`");
 
 struct TextOrMapping<T>(PhantomData<T>);
 

@@ -12,6 +12,7 @@ mod replica;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use imageswap_lab::require;
 use imageswap_runtime::tls::Connector;
 use tokio::time::Instant;
 
@@ -24,9 +25,7 @@ const QUICK: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_wait_for_the_secret_and_agree_about_it() {
-    let Some(cluster) = Cluster::start("certificates-agree").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("certificates-agree").await);
     cluster.configurations();
     let replicas = [cluster.replica(QUICK).await, cluster.replica(QUICK).await];
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -58,9 +57,7 @@ async fn replicas_wait_for_the_secret_and_agree_about_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_while_leaves_and_authorities_are_replaced() {
-    let Some(cluster) = Cluster::start("certificates-rotate").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("certificates-rotate").await);
     cluster.secret("");
     cluster.configurations();
     let replicas = [cluster.replica(QUICK).await, cluster.replica(QUICK).await];
@@ -116,9 +113,7 @@ async fn no_request_fails_while_leaves_and_authorities_are_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_write_is_put_right() {
-    let Some(mut cluster) = Cluster::start("certificates-others").await else {
-        return;
-    };
+    let mut cluster = require!(Cluster::start("certificates-others").await);
     cluster.secret("");
     cluster.configurations();
     let replicas = [cluster.replica("").await, cluster.replica("").await];
@@ -216,9 +211,7 @@ async fn what_others_write_is_put_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_certificate_is_served_and_nothing_is_written() {
-    let Some(cluster) = Cluster::start("certificates-given").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("certificates-given").await);
     cluster.configurations();
     let dir = tempfile::tempdir().unwrap();
     let ca = replica::self_signed(dir.path());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use imageswap_lab::hostile::Webhook;
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, is_root, skip};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, is_root, require, skip};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
@@ -30,9 +30,7 @@ fn small_pods_are_made_while_large_objects_come_through_an_api_server() {
         return;
     }
     let _one = one_at_a_time();
-    let Some(cluster) = ControlPlane::for_test(TEST, ControlPlaneOptions::default()) else {
-        return;
-    };
+    let cluster = require!(ControlPlane::for_test(TEST, ControlPlaneOptions::default()));
     let mut webhook = Webhook::start(&program(), &container()).unwrap();
     let resource =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds/imageswappolicies.yaml");

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, shipped, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -69,22 +69,13 @@ impl Cluster {
         };
         cluster.kubectl(&["create", "namespace", NAMESPACE]);
         // Stored before anything is asked about it.
-        cluster.create(&pod(
-            "old",
-            &json!({"containers": [{"name": "app", "image": EVIL}]}),
-        ));
+        cluster.create(&app("old", EVIL));
         for kind in ["Mutating", "Validating"] {
             cluster.configure(&of_chart(kind), &cluster.webhook, &cluster.folder);
         }
         cluster.until("the webhook is asked", || {
-            let probe = cluster.dry_run(&pod(
-                "probe",
-                &json!({"containers": [{"name": "a", "image": "a"}]}),
-            ));
-            let denied = cluster.dry_run(&pod(
-                "probe",
-                &json!({"containers": [{"name": "a", "image": EVIL}]}),
-            ));
+            let probe = cluster.dry_run(&app("probe", "a"));
+            let denied = cluster.dry_run(&app("probe", EVIL));
             probe
                 .is_ok_and(|it| image(&it, "containers", 0) == "registry.example.com/hub/library/a")
                 && denied.is_err()
@@ -160,15 +151,21 @@ fn pod(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 }
 
+/// A Pod with one container.
+fn app(name: &str, image: &str) -> Value {
+    pod(
+        name,
+        &json!({"containers": [{"name": "app", "image": image}]}),
+    )
+}
+
 fn image<'a>(pod: &'a Value, list: &str, at: usize) -> &'a str {
     pod["spec"][list][at]["image"].as_str().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_current_api_server_asks_about_every_image_and_stores_the_answers() {
-    let Some(cluster) = Cluster::start("current-images").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("current-images").await);
     every_field_is_swapped_or_refused(&cluster);
     updates_are_asked_about_what_they_change(&cluster);
     ephemeral_containers_are_swapped_or_refused(&cluster);
@@ -180,9 +177,7 @@ async fn a_current_api_server_asks_about_every_image_and_stores_the_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_pod_of_a_new_namespace_is_decided_by_its_labels() {
     let policies = [POLICY, BY_LABEL].concat();
-    let Some(cluster) = Cluster::start_with("current-namespaces", &policies).await else {
-        return;
-    };
+    let cluster = require!(Cluster::start_with("current-namespaces", &policies).await);
     let swapped = "registry.example.com/hub/library/nginx";
     for number in 0..24 {
         let is_exempt = number % 2 == 0;
@@ -193,10 +188,7 @@ async fn the_first_pod_of_a_new_namespace_is_decided_by_its_labels() {
         } else {
             json!({})
         };
-        let mut first = pod(
-            "first",
-            &json!({"containers": [{"name": "app", "image": asked}]}),
-        );
+        let mut first = app("first", asked);
         first["metadata"]["namespace"] = json!(name);
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "labels": labels}});
@@ -335,11 +327,7 @@ fn applying_again_changes_nothing(cluster: &Cluster) {
         ("server-side", &["--server-side"][..]),
         ("client-side", &[]),
     ] {
-        let manifest = pod(
-            name,
-            &json!({"containers": [{"name": "app", "image": "nginx"}]}),
-        )
-        .to_string();
+        let manifest = app(name, "nginx").to_string();
         let args = ["-n", NAMESPACE, "apply", "-f", "-"];
         let apply = || {
             cluster
@@ -384,14 +372,10 @@ fn templates_are_refused_where_they_are_written(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
-    let Some(cluster) = Cluster::start("current-conditions").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("current-conditions").await);
     let mirror = |name: &str| {
-        let mut mirror = pod(
-            name,
-            &json!({"containers": [{"name": "app", "image": EVIL}], "nodeName": "n1"}),
-        );
+        let mut mirror = app(name, EVIL);
+        mirror["spec"]["nodeName"] = json!("n1");
         mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
         mirror
     };
@@ -419,10 +403,7 @@ async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
     assert_eq!(cluster.webhook.reviews().await, before + 4);
 
     // Whatever happens to a Pod that is being deleted concerns nobody.
-    let mut going = pod(
-        "going",
-        &json!({"containers": [{"name": "app", "image": "nginx"}]}),
-    );
+    let mut going = app("going", "nginx");
     going["metadata"]["finalizers"] = json!(["example.com/wait"]);
     cluster.create(&going);
     cluster.kubectl(&["delete", "pod", "going", "--wait=false"]);
@@ -438,9 +419,7 @@ async fn match_conditions_of_the_chart_save_calls_and_let_nothing_else_past() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
-    let Some(cluster) = Cluster::start("current-reinvocation").await else {
-        return;
-    };
+    let cluster = require!(Cluster::start("current-reinvocation").await);
     // Another mutating webhook, which is called after the chart's because its configuration's name comes later.
     let other = tempfile::tempdir().unwrap();
     let maps = other.path().join("maps");
@@ -455,10 +434,7 @@ async fn an_image_that_another_webhook_writes_is_swapped_on_reinvocation() {
     let mut configuration = of_chart("Mutating");
     configuration["metadata"] = json!({"name": "zz-later"});
     configuration["webhooks"][0]["name"] = json!("later.example.com");
-    let quay = pod(
-        "quay",
-        &json!({"containers": [{"name": "app", "image": "quay.io/acme/app:1"}]}),
-    );
+    let quay = app("quay", "quay.io/acme/app:1");
     let said = cluster.dry_run(&quay).unwrap_err();
     assert!(said.contains("quay.io/acme/app:1"), "{said}");
     cluster.configure(&configuration, &later, &other);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use imageswap_lab::{Act, Image, Lab, Registry, ScriptedServer, answer};
+use imageswap_lab::{Act, Image, Lab, Registry, ScriptedServer, answer, require};
 use imageswap_policy::Policies;
 use imageswap_registry::{Client, Mirrors};
 use imageswap_runtime::source::PolicySource;
@@ -56,9 +56,7 @@ fn nothing(head: &str, _: &str) -> Act {
 
 #[test]
 fn an_image_that_a_real_registry_lacks_stays() {
-    let Some(lab) = Lab::for_test("an_image_that_a_real_registry_lacks_stays") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("an_image_that_a_real_registry_lacks_stays"));
     let plain = Registry::start(&lab).unwrap();
     let image = Image::sleeper("mirrored").unwrap();
     plain.push(&image, "hub/library/nginx", "1").unwrap();
@@ -257,9 +255,7 @@ async fn one_review_asks_a_bounded_number_of_questions() {
 #[test]
 #[ignore = "a measurement"]
 fn latency_with_a_thousand_distinct_images() {
-    let Some(lab) = Lab::for_test("latency_with_a_thousand_distinct_images") else {
-        return;
-    };
+    let lab = require!(Lab::for_test("latency_with_a_thousand_distinct_images"));
     let plain = Registry::start(&lab).unwrap();
     let image = Image::sleeper("mirrored").unwrap();
     plain.push(&image, "hub/library/app", "there").unwrap();

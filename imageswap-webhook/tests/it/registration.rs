@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, shipped, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, require, shipped, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -125,9 +125,7 @@ impl Cluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_sent_to_the_webhook_only_while_a_policy_is_in_force() {
-    let Some(cluster) = Cluster::start("registration") else {
-        return;
-    };
+    let cluster = require!(Cluster::start("registration"));
     // The chart is installed, and the webhook cannot be reached.
     let mut gone = cluster.webhook().await;
     gone.child.kill().await.unwrap();
@@ -209,9 +207,7 @@ async fn pods_are_sent_to_the_webhook_only_while_a_policy_is_in_force() {
 /// Rules that cannot be written are reported: a policy that nobody asks for is not a quiet failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_that_cannot_be_written_are_reported() {
-    let Some(cluster) = Cluster::start("registration-fails") else {
-        return;
-    };
+    let cluster = require!(Cluster::start("registration-fails"));
     let webhook = cluster.webhook().await;
     let failing = async || {
         let metrics = admin(webhook.admin, "/metrics").await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, shipped};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, shipped};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::source::{Namespaces, PullSecrets};
 use imageswap_webhook::admit::Admission;
@@ -200,9 +200,7 @@ fn gets(plane: &ControlPlane) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
     let options = ControlPlaneOptions::default();
-    let Some(mut plane) = ControlPlane::for_test("scope-namespaces", options) else {
-        return;
-    };
+    let mut plane = require!(ControlPlane::for_test("scope-namespaces", options));
     let kinds = [
         "Namespace",
         "ServiceAccount",

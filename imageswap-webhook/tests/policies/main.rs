@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, shipped};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, require, shipped};
 use imageswap_policy::Policy;
 use imageswap_runtime::admin::Readiness;
 use imageswap_runtime::cluster::ClusterArgs;
@@ -141,9 +141,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
-    let Some(mut cluster) = Cluster::start("policies-outlive") else {
-        return;
-    };
+    let mut cluster = require!(Cluster::start("policies-outlive"));
     // A maps file alone, in a cluster without the ImageSwapPolicy resource.
     cluster.maps("default::r.io");
     let first = cluster.follow().await;
@@ -220,9 +218,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_in_force_within_a_second() {
-    let Some(cluster) = Cluster::start("policies-edit") else {
-        return;
-    };
+    let cluster = require!(Cluster::start("policies-edit"));
     cluster.install_resource();
     let follower = cluster.follow().await;
     eventually("ready without a policy", || {
@@ -246,9 +242,7 @@ async fn an_edit_is_in_force_within_a_second() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn namespaces_and_pull_secrets_are_known() {
-    let Some(cluster) = Cluster::start("policies-known") else {
-        return;
-    };
+    let cluster = require!(Cluster::start("policies-known"));
     cluster.install_resource();
     let follower = cluster.follow().await;
     let client = cluster.client().await;

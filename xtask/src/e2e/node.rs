@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::site::EVIL;
 use super::{Site, Story};
+use crate::site::EVIL;
 use crate::ui;
 
 /// Runs every step.
@@ -26,8 +26,8 @@ pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()
         },
     )?;
     story.step("it goes; nothing drifts, and nothing is unresolved", |it| {
-        let old = ["delete", "namespace", "test1", "test2", "--wait=false"];
-        it.kubectl.run(&old)?;
+        it.kubectl
+            .run("delete namespace test1 test2 --wait=false")?;
         is_quiet(it, site, programs, &others)
     })?;
     let pod = json!({
@@ -53,7 +53,7 @@ pub(super) fn tell(story: &Story<'_>, site: &Site, programs: &Path) -> Result<()
             let reasons = "jsonpath={.items[*].reason}";
             let events = it
                 .kubectl
-                .run(&["-n", "test3", "get", "events", "-o", reasons])?;
+                .run(&format!("-n test3 get events -o {reasons}"))?;
             Ok(events.contains("ImageSwapDrift"))
         })
     })?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Kubectl, Story};
-use crate::stage::NAMESPACE;
+use crate::site::NAMESPACE;
 use crate::ui;
 
 const NAMESPACES: [&str; 3] = ["test1", "test2", "test3"];
@@ -23,45 +23,33 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
         |it| {
             it.namespace("test1")?;
             it.kubectl
-                .run(&["label", "ns", "test1", "k8s.twr.io/imageswap=enabled"])?;
+                .run("label ns test1 k8s.twr.io/imageswap=enabled")?;
             Ok(())
         },
     )?;
     story.step(
         "a Deployment's Pod is swapped; the Deployment is as it was written",
         |it| {
-            it.kubectl.run(&[
-                "-n",
-                "test1",
-                "create",
-                "deployment",
-                "unsigned-my",
-                &format!("--image={ARTICLE}"),
-            ])?;
+            it.kubectl.run(&format!(
+                "-n test1 create deployment unsigned-my --image={ARTICLE}"
+            ))?;
             it.pods("test1", "app=unsigned-my", SWAPPED)?;
             let path = "jsonpath={.spec.template.spec.containers[0].image}";
-            let image = it.kubectl.run(&[
-                "-n",
-                "test1",
-                "get",
-                "deployment",
-                "unsigned-my",
-                "-o",
-                path,
-            ])?;
+            let image = it
+                .kubectl
+                .run(&format!("-n test1 get deployment unsigned-my -o {path}"))?;
             ensure!(image == ARTICLE, "the Deployment has {image}");
             Ok(())
         },
     )?;
     story.step("with the label disabled on its Pod template it is left alone", |it| {
         let patch = r#"{"spec":{"template":{"metadata":{"labels":{"k8s.twr.io/imageswap":"disabled"}}}}}"#;
-        it.kubectl.run(&["-n", "test1", "patch", "deployment", "unsigned-my", "-p", patch])?;
+        it.kubectl.run(&format!("-n test1 patch deployment unsigned-my -p {patch}"))?;
         it.pods("test1", "k8s.twr.io/imageswap=disabled", ARTICLE)
     })?;
     story.step("so are the Pods of a namespace without the label", |it| {
         it.namespace("test2")?;
-        it.kubectl
-            .run(&["-n", "test2", "run", "plain", "--image=nginx"])?;
+        it.kubectl.run("-n test2 run plain --image=nginx")?;
         it.pods("test2", "run=plain", "nginx")
     })?;
 
@@ -72,7 +60,7 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
             it.apply("examples/policy")?;
             it.until("the policy is accepted", |it| {
                 let path = r#"jsonpath={.status.conditions[?(@.type=="Accepted")].status}"#;
-                Ok(it.kubectl.run(&["get", "isp", "corp", "-o", path])? == "True")
+                Ok(it.kubectl.run(&format!("get isp corp -o {path}"))? == "True")
             })
         },
     )?;
@@ -80,13 +68,12 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
         "a Pod is swapped in any namespace, and its note has the original image",
         |it| {
             it.namespace("test3")?;
-            it.kubectl
-                .run(&["-n", "test3", "run", "good", "--image=nginx"])?;
+            it.kubectl.run("-n test3 run good --image=nginx")?;
             it.pods("test3", "run=good", "registry.example.com/library/nginx")?;
             let path = r"jsonpath={.metadata.annotations.imageswap\.io/note}";
             let note = it
                 .kubectl
-                .run(&["-n", "test3", "get", "pod", "good", "-o", path])?;
+                .run(&format!("-n test3 get pod good -o {path}"))?;
             ensure!(
                 note.contains(r#""good":{"image":"nginx""#),
                 "the note is {note:?}"
@@ -96,7 +83,7 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
     )?;
     story.refused(
         "a Pod from elsewhere is refused",
-        &["-n", "test3", "run", "evil", "--image=evil.io/x"],
+        "-n test3 run evil --image=evil.io/x",
         "",
         &[
             "Registry is not allowed",
@@ -107,25 +94,17 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
     )?;
     story.refused(
         "so is a Deployment of such, where it is written",
-        &[
-            "-n",
-            "test3",
-            "create",
-            "deployment",
-            "evil",
-            "--image=evil.io/x",
-        ],
+        "-n test3 create deployment evil --image=evil.io/x",
         "",
         &["Registry is not allowed", "evil.io/x"],
     )?;
     story.step("a new image of the Pod is swapped", |it| {
-        it.kubectl
-            .run(&["-n", "test3", "set", "image", "pod/good", "good=redis:7"])?;
+        it.kubectl.run("-n test3 set image pod/good good=redis:7")?;
         it.pods("test3", "run=good", "registry.example.com/library/redis:7")
     })?;
     story.refused(
         "or refused",
-        &["-n", "test3", "set", "image", "pod/good", "good=evil.io/x"],
+        "-n test3 set image pod/good good=evil.io/x",
         "",
         &["evil.io/x"],
     )?;
@@ -134,13 +113,13 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
                spec: {rules: [{from: 'docker.io/**', to: hub}]}\n";
     story.refused(
         "a policy that leads nowhere is refused, by field",
-        &["apply", "-f", "-"],
+        "apply -f -",
         bad,
         &["ImageSwapPolicy bad does not load", "spec.rules[0].to: "],
     )?;
     story.refused(
         "and one with a field that there is not",
-        &["apply", "-f", "-"],
+        "apply -f -",
         &bad.replace("rules", "rulez"),
         &["spec.rulez: ", "write `rules`"],
     )?;
@@ -149,7 +128,7 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
     );
     story.refused(
         "so is an invalid maps file",
-        &["apply", "-f", "-"],
+        "apply -f -",
         &garbage,
         &["imageswap-maps does not load"],
     )
@@ -157,11 +136,13 @@ pub(super) fn tell(story: &Story<'_>) -> Result<()> {
 
 /// Removes what the steps created, if it exists.
 pub(super) fn tidy(kubectl: &Kubectl) {
-    let flags = ["--ignore-not-found", "--wait=false"];
-    let delete = |args: &[&str]| drop(kubectl.run(&[&["delete"][..], args, &flags].concat()));
-    delete(&["isp", "corp"]);
-    delete(&["-n", NAMESPACE, "configmap", "imageswap-maps"]);
-    delete(&[&["namespace"][..], &NAMESPACES].concat());
+    for what in [
+        "isp corp".to_owned(),
+        format!("-n {NAMESPACE} configmap imageswap-maps"),
+        format!("namespace {}", NAMESPACES.join(" ")),
+    ] {
+        drop(kubectl.run(&format!("delete {what} --ignore-not-found --wait=false")));
+    }
 }
 
 fn ephemeral(story: &Story<'_>) -> Result<()> {
@@ -172,21 +153,13 @@ fn ephemeral(story: &Story<'_>) -> Result<()> {
             {"name":"debug","image":"busybox","terminationMessagePolicy":"File","imagePullPolicy":"IfNotPresent"}]}"#;
         story
             .kubectl
-            .with(&["replace", "--raw", path, "-f", "-"], containers)?;
+            .with(&format!("replace --raw {path} -f -"), containers)?;
     } else {
-        story.kubectl.run(&[
-            "-n",
-            "test3",
-            "debug",
-            "good",
-            "--image=busybox",
-            "-c",
-            "debug",
-        ])?;
+        story
+            .kubectl
+            .run("-n test3 debug good --image=busybox -c debug")?;
     }
-    let pod = story
-        .kubectl
-        .run(&["-n", "test3", "get", "pod", "good", "-o", "json"])?;
+    let pod = story.kubectl.run("-n test3 get pod good -o json")?;
     let pod: Value = serde_json::from_str(&pod).context("the Pod")?;
     let image = &pod["spec"]["ephemeralContainers"][0]["image"];
     ensure!(

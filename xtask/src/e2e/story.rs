@@ -44,15 +44,9 @@ impl Story<'_> {
     }
 
     /// A step that the cluster refuses with a message that contains each of `says`.
-    pub(super) fn refused(
-        &self,
-        what: &str,
-        args: &[&str],
-        input: &str,
-        says: &[&str],
-    ) -> Result<()> {
+    pub(super) fn refused(&self, what: &str, line: &str, input: &str, says: &[&str]) -> Result<()> {
         self.step(what, |it| {
-            let message = it.kubectl.refused(args, input)?;
+            let message = it.kubectl.refused(line, input)?;
             for part in says {
                 ensure!(message.contains(part), "expected {part:?} in: {message}");
             }
@@ -68,17 +62,17 @@ impl Story<'_> {
             .join("deploy")
             .join(format!("{name}.yaml"));
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        self.kubectl.with(&["apply", "-f", "-"], &text)?;
+        self.kubectl.with("apply -f -", &text)?;
         Ok(())
     }
 
     /// Creates a namespace and waits for its service account, which comes a moment later.
     pub(super) fn namespace(&self, name: &str) -> Result<()> {
-        self.kubectl.run(&["create", "ns", name])?;
+        self.kubectl.run(&format!("create ns {name}"))?;
         self.until("its service account", |it| {
             Ok(it
                 .kubectl
-                .run(&["-n", name, "get", "serviceaccount", "default"])
+                .run(&format!("-n {name} get serviceaccount default"))
                 .is_ok())
         })
     }
@@ -87,10 +81,10 @@ impl Story<'_> {
     pub(super) fn pods(&self, namespace: &str, selector: &str, image: &str) -> Result<()> {
         let mut last = String::new();
         let seen = self.until(&format!("Pods with {image}"), |it| {
-            let path = "jsonpath={range .items[*]}{.spec.containers[0].image} {end}";
+            let path = "jsonpath={.items[*].spec.containers[0].image}";
             last = it
                 .kubectl
-                .run(&["-n", namespace, "get", "pods", "-l", selector, "-o", path])?;
+                .run(&format!("-n {namespace} get pods -l {selector} -o {path}"))?;
             let mut images = last.split_whitespace().peekable();
             Ok(images.peek().is_some() && images.all(|it| it == image))
         });

@@ -19,7 +19,8 @@ use kube::api::PostParams;
 use serde_json::json;
 
 use super::{Site, Story};
-use crate::stage::NAMESPACE;
+use crate::isolation::SPARE;
+use crate::site::NAMESPACE;
 use crate::ui;
 
 /// Pods are created in this namespace all the time, as dry runs.
@@ -35,7 +36,7 @@ const SECRET: &str = "imageswap-tls";
 
 /// The objects of ImageSwap's manifests that matter here.
 fn theirs() -> String {
-    let address = Site::spare_address();
+    let address = SPARE;
     let selector = json!({"matchLabels": {"k8s.twr.io/imageswap": "enabled"}});
     let objects = [
         json!({"apiVersion": "v1", "kind": "Service",
@@ -86,14 +87,15 @@ pub(super) fn begin(story: &Story<'_>, site: &Site, programs: &Path) -> Result<S
         "its ConfigMap imageswap-maps, Service, Secret and configuration",
         |it| {
             it.apply("examples/maps")?;
-            it.kubectl.with(&["apply", "-f", "-"], &theirs())?;
+            it.kubectl.with("apply -f -", &theirs())?;
             it.namespace(PROBED)?;
-            let label = ["label", "namespace", PROBED, "k8s.twr.io/imageswap=enabled"];
-            it.kubectl.run(&label)?;
+            it.kubectl.run(&format!(
+                "label namespace {PROBED} k8s.twr.io/imageswap=enabled"
+            ))?;
             Ok(())
         },
     )?;
-    let address = Site::spare_address();
+    let address = SPARE;
     let mut command = Command::new(programs.join("imageswap-webhook"));
     command
         .arg("serve")
@@ -159,22 +161,21 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
         |it| {
             it.until("rules in the configuration", |it| {
                 let path = "jsonpath={.webhooks[0].rules}";
-                let get = [
-                    "get",
-                    "mutatingwebhookconfiguration",
-                    "imageswap",
-                    "-o",
-                    path,
-                ];
-                Ok(!it.kubectl.run(&get)?.is_empty())
+                Ok(!it
+                    .kubectl
+                    .run(&format!(
+                        "get mutatingwebhookconfiguration imageswap -o {path}"
+                    ))?
+                    .is_empty())
             })
         },
     )?;
     story.step(
         "kubectl delete mutatingwebhookconfiguration imageswap-webhook",
         |it| {
-            let configuration = ["delete", "mutatingwebhookconfiguration", CONFIGURATION];
-            it.kubectl.run(&configuration)?;
+            it.kubectl.run(&format!(
+                "delete mutatingwebhookconfiguration {CONFIGURATION}"
+            ))?;
             Ok(())
         },
     )?;
@@ -182,12 +183,7 @@ pub(super) fn end(story: &Story<'_>, switch: Switch) -> Result<()> {
     thread::sleep(Duration::from_secs(3));
     story.step("then its Pods, Service and Secret", |it| {
         theirs.stop();
-        let objects = [format!("service/{SERVICE}"), format!("secret/{SECRET}")];
-        let objects = objects.iter().map(String::as_str);
-        let delete: Vec<_> = ["-n", NAMESPACE, "delete"]
-            .into_iter()
-            .chain(objects)
-            .collect();
+        let delete = format!("-n {NAMESPACE} delete service/{SERVICE} secret/{SECRET}");
         it.kubectl.run(&delete)?;
         Ok(())
     })?;

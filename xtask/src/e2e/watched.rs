@@ -8,8 +8,8 @@ use imageswap_lab::{Alertmanager, BpfStatistics, Prometheus, ScrapeJob};
 use serde_json::Value;
 
 use super::dashboard::Dashboard;
-use super::site::EVIL;
 use super::{Site, Story};
+use crate::site::EVIL;
 use crate::ui::{self, Took};
 
 const RULES: &str = "deploy/monitoring/alerts.yaml";
@@ -125,21 +125,19 @@ fn drifting(prometheus: &Prometheus) -> Result<f64> {
 
 /// What the dashboard shows of admission and policies.
 fn admissions(story: &Story<'_>) -> Result<()> {
-    let exception = r#"{"spec": {"exceptions": [
-        {"pattern": "ghcr.io/acme/debug", "until": "2999-12-31", "reason": "INC-1"}]}}"#;
+    let exception = r#"{"spec":{"exceptions":[{"pattern":"ghcr.io/acme/debug","until":"2999-12-31","reason":"INC-1"}]}}"#;
     story.step("the policy gets an exception", |it| {
         it.kubectl
-            .run(&["patch", "isp", "corp", "--type=merge", "-p", exception])?;
+            .run(&format!("patch isp corp --type=merge -p {exception}"))?;
         Ok(())
     })?;
     story.step("a Pod is swapped", |it| {
-        let run = ["-n", "test3", "run", "watched", "--image=nginx"];
-        it.kubectl.run(&run)?;
+        it.kubectl.run("-n test3 run watched --image=nginx")?;
         it.pods("test3", "run=watched", "registry.example.com/library/nginx")
     })?;
     story.refused(
         "another is refused",
-        &["-n", "test3", "run", "evil", "--image=evil.io/x"],
+        "-n test3 run evil --image=evil.io/x",
         "",
         &["evil.io/x"],
     )
@@ -151,7 +149,7 @@ fn job(story: &Story<'_>, component: &str, port: u16) -> Result<ScrapeJob> {
     let selector = format!("app.kubernetes.io/name={name}");
     let pods = story
         .kubectl
-        .run(&["get", "pods", "-A", "-l", &selector, "-o", "json"])?;
+        .run(&format!("get pods -A -l {selector} -o json"))?;
     let pods: Value = serde_json::from_str(&pods).context("Pods")?;
     let mut job = ScrapeJob::new(&name, &[]);
     for pod in pods["items"].as_array().into_iter().flatten() {

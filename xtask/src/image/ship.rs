@@ -161,7 +161,7 @@ pub(crate) fn push(archive: &Path, reference: &str, plain_http: bool) -> Result<
 mod tests {
     use std::fs;
 
-    use imageswap_lab::{BUSYBOX, Containerd, ContainerdOptions, Lab, Registry, skip};
+    use imageswap_lab::{BUSYBOX, Containerd, ContainerdOptions, Lab, Registry, require, skip};
 
     use super::super::oci::{Archive, sample};
     use super::*;
@@ -196,9 +196,7 @@ mod tests {
     #[test]
     fn an_archive_runs_from_a_registry_and_loaded() {
         const TEST: &str = "an_archive_runs_from_a_registry_and_loaded";
-        let Some(lab) = Lab::for_test(TEST) else {
-            return;
-        };
+        let lab = require!(Lab::for_test(TEST));
         if find("skopeo").is_none() {
             return skip(TEST, "needs skopeo (Debian: skopeo)");
         }

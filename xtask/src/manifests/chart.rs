@@ -50,17 +50,12 @@ impl Chart {
 
     /// As Helm prints it.
     pub(super) fn text(&self, values: &Values) -> Result<String> {
-        self.text_for(KUBERNETES, values)
-    }
-
-    /// The same for a version of Kubernetes.
-    pub(super) fn text_for(&self, kubernetes: &str, values: &Values) -> Result<String> {
         let mut command = Command::new(&self.helm);
         command
             .args(["template", "imageswap"])
             .arg(&self.folder)
             .args(["--namespace", NAMESPACE, "--include-crds", "--no-hooks"])
-            .args(["--kube-version", kubernetes])
+            .args(["--kube-version", KUBERNETES])
             // The user's kubeconfig must not affect the result.
             .env("KUBECONFIG", "/dev/null");
         for version in API_VERSIONS {

@@ -54,6 +54,8 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
+    use imageswap_lab::require;
+
     use super::super::object::{Id, Object};
     use super::super::tests::chart;
     use super::*;
@@ -98,9 +100,7 @@ mod tests {
 
     #[test]
     fn every_overlay_is_what_helm_makes_of_its_values() {
-        let Some(chart) = chart("every_overlay_is_what_helm_makes_of_its_values") else {
-            return;
-        };
+        let chart = require!(chart("every_overlay_is_what_helm_makes_of_its_values"));
         let overlays = chart.folder.join("../../kustomize/overlays");
         assert_eq!(fs::read_dir(&overlays).unwrap().count(), OVERLAYS.len());
         for overlay in &OVERLAYS {
@@ -121,9 +121,7 @@ mod tests {
     /// Helm's output, read by kubectl's YAML reader instead of ours.
     #[test]
     fn what_is_written_is_what_helm_printed() {
-        let Some(chart) = chart("what_is_written_is_what_helm_printed") else {
-            return;
-        };
+        let chart = require!(chart("what_is_written_is_what_helm_printed"));
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
         write("all.yaml", &chart.text(&Values::default()).unwrap());

@@ -229,6 +229,8 @@ fn pod(number: u64) -> Pod {
         "metadata": {"name": format!("soak-{number}")},
         "spec": {
             "automountServiceAccountToken": false,
+            // The node would pull their images.
+            "schedulerName": "none",
             "containers": [{"name": "main", "image": format!("nginx:1.{number}")}],
             "initContainers": [{"name": "init", "image": format!("quay.io/team/init:{number}")}],
         },

@@ -9,7 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
-use crate::stage::NAMESPACE;
+use crate::site::NAMESPACE;
 
 const LOOK: Duration = Duration::from_millis(500);
 

@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use imageswap_lab::require;
+
 use super::{
     Bundles, CriAnnotations, LARGEST_CONFIG, MOST_CONTAINERS, STATE_DIRS, TASKS, read_bundle,
 };
@@ -15,6 +17,18 @@ fn write(host: &Path, state: &str, namespace: &str, id: &str, config: &str) -> P
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("config.json"), config).unwrap();
     folder
+}
+
+/// A host with a bundle, and its folder. `None` after printing that the test is skipped: both have to
+/// belong to root.
+fn roots_bundle(test: &str) -> Option<(tempfile::TempDir, PathBuf)> {
+    if !imageswap_lab::is_root() {
+        imageswap_lab::skip(test, "needs root");
+        return None;
+    }
+    let host = tempfile::tempdir().unwrap();
+    let folder = write(host.path(), "run/containerd", "default", "web", "{}");
+    Some((host, folder))
 }
 
 fn pod() -> PodName {
@@ -102,13 +116,11 @@ fn a_bundle_without_annotations_is_a_bundle() {
 
 #[test]
 fn a_process_finds_the_bundle_that_the_shim_wrote_it_into() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let host = tempfile::tempdir().unwrap();
+    let (host, folder) = require!(roots_bundle(
+        "a_process_finds_the_bundle_that_the_shim_wrote_it_into"
+    ));
     let bundles = Bundles::new(host.path(), STATE_DIRS);
     let own = Subject::now(Path::new("/proc"), std::process::id());
-    let folder = write(host.path(), "run/containerd", "default", "web", "{}");
     write(host.path(), "run/containerd", "other", "web", "{}");
     assert_eq!(bundles.of_process(own).unwrap(), None);
     let init = folder.join("init.pid");
@@ -125,13 +137,9 @@ fn a_process_finds_the_bundle_that_the_shim_wrote_it_into() {
 /// The decoys are as many as are read; nothing says in which order a folder is listed.
 #[test]
 fn a_list_that_is_cut_is_not_complete() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let host = tempfile::tempdir().unwrap();
+    let (host, folder) = require!(roots_bundle("a_list_that_is_cut_is_not_complete"));
     let bundles = Bundles::new(host.path(), STATE_DIRS);
     let own = Subject::now(Path::new("/proc"), std::process::id());
-    let folder = write(host.path(), "run/containerd", "default", "web", "{}");
     let decoys = folder.parent().unwrap();
     for decoy in 0..MOST_CONTAINERS {
         fs::create_dir(decoys.join(decoy.to_string())).unwrap();

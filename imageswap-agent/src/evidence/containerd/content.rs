@@ -209,12 +209,9 @@ impl Containerd {
             bytes.extend(piece.data);
             bytes.len() <= most
         };
-        let question = wire::ReadContentRequest {
-            digest: digest.to_owned(),
-        };
         let found = self
             .transport
-            .collect(READ, namespace, question, take)
+            .collect(READ, namespace, digest.to_owned(), take)
             .await?;
         Ok(found.map_or_else(Vec::new, |()| bytes))
     }

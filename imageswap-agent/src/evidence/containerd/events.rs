@@ -80,7 +80,7 @@ impl TaskEvents {
         let open = async move {
             let filters = TOPICS.map(str::to_owned).to_vec();
             opening
-                .subscribe(SUBSCRIBE, wire::SubscribeRequest { filters }, LARGEST_EVENT)
+                .subscribe(SUBSCRIBE, wire::ListRequest { filters }, LARGEST_EVENT)
                 .await
         };
         Self {

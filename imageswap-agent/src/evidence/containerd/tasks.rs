@@ -116,7 +116,7 @@ impl Containerd {
         let answer: wire::ListTasksResponse = self
             .transport
             .with_limit(LARGEST_LIST)
-            .ask(LIST, Some(&namespace), wire::ListTasksRequest::default())
+            .ask(LIST, Some(&namespace), ())
             .await?;
         let tasks = answer.tasks.into_iter();
         Ok(tasks
@@ -136,9 +136,7 @@ impl Containerd {
             .call(
                 "/containerd.services.tasks.v1.Tasks/Get",
                 Some(namespace),
-                wire::GetTaskRequest {
-                    container_id: id.to_owned(),
-                },
+                id.to_owned(),
             )
             .await?;
         let process = answer.and_then(|answer| answer.process);

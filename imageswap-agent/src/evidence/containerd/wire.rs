@@ -2,7 +2,8 @@
 //!
 //! Numbers from `api/services/*/v1/*.proto`, `api/types/*.proto` and `api/events/task.proto` of
 //! github.com/containerd/containerd, which have not changed since 1.0; other fields are skipped
-//! when decoding.
+//! when decoding. A message whose first field is a text, and the only one that is used, is a `String`;
+//! one of which no field is used is `()`.
 
 use std::collections::BTreeMap;
 
@@ -16,18 +17,6 @@ pub(super) struct Any {
     pub(super) type_url: String,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) value: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct VersionResponse {
-    #[prost(string, tag = "1")]
-    pub(super) version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ListNamespacesRequest {
-    #[prost(string, tag = "1")]
-    pub(super) filter: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -60,33 +49,15 @@ pub(super) struct Container {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct GetContainerRequest {
-    #[prost(string, tag = "1")]
-    pub(super) id: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct GetContainerResponse {
     #[prost(message, optional, tag = "1")]
     pub(super) container: Option<Container>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ListTasksRequest {
-    #[prost(string, tag = "1")]
-    pub(super) filter: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct ListTasksResponse {
     #[prost(message, repeated, tag = "1")]
     pub(super) tasks: Vec<Process>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct GetTaskRequest {
-    #[prost(string, tag = "1")]
-    pub(super) container_id: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -143,12 +114,6 @@ pub(super) struct Mount {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ReadContentRequest {
-    #[prost(string, tag = "1")]
-    pub(super) digest: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct ReadContentResponse {
     #[prost(bytes = "vec", tag = "2")]
     pub(super) data: Vec<u8>,
@@ -182,19 +147,14 @@ pub(super) struct Descriptor {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct GetImageRequest {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct GetImageResponse {
     #[prost(message, optional, tag = "1")]
     pub(super) image: Option<Image>,
 }
 
+/// Asks for images or events.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ListImagesRequest {
+pub(super) struct ListRequest {
     #[prost(string, repeated, tag = "1")]
     pub(super) filters: Vec<String>,
 }
@@ -203,12 +163,6 @@ pub(super) struct ListImagesRequest {
 pub(super) struct ListImagesResponse {
     #[prost(message, repeated, tag = "1")]
     pub(super) images: Vec<Image>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct InfoRequest {
-    #[prost(string, tag = "1")]
-    pub(super) digest: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -221,12 +175,6 @@ pub(super) struct InfoResponse {
 pub(super) struct Info {
     #[prost(btree_map = "string, string", tag = "5")]
     pub(super) labels: BTreeMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct SubscribeRequest {
-    #[prost(string, repeated, tag = "1")]
-    pub(super) filters: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

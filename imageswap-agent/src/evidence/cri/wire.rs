@@ -8,12 +8,6 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct VersionRequest {
-    #[prost(string, tag = "1")]
-    pub(super) version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
 #[expect(clippy::struct_field_names, reason = "the names are the interface's")]
 pub(super) struct VersionResponse {
     #[prost(string, tag = "2")]
@@ -36,10 +30,11 @@ pub(super) struct StatusResponse {
     pub(super) info: BTreeMap<String, String>,
 }
 
+/// Asks for the status of a container or a sandbox.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ContainerStatusRequest {
+pub(super) struct StatusOfRequest {
     #[prost(string, tag = "1")]
-    pub(super) container_id: String,
+    pub(super) id: String,
     #[prost(bool, tag = "2")]
     pub(super) verbose: bool,
 }
@@ -78,14 +73,6 @@ pub(super) struct ImageSpec {
     pub(super) image: String,
     #[prost(string, tag = "18")]
     pub(super) user_specified_image: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct PodSandboxStatusRequest {
-    #[prost(string, tag = "1")]
-    pub(super) pod_sandbox_id: String,
-    #[prost(bool, tag = "2")]
-    pub(super) verbose: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -3,6 +3,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
+use imageswap_lab::require;
 use serde_json::json;
 
 use super::*;
@@ -29,6 +30,15 @@ fn roots() -> Roots {
 struct Host(tempfile::TempDir);
 
 impl Host {
+    /// `None` after printing that the test is skipped: the store has to belong to root.
+    fn for_test(test: &str) -> Option<Self> {
+        if !imageswap_lab::is_root() {
+            imageswap_lab::skip(test, "needs root");
+            return None;
+        }
+        Some(Self::new())
+    }
+
     fn new() -> Self {
         let host = Self(tempfile::tempdir().unwrap());
         host.container("overlay2");
@@ -91,21 +101,15 @@ impl Host {
     }
 }
 
-/// If the tests do not run as root, the store does not belong to root.
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 fn from(repositories: &[&str]) -> Vec<ContentSource> {
     repositories.iter().filter_map(|it| source(it)).collect()
 }
 
 #[test]
 fn a_container_is_known_by_its_root_file_system() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "a_container_is_known_by_its_root_file_system"
+    ));
     host.names(&["app:1", "registry.example.com/app:1"]);
     let found = host.read(ROOT).unwrap();
     assert_eq!(found.typed, "registry.example.com/app:1");
@@ -131,10 +135,9 @@ fn a_container_is_known_by_its_root_file_system() {
 
 #[test]
 fn an_image_in_containerds_store_is_left_to_containerd() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "an_image_in_containerds_store_is_left_to_containerd"
+    ));
     host.container("overlayfs");
     let root = format!("/srv/docker/rootfs/overlayfs/{ID}");
     let snapshotter = "overlayfs".to_owned();
@@ -145,10 +148,9 @@ fn an_image_in_containerds_store_is_left_to_containerd() {
 
 #[test]
 fn a_digest_in_a_repository_says_where_the_image_is_from() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "a_digest_in_a_repository_says_where_the_image_is_from"
+    ));
     host.layer("l1", &["docker.io/library/base"]);
     host.layer("l2", &["docker.io/library/base"]);
     let names = [
@@ -164,10 +166,9 @@ fn a_digest_in_a_repository_says_where_the_image_is_from() {
 
 #[test]
 fn without_one_the_layers_do_as_far_as_they_agree() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "without_one_the_layers_do_as_far_as_they_agree"
+    ));
     host.names(&["registry.example.com/app:1"]);
     assert_eq!(host.image().layers_from, []);
     host.layer("l1", &["docker.io/library/base", "evil.example.net/miner"]);
@@ -184,10 +185,7 @@ fn without_one_the_layers_do_as_far_as_they_agree() {
 
 #[test]
 fn an_image_that_was_deleted_is_unknown() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test("an_image_that_was_deleted_is_unknown"));
     let image = format!("image/overlay2/imagedb/content/sha256/{IMAGE}");
     fs::remove_file(host.path(&image)).unwrap();
     let expected = Store::Docker {
@@ -199,10 +197,9 @@ fn an_image_that_was_deleted_is_unknown() {
 
 #[test]
 fn root_file_system_consists_of_the_images_layers() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "root_file_system_consists_of_the_images_layers"
+    ));
     let diff_ids = ["sha256:l1".to_owned(), "sha256:l2".to_owned()];
     let config = json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}}).to_string();
     let image = layers::sha256(config.as_bytes());
@@ -250,10 +247,9 @@ fn records_of_somebody_elses_are_not_read() {
 
 #[test]
 fn a_broken_or_endless_file_is_an_error_that_names_it() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "a_broken_or_endless_file_is_an_error_that_names_it"
+    ));
     host.names(&[]);
     for (file, text) in [
         (REPOSITORIES, "{".to_owned()),
@@ -272,10 +268,9 @@ fn a_broken_or_endless_file_is_an_error_that_names_it() {
 
 #[test]
 fn a_folder_that_looks_like_a_data_root_is_none() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "a_folder_that_looks_like_a_data_root_is_none"
+    ));
     let nowhere = Roots::default();
     let found = of_root(host.0.path(), &nowhere, Path::new(ROOT), ID).unwrap();
     assert_eq!(found, None);
@@ -285,10 +280,9 @@ fn a_folder_that_looks_like_a_data_root_is_none() {
 
 #[test]
 fn records_of_a_docker_that_maps_users_are_in_a_folder_of_the_mapping() {
-    if !is_root() {
-        return;
-    }
-    let host = Host::new();
+    let host = require!(Host::for_test(
+        "records_of_a_docker_that_maps_users_are_in_a_folder_of_the_mapping"
+    ));
     fs::rename(host.path(""), host.0.path().join("srv/all")).unwrap();
     fs::create_dir(host.path("")).unwrap();
     fs::rename(host.0.path().join("srv/all"), host.path("231072.231072")).unwrap();

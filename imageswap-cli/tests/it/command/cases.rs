@@ -2,7 +2,7 @@
 
 use super::{MAPS, POLICY, folder};
 use crate::folder::{Folder, measured};
-use imageswap_lab::Ran;
+use imageswap_lab::{Ran, require};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -145,9 +145,7 @@ fn cases_come_from_standard_input_too() {
 #[test]
 fn every_measured_answer_of_imageswap_holds() {
     let given = std::env::var_os("IMAGESWAP_VECTORS").map(PathBuf::from);
-    let Some(folder) = given.or_else(|| measured("vectors")) else {
-        return;
-    };
+    let folder = require!(given.or_else(|| measured("vectors")));
     for (file, least) in [
         ("imageswap_maps.jsonl", 500),
         ("imageswap_maps_invariants.jsonl", 100),

@@ -3,7 +3,7 @@
 use super::{REPORT, day, story};
 use crate::folder::Folder;
 use flate2::read::ZlibDecoder;
-use imageswap_lab::{Browser, ColourScheme};
+use imageswap_lab::{Browser, ColourScheme, require};
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -35,9 +35,7 @@ fn first_pixel(png: &Path) -> (u32, [u32; 2]) {
 
 #[test]
 fn the_page_is_shown_in_light_and_dark() {
-    let Some(browser) = Browser::for_test("report-page") else {
-        return;
-    };
+    let browser = require!(Browser::for_test("report-page"));
     let folder = day();
     folder.write(
         "report.html",
@@ -69,9 +67,7 @@ fn the_page_is_shown_in_light_and_dark() {
 
 #[test]
 fn a_hundred_thousand_findings_are_a_small_page() {
-    let Some(browser) = Browser::for_test("report-large") else {
-        return;
-    };
+    let browser = require!(Browser::for_test("report-large"));
     let folder = Folder::new(&[
         ("many.jsonl", &story::many(100_000)),
         ("empty.html", "<!doctype html><title>empty</title>"),
@@ -104,9 +100,7 @@ fn a_hundred_thousand_findings_are_a_small_page() {
 /// Texts of findings stay texts: a script in one of them does not run.
 #[test]
 fn no_script_of_a_finding_runs() {
-    let Some(browser) = Browser::for_test("report-script") else {
-        return;
-    };
+    let browser = require!(Browser::for_test("report-script"));
     let evil =
         "x\"'><script>document.title='obeyed'</script><svg onload=\"document.title='obeyed'\">";
     let story = story::Story {

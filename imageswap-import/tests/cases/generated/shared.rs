@@ -1,8 +1,8 @@
 //! What all properties draw from, and the comparison of a rule with the policies made from it.
 
-use imageswap_import::{Import, Source, Status, import};
-use imageswap_policy::document::load_all;
-use imageswap_policy::{Date, PodScope, Policies, Reference, Scope};
+use crate::helpers::{imported, policies};
+use imageswap_import::Status;
+use imageswap_policy::{Date, PodScope, Reference, Scope};
 use std::collections::BTreeMap;
 
 /// A generator of numbers: splitmix64.
@@ -146,18 +146,6 @@ fn spellings(image: &str) -> Vec<String> {
     all
 }
 
-fn loaded(it: &Import) -> Policies {
-    let texts: Vec<_> = it
-        .policies
-        .iter()
-        .map(|it| (it.metadata.name.clone(), serde_json::to_string(it).unwrap()))
-        .collect();
-    let texts = texts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()));
-    Policies::new(load_all(texts).unwrap_or_else(|it| panic!("{it}")).policies)
-}
-
 /// Whether a difference is one that the report may name: another spelling, a result that could not
 /// run, an image that stays or is refused only here.
 fn is_reported(
@@ -251,10 +239,7 @@ fn compare(
     pods: &[Pod],
     all: &mut Outcome,
 ) {
-    let it = import(&[Source {
-        name: "generated.yaml",
-        text,
-    }]);
+    let it = imported(text);
     let status = it.report.rules[0].status;
     match status {
         Status::CarriedOver => all.exact += 1,
@@ -267,7 +252,7 @@ fn compare(
     assert!(!never, "{text}");
     let none = BTreeMap::new();
     let images = images();
-    let policies = loaded(&it);
+    let policies = policies(&it);
     let mut found = None;
     for pod in pods {
         let labels: BTreeMap<String, String> = pod

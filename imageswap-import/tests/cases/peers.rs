@@ -1,47 +1,11 @@
 //! Gatekeeper's and Kubewarden's policies, and the examples of the documentation.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-use imageswap_import::{Import, Source, Status, import, write};
-use imageswap_policy::document::{Enforcement, load_all};
-use imageswap_policy::{Date, PodScope, Policies, Scope};
-use std::collections::BTreeMap;
+use super::helpers::{ALL_PODS, constraint, decide, files, imported, together};
+use imageswap_import::{Status, write};
+use imageswap_policy::document::Enforcement;
 
 /// The page whose examples are run.
-const PAGE: &str = include_str!("../../docs/migrating.md");
-
-fn imported(text: &str) -> Import {
-    import(&[Source {
-        name: "test.yaml",
-        text,
-    }])
-}
-
-/// Result and approval of an image in a namespace; `None` if no policy applies.
-fn decide(it: &Import, namespace: &str, image: &str) -> Option<(String, bool)> {
-    let text: Vec<_> = it
-        .policies
-        .iter()
-        .map(|it| write::policy(it, "", &[]))
-        .collect();
-    let text = text.join("---\n");
-    let policies = Policies::new(
-        load_all([("policy", text.as_str())])
-            .unwrap_or_else(|it| panic!("{it}"))
-            .policies,
-    );
-    let none = BTreeMap::new();
-    let scope = Scope::Pod(PodScope {
-        namespace: Some(namespace),
-        namespace_labels: Some(&none),
-        labels: Some(&none),
-    });
-    let selected = policies.select(scope, Date::MIN);
-    let decision = selected.decide(image);
-    decision
-        .in_scope
-        .then(|| (decision.result.to_string(), decision.approved))
-}
+const PAGE: &str = include_str!("../../../docs/migrating.md");
 
 /// The YAML blocks below a heading of the page.
 fn blocks(heading: &str) -> Vec<&'static str> {
@@ -88,7 +52,7 @@ fn the_examples_of_the_page_are_true() {
         ("monitoring", "nginx", None),
     ] {
         assert_eq!(
-            decide(&it, namespace, image).map(|it| it.1),
+            decide(&it, namespace, &[], image).map(|it| it.1),
             approved,
             "{namespace} {image}"
         );
@@ -101,32 +65,20 @@ fn the_examples_of_the_page_are_true() {
         ("reg.example.com/x:edge", false),
         ("nginx:1", false),
     ] {
-        assert_eq!(decide(&it, "a", image).unwrap().1, approved, "{image}");
+        assert_eq!(decide(&it, "a", &[], image).unwrap().1, approved, "{image}");
     }
 }
 
 #[test]
 fn the_examples_of_configurations_are_true() {
-    let file = |name, text| import(&[Source { name, text }]);
+    let file = |name, text| files(&[(name, text)]);
     let webhook = |name: &str, path: &str| {
         format!(
             "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {{name: w}}\nwebhooks: [{{name: {name}, clientConfig: {{service: {{path: {path}}}}}, rules: [{{apiGroups: [\"\"], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [pods]}}]}}]\n"
         )
     };
-    let with = |text, webhook: &str| {
-        import(&[
-            Source {
-                name: "config.yaml",
-                text,
-            },
-            Source {
-                name: "webhook.yaml",
-                text: webhook,
-            },
-        ])
-    };
     let harbor = blocks("From harbor-container-webhook")[0];
-    let it = with(harbor, &webhook("w", "/webhook-v1-pod"));
+    let it = together(harbor, &webhook("w", "/webhook-v1-pod"));
     for (image, moved) in [
         ("nginx:1", "harbor.example.com/hub/library/nginx:1"),
         (
@@ -135,24 +87,29 @@ fn the_examples_of_configurations_are_true() {
         ),
         ("quay.io/a:1", "quay.io/a:1"),
     ] {
-        assert_eq!(decide(&it, "a", image).unwrap().0, moved, "{:?}", it.report);
+        assert_eq!(
+            decide(&it, "a", &[], image).unwrap().0,
+            moved,
+            "{:?}",
+            it.report
+        );
     }
     let alone = file("config.yaml", harbor);
     assert!(!alone.report.is_exact());
-    let it = with(
+    let it = together(
         blocks("From k8s-image-swapper")[0],
         &webhook("k8s-image-swapper.github.io", "/webhook"),
     );
     let target = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     assert_eq!(
-        decide(&it, "a", "nginx").unwrap().0,
+        decide(&it, "a", &[], "nginx").unwrap().0,
         format!("{target}/docker.io/library/nginx"),
         "{:?}",
         it.report
     );
-    assert_eq!(decide(&it, "kube-system", "nginx"), None);
+    assert_eq!(decide(&it, "kube-system", &[], "nginx"), None);
     let kept = "9.dkr.ecr.us-1.amazonaws.com/a:1";
-    assert_eq!(decide(&it, "a", kept).unwrap().0, kept);
+    assert_eq!(decide(&it, "a", &[], kept).unwrap().0, kept);
     let heading = "From the mirrors of containerd";
     let it = file("certs.d/quay.io/hosts.toml", blocks_of(heading, "toml")[0]);
     assert_eq!(it.report.count(Status::Differs), 1);
@@ -176,7 +133,7 @@ fn the_examples_of_configurations_are_true() {
         ),
         ("nginx:1", "nginx:1", true),
     ] {
-        let decided = decide(&it, "a", image).unwrap();
+        let decided = decide(&it, "a", &[], image).unwrap();
         assert_eq!(
             (decided.0.as_str(), decided.1),
             (moved, approved),
@@ -186,12 +143,6 @@ fn the_examples_of_configurations_are_true() {
     }
     assert_eq!(it.report.count(Status::CarriedOver), 1);
     assert_eq!(it.report.count(Status::Differs), 2);
-}
-
-fn constraint(kind: &str, parameters: &str) -> Import {
-    imported(&format!(
-        "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: {kind}\nmetadata: {{name: c}}\nspec:\n  match: {{kinds: [{{apiGroups: [\"\"], kinds: [Pod]}}]}}\n  parameters: {parameters}\n"
-    ))
 }
 
 #[test]
@@ -225,7 +176,7 @@ fn constraints_become_lists() {
             ],
         ),
     ] {
-        let it = constraint(kind, parameters);
+        let it = imported(&constraint(kind, ALL_PODS, parameters));
         assert_ne!(
             it.report.rules[0].status,
             Status::LeftOut,
@@ -234,7 +185,7 @@ fn constraints_become_lists() {
         );
         for (image, approved) in rows {
             assert_eq!(
-                decide(&it, "a", image).unwrap().1,
+                decide(&it, "a", &[], image).unwrap().1,
                 approved,
                 "{kind} {image}"
             );
@@ -242,21 +193,28 @@ fn constraints_become_lists() {
     }
     // Whether an image with a port but without a tag is refused depends on its text: left out or
     // right, never wrong.
-    let it = constraint("K8sDisallowedTags", "{tags: [latest]}");
+    let it = imported(&constraint(
+        "K8sDisallowedTags",
+        ALL_PODS,
+        "{tags: [latest]}",
+    ));
     if it.report.rules[0].status != Status::LeftOut {
-        assert!(!decide(&it, "a", "quay.io/a").unwrap().1);
+        assert!(!decide(&it, "a", &[], "quay.io/a").unwrap().1);
     }
 }
 
 #[test]
 fn what_a_constraint_selects_by_is_understood_or_left_out() {
-    let body = "apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: K8sAllowedRepos\nmetadata: {name: c}\nspec:\n  match: {source: Generated}\n  parameters: {repos: [a.io/]}\n";
-    assert_eq!(imported(body).report.count(Status::LeftOut), 1);
+    let body = constraint("K8sAllowedRepos", "{source: Generated}", "{repos: [a.io/]}");
+    assert_eq!(imported(&body).report.count(Status::LeftOut), 1);
     let body = body.replace("source: Generated", "namespaces: [\"app-*\"]");
     let it = imported(&body);
     assert!(it.report.is_exact(), "{:?}", it.report);
-    assert_eq!(decide(&it, "app-x", "b.io/x").map(|it| it.1), Some(false));
-    assert_eq!(decide(&it, "other", "b.io/x"), None);
+    assert_eq!(
+        decide(&it, "app-x", &[], "b.io/x").map(|it| it.1),
+        Some(false)
+    );
+    assert_eq!(decide(&it, "other", &[], "b.io/x"), None);
 }
 
 #[test]
@@ -275,6 +233,6 @@ fn assigned_domains_become_rules() {
         ("nginx:1", "mirror.example.com/nginx:1"),
         ("localhost:5000/x", "mirror.example.com/x"),
     ] {
-        assert_eq!(decide(&it, "a", image).unwrap().0, result, "{image}");
+        assert_eq!(decide(&it, "a", &[], image).unwrap().0, result, "{image}");
     }
 }

@@ -5,21 +5,25 @@
 //! it. So no kube-proxy is needed.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use imageswap_lab::{
     Containerd, ContainerdOptions, ControlPlane, ControlPlaneOptions, Image, Lab, Machine,
-    NodeNetwork, Registry,
+    NodeNetwork, Registry, missing_for_tests,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::deploy::{self, Cluster};
-use crate::helm;
-use crate::image::What;
-use crate::stage::{CONTROL_PLANE, NAMESPACE};
+use crate::image::{self, What};
+use crate::isolation::{self, CONTROL_PLANE};
+use crate::process::Workspace;
+use crate::ui;
+use crate::{helm, kubernetes, toolchain};
 
+/// The namespace that the chart is installed into.
+pub(crate) const NAMESPACE: &str = "imageswap-system";
 /// Services get their addresses from this range; the first is the API server's own.
 const SERVICES: &str = "10.89.0.0/29";
 const NODE: &str = "node-1";
@@ -36,22 +40,47 @@ const IMAGES: [&str; 5] = [
     "library/web:1",
 ];
 /// An image that no policy of the steps approves, as the node pulls it.
-pub(super) const EVIL: &str = "evil.example.net/miner:latest";
+pub(crate) const EVIL: &str = "evil.example.net/miner:latest";
+
+/// Runs this command again in namespaces of its own, and returns its exit code; `None` if this
+/// process is that second run.
+pub(crate) fn isolate(workspace: &Workspace, what: &What) -> Result<Option<ExitCode>> {
+    if !isolation::is_isolated() {
+        prepare(workspace, what)?;
+    }
+    isolation::isolate()
+}
+
+/// Does everything that needs the network: the cluster's namespace has no access to it.
+fn prepare(workspace: &Workspace, what: &What) -> Result<()> {
+    ui::heading("What it takes");
+    let lacking = missing_for_tests();
+    let packages: Vec<_> = lacking.iter().map(|need| need.package).collect();
+    if !packages.is_empty() {
+        toolchain::install(&packages, "a cluster on this machine")?;
+    }
+    kubernetes::find_or_build()?;
+    helm::provide()?;
+    image::provide()?;
+    image::build(workspace, what)?;
+    Ok(())
+}
 
 /// The cluster. Fields are dropped in order.
-pub(super) struct Site {
+pub(crate) struct Site {
     machine: Machine,
-    pub(super) plane: ControlPlane,
-    pub(super) containerd: Containerd,
+    pub(crate) plane: ControlPlane,
+    pub(crate) containerd: Containerd,
     registry: Registry,
     _network: NodeNetwork,
-    pub(super) lab: Lab,
+    pub(crate) lab: Lab,
 }
 
 impl Site {
-    /// Starts the cluster and waits until the node is ready.
-    pub(super) fn start(mut step: impl FnMut(&str)) -> Result<Self> {
-        let lab = Lab::new_with_own_groups("e2e")?;
+    /// Starts the cluster and waits until the node is ready; prints each part.
+    pub(crate) fn start(name: &str) -> Result<Self> {
+        let step = |what: &str| ui::good(what);
+        let lab = Lab::new_with_own_groups(name)?;
         let registry = Registry::start(&lab)?;
         for image in IMAGES {
             let (repository, tag) = image.split_once(':').context("an image without a tag")?;
@@ -104,7 +133,7 @@ impl Site {
     }
 
     /// The cluster as its administrator reaches it.
-    pub(super) fn cluster(&self) -> Result<Cluster> {
+    pub(crate) fn cluster(&self) -> Result<Cluster> {
         Ok(Cluster::of_programs(
             // kubectl of the cluster's own version: a newer one validates with requests that an old
             // API server does not know.
@@ -116,7 +145,7 @@ impl Site {
     }
 
     /// The options that a user would give `cargo xtask deploy`.
-    pub(super) fn deployment(
+    pub(crate) fn deployment(
         &self,
         values: Vec<PathBuf>,
         set: &[&str],
@@ -128,7 +157,7 @@ impl Site {
 
     /// Values of the chart that this machine needs: containerd's socket is elsewhere, and mounts
     /// are private.
-    pub(super) fn values(&self) -> Result<PathBuf> {
+    pub(crate) fn values(&self) -> Result<PathBuf> {
         let socket = self.containerd.socket();
         let beside = socket.parent().unwrap_or(Path::new("/run"));
         let values = json!({
@@ -140,25 +169,25 @@ impl Site {
                 "reconcileInterval": 5,
             },
         });
-        let path = self.lab.path().join("values.json");
+        self.values_file("values", &values)
+    }
+
+    /// Writes a file with values of the chart.
+    pub(crate) fn values_file(&self, name: &str, values: &Value) -> Result<PathBuf> {
+        let path = self.lab.path().join(format!("{name}.json"));
         fs::write(&path, values.to_string()).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
     /// Writes a manifest to the kubelet's folder of static Pods.
-    pub(super) fn static_pod(&self, name: &str, manifest: &str) -> Result<PathBuf> {
+    pub(crate) fn static_pod(&self, name: &str, manifest: &str) -> Result<PathBuf> {
         let path = self.machine.manifests().join(format!("{name}.json"));
         fs::write(&path, manifest).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
-    /// An address on which a program of this machine can act as a Pod.
-    pub(super) fn spare_address() -> Ipv4Addr {
-        crate::stage::FIRST_POD
-    }
-
     /// Prints the logs of our Pods, to explain a failure.
-    pub(super) fn show_logs(&self) {
+    pub(crate) fn show_logs(&self) {
         for pod in fs::read_dir("/var/log/pods")
             .into_iter()
             .flatten()
