@@ -287,7 +287,9 @@ impl Sources {
         reported: Option<(Described, Asked)>,
     ) {
         let process = question.process;
-        let state = move |it: &Self| it.runc.of_process(process);
+        let named = question.named.as_ref().map(|named| &named.1);
+        let likely = question.identity.container_id.as_ref().or(named).cloned();
+        let state = move |it: &Self| it.runc.of_process(process, likely.as_deref());
         let state = self.read(asked, state).await.flatten();
         // Podman's files do not wait for a runtime that hangs.
         if let Some(state) = &state

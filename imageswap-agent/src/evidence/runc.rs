@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use super::bundle::LARGEST_CONFIG;
-use super::{EvidenceError, entries, on_host, read_json};
+use super::{EvidenceError, entries, is_component, on_host, read_json};
 use crate::claim::{Claim, Kind, Source};
 use crate::process::Subject;
 
@@ -123,16 +123,29 @@ impl RuncStates {
         }
     }
 
-    /// The container whose first process this is; a later process with the same pid does not count.
-    /// An error if it is not found and not every container's folder is known. A state that cannot
-    /// be read is another container's that is being made or removed.
-    pub fn of_process(&self, process: Subject) -> Result<Option<RuncState>, EvidenceError> {
+    /// The container whose first process this is; a later process with the same pid does not count. One that is called
+    /// `likely` is looked at first. An error if it is not found and not every container's folder is known. A state that
+    /// cannot be read is another container's that is being made or removed.
+    pub fn of_process(
+        &self,
+        process: Subject,
+        likely: Option<&str>,
+    ) -> Result<Option<RuncState>, EvidenceError> {
         let mut unread = None;
-        let folders = self.folders(&mut unread);
+        let roots = self.all_roots(&mut unread);
+        let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
+        let likely = likely.filter(|id| is_component(id));
+        let likely = likely.and_then(|id| {
+            let states = roots.iter().filter_map(|root| self.read(root, id).ok()?);
+            states.into_iter().find(is_its)
+        });
+        if likely.is_some() {
+            return Ok(likely);
+        }
+        let folders = Self::folders(&roots, &mut unread);
         let states = folders
             .iter()
             .filter_map(|(root, id)| self.read(root, id).ok()?);
-        let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
         match (states.into_iter().find(is_its), unread) {
             (None, Some(error)) => Err(error),
             (found, _) => Ok(found),
@@ -151,7 +164,8 @@ impl RuncStates {
     pub fn list(&self) -> (Vec<RuncState>, Option<EvidenceError>) {
         let mut unread = None;
         let mut states = Vec::new();
-        for (root, id) in self.folders(&mut unread) {
+        let roots = self.all_roots(&mut unread);
+        for (root, id) in Self::folders(&roots, &mut unread) {
             match self.read(&root, &id) {
                 Ok(state) => states.extend(state),
                 Err(error) => unread = Some(error),
@@ -160,24 +174,23 @@ impl RuncStates {
         (states, unread)
     }
 
-    /// The root and id of every container's folder.
-    fn folders(&self, unread: &mut Option<EvidenceError>) -> Vec<(PathBuf, String)> {
-        let mut names = |root: &Path| {
-            let (names, error) = entries(root, MOST_CONTAINERS);
-            *unread = unread.take().or(error);
-            names
-        };
+    /// The folders that have a folder for each container.
+    fn all_roots(&self, unread: &mut Option<EvidenceError>) -> Vec<PathBuf> {
         let mut roots = self.roots.clone();
         for root in &self.namespaced {
-            roots.extend(names(root).iter().map(|namespace| root.join(namespace)));
+            let namespaces = names(root, unread);
+            roots.extend(namespaces.iter().map(|namespace| root.join(namespace)));
         }
-        let of_root = |root: &PathBuf| {
-            names(root)
-                .into_iter()
-                .map(|id| (root.clone(), id))
-                .collect()
+        roots
+    }
+
+    /// The root and id of every container's folder.
+    fn folders(roots: &[PathBuf], unread: &mut Option<EvidenceError>) -> Vec<(PathBuf, String)> {
+        let mut of_root = |root: &PathBuf| -> Vec<_> {
+            let ids = names(root, unread).into_iter();
+            ids.map(|id| (root.clone(), id)).collect()
         };
-        roots.iter().flat_map::<Vec<_>, _>(of_root).collect()
+        roots.iter().flat_map(&mut of_root).collect()
     }
 
     /// A container's state, read again only if the file has changed, because all of them are
@@ -245,6 +258,13 @@ impl RuncStates {
             ..state
         }))
     }
+}
+
+/// The folders in one folder; `unread` gets the first reason why the list is incomplete.
+fn names(folder: &Path, unread: &mut Option<EvidenceError>) -> Vec<String> {
+    let (names, error) = entries(folder, MOST_CONTAINERS);
+    *unread = unread.take().or(error);
+    names
 }
 
 /// `<root>/<id>/state.json`, written by libcontainer.
