@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::ResourceExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ pub enum PodChange {
     /// A Pod was deleted.
     Deleted(String),
     /// A list is complete: Pods that were not in it are gone.
-    Listed(Vec<String>),
+    Listed(HashSet<String>),
 }
 
 /// The Pods of the node, by the UID that the API server gave them. Clones share them.
@@ -144,7 +144,7 @@ impl Pods {
                 }
             }
             PodChange::Listed(uids) => {
-                let gone = |(uid, _): &(&String, &mut Kept)| !uids.contains(uid);
+                let gone = |(uid, _): &(&String, &mut Kept)| !uids.contains(*uid);
                 for (_, kept) in by_uid.iter_mut().filter(gone) {
                     kept.deleted_ns.get_or_insert(now_ns);
                 }
@@ -426,7 +426,7 @@ mod tests {
             pods.apply(PodChange::Known(pod(uid)), 0);
         }
         pods.apply(PodChange::Deleted("a".to_owned()), 0);
-        pods.apply(PodChange::Listed(vec!["c".to_owned()]), 5);
+        pods.apply(PodChange::Listed(HashSet::from(["c".to_owned()])), 5);
         let kept = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap();
         pods.purge(kept - 1);
         assert!(["a", "b", "c"].iter().all(|uid| is_known(&pods, uid)));

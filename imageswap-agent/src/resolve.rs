@@ -289,7 +289,9 @@ impl Sources {
         reported: Option<(Described, Asked)>,
     ) {
         let process = question.process;
-        let state = move |it: &Self| it.runc.of_process(process);
+        let named = question.named.as_ref().map(|named| &named.1);
+        let likely = question.identity.container_id.as_ref().or(named).cloned();
+        let state = move |it: &Self| it.runc.of_process(process, likely.as_deref());
         let state = self.read(asked, state).await.flatten();
         let podmans = match &state {
             Some(state) => self.of_podman(asked, process, state).await,

@@ -6,7 +6,8 @@ use crate::judge::{Criteria, Judgement, judge};
 use crate::node::{self, Now, Origin};
 use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 /// How long a removed start is kept, because a runtime's event about it may still arrive.
@@ -19,8 +20,11 @@ const NO_ANSWER: &str = "no answer in time";
 #[derive(Debug)]
 pub struct Starts {
     origin: Origin,
-    by_id: HashMap<StartId, Start>,
+    /// In the order of their cgroups, so that those of one cgroup are next to each other.
+    by_id: BTreeMap<StartId, Start>,
     by_path: HashMap<String, u64>,
+    /// Those whose first process has this pid.
+    by_pid: HashMap<u32, BTreeSet<StartId>>,
 }
 
 /// A row of the table: all that is kept about one start.
@@ -58,17 +62,18 @@ impl Starts {
     pub fn new(origin: Origin) -> Self {
         Self {
             origin,
-            by_id: HashMap::new(),
+            by_id: BTreeMap::new(),
             by_path: HashMap::new(),
+            by_pid: HashMap::new(),
         }
     }
 
     /// Registers a start in the cgroup at `path`; a second call changes nothing.
     pub fn begin(&mut self, id: StartId, path: &str) {
-        if id.process.is_none() {
-            self.by_path.insert(path.to_owned(), id.cgroup);
-        }
-        self.by_id.entry(id).or_insert_with(|| Start {
+        let Entry::Vacant(row) = self.by_id.entry(id) else {
+            return;
+        };
+        row.insert(Start {
             facts: match id.process {
                 Some(_) => Facts::put_into(path),
                 None => Facts::new(path),
@@ -83,6 +88,9 @@ impl Starts {
             stopped: false,
             removed_ns: None,
         });
+        if id.process.is_none() {
+            self.by_path.insert(path.to_owned(), id.cgroup);
+        }
     }
 
     /// Adds evidence and judges again. Evidence about an unregistered start is ignored.
@@ -99,8 +107,16 @@ impl Starts {
         if evidence == Evidence::Removed {
             start.removed_ns.get_or_insert(now.boot_ns);
         }
+        let before = start.pid();
         start.facts.observe(evidence);
-        start.report(&self.origin, id, criteria, now)
+        let pid = start.pid();
+        let findings = start.report(&self.origin, id, criteria, now);
+        if before != pid {
+            self.forget_pid(before, id);
+            let of_pid = pid.map(|pid| self.by_pid.entry(pid).or_default());
+            of_pid.map(|starts| starts.insert(id));
+        }
+        findings
     }
 
     /// Judges everything that runs again, after a change of policy.
@@ -119,24 +135,26 @@ impl Starts {
     /// started.
     pub fn purge(&mut self, criteria: &Criteria, now: Now) -> Purged {
         let kept = node::nanos(KEPT_AFTER_REMOVAL);
+        let is_kept = |at| now.boot_ns.saturating_sub(at) < kept;
         let mut purged = Purged::default();
-        self.by_id.retain(|id, start| {
-            let is_kept = |at| now.boot_ns.saturating_sub(at) < kept;
+        let mut over = Vec::new();
+        for (id, start) in &mut self.by_id {
             if start.removed_ns.is_none_or(is_kept) {
-                return true;
+                continue;
             }
-            purged
-                .findings
-                .extend(start.settle(&self.origin, *id, criteria, now));
+            let settled = start.settle(&self.origin, *id, criteria, now);
+            purged.findings.extend(settled);
             if start.reported.is_none()
                 && start.facts.process.is_some()
                 && start.facts.may_be_container()
             {
                 purged.unanswered += 1;
             }
-            false
-        });
-        self.forget_paths();
+            over.push(*id);
+        }
+        for id in over {
+            self.forget(id);
+        }
         purged
     }
 
@@ -148,24 +166,31 @@ impl Starts {
             .collect()
     }
 
-    fn forget_paths(&mut self) {
-        let starts = &self.by_id;
-        self.by_path
-            .retain(|_, cgroup| starts.contains_key(&StartId::of(*cgroup)));
-    }
-
     /// How many there are.
     pub fn count(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Forgets a start that turned out not to be a container.
+    /// Forgets a start, such as one that turned out not to be a container.
     pub fn forget(&mut self, id: StartId) {
-        if let Some(start) = self.by_id.remove(&id)
-            && id.process.is_none()
+        let Some(start) = self.by_id.remove(&id) else {
+            return;
+        };
+        self.forget_pid(start.pid(), id);
+        // Another cgroup may have this path by now.
+        if id.process.is_none() && self.by_path.get(&start.facts.cgroup) == Some(&id.cgroup) {
+            self.by_path.remove(&start.facts.cgroup);
+        }
+    }
+
+    fn forget_pid(&mut self, pid: Option<u32>, id: StartId) {
+        if let Some(pid) = pid
+            && let Some(starts) = self.by_pid.get_mut(&pid)
         {
-            self.by_path
-                .retain(|path, cgroup| *cgroup != id.cgroup || *path != start.facts.cgroup);
+            starts.remove(&id);
+            if starts.is_empty() {
+                self.by_pid.remove(&pid);
+            }
         }
     }
 
@@ -186,7 +211,8 @@ impl Starts {
 
     /// Starts that may have this process, also those that have ended.
     pub fn of_process(&self, process: Subject) -> impl Iterator<Item = (StartId, &Facts)> {
-        let all = self.by_id.iter().map(|(id, start)| (*id, &start.facts));
+        let of_pid = self.by_pid.get(&process.pid).into_iter().flatten();
+        let all = of_pid.filter_map(|id| Some((*id, self.facts(*id)?)));
         all.filter(move |(_, facts)| {
             let known = facts.process.as_ref();
             known.is_some_and(|known| known.subject().may_be(process))
@@ -200,8 +226,9 @@ impl Starts {
 
     /// All starts in a cgroup; several if a container was put into another one's cgroup.
     pub fn within(&self, cgroup: u64) -> Vec<StartId> {
-        let ids = self.by_id.keys().copied();
-        ids.filter(|id| id.cgroup == cgroup).collect()
+        let from = self.by_id.range(StartId::of(cgroup)..);
+        let ids = from.map(|(id, _)| *id);
+        ids.take_while(|id| id.cgroup == cgroup).collect()
     }
 
     /// Starts that are not known to have been removed.
@@ -244,6 +271,10 @@ impl Start {
     /// What is known of it.
     pub const fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.facts.process.as_ref().map(|process| process.pid)
     }
 
     /// Whether the last finding about it was unresolved.

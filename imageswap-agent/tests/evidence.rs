@@ -422,7 +422,7 @@ fn runc_alone_keeps_a_state_that_leads_to_the_bundle() {
         assert_eq!(state.bundle.as_deref(), Some(container.dir()));
         let init = state.init.unwrap();
         assert!(init.is_alive(Path::new("/proc")));
-        assert_eq!(states.of_process(init).unwrap().as_ref(), Some(state));
+        assert_eq!(states.of_process(init, None).unwrap().as_ref(), Some(state));
         let lines = cgroups_of(init.pid);
         let own = format!("/{id}");
         assert!(lines.iter().any(|line| line.ends_with(&own)), "{lines:?}");

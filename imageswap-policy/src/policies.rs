@@ -62,10 +62,8 @@ impl Policies {
 
     /// A set of policies; names must differ.
     pub fn new(mut all: Vec<Policy>) -> Self {
-        all.sort_by(|a, b| {
-            let rank = |it: &Policy| (Reverse(it.priority()), it.name().to_owned());
-            rank(a).cmp(&rank(b))
-        });
+        let rank = |it: &Policy| Reverse(it.priority());
+        all.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name().cmp(b.name())));
         let set_revision = match all.as_slice() {
             [] => "none".to_owned(),
             [one] => one.revision().to_owned(),

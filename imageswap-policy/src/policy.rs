@@ -12,12 +12,13 @@ use crate::revision::Fields;
 use crate::rules::Rules;
 use crate::scope::{Missing, ScopeRule};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use time::Date;
 
 /// A compiled policy: immutable, cheap to share, and the only part that decides.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    head: Head,
+    head: Arc<Head>,
     revision: String,
     engine: Engine,
 }
@@ -42,8 +43,8 @@ pub(crate) struct Head {
 /// What decides.
 #[derive(Debug, Clone)]
 enum Engine {
-    Document(Box<Rules>),
-    Maps(Box<maps_engine::Engine>),
+    Document(Arc<Rules>),
+    Maps(Arc<maps_engine::Engine>),
 }
 
 /// A Secret that a Pod needs for images from a registry.
@@ -57,16 +58,16 @@ impl Policy {
     pub(crate) fn document(head: Head, rules: Rules) -> Self {
         Self {
             revision: head.revision(|hash| rules.hash(hash)),
-            head,
-            engine: Engine::Document(Box::new(rules)),
+            head: Arc::new(head),
+            engine: Engine::Document(Arc::new(rules)),
         }
     }
 
     pub(crate) fn maps(head: Head, engine: maps_engine::Engine) -> Self {
         Self {
             revision: head.revision(|hash| engine.hash(hash)),
-            head,
-            engine: Engine::Maps(Box::new(engine)),
+            head: Arc::new(head),
+            engine: Engine::Maps(Arc::new(engine)),
         }
     }
 

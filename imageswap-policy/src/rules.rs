@@ -6,6 +6,7 @@ use crate::pattern::Pattern;
 use crate::reference::Reference;
 use crate::revision::Fields;
 use crate::scope::Missing;
+use std::collections::HashSet;
 use time::Date;
 
 mod action;
@@ -190,9 +191,9 @@ impl Draft {
 
     /// Patterns of approved images, each once, in the order of the rules.
     pub(crate) fn places(&self) -> Vec<String> {
-        let mut places = Vec::new();
+        let (mut places, mut known) = (Vec::new(), HashSet::new());
         let mut add = |pattern: &Pattern| {
-            if !places.iter().any(|it| it == pattern.as_str()) {
+            if known.insert(pattern.as_str().to_owned()) {
                 places.push(pattern.as_str().to_owned());
             }
         };

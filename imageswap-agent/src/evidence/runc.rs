@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::bundle::LARGEST_CONFIG;
 use super::kept::Kept;
-use super::{EvidenceError, LONGEST_PATH, entries, on_host, read_json};
+use super::{EvidenceError, LONGEST_PATH, entries, is_component, on_host, read_json};
 use crate::claim::{Claim, Kind, Source};
 use crate::process::Subject;
 
@@ -129,16 +129,29 @@ impl RuncStates {
         }
     }
 
-    /// The container whose first process this is; a later process with the same pid does not count.
-    /// An error if it is not found and not every container's folder is known. A state that cannot
-    /// be read is another container's that is being made or removed.
-    pub fn of_process(&self, process: Subject) -> Result<Option<RuncState>, EvidenceError> {
+    /// The container whose first process this is; a later process with the same pid does not count. One that is called
+    /// `likely` is looked at first. An error if it is not found and not every container's folder is known. A state that
+    /// cannot be read is another container's that is being made or removed.
+    pub fn of_process(
+        &self,
+        process: Subject,
+        likely: Option<&str>,
+    ) -> Result<Option<RuncState>, EvidenceError> {
         let mut unread = None;
-        let folders = self.folders(&mut unread);
+        let roots = self.all_roots(&mut unread);
+        let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
+        let likely = likely.filter(|id| is_component(id));
+        let likely = likely.and_then(|id| {
+            let states = roots.iter().filter_map(|root| self.read(root, id).ok()?);
+            states.into_iter().find(is_its)
+        });
+        if likely.is_some() {
+            return Ok(likely);
+        }
+        let folders = self.folders(&roots, &mut unread);
         let states = folders
             .iter()
             .filter_map(|(root, id)| self.read(root, id).ok()?);
-        let is_its = |state: &RuncState| state.init.is_some_and(|init| init == process);
         match (states.into_iter().find(is_its), unread) {
             (None, Some(error)) => Err(error),
             (found, _) => Ok(found),
@@ -157,7 +170,8 @@ impl RuncStates {
     pub fn list(&self) -> (Vec<RuncState>, Option<EvidenceError>) {
         let mut unread = None;
         let mut states = Vec::new();
-        for (root, id) in self.folders(&mut unread) {
+        let roots = self.all_roots(&mut unread);
+        for (root, id) in self.folders(&roots, &mut unread) {
             match self.read(&root, &id) {
                 Ok(state) => states.extend(state),
                 Err(error) => unread = Some(error),
@@ -166,24 +180,27 @@ impl RuncStates {
         (states, unread)
     }
 
-    /// The root and id of every container's folder.
-    fn folders(&self, unread: &mut Option<EvidenceError>) -> Vec<(PathBuf, String)> {
-        let mut names = |root: &Path| {
-            let (names, error) = entries(root, MOST_CONTAINERS);
-            *unread = unread.take().or(error);
-            names
-        };
+    /// The folders that have a folder for each container.
+    fn all_roots(&self, unread: &mut Option<EvidenceError>) -> Vec<PathBuf> {
         let mut roots = self.roots.clone();
         for root in &self.namespaced {
-            roots.extend(names(root).iter().map(|namespace| root.join(namespace)));
+            let namespaces = names(root, unread);
+            roots.extend(namespaces.iter().map(|namespace| root.join(namespace)));
         }
-        let of_root = |root: &PathBuf| {
-            names(root)
-                .into_iter()
-                .map(|id| (root.clone(), id))
-                .collect()
+        roots
+    }
+
+    /// The root and id of every container's folder.
+    fn folders(
+        &self,
+        roots: &[PathBuf],
+        unread: &mut Option<EvidenceError>,
+    ) -> Vec<(PathBuf, String)> {
+        let mut of_root = |root: &PathBuf| -> Vec<_> {
+            let ids = names(root, unread).into_iter();
+            ids.map(|id| (root.clone(), id)).collect()
         };
-        let folders: Vec<_> = roots.iter().flat_map::<Vec<_>, _>(of_root).collect();
+        let folders: Vec<_> = roots.iter().flat_map(&mut of_root).collect();
         let listed: HashSet<_> = folders.iter().map(|(root, id)| root.join(id)).collect();
         self.kept(|kept| kept.retain(|folder| listed.contains(folder)));
         folders
@@ -255,6 +272,13 @@ impl RuncStates {
         let path = path.filter(|path| path.len() <= LONGEST_PATH)?;
         Some(on_host(&self.host_root, Path::new(&path)))
     }
+}
+
+/// The folders in one folder; `unread` gets the first reason why the list is incomplete.
+fn names(folder: &Path, unread: &mut Option<EvidenceError>) -> Vec<String> {
+    let (names, error) = entries(folder, MOST_CONTAINERS);
+    *unread = unread.take().or(error);
+    names
 }
 
 /// `<root>/<id>/state.json`, written by libcontainer.

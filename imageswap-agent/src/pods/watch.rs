@@ -6,6 +6,7 @@ use imageswap_runtime::cluster;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,10 +22,14 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// state holds.
 pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChange>) {
     let api = Api::<Pod>::all(client);
-    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    // The API server answers from its cache, by node, as it does for a kubelet. The most recent list is read from etcd,
+    // with the Pods of all nodes. What the cache lacks follows as changes.
+    let config = watcher::Config::default()
+        .fields(&format!("spec.nodeName={node}"))
+        .any_semantic();
     let events = cluster::follow(api, config, "the watch of Pods");
     tokio::pin!(events);
-    let mut listed = Vec::new();
+    let mut listed = HashSet::new();
     loop {
         let event = tokio::select! {
             event = events.next() => event,
@@ -41,7 +46,7 @@ pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChang
                 continue;
             }
             Event::InitApply(pod) => {
-                listed.push(pod.uid().unwrap_or_default());
+                listed.insert(pod.uid().unwrap_or_default());
                 PodChange::Known(Arc::new(pod.into()))
             }
             Event::InitDone => PodChange::Listed(std::mem::take(&mut listed)),

@@ -4,6 +4,7 @@ use super::*;
 use crate::claim::{Claim, Source};
 use crate::facts::{NO_SOCKET, Process};
 use crate::pods::PodName;
+use crate::process::Subject;
 use crate::verdict::{Reason, Route};
 use imageswap_policy::{Policies, document, maps};
 use proptest::prelude::*;
@@ -106,6 +107,58 @@ fn answers_about_another_process_do_not_count() {
     let findings = observe_all(&mut starts, &answers, &corp());
     assert_eq!(events(&findings), [Event::Rejudged]);
     assert_eq!(findings[0].verdict, Verdict::Drift);
+}
+
+#[test]
+fn a_start_is_found_by_its_process_and_cgroup_until_it_is_forgotten() {
+    let mut starts = table();
+    let put = |cgroup, pid| StartId {
+        cgroup,
+        process: Some(Subject { pid, started: None }),
+    };
+    let others = [StartId::of(6), StartId::of(8), put(7, 50), put(8, 50)];
+    for id in others {
+        starts.begin(id, &format!("/default/{}", id.cgroup));
+    }
+    let found = |starts: &Starts, pid| -> Vec<StartId> {
+        let process = Subject {
+            pid,
+            started: Some(1),
+        };
+        starts.of_process(process).map(|(id, _)| id).collect()
+    };
+    let Evidence::Confirmed(first) = confirmed(Confirmation::Exec) else {
+        unreachable!()
+    };
+    let walked = Process {
+        by: Confirmation::Walk,
+        pid: 41,
+        ..first.clone()
+    };
+    observe_all(&mut starts, &[Evidence::Confirmed(walked)], &corp());
+    assert_eq!(found(&starts, 41), [StartId::of(7)]);
+    observe_all(&mut starts, &[Evidence::Confirmed(first.clone())], &corp());
+    assert_eq!(
+        (found(&starts, 41), found(&starts, 42)),
+        (vec![], vec![StartId::of(7)])
+    );
+    starts.observe(put(7, 50), Evidence::Confirmed(first), &corp(), at_ns(1));
+    assert_eq!(found(&starts, 42), [StartId::of(7), put(7, 50)]);
+    assert_eq!(starts.within(7), [StartId::of(7), put(7, 50)]);
+
+    starts.forget(StartId::of(7));
+    assert_eq!(found(&starts, 42), [put(7, 50)]);
+    assert_eq!(
+        (starts.at("/default/x"), starts.at("/default/8")),
+        (None, Some(StartId::of(8)))
+    );
+    let ids: Vec<_> = others.into_iter().filter(|id| id.cgroup != 8).collect();
+    for id in ids {
+        starts.observe(id, Evidence::Removed, &corp(), at_ns(1));
+    }
+    starts.purge(&corp(), at_ns(node::nanos(KEPT_AFTER_REMOVAL) + 1));
+    assert_eq!((starts.count(), starts.at("/default/6")), (2, None));
+    assert!(starts.by_pid.is_empty() && starts.by_path.len() == 1);
 }
 
 fn events(findings: &[Finding]) -> Vec<Event> {

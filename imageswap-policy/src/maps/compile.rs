@@ -11,7 +11,7 @@ use crate::maps_engine::{
 use crate::policy::Head;
 use crate::reference::{DEFAULT_REGISTRY, Reference, canonical_registry, is_registry, split_port};
 use crate::scope::ScopeRule;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// The key for `docker.io` images that are only a name.
 pub(super) const LIBRARY_KEY: &str = "docker.io/library";
@@ -223,13 +223,9 @@ impl Draft {
     }
 
     fn finish(self, name: &str, mode: Mode, options: &Options) -> (Head, Engine) {
-        let mut places = Vec::new();
-        for place in &self.targets {
-            let text = place.to_string();
-            if !places.contains(&text) {
-                places.push(text);
-            }
-        }
+        let mut known = HashSet::new();
+        let places = self.targets.iter().map(ToString::to_string);
+        let places = places.filter(|it| known.insert(it.clone())).collect();
         let head = Head {
             name: name.to_owned(),
             // Any ImageSwapPolicy takes precedence.

@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
+use tokio::time::{Instant, sleep_until};
 
 use super::compile;
 use crate::cluster::{self, Complaint, ObjectName};
@@ -32,6 +33,11 @@ pub const MAPS_KEY: &str = "maps";
 pub(super) const LAST_GOOD: &str = "imageswap-last-good";
 /// Pause before the last good policies are read again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Changes that came at the same time and come into force together: putting one into force looks at all policies.
+const AT_ONCE: usize = 32;
+/// Shortest time between two writes of the last good policies: each write has all of them, and people apply many
+/// policies at once.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
 /// What to watch.
 pub(super) struct ClusterOrigin {
@@ -73,6 +79,10 @@ struct Follower<'a> {
     state: State,
     last_good: LastGood,
     kept: Texts,
+    /// When the texts are to be kept, if anything may have changed.
+    keep_at: Option<Instant>,
+    /// When they may be written again.
+    next_write: Instant,
     keeping: Complaint,
     writing: Complaint,
     /// Names in the list that is being received.
@@ -90,6 +100,8 @@ impl ClusterOrigin {
             state: State::new(self.options.clone()),
             last_good: LastGood::new(self.last_good.clone()),
             kept: Texts::default(),
+            keep_at: None,
+            next_write: Instant::now(),
             keeping: Complaint::new("keeping the last good policies"),
             writing: Complaint::new("writing the status of policies"),
             listed: BTreeSet::new(),
@@ -98,9 +110,20 @@ impl ClusterOrigin {
             maps_synced: self.maps.is_none(),
         };
         follower.restore(&mut news).await;
-        let mut events = self.events();
-        while let Some(heard) = events.next().await {
-            follower.hear(heard, &mut news).await;
+        let mut events = self.events().ready_chunks(AT_ONCE);
+        loop {
+            let keep_at = follower.keep_at;
+            let due = sleep_until(keep_at.unwrap_or_else(Instant::now));
+            tokio::select! {
+                all = events.next() => {
+                    let Some(all) = all else { return };
+                    for heard in all {
+                        follower.hear(heard, &mut news).await;
+                    }
+                    follower.settle(&mut news);
+                }
+                () = due, if keep_at.is_some() => follower.keep().await,
+            }
         }
     }
 
@@ -160,9 +183,8 @@ impl Follower<'_> {
                 tracing::warn!("the cluster has no resource {PLURAL}; it comes with the manifests");
                 self.documents_synced = true;
             }
-            Heard::Document(Err(_)) | Heard::Maps(Err(_)) => return,
+            Heard::Document(Err(_)) | Heard::Maps(Err(_)) => {}
         }
-        self.settle(news).await;
     }
 
     async fn hear_document(&mut self, event: Event<DynamicObject>, news: &mut impl FnMut(News)) {
@@ -272,17 +294,27 @@ impl Follower<'_> {
         }
     }
 
-    /// Publishes and keeps the policies in force, once everything has been listed.
-    async fn settle(&mut self, news: &mut impl FnMut(News)) {
+    /// Publishes the policies in force, once everything has been listed.
+    fn settle(&mut self, news: &mut impl FnMut(News)) {
         if !(self.documents_synced && self.maps_synced) {
             return;
         }
         news(self.in_force());
         news(News::Synced);
+        if self.origin.writes {
+            let at = self.next_write.max(Instant::now());
+            self.keep_at.get_or_insert(at);
+        }
+    }
+
+    /// Keeps the policies in force.
+    async fn keep(&mut self) {
+        self.keep_at = None;
         let texts = self.state.texts();
-        if texts == self.kept || !self.origin.writes {
+        if texts == self.kept {
             return;
         }
+        self.next_write = Instant::now() + BETWEEN_WRITES;
         match self.last_good.write(&self.origin.client, &texts).await {
             Ok(()) => {
                 self.keeping.over();

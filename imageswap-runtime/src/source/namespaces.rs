@@ -4,9 +4,8 @@
 mod asked;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PartialObjectMeta;
@@ -25,8 +24,9 @@ type ByName = HashMap<String, Arc<Labels>>;
 /// The labels of every namespace of the cluster. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Namespaces {
-    /// `None` until the first list is complete, and always if there is no watch.
-    known: Arc<ArcSwap<Option<ByName>>>,
+    /// `None` until the first list is complete, and always if there is no watch. Changed in place, because a copy for
+    /// each change would be as long as the list.
+    known: Arc<RwLock<Option<ByName>>>,
     /// Notifies of each change of `known`.
     changed: watch::Sender<()>,
     /// Asks about a namespace that is not known.
@@ -51,17 +51,16 @@ impl Namespaces {
     pub fn fixed(labels: impl IntoIterator<Item = (String, Labels)>) -> Self {
         let known = labels.into_iter().map(|(name, it)| (name, Arc::new(it)));
         Self {
-            known: Arc::new(ArcSwap::from_pointee(Some(known.collect()))),
+            known: Arc::new(RwLock::new(Some(known.collect()))),
             ..Self::default()
         }
     }
 
     /// The labels of one namespace; `None` if they are not known.
     pub fn labels(&self, namespace: &str) -> Option<Arc<Labels>> {
-        let known = self.known.load();
-        let watched = known.as_ref().as_ref().and_then(|it| it.get(namespace));
+        let watched = self.read(|known| known.as_ref()?.get(namespace).cloned());
         let asked = || self.asked.as_ref()?.labels(namespace);
-        watched.cloned().or_else(asked)
+        watched.or_else(asked)
     }
 
     /// Whether there is an API server to ask.
@@ -87,7 +86,7 @@ impl Namespaces {
     /// Waits until every namespace was listed once.
     pub async fn listed(&self) {
         let mut changed = self.subscribe();
-        while self.known.load().is_none() {
+        while self.read(Option::is_none) {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -129,8 +128,7 @@ impl Namespaces {
                 listed.insert(it.name_any(), labels(&it));
             }
             Event::InitDone => {
-                self.known.store(Arc::new(Some(std::mem::take(listed))));
-                self.changed.send_replace(());
+                self.change(|known| *known = std::mem::take(listed));
                 return true;
             }
             Event::Apply(it) => self.change(|known| {
@@ -143,11 +141,17 @@ impl Namespaces {
         false
     }
 
-    /// Namespaces are few and change rarely, so readers get a map without a lock.
+    fn read<T>(&self, read: impl FnOnce(&Option<ByName>) -> T) -> T {
+        read(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn change(&self, change: impl FnOnce(&mut ByName)) {
-        let mut known = self.known.load().as_ref().clone().unwrap_or_default();
-        change(&mut known);
-        self.known.store(Arc::new(Some(known)));
+        let known = self.known.write();
+        change(
+            known
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_default(),
+        );
         self.changed.send_replace(());
     }
 }

@@ -4,9 +4,8 @@
 //! metadata is read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use imageswap_policy::{Policies, Policy, PullSecret};
 use k8s_openapi::api::core::v1::Secret;
@@ -19,11 +18,14 @@ use super::PolicySource;
 use crate::cluster;
 use crate::drain::Drain;
 
+type ByName = HashMap<String, HashSet<String>>;
+
 /// The Secrets that policies name, with their namespaces. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct PullSecrets {
-    /// The namespaces with a Secret of that name; names that are missing here are unknown.
-    known: Arc<ArcSwap<HashMap<String, HashSet<String>>>>,
+    /// The namespaces with a Secret of that name; names that are missing here are unknown. Changed in place: each name
+    /// may have as many entries as the cluster has namespaces.
+    known: Arc<RwLock<ByName>>,
 }
 
 impl PullSecrets {
@@ -35,14 +37,14 @@ impl PullSecrets {
     /// Secrets that do not change, for tests and tools: names, each with its namespaces.
     pub fn fixed(secrets: impl IntoIterator<Item = (String, HashSet<String>)>) -> Self {
         Self {
-            known: Arc::new(ArcSwap::from_pointee(secrets.into_iter().collect())),
+            known: Arc::new(RwLock::new(secrets.into_iter().collect())),
         }
     }
 
     /// Whether the namespace has the Secret; `None` if that is unknown, because it may not be read
     /// or has not been read yet.
     pub fn exists(&self, namespace: &str, name: &str) -> Option<bool> {
-        let known = self.known.load();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         Some(known.get(name)?.contains(namespace))
     }
 
@@ -97,7 +99,7 @@ impl PullSecrets {
             Event::InitApply(it) => _ = listed.insert(namespace(&it)),
             Event::InitDone => {
                 let listed = std::mem::take(listed);
-                self.change(|known| _ = known.insert(name.to_owned(), listed.clone()));
+                self.change(|known| _ = known.insert(name.to_owned(), listed));
             }
             Event::Apply(it) => self.change(|known| {
                 known
@@ -115,12 +117,8 @@ impl PullSecrets {
     }
 
     /// Several watches change the map, each its own name.
-    fn change(&self, change: impl Fn(&mut HashMap<String, HashSet<String>>)) {
-        self.known.rcu(|known| {
-            let mut known = HashMap::clone(known);
-            change(&mut known);
-            known
-        });
+    fn change(&self, change: impl FnOnce(&mut ByName)) {
+        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -35,7 +35,7 @@ fn a_process_finds_runcs_state_and_a_later_one_of_its_pid_does_not() {
         init: Some(process(42, 1000)),
     };
     assert_eq!(
-        states.of_process(process(42, 1000)).unwrap(),
+        states.of_process(process(42, 1000), None).unwrap(),
         Some(expected)
     );
     let unknown = Subject {
@@ -43,7 +43,7 @@ fn a_process_finds_runcs_state_and_a_later_one_of_its_pid_does_not() {
         started: None,
     };
     for other in [process(42, 1001), process(43, 1000), unknown] {
-        assert_eq!(states.of_process(other).unwrap(), None, "{other:?}");
+        assert_eq!(states.of_process(other, None).unwrap(), None, "{other:?}");
     }
 }
 
@@ -67,7 +67,7 @@ fn an_annotation_is_not_taken_for_the_bundle() {
             r#"{{"init_process_pid":{pid},"init_process_start":1,"config":{{"labels":{labels}}}}}"#
         );
         write(host.path(), &format!("run/runc/{pid}/state.json"), &text);
-        let state = states.of_process(process(pid, 1)).unwrap().unwrap();
+        let state = states.of_process(process(pid, 1), None).unwrap().unwrap();
         assert_eq!(
             state.bundle,
             expected.map(|path| host.path().join(path)),
@@ -77,7 +77,7 @@ fn an_annotation_is_not_taken_for_the_bundle() {
     let bundle = "x".repeat(1 << 20);
     let text = format!(r#"{{"pid":5,"process-start-time":1,"bundle":"/{bundle}"}}"#);
     write(host.path(), "run/crun/5/status", &text);
-    let state = states.of_process(process(5, 1)).unwrap().unwrap();
+    let state = states.of_process(process(5, 1), None).unwrap().unwrap();
     assert_eq!(state.bundle, None);
 }
 
@@ -95,9 +95,9 @@ fn the_state_of_a_container_is_kept_while_it_is_there() {
         .and_then(|file| file.set_modified(settled))
         .unwrap();
     let is_kept = || states.kept(|kept| kept.get(file.parent().unwrap()).is_some());
-    assert!(states.of_process(process(3, 4)).unwrap().is_some() && is_kept());
+    assert!(states.of_process(process(3, 4), None).unwrap().is_some() && is_kept());
     fs::remove_dir_all(file.parent().unwrap()).unwrap();
-    assert!(states.of_process(process(3, 4)).unwrap().is_none() && !is_kept());
+    assert!(states.of_process(process(3, 4), None).unwrap().is_none() && !is_kept());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn finds_crun_and_containerds_namespaces() {
         r#"{"init_process_pid":0,"init_process_start":0,"config":null}"#,
     );
     let states = RuncStates::new(host.path());
-    let job = states.of_process(process(7, 5)).unwrap().unwrap();
+    let job = states.of_process(process(7, 5), None).unwrap().unwrap();
     assert_eq!(job.bundle, Some(host.path().join("srv/job")));
     let (listed, unread) = states.list();
     let web = listed.iter().find(|state| state.id == "web").unwrap();
@@ -142,7 +142,7 @@ fn a_broken_file_hides_nothing_and_is_not_hidden() {
     );
     let states = RuncStates::new(host.path());
     assert_eq!(
-        states.of_process(process(3, 4)).unwrap().unwrap().id,
+        states.of_process(process(3, 4), None).unwrap().unwrap().id,
         "whole"
     );
     let (listed, unread) = states.list();
@@ -169,12 +169,40 @@ fn a_list_that_is_cut_is_not_complete() {
         fs::create_dir(host.path().join(format!("run/runc/{decoy}"))).unwrap();
     }
     let states = RuncStates::new(host.path());
-    assert!(states.of_process(process(3, 4)).unwrap().is_some());
-    assert_eq!(states.of_process(process(5, 6)).unwrap(), None);
+    assert!(states.of_process(process(3, 4), None).unwrap().is_some());
+    assert_eq!(states.of_process(process(5, 6), None).unwrap(), None);
     fs::create_dir(host.path().join("run/runc/one-more")).unwrap();
-    let error = states.of_process(process(5, 6)).unwrap_err();
+    let error = states.of_process(process(5, 6), None).unwrap_err();
     assert!(matches!(error, EvidenceError::TooMany { .. }), "{error}");
     assert!(states.list().1.is_some());
+}
+
+#[test]
+fn a_likely_name_saves_reading_the_others_and_proves_nothing() {
+    let host = tempfile::tempdir().unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+    for (id, pid) in [("job", 3), ("web", 4)] {
+        let file = format!("run/runc/{id}/state.json");
+        let text = format!(r#"{{"init_process_pid":{pid},"init_process_start":1}}"#);
+        write(host.path(), &file, &text);
+        let file = fs::File::options().write(true).open(host.path().join(file));
+        file.unwrap().set_modified(long_ago).unwrap();
+    }
+    let found = |pid, likely| {
+        let states = RuncStates::new(host.path());
+        let found = states.of_process(process(pid, 1), Some(likely)).unwrap();
+        let kept = states.kept.lock().unwrap();
+        let folder = |id: &str| host.path().join("run/runc").join(id);
+        let is_kept = |id: &&str| kept.get(&folder(id)).is_some();
+        let files = ["job", "web"].iter().filter(|id| is_kept(id)).count();
+        (found.map(|state| state.id), files)
+    };
+    assert_eq!(found(3, "job"), (Some("job".to_owned()), 1));
+    assert_eq!(found(4, "web"), (Some("web".to_owned()), 1));
+    for likely in ["job", "none", "../runc/job", "/", ""] {
+        assert_eq!(found(4, likely).0.as_deref(), Some("web"), "{likely}");
+        assert_eq!(found(5, likely), (None, 2), "{likely}");
+    }
 }
 
 #[test]
@@ -182,7 +210,7 @@ fn nothing_is_found_where_there_is_nothing() {
     let host = tempfile::tempdir().unwrap();
     assert_eq!(
         RuncStates::new(host.path())
-            .of_process(process(1, 1))
+            .of_process(process(1, 1), None)
             .unwrap(),
         None
     );
@@ -203,7 +231,7 @@ fn a_file_that_has_changed_is_read_again() {
             .unwrap();
     };
     let states = RuncStates::new(host.path());
-    let found = |pid| states.of_process(process(pid, 1)).unwrap().is_some();
+    let found = |pid| states.of_process(process(pid, 1), None).unwrap().is_some();
     // Each time as long as before.
     for (told, seconds) in [(11, 60), (12, 50), (13, 0), (14, 0)] {
         says(told, seconds);
