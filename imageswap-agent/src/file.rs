@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::iter;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -64,20 +65,32 @@ pub(crate) fn read_kernel_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> 
 /// The first line of a kernel file that begins with `prefix`, without the prefix. Earlier lines of
 /// any length are passed over; at most `limit` bytes of the line are kept.
 pub(crate) fn read_kernel_line(path: &Path, prefix: &str, limit: u64) -> io::Result<String> {
+    let mut lines = kernel_lines(path, limit)?;
+    let text = |line: Vec<u8>| {
+        let rest = line.strip_prefix(prefix.as_bytes())?;
+        Some(String::from_utf8_lossy(rest).into_owned())
+    };
+    lines
+        .find_map(text)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// The lines of a kernel file, as far as they are wanted, with at most `limit` bytes of each.
+pub(crate) fn kernel_lines(
+    path: &Path,
+    limit: u64,
+) -> io::Result<impl Iterator<Item = Vec<u8>> + use<>> {
     let file = open(path, u64::MAX)?.ok_or(io::ErrorKind::NotFound)?;
     let mut reader = BufReader::new(file);
-    loop {
+    Ok(iter::from_fn(move || {
         let mut line = Vec::new();
-        if reader.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        if let Some(rest) = line.strip_prefix(prefix.as_bytes()) {
-            return Ok(String::from_utf8_lossy(rest).into_owned());
-        }
+        let mut part = reader.by_ref().take(limit);
+        part.read_until(b'\n', &mut line).ok()?;
         if line.last() != Some(&b'\n') {
-            reader.skip_until(b'\n')?;
+            reader.skip_until(b'\n').ok()?;
         }
-    }
+        (!line.is_empty()).then_some(line)
+    }))
 }
 
 /// The error about a file of more than `limit` bytes.

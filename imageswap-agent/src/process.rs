@@ -24,6 +24,9 @@ const LARGEST_LINE: u64 = 4 << 10;
 /// The kernel keeps so many bytes of the name of a process (`TASK_COMM_LEN`).
 const LONGEST_COMM: usize = 15;
 
+/// Mounts that are looked at for that of a process's root.
+const MOST_BEFORE_ROOT: usize = 64;
+
 /// How long a file system of a container may take to answer about a file.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -140,16 +143,23 @@ impl CommandLine {
 pub fn commands(proc: &Path, program: &str) -> impl Iterator<Item = CommandLine> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(move |pid| command(proc, pid, program))
+    let node = root_mount(proc, 1);
+    pids.filter_map(move |pid| command_below(proc, pid, program, node.as_deref()))
 }
 
 /// The command line of a process that root runs on the node itself, if it runs a program of this
 /// name. Containers have a mount namespace of their own, even those that share all others with the
 /// node.
 pub fn command(proc: &Path, pid: u32, program: &str) -> Option<CommandLine> {
-    let (_, command) = command_if(proc, pid, program, |owner| {
-        owner == 0 && has_root_of_node(proc, pid)
-    })?;
+    command_below(proc, pid, program, root_mount(proc, 1).as_deref())
+}
+
+/// The same for the mount at the root of the node. A mount has one id, and belongs to one mount
+/// namespace. Other than the namespaces of a process, its mounts can be read without privileges.
+fn command_below(proc: &Path, pid: u32, program: &str, node: Option<&[u8]>) -> Option<CommandLine> {
+    let node = node?;
+    let is_nodes = |owner| owner == 0 && root_mount(proc, pid).as_deref() == Some(node);
+    let (_, command) = command_if(proc, pid, program, is_nodes)?;
     Some(command)
 }
 
@@ -189,21 +199,15 @@ fn user(proc: &Path, pid: u32) -> Option<u32> {
     ids.all(|id| id == user).then(|| user.parse().ok())?
 }
 
-/// Whether a process has the root file system of the node's first process as its root. A mount has
-/// one id, and belongs to one mount namespace. Other than the namespaces of a process, its mounts
-/// can be read without privileges.
-fn has_root_of_node(proc: &Path, pid: u32) -> bool {
-    let root = root_mount(proc, pid);
-    root.is_some() && root == root_mount(proc, 1)
-}
-
-/// The id of the mount at the root of a process.
-fn root_mount(proc: &Path, pid: u32) -> Option<String> {
-    let mounts = read(proc, pid, "mountinfo")?;
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
+/// The id of the mount at the root of a process. It is one of the first mounts, and the kernel takes
+/// long to write all of them.
+fn root_mount(proc: &Path, pid: u32) -> Option<Vec<u8>> {
+    let mounts = proc.join(format!("{pid}/mountinfo"));
+    let lines = file::kernel_lines(&mounts, LARGEST_LINE).ok()?;
+    lines.take(MOST_BEFORE_ROOT).find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
         let id = fields.next()?;
-        (fields.nth(3)? == "/").then(|| id.to_owned())
+        (fields.nth(3)? == b"/").then(|| id.to_vec())
     })
 }
 
@@ -510,7 +514,8 @@ mod tests {
     fn a_program_with_mounts_of_its_own_is_not_the_nodes() {
         let proc = Path::new("/proc");
         let is_root = rustix::process::geteuid().is_root();
-        if !is_root || !has_root_of_node(proc, std::process::id()) {
+        let root = root_mount(proc, std::process::id());
+        if !is_root || root.is_none() || root != root_mount(proc, 1) {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
