@@ -138,8 +138,8 @@ pub(super) fn startup(workspace: &Workspace) -> Result<Table> {
     let columns = [
         ("webhook", Unit::Seconds),
         ("agent", Unit::Seconds),
-        ("resident", Unit::Mebibytes),
-        ("resident", Unit::Mebibytes),
+        ("webhook's memory", Unit::Mebibytes),
+        ("agent's memory", Unit::Mebibytes),
     ];
     let table = Table::new(Name::Startup, columns.to_vec(), rows);
     Ok(Table {
