@@ -2,6 +2,7 @@
 
 mod admission;
 mod agent;
+mod growth;
 mod hostile;
 mod server;
 mod webhook;
@@ -38,6 +39,8 @@ enum What {
     /// Attacks on the webhook under its memory limit, with an API server's reviews and a kubelet's
     /// probes
     Hostile(hostile::Options),
+    /// How cost grows with the number of rules, policies, namespaces, containers, Pods and agents
+    Growth(growth::Options),
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -92,12 +95,25 @@ struct Limit {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let show = match &options.what {
         What::Policy(show) => *show,
+        What::Growth(options) => return growth::run_all(workspace, options),
         What::Agent(show) => return agent::run_all(workspace, *show),
         What::Webhook(options) => return webhook::run_all(workspace, options),
         What::Admission(show) => return admission::run_all(workspace, *show),
         What::Hostile(options) => return hostile::run_all(workspace, options),
     };
     ui::step("building for release, then measuring (some seconds)");
+    let printed = policy(workspace, &[])?;
+    let report: Report = serde_json::from_str(&printed).context("what the benchmark printed")?;
+    match show.output {
+        Format::Json => print!("{printed}"),
+        Format::Table => table(&report),
+    }
+    let missed = report.rows.iter().any(|row| !row.is_met());
+    Ok(ExitCode::from(u8::from(missed && show.check)))
+}
+
+/// What the benchmark of decisions prints.
+fn policy(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
     let mut command = cargo();
     command.current_dir(&workspace.root).args([
         "bench",
@@ -106,15 +122,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         "imageswap-policy",
         "--bench",
         "policy",
+        "--",
     ]);
-    let printed = output(&mut command)?;
-    let report: Report = serde_json::from_str(&printed).context("what the benchmark printed")?;
-    match show.output {
-        Format::Json => print!("{printed}"),
-        Format::Table => table(&report),
-    }
-    let missed = report.rows.iter().any(|row| !row.is_met());
-    Ok(ExitCode::from(u8::from(missed && show.check)))
+    output(command.args(arguments))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

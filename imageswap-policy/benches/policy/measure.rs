@@ -7,6 +7,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region};
 
 /// Timed batches; the median of this many is stable where a mean is not.
 const BATCHES: usize = 201;
+/// The fewest batches, and the time that is enough for more.
+const FEWEST: usize = 5;
+const ENOUGH: Duration = Duration::from_secs(3);
 /// Long enough that reading the clock costs nothing in comparison.
 const BATCH: Duration = Duration::from_millis(1);
 
@@ -40,16 +43,19 @@ pub(crate) fn measure<'i, R>(inputs: &[&'i str], work: impl Fn(&'i str) -> R) ->
     while time(turns, turn) < BATCH && turns < 1 << 24 {
         turns *= 2;
     }
-    let calls = f64::from(turns) * count(inputs.len());
+    let calls = f64::from(turns) * number(inputs.len());
+    let begin = Instant::now();
     let mut batches: Vec<f64> = (0..BATCHES)
+        .take_while(|at| *at < FEWEST || begin.elapsed() < ENOUGH)
         .map(|_| time(turns, turn).as_secs_f64() * 1e9 / calls)
         .collect();
     batches.sort_by(f64::total_cmp);
+    let (count, last) = (batches.len(), batches.len() - 1);
     Measured {
-        median: batches[BATCHES / 2],
-        low: batches[BATCHES / 20],
-        high: batches[BATCHES - 1 - BATCHES / 20],
-        allocations: count(allocations) / count(inputs.len()),
+        median: batches[count / 2],
+        low: batches[count / 20],
+        high: batches[last - count / 20],
+        allocations: number(allocations) / number(inputs.len()),
     }
 }
 
@@ -61,6 +67,6 @@ fn time(turns: u32, turn: impl Fn()) -> Duration {
     start.elapsed()
 }
 
-fn count(number: usize) -> f64 {
-    f64::from(u32::try_from(number).expect("a small number"))
+fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).expect("a small number"))
 }

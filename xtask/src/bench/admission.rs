@@ -133,7 +133,7 @@ impl Servers {
         let programs = workspace.target.join("release");
         let certificates = lab.path().join("tls");
         let policy = lab.path().join("policy.yaml");
-        write(&policy, &policy_text())?;
+        write(&policy, &policy_text(RULES))?;
         let options = [
             OsStr::new("--policy"),
             policy.as_ref(),
@@ -169,8 +169,9 @@ impl Servers {
     }
 }
 
-fn policy_text() -> String {
-    let rules: Vec<_> = (1..RULES)
+/// A policy with so many rules.
+pub(super) fn policy_text(rules: usize) -> String {
+    let rules: Vec<_> = (1..rules)
         .map(|i| {
             let (host, place) = (format!("registry{i}.example.net"), format!("mirror{i}"));
             json!({"from": format!("{host}/**"), "to": format!("registry.example.com/{place}")})

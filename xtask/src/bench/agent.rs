@@ -59,24 +59,8 @@ pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
         is_root(),
         "probes and containers need root: sudo -E cargo xtask bench agent"
     );
-    let packages: Vec<_> = missing().iter().map(|need| need.package).collect();
-    if !packages.is_empty() {
-        toolchain::install(&packages, "real containers")?;
-    }
-    builder::probes(workspace)?;
     let object = builder::every_exec(workspace)?;
-    ui::step("building for release");
-    let mut build = cargo();
-    build.current_dir(&workspace.root).args([
-        "build",
-        "--release",
-        "--quiet",
-        "--package=imageswap-agent",
-        "--bins",
-        "--examples",
-    ]);
-    run(build.env("IMAGESWAP_PROBES", workspace.probes()))?;
-    let programs = workspace.target.join("release");
+    let programs = build(workspace)?;
 
     let lab = Lab::new("bench")?;
     let containerd = Containerd::start(&lab, ContainerdOptions::default())?;
@@ -98,6 +82,28 @@ pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
     }
     let missed = report.limits().iter().any(|(_, met)| !met);
     Ok(ExitCode::from(u8::from(missed && show.check)))
+}
+
+/// Builds probes, agent and its examples for release, and installs what real containers need. Returns the folder with
+/// the programs.
+pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let packages: Vec<_> = missing().iter().map(|need| need.package).collect();
+    if !packages.is_empty() {
+        toolchain::install(&packages, "real containers")?;
+    }
+    builder::probes(workspace)?;
+    ui::step("building for release");
+    let mut build = cargo();
+    build.current_dir(&workspace.root).args([
+        "build",
+        "--release",
+        "--quiet",
+        "--package=imageswap-agent",
+        "--bins",
+        "--examples",
+    ]);
+    run(build.env("IMAGESWAP_PROBES", workspace.probes()))?;
+    Ok(workspace.target.join("release"))
 }
 
 /// Microseconds of [`STARTS`] verdicts, sorted.

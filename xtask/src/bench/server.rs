@@ -5,10 +5,11 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use imageswap_lab::{free_address, wait_until};
+use imageswap_lab::{HttpClient, free_address, wait_until};
 
 use crate::process::{Workspace, cargo, run};
 
@@ -17,6 +18,17 @@ pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) addr: SocketAddr,
     child: Child,
+}
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_mins(1);
+/// The kernel's clock ticks per second in `/proc/PID/stat` (`USER_HZ`).
+const TICKS: f64 = 100.0;
+
+/// A service, and the time from its exec until it was ready.
+pub(super) struct Ready {
+    pub(super) server: Server,
+    pub(super) took: Duration,
 }
 
 /// Builds the webhook and its examples for release.
@@ -58,6 +70,30 @@ impl Server {
         mut command: Command,
         addr: SocketAddr,
     ) -> Result<Self> {
+        let server = Self::spawn(name, &mut command, addr)?;
+        let up = wait_until(START, || TcpStream::connect(addr).is_ok());
+        ensure!(up, "the {name} does not come up");
+        Ok(server)
+    }
+
+    /// Runs the `command` of a service with this admin port, and waits until it is ready.
+    pub(super) fn ready(
+        name: &'static str,
+        command: &mut Command,
+        admin: SocketAddr,
+    ) -> Result<Ready> {
+        let http = HttpClient::new(admin)?;
+        let begin = Instant::now();
+        let server = Self::spawn(name, command, admin)?;
+        while !http.get("/readyz").is_ok_and(|it| it.status.is_success()) {
+            ensure!(begin.elapsed() < START, "the {name} is not ready");
+            sleep(Duration::from_millis(1));
+        }
+        let took = begin.elapsed();
+        Ok(Ready { server, took })
+    }
+
+    fn spawn(name: &'static str, command: &mut Command, addr: SocketAddr) -> Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -66,10 +102,19 @@ impl Server {
         let child = command
             .spawn()
             .with_context(|| format!("cannot run the {name}"))?;
-        let server = Self { name, addr, child };
-        let up = wait_until(Duration::from_secs(20), || TcpStream::connect(addr).is_ok());
-        ensure!(up, "the {name} does not come up");
-        Ok(server)
+        Ok(Self { name, addr, child })
+    }
+
+    /// Seconds of processor time, also of threads that have ended.
+    pub(super) fn processor_time(&self) -> Result<f64> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+        // The name, which may have spaces, ends with the last parenthesis (proc(5)).
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: Result<Vec<u32>, _> = ticks.map(str::parse).collect();
+        let ticks = ticks.with_context(|| format!("{path} has no times"))?;
+        Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS)
     }
 
     /// MiB, by that name in `/proc/PID/status`.
