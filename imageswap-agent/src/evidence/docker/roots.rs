@@ -52,7 +52,10 @@ pub struct Roots {
 
 /// What was found last; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct DataRoots(Arc<Mutex<Option<(Instant, Arc<Roots>)>>>);
+pub struct DataRoots(Arc<Mutex<Option<Found>>>);
+
+/// When data roots were found, and which.
+type Found = (Instant, Arc<Roots>);
 
 impl DataRoots {
     /// The data roots of the node whose /proc is `proc`. They may be as they were some seconds ago.
