@@ -131,13 +131,11 @@ pub enum EvidenceError {
         /// How many are read.
         limit: usize,
     },
-    /// More processes run a program than are read.
-    #[error("more than {limit} processes of this node run {program}; the others are not read")]
+    /// So many processes may run a program that not all were looked at.
+    #[error("too many processes of this node may run {program}: not all were looked at")]
     TooManyProcesses {
         /// The program's name.
         program: &'static str,
-        /// How many are read.
-        limit: usize,
     },
     /// A file or a field does not have the expected format.
     #[error("{} is not valid: {message}", path.display())]

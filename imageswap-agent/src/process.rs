@@ -138,27 +138,17 @@ impl CommandLine {
     }
 }
 
-/// The command lines of root's processes of the node itself that run a program of this name, read
-/// one at a time: [`command`].
-pub fn commands(proc: &Path, program: &str) -> impl Iterator<Item = CommandLine> {
+/// The ids of all processes.
+pub fn all(proc: &Path) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let node = root_mount(proc, 1);
-    pids.filter_map(move |pid| command_below(proc, pid, program, node.as_deref()))
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// The command line of a process that root runs on the node itself, if it runs a program of this
 /// name. Containers have a mount namespace of their own, even those that share all others with the
 /// node.
 pub fn command(proc: &Path, pid: u32, program: &str) -> Option<CommandLine> {
-    command_below(proc, pid, program, root_mount(proc, 1).as_deref())
-}
-
-/// The same for the mount at the root of the node. A mount has one id, and belongs to one mount
-/// namespace. Other than the namespaces of a process, its mounts can be read without privileges.
-fn command_below(proc: &Path, pid: u32, program: &str, node: Option<&[u8]>) -> Option<CommandLine> {
-    let node = node?;
-    let is_nodes = |owner| owner == 0 && root_mount(proc, pid).as_deref() == Some(node);
+    let is_nodes = |owner| owner == 0 && has_root_of_node(proc, pid);
     let (_, command) = command_if(proc, pid, program, is_nodes)?;
     Some(command)
 }
@@ -197,6 +187,14 @@ fn user(proc: &Path, pid: u32) -> Option<u32> {
     let mut ids = ids.split_whitespace();
     let user = ids.next()?;
     ids.all(|id| id == user).then(|| user.parse().ok())?
+}
+
+/// Whether a process has the root file system of the node's first process as its root. A mount has
+/// one id, and belongs to one mount namespace. Other than the namespaces of a process, its mounts
+/// can be read without privileges.
+fn has_root_of_node(proc: &Path, pid: u32) -> bool {
+    let root = root_mount(proc, pid);
+    root.is_some() && root == root_mount(proc, 1)
 }
 
 /// The id of the mount at the root of a process. It is one of the first mounts, and the kernel takes
@@ -514,8 +512,7 @@ mod tests {
     fn a_program_with_mounts_of_its_own_is_not_the_nodes() {
         let proc = Path::new("/proc");
         let is_root = rustix::process::geteuid().is_root();
-        let root = root_mount(proc, std::process::id());
-        if !is_root || root.is_none() || root != root_mount(proc, 1) {
+        if !is_root || !has_root_of_node(proc, std::process::id()) {
             return;
         }
         let folder = tempfile::tempdir().unwrap();

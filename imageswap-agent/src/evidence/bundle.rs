@@ -106,10 +106,10 @@ impl Bundles {
             return Ok(None);
         }
         let below = Path::new(namespace).join(id);
-        let folders = self.tasks.iter().map(|tasks| tasks.join(&below));
+        let mut folders = self.tasks.iter().map(|tasks| tasks.join(&below));
         let is_its = |folder: &PathBuf| init_of(folder).is_some_and(|init| process.is(init));
         let elsewhere = || self.mounted(&Path::new(TASKS).join(&below), process);
-        let found = folders.filter(is_its).next();
+        let found = folders.find(is_its);
         match found.or_else(|| elsewhere().filter(is_its)) {
             Some(folder) => read_of_root(&folder.join(CONFIG), limit),
             None => Ok(None),

@@ -28,6 +28,9 @@ const PROGRAM: &str = "dockerd";
 /// More dockerds than any node has.
 const MOST_DOCKERDS: usize = 16;
 
+/// How long they are looked for.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
+
 /// How long what was found counts.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -41,13 +44,18 @@ const CONTAINERDS: &str = "io.containerd.";
 #[derive(Debug, Default)]
 pub struct Roots {
     pub(super) folders: BTreeSet<PathBuf>,
-    /// Whether there are dockerds whose options were not read.
+    /// The dockerds.
+    pub(super) dockerds: Vec<u32>,
+    /// Whether there may be dockerds whose options were not read.
     pub(super) is_cut: bool,
 }
 
 /// What was found last; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct DataRoots(Arc<Mutex<Option<(Instant, Arc<Roots>)>>>);
+pub struct DataRoots(Arc<Mutex<Option<Found>>>);
+
+/// When data roots were found, and which.
+type Found = (Instant, Arc<Roots>);
 
 impl DataRoots {
     /// The data roots of the node whose /proc is `proc`. They may be as they were some seconds ago.
@@ -58,7 +66,9 @@ impl DataRoots {
         {
             return Arc::clone(roots);
         }
-        let roots = Arc::new(Roots::of_node(host_root, proc));
+        let known = found.as_ref().map(|(_, roots)| Arc::clone(roots));
+        let known = known.as_ref().map_or(&[][..], |roots| &roots.dockerds);
+        let roots = Arc::new(Roots::of_node(host_root, proc, known));
         *found = Some((Instant::now(), Arc::clone(&roots)));
         roots
     }
@@ -66,14 +76,27 @@ impl DataRoots {
 
 impl Roots {
     /// Docker's default, the one in its configuration, and those that running dockerds were started
-    /// with.
-    fn of_node(host_root: &Path, proc: &Path) -> Self {
+    /// with. Those that were `known` are looked at first, so that no crowd hides them.
+    fn of_node(host_root: &Path, proc: &Path, known: &[u32]) -> Self {
         let mut roots = Self::default();
         let configured = |file: &Path| configured(&on_host(host_root, file));
         roots.add(Some(DATA_ROOT.into()));
         roots.add(configured(Path::new(CONFIGURATION)));
-        let mut dockerds = process::commands(proc, PROGRAM);
-        for dockerd in dockerds.by_ref().take(MOST_DOCKERDS) {
+        let began = Instant::now();
+        let others = process::all(proc).filter(|pid| !known.contains(pid));
+        for pid in known.iter().copied().chain(others) {
+            if began.elapsed() > LONGEST_LOOK {
+                roots.is_cut = true;
+                break;
+            }
+            let Some(dockerd) = process::command(proc, pid, PROGRAM) else {
+                continue;
+            };
+            if roots.dockerds.len() >= MOST_DOCKERDS {
+                roots.is_cut = true;
+                break;
+            }
+            roots.dockerds.push(pid);
             for name in ["--data-root", "--graph", "-g"] {
                 roots.add(option(&dockerd, name));
             }
@@ -81,7 +104,6 @@ impl Roots {
                 roots.add(configured(&file));
             }
         }
-        roots.is_cut = dockerds.next().is_some();
         roots
     }
 
@@ -103,10 +125,7 @@ impl Roots {
         let is_above = |root: &&PathBuf| path != *root && path.starts_with(root);
         let Some(root) = self.folders.iter().find(is_above) else {
             return if self.is_cut {
-                Err(EvidenceError::TooManyProcesses {
-                    program: PROGRAM,
-                    limit: MOST_DOCKERDS,
-                })
+                Err(EvidenceError::TooManyProcesses { program: PROGRAM })
             } else {
                 Ok(None)
             };
@@ -196,7 +215,7 @@ mod tests {
         }
 
         fn roots(&self) -> Roots {
-            Roots::of_node(self.0.path(), &self.0.path().join("proc"))
+            Roots::of_node(self.0.path(), &self.0.path().join("proc"), &[])
         }
 
         fn found(&self) -> Vec<String> {
@@ -266,9 +285,11 @@ mod tests {
         let roots = host.roots();
         assert!(roots.folders.len() <= MOST_DOCKERDS + 1);
         let error = roots.above(path).unwrap_err().to_string();
-        assert!(error.contains("more than 16"), "{error}");
+        assert!(error.contains("run dockerd"), "{error}");
         let path = Path::new("/var/lib/docker/overlay2/x/merged");
         assert_eq!(roots.above(path).unwrap(), Some(DATA_ROOT.into()));
+        let roots = Roots::of_node(host.0.path(), &host.0.path().join("proc"), &[299, 2]);
+        assert_eq!(roots.dockerds[..2], [299, 2]);
     }
 
     #[test]
@@ -295,7 +316,7 @@ mod tests {
     fn a_mapping_of_users_has_a_folder_of_its_own() {
         let roots = Roots {
             folders: [DATA_ROOT.into()].into(),
-            is_cut: false,
+            ..Roots::default()
         };
         for (path, expected) in [
             ("/var/lib/docker/overlay2/x", Some("/var/lib/docker")),

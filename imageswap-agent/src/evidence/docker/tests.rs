@@ -22,7 +22,7 @@ const ROOT: &str =
 fn roots() -> Roots {
     Roots {
         folders: ["/srv/docker".into()].into(),
-        is_cut: false,
+        ..Roots::default()
     }
 }
 
