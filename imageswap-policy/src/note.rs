@@ -118,6 +118,9 @@ impl<'a> Note<'a> {
     }
 
     /// The annotation's text; equal notes have equal texts.
+    ///
+    /// # Panics
+    /// Never: strings and maps of them can be written as JSON.
     pub fn text(&self) -> String {
         let text = Written {
             v: VERSION,

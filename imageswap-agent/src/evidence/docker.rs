@@ -18,7 +18,7 @@
 //!
 //! Clients of containerd can make a container with any id and in any cgroup, and dockerd then takes
 //! it as its own. So a record counts only if the container's root file system is the one that
-//! Docker made for it, below a data root that a dockerd of this node uses ([`roots`]): anybody can
+//! Docker made for it, below a data root that a dockerd of this node uses (`roots`): anybody can
 //! make a folder that looks like one.
 
 use std::collections::BTreeSet;

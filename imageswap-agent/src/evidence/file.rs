@@ -305,10 +305,19 @@ mod tests {
             let length = usize::try_from(READ_AT_ONCE).unwrap() + 1;
             assert_eq!(answer.unwrap(), (length, 0));
         }
-        let turn = LARGE.lock().unwrap();
+        // Another thread reads a file that takes long.
+        let (done, waits) = std::sync::mpsc::channel::<()>();
+        let (began, has_begun) = std::sync::mpsc::channel();
+        let other = thread::spawn(move || {
+            let _turn = LARGE.lock().unwrap();
+            began.send(()).unwrap();
+            waits.recv().ok();
+        });
+        has_begun.recv().unwrap();
         assert!(read(&small).await.is_ok());
         assert!(read(&large).await.is_err(), "another file takes too long");
-        drop(turn);
+        drop(done);
+        other.join().unwrap();
         assert!(read(&large).await.is_ok());
     }
 

@@ -300,7 +300,7 @@ mod tests {
         let first = roots.of_node(host.0.path(), &proc);
         host.process(2, "dockerd --data-root /srv/a", NODES, "0");
         assert_eq!(roots.of_node(host.0.path(), &proc).folders, first.folders);
-        *roots.0.lock().unwrap() = Some((Instant::now() - AGAIN, first));
+        *roots.0.lock().unwrap() = Some((Instant::now().checked_sub(AGAIN).unwrap(), first));
         assert_eq!(roots.of_node(host.0.path(), &proc).folders.len(), 2);
     }
 

@@ -88,7 +88,7 @@ fn the_state_of_a_container_is_kept_while_it_is_there() {
     let file = host.path().join("run/runc/web/state.json");
     let text = r#"{"init_process_pid":3,"init_process_start":4}"#;
     write(host.path(), "run/runc/web/state.json", text);
-    let settled = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let settled = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
     fs::File::options()
         .write(true)
         .open(&file)
