@@ -194,7 +194,10 @@ fn user(proc: &Path, pid: u32) -> Option<u32> {
 /// can be read without privileges.
 fn has_root_of_node(proc: &Path, pid: u32) -> bool {
     let root = root_mount(proc, pid);
-    root.is_some() && root == root_mount(proc, 1)
+    // The whole of a node may have been started with another root than its first process, the agent
+    // as well. No container has the agent's root.
+    let own = || root_mount(Path::new("/proc"), std::process::id());
+    root.is_some() && (root == root_mount(proc, 1) || root == own())
 }
 
 /// The id of the mount at the root of a process. It is one of the first mounts, and the kernel takes
