@@ -133,15 +133,15 @@ impl Agent {
             let is_unknown = || self.starts.of_process(process).next().is_none();
             is_young && is_unknown() && process::is_apart(&self.proc, pid)
         };
-        let mut pids_of_interest = pids.iter().copied();
-        pids.len() > MOST_PROCESSES
-            || pids_of_interest
-                .any(|pid| process::is_called_like_runtime(&self.proc, pid) || begins(pid))
+        let is_about_to =
+            |pid: u32| process::is_called_like_runtime(&self.proc, pid) || begins(pid);
+        pids.len() > MOST_PROCESSES || pids.into_iter().any(is_about_to)
     }
 }
 
-/// Whether a runtime knows the container, or the first process was not found by its exec alone.
+/// Whether a runtime knows the container. What a walk found alone may be another program that waits in
+/// its cgroup.
 fn is_known(facts: &Facts) -> bool {
     let by = facts.process.as_ref().map(|process| process.by);
-    facts.trusted().next().is_some() || by.is_some_and(|by| by != Confirmation::Exec)
+    facts.trusted().next().is_some() || by == Some(Confirmation::Runtime)
 }

@@ -1,11 +1,10 @@
 //! Other programs that begin in a container's cgroup before the container's own, or in its place. None of
 //! them hides a container. No walk finds one here.
 
-use crate::harness::{Agent, Node, OURS, PATIENCE, words};
-use imageswap_lab::{Bundle, wait_until};
+use crate::harness::{Agent, Node, OURS, PATIENCE, folder_of, words};
+use crate::hidden::UNSHARE;
+use imageswap_lab::{Bundle, require, wait_until};
 use serde_json::{Value, json};
-use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,20 +23,6 @@ const FOREIGN: &str = "syscall(0 + $ARGV[0], 0x20000000); my $first = fork;
         waitpid $child, 0; sleep $ARGV[3]; exit 0;
     }
     waitpid $first, 0";
-/// The number of the system call `unshare`.
-const UNSHARE: &str = if cfg!(target_arch = "x86_64") {
-    "272"
-} else {
-    "97"
-};
-
-fn agent_without_walks(node: &Node) -> Agent {
-    let (usual, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
-    let mut command = Command::new(usual.get_program());
-    let args = usual.get_args();
-    command.args(args.map(|arg| if arg == "2" { OsStr::new("600") } else { arg }));
-    Agent::start(&node.lab, (command, admin))
-}
 
 fn starts_in(agent: &Agent, path: &str) -> Vec<Value> {
     let said = agent.said().into_iter();
@@ -45,35 +30,24 @@ fn starts_in(agent: &Agent, path: &str) -> Vec<Value> {
         .collect()
 }
 
-fn v2(path: &str) -> PathBuf {
-    let root = if imageswap_lab::is_pure_v2() {
-        "/sys/fs/cgroup"
-    } else {
-        "/sys/fs/cgroup/unified"
-    };
-    PathBuf::from(format!("{root}{path}"))
-}
-
 fn apart(cgroup: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", APART]).arg(v2(cgroup));
+    command.args(["-c", APART]).arg(folder_of(cgroup));
     command
 }
 
 fn foreign(cgroup: Option<&str>, name: &str, seconds: u32) -> Command {
     let mut command = Command::new("perl");
     command.args(["-e", FOREIGN, UNSHARE]);
-    let cgroup = cgroup.map(v2).unwrap_or_default();
+    let cgroup = cgroup.map(folder_of).unwrap_or_default();
     command.arg(cgroup).arg(name).arg(seconds.to_string());
     command
 }
 
 #[test]
 fn a_decoy_in_a_created_containers_cgroup_does_not_take_its_place() {
-    let Some(node) = Node::for_test("decoy", false) else {
-        return;
-    };
-    let agent = agent_without_walks(&node);
+    let node = require!(Node::for_test("decoy", false));
+    let agent = node.agent_without_walks();
     for round in 0..3 {
         for (kind, decoys) in [("apart", 1), ("many", 70), ("foreign", 1)] {
             let id = format!("decoy-{kind}{round}-{}", std::process::id());
@@ -105,14 +79,12 @@ fn a_decoy_in_a_created_containers_cgroup_does_not_take_its_place() {
 /// The cgroup has a container already, and the others share the node's pid namespace.
 #[test]
 fn short_containers_in_a_used_cgroup_are_seen() {
-    let Some(node) = Node::for_test("usedcg", false) else {
-        return;
-    };
+    let node = require!(Node::for_test("usedcg", false));
     node.images("default");
     let root = node.lab.path().join("root");
     std::fs::create_dir(&root).unwrap();
     imageswap_lab::unpack_root(&root).unwrap();
-    let agent = agent_without_walks(&node);
+    let agent = node.agent_without_walks();
     let ctr = |args: &[&str]| node.containerd.ctr("default", args).unwrap();
     node.containerd
         .run("default", OURS, "usedcg", &["sleep", "1000"])
@@ -147,10 +119,8 @@ fn short_containers_in_a_used_cgroup_are_seen() {
 
 #[test]
 fn a_first_process_called_like_a_runtime_is_seen() {
-    let Some(node) = Node::for_test("called", false) else {
-        return;
-    };
-    let agent = agent_without_walks(&node);
+    let node = require!(Node::for_test("called", false));
+    let agent = node.agent_without_walks();
     let mut maker = foreign(None, "runc", 40).spawn().unwrap();
     let pid = maker.id();
     let is_its = |finding: &Value| {

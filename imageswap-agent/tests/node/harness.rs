@@ -4,6 +4,7 @@ use imageswap_lab::{
     Containerd, ContainerdOptions, Image, Lab, PodSpec, Process, Registry, wait_until,
 };
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -123,6 +124,15 @@ impl Node {
     /// Ends and removes a container of the namespace `default`.
     pub(crate) fn remove(&self, id: &str) {
         self.containerd.remove("default", id).unwrap();
+    }
+
+    /// The same with so long an interval between its walks that none finds a start.
+    pub(crate) fn agent_without_walks(&self) -> Agent {
+        let (usual, admin) = Agent::command(&self.lab, Some(self.containerd.socket()));
+        let mut command = Command::new(usual.get_program());
+        let args = usual.get_args();
+        command.args(args.map(|arg| if arg == "2" { OsStr::new("600") } else { arg }));
+        Agent::start(&self.lab, (command, admin))
     }
 
     /// An agent that uses this node's containerd.
@@ -358,6 +368,11 @@ pub(crate) fn hierarchy() -> PathBuf {
     let unified = Path::new("/sys/fs/cgroup/unified");
     let root = Path::new("/sys/fs/cgroup");
     if unified.is_dir() { unified } else { root }.to_owned()
+}
+
+/// The folder there of a cgroup.
+pub(crate) fn folder_of(cgroup: &str) -> PathBuf {
+    hierarchy().join(cgroup.trim_start_matches('/'))
 }
 
 /// Runs so many containers that no source knows, one after the other, each in a cgroup of its own

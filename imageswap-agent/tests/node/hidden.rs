@@ -1,11 +1,9 @@
 //! Containers whose processes do unusual things at their start or before their end.
 
-use crate::harness::{Agent, EVIL, Node, OURS, PATIENCE, walks, words};
+use crate::harness::{EVIL, Node, OURS, PATIENCE, folder_of, walks, words};
 use imageswap_lab::{Bundle, Cgroup, Process, require, wait_until};
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// Makes a first process that is a fork of the shell, which runs no program of its own. The shell
@@ -17,7 +15,7 @@ const UNSHARES: &str =
     "my $p = fork; if (!$p) { syscall(0 + $ARGV[0], 0x20000000); exec 'sleep', '300' } wait";
 
 /// The number of the system call `unshare`.
-const UNSHARE: &str = if cfg!(target_arch = "x86_64") {
+pub(crate) const UNSHARE: &str = if cfg!(target_arch = "x86_64") {
     "272"
 } else {
     "97"
@@ -86,8 +84,8 @@ fn a_container_that_is_moved_to_another_cgroup_runs_on() {
     let finding = agent.wait_for("moved", "start");
     assert_eq!(words(&finding)[0], "drift", "{finding:#}");
     let pid = finding["process"]["pid"].to_string();
-    fs::write(v2(&path).join("cgroup.procs"), &pid).unwrap();
-    fs::remove_dir(v2("/default/moved")).unwrap();
+    fs::write(folder_of(&path).join("cgroup.procs"), &pid).unwrap();
+    fs::remove_dir(folder_of("/default/moved")).unwrap();
     // A later event of the same kind has been handled.
     node.containerd
         .run("default", OURS, "after-moved", &sleep)
@@ -119,7 +117,7 @@ fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
     walks(&agent, 2);
     let has_stopped = |finding: &Value| finding["event"] == "stopped";
     assert!(!agent.said_of(&id).iter().any(has_stopped));
-    let others = fs::read_to_string(v2(&cgroup).join("cgroup.procs")).unwrap();
+    let others = fs::read_to_string(folder_of(&cgroup).join("cgroup.procs")).unwrap();
     assert!(!others.trim().is_empty());
     for pid in others.lines() {
         kill(pid);
@@ -147,7 +145,7 @@ fn a_process_that_is_moved_into_a_container_is_not_its() {
     assert!(wait_until(PATIENCE, is_known), "{}", agent.log());
     let first = agent.said_of(&id)[0]["process"]["pid"].to_string();
     let guest = guest["process"]["pid"].to_string();
-    let procs = v2(&cgroup).join("cgroup.procs");
+    let procs = folder_of(&cgroup).join("cgroup.procs");
     fs::write(&procs, &guest).unwrap();
     assert!(wait_until(PATIENCE, || has_ended(&first)));
     walks(&agent, 2);
@@ -174,26 +172,11 @@ fn kill(pid: &str) {
     assert!(killed.unwrap().success());
 }
 
-/// The folder of a cgroup in the v2 hierarchy.
-fn v2(path: &str) -> PathBuf {
-    let root = if imageswap_lab::is_pure_v2() {
-        "/sys/fs/cgroup"
-    } else {
-        "/sys/fs/cgroup/unified"
-    };
-    PathBuf::from(format!("{root}{path}"))
-}
-
 /// A client of a runtime can run programs in a container that was only created.
 #[test]
 fn a_program_before_the_containers_own_hides_no_start() {
     let node = require!(Node::for_test("before", false));
-    let (usual, admin) = Agent::command(&node.lab, Some(node.containerd.socket()));
-    let mut command = Command::new(usual.get_program());
-    // No walk finds the start.
-    let args = usual.get_args();
-    command.args(args.map(|arg| if arg == "2" { OsStr::new("600") } else { arg }));
-    let agent = Agent::start(&node.lab, (command, admin));
+    let agent = node.agent_without_walks();
     let id = format!("before-{}", std::process::id());
     let path = format!("/{id}.service");
     let program = ["sleep", "1000"];
