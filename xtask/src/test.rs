@@ -24,7 +24,7 @@ use crate::vm;
 const SMOKE: fuzz::Effort = fuzz::Effort::Runs(20_000);
 
 /// Long enough for everything to happen once, at a rate that an unoptimized build can serve.
-const SOAK: [&str; 6] = ["soak", "--dev", "--seconds", "45", "--rate", "50"];
+const SOAK: [&str; 6] = ["soak", "--dev", "--seconds", "20", "--rate", "50"];
 
 /// What to test.
 #[derive(Debug, Clone, Copy, clap::Args)]

@@ -30,6 +30,7 @@ pub(super) struct Load {
     away: AtomicBool,
     /// Whether the API server was killed: open requests stay unanswered, some until they time out.
     killed: AtomicBool,
+    ended: AtomicBool,
     made: AtomicU64,
     second: AtomicU64,
     outcomes: Mutex<Outcomes>,
@@ -62,6 +63,7 @@ impl Load {
             either: AtomicBool::new(false),
             away: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             made: AtomicU64::new(0),
             second: AtomicU64::new(0),
             outcomes: Mutex::default(),
@@ -104,16 +106,20 @@ impl Load {
         bail!("no Pod was swapped in 30 s: {last}")
     }
 
-    /// Creates Pods for this long, at most `rate` a second.
-    pub(super) async fn run(self: Arc<Self>, client: Client, rate: u32, length: Duration) -> u64 {
+    /// Ends [`run`](Self::run), once its last Pods are made.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Creates Pods until the [end](Self::end), at most `rate` a second.
+    pub(super) async fn run(self: Arc<Self>, client: Client, rate: u32) {
         let pods = Api::<Pod>::namespaced(client, NAMESPACE);
         let sweeping = tokio::spawn(sweep(pods.clone()));
         let turns = Arc::new(Semaphore::new(AT_A_TIME));
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let start = Instant::now();
         let mut number = 0;
-        while start.elapsed() < length {
+        while !self.ended.load(Ordering::Relaxed) {
             ticks.tick().await;
             let turn = Arc::clone(&turns).acquire_owned().await;
             number += 1;
@@ -127,7 +133,6 @@ impl Load {
             .acquire_many(u32::try_from(AT_A_TIME).unwrap_or(u32::MAX))
             .await;
         sweeping.abort();
-        number
     }
 
     async fn create(&self, pods: &Api<Pod>, number: u64) {
