@@ -13,15 +13,17 @@ pub mod manifest;
 pub mod maps;
 pub mod policy;
 pub mod reference;
+pub mod review;
 mod sound;
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     maps::TARGET,
     policy::TARGET,
     reference::TARGET,
     manifest::TARGET,
     import::TARGET,
+    review::TARGET,
 ];
 
 /// Environment variable with the folder that [`Target::prepare`] writes to; unset, it writes nothing.

@@ -38,6 +38,6 @@ pub(crate) enum Task {
     Soak(soak::Options),
     /// Try the webhook in a real cluster, from installation to denials
     E2e(e2e::Options),
-    /// Fuzz the readers of texts that users write
+    /// Fuzz the readers of texts that others write
     Fuzz(fuzz::Options),
 }

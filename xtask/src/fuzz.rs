@@ -1,4 +1,4 @@
-//! Fuzzes the readers of texts that users write, with libFuzzer and the stable compiler.
+//! Fuzzes the readers of texts that others write, with libFuzzer and the stable compiler.
 //!
 //! libFuzzer has to see which edges of the code an input reaches. The compiler's flags that count
 //! edges are stable. Only the sanitizers are not, and code without `unsafe` does not need them.
@@ -72,6 +72,8 @@ pub(crate) enum Target {
     Manifest,
     /// Policies of other programs
     Import,
+    /// Reviews of the API server
+    Review,
 }
 
 impl Target {
@@ -82,6 +84,7 @@ impl Target {
             Self::Reference => "reference",
             Self::Manifest => "manifest",
             Self::Import => "import",
+            Self::Review => "review",
         }
     }
 
