@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use cost::Cost;
 use imageswap_ebpf::{
     FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
-    Header, Kind, Lost, QUIET_NS, Record, names,
+    Header, Kind, Lost, Record, names,
 };
 use pins::Pins;
 use std::io;
@@ -25,8 +25,8 @@ use tokio::time::sleep;
 mod cost;
 mod pins;
 
-/// After records were read, how long until a look at those that have woken nobody.
-const LATEST: Duration = Duration::from_nanos(QUIET_NS);
+/// How long until a look at records that wake nobody. If there are many, they do.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Requests to read that may wait.
 const ASKS_WAITING: usize = 16;
@@ -278,9 +278,6 @@ impl Probes {
         } = self;
         let (asks, mut asked) = mpsc::channel::<oneshot::Sender<()>>(ASKS_WAITING);
         let pump = async move {
-            // Records of cgroups do not wake the reader soon after others did. After a look that finds
-            // nothing, the next record wakes it.
-            let mut may_follow = true;
             loop {
                 let asked = tokio::select! {
                     // Marked as read before it is read, so that later records make it ready again.
@@ -289,11 +286,9 @@ impl Probes {
                         None
                     }
                     Some(done) = asked.recv() => Some(done),
-                    () = sleep(LATEST), if may_follow => None,
+                    () = sleep(LOOK) => None,
                 };
-                may_follow = false;
                 while let Some(item) = ring.get_mut().next() {
-                    may_follow = true;
                     let event = Record::read(&item).map(KernelEvent::from);
                     drop(item);
                     let Some(event) = event else {

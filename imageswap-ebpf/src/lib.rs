@@ -26,10 +26,6 @@ pub const OVERFLOW_ENTRIES: u32 = 4096;
 /// forgotten one is reported as well, which user space recognizes by the first process.
 pub const REPORTED_ENTRIES: u32 = 4096;
 
-/// For how long after the reader was woken the records of new and removed cgroups do not wake it, in
-/// nanoseconds. It reads them after that time.
-pub const QUIET_NS: u64 = 100_000_000;
-
 /// Names of programs, maps and globals in the object file.
 pub mod names {
     /// Program on the raw tracepoint `cgroup_mkdir`.

@@ -23,7 +23,9 @@
     reason = "the attribute macro repeats each program as a public function"
 )]
 
-use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{
+    BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+};
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_boot_ns};
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
@@ -35,7 +37,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
     FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
     Header, Kind, Lost, MOST_REPORTS, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES,
-    Pending, QUIET_NS, REPORTED_ENTRIES, RING_BYTES,
+    Pending, REPORTED_ENTRIES, RING_BYTES,
 };
 
 /// An address in kernel memory.
@@ -56,15 +58,12 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as
 /// For the agent that comes next.
 #[map]
 static LOST_REPORTED: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);
-/// When a record last woke the reader, in nanoseconds since boot.
-#[map]
-static WOKEN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// For a record that the reader must see at once. Without the force, it would be woken only if it
 /// had read all others.
 const NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
-/// For a record that the reader will find: waking a sleeping reader takes at least ten times as long as
-/// writing the record.
+/// For a record that the reader will find when it looks by itself: waking a sleeping reader takes at least
+/// ten times as long as writing the record.
 const LATER: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// Globals that user space sets before loading; see `offsets.rs` of the agent.
@@ -242,12 +241,11 @@ unsafe fn typed<T>(base: Address, offset: u32) -> T {
 /// it is the container's: other programs can begin there before.
 #[inline(always)]
 fn report(record: Header) -> bool {
-    if submit(record, NOW) || keep(record) {
-        woken(record.time_ns);
-        return true;
+    let is_kept = submit(record, NOW) || keep(record);
+    if !is_kept {
+        lose(Lost::Exec);
     }
-    lose(Lost::Exec);
-    false
+    is_kept
 }
 
 /// Counts a program that was reported in a pending cgroup.
@@ -271,8 +269,7 @@ fn count_report(cgroup_id: u64) {
 pub fn cgroup_rmdir(ctx: RawTracePointContext) -> i32 {
     if let Some(cgroup_id) = watched(ctx.arg::<Address>(0)) {
         let _absent_when_started = PENDING.remove(cgroup_id);
-        let record = header(Kind::Rmdir, 0, cgroup_id, 0);
-        if !submit(record, when(record.time_ns)) {
+        if !submit(header(Kind::Rmdir, 0, cgroup_id, 0), when()) {
             lose(Lost::Rmdir);
         }
     }
@@ -366,7 +363,6 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
         return;
     };
     let record = entry.as_mut_ptr();
-    let time_ns;
     // SAFETY: `record` points to reserved memory of this size; every byte that is submitted is written here.
     unsafe {
         (&raw mut (*record).path).write_bytes(0, 1);
@@ -379,33 +375,17 @@ fn tell_mkdir(cgroup_id: u64, path: Address) {
             path_len
         };
         let header = header(Kind::Mkdir, 0, cgroup_id, path_len as u32);
-        time_ns = header.time_ns;
         (&raw mut (*record).header).write(header);
     }
-    entry.submit(when(time_ns));
+    entry.submit(when());
 }
 
-/// How to submit a record of a cgroup at this time: it wakes the reader if none did for a while. A reader
-/// that was woken looks again after that while.
+/// How to submit the record of a cgroup: it wakes the reader only while a quarter of the ring is unread.
 #[inline(always)]
-fn when(time_ns: u64) -> u64 {
-    // The kernel's clock on another CPU may be a little ahead.
-    let quiet = WOKEN
-        .get(0)
-        .is_none_or(|last| time_ns.saturating_sub(*last) >= QUIET_NS);
-    if !quiet {
-        return LATER;
-    }
-    woken(time_ns);
-    NOW
-}
-
-#[inline(always)]
-fn woken(time_ns: u64) {
-    if let Some(last) = WOKEN.get_ptr_mut(0) {
-        // SAFETY: an aligned integer; of two CPUs that write at a time, either value is right.
-        unsafe { core::ptr::write_volatile(last, time_ns) };
-    }
+fn when() -> u64 {
+    let [unread, size] =
+        [BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE].map(|what| EVENTS.query(what.into()));
+    if unread > size / 4 { NOW } else { LATER }
 }
 
 /// Submits a record without a path; false when the ring is full.
