@@ -1,7 +1,8 @@
 //! Paths of cgroups as text, without loss: names of cgroups are bytes.
 //!
-//! Each byte that is not part of valid UTF-8 is a character of the private use area, U+EF80 for 0x80
-//! to U+EFFF for 0xff. If a name contains such a character, its bytes are treated in the same way.
+//! Each byte that is not part of valid UTF-8 is a character that UTF-8 writes in two bytes, U+0780 for 0x80
+//! to U+07FF for 0xff: a path takes twice its bytes at most. If a name contains such a character (of the
+//! scripts Thaana and N'Ko), its bytes are treated in the same way.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -9,7 +10,10 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 /// The character that stands for byte 0, if that needed one.
-const BASE: u32 = 0xef00;
+const BASE: u32 = 0x700;
+
+/// Bytes of a path that are shown. The longest path seen so far has 325.
+const MOST_SHOWN: usize = 1024;
 
 /// The text of a path.
 pub fn text(path: &[u8]) -> String {
@@ -45,7 +49,8 @@ pub fn relative(text: &str) -> PathBuf {
     OsString::from_vec(path).into()
 }
 
-/// The text for people and programs: a byte that is not part of valid UTF-8 is shown as `\xff`.
+/// The text for people and programs: a byte that is not part of valid UTF-8 is shown as `\xff`, and the
+/// middle of a path longer than [`MOST_SHOWN`] as `[…]`.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
@@ -54,6 +59,11 @@ pub fn shown(text: &str) -> String {
             Some(byte) => drop(write!(shown, "\\x{byte:02x}")),
             None => shown.push(char),
         }
+    }
+    if shown.len() > MOST_SHOWN {
+        let [begin, end] = [MOST_SHOWN / 2, shown.len() - MOST_SHOWN / 2];
+        let rest = &shown[shown.ceil_char_boundary(end)..];
+        shown = format!("{}[…]{rest}", &shown[..shown.floor_char_boundary(begin)]);
     }
     shown
 }
@@ -81,15 +91,34 @@ mod tests {
             ("/größe".as_bytes(), "/größe"),
             (b"/a\xff/b", r"/a\xff/b"),
             (b"/a\xc3", r"/a\xc3"),
-            ("/\u{efff}".as_bytes(), r"/\xee\xbf\xbf"),
+            ("/\u{7ff}".as_bytes(), r"/\xdf\xbf"),
         ] {
             assert_eq!(shown(&text(path)), expected);
         }
     }
 
+    #[test]
+    fn the_middle_of_a_long_path_is_left_out() {
+        let long = |name: &[u8]| {
+            shown(&text(
+                &[&b"/begin"[..], &name.repeat(1000), b"/end"].concat(),
+            ))
+        };
+        for shown in [long(b"/\xff"), long("/ö".as_bytes())] {
+            assert!(
+                shown.starts_with("/begin/") && shown.ends_with("/end"),
+                "{shown}"
+            );
+            assert!(
+                shown.contains("[…]") && shown.len() <= MOST_SHOWN + 5,
+                "{shown}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
-        fn no_byte_is_lost(path in proptest::collection::vec(1..=255_u8, 0..40), char in 0xef70..0xf010_u32) {
+        fn no_byte_is_lost(path in proptest::collection::vec(1..=255_u8, 0..40), char in 0x770..0x810_u32) {
             let mut path: Vec<u8> = path.into_iter().filter(|byte| *byte != b'/').collect();
             path.extend(char::from_u32(char).unwrap_or('x').to_string().bytes());
             let read = relative(&text(&path));

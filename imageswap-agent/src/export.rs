@@ -476,6 +476,16 @@ mod tests {
         shows(1, 1);
     }
 
+    #[test]
+    fn the_page_says_how_many_findings_it_leaves_out() {
+        let drift = finding(Event::Start, Verdict::Drift, Reason::NotAdmitted);
+        let line = json_line(&drift);
+        let all = [drift.clone(), drift.clone(), drift];
+        assert_eq!(shown::page(&all, 3 * line.len()), line.repeat(3));
+        let cut = shown::page(&all, 3 * line.len() - 1);
+        assert_eq!(cut, line.repeat(2) + "{\"left_out\":1}\n");
+    }
+
     /// Clients of the CRI can name any number of namespaces.
     #[test]
     fn the_gauge_has_the_namespaces_of_the_cluster_and_no_other() {

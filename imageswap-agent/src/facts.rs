@@ -6,6 +6,7 @@ use crate::pods::{Ownership, PodName, PodRecord};
 use crate::process::Subject;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// Represents all sources if no runtime socket is known.
 pub const NO_SOCKET: &str = "no runtime socket";
@@ -139,8 +140,8 @@ pub struct Settled {
 /// equal facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Path of the container's own cgroup.
-    pub cgroup: String,
+    /// Path of the container's own cgroup. Starts in one cgroup share it.
+    pub cgroup: Arc<str>,
     /// What the path looks like.
     pub identity: CgroupIdentity,
     /// How the agent learned about it.
@@ -163,10 +164,11 @@ pub struct Facts {
 
 impl Facts {
     /// Knows only the cgroup.
-    pub fn new(cgroup: &str) -> Self {
+    pub fn new(cgroup: impl Into<Arc<str>>) -> Self {
+        let cgroup = cgroup.into();
         Self {
-            cgroup: cgroup.to_owned(),
-            identity: classify(cgroup),
+            identity: classify(&cgroup),
+            cgroup,
             sight: None,
             process: None,
             claims: BTreeMap::new(),
@@ -178,7 +180,7 @@ impl Facts {
     }
 
     /// A container that was put into this cgroup: the path describes another one.
-    pub fn put_into(cgroup: &str) -> Self {
+    pub fn put_into(cgroup: impl Into<Arc<str>>) -> Self {
         Self {
             identity: CgroupIdentity::HOST,
             ..Self::new(cgroup)
@@ -243,6 +245,12 @@ impl Facts {
             self.settled = None;
         }
         self.process = Some(process);
+    }
+
+    /// Whether the program of its first process was seen to begin.
+    pub fn has_begun(&self) -> bool {
+        let by = self.process.as_ref().map(|process| process.by);
+        by == Some(Confirmation::Exec)
     }
 
     /// Whether this is a container: a source knows it, or its first process got a pid namespace of

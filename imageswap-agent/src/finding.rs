@@ -104,6 +104,7 @@ pub struct Finding {
     /// The container's first process, if known.
     pub process: Option<Process>,
     /// Path of the cgroup in its hierarchy; a byte that is not part of valid UTF-8 is `\xff`.
+    /// The middle of a path of more than 1,024 bytes is `[…]`.
     pub cgroup: String,
     /// Microseconds from the start to this finding; only if the start itself was seen.
     pub detect_us: Option<u64>,

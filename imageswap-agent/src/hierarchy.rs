@@ -1,17 +1,23 @@
 //! Chooses the cgroup hierarchy that shows containers on this node, and reads it.
 
 use crate::cgroup_path;
+use crate::cgroup_tree::{self, LIMITS, Limits};
 use crate::file;
-use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Cgroups that one walk visits; the kernel has no more than this with the memory controller.
-const MOST_CGROUPS: usize = 1 << 16;
+/// How much below one cgroup is searched for processes: the main loop waits for it, and anyone to whom
+/// the cgroup is delegated can make tens of thousands below it.
+const FEW: Limits = Limits {
+    cgroups: 64,
+    name_bytes: 64 * 255,
+};
+
+/// Processes below one cgroup that are looked at.
+const MOST_PROCESSES: usize = 4096;
 
 /// How much of one kernel file is read: a line for each hierarchy, or half a million processes.
 const LARGEST_FILE: u64 = 4 << 20;
@@ -200,76 +206,30 @@ impl Hierarchy {
         processes_in(&self.directory(path)).unwrap_or_default()
     }
 
-    /// Processes in a cgroup and below it.
-    pub fn processes_below(&self, path: &str) -> Vec<u32> {
-        processes_below(&self.directory(path)).unwrap_or_default()
+    /// Processes in a cgroup and below it, see [`processes_below`].
+    pub fn processes_below(&self, path: &str) -> io::Result<Vec<u32>> {
+        processes_below(&self.directory(path))
     }
 
     /// Calls `visit` for every existing cgroup, the root first, until it returns `Break`. Cgroups
     /// that vanish meanwhile are left out. Returns the number of cgroups below which others may
     /// have been left out: a hostile container can make any number of cgroups, at any depth.
     pub fn walk(&self, visit: impl FnMut(Cgroup) -> ControlFlow<()>) -> io::Result<usize> {
-        self.walk_at_most(MOST_CGROUPS, visit)
+        self.walk_within(LIMITS, visit)
     }
 
-    /// Level by level, so that what is left out lies deep.
-    fn walk_at_most(
+    fn walk_within(
         &self,
-        most: usize,
+        limits: Limits,
         mut visit: impl FnMut(Cgroup) -> ControlFlow<()>,
     ) -> io::Result<usize> {
-        // The root itself must be readable; anything below it may come and go.
-        let root = Cgroup {
-            path: "/".to_owned(),
-            id: fs::metadata(&self.root)?.ino(),
-        };
-        let mut entries = fs::read_dir(&self.root)?;
-        let mut above = String::new();
-        if visit(root).is_break() {
-            return Ok(0);
-        }
-        let mut visited = 1;
-        let mut left_out = 0;
-        let mut waiting = VecDeque::new();
-        loop {
-            for entry in entries.by_ref().flatten() {
-                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    continue;
-                }
-                if visited == most {
-                    left_out += 1;
-                    break;
-                }
-                let Ok(metadata) = entry.metadata() else {
-                    continue;
-                };
-                visited += 1;
-                let path = format!(
-                    "{above}/{}",
-                    cgroup_path::text(entry.file_name().as_bytes())
-                );
-                waiting.push_back(path.clone());
-                let id = metadata.ino();
-                if visit(Cgroup { path, id }).is_break() {
-                    return Ok(left_out);
-                }
-            }
-            // The next one that still exists.
-            loop {
-                let Some(path) = waiting.pop_front() else {
-                    return Ok(left_out);
-                };
-                match fs::read_dir(self.directory(&path)) {
-                    Ok(below) => {
-                        (above, entries) = (path, below);
-                        break;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    // Its path is too long, for instance.
-                    Err(_) => left_out += 1,
-                }
-            }
-        }
+        cgroup_tree::walk(&self.root, limits, |path, id| {
+            let path = match path {
+                [] => "/".to_owned(),
+                path => cgroup_path::text(path),
+            };
+            visit(Cgroup { path, id })
+        })
     }
 
     /// The first cgroup that matches `is_it`.
@@ -312,22 +272,32 @@ fn processes_in(cgroup: &Path) -> io::Result<Vec<u32>> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// Processes in the cgroup with this folder and below it, where cgroups may vanish meanwhile. None if
+/// Processes in the cgroup with this folder and below it, where cgroups may vanish meanwhile; none if
 /// it was removed itself.
+///
+/// # Errors
+/// Its own cannot be read, or there are more than [`FEW`] cgroups or [`MOST_PROCESSES`].
 pub(crate) fn processes_below(cgroup: &Path) -> io::Result<Vec<u32>> {
     let mut pids = match processes_in(cgroup) {
         Err(error) if is_gone(&error) => Vec::new(),
         processes => processes?,
     };
-    let mut waiting = vec![cgroup.to_owned()];
-    while let Some(above) = waiting.pop() {
-        let entries = fs::read_dir(above).into_iter().flatten().flatten();
-        for entry in entries {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                pids.extend(processes_in(&entry.path()).unwrap_or_default());
-                waiting.push(entry.path());
-            }
+    let walked = cgroup_tree::walk(cgroup, FEW, |path, _id| {
+        if !path.is_empty() {
+            let found = processes_in(&cgroup_tree::below(cgroup, path));
+            pids.extend(found.unwrap_or_default());
         }
+        if pids.len() > MOST_PROCESSES {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    let left_out = match walked {
+        Err(error) if is_gone(&error) => 0,
+        left_out => left_out?,
+    };
+    if left_out > 0 || pids.len() > MOST_PROCESSES {
+        return Err(io::Error::other("too many cgroups or processes"));
     }
     Ok(pids)
 }
@@ -443,7 +413,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b")).unwrap();
         let hierarchy = Hierarchy::at(root.path());
-        let (found, left_out) = walked(&hierarchy, MOST_CGROUPS);
+        let (found, left_out) = walked(&hierarchy, LIMITS);
         assert_eq!(left_out, 0);
         let first = hierarchy.find(|_| true);
         assert_eq!(first.as_ref(), found.first(), "parents before children");
@@ -454,30 +424,31 @@ mod tests {
         }
     }
 
-    fn walked(hierarchy: &Hierarchy, most: usize) -> (Vec<Cgroup>, usize) {
+    fn walked(hierarchy: &Hierarchy, limits: Limits) -> (Vec<Cgroup>, usize) {
         let mut found = Vec::new();
         let keep = |cgroup| {
             found.push(cgroup);
             ControlFlow::Continue(())
         };
-        let left_out = hierarchy.walk_at_most(most, keep).unwrap();
+        let left_out = hierarchy.walk_within(limits, keep).unwrap();
         (found, left_out)
     }
 
     #[test]
     fn a_name_that_is_not_utf_8_hides_nothing() {
         use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join(OsStr::from_bytes(b"a\xff")).join("b");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("cgroup.procs"), "7\n").unwrap();
         let hierarchy = Hierarchy::at(root.path());
-        let (found, left_out) = walked(&hierarchy, MOST_CGROUPS);
+        let (found, left_out) = walked(&hierarchy, LIMITS);
         assert_eq!((found.len(), left_out), (3, 0));
         let last = &found[2].path;
         assert_eq!(cgroup_path::shown(last), "/a\\xff/b");
         assert_eq!(hierarchy.processes(last), [7]);
-        assert_eq!(hierarchy.processes_below("/"), [7]);
+        assert_eq!(hierarchy.processes_below("/").unwrap(), [7]);
         assert_eq!(hierarchy.id_of(last), Some(found[2].id));
         let proc = tempfile::tempdir().unwrap();
         fs::create_dir(proc.path().join("7")).unwrap();
@@ -486,11 +457,31 @@ mod tests {
     }
 
     #[test]
+    fn few_cgroups_are_searched_for_processes() {
+        let root = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::at(root.path());
+        fs::write(root.path().join("cgroup.procs"), "1\n").unwrap();
+        for at in 1..FEW.cgroups {
+            let folder = root.path().join(at.to_string());
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("cgroup.procs"), "2\n").unwrap();
+        }
+        let found = hierarchy.processes_below("/").unwrap();
+        assert_eq!(found.len(), FEW.cgroups);
+        fs::create_dir(root.path().join("more")).unwrap();
+        assert!(hierarchy.processes_below("/").is_err());
+        let many = "3\n".repeat(MOST_PROCESSES + 1);
+        fs::write(root.path().join("9/cgroup.procs"), many).unwrap();
+        assert!(hierarchy.processes_below("/9").is_err());
+        assert!(hierarchy.processes_below("/gone").unwrap().is_empty());
+    }
+
+    #[test]
     fn no_depth_hides_a_cgroup() {
         let root = tempfile::tempdir().unwrap();
         let deep = "/d".repeat(100);
         fs::create_dir_all(root.path().join(&deep[1..])).unwrap();
-        let (found, left_out) = walked(&Hierarchy::at(root.path()), MOST_CGROUPS);
+        let (found, left_out) = walked(&Hierarchy::at(root.path()), LIMITS);
         assert_eq!((found.len(), left_out), (101, 0));
         assert_eq!(found[100].path, deep);
     }
@@ -500,15 +491,20 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("a/b/c")).unwrap();
         fs::create_dir_all(root.path().join("z")).unwrap();
-        for (most, paths, left_out) in [
-            (5, &["/", "/a", "/z", "/a/b", "/a/b/c"][..], 0),
-            (4, &["/", "/a", "/z", "/a/b"], 1),
-            (3, &["/", "/a", "/z"], 1),
+        for (cgroups, name_bytes, paths, left_out) in [
+            (5, 4, &["/", "/a", "/z", "/a/b", "/a/b/c"][..], 0),
+            (4, 4, &["/", "/a", "/z", "/a/b"], 1),
+            (5, 3, &["/", "/a", "/z", "/a/b"], 1),
+            (3, 4, &["/", "/a", "/z"], 1),
         ] {
-            let (found, out) = walked(&Hierarchy::at(root.path()), most);
+            let limits = Limits {
+                cgroups,
+                name_bytes,
+            };
+            let (found, out) = walked(&Hierarchy::at(root.path()), limits);
             let mut names: Vec<_> = found.iter().map(|cgroup| cgroup.path.as_str()).collect();
             names.sort_by_key(|path| (path.len(), (*path).to_owned()));
-            assert_eq!((&*names, out), (paths, left_out), "{most}");
+            assert_eq!((&*names, out), (paths, left_out), "{limits:?}");
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod agent;
 pub mod agent_record;
 pub mod btf;
 pub mod cgroup_path;
+mod cgroup_tree;
 pub mod claim;
 pub mod cli;
 pub mod container;

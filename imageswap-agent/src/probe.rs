@@ -120,6 +120,7 @@ pub struct Probes {
 pub struct Control {
     pending: HashMap<MapData, u64, [u32; 2]>,
     overflow: HashMap<MapData, u64, [u8; size_of::<Header>()]>,
+    seen: HashMap<MapData, u32, [u8; size_of::<Header>()]>,
     lost: PerCpuArray<MapData, u64>,
     lost_reported: Array<MapData, u64>,
     kept: Kept,
@@ -237,21 +238,22 @@ impl Probes {
             pins.clear_others();
         }
         let maps = MAPS.map(|name| take(&mut ebpf, name));
-        let [events, pending, overflow, lost, reported] = maps;
+        let [events, pending, overflow, seen, lost, reported] = maps;
         let kept = Kept {
             programs,
             attached: Some(ebpf),
             pins,
         };
-        let maps = [events?, pending?, overflow?, lost?, reported?];
+        let maps = [events?, pending?, overflow?, seen?, lost?, reported?];
         Self::open(maps, kept)
     }
 
     fn open(maps: [Map; MAPS.len()], kept: Kept) -> Result<Self, ProbeError> {
-        let [events, pending, overflow, lost, reported] = maps;
+        let [events, pending, overflow, seen, lost, reported] = maps;
         let events = RingBuf::try_from(events).map_err(ProbeError::of)?;
         let pending = HashMap::try_from(pending).map_err(ProbeError::of)?;
         let overflow = HashMap::try_from(overflow).map_err(ProbeError::of)?;
+        let seen = HashMap::try_from(seen).map_err(ProbeError::of)?;
         let lost = PerCpuArray::try_from(lost).map_err(ProbeError::of)?;
         let lost_reported = Array::try_from(reported).map_err(ProbeError::of)?;
         Ok(Self {
@@ -259,6 +261,7 @@ impl Probes {
             control: Control {
                 pending,
                 overflow,
+                seen,
                 lost,
                 lost_reported,
                 kept,
@@ -357,6 +360,14 @@ impl Control {
         records.map(KernelEvent::from).collect()
     }
 
+    /// Takes an exec of this process that the probes saw and did not report, if it is among the latest.
+    pub fn seen(&mut self, pid: u32) -> Option<KernelEvent> {
+        let header = self.seen.get(&pid, 0).ok()?;
+        // The kernel may have removed it first.
+        drop(self.seen.remove(&pid));
+        Record::read(&header).map(KernelEvent::from)
+    }
+
     /// The cost of the programs, if the kernel counts it.
     pub fn costs(&self) -> Vec<Cost> {
         let Kept {
@@ -436,10 +447,11 @@ pub fn can_pin(root: &Path) -> Result<(), String> {
 }
 
 /// The maps that user space reads.
-const MAPS: [&str; 5] = [
+const MAPS: [&str; 6] = [
     names::EVENTS,
     names::PENDING,
     names::OVERFLOW,
+    names::SEEN,
     names::LOST,
     names::LOST_REPORTED,
 ];
@@ -453,11 +465,12 @@ fn programs(confirm: bool) -> Vec<&'static str> {
 
 fn from_pins(pins: &Pins) -> Result<[Map; MAPS.len()], ProbeError> {
     let open = |name| MapData::from_pin(pins.path(name)).map_err(ProbeError::of);
-    let [events, pending, overflow, lost, reported] = MAPS.map(open);
+    let [events, pending, overflow, seen, lost, reported] = MAPS.map(open);
     Ok([
         Map::RingBuf(events?),
         Map::HashMap(pending?),
         Map::HashMap(overflow?),
+        Map::LruHashMap(seen?),
         Map::PerCpuArray(lost?),
         Map::Array(reported?),
     ])

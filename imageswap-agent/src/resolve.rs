@@ -58,6 +58,8 @@ pub struct Question {
     pub cgroup: PathBuf,
     /// The process that confirmed it.
     pub process: Subject,
+    /// Whether its program had begun; before that, its root can still change.
+    pub has_begun: bool,
     /// Whether that is certainly the container's first process, rather than any of its processes.
     pub is_first: bool,
     /// Namespace and id that a containerd gave for it: a hint.

@@ -8,6 +8,7 @@ use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How long a removed start is kept, because a runtime's event about it may still arrive.
@@ -22,7 +23,7 @@ pub struct Starts {
     origin: Origin,
     /// In the order of their cgroups, so that those of one cgroup are next to each other.
     by_id: BTreeMap<StartId, Start>,
-    by_path: HashMap<String, u64>,
+    by_path: HashMap<Arc<str>, u64>,
     /// Those whose first process has this pid.
     by_pid: HashMap<u32, BTreeSet<StartId>>,
 }
@@ -70,13 +71,20 @@ impl Starts {
 
     /// Registers a start in the cgroup at `path`; a second call changes nothing.
     pub fn begin(&mut self, id: StartId, path: &str) {
+        let mut here = self.by_id.range(StartId::of(id.cgroup)..);
+        let path = match here.next() {
+            Some((other, start)) if other.cgroup == id.cgroup && *start.facts.cgroup == *path => {
+                Arc::clone(&start.facts.cgroup)
+            }
+            _ => path.into(),
+        };
         let Entry::Vacant(row) = self.by_id.entry(id) else {
             return;
         };
         row.insert(Start {
             facts: match id.process {
-                Some(_) => Facts::put_into(path),
-                None => Facts::new(path),
+                Some(_) => Facts::put_into(Arc::clone(&path)),
+                None => Facts::new(Arc::clone(&path)),
             },
             is_asked: false,
             is_shared: false,
@@ -89,7 +97,7 @@ impl Starts {
             removed_ns: None,
         });
         if id.process.is_none() {
-            self.by_path.insert(path.to_owned(), id.cgroup);
+            self.by_path.insert(path, id.cgroup);
         }
     }
 

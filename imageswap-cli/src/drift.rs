@@ -101,6 +101,8 @@ struct Answer<'a> {
     /// Number of agents that answered.
     agents: usize,
     silent: &'a [Silent],
+    /// Number of findings for which an agent's answer had no room.
+    left_out: u64,
     findings: &'a [Value],
 }
 
@@ -154,6 +156,7 @@ impl Args {
                 let answer = Answer {
                     agents: heard.answered,
                     silent: &heard.silent,
+                    left_out: heard.left_out,
                     findings: &listed,
                 };
                 serde_json::to_writer(&mut *out, &answer)?;
@@ -176,7 +179,14 @@ impl Args {
                 NAMED
             });
         }
-        Ok(Outcome::of(heard.silent.is_empty(), counts[0] > 0))
+        if heard.left_out > 0 {
+            let number = heard.left_out;
+            report(&format!(
+                "error: {number} more findings have no room in the agents' answers; see their findings files"
+            ));
+        }
+        let is_whole = heard.silent.is_empty() && heard.left_out == 0;
+        Ok(Outcome::of(is_whole, counts[0] > 0))
     }
 }
 

@@ -26,6 +26,10 @@ pub const OVERFLOW_ENTRIES: u32 = 4096;
 /// forgotten one is reported as well, which user space recognizes by the first process.
 pub const REPORTED_ENTRIES: u32 = 4096;
 
+/// Programs that were seen and not reported, the latest ones. A runtime says within milliseconds that one of
+/// them is a container's.
+pub const SEEN_ENTRIES: u32 = 4096;
+
 /// Names of programs, maps and globals in the object file.
 pub mod names {
     /// Program on the raw tracepoint `cgroup_mkdir`.
@@ -40,6 +44,9 @@ pub mod names {
     pub const PENDING: &str = "PENDING";
     /// Hash of execs that did not fit the ring buffer: thread id to [`super::Header`].
     pub const OVERFLOW: &str = "OVERFLOW";
+    /// Execs that were not reported, because they were in another mount namespace than their parent but in
+    /// a cgroup that was not pending: process id to [`super::Header`].
+    pub const SEEN: &str = "SEEN";
     /// Per-CPU counters of lost records, by [`super::Lost`].
     pub const LOST: &str = "LOST";
     /// How many of [`LOST`] an agent has reported, by [`super::Lost`]. Only user space uses it.

@@ -37,7 +37,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
     FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
     Header, Kind, Lost, MOST_REPORTS, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES,
-    Pending, REPORTED_ENTRIES, RING_BYTES,
+    Pending, REPORTED_ENTRIES, RING_BYTES, SEEN_ENTRIES,
 };
 
 /// An address in kernel memory.
@@ -53,6 +53,8 @@ static OVERFLOW: HashMap<u64, Header> = HashMap::with_max_entries(OVERFLOW_ENTRI
 /// first process: the kernel uses addresses and inode numbers again.
 #[map]
 static REPORTED: LruHashMap<Address, u64> = LruHashMap::with_max_entries(REPORTED_ENTRIES, 0);
+#[map]
+static SEEN: LruHashMap<u32, Header> = LruHashMap::with_max_entries(SEEN_ENTRIES, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::ALL.len() as u32, 0);
 /// For the agent that comes next.
@@ -167,9 +169,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
             mount
         );
     }
-    // An exec by another process in a cgroup that is not pending is usually one into a running
-    // container.
-    if is_first || (is_apart && in_use == 0) {
+    if is_first || is_apart {
         let namespace = if is_first {
             FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE
         } else if own != 0 && own != pid_namespace(parent) {
@@ -181,10 +181,14 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
             started_ns: start_of(task),
             ..header(Kind::Exec, namespace | in_use, cgroup_id, 0)
         };
-        if !report(record) {
+        // One by another process in a cgroup that is not pending is usually one into a running container.
+        if !is_first && in_use != 0 {
+            let _full = SEEN.insert(record.pid, record, 0);
+        } else if report(record) {
+            count_report(cgroup_id);
+        } else {
             return 0;
         }
-        count_report(cgroup_id);
     }
     if is_unreported {
         let about_first = Header {

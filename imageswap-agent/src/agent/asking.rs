@@ -19,12 +19,16 @@ impl Agent {
             start,
             turn,
             process,
+            has_begun,
             attempt,
             ..
         } = question;
-        let known = self.starts.facts(start).and_then(|it| it.process.as_ref());
-        if known.is_some_and(|known| !known.subject().may_be(process)) {
-            // Meanwhile another process turned out to be the container's first.
+        let facts = self.starts.facts(start);
+        let known = facts.and_then(|facts| facts.process.as_ref());
+        if known.is_some_and(|known| !known.subject().may_be(process))
+            || facts.is_some_and(|facts| facts.has_begun() && !has_begun)
+        {
+            // Meanwhile another process turned out to be the container's first, or its program began.
             self.end_turn(start, turn);
             self.ask(start);
             return;
@@ -41,12 +45,16 @@ impl Agent {
         };
         self.observe(start, settled);
         let facts = self.starts.facts(start);
-        let path = facts.map(|facts| facts.cgroup.clone());
+        let about = facts.and_then(|facts| {
+            let process = facts.process.as_ref()?;
+            Some((facts.cgroup.clone(), process.subject()))
+        });
         if facts.is_some_and(|it| !it.is_container() && !it.may_be_container()) {
             self.starts.forget(start);
         }
         self.end_turn(start, turn);
-        self.answered(start.cgroup, path.as_deref());
+        let about = about.as_ref().map(|(path, process)| (&**path, *process));
+        self.answered(start.cgroup, about);
     }
 
     /// Asks every source about a start when its turn comes, unless that is already in progress.
@@ -104,6 +112,7 @@ impl Agent {
                 identity: row.facts().identity.clone(),
                 cgroup: self.hierarchy.directory(&row.facts().cgroup),
                 process: process.subject(),
+                has_begun: row.facts().has_begun(),
                 is_first: process.is_first,
                 named: row.named.clone(),
                 attempt: self.attempts,

@@ -16,11 +16,19 @@ pub(super) struct Cgroups {
     empty: Arc<HashMap<u64, Vec<u32>>>,
     /// Those of processes that a runtime has made, because they may be gone when their start is
     /// reported.
-    placed: HashMap<u32, (u64, String)>,
+    placed: HashMap<u32, Place>,
     /// Those in which another program began while a runtime waited to begin the container's own.
     used: HashSet<u64>,
     /// How many the last walk did not look below.
     left_out: usize,
+}
+
+/// Where a runtime has made a process.
+pub(super) struct Place {
+    /// Id and path of its cgroup.
+    pub(super) cgroup: (u64, String),
+    /// Whether the probes report the program that it runs, if it does so there.
+    pub(super) shows_exec: bool,
 }
 
 impl Cgroups {
@@ -44,7 +52,7 @@ impl Cgroups {
     /// A program began in a cgroup. It may not be the one of the process that a runtime made there.
     pub(super) fn began(&mut self, id: u64, pid: u32) {
         let mut placed = self.placed.iter();
-        if placed.any(|(made, (cgroup, _))| *cgroup == id && *made != pid) {
+        if placed.any(|(made, place)| place.cgroup.0 == id && *made != pid) {
             self.used.insert(id);
         }
     }
@@ -59,18 +67,20 @@ impl Cgroups {
         self.made.remove(&id)
     }
 
-    /// A runtime has made a process in this cgroup.
-    pub(super) fn place(&mut self, pid: u32, cgroup: (u64, String)) {
-        self.placed.insert(pid, cgroup);
+    /// A runtime has made a process here.
+    pub(super) fn place(&mut self, pid: u32, place: Place) {
+        self.placed.insert(pid, place);
     }
 
     /// Whether a runtime has made this process in this cgroup.
     pub(super) fn is_placed(&self, cgroup: u64, pid: u32) -> bool {
-        self.placed.get(&pid).is_some_and(|it| it.0 == cgroup)
+        self.placed
+            .get(&pid)
+            .is_some_and(|it| it.cgroup.0 == cgroup)
     }
 
-    /// The cgroup in which a runtime has made a process.
-    pub(super) fn take_place(&mut self, pid: u32) -> Option<(u64, String)> {
+    /// Where a runtime has made a process.
+    pub(super) fn take_place(&mut self, pid: u32) -> Option<Place> {
         self.placed.remove(&pid)
     }
 

@@ -11,8 +11,7 @@ use crate::node;
 use crate::process::{self, Subject};
 use std::collections::HashMap;
 
-/// Processes of a cgroup among which one that is about to begin is looked for. With more, there may be
-/// one.
+/// Processes of a cgroup among which one that is about to begin is looked for.
 const MOST_PROCESSES: usize = 64;
 
 /// Programs that wait for the answer about an earlier one; any more are counted as lost.
@@ -42,6 +41,16 @@ impl Followers {
         self.count -= its.len();
         its
     }
+}
+
+/// Whether a runtime waits in a cgroup to begin a container's program, or has begun one that the probes
+/// are about to report.
+#[derive(Debug, PartialEq, Eq)]
+enum Waits {
+    Yes,
+    No,
+    /// It has more than [`MOST_PROCESSES`].
+    Unknown,
 }
 
 /// What a program is that began in a cgroup after another one.
@@ -85,9 +94,9 @@ impl Agent {
         }
     }
 
-    /// The sources have answered about a start in this cgroup. Programs that followed one that is no
-    /// container, or about which no source knows, are asked about as well.
-    pub(super) fn answered(&mut self, cgroup: u64, path: Option<&str>) {
+    /// The sources have answered about a start with this process, in this cgroup. Programs that followed
+    /// one that is not a container's, or that no source knows, are asked about as well.
+    pub(super) fn answered(&mut self, cgroup: u64, about: Option<(&str, Subject)>) {
         let own = self.starts.get(StartId::of(cgroup));
         if own.is_some_and(|row| row.is_asked) {
             return;
@@ -98,30 +107,32 @@ impl Agent {
                 self.began(cgroup, process, false, sight);
             }
         }
-        if let Some(path) = path {
-            self.let_go(cgroup, path);
+        if let Some((path, process)) = about {
+            self.let_go(cgroup, path, process);
         }
     }
 
     /// Takes the mark away, unless a container may still begin in the cgroup. That is looked at before
     /// and after, because the probes report nothing in between.
-    fn let_go(&mut self, cgroup: u64, path: &str) {
-        if !self.waits(cgroup, path) {
+    fn let_go(&mut self, cgroup: u64, path: &str, answered: Subject) {
+        let mut waits = self.waits(cgroup, path, answered);
+        if waits == Waits::No {
             self.control.forget(cgroup);
-            if !self.waits(cgroup, path) {
-                return;
-            }
+            waits = self.waits(cgroup, path, answered);
         }
-        self.control.watch(cgroup);
-        tracing::debug!(path, "a runtime waits to begin a container here");
-        self.cgroups.made(cgroup, Some(path.to_owned()));
+        tracing::debug!(path, ?waits, "the sources have answered");
+        // Of the cgroups that were there before any container, some have many processes: those stay as
+        // they are.
+        if waits == Waits::Yes {
+            self.control.watch(cgroup);
+            self.cgroups.made(cgroup, Some(path.to_owned()));
+        }
     }
 
-    /// Whether a runtime waits in the cgroup to begin a container's program, or has begun one that the
-    /// probes are about to report.
-    fn waits(&self, cgroup: u64, path: &str) -> bool {
+    /// `answered` is the process about which the sources have just answered.
+    fn waits(&self, cgroup: u64, path: &str, answered: Subject) -> Waits {
         if self.hierarchy.id_of(path) != Some(cgroup) {
-            return false;
+            return Waits::No;
         }
         let pids = self.hierarchy.processes(path);
         let now_ns = node::now().boot_ns;
@@ -130,12 +141,19 @@ impl Agent {
             let is_young = process
                 .age(now_ns)
                 .is_some_and(|it| it < process::RUNTIMES_OWN);
-            let is_unknown = || self.starts.of_process(process).next().is_none();
+            let is_unknown =
+                || process != answered && self.starts.of_process(process).next().is_none();
             is_young && is_unknown() && process::is_apart(&self.proc, pid)
         };
         let is_about_to =
             |pid: u32| process::is_called_like_runtime(&self.proc, pid) || begins(pid);
-        pids.len() > MOST_PROCESSES || pids.into_iter().any(is_about_to)
+        if pids.len() > MOST_PROCESSES {
+            Waits::Unknown
+        } else if pids.into_iter().any(is_about_to) {
+            Waits::Yes
+        } else {
+            Waits::No
+        }
     }
 }
 

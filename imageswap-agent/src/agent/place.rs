@@ -6,6 +6,7 @@ use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::process::{self, Subject};
 use crate::starts::Start;
+use std::io;
 use std::path::Path;
 
 impl Agent {
@@ -14,7 +15,7 @@ impl Agent {
     pub(super) fn began(&mut self, cgroup: u64, process: Process, is_first: bool, sight: Sight) {
         let own = StartId::of(cgroup);
         self.cgroups.began(cgroup, process.pid);
-        let known = self.starts.facts(own).map(|facts| facts.cgroup.clone());
+        let known = self.starts.facts(own).map(|facts| facts.cgroup.to_string());
         let path = self.cgroups.take(cgroup).or(known);
         // The record of its mkdir was lost, or preceded the probes.
         let path = path.or_else(|| self.hierarchy.of_process(&self.proc, process.pid));
@@ -136,6 +137,8 @@ impl Agent {
             return false;
         }
         let others = self.hierarchy.processes_below(&facts.cgroup);
+        // Of too many, none is known.
+        let others = others.unwrap_or_default();
         let is_older = |other: Subject| other.runs(&self.proc) && other.started < first.started;
         let mut others = others.into_iter().map(|pid| Subject::now(&self.proc, pid));
         others.any(is_older)
@@ -147,8 +150,8 @@ impl Agent {
             let facts = start.facts();
             let others = || {
                 let is_there = self.hierarchy.id_of(&facts.cgroup) == Some(id.cgroup);
-                let pids = is_there.then(|| self.hierarchy.processes_below(&facts.cgroup));
-                pids.unwrap_or_default()
+                let below = || self.hierarchy.processes_below(&facts.cgroup);
+                if is_there { below() } else { Ok(Vec::new()) }
             };
             let process = facts.process.as_ref().filter(|process| process.is_first);
             let ends_with_first = id.process.is_some() || start.is_shared;
@@ -199,7 +202,7 @@ fn has_ended(
     proc: &Path,
     first: &Process,
     ends_with_first: bool,
-    others: impl FnOnce() -> Vec<u32>,
+    others: impl FnOnce() -> io::Result<Vec<u32>>,
 ) -> bool {
     if first.subject().runs(proc) {
         return false;
@@ -207,7 +210,11 @@ fn has_ended(
     if ends_with_first || first.leads_pid_namespace {
         return true;
     }
-    let others = others().into_iter().map(|pid| Subject::now(proc, pid));
+    // Of too many, one may still run.
+    let Ok(others) = others() else {
+        return false;
+    };
+    let others = others.into_iter().map(|pid| Subject::now(proc, pid));
     let mut its = others.filter(|other| other.started >= first.started);
     !its.any(|other| other.runs(proc))
 }
@@ -323,7 +330,7 @@ mod tests {
                 leads_pid_namespace,
                 started_ns: None,
             };
-            let others = || processes.iter().map(|process| process.0).collect();
+            let others = || Ok(processes.iter().map(|process| process.0).collect());
             let ended = has_ended(proc.path(), &first, ends_with_first, others);
             assert_eq!(ended, expected, "{what}");
         }

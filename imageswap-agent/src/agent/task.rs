@@ -4,10 +4,12 @@
 //! can take such a name, so it is looked at again when it is too old for a runtime's.
 
 use super::Agent;
+use super::cgroups::Place;
 use crate::evidence::containerd::{TaskRecord, TaskStatus};
 use crate::export::CAUSE_RUNTIME_BACK;
 use crate::facts::{Confirmation, Process, Sight, StartId};
 use crate::node;
+use crate::probe::KernelEvent;
 use crate::process::{self, Subject};
 
 /// Processes that may still be the runtime; any more are counted as lost.
@@ -40,25 +42,27 @@ impl Agent {
                 if self.hierarchy.sees_execs() {
                     self.control.watch(place.0);
                 }
+                let shows_exec =
+                    self.hierarchy.sees_execs() && process::is_apart(&self.proc, task.pid);
+                let place = Place {
+                    cgroup: place,
+                    shows_exec,
+                };
                 self.cgroups.place(task.pid, place);
             }
             return;
         }
         let subject = Subject::now(&self.proc, task.pid);
         // The process of a task that has ended is another one that has its pid.
-        if !task.status.has_process() && subject.runs(&self.proc) {
-            return;
-        }
+        let is_its = task.status.has_process() || !subject.runs(&self.proc);
+        let place = place.filter(|_| is_its);
         let placed = self.cgroups.take_place(task.pid);
-        let was_used = placed.as_ref().is_some_and(|it| self.cgroups.is_used(it.0));
+        let is_shown = |it: &Place| it.shows_exec && !self.cgroups.is_used(it.cgroup.0);
+        let is_shown = placed.as_ref().is_some_and(is_shown);
+        let placed = placed.map(|it| it.cgroup);
         let placed = placed.filter(|_| !self.hierarchy.sees_execs());
         let Some((cgroup, path)) = place.or(placed) else {
-            // The process is gone. Its exec was reported or failed, unless a client let another program
-            // run in its cgroup first.
-            if was_used && self.starts.of_process(subject).next().is_none() {
-                self.exports.unplaced();
-            }
-            return;
+            return self.gone(task, sight, is_shown);
         };
         let time_ns = node::now().boot_ns;
         let comm = process::own_name(&self.proc, task.pid, time_ns);
@@ -87,6 +91,35 @@ impl Agent {
         }
         self.name(start, task);
         self.confirm(start, process);
+    }
+
+    /// Handles a task whose process is gone. If its exec `is_shown`, it was reported or failed, unless a
+    /// client moved the process to another cgroup.
+    fn gone(&mut self, task: &TaskRecord, sight: Sight, is_shown: bool) {
+        let gone = Subject {
+            pid: task.pid,
+            started: None,
+        };
+        let start = |agent: &Self| agent.starts.of_process(gone).next().map(|(start, _)| start);
+        if start(self).is_some() {
+            return;
+        }
+        if let Some(exec) = self.control.seen(task.pid) {
+            if let KernelEvent::Exec { cgroup_id, .. } = exec {
+                let place = Place {
+                    cgroup: (cgroup_id, String::new()),
+                    shows_exec: true,
+                };
+                self.cgroups.place(task.pid, place);
+            }
+            self.kernel(exec);
+            self.cgroups.take_place(task.pid);
+            if let Some(start) = start(self) {
+                self.name(start, task);
+            }
+        } else if !is_shown && sight == Sight::Event && self.hierarchy.sees_execs() {
+            self.exports.unplaced();
+        }
     }
 
     /// Keeps a containerd's name for a start that no runtime has reported otherwise.

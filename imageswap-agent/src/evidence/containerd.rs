@@ -20,6 +20,7 @@ pub use tasks::{TaskRecord, TaskStatus};
 mod claim;
 mod content;
 mod events;
+mod labels;
 mod tasks;
 mod wire;
 
@@ -42,7 +43,7 @@ pub struct ContainerRecord {
     /// The image as the client named it; may be empty, an image id, or (from
     /// the CRI plugin) any of the names of one digest.
     pub image: String,
-    /// Labels of the client.
+    /// Labels of the CRI plugin and the kubelet; native clients can write them, too.
     pub labels: BTreeMap<String, String>,
     /// The snapshot that it runs on: snapshotter and key; `None` for a container on a plain root
     /// folder.
@@ -56,6 +57,10 @@ pub struct ContainerRecord {
 
 /// `root.path` of a container whose root file system containerd mounts.
 pub const ROOTFS: &str = "rootfs";
+
+/// Bytes of a record's image or snapshot key: clients can write megabytes, and a record is kept while the
+/// sources are asked.
+const LONGEST: usize = 4096;
 
 /// The label's prefix, followed by the host; the value lists repositories. containerd's puller sets
 /// it (its package `core/remotes/docker`).
@@ -201,7 +206,7 @@ impl Containerd {
             .await?;
         Ok(answer
             .and_then(|answer| answer.info)
-            .map(|info| sources_of(&info.labels)))
+            .map(|info| sources_of(&info.labels.unwrap_or_default().into_kept())))
     }
 
     /// Subscribes to the starts and ends of tasks in all namespaces.
@@ -218,20 +223,27 @@ impl Containerd {
 impl ContainerRecord {
     fn of(namespace: &str, container: wire::Container) -> Self {
         let json = container.spec.unwrap_or_default().value;
-        let sandbox = sandbox::is_sandbox(&container.labels).then_some(&json);
+        let labels = container.labels.unwrap_or_default().into_kept();
+        let sandbox = sandbox::is_sandbox(&labels).then_some(&json);
         let sandbox_command =
             sandbox.and_then(|json| sandbox::command(json, sandbox::Place::Record));
         // A record without an OCI configuration, as for other systems, is still a record.
         let spec: Option<Spec> = serde_json::from_slice(&json).ok();
         let spec = spec.unwrap_or_default();
         let root = spec.root_path().filter(|path| path != Path::new(ROOTFS));
-        let snapshot = (container.snapshotter, container.snapshot_key);
+        let snapshot = [container.snapshotter, container.snapshot_key];
+        let is_name = |name: &String| !name.is_empty() && name.len() <= LONGEST;
+        let snapshot = snapshot.iter().all(is_name).then_some(snapshot);
+        // What is left of a longer one is still too long for a reference.
+        let mut image = container.image;
+        image.truncate(image.floor_char_boundary(LONGEST));
+        image.shrink_to_fit();
         Self {
             namespace: namespace.to_owned(),
             id: container.id,
-            image: container.image,
-            labels: container.labels,
-            snapshot: Some(snapshot).filter(|(name, key)| !name.is_empty() && !key.is_empty()),
+            image,
+            labels,
+            snapshot: snapshot.map(<(String, String)>::from),
             root,
             sandbox_command,
         }

@@ -161,6 +161,25 @@ fn a_start_is_found_by_its_process_and_cgroup_until_it_is_forgotten() {
     assert!(starts.by_pid.is_empty() && starts.by_path.len() == 1);
 }
 
+/// A path takes up to 8 KB, and there may be thousands of starts in one cgroup.
+#[test]
+fn starts_in_one_cgroup_share_its_path() {
+    let mut starts = table();
+    let put = |pid| StartId {
+        cgroup: 7,
+        process: Some(Subject { pid, started: None }),
+    };
+    for id in [put(50), put(51), StartId::of(7), StartId::of(8)] {
+        starts.begin(id, "/default/x");
+    }
+    let path = |id| &starts.facts(id).unwrap().cgroup;
+    let first = path(put(50));
+    for other in [put(51), StartId::of(7)] {
+        assert!(Arc::ptr_eq(first, path(other)), "{other}");
+    }
+    assert!(!Arc::ptr_eq(first, path(StartId::of(8))));
+}
+
 fn events(findings: &[Finding]) -> Vec<Event> {
     findings.iter().map(|finding| finding.event).collect()
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
 
-/// Moves itself into a cgroup, and runs a program in another mount namespace than its parent.
-const APART: &str = "echo 0 > \"$0/cgroup.procs\" && exec unshare --mount true";
+/// Moves itself into a cgroup, and runs a program in another mount namespace than its parent's.
+const APART: &str = "echo 0 > \"$0/cgroup.procs\" && exec unshare --mount \"$@\"";
 /// The first process of a pid namespace stays where it is and runs no program; its child runs one in
 /// another cgroup. Then the first process waits, with a name of its choice.
 const FOREIGN: &str = "syscall(0 + $ARGV[0], 0x20000000); my $first = fork;
@@ -30,9 +30,10 @@ fn starts_in(agent: &Agent, path: &str) -> Vec<Value> {
         .collect()
 }
 
-fn apart(cgroup: &str) -> Command {
+fn apart(cgroup: &str, program: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", APART]).arg(folder_of(cgroup));
+    command.args(program);
     command
 }
 
@@ -57,7 +58,7 @@ fn a_decoy_in_a_created_containers_cgroup_does_not_take_its_place() {
             for _ in 0..decoys {
                 let mut decoy = match kind {
                     "foreign" => foreign(Some(&path), "first", 0),
-                    _ => apart(&path),
+                    _ => apart(&path, &["true"]),
                 };
                 assert!(decoy.status().unwrap().success(), "{kind}");
             }
@@ -74,6 +75,42 @@ fn a_decoy_in_a_created_containers_cgroup_does_not_take_its_place() {
             assert!(own() <= 1, "{kind}: {:#?}", starts_in(&agent, &path));
         }
     }
+}
+
+/// Neither is a container, and no cgroup waits for one afterwards: that of a service whose program has
+/// mounts of its own, and one with many processes that was there before the first process of a pid namespace.
+#[test]
+fn programs_with_namespaces_of_their_own_leave_no_cgroup_waiting() {
+    let node = require!(Node::for_test("service", false));
+    let [service, many] = ["service", "many"].map(|it| format!("/{it}-{}", std::process::id()));
+    let start = |command: &mut Command| command.spawn().unwrap();
+    let made = |path: &str| std::fs::create_dir(folder_of(path)).unwrap();
+    made(&many);
+    let mut children: Vec<_> = (0..70)
+        .map(|_| start(&mut apart(&many, &["sleep", "1000"])))
+        .collect();
+    let agent = node.agent_without_walks();
+    made(&service);
+    children.push(start(&mut apart(&service, &["sleep", "1000"])));
+    let first = ["unshare", "--pid", "--fork", "sleep", "1"];
+    children.push(start(&mut apart(&many, &first)));
+    let is_answered = |path: &str| {
+        let line = format!("the sources have answered path={path:?}");
+        agent.log().lines().any(|it| it.contains(&line))
+    };
+    let are_answered = || is_answered(&service) && is_answered(&many);
+    let are_answered = wait_until(PATIENCE, are_answered);
+    let log = agent.log();
+    let wait = [&service, &many].map(|path| log.contains(&format!("path={path:?} waits=Yes")));
+    for mut child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for path in [&service, &many] {
+        let is_removed = || std::fs::remove_dir(folder_of(path)).is_ok();
+        assert!(wait_until(PATIENCE, is_removed), "{path}");
+    }
+    assert!(are_answered && wait == [false; 2], "{log}");
 }
 
 /// The cgroup has a container already, and the others share the node's pid namespace.

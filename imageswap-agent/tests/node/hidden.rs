@@ -184,7 +184,8 @@ fn a_program_before_the_containers_own_hides_no_start() {
     for times in 1..=3 {
         bundle.exec(&["true"]).unwrap();
         // The agent has asked about it, and no source knows it.
-        let waits = || agent.log().matches("a runtime waits to begin").count() >= times;
+        let line = format!("path={path:?} waits=Yes");
+        let waits = || agent.log().matches(&line).count() >= times;
         assert!(wait_until(PATIENCE, waits), "{}", agent.log());
     }
     bundle.begin().unwrap();

@@ -22,6 +22,8 @@ pub(super) struct Heard {
     pub(super) findings: Vec<(Finding, Value)>,
     pub(super) answered: usize,
     pub(super) silent: Vec<Silent>,
+    /// Findings for which an agent's answer had no room.
+    pub(super) left_out: u64,
 }
 
 /// An agent: its client, path, and name in messages.
@@ -41,11 +43,13 @@ pub(super) async fn ask(args: &Args) -> Result<Heard> {
         findings: Vec::new(),
         answered: 0,
         silent: Vec::new(),
+        left_out: 0,
     };
     for agent in agents {
         match agent.ask().await {
-            Ok(findings) => {
+            Ok((findings, left_out)) => {
                 heard.answered += 1;
+                heard.left_out += left_out;
                 heard.findings.extend(findings);
             }
             Err(error) => heard.silent.push(Silent {
@@ -121,18 +125,27 @@ fn said(error: kube::Error) -> anyhow::Error {
 }
 
 impl Agent {
-    async fn ask(&self) -> Result<Vec<(Finding, Value)>> {
+    /// Its findings, and how many more it has than its answer has room for.
+    async fn ask(&self) -> Result<(Vec<(Finding, Value)>, u64)> {
         let request = Request::get(&self.path).body(Vec::new())?;
         let text = timeout(DEADLINE, self.client.request_text(request));
         let text = text
             .await
             .map_err(|_elapsed| anyhow!("no answer in 10 s"))?;
         let text = text.map_err(said)?;
-        let findings = text.lines().map(|line| {
-            let whole: Value = serde_json::from_str(line)?;
-            Ok((Finding::deserialize(&whole)?, whole))
-        });
+        let lines = text.lines().map(serde_json::from_str);
+        let mut lines: Vec<Value> = lines
+            .collect::<Result<_, _>>()
+            .context("the answer is not a finding")?;
+        let left_out = lines.last().and_then(|line| line["left_out"].as_u64());
+        if left_out.is_some() {
+            lines.pop();
+        }
+        let findings = lines
+            .into_iter()
+            .map(|whole| Ok((Finding::deserialize(&whole)?, whole)));
         let findings: Result<_, serde_json::Error> = findings.collect();
-        findings.context("the answer is not a finding")
+        let findings = findings.context("the answer is not a finding")?;
+        Ok((findings, left_out.unwrap_or(0)))
     }
 }

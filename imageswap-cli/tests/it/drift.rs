@@ -69,6 +69,23 @@ fn workloads_are_shown_with_their_age_and_process() {
 }
 
 #[test]
+fn findings_that_have_no_room_are_counted() {
+    let agent = agent(&[finding("1", "webhook-skipped"), json!({"left_out": 7})]);
+    let folder = Folder::new(&[]);
+    let ran = folder.run(&format!("drift --agent {agent}"));
+    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    assert!(
+        ran.out().ends_with("1 drift; 1 agent answered\n"),
+        "{ran:?}"
+    );
+    let said =
+        "error: 7 more findings have no room in the agents' answers; see their findings files\n";
+    assert_eq!(ran.err(), said);
+    let answer = folder.run(&format!("drift --agent {agent} -o json")).json();
+    assert_eq!(answer["left_out"], 7);
+}
+
+#[test]
 fn watch_asks_again_until_it_is_stopped() {
     let agent = agent(&[finding("1", "webhook-skipped")]);
     let folder = Folder::new(&[]);

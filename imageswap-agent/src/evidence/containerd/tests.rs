@@ -44,7 +44,12 @@ fn full_container(spec: &str) -> FullContainer {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     FullContainer {
         id: "web".to_owned(),
-        labels: [pair("a", "1"), pair("b", "2")].into(),
+        labels: [
+            pair("a", "1"),
+            pair("io.kubernetes.pod.uid", "1"),
+            pair("z", "2"),
+        ]
+        .into(),
         image: "registry.example.com/app:1".to_owned(),
         runtime: Some(FullRuntime {
             name: "io.containerd.runc.v2".to_owned(),
@@ -76,14 +81,35 @@ fn a_container_decodes_past_what_is_not_named() {
             namespace: "default".to_owned(),
             id: "web".to_owned(),
             image: "registry.example.com/app:1".to_owned(),
-            labels: [("a", "1"), ("b", "2")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into(),
+            labels: [("io.kubernetes.pod.uid".to_owned(), "1".to_owned())].into(),
             snapshot: Some(("overlayfs".to_owned(), "web".to_owned())),
             root: Some("/srv/web".into()),
             sandbox_command: None,
         }
     );
+}
+
+#[test]
+fn little_is_kept_of_a_record_whatever_a_client_writes() {
+    let many = |prefix: &'static str| {
+        (0..90_000).map(move |at| (format!("{prefix}{at:06}"), "x".repeat(20)))
+    };
+    let mut container = full_container("{}");
+    container.labels = many("a").chain(many("z")).collect();
+    let kind = ("io.cri-containerd.kind".to_owned(), "container".to_owned());
+    container.labels.extend([kind.clone()]);
+    assert_eq!(decode(&container).labels, [kind].into());
+
+    container.labels = many("io.kubernetes.").collect();
+    container.image = "é".repeat(1 << 20);
+    container.snapshot_key = "k".repeat(LONGEST + 1);
+    let record = decode(&container);
+    let bytes = record
+        .labels
+        .iter()
+        .map(|(key, value)| key.len() + value.len());
+    assert!(bytes.sum::<usize>() < 100 << 10);
+    assert_eq!((record.image.len(), record.snapshot), (LONGEST, None));
 }
 
 #[test]

@@ -5,10 +5,10 @@
 //! when decoding. A message whose first field is a text, and the only one that is used, is a `String`;
 //! one of which no field is used is `()`.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use prost::Message;
+
+use super::labels::{Labels, OfContainer, OfContent};
 
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, Message)]
@@ -35,8 +35,8 @@ pub(super) struct Namespace {
 pub(super) struct Container {
     #[prost(string, tag = "1")]
     pub(super) id: String,
-    #[prost(btree_map = "string, string", tag = "2")]
-    pub(super) labels: BTreeMap<String, String>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) labels: Option<Labels<OfContainer>>,
     #[prost(string, tag = "3")]
     pub(super) image: String,
     /// JSON of the OCI runtime specification.
@@ -173,8 +173,8 @@ pub(super) struct InfoResponse {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Info {
-    #[prost(btree_map = "string, string", tag = "5")]
-    pub(super) labels: BTreeMap<String, String>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) labels: Option<Labels<OfContent>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
