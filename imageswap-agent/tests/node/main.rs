@@ -3,6 +3,7 @@
 
 mod agent_records;
 mod cluster;
+mod created;
 mod crio;
 mod decoys;
 mod docker;
