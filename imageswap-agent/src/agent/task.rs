@@ -12,7 +12,7 @@ use crate::node;
 use crate::probe::KernelEvent;
 use crate::process::{self, Subject};
 
-/// Processes that may still be the runtime; any more are counted as lost.
+/// Processes that may still be the runtime, or are gone; any more are counted as lost.
 const MOST_UNSURE: usize = 1024;
 
 /// A process that is called like a runtime, and is looked at again at `due_ns` since boot.
@@ -28,6 +28,9 @@ pub(super) enum Sighting {
     Task(TaskRecord),
     /// Another program began in its pid namespace, and it lives in this cgroup.
     Exec(u64, Process),
+    /// A runtime reported the start of its task after its end. The record of its exec may not have been
+    /// read yet.
+    Gone,
 }
 
 impl Agent {
@@ -118,7 +121,7 @@ impl Agent {
                 self.name(start, task);
             }
         } else if !is_shown && sight == Sight::Event && self.hierarchy.sees_execs() {
-            self.exports.unplaced();
+            self.look_again(Sighting::Gone, gone);
         }
     }
 
@@ -155,6 +158,7 @@ impl Agent {
                 continue;
             }
             match of {
+                Sighting::Gone => self.exports.unplaced(),
                 _ if !process.runs(&self.proc) => self.exports.unplaced(),
                 Sighting::Task(task) => self.task(&task, Sight::Reconciled),
                 Sighting::Exec(cgroup, process) => {
