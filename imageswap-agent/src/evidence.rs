@@ -32,6 +32,7 @@ pub(crate) mod file;
 mod gate;
 mod kept;
 mod layers;
+mod list;
 pub mod root;
 pub mod runc;
 pub(crate) mod sandbox;

@@ -1,10 +1,14 @@
 //! The layers of an image, from its own content.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
+use std::path::Path;
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
+
+use super::list::{self, Texts};
 
 /// A small blob of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +36,12 @@ const LONGEST_COMMAND: usize = 4 << 10;
 /// An index names a manifest for each platform, and attestations beside them.
 const MOST_MANIFESTS: usize = 64;
 
-/// Storage drivers allow a few hundred layers.
-const MOST_TEXTS: usize = 1024;
-const ALL_TEXTS: usize = 128 << 10;
-
 /// Reads the blob with this digest; `None` if the bytes do not match or are not a part of an image.
 pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
     if sha256(bytes) != digest {
         return None;
     }
-    let json: Json = serde_json::from_slice(bytes).ok()?;
+    let json: Json<'_> = serde_json::from_slice(bytes).ok()?;
     Some(match json {
         Json {
             rootfs: Some(RootFs {
@@ -64,8 +64,15 @@ pub(super) fn read(digest: &str, bytes: &[u8]) -> Option<Blob> {
             manifests: Some(manifests),
             ..
         } => {
-            let first = manifests.into_iter().take(MOST_MANIFESTS);
-            Blob::Index(first.map(|it| it.digest).collect())
+            let mut first = Vec::new();
+            let take = |manifest: Descriptor| {
+                if first.len() < MOST_MANIFESTS {
+                    first.push(manifest.digest);
+                }
+                Ok(())
+            };
+            list::each(Path::new(digest), manifests.get().as_bytes(), take).ok()?;
+            Blob::Index(first)
         }
         _ => return None,
     })
@@ -98,8 +105,9 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 }
 
 #[derive(Deserialize)]
-struct Json {
-    manifests: Option<Vec<Descriptor>>,
+struct Json<'b> {
+    #[serde(borrow)]
+    manifests: Option<&'b RawValue>,
     layers: Option<IgnoredAny>,
     /// For a manifest a descriptor; for a configuration what the container runs.
     config: Option<Config>,
@@ -123,44 +131,6 @@ struct Config {
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Option<Texts>,
-}
-
-/// A list of texts. `None` if it is a single text, or too long to be kept: whoever makes an image
-/// decides that.
-struct Texts(Option<Vec<String>>);
-
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextsVisitor)
-    }
-}
-
-struct TextsVisitor;
-
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of texts")
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Texts, E> {
-        Ok(Texts(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
-        let mut texts = Vec::new();
-        let mut length = 0;
-        while let Some(text) = list.next_element::<String>()? {
-            length += text.len();
-            if texts.len() >= MOST_TEXTS || length > ALL_TEXTS {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                return Ok(Texts(None));
-            }
-            texts.push(text);
-        }
-        Ok(Texts(Some(texts)))
-    }
 }
 
 #[cfg(test)]
@@ -202,13 +172,17 @@ mod tests {
         let odd = r#"{"config": {"Cmd": "x"}, "rootfs": {"diff_ids": ["sha256:e"]}}"#;
         assert_eq!(read_it(odd), Some(expected(&[])));
         assert_eq!(read_it("{}"), None);
+        let descriptors = vec![serde_json::json!({"digest": "sha256:a"}); MOST_MANIFESTS + 1];
+        let index = serde_json::json!({"manifests": descriptors}).to_string();
+        let first = vec!["sha256:a".to_owned(); MOST_MANIFESTS];
+        assert_eq!(read_it(&index), Some(Blob::Index(first)));
         let many = |count| vec!["x"; count];
         let long = serde_json::json!({"config": {"Cmd": many(2000)}, "rootfs": {"diff_ids": ["sha256:e"]}});
         assert_eq!(read_it(&long.to_string()), Some(expected(&[])));
-        for count in [MOST_TEXTS, MOST_TEXTS + 1] {
+        for count in [list::MOST_TEXTS, list::MOST_TEXTS + 1] {
             let layers = serde_json::json!({"rootfs": {"diff_ids": many(count)}});
             let is_read = read_it(&layers.to_string()).is_some();
-            assert_eq!(is_read, count == MOST_TEXTS, "{count}");
+            assert_eq!(is_read, count == list::MOST_TEXTS, "{count}");
         }
         let forged = read(&sha256(manifest.as_bytes()), config.as_bytes());
         assert_eq!(forged, None, "the digest of another blob");

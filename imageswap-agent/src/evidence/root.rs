@@ -138,7 +138,8 @@ pub fn is_mount(proc: &Path, process: Subject, mount: &Mount) -> Option<bool> {
 /// process, which made the mount.
 fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
     let maker = ancestors(proc, process.pid).next();
-    let Some((device, folder)) = maker.and_then(|maker| place(&lines(proc, maker), path)) else {
+    let Some((device, folder)) = maker.and_then(|maker| place(&mountinfo(proc, maker), path))
+    else {
         return false;
     };
     every_root(proc, process, |root| {
@@ -149,22 +150,26 @@ fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
 /// Whether this holds for the mounts at the root of a process: one, or several on top of each
 /// other. Not for a process that has ended, because another one may have its pid.
 fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> bool {
-    let mut roots = lines(proc, process.pid);
-    roots.retain(|line| line.target == "/");
-    !roots.is_empty() && roots.iter().all(is_it) && process.is_alive(proc)
+    let mounts = mountinfo(proc, process.pid);
+    let mut roots = lines(&mounts).filter(|line| line.target == "/").peekable();
+    roots.peek().is_some() && roots.all(|line| is_it(&line)) && process.is_alive(proc)
 }
 
 /// The folders with this end on which a process sees something mounted.
 pub(super) fn mounted_on(proc: &Path, pid: u32, end: &Path) -> BTreeSet<PathBuf> {
-    let targets = lines(proc, pid).into_iter();
-    let targets = targets.map(|line| PathBuf::from(line.target));
+    let mounts = mountinfo(proc, pid);
+    let targets = lines(&mounts).map(|line| PathBuf::from(line.target));
     targets.filter(|target| target.ends_with(end)).collect()
 }
 
-fn lines(proc: &Path, pid: u32) -> Vec<Line> {
+fn mountinfo(proc: &Path, pid: u32) -> String {
     let path = proc.join(format!("{pid}/mountinfo"));
-    let text = file::read_kernel(&path, LARGEST_MOUNTINFO).unwrap_or_default();
-    text.lines().filter_map(line).collect()
+    file::read_kernel(&path, LARGEST_MOUNTINFO).unwrap_or_default()
+}
+
+/// One at a time, because any user can make thousands of mounts.
+fn lines(mounts: &str) -> impl Iterator<Item = Line> {
+    mounts.lines().filter_map(line)
 }
 
 fn line(text: &str) -> Option<Line> {
@@ -185,11 +190,10 @@ fn line(text: &str) -> Option<Line> {
 }
 
 /// The device of a folder, and the folder's path in its file system.
-fn place(mounts: &[Line], path: &str) -> Option<(String, String)> {
-    let below = |line: &&Line| Path::new(path).starts_with(&line.target);
+fn place(mounts: &str, path: &str) -> Option<(String, String)> {
+    let below = |line: &Line| Path::new(path).starts_with(&line.target);
     // The last mount on a folder hides the others.
-    let mount = mounts
-        .iter()
+    let mount = lines(mounts)
         .filter(below)
         .max_by_key(|line| line.target.len())?;
     let rest = Path::new(path).strip_prefix(&mount.target).ok()?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::bundle::ROOTFS;
@@ -19,6 +19,9 @@ pub(crate) const SANDBOX: &str = "sandbox";
 
 /// The configuration of a real sandbox has about 6 KB.
 pub(crate) const LARGEST: u64 = 1 << 20;
+
+/// It has about 1,000 values with seccomp rules. A short value takes many times its text in memory.
+const MOST_VALUES: usize = 1 << 12;
 
 /// The mounts of a sandbox: where, and of which type. The plugin of containerd 1.6 leaves the
 /// default `/dev/shm` below its own.
@@ -59,7 +62,10 @@ pub(crate) fn command(json: &[u8], place: Place) -> Option<Vec<String>> {
     if u64::try_from(json.len()).is_ok_and(|length| length > LARGEST) {
         return None;
     }
-    let Exact(spec) = serde_json::from_slice(json).ok()?;
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let mut left = MOST_VALUES;
+    let spec = Exact(&mut left).deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
     let list = |value: &Value| match value {
         Value::Null => Some(Vec::new()),
         value => value.as_array().cloned(),
@@ -97,18 +103,21 @@ fn is_own(mount: &Value) -> bool {
 }
 
 /// JSON that every reader understands in the same way. The runtimes' readers ignore the case of
-/// keys and merge keys that occur twice, so the keys are in lower case and occur once.
-struct Exact(Value);
+/// keys and merge keys that occur twice, so the keys are in lower case and occur once. No more
+/// values than are left.
+struct Exact<'l>(&'l mut usize);
 
-impl<'de> Deserialize<'de> for Exact {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ExactVisitor).map(Self)
+impl<'de> DeserializeSeed<'de> for Exact<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.checked_sub(1);
+        *self.0 = left.ok_or_else(|| D::Error::custom("too many values"))?;
+        deserializer.deserialize_any(self)
     }
 }
 
-struct ExactVisitor;
-
-impl<'de> Visitor<'de> for ExactVisitor {
+impl<'de> Visitor<'de> for Exact<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +150,7 @@ impl<'de> Visitor<'de> for ExactVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Exact(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Exact(self.0))? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -149,7 +158,8 @@ impl<'de> Visitor<'de> for ExactVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = serde_json::Map::new();
-        while let Some((key, Exact(value))) = entries.next_entry::<String, Exact>()? {
+        while let Some(key) = entries.next_key::<String>()? {
+            let value = entries.next_value_seed(Exact(self.0))?;
             // Some letters beyond ASCII are equal to ASCII ones if the case is ignored.
             let is_ascii = key.is_ascii();
             let known = object.insert(key.to_ascii_lowercase(), value);
@@ -203,6 +213,7 @@ mod tests {
         spec["hooks"] = json!({"prestart": [], "startContainer": null});
         assert_eq!(of(&spec), [pause.clone(), pause.clone()]);
         spec["hooks"] = Value::Null;
+        spec["linux"] = json!(vec![0; 3 * MOST_VALUES / 4]);
         assert_eq!(of(&spec), [pause.clone(), pause]);
     }
 
@@ -284,6 +295,10 @@ mod tests {
                 with("/mount\u{17f}", json!([])),
             ),
             ("too long", with("/hostname", json!("a".repeat(1 << 20)))),
+            (
+                "too many values",
+                with("/hostname", json!(vec![0; MOST_VALUES])),
+            ),
         ] {
             assert_eq!(of(&spec), [None, None], "{what}");
         }

@@ -1,9 +1,13 @@
 //! The parts of an OCI runtime configuration that matter for what its container runs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::bundle::ANNOTATIONS;
 
 /// A `config.json` of the OCI runtime specification, or containerd's record of one; all other
 /// fields are skipped.
@@ -11,7 +15,7 @@ use serde::Deserialize;
 /// Go writes `null` for absent fields, hence the options.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Spec {
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Annotations>,
     root: Option<Root>,
 }
 
@@ -28,7 +32,39 @@ impl Spec {
 
     /// The annotations.
     pub(super) fn into_annotations(self) -> BTreeMap<String, String> {
-        self.annotations.unwrap_or_default()
+        self.annotations.unwrap_or_default().0
+    }
+}
+
+/// Those that are used: a client can write any number of others.
+#[derive(Debug, Default)]
+struct Annotations(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+struct AnnotationsVisitor;
+
+impl<'de> Visitor<'de> for AnnotationsVisitor {
+    type Value = Annotations;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Annotations, A::Error> {
+        let mut used = BTreeMap::new();
+        while let Some(key) = all.next_key::<String>()? {
+            if ANNOTATIONS.contains(&&*key) {
+                used.insert(key, all.next_value()?);
+            } else {
+                all.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Annotations(used))
     }
 }
 
@@ -37,9 +73,12 @@ const LONG_S: char = '\u{17f}';
 
 /// Whether the JSON of an OCI configuration may name a hook that runs in the container right before
 /// its program (`startContainer`). Spellings that Go reads as this name count: in any case, with
-/// escaped letters, or with a long s.
+/// escaped letters, or with a long s. Bytes that are not text count as well: Go reads them.
 pub(crate) fn may_hook_start(json: &[u8]) -> bool {
-    let json = String::from_utf8_lossy(json).to_ascii_lowercase();
+    let Ok(json) = std::str::from_utf8(json) else {
+        return true;
+    };
+    let json = json.to_ascii_lowercase();
     let is_letter = |digits: &str| {
         let code = digits
             .get(..4)
@@ -72,5 +111,6 @@ mod tests {
         ] {
             assert!(!may_hook_start(json.as_bytes()), "{json}");
         }
+        assert!(may_hook_start(b"{\"process\":{\"args\":[\"\xff\"]}}"));
     }
 }

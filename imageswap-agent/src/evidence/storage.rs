@@ -11,20 +11,27 @@
 //! Only root's store is evidence: any other user could write anything into his own. [`super::user`]
 //! reads those.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::file::read_of;
+use super::list::{self, Text, Texts};
 use super::root::Made;
-use super::{EvidenceError, on_host, parse_json, read_of_root};
+use super::{EvidenceError, on_host, read_of_root};
 use crate::claim::{Claim, Content, Kind, Naming, Source};
 use crate::process::{self, CommandLine};
 
-/// Both lists grow with what is stored, by about a kilobyte for each.
+/// The lists grow with what is stored, by about a kilobyte for each.
 const LARGEST_LIST: u64 = 16 << 20;
+
+/// More layers than a list of that size has.
+const MOST_LAYERS: usize = 1 << 16;
+
+/// Storage drivers allow at most this depth.
+const DEEPEST: usize = 512;
 
 /// The name of a container's bundle in its folder.
 const BUNDLE: &str = "userdata";
@@ -176,9 +183,7 @@ pub fn of_bundle(
         store.run.join(&containers).join(volatile),
     ] {
         if found.is_none() {
-            found = entry(store.owner, &list, |container: &Container| {
-                container.id == id
-            })?;
+            found = entry::<Container>(store.owner, &list, id)?;
         }
     }
     let Some(container) = found else {
@@ -188,27 +193,46 @@ pub fn of_bundle(
         let folder = store.graph.join(format!("{driver}-{what}"));
         folder.join(format!("{what}.json"))
     };
-    let metadata: Metadata = serde_json::from_str(&container.metadata).unwrap_or_default();
-    let is_its = |image: &Image| image.id == container.image;
-    let image = entry(store.owner, &list("images"), is_its)?.unwrap_or_default();
-    let layers = all(store.owner, &list("layers"))?.unwrap_or_default();
-    let layers = below(&layers, &container.layer);
-    let is_on_image = image.layer.is_some() && layers.first() == image.layer.as_ref();
+    let metadata: Metadata = serde_json::from_str(&container.metadata.0).unwrap_or_default();
+    let images = list("images");
+    let image: Image = entry(store.owner, &images, &container.image.0)?.unwrap_or_default();
+    // Only root's containers are compared with their layers.
+    let layers = match store.owner {
+        0 => below(&list("layers"), &container.layer.0)?,
+        _ => Vec::new(),
+    };
+    let top = image.layer.map(|layer| layer.0);
+    let is_on_image = top.is_some() && layers.first() == top.as_ref();
+    let names = image.names.all(&images, "names of the image")?;
+    let former = image.former.all(&images, "former names of the image")?;
     Ok(Some(StoredImage {
-        made: is_on_image.then(|| made(&store.home, driver, container.layer, layers)),
+        made: is_on_image.then(|| made(&store.home, driver, container.layer.0, layers)),
         name: metadata.image_name.filter(|name| !name.is_empty()),
-        names: image.names.into_iter().chain(image.former).collect(),
-        digest: image.digest.filter(|digest| !digest.is_empty()),
+        names: names.into_iter().chain(former).collect(),
+        digest: image.digest.map(|it| it.0).filter(|it| !it.is_empty()),
     }))
 }
 
-/// The layers below one, topmost first; not more than there are.
-fn below(all: &[Layer], layer: &str) -> Vec<String> {
-    let of = |id: &str| all.iter().find(|layer| layer.id == id);
-    let parent = |id: &String| of(id)?.parent.clone().filter(|it| !it.is_empty());
-    std::iter::successors(parent(&layer.to_owned()), parent)
-        .take(all.len())
-        .collect()
+/// The layers below one in a list of root's, topmost first.
+fn below(list: &Path, layer: &str) -> Result<Vec<String>, EvidenceError> {
+    let bytes = read_of_root(list, LARGEST_LIST)?.unwrap_or_else(|| b"[]".to_vec());
+    let mut parents = HashMap::new();
+    list::each(list, &bytes, |layer: Layer<'_>| {
+        parents.entry(layer.id).or_insert(layer.parent);
+        if parents.len() > MOST_LAYERS {
+            return Err(format!("more than {MOST_LAYERS} layers"));
+        }
+        Ok(())
+    })?;
+    let parent = |id: &&str| {
+        parents
+            .get(id)
+            .copied()
+            .flatten()
+            .filter(|it| !it.is_empty())
+    };
+    let layers = std::iter::successors(parent(&layer), parent).take(DEEPEST);
+    Ok(layers.map(str::to_owned).collect())
 }
 
 /// What the storage driver of the store at `home` mounts for the layer `top`.
@@ -233,39 +257,30 @@ fn root_of<'b>(bundle: &'b Path, id: &str) -> Option<(&'b Path, &'b str)> {
     Some((containers.parent()?, driver))
 }
 
-/// The entry that `is_it` accepts in a list of this user's; `None` if there is no such list.
+/// The entry with this id in a list of this user's; `None` if there is no such list.
 fn entry<T: DeserializeOwned>(
     owner: u32,
     list: &Path,
-    is_it: impl Fn(&T) -> bool,
+    id: &str,
 ) -> Result<Option<T>, EvidenceError> {
-    let all = all(owner, list)?.unwrap_or_default();
-    Ok(all.into_iter().find(is_it))
-}
-
-/// A list of this user's; `None` if there is no such list.
-fn all<T: DeserializeOwned>(owner: u32, list: &Path) -> Result<Option<Vec<T>>, EvidenceError> {
-    let Some(bytes) = read_of(owner, list, LARGEST_LIST)? else {
-        return Ok(None);
-    };
-    parse_json(list, &bytes).map(Some)
+    let bytes = read_of(owner, list, LARGEST_LIST)?;
+    bytes.map_or(Ok(None), |bytes| list::with_id(list, &bytes, id))
 }
 
 #[derive(Deserialize)]
 struct Container {
-    id: String,
     #[serde(default)]
-    image: String,
+    image: Text,
     #[serde(default)]
-    layer: String,
+    layer: Text,
     #[serde(default)]
-    metadata: String,
+    metadata: Text,
 }
 
 #[derive(Deserialize)]
-struct Layer {
-    id: String,
-    parent: Option<String>,
+struct Layer<'b> {
+    id: &'b str,
+    parent: Option<&'b str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -276,139 +291,14 @@ struct Metadata {
 
 #[derive(Default, Deserialize)]
 struct Image {
-    id: String,
-    digest: Option<String>,
+    digest: Option<Text>,
     /// The topmost one.
-    layer: Option<String>,
+    layer: Option<Text>,
     #[serde(default)]
-    names: Vec<String>,
+    names: Texts,
     #[serde(default, rename = "names-history")]
-    former: Vec<String>,
+    former: Texts,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    const LISTED: &str = r#"[{"id": "c0", "image": "i0"}, {"id": "c1", "image": "i1", "layer": "l2",
-        "metadata": "{\"image-name\":\"quay.io/a/b:1\"}"}]"#;
-
-    /// A folder for a store, with an image and no container.
-    struct Folder(tempfile::TempDir);
-
-    impl Folder {
-        fn new() -> Self {
-            let folder = Self(tempfile::tempdir().unwrap());
-            folder.layers("l1");
-            let images = r#"[{"id": "i1", "layer": "l1", "digest": "sha256:ab", "names": ["quay.io/a/b:1"],
-                "names-history": ["docker.io/x/y:2", "quay.io/a/b:1"]}]"#;
-            folder.write("graph/overlay-images/images.json", images);
-            folder
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            let path = self.0.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-
-        fn layers(&self, parent: &str) {
-            let layers = format!(
-                r#"[{{"id": "l0"}}, {{"id": "l1", "parent": "l0"}}, {{"id": "l2", "parent": "{parent}"}}]"#
-            );
-            self.write("graph/overlay-layers/layers.json", &layers);
-        }
-
-        fn bundle(&self, below: &str) -> PathBuf {
-            let bundle = format!("{below}/overlay-containers/c1/userdata");
-            self.0.path().join(bundle)
-        }
-
-        fn read(&self, bundle: &Path, id: &str) -> Result<Option<StoredImage>, EvidenceError> {
-            let store = Store::new(self.0.path(), Path::new("/graph"), Path::new("/run"), 0);
-            of_bundle(&[store], bundle, id)
-        }
-    }
-
-    /// Only root's store is read; it is root's if root runs the tests.
-    fn is_read() -> bool {
-        rustix::process::geteuid().is_root()
-    }
-
-    #[test]
-    fn the_image_of_a_bundle_has_all_its_names() {
-        for (below, list) in [
-            ("graph", "graph/overlay-containers/containers.json"),
-            ("graph", "graph/overlay-containers/volatile-containers.json"),
-            ("run", "run/overlay-containers/volatile-containers.json"),
-        ] {
-            let folder = Folder::new();
-            let bundle = folder.bundle(below);
-            assert_eq!(folder.read(&bundle, "c1").unwrap(), None, "not listed");
-            folder.write("graph/overlay-containers/containers.json", "[]");
-            folder.write(list, LISTED);
-            let image = folder.read(&bundle, "c1").unwrap();
-            let names = ["docker.io/x/y:2", "quay.io/a/b:1"].map(str::to_owned);
-            let expected = StoredImage {
-                name: Some("quay.io/a/b:1".to_owned()),
-                names: names.into(),
-                digest: Some("sha256:ab".to_owned()),
-                made: Some(Made::Overlay {
-                    home: "/graph/overlay".into(),
-                    top: "l2".to_owned(),
-                    layers: vec!["l1".to_owned(), "l0".to_owned()],
-                }),
-            };
-            assert_eq!(image, is_read().then_some(expected), "{list}");
-            assert_eq!(folder.read(&bundle, "c2").unwrap(), None);
-            let above = bundle.parent().unwrap();
-            assert_eq!(folder.read(above, "c1").unwrap(), None);
-            assert_eq!(of_bundle(&[], &bundle, "c1").unwrap(), None);
-            for other in ["l0", "l2", "l9"] {
-                folder.layers(other);
-                let image = folder.read(&bundle, "c1").unwrap();
-                assert_eq!(image.and_then(|image| image.made), None, "{other}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_store_of_somebody_elses_is_not_read() {
-        let folder = Folder::new();
-        folder.write("graph/overlay-containers/containers.json", LISTED);
-        let list = folder
-            .0
-            .path()
-            .join("graph/overlay-containers/containers.json");
-        // Only root can give a file away; without root the store already belongs to another user.
-        drop(std::os::unix::fs::chown(&list, Some(1000), None));
-        assert_eq!(folder.read(&folder.bundle("graph"), "c1").unwrap(), None);
-    }
-
-    #[test]
-    fn a_broken_list_is_an_error_that_names_it() {
-        let folder = Folder::new();
-        folder.write("graph/overlay-containers/containers.json", "[{");
-        if is_read() {
-            let error = folder.read(&folder.bundle("graph"), "c1").unwrap_err();
-            assert!(error.to_string().contains("containers.json"), "{error}");
-        }
-    }
-
-    #[test]
-    fn stores_are_those_that_podmans_configuration_names() {
-        let host = tempfile::tempdir().unwrap();
-        let etc = host.path().join("etc/containers");
-        fs::create_dir_all(&etc).unwrap();
-        let text = "[storage]\n# graphroot = \"/no\"\ngraphroot = \"/srv/store\"\n";
-        fs::write(etc.join("storage.conf"), text).unwrap();
-        let stores = stores(host.path(), Path::new("/proc"), std::process::id());
-        let store = |graph| Store::new(host.path(), Path::new(graph), Path::new(RUN), 0);
-        let [default, other] = [GRAPH, "/srv/store"].map(store);
-        // The configuration belongs to the test's user, who may not be root.
-        if is_read() {
-            assert_eq!(stores, [default, other]);
-        }
-    }
-}
+mod tests;

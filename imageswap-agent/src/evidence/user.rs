@@ -161,8 +161,8 @@ fn data_roots(host_root: &Path, proc: &Path, shim: u32, owner: u32) -> Vec<PathB
 fn home(passwd: &str, uid: u32) -> Option<PathBuf> {
     let uid = uid.to_string();
     passwd.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        (fields.get(2) == Some(&&*uid)).then(|| fields.get(5).map(PathBuf::from))?
+        let mut fields = line.split(':');
+        (fields.nth(2) == Some(&*uid)).then(|| fields.nth(2).map(PathBuf::from))?
     })
 }
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +69,7 @@ fn reads_what_containerds_cri_plugin_writes() {
 
 #[test]
 fn reads_what_cri_o_writes() {
-    let annotations = |kind: &str| {
+    let annotations = |kind: &str| -> BTreeMap<String, String> {
         [
             ("io.kubernetes.cri-o.ContainerType", kind),
             (
@@ -83,7 +84,13 @@ fn reads_what_cri_o_writes() {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
     };
-    let container = CriAnnotations::of(&annotations("container")).unwrap();
+    let host = tempfile::tempdir().unwrap();
+    let read = |kind: &str| {
+        let config = serde_json::json!({"annotations": annotations(kind)}).to_string();
+        let folder = write(host.path(), "run/crio", "x", ID, &config);
+        read_bundle(&folder).unwrap().unwrap().cri.unwrap()
+    };
+    let container = read("container");
     assert!(!container.sandbox);
     assert_eq!(container.container_name.as_deref(), Some("app"));
     assert_eq!(
@@ -91,7 +98,7 @@ fn reads_what_cri_o_writes() {
         Some("registry.example.com/app:1")
     );
     assert_eq!(container.pod, Some(pod()));
-    let sandbox = CriAnnotations::of(&annotations("sandbox")).unwrap();
+    let sandbox = read("sandbox");
     assert!(sandbox.sandbox);
     assert_eq!(sandbox.container_name, None);
 }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use imageswap_policy::Reference;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{DockerImage, source};
 use crate::claim::ContentSource;
 use crate::evidence::layers::{self, Blob};
+use crate::evidence::list::{self, ALL_TEXTS, MOST_TEXTS, Texts};
 use crate::evidence::{EvidenceError, is_component, parse_json, read_of_root};
 
 /// About 200 bytes for each name of each image.
@@ -88,17 +90,9 @@ impl Images {
             return Ok(None);
         };
         let config: Configuration = parse_json(&config, &bytes)?;
-        let file = self.0.join("repositories.json");
-        let list: Repositories = match read_of_root(&file, LARGEST_NAMES)? {
-            Some(bytes) => parse_json(&file, &bytes)?,
-            None => Repositories::default(),
-        };
-        let is_its = |id: &String| id.strip_prefix("sha256:") == Some(hex);
-        let names = list.repositories.unwrap_or_default();
-        let names = names.into_values().flatten();
-        let names = names.filter(|(_, id)| is_its(id)).map(|(name, _)| name);
+        drop(bytes);
         let mut image = DockerImage {
-            names: names.collect(),
+            names: self.names_of(hex)?,
             ..DockerImage::default()
         };
         for name in &image.names {
@@ -110,10 +104,45 @@ impl Images {
             }
         }
         if image.digests.is_empty() {
-            let layers = config.rootfs.and_then(|it| it.diff_ids);
+            let layers = config.rootfs.and_then(|it| it.diff_ids?.0);
             image.layers_from = self.sources_of(&layers.unwrap_or_default())?;
         }
         Ok(Some(image))
+    }
+
+    /// The names of the image with this id, in hex.
+    fn names_of(&self, hex: &str) -> Result<BTreeSet<String>, EvidenceError> {
+        let file = self.0.join("repositories.json");
+        let bytes = read_of_root(&file, LARGEST_NAMES)?.unwrap_or_else(|| b"{}".to_vec());
+        let list: Repositories<'_> = parse_json(&file, &bytes)?;
+        let mut found = BTreeMap::new();
+        let (mut count, mut length) = (0, 0);
+        let of_repository = |repository, names: &RawValue| {
+            let mut own = BTreeSet::new();
+            let take = |name: String, id: &str| {
+                own.remove(&name);
+                if id.strip_prefix("sha256:") == Some(hex) {
+                    (count, length) = (count + 1, length + name.len());
+                    if count > MOST_TEXTS || length > ALL_TEXTS {
+                        return Err(list::too_many(&format!("names of sha256:{hex}")));
+                    }
+                    own.insert(name);
+                }
+                Ok(())
+            };
+            list::each_value(&file, names.get().as_bytes(), take)
+                .map_err(|error| error.to_string())?;
+            // A key that occurs twice has its last value.
+            found.remove(&repository);
+            if !own.is_empty() {
+                found.insert(repository, own);
+            }
+            Ok(())
+        };
+        if let Some(repositories) = list.repositories {
+            list::each_value(&file, repositories.get().as_bytes(), of_repository)?;
+        }
+        Ok(found.into_values().flatten().collect())
     }
 
     /// The repositories that all of the layers were pulled from or pushed to; empty if one of them
@@ -146,8 +175,13 @@ impl Images {
         let Some(bytes) = read_of_root(&file, LARGEST_LAYER)? else {
             return Ok(BTreeSet::new());
         };
-        let entries: Vec<LayerSource> = parse_json(&file, &bytes)?;
-        Ok(entries.into_iter().map(|it| it.repository).collect())
+        let mut repositories = BTreeSet::new();
+        let take = |entry: LayerSource| {
+            repositories.insert(entry.repository);
+            Ok(())
+        };
+        list::each(&file, &bytes, take)?;
+        Ok(repositories)
     }
 }
 
@@ -157,11 +191,11 @@ fn read_name(file: &Path) -> Result<Option<String>, EvidenceError> {
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
-#[derive(Default, Deserialize)]
-struct Repositories {
+#[derive(Deserialize)]
+struct Repositories<'b> {
     /// By repository, then by full name: the image's id.
-    #[serde(rename = "Repositories")]
-    repositories: Option<BTreeMap<String, BTreeMap<String, String>>>,
+    #[serde(borrow, rename = "Repositories")]
+    repositories: Option<&'b RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -171,7 +205,7 @@ struct Configuration {
 
 #[derive(Deserialize)]
 struct RootFs {
-    diff_ids: Option<Vec<String>>,
+    diff_ids: Option<Texts>,
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::evidence::layers;
+use crate::evidence::list::MOST_TEXTS;
 
 const ID: &str = "a93b729529347cecd518777dc8631ac0c9e5adc62caebfb91952ad7a4c577d6f";
 const IMAGE: &str = "69a10a15fd71ecc7f18759390a9f633dd1f83e88794fd893bef74506199d3726";
@@ -162,6 +163,51 @@ fn a_digest_in_a_repository_says_where_the_image_is_from() {
     let expected = from(&["127.0.0.1:5000/a/b", "docker.io/library/nginx"]);
     assert_eq!(image.pulled_from(), expected);
     assert_eq!(image.layers_from, []);
+}
+
+#[test]
+fn names_of_the_image_are_found_among_many() {
+    let host = require!(Host::for_test("names_of_the_image_are_found_among_many"));
+    let of = |id: &str, repository: &str, names: &[&str]| {
+        let names: BTreeMap<_, _> = names
+            .iter()
+            .map(|&it| (it, format!("sha256:{id}")))
+            .collect();
+        format!("\"{repository}\":{}", json!(names))
+    };
+    let own = of(IMAGE, "b", &["b:1", "b:2"]);
+    let others: Vec<_> = (0..100)
+        .map(|at| of("00", &format!("x{at}"), &["x"]))
+        .collect();
+    let write = |parts: &[String]| {
+        let list = format!("{{\"Repositories\":{{{}}}}}", parts.join(","));
+        host.write(REPOSITORIES, &list);
+    };
+    for at in [0, 50, 100] {
+        let mut parts = others.clone();
+        parts.insert(at, own.clone());
+        write(&parts);
+        assert_eq!(
+            host.image().names,
+            ["b:1", "b:2"].map(str::to_owned).into(),
+            "{at}"
+        );
+    }
+    // The last value of a key that occurs twice.
+    write(&[own.clone(), of(IMAGE, "b", &["b:3"])]);
+    assert_eq!(host.image().names, ["b:3".to_owned()].into());
+    write(&[own.clone(), of("00", "b", &["b:1"])]);
+    assert_eq!(host.image().names, [].into());
+    let twice = format!("\"b\":{{\"b:1\":\"sha256:{IMAGE}\",\"b:1\":\"sha256:00\"}}");
+    write(&[twice]);
+    assert_eq!(host.image().names, [].into());
+    let many: Vec<_> = (0..=MOST_TEXTS).map(|at| format!("b:{at}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    write(&[of("00", "a", &many), of(IMAGE, "b", &many[1..])]);
+    assert_eq!(host.image().names.len(), MOST_TEXTS);
+    write(&[of(IMAGE, "b", &many)]);
+    let error = of_root(host.0.path(), &roots(), Path::new(ROOT), ID).unwrap_err();
+    assert!(error.to_string().contains("more than 1024"), "{error}");
 }
 
 #[test]
