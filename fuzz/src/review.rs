@@ -151,8 +151,8 @@ fn read(text: &str, patch: &str) -> Patch {
         let PatchOperation::Replace(it) = operation else {
             panic!("{operation:?}: {text:?}");
         };
-        let path = it.path.as_str();
-        let is_image = path.ends_with("/image") || path.ends_with("/image/reference");
+        let field = it.path.as_str();
+        let is_image = field.ends_with("/image") || field.ends_with("/image/reference");
         let is_sent = it.value.as_str().is_some_and(|it| it.starts_with(MIRROR));
         assert!(is_image && is_sent, "{operation:?}: {text:?}");
     }

@@ -249,12 +249,12 @@ impl Agent {
             row.is_shared = true;
         }
         let has_begun = |agent: &Self| agent.starts.facts(start).is_some_and(Facts::has_begun);
-        let had_begun = has_begun(self);
+        let began_before = has_begun(self);
         self.observe(start, Evidence::Confirmed(process));
         let facts = self.starts.facts(start);
         // Answers from before the program began say nothing about its root: until then, a client of the
         // runtime can put another one there.
-        if facts.is_some_and(|facts| facts.settled.is_none()) || !had_begun && has_begun(self) {
+        if facts.is_some_and(|facts| facts.settled.is_none()) || !began_before && has_begun(self) {
             self.ask(start);
         }
     }

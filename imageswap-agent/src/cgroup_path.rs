@@ -50,7 +50,7 @@ pub fn relative(text: &str) -> PathBuf {
 }
 
 /// The text for people and programs: a byte that is not part of valid UTF-8 is shown as `\xff`, and the
-/// middle of a path longer than [`MOST_SHOWN`] as `[…]`.
+/// middle of a path longer than 1,024 bytes as `[…]`.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {

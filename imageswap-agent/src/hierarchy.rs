@@ -206,7 +206,11 @@ impl Hierarchy {
         processes_in(&self.directory(path)).unwrap_or_default()
     }
 
-    /// Processes in a cgroup and below it, see [`processes_below`].
+    /// Processes in a cgroup and below it, where cgroups may vanish meanwhile; none if it was removed
+    /// itself.
+    ///
+    /// # Errors
+    /// Its own cannot be read, or there are many cgroups or processes.
     pub fn processes_below(&self, path: &str) -> io::Result<Vec<u32>> {
         processes_below(&self.directory(path))
     }

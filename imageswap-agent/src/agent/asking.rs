@@ -5,6 +5,7 @@ use crate::facts::{Evidence, Facts, StartId};
 use crate::resolve::{Answer, Question};
 use crate::starts::Start;
 use crate::turns::{self, Occasion, Turn};
+use std::sync::Arc;
 
 impl Agent {
     /// Handles the answers of the sources.
@@ -47,7 +48,7 @@ impl Agent {
         let facts = self.starts.facts(start);
         let about = facts.and_then(|facts| {
             let process = facts.process.as_ref()?;
-            Some((facts.cgroup.clone(), process.subject()))
+            Some((Arc::clone(&facts.cgroup), process.subject()))
         });
         if facts.is_some_and(|it| !it.is_container() && !it.may_be_container()) {
             self.starts.forget(start);

@@ -72,23 +72,6 @@ pub struct CriAnnotations {
     pub pod: Option<PodName>,
 }
 
-/// The annotations that [`CriAnnotations`] are read from.
-pub(super) const ANNOTATIONS: [&str; 13] = [
-    "io.kubernetes.cri.container-type",
-    "io.kubernetes.cri.container-name",
-    "io.kubernetes.cri.image-name",
-    "io.kubernetes.cri.podsandbox.image-name",
-    "io.kubernetes.cri.sandbox-namespace",
-    "io.kubernetes.cri.sandbox-name",
-    "io.kubernetes.cri.sandbox-uid",
-    "io.kubernetes.cri-o.ContainerType",
-    "io.kubernetes.cri-o.ImageName",
-    "io.kubernetes.container.name",
-    "io.kubernetes.pod.namespace",
-    "io.kubernetes.pod.name",
-    "io.kubernetes.pod.uid",
-];
-
 /// The bundles of the containerds of this node.
 #[derive(Clone, Debug)]
 pub struct Bundles {

@@ -7,7 +7,22 @@ use std::path::PathBuf;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::bundle::ANNOTATIONS;
+/// The annotations that `bundle` reads.
+const ANNOTATIONS: [&str; 13] = [
+    "io.kubernetes.cri.container-type",
+    "io.kubernetes.cri.container-name",
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri.podsandbox.image-name",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri.sandbox-name",
+    "io.kubernetes.cri.sandbox-uid",
+    "io.kubernetes.cri-o.ContainerType",
+    "io.kubernetes.cri-o.ImageName",
+    "io.kubernetes.container.name",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.uid",
+];
 
 /// A `config.json` of the OCI runtime specification, or containerd's record of one; all other
 /// fields are skipped.

@@ -234,7 +234,9 @@ fn nothing_depends_on_a_program() {
         )
     );
     for program in programs {
-        let dependents = graph.that_depend_on_at_all(&program);
+        let mut dependents = graph.that_depend_on_at_all(&program);
+        // It checks how the webhook reads and answers a review, and is not part of any program.
+        dependents.retain(|it| it != "fuzz");
         assert!(
             dependents.is_empty(),
             "{dependents:?} depend on the program {program}"
