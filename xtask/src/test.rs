@@ -4,7 +4,6 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use clap::ValueEnum;
 use imageswap_lab::{Assets, is_root, missing_for_tests};
 
 use crate::builder;
