@@ -11,9 +11,13 @@ use crate::facts::{Confirmation, Process, Sight, StartId};
 use crate::node;
 use crate::probe::KernelEvent;
 use crate::process::{self, Subject};
+use std::time::Duration;
 
 /// Processes that may still be the runtime, or are gone; any more are counted as lost.
 const MOST_UNSURE: usize = 1024;
+
+/// How long before the report of a task its exec may have been. Much later, another process has its pid.
+const RECENT: Duration = Duration::from_mins(1);
 
 /// A process that is called like a runtime, and is looked at again at `due_ns` since boot.
 pub(super) struct Unsure {
@@ -104,23 +108,28 @@ impl Agent {
             started: None,
         };
         let start = |agent: &Self| agent.starts.of_process(gone).next().map(|(start, _)| start);
-        if start(self).is_some() {
+        // A list has tasks that ended long ago.
+        if sight != Sight::Event || !self.hierarchy.sees_execs() || start(self).is_some() {
             return;
         }
-        if let Some(exec) = self.control.seen(task.pid) {
-            if let KernelEvent::Exec { cgroup_id, .. } = exec {
-                let place = Place {
-                    cgroup: (cgroup_id, String::new()),
-                    shows_exec: true,
-                };
-                self.cgroups.place(task.pid, place);
-            }
+        let now_ns = node::now().boot_ns;
+        if let Some(exec) = self.control.seen(task.pid)
+            && let KernelEvent::Exec {
+                cgroup_id, time_ns, ..
+            } = exec
+            && now_ns.saturating_sub(time_ns) < node::nanos(RECENT)
+        {
+            let place = Place {
+                cgroup: (cgroup_id, String::new()),
+                shows_exec: true,
+            };
+            self.cgroups.place(task.pid, place);
             self.kernel(exec);
             self.cgroups.take_place(task.pid);
             if let Some(start) = start(self) {
                 self.name(start, task);
             }
-        } else if !is_shown && sight == Sight::Event && self.hierarchy.sees_execs() {
+        } else if !is_shown {
             self.look_again(Sighting::Gone, gone);
         }
     }
