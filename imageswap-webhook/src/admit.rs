@@ -1,9 +1,10 @@
 //! Admission: how each of the webhooks answers a review.
 //!
-//! `/mutate` swaps and never refuses (`mutate`); `/validate` judges and never changes (`validate`);
-//! `/validate-policy` refuses policies that do not load (`policy`). All of them leave alone objects
-//! that are being deleted, and the mirror Pods of static Pods if a kubelet sends them: they are
-//! never started, and a mirror that is changed or refused hides the container that runs.
+//! `/mutate` swaps, and refuses only an object with more images than are read (`mutate`); `/validate`
+//! judges and never changes (`validate`); `/validate-policy` refuses policies that do not load
+//! (`policy`). All of them leave alone objects that are being deleted, and the mirror Pods of static
+//! Pods if a kubelet sends them: they are never started, and a mirror that is changed or refused hides
+//! the container that runs.
 
 mod images;
 mod listed;
