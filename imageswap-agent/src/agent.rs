@@ -152,7 +152,11 @@ impl Agent {
                     cgroup_id
                 };
                 let process = Process {
-                    by: Confirmation::Exec,
+                    by: if by_another {
+                        Confirmation::ByAnother
+                    } else {
+                        Confirmation::Exec
+                    },
                     time_ns,
                     pid,
                     comm: Some(comm),

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 /// Cgroups that one walk visits; the kernel has no more than this with the memory controller.
 pub(crate) const MOST_CGROUPS: usize = 1 << 16;
 
-/// Bytes of their names: twice as many as [`MOST_CGROUPS`] with the 64 characters of a container's id
-/// need.
-const MOST_NAME_BYTES: usize = 8 << 20;
+/// Bytes of their names, of which each has up to 255.
+const MOST_NAME_BYTES: usize = 16 << 20;
 
 /// How much a walk visits.
 #[derive(Debug, Clone, Copy)]

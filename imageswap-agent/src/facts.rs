@@ -81,8 +81,12 @@ pub enum Sight {
 pub enum Confirmation {
     /// An exec in the new cgroup, in another mount namespace than the runtime's.
     Exec,
-    /// The runtime's task event, or its list.
+    /// An exec of another process in its pid namespace; its own program may not have begun.
+    ByAnother,
+    /// The runtime's task event, or its list, once the task was started.
     Runtime,
+    /// The state that runc or crun keeps of it, also before its start.
+    State,
     /// A process in the cgroup that is not the runtime's own.
     Walk,
 }
@@ -247,10 +251,10 @@ impl Facts {
         self.process = Some(process);
     }
 
-    /// Whether the program of its first process was seen to begin.
+    /// Whether the program of its first process is known to have begun.
     pub fn has_begun(&self) -> bool {
         let by = self.process.as_ref().map(|process| process.by);
-        by == Some(Confirmation::Exec)
+        matches!(by, Some(Confirmation::Exec | Confirmation::Runtime))
     }
 
     /// Whether this is a container: a source knows it, or its first process got a pid namespace of

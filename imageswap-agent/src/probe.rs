@@ -25,7 +25,7 @@ use tokio::time::sleep;
 mod cost;
 mod pins;
 
-/// How long until a look at records that wake nobody. If there are many, they do.
+/// How long until a look at records that wake nobody. A quarter of the ring wakes the reader.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Requests to read that may wait.

@@ -353,10 +353,7 @@ impl Start {
         match &self.reported {
             None => {
                 let event = facts.first_event();
-                let process = facts
-                    .process
-                    .as_ref()
-                    .filter(|process| process.by == Confirmation::Exec);
+                let process = facts.process.as_ref().filter(|process| is_exec(process.by));
                 let detect_us = process
                     .filter(|_| event == Event::Start)
                     .map(|process| now.boot_ns.saturating_sub(process.time_ns) / 1000);
@@ -383,14 +380,17 @@ impl Start {
     }
 }
 
+/// Whether an exec confirms the container, and shows when it began.
+fn is_exec(by: Confirmation) -> bool {
+    matches!(by, Confirmation::Exec | Confirmation::ByAnother)
+}
+
 /// When the container began, as far as its process shows: its exec, or when the process was made.
 fn began(process: &Process, now: Now) -> Option<SystemTime> {
     let since_boot = match process.by {
-        Confirmation::Exec => Duration::from_nanos(process.time_ns),
-        Confirmation::Runtime | Confirmation::Walk if process.is_first => {
-            since_boot(process.started?)
-        }
-        Confirmation::Runtime | Confirmation::Walk => return None,
+        by if is_exec(by) => Duration::from_nanos(process.time_ns),
+        _ if process.is_first => since_boot(process.started?),
+        _ => return None,
     };
     let age = Duration::from_nanos(now.boot_ns).saturating_sub(since_boot);
     now.wall.checked_sub(age)

@@ -182,7 +182,7 @@ impl Args {
         if heard.left_out > 0 {
             let number = heard.left_out;
             report(&format!(
-                "error: {number} more findings have no room in the agents' answers; see their findings files"
+                "error: the agents' answers leave out {number} findings; see their findings files"
             ));
         }
         let is_whole = heard.silent.is_empty() && heard.left_out == 0;

@@ -26,9 +26,9 @@ pub const OVERFLOW_ENTRIES: u32 = 4096;
 /// forgotten one is reported as well, which user space recognizes by the first process.
 pub const REPORTED_ENTRIES: u32 = 4096;
 
-/// Programs that were seen and not reported, the latest ones. A runtime says within milliseconds that one of
-/// them is a container's.
-pub const SEEN_ENTRIES: u32 = 4096;
+/// Programs that were seen and not reported, about the latest ones: each processor keeps some entries for
+/// itself. A runtime says within milliseconds that one of them is a container's.
+pub const SEEN_ENTRIES: u32 = 16384;
 
 /// Names of programs, maps and globals in the object file.
 pub mod names {

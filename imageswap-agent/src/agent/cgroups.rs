@@ -27,6 +27,8 @@ pub(super) struct Cgroups {
 pub(super) struct Place {
     /// Id and path of its cgroup.
     pub(super) cgroup: (u64, String),
+    /// When the process began, in ticks since boot.
+    pub(super) started: Option<u64>,
     /// Whether the probes report the program that it runs, if it does so there.
     pub(super) shows_exec: bool,
 }

@@ -108,17 +108,20 @@ impl Agent {
             }
         }
         if let Some((path, process)) = about {
-            self.let_go(cgroup, path, process);
+            self.let_go(cgroup, path, process, is_known);
         }
     }
 
     /// Takes the mark away, unless a container may still begin in the cgroup. That is looked at before
     /// and after, because the probes report nothing in between.
-    fn let_go(&mut self, cgroup: u64, path: &str, answered: Subject) {
+    fn let_go(&mut self, cgroup: u64, path: &str, answered: Subject, is_known: bool) {
         let mut waits = self.waits(cgroup, path, answered);
         if waits == Waits::No {
             self.control.forget(cgroup);
             waits = self.waits(cgroup, path, answered);
+        } else if waits == Waits::Unknown && is_known {
+            // A large container, and not another one that waits.
+            self.control.forget(cgroup);
         }
         tracing::debug!(path, ?waits, "the sources have answered");
         // Of the cgroups that were there before any container, some have many processes: those stay as
@@ -161,5 +164,6 @@ impl Agent {
 /// its cgroup.
 fn is_known(facts: &Facts) -> bool {
     let by = facts.process.as_ref().map(|process| process.by);
-    facts.trusted().next().is_some() || by == Some(Confirmation::Runtime)
+    facts.trusted().next().is_some()
+        || matches!(by, Some(Confirmation::Runtime | Confirmation::State))
 }

@@ -137,8 +137,8 @@ impl Agent {
             return false;
         }
         let others = self.hierarchy.processes_below(&facts.cgroup);
-        // Of too many, none is known.
-        let others = others.unwrap_or_default();
+        // Of too many, those of the cgroup itself.
+        let others = others.unwrap_or_else(|_| self.hierarchy.processes(&facts.cgroup));
         let is_older = |other: Subject| other.runs(&self.proc) && other.started < first.started;
         let mut others = others.into_iter().map(|pid| Subject::now(&self.proc, pid));
         others.any(is_older)
@@ -189,10 +189,11 @@ fn leads(proc: &Path, process: &Process, known: &Process) -> bool {
     };
     // Another process may have the pid of one that has ended.
     let is_alive = known.subject().is_alive(proc);
+    let is_of_runtime = matches!(process.by, Confirmation::Runtime | Confirmation::State);
     let is_in_its_namespace =
         || !is_alive || process::share_pid_namespace(proc, process.pid, known.pid);
     (is_alive && process::ancestors(proc, known.pid).any(|above| above == process.pid))
-        || (process.by == Confirmation::Runtime && !is_younger() && is_in_its_namespace())
+        || (is_of_runtime && !is_younger() && is_in_its_namespace())
 }
 
 /// Whether a container has ended, by its first process. If that does not lead a pid namespace, and the

@@ -49,10 +49,13 @@ impl Agent {
                 if self.hierarchy.sees_execs() {
                     self.control.watch(place.0);
                 }
-                let shows_exec =
-                    self.hierarchy.sees_execs() && process::is_apart(&self.proc, task.pid);
+                // Without privileges, only the pid namespace of others can be seen.
+                let shows_exec = self.hierarchy.sees_execs()
+                    && (process::is_first_of_pid_namespace(&self.proc, task.pid)
+                        || process::is_apart(&self.proc, task.pid));
                 let place = Place {
                     cgroup: place,
+                    started: Subject::now(&self.proc, task.pid).started,
                     shows_exec,
                 };
                 self.cgroups.place(task.pid, place);
@@ -64,12 +67,16 @@ impl Agent {
         let is_its = task.status.has_process() || !subject.runs(&self.proc);
         let place = place.filter(|_| is_its);
         let placed = self.cgroups.take_place(task.pid);
-        let is_shown = |it: &Place| it.shows_exec && !self.cgroups.is_used(it.cgroup.0);
-        let is_shown = placed.as_ref().is_some_and(is_shown);
+        let gone = Subject {
+            pid: task.pid,
+            started: placed.as_ref().and_then(|it| it.started),
+        };
+        let is_hidden = |it: &Place| !it.shows_exec || self.cgroups.is_used(it.cgroup.0);
+        let is_hidden = placed.as_ref().is_some_and(is_hidden);
         let placed = placed.map(|it| it.cgroup);
-        let placed = placed.filter(|_| !self.hierarchy.sees_execs());
+        let placed = placed.filter(|_| is_its && !self.hierarchy.sees_execs());
         let Some((cgroup, path)) = place.or(placed) else {
-            return self.gone(task, sight, is_shown);
+            return self.gone(task, gone, sight, is_hidden);
         };
         let time_ns = node::now().boot_ns;
         let comm = process::own_name(&self.proc, task.pid, time_ns);
@@ -100,13 +107,9 @@ impl Agent {
         self.confirm(start, process);
     }
 
-    /// Handles a task whose process is gone. If its exec `is_shown`, it was reported or failed, unless a
-    /// client moved the process to another cgroup.
-    fn gone(&mut self, task: &TaskRecord, sight: Sight, is_shown: bool) {
-        let gone = Subject {
-            pid: task.pid,
-            started: None,
-        };
+    /// Handles a task whose process is gone. Its exec was reported or failed, unless it `is_hidden` from the
+    /// probes, or a client moved the process to another cgroup.
+    fn gone(&mut self, task: &TaskRecord, gone: Subject, sight: Sight, is_hidden: bool) {
         let start = |agent: &Self| agent.starts.of_process(gone).next().map(|(start, _)| start);
         // A list has tasks that ended long ago.
         if sight != Sight::Event || !self.hierarchy.sees_execs() || start(self).is_some() {
@@ -115,12 +118,19 @@ impl Agent {
         let now_ns = node::now().boot_ns;
         if let Some(exec) = self.control.seen(task.pid)
             && let KernelEvent::Exec {
-                cgroup_id, time_ns, ..
+                cgroup_id,
+                time_ns,
+                started_ns,
+                ..
             } = exec
             && now_ns.saturating_sub(time_ns) < node::nanos(RECENT)
+            && gone
+                .started
+                .is_none_or(|it| it == process::ticks(started_ns))
         {
             let place = Place {
                 cgroup: (cgroup_id, String::new()),
+                started: gone.started,
                 shows_exec: true,
             };
             self.cgroups.place(task.pid, place);
@@ -129,7 +139,7 @@ impl Agent {
             if let Some(start) = start(self) {
                 self.name(start, task);
             }
-        } else if !is_shown {
+        } else if is_hidden {
             self.look_again(Sighting::Gone, gone);
         }
     }
@@ -146,7 +156,12 @@ impl Agent {
 
     /// Keeps a process that may still be the runtime, until it cannot be any longer.
     pub(super) fn look_again(&mut self, of: Sighting, process: Subject) {
-        if self.unsure.len() >= MOST_UNSURE {
+        // Clients of a containerd can report any number of tasks that were never there.
+        let most = match of {
+            Sighting::Gone => MOST_UNSURE / 2,
+            _ => MOST_UNSURE,
+        };
+        if self.unsure.len() >= most {
             self.exports.unplaced();
             return;
         }

@@ -63,7 +63,7 @@ impl Look {
                 (process.subject() == init).then_some(process)
             });
             look.found.extend(init.map(|process| Process {
-                by: Confirmation::Runtime,
+                by: Confirmation::State,
                 is_first: true,
                 ..process
             }));

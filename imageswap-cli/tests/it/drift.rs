@@ -78,8 +78,7 @@ fn findings_that_have_no_room_are_counted() {
         ran.out().ends_with("1 drift; 1 agent answered\n"),
         "{ran:?}"
     );
-    let said =
-        "error: 7 more findings have no room in the agents' answers; see their findings files\n";
+    let said = "error: the agents' answers leave out 7 findings; see their findings files\n";
     assert_eq!(ran.err(), said);
     let answer = folder.run(&format!("drift --agent {agent} -o json")).json();
     assert_eq!(answer["left_out"], 7);
