@@ -54,7 +54,6 @@ impl Agent {
             self.starts.forget(start);
         }
         self.end_turn(start, turn);
-        let about = about.as_ref().map(|(path, process)| (&**path, *process));
         self.answered(start.cgroup, about);
     }
 

@@ -10,6 +10,7 @@ use crate::facts::{Confirmation, Facts, Process, Sight, StartId};
 use crate::node;
 use crate::process::{self, Subject};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Processes of a cgroup among which one that is about to begin is looked for.
 const MOST_PROCESSES: usize = 64;
@@ -96,7 +97,7 @@ impl Agent {
 
     /// The sources have answered about a start with this process, in this cgroup. Programs that followed
     /// one that is not a container's, or that no source knows, are asked about as well.
-    pub(super) fn answered(&mut self, cgroup: u64, about: Option<(&str, Subject)>) {
+    pub(super) fn answered(&mut self, cgroup: u64, about: Option<(Arc<str>, Subject)>) {
         let own = self.starts.get(StartId::of(cgroup));
         if own.is_some_and(|row| row.is_asked) {
             return;
@@ -108,7 +109,7 @@ impl Agent {
             }
         }
         if let Some((path, process)) = about {
-            self.let_go(cgroup, path, process, is_known);
+            self.let_go(cgroup, &path, process, is_known);
         }
     }
 

@@ -20,13 +20,23 @@ pub(super) trait Keys: Default + Send + Sync {
     fn has(key: &str) -> bool;
 }
 
-/// What the CRI plugin says about a container.
+/// What the CRI plugin says about a container. Whoever creates a Pod can give its sandbox any number of
+/// others, also with these prefixes.
+const OF_CONTAINER: [&str; 5] = [
+    sandbox::KIND,
+    "io.kubernetes.container.name",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.pod.uid",
+];
+
+/// Those of a container, [`OF_CONTAINER`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OfContainer;
 
 impl Keys for OfContainer {
     fn has(key: &str) -> bool {
-        key == sandbox::KIND || key.starts_with("io.kubernetes.")
+        OF_CONTAINER.contains(&key)
     }
 }
 
