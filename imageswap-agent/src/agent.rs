@@ -6,7 +6,7 @@ use crate::claim::Source;
 use crate::evidence::containerd::Containerd;
 use crate::evidence::cri::Cri;
 use crate::export::{CAUSE_LATE_ANSWER, CAUSE_OVERFLOW, Exports};
-use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
+use crate::facts::{Confirmation, Evidence, Process, Sight, StartId};
 use crate::finding::{Event, Finding};
 use crate::hierarchy::Hierarchy;
 use crate::judge::Criteria;
@@ -252,13 +252,9 @@ impl Agent {
         {
             row.is_shared = true;
         }
-        let has_begun = |agent: &Self| agent.starts.facts(start).is_some_and(Facts::has_begun);
-        let began_before = has_begun(self);
         self.observe(start, Evidence::Confirmed(process));
         let facts = self.starts.facts(start);
-        // Answers from before the program began say nothing about its root: until then, a client of the
-        // runtime can put another one there.
-        if facts.is_some_and(|facts| facts.settled.is_none()) || !began_before && has_begun(self) {
+        if facts.is_some_and(|facts| facts.settled.is_none()) {
             self.ask(start);
         }
     }

@@ -140,13 +140,23 @@ impl ContentSource {
     }
 }
 
+/// An attempt to ask the sources. A later one is better informed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt {
+    /// Whether the container's program had begun. Until then, clients of the runtime can put another root
+    /// in the place of the container's.
+    pub has_begun: bool,
+    /// Its number.
+    pub number: u32,
+}
+
 /// One source's description of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The source.
     pub source: Source,
-    /// Number of the attempt; later answers of a source replace earlier ones.
-    pub attempt: u32,
+    /// Answers of a source to later attempts replace earlier ones.
+    pub attempt: Attempt,
     /// Container id as the source spells it.
     pub id: String,
     /// The runtime, such as `containerd`.
@@ -196,7 +206,7 @@ impl Claim {
     pub fn new(source: Source, id: impl Into<String>, runtime: &'static str) -> Self {
         Self {
             source,
-            attempt: 0,
+            attempt: Attempt::default(),
             id: id.into(),
             runtime,
             runtime_namespace: None,

@@ -1,6 +1,6 @@
 //! Everything known about one start, independent of the order in which evidence arrives.
 
-use crate::claim::{Claim, Content, Source};
+use crate::claim::{Attempt, Claim, Content, Source};
 use crate::container::{CgroupIdentity, RuntimeHint, classify};
 use crate::pods::{Ownership, PodName, PodRecord};
 use crate::process::Subject;
@@ -56,8 +56,8 @@ pub enum Evidence {
     Pod(Ownership),
     /// Every source has been asked; those that did not answer are named.
     Settled {
-        /// Number of the attempt; a later one is better informed.
-        attempt: u32,
+        /// The attempt.
+        attempt: Attempt,
         /// Sources that could not be reached, such as a socket's path.
         unreachable: BTreeSet<String>,
     },
@@ -83,10 +83,11 @@ pub enum Confirmation {
     Exec,
     /// An exec of another process in its pid namespace; its own program may not have begun.
     ByAnother,
-    /// The runtime's task event, or its list, once the task was started.
+    /// A containerd's answer that it runs, where the kernel does not report execs.
     Runtime,
-    /// The state that runc or crun keeps of it, also before its start.
-    State,
+    /// What a runtime reports or keeps of it, perhaps before its program began: a task of a containerd,
+    /// the state of runc or crun.
+    Reported,
     /// A process in the cgroup that is not the runtime's own.
     Walk,
 }
@@ -124,6 +125,11 @@ impl Process {
         }
     }
 
+    /// Whether its program is known to have begun.
+    const fn has_begun(&self) -> bool {
+        matches!(self.by, Confirmation::Exec | Confirmation::Runtime)
+    }
+
     /// Whether they cannot be the same process although they have the same subject.
     pub fn is_known_other(&self, other: &Self) -> bool {
         let both = self.started_ns.zip(other.started_ns);
@@ -134,8 +140,8 @@ impl Process {
 /// The outcome of asking every source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// Number of the attempt.
-    pub attempt: u32,
+    /// The attempt.
+    pub attempt: Attempt,
     /// Sources that did not answer.
     pub unreachable: BTreeSet<String>,
 }
@@ -159,7 +165,7 @@ pub struct Facts {
     pub pod: Option<Ownership>,
     /// Attempt and content of the CRI's first answer whether a sandbox was started again. A containerd
     /// that restarts forgets that.
-    again: Option<(u32, bool)>,
+    again: Option<(Attempt, bool)>,
     /// `Some` once every source has been asked.
     pub settled: Option<Settled>,
     /// Whether it has ended.
@@ -204,7 +210,8 @@ impl Facts {
                     self.again = Some(self.again.map_or(said, |known| known.min(said)));
                 }
                 let known = self.claims.get(&claim.source);
-                if known.is_none_or(|known| known.attempt <= claim.attempt) {
+                let is_later = known.is_none_or(|known| known.attempt <= claim.attempt);
+                if is_later && self.counts(claim.attempt) {
                     self.claims.insert(claim.source, claim);
                 }
             }
@@ -225,7 +232,8 @@ impl Facts {
                 unreachable,
             } => {
                 let known = self.settled.as_ref();
-                if known.is_none_or(|known| known.attempt <= attempt) {
+                let is_later = known.is_none_or(|known| known.attempt <= attempt);
+                if is_later && self.counts(attempt) {
                     self.settled = Some(Settled {
                         attempt,
                         unreachable,
@@ -249,12 +257,21 @@ impl Facts {
             self.settled = None;
         }
         self.process = Some(process);
+        let has_begun = self.has_begun();
+        self.claims
+            .retain(|_, claim| !has_begun || claim.attempt.has_begun);
+        self.settled
+            .take_if(|settled| has_begun && !settled.attempt.has_begun);
+    }
+
+    /// Whether an answer counts: once the program has begun, those from before say nothing about it.
+    fn counts(&self, attempt: Attempt) -> bool {
+        attempt.has_begun || !self.has_begun()
     }
 
     /// Whether the program of its first process is known to have begun.
     pub fn has_begun(&self) -> bool {
-        let by = self.process.as_ref().map(|process| process.by);
-        matches!(by, Some(Confirmation::Exec | Confirmation::Runtime))
+        self.process.as_ref().is_some_and(Process::has_begun)
     }
 
     /// Whether this is a container: a source knows it, or its first process got a pid namespace of
@@ -306,10 +323,13 @@ impl Facts {
     }
 
     /// Whether a Pod of the API server owns this container: the CRI connects its sandbox with the
-    /// process, or the kubelet reported the container under the id that its runtime gives this
-    /// process. Labels and paths do not count.
+    /// process or, if no CRI knows the process, the kubelet reported the container under the id that its
+    /// runtime gives this process. Labels and paths do not count.
     pub fn is_of(&self, pod: &PodRecord) -> bool {
-        self.pod_of_cri().is_some_and(|named| pod.is(named)) || self.is_reported(pod)
+        match self.pod_of_cri() {
+            Some(named) => pod.is(named),
+            None => self.is_reported(pod),
+        }
     }
 
     /// Whether the kubelet reported this container as one of the Pod's.

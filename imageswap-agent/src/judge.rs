@@ -222,7 +222,7 @@ impl Case<'_> {
             return (Verdict::Unresolved, Reason::ScopeUnknown);
         }
         if decisions.iter().all(|decision| !decision.in_scope) {
-            return (Verdict::Exempt, Reason::OutOfScope);
+            return self.out_of_scope();
         }
         // The policy would leave some names and change others: it is unknown which one was asked
         // for. Drift is certain only if the approved names were given to content from elsewhere.
@@ -270,10 +270,47 @@ impl Case<'_> {
 
     /// The image of a sandbox is the node's configuration, if the content matches the name.
     fn sandbox(&self) -> (Verdict, Reason) {
-        if self.facts.content() == Content::Another || self.facts.is_again() {
-            (Verdict::Unresolved, why_another(self.facts))
-        } else if origin::is_own(self.facts, &self.selected) {
-            (Verdict::Exempt, Reason::Sandbox)
+        if self.facts.is_again() {
+            return (Verdict::Unresolved, why_another(self.facts));
+        }
+        // Further claims have any name of the digest.
+        let name = self.facts.trusted().find_map(|claim| claim.image.clone());
+        self.exempt(name.as_slice(), Reason::Sandbox)
+    }
+
+    /// No policy applies on the node, or none in the container's Pod: then the container has to run the
+    /// image of the Pod.
+    fn out_of_scope(&self) -> (Verdict, Reason) {
+        if matches!(self.asked.scope, Scope::Node) {
+            return (Verdict::Exempt, Reason::OutOfScope);
+        }
+        let names = match names::image_in_spec(self.facts) {
+            Some(image) => vec![image.to_owned()],
+            None => names::names_of_digest(self.facts)
+                .into_iter()
+                .map(|name| name.name)
+                .collect(),
+        };
+        self.exempt(&names, Reason::OutOfScope)
+    }
+
+    /// Exempt if what runs is the content of an image that was pulled under one of these names, as for an
+    /// approval.
+    fn exempt(&self, names: &[String], reason: Reason) -> (Verdict, Reason) {
+        if self.facts.content() == Content::Another {
+            return (Verdict::Unresolved, why_another(self.facts));
+        }
+        let node = Asked {
+            scope: Scope::Node,
+            ..self.asked
+        };
+        let node = node.select(&self.criteria.policies);
+        let approves = |source: &str| {
+            let own = self.selected.decide(source);
+            own.in_scope && !own.is_drift() || !node.decide(source).is_drift()
+        };
+        if origin::is_of(self.facts, names, approves) {
+            (Verdict::Exempt, reason)
         } else {
             (Verdict::Drift, Reason::Retagged)
         }

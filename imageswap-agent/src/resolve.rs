@@ -4,7 +4,7 @@
 //! is the start's process: see `join`. Names of cgroups, containers and folders only decide which
 //! source is asked first.
 
-use crate::claim::{Claim, Content, Source};
+use crate::claim::{Attempt, Claim, Content, Source};
 use crate::container::{CgroupIdentity, RuntimeHint};
 use crate::evidence::EvidenceError;
 use crate::evidence::bundle::{Bundle, Bundles, STATE_DIRS};
@@ -58,14 +58,12 @@ pub struct Question {
     pub cgroup: PathBuf,
     /// The process that confirmed it.
     pub process: Subject,
-    /// Whether its program had begun; before that, its root can still change.
-    pub has_begun: bool,
     /// Whether that is certainly the container's first process, rather than any of its processes.
     pub is_first: bool,
     /// Namespace and id that a containerd gave for it: a hint.
     pub named: Option<Box<(String, String)>>,
-    /// Number of the attempt; a later one is better informed.
-    pub attempt: u32,
+    /// The attempt that this is.
+    pub attempt: Attempt,
 }
 
 /// The answers of the sources.
@@ -469,13 +467,15 @@ impl Sources {
     /// The API server's answer about the pod that a CRI runtime names, or about the pod whose
     /// status lists this container.
     async fn pod(&self, claims: &[Claim]) -> Option<Ownership> {
-        let by_runtime = |claim: &&Claim| matches!(claim.source, Source::Cri | Source::Docker);
-        let mut trusted = claims.iter().filter(by_runtime);
-        let named = claims.iter().find_map(|claim| claim.pod.as_ref());
-        if let Some(pod) = trusted.find_map(|claim| self.pods.running(&claim.id)) {
+        let of = |source| claims.iter().find(|claim| claim.source == source);
+        // Whoever may write the status of a Pod can name any container there.
+        if of(Source::Cri).is_none_or(|claim| claim.pod.is_none())
+            && let Some(docker) = of(Source::Docker)
+            && let Some(pod) = self.pods.running(&docker.id)
+        {
             return Some(Ownership::Known(pod));
         }
-        let named = named?;
+        let named = claims.iter().find_map(|claim| claim.pod.as_ref())?;
         let name = claims
             .iter()
             .find_map(|claim| claim.container_name.as_ref());

@@ -1,5 +1,6 @@
 //! The table of starts: every input ends in one idempotent `observe`, and a finding comes out when the verdict changes.
 
+use crate::claim::Attempt;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::finding::{Event, Finding, Occasion, finding};
 use crate::judge::{Criteria, Judgement, judge};
@@ -303,7 +304,10 @@ impl Start {
             return Vec::new();
         }
         self.facts.observe(Evidence::Settled {
-            attempt: u32::MAX,
+            attempt: Attempt {
+                has_begun: true,
+                number: u32::MAX,
+            },
             unreachable: BTreeSet::from([NO_ANSWER.to_owned()]),
         });
         self.report(origin, id, criteria, now)

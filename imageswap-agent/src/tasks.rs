@@ -203,16 +203,16 @@ async fn follow_once(
 }
 
 /// A started task, unless containerd answers that it has another process: any client of containerd
-/// can publish an event. A task that is gone may have been a short one, whose process has ended.
+/// can publish an event. Its state is what containerd answers. A task that is gone may have been a short
+/// one, whose process has ended.
 async fn confirmed(containerd: &Containerd, task: TaskRecord) -> Option<TaskRecord> {
-    match containerd.task(&task.namespace, &task.id).await {
+    let known = containerd.task(&task.namespace, &task.id).await;
+    let with = |status| Some(TaskRecord { status, ..task });
+    match known {
         Ok(Some(known)) if known.pid != task.pid && known.pid != 0 => None,
-        Ok(Some(known)) if known.pid != 0 && known.status != TaskStatus::Stopped => Some(task),
-        Ok(_) => Some(TaskRecord {
-            status: TaskStatus::Stopped,
-            ..task
-        }),
-        Err(_) => Some(task),
+        Ok(Some(known)) if known.pid != 0 => with(known.status),
+        Ok(_) => with(TaskStatus::Stopped),
+        Err(_) => with(TaskStatus::Unknown),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Asks the sources about starts, and takes their answers.
 
 use super::Agent;
+use crate::claim::Attempt;
 use crate::facts::{Evidence, Facts, StartId};
 use crate::resolve::{Answer, Question};
 use crate::starts::Start;
@@ -20,14 +21,13 @@ impl Agent {
             start,
             turn,
             process,
-            has_begun,
             attempt,
             ..
         } = question;
         let facts = self.starts.facts(start);
         let known = facts.and_then(|facts| facts.process.as_ref());
         if known.is_some_and(|known| !known.subject().may_be(process))
-            || facts.is_some_and(|facts| facts.has_begun() && !has_begun)
+            || facts.is_some_and(|facts| facts.has_begun() && !attempt.has_begun)
         {
             // Meanwhile another process turned out to be the container's first, or its program began.
             self.end_turn(start, turn);
@@ -112,10 +112,12 @@ impl Agent {
                 identity: row.facts().identity.clone(),
                 cgroup: self.hierarchy.directory(&row.facts().cgroup),
                 process: process.subject(),
-                has_begun: row.facts().has_begun(),
                 is_first: process.is_first,
                 named: row.named.clone(),
-                attempt: self.attempts,
+                attempt: Attempt {
+                    has_begun: row.facts().has_begun(),
+                    number: self.attempts,
+                },
             });
         }
     }

@@ -1,11 +1,16 @@
 //! Cgroups in which no container has begun: most of a node's cgroups, of which most never get one.
 
+use crate::process::Subject;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// New cgroups whose paths are remembered; the probes keep as many. The path of any other cgroup is
 /// looked up from its process.
 const MOST_MADE: usize = 8192;
+
+/// Processes whose places are remembered; clients of a containerd can report any. The start of another one
+/// counts as hidden from the probes.
+const MOST_PLACED: usize = 4096;
 
 /// Cgroups without a container. Id and path of each one come from different inputs.
 #[derive(Default)]
@@ -15,7 +20,7 @@ pub(super) struct Cgroups {
     /// Those in which a walk found no container process, with their processes then.
     empty: Arc<HashMap<u64, Vec<u32>>>,
     /// Those of processes that a runtime has made, because they may be gone when their start is
-    /// reported.
+    /// reported, which may be long after they were made.
     placed: HashMap<u32, Place>,
     /// Those in which another program began while a runtime waited to begin the container's own.
     used: HashSet<u64>,
@@ -71,7 +76,9 @@ impl Cgroups {
 
     /// A runtime has made a process here.
     pub(super) fn place(&mut self, pid: u32, place: Place) {
-        self.placed.insert(pid, place);
+        if self.placed.len() < MOST_PLACED || self.placed.contains_key(&pid) {
+            self.placed.insert(pid, place);
+        }
     }
 
     /// Whether a runtime has made this process in this cgroup.
@@ -91,16 +98,24 @@ impl Cgroups {
         Arc::clone(&self.empty)
     }
 
-    /// A walk found these without a container process, and did not look below `left_out` others.
+    /// A walk found these without a container process, and did not look below `left_out` others. What is
+    /// known of a process is forgotten once it does not run.
     pub(super) fn walked(
         &mut self,
         empty: HashMap<u64, Vec<u32>>,
         left_out: usize,
         is_there: impl Fn(u64, &str) -> bool,
+        runs: impl Fn(Subject) -> bool,
     ) {
         self.made.retain(|id, path| is_there(*id, path));
-        self.placed.clear();
-        self.used.clear();
+        self.placed.retain(|pid, place| {
+            runs(Subject {
+                pid: *pid,
+                started: place.started,
+            })
+        });
+        let places: HashSet<u64> = self.placed.values().map(|place| place.cgroup.0).collect();
+        self.used.retain(|id| places.contains(id));
         self.empty = Arc::new(empty);
         if std::mem::replace(&mut self.left_out, left_out) != left_out {
             tracing::warn!(

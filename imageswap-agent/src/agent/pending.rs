@@ -166,5 +166,5 @@ impl Agent {
 fn is_known(facts: &Facts) -> bool {
     let by = facts.process.as_ref().map(|process| process.by);
     facts.trusted().next().is_some()
-        || matches!(by, Some(Confirmation::Runtime | Confirmation::State))
+        || matches!(by, Some(Confirmation::Runtime | Confirmation::Reported))
 }

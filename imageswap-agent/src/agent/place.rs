@@ -189,7 +189,7 @@ fn leads(proc: &Path, process: &Process, known: &Process) -> bool {
     };
     // Another process may have the pid of one that has ended.
     let is_alive = known.subject().is_alive(proc);
-    let is_of_runtime = matches!(process.by, Confirmation::Runtime | Confirmation::State);
+    let is_of_runtime = matches!(process.by, Confirmation::Runtime | Confirmation::Reported);
     let is_in_its_namespace =
         || !is_alive || process::share_pid_namespace(proc, process.pid, known.pid);
     (is_alive && process::ancestors(proc, known.pid).any(|above| above == process.pid))

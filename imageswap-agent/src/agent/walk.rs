@@ -63,7 +63,7 @@ impl Look {
                 (process.subject() == init).then_some(process)
             });
             look.found.extend(init.map(|process| Process {
-                by: Confirmation::State,
+                by: Confirmation::Reported,
                 is_first: true,
                 ..process
             }));
@@ -164,7 +164,9 @@ impl Agent {
             .filter(|(id, start)| !is_there(id.cgroup, &start.facts().cgroup))
             .map(|(id, _)| id)
             .collect();
-        self.cgroups.walked(look.empty, look.left_out, is_there);
+        let runs = |process: Subject| process.runs(&self.proc);
+        self.cgroups
+            .walked(look.empty, look.left_out, is_there, runs);
         self.end_without_cgroup(missing);
     }
 

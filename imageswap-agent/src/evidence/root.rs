@@ -55,7 +55,11 @@ impl Made {
         match self {
             Self::Overlay { home, top, layers } => {
                 let own = home.join(top).join("diff");
+                let device = device_at(proc, process, &home.join(top).join("merged"));
                 every_root(proc, process, |root| {
+                    if device.as_ref() != Some(&root.device) {
+                        return false;
+                    }
                     let Some(below) = root.folders("lowerdir") else {
                         return false;
                     };
@@ -123,12 +127,16 @@ impl Line {
     }
 }
 
-/// Whether the root of a process is this mount; `None` if mounts of this kind cannot be compared.
-pub fn is_mount(proc: &Path, process: Subject, mount: &Mount) -> Option<bool> {
+/// Whether the root of a process is this mount, which its runtime has made in a folder with the end
+/// `at`; `None` if mounts of this kind cannot be compared.
+pub fn is_mount(proc: &Path, process: Subject, mount: &Mount, at: &Path) -> Option<bool> {
     match mount.kind.as_str() {
-        "overlay" => Some(every_root(proc, process, |root| {
-            is_overlay(root, &mount.options)
-        })),
+        "overlay" => {
+            let device = device_at(proc, process, at);
+            Some(every_root(proc, process, |root| {
+                device.as_ref() == Some(&root.device) && is_overlay(root, &mount.options)
+            }))
+        }
         "bind" | "rbind" => Some(is_folder(proc, process, &mount.source)),
         _ => None,
     }
@@ -137,14 +145,32 @@ pub fn is_mount(proc: &Path, process: Subject, mount: &Mount) -> Option<bool> {
 /// Whether the root of a process is the folder `path`, as its parent sees it: the runtime's
 /// process, which made the mount.
 fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
-    let maker = ancestors(proc, process.pid).next();
-    let Some((device, folder)) = maker.and_then(|maker| place(&mountinfo(proc, maker), path))
-    else {
+    let Some((device, folder)) = place(&mountinfo(proc, maker(proc, process)), path) else {
         return false;
     };
     every_root(proc, process, |root| {
         root.device == device && root.root == folder
     })
+}
+
+/// The device of the overlay that a container's runtime has mounted in a folder with the end `at`, if
+/// there is one alone. Each overlay is a device of its own. Its options name folders as its maker sees
+/// them: in the mounts of the container, another overlay can have the same ones.
+fn device_at(proc: &Path, process: Subject, at: &Path) -> Option<String> {
+    let mounts = mountinfo(proc, maker(proc, process));
+    let is_there = |line: &Line| line.is_whole_overlay() && Path::new(&line.target).ends_with(at);
+    let devices: BTreeSet<String> = lines(&mounts)
+        .filter(is_there)
+        .map(|line| line.device)
+        .collect();
+    let [device] = <[String; 1]>::try_from(Vec::from_iter(devices)).ok()?;
+    Some(device)
+}
+
+/// The process in whose mount namespace a container's root was made: the parent of its first process,
+/// which is the shim or `conmon`, or the node's first process once that has ended.
+fn maker(proc: &Path, process: Subject) -> u32 {
+    ancestors(proc, process.pid).next().unwrap_or(1)
 }
 
 /// Whether this holds for the mounts at the root of a process: one, or several on top of each
@@ -264,7 +290,13 @@ mod tests {
 22 1 8:1 / / rw - ext4 /dev/sda1 rw
 30 22 8:2 /data /var/lib rw - ext4 /dev/sdb1 rw
 40 30 0:51 / /var/lib/docker/overlay2/abc/merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
+41 30 0:60 / /run/containerd/io.containerd.runtime.v2.task/default/web/rootfs rw - overlay overlay rw
+42 30 0:60 / /s/u/merged rw - overlay overlay rw
+43 30 0:60 / /store/overlay/own/merged rw - overlay overlay rw
 ";
+
+    /// The end of the folder in which the shim has mounted the container's root.
+    const AT: &str = "default/web/rootfs";
 
     /// The container's process, whose parent is on the node.
     const PROCESS: Subject = Subject {
@@ -334,19 +366,22 @@ mod tests {
         ];
         for (options, expected) in rows {
             let proc = proc(&root(options));
-            let found = is_mount(proc.path(), PROCESS, &made);
+            let found = is_mount(proc.path(), PROCESS, &made, AT.as_ref());
             assert_eq!(found, Some(expected), "{options}");
         }
         let below = root(rows[0].0).replacen(" / / ", " /evil / ", 1);
-        let found = is_mount(proc(&below).path(), PROCESS, &made);
+        let found = is_mount(proc(&below).path(), PROCESS, &made, AT.as_ref());
         assert_eq!(found, Some(false), "a folder of the same overlay");
         let two = format!(
             "{}49 1 8:1 /evil / rw - ext4 /dev/sda1 rw\n",
             root(rows[0].0)
         );
-        assert_eq!(is_mount(proc(&two).path(), PROCESS, &made), Some(false));
         assert_eq!(
-            is_mount(proc("").path(), PROCESS, &made),
+            is_mount(proc(&two).path(), PROCESS, &made, AT.as_ref()),
+            Some(false)
+        );
+        assert_eq!(
+            is_mount(proc("").path(), PROCESS, &made, AT.as_ref()),
             Some(false),
             "gone"
         );
@@ -355,7 +390,11 @@ mod tests {
             ..PROCESS
         };
         let own = proc(&root(rows[0].0));
-        assert_eq!(is_mount(own.path(), earlier, &made), Some(false), "another");
+        assert_eq!(
+            is_mount(own.path(), earlier, &made, AT.as_ref()),
+            Some(false),
+            "another"
+        );
         let mapped = overlay(&[
             "uidmap=0:100000:65536",
             "gidmap=0:100000:65536",
@@ -368,14 +407,47 @@ mod tests {
             "/evil/2/fs:/evil/1/fs",
         ] {
             let options = format!("lowerdir={layers},upperdir=/s/3/fs,workdir=/s/3/work");
-            let found = is_mount(proc(&root(&options)).path(), PROCESS, &mapped);
+            let found = is_mount(proc(&root(&options)).path(), PROCESS, &mapped, AT.as_ref());
             assert_eq!(found, Some(false), "{layers}");
         }
         let unknown = Mount {
             kind: "zfs".into(),
             ..made
         };
-        assert_eq!(is_mount(proc(&two).path(), PROCESS, &unknown), None);
+        assert_eq!(
+            is_mount(proc(&two).path(), PROCESS, &unknown, AT.as_ref()),
+            None
+        );
+    }
+
+    #[test]
+    fn an_overlay_of_the_same_names_is_another_root() {
+        let options = "lowerdir=/s/base/diff,upperdir=/s/u/diff,workdir=/w";
+        let made = overlay(&["workdir=/w", "upperdir=/s/u/diff", "lowerdir=/s/base/diff"]);
+        let kept = Made::Overlay {
+            home: "/s".into(),
+            top: "u".to_owned(),
+            layers: vec!["base".to_owned()],
+        };
+        let is_root = |device: &str, node: &str, at: &str| {
+            let line = format!("50 1 {device} / / rw - overlay overlay rw,{options}\n");
+            let proc = proc(&line);
+            std::fs::write(proc.path().join("7/mountinfo"), format!("{NODE}{node}")).unwrap();
+            let is_made = kept.is_root_of(Path::new("/none"), proc.path(), PROCESS);
+            (is_mount(proc.path(), PROCESS, &made, at.as_ref()), is_made)
+        };
+        assert_eq!(is_root("0:60", "", AT), (Some(true), true));
+        assert_eq!(is_root("0:61", "", AT), (Some(false), false), "its own");
+        let found = is_root("0:60", "", "default/other/rootfs");
+        assert_eq!(found.0, Some(false), "of another container");
+        let shared = "70 1 0:61 / /x/default/web/rootfs rw - overlay overlay rw\n\
+            71 1 0:61 / /s/u/merged rw - overlay overlay rw\n";
+        for device in ["0:60", "0:61"] {
+            let found = is_root(device, shared, AT);
+            assert_eq!(found, (Some(false), false), "two that differ, {device}");
+        }
+        let twice = "70 1 0:60 / /x/default/web/rootfs rw - overlay overlay rw\n";
+        assert_eq!(is_root("0:60", twice, AT).0, Some(true), "one, twice");
     }
 
     #[test]
@@ -399,7 +471,7 @@ mod tests {
             };
             let own = proc(&line("/u", lower));
             assert_eq!(
-                is_mount(own.path(), PROCESS, &made),
+                is_mount(own.path(), PROCESS, &made, AT.as_ref()),
                 Some(expected),
                 "{lower}"
             );
@@ -427,9 +499,15 @@ mod tests {
             )
         };
         let own = proc(&line(&relative.join(":")));
-        assert_eq!(is_mount(own.path(), PROCESS, &made), Some(true));
+        assert_eq!(
+            is_mount(own.path(), PROCESS, &made, AT.as_ref()),
+            Some(true)
+        );
         let other = proc(&line(&relative.join(":").replace("99/fs", "100/fs")));
-        assert_eq!(is_mount(other.path(), PROCESS, &made), Some(false));
+        assert_eq!(
+            is_mount(other.path(), PROCESS, &made, AT.as_ref()),
+            Some(false)
+        );
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub(super) fn names(facts: &Facts) -> Names {
     }
 }
 
-/// Whether the container certainly belongs to its Pod in the API server: the kubelet reported it,
-/// or it is the sandbox, or it runs the image of the specification.
+/// Whether the container belongs to its Pod in the API server: the kubelet reported it, or it is the
+/// sandbox, or its image has a name in the repository of the specification's.
 pub(super) fn is_the_pods(facts: &Facts) -> bool {
     let Some(pod) = facts.owner() else {
         return true;
@@ -102,7 +102,7 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
 
 /// The container's image in the Pod's specification. A static pod runs the image in its file, which
 /// may differ from its copy in the API.
-fn image_in_spec(facts: &Facts) -> Option<&str> {
+pub(super) fn image_in_spec(facts: &Facts) -> Option<&str> {
     let pod = facts.owner().filter(|pod| pod.mirror_of.is_none())?;
     // Unless the CRI confirms it, the container's name may be forged, too.
     facts.claims.get(&Source::Cri)?;

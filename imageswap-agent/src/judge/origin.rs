@@ -96,16 +96,13 @@ fn of_source(
     }
 }
 
-/// Whether a sandbox's image matches its name, if that is recorded: pulled under it or under an
-/// approved name, or never pulled.
-pub(super) fn is_own(facts: &Facts, selected: &Selected<'_>) -> bool {
+/// Whether the content of an exempt container is that of one of these names, if that is recorded: pulled
+/// under it or under an approved name, or never pulled.
+pub(super) fn is_of(facts: &Facts, names: &[String], approves: impl Fn(&str) -> bool) -> bool {
     let sources = claim(facts).and_then(|claim| claim.pulled_from.as_deref());
-    // Further claims have any name of the digest.
-    let name = facts.trusted().find_map(|claim| claim.image.as_deref());
-    let name = name.and_then(repository);
+    let names: Vec<String> = names.iter().filter_map(|name| repository(name)).collect();
     let is_its = |source: &ContentSource| {
-        name.as_ref().is_some_and(|name| source.can_be(name))
-            || !selected.decide(&source.name()).is_drift()
+        names.iter().any(|name| source.can_be(name)) || approves(&source.name())
     };
     sources.is_none_or(|sources| sources.is_empty() || sources.iter().any(is_its))
 }
@@ -117,7 +114,8 @@ fn repository(name: &str) -> Option<String> {
 /// The expected image for one that was pulled elsewhere.
 pub(super) fn expected(facts: &Facts, selected: &Selected<'_>) -> Option<String> {
     let source = claim(facts)?.pulled_from.as_ref()?.first()?.name();
-    Some(selected.decide(&source).result.into_owned())
+    let decision = selected.decide(&source);
+    decision.in_scope.then(|| decision.result.into_owned())
 }
 
 /// The most trusted claim that records where the content came from.

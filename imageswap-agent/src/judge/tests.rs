@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::claim::ContentSource;
-use crate::claim::{Claim, Naming};
+use crate::claim::{Attempt, Claim, Naming};
 use crate::facts::Evidence;
 use crate::pods::{Ownership, PodName};
 use crate::verdict::is_legal;
@@ -33,7 +33,7 @@ fn judged(cgroup: &str, claims: impl IntoIterator<Item = Claim>) -> Judgement {
         facts.observe(Evidence::Claim(Box::new(claim)));
     }
     facts.observe(Evidence::Settled {
-        attempt: 0,
+        attempt: Attempt::default(),
         unreachable: BTreeSet::new(),
     });
     judge(&facts, &criteria(), Date::MIN)
@@ -182,8 +182,11 @@ fn a_sandbox_is_exempt_by_the_runtimes_word() {
 
 #[test]
 fn a_sandbox_that_was_started_again_stays_so() {
-    let answer = |attempt, is_again| Claim {
-        attempt,
+    let answer = |number, is_again| Claim {
+        attempt: Attempt {
+            has_begun: true,
+            number,
+        },
         is_again: Some(is_again),
         digest: Some("sha256:1f2e".to_owned()),
         kind: Some(Kind::Sandbox),
@@ -344,7 +347,7 @@ fn names_that_were_left_out_approve_nothing() {
 fn silence_is_not_approval() {
     let mut facts = Facts::new("/default/x");
     facts.observe(Evidence::Settled {
-        attempt: 0,
+        attempt: Attempt::default(),
         unreachable: BTreeSet::from(["/run/containerd.sock".to_owned()]),
     });
     assert_eq!(
@@ -352,7 +355,7 @@ fn silence_is_not_approval() {
         Reason::RuntimeUnreachable
     );
     facts.observe(Evidence::Settled {
-        attempt: 0,
+        attempt: Attempt::default(),
         unreachable: BTreeSet::new(),
     });
     facts.observe(Evidence::Removed);

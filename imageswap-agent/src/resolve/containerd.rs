@@ -98,6 +98,7 @@ impl Asked {
             namespace,
             snapshotter,
             key,
+            ..
         } = snapshot;
         let found = containerd.snapshot(namespace, snapshotter, key).await;
         self.remote(containerd.socket().display(), found).flatten()

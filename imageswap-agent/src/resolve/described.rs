@@ -2,12 +2,12 @@
 
 use super::bounds::bytes_of;
 use crate::claim::{Claim, Content};
-use crate::evidence::containerd::{ContainerRecord, TaskRecord};
+use crate::evidence::containerd::{ContainerRecord, ROOTFS, TaskRecord};
 use crate::evidence::docker::without_image;
 use crate::evidence::root::{self, Made, Mount};
 use crate::process::Subject;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The descriptions of a task from containerd and Docker, not yet joined to a start.
 pub(super) struct Described {
@@ -90,8 +90,8 @@ impl Described {
 /// The root file system that a runtime made for a container.
 #[derive(Clone)]
 pub(super) enum Root {
-    /// A snapshot's mount.
-    Snapshot(Mount),
+    /// A snapshot's mount, and the end of the folder in which the runtime has made it.
+    Snapshot(Mount, PathBuf),
     /// Docker's.
     Made(Made),
 }
@@ -100,7 +100,7 @@ impl Root {
     /// Whether it is the root of this process. A mount that cannot be compared counts as the root.
     pub(super) fn is_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
         match self {
-            Self::Snapshot(mount) => root::is_mount(proc, process, mount).unwrap_or(true),
+            Self::Snapshot(mount, at) => root::is_mount(proc, process, mount, at).unwrap_or(true),
             Self::Made(made) => made.is_root_of(host_root, proc, process),
         }
     }
@@ -112,9 +112,21 @@ pub(super) struct Snapshot<'a> {
     pub namespace: &'a str,
     pub snapshotter: &'a str,
     pub key: &'a str,
+    /// The id of the container that runs on it.
+    pub container: &'a str,
+    /// The folder in which it is mounted, if that is not the bundle's.
+    pub folder: Option<&'a Path>,
 }
 
 impl<'a> Snapshot<'a> {
+    /// The end of the folder in which the runtime mounts it.
+    pub(super) fn at(&self) -> PathBuf {
+        match self.folder {
+            Some(folder) => folder.to_owned(),
+            None => [self.namespace, self.container, ROOTFS].iter().collect(),
+        }
+    }
+
     /// The snapshot that a container was made with.
     pub(super) fn of(record: &'a ContainerRecord) -> Option<Self> {
         let (snapshotter, key) = record.snapshot.as_ref()?;
@@ -122,6 +134,8 @@ impl<'a> Snapshot<'a> {
             namespace: &record.namespace,
             snapshotter,
             key,
+            container: &record.id,
+            folder: record.root.as_deref(),
         })
     }
 }

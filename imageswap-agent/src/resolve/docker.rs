@@ -81,6 +81,8 @@ impl Sources {
             namespace: &record.namespace,
             snapshotter,
             key: &record.id,
+            container: &record.id,
+            folder: record.root.as_deref(),
         };
         let (root, layers) = self.snapshot_of(asked, containerd, key, 2, process).await?;
         let image = &found.image_id;

@@ -307,9 +307,20 @@ impl Sources {
         } = described;
         let content = match (self.containerd_at(&task.socket), image) {
             (Some(containerd), Image::Id(id)) => {
-                asked
-                    .runs_on(containerd, &task.namespace, &id, layers.as_deref())
-                    .await
+                let namespace = &task.namespace;
+                let (content, sources) = join!(
+                    asked.runs_on(containerd, namespace, &id, layers.as_deref()),
+                    containerd.sources(namespace, &id)
+                );
+                // containerd's record may name another image than the CRI's, whose source it is not.
+                // An unknown source could speak against the image.
+                let pulled_from = asked.remote(task.socket.display(), sources).flatten();
+                let content = pulled_from.as_ref().map_or(Content::Another, |_| content);
+                return Claim {
+                    content,
+                    pulled_from,
+                    ..claim
+                };
             }
             (_, Image::Configured(configured)) if record.kind == Some(Kind::Sandbox) => {
                 return sandbox::checked(claim, configured.as_deref(), record);

@@ -42,7 +42,7 @@ impl Sources {
         if asked.snapshot(containerd, snapshot).await.as_ref() != Some(&record) {
             return None;
         }
-        let root = Root::Snapshot(mount);
+        let root = Root::Snapshot(mount, snapshot.at());
         let is_its = self.is_on(asked, &root, process).await;
         is_its.then_some((root, key))
     }
@@ -123,6 +123,7 @@ impl Asked {
             namespace,
             snapshotter,
             key,
+            ..
         } = snapshot;
         let mounts = containerd.mounts_of(namespace, snapshotter, key).await;
         let mounts = self

@@ -1,7 +1,7 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::claim::{Claim, Source};
+use crate::claim::{Attempt, Claim, Source};
 use crate::facts::{NO_SOCKET, Process};
 use crate::pods::PodName;
 use crate::process::Subject;
@@ -54,8 +54,15 @@ fn confirmed(by: Confirmation) -> Evidence {
     })
 }
 
+/// An attempt after the program began.
+const BEGUN: Attempt = Attempt {
+    has_begun: true,
+    number: 0,
+};
+
 fn claimed(source: Source, image: Option<&str>) -> Evidence {
     Evidence::Claim(Box::new(Claim {
+        attempt: BEGUN,
         image: image.map(str::to_owned),
         ..Claim::new(source, "x", "containerd")
     }))
@@ -63,7 +70,7 @@ fn claimed(source: Source, image: Option<&str>) -> Evidence {
 
 fn settled() -> Evidence {
     Evidence::Settled {
-        attempt: 0,
+        attempt: BEGUN,
         unreachable: BTreeSet::new(),
     }
 }
@@ -294,7 +301,7 @@ fn what_may_have_been_a_container_is_counted() {
         Evidence::Removed,
     ];
     let unanswered = |sources: &[&str]| Evidence::Settled {
-        attempt: 0,
+        attempt: BEGUN,
         unreachable: sources.iter().map(|&source| source.to_owned()).collect(),
     };
     for (what, last, counted) in [
@@ -313,6 +320,35 @@ fn what_may_have_been_a_container_is_counted() {
             "{what}"
         );
     }
+}
+
+/// Until then, a client of the runtime can put another root in the place of the container's.
+#[test]
+fn answers_from_before_the_program_began_do_not_count() {
+    let mut starts = table();
+    let early = |evidence| match evidence {
+        Evidence::Claim(claim) => Evidence::Claim(Box::new(Claim {
+            attempt: Attempt::default(),
+            ..*claim
+        })),
+        _ => Evidence::Settled {
+            attempt: Attempt::default(),
+            unreachable: BTreeSet::new(),
+        },
+    };
+    let ours = claimed(Source::Containerd, Some("registry.example.com/x"));
+    let before = [confirmed(Confirmation::Walk), early(ours), early(settled())];
+    let findings = observe_all(&mut starts, &before, &corp());
+    assert_eq!(findings[0].verdict, Verdict::Approved);
+    let hung = Evidence::Settled {
+        attempt: BEGUN,
+        unreachable: BTreeSet::from(["/run/hung.sock".to_owned()]),
+    };
+    let begun = [confirmed(Confirmation::Exec), hung];
+    let findings = observe_all(&mut starts, &begun, &corp());
+    assert_eq!(events(&findings), [Event::Rejudged]);
+    assert_eq!(findings[0].verdict, Verdict::Unresolved);
+    assert_eq!(findings[0].reason, Reason::RuntimeUnreachable);
 }
 
 #[test]
@@ -406,7 +442,7 @@ mod everything {
     pub(super) const CGROUP: &str = "/kubepods/pod4a163a05-439d-484b-8e53-2968bc15824f/\
          cde6dfaf5007ed65aad2d6aed72af91b0f3d95813492f773286e29ae145d20f4";
 
-    fn cri(attempt: u32, names: &[&str]) -> Evidence {
+    fn cri(attempt: Attempt, names: &[&str]) -> Evidence {
         Evidence::Claim(Box::new(Claim {
             attempt,
             kind: Some(Kind::Container),
@@ -440,7 +476,11 @@ mod everything {
         })))
     }
 
-    fn asked(attempt: u32, unreachable: &[&str]) -> Evidence {
+    const fn at(number: u32, has_begun: bool) -> Attempt {
+        Attempt { has_begun, number }
+    }
+
+    fn asked(attempt: Attempt, unreachable: &[&str]) -> Evidence {
         Evidence::Settled {
             attempt,
             unreachable: unreachable.iter().map(|&it| it.to_owned()).collect(),
@@ -459,13 +499,18 @@ mod everything {
             confirmed(Confirmation::Walk),
             claimed(Source::Bundle, Some("registry.example.com/forged")),
             claimed(Source::Runc, None),
-            cri(1, &["registry.example.com/old:1"]),
-            cri(2, &["registry.example.com/app:1", "evil.example.net/x:1"]),
+            cri(at(1, false), &["registry.example.com/old:1"]),
+            cri(
+                at(2, true),
+                &["registry.example.com/app:1", "evil.example.net/x:1"],
+            ),
+            cri(at(3, false), &["registry.example.com/late:1"]),
             Evidence::Pod(Ownership::Absent),
             pod(1, "registry.example.com/nginx", Some(&note)),
             pod(2, "evil.example.net/x:1", Some(&note)),
-            asked(1, &["/run/containerd/containerd.sock"]),
-            asked(2, &[]),
+            asked(at(1, true), &["/run/containerd/containerd.sock"]),
+            asked(at(2, true), &[]),
+            asked(at(3, false), &["/run/late.sock"]),
         ]
     }
 }
@@ -475,13 +520,13 @@ proptest! {
     /// and the same last verdict.
     #[test]
     fn any_order_gives_the_same_verdict(
-        order in Just((0..14_usize).collect::<Vec<_>>()).prop_shuffle(),
-        again in proptest::collection::vec(0..14_usize, 0..6),
+        order in Just((0..16_usize).collect::<Vec<_>>()).prop_shuffle(),
+        again in proptest::collection::vec(0..16_usize, 0..6),
     ) {
         let criteria = corp();
         let revision = criteria.policies.iter().next().expect("one policy").revision().to_owned();
         let all = everything::evidence(&revision);
-        prop_assert_eq!(all.len(), 14);
+        prop_assert_eq!(all.len(), 16);
         let run = |order: &[usize]| {
             let mut starts = table();
             starts.begin(StartId::of(8), everything::CGROUP);
@@ -501,7 +546,7 @@ proptest! {
             (Verdict::Drift, Route::Pod, Reason::MutatedAfterAdmission)
         );
         prop_assert_eq!(last.image.as_deref(), Some("evil.example.net/x:1"));
-        let (reference, _) = run(&(0..14).collect::<Vec<_>>());
+        let (reference, _) = run(&(0..16).collect::<Vec<_>>());
         prop_assert_eq!(starts.facts(StartId::of(8)), reference.facts(StartId::of(8)));
     }
 }

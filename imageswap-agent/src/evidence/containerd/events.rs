@@ -155,9 +155,10 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
         return Ok(None);
     };
     let value: &[u8] = &event.value;
-    let broken = |error: prost::DecodeError| format!("{} does not decode: {error}", event.type_url);
+    let kind = String::from_utf8_lossy(&event.type_url);
+    let broken = |error: prost::DecodeError| format!("{kind} does not decode: {error}");
     // Some encoders write a host before the type's name.
-    let decoded = match event.type_url.rsplit('/').next().unwrap_or_default() {
+    let decoded = match kind.rsplit('/').next().unwrap_or_default() {
         "containerd.events.TaskCreate" => {
             let create = wire::TaskCreate::decode(value).map_err(broken)?;
             Some((create.container_id, create.pid, TaskEventKind::Create))
@@ -186,15 +187,14 @@ fn decode(envelope: wire::Envelope) -> Result<Option<TaskEvent>, String> {
         }
         _ => None,
     };
-    let names = decoded.iter().map(|(id, ..)| id);
-    if names
-        .chain([&envelope.namespace])
-        .any(|it| it.len() > LONGEST_NAME)
-    {
-        return Err(format!("{} has a name that is too long", event.type_url));
+    let namespace = std::str::from_utf8(&envelope.namespace)
+        .map_err(|error| format!("the namespace of a {kind} is not UTF-8: {error}"))?;
+    let names = decoded.iter().map(|(id, ..)| id.as_str());
+    if names.chain([namespace]).any(|it| it.len() > LONGEST_NAME) {
+        return Err(format!("{kind} has a name that is too long"));
     }
     Ok(decoded.map(|(container_id, pid, kind)| TaskEvent {
-        namespace: envelope.namespace,
+        namespace: namespace.to_owned(),
         container_id,
         pid,
         kind,
@@ -207,10 +207,9 @@ mod tests {
 
     fn envelope(type_url: &str, event: &impl prost::Message) -> wire::Envelope {
         wire::Envelope {
-            namespace: "default".to_owned(),
-            topic: String::new(),
+            namespace: "default".into(),
             event: Some(wire::Any {
-                type_url: type_url.to_owned(),
+                type_url: type_url.to_owned().into(),
                 value: event.encode_to_vec().into(),
             }),
         }
@@ -303,6 +302,10 @@ mod tests {
             message.starts_with("containerd.events.TaskStart does not decode"),
             "{message}"
         );
+        let mut strange = envelope("", &exit("web"));
+        strange.namespace = vec![0xff].into();
+        let message = decode(strange).unwrap_err();
+        assert!(message.contains("not UTF-8"), "{message}");
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ struct FullInfo {
 
 fn full_container(spec: &str) -> FullContainer {
     let any = |value: &str| wire::Any {
-        type_url: "x".to_owned(),
+        type_url: "x".into(),
         value: value.to_owned().into(),
     };
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());

@@ -10,11 +10,12 @@ use prost::Message;
 
 use super::labels::{Labels, OfContainer, OfContent};
 
-/// `google.protobuf.Any`.
+/// `google.protobuf.Any`. containerd 1.6 does not check that a type is UTF-8, and would end the stream of
+/// events if it had to be.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Any {
-    #[prost(string, tag = "1")]
-    pub(super) type_url: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) type_url: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) value: Bytes,
 }
@@ -179,10 +180,8 @@ pub(super) struct Info {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Envelope {
-    #[prost(string, tag = "2")]
-    pub(super) namespace: String,
-    #[prost(string, tag = "3")]
-    pub(super) topic: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) namespace: Bytes,
     #[prost(message, optional, tag = "4")]
     pub(super) event: Option<Any>,
 }
