@@ -93,6 +93,8 @@ pub enum Content {
     Its,
     /// No, or the source does not have the image or root file system.
     Another,
+    /// No: the process had another root file system than the one that the runtime made for it.
+    OfAnotherRoot,
     /// The source does not record that.
     Unknown,
 }
@@ -101,6 +103,11 @@ impl Content {
     /// Whether it is the image's, if the source records that.
     pub const fn of(is_its: bool) -> Self {
         if is_its { Self::Its } else { Self::Another }
+    }
+
+    /// Whether it is not the image's.
+    pub const fn is_another(self) -> bool {
+        matches!(self, Self::Another | Self::OfAnotherRoot)
     }
 }
 

@@ -166,6 +166,9 @@ pub struct Facts {
     /// Attempt and content of the CRI's first answer whether a sandbox was started again. A containerd
     /// that restarts forgets that.
     again: Option<(Attempt, bool)>,
+    /// Whether its program was seen on another root than the container's. A program can move to another
+    /// root later, and an overlay's folders can be mounted anywhere.
+    was_on_another_root: bool,
     /// `Some` once every source has been asked.
     pub settled: Option<Settled>,
     /// Whether it has ended.
@@ -184,6 +187,7 @@ impl Facts {
             claims: BTreeMap::new(),
             pod: None,
             again: None,
+            was_on_another_root: false,
             settled: None,
             removed: false,
         }
@@ -209,6 +213,8 @@ impl Facts {
                     let said = (claim.attempt, is_again);
                     self.again = Some(self.again.map_or(said, |known| known.min(said)));
                 }
+                self.was_on_another_root |=
+                    claim.content == Content::OfAnotherRoot && claim.attempt.has_begun;
                 let known = self.claims.get(&claim.source);
                 let is_later = known.is_none_or(|known| known.attempt <= claim.attempt);
                 if is_later && self.counts(claim.attempt) {
@@ -253,6 +259,7 @@ impl Facts {
         if known.is_some_and(|known| !known.subject().may_be(process.subject())) {
             self.claims.clear();
             self.again = None;
+            self.was_on_another_root = false;
             self.pod = None;
             self.settled = None;
         }
@@ -304,12 +311,28 @@ impl Facts {
         claims.filter(|claim| claim.source.may_approve())
     }
 
+    /// The trusted claims about the image that runs: without those about another one, if a more trusted
+    /// source has found the layers of its image.
+    pub fn of_image(&self) -> impl Iterator<Item = &Claim> {
+        let is_known = self.content() == Content::Its;
+        self.trusted()
+            .filter(move |claim| !(is_known && claim.content.is_another()))
+    }
+
     /// Whether a container runs on the layers of the named image, by the most trusted source that
-    /// knows.
+    /// knows: [`Content::OfAnotherRoot`] if its program was ever seen on another root.
     pub fn content(&self) -> Content {
-        let mut contents = self.trusted().map(|claim| claim.content);
-        let known = contents.find(|content| *content != Content::Unknown);
-        known.unwrap_or(Content::Unknown)
+        if self.was_on_another_root {
+            return Content::OfAnotherRoot;
+        }
+        self.compared()
+            .map_or(Content::Unknown, |claim| claim.content)
+    }
+
+    /// The claim that [`Self::content`] is about.
+    pub fn compared(&self) -> Option<&Claim> {
+        let mut trusted = self.trusted();
+        trusted.find(|claim| claim.content != Content::Unknown)
     }
 
     /// Whether the CRI knew that this sandbox has another process than the one that it started.

@@ -1,7 +1,7 @@
 //! Judges the facts about a start: pure, and the same for first sight, late answers and changed
 //! policies.
 
-use crate::claim::{Content, Kind, Source};
+use crate::claim::{Kind, Source};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Route, Verdict};
 use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Selected};
@@ -256,7 +256,7 @@ impl Case<'_> {
             };
             return (Verdict::Unresolved, reason);
         }
-        if facts.content() == Content::Another {
+        if facts.content().is_another() {
             return (Verdict::Unresolved, why_another(facts));
         }
         match origin::origin(facts, names, &self.selected) {
@@ -297,7 +297,7 @@ impl Case<'_> {
     /// Exempt if what runs is the content of an image that was pulled under one of these names, as for an
     /// approval.
     fn exempt(&self, names: &[String], reason: Reason) -> (Verdict, Reason) {
-        if self.facts.content() == Content::Another {
+        if self.facts.content().is_another() {
             return (Verdict::Unresolved, why_another(self.facts));
         }
         let node = Asked {

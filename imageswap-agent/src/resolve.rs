@@ -21,11 +21,12 @@ use crate::process::Subject;
 use crate::turns::Turn;
 use bounds::Common;
 use cri::OfCri;
-use described::Described;
+use described::{Described, Root};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use kube::Client;
 use prepared::Prepared;
+use root::{IsRoot, on_root};
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -445,13 +446,13 @@ impl Sources {
             let Some(image) = storage::of_bundle(&stores, &bundle, &id)? else {
                 return Ok(None);
             };
-            let made = image.made.as_ref();
-            let is_on_layers =
-                made.is_some_and(|made| made.is_root_of(&it.host_root, &it.proc, process));
-            Ok(Some((image, is_on_layers)))
+            let made = image.made.clone().map(Root::Made);
+            let is_root = made.map(|made| it.is_root(&made, process));
+            Ok(Some((image, is_root)))
         };
-        let (image, is_on_layers) = self.read(asked, stored).await.flatten()?;
-        Some(self.common.bounded(image.claim(&state.id, is_on_layers)))
+        let (image, is_root) = self.read(asked, stored).await.flatten()?;
+        let claim = image.claim(&state.id, is_root == Some(IsRoot::Yes));
+        Some(self.common.bounded(on_root(claim, is_root)))
     }
 
     /// Reads files of the node, which may be anything.

@@ -10,6 +10,9 @@ use crate::facts::Facts;
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
 
+/// The tag of a reference without one.
+const LATEST: &str = "latest";
+
 /// The source name in findings for a Pod's specification.
 const POD_SPEC: &str = "pod-spec";
 
@@ -83,7 +86,7 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
         .map(|image| name(POD_SPEC, image));
     let by_runtime = || {
         let asked = |claim: &&Claim| claim.naming == Naming::AsAsked;
-        facts.trusted().filter(asked).find_map(|claim| {
+        facts.of_image().filter(asked).find_map(|claim| {
             let image = claim.image.as_deref()?;
             let fits = match claim.source {
                 Source::Cri => can_be(facts, image, of_digest) == Some(true),
@@ -121,16 +124,12 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     if of_digest.is_empty() && !is_pulled {
         return None;
     }
-    // The same content can be in any repository: a digest does not show its origin.
-    let mut digests = facts
-        .trusted()
-        .filter_map(|claim| claim.digest.as_deref())
-        .peekable();
     if let Some(digest) = asked.digest()
-        && digests.peek().is_some()
-        && digests.all(|known| known != digest)
-        && !of_digest.iter().any(|name| name.name.ends_with(digest))
+        && !has_digest(facts, digest)
     {
+        return Some(false);
+    }
+    if asked.digest().is_none() && is_tagged_otherwise(of_digest, &asked, &repository) {
         return Some(false);
     }
     let fits = |name: &Name| {
@@ -146,10 +145,45 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     Some(is_pulled || of_digest.iter().any(fits))
 }
 
+/// Whether a digest is that of the image, by the source that has compared its layers with what runs; or,
+/// if none has, by any. The same content can be in any repository: a digest does not show its origin.
+fn has_digest(facts: &Facts, digest: &str) -> bool {
+    let mut known = false;
+    let mut is_its = |claim: &Claim| {
+        let in_names = claim.names.iter().filter_map(|name| name.split_once('@'));
+        let mut digests = claim
+            .digest
+            .as_deref()
+            .into_iter()
+            .chain(in_names.map(|(_, digest)| digest))
+            .peekable();
+        known |= digests.peek().is_some();
+        digests.any(|it| it == digest)
+    };
+    match facts.compared() {
+        Some(claim) => is_its(claim),
+        None => facts.of_image().any(is_its) || !known,
+    }
+}
+
+/// Whether the image has other tags in this repository: then another image has the tag. If it has none at
+/// all, its tag may have moved to a newer image.
+fn is_tagged_otherwise(of_digest: &[Name], asked: &Reference<'_>, repository: &str) -> bool {
+    let names = of_digest
+        .iter()
+        .filter_map(|name| Reference::parse(&name.name).ok());
+    let mut tags = names
+        .filter(|name| name.canonical_name() == repository && name.digest().is_none())
+        .map(|name| name.tag().unwrap_or(LATEST))
+        .peekable();
+    let asked = asked.tag().unwrap_or(LATEST);
+    tags.peek().is_some() && tags.all(|tag| tag != asked)
+}
+
 /// Whether the runtime recorded that the image's content was pulled from the repository.
 fn pulled_from(facts: &Facts, repository: &str) -> bool {
     let mut sources = facts
-        .trusted()
+        .of_image()
         .filter(|claim| !claim.only_layers)
         .filter_map(|claim| claim.pulled_from.as_ref())
         .flatten();
@@ -159,7 +193,7 @@ fn pulled_from(facts: &Facts, repository: &str) -> bool {
 /// All names of the image's digest that the runtimes know.
 pub(super) fn names_of_digest(facts: &Facts) -> Vec<Name> {
     let mut names: Vec<Name> = Vec::new();
-    for claim in facts.trusted() {
+    for claim in facts.of_image() {
         let image = claim
             .image
             .iter()

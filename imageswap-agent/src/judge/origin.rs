@@ -120,5 +120,5 @@ pub(super) fn expected(facts: &Facts, selected: &Selected<'_>) -> Option<String>
 
 /// The most trusted claim that records where the content came from.
 fn claim(facts: &Facts) -> Option<&Claim> {
-    facts.trusted().find(|claim| claim.pulled_from.is_some())
+    facts.of_image().find(|claim| claim.pulled_from.is_some())
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::claim::ContentSource;
-use crate::claim::{Attempt, Claim, Naming};
+use crate::claim::{Attempt, Claim, Content, Naming};
 use crate::facts::Evidence;
 use crate::pods::{Ownership, PodName};
 use crate::verdict::is_legal;

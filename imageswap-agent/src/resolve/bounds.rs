@@ -105,7 +105,9 @@ pub(super) fn bounded(mut claim: Claim) -> Claim {
     if many || length > ALL_SOURCES || !claim.digest.iter().all(is_known) {
         claim.digest = claim.digest.filter(is_known);
         claim.pulled_from = None;
-        claim.content = Content::Another;
+        if !claim.content.is_another() {
+            claim.content = Content::Another;
+        }
     }
     claim.id = shortened(claim.id, LONGEST_NAME);
     claim.runtime_namespace = claim

@@ -1,6 +1,7 @@
 //! Asks about Docker's containers: dockerd's records and, if containerd keeps the images, containerd.
 
 use super::described::{Root, Snapshot};
+use super::root::{IsRoot, on_root};
 use super::{Asked, Sources};
 use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, Containerd};
@@ -37,8 +38,9 @@ impl Sources {
                 Store::Docker { image, made } => {
                     let known = image.as_ref().map(|it| Known::of_docker(&found, it));
                     let made = made.clone().map(Root::Made);
-                    let made = made.filter(|made| made.is_of(&it.host_root, &it.proc, process));
-                    let claim = found.claim(&of, known, made.is_some());
+                    let is_root = made.as_ref().map(|made| it.is_root(made, process));
+                    let made = made.filter(|_| is_root == Some(IsRoot::Yes));
+                    let claim = on_root(found.claim(&of, known, made.is_some()), is_root);
                     Found::Claim(Box::new(it.common.bounded(claim)), made)
                 }
                 Store::Containerd { snapshotter } => {
@@ -50,11 +52,14 @@ impl Sources {
         let (claim, root) = match (self.read(asked, found).await.flatten()?, keeper) {
             (Found::Claim(claim, root), _) => (*claim, root),
             (Found::InContainerd(found, snapshotter), Some((containerd, record))) => {
-                let root = self
+                let (root, is_root) = self
                     .dockers_snapshot(asked, containerd, record, &snapshotter, &found, process)
-                    .await;
+                    .await
+                    .unzip();
+                let root = root.flatten();
                 let known = of_containerd(asked, &found, containerd, &record.namespace).await;
-                (found.claim(id, known, root.is_some()), root)
+                let claim = found.claim(id, known, root.is_some());
+                (on_root(claim, is_root), root)
             }
             (Found::InContainerd(found, _), None) => (found.claim(id, None, false), None),
         };
@@ -66,7 +71,7 @@ impl Sources {
     }
 
     /// The snapshot that dockerd made in containerd, if it is the root of the process and has the
-    /// image's layers: between the two lies a layer with files that Docker puts into every
+    /// image's layers, and whether it is that root: between the two lies a layer with files that Docker puts into every
     /// container.
     async fn dockers_snapshot(
         self: &Arc<Self>,
@@ -76,7 +81,7 @@ impl Sources {
         snapshotter: &str,
         found: &DockerContainer,
         process: Subject,
-    ) -> Option<Root> {
+    ) -> Option<(Option<Root>, IsRoot)> {
         let key = Snapshot {
             namespace: &record.namespace,
             snapshotter,
@@ -84,10 +89,12 @@ impl Sources {
             container: &record.id,
             folder: record.root.as_deref(),
         };
-        let (root, layers) = self.snapshot_of(asked, containerd, key, 2, process).await?;
+        let found_root = self.snapshot_of(asked, containerd, key, 2, process);
+        let (root, layers, is_root) = found_root.await?;
         let image = &found.image_id;
         let content = asked.runs_on(containerd, &record.namespace, image, Some(&layers));
-        (content.await == Content::Its).then_some(root)
+        let is_its = content.await == Content::Its && is_root == IsRoot::Yes;
+        Some((is_its.then_some(root), is_root))
     }
 }
 

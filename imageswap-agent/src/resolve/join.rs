@@ -19,6 +19,7 @@ use super::containerd::{OfRecord, task_of};
 use super::cri::{Image, OfCri};
 use super::described::{Described, Snapshot};
 use super::prepared::{Kept, KeptAnswer};
+use super::root::IsRoot;
 use super::{Asked, Question, Sources, sandbox};
 use crate::claim::{Claim, Content, Kind};
 use crate::evidence::containerd::{Containerd, TaskRecord};
@@ -256,10 +257,16 @@ impl Sources {
             )
         });
         let (own, dockers, cri, named, may_be_hooked) = answers.await;
-        let (own, parent) = own.unzip();
+        // A folder may be in the place of the snapshot.
+        let is_on_another = record.root.is_none() && matches!(own, Some((.., IsRoot::No)));
+        let own = own.filter(|(.., is_root)| *is_root == IsRoot::Yes);
+        let (own, parent) = own.map(|(root, parent, _)| (root, parent)).unzip();
         let layers = parent.filter(|_| record.root.is_none());
         let of_record = asked.containerd_claim(containerd, &record, named, layers.as_deref());
         let OfRecord { mut claim, image } = of_record.await;
+        if is_on_another {
+            claim.content = Content::OfAnotherRoot;
+        }
         if claim.kind == Some(Kind::Sandbox) && claim.content == Content::Its {
             let expected = image.map(|image| image.command);
             let command = record.sandbox_command;

@@ -2,7 +2,7 @@
 
 use super::described::{Described, Root, Snapshot};
 use super::{Asked, Sources};
-use crate::claim::Content;
+use crate::claim::{Claim, Content};
 use crate::evidence::bundle::LARGEST_CONFIG;
 use crate::evidence::containerd::{Containerd, TaskRecord};
 use crate::evidence::root::Mount;
@@ -12,11 +12,32 @@ use crate::process::Subject;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Whether a process has a root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IsRoot {
+    Yes,
+    /// It has another one.
+    No,
+    /// It has ended, or its mounts could not be read.
+    Unknown,
+}
+
+/// The claim about a process, if that was compared with the root that the runtime made.
+pub(super) fn on_root(claim: Claim, is_root: Option<IsRoot>) -> Claim {
+    match is_root {
+        Some(IsRoot::No) => Claim {
+            content: Content::OfAnotherRoot,
+            ..claim
+        },
+        _ => claim,
+    }
+}
+
 /// Processes that a first process left behind whose roots are compared.
 const MOST_LEFT: usize = 64;
 
 impl Sources {
-    /// The mount of a snapshot, if it is the root of a process: the client that creates a task
+    /// The mount of a snapshot, and whether it is the root of a process: the client that creates a task
     /// chooses its mounts. Also the key of the snapshot that many below it. Whatever is asked in
     /// between is about one snapshot if its record is the same before and after: its key may be given
     /// to another one, which can have equal mounts, but was made later. While it exists, those below
@@ -28,7 +49,7 @@ impl Sources {
         snapshot: Snapshot<'_>,
         below: usize,
         process: Subject,
-    ) -> Option<(Root, String)> {
+    ) -> Option<(Root, String, IsRoot)> {
         let record = asked.snapshot(containerd, snapshot).await?;
         let mount = asked.mount_of(containerd, snapshot).await?;
         let mut key = record.parent.clone();
@@ -44,7 +65,7 @@ impl Sources {
         }
         let root = Root::Snapshot(mount, snapshot.at());
         let is_its = self.is_on(asked, &root, process).await;
-        is_its.then_some((root, key))
+        Some((root, key, is_its))
     }
 
     /// Whether a hook may replace the root before the program begins. The bundle has the
@@ -64,10 +85,21 @@ impl Sources {
         self.readers.run(read).await.unwrap_or(true)
     }
 
-    async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> bool {
+    async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> IsRoot {
         let root = root.clone();
-        let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
-        self.read(asked, compare).await.unwrap_or(false)
+        let compare = move |it: &Self| Ok(it.is_root(&root, process));
+        let is_root = self.read(asked, compare).await;
+        is_root.unwrap_or(IsRoot::Unknown)
+    }
+
+    pub(super) fn is_root(&self, root: &Root, process: Subject) -> IsRoot {
+        if root.is_of(&self.host_root, &self.proc, process) {
+            IsRoot::Yes
+        } else if process.is_alive(&self.proc) {
+            IsRoot::No
+        } else {
+            IsRoot::Unknown
+        }
     }
 
     /// Compares the root once more. Between the creation of a task and the start of its program,
@@ -84,33 +116,37 @@ impl Sources {
         };
         let (cgroup, may_be_hooked) = (cgroup.to_owned(), described.may_be_hooked);
         let compare = move |it: &Self| {
-            let is_of = |process| root.is_of(&it.host_root, &it.proc, process);
-            if is_of(process) {
-                return Ok(true);
-            }
-            if may_be_hooked || process.is_alive(&it.proc) {
-                return Ok(false);
+            let is_root = it.is_root(&root, process);
+            if is_root != IsRoot::Unknown || may_be_hooked {
+                return Ok(is_root);
             }
             // A process that has ended shows no root; those that it left behind do.
             let Some(left) = hierarchy::processes_below(&cgroup)
                 .ok()
                 .filter(|it| it.len() <= MOST_LEFT)
             else {
-                return Ok(false);
+                return Ok(IsRoot::Unknown);
             };
-            let is_its = |pid| {
-                let process = Subject::now(&it.proc, pid);
-                is_of(process) || !process.is_alive(&it.proc)
-            };
-            Ok(left.into_iter().all(is_its))
+            let is_its = |pid| it.is_root(&root, Subject::now(&it.proc, pid)) != IsRoot::No;
+            Ok(if left.into_iter().all(is_its) {
+                IsRoot::Yes
+            } else {
+                IsRoot::Unknown
+            })
         };
-        if self.read(asked, compare).await.unwrap_or(false) {
+        let is_root = self.read(asked, compare).await;
+        let is_root = is_root.unwrap_or(IsRoot::Unknown);
+        if is_root == IsRoot::Yes {
             return;
         }
         let claims = [&mut described.cri, &mut described.dockers];
         let claims = claims.into_iter().flatten();
         for claim in claims.chain([&mut described.containerd]) {
-            claim.content = Content::Another;
+            claim.content = if is_root == IsRoot::No {
+                Content::OfAnotherRoot
+            } else {
+                Content::Another
+            };
         }
         described.layers = None;
     }

@@ -1,7 +1,7 @@
 //! The table under evidence in any order.
 
 use super::*;
-use crate::claim::{Attempt, Claim, Source};
+use crate::claim::{Attempt, Claim, Content, Source};
 use crate::facts::{NO_SOCKET, Process};
 use crate::pods::PodName;
 use crate::process::Subject;
@@ -349,6 +349,36 @@ fn answers_from_before_the_program_began_do_not_count() {
     assert_eq!(events(&findings), [Event::Rejudged]);
     assert_eq!(findings[0].verdict, Verdict::Unresolved);
     assert_eq!(findings[0].reason, Reason::RuntimeUnreachable);
+}
+
+/// Its program can move to another root later, and folders of an image can be mounted anywhere.
+#[test]
+fn a_program_that_began_on_another_root_stays_unknown() {
+    let on = |content, number| match claimed(Source::Containerd, Some("registry.example.com/x")) {
+        Evidence::Claim(claim) => Evidence::Claim(Box::new(Claim {
+            attempt: Attempt { number, ..BEGUN },
+            content,
+            ..*claim
+        })),
+        other => other,
+    };
+    let began = [confirmed(Confirmation::Exec), settled()];
+    for (first, expected) in [
+        (Content::Another, Verdict::Approved),
+        (Content::OfAnotherRoot, Verdict::Unresolved),
+    ] {
+        for answers in [
+            [on(first, 1), on(Content::Its, 2)],
+            [on(Content::Its, 2), on(first, 1)],
+        ] {
+            let mut starts = table();
+            observe_all(&mut starts, &began, &corp());
+            observe_all(&mut starts, &answers, &corp());
+            let (_, start) = starts.alive().next().unwrap();
+            let judged = judge(start.facts(), &corp(), at_ns(6_000).today());
+            assert_eq!(judged.verdict, expected, "{first:?}");
+        }
+    }
 }
 
 #[test]

@@ -389,6 +389,54 @@ fn an_exempt_pod_exempts_the_content_of_its_image() {
     }
 }
 
+/// What the Pod asks for now is not what runs if the image has another tag or another digest.
+#[test]
+fn a_name_of_another_image_in_the_repository_is_not_what_runs() {
+    let criteria = Criteria::new(yaml(
+        "{approved: ['registry.example.com/**:1', 'registry.example.com/**@sha256:*']}",
+    ));
+    let app = |end: &str| format!("registry.example.com/app{end}");
+    let (bad, good, digest) = (app(":bad"), app(":1"), app(&format!("@{DIGEST}")));
+    let running = |names: &[&str], digest: Option<&str>| Claim {
+        digest: digest.map(str::to_owned),
+        content: Content::Its,
+        ..named("app", names)
+    };
+    // Its record names the genuine image, on whose layers it does not run.
+    let forged = Claim {
+        digest: Some(DIGEST.to_owned()),
+        content: Content::Another,
+        ..ctr(&good)
+    };
+    let its = format!("{}@{DIGEST}", app(""));
+    for (what, asked, claim, expected) in [
+        ("its tag", &good, running(&[&good], None), "approved"),
+        ("another tag", &good, running(&[&bad], None), "drift"),
+        (
+            "a tag that has moved",
+            &good,
+            running(&[&its], Some(DIGEST)),
+            "approved",
+        ),
+        (
+            "its digest",
+            &digest,
+            running(&[&bad, &its], Some(DIGEST)),
+            "approved",
+        ),
+        (
+            "a digest of another image",
+            &digest,
+            running(&[&bad], None),
+            "drift",
+        ),
+    ] {
+        let claims = [claim, forged.clone()];
+        let found = judged_with(&criteria, POD, is(known(asked)), &claims);
+        assert_eq!(found.verdict.as_str(), expected, "{what}: {found:?}");
+    }
+}
+
 /// Whoever may write a Pod's status can name any container there.
 #[test]
 fn a_pod_whose_status_names_another_ones_container_does_not_own_it() {
