@@ -18,6 +18,7 @@ use crate::resolve::Resolver;
 use crate::starts::{Start, Starts};
 use crate::turns::Turns;
 use crate::verdict::Verdict;
+use budget::Budget;
 use cgroups::Cgroups;
 use imageswap_policy::Policies;
 use pending::Followers;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use task::{Sighting, Unsure};
 
 mod asking;
+mod budget;
 mod cgroups;
 mod pending;
 mod place;
@@ -55,6 +57,7 @@ pub struct Agent {
     /// Whether there were findings since the last look at what drifts.
     has_news: bool,
     pods: Pods,
+    budget: Budget,
     hierarchy: Hierarchy,
     proc: PathBuf,
     control: Control,
@@ -110,6 +113,7 @@ impl Agent {
             partial_walks: 0,
             may_have_left: false,
             has_news: false,
+            budget: Budget::default(),
             pods,
             hierarchy,
             proc,

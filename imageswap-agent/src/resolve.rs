@@ -24,7 +24,6 @@ use cri::OfCri;
 use described::{Described, Root};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use kube::Client;
 use prepared::Prepared;
 use root::{IsRoot, on_root};
 use std::collections::BTreeSet;
@@ -106,12 +105,12 @@ struct Sources {
 }
 
 impl Resolver {
-    /// A resolver for the node whose root file system is at `host_root`. `client` is asked for Pods
-    /// that `pods` does not have.
+    /// A resolver for the node whose root file system is at `host_root`. `api` is asked for Pods that
+    /// `pods` does not have.
     pub fn new(
         host_root: &Path,
         pods: Pods,
-        client: Option<Client>,
+        api: Option<watch::Asker>,
         answers: mpsc::Sender<Answer>,
     ) -> Self {
         let sources = Sources {
@@ -127,7 +126,7 @@ impl Resolver {
             prepared: Prepared::default(),
             common: Common::default(),
             pods,
-            api: client.map(watch::Asker::new).map(Arc::new),
+            api: api.map(Arc::new),
         };
         Self {
             sources: Arc::new(sources),

@@ -43,6 +43,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// Events of the kernel that may wait for the table; the ring buffer behind them holds more.
 const EVENTS_WAITING: usize = 4096;
 
+/// Events of the kernel that are handled before other inputs get a turn, and of both.
+const MOST_IN_ROW: usize = 64;
+const ALL_IN_ROW: usize = 2 * MOST_IN_ROW;
+
 /// The value of `--pin` that disables pinning.
 const NO_PIN: &str = "off";
 
@@ -157,7 +161,10 @@ pub async fn run(
         Duration::ZERO
     };
     let node_pods = Pods::default();
-    let resolver = Resolver::new(&host_root, node_pods.clone(), client.clone(), answers);
+    let node = &origin.node;
+    let asker = |client: &Client| pods::watch::Asker::new(client.clone(), node.clone());
+    let api = client.as_ref().map(asker);
+    let resolver = Resolver::new(&host_root, node_pods.clone(), api, answers);
     let mut policies = policy.subscribe();
     let criteria = Criteria::new(policy.current());
     let mut namespaces = criteria.namespaces.subscribe();
@@ -231,9 +238,23 @@ pub async fn run(
     reconcile.reset();
     let mut lost = interval(LOST_INTERVAL);
     lost.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut in_row = 0_usize;
     let ended: anyhow::Result<()> = async {
         loop {
             turn.finished();
+            // Events first, because the other inputs are compared with them. After many in a row, as many
+            // other inputs come first.
+            if in_row < MOST_IN_ROW
+                && let Ok(event) = kernel.try_recv()
+            {
+                agent.kernel(event);
+                in_row += 1;
+                continue;
+            }
+            in_row = match in_row {
+                0..MOST_IN_ROW | ALL_IN_ROW.. => 0,
+                _ => in_row + 1,
+            };
             if walking.is_none()
                 && let Some(cause) = look.take()
             {
@@ -245,10 +266,8 @@ pub async fn run(
                 }));
             }
             tokio::select! {
-                // Events first, because the other inputs are compared with them.
                 biased;
                 () = drain.signaled() => return Ok(()),
-                Some(event) = kernel.recv() => agent.kernel(event),
                 Some((task, sight)) = started.recv() => agent.task(&task, sight),
                 Some(change) = known_pods.recv() => agent.pods(change),
                 Some(answer) = answered.recv() => agent.answer(answer),
@@ -288,6 +307,7 @@ pub async fn run(
                     agent.refresh();
                     look = Some(Some(CAUSE_PERIODIC));
                 }
+                Some(event) = kernel.recv() => agent.kernel(event),
                 ended = &mut pump => {
                     ended.context("the reader of the probes' events panicked")?.context("cannot read the probes' events")?;
                     anyhow::bail!("the probes' events ended");

@@ -43,8 +43,8 @@ pub enum ReferenceError {
     /// The path has more than 255 characters.
     #[error("the repository path is longer than {PATH_MAX} characters")]
     PathTooLong,
-    /// 64 hex digits alone are an image id, not a name.
-    #[error("64 hex digits are an image id, not a repository")]
+    /// 64 hex digits alone, or after `sha256:`, are an image id, not a name.
+    #[error("this is the id of an image, not a name; write a repository with a tag or a digest")]
     ImageId,
     /// The digest's algorithm is not `sha256`, the only one that every registry and runtime checks.
     #[error("the digest's algorithm is not sha256")]

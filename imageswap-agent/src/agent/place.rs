@@ -9,6 +9,9 @@ use crate::starts::Start;
 use std::io;
 use std::path::Path;
 
+/// Processes in a container's cgroup that are looked at.
+const MOST_OTHERS: usize = 64;
+
 impl Agent {
     /// A container's process began in a cgroup. `is_first` says whether it is the first one of its
     /// pid namespace.
@@ -136,12 +139,17 @@ impl Agent {
         if is_known || !first.is_first || first.leads_pid_namespace || start.process.is_some() {
             return false;
         }
-        let others = self.hierarchy.processes_below(&facts.cgroup);
-        // Of too many, those of the cgroup itself.
-        let others = others.unwrap_or_else(|_| self.hierarchy.processes(&facts.cgroup));
-        let is_older = |other: Subject| other.runs(&self.proc) && other.started < first.started;
-        let mut others = others.into_iter().map(|pid| Subject::now(&self.proc, pid));
-        others.any(is_older)
+        let has_older = || {
+            let Ok(others) = self.hierarchy.processes_below(&facts.cgroup) else {
+                return true;
+            };
+            let is_older = |other: Subject| other.runs(&self.proc) && other.started < first.started;
+            let few = others.iter().take(MOST_OTHERS);
+            let mut few = few.map(|pid| Subject::now(&self.proc, *pid));
+            // A container that has just begun has few processes.
+            others.len() > MOST_OTHERS || few.any(is_older)
+        };
+        self.budget.spend(has_older).unwrap_or(true)
     }
 
     /// Ends containers whose processes have ended, whether or not their cgroups still exist.
@@ -155,7 +163,14 @@ impl Agent {
             };
             let process = facts.process.as_ref().filter(|process| process.is_first);
             let ends_with_first = id.process.is_some() || start.is_shared;
-            process.is_some_and(|it| has_ended(&self.proc, it, ends_with_first, others))
+            process.is_some_and(|it| {
+                has_ended(&self.proc, it, ends_with_first, |first| {
+                    // What is not looked at now is looked at a second later.
+                    self.budget
+                        .spend(|| has_others(&self.proc, first, others))
+                        .unwrap_or(true)
+                })
+            })
         };
         let alive = self.starts.alive().filter(is_over);
         let ended: Vec<_> = alive.map(|(start, _)| start).collect();
@@ -203,21 +218,22 @@ fn has_ended(
     proc: &Path,
     first: &Process,
     ends_with_first: bool,
-    others: impl FnOnce() -> io::Result<Vec<u32>>,
+    has_others: impl FnOnce(&Process) -> bool,
 ) -> bool {
-    if first.subject().runs(proc) {
-        return false;
-    }
-    if ends_with_first || first.leads_pid_namespace {
-        return true;
-    }
-    // Of too many, one may still run.
+    !first.subject().runs(proc)
+        && (ends_with_first || first.leads_pid_namespace || !has_others(first))
+}
+
+/// Whether one of the processes in a container's cgroup runs that is not older than its first one. Of too
+/// many, one may.
+fn has_others(proc: &Path, first: &Process, others: impl FnOnce() -> io::Result<Vec<u32>>) -> bool {
     let Ok(others) = others() else {
-        return false;
+        return true;
     };
-    let others = others.into_iter().map(|pid| Subject::now(proc, pid));
-    let mut its = others.filter(|other| other.started >= first.started);
-    !its.any(|other| other.runs(proc))
+    let few = others.iter().take(MOST_OTHERS);
+    let few = few.map(|pid| Subject::now(proc, *pid));
+    let mut its = few.filter(|other| other.started >= first.started);
+    others.len() > MOST_OTHERS || its.any(|other| other.runs(proc))
 }
 
 #[cfg(test)]
@@ -332,7 +348,9 @@ mod tests {
                 started_ns: None,
             };
             let others = || Ok(processes.iter().map(|process| process.0).collect());
-            let ended = has_ended(proc.path(), &first, ends_with_first, others);
+            let ended = has_ended(proc.path(), &first, ends_with_first, |first| {
+                has_others(proc.path(), first, others)
+            });
             assert_eq!(ended, expected, "{what}");
         }
     }

@@ -216,7 +216,8 @@ impl Containerd {
     /// For the same reason a hanging daemon looks like one without events; other calls show the
     /// difference.
     pub fn events(&self) -> TaskEvents {
-        TaskEvents::new(self.transport.clone())
+        // A connection of their own: clients can publish so many that this one is closed.
+        TaskEvents::new(Transport::new(self.socket().to_owned(), DEADLINE))
     }
 }
 

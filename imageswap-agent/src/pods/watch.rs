@@ -62,18 +62,24 @@ pub async fn follow(client: Client, node: String, changes: mpsc::Sender<PodChang
 /// Asks the API server for single Pods.
 pub struct Asker {
     client: Client,
+    /// Name of this node.
+    node: String,
     /// When it last did not answer in time.
     silent: Mutex<Option<Instant>>,
 }
 
 impl Asker {
     /// Nothing is asked yet.
-    pub const fn new(client: Client) -> Self {
+    pub const fn new(client: Client, node: String) -> Self {
         let silent = Mutex::new(None);
-        Self { client, silent }
+        Self {
+            client,
+            node,
+            silent,
+        }
     }
 
-    /// One Pod; `None` if the API server did not answer. After it did not answer in time, it is not
+    /// One Pod of this node; `None` if the API server did not answer. After it did not answer in time, it is not
     /// asked for a while: otherwise each of many starts would wait for it.
     pub async fn ask(&self, named: &PodName) -> Option<Ownership> {
         let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,8 +96,13 @@ impl Asker {
         let pod = answer
             .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
             .ok()?;
-        // Another Pod of the same name does not count.
-        let pod = pod.map(PodRecord::from).filter(|pod| pod.is(named));
+        // Any client of the CRI can name a Pod of another node, or one that was there before.
+        let is_here = |pod: &Pod| {
+            let spec = pod.spec.as_ref();
+            spec.and_then(|spec| spec.node_name.as_deref()) == Some(&*self.node)
+        };
+        let pod = pod.filter(is_here).map(PodRecord::from);
+        let pod = pod.filter(|pod| pod.is(named));
         Some(pod.map_or(Ownership::Absent, |pod| Ownership::Known(Arc::new(pod))))
     }
 }

@@ -28,9 +28,11 @@ pub(super) fn parse(text: &str) -> Result<Parts<'_>, ReferenceError> {
     Ok(parts)
 }
 
-/// Whether `text` is 64 lower-case hex digits and nothing else.
+/// Whether `text` is 64 lower-case hex digits and nothing else, or a digest or the beginning of one.
+/// containerd takes both for the id of any image on the node.
 pub(super) fn is_image_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(is_lower_hex)
+    let digits = text.strip_prefix("sha256:");
+    (digits.is_some() || text.len() == 64) && digits.unwrap_or(text).bytes().all(is_lower_hex)
 }
 
 /// Length of the domain in `name` by the grammar alone (without Docker's rule), if it has one.
