@@ -37,6 +37,16 @@ pub fn text(path: &[u8]) -> String {
     text
 }
 
+/// Levels of a path in which the cgroup of a container above it is looked for. Users can nest hundreds, and
+/// containers lie in the outer ones.
+const MOST_LEVELS: usize = 64;
+
+/// The paths of the cgroups above one, the outermost first; the root cgroup is left out.
+pub fn above(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('/').map(|(end, _)| end);
+    ends.skip(1).take(MOST_LEVELS).map(|end| &path[..end])
+}
+
 /// The path that a text describes, relative to the root of its hierarchy.
 pub fn relative(text: &str) -> PathBuf {
     let mut path = Vec::with_capacity(text.len());
@@ -79,6 +89,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStrExt as _;
+
+    #[test]
+    fn of_the_cgroups_above_the_outer_ones_are_given() {
+        assert_eq!(above("/a/b/c").collect::<Vec<_>>(), ["/a", "/a/b"]);
+        assert_eq!(above("/a").count() + above("/").count(), 0);
+        let deep = "/x".repeat(1980);
+        assert_eq!(above(&deep).count(), MOST_LEVELS);
+        assert_eq!(above(&deep).last(), Some(&*"/x".repeat(MOST_LEVELS)));
+    }
 
     #[test]
     fn what_is_not_utf_8_is_shown_by_its_bytes() {

@@ -152,18 +152,23 @@ impl Pods {
         }
     }
 
-    /// The Pod that a runtime names.
+    /// The Pod that a runtime names for a process that began at `began_ns` since boot, if that is known. One
+    /// that was deleted before is not its Pod: any client of the CRI can name it.
     ///
     /// Anyone who may create Pods can create one that claims to be the mirror of any UID. So a
     /// mirror counts only if the API server gave this UID to no Pod.
-    pub fn of(&self, named: &PodName) -> Option<Arc<PodRecord>> {
+    pub fn of(&self, named: &PodName, began_ns: Option<u64>) -> Option<Arc<PodRecord>> {
         let by_uid = self.lock();
         let kept = match by_uid.get(&named.uid) {
             Some(kept) => Some(kept),
             None => by_uid.values().find(|kept| kept.pod.is(named)),
         };
-        let pod = &kept.filter(|kept| kept.pod.is(named))?.pod;
-        Some(Arc::clone(pod))
+        let was_there = |kept: &&Kept| {
+            let deleted_ns = kept.deleted_ns;
+            deleted_ns.is_none_or(|at| began_ns.is_some_and(|began| began < at))
+        };
+        let kept = kept.filter(|kept| kept.pod.is(named)).filter(was_there)?;
+        Some(Arc::clone(&kept.pod))
     }
 
     /// The Pod whose status lists this container.
@@ -376,9 +381,9 @@ mod tests {
         );
         let pods = Pods::default();
         pods.apply(PodChange::Known(Arc::new(mirror)), 0);
-        assert!(pods.of(&named("static-n1", "hash")).is_some());
-        assert!(pods.of(&named("static-n1", "api")).is_none());
-        assert!(pods.of(&named("static-n2", "hash")).is_none());
+        assert!(pods.of(&named("static-n1", "hash"), None).is_some());
+        assert!(pods.of(&named("static-n1", "api"), None).is_none());
+        assert!(pods.of(&named("static-n2", "hash"), None).is_none());
     }
 
     #[test]
@@ -402,11 +407,18 @@ mod tests {
             for at in order {
                 pods.apply(PodChange::Known(Arc::clone(&changes[at])), 0);
             }
-            let of = |name: &str| pods.of(&named(name, "u1")).map(|pod| pod.uid.clone());
+            let of = |name: &str| pods.of(&named(name, "u1"), None).map(|pod| pod.uid.clone());
             assert_eq!(of("web").as_deref(), Some("u1"), "{order:?}");
             assert_eq!(of("other"), None, "{order:?}");
-            pods.apply(PodChange::Deleted("u1".to_owned()), 0);
-            assert_eq!(of("web").as_deref(), Some("u1"), "it may still run");
+            pods.apply(PodChange::Deleted("u1".to_owned()), 10);
+            for (began, is_its) in [(Some(9), true), (Some(10), false), (None, false)] {
+                let found = pods.of(&named("web", "u1"), began);
+                assert_eq!(
+                    found.is_some(),
+                    is_its,
+                    "{began:?}: what began before may still run"
+                );
+            }
         }
     }
 
@@ -420,17 +432,18 @@ mod tests {
                 ..PodRecord::default()
             })
         };
-        let is_known = |pods: &Pods, uid: &str| pods.of(&named(uid, uid)).is_some();
+        let is_known = |pods: &Pods, uid: &str| pods.of(&named(uid, uid), Some(0)).is_some();
+        let deleted_ns = 1;
         let pods = Pods::default();
         for uid in ["a", "b", "c"] {
             pods.apply(PodChange::Known(pod(uid)), 0);
         }
-        pods.apply(PodChange::Deleted("a".to_owned()), 0);
+        pods.apply(PodChange::Deleted("a".to_owned()), deleted_ns);
         pods.apply(PodChange::Listed(HashSet::from(["c".to_owned()])), 5);
         let kept = u64::try_from(KEPT_AFTER_DELETION.as_nanos()).unwrap();
-        pods.purge(kept - 1);
-        assert!(["a", "b", "c"].iter().all(|uid| is_known(&pods, uid)));
         pods.purge(kept);
+        assert!(["a", "b", "c"].iter().all(|uid| is_known(&pods, uid)));
+        pods.purge(deleted_ns + kept);
         let left: Vec<_> = ["a", "b", "c"]
             .iter()
             .map(|uid| is_known(&pods, uid))

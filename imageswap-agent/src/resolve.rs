@@ -16,8 +16,9 @@ use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
 use crate::evidence::user::{self, UserContainer};
 use crate::facts::{NO_SOCKET, StartId};
+use crate::node;
 use crate::pods::{Ownership, Pods, watch};
-use crate::process::Subject;
+use crate::process::{Subject, since_boot};
 use crate::turns::Turn;
 use bounds::Common;
 use cri::OfCri;
@@ -242,7 +243,7 @@ impl Sources {
     async fn answer(self: &Arc<Self>, question: &Question) -> Learned {
         let mut asked = Asked::default();
         self.runtimes(&mut asked, question).await;
-        let pod = self.pod(&asked.claims).await;
+        let pod = self.pod(&asked.claims, question.process).await;
         let claims = asked.claims.into_iter().map(|claim| Claim {
             attempt: question.attempt,
             ..self.common.bounded(claim)
@@ -466,7 +467,7 @@ impl Sources {
 
     /// The API server's answer about the pod that a CRI runtime names, or about the pod whose
     /// status lists this container.
-    async fn pod(&self, claims: &[Claim]) -> Option<Ownership> {
+    async fn pod(&self, claims: &[Claim], process: Subject) -> Option<Ownership> {
         let of = |source| claims.iter().find(|claim| claim.source == source);
         // Whoever may write the status of a Pod can name any container there.
         if of(Source::Cri).is_none_or(|claim| claim.pod.is_none())
@@ -479,7 +480,8 @@ impl Sources {
         let name = claims
             .iter()
             .find_map(|claim| claim.container_name.as_ref());
-        if let Some(pod) = self.pods.of(named)
+        let began_ns = process.started.map(|at| node::nanos(since_boot(at)));
+        if let Some(pod) = self.pods.of(named, began_ns)
             && name.is_none_or(|name| pod.containers.contains_key(name))
         {
             return Some(Ownership::Known(pod));

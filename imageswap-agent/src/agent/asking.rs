@@ -1,6 +1,7 @@
 //! Asks the sources about starts, and takes their answers.
 
 use super::Agent;
+use crate::cgroup_path;
 use crate::claim::Attempt;
 use crate::facts::{Evidence, Facts, StartId};
 use crate::resolve::{Answer, Question};
@@ -82,10 +83,7 @@ impl Agent {
     /// The cgroups of the containers above a start, the outermost first. Where the paths of containers
     /// begin, root can put a process of its own, which is not a container above all of them.
     fn containers_above(&self, facts: &Facts) -> Vec<u64> {
-        let path = &facts.cgroup;
-        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
-        // The root cgroup is above everything.
-        let above = above.filter(|path| !path.is_empty());
+        let above = cgroup_path::above(&facts.cgroup);
         let starts = above.filter_map(|path| self.starts.at(path));
         let is_named = facts.identity.container_id.is_some();
         let is_above = |start: &StartId| {

@@ -2,6 +2,7 @@
 
 use super::Agent;
 use super::pending::Later;
+use crate::cgroup_path;
 use crate::container::classify;
 use crate::facts::{Confirmation, Evidence, Facts, Process, Sight, StartId};
 use crate::process::{self, Subject};
@@ -108,7 +109,7 @@ impl Agent {
 
     /// Whether a container runs in a cgroup above this path.
     fn runs_above(&self, path: &str) -> bool {
-        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let above = cgroup_path::above(path);
         let runs = |start| {
             let facts = self.starts.facts(start);
             facts.is_some_and(|facts| facts.process.is_some() && !facts.removed)
