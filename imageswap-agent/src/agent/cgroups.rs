@@ -133,3 +133,43 @@ impl Cgroups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(cgroup: u64) -> Place {
+        Place {
+            cgroup: (cgroup, format!("/{cgroup}")),
+            started: Some(5),
+            shows_exec: true,
+        }
+    }
+
+    #[test]
+    fn a_place_is_known_as_long_as_its_process_runs() {
+        let mut cgroups = Cgroups::default();
+        for (pid, cgroup) in [(7, 1), (8, 2)] {
+            cgroups.place(pid, place(cgroup));
+            // Another program begins there.
+            cgroups.began(cgroup, 9);
+        }
+        let runs = |process: Subject| process.pid == 7 && process.started == Some(5);
+        cgroups.walked(HashMap::new(), 0, |_, _| true, runs);
+        assert_eq!([1, 2].map(|id| cgroups.is_used(id)), [true, false]);
+        assert!(cgroups.is_placed(1, 7));
+        assert!(!cgroups.is_placed(2, 8));
+    }
+
+    #[test]
+    fn places_are_bounded() {
+        let mut cgroups = Cgroups::default();
+        let most = u32::try_from(MOST_PLACED).unwrap();
+        for pid in 1..=most + 1 {
+            cgroups.place(pid, place(1));
+        }
+        cgroups.place(1, place(2));
+        assert!(cgroups.is_placed(2, 1), "a known one moves");
+        assert!(!cgroups.is_placed(1, most + 1));
+    }
+}

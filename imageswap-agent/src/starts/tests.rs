@@ -325,7 +325,6 @@ fn what_may_have_been_a_container_is_counted() {
 /// Until then, a client of the runtime can put another root in the place of the container's.
 #[test]
 fn answers_from_before_the_program_began_do_not_count() {
-    let mut starts = table();
     let early = |evidence| match evidence {
         Evidence::Claim(claim) => Evidence::Claim(Box::new(Claim {
             attempt: Attempt::default(),
@@ -336,19 +335,23 @@ fn answers_from_before_the_program_began_do_not_count() {
             unreachable: BTreeSet::new(),
         },
     };
-    let ours = claimed(Source::Containerd, Some("registry.example.com/x"));
-    let before = [confirmed(Confirmation::Walk), early(ours), early(settled())];
-    let findings = observe_all(&mut starts, &before, &corp());
-    assert_eq!(findings[0].verdict, Verdict::Approved);
-    let hung = Evidence::Settled {
-        attempt: BEGUN,
-        unreachable: BTreeSet::from(["/run/hung.sock".to_owned()]),
-    };
-    let begun = [confirmed(Confirmation::Exec), hung];
-    let findings = observe_all(&mut starts, &begun, &corp());
-    assert_eq!(events(&findings), [Event::Rejudged]);
-    assert_eq!(findings[0].verdict, Verdict::Unresolved);
-    assert_eq!(findings[0].reason, Reason::RuntimeUnreachable);
+    // A client of containerd can publish that a task has been started.
+    for by in [Confirmation::Walk, Confirmation::Reported] {
+        let mut starts = table();
+        let ours = claimed(Source::Containerd, Some("registry.example.com/x"));
+        let before = [confirmed(by), early(ours), early(settled())];
+        let findings = observe_all(&mut starts, &before, &corp());
+        assert_eq!(findings[0].verdict, Verdict::Approved);
+        let hung = Evidence::Settled {
+            attempt: BEGUN,
+            unreachable: BTreeSet::from(["/run/hung.sock".to_owned()]),
+        };
+        let begun = [confirmed(Confirmation::Exec), hung];
+        let findings = observe_all(&mut starts, &begun, &corp());
+        assert_eq!(events(&findings), [Event::Rejudged]);
+        assert_eq!(findings[0].verdict, Verdict::Unresolved);
+        assert_eq!(findings[0].reason, Reason::RuntimeUnreachable);
+    }
 }
 
 /// Its program can move to another root later, and folders of an image can be mounted anywhere.

@@ -1,7 +1,7 @@
 //! Evidence that is deleted or changed after the start.
 
 use crate::flood::Publisher;
-use crate::harness::{EVIL, Node, OURS, expect, words};
+use crate::harness::{EVIL, Node, OURS, expect, pod_spec, words};
 use imageswap_lab::require;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -32,6 +32,36 @@ fn a_record_that_is_deleted_excuses_nothing() {
     let finding = second.wait_for("deleted", "initial");
     assert_eq!(words(&finding)[0], "unresolved", "{finding:#}");
     node.remove("deleted");
+}
+
+/// containerd's record of a Pod's container has one of the names, which may be removed. The CRI knows the
+/// image by its id.
+#[test]
+fn a_name_that_is_removed_does_not_hide_where_a_pods_image_came_from() {
+    let node = require!(Node::with_images("untagged"));
+    node.images("k8s.io");
+    let names = [1, 2].map(|tag| format!("registry.example.com/team/again:{tag}"));
+    for name in &names {
+        node.containerd.tag("k8s.io", EVIL, name).unwrap();
+    }
+    let remove = |name: &str| {
+        let remove = ["images", "rm", "--sync", name];
+        node.containerd.ctr("k8s.io", remove).unwrap();
+    };
+    remove(EVIL);
+    let cri = node.containerd.cri().unwrap();
+    let first = node.agent();
+    let pod = cri.run(&pod_spec("untagged", &names[0])).unwrap();
+    let retagged = ["drift", "pod", "retagged"];
+    first.expect(&pod.container_id, "start", retagged);
+    let info = ["containers", "info", &pod.container_id];
+    let info = node.containerd.ctr("k8s.io", info).unwrap();
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+    remove(info["Image"].as_str().unwrap());
+    first.kill();
+    let second = node.agent();
+    second.expect(&pod.container_id, "initial", retagged);
+    cri.remove(&pod).unwrap();
 }
 
 /// The snapshot below a container's own.
