@@ -37,6 +37,37 @@ impl Ran {
     pub fn err(&self) -> &str {
         str::from_utf8(&self.0.stderr).expect("text on standard error")
     }
+
+    /// Checks the exit code.
+    ///
+    /// # Panics
+    /// If it is another.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> &Self {
+        assert_eq!(self.code(), Some(code), "{self:?}");
+        self
+    }
+
+    /// Checks that `part` is on standard output.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn prints(&self, part: &str) -> &Self {
+        assert!(self.out().contains(part), "{part:?} is not in {self:?}");
+        self
+    }
+
+    /// Checks that `part` is on standard error.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[track_caller]
+    pub fn says(&self, part: &str) -> &Self {
+        assert!(self.err().contains(part), "{part:?} is not in {self:?}");
+        self
+    }
+
     /// The last line of standard output.
     pub fn last_line(&self) -> &str {
         self.out().lines().last().unwrap_or_default()

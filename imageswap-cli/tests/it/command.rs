@@ -51,7 +51,7 @@ fn the_environment_names_the_policy_of_commands_that_are_given_none() {
             .into_iter()
             .chain(flags.split_terminator(' '));
         let ran = Ran::of(command.args(args), "").unwrap();
-        assert_eq!(ran.code(), Some(code), "{ran:?}");
+        ran.exits(code);
         let text = if code == 0 { ran.out() } else { ran.err() };
         assert!(text.contains(said), "{ran:?}");
     }
@@ -74,8 +74,7 @@ fn an_agent_needs_no_scheme() {
         ("ftp://127.0.0.1:1", "write http://HOST:PORT"),
     ] {
         let ran = Folder::new(&[]).run(&format!("drift --agent {agent}"));
-        assert_eq!(ran.code(), Some(2), "{ran:?}");
-        assert!(ran.err().contains(said), "{ran:?}");
+        ran.exits(2).says(said);
     }
 }
 
@@ -184,11 +183,7 @@ fn labels_take_images_out_of_scope() {
         assert_eq!(ran.json()["reason"], reason, "{labels}");
     }
     let ran = folder.run("explain --maps maps.conf --labels oops nginx");
-    assert_eq!(ran.code(), Some(2));
-    assert!(
-        ran.err().contains("expected `key=value`, found `oops`"),
-        "{ran:?}"
-    );
+    ran.exits(2).says("expected `key=value`, found `oops`");
 }
 
 #[test]
@@ -260,10 +255,7 @@ fn it_runs_as_a_plugin_of_kubectl() {
     let plugin = folder.at("kubectl-imageswap");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_imageswap"), &plugin).unwrap();
     let ran = Ran::of(Command::new(&plugin).args(["explain", "--help"]), "").unwrap();
-    assert!(
-        ran.out().contains("Usage: kubectl imageswap explain"),
-        "{ran:?}"
-    );
+    ran.prints("Usage: kubectl imageswap explain");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn workloads_are_shown_with_their_age_and_process() {
     ]);
     let folder = Folder::new(&[]);
     let ran = folder.run(&format!("drift --agent {agent}"));
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     let text = ran.out();
     assert_eq!(text.matches("shop/Deployment web").count(), 1, "{text}");
     assert!(text.contains("app of web-1, web-2 on n1"), "{text}");
@@ -73,7 +73,7 @@ fn findings_that_have_no_room_are_counted() {
     let agent = agent(&[finding("1", "webhook-skipped"), json!({"left_out": 7})]);
     let folder = Folder::new(&[]);
     let ran = folder.run(&format!("drift --agent {agent}"));
-    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    ran.exits(2);
     assert!(
         ran.out().ends_with("1 drift; 1 agent answered\n"),
         "{ran:?}"
@@ -106,7 +106,7 @@ fn a_closed_port_is_reported_once_with_what_to_check() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let ran = Folder::new(&[]).run(&format!("drift --agent {address}"));
-    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    ran.exits(2);
     let (error, note) = ran.err().split_once('\n').unwrap();
     assert_eq!(
         error,
@@ -128,7 +128,7 @@ fn an_agent_that_the_api_server_cannot_reach_is_explained() {
     cluster.apply(&pod.to_string()).unwrap();
     let kubeconfig = cluster.kubeconfig().display();
     let ran = Folder::new(&[]).run(&format!("drift --kubeconfig {kubeconfig}"));
-    assert_eq!(ran.code(), Some(2), "{ran:?}");
+    ran.exits(2);
     let said = ran.err();
     assert!(said.contains("agent on no node did not answer: "), "{said}");
     assert!(said.contains("networkPolicy.adminFrom"), "{said}");

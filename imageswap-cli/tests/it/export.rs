@@ -38,7 +38,7 @@ fn folder(policy: &str) -> Folder {
 fn admission_policies_are_written_as_ever() {
     let folder = folder(POLICY);
     let ran = folder.run(ADMISSION);
-    assert_eq!(ran.code(), Some(0), "{ran:?}");
+    ran.exits(0);
     assert_snapshot("admission-policy.yaml", ran.out());
     assert_snapshot("admission-policy.report", ran.err());
     let answer = folder.run(&format!("{ADMISSION} -o json")).json();
@@ -96,12 +96,9 @@ fn what_cannot_be_exported_is_reported() {
 fn a_maps_file_is_exported_as_it_is_imported() {
     let maps = "default::r.example.com\nquay.io::r.example.com/quay\n";
     let ran = Folder::new(&[("maps.conf", maps)]).run("export admission-policy --maps maps.conf");
-    assert_eq!(ran.code(), Some(1), "{ran:?}");
-    assert!(
-        ran.err()
-            .contains("imageswap enforcement: exported, differs: ")
-    );
-    assert!(ran.out().contains("k8s.twr.io/imageswap: enabled"));
+    ran.exits(1);
+    ran.says("imageswap enforcement: exported, differs: ");
+    ran.prints("k8s.twr.io/imageswap: enabled");
 }
 
 const MIRRORED: &str = "
@@ -133,7 +130,7 @@ fn mirrors_are_written_as_ever() {
     assert_snapshot("hosts-toml", &files.map(|it| folder.read(it)).join("\n"));
     assert_snapshot("hosts-toml.report", ran.err());
     let ran = folder.run(&format!("export registries.conf {args}"));
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     assert_snapshot("registries.conf", ran.out());
     assert_snapshot("registries.conf.report", ran.err());
     let answer = folder
@@ -145,8 +142,7 @@ fn mirrors_are_written_as_ever() {
     // A file of somebody else is not replaced.
     folder.write(files[1], "server = 'x'\n");
     let ran = folder.run("export hosts-toml certs.d --policy policy.yaml");
-    assert_eq!(ran.code(), Some(2));
-    assert!(ran.err().contains("is not from this command"), "{ran:?}");
+    ran.exits(2).says("is not from this command");
 }
 
 #[test]
@@ -156,7 +152,7 @@ fn no_mirror_swaps_what_a_policy_only_audits() {
         .replace("warn", "audit");
     let ran = folder(&audit).run("export registries.conf --policy policy.yaml");
     assert_eq!((ran.code(), ran.out()), (Some(2), ""));
-    assert!(ran.err().contains("a mirror would"), "{ran:?}");
+    ran.says("a mirror would");
 }
 
 /// A registry with an image in some repositories, and the policy whose rules name it.
@@ -189,7 +185,7 @@ fn containerd_pulls_through_the_hosts() {
     let lab = require!(Lab::for_test("containerd_pulls_through_the_hosts"));
     let (registry, folder) = registry(&lab);
     let ran = mirrors(&registry, &folder, "hosts-toml certs.d");
-    assert_eq!(ran.code(), Some(1), "{ran:?}");
+    ran.exits(1);
     let containerd = Containerd::start(&lab, ContainerdOptions::default()).unwrap();
     let hosts = folder.at("certs.d");
     let pull = |image: &str| {

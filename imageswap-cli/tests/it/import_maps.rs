@@ -27,7 +27,7 @@ fn the_page_shows_what_is_printed() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/migrating.md");
     let page = fs::read_to_string(page).unwrap();
     let ran = import(MAPS);
-    assert_eq!(ran.code(), Some(0));
+    ran.exits(0);
     assert!(
         page.contains(&format!("```yaml\n{}```\n", ran.out())),
         "{ran:?}"
@@ -47,22 +47,18 @@ fn an_imported_policy_loads_without_a_word_and_decides_alike() {
 #[test]
 fn what_is_left_out_is_a_finding_and_what_does_not_load_is_an_error() {
     let ran = import("default::d.io\n[REPLACE]a*::\n");
-    assert_eq!(ran.code(), Some(1));
-    assert!(ran.out().contains("kind: ImageSwapPolicy"), "{ran:?}");
-    assert!(ran.err().contains("warning[not-imported]"), "{ran:?}");
+    ran.exits(1).prints("kind: ImageSwapPolicy");
+    ran.says("warning[not-imported]");
     let ran = import("default:a:1:2\n");
     assert_eq!((ran.code(), ran.out()), (Some(2), ""), "{ran:?}");
-    assert!(
-        ran.err().contains("maps.conf makes no ImageSwapPolicy"),
-        "{ran:?}"
-    );
+    ran.says("maps.conf makes no ImageSwapPolicy");
 }
 
 /// Lines that name each other's targets are not a circle: an image under a target stays.
 #[test]
 fn lines_that_lead_to_each_other_make_a_policy() {
     let ran = import("default::\na.io::b.io\nb.io::a.io\n");
-    assert_eq!(ran.code(), Some(0), "{ran:?}");
+    ran.exits(0);
     assert!(!ran.out().contains("from:"), "{ran:?}");
 }
 
@@ -112,7 +108,7 @@ fn unused_line_is_named_once_and_has_no_rule() {
     ] {
         let maps = fs::read_to_string(folder.join(maps)).unwrap();
         let ran = import(&maps);
-        assert_eq!(ran.code(), Some(1), "{ran:?}");
+        ran.exits(1);
         assert_eq!(ran.err().matches("not-imported").count(), unused, "{ran:?}");
         assert!(!ran.out().contains("clients/**") && !ran.out().contains("test-image"));
         assert_eq!(

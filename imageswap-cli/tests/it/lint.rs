@@ -66,7 +66,7 @@ warning[trailing-slash]: the `/` at the end is left out; the Python ImageSwap wo
 fn programs_get_one_object_a_line() {
     let folder = Folder::new(&[("a", "default::\nx\n"), ("b", "default::\n")]);
     let ran = folder.run("lint a b -o json");
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     assert_eq!(
         ran.json_lines(),
         [json!({
@@ -86,8 +86,7 @@ fn what_cannot_be_read_is_said_with_its_place() {
         ("lint x.conf --allow second-pas", "near are second-pass"),
     ] {
         let ran = folder.run(words);
-        assert_eq!(ran.code(), Some(2));
-        assert!(ran.err().contains(said), "{ran:?}");
+        ran.exits(2).says(said);
     }
 }
 

@@ -69,13 +69,13 @@ warning[not-approved]: `evil.com/example.net/proxy:2` is not approved
 fn check_passes_what_is_approved_and_counts_swaps_where_it_is_told_to() {
     let folder = folder(&[("job.json", JOB)]);
     let ran = folder.run("check --maps maps.conf -f job.json");
-    assert_eq!(ran.code(), Some(0));
+    ran.exits(0);
     assert!(
         ran.out()
             .ends_with("\n2 images: 0 stay, 2 would be swapped, 0 not approved\n")
     );
     let ran = folder.run("check --maps maps.conf -f job.json --deny-swaps");
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     assert!(
         ran.out()
             .starts_with("error[would-be-swapped]: `python:3` would be swapped\n")
@@ -94,7 +94,7 @@ fn check_passes_what_is_approved_and_counts_swaps_where_it_is_told_to() {
 fn check_answers_programs_with_one_object_for_each_image() {
     let folder = folder(&[("web.yaml", WEB)]);
     let ran = folder.run("check --maps maps.conf -f web.yaml -o json");
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     let answers = ran.json_lines();
     assert_eq!(answers.len(), 3);
     assert_eq!(
@@ -123,7 +123,7 @@ fn what_cannot_be_read_is_an_error_beside_what_can() {
     ]);
     folder.write("app/latin.yaml", b"a: b\nc: caf\xe9\n");
     let ran = folder.run("check --maps maps.conf -f app -f gone.yaml");
-    assert_eq!(ran.code(), Some(2));
+    ran.exits(2);
     for part in [
         "error: app/latin.yaml:2:7: the byte 0xe9 is not UTF-8\n",
         "error: cannot read gone.yaml: No such file",
@@ -139,11 +139,7 @@ fn what_cannot_be_read_is_an_error_beside_what_can() {
         "{ran:?}"
     );
     let ran = folder.run("check --maps maps.conf -f app --template-path Rollout");
-    assert_eq!(ran.code(), Some(2));
-    assert!(
-        ran.err().contains("expected `KIND=PATH`, such as"),
-        "{ran:?}"
-    );
+    ran.exits(2).says("expected `KIND=PATH`, such as");
 }
 
 #[test]
@@ -173,7 +169,7 @@ fn custom_resources_are_read_by_a_path() {
         .replace("Deployment", "Widget");
     let folder = folder(&[("widget.yaml", &widget)]);
     let ran = folder.run("check --maps maps.conf -f widget.yaml");
-    assert_eq!(ran.code(), Some(0));
+    ran.exits(0);
     assert!(
         ran.out()
             .starts_with("2 documents have no images\n0 images: ")
@@ -182,8 +178,7 @@ fn custom_resources_are_read_by_a_path() {
         let ran = folder.run(&format!(
             "check --maps maps.conf -f widget.yaml {flag} Widget.example.org=spec.template"
         ));
-        assert_eq!(ran.code(), Some(1));
-        assert!(ran.out().contains("Widget shop/web, container proxy"));
+        ran.exits(1).prints("Widget shop/web, container proxy");
     }
 }
 
@@ -240,11 +235,7 @@ error[not-approved]: `ghcr.io/b` is not approved
         "3 images: 3 stay, 0 would be swapped, 0 not approved"
     );
     let ran = folder.run_with("check --policy - -f -", policy);
-    assert_eq!(ran.code(), Some(2));
-    assert!(
-        ran.err().contains("standard input can be read only once"),
-        "{ran:?}"
-    );
+    ran.exits(2).says("standard input can be read only once");
 }
 
 #[test]
@@ -320,7 +311,7 @@ fn rewrite_in_place_changes_files_that_change() {
     let ran = folder.run("rewrite --maps maps.conf -f job.json --in-place --diff");
     assert_eq!((ran.code(), ran.out()), (Some(0), ""));
     let ran = folder.run_with("rewrite --maps maps.conf -f - --in-place", JOB);
-    assert_eq!(ran.code(), Some(2));
+    ran.exits(2);
 }
 
 #[test]
@@ -408,9 +399,5 @@ quay.io/shop/migrate:7 quay.io/shop/migrate:7
         (ran.out(), ran.code()),
         ("python:3 r.example.com/python:3\n", Some(1))
     );
-    assert!(
-        ran.err()
-            .contains("`Python:3` is not an image reference\n --> standard input:2:47\n"),
-        "{ran:?}"
-    );
+    ran.says("`Python:3` is not an image reference\n --> standard input:2:47\n");
 }

@@ -66,14 +66,14 @@ fn github_shows_findings_at_their_lines() {
 ::error file=manifests/bad.yaml,line=8,endLine=8,col=12,endColumn=31,title=not-approved::`ghcr.io/acme/tool:1` is not approved%0APod shop/web, container tool%0Apolicy corp (deny): no rule matches, so it stays and is not approved%0Amessage: Registry is not allowed
 "
     );
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
 }
 
 #[test]
 fn gitlab_reports_findings_at_their_lines() {
     let folder = folder();
     let ran = run(&folder, "imageswap check -o gitlab manifests");
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     let report = ran.json();
     schemas::assert_valid(&schemas::code_quality(), &report);
     let of = |at: usize| {
@@ -105,7 +105,7 @@ fn gitlab_reports_findings_at_their_lines() {
 fn junit_has_a_case_for_every_image() {
     let folder = folder();
     let ran = run(&folder, "imageswap check -o junit manifests");
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     let text = ran.out();
     let document = roxmltree::Document::parse(text).unwrap();
     let root = document.root_element();
@@ -217,7 +217,7 @@ fn lint_has_the_same_formats() {
         &folder,
         "imageswap lint --no-notes --deny-warnings -o junit maps.conf policy.yaml",
     );
-    assert_eq!(ran.code(), Some(1));
+    ran.exits(1);
     let text = ran.out();
     let document = roxmltree::Document::parse(text).unwrap();
     assert_eq!(
@@ -234,7 +234,7 @@ fn lint_has_the_same_formats() {
         &folder,
         "imageswap lint --no-notes -o gitlab maps.conf policy.yaml",
     );
-    assert_eq!(ran.code(), Some(0));
+    ran.exits(0);
     let report = ran.json();
     schemas::assert_valid(&schemas::code_quality(), &report);
     assert_eq!(report[0]["location"]["lines"]["begin"], 2);

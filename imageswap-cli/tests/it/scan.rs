@@ -196,15 +196,10 @@ fn workloads_are_named_by_whoever_wrote_them() {
     let (_, example) = DOCS.split_once(example).unwrap();
     assert_eq!(ran.out(), example.split_once("```").unwrap().0);
     let all = scan(cluster.kubeconfig(), "--policy corp.yaml -A");
-    assert_eq!(all.code(), Some(1));
-    assert!(
-        all.out().contains(ran.out().split_once("\n\n").unwrap().0),
-        "{all:?}"
-    );
+    all.exits(1).prints(ran.out().split_once("\n\n").unwrap().0);
 
     let ran = scan(cluster.kubeconfig(), "--policy corp.yaml -n shopp");
-    assert_eq!(ran.code(), Some(2));
-    assert!(ran.err().contains("no namespace `shopp`"), "{ran:?}");
+    ran.exits(2).says("no namespace `shopp`");
 }
 
 #[test]
@@ -218,8 +213,7 @@ fn the_policy_is_the_one_in_force() {
         )
     };
     let ran = in_force("");
-    assert_eq!(ran.code(), Some(2), "{ran:?}");
-    assert!(ran.err().contains("no policy is in force"), "{ran:?}");
+    ran.exits(2).says("no policy is in force");
 
     kubectl(&cluster, "create namespace imageswap-system");
     let maps = "--from-literal=maps=default::legacy.example.com";
@@ -267,10 +261,10 @@ fn the_policy_is_the_one_in_force() {
         .replace("docker.io/**", "https://x");
     cluster.apply(&bad).unwrap();
     let ran = in_force("");
-    assert_eq!(ran.code(), Some(0));
+    ran.exits(0);
     assert_eq!(result(&ran), "registry.example.com/hub/library/nginx");
     let warning = "warning: ImageSwapPolicy bad is not in force";
-    assert!(ran.err().contains(warning), "{ran:?}");
+    ran.says(warning);
 }
 
 #[test]
@@ -288,7 +282,7 @@ fn what_may_not_be_seen_is_said() {
 
     let half = cluster.kubeconfig_for("half", None).unwrap();
     let ran = scan(&half, "--policy corp.yaml -o json");
-    assert_eq!(ran.code(), Some(2));
+    ran.exits(2);
     let found = ran.json();
     assert_eq!(found["complete"], false);
     let unseen = found["unseen"].as_array().unwrap().iter();
@@ -296,13 +290,10 @@ fn what_may_not_be_seen_is_said() {
     let all = "namespaces deployments statefulsets daemonsets replicationcontrollers cronjobs replicasets jobs";
     assert_eq!(unseen.join(" "), all);
     assert_eq!(rows(&found), ["Pod/a a nginx out-of-scope 1 false"]);
-    assert!(
-        ran.err().contains("error: cannot list deployments: "),
-        "{ran:?}"
-    );
+    ran.says("error: cannot list deployments: ");
     let ran = scan(&half, "--policy corp.yaml");
     let said = "This is not all there is; not seen:\n  namespaces: ";
-    assert!(ran.out().contains(said), "{ran:?}");
+    ran.prints(said);
 
     let (head, _) = POLICY.split_once("{matchExpressions").unwrap();
     let by_label = format!("{head}{{matchLabels: {{team: shop}}}}}}\n");
@@ -330,9 +321,9 @@ fn what_may_not_be_seen_is_said() {
             &half,
             format_args!("--policy labels.yaml -o json {given}"),
         );
-        assert_eq!(ran.code(), Some(2));
+        ran.exits(2);
         assert_eq!(rows(&ran.json()), [row], "{given}");
-        assert!(ran.err().contains(told), "{ran:?}");
+        ran.says(told);
         assert_eq!(
             ran.err().contains("depends on"),
             given.is_empty(),
@@ -361,11 +352,7 @@ fn what_may_not_be_seen_is_said() {
     assert_eq!((ran.code(), ran.err()), (Some(0), ""), "{ran:?}");
     assert_eq!(ran.json()["complete"], true);
     let ran = scan(&all, "");
-    assert!(
-        ran.err()
-            .contains("configmaps \"imageswap-maps\" is forbidden"),
-        "{ran:?}"
-    );
+    ran.says("configmaps \"imageswap-maps\" is forbidden");
     kubectl(
         &cluster,
         "-n imageswap-system create rolebinding all --role=imageswap-scan --user=all",
@@ -378,10 +365,9 @@ fn what_may_not_be_seen_is_said() {
 
     let ran = scan(&half, "");
     assert_eq!((ran.code(), ran.out()), (Some(2), ""));
-    assert!(ran.err().contains("error: cannot read "), "{ran:?}");
+    ran.says("error: cannot read ");
     let ran = scan(Path::new("/no/such/file"), "--policy corp.yaml");
-    assert_eq!(ran.code(), Some(2));
-    assert!(ran.err().contains("/no/such/file"), "{ran:?}");
+    ran.exits(2).says("/no/such/file");
 }
 
 #[test]
@@ -411,7 +397,7 @@ fn twelve_hundred_pods_are_read_in_pages() {
     assert_eq!((ran.code(), ran.err()), (Some(0), ""));
     assert_eq!(rows(&ran.json()), ["Fleet/f a nginx swap 1200 false"]);
     let ran = scan(cluster.kubeconfig(), "--policy corp.yaml -n many");
-    assert!(ran.out().contains("  Fleet f, 1200 Pods\n"), "{ran:?}");
+    ran.prints("  Fleet f, 1200 Pods\n");
 }
 
 #[test]
@@ -441,7 +427,7 @@ fn results_that_the_registry_lacks_are_listed() {
     let list = format!(
         "\nMissing in the registries:\n  {name}/hub/library/redis:7\n    from redis:7\n\n3 images of 3 workloads"
     );
-    assert!(ran.out().contains(&list), "{ran:?}");
+    ran.prints(&list);
     let ran = missing("--registry-ca ca.pem -o json --platform linux/arm64");
     let found = ran.json();
     assert_eq!(
@@ -460,10 +446,6 @@ fn results_that_the_registry_lacks_are_listed() {
     );
     // Without the authority there is no answer, and that is not "all is there".
     let ran = missing("");
-    assert_eq!(ran.code(), Some(2), "{ran:?}");
-    assert!(ran.err().contains("error: cannot tell whether"), "{ran:?}");
-    assert!(
-        ran.out().contains("No result is known to be missing"),
-        "{ran:?}"
-    );
+    ran.exits(2).says("error: cannot tell whether");
+    ran.prints("No result is known to be missing");
 }

@@ -64,11 +64,7 @@ fn what_must_hold_of_any_result_is_checked() {
     let chain = json!({"policy": policy, "image": "m.io/x"}).to_string();
     let ran = Folder::new(&[("cases.jsonl", &chain)]).run("test cases.jsonl");
     assert_ends(&ran, 1, "0 passed, 1 failed");
-    assert!(
-        ran.out()
-            .contains("m.io/x to stay, because it lies under a target"),
-        "{ran:?}"
-    );
+    ran.prints("m.io/x to stay, because it lies under a target");
 }
 
 #[test]
@@ -98,10 +94,7 @@ fn a_case_that_cannot_be_decided_is_an_error() {
         folder.write("cases.jsonl", format!("{good}\n{bad}\n"));
         let ran = folder.run("test cases.jsonl");
         assert_ends(&ran, 2, "1 passed, 1 failed");
-        assert!(
-            ran.err().contains("cases.jsonl:2:") && ran.err().contains(message),
-            "{ran:?}"
-        );
+        ran.says("cases.jsonl:2:").says(message);
     }
     assert_ends(&folder.run("test empty.yaml"), 2, "0 passed, 0 failed");
 }
@@ -128,10 +121,7 @@ fn a_folder_of_cases_and_policies_is_read_and_a_failure_names_who_decided() {
     ]);
     let ran = folder.run("test cases");
     assert_ends(&ran, 1, "2 passed, 1 failed");
-    assert!(
-        ran.out().contains("by       policy corp, rule hub"),
-        "{ran:?}"
-    );
+    ran.prints("by       policy corp, rule hub");
     assert_eq!(folder.run("test policies").code(), Some(2));
 }
 
