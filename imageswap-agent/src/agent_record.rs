@@ -4,6 +4,7 @@
 
 use crate::finding::{SCHEMA, rfc3339};
 use crate::node::Origin;
+use crate::words::words;
 use imageswap_policy::Policies;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,32 +14,19 @@ use std::time::{Duration, Instant, SystemTime};
 /// The kind of record that is about the agent.
 pub const KIND: &str = "agent";
 
-/// What happened to the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum AgentEvent {
-    /// It began to watch; `resumed` says whether the probes watched before.
-    AgentStarted,
-    /// It still watches.
-    AgentWatching,
-    /// Another set of policies is in force.
-    PolicyChanged,
-    /// Events of the kernel were lost, so that a short container may have gone unseen.
-    EventsLost,
-    /// It stopped watching. An agent that is killed does not write this.
-    AgentStopped,
-}
-
-impl AgentEvent {
-    /// The event as records spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AgentStarted => "agent-started",
-            Self::AgentWatching => "agent-watching",
-            Self::PolicyChanged => "policy-changed",
-            Self::EventsLost => "events-lost",
-            Self::AgentStopped => "agent-stopped",
-        }
+words! {
+    /// What happened to the agent.
+    pub enum AgentEvent {
+        /// It began to watch; `resumed` says whether the probes watched before.
+        AgentStarted = "agent-started",
+        /// It still watches.
+        AgentWatching = "agent-watching",
+        /// Another set of policies is in force.
+        PolicyChanged = "policy-changed",
+        /// Events of the kernel were lost, so that a short container may have gone unseen.
+        EventsLost = "events-lost",
+        /// It stopped watching. An agent that is killed does not write this.
+        AgentStopped = "agent-stopped",
     }
 }
 

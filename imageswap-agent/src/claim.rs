@@ -1,26 +1,28 @@
 //! What one source says about a container. The modules of the sources translate their records to this.
 
 use crate::pods::PodName;
+use crate::words::words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The source of a claim, most trusted first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// The CRI plugin's status of the container.
-    Cri,
-    /// containerd's record of the container.
-    Containerd,
-    /// Docker's record of the container.
-    Docker,
-    /// root's podman store.
-    Podman,
-    /// State that runc or crun keeps.
-    Runc,
-    /// Records of a user's podman or Docker, which that user can write.
-    User,
-    /// Annotations in the OCI bundle, which any maker of a bundle can write.
-    Bundle,
+words! {
+    /// The source of a claim, most trusted first.
+    pub enum Source {
+        /// The CRI plugin's status of the container.
+        Cri = "cri",
+        /// containerd's record of the container.
+        Containerd = "containerd",
+        /// Docker's record of the container.
+        Docker = "docker",
+        /// root's podman store.
+        Podman = "podman",
+        /// State that runc or crun keeps.
+        Runc = "runc",
+        /// Records of a user's podman or Docker, which that user can write.
+        User = "user",
+        /// Annotations in the OCI bundle, which any maker of a bundle can write.
+        Bundle = "oci-annotation",
+    }
 }
 
 impl Source {
@@ -29,19 +31,6 @@ impl Source {
         match self {
             Self::Cri | Self::Containerd | Self::Docker | Self::Podman | Self::Runc => true,
             Self::User | Self::Bundle => false,
-        }
-    }
-
-    /// The source as findings spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cri => "cri",
-            Self::Containerd => "containerd",
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::Runc => "runc",
-            Self::User => "user",
-            Self::Bundle => "oci-annotation",
         }
     }
 }

@@ -9,76 +9,56 @@
 //! unit names (`<prefix>-<name>.scope`, slices expanded by their dashes),
 //! libpod, the kubelet's cgroup manager.
 
+use crate::words::words;
 use forms::{Above, Form, Parent};
 
 mod forms;
 
-/// Which runtime a cgroup path looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RuntimeHint {
-    /// Not a container's path, or one that does not show its container.
-    ///
-    /// A container with a hand-made `linux.cgroupsPath` and plain
-    /// `runc run` look like this too.
-    Host,
-    /// A pod's own cgroup, which holds its containers.
-    KubernetesPod,
-    /// A pod's container under the kubelet's cgroupfs driver: containerd and
-    /// cri-dockerd write the same path there.
-    KubernetesCgroupfs,
-    /// containerd's CRI plugin.
-    Containerd,
-    /// containerd without CRI, `/<namespace>/<id>`: `ctr`, `nerdctl` with
-    /// cgroupfs, or a CRI client that names no cgroup parent. Many paths of
-    /// the host have this form as well.
-    ContainerdNative,
-    /// CRI-O.
-    CriO,
-    /// CRI-O's `conmon`, which watches a container and is not itself one.
-    CriOMonitor,
-    /// Docker, also below a pod (dockershim, cri-dockerd).
-    Docker,
-    /// Podman.
-    Podman,
-    /// Podman's `conmon`, which watches a container and is not itself one.
-    PodmanMonitor,
-    /// nerdctl with the systemd cgroup driver.
-    Nerdctl,
-    /// A build step of BuildKit.
-    Buildkit,
-    /// LXC and Incus.
-    Lxc,
-    /// libvirt's LXC driver, by systemd-machined.
-    LibvirtLxc,
-    /// Cloud Foundry's Garden.
-    Garden,
-    /// A container's id without anything that names the runtime.
-    Unknown,
+words! {
+    /// Which runtime a cgroup path looks like.
+    pub enum RuntimeHint {
+        /// Not a container's path, or one that does not show its container.
+        ///
+        /// A container with a hand-made `linux.cgroupsPath` and plain
+        /// `runc run` look like this too.
+        Host = "host",
+        /// A pod's own cgroup, which holds its containers.
+        KubernetesPod = "kubernetes-pod",
+        /// A pod's container under the kubelet's cgroupfs driver: containerd and
+        /// cri-dockerd write the same path there.
+        KubernetesCgroupfs = "kubernetes-cgroupfs",
+        /// containerd's CRI plugin.
+        Containerd = "containerd",
+        /// containerd without CRI, `/<namespace>/<id>`: `ctr`, `nerdctl` with
+        /// cgroupfs, or a CRI client that names no cgroup parent. Many paths of
+        /// the host have this form as well.
+        ContainerdNative = "containerd-native",
+        /// CRI-O.
+        CriO = "cri-o",
+        /// CRI-O's `conmon`, which watches a container and is not itself one.
+        CriOMonitor = "cri-o-monitor",
+        /// Docker, also below a pod (dockershim, cri-dockerd).
+        Docker = "docker",
+        /// Podman.
+        Podman = "podman",
+        /// Podman's `conmon`, which watches a container and is not itself one.
+        PodmanMonitor = "podman-monitor",
+        /// nerdctl with the systemd cgroup driver.
+        Nerdctl = "nerdctl",
+        /// A build step of BuildKit.
+        Buildkit = "buildkit",
+        /// LXC and Incus.
+        Lxc = "lxc",
+        /// libvirt's LXC driver, by systemd-machined.
+        LibvirtLxc = "libvirt-lxc",
+        /// Cloud Foundry's Garden.
+        Garden = "garden",
+        /// A container's id without anything that names the runtime.
+        Unknown = "unknown",
+    }
 }
 
 impl RuntimeHint {
-    /// The name as findings and logs spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::KubernetesPod => "kubernetes-pod",
-            Self::KubernetesCgroupfs => "kubernetes-cgroupfs",
-            Self::Containerd => "containerd",
-            Self::ContainerdNative => "containerd-native",
-            Self::CriO => "cri-o",
-            Self::CriOMonitor => "cri-o-monitor",
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::PodmanMonitor => "podman-monitor",
-            Self::Nerdctl => "nerdctl",
-            Self::Buildkit => "buildkit",
-            Self::Lxc => "lxc",
-            Self::LibvirtLxc => "libvirt-lxc",
-            Self::Garden => "garden",
-            Self::Unknown => "unknown",
-        }
-    }
-
     /// Whether the path looks like a container's cgroup, or one inside it.
     pub const fn is_container(self) -> bool {
         !matches!(

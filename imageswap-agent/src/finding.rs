@@ -8,6 +8,7 @@ use crate::judge::{Confidence, Judgement, Name};
 use crate::node::Origin;
 use crate::pods::Owner;
 use crate::verdict::{Reason, Route, Verdict};
+use crate::words::words;
 use imageswap_policy::Reference;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
@@ -19,32 +20,19 @@ pub const SCHEMA: &str = "imageswap.io/finding/v1";
 /// The kind of record that is about a container.
 pub const KIND: &str = "container";
 
-/// Why a finding was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Event {
-    /// The container started.
-    Start,
-    /// It was running when the agent started.
-    Initial,
-    /// Its start was missed, and found by a later walk.
-    Reconciled,
-    /// New evidence or a new policy changed the judgement.
-    Rejudged,
-    /// It ended.
-    Stopped,
-}
-
-impl Event {
-    /// The event as findings spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Initial => "initial",
-            Self::Reconciled => "reconciled",
-            Self::Rejudged => "rejudged",
-            Self::Stopped => "stopped",
-        }
+words! {
+    /// Why a finding was written.
+    pub enum Event {
+        /// The container started.
+        Start = "start",
+        /// It was running when the agent started.
+        Initial = "initial",
+        /// Its start was missed, and found by a later walk.
+        Reconciled = "reconciled",
+        /// New evidence or a new policy changed the judgement.
+        Rejudged = "rejudged",
+        /// It ended.
+        Stopped = "stopped",
     }
 }
 

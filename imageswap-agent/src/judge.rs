@@ -4,6 +4,7 @@
 use crate::claim::{Kind, Source};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Route, Verdict};
+use crate::words::words;
 use imageswap_policy::{Date, Decision, PodScope, Policies, Policy, Scope, Selected};
 use imageswap_runtime::source::Namespaces;
 use schemars::JsonSchema;
@@ -16,26 +17,15 @@ mod names;
 mod origin;
 mod route;
 
-/// How sure the agent is of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Confidence {
-    /// The reference that was asked for, which is also a name of the image's digest.
-    High,
-    /// Names of the image's digest with the same verdict.
-    Medium,
-    /// A user's own record, an annotation of the container, or nothing.
-    Low,
-}
-
-impl Confidence {
-    /// The confidence as findings spell it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Medium => "medium",
-            Self::Low => "low",
-        }
+words! {
+    /// How sure the agent is of the image.
+    pub enum Confidence {
+        /// The reference that was asked for, which is also a name of the image's digest.
+        High = "high",
+        /// Names of the image's digest with the same verdict.
+        Medium = "medium",
+        /// A user's own record, an annotation of the container, or nothing.
+        Low = "low",
     }
 }
 

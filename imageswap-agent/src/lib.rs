@@ -50,3 +50,4 @@ pub mod starts;
 pub mod tasks;
 pub mod turns;
 pub mod verdict;
+mod words;

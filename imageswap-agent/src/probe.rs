@@ -10,8 +10,8 @@ use aya::programs::{ProgramError, RawTracePoint};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 pub use cost::Cost;
 use imageswap_ebpf::{
-    FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
-    Header, Kind, Lost, Record, names,
+    FLAG_BY_ANOTHER, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost,
+    Record, names,
 };
 use pins::Pins;
 use std::io;
@@ -82,8 +82,6 @@ pub enum KernelEvent {
         /// Whether another process of the pid namespace ran the program; all else is about the first
         /// process.
         by_another: bool,
-        /// Whether the cgroup was not pending.
-        cgroup_in_use: bool,
         /// Nanoseconds since boot.
         time_ns: u64,
         /// Start time of the process, in nanoseconds since boot.
@@ -416,7 +414,6 @@ impl From<Record<'_>> for KernelEvent {
                 new_pid_namespace: header.flags & FLAG_NEW_PID_NAMESPACE != 0,
                 first_of_pid_namespace: header.flags & FLAG_FIRST_OF_PID_NAMESPACE != 0,
                 by_another: header.flags & FLAG_BY_ANOTHER != 0,
-                cgroup_in_use: header.flags & FLAG_CGROUP_IN_USE != 0,
                 time_ns: header.time_ns,
                 started_ns: header.started_ns,
             },

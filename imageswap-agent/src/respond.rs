@@ -8,6 +8,7 @@ use crate::finding::{Event, Finding};
 use crate::judge::Criteria;
 use crate::metrics::AgentMetrics;
 use crate::verdict::{Route, Verdict};
+use crate::words::words;
 use act::Api;
 use imageswap_policy::Policies;
 use imageswap_runtime::source::Namespaces;
@@ -45,55 +46,28 @@ pub struct RespondArgs {
     pub respond_interval: u64,
 }
 
-/// The outcome; a label of metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The Pod was evicted.
-    Evicted,
-    /// It would have been evicted without `--respond-dry-run`.
-    WouldEvict,
-    /// The replacement would drift as well: the webhook is down.
-    NotSwapped,
-    /// The Pod's status does not list the container (yet): a client of the CRI may have put it into
-    /// the Pod's sandbox.
-    Foreign,
-    /// Admission refuses such a Pod, so nothing would replace it.
-    Denied,
-    /// A PodDisruptionBudget does not allow it now.
-    Blocked,
-    /// Never evicted: in kube-system, a static Pod's copy, or without a controller.
-    Refused,
-    /// It is gone already.
-    Gone,
-    /// The API server did not answer, or not as expected.
-    Failed,
-}
-
-impl Outcome {
-    const ALL: [Self; 9] = [
-        Self::Evicted,
-        Self::WouldEvict,
-        Self::NotSwapped,
-        Self::Foreign,
-        Self::Denied,
-        Self::Blocked,
-        Self::Refused,
-        Self::Gone,
-        Self::Failed,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Evicted => "evicted",
-            Self::WouldEvict => "would-evict",
-            Self::NotSwapped => "not-swapped",
-            Self::Foreign => "foreign",
-            Self::Denied => "denied",
-            Self::Blocked => "blocked",
-            Self::Refused => "refused",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        }
+words! {
+    /// The outcome; a label of metrics.
+    pub(crate) enum Outcome {
+        /// The Pod was evicted.
+        Evicted = "evicted",
+        /// It would have been evicted without `--respond-dry-run`.
+        WouldEvict = "would-evict",
+        /// The replacement would drift as well: the webhook is down.
+        NotSwapped = "not-swapped",
+        /// The Pod's status does not list the container (yet): a client of the CRI may have put it into
+        /// the Pod's sandbox.
+        Foreign = "foreign",
+        /// Admission refuses such a Pod, so nothing would replace it.
+        Denied = "denied",
+        /// A PodDisruptionBudget does not allow it now.
+        Blocked = "blocked",
+        /// Never evicted: in kube-system, a static Pod's copy, or without a controller.
+        Refused = "refused",
+        /// It is gone already.
+        Gone = "gone",
+        /// The API server did not answer, or not as expected.
+        Failed = "failed",
     }
 }
 
@@ -124,7 +98,7 @@ impl Responder {
         metrics: AgentMetrics,
     ) -> Option<Self> {
         let Respond::Evict = args.respond?;
-        let names = Outcome::ALL.map(Outcome::as_str);
+        let names: Vec<_> = Outcome::ALL.iter().map(|it| it.as_str()).collect();
         metrics.declare_responses(EVICT, &names);
         let (findings, waiting) = mpsc::channel(WAITING);
         let api = Api {

@@ -1,29 +1,10 @@
 //! The terms of a judgement. They are labels of metrics and values in findings, and do not change.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
-        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),* }
-
-        impl $name {
-            /// All values.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The word.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),* }
-            }
-        }
-    };
-}
+use crate::words::words;
 
 words! {
     /// The policy's verdict about a container.
-    Verdict {
+    pub enum Verdict {
         /// The policy leaves the image unchanged, and approves it.
         Approved = "approved",
         /// The policy would replace the image, or does not approve it.
@@ -37,7 +18,7 @@ words! {
 
 words! {
     /// How the container was started.
-    Route {
+    pub enum Route {
         /// A pod, by the kubelet.
         Pod = "pod",
         /// An ephemeral container of a pod, put there by `kubectl debug`.
@@ -61,7 +42,7 @@ words! {
 
 words! {
     /// Why the verdict is what it is.
-    Reason {
+    pub enum Reason {
         /// The policy approves the image.
         Ok = "ok",
         /// Admission would have changed the pod's image, but it was not changed.

@@ -99,11 +99,6 @@ impl Lost {
 /// Set in [`Header::flags`] of an exec whose process has another pid namespace than its parent.
 pub const FLAG_NEW_PID_NAMESPACE: u32 = 1;
 
-/// Set in [`Header::flags`] of an exec in a cgroup that was not pending, by the first process of a
-/// pid namespace. That is a container put into an existing cgroup, or the next program of a known
-/// first process.
-pub const FLAG_CGROUP_IN_USE: u32 = 2;
-
 /// Set in [`Header::flags`] of a record about the first process of a pid namespace.
 pub const FLAG_FIRST_OF_PID_NAMESPACE: u32 = 4;
 

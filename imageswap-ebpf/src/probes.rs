@@ -35,9 +35,9 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use imageswap_ebpf::{
-    FLAG_BY_ANOTHER, FLAG_CGROUP_IN_USE, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE,
-    Header, Kind, Lost, MOST_REPORTS, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES,
-    Pending, REPORTED_ENTRIES, RING_BYTES, SEEN_ENTRIES,
+    FLAG_BY_ANOTHER, FLAG_FIRST_OF_PID_NAMESPACE, FLAG_NEW_PID_NAMESPACE, Header, Kind, Lost,
+    MOST_REPORTS, MkdirRecord, OVERFLOW_ENTRIES, PATH_BYTES, PENDING_ENTRIES, Pending,
+    REPORTED_ENTRIES, RING_BYTES, SEEN_ENTRIES,
 };
 
 /// An address in kernel memory.
@@ -154,11 +154,6 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         Some(pending) if above == 0 => pending.mount_namespace,
         _ => above,
     };
-    let in_use = if pending.is_some() {
-        0
-    } else {
-        FLAG_CGROUP_IN_USE
-    };
     let is_apart = mount != 0 && mount != runtime;
     #[cfg(feature = "log")]
     if pending.is_some() && !is_first && !is_apart {
@@ -179,10 +174,10 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         };
         let record = Header {
             started_ns: start_of(task),
-            ..header(Kind::Exec, namespace | in_use, cgroup_id, 0)
+            ..header(Kind::Exec, namespace, cgroup_id, 0)
         };
         // One by another process in a cgroup that is not pending is usually one into a running container.
-        if !is_first && in_use != 0 {
+        if !is_first && pending.is_none() {
             let _full = SEEN.insert(record.pid, record, 0);
         } else if report(record) {
             count_report(cgroup_id);
@@ -197,7 +192,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
             started_ns: start_of(first),
             ..header(
                 Kind::Exec,
-                FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE | FLAG_BY_ANOTHER | in_use,
+                FLAG_FIRST_OF_PID_NAMESPACE | FLAG_NEW_PID_NAMESPACE | FLAG_BY_ANOTHER,
                 cgroup_id,
                 0,
             )
