@@ -75,10 +75,7 @@ impl Node {
 
 /// Names that are unique on the machine, because the cgroup is named after both.
 fn unique(lab: &Lab, name: &str) -> String {
-    format!(
-        "{}-{name}",
-        lab.path().file_name().unwrap().to_str().unwrap()
-    )
+    format!("{}-{name}", lab.name())
 }
 
 fn cgroups_of(pid: u32) -> Vec<String> {

@@ -135,11 +135,6 @@ impl Bundle {
         Self::start(&["create"], lab, &spec(id, cmd), id, false, None)
     }
 
-    /// Like [`Bundle::create`], in this cgroup.
-    pub fn create_in(lab: &Lab, id: &str, cmd: &[&str], cgroup: &str) -> Result<Self> {
-        Self::create_without(lab, id, cmd, cgroup, &[])
-    }
-
     /// The container's process, if it has one.
     pub fn pid(&self) -> Result<Option<u32>> {
         let mut command = self.runc();

@@ -64,6 +64,12 @@ impl Lab {
         self.folder.dir.path()
     }
 
+    /// The folder's name, which is unique on the machine.
+    pub fn name(&self) -> String {
+        let name = self.path().file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The file that the process `name` writes its output to.
     pub fn log_path(&self, name: &str) -> PathBuf {
         self.path().join(format!("{name}.log"))

@@ -248,8 +248,7 @@ fn namespace(cluster: &ControlPlane) -> Result<()> {
 
 /// Peak resident memory of each replica that runs, in KiB.
 fn peaks(site: &Site) -> Vec<u64> {
-    let own = site.lab.path().file_name().unwrap_or_default();
-    let own = own.to_string_lossy();
+    let own = site.lab.name();
     let peak = |process: &Path| {
         let read = |name: &str| fs::read_to_string(process.join(name)).ok();
         let is_replica = read("comm")?.trim_end() == PROGRAM && read("cgroup")?.contains(&*own);

@@ -62,7 +62,7 @@ impl Site {
 
     /// Creates a container, adds it to CRI-O's answers, and starts it.
     fn run(&self, id: &str, cgroup: &str, known: Option<CrioContainer>) -> Bundle {
-        let bundle = Bundle::create_in(&self.node.lab, id, &SLEEP, cgroup).unwrap();
+        let bundle = Bundle::create_without(&self.node.lab, id, &SLEEP, cgroup, &[]).unwrap();
         if let Some(known) = known {
             self.crio.add_container(CrioContainer {
                 id: id.to_owned(),

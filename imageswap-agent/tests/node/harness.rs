@@ -261,6 +261,13 @@ impl Agent {
             .collect()
     }
 
+    /// Its findings about starts of a container so far.
+    pub(crate) fn starts_of(&self, id: &str) -> Vec<Value> {
+        let mut said = self.said_of(id);
+        said.retain(|finding| finding["event"] == "start");
+        said
+    }
+
     /// Waits for a finding with `event` about a container, and returns it.
     pub(crate) fn wait_for(&self, id: &str, event: &str) -> Value {
         let mut found = None;

@@ -148,13 +148,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
     let agent = Agent::start(&node.lab, (command, admin));
 
     // Containers that no source knows, each in a cgroup of its own that is gone at once.
-    let name = node
-        .lab
-        .path()
-        .file_name()
-        .unwrap()
-        .to_string_lossy()
-        .into_owned();
+    let name = node.lab.name();
     let _parent = Cgroup::make(&node.lab, &name).unwrap();
     // In addition, some of the containerd that does answer.
     let mut starts = brief_containers(&name, STARTS).spawn().unwrap();
@@ -214,13 +208,7 @@ fn starts_are_all_accounted_for_while_sources_hang() {
 fn cgroups_without_number_neither_fill_nor_stop_it() {
     let node = require!(Node::with_images("many"));
     let rounds = std::env::var("IMAGESWAP_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
-    let name = node
-        .lab
-        .path()
-        .file_name()
-        .unwrap()
-        .to_string_lossy()
-        .into_owned();
+    let name = node.lab.name();
     let _parent = Cgroup::make(&node.lab, &name).unwrap();
     let parent = hierarchy().join(&name);
     let before = {

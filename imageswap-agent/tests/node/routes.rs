@@ -46,12 +46,7 @@ fn ctr_in_two_namespaces(test: &str, pure_v2: bool) {
     node.containerd.remove("team_b-1.0", &free_form).unwrap();
     agent.wait_for(&free_form, "stopped");
     for id in [&plain, &free_form] {
-        let starts = agent
-            .said_of(id)
-            .iter()
-            .filter(|finding| finding["event"] == "start")
-            .count();
-        assert_eq!(starts, 1, "{:#?}", agent.said_of(id));
+        assert_eq!(agent.starts_of(id).len(), 1, "{:#?}", agent.said_of(id));
     }
     node.remove(&plain);
 }
@@ -237,13 +232,7 @@ fn two_hundred_starts_are_two_hundred_findings() {
             .run_to_end("default", EVIL, id, &["true"])
             .unwrap();
     }
-    let starts = |id: &String| {
-        agent
-            .said_of(id)
-            .iter()
-            .filter(|finding| finding["event"] == "start")
-            .count()
-    };
+    let starts = |id: &String| agent.starts_of(id).len();
     wait_until(PATIENCE, || ids.iter().all(|id| starts(id) == 1));
     let wrong: Vec<_> = ids.iter().filter(|id| starts(id) != 1).collect();
     assert!(
@@ -293,13 +282,7 @@ fn the_same_container_started_again_is_a_second_start() {
     node.containerd
         .ctr("default", ["task", "start", "--detach", "again"])
         .unwrap();
-    let starts = || {
-        agent
-            .said_of("again")
-            .into_iter()
-            .filter(|finding| finding["event"] == "start")
-            .collect::<Vec<_>>()
-    };
+    let starts = || agent.starts_of("again");
     assert!(
         wait_until(PATIENCE, || starts().len() == 2),
         "{:#?}",

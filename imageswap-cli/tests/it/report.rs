@@ -55,27 +55,20 @@ fn the_exit_code_says_what_was_found() {
     let folder = Folder::new(&[]);
     let file = |name: &str, lines: &[String]| folder.write(name, lines.join("\n") + "\n");
     let agent = |seconds, event| story::agent("n1", seconds, event, &Value::Null);
-    let story = |verdict, reason| story::Story {
-        id: 1,
-        node: "n1".to_owned(),
-        namespace: "shop",
-        workload: "web",
-        image: "docker.io/library/nginx".to_owned(),
-        verdict,
-        reason,
-        from: 20,
-        to: Some(30),
-    };
+
     let watched = [agent(0, "agent-started"), agent(60, "agent-watching")];
     let with = |more: Vec<String>| [&watched[..], &more].concat();
-    file("fine", &with(story("approved", "ok").lines()));
-    file("drift", &with(story("drift", "retagged").lines()));
-    file("unresolved", &with(story("unresolved", "gone").lines()));
+    file("fine", &with(story::one("approved", "ok").lines()));
+    file("drift", &with(story::one("drift", "retagged").lines()));
+    file(
+        "unresolved",
+        &with(story::one("unresolved", "gone").lines()),
+    );
     file(
         "unwatched",
         &[agent(0, "agent-started"), agent(3600, "agent-watching")],
     );
-    let mut cut = with(story("approved", "ok").lines());
+    let mut cut = with(story::one("approved", "ok").lines());
     cut.push(agent(61, "agent-watching")[..90].to_owned());
     folder.write("cut", cut.join("\n"));
     folder.write("log", "INFO probes attached\n");
@@ -138,15 +131,9 @@ fn texts_of_others_are_shown_and_not_obeyed() {
     let evil = "=cmd|'/C calc'!A0\"><script>document.title='obeyed'</script><img src=x onerror=alert(1)>\u{1b}]0;title\u{7}\u{202e}\nfake line";
     let mut lines = vec![story::agent("n1", 0, "agent-started", &Value::Null)];
     let story = story::Story {
-        id: 1,
         node: evil.to_owned(),
-        namespace: "shop",
-        workload: "web",
         image: evil.to_owned(),
-        verdict: "drift",
-        reason: "retagged",
-        from: 20,
-        to: Some(30),
+        ..story::one("drift", "retagged")
     };
     lines.extend(story.lines());
     let folder = Folder::new(&[("evil", &lines.join("\n"))]);

@@ -37,8 +37,7 @@ impl MemoryCgroup {
     /// Makes a cgroup named after the lab, with a limit of `bytes` and no swap.
     pub fn make(lab: &Lab, bytes: u64) -> Result<Self> {
         let (root, version) = hierarchy()?;
-        let name = lab.path().file_name().unwrap_or_default();
-        let path = root.join(name);
+        let path = root.join(lab.name());
         fs::create_dir_all(&path).map_err(Error::io(path.display().to_string()))?;
         let cgroup = Self {
             path,

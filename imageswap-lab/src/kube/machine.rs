@@ -66,8 +66,7 @@ impl Machine {
         let manifests = cluster.lab.make_dir("kubelet/manifests")?;
         let minor = cluster.assets.minor_version()?;
         let endpoint = format!("unix://{}", containerd.socket().display());
-        let lab = cluster.lab.path().file_name().unwrap_or_default();
-        let cgroup = format!("/{}", lab.to_string_lossy());
+        let cgroup = format!("/{}", cluster.lab.name());
         let own = Cgroup::make(&cluster.lab, &cgroup)?;
         let mut configuration = configuration(cluster, network, &manifests, &endpoint, minor);
         configuration["cgroupRoot"] = json!(cgroup);

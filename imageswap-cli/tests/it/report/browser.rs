@@ -104,15 +104,10 @@ fn no_script_of_a_finding_runs() {
     let evil =
         "x\"'><script>document.title='obeyed'</script><svg onload=\"document.title='obeyed'\">";
     let story = story::Story {
-        id: 1,
         node: evil.to_owned(),
-        namespace: "shop",
-        workload: "web",
         image: evil.to_owned(),
-        verdict: "drift",
-        reason: "retagged",
-        from: 20,
         to: None,
+        ..story::one("drift", "retagged")
     };
     let folder = Folder::new(&[("evil", &story.lines().join("\n"))]);
     let ran = folder.run("report evil -o html");

@@ -38,6 +38,21 @@ pub(crate) struct Story {
     pub(crate) to: Option<u64>,
 }
 
+/// A container that runs for ten seconds on node `n1`.
+pub(crate) fn one(verdict: &'static str, reason: &'static str) -> Story {
+    Story {
+        id: 1,
+        node: "n1".to_owned(),
+        namespace: "shop",
+        workload: "web",
+        image: "docker.io/library/nginx".to_owned(),
+        verdict,
+        reason,
+        from: 20,
+        to: Some(30),
+    }
+}
+
 impl Story {
     pub(crate) fn lines(&self) -> Vec<String> {
         let finding = |event: &str, seconds: u64| {
