@@ -150,7 +150,11 @@ impl Cri {
             image: Some(image_spec(spec.image)),
             sandbox_config: Some(sandbox.clone()),
         };
-        let image_ref: String = self.call("/runtime.v1.ImageService/PullImage", request)?;
+        let image_ref: String = match self.call("/runtime.v1.ImageService/PullImage", request) {
+            // A name that only this node has.
+            Err(_) if self.has_image(spec.image)? => spec.image.to_owned(),
+            pulled => pulled?,
+        };
         let request = messages::CreateContainerRequest {
             pod_sandbox_id: sandbox_id.to_owned(),
             config: Some(container_config(spec, uid, &image_ref)),

@@ -1,8 +1,8 @@
 //! Evidence that is deleted or changed after the start.
 
 use crate::flood::Publisher;
-use crate::harness::{EVIL, Node, OURS, expect, pod_spec, words};
-use imageswap_lab::require;
+use crate::harness::{EVIL, Node, OURS, PATIENCE, expect, pod_spec, words};
+use imageswap_lab::{require, wait_until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -48,8 +48,11 @@ fn a_name_that_is_removed_does_not_hide_where_a_pods_image_came_from() {
         let remove = ["images", "rm", "--sync", name];
         node.containerd.ctr("k8s.io", remove).unwrap();
     };
-    remove(EVIL);
+    // The CRI learns of new names by containerd's events.
     let cri = node.containerd.cri().unwrap();
+    let are_known = || names.iter().all(|name| cri.has_image(name).unwrap());
+    assert!(wait_until(PATIENCE, are_known));
+    remove(EVIL);
     let first = node.agent();
     let pod = cri.run(&pod_spec("untagged", &names[0])).unwrap();
     let retagged = ["drift", "pod", "retagged"];
