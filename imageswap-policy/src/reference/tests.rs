@@ -48,6 +48,28 @@ fn the_bare_grammar_holds_for_every_row() {
     }
 }
 
+/// containerd takes such a text for the id of any image on the node, or for the beginning of one.
+#[test]
+fn the_id_of_an_image_is_not_a_name() {
+    let hex = "85fe221e485c733f1f94e3c1d11ba4c8db6bd0e5db44b15fd04709c192028a1e";
+    for id in [hex, &format!("sha256:{hex}"), "sha256:85fe221e", "sha256:"] {
+        assert_eq!(
+            Reference::parse(id).err(),
+            Some(ReferenceError::ImageId),
+            "{id}"
+        );
+    }
+    for name in [
+        "sha256",
+        "sha256:v1",
+        "sha256:85FE",
+        "x/sha256:85fe",
+        &format!("sha256@sha256:{hex}"),
+    ] {
+        assert!(Reference::parse(name).is_ok(), "{name}");
+    }
+}
+
 fn error_class(error: ReferenceError) -> &'static str {
     match error {
         ReferenceError::Empty => "ErrNameEmpty",
