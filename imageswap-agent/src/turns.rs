@@ -173,6 +173,25 @@ impl Queue {
         }
         next
     }
+
+    fn retain(&mut self, is_there: &impl Fn(StartId) -> bool) {
+        let Self {
+            own,
+            again,
+            below,
+            order,
+        } = self;
+        own.retain(|start| is_there(*start));
+        again.retain(|start| is_there(*start));
+        below.retain(|_, queue| {
+            queue.retain(is_there);
+            !queue.is_empty()
+        });
+        order.retain(|turn| match turn {
+            Some(cgroup) => below.contains_key(cgroup),
+            None => !own.is_empty() || !again.is_empty(),
+        });
+    }
 }
 
 impl Default for Turns {
@@ -226,6 +245,18 @@ impl Turns {
         }
         self.line_up(lane, Occasion::Earlier);
         self.forget_if_done(lane);
+    }
+
+    /// Forgets the starts that wait and are not there any longer. Otherwise they would take memory until
+    /// their turns come, which may be never.
+    pub fn retain(&mut self, is_there: impl Fn(StartId) -> bool) {
+        self.lanes.retain(|_, lane| {
+            lane.waiting.retain(&is_there);
+            lane.asking > 0 || !lane.waiting.is_empty()
+        });
+        for line in &mut self.lines {
+            line.lanes.retain(|lane| self.lanes.contains_key(lane));
+        }
     }
 
     /// Puts a lane in a line, unless it stands there or has had its share.
