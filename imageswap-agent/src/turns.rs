@@ -340,6 +340,37 @@ mod tests {
     }
 
     #[test]
+    fn starts_that_were_forgotten_take_no_memory_and_no_turn() {
+        let mut turns = Asking::default();
+        let above: [&[u64]; 3] = [&[], &[9], &[9, 10]];
+        let mut asked = Vec::new();
+        for pid in 0..3000 {
+            let cgroup = [1, 2, 100 + u64::from(pid)][pid as usize % 3];
+            let occasion = Occasion::ALL[pid as usize % 2];
+            asked.extend(turns.queue(put(cgroup, pid), above[pid as usize % 3], occasion));
+        }
+        let last = put(2, 2998);
+        turns.turns.retain(|start| start == last);
+        let lanes: Vec<_> = turns.turns.lanes.values().collect();
+        assert!(
+            lanes.iter().all(|lane| lane.asking > 0 || !lane.is_done()),
+            "{lanes:?}"
+        );
+        let waiting: Vec<_> = lanes
+            .iter()
+            .filter(|lane| !lane.waiting.is_empty())
+            .collect();
+        assert!(matches!(waiting[..], [lane] if lane.waiting.below.len() == 1));
+        let mut next = Vec::new();
+        while let Some(start) = asked.pop() {
+            next.extend(turns.end(start));
+        }
+        assert_eq!(next, [last]);
+        turns.end(last);
+        assert!(turns.turns.lanes.is_empty(), "{:?}", turns.turns);
+    }
+
+    #[test]
     fn containers_in_one_container_take_turns() {
         let mut turns = Asking::default();
         let mut asked: VecDeque<_> = (0..4000)

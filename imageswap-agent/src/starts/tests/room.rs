@@ -3,9 +3,11 @@
 use super::super::room::MOST;
 use super::*;
 
-/// Starts of different users, each with the time at which it began as its process id.
+/// Starts of different users.
 struct Flood {
     starts: Starts,
+    criteria: Criteria,
+    cgroups: HashMap<String, u64>,
     started: u32,
     reported: usize,
 }
@@ -18,13 +20,15 @@ impl Flood {
         };
         Self {
             starts: Starts::new(origin),
+            criteria: corp(),
+            cgroups: HashMap::new(),
             started: 0,
             reported: 0,
         }
     }
 
-    /// A start in the cgroup with this number, which has others.
-    fn begin(&mut self, cgroup: u64, path: &str, then: &[Evidence]) -> StartId {
+    /// A start in a cgroup that has others.
+    fn begin(&mut self, path: &str, then: &[Evidence]) -> StartId {
         self.started += 1;
         let Evidence::Confirmed(first) = confirmed(Confirmation::Exec) else {
             unreachable!()
@@ -34,14 +38,16 @@ impl Flood {
             time_ns: self.started.into(),
             ..first
         };
+        let new = self.cgroups.len() as u64;
         let id = StartId {
-            cgroup,
+            cgroup: *self.cgroups.entry(path.to_owned()).or_insert(new),
             process: Some(first.subject()),
         };
         self.starts.begin(id, path);
         let began = [Evidence::Seen(Sight::Event), Evidence::Confirmed(first)];
         for evidence in began.iter().chain(then) {
-            let findings = self.starts.observe(id, evidence.clone(), &corp(), at_ns(1));
+            let evidence = evidence.clone();
+            let findings = self.starts.observe(id, evidence, &self.criteria, at_ns(1));
             let is_first = |finding: &&Finding| finding.event == Event::Start;
             self.reported += findings.iter().filter(is_first).count();
         }
@@ -66,52 +72,87 @@ impl Flood {
 
 #[test]
 fn a_flood_of_starts_pushes_out_its_own_only_and_nothing_vanishes() {
-    const OVER: &[Evidence] = &[Evidence::Removed];
+    const FLOOD: u32 = 2 * MOST as u32;
     let known = [claimed(Source::Containerd, Some("x")), settled()];
     let over = [settled(), Evidence::Removed];
-    let another = |at: u32| format!("/kubepods.slice/pod{at}.slice");
-    // The cgroups in which the flood is, by the number of the start.
-    let deep = |at: u32| format!("/user.slice/u1.slice/{}{at}", "a/".repeat(40));
-    let paths: [(&str, &dyn Fn(u32) -> String); 5] = [
-        ("in one cgroup", &|_| "/user.slice/u1.slice/s".to_owned()),
-        ("in the root", &|_| "/".to_owned()),
-        ("in a cgroup each", &|at| {
+    let kinds: [&[Evidence]; 5] = [&over, &[Evidence::Removed], &[settled()], &[], &known];
+    // The cgroup of each start of the flood.
+    let paths: [(&str, fn(u32) -> String); 5] = [
+        ("in one cgroup", |_| "/user.slice/u1.slice/s".to_owned()),
+        ("in the root", |_| "/".to_owned()),
+        ("in a cgroup each", |at| {
             format!("/user.slice/u1.slice/{at}")
         }),
-        ("in a cgroup above each other", &|at| {
+        ("below each other", |at| {
             format!("/user.slice/u1.slice/{}", "a/".repeat(at as usize % 40))
         }),
-        ("in a cgroup each, far below", &deep),
+        ("far below", |at| {
+            format!("/user.slice/u1.slice/{}{at}", "a/".repeat(40))
+        }),
     ];
     for (what, path) in paths {
-        for then in [OVER, &over, &[settled()], &[]] {
+        for then in &kinds[..4] {
             let mut flood = Flood::new();
             let mut others = Vec::new();
-            for at in 0..3 * u32::try_from(MOST).unwrap() {
-                let path = path(at);
-                let its = 1_000 + path.len() as u64 * u64::from(!path.contains("a/"));
-                flood.begin(
-                    its + u64::from(at) * u64::from(path.contains("/u1.slice/1")),
-                    &path,
-                    then,
-                );
+            for at in 0..FLOOD {
+                flood.begin(&path(at), then);
                 if at % 100 == 0 {
-                    let its: &[Evidence] = match at % 500 {
-                        0 => &known,
-                        100 => &over,
-                        200 => &[settled()],
-                        300 => OVER,
-                        _ => &[],
-                    };
-                    others.push(flood.begin(at.into(), &another(at % 300), its));
-                    // Another user of the same slice.
-                    others.push(flood.begin(at.into(), "/user.slice/u2.slice/s", its));
+                    let kind = kinds[at as usize / 100 % kinds.len()];
+                    let pod = format!("/kubepods.slice/pod{}.slice", at % 300);
+                    others.extend(
+                        [&*pod, "/user.slice/u2.slice/s"].map(|its| flood.begin(its, kind)),
+                    );
                 }
             }
             let rows = flood.starts.count();
-            assert!(rows <= MOST + others.len() / 5, "{what}: {rows}");
+            assert!(rows <= MOST + others.len(), "{what}: {rows}");
             assert!(!flood.are_there(&others).contains(&false), "{what}");
             assert_eq!(flood.missing(), 0, "{what}, {then:?}");
         }
     }
+}
+
+/// Whoever floods cannot push out a container that a runtime knows, not even one of their own.
+#[test]
+fn what_is_least_lost_gives_way_first() {
+    let known = [claimed(Source::Containerd, Some("x")), settled()];
+    let kinds: [&[Evidence]; 5] = [
+        &[settled(), Evidence::Removed],
+        &[Evidence::Removed],
+        &[settled()],
+        &[],
+        &known,
+    ];
+    for (at, stays) in kinds.iter().enumerate().skip(1) {
+        let mut flood = Flood::new();
+        let first = flood.begin("/s", stays);
+        for _ in 1..2 * MOST {
+            flood.begin("/s", kinds[at - 1]);
+        }
+        assert_eq!(flood.are_there(&[first]), [true], "{stays:?}");
+    }
+}
+
+#[test]
+fn what_gave_way_while_it_ran_comes_back_when_there_is_room() {
+    let mut flood = Flood::new();
+    let ids: Vec<_> = (0..MOST).map(|_| flood.begin("/s", &[settled()])).collect();
+    let last = flood.begin("/t", &[]);
+    let there = flood.are_there(&ids);
+    let left_out = flood.starts.take_left_out();
+    let gone: Vec<_> = ids
+        .iter()
+        .zip(&there)
+        .filter(|(_, there)| !**there)
+        .collect();
+    assert!(!gone.is_empty() && left_out.len() == gone.len());
+    assert!(
+        gone.iter()
+            .all(|(id, _)| id.process.is_some_and(|it| left_out.contains(&it)))
+    );
+    assert!(!flood.starts.has_room());
+    assert_eq!(flood.missing(), 0);
+    flood.starts.forget(last);
+    flood.starts.forget(ids[MOST - 1]);
+    assert!(flood.starts.has_room());
 }
