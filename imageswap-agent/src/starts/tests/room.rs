@@ -131,6 +131,9 @@ fn what_is_least_lost_gives_way_first() {
         }
         assert_eq!(flood.are_there(&[first]), [true], "{stays:?}");
     }
+    let mut flood = Flood::new();
+    let all: Vec<_> = (0..2 * MOST).map(|_| flood.begin("/s", &known)).collect();
+    assert!(!flood.are_there(&all).contains(&false));
 }
 
 #[test]
