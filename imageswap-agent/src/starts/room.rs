@@ -8,7 +8,7 @@
 //! Running containers that a runtime knows never give way, and do not count.
 
 use super::{Start, Starts};
-use crate::facts::StartId;
+use crate::facts::{Process, StartId};
 use crate::process::Subject;
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -82,7 +82,7 @@ impl Starts {
             self.room.unanswered += u64::from(start.is_unanswered());
             let process = start.facts.process.as_ref();
             let runs = process.filter(|_| !start.facts.removed);
-            if let Some(process) = runs.map(|process| process.subject()) {
+            if let Some(process) = runs.map(Process::subject) {
                 self.leave_out(process);
             }
             self.forget(id);

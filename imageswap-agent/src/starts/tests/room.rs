@@ -3,6 +3,9 @@
 use super::super::room::MOST;
 use super::*;
 
+/// The cgroup of a start of a flood, by its number.
+type PathOf = fn(usize) -> String;
+
 /// Starts of different users.
 struct Flood {
     starts: Starts,
@@ -72,19 +75,18 @@ impl Flood {
 
 #[test]
 fn a_flood_of_starts_pushes_out_its_own_only_and_nothing_vanishes() {
-    const FLOOD: u32 = 2 * MOST as u32;
     let known = [claimed(Source::Containerd, Some("x")), settled()];
     let over = [settled(), Evidence::Removed];
     let kinds: [&[Evidence]; 5] = [&over, &[Evidence::Removed], &[settled()], &[], &known];
     // The cgroup of each start of the flood.
-    let paths: [(&str, fn(u32) -> String); 5] = [
+    let paths: [(&str, PathOf); 5] = [
         ("in one cgroup", |_| "/user.slice/u1.slice/s".to_owned()),
         ("in the root", |_| "/".to_owned()),
         ("in a cgroup each", |at| {
             format!("/user.slice/u1.slice/{at}")
         }),
         ("below each other", |at| {
-            format!("/user.slice/u1.slice/{}", "a/".repeat(at as usize % 40))
+            format!("/user.slice/u1.slice/{}", "a/".repeat(at % 40))
         }),
         ("far below", |at| {
             format!("/user.slice/u1.slice/{}{at}", "a/".repeat(40))
@@ -94,10 +96,10 @@ fn a_flood_of_starts_pushes_out_its_own_only_and_nothing_vanishes() {
         for then in &kinds[..4] {
             let mut flood = Flood::new();
             let mut others = Vec::new();
-            for at in 0..FLOOD {
+            for at in 0..2 * MOST {
                 flood.begin(&path(at), then);
                 if at % 100 == 0 {
-                    let kind = kinds[at as usize / 100 % kinds.len()];
+                    let kind = kinds[at / 100 % kinds.len()];
                     let pod = format!("/kubepods.slice/pod{}.slice", at % 300);
                     others.extend(
                         [&*pod, "/user.slice/u2.slice/s"].map(|its| flood.begin(its, kind)),
