@@ -289,12 +289,8 @@ impl Agent {
         self.report(&findings);
     }
 
-    /// Drops starts that ended long ago, judges by today's date, and asks again about unresolved
-    /// starts.
+    /// Judges by today's date, and asks again about unresolved starts.
     pub fn refresh(&mut self) {
-        let purged = self.starts.purge(&self.criteria, node::now());
-        self.report(&purged.findings);
-        self.exports.unanswered(purged.unanswered);
         self.pods.purge(node::now().boot_ns);
         // Exceptions end at midnight, and no event reports that.
         self.rejudge();
@@ -314,6 +310,17 @@ impl Agent {
         }
     }
 
+    /// Drops starts that ended long ago.
+    fn purge(&mut self) {
+        let report = |findings: &[Finding]| {
+            self.exports.findings(findings);
+            self.has_news |= !findings.is_empty();
+        };
+        let unanswered = self.starts.purge(&self.criteria, node::now(), report);
+        self.exports.unanswered(unanswered);
+        self.turns.retain(|start| self.starts.get(start).is_some());
+    }
+
     fn report(&mut self, findings: &[Finding]) {
         if !findings.is_empty() {
             self.exports.findings(findings);
@@ -321,13 +328,14 @@ impl Agent {
         }
     }
 
-    /// Shows what drifts now if there were findings; called once a second, not for each of a thousand
-    /// starts.
+    /// Looks at what has ended, and shows what drifts now if there were findings; called once a second, not
+    /// for each of a thousand starts.
     pub fn show(&mut self) {
         self.look_at_unsure();
         if std::mem::take(&mut self.may_have_left) {
             self.end_what_left();
         }
+        self.purge();
         if std::mem::take(&mut self.has_news) {
             let unapproved = self.starts.unapproved(&self.criteria);
             self.exports
@@ -357,8 +365,9 @@ impl Agent {
     /// Reports starts that no source has answered about, and sends what is queued. Blocks for a few
     /// seconds at most.
     pub fn shutdown(&mut self, reason: StopReason) {
-        let findings = self.starts.settle_all(&self.criteria, node::now());
-        self.report(&findings);
+        self.purge();
+        let report = |findings: &[Finding]| self.exports.findings(findings);
+        self.starts.settle_all(&self.criteria, node::now(), report);
         self.exports.shutdown(reason);
     }
 }

@@ -7,10 +7,13 @@ use crate::judge::{Criteria, Judgement, judge};
 use crate::node::{self, Now, Origin};
 use crate::process::{Subject, since_boot};
 use crate::verdict::Verdict;
+use room::Room;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+mod room;
 
 /// How long a removed start is kept, because a runtime's event about it may still arrive.
 const KEPT_AFTER_REMOVAL: Duration = Duration::from_secs(30);
@@ -27,6 +30,7 @@ pub struct Starts {
     by_path: HashMap<Arc<str>, u64>,
     /// Those whose first process has this pid.
     by_pid: HashMap<u32, BTreeSet<StartId>>,
+    room: Room,
 }
 
 /// A row of the table: all that is kept about one start.
@@ -50,15 +54,6 @@ pub struct Start {
     removed_ns: Option<u64>,
 }
 
-/// Reports about starts that are forgotten.
-#[derive(Debug, Default)]
-pub struct Purged {
-    /// The starts that had not been reported.
-    pub findings: Vec<Finding>,
-    /// How many may have been containers: a source that may know has not answered.
-    pub unanswered: u64,
-}
-
 impl Starts {
     /// An empty table.
     pub fn new(origin: Origin) -> Self {
@@ -67,11 +62,16 @@ impl Starts {
             by_id: BTreeMap::new(),
             by_path: HashMap::new(),
             by_pid: HashMap::new(),
+            room: Room::default(),
         }
     }
 
-    /// Registers a start in the cgroup at `path`; a second call changes nothing.
+    /// Registers a start in the cgroup at `path`; a second call changes nothing. If there are too many,
+    /// others give way, which the next [`purge`](Self::purge) counts.
     pub fn begin(&mut self, id: StartId, path: &str) {
+        if self.is_full() {
+            self.make_room();
+        }
         let mut here = self.by_id.range(StartId::of(id.cgroup)..);
         let path = match here.next() {
             Some((other, start)) if other.cgroup == id.cgroup && *start.facts.cgroup == *path => {
@@ -140,39 +140,44 @@ impl Starts {
             .collect()
     }
 
-    /// Reports and drops starts that were removed long enough ago; a start without a process never
-    /// started.
-    pub fn purge(&mut self, criteria: &Criteria, now: Now) -> Purged {
+    /// Reports and drops starts that were removed long enough ago, one after the other; a start without a
+    /// process never started. Returns how many that were not reported may have been containers, since
+    /// the last call: a source that may know has not answered.
+    pub fn purge(
+        &mut self,
+        criteria: &Criteria,
+        now: Now,
+        mut report: impl FnMut(&[Finding]),
+    ) -> u64 {
         let kept = node::nanos(KEPT_AFTER_REMOVAL);
         let is_kept = |at| now.boot_ns.saturating_sub(at) < kept;
-        let mut purged = Purged::default();
+        let mut unanswered = std::mem::take(&mut self.room.unanswered);
         let mut over = Vec::new();
         for (id, start) in &mut self.by_id {
             if start.removed_ns.is_none_or(is_kept) {
                 continue;
             }
-            let settled = start.settle(&self.origin, *id, criteria, now);
-            purged.findings.extend(settled);
-            if start.reported.is_none()
-                && start.facts.process.is_some()
-                && start.facts.may_be_container()
-            {
-                purged.unanswered += 1;
-            }
+            report(&start.settle(&self.origin, *id, criteria, now));
+            unanswered += u64::from(start.is_unanswered());
             over.push(*id);
         }
         for id in over {
             self.forget(id);
         }
-        purged
+        self.make_room();
+        unanswered
     }
 
     /// Reports every start that waits for a source as if the source had no answer.
-    pub fn settle_all(&mut self, criteria: &Criteria, now: Now) -> Vec<Finding> {
-        let starts = self.by_id.iter_mut();
-        starts
-            .flat_map(|(id, start)| start.settle(&self.origin, *id, criteria, now))
-            .collect()
+    pub fn settle_all(
+        &mut self,
+        criteria: &Criteria,
+        now: Now,
+        mut report: impl FnMut(&[Finding]),
+    ) {
+        for (id, start) in &mut self.by_id {
+            report(&start.settle(&self.origin, *id, criteria, now));
+        }
     }
 
     /// How many there are.
@@ -290,6 +295,19 @@ impl Start {
     pub fn is_unresolved(&self) -> bool {
         let reported = self.reported.as_ref();
         reported.is_some_and(|judgement| judgement.verdict == Verdict::Unresolved)
+    }
+
+    /// Whether a runtime knows the container. What a walk found alone may be another program that waits in
+    /// its cgroup.
+    pub fn is_known(&self) -> bool {
+        let by = self.facts.process.as_ref().map(|process| process.by);
+        self.facts.trusted().next().is_some()
+            || matches!(by, Some(Confirmation::Runtime | Confirmation::Reported))
+    }
+
+    /// Whether it may have been a container and was not reported.
+    fn is_unanswered(&self) -> bool {
+        self.reported.is_none() && self.facts.process.is_some() && self.facts.may_be_container()
     }
 
     /// Reports a start that has not been reported yet, without waiting for sources any longer.

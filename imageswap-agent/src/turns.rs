@@ -173,6 +173,25 @@ impl Queue {
         }
         next
     }
+
+    fn retain(&mut self, is_there: &impl Fn(StartId) -> bool) {
+        let Self {
+            own,
+            again,
+            below,
+            order,
+        } = self;
+        own.retain(|start| is_there(*start));
+        again.retain(|start| is_there(*start));
+        below.retain(|_, queue| {
+            queue.retain(is_there);
+            !queue.is_empty()
+        });
+        order.retain(|turn| match turn {
+            Some(cgroup) => below.contains_key(cgroup),
+            None => !own.is_empty() || !again.is_empty(),
+        });
+    }
 }
 
 impl Default for Turns {
@@ -226,6 +245,18 @@ impl Turns {
         }
         self.line_up(lane, Occasion::Earlier);
         self.forget_if_done(lane);
+    }
+
+    /// Forgets the starts that wait and are not there any longer. Otherwise they would take memory until
+    /// their turns come, which may be never.
+    pub fn retain(&mut self, is_there: impl Fn(StartId) -> bool) {
+        self.lanes.retain(|_, lane| {
+            lane.waiting.retain(&is_there);
+            lane.asking > 0 || !lane.waiting.is_empty()
+        });
+        for line in &mut self.lines {
+            line.lanes.retain(|lane| self.lanes.contains_key(lane));
+        }
     }
 
     /// Puts a lane in a line, unless it stands there or has had its share.
@@ -306,6 +337,37 @@ mod tests {
         assert!(turns.queue(own, &[], Occasion::Again).is_empty());
         assert_eq!(turns.after(put(1, 0)), own, "its own start");
         assert_eq!(turns.after(put(1, 1)), put(1, 5), "the first question");
+    }
+
+    #[test]
+    fn starts_that_were_forgotten_take_no_memory_and_no_turn() {
+        let mut turns = Asking::default();
+        let above: [&[u64]; 3] = [&[], &[9], &[9, 10]];
+        let mut asked = Vec::new();
+        for pid in 0..3000 {
+            let cgroup = [1, 2, 100 + u64::from(pid)][pid as usize % 3];
+            let occasion = Occasion::ALL[pid as usize % 2];
+            asked.extend(turns.queue(put(cgroup, pid), above[pid as usize % 3], occasion));
+        }
+        let last = put(2, 2998);
+        turns.turns.retain(|start| start == last);
+        let lanes: Vec<_> = turns.turns.lanes.values().collect();
+        assert!(
+            lanes.iter().all(|lane| lane.asking > 0 || !lane.is_done()),
+            "{lanes:?}"
+        );
+        let waiting: Vec<_> = lanes
+            .iter()
+            .filter(|lane| !lane.waiting.is_empty())
+            .collect();
+        assert!(matches!(waiting[..], [lane] if lane.waiting.below.len() == 1));
+        let mut next = Vec::new();
+        while let Some(start) = asked.pop() {
+            next.extend(turns.end(start));
+        }
+        assert_eq!(next, [last]);
+        turns.end(last);
+        assert!(turns.turns.lanes.is_empty(), "{:?}", turns.turns);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! about the first one, and those that follow wait for that answer.
 
 use super::Agent;
-use crate::facts::{Confirmation, Facts, Process, Sight, StartId};
+use crate::facts::{Process, Sight, StartId};
 use crate::node;
 use crate::process::{self, Subject};
+use crate::starts::Start;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -79,7 +80,7 @@ impl Agent {
             process::in_own_pid_namespace(&self.proc, process.pid)
                 && process::share_pid_namespace(&self.proc, process.pid, first)
         };
-        if is_known(facts) || first.is_some_and(is_beside) {
+        if row.is_known() || first.is_some_and(is_beside) {
             Later::Within
         } else if row.is_asked {
             Later::Open
@@ -102,7 +103,7 @@ impl Agent {
         if own.is_some_and(|row| row.is_asked) {
             return;
         }
-        let is_known = own.is_some_and(|row| is_known(row.facts()));
+        let is_known = own.is_some_and(Start::is_known);
         for (process, sight) in self.followers.take(cgroup) {
             if !is_known {
                 self.began(cgroup, process, false, sight);
@@ -159,12 +160,4 @@ impl Agent {
             Waits::No
         }
     }
-}
-
-/// Whether a runtime knows the container. What a walk found alone may be another program that waits in
-/// its cgroup.
-fn is_known(facts: &Facts) -> bool {
-    let by = facts.process.as_ref().map(|process| process.by);
-    facts.trusted().next().is_some()
-        || matches!(by, Some(Confirmation::Runtime | Confirmation::Reported))
 }

@@ -147,8 +147,15 @@ impl Agent {
             Sight::Initial
         };
         self.end_what_left();
+        let left_out = self.starts.take_left_out();
         for process in &look.found {
-            self.found(process, sight, cause);
+            let subject = process.subject();
+            let gave_way = process.by == Confirmation::Walk && left_out.contains(&subject);
+            if gave_way && !self.starts.has_room() {
+                self.starts.leave_out(subject);
+            } else {
+                self.found(process, sight, cause);
+            }
         }
         for id in &look.waiting {
             if self.starts.facts(StartId::of(*id)).is_none() {

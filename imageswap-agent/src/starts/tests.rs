@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod room;
+
 fn policy(text: &str) -> Criteria {
     criteria(Policies::one(maps::load("test", text).unwrap().policy))
 }
@@ -73,6 +75,13 @@ fn settled() -> Evidence {
         attempt: BEGUN,
         unreachable: BTreeSet::new(),
     }
+}
+
+fn purge(starts: &mut Starts, now_ns: u64) -> (Vec<Finding>, u64) {
+    let mut findings = Vec::new();
+    let report = |its: &[Finding]| findings.extend_from_slice(its);
+    let unanswered = starts.purge(&corp(), at_ns(now_ns), report);
+    (findings, unanswered)
 }
 
 fn observe_all(starts: &mut Starts, evidence: &[Evidence], policy: &Criteria) -> Vec<Finding> {
@@ -163,7 +172,7 @@ fn a_start_is_found_by_its_process_and_cgroup_until_it_is_forgotten() {
     for id in ids {
         starts.observe(id, Evidence::Removed, &corp(), at_ns(1));
     }
-    starts.purge(&corp(), at_ns(node::nanos(KEPT_AFTER_REMOVAL) + 1));
+    purge(&mut starts, node::nanos(KEPT_AFTER_REMOVAL) + 1);
     assert_eq!((starts.count(), starts.at("/default/6")), (2, None));
     assert!(starts.by_pid.is_empty() && starts.by_path.len() == 1);
 }
@@ -255,8 +264,7 @@ fn an_entrypoint_that_never_ran_is_never_told() {
         Evidence::Removed,
     ];
     assert_eq!(observe_all(&mut starts, &all, &corp()), []);
-    let purged = starts.purge(&corp(), at_ns(u64::MAX));
-    assert_eq!((purged.findings, purged.unanswered), (Vec::new(), 0));
+    assert_eq!(purge(&mut starts, u64::MAX), (Vec::new(), 0));
     assert!(starts.facts(StartId::of(7)).is_none());
 }
 
@@ -271,24 +279,26 @@ fn a_start_that_no_source_has_answered_about_is_reported_before_it_is_forgotten(
     let mut starts = table();
     assert_eq!(observe_all(&mut starts, &began, &corp()), []);
     let kept = u64::try_from(KEPT_AFTER_REMOVAL.as_nanos()).unwrap();
-    let early = starts.purge(&corp(), at_ns(5_000 + kept - 1));
-    assert_eq!(early.findings, []);
-    let purged = starts.purge(&corp(), at_ns(5_000 + kept));
-    assert_eq!(events(&purged.findings), [Event::Start, Event::Stopped]);
-    let [first, _] = &purged.findings[..] else {
-        panic!("{:?}", purged.findings)
+    assert_eq!(purge(&mut starts, 5_000 + kept - 1).0, []);
+    let (findings, unanswered) = purge(&mut starts, 5_000 + kept);
+    assert_eq!(events(&findings), [Event::Start, Event::Stopped]);
+    let [first, _] = &findings[..] else {
+        panic!("{findings:?}")
     };
     let words = (first.verdict, first.reason);
     assert_eq!(words, (Verdict::Unresolved, Reason::RuntimeUnreachable));
-    assert_eq!(purged.unanswered, 0);
+    assert_eq!(unanswered, 0);
     assert_eq!(starts.count(), 0);
 
     // The same at the end of the agent, at once.
     let mut starts = table();
     observe_all(&mut starts, &began, &corp());
-    let findings = starts.settle_all(&corp(), at_ns(5_000));
-    assert_eq!(events(&findings), [Event::Start, Event::Stopped]);
-    assert_eq!(starts.settle_all(&corp(), at_ns(5_000)), []);
+    for expected in [&[Event::Start, Event::Stopped][..], &[]] {
+        let mut findings = Vec::new();
+        let report = |its: &[Finding]| findings.extend_from_slice(its);
+        starts.settle_all(&corp(), at_ns(5_000), report);
+        assert_eq!(events(&findings), expected);
+    }
 }
 
 /// A cgroup whose process shares the node's pid namespace may or may not be a container's: only a
@@ -313,9 +323,8 @@ fn what_may_have_been_a_container_is_counted() {
         let mut starts = table();
         observe_all(&mut starts, &began, &corp());
         observe_all(&mut starts, last.as_slice(), &corp());
-        let purged = starts.purge(&corp(), at_ns(u64::MAX));
         assert_eq!(
-            (purged.findings, purged.unanswered),
+            purge(&mut starts, u64::MAX),
             (Vec::new(), counted),
             "{what}"
         );
