@@ -47,7 +47,8 @@ pub(crate) fn open_with(path: &Path, limit: u64, flags: OFlags) -> io::Result<Op
 /// The text of a kernel file; if it is longer than `limit`, the lines that fit.
 pub(crate) fn read_kernel(path: &Path, limit: u64) -> io::Result<String> {
     let bytes = read_kernel_bytes(path, limit)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let text = String::from_utf8(bytes);
+    Ok(text.unwrap_or_else(|other| String::from_utf8_lossy(other.as_bytes()).into_owned()))
 }
 
 /// The same, which need not be UTF-8.

@@ -1,4 +1,9 @@
-//! Chooses the cgroup hierarchy that shows containers on this node, and reads it.
+//! Reads the cgroup hierarchy that shows containers on this node.
+
+mod detect;
+mod namespace;
+
+pub use detect::HierarchyError;
 
 use crate::cgroup_path;
 use crate::cgroup_tree::{self, LIMITS, Limits};
@@ -19,8 +24,11 @@ const FEW: Limits = Limits {
 /// Processes below one cgroup that are looked at.
 const MOST_PROCESSES: usize = 4096;
 
-/// How much of one kernel file is read: a line for each hierarchy, or half a million processes.
+/// How much of `cgroup.procs` is read: half a million processes.
 const LARGEST_FILE: u64 = 4 << 20;
+
+/// How much of one line of `/proc/PID/cgroup` is read. The kernel writes no path of more than 4 KB.
+const LARGEST_LINE: u64 = 8 << 10;
 
 /// How cgroups are laid out on the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,22 +68,6 @@ pub struct Hierarchy {
     namespace: String,
 }
 
-/// Why no hierarchy could be chosen.
-#[derive(Debug, thiserror::Error)]
-pub enum HierarchyError {
-    /// A file under /proc cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// No cgroup file system is mounted.
-    #[error("no cgroup file system is mounted")]
-    None,
-}
-
 /// A cgroup directory that a walk found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
@@ -86,79 +78,6 @@ pub struct Cgroup {
 }
 
 impl Hierarchy {
-    /// Chooses the hierarchy of the node whose root file system is at `host_root`: v2 if it is
-    /// mounted, otherwise the v1 hierarchy that runtimes are most likely to use.
-    pub fn detect(host_root: &Path) -> Result<Self, HierarchyError> {
-        let read = |path: PathBuf| {
-            fs::read_to_string(&path).map_err(|source| HierarchyError::Read { path, source })
-        };
-        let mounts = read(host_root.join("proc/1/mountinfo"))
-            .or_else(|_| read("/proc/self/mountinfo".into()))?;
-        let own = read("/proc/self/mountinfo".into())?;
-        let cgroups = read("/proc/self/cgroup".into())?;
-        // The host's mounts show the node's layout, our own show what we can walk.
-        let hierarchy = Self::choose(&own, &cgroups, host_root)
-            .or_else(|| Self::choose(&mounts, &cgroups, host_root))
-            .ok_or(HierarchyError::None)?;
-        let own = hierarchy.line_of(&cgroups).unwrap_or("/").to_owned();
-        let namespace = hierarchy.namespace_of(std::process::id(), &own);
-        Ok(Self {
-            namespace,
-            ..hierarchy
-        })
-    }
-
-    /// The root of the cgroup namespace in which the process `pid`, one of ours, has its cgroup at `path`.
-    fn namespace_of(&self, pid: u32, path: &str) -> String {
-        if self.processes(path).contains(&pid) {
-            return String::new();
-        }
-        if let Some(found) = self.find(|cgroup| self.processes(&cgroup.path).contains(&pid)) {
-            let root = found.path.strip_suffix(path.trim_end_matches('/'));
-            return root.unwrap_or(&found.path).to_owned();
-        }
-        let root = self.root.display();
-        tracing::warn!("our own cgroup is not below {root}: cgroups of processes are unknown");
-        String::new()
-    }
-
-    fn choose(mountinfo: &str, cgroups: &str, host_root: &Path) -> Option<Self> {
-        let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
-        let v1 = mounts.iter().any(|mount| mount.kind == "cgroup");
-        if let Some(v2) = mounts.iter().find(|mount| mount.kind == "cgroup2") {
-            let mode = if v1 { Mode::Hybrid } else { Mode::V2 };
-            return Some(Self {
-                mode,
-                id: 0,
-                root: under(host_root, v2.target),
-                line: "0::".to_owned(),
-                namespace: String::new(),
-            });
-        }
-        ["name=systemd", "pids", "memory", "cpu", "freezer"]
-            .iter()
-            .find_map(|&controller| {
-                let line = cgroups.lines().find(|line| {
-                    line.split(':')
-                        .nth(1)
-                        .is_some_and(|names| names.split(',').any(|name| name == controller))
-                })?;
-                let id = line.split(':').next()?.parse().ok()?;
-                let mount = mounts.iter().find(|mount| {
-                    mount.kind == "cgroup"
-                        && mount.options.split(',').any(|option| option == controller)
-                })?;
-                let prefix = line.split(':').take(2).collect::<Vec<_>>().join(":") + ":";
-                Some(Self {
-                    mode: Mode::V1,
-                    id,
-                    root: under(host_root, mount.target),
-                    line: prefix,
-                    namespace: String::new(),
-                })
-            })
-    }
-
     /// A hierarchy of cgroup v2 in a folder.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Self {
@@ -176,17 +95,21 @@ impl Hierarchy {
         self.mode != Mode::V1
     }
 
-    /// Path of a process's cgroup in this hierarchy; `None` once the process is gone.
+    /// Path of a process's cgroup in this hierarchy; `None` once the process is gone, or if the path has
+    /// more than 4 KB.
     pub fn of_process(&self, proc: &Path, pid: u32) -> Option<String> {
-        let lines = proc.join(format!("{pid}/cgroup"));
-        let lines = file::read_kernel_bytes(&lines, LARGEST_FILE).ok()?;
-        self.line_of(&cgroup_path::text(&lines))
-            .map(|path| absolute(&self.namespace, path))
+        absolute(&self.namespace, &self.path_of(proc, pid)?)
     }
 
-    /// The path of this hierarchy in a text of `/proc/PID/cgroup`.
-    fn line_of<'t>(&self, text: &'t str) -> Option<&'t str> {
-        text.lines().find_map(|line| line.strip_prefix(&self.line))
+    /// The same relative to the root of our own cgroup namespace.
+    fn path_of(&self, proc: &Path, pid: u32) -> Option<String> {
+        let file = proc.join(format!("{pid}/cgroup"));
+        let mut lines = file::kernel_lines(&file, LARGEST_LINE).ok()?;
+        let path = |line: Vec<u8>| {
+            let path = line.strip_prefix(self.line.as_bytes())?;
+            Some(cgroup_path::text(path.strip_suffix(b"\n")?))
+        };
+        lines.find_map(path)
     }
 
     /// Directory of a cgroup.
@@ -250,26 +173,6 @@ impl Hierarchy {
     }
 }
 
-/// The relevant parts of a line of mountinfo (proc(5)).
-struct Mount<'a> {
-    target: &'a str,
-    kind: &'a str,
-    options: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (before, after) = line.split_once(" - ")?;
-        let target = before.split(' ').nth(4)?;
-        let mut after = after.split(' ');
-        Some(Self {
-            target,
-            kind: after.next()?,
-            options: after.nth(1)?,
-        })
-    }
-}
-
 /// Processes in the cgroup with this folder, not below it.
 fn processes_in(cgroup: &Path) -> io::Result<Vec<u32>> {
     let text = file::read_kernel(&cgroup.join("cgroup.procs"), LARGEST_FILE)?;
@@ -313,74 +216,22 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// The path from the root of the hierarchy, for a path in a cgroup namespace, which has a `..` for
-/// each level above its root (cgroup_namespaces(7)).
-fn absolute(namespace: &str, path: &str) -> String {
-    if namespace.is_empty() {
-        return path.to_owned();
-    }
+/// each level above its root (cgroup_namespaces(7)). `None` if it is outside.
+fn absolute(namespace: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in namespace.split('/').chain(path.split('/')) {
         match part {
             "" => {}
-            ".." => drop(parts.pop()),
+            ".." => drop(parts.pop()?),
             part => parts.push(part),
         }
     }
-    format!("/{}", parts.join("/"))
-}
-
-/// The target of a mount as this process sees it; targets that it sees itself need no prefix.
-fn under(host_root: &Path, target: &str) -> PathBuf {
-    let prefixed = host_root.join(target.trim_start_matches('/'));
-    if prefixed.is_dir() {
-        prefixed
-    } else {
-        PathBuf::from(target)
-    }
+    Some(format!("/{}", parts.join("/")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HYBRID: &str = "\
-30 24 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755
-31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw
-32 30 0:28 / /sys/fs/cgroup/systemd rw,nosuid shared:11 - cgroup cgroup rw,xattr,name=systemd
-";
-    const V1: &str = "\
-32 30 0:28 / /sys/fs/cgroup/memory rw,nosuid shared:11 - cgroup cgroup rw,memory
-33 30 0:29 / /sys/fs/cgroup/pids rw,nosuid shared:12 - cgroup cgroup rw,pids
-";
-    const V2: &str = "31 30 0:27 / /sys/fs/cgroup rw,nosuid shared:10 - cgroup2 cgroup2 rw\n";
-    const LINES: &str = "9:name=systemd:/a\n8:pids:/a\n4:cpu,memory:/a\n0::/\n";
-
-    fn choose(mountinfo: &str) -> Option<(Mode, u32, String)> {
-        let hierarchy = Hierarchy::choose(mountinfo, LINES, Path::new("/nonexistent"))?;
-        Some((
-            hierarchy.mode,
-            hierarchy.id,
-            hierarchy.root.display().to_string(),
-        ))
-    }
-
-    #[test]
-    fn v2_is_taken_wherever_it_is_mounted() {
-        assert_eq!(choose(V2), Some((Mode::V2, 0, "/sys/fs/cgroup".to_owned())));
-        assert_eq!(
-            choose(HYBRID),
-            Some((Mode::Hybrid, 0, "/sys/fs/cgroup/unified".to_owned()))
-        );
-    }
-
-    #[test]
-    fn v1_alone_is_one_hierarchy_by_name() {
-        assert_eq!(
-            choose(V1),
-            Some((Mode::V1, 8, "/sys/fs/cgroup/pids".to_owned()))
-        );
-        assert_eq!(choose(""), None);
-    }
 
     #[test]
     fn paths_of_a_cgroup_namespace_are_made_absolute() {
@@ -394,22 +245,12 @@ mod tests {
                 "/system.slice/x.service",
             ),
             ("/../../../..", "/"),
+            ("/..a/...", "/kubepods/burstable/pod1/agent/..a/..."),
         ] {
-            assert_eq!(absolute(own, path), expected, "{path}");
+            assert_eq!(absolute(own, path).as_deref(), Some(expected), "{path}");
         }
-        assert_eq!(absolute("", "/kubepods/x"), "/kubepods/x");
-    }
-
-    #[test]
-    fn the_root_of_our_namespace_is_where_our_process_stands() {
-        let root = tempfile::tempdir().unwrap();
-        let hierarchy = Hierarchy::at(root.path());
-        let own = root.path().join("pods/agent/inner");
-        fs::create_dir_all(&own).unwrap();
-        fs::write(own.join("cgroup.procs"), "7\n42\n").unwrap();
-        assert_eq!(hierarchy.namespace_of(42, "/pods/agent/inner"), "");
-        assert_eq!(hierarchy.namespace_of(42, "/inner"), "/pods/agent");
-        assert_eq!(hierarchy.namespace_of(42, "/"), "/pods/agent/inner");
+        assert_eq!(absolute("", "/kubepods/x").as_deref(), Some("/kubepods/x"));
+        assert_eq!(absolute("/a", "/../../b"), None, "outside of what we see");
     }
 
     #[test]

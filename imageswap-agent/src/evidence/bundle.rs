@@ -121,8 +121,7 @@ impl Bundles {
     fn mounted(&self, end: &Path, process: Subject) -> Option<PathBuf> {
         let proc = self.host_root.join("proc");
         let shim = ancestors(&proc, process.pid).next()?;
-        let mut found = root::mounted_on(&proc, shim, &end.join(ROOTFS)).into_iter();
-        let mounted = found.next().filter(|_| found.next().is_none())?;
+        let mounted = root::mounted_on(&proc, shim, &end.join(ROOTFS))?;
         Some(on_host(&self.host_root, mounted.parent()?))
     }
 

@@ -6,13 +6,19 @@
 //! reading them needs no privilege.
 
 use super::{is_component, on_host};
+use crate::cgroup_path;
 use crate::file;
 use crate::process::{Subject, ancestors};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A node with many containers has thousands of mounts; a container has dozens.
-const LARGEST_MOUNTINFO: u64 = 4 << 20;
+/// How much of the mounts of a process is read, line by line. A node with many containers has thousands of
+/// mounts; a container has dozens, but root of one can make 100,000.
+const LARGEST_MOUNTINFO: usize = 16 << 20;
+
+/// How much of one line is read: two paths and the options of an overlay, of which each character can have
+/// four bytes.
+const LARGEST_LINE: u64 = 128 << 10;
 
 /// The options of a mount have to fit a page. If they are longer than this, containerd mounts an
 /// overlay with paths that are relative to a common folder of all layers.
@@ -145,7 +151,7 @@ pub fn is_mount(proc: &Path, process: Subject, mount: &Mount, at: &Path) -> Opti
 /// Whether the root of a process is the folder `path`, as its parent sees it: the runtime's
 /// process, which made the mount.
 fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
-    let Some((device, folder)) = place(&mountinfo(proc, maker(proc, process)), path) else {
+    let Some((device, folder)) = place(proc, maker(proc, process), path) else {
         return false;
     };
     every_root(proc, process, |root| {
@@ -157,14 +163,10 @@ fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
 /// there is one alone. Each overlay is a device of its own. Its options name folders as its maker sees
 /// them: in the mounts of the container, another overlay can have the same ones.
 fn device_at(proc: &Path, process: Subject, at: &Path) -> Option<String> {
-    let mounts = mountinfo(proc, maker(proc, process));
-    let is_there = |line: &Line| line.is_whole_overlay() && Path::new(&line.target).ends_with(at);
-    let devices: BTreeSet<String> = lines(&mounts)
-        .filter(is_there)
-        .map(|line| line.device)
-        .collect();
-    let [device] = <[String; 1]>::try_from(Vec::from_iter(devices)).ok()?;
-    Some(device)
+    only(proc, maker(proc, process), |line| {
+        let is_there = line.is_whole_overlay() && Path::new(&line.target).ends_with(at);
+        is_there.then_some(line.device)
+    })
 }
 
 /// The process in whose mount namespace a container's root was made: the parent of its first process,
@@ -176,26 +178,50 @@ fn maker(proc: &Path, process: Subject) -> u32 {
 /// Whether this holds for the mounts at the root of a process: one, or several on top of each
 /// other. Not for a process that has ended, because another one may have its pid.
 fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> bool {
-    let mounts = mountinfo(proc, process.pid);
-    let mut roots = lines(&mounts).filter(|line| line.target == "/").peekable();
-    roots.peek().is_some() && roots.all(|line| is_it(&line)) && process.is_alive(proc)
+    let (mut any, mut all) = (false, true);
+    let read = mounts(proc, process.pid, |line| {
+        if line.target == "/" {
+            any = true;
+            all &= is_it(&line);
+        }
+    });
+    read.is_some() && any && all && process.is_alive(proc)
 }
 
-/// The folders with this end on which a process sees something mounted.
-pub(super) fn mounted_on(proc: &Path, pid: u32, end: &Path) -> BTreeSet<PathBuf> {
-    let mounts = mountinfo(proc, pid);
-    let targets = lines(&mounts).map(|line| PathBuf::from(line.target));
-    targets.filter(|target| target.ends_with(end)).collect()
+/// The folder with this end on which a process sees something mounted, if there is one alone.
+pub(super) fn mounted_on(proc: &Path, pid: u32, end: &Path) -> Option<PathBuf> {
+    only(proc, pid, |line| {
+        let target = PathBuf::from(line.target);
+        target.ends_with(end).then_some(target)
+    })
 }
 
-fn mountinfo(proc: &Path, pid: u32) -> String {
+/// The value that `of` has for some of the mounts that a process sees, if it is the same for all of them.
+fn only<T: Ord>(proc: &Path, pid: u32, of: impl Fn(Line) -> Option<T>) -> Option<T> {
+    let mut values = BTreeSet::new();
+    mounts(proc, pid, |line| {
+        // Two are as good as any number.
+        if values.len() < 2 {
+            values.extend(of(line));
+        }
+    })?;
+    values.pop_first().filter(|_| values.is_empty())
+}
+
+/// Calls `visit` for every mount that a process sees, one at a time: any user can make thousands of mounts
+/// with long names, of any bytes. `None` if they are not known or some are left out, because there are too
+/// many.
+fn mounts(proc: &Path, pid: u32, mut visit: impl FnMut(Line)) -> Option<()> {
     let path = proc.join(format!("{pid}/mountinfo"));
-    file::read_kernel(&path, LARGEST_MOUNTINFO).unwrap_or_default()
-}
-
-/// One at a time, because any user can make thousands of mounts.
-fn lines(mounts: &str) -> impl Iterator<Item = Line> {
-    mounts.lines().filter_map(line)
+    let mut read = 0;
+    for text in file::kernel_lines(&path, LARGEST_LINE).ok()? {
+        read += text.len();
+        if read > LARGEST_MOUNTINFO {
+            return None;
+        }
+        visit(line(&cgroup_path::text(text.strip_suffix(b"\n")?))?);
+    }
+    Some(())
 }
 
 fn line(text: &str) -> Option<Line> {
@@ -215,20 +241,24 @@ fn line(text: &str) -> Option<Line> {
     })
 }
 
-/// The device of a folder, and the folder's path in its file system.
-fn place(mounts: &str, path: &str) -> Option<(String, String)> {
-    let below = |line: &Line| Path::new(path).starts_with(&line.target);
-    // The last mount on a folder hides the others.
-    let mount = lines(mounts)
-        .filter(below)
-        .max_by_key(|line| line.target.len())?;
+/// The device of a folder that a process sees, and the folder's path in its file system.
+fn place(proc: &Path, pid: u32, path: &str) -> Option<(String, String)> {
+    let mut mount: Option<Line> = None;
+    mounts(proc, pid, |line| {
+        // The last mount on a folder hides the others.
+        let is_longer = |known: &Line| line.target.len() >= known.target.len();
+        if Path::new(path).starts_with(&line.target) && mount.as_ref().is_none_or(is_longer) {
+            mount = Some(line);
+        }
+    })?;
+    let mount = mount?;
     let rest = Path::new(path).strip_prefix(&mount.target).ok()?;
     let folder = if rest.as_os_str().is_empty() {
         mount.root.clone()
     } else {
         Path::new(&mount.root).join(rest).to_str()?.to_owned()
     };
-    Some((mount.device.clone(), folder))
+    Some((mount.device, folder))
 }
 
 /// Whether a mount is an overlay of these folders. If containerd maps the users of the layers
@@ -448,6 +478,41 @@ mod tests {
         }
         let twice = "70 1 0:60 / /x/default/web/rootfs rw - overlay overlay rw\n";
         assert_eq!(is_root("0:60", twice, AT).0, Some(true), "one, twice");
+    }
+
+    #[test]
+    fn mounts_with_long_names_of_any_bytes_hide_no_root() {
+        let made = overlay(&["lowerdir=/l/\u{fffd}", "upperdir=/u", "workdir=/w"]);
+        let root = |lower: &[u8]| {
+            let options = [b"lowerdir=/l/", lower, b",upperdir=/u,workdir=/w\n"].concat();
+            [&b"50 1 0:60 / / rw - overlay overlay rw,"[..], &options].concat()
+        };
+        let made_here = root("\u{fffd}".as_bytes());
+        let name = b"\xff".repeat(4000);
+        let other = [
+            b"51 50 0:61 /",
+            &*name,
+            b" /",
+            &name,
+            b" rw - tmpfs tmpfs rw\n",
+        ]
+        .concat();
+        let is_root = |mounts: &[&[u8]]| {
+            let proc = proc("");
+            std::fs::write(proc.path().join("8/mountinfo"), mounts.concat()).unwrap();
+            is_mount(proc.path(), PROCESS, &made, AT.as_ref()) == Some(true)
+        };
+        let few = other.repeat(100);
+        assert!(is_root(&[&few, &made_here, &few]));
+        assert!(!is_root(&[&root(b"\xff")]), "another name");
+        assert!(
+            !is_root(&[&made_here, &few, &root(b"\xff")]),
+            "one above it"
+        );
+        let many = other.repeat(LARGEST_MOUNTINFO / other.len() + 1);
+        assert!(!is_root(&[&made_here, &many]), "too many to know");
+        let long = [&*name.repeat(40), b"\n"].concat();
+        assert!(!is_root(&[&made_here, &long]), "one that is too long");
     }
 
     #[test]
