@@ -191,7 +191,7 @@ mod tests {
             b"40 24 0:50 / /run/user/1/\xff rw - fuse.x x rw\n",
             &[
                 &b"41 24 0:51 / /run/user/1/"[..],
-                &[b'y'; 40_000],
+                &vec![b'y'; 40_000],
                 b" rw - fuse.x x rw\n",
             ]
             .concat(),
