@@ -13,7 +13,7 @@ use crate::judge::Criteria;
 use crate::node::{self, Now};
 use crate::pods::{Ownership, PodChange, Pods};
 use crate::probe::{Control, KernelEvent};
-use crate::process;
+use crate::process::{self, Subject};
 use crate::resolve::Resolver;
 use crate::starts::{Start, Starts};
 use crate::turns::Turns;
@@ -22,6 +22,7 @@ use budget::Budget;
 use cgroups::Cgroups;
 use imageswap_policy::Policies;
 use pending::Followers;
+use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub struct Agent {
     attempts: u32,
     /// Processes that may still be the runtime.
     unsure: Vec<Unsure>,
+    /// Processes that were counted because their cgroup is not known.
+    unplaced: HashSet<Subject>,
     /// Walks since the last full one.
     partial_walks: u32,
     /// Whether a container was put into another one's cgroup, whose end no removed cgroup shows.
@@ -110,6 +113,7 @@ impl Agent {
             turns: Turns::default(),
             attempts: 0,
             unsure: Vec::new(),
+            unplaced: HashSet::new(),
             partial_walks: 0,
             may_have_left: false,
             has_news: false,

@@ -76,6 +76,10 @@ impl Agent {
         let placed = placed.map(|it| it.cgroup);
         let placed = placed.filter(|_| is_its && !self.hierarchy.sees_execs());
         let Some((cgroup, path)) = place.or(placed) else {
+            let is_known = || self.starts.of_process(subject).next().is_some();
+            if sight != Sight::Event && is_its && subject.runs(&self.proc) && !is_known() {
+                self.unplaced(subject);
+            }
             return self.gone(task, gone, sight, is_hidden);
         };
         let time_ns = node::now().boot_ns;

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// many cgroups in all; a container that begins in any other cgroup is found by the next walk.
 const MOST_EMPTY: usize = 4096;
 
+/// Running processes without a known cgroup that are counted.
+const MOST_UNPLACED: usize = 1024;
+
 /// One of so many periodic walks looks at every process.
 const FULL_EVERY: u32 = 10;
 
@@ -148,6 +151,7 @@ impl Agent {
         };
         self.end_what_left();
         let left_out = self.starts.take_left_out();
+        self.unplaced.retain(|process| process.runs(&self.proc));
         for process in &look.found {
             let subject = process.subject();
             let gave_way = process.by == Confirmation::Walk && left_out.contains(&subject);
@@ -177,16 +181,25 @@ impl Agent {
         self.end_without_cgroup(missing);
     }
 
+    /// Counts a container's process without a known cgroup. Each walk and each list finds it again.
+    pub(super) fn unplaced(&mut self, process: Subject) {
+        if self.unplaced.len() < MOST_UNPLACED && self.unplaced.insert(process) {
+            self.exports.unplaced();
+        }
+    }
+
     /// Handles a container's process that a walk found.
     fn found(&mut self, process: &Process, sight: Sight, cause: Option<&'static str>) {
         // It may have ended since, and another process may have its pid.
         if self.start_of(process).is_some() || !process.subject().runs(&self.proc) {
             return;
         }
-        let Some(path) = self.hierarchy.of_process(&self.proc, process.pid) else {
-            return;
-        };
-        let Some(cgroup) = self.hierarchy.id_of(&path) else {
+        let path = self.hierarchy.of_process(&self.proc, process.pid);
+        let place = path.and_then(|path| Some((self.hierarchy.id_of(&path)?, path)));
+        let Some((cgroup, path)) = place else {
+            if process.subject().runs(&self.proc) {
+                self.unplaced(process.subject());
+            }
             return;
         };
         // Any process of a container whose first process is known.

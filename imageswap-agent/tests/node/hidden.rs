@@ -101,6 +101,34 @@ fn a_container_that_is_moved_to_another_cgroup_runs_on() {
 }
 
 #[test]
+fn a_container_from_before_in_a_cgroup_that_cannot_be_read_is_counted_once() {
+    let node = require!(Node::with_images("toodeep"));
+    let path = format!("/toodeep-{}.service", std::process::id());
+    let cgroup = Cgroup::make(&node.lab, &path).unwrap();
+    let sleep = ["sleep", "1000"];
+    node.containerd
+        .run("default", EVIL, "toodeep", &sleep)
+        .unwrap();
+    let pid = fs::read_to_string(folder_of("/default/toodeep").join("cgroup.procs")).unwrap();
+    let below = |script: &str| {
+        let mut sh = Command::new("sh");
+        let name = "d".repeat(250);
+        sh.args(["-c", script, "sh", &name, pid.trim()])
+            .current_dir(folder_of(&path));
+        assert!(sh.status().unwrap().success(), "{script}");
+    };
+    below("for i in $(seq 20); do mkdir $1 && cd -P $1 || exit 1; done; echo $2 > cgroup.procs");
+    let agent = node.agent();
+    let lost = || agent.metric("imageswap_agent_events_lost_total{cause=\"unplaced-exec\"}");
+    assert!(wait_until(PATIENCE, || lost() > 0.0), "{}", agent.log());
+    walks(&agent, 2);
+    assert!(lost() < 1.5, "{}", agent.log());
+    node.remove("toodeep");
+    below("find . -mindepth 1 -depth -type d -delete");
+    drop(cgroup);
+}
+
+#[test]
 fn a_container_without_a_pid_namespace_runs_until_its_last_process_ends() {
     let node = require!(Node::for_test("lastone", false));
     let agent = node.agent();
