@@ -10,6 +10,7 @@ use crate::cgroup_path;
 use crate::file;
 use crate::process::{Subject, ancestors};
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// How much of the mounts of a process is read, line by line. A node with many containers has thousands of
@@ -163,7 +164,7 @@ fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
 /// there is one alone. Each overlay is a device of its own. Its options name folders as its maker sees
 /// them: in the mounts of the container, another overlay can have the same ones.
 fn device_at(proc: &Path, process: Subject, at: &Path) -> Option<String> {
-    only(proc, maker(proc, process), |line| {
+    only(proc, maker(proc, process), at, |line| {
         let is_there = line.is_whole_overlay() && Path::new(&line.target).ends_with(at);
         is_there.then_some(line.device)
     })
@@ -179,7 +180,7 @@ fn maker(proc: &Path, process: Subject) -> u32 {
 /// other. Not for a process that has ended, because another one may have its pid.
 fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> bool {
     let (mut any, mut all) = (false, true);
-    let read = mounts(proc, process.pid, |line| {
+    let read = mounts(proc, process.pid, |_| true, |line| {
         if line.target == "/" {
             any = true;
             all &= is_it(&line);
@@ -190,16 +191,24 @@ fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> b
 
 /// The folder with this end on which a process sees something mounted, if there is one alone.
 pub(super) fn mounted_on(proc: &Path, pid: u32, end: &Path) -> Option<PathBuf> {
-    only(proc, pid, |line| {
+    only(proc, pid, end, |line| {
         let target = PathBuf::from(line.target);
         target.ends_with(end).then_some(target)
     })
 }
 
-/// The value that `of` has for some of the mounts that a process sees, if it is the same for all of them.
-fn only<T: Ord>(proc: &Path, pid: u32, of: impl Fn(Line) -> Option<T>) -> Option<T> {
+/// The value that `of` has for some of the mounts in folders with the end `at` that a process sees, if it is
+/// the same for all of them. A node has thousands of mounts: only lines with the longest name of `at` are
+/// taken apart, unless the kernel would escape it.
+fn only<T: Ord>(proc: &Path, pid: u32, at: &Path, of: impl Fn(Line) -> Option<T>) -> Option<T> {
     let mut values = BTreeSet::new();
-    mounts(proc, pid, |line| {
+    let names = at.iter().map(OsStrExt::as_bytes);
+    let name = names.max_by_key(|name| name.len()).unwrap_or_default();
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !br"\#".contains(byte);
+    let name = if name.iter().all(is_plain) { name } else { b"" };
+    let has_name =
+        |text: &[u8]| name.is_empty() || text.windows(name.len()).any(|part| part == name);
+    mounts(proc, pid, has_name, |line| {
         // Two are as good as any number.
         if values.len() < 2 {
             values.extend(of(line));
@@ -208,10 +217,15 @@ fn only<T: Ord>(proc: &Path, pid: u32, of: impl Fn(Line) -> Option<T>) -> Option
     values.pop_first().filter(|_| values.is_empty())
 }
 
-/// Calls `visit` for every mount that a process sees, one at a time: any user can make thousands of mounts
+/// Calls `visit` for every mount that a process sees and whose line `matters`, one at a time: any user can make thousands of mounts
 /// with long names, of any bytes. `None` if they are not known or some are left out, because there are too
 /// many.
-fn mounts(proc: &Path, pid: u32, mut visit: impl FnMut(Line)) -> Option<()> {
+fn mounts(
+    proc: &Path,
+    pid: u32,
+    matters: impl Fn(&[u8]) -> bool,
+    mut visit: impl FnMut(Line),
+) -> Option<()> {
     let path = proc.join(format!("{pid}/mountinfo"));
     let mut read = 0;
     for text in file::kernel_lines(&path, LARGEST_LINE).ok()? {
@@ -219,7 +233,9 @@ fn mounts(proc: &Path, pid: u32, mut visit: impl FnMut(Line)) -> Option<()> {
         if read > LARGEST_MOUNTINFO {
             return None;
         }
-        visit(line(&cgroup_path::text(text.strip_suffix(b"\n")?))?);
+        if matters(&text) {
+            visit(line(&cgroup_path::text(text.strip_suffix(b"\n")?))?);
+        }
     }
     Some(())
 }
@@ -244,7 +260,7 @@ fn line(text: &str) -> Option<Line> {
 /// The device of a folder that a process sees, and the folder's path in its file system.
 fn place(proc: &Path, pid: u32, path: &str) -> Option<(String, String)> {
     let mut mount: Option<Line> = None;
-    mounts(proc, pid, |line| {
+    mounts(proc, pid, |_| true, |line| {
         // The last mount on a folder hides the others.
         let is_longer = |known: &Line| line.target.len() >= known.target.len();
         if Path::new(path).starts_with(&line.target) && mount.as_ref().is_none_or(is_longer) {
