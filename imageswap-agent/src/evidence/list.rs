@@ -64,15 +64,13 @@ struct Id<'b> {
     id: &'b str,
 }
 
-/// Passes each entry of a list (with an empty key), of a list or `null` (by `deserialize_option`), or of
-/// an object to `take`.
-pub(super) struct Each<T, F> {
+struct Each<T, F> {
     take: F,
     entry: PhantomData<T>,
 }
 
 impl<T, F: FnMut(String, T) -> Result<(), String>> Each<T, F> {
-    pub(super) const fn new(take: F) -> Self {
+    const fn new(take: F) -> Self {
         Self {
             take,
             entry: PhantomData,
@@ -89,14 +87,6 @@ where
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list or an object")
-    }
-
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, list: D) -> Result<(), D::Error> {
-        list.deserialize_seq(self)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {

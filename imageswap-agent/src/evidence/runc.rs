@@ -4,17 +4,18 @@
 //! before the container's own process runs.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::bundle::LARGEST_CONFIG;
 use super::kept::Kept;
-use super::list::Each;
 use super::{EvidenceError, LONGEST_PATH, entries, is_component, on_host, read_json};
 use crate::claim::{Claim, Kind, Source};
 use crate::process::Subject;
@@ -248,7 +249,7 @@ impl RuncStates {
         };
         let file = folder.join("state.json");
         if let Some(runc) = read_json::<RuncFile>(&file, LARGEST_STATE)? {
-            let bundle = runc.config.and_then(|config| config.bundle);
+            let bundle = runc.config.and_then(|config| config.labels.bundle);
             return Ok(Some(RuncState {
                 bundle: self.bundle(bundle),
                 init: init(runc.init_process_pid, runc.init_process_start),
@@ -290,22 +291,46 @@ struct RuncFile {
 
 #[derive(Deserialize)]
 struct RuncConfig {
-    #[serde(default, rename = "labels", deserialize_with = "bundle_of")]
+    #[serde(default)]
+    labels: Labels,
+}
+
+/// The labels `key=value`: the annotations of the bundle, which a client can write, and then runc's
+/// own, `bundle=<path>`.
+#[derive(Default)]
+struct Labels {
     bundle: Option<String>,
 }
 
-/// The bundle of the labels `key=value`: the annotations of the bundle, which a client can write, and
-/// then runc's own, `bundle=<path>`.
-fn bundle_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let mut bundle = None;
-    deserializer.deserialize_option(Each::new(|_: String, label: String| {
-        // A long one is not kept, and not another one in its place.
-        if let Some(path) = label.strip_prefix("bundle=") {
-            bundle = Some(path.get(..=LONGEST_PATH).unwrap_or(path).to_owned());
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LabelsVisitor)
+    }
+}
+
+struct LabelsVisitor;
+
+impl<'de> Visitor<'de> for LabelsVisitor {
+    type Value = Labels;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of labels")
+    }
+
+    fn visit_unit<E>(self) -> Result<Labels, E> {
+        Ok(Labels::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut labels: A) -> Result<Labels, A::Error> {
+        let mut bundle = None;
+        while let Some(label) = labels.next_element::<String>()? {
+            // A long one is not kept, and not another one in its place.
+            if let Some(path) = label.strip_prefix("bundle=") {
+                bundle = Some(path.get(..=LONGEST_PATH).unwrap_or(path).to_owned());
+            }
         }
-        Ok(())
-    }))?;
-    Ok(bundle)
+        Ok(Labels { bundle })
+    }
 }
 
 /// `<root>/<id>/status`, written by crun.

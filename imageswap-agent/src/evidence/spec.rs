@@ -1,12 +1,11 @@
 //! The parts of an OCI runtime configuration that matter for what its container runs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
-use super::list::Each;
 
 /// The annotations that `bundle` reads.
 const ANNOTATIONS: [&str; 13] = [
@@ -58,15 +57,29 @@ struct Annotations(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+struct AnnotationsVisitor;
+
+impl<'de> Visitor<'de> for AnnotationsVisitor {
+    type Value = Annotations;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Annotations, A::Error> {
         let mut used = BTreeMap::new();
-        deserializer.deserialize_map(Each::new(|key: String, value: &RawValue| {
+        while let Some(key) = all.next_key::<String>()? {
             if ANNOTATIONS.contains(&&*key) {
-                let text = serde_json::from_str(value.get());
-                used.insert(key, text.map_err(|error| error.to_string())?);
+                used.insert(key, all.next_value()?);
+            } else {
+                all.next_value::<IgnoredAny>()?;
             }
-            Ok(())
-        }))?;
-        Ok(Self(used))
+        }
+        Ok(Annotations(used))
     }
 }
 
