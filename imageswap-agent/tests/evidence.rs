@@ -393,7 +393,7 @@ fn subscribe(
 ) -> (mpsc::Receiver<TaskEvent>, mpsc::Receiver<EvidenceError>) {
     let (event, events) = mpsc::channel();
     let (end, ended) = mpsc::channel();
-    let mut stream = client.events();
+    let mut stream = runtime.block_on(async { client.events() });
     runtime.spawn(async move {
         loop {
             match stream.next().await {

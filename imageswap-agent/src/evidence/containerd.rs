@@ -215,6 +215,8 @@ impl Containerd {
     /// the first event, so the moment from which it holds is unknown: list the tasks afterwards.
     /// For the same reason a hanging daemon looks like one without events; other calls show the
     /// difference.
+    ///
+    /// Must be called within a Tokio runtime.
     pub fn events(&self) -> TaskEvents {
         // A connection of their own: clients can publish so many that this one is closed.
         TaskEvents::new(Transport::new(self.socket().to_owned(), DEADLINE))
