@@ -274,14 +274,16 @@ impl Case<'_> {
         if matches!(self.asked.scope, Scope::Node) {
             return (Verdict::Exempt, Reason::OutOfScope);
         }
-        let names = match names::image_in_spec(self.facts) {
-            Some(image) => vec![image.to_owned()],
-            None => names::names_of_digest(self.facts)
-                .into_iter()
-                .map(|name| name.name)
-                .collect(),
-        };
-        self.exempt(&names, Reason::OutOfScope)
+        match names::in_spec_of_exempt(self.facts) {
+            // The specification has changed since.
+            Some((_, false)) => (Verdict::Unresolved, Reason::Ambiguous),
+            Some((image, true)) => self.exempt(&[image.to_owned()], Reason::OutOfScope),
+            None => {
+                let names = names::names_of_digest(self.facts);
+                let names: Vec<_> = names.into_iter().map(|name| name.name).collect();
+                self.exempt(&names, Reason::OutOfScope)
+            }
+        }
     }
 
     /// Exempt if what runs is the content of an image that was pulled under one of these names, as for an

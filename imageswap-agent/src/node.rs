@@ -40,7 +40,11 @@ pub fn nanos(time: Duration) -> u64 {
 pub fn origin(proc: &Path, name: Option<String>) -> io::Result<Origin> {
     let read = |path: &str| fs::read_to_string(proc.join(path)).map(|text| text.trim().to_owned());
     Ok(Origin {
-        node: name.map_or_else(|| read("sys/kernel/hostname"), Ok)?,
+        // The kubelet names a node by its host's name in lower case.
+        node: match name {
+            Some(name) => name,
+            None => read("sys/kernel/hostname")?.to_lowercase(),
+        },
         boot_id: read("sys/kernel/random/boot_id")?,
     })
 }

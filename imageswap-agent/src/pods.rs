@@ -159,23 +159,30 @@ impl Pods {
     /// mirror counts only if the API server gave this UID to no Pod.
     pub fn of(&self, named: &PodName, began_ns: Option<u64>) -> Option<Arc<PodRecord>> {
         let by_uid = self.lock();
-        let kept = match by_uid.get(&named.uid) {
-            Some(kept) => Some(kept),
-            None => by_uid.values().find(|kept| kept.pod.is(named)),
-        };
-        let was_there = |kept: &&Kept| {
+        let is_its = |kept: &&Kept| {
             let deleted_ns = kept.deleted_ns;
-            deleted_ns.is_none_or(|at| began_ns.is_some_and(|began| began < at))
+            kept.pod.is(named)
+                && deleted_ns.is_none_or(|at| began_ns.is_some_and(|began| began < at))
         };
-        let kept = kept.filter(|kept| kept.pod.is(named)).filter(was_there)?;
-        Some(Arc::clone(&kept.pod))
+        let kept = match by_uid.get(&named.uid) {
+            Some(kept) => Some(kept).filter(is_its),
+            None => by_uid.values().find(is_its),
+        };
+        Some(Arc::clone(&kept?.pod))
     }
 
-    /// The Pod whose status lists this container.
+    /// The Pod whose status lists this container, if only one does: whoever may write the status of a Pod
+    /// can name any container there.
     pub fn running(&self, id: &str) -> Option<Arc<PodRecord>> {
         let by_uid = self.lock();
-        let kept = by_uid.values().find(|kept| kept.pod.runs(id));
-        kept.map(|kept| Arc::clone(&kept.pod))
+        let mut kept = by_uid.values().filter(|kept| kept.pod.runs(id));
+        let pod = Arc::clone(&kept.next()?.pod);
+        kept.next().is_none().then_some(pod)
+    }
+
+    /// Whether any Pod of this node is known.
+    pub fn has_any(&self) -> bool {
+        !self.lock().is_empty()
     }
 
     /// Drops Pods that were deleted long enough ago.
@@ -212,13 +219,20 @@ impl PodRecord {
         if self.mirror_of.as_ref() == Some(&earlier.uid) {
             return false;
         }
-        earlier.mirror_of.as_ref() == Some(&self.uid) || earlier.version <= self.version
+        let is_same = earlier.uid_on_node() == self.uid_on_node();
+        earlier.mirror_of.as_ref() == Some(&self.uid)
+            || (is_same && earlier.version <= self.version)
     }
 
     /// Whether the kubelet reported this container id.
     pub fn runs(&self, id: &str) -> bool {
+        self.container(id).is_some()
+    }
+
+    /// The container that the kubelet reported under this id.
+    pub fn container(&self, id: &str) -> Option<&PodContainer> {
         let mut containers = self.containers.values();
-        containers.any(|container| container.id.as_deref() == Some(id))
+        containers.find(|container| container.id.as_deref() == Some(id))
     }
 }
 
@@ -420,6 +434,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_container_that_two_pods_name_is_of_neither() {
+        let pod = |uid: &str| {
+            let container = PodContainer {
+                image: "a".to_owned(),
+                ephemeral: false,
+                id: Some("c1".to_owned()),
+            };
+            Arc::new(PodRecord {
+                uid: uid.to_owned(),
+                containers: [("app".to_owned(), container)].into(),
+                ..PodRecord::default()
+            })
+        };
+        let pods = Pods::default();
+        pods.apply(PodChange::Known(pod("a")), 0);
+        assert!(pods.running("c1").is_some() && pods.running("c2").is_none());
+        pods.apply(PodChange::Known(pod("b")), 0);
+        assert_eq!(pods.running("c1"), None);
+        let later = PodRecord {
+            version: 9,
+            ..(*pod("b")).clone()
+        };
+        assert!(!later.replaces(&pod("a")), "another Pod");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::evidence::containerd::{Containerd, TaskRecord, without_labels};
 use crate::evidence::cri::Cri;
 use crate::evidence::docker::{DataRoots, without_image};
 use crate::evidence::file::Readers;
+use crate::evidence::root::IsRoot;
 use crate::evidence::runc::{RuncState, RuncStates};
 use crate::evidence::storage;
 use crate::evidence::user::{self, UserContainer};
@@ -26,7 +27,7 @@ use described::{Described, Root};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use prepared::Prepared;
-use root::{IsRoot, on_root};
+use root::on_root;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -447,7 +448,7 @@ impl Sources {
                 return Ok(None);
             };
             let made = image.made.clone().map(Root::Made);
-            let is_root = made.map(|made| it.is_root(&made, process));
+            let is_root = made.map(|made| made.is_of(&it.host_root, &it.proc, process));
             Ok(Some((image, is_root)))
         };
         let (image, is_root) = self.read(asked, stored).await.flatten()?;
@@ -486,7 +487,8 @@ impl Sources {
         {
             return Some(Ownership::Known(pod));
         }
-        self.api.as_ref()?.ask(named).await
+        let has_pods = self.pods.has_any();
+        self.api.as_ref()?.ask(named, has_pods).await
     }
 }
 

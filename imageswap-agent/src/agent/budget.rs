@@ -25,6 +25,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// Whether nothing is left of the current period.
+    pub(super) fn is_spent(&self) -> bool {
+        self.since.get().elapsed() < PERIOD && self.spent.get() >= MOST
+    }
+
     /// What `read` returns; `None`, without a call, if nothing is left.
     pub(super) fn spend<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
         let begun = Instant::now();
@@ -32,7 +37,7 @@ impl Budget {
             self.since.set(begun);
             self.spent.take();
         }
-        if self.spent.get() >= MOST {
+        if self.is_spent() {
             return None;
         }
         let read = read();

@@ -147,7 +147,7 @@ impl Agent {
             let is_older = |other: Subject| other.runs(&self.proc) && other.started < first.started;
             let few = others.iter().take(MOST_OTHERS);
             let mut few = few.map(|pid| Subject::now(&self.proc, *pid));
-            // A container that has just begun has few processes.
+            // Of more, one may be older; a container that has just begun has few.
             others.len() > MOST_OTHERS || few.any(is_older)
         };
         self.budget.spend(has_older).unwrap_or(true)
@@ -166,7 +166,7 @@ impl Agent {
             let ends_with_first = id.process.is_some() || start.is_shared;
             process.is_some_and(|it| {
                 has_ended(&self.proc, it, ends_with_first, |first| {
-                    // What is not looked at now is looked at a second later.
+                    // What is not looked at now is looked at later.
                     self.budget
                         .spend(|| has_others(&self.proc, first, others))
                         .unwrap_or(true)
@@ -178,6 +178,7 @@ impl Agent {
         for start in ended {
             self.observe(start, Evidence::Removed);
         }
+        self.may_have_left |= self.budget.is_spent();
     }
 
     /// Ends those of the containers whose process does not run either: root can move a process to
@@ -225,8 +226,8 @@ fn has_ended(
         && (ends_with_first || first.leads_pid_namespace || !has_others(first))
 }
 
-/// Whether one of the processes in a container's cgroup runs that is not older than its first one. Of too
-/// many, one may.
+/// Whether one of the processes in a container's cgroup runs that is not older than its first one; true if
+/// there are too many to look at.
 fn has_others(proc: &Path, first: &Process, others: impl FnOnce() -> io::Result<Vec<u32>>) -> bool {
     let Ok(others) = others() else {
         return true;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// How much of the mounts of a process is read, line by line. A node with many containers has thousands of
 /// mounts; a container has dozens, but root of one can make 100,000.
-const LARGEST_MOUNTINFO: usize = 16 << 20;
+const LARGEST_MOUNTINFO: usize = 64 << 20;
 
 /// How much of one line is read: two paths and the options of an overlay, of which each character can have
 /// four bytes.
@@ -34,6 +34,17 @@ pub struct Mount {
     pub source: String,
     /// Options as for mount(8).
     pub options: Vec<String>,
+}
+
+/// Whether a process has a root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsRoot {
+    /// Yes.
+    Yes,
+    /// It has another one.
+    No,
+    /// It has ended, or its mounts or those of the runtime do not show it.
+    Unknown,
 }
 
 /// The root file system that Docker or podman made for a container. Paths are as the host names
@@ -58,30 +69,30 @@ pub enum Made {
 
 impl Made {
     /// Whether the root of a process is this one.
-    pub fn is_root_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
+    pub fn is_root_of(&self, host_root: &Path, proc: &Path, process: Subject) -> IsRoot {
         match self {
             Self::Overlay { home, top, layers } => {
                 let own = home.join(top).join("diff");
-                let device = device_at(proc, process, &home.join(top).join("merged"));
+                let Some(device) = device_at(proc, process, &Path::new(top).join("merged")) else {
+                    return IsRoot::Unknown;
+                };
                 every_root(proc, process, |root| {
-                    if device.as_ref() != Some(&root.device) {
-                        return false;
-                    }
                     let Some(below) = root.folders("lowerdir") else {
                         return false;
                     };
                     let names = below
                         .iter()
                         .map(|folder| layer_of(host_root, home, Path::new(folder)));
-                    root.is_whole_overlay()
+                    root.device == device
+                        && root.is_whole_overlay()
                         && root.folders("upperdir") == Some(vec![own.to_string_lossy().into()])
                         && names.eq(layers.iter().map(|layer| Some(layer.clone())))
                 })
             }
             Self::Folder(folder) => folder
                 .to_str()
-                .is_some_and(|path| is_folder(proc, process, path)),
-            Self::Otherwise => false,
+                .map_or(IsRoot::Unknown, |path| is_folder(proc, process, path)),
+            Self::Otherwise => IsRoot::Unknown,
         }
     }
 }
@@ -136,12 +147,14 @@ impl Line {
 
 /// Whether the root of a process is this mount, which its runtime has made in a folder with the end
 /// `at`; `None` if mounts of this kind cannot be compared.
-pub fn is_mount(proc: &Path, process: Subject, mount: &Mount, at: &Path) -> Option<bool> {
+pub fn is_mount(proc: &Path, process: Subject, mount: &Mount, at: &Path) -> Option<IsRoot> {
     match mount.kind.as_str() {
         "overlay" => {
-            let device = device_at(proc, process, at);
+            let Some(device) = device_at(proc, process, at) else {
+                return Some(IsRoot::Unknown);
+            };
             Some(every_root(proc, process, |root| {
-                device.as_ref() == Some(&root.device) && is_overlay(root, &mount.options)
+                root.device == device && is_overlay(root, &mount.options)
             }))
         }
         "bind" | "rbind" => Some(is_folder(proc, process, &mount.source)),
@@ -151,9 +164,9 @@ pub fn is_mount(proc: &Path, process: Subject, mount: &Mount, at: &Path) -> Opti
 
 /// Whether the root of a process is the folder `path`, as its parent sees it: the runtime's
 /// process, which made the mount.
-fn is_folder(proc: &Path, process: Subject, path: &str) -> bool {
+fn is_folder(proc: &Path, process: Subject, path: &str) -> IsRoot {
     let Some((device, folder)) = place(proc, maker(proc, process), path) else {
-        return false;
+        return IsRoot::Unknown;
     };
     every_root(proc, process, |root| {
         root.device == device && root.root == folder
@@ -177,16 +190,26 @@ fn maker(proc: &Path, process: Subject) -> u32 {
 }
 
 /// Whether this holds for the mounts at the root of a process: one, or several on top of each
-/// other. Not for a process that has ended, because another one may have its pid.
-fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> bool {
+/// other. Unknown for a process that has ended, because another one may have its pid.
+fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> IsRoot {
     let (mut any, mut all) = (false, true);
-    let read = mounts(proc, process.pid, |_| true, |line| {
-        if line.target == "/" {
-            any = true;
-            all &= is_it(&line);
-        }
-    });
-    read.is_some() && any && all && process.is_alive(proc)
+    let read = mounts(
+        proc,
+        process.pid,
+        |_| true,
+        |line| {
+            if line.target == "/" {
+                any = true;
+                all &= is_it(&line);
+            }
+        },
+    );
+    match (read, all) {
+        (None, _) => IsRoot::Unknown,
+        _ if !any || !process.is_alive(proc) => IsRoot::Unknown,
+        (Some(()), true) => IsRoot::Yes,
+        (Some(()), false) => IsRoot::No,
+    }
 }
 
 /// The folder with this end on which a process sees something mounted, if there is one alone.
@@ -260,13 +283,18 @@ fn line(text: &str) -> Option<Line> {
 /// The device of a folder that a process sees, and the folder's path in its file system.
 fn place(proc: &Path, pid: u32, path: &str) -> Option<(String, String)> {
     let mut mount: Option<Line> = None;
-    mounts(proc, pid, |_| true, |line| {
-        // The last mount on a folder hides the others.
-        let is_longer = |known: &Line| line.target.len() >= known.target.len();
-        if Path::new(path).starts_with(&line.target) && mount.as_ref().is_none_or(is_longer) {
-            mount = Some(line);
-        }
-    })?;
+    mounts(
+        proc,
+        pid,
+        |_| true,
+        |line| {
+            // The last mount on a folder hides the others.
+            let is_longer = |known: &Line| line.target.len() >= known.target.len();
+            if Path::new(path).starts_with(&line.target) && mount.as_ref().is_none_or(is_longer) {
+                mount = Some(line);
+            }
+        },
+    )?;
     let mount = mount?;
     let rest = Path::new(path).strip_prefix(&mount.target).ok()?;
     let folder = if rest.as_os_str().is_empty() {

@@ -67,7 +67,7 @@ pub(super) fn names(facts: &Facts) -> Names {
 }
 
 /// Whether the container belongs to its Pod in the API server: the kubelet reported it, or it is the
-/// sandbox, or its image has a name in the repository of the specification's.
+/// sandbox, or its image can be the one of the specification.
 pub(super) fn is_the_pods(facts: &Facts) -> bool {
     let Some(pod) = facts.owner() else {
         return true;
@@ -105,12 +105,26 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
 
 /// The container's image in the Pod's specification. A static pod runs the image in its file, which
 /// may differ from its copy in the API.
-pub(super) fn image_in_spec(facts: &Facts) -> Option<&str> {
+fn image_in_spec(facts: &Facts) -> Option<&str> {
     let pod = facts.owner().filter(|pod| pod.mirror_of.is_none())?;
     // Unless the CRI confirms it, the container's name may be forged, too.
     facts.claims.get(&Source::Cri)?;
     let container = pod.containers.get(facts.container_name()?)?;
     Some(&container.image)
+}
+
+/// The container's image in the Pod's specification, and whether it can be the one that runs. No policy
+/// applies to the Pod, so that of a static Pod is as in its file.
+pub(super) fn in_spec_of_exempt(facts: &Facts) -> Option<(&str, bool)> {
+    let pod = facts.owner()?;
+    let by_name = || pod.containers.get(facts.container_name()?);
+    let container = match facts.claims.get(&Source::Cri) {
+        Some(_) => by_name(),
+        None => facts.trusted().find_map(|claim| pod.container(&claim.id)),
+    };
+    let image = &container?.image;
+    let fits = can_be(facts, image, &names_of_digest(facts)) != Some(false);
+    Some((image, fits))
 }
 
 /// Whether `image` can be the image whose digest has these names; `None` if there are no names to

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -66,6 +67,8 @@ pub struct Asker {
     node: String,
     /// When it last did not answer in time.
     silent: Mutex<Option<Instant>>,
+    /// Whether it was said that this node may have another name.
+    warned: AtomicBool,
 }
 
 impl Asker {
@@ -76,12 +79,14 @@ impl Asker {
             client,
             node,
             silent,
+            warned: AtomicBool::new(false),
         }
     }
 
-    /// One Pod of this node; `None` if the API server did not answer. After it did not answer in time, it is not
+    /// One Pod of this node; `None` if it is on another one and the watch has not shown any Pod of this
+    /// node (`has_pods`), as with a wrong node name. Also `None` if the API server did not answer. After it did not answer in time, it is not
     /// asked for a while: otherwise each of many starts would wait for it.
-    pub async fn ask(&self, named: &PodName) -> Option<Ownership> {
+    pub async fn ask(&self, named: &PodName, has_pods: bool) -> Option<Ownership> {
         let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         if silent().is_some_and(|since| since.elapsed() < PAUSE) {
             return None;
@@ -96,13 +101,26 @@ impl Asker {
         let pod = answer
             .inspect_err(|error| tracing::debug!(namespace, name, %error, "cannot get a Pod"))
             .ok()?;
-        // Any client of the CRI can name a Pod of another node, or one that was there before.
-        let is_here = |pod: &Pod| {
-            let spec = pod.spec.as_ref();
-            spec.and_then(|spec| spec.node_name.as_deref()) == Some(&*self.node)
+        let node = pod
+            .as_ref()
+            .and_then(|pod| pod.spec.as_ref()?.node_name.clone());
+        let Some(pod) = pod.map(PodRecord::from).filter(|pod| pod.is(named)) else {
+            return Some(Ownership::Absent);
         };
-        let pod = pod.filter(is_here).map(PodRecord::from);
-        let pod = pod.filter(|pod| pod.is(named));
-        Some(pod.map_or(Ownership::Absent, |pod| Ownership::Known(Arc::new(pod))))
+        // Any client of the CRI can name a Pod of another node.
+        if node.as_ref() == Some(&self.node) {
+            return Some(Ownership::Known(Arc::new(pod)));
+        }
+        if !has_pods && !self.warned.swap(true, Relaxed) {
+            let (own, node) = (&self.node, node.unwrap_or_default());
+            tracing::warn!(
+                namespace,
+                name,
+                node,
+                "a Pod of this node is on another one, by the API server: is `{own}` this node's name? Set \
+                 --node-name"
+            );
+        }
+        has_pods.then_some(Ownership::Absent)
     }
 }

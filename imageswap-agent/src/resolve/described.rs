@@ -4,7 +4,7 @@ use super::bounds::bytes_of;
 use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, ROOTFS, TaskRecord};
 use crate::evidence::docker::without_image;
-use crate::evidence::root::{self, Made, Mount};
+use crate::evidence::root::{self, IsRoot, Made, Mount};
 use crate::process::Subject;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -98,9 +98,11 @@ pub(super) enum Root {
 
 impl Root {
     /// Whether it is the root of this process. A mount that cannot be compared counts as the root.
-    pub(super) fn is_of(&self, host_root: &Path, proc: &Path, process: Subject) -> bool {
+    pub(super) fn is_of(&self, host_root: &Path, proc: &Path, process: Subject) -> IsRoot {
         match self {
-            Self::Snapshot(mount, at) => root::is_mount(proc, process, mount, at).unwrap_or(true),
+            Self::Snapshot(mount, at) => {
+                root::is_mount(proc, process, mount, at).unwrap_or(IsRoot::Yes)
+            }
             Self::Made(made) => made.is_root_of(host_root, proc, process),
         }
     }

@@ -1,11 +1,12 @@
 //! Asks about Docker's containers: dockerd's records and, if containerd keeps the images, containerd.
 
 use super::described::{Root, Snapshot};
-use super::root::{IsRoot, on_root};
+use super::root::on_root;
 use super::{Asked, Sources};
 use crate::claim::{Claim, Content};
 use crate::evidence::containerd::{ContainerRecord, Containerd};
 use crate::evidence::docker::{self, DockerContainer, Known, Store};
+use crate::evidence::root::IsRoot;
 use crate::process::Subject;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ impl Sources {
                 Store::Docker { image, made } => {
                     let known = image.as_ref().map(|it| Known::of_docker(&found, it));
                     let made = made.clone().map(Root::Made);
-                    let is_root = made.as_ref().map(|made| it.is_root(made, process));
+                    let is_of = |made: &Root| made.is_of(&it.host_root, &it.proc, process);
+                    let is_root = made.as_ref().map(is_of);
                     let made = made.filter(|_| is_root == Some(IsRoot::Yes));
                     let claim = on_root(found.claim(&of, known, made.is_some()), is_root);
                     Found::Claim(Box::new(it.common.bounded(claim)), made)

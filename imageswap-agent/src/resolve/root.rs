@@ -5,22 +5,12 @@ use super::{Asked, Sources};
 use crate::claim::{Claim, Content};
 use crate::evidence::bundle::LARGEST_CONFIG;
 use crate::evidence::containerd::{Containerd, TaskRecord};
-use crate::evidence::root::Mount;
+use crate::evidence::root::{IsRoot, Mount};
 use crate::evidence::spec::may_hook_start;
 use crate::hierarchy;
 use crate::process::Subject;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Whether a process has a root file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IsRoot {
-    Yes,
-    /// It has another one.
-    No,
-    /// It has ended, or its mounts could not be read.
-    Unknown,
-}
 
 /// The claim about a process, if that was compared with the root that the runtime made.
 pub(super) fn on_root(claim: Claim, is_root: Option<IsRoot>) -> Claim {
@@ -87,19 +77,9 @@ impl Sources {
 
     async fn is_on(self: &Arc<Self>, asked: &Asked, root: &Root, process: Subject) -> IsRoot {
         let root = root.clone();
-        let compare = move |it: &Self| Ok(it.is_root(&root, process));
+        let compare = move |it: &Self| Ok(root.is_of(&it.host_root, &it.proc, process));
         let is_root = self.read(asked, compare).await;
         is_root.unwrap_or(IsRoot::Unknown)
-    }
-
-    pub(super) fn is_root(&self, root: &Root, process: Subject) -> IsRoot {
-        if root.is_of(&self.host_root, &self.proc, process) {
-            IsRoot::Yes
-        } else if process.is_alive(&self.proc) {
-            IsRoot::No
-        } else {
-            IsRoot::Unknown
-        }
     }
 
     /// Compares the root once more. Between the creation of a task and the start of its program,
@@ -116,7 +96,8 @@ impl Sources {
         };
         let (cgroup, may_be_hooked) = (cgroup.to_owned(), described.may_be_hooked);
         let compare = move |it: &Self| {
-            let is_root = it.is_root(&root, process);
+            let is_of = |process| root.is_of(&it.host_root, &it.proc, process);
+            let is_root = is_of(process);
             if is_root != IsRoot::Unknown || may_be_hooked {
                 return Ok(is_root);
             }
@@ -127,7 +108,10 @@ impl Sources {
             else {
                 return Ok(IsRoot::Unknown);
             };
-            let is_its = |pid| it.is_root(&root, Subject::now(&it.proc, pid)) != IsRoot::No;
+            let is_its = |pid| {
+                let process = Subject::now(&it.proc, pid);
+                is_of(process) == IsRoot::Yes || !process.is_alive(&it.proc)
+            };
             Ok(if left.into_iter().all(is_its) {
                 IsRoot::Yes
             } else {

@@ -55,7 +55,7 @@ struct Row<'a> {
     id: StartId,
 }
 
-/// Whether it runs, whether a runtime knows it, whether it has not been reported, and when it began.
+/// Whether it runs, whether it has not been reported, whether a runtime knows it, and when it began.
 /// Rows with the least give way first: nothing is lost with one that has ended and was reported.
 type Worth = (bool, bool, bool, u64);
 
@@ -119,8 +119,8 @@ impl<'a> Row<'a> {
             path: &facts.cgroup,
             worth: (
                 runs,
-                is_known,
                 start.reported.is_none(),
+                is_known,
                 began.unwrap_or_default(),
             ),
             id,
@@ -129,7 +129,9 @@ impl<'a> Row<'a> {
 
     /// Those below a cgroup are next to each other.
     fn in_order_of_the_tree(&self, other: &Self) -> Ordering {
-        self.path.split('/').cmp(other.path.split('/'))
+        let names = |row: &Self| row.path.split('/').take(MOST_LEVELS + 2);
+        let in_tree = names(self).cmp(names(other));
+        in_tree.then_with(|| self.path.cmp(other.path))
     }
 
     /// Its cgroup at a level of the tree; `None` below its own.

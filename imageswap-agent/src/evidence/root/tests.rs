@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// Whether it is the root; `None` if such a mount cannot be compared.
+fn is_its(proc: &Path, process: Subject, mount: &Mount, at: &Path) -> Option<bool> {
+    is_mount(proc, process, mount, at).map(|it| it == IsRoot::Yes)
+}
+
 const NODE: &str = "\
 22 1 8:1 / / rw - ext4 /dev/sda1 rw
 30 22 8:2 /data /var/lib rw - ext4 /dev/sdb1 rw
@@ -82,22 +87,22 @@ fn an_overlay_of_other_folders_is_another_root() {
     ];
     for (options, expected) in rows {
         let proc = proc(&root(options));
-        let found = is_mount(proc.path(), PROCESS, &made, AT.as_ref());
+        let found = is_its(proc.path(), PROCESS, &made, AT.as_ref());
         assert_eq!(found, Some(expected), "{options}");
     }
     let below = root(rows[0].0).replacen(" / / ", " /evil / ", 1);
-    let found = is_mount(proc(&below).path(), PROCESS, &made, AT.as_ref());
+    let found = is_its(proc(&below).path(), PROCESS, &made, AT.as_ref());
     assert_eq!(found, Some(false), "a folder of the same overlay");
     let two = format!(
         "{}49 1 8:1 /evil / rw - ext4 /dev/sda1 rw\n",
         root(rows[0].0)
     );
     assert_eq!(
-        is_mount(proc(&two).path(), PROCESS, &made, AT.as_ref()),
+        is_its(proc(&two).path(), PROCESS, &made, AT.as_ref()),
         Some(false)
     );
     assert_eq!(
-        is_mount(proc("").path(), PROCESS, &made, AT.as_ref()),
+        is_its(proc("").path(), PROCESS, &made, AT.as_ref()),
         Some(false),
         "gone"
     );
@@ -107,7 +112,7 @@ fn an_overlay_of_other_folders_is_another_root() {
     };
     let own = proc(&root(rows[0].0));
     assert_eq!(
-        is_mount(own.path(), earlier, &made, AT.as_ref()),
+        is_its(own.path(), earlier, &made, AT.as_ref()),
         Some(false),
         "another"
     );
@@ -123,7 +128,7 @@ fn an_overlay_of_other_folders_is_another_root() {
         "/evil/2/fs:/evil/1/fs",
     ] {
         let options = format!("lowerdir={layers},upperdir=/s/3/fs,workdir=/s/3/work");
-        let found = is_mount(proc(&root(&options)).path(), PROCESS, &mapped, AT.as_ref());
+        let found = is_its(proc(&root(&options)).path(), PROCESS, &mapped, AT.as_ref());
         assert_eq!(found, Some(false), "{layers}");
     }
     let unknown = Mount {
@@ -131,7 +136,7 @@ fn an_overlay_of_other_folders_is_another_root() {
         ..made
     };
     assert_eq!(
-        is_mount(proc(&two).path(), PROCESS, &unknown, AT.as_ref()),
+        is_its(proc(&two).path(), PROCESS, &unknown, AT.as_ref()),
         None
     );
 }
@@ -149,8 +154,8 @@ fn an_overlay_of_the_same_names_is_another_root() {
         let line = format!("50 1 {device} / / rw - overlay overlay rw,{options}\n");
         let proc = proc(&line);
         std::fs::write(proc.path().join("7/mountinfo"), format!("{NODE}{node}")).unwrap();
-        let is_made = kept.is_root_of(Path::new("/none"), proc.path(), PROCESS);
-        (is_mount(proc.path(), PROCESS, &made, at.as_ref()), is_made)
+        let is_made = kept.is_root_of(Path::new("/none"), proc.path(), PROCESS) == IsRoot::Yes;
+        (is_its(proc.path(), PROCESS, &made, at.as_ref()), is_made)
     };
     assert_eq!(is_root("0:60", "", AT), (Some(true), true));
     assert_eq!(is_root("0:61", "", AT), (Some(false), false), "its own");
@@ -186,7 +191,7 @@ fn mounts_with_long_names_of_any_bytes_hide_no_root() {
     let is_root = |mounts: &[&[u8]]| {
         let proc = proc("");
         std::fs::write(proc.path().join("8/mountinfo"), mounts.concat()).unwrap();
-        is_mount(proc.path(), PROCESS, &made, AT.as_ref()) == Some(true)
+        is_its(proc.path(), PROCESS, &made, AT.as_ref()) == Some(true)
     };
     let few = other.repeat(100);
     assert!(is_root(&[&few, &made_here, &few]));
@@ -222,12 +227,12 @@ fn a_colon_in_the_name_of_a_folder_separates_nothing() {
         };
         let own = proc(&line("/u", lower));
         assert_eq!(
-            is_mount(own.path(), PROCESS, &made, AT.as_ref()),
+            is_its(own.path(), PROCESS, &made, AT.as_ref()),
             Some(expected),
             "{lower}"
         );
         let own = proc(&line("/s/u/diff", &lower.replace("/fs", "/diff")));
-        let found = kept.is_root_of(Path::new("/none"), own.path(), PROCESS);
+        let found = kept.is_root_of(Path::new("/none"), own.path(), PROCESS) == IsRoot::Yes;
         assert_eq!(found, expected, "{lower}");
     }
 }
@@ -246,13 +251,10 @@ fn many_layers_are_named_from_their_folder() {
         format!("50 1 0:60 / / rw - overlay overlay rw,lowerdir={layers},upperdir=/u,workdir=/w\n")
     };
     let own = proc(&line(&relative.join(":")));
-    assert_eq!(
-        is_mount(own.path(), PROCESS, &made, AT.as_ref()),
-        Some(true)
-    );
+    assert_eq!(is_its(own.path(), PROCESS, &made, AT.as_ref()), Some(true));
     let other = proc(&line(&relative.join(":").replace("99/fs", "100/fs")));
     assert_eq!(
-        is_mount(other.path(), PROCESS, &made, AT.as_ref()),
+        is_its(other.path(), PROCESS, &made, AT.as_ref()),
         Some(false)
     );
 }
@@ -284,7 +286,7 @@ fn a_folder_is_found_by_its_file_system() {
     for (container, path, expected) in rows {
         let proc = proc(container);
         assert_eq!(
-            is_folder(proc.path(), PROCESS, path),
+            is_folder(proc.path(), PROCESS, path) == IsRoot::Yes,
             expected,
             "{container}"
         );
@@ -353,9 +355,9 @@ fn an_overlay_of_a_store_has_its_layers() {
             format!("50 1 0:60 {root} / rw - overlay overlay rw,{lower},{upper},workdir=/w\n")
         };
         let (whole, below) = (proc(&line("/")), proc(&line("/evil")));
-        let found = made.is_root_of(host.path(), whole.path(), PROCESS);
+        let found = made.is_root_of(host.path(), whole.path(), PROCESS) == IsRoot::Yes;
         assert_eq!(found, expected, "{lower} {upper}");
-        let found = made.is_root_of(host.path(), below.path(), PROCESS);
+        let found = made.is_root_of(host.path(), below.path(), PROCESS) == IsRoot::Yes;
         assert!(!found, "a folder of {lower} {upper}");
     }
     let folder = Made::Folder("/var/lib/x".into());
@@ -364,8 +366,45 @@ fn an_overlay_of_a_store_has_its_layers() {
         ("50 1 8:2 /data/y / rw - ext4 /dev/sdb1 rw\n", false),
     ] {
         let proc = proc(container);
-        let found = folder.is_root_of(host.path(), proc.path(), PROCESS);
+        let found = folder.is_root_of(host.path(), proc.path(), PROCESS) == IsRoot::Yes;
         assert_eq!(found, expected, "{container}");
-        assert!(!Made::Otherwise.is_root_of(host.path(), proc.path(), PROCESS));
+        let found = Made::Otherwise.is_root_of(host.path(), proc.path(), PROCESS);
+        assert_eq!(found, IsRoot::Unknown);
+    }
+}
+
+/// Only another root is remembered: what is unknown may be known a moment later.
+#[test]
+fn a_root_that_cannot_be_compared_is_not_another_one() {
+    let options = "lowerdir=/s/1/fs,upperdir=/s/2/fs,workdir=/s/2/work";
+    let made = overlay(&["workdir=/s/2/work", "upperdir=/s/2/fs", "lowerdir=/s/1/fs"]);
+    let root = format!("50 1 0:60 / / rw - overlay overlay rw,{options}\n");
+    let evil = root.replace("0:60", "0:61");
+    let ended = Subject {
+        started: Some(99),
+        ..PROCESS
+    };
+    for (what, mounts, process, at, expected) in [
+        ("its", &root, PROCESS, AT, IsRoot::Yes),
+        ("another", &evil, PROCESS, AT, IsRoot::No),
+        (
+            "the runtime has mounted nothing",
+            &root,
+            PROCESS,
+            "x/rootfs",
+            IsRoot::Unknown,
+        ),
+        (
+            "its mounts cannot be read",
+            &String::new(),
+            PROCESS,
+            AT,
+            IsRoot::Unknown,
+        ),
+        ("it has ended", &evil, ended, AT, IsRoot::Unknown),
+    ] {
+        let proc = proc(mounts);
+        let found = is_mount(proc.path(), process, &made, at.as_ref());
+        assert_eq!(found, Some(expected), "{what}");
     }
 }

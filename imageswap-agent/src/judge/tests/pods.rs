@@ -437,6 +437,28 @@ fn a_name_of_another_image_in_the_repository_is_not_what_runs() {
     }
 }
 
+/// The specification may change while the container runs, and no node's image has the new name then.
+#[test]
+fn an_exempt_pod_whose_specification_changed_is_not_drift() {
+    let spec = "{match: {excludeNamespaces: [team-a]}, approved: ['registry.example.com/**']}";
+    let criteria = Criteria::new(yaml(spec));
+    let claim = Claim {
+        content: Content::Its,
+        pulled_from: Some(Vec::new()),
+        ..named("app", &["registry.k8s.io/kube-proxy:1"])
+    };
+    let mut pod = known("quay.io/other/kube-proxy:2");
+    for container in pod.containers.values_mut() {
+        container.id = Some("x".to_owned());
+    }
+    let found = judged_with(&criteria, POD, is(pod), &[claim]);
+    assert_eq!(
+        words(&found),
+        ["unresolved", "pod", "ambiguous"],
+        "{found:?}"
+    );
+}
+
 /// Whoever may write a Pod's status can name any container there.
 #[test]
 fn a_pod_whose_status_names_another_ones_container_does_not_own_it() {
