@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// looked up from its process.
 const MOST_MADE: usize = 8192;
 
-/// Processes whose places are remembered; clients of a containerd can report any. The start of another one
-/// counts as hidden from the probes.
+/// Processes whose places are remembered: more than wait for their start on a node. Clients of a containerd
+/// can report any.
 const MOST_PLACED: usize = 4096;
 
 /// Cgroups without a container. Id and path of each one come from different inputs.

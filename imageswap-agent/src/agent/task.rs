@@ -72,7 +72,7 @@ impl Agent {
             started: placed.as_ref().and_then(|it| it.started),
         };
         let is_hidden = |it: &Place| !it.shows_exec || self.cgroups.is_used(it.cgroup.0);
-        let is_hidden = placed.as_ref().is_none_or(is_hidden);
+        let is_hidden = placed.as_ref().is_some_and(is_hidden);
         let placed = placed.map(|it| it.cgroup);
         let placed = placed.filter(|_| is_its && !self.hierarchy.sees_execs());
         let Some((cgroup, path)) = place.or(placed) else {
@@ -116,8 +116,7 @@ impl Agent {
     }
 
     /// Handles a task whose process is gone. Its exec was reported or failed, unless it `is_hidden` from the
-    /// probes (or may be, because nobody saw where it was made), or a client moved the process to another
-    /// cgroup.
+    /// probes, or a client moved the process to another cgroup.
     fn gone(&mut self, task: &TaskRecord, gone: Subject, sight: Sight, is_hidden: bool) {
         let start = |agent: &Self| agent.starts.of_process(gone).next().map(|(start, _)| start);
         // A list has tasks that ended long ago.

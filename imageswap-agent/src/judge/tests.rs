@@ -367,5 +367,6 @@ fn silence_is_not_approval() {
 }
 
 mod dockers;
+mod exempt;
 mod pods;
 mod scope;
