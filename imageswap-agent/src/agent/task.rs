@@ -28,8 +28,8 @@ pub(super) struct Unsure {
 
 /// How a process was seen that may still be the runtime.
 pub(super) enum Sighting {
-    /// A runtime reported the start of its task.
-    Task(TaskRecord),
+    /// A runtime reported the start of its task. Whether the probes may not report its exec.
+    Task(TaskRecord, bool),
     /// Another program began in its pid namespace, and it lives in this cgroup.
     Exec(u64, Process),
     /// A runtime reported the start of its task after its end. The record of its exec may not have been
@@ -49,14 +49,10 @@ impl Agent {
                 if self.hierarchy.sees_execs() {
                     self.control.watch(place.0);
                 }
-                // Without privileges, only the pid namespace of others can be seen.
-                let shows_exec = self.hierarchy.sees_execs()
-                    && (process::is_first_of_pid_namespace(&self.proc, task.pid)
-                        || process::is_apart(&self.proc, task.pid));
                 let place = Place {
                     cgroup: place,
                     started: Subject::now(&self.proc, task.pid).started,
-                    shows_exec,
+                    shows_exec: self.shows_exec(task.pid),
                 };
                 self.cgroups.place(task.pid, place);
             }
@@ -72,7 +68,7 @@ impl Agent {
             started: placed.as_ref().and_then(|it| it.started),
         };
         let is_hidden = |it: &Place| !it.shows_exec || self.cgroups.is_used(it.cgroup.0);
-        let is_hidden = placed.as_ref().is_some_and(is_hidden);
+        let is_hidden = placed.as_ref().map(is_hidden);
         let placed = placed.map(|it| it.cgroup);
         let placed = placed.filter(|_| is_its && !self.hierarchy.sees_execs());
         let Some((cgroup, path)) = place.or(placed) else {
@@ -80,13 +76,15 @@ impl Agent {
             if sight != Sight::Event && is_its && subject.runs(&self.proc) && !is_known() {
                 self.unplaced(subject);
             }
-            return self.gone(task, gone, sight, is_hidden);
+            return self.gone(task, gone, sight, is_hidden.unwrap_or(false));
         };
         let time_ns = node::now().boot_ns;
         let comm = process::own_name(&self.proc, task.pid, time_ns);
         // A runtime reports a start after its own process has let go; the exec may still fail.
         if comm.is_none() && self.hierarchy.sees_execs() {
-            self.look_again(Sighting::Task(task.clone()), subject);
+            let may_be_hidden = || !self.shows_exec(task.pid) || self.cgroups.is_used(cgroup);
+            let is_hidden = is_hidden.unwrap_or_else(may_be_hidden);
+            self.look_again(Sighting::Task(task.clone(), is_hidden), subject);
             return;
         }
         let process = Process {
@@ -113,6 +111,14 @@ impl Agent {
         }
         self.name(start, task);
         self.confirm(start, process);
+    }
+
+    /// Whether the probes report the program that a process is about to run. Without privileges, only the pid
+    /// namespace of others can be seen.
+    fn shows_exec(&self, pid: u32) -> bool {
+        self.hierarchy.sees_execs()
+            && (process::is_first_of_pid_namespace(&self.proc, pid)
+                || process::is_apart(&self.proc, pid))
     }
 
     /// Handles a task whose process is gone. Its exec was reported or failed, unless it `is_hidden` from the
@@ -191,8 +197,10 @@ impl Agent {
             }
             match of {
                 Sighting::Gone => self.exports.unplaced(),
+                // Its exec failed, or it would have been reported.
+                Sighting::Task(_, false) if !process.runs(&self.proc) => {}
                 _ if !process.runs(&self.proc) => self.exports.unplaced(),
-                Sighting::Task(task) => self.task(&task, Sight::Reconciled),
+                Sighting::Task(task, _) => self.task(&task, Sight::Reconciled),
                 Sighting::Exec(cgroup, process) => {
                     self.began(cgroup, process, true, Sight::Reconciled);
                 }
