@@ -155,7 +155,7 @@ impl Agent {
                 ..
             } => {
                 let cgroup_id = if by_another {
-                    self.cgroup_of(pid).unwrap_or(cgroup_id)
+                    self.place_of(pid).map_or(cgroup_id, |(id, _)| id)
                 } else {
                     cgroup_id
                 };
@@ -248,9 +248,10 @@ impl Agent {
         process.started.is_some_and(|started| started < attached)
     }
 
-    fn cgroup_of(&self, pid: u32) -> Option<u64> {
+    /// Id and path of the cgroup in which a process is.
+    fn place_of(&self, pid: u32) -> Option<(u64, String)> {
         let path = self.hierarchy.of_process(&self.proc, pid)?;
-        self.hierarchy.id_of(&path)
+        Some((self.hierarchy.id_of(&path)?, path))
     }
 
     /// A start has this process. The sources are asked about it.

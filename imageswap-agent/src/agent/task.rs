@@ -40,8 +40,7 @@ pub(super) enum Sighting {
 impl Agent {
     /// Handles a task that a runtime has made or lists.
     pub fn task(&mut self, task: &TaskRecord, sight: Sight) {
-        let path = self.hierarchy.of_process(&self.proc, task.pid);
-        let place = path.and_then(|path| Some((self.hierarchy.id_of(&path)?, path)));
+        let place = self.place_of(task.pid);
         if task.status == TaskStatus::Created {
             self.resolver.prepare(task.clone());
             if let Some(place) = place {

@@ -194,9 +194,7 @@ impl Agent {
         if self.start_of(process).is_some() || !process.subject().runs(&self.proc) {
             return;
         }
-        let path = self.hierarchy.of_process(&self.proc, process.pid);
-        let place = path.and_then(|path| Some((self.hierarchy.id_of(&path)?, path)));
-        let Some((cgroup, path)) = place else {
+        let Some((cgroup, path)) = self.place_of(process.pid) else {
             if process.subject().runs(&self.proc) {
                 self.unplaced(process.subject());
             }

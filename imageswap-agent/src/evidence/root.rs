@@ -193,22 +193,18 @@ fn maker(proc: &Path, process: Subject) -> u32 {
 /// other. Unknown for a process that has ended, because another one may have its pid.
 fn every_root(proc: &Path, process: Subject, is_it: impl Fn(&Line) -> bool) -> IsRoot {
     let (mut any, mut all) = (false, true);
-    let read = mounts(
-        proc,
-        process.pid,
-        |_| true,
-        |line| {
-            if line.target == "/" {
-                any = true;
-                all &= is_it(&line);
-            }
-        },
-    );
-    match (read, all) {
-        (None, _) => IsRoot::Unknown,
-        _ if !any || !process.is_alive(proc) => IsRoot::Unknown,
-        (Some(()), true) => IsRoot::Yes,
-        (Some(()), false) => IsRoot::No,
+    let read = mounts(proc, process.pid, b"", |line| {
+        if line.target == "/" {
+            any = true;
+            all &= is_it(&line);
+        }
+    });
+    if read.is_none() || !any || !process.is_alive(proc) {
+        IsRoot::Unknown
+    } else if all {
+        IsRoot::Yes
+    } else {
+        IsRoot::No
     }
 }
 
@@ -229,9 +225,7 @@ fn only<T: Ord>(proc: &Path, pid: u32, at: &Path, of: impl Fn(Line) -> Option<T>
     let name = names.max_by_key(|name| name.len()).unwrap_or_default();
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !br"\#".contains(byte);
     let name = if name.iter().all(is_plain) { name } else { b"" };
-    let has_name =
-        |text: &[u8]| name.is_empty() || text.windows(name.len()).any(|part| part == name);
-    mounts(proc, pid, has_name, |line| {
+    mounts(proc, pid, name, |line| {
         // Two are as good as any number.
         if values.len() < 2 {
             values.extend(of(line));
@@ -240,15 +234,12 @@ fn only<T: Ord>(proc: &Path, pid: u32, at: &Path, of: impl Fn(Line) -> Option<T>
     values.pop_first().filter(|_| values.is_empty())
 }
 
-/// Calls `visit` for every mount that a process sees and whose line `matters`, one at a time: any user can make thousands of mounts
-/// with long names, of any bytes. `None` if they are not known or some are left out, because there are too
-/// many.
-fn mounts(
-    proc: &Path,
-    pid: u32,
-    matters: impl Fn(&[u8]) -> bool,
-    mut visit: impl FnMut(Line),
-) -> Option<()> {
+/// Calls `visit` for every mount that a process sees and whose line has `name` in it, one at a time: any
+/// user can make thousands of mounts with long names, of any bytes. `None` if they are not known or some are
+/// left out, because there are too many.
+fn mounts(proc: &Path, pid: u32, name: &[u8], mut visit: impl FnMut(Line)) -> Option<()> {
+    let has_name =
+        |text: &[u8]| name.is_empty() || text.windows(name.len()).any(|part| part == name);
     let path = proc.join(format!("{pid}/mountinfo"));
     let mut read = 0;
     for text in file::kernel_lines(&path, LARGEST_LINE).ok()? {
@@ -256,7 +247,7 @@ fn mounts(
         if read > LARGEST_MOUNTINFO {
             return None;
         }
-        if matters(&text) {
+        if has_name(&text) {
             visit(line(&cgroup_path::text(text.strip_suffix(b"\n")?))?);
         }
     }
@@ -283,18 +274,13 @@ fn line(text: &str) -> Option<Line> {
 /// The device of a folder that a process sees, and the folder's path in its file system.
 fn place(proc: &Path, pid: u32, path: &str) -> Option<(String, String)> {
     let mut mount: Option<Line> = None;
-    mounts(
-        proc,
-        pid,
-        |_| true,
-        |line| {
-            // The last mount on a folder hides the others.
-            let is_longer = |known: &Line| line.target.len() >= known.target.len();
-            if Path::new(path).starts_with(&line.target) && mount.as_ref().is_none_or(is_longer) {
-                mount = Some(line);
-            }
-        },
-    )?;
+    mounts(proc, pid, b"", |line| {
+        // The last mount on a folder hides the others.
+        let is_longer = |known: &Line| line.target.len() >= known.target.len();
+        if Path::new(path).starts_with(&line.target) && mount.as_ref().is_none_or(is_longer) {
+            mount = Some(line);
+        }
+    })?;
     let mount = mount?;
     let rest = Path::new(path).strip_prefix(&mount.target).ok()?;
     let folder = if rest.as_os_str().is_empty() {

@@ -96,7 +96,7 @@ impl Starts {
         std::mem::take(&mut self.room.left_out)
     }
 
-    /// Remembers that there is no row for this process.
+    /// Remembers that this process has no row.
     pub fn leave_out(&mut self, process: Subject) {
         if self.room.left_out.len() < MOST_LEFT_OUT {
             self.room.left_out.insert(process);
