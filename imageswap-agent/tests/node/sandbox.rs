@@ -125,7 +125,9 @@ fn a_sandbox_that_was_started_again_is_not_exempt_once_containerd_restarts() {
         tasks.is_ok_and(|tasks| !String::from_utf8_lossy(&tasks.stdout).contains(&*id))
     };
     assert!(wait_until(PATIENCE, is_gone));
-    task(&["task", "start", "--detach", "--null-io", &id]).unwrap();
+    // A task is off containerd's list before its folder is removed, and cannot start until then.
+    let start = || task(&["task", "start", "--detach", "--null-io", &id]).is_ok();
+    assert!(wait_until(PATIENCE, start));
     let expected = ["unresolved", "pod", "ambiguous"];
     expect(place.settled(before), expected);
     place.node.containerd.stop();
