@@ -38,8 +38,8 @@ pub(crate) const BROWSER: [Need; 1] = [need("chromium", "chromium")];
 /// The plugins that give a Pod its addresses.
 pub(crate) const POD_NETWORK: [Need; 1] = [need("/usr/lib/cni/ptp", "containernetworking-plugins")];
 
-/// A second runtime.
-pub(crate) const PODMAN: [Need; 1] = [need("podman", "podman")];
+/// A second runtime, and the OCI runtime that it uses if it is installed.
+pub(crate) const PODMAN: [Need; 2] = [need("podman", "podman"), need("crun", "crun")];
 
 /// A third runtime. Debian's package has the client, too.
 pub(crate) const DOCKER: [Need; 2] = [need("dockerd", "docker.io"), need("docker", "docker.io")];
