@@ -25,6 +25,8 @@ use crate::workspace::Lab;
 
 /// The name of the pause image that the CRI plugin uses here.
 const PAUSE: &str = "registry.k8s.io/pause:3.9";
+/// The folder of the tasks' folders, below containerd's state.
+const TASKS: &str = "io.containerd.runtime.v2.task";
 /// Time for the removal of a task.
 const REMOVED: Duration = Duration::from_secs(10);
 
@@ -219,6 +221,10 @@ impl Containerd {
             };
             stopped.is_ok()
         });
+        // A task that the CRI plugin removes is off the list before its folder is gone, and no task of
+        // this id can be made until then.
+        let task = self.state().join(TASKS).join(namespace).join(id);
+        wait_until(REMOVED, || !task.exists());
         self.ctr(namespace, ["container", "rm", id])?;
         stopped
     }

@@ -43,7 +43,7 @@ use pki::Pki;
 /// Time until the first answer; a busy machine is slow.
 const START: Duration = Duration::from_mins(2);
 /// A local API server that does not answer within this time is down.
-const API_TIMEOUT: Duration = Duration::from_secs(10);
+const API_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Options of a control plane.
 #[derive(Debug, Clone)]

@@ -392,9 +392,10 @@ fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
     let real = &pod.container_id;
     agent.expect(real, "start", ["exempt", "pod", "out-of-scope"]);
 
-    let id = format!("{:x}e", std::process::id()).repeat(64)[..64].to_owned();
-    let cgroup = format!("/kubepods/besteffort/pod{uid}/{id}");
-    for namespace in ["k8s.io", "other"] {
+    let path = |id: &str| format!("/kubepods/besteffort/pod{uid}/{id}");
+    for (namespace, end) in [("k8s.io", 'e'), ("other", 'f')] {
+        let id = format!("{:x}{end}", std::process::id()).repeat(64)[..64].to_owned();
+        let cgroup = path(&id);
         node.images(namespace);
         let sleep = ["sleep", "1000"];
         node.containerd
@@ -406,6 +407,7 @@ fn the_uid_of_an_exempt_pod_in_a_path_exempts_nothing() {
         agent.wait_for(&id, "stopped");
     }
     let id = format!("exempt-{}", std::process::id());
+    let cgroup = path(&"0e".repeat(32));
     let _plain = Bundle::run_forged(&node.lab, &id, &["sleep", "1000"], &cgroup, &[]).unwrap();
     agent.expect(&id, "start", ["unresolved", "runc", "not-admitted"]);
     // Another image under the name of the Pod's own container, started by a client of the CRI.

@@ -5,7 +5,7 @@ use crate::harness::{Agent, Node, OURS, PATIENCE, folder_of, words};
 use crate::hidden::UNSHARE;
 use imageswap_lab::{Bundle, require, wait_until};
 use serde_json::{Value, json};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// Moves itself into a cgroup, and runs a program in another mount namespace than its parent's.
@@ -89,6 +89,12 @@ fn programs_with_namespaces_of_their_own_leave_no_cgroup_waiting() {
     let mut children: Vec<_> = (0..70)
         .map(|_| start(&mut apart(&many, &["sleep", "1000"])))
         .collect();
+    // All of them were there before the agent.
+    let sleeps = |child: &Child| {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", child.id()));
+        comm.is_ok_and(|it| it == "sleep\n")
+    };
+    assert!(wait_until(PATIENCE, || children.iter().all(sleeps)));
     let agent = node.agent_without_walks();
     made(&service);
     children.push(start(&mut apart(&service, &["sleep", "1000"])));

@@ -382,6 +382,15 @@ pub(crate) fn folder_of(cgroup: &str) -> PathBuf {
     hierarchy().join(cgroup.trim_start_matches('/'))
 }
 
+/// Waits until a process in this cgroup has given itself this name.
+pub(crate) fn wait_called(cgroup: &str, name: &str) {
+    let procs = folder_of(cgroup).join("cgroup.procs");
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let comm = |pid: &str| read(&Path::new("/proc").join(pid).join("comm"));
+    let is_called = || read(&procs).lines().any(|pid| comm(pid).trim_end() == name);
+    assert!(wait_until(PATIENCE, is_called), "{cgroup}: no {name}");
+}
+
 /// Runs so many containers that no source knows, one after the other, each in a cgroup of its own
 /// below `/<parent>` that is gone at once.
 pub(crate) fn brief_containers(parent: &str, count: usize) -> Command {

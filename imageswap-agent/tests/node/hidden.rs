@@ -102,7 +102,9 @@ fn a_container_that_is_moved_to_another_cgroup_runs_on() {
 
 #[test]
 fn a_container_from_before_in_a_cgroup_that_cannot_be_read_is_counted_once() {
-    let node = require!(Node::with_images("toodeep"));
+    // The counter is of the whole machine.
+    let node = require!(Node::for_test_alone("toodeep"));
+    node.images("default");
     let path = format!("/toodeep-{}.service", std::process::id());
     let cgroup = Cgroup::make(&node.lab, &path).unwrap();
     let sleep = ["sleep", "1000"];

@@ -1,7 +1,9 @@
 //! Starts are identified by their processes: a container that only looks like an approved one is
 //! not approved, and a container that looks like none is still seen.
 
-use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect, pod_spec, words};
+use crate::harness::{
+    Agent, DRIFT, EVIL, Node, OURS, PATIENCE, expect, pod_spec, wait_called, words,
+};
 use imageswap_lab::{Bundle, Image, Registry, require, unpack_root, wait_until};
 use serde_json::{Value, json};
 use std::fs;
@@ -139,6 +141,7 @@ fn a_process_that_calls_itself_a_runtime_does_not_vanish() {
     node.containerd
         .run("default", EVIL, &id, &["sh", "-c", script])
         .unwrap();
+    wait_called(&format!("/default/{id}"), "crun");
     let agent = node.agent();
     let finding = expect(first(&agent, &id), DRIFT);
     assert_eq!(finding["process"]["comm"], "crun", "{finding:#}");

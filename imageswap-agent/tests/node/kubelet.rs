@@ -113,7 +113,8 @@ fn what_slipped_in_while_the_webhook_was_away_is_healed_when_it_is_back() {
     let outcome = |outcome: &str| {
         format!("imageswap_agent_responses_total{{action=\"evict\",outcome=\"{outcome}\"}}")
     };
-    let has_come = |series: &str| wait_until(PATIENCE, || agent.metric(series) >= 1.0);
+    // The agent looks again after 5 s, 10 s, 20 s and 40 s.
+    let has_come = |series: &str| wait_until(2 * PATIENCE, || agent.metric(series) >= 1.0);
     assert!(has_come(&outcome("not-swapped")), "{}", agent.log());
     assert!(
         agent.metric(&outcome("evicted")).abs() < f64::EPSILON,

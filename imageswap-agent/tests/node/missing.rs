@@ -153,7 +153,9 @@ fn starts_lost(agent: &Agent) -> usize {
 
 #[test]
 fn what_does_not_fit_the_ring_is_counted_and_found() {
-    let node = require!(Node::with_images("smallring"));
+    // Cgroups of other tests would not fit either, also between the two agents.
+    let node = require!(Node::for_test_alone("smallring"));
+    node.images("default");
     let cri = node.containerd.cri().unwrap();
     let bpf = BpfFileSystem::mount(node.lab.path());
     let flags = ["--ring-bytes", SMALL_RING, "--pin", &bpf.pins()];
@@ -175,6 +177,10 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
     };
     let all = wait_until(PATIENCE, || untold().is_empty());
     assert!(all, "{:?}\n{}", untold(), agent.log());
+    // Containers that have ended may be told, or counted, later than those that stay.
+    let known = || told(&[&agent], "ring-").len() + starts_lost(&agent);
+    let all = wait_until(PATIENCE, || known() >= load.started);
+    assert!(all, "{} of {}\n{}", known(), load.started, agent.log());
     let told = told(&[&agent], "ring-");
     assert!(
         lost(&agent, "ring-full-mkdir") > 0.0,
@@ -197,7 +203,6 @@ fn what_does_not_fit_the_ring_is_counted_and_found() {
         "{started} starts: {} told, {starts_lost} counted as lost; {kept} kept beside the ring",
         told.len()
     );
-    assert!(told.len() + starts_lost >= started);
     let twice: Vec<_> = told.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     for (id, verdict) in &load.staying {
@@ -310,9 +315,13 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
     assert!(made.success());
     let second = agent(&node, &pin);
     node.run(EVIL, "newest");
-    second.expect("newest", "start", DRIFT);
+    let newest = second.expect("newest", "start", DRIFT);
     let told = || told(&[&second], &name);
-    let sooner = told().len();
+    // Those that were told while it waited: on a busy machine it may begin long after the agent.
+    let said = second.said().into_iter();
+    let others = said.take_while(|it| it["start_id"] != newest["start_id"]);
+    let began = newest["started"].as_str();
+    let sooner = others.filter(|it| it["time"].as_str() > began).count();
     assert!(sooner < EARLIER / 3, "{sooner} of them came first");
     let known = || told().len() + starts_lost(&second);
     let all = wait_until(2 * PATIENCE, || known() >= EARLIER);
@@ -320,7 +329,7 @@ fn a_new_container_does_not_wait_for_those_from_before_the_agent() {
     assert!(told().values().all(|times| *times == 1), "{:?}", told());
     let after = peak(second.pid());
     println!(
-        "{EARLIER} starts: {sooner} told before a new one, {} in all; {before} KiB, then {after}",
+        "{EARLIER} starts: {sooner} told while a new one waited, {} in all; {before} KiB, then {after}",
         told().len()
     );
     assert!(after < before + GROWTH, "{before} KiB, then {after}");

@@ -69,7 +69,8 @@ fn a_container_put_into_another_ones_cgroup_is_a_start_of_its_own() {
 /// Two containers in one cgroup get the same pid, one after the other.
 #[test]
 fn a_pid_that_is_used_again_is_another_start() {
-    let node = require!(Node::for_test("reused", false));
+    // Other processes of these tests would take the pids.
+    let node = require!(Node::for_test_alone("reused"));
     if !Path::new(LAST_PID).exists() {
         imageswap_lab::skip("reused", "the kernel lets nobody choose pids");
         return;

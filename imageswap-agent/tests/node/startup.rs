@@ -1,6 +1,6 @@
 //! Containers from before the agent, and nodes that lack something.
 
-use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, free_address};
+use crate::harness::{Agent, DRIFT, EVIL, Node, OURS, free_address, wait_called};
 use imageswap_lab::{Lab, require};
 use std::process::{Command, Output};
 
@@ -46,6 +46,7 @@ fn a_container_that_is_called_like_its_runtime_is_looked_at_again() {
     node.containerd
         .run("default", EVIL, "likerunc", &run)
         .unwrap();
+    wait_called("/default/likerunc", "runc:[2:INIT]");
     let agent = Agent::start(&node.lab, (command, admin));
     let finding = agent.expect("likerunc", "reconciled", DRIFT);
     assert_eq!(finding["process"]["comm"], "runc:[2:INIT]", "{finding:#}");

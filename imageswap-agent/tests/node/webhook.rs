@@ -1,9 +1,9 @@
 //! The real webhook, as a process that the API server calls.
 
-use crate::harness::{PATIENCE, free_address, program};
+use crate::harness::{OURS, PATIENCE, free_address, program};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use imageswap_lab::{ControlPlane, Lab, Process};
+use imageswap_lab::{ControlPlane, Lab, Process, wait_until};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +56,21 @@ impl Webhook {
             }],
         });
         plane.apply(&configuration.to_string()).unwrap();
+        // The API server uses a configuration a moment after it is stored.
+        let probe = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"namespace": "team-a", "name": "probe"},
+            "spec": {
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "app", "image": OURS}],
+            },
+        });
+        let create = ["create", "--dry-run=server", "--validate=false"];
+        let create = create.into_iter().chain(["-o", "json", "-f", "-"]);
+        let made = || plane.kubectl_with(create.clone(), &probe.to_string());
+        let is_asked = || made().is_ok_and(|pod| pod.contains("imageswap.io/note"));
+        assert!(wait_until(PATIENCE, is_asked), "{:?}", made());
         webhook
     }
 

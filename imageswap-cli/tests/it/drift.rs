@@ -1,10 +1,10 @@
 //! `imageswap drift` as a person runs it, with an agent's admin port.
 
 use crate::folder::{Folder, imageswap};
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, require};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, free_address, require};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::Stdio;
 
 fn finding(id: &str, reason: &str) -> Value {
@@ -102,9 +102,7 @@ fn watch_asks_again_until_it_is_stopped() {
 
 #[test]
 fn a_closed_port_is_reported_once_with_what_to_check() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = free_address(Ipv4Addr::LOCALHOST).unwrap();
     let ran = Folder::new(&[]).run(&format!("drift --agent {address}"));
     ran.exits(2);
     let (error, note) = ran.err().split_once('\n').unwrap();

@@ -124,6 +124,13 @@ fn kubectl(cluster: &ControlPlane, words: &str) -> String {
     cluster.kubectl(words.split(' ')).unwrap()
 }
 
+/// Waits until a user may do this: the API server heeds a new right a moment after it is stored.
+fn may(cluster: &ControlPlane, user: &str, what: &str) {
+    let words = format!("auth can-i {what} --as {user}");
+    let may = || cluster.kubectl(words.split(' ')).is_ok();
+    assert!(wait_until(PATIENCE, may), "{words}");
+}
+
 /// Owner, container, image, verdict, Pods and whether the template has it.
 fn rows(answer: &Value) -> Vec<String> {
     let images = answer["images"].as_array().unwrap().iter();
@@ -280,6 +287,7 @@ fn what_may_not_be_seen_is_said() {
     );
     cluster.apply(POD).unwrap();
 
+    may(&cluster, "half", "list pods -A");
     let half = cluster.kubeconfig_for("half", None).unwrap();
     let ran = scan(&half, "--policy corp.yaml -o json");
     ran.exits(2);
@@ -347,6 +355,7 @@ fn what_may_not_be_seen_is_said() {
         &cluster,
         "create clusterrolebinding all --clusterrole=imageswap-scan --user=all",
     );
+    may(&cluster, "all", "list daemonsets.apps -A");
     let all = cluster.kubeconfig_for("all", None).unwrap();
     let ran = scan(&all, "--policy corp.yaml -o json");
     assert_eq!((ran.code(), ran.err()), (Some(0), ""), "{ran:?}");
@@ -356,6 +365,11 @@ fn what_may_not_be_seen_is_said() {
     kubectl(
         &cluster,
         "-n imageswap-system create rolebinding all --role=imageswap-scan --user=all",
+    );
+    may(
+        &cluster,
+        "all",
+        "get configmaps/imageswap-maps -n imageswap-system",
     );
     let ran = scan(&all, "");
     assert!(

@@ -215,12 +215,14 @@ fn conflicts(rules: &[CompiledRule], messages: &mut Messages<'_>) {
             }),
             Matcher::Regex(expression) => {
                 let prefixes = expression.prefixes();
-                targets.values().flatten().find(|(by, target)| {
-                    let within = |it: &String| {
-                        let base = target.as_str().strip_suffix("**");
-                        base.is_some_and(|base| it.starts_with(base))
-                    };
-                    holds(*by) && !prefixes.is_empty() && prefixes.iter().all(within)
+                let registry = prefixes.first().and_then(|it| it.split_once('/'));
+                let within = |target: &Pattern| {
+                    let base = target.as_str().strip_suffix("**");
+                    base.is_some_and(|base| prefixes.iter().all(|it| it.starts_with(base)))
+                };
+                registry.and_then(|(registry, _)| {
+                    let mut targets = targets.get(registry)?.iter();
+                    targets.find(|(by, target)| holds(*by) && within(target))
                 })
             }
         };

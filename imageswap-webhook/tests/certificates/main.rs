@@ -21,7 +21,7 @@ use replica::{NAME, eventually};
 
 /// Lifetimes with which an authority is replaced every half minute or so.
 const QUICK: &str =
-    "--tls-leaf-lifetime 9s --tls-ca-lifetime 39s --tls-propagation 2s --tls-san localhost";
+    "--tls-leaf-lifetime 9s --tls-ca-lifetime 45s --tls-propagation 3s --tls-san localhost";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_wait_for_the_secret_and_agree_about_it() {

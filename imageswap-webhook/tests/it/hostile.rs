@@ -210,6 +210,8 @@ async fn clients_that_never_read() {
 async fn large_bodies_share_memory_that_others_do_not_need() {
     let limits = Limits {
         bodies: MAX_BODY,
+        // The hog keeps what it has until it goes.
+        body: Duration::from_mins(1),
         ..Limits::default()
     };
     let server = server(limits).await;
@@ -255,6 +257,8 @@ async fn large_bodies_share_memory_that_others_do_not_need() {
 async fn proven_clients_have_memory_that_others_cannot_take() {
     let server = server(Limits {
         bodies: MAX_BODY,
+        // The hog keeps what it has until the end.
+        body: Duration::from_mins(1),
         ..Limits::default()
     })
     .await;
@@ -271,7 +275,7 @@ async fn proven_clients_have_memory_that_others_cannot_take() {
     .await;
     let mut proven = server.connect().await.unwrap();
     assert_eq!(proven.post("/", nginx_review()).await.0.status(), 200);
-    let (response, _) = proven.post("/?timeout=200ms", large.clone()).await;
+    let (response, _) = proven.post("/?timeout=10s", large.clone()).await;
     assert_eq!(response.status(), 400);
 }
 
@@ -474,7 +478,7 @@ async fn large_reviews_wait_for_each_other_and_small_ones_for_none() {
         .await;
 
     let mut hasty = server.connect().await.unwrap();
-    let (response, _) = hasty.post("/mutate?timeout=1s", large.clone()).await;
+    let (response, _) = hasty.post("/mutate?timeout=4s", large.clone()).await;
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     assert_serves(&server).await;

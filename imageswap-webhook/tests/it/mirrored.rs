@@ -6,14 +6,18 @@ use http::StatusCode;
 use imageswap_lab::{Act, Image, Lab, Registry, ScriptedServer, answer, require};
 use imageswap_policy::Policies;
 use imageswap_registry::{Client, Mirrors};
+use imageswap_runtime::drain::Drain;
+use imageswap_runtime::metrics::Exporter;
 use imageswap_runtime::source::PolicySource;
 use imageswap_runtime::tls::Connector;
-use imageswap_webhook::admit::Admission;
-use imageswap_webhook::metrics::WebhookMetrics;
+use imageswap_webhook::admit::{Admission, Answer, Unlearned};
+use imageswap_webhook::caller::Caller;
+use imageswap_webhook::http::Answers;
+use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client::{Server, TIMES, patched, pod, pod_review, policies, take_note};
+use crate::client::{PATIENCE, Server, TIMES, patched, pod, pod_review, policies, take_note};
 
 /// A policy whose rule for Docker Hub depends on what the registry has; `rest` is the end of its spec.
 fn by_registry(registry: &str, rest: &str) -> Policies {
@@ -25,13 +29,38 @@ fn by_registry(registry: &str, rest: &str) -> Policies {
     policies(&text)
 }
 
-async fn serve(policies: Policies, ca: &[u8]) -> Server {
+/// Answers as usual, but waits longer for registries: on a busy machine, those of the tests take longer than a review
+/// may.
+struct Patient(Admission);
+
+impl Answers for Patient {
+    fn answer(&self, webhook: Webhook, body: &[u8], caller: &Caller) -> Result<Answer, Unlearned> {
+        self.0.answer_to(caller, webhook, body)
+    }
+
+    async fn learn(&self, unlearned: &Unlearned, _until: Instant) {
+        // Each time for a second at most, and not at all once the answers are known.
+        for _ in 0..PATIENCE.as_secs() {
+            self.0.learn(unlearned, Instant::now() + PATIENCE).await;
+        }
+    }
+}
+
+fn asking(policies: Policies, ca: &[u8], exporter: &Exporter) -> Admission {
     let client = Client::new(Connector::new(ca).unwrap(), [].into());
-    Server::start(TIMES, |exporter, _| {
-        Admission::new(PolicySource::fixed(policies), WebhookMetrics::new(exporter))
-            .with_mirrors(Mirrors::new(client))
-    })
-    .await
+    Admission::new(PolicySource::fixed(policies), WebhookMetrics::new(exporter))
+        .with_mirrors(Mirrors::new(client))
+}
+
+async fn serve(policies: Policies, ca: &[u8]) -> Server {
+    let answers = |exporter: &Exporter, _: &Drain| Patient(asking(policies, ca, exporter));
+    Server::start(TIMES, answers).await
+}
+
+/// Waits for registries as long as a review may.
+async fn serve_hasty(policies: Policies, ca: &[u8]) -> Server {
+    let answers = |exporter: &Exporter, _: &Drain| asking(policies, ca, exporter);
+    Server::start(TIMES, answers).await
 }
 
 fn images(object: &Value) -> Vec<&str> {
@@ -137,7 +166,7 @@ async fn without_an_answer_images_are_swapped_as_usual() {
     ] {
         let registry = ScriptedServer::start(script).await.unwrap();
         let name = registry.name();
-        let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
+        let server = serve_hasty(by_registry(&name, ""), registry.ca_pem()).await;
         let review = pod_review("CREATE", &pod(&["nginx:1"]));
         let answer = server.ask("/mutate", &review).await;
         let object = patched(&review, &answer);
@@ -266,7 +295,7 @@ fn latency_with_a_thousand_distinct_images() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let server = serve(by_registry(&name, ""), registry.ca_pem()).await;
+        let server = serve_hasty(by_registry(&name, ""), registry.ca_pem()).await;
         let mut connection = server.connect().await.unwrap();
         let digest = image.digest();
         for (what, prefix) in [

@@ -256,5 +256,5 @@ async fn rules_that_cannot_be_written_are_reported() {
     cluster.plane.kubectl(annotate).unwrap();
     until("a damaged annotation", [true, false]).await;
     assert_eq!(cluster.rules(), [2, 5]);
-    assert!(cluster.is_swapped());
+    cluster.until("a swapped Pod", || cluster.is_swapped());
 }

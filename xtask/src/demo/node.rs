@@ -27,7 +27,8 @@ const DRIFT: [&str; 2] = [
     "imageswap_agent_container_starts_total{verdict=\"drift\"",
     "imageswap_agent_drift_containers{",
 ];
-const LIMIT: Duration = Duration::from_secs(10);
+/// Long enough for a machine that does ten other things.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Findings as the agent writes them.
 #[derive(Debug, Clone, Default)]
