@@ -1,7 +1,7 @@
 //! Judges the facts about a start: pure, and the same for first sight, late answers and changed
 //! policies.
 
-use crate::claim::{Kind, Source};
+use crate::claim::{Claim, Kind, Source};
 use crate::facts::Facts;
 use crate::verdict::{Reason, Route, Verdict};
 use crate::words::words;
@@ -107,6 +107,7 @@ pub fn judge(facts: &Facts, criteria: &Criteria, today: Date) -> Judgement {
     let names = names::names(facts);
     let judged = names.judged();
     let owner = Owner::of(facts, criteria);
+    let others = Owner::others(facts, criteria);
     let decide = |scope| {
         let asked = Asked {
             scope,
@@ -124,13 +125,14 @@ pub fn judge(facts: &Facts, criteria: &Criteria, today: Date) -> Judgement {
     if is_exempt && !names::is_the_pods(facts) {
         (asked, selected, decisions) = decide(Scope::Node);
     }
-    // Without the API server's answer, a client of the CRI chooses the Pod and so the policy. Its
-    // choice must not make the answer milder than for a container without a Pod.
+    // Without the API server's answer, clients of the runtime choose the Pod and so the policy, and the
+    // author of a Pod can keep the runtime from naming it. That must not make the answer milder.
     let is_refused = |it: &Decision<'_>| it.in_scope && it.is_drift();
-    let is_chosen = owner.namespace.is_some() && facts.owner().is_none();
-    let is_scope_unknown = is_chosen
-        && !decisions.iter().any(is_refused)
-        && decide(Scope::Node).2.iter().any(is_refused);
+    let may_be_refused = |it: &Decision<'_>| is_refused(it) || is_undecided(it);
+    let is_scope_unknown = !decisions.iter().any(is_refused)
+        && others
+            .iter()
+            .any(|other| decide(other.scope()).2.iter().any(may_be_refused));
     let case = Case {
         facts,
         criteria,
@@ -207,8 +209,7 @@ impl Case<'_> {
         let Some(first) = decisions.first() else {
             return (Verdict::Unresolved, why_unresolved(facts));
         };
-        let is_unknown = |it: &Decision<'_>| it.reason == imageswap_policy::Reason::ScopeUnknown;
-        if decisions.iter().any(is_unknown) {
+        if decisions.iter().any(is_undecided) {
             return (Verdict::Unresolved, Reason::ScopeUnknown);
         }
         if decisions.iter().all(|decision| !decision.in_scope) {
@@ -309,44 +310,83 @@ impl Case<'_> {
     }
 }
 
-/// The pod that a container is judged for.
-struct Owner<'a> {
-    namespace: Option<&'a str>,
-    labels: Option<&'a BTreeMap<String, String>>,
-    namespace_labels: Option<Arc<BTreeMap<String, String>>>,
+/// Whom a container is judged for.
+enum Owner<'a> {
+    Node,
+    Pod {
+        /// Its namespace, if known.
+        namespace: Option<&'a str>,
+        labels: Option<&'a BTreeMap<String, String>>,
+        namespace_labels: Option<Arc<BTreeMap<String, String>>>,
+    },
 }
 
 impl<'a> Owner<'a> {
     /// The pod from the API server or, without an API server, from the runtime. A pod that the API
     /// server does not know does not count: any client of the runtime can name one.
     fn of(facts: &'a Facts, criteria: &Criteria) -> Self {
-        let (namespace, labels) = match (facts.owner(), &facts.pod) {
-            (Some(pod), _) => (Some(&*pod.namespace), pod.labels.as_ref()),
-            (None, Some(_)) => (None, None),
-            (None, None) => {
-                let cri = facts.claims.get(&Source::Cri);
-                let pod = cri.and_then(|claim| claim.pod.as_ref());
-                let labels = cri.and_then(|claim| claim.labels.as_deref());
-                (pod.map(|pod| &*pod.namespace), pod.and(labels))
-            }
+        let cri = facts.claims.get(&Source::Cri);
+        match (facts.owner(), &facts.pod, cri) {
+            (Some(pod), ..) => Self::pod(&pod.namespace, pod.labels.as_ref(), criteria),
+            (None, None, Some(cri)) => Self::named(cri, criteria).unwrap_or(Self::Node),
+            (None, ..) => Self::Node,
+        }
+    }
+
+    /// Whose it may be instead, unless the API server confirms whose it is: the node's, or that of the Pod
+    /// that a runtime names. The CRI makes containers for Pods alone, also if it does not name the Pod.
+    fn others(facts: &'a Facts, criteria: &Criteria) -> Vec<Self> {
+        if facts.owner().is_some() {
+            return Vec::new();
+        }
+        let of_runtime = match facts.claims.get(&Source::Cri) {
+            Some(cri) if cri.pod.is_some() => Self::named(cri, criteria),
+            _ if facts.trusted().any(|claim| claim.through_cri) => Some(Self::Pod {
+                namespace: None,
+                labels: None,
+                namespace_labels: None,
+            }),
+            _ => (facts.trusted()).find_map(|claim| Self::named(claim, criteria)),
         };
-        Self {
-            namespace,
+        of_runtime.into_iter().chain([Self::Node]).collect()
+    }
+
+    fn named(claim: &'a Claim, criteria: &Criteria) -> Option<Self> {
+        let pod = claim.pod.as_ref()?;
+        Some(Self::pod(&pod.namespace, claim.labels.as_deref(), criteria))
+    }
+
+    fn pod(
+        namespace: &'a str,
+        labels: Option<&'a BTreeMap<String, String>>,
+        criteria: &Criteria,
+    ) -> Self {
+        Self::Pod {
+            namespace: Some(namespace),
             labels,
-            namespace_labels: namespace.and_then(|name| criteria.namespaces.labels(name)),
+            namespace_labels: criteria.namespaces.labels(namespace),
         }
     }
 
     fn scope(&self) -> Scope<'_> {
-        if self.namespace.is_none() {
-            return Scope::Node;
+        match self {
+            Self::Node => Scope::Node,
+            Self::Pod {
+                namespace,
+                labels,
+                namespace_labels,
+            } => Scope::Pod(PodScope {
+                namespace: *namespace,
+                namespace_labels: namespace_labels.as_deref(),
+                labels: labels.map(|it| it as _),
+            }),
         }
-        Scope::Pod(PodScope {
-            namespace: self.namespace,
-            namespace_labels: self.namespace_labels.as_deref(),
-            labels: self.labels.map(|it| it as _),
-        })
     }
+}
+
+/// Whether the policy's answer depends on something that is not known.
+fn is_undecided(decision: &Decision<'_>) -> bool {
+    decision.reason == imageswap_policy::Reason::ScopeUnknown
 }
 
 /// The source that reports a pod's sandbox; an annotation in a bundle does not count.

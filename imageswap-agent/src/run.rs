@@ -265,8 +265,8 @@ pub async fn run(
                     (look, cause)
                 }));
             }
+            // In no fixed order: one input that never ends must not keep the others from their turns.
             tokio::select! {
-                biased;
                 () = drain.signaled() => return Ok(()),
                 Some((task, sight)) = started.recv() => agent.task(&task, sight),
                 Some(change) = known_pods.recv() => agent.pods(change),

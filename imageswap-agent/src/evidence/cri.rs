@@ -143,11 +143,33 @@ impl Cri {
             self.transport.call(method, None, request)
         };
         let answer: Option<wire::ContainerStatusResponse> = verbose_or_terse(ask).await?;
-        Ok(answer.and_then(|answer| {
+        let container = answer.and_then(|answer| {
             // Servers accept the beginning of an id in place of the id.
             let status = answer.status.filter(|status| status.id == id)?;
             Some(CriContainer::of_status(status, info::parse(&answer.info)))
-        }))
+        });
+        match container {
+            // Whoever writes the Pod can make the verbose answer too large.
+            Some(container) if container.sandbox_id.is_none() => Ok(Some(CriContainer {
+                sandbox_id: self.sandbox_of(id).await?,
+                ..container
+            })),
+            container => Ok(container),
+        }
+    }
+
+    /// The sandbox of a container, by the list of containers.
+    async fn sandbox_of(&self, id: &str) -> Result<Option<String>, EvidenceError> {
+        let filter = wire::ContainerFilter { id: id.to_owned() };
+        let request = wire::ListContainersRequest {
+            filter: Some(filter),
+        };
+        let method = "/runtime.v1.RuntimeService/ListContainers";
+        let answer: Option<wire::ListContainersResponse> =
+            self.transport.call(method, None, request).await?;
+        let mut listed = answer.into_iter().flat_map(|answer| answer.containers);
+        let found = listed.find(|container| container.id == id);
+        Ok(found.and_then(|container| non_empty(container.pod_sandbox_id)))
     }
 
     /// One pod sandbox, with the fields of the verbose answer, unless that is too large.

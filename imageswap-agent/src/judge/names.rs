@@ -5,7 +5,7 @@
 //! it can be a name of this image.
 
 use super::{Confidence, Name};
-use crate::claim::{Claim, Naming, Source};
+use crate::claim::{Claim, Content, Naming, Source};
 use crate::facts::Facts;
 use imageswap_policy::Reference;
 use std::collections::BTreeSet;
@@ -95,7 +95,7 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
                 | Source::Podman
                 | Source::Runc
                 | Source::User
-                | Source::Bundle => true,
+                | Source::Bundle => digest_fits(facts, image),
             };
             fits.then(|| name(claim.source.as_str(), image))
         })
@@ -138,9 +138,7 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
     if of_digest.is_empty() && !is_pulled {
         return None;
     }
-    if let Some(digest) = asked.digest()
-        && !has_digest(facts, digest)
-    {
+    if !digest_fits(facts, image) {
         return Some(false);
     }
     if asked.digest().is_none() && is_tagged_otherwise(of_digest, &asked, &repository) {
@@ -157,6 +155,13 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
         })
     };
     Some(is_pulled || of_digest.iter().any(fits))
+}
+
+/// Whether a name has no digest, or that of the image.
+fn digest_fits(facts: &Facts, name: &str) -> bool {
+    let reference = Reference::parse(name).ok();
+    let digest = reference.as_ref().and_then(Reference::digest);
+    digest.is_none_or(|digest| has_digest(facts, digest))
 }
 
 /// Whether a digest is that of the image, by the source that has compared its layers with what runs; or,
@@ -207,12 +212,15 @@ fn pulled_from(facts: &Facts, repository: &str) -> bool {
 /// All names of the image's digest that the runtimes know.
 pub(super) fn names_of_digest(facts: &Facts) -> Vec<Name> {
     let mut names: Vec<Name> = Vec::new();
+    // Clients of a containerd can give any image a name with the digest of another one.
+    let is_its = facts.content() == Content::Its;
     for claim in facts.of_image() {
         let image = claim
             .image
             .iter()
             .filter(|_| claim.naming == Naming::AnyOfDigest);
-        for it in image.chain(&claim.names).filter(|it| is_name(it)) {
+        let fits = |it: &String| is_name(it) && (!is_its || digest_fits(facts, it));
+        for it in image.chain(&claim.names).filter(|it| fits(it)) {
             if !names.iter().any(|known| known.name == *it) {
                 names.push(name(claim.source.as_str(), it));
             }

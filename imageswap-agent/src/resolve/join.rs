@@ -28,6 +28,7 @@ use crate::evidence::runc::RuncState;
 use crate::evidence::sandbox::KIND;
 use crate::node;
 use crate::process::{Subject, ancestors, cgroups, depth};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,10 @@ const MOMENT: Duration = Duration::from_millis(1);
 const MOST_LATE: usize = 100;
 /// A process that is older has no event that is still to come: its task was made before it.
 const OLDEST_LATE: Duration = Duration::from_secs(10);
+
+/// Digests in the names of one image that are compared with what runs. An image has one, or two if it was also
+/// pulled by the digest of its platform.
+const MOST_DIGESTS: usize = 8;
 
 /// Whether a process is that of a reported task.
 enum IsOfTask {
@@ -323,11 +328,14 @@ impl Sources {
                 // An unknown source could speak against the image.
                 let pulled_from = asked.remote(task.socket.display(), sources).flatten();
                 let content = pulled_from.as_ref().map_or(Content::Another, |_| content);
-                return Claim {
+                let claim = Claim {
                     content,
                     pulled_from,
                     ..claim
                 };
+                return self
+                    .with_its_digests(asked, containerd, claim, described)
+                    .await;
             }
             (_, Image::Configured(configured)) if record.kind == Some(Kind::Sandbox) => {
                 return sandbox::checked(claim, configured.as_deref(), record);
@@ -336,6 +344,40 @@ impl Sources {
             (_, Image::Configured(_)) | (None, Image::Id(_)) => Content::Another,
         };
         Claim { content, ..claim }
+    }
+
+    /// The CRI's claim with those digests alone whose images have the container's layers. The CRI takes
+    /// digests from the names in containerd, and clients of containerd can give any image a name with the
+    /// digest of another one.
+    async fn with_its_digests(
+        &self,
+        asked: &Asked,
+        containerd: &Containerd,
+        mut claim: Claim,
+        described: &Described,
+    ) -> Claim {
+        let (record, layers) = (&described.containerd, described.layers.as_deref());
+        if claim.content != Content::Its {
+            return claim;
+        }
+        let digest_of = |name: &str| name.split_once('@').map(|(_, digest)| digest.to_owned());
+        let named = claim.names.iter().filter_map(|name| digest_of(name));
+        let named: BTreeSet<_> = claim.digest.clone().into_iter().chain(named).collect();
+        let mut its = BTreeSet::new();
+        claim.names_left_out |= named.len() > MOST_DIGESTS;
+        for digest in named.into_iter().take(MOST_DIGESTS) {
+            let is_compared =
+                record.content == Content::Its && record.digest.as_ref() == Some(&digest);
+            let namespace = &described.task.namespace;
+            let compare = || asked.runs_on(containerd, namespace, &digest, layers);
+            if is_compared || compare().await == Content::Its {
+                its.insert(digest);
+            }
+        }
+        let is_its = |name: &String| digest_of(name).is_none_or(|digest| its.contains(&digest));
+        claim.names.retain(is_its);
+        claim.digest.take_if(|digest| !its.contains(digest));
+        claim
     }
 
     pub(super) fn containerd_at(&self, socket: &Path) -> Option<&Containerd> {

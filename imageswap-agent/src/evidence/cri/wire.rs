@@ -62,6 +62,32 @@ pub(super) struct ContainerStatus {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct ListContainersRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(super) filter: Option<ContainerFilter>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ContainerFilter {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Container {
+    #[prost(string, tag = "1")]
+    pub(super) id: String,
+    #[prost(string, tag = "2")]
+    pub(super) pod_sandbox_id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct ContainerMetadata {
     #[prost(string, tag = "1")]
     pub(super) name: String,

@@ -381,6 +381,29 @@ fn a_name_of_another_image_in_the_repository_is_not_what_runs() {
     }
 }
 
+/// Clients of a containerd can give any image a name with the digest of another one.
+#[test]
+fn a_name_with_the_digest_of_another_image_approves_nothing() {
+    let forged = format!("registry.example.com/app@{DIGEST}");
+    let spec = format!("{{approved: ['{forged}']}}");
+    let criteria = Criteria::new(yaml(&spec));
+    let run = |digest: &str| Claim {
+        digest: Some(digest.to_owned()),
+        content: Content::Its,
+        ..ctr(&forged)
+    };
+    for (digest, expected) in [(DIGEST, "approved"), ("sha256:0bad", "unresolved")] {
+        let found = judged_with(&criteria, "/default/x", None, &[run(digest)]);
+        assert_eq!(words(&found)[0], expected, "{found:?}");
+        let any = Claim {
+            naming: Naming::AnyOfDigest,
+            ..run(digest)
+        };
+        let found = judged_with(&criteria, "/default/x", None, &[any]);
+        assert_eq!(words(&found)[0], expected, "{found:?}");
+    }
+}
+
 #[test]
 fn a_pod_that_the_api_server_does_not_know_is_none() {
     let selector = "matchExpressions: [{key: free, operator: DoesNotExist}]";

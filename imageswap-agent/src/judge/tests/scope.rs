@@ -139,3 +139,75 @@ fn a_guard_looks_at_namespace_and_container() {
     assert_eq!(words(&nameless)[..1], ["unresolved"], "{nameless:?}");
     assert_eq!(words(&nameless)[2], "scope-unknown", "{nameless:?}");
 }
+
+/// Until the API server confirms a Pod, the answer is never milder than for the Pod that a runtime names, or
+/// for any Pod if it names none: whoever writes a Pod can make the CRI's answer too large to read.
+#[test]
+fn a_container_whose_pod_is_not_confirmed_is_not_judged_as_the_nodes() {
+    const TEAM: &str = "{match: {nodeLevel: false, namespaces: ['team-*']}, \
+                        approved: ['registry.example.com/**']}";
+    const GUARDED: &str =
+        "{approved: ['**'], denied: [{pattern: 'evil.example.net/**', namespaces: ['team-*']}]}";
+    const ANY: &str = "{match: {nodeLevel: false}, approved: ['registry.example.com/**']}";
+    let nameless = |through_cri| Claim {
+        through_cri,
+        pod: None,
+        ..named(POD_NAME, &[EVIL])
+    };
+    let by_containerd = Claim {
+        through_cri: true,
+        naming: Naming::AnyOfDigest,
+        names: [EVIL.to_owned()].into(),
+        ..ctr(EVIL)
+    };
+    let its = named(POD_NAME, &[EVIL]);
+    let absent = || Some(Ownership::Absent);
+    for (what, spec, pod, claim, expected) in [
+        ("no sandbox", TEAM, None, nameless(true), "unresolved"),
+        (
+            "no sandbox, any Pod",
+            ANY,
+            None,
+            nameless(true),
+            "unresolved",
+        ),
+        (
+            "no sandbox, a guard",
+            GUARDED,
+            None,
+            nameless(true),
+            "unresolved",
+        ),
+        (
+            "its Pod is not the CRI's",
+            TEAM,
+            Some(is(known(EVIL))),
+            nameless(true),
+            "unresolved",
+        ),
+        ("no CRI", TEAM, None, by_containerd.clone(), "unresolved"),
+        (
+            "no CRI, a guard",
+            GUARDED,
+            Some(is(known(EVIL))),
+            by_containerd.clone(),
+            "unresolved",
+        ),
+        ("deleted", TEAM, absent(), its.clone(), "unresolved"),
+        (
+            "deleted, a guard",
+            GUARDED,
+            absent(),
+            its.clone(),
+            "unresolved",
+        ),
+        ("not a Pod's", TEAM, None, ctr(EVIL), "exempt"),
+        ("confirmed", TEAM, Some(is(known(EVIL))), its, "drift"),
+    ] {
+        let criteria = criteria_of(&[("p", spec)], None);
+        let found = judged_with(&criteria, POD, pod, &[claim]);
+        assert_eq!(words(&found)[0], expected, "{what}: {found:?}");
+        let is_unknown = words(&found)[2] == "scope-unknown";
+        assert_eq!(is_unknown, expected == "unresolved", "{what}: {found:?}");
+    }
+}
