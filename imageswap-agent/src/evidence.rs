@@ -31,6 +31,7 @@ pub mod docker;
 pub(crate) mod file;
 mod gate;
 mod kept;
+mod labels;
 mod layers;
 mod list;
 pub mod root;

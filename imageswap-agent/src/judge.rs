@@ -146,6 +146,11 @@ pub fn judge(facts: &Facts, criteria: &Criteria, today: Date) -> Judgement {
         (Verdict::Approved | Verdict::Exempt, _) if is_scope_unknown => {
             (Verdict::Unresolved, Reason::ScopeUnknown)
         }
+        (Verdict::Approved, _)
+            if names::other_in_spec(facts).is_some_and(|it| is_refused(&selected.decide(it))) =>
+        {
+            (Verdict::Unresolved, Reason::Ambiguous)
+        }
         // An unread name is never approval.
         (Verdict::Approved, _) if facts.trusted().any(|claim| claim.names_left_out) => {
             (Verdict::Unresolved, Reason::Ambiguous)

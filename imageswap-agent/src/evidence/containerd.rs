@@ -20,7 +20,6 @@ pub use tasks::{TaskRecord, TaskStatus};
 mod claim;
 mod content;
 mod events;
-mod labels;
 mod tasks;
 mod wire;
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::labels::Labels;
 use super::transport::{DEADLINE, Transport};
 use super::{EvidenceError, LARGEST_NAMES};
 use crate::pods::PodName;
@@ -53,6 +54,8 @@ pub struct CriContainer {
     /// Its first process as the host numbers it, while it runs. containerd's CRI plugin does not
     /// know it before the process has begun.
     pub pid: Option<u32>,
+    /// Whether it was restored from a checkpoint, with that one's files and memory on top of the image.
+    pub is_restored: bool,
 }
 
 /// A pod's sandbox, which is itself a container (of the pause image) under most runtimes.
@@ -245,6 +248,7 @@ impl CriContainer {
     fn of_status(status: wire::ContainerStatus, info: info::Info) -> Self {
         let image = status.image.unwrap_or_default();
         let pid = info.pid();
+        let annotations = status.annotations.map(Labels::into_kept);
         let asked = info.config.and_then(|config| config.image);
         Self {
             id: status.id,
@@ -257,6 +261,7 @@ impl CriContainer {
                 .and_then(|image| image.user_specified_image)
                 .and_then(non_empty)),
             pid,
+            is_restored: annotations.is_some_and(|it| !it.is_empty()),
         }
     }
 }

@@ -95,7 +95,7 @@ fn asked_for(facts: &Facts, of_digest: &[Name]) -> Option<Name> {
                 | Source::Podman
                 | Source::Runc
                 | Source::User
-                | Source::Bundle => digest_fits(facts, image),
+                | Source::Bundle => is_not_another(claim, image),
             };
             fits.then(|| name(claim.source.as_str(), image))
         })
@@ -111,6 +111,13 @@ fn image_in_spec(facts: &Facts) -> Option<&str> {
     facts.claims.get(&Source::Cri)?;
     let container = pod.containers.get(facts.container_name()?)?;
     Some(&container.image)
+}
+
+/// The container's image in the Pod's specification, if it cannot be the one that runs: either is newer, or
+/// the runtime was told something else than the API server.
+pub(super) fn other_in_spec(facts: &Facts) -> Option<&str> {
+    let of_digest = names_of_digest(facts);
+    image_in_spec(facts).filter(|image| can_be(facts, image, &of_digest) != Some(true))
 }
 
 /// The container's image in the Pod's specification, and whether it can be the one that runs. No policy
@@ -155,6 +162,16 @@ fn can_be(facts: &Facts, image: &str, of_digest: &[Name]) -> Option<bool> {
         })
     };
     Some(is_pulled || of_digest.iter().any(fits))
+}
+
+/// Whether a name has no digest other than the claim's.
+fn is_not_another(claim: &Claim, name: &str) -> bool {
+    let reference = Reference::parse(name).ok();
+    let digests = reference
+        .as_ref()
+        .and_then(Reference::digest)
+        .zip(claim.digest.as_deref());
+    digests.is_none_or(|(named, its)| named == its)
 }
 
 /// Whether a name has no digest, or that of the image.

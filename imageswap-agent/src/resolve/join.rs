@@ -318,6 +318,7 @@ impl Sources {
             ..
         } = described;
         let content = match (self.containerd_at(&task.socket), image) {
+            (_, Image::Id(_)) if claim.content == Content::Another => return claim,
             (Some(containerd), Image::Id(id)) => {
                 let namespace = &task.namespace;
                 let (content, sources) = join!(

@@ -130,7 +130,8 @@ fn a_container_with_two_megabytes_of_arguments_is_known() {
     };
     let pod = cri.run(&spec).unwrap();
     let finding = agent.wait_for(&pod.container_id, "start");
-    assert_eq!(words(&finding)[0], "drift", "{finding:#}");
+    assert_eq!(words(&finding)[..2], ["drift", "pod"], "{finding:#}");
+    assert_eq!(finding["pod"]["name"], "large", "{finding:#}");
     cri.remove(&pod).unwrap();
 }
 

@@ -8,7 +8,38 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::labels::{Labels, OfContainer, OfContent};
+use crate::evidence::labels::{Keys, Labels};
+use crate::evidence::sandbox;
+
+/// What the CRI plugin says about a container. Whoever creates a Pod can give its sandbox any number of
+/// others, also with these prefixes.
+const OF_CONTAINER: [&str; 5] = [
+    sandbox::KIND,
+    "io.kubernetes.container.name",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.pod.uid",
+];
+
+/// Those of a container, [`OF_CONTAINER`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OfContainer;
+
+impl Keys for OfContainer {
+    fn has(key: &str) -> bool {
+        OF_CONTAINER.contains(&key)
+    }
+}
+
+/// Where content was pulled from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OfContent;
+
+impl Keys for OfContent {
+    fn has(key: &str) -> bool {
+        key.starts_with(super::SOURCE_LABEL)
+    }
+}
 
 /// `google.protobuf.Any`. containerd 1.6 does not check that a type is UTF-8, and would end the stream of
 /// events if it had to be.

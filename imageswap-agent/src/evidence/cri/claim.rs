@@ -12,8 +12,8 @@ impl CriContainer {
     pub fn claim(self, image: Option<CriImage>, sandbox: Option<CriSandbox>) -> Claim {
         // Without the image the other names of the digest are unknown.
         let content = match image {
-            Some(_) => Content::Unknown,
-            None => Content::Another,
+            Some(_) if !self.is_restored => Content::Unknown,
+            _ => Content::Another,
         };
         // The client of the CRI chooses the name that was asked for; the names of the digest show
         // whether it is possible.

@@ -132,3 +132,29 @@ fn a_sandbox_says_where_its_pod_comes_from() {
         assert_eq!(sandbox.claim().static_pod, expected);
     }
 }
+
+/// The image that was asked for is not the one in the status, and the container's files and memory are the
+/// checkpoint's.
+#[test]
+fn a_container_that_was_restored_from_a_checkpoint_does_not_run_the_image() {
+    let mut bytes = status().encode_to_vec();
+    // An entry of `map<string, string> annotations = 13`.
+    let (key, value) = ("checkpointImage", "evil.example.net/checkpoint:1");
+    let field = |tag: u8, text: &[u8]| [&[tag << 3 | 2, text.len() as u8], text].concat();
+    let entry = [field(1, key.as_bytes()), field(2, value.as_bytes())].concat();
+    for (annotations, expected) in [
+        (Vec::new(), Content::Unknown),
+        (field(13, &field(1, b"other")), Content::Unknown),
+        (field(13, &entry), Content::Another),
+    ] {
+        bytes.extend(annotations);
+        let status = wire::ContainerStatus::decode(bytes.as_slice()).unwrap();
+        let image = CriImage {
+            id: "sha256:1".to_owned(),
+            repo_tags: vec!["a.example.com/alias:1".to_owned()],
+            repo_digests: Vec::new(),
+        };
+        let container = CriContainer::of_status(status, info::Info::default());
+        assert_eq!(container.claim(Some(image), None).content, expected);
+    }
+}

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
+use crate::evidence::labels::{Keys, Labels};
+
 #[derive(Clone, PartialEq, Message)]
 #[expect(clippy::struct_field_names, reason = "the names are the interface's")]
 pub(super) struct VersionResponse {
@@ -57,8 +59,21 @@ pub(super) struct ContainerStatus {
     pub(super) image: Option<ImageSpec>,
     #[prost(string, tag = "9")]
     pub(super) image_ref: String,
+    #[prost(message, optional, tag = "13")]
+    pub(super) annotations: Option<Labels<OfRestored>>,
     #[prost(string, tag = "17")]
     pub(super) image_id: String,
+}
+
+/// What containerd's CRI plugin writes on a container that it restores from a checkpoint, the
+/// image that was asked for, or the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OfRestored;
+
+impl Keys for OfRestored {
+    fn has(key: &str) -> bool {
+        matches!(key, "restored" | "checkpointedAt" | "checkpointImage")
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -381,6 +381,27 @@ fn a_name_of_another_image_in_the_repository_is_not_what_runs() {
     }
 }
 
+/// The runtime names an approved image, and the Pod asks for one that is refused: the container was restored
+/// from a checkpoint, or the Pod was edited since.
+#[test]
+fn what_the_pod_asks_for_is_not_approved_by_another_name_of_the_runtime() {
+    let criteria = criteria();
+    let claim = Claim {
+        image: Some(OURS.to_owned()),
+        naming: Naming::AsAsked,
+        content: Content::Its,
+        ..named("app", &[OURS])
+    };
+    for (asked, expected) in [
+        (OURS, ["approved", "pod", "ok"]),
+        ("registry.example.com/other:1", ["approved", "pod", "ok"]),
+        (EVIL, ["unresolved", "pod", "ambiguous"]),
+    ] {
+        let found = judged_with(&criteria, POD, is(known(asked)), &[claim.clone()]);
+        assert_eq!(words(&found), expected, "{asked}: {found:?}");
+    }
+}
+
 /// Clients of a containerd can give any image a name with the digest of another one.
 #[test]
 fn a_name_with_the_digest_of_another_image_approves_nothing() {

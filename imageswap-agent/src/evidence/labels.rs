@@ -1,5 +1,5 @@
-//! Labels of containerd's records, of which only those are kept that are asked for: a client can write
-//! tens of thousands, and each takes ten times its length in memory.
+//! Labels and annotations of runtimes' records, of which only those are kept that are asked for: a client can
+//! write tens of thousands, and each takes ten times its length in memory.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -9,8 +9,6 @@ use bytes::{Buf, BufMut};
 use prost::encoding::{DecodeContext, WireType, skip_field, string};
 use prost::{DecodeError, Message};
 
-use crate::evidence::sandbox;
-
 /// Bytes of the labels that are kept; more than any claim may have.
 const MOST_BYTES: usize = 64 << 10;
 
@@ -18,36 +16,6 @@ const MOST_BYTES: usize = 64 << 10;
 pub(super) trait Keys: Default + Send + Sync {
     /// Whether the label with this key is.
     fn has(key: &str) -> bool;
-}
-
-/// What the CRI plugin says about a container. Whoever creates a Pod can give its sandbox any number of
-/// others, also with these prefixes.
-const OF_CONTAINER: [&str; 5] = [
-    sandbox::KIND,
-    "io.kubernetes.container.name",
-    "io.kubernetes.pod.name",
-    "io.kubernetes.pod.namespace",
-    "io.kubernetes.pod.uid",
-];
-
-/// Those of a container, [`OF_CONTAINER`].
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct OfContainer;
-
-impl Keys for OfContainer {
-    fn has(key: &str) -> bool {
-        OF_CONTAINER.contains(&key)
-    }
-}
-
-/// Where content was pulled from.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct OfContent;
-
-impl Keys for OfContent {
-    fn has(key: &str) -> bool {
-        key.starts_with(super::SOURCE_LABEL)
-    }
 }
 
 /// A field `map<string, string>`. Each entry is a message, and all of them are merged into this one.
