@@ -339,18 +339,21 @@ impl<'a> Owner<'a> {
     }
 
     /// Whose it may be instead, unless the API server confirms whose it is: the node's, or that of the Pod
-    /// that a runtime names. The CRI makes containers for Pods alone, also if it does not name the Pod.
+    /// that a runtime names. It may be any Pod's if the CRI made it and does not name the Pod, or if the
+    /// runtime that made it did not answer.
     fn others(facts: &'a Facts, criteria: &Criteria) -> Vec<Self> {
         if facts.owner().is_some() {
             return Vec::new();
         }
         let of_runtime = match facts.claims.get(&Source::Cri) {
             Some(cri) if cri.pod.is_some() => Self::named(cri, criteria),
-            _ if facts.trusted().any(|claim| claim.through_cri) => Some(Self::Pod {
-                namespace: None,
-                labels: None,
-                namespace_labels: None,
-            }),
+            _ if facts.trusted().any(|claim| claim.through_cri) || is_unasked(facts) => {
+                Some(Self::Pod {
+                    namespace: None,
+                    labels: None,
+                    namespace_labels: None,
+                })
+            }
             _ => (facts.trusted()).find_map(|claim| Self::named(claim, criteria)),
         };
         of_runtime.into_iter().chain([Self::Node]).collect()
@@ -387,6 +390,21 @@ impl<'a> Owner<'a> {
             }),
         }
     }
+}
+
+/// Whether a source that did not answer may be the one that made the container.
+fn is_unasked(facts: &Facts) -> bool {
+    let makers = [
+        Source::Cri,
+        Source::Containerd,
+        Source::Docker,
+        Source::Podman,
+    ];
+    let is_made = makers
+        .iter()
+        .any(|source| facts.claims.contains_key(source));
+    let settled = facts.settled.as_ref();
+    !is_made && settled.is_some_and(|settled| !settled.unreachable.is_empty())
 }
 
 /// Whether the policy's answer depends on something that is not known.

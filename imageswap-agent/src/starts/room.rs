@@ -13,8 +13,8 @@ use crate::process::Subject;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-/// Rows that may give way. One takes 2 to 5 KB, depending on whether it has a cgroup of its own.
-pub(super) const MOST: usize = 4096;
+/// Rows that may give way. One takes 2 to 5 KB, and up to 20 if the path of its cgroup has 4 KB.
+pub(super) const MOST: usize = 2048;
 
 /// Rows that give way at a time, because their choice looks at all rows.
 const AT_ONCE: usize = MOST / 4;

@@ -211,3 +211,24 @@ fn a_container_whose_pod_is_not_confirmed_is_not_judged_as_the_nodes() {
         assert_eq!(is_unknown, expected == "unresolved", "{what}: {found:?}");
     }
 }
+
+/// The maker of a bundle writes its annotations, and the runtime that did not answer may have made it for a Pod.
+#[test]
+fn a_name_in_the_bundle_exempts_nothing_while_a_runtime_does_not_answer() {
+    let spec = "{match: {nodeLevel: false}, approved: ['registry.example.com/**']}";
+    let criteria = criteria_of(&[("p", spec)], None);
+    for (silent, expected) in [(None, "exempt"), (Some("/x.sock"), "unresolved")] {
+        let mut facts = Facts::new("/default/x");
+        let claim = Claim {
+            image: Some(EVIL.to_owned()),
+            ..Claim::new(Source::Bundle, "x", "containerd")
+        };
+        facts.observe(Evidence::Claim(Box::new(claim)));
+        facts.observe(Evidence::Settled {
+            attempt: Attempt::default(),
+            unreachable: silent.map(str::to_owned).into_iter().collect(),
+        });
+        let found = judge(&facts, &criteria, Date::MIN);
+        assert_eq!(words(&found)[0], expected, "{silent:?}: {found:?}");
+    }
+}
