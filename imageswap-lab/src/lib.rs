@@ -54,7 +54,7 @@ pub use error::{Error, Result};
 pub use http::{HttpClient, HttpResponse};
 pub use image::{BUSYBOX, Image, ImageBuilder, unpack_root};
 pub use kube::{Assets, ControlPlane, ControlPlaneOptions, Machine, NodeNetwork};
-pub use needs::{Need, is_root, missing, missing_for_tests};
+pub use needs::{Need, is_root, is_static, missing, missing_for_tests};
 pub use otlp::{OtlpReceiver, ReceivedLog, ReceivedSpan};
 pub use podman::Podman;
 pub use port::free_address;

@@ -1,7 +1,8 @@
 //! Which programs the parts need, and the Debian packages that hold them.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 /// A program and the Debian package that installs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,9 @@ pub(crate) fn missing_of(needs: &[Need]) -> Vec<Need> {
         .copied()
         .filter(|need| match find(need.program) {
             None => true,
-            Some(path) => need.program == "busybox" && !is_static(&path),
+            Some(path) => {
+                need.program == "busybox" && !fs::read(path).is_ok_and(|it| is_static(&it))
+            }
         })
         .collect()
 }
@@ -96,25 +99,25 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// An ELF file without the program header that asks for a dynamic loader.
-fn is_static(path: &Path) -> bool {
-    const PT_INTERP: u32 = 3;
-    let Ok(elf) = std::fs::read(path) else {
+/// Whether the kernel alone can run a program: it does not name a loader, which our images lack.
+pub fn is_static(program: &[u8]) -> bool {
+    const INTERPRETER: [u8; 4] = 3_u32.to_le_bytes();
+    // Offsets of a little-endian ELF file of 64 bits: elf(5).
+    let number = |at: usize, bytes: usize| {
+        let field = program.get(at..at + bytes)?;
+        let digits = field.iter().rev();
+        Some(digits.fold(0_usize, |sum, it| sum << 8 | usize::from(*it)))
+    };
+    let headers = || Some((number(32, 8)?, number(54, 2)?, number(56, 2)?));
+    let Some((start, size, count)) = headers().filter(|_| program.starts_with(b"\x7fELF\x02\x01"))
+    else {
         return false;
     };
-    let half = |at: usize| {
-        elf.get(at..at + 2)
-            .map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])))
-    };
-    let word = |at: usize| {
-        elf.get(at..at + 4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-    };
-    // Offsets of a 64-bit little-endian ELF header; see elf(5).
-    let (Some(start), Some(size), Some(count)) = (word(32), half(54), half(56)) else {
-        return false;
-    };
-    (0..count).all(|n| word(start as usize + n * size) != Some(PT_INTERP))
+    (0..count).all(|at| {
+        let header = start + at * size;
+        let kind = program.get(header..header + 4);
+        kind.is_some_and(|it| it != INTERPRETER)
+    })
 }
 
 #[cfg(test)]
@@ -128,8 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn this_test_is_a_dynamic_program() {
-        let own = env::current_exe().unwrap();
+    fn a_program_with_a_loader_is_not_static() {
+        let own = fs::read(env::current_exe().unwrap()).unwrap();
         assert!(!is_static(&own));
+        assert!(!is_static(b"#!/bin/sh\n") && !is_static(b"\x7fELF\x02\x01") && !is_static(b""));
+        match fs::read(crate::BUSYBOX) {
+            Ok(busybox) => assert!(is_static(&busybox)),
+            Err(error) => {
+                crate::skip("a_program_with_a_loader_is_not_static", &error.to_string());
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use imageswap_lab::is_static;
 
 use crate::process::{Workspace, output};
 use crate::ui;
@@ -260,7 +261,7 @@ fn build_in(workspace: &Workspace, what: &What, commit: &Commit) -> Result<Vec<B
             let program = folder.join(product.program);
             let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
             ensure!(
-                statics::is_static(&bytes),
+                is_static(&bytes),
                 "{} asks for a loader, which its image does not have",
                 program.display()
             );

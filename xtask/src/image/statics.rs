@@ -93,28 +93,6 @@ fn c_flags(folder: &std::path::Path) -> Result<String> {
     ))
 }
 
-/// Whether the kernel alone can run a program: it does not name a loader, which the image would
-/// lack.
-pub(super) fn is_static(program: &[u8]) -> bool {
-    const INTERPRETER: [u8; 4] = 3_u32.to_le_bytes();
-    // Offsets of a little-endian ELF file of 64 bits: elf(5).
-    let number = |at: usize, bytes: usize| {
-        let field = program.get(at..at + bytes)?;
-        let digits = field.iter().rev();
-        Some(digits.fold(0_usize, |sum, it| sum << 8 | usize::from(*it)))
-    };
-    let headers = || Some((number(32, 8)?, number(54, 2)?, number(56, 2)?));
-    let Some((start, size, count)) = headers().filter(|_| program.starts_with(b"\x7fELF\x02\x01"))
-    else {
-        return false;
-    };
-    (0..count).all(|at| {
-        let header = start + at * size;
-        let kind = program.get(header..header + 4);
-        kind.is_some_and(|it| it != INTERPRETER)
-    })
-}
-
 fn add_target(target: &str) -> Result<()> {
     let mut command = Command::new("rustc");
     command.args(["--print", "target-libdir", "--target", target]);
@@ -150,26 +128,6 @@ impl Architecture {
                 linker: "aarch64-linux-gnu-gcc",
                 packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
             },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use imageswap_lab::{BUSYBOX, skip};
-
-    use super::*;
-
-    #[test]
-    fn a_program_with_a_loader_is_not_static() {
-        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(!is_static(&own));
-        assert!(!is_static(b"#!/bin/sh\n") && !is_static(b"\x7fELF\x02\x01") && !is_static(b""));
-        match fs::read(BUSYBOX) {
-            Ok(busybox) => assert!(is_static(&busybox)),
-            Err(error) => skip("a_program_with_a_loader_is_not_static", &error.to_string()),
         }
     }
 }
