@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use imageswap_lab::is_root;
 
-use crate::process::{cache, cargo, find, find_all, output, run};
+use crate::process::{cache, cargo, cargo_home, find, find_all, output, run};
 use crate::ui;
 
 const LINKER: &str = "bpf-linker";
@@ -174,11 +174,6 @@ fn version(text: &str) -> Option<[u32; 3]> {
         numbers.next()?.ok()?,
         numbers.next()?.ok()?,
     ])
-}
-
-fn cargo_home() -> Option<PathBuf> {
-    let given = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    given.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")))
 }
 
 #[cfg(test)]
