@@ -114,11 +114,7 @@ impl Demo {
     /// Records and prints whether something happened.
     fn check(&mut self, what: impl Into<String>, happened: bool) {
         let what = what.into();
-        if happened {
-            ui::good(&what);
-        } else {
-            ui::bad(&what);
-        }
+        ui::outcome(&what, happened);
         self.checks.push((what, happened));
     }
 
@@ -181,9 +177,5 @@ fn summary(checks: &[(String, bool)], node: bool, took: Duration) -> ExitCode {
         checks.len(),
         Took(took)
     );
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::from(u8::from(!failed.is_empty()))
 }

@@ -53,11 +53,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
             "{path} is not up to date: cargo xtask manifests"
         ));
     }
-    Ok(if stale.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!stale.is_empty())))
 }
 
 /// The text of `install.yaml` for images in a registry.

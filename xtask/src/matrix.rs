@@ -164,11 +164,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     }
     ui::heading(&format!("Matrix, {}", OffsetDateTime::now_utc().date()));
     ui::table(&rows);
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!good)))
 }
 
 /// Runs the quick tests of the cells [`IN_CI`].

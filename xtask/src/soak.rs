@@ -105,11 +105,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         ui::bad("see above");
         site.show_logs();
     }
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!good)))
 }
 
 /// Events during the run. The time between them is a part of `length`; the events themselves take

@@ -89,11 +89,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
         });
     }
     summary(&total, &times);
-    if total.is_good() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::from(u8::from(!total.is_good()))
 }
 
 /// Installs the real parts that tests start; if that fails, the tests report what they lack.

@@ -28,6 +28,15 @@ pub(crate) fn bad(text: impl Display) {
     println!("  {} {text}", paint("31", "FAILED"));
 }
 
+/// Prints something, and whether it happened as it should.
+pub(crate) fn outcome(text: impl Display, happened: bool) {
+    if happened {
+        good(text);
+    } else {
+        bad(text);
+    }
+}
+
 /// Prints what was left out, and why.
 pub(crate) fn left_out(text: impl Display) {
     println!("  {} {text}", paint("33", "left out"));

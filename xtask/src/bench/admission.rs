@@ -360,11 +360,7 @@ fn print_table(rows: &[Row], ratios: &[f64]) {
             "{}: {ratio:.3} of {}, at most {MAX_RATIO}",
             WAYS[*ours].name, WAYS[*constant].name
         );
-        if *ratio <= MAX_RATIO {
-            ui::good(text);
-        } else {
-            ui::bad(text);
-        }
+        ui::outcome(text, *ratio <= MAX_RATIO);
     }
 }
 

@@ -417,11 +417,7 @@ impl Report {
             self.counting()
         );
         for (text, met) in self.limits() {
-            if met {
-                ui::good(text);
-            } else {
-                ui::bad(text);
-            }
+            ui::outcome(text, met);
         }
     }
 

@@ -221,11 +221,7 @@ impl Table {
             ));
         }
         for (text, met) in self.budgets() {
-            if met {
-                ui::good(text);
-            } else {
-                ui::bad(text);
-            }
+            ui::outcome(text, met);
         }
     }
 

@@ -262,11 +262,7 @@ fn print_tables(rows: &[Row], limits: &[(String, bool)]) {
     ui::table(&table);
     println!();
     for (text, met) in limits {
-        if *met {
-            ui::good(text);
-        } else {
-            ui::bad(text);
-        }
+        ui::outcome(text, *met);
     }
 }
 
