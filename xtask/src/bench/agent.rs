@@ -4,19 +4,19 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use imageswap_lab::{
-    BpfStatistics, Containerd, ContainerdOptions, HttpClient, Image, Lab, free_address, is_root,
-    missing, wait_until,
+    BpfStatistics, Containerd, ContainerdOptions, HttpClient, Image, Lab, is_root, missing,
+    wait_until,
 };
 use serde_json::{Value, json};
 
+use super::server::{Ended, Server, memory};
 use super::{Format, Show};
 use crate::process::{Workspace, cargo, run};
 use crate::{builder, toolchain, ui};
@@ -122,19 +122,9 @@ fn measure_agent(
     fs::create_dir(&folder).context("a folder")?;
     let (maps, findings) = (folder.join("maps"), lab.path().join("findings"));
     fs::write(&maps, "default: registry.example.com\n").context("a policy")?;
-    let admin = free_address(Ipv4Addr::LOCALHOST)?;
-    let mut command = Command::new(programs.join("imageswap-agent"));
-    command.args(["run", "--pin", "off", "--log-level", "warn"]);
-    command.arg("--admin").arg(admin.to_string());
-    command.arg("--maps").arg(&maps);
-    command.arg("--findings").arg(&findings);
-    for flag in ["--containerd", "--cri"] {
-        command.arg(flag).arg(containerd.socket());
-    }
-    let agent = Ended(command.spawn().context("imageswap-agent")?);
-    let http = HttpClient::new(admin)?;
-    let is_ready = || http.get("/readyz").is_ok_and(|it| it.status.is_success());
-    ensure!(wait_until(START, is_ready), "the agent is not ready");
+    let policy = ["--maps".as_ref(), maps.as_os_str()];
+    let agent = Server::ready_agent(programs, containerd, &findings, &policy)?.server;
+    let http = HttpClient::new(agent.addr)?;
 
     ui::step(format_args!(
         "the agent: {STARTS} starts, one after the other"
@@ -150,7 +140,7 @@ fn measure_agent(
     ensure!(all, "{} verdicts on {STARTS} starts", latencies.len());
     latencies.sort_unstable();
     let mut before_execs = Costs::new();
-    let load = under_load("the agent", containerd, agent.0.id(), || {
+    let load = under_load("the agent", containerd, agent.pid(), || {
         before_execs = costs(&http)?;
         Ok(())
     })?;
@@ -228,7 +218,7 @@ fn under_load(
     before_execs()?;
     (processor[2], _) = busy(&|| at_a_rate(EXECS, |_| run(&mut Command::new("true"))))?;
     Ok(Load {
-        resident: resident(pid)?,
+        resident: memory(pid, "VmRSS")?,
         processor,
         rate: f64::from(RATE.0) / took.as_secs_f64(),
     })
@@ -290,26 +280,6 @@ fn processor_time(pid: u32) -> Result<Duration> {
         nanoseconds += spent.unwrap_or(0);
     }
     Ok(Duration::from_nanos(nanoseconds))
-}
-
-/// MiB in memory.
-fn resident(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(&path).context(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    Ok(kib.context("no VmRSS")? / 1024.0)
-}
-
-/// A process that is killed when this value is dropped.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 /// All results.

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use imageswap_lab::{HttpClient, free_address, wait_until};
+use imageswap_lab::{Containerd, HttpClient, free_address, wait_until};
 
 use crate::process::{Workspace, cargo, run};
 
@@ -17,7 +17,18 @@ use crate::process::{Workspace, cargo, run};
 pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) addr: SocketAddr,
-    child: Child,
+    child: Ended,
+}
+
+/// A process that is killed when this value is dropped.
+pub(super) struct Ended(pub(super) Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The process may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 /// How long a server may take to start.
@@ -64,6 +75,36 @@ impl Server {
         Self::start(name, command, addr)
     }
 
+    /// Starts a webhook with a certificate of its own in the folder `lab`, and waits until it is ready.
+    pub(super) fn ready_webhook(programs: &Path, lab: &Path, options: &[&OsStr]) -> Result<Ready> {
+        let admin = free_address(Ipv4Addr::LOCALHOST)?;
+        let listen = free_address(Ipv4Addr::LOCALHOST)?;
+        let mut command = Command::new(programs.join("imageswap-webhook"));
+        command.args(["serve", "--log-level", "warn", "--tls-self-signed"]);
+        command.arg(lab.join("tls")).args(options);
+        command.args(["--admin", &admin.to_string()]);
+        command.args(["--listen", &listen.to_string()]);
+        Self::ready("webhook", &mut command, admin)
+    }
+
+    /// Starts an agent that asks `containerd` and writes its findings to a file, and waits until it is ready.
+    pub(super) fn ready_agent(
+        programs: &Path,
+        containerd: &Containerd,
+        findings: &Path,
+        options: &[&OsStr],
+    ) -> Result<Ready> {
+        let admin = free_address(Ipv4Addr::LOCALHOST)?;
+        let mut command = Command::new(programs.join("imageswap-agent"));
+        command.args(["run", "--pin", "off", "--log-level", "warn", "--findings"]);
+        command.arg(findings).args(options);
+        command.args(["--admin", &admin.to_string()]);
+        for flag in ["--containerd", "--cri"] {
+            command.arg(flag).arg(containerd.socket());
+        }
+        Self::ready("agent", &mut command, admin)
+    }
+
     /// Runs `command`, which listens on `addr`, and waits until it does.
     pub(super) fn start(
         name: &'static str,
@@ -77,11 +118,7 @@ impl Server {
     }
 
     /// Runs the `command` of a service with this admin port, and waits until it is ready.
-    pub(super) fn ready(
-        name: &'static str,
-        command: &mut Command,
-        admin: SocketAddr,
-    ) -> Result<Ready> {
+    fn ready(name: &'static str, command: &mut Command, admin: SocketAddr) -> Result<Ready> {
         let http = HttpClient::new(admin)?;
         let begin = Instant::now();
         let server = Self::spawn(name, command, admin)?;
@@ -102,12 +139,17 @@ impl Server {
         let child = command
             .spawn()
             .with_context(|| format!("cannot run the {name}"))?;
+        let child = Ended(child);
         Ok(Self { name, addr, child })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// Seconds of processor time, also of threads that have ended.
     pub(super) fn processor_time(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.child.id());
+        let path = format!("/proc/{}/stat", self.pid());
         let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
         // The name, which may have spaces, ends with the last parenthesis (proc(5)).
         let fields = stat.rsplit(')').next().unwrap_or_default();
@@ -117,23 +159,19 @@ impl Server {
         Ok(f64::from(ticks.iter().sum::<u32>()) / TICKS)
     }
 
-    /// MiB, by that name in `/proc/PID/status`.
     pub(super) fn memory(&self, name: &str) -> Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(&path).with_context(|| path.clone())?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        kib.map(|kib| kib / 1024.0)
-            .with_context(|| format!("{path} has no {name}"))
+        memory(self.pid(), name)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("{}: {error}", self.name);
-        }
-    }
+/// The memory of a process in MiB, by that name in `/proc/PID/status`.
+pub(super) fn memory(pid: u32, name: &str) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    kib.map(|kib| kib / 1024.0)
+        .with_context(|| format!("{path} has no {name}"))
 }

@@ -1,7 +1,7 @@
 //! Growth of what the API server does for the agents: their real watches, many in one process.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::node::pod;
 use super::webhook::Cluster;
 use super::{Name, Table, Unit, number, sum};
 use crate::bench::agent;
+use crate::bench::server::Ended;
 use crate::process::Workspace;
 use crate::ui;
 
@@ -36,7 +37,7 @@ pub(super) fn agents(workspace: &Workspace) -> Result<Table> {
         cluster.create("/api/v1/namespaces/default/pods", pods)?;
         nodes = size;
         let before = Seen::of(&cluster)?;
-        let watchers = Watchers::start(
+        let watchers = watch(
             Command::new(programs.join("examples/watchers"))
                 .arg(cluster.plane.kubeconfig())
                 .arg(size.to_string()),
@@ -143,26 +144,13 @@ fn restart(cluster: &mut Cluster, all: f64) -> Result<Back> {
     }
 }
 
-/// The process with the agents' watches.
-struct Watchers(Child);
-
-impl Watchers {
-    /// Starts it, and waits until everything is listed.
-    fn start(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut watchers = Self(child.context("watchers")?);
-        let output = watchers.0.stdout.take().context("its output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        ensure!(line == "listed\n", "the watchers ended");
-        Ok(watchers)
-    }
-}
-
-impl Drop for Watchers {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+/// Starts the process with the agents' watches, and waits until everything is listed.
+fn watch(command: &mut Command) -> Result<Ended> {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut watchers = Ended(child.context("watchers")?);
+    let output = watchers.0.stdout.take().context("its output")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    ensure!(line == "listed\n", "the watchers ended");
+    Ok(watchers)
 }

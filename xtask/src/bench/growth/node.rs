@@ -1,9 +1,9 @@
 //! Growth of the agent's table: containers of one node, its Pods, and the time until a service is ready.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use imageswap_lab::{
-    Containerd, ContainerdOptions, Cri, CriPod, Image, Lab, PodSpec, Registry, free_address,
-    is_root, wait_until,
+    Containerd, ContainerdOptions, Cri, CriPod, Image, Lab, PodSpec, Registry, is_root, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -192,34 +191,24 @@ impl Node {
     fn agent(&self, name: &str, walks: &str, of: &'static str) -> Result<(Ready, Findings)> {
         let path = self.lab.path().join(name);
         write(&path, "")?;
-        let admin = free_address(Ipv4Addr::LOCALHOST)?;
-        let mut command = Command::new(self.programs.join("imageswap-agent"));
-        command.args(["run", "--pin", "off", "--log-level", "warn"]);
-        command.args(["--node-name", NODE, "--reconcile-interval", walks]);
-        command.arg("--admin").arg(admin.to_string());
-        command.arg("--policy").arg(&self.policy);
-        command.arg("--findings").arg(&path);
-        for flag in ["--containerd", "--cri"] {
-            command.arg(flag).arg(self.containerd.socket());
-        }
-        let ready = Server::ready("agent", command.args(&self.flags), admin)?;
+        let mut options = [
+            "--node-name",
+            NODE,
+            "--reconcile-interval",
+            walks,
+            "--policy",
+        ]
+        .map(OsStr::new)
+        .to_vec();
+        options.push(self.policy.as_ref());
+        options.extend(self.flags.iter().map(OsStr::new));
+        let ready = Server::ready_agent(&self.programs, &self.containerd, &path, &options)?;
         Ok((ready, Findings::read(&path, of)?))
     }
 
     fn webhook(&self) -> Result<Ready> {
-        let [admin, listen] = [
-            free_address(Ipv4Addr::LOCALHOST)?,
-            free_address(Ipv4Addr::LOCALHOST)?,
-        ];
-        let mut command = Command::new(self.programs.join("imageswap-webhook"));
-        command.args(["serve", "--log-level", "warn"]);
-        command.arg("--admin").arg(admin.to_string());
-        command.arg("--listen").arg(listen.to_string());
-        command.arg("--policy").arg(&self.policy);
-        command
-            .arg("--tls-self-signed")
-            .arg(self.lab.path().join("tls"));
-        Server::ready("webhook", &mut command, admin)
+        let policy = ["--policy".as_ref(), self.policy.as_os_str()];
+        Server::ready_webhook(&self.programs, self.lab.path(), &policy)
     }
 
     /// The figures of [`ON_NODE`] for an agent that has seen `size` starts since it had used `before` seconds.

@@ -1,12 +1,10 @@
 //! Growth of a policy, of the set of policies, and of what the webhook keeps about a cluster.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use imageswap_lab::{ControlPlane, Lab, free_address};
+use imageswap_lab::{ControlPlane, Lab};
 use kube::Client;
 use kube::api::{PostParams, Request};
 use serde_json::{Value, json};
@@ -189,20 +187,13 @@ impl Cluster {
     }
 
     fn webhook(&self) -> Result<Ready> {
-        let [admin, listen] = [
-            free_address(Ipv4Addr::LOCALHOST)?,
-            free_address(Ipv4Addr::LOCALHOST)?,
+        let options = [
+            "--policy-from-cluster".as_ref(),
+            "--last-good-configmap=default/imageswap-last-good".as_ref(),
+            "--kubeconfig".as_ref(),
+            self.plane.kubeconfig().as_os_str(),
         ];
-        let mut command = Command::new(self.programs.join("imageswap-webhook"));
-        command.args(["serve", "--policy-from-cluster", "--log-level", "warn"]);
-        command.args(["--last-good-configmap", "default/imageswap-last-good"]);
-        command.arg("--admin").arg(admin.to_string());
-        command.arg("--listen").arg(listen.to_string());
-        command.arg("--kubeconfig").arg(self.plane.kubeconfig());
-        command
-            .arg("--tls-self-signed")
-            .arg(self.lab.path().join("tls"));
-        Server::ready("webhook", &mut command, admin)
+        Server::ready_webhook(&self.programs, self.lab.path(), &options)
     }
 
     /// How often a ConfigMap was written.
