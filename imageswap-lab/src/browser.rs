@@ -4,9 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::error::{Error, Result};
-use crate::needs::{BROWSER, is_root, missing_of};
+use crate::needs::{BROWSER, are_installed_for, is_root};
 use crate::process::run;
-use crate::skip::skip;
 
 /// A page opens in a second; a busy machine is slow.
 const PATIENCE_SECONDS: &str = "180";
@@ -29,13 +28,9 @@ impl Browser {
     ///
     /// # Panics
     ///
-    /// If skipping is a failure (see [`skip`]).
+    /// If skipping is a failure (see [`skip`](crate::skip)).
     pub fn for_test(test: &str) -> Option<Self> {
-        let missing = missing_of(&BROWSER);
-        for need in &missing {
-            skip(test, &format!("needs the package {}", need.package));
-        }
-        missing.is_empty().then_some(Self)
+        are_installed_for(test, &BROWSER).then_some(Self)
     }
 
     /// The document of a page, as HTML, after it was loaded.

@@ -13,7 +13,7 @@ use crate::containerd::Containerd;
 use crate::error::{Error, Result};
 use crate::hierarchy;
 use crate::image::layer;
-use crate::needs::{DOCKER, missing_of};
+use crate::needs::{DOCKER, require};
 use crate::oci;
 use crate::process::{Process, run};
 use crate::workspace::Lab;
@@ -44,10 +44,7 @@ impl Docker {
         containerd: &Containerd,
         hosts: &[(String, SocketAddr)],
     ) -> Result<Self> {
-        if let Some(need) = missing_of(&DOCKER).first() {
-            let message = format!("{} is missing: install {}", need.program, need.package);
-            return Err(Error::Unusable(message));
-        }
+        require(&DOCKER)?;
         let dir = lab.make_dir("docker")?;
         // Otherwise dockerd would read the machine's own file.
         let config = dir.join("daemon.json");

@@ -200,12 +200,12 @@ impl ControlPlane {
 
     /// Runs kubectl as the administrator; returns its standard output.
     pub fn kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
-        self.output(args, None)
+        self.kubectl_with(args, "")
     }
 
     /// Applies manifests.
     pub fn apply(&self, manifests: &str) -> Result<String> {
-        self.output(["apply", "-f", "-"], Some(manifests))
+        self.kubectl_with(["apply", "-f", "-"], manifests)
     }
 
     /// Runs kubectl with `input` as its standard input; returns its standard output.
@@ -214,7 +214,10 @@ impl ControlPlane {
         args: impl IntoIterator<Item = S>,
         input: &str,
     ) -> Result<String> {
-        self.output(args, Some(input))
+        let mut command = self.kubectl_command();
+        command.args(args);
+        let output = run_with_input(command, input)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A command of kubectl as the administrator, for callers that need its process.
@@ -226,12 +229,6 @@ impl ControlPlane {
             .arg("--cache-dir")
             .arg(self.lab.path().join("kubectl-cache"));
         command
-    }
-
-    /// Kills the API server and starts it again, on the same port and data.
-    pub fn restart_apiserver(&mut self) -> Result<()> {
-        self.stop_apiserver();
-        self.start_apiserver()
     }
 
     /// Kills the API server.
@@ -314,20 +311,6 @@ impl ControlPlane {
             command.arg("--port=0");
         }
         Ok(command)
-    }
-
-    fn output<S: AsRef<OsStr>>(
-        &self,
-        args: impl IntoIterator<Item = S>,
-        input: Option<&str>,
-    ) -> Result<String> {
-        let mut command = self.kubectl_command();
-        command.args(args);
-        let output = match input {
-            Some(input) => run_with_input(command, input)?,
-            None => run(command)?,
-        };
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

@@ -4,6 +4,9 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+use crate::skip::skip;
+
 /// A program and the Debian package that installs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
@@ -85,6 +88,26 @@ pub(crate) fn missing_of(needs: &[Need]) -> Vec<Need> {
         .collect()
 }
 
+/// An error that says what to install, if a program is missing.
+pub(crate) fn require(needs: &[Need]) -> Result<()> {
+    match missing_of(needs).first() {
+        None => Ok(()),
+        Some(Need { program, package }) => Err(Error::Unusable(format!(
+            "{program} is missing: install {package}"
+        ))),
+    }
+}
+
+/// Whether `test` has these programs; prints that the test is skipped if not.
+pub(crate) fn are_installed_for(test: &str, needs: &[Need]) -> bool {
+    let missing = missing_of(needs);
+    let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    if !missing.is_empty() {
+        skip(test, &format!("needs the packages {}", packages.join(" ")));
+    }
+    missing.is_empty()
+}
+
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -138,7 +161,7 @@ mod tests {
         match fs::read(crate::BUSYBOX) {
             Ok(busybox) => assert!(is_static(&busybox)),
             Err(error) => {
-                crate::skip("a_program_with_a_loader_is_not_static", &error.to_string());
+                skip("a_program_with_a_loader_is_not_static", &error.to_string());
             }
         }
     }

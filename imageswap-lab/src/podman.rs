@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::error::{Error, Result};
 use crate::hierarchy;
 use crate::image::Image;
-use crate::needs::{PODMAN, missing_of};
+use crate::needs::{PODMAN, require};
 use crate::oci;
 use crate::process::run;
 use crate::runc::Bundle;
@@ -70,10 +70,7 @@ impl Podman {
     }
 
     fn in_folder(lab: &Lab, folder: PathBuf, user: Option<(u32, TempDir)>) -> Result<Self> {
-        if let Some(need) = missing_of(&PODMAN).first() {
-            let message = format!("{} is missing: install {}", need.program, need.package);
-            return Err(Error::Unusable(message));
-        }
+        require(&PODMAN)?;
         let file = folder.join("containers.conf");
         let runtime = oci::program(&folder, false)?;
         let text = format!("{CONFIGURATION}runtime = \"{}\"\n", runtime.display());

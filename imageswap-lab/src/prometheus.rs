@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::needs::{ALERTMANAGER, PROMETHEUS, missing_of};
-use crate::skip::skip;
+use crate::needs::{ALERTMANAGER, PROMETHEUS, are_installed_for};
 use crate::workspace::Lab;
 
 /// The path at which both report ready.
@@ -28,13 +27,9 @@ impl Prometheus {
     ///
     /// # Panics
     ///
-    /// If skipping is a failure (see [`skip`]).
+    /// If skipping is a failure (see [`skip`](crate::skip)).
     pub fn is_installed_for(test: &str) -> bool {
-        let missing = missing_of(&PROMETHEUS);
-        for need in &missing {
-            skip(test, &format!("needs the package {}", need.package));
-        }
-        missing.is_empty()
+        are_installed_for(test, &PROMETHEUS)
     }
 
     /// Starts one with its storage in the lab's folder that scrapes `targets` at `/metrics`, and

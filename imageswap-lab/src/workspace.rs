@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::leftovers::{self, unmount_below};
-use crate::needs::{CONTAINERS, Need, is_root, missing, missing_of};
+use crate::needs::{CONTAINERS, are_installed_for, is_root};
 use crate::skip::skip;
 
 /// A folder for parts, removed when the last of them is dropped.
@@ -50,13 +50,8 @@ impl Lab {
             skip(test, "needs root");
             return None;
         }
-        let missing = missing_of(&CONTAINERS);
-        if !missing.is_empty() {
-            let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
-            skip(test, &format!("needs the packages {}", packages.join(" ")));
-            return None;
-        }
-        Some(Self::new(test).unwrap_or_else(|error| panic!("{test}: {error}")))
+        are_installed_for(test, &CONTAINERS)
+            .then(|| Self::new(test).unwrap_or_else(|error| panic!("{test}: {error}")))
     }
 
     /// The folder.
@@ -73,11 +68,6 @@ impl Lab {
     /// The file that the process `name` writes its output to.
     pub fn log_path(&self, name: &str) -> PathBuf {
         self.path().join(format!("{name}.log"))
-    }
-
-    /// The programs that are not installed; see [`missing`].
-    pub fn missing(&self) -> Vec<Need> {
-        missing()
     }
 
     pub(crate) fn own_groups(&self) -> bool {

@@ -14,7 +14,8 @@ fn objects_survive_the_api_server() {
     cluster
         .apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}")
         .unwrap();
-    cluster.restart_apiserver().unwrap();
+    cluster.stop_apiserver();
+    cluster.start_apiserver().unwrap();
     let names = cluster
         .kubectl(["get", "namespaces", "-o", "name"])
         .unwrap();

@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::containerd::Containerd;
 use crate::cri::Cri;
 use crate::error::{Error, Result};
-use crate::needs::{POD_NETWORK, missing_of};
+use crate::needs::{POD_NETWORK, require};
 use crate::process::Process;
 
 /// Plugins that give a Pod its addresses; Debian's place for them.
@@ -51,10 +51,7 @@ impl Machine {
         containerd: &Containerd,
         name: &str,
     ) -> Result<Self> {
-        if let Some(need) = missing_of(&POD_NETWORK).first() {
-            let message = format!("{} is missing: install {}", need.program, need.package);
-            return Err(Error::Unusable(message));
-        }
+        require(&POD_NETWORK)?;
         let settings = SETTINGS.map(|name| Path::new("/proc/sys").join(name));
         let settings = settings.into_iter().filter_map(|path| {
             let value = fs::read_to_string(&path).ok()?;
