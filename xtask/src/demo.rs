@@ -54,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
     let node = is_root();
     ui::heading("Building");
     if node {
-        install_parts()?;
+        toolchain::provide(&missing(), "a registry and real containers")?;
         builder::probes(workspace)?;
     }
     let profile = if options.release {
@@ -149,16 +149,6 @@ impl Demo {
         }
         bail!("ended with code {:?}: {end}", process.exit_code());
     }
-}
-
-/// Installs containerd and the rest, as root.
-fn install_parts() -> Result<()> {
-    let mut packages: Vec<_> = missing().iter().map(|need| need.package).collect();
-    packages.dedup();
-    if packages.is_empty() {
-        return Ok(());
-    }
-    toolchain::install(&packages, "a registry and real containers")
 }
 
 fn summary(checks: &[(String, bool)], node: bool, took: Duration) -> ExitCode {

@@ -54,11 +54,7 @@ pub(crate) fn isolate(workspace: &Workspace, what: &What) -> Result<Option<ExitC
 /// Does everything that needs the network: the cluster's namespace has no access to it.
 fn prepare(workspace: &Workspace, what: &What) -> Result<()> {
     ui::heading("What it takes");
-    let lacking = missing_for_tests();
-    let packages: Vec<_> = lacking.iter().map(|need| need.package).collect();
-    if !packages.is_empty() {
-        toolchain::install(&packages, "a cluster on this machine")?;
-    }
+    toolchain::provide(&missing_for_tests(), "a cluster on this machine")?;
     kubernetes::find_or_build()?;
     helm::provide()?;
     image::provide()?;

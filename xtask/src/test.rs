@@ -10,10 +10,11 @@ use crate::builder;
 use crate::count::Count;
 use crate::fuzz;
 use crate::helm;
+use crate::image;
 use crate::isolation::own_program;
 use crate::kubernetes;
 use crate::matrix;
-use crate::process::{Workspace, cargo, find};
+use crate::process::{Workspace, cargo};
 use crate::programs;
 use crate::toolchain;
 use crate::ui::{self, Took};
@@ -94,21 +95,11 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> ExitCode {
 
 /// Installs the real parts that tests start; if that fails, the tests report what they lack.
 fn install_parts() {
-    let mut packages: Vec<_> = missing_for_tests()
-        .iter()
-        .map(|need| need.package)
-        .collect();
-    if find("skopeo").is_none() {
-        packages.push("skopeo");
-    }
-    packages.dedup();
-    if !packages.is_empty()
-        && let Err(error) = toolchain::install(&packages, "tests with real containers")
-    {
-        ui::left_out(format_args!("{error:#}"));
-    }
-    if let Err(error) = helm::provide() {
-        ui::left_out(format_args!("{error:#}"));
+    let parts = toolchain::provide(&missing_for_tests(), "tests with real containers");
+    for provided in [parts, image::provide(), helm::provide()] {
+        if let Err(error) = provided {
+            ui::left_out(format_args!("{error:#}"));
+        }
     }
 }
 

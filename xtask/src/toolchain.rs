@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use imageswap_lab::is_root;
+use imageswap_lab::{Need, is_root};
 
 use crate::process::{cache, cargo, cargo_home, find, find_all, output, run};
 use crate::ui;
@@ -48,6 +48,16 @@ impl ProbeTools {
             linker: linker()?,
         })
     }
+}
+
+/// Installs the Debian packages of missing programs, if any is missing.
+pub(crate) fn provide(missing: &[Need], purpose: &str) -> Result<()> {
+    let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    install(&packages, purpose)
 }
 
 /// Installs Debian packages; only as root, and announced first.

@@ -87,10 +87,7 @@ pub(super) fn run_all(workspace: &Workspace, show: Show) -> Result<ExitCode> {
 /// Builds probes, agent and its examples for release, and installs what real containers need. Returns the folder with
 /// the programs.
 pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let packages: Vec<_> = missing().iter().map(|need| need.package).collect();
-    if !packages.is_empty() {
-        toolchain::install(&packages, "real containers")?;
-    }
+    toolchain::provide(&missing(), "real containers")?;
     builder::probes(workspace)?;
     ui::step("building for release");
     let mut build = cargo();

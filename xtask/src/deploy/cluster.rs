@@ -1,11 +1,11 @@
 //! A cluster, reached with kubectl and Helm as users do.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
+use imageswap_lab::output_with;
 use serde_json::{Value, json};
 
 use crate::helm;
@@ -75,18 +75,7 @@ impl Cluster {
     /// Runs kubectl with `input` as its standard input, and returns its output whatever the exit
     /// code.
     pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<Output> {
-        let mut child = self
-            .kubectl_command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run kubectl")?;
-        let mut stdin = child.stdin.take().context("kubectl has no input")?;
-        // If kubectl ends before it reads the input, its status says why.
-        drop(stdin.write_all(input.as_bytes()));
-        drop(stdin);
-        child.wait_with_output().context("kubectl")
+        Ok(output_with(&mut self.kubectl_command(args), input)?)
     }
 
     /// Sends an object with kubectl. Returns standard output and standard error; if the API server
