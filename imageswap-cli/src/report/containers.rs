@@ -56,17 +56,6 @@ pub(super) enum End {
     Unseen,
 }
 
-impl End {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Approved => "approved",
-            Self::Running => "running",
-            Self::Unseen => "unseen",
-        }
-    }
-}
-
 /// The times that a node's agents were at work, as far as containers need them.
 pub(super) trait Nodes {
     /// When the first agent began that started after `last` and did not find the container any more.

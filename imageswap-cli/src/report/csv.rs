@@ -2,6 +2,7 @@
 
 use super::containers::Row;
 use anyhow::Result;
+use serde_json::Value;
 use std::io::Write;
 
 const HEADER: [&str; 24] = [
@@ -31,45 +32,24 @@ const HEADER: [&str; 24] = [
     "start_id",
 ];
 
+/// The columns are fields of the JSON.
 pub(super) fn write(rows: &[Row], out: &mut impl Write) -> Result<()> {
-    line(&HEADER, out)?;
+    write!(out, "{}\r\n", HEADER.join(","))?;
     for row in rows {
-        let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
-        let workload = row.workload.as_ref();
-        let fields = [
-            row.from.rfc3339(),
-            row.from_is_exact.to_string(),
-            row.to.rfc3339(),
-            row.end.as_str().to_owned(),
-            row.seconds.to_string(),
-            row.node.clone(),
-            text(&row.namespace),
-            workload.map(|it| it.kind.clone()).unwrap_or_default(),
-            workload.map(|it| it.name.clone()).unwrap_or_default(),
-            text(&row.pod),
-            text(&row.container),
-            text(&row.container_id),
-            text(&row.process),
-            text(&row.image),
-            text(&row.expected_image),
-            text(&row.digest),
-            row.registry.clone(),
-            row.verdict.to_owned(),
-            row.route.clone(),
-            row.reason.clone(),
-            text(&row.rule),
-            text(&row.policy),
-            row.set_revision.clone(),
-            row.start_id.clone(),
-        ];
-        line(&fields.each_ref().map(String::as_str), out)?;
+        let row = serde_json::to_value(row)?;
+        let fields = HEADER.map(|column| {
+            let value = match column.strip_prefix("workload_") {
+                Some(field) => &row["workload"][field],
+                None => &row[column],
+            };
+            match value {
+                Value::Null => String::new(),
+                Value::String(text) => field(text),
+                other => other.to_string(),
+            }
+        });
+        write!(out, "{}\r\n", fields.join(","))?;
     }
-    Ok(())
-}
-
-fn line(fields: &[&str; HEADER.len()], out: &mut impl Write) -> Result<()> {
-    let fields = fields.map(field);
-    write!(out, "{}\r\n", fields.join(","))?;
     Ok(())
 }
 
