@@ -2,6 +2,7 @@
 
 use crate::moment::Moment;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 /// The workload of containers without a Pod, for people.
 pub(crate) const NO_POD: &str = "(no Pod)";
@@ -42,8 +43,9 @@ pub(crate) enum Event {
 }
 
 /// Ordered from harmless to drift.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum Verdict {
     Approved,
     Exempt,
@@ -107,13 +109,8 @@ impl Verdict {
     }
 
     /// The verdict as findings spell it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Approved => "approved",
-            Self::Exempt => "exempt",
-            Self::Unresolved => "unresolved",
-            Self::Drift => "drift",
-        }
+    pub(crate) fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

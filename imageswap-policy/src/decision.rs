@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use strum::{Display, IntoStaticStr};
 
 /// Who asks: a Pod, or the node itself.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +38,8 @@ impl Labels for BTreeMap<String, String> {
 }
 
 /// The reason for the answer. [`Decision::explain`] turns it into text for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Reason {
     /// A rule gave another reference.
     Swapped,
@@ -71,27 +73,7 @@ pub enum Reason {
 impl Reason {
     /// Stable name, for output that programs read.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Swapped => "swapped",
-            Self::Kept => "kept",
-            Self::AlreadyTarget => "already-target",
-            Self::NoRule => "no-rule",
-            Self::Unparsable => "unparsable",
-            Self::InvalidResult => "invalid-result",
-            Self::Excepted => "excepted",
-            Self::OptedOut => "opted-out",
-            Self::NotMirrored => "not-mirrored",
-            Self::Denied => "denied",
-            Self::ScopeUnknown => "scope-unknown",
-            Self::OutOfScope => "out-of-scope",
-            Self::NoPolicy => "no-policy",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 

@@ -10,10 +10,12 @@ use imageswap_policy::manifest::List;
 use imageswap_policy::{Date, Decision, Policies, Reason, Reference};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use strum::IntoStaticStr;
 
 /// Admission's action on a container with this image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum Verdict {
     /// Refuse it: not approved, under `enforcement: deny`.
     Refuse,
@@ -252,7 +254,7 @@ impl Key {
 
 impl Verdict {
     /// A sentence for people.
-    pub(super) const fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::OutOfScope => "out of scope",
             verdict => verdict.as_str(),
@@ -260,18 +262,8 @@ impl Verdict {
     }
 
     /// The word in JSON.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Refuse => "refuse",
-            Self::Warn => "warn",
-            Self::Audit => "audit",
-            Self::Invalid => "invalid",
-            Self::Unknown => "unknown",
-            Self::Swap => "swap",
-            Self::Exempt => "exempt",
-            Self::Keep => "keep",
-            Self::OutOfScope => "out-of-scope",
-        }
+    pub(super) fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
