@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::Path;
 
+use imageswap_policy::sha256;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -222,13 +222,7 @@ fn header(mode: u32, size: usize) -> tar::Header {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(bytes) {
-        for nibble in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(nibble.into(), 16));
-        }
-    }
-    text
+    format!("sha256:{}", sha256(bytes))
 }
 
 /// The machine's architecture by the image specification's (Go's) names.

@@ -73,6 +73,7 @@ pub use pattern::{Pattern, PatternError};
 pub use policies::{Policies, Selected};
 pub use policy::{Policy, PullSecret};
 pub use reference::{Reference, ReferenceError};
+pub use revision::{hex, sha256};
 pub use scope::{EXCLUDED as EXCLUDED_NAMESPACES, Missing};
 
 pub use time::Date;

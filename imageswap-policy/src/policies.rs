@@ -4,15 +4,12 @@ use crate::decision::{Decision, Reason, Scope};
 use crate::enforcement::Enforcement;
 use crate::guard::{Asking, Name, Ternary};
 use crate::policy::Policy;
+use crate::revision::{LENGTH, sha256};
 use crate::scope::Missing;
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use time::Date;
-
-/// Bytes of the hash that the revision of a set shows.
-const REVISION_LENGTH: usize = 6;
 
 /// All policies in force. Of those that match a Pod, the one with the highest priority decides;
 /// among equals, the first by name. Policies are never merged.
@@ -68,14 +65,10 @@ impl Policies {
             [] => "none".to_owned(),
             [one] => one.revision().to_owned(),
             several => {
-                let mut hash = Sha256::new();
-                for policy in several {
-                    hash.update(policy.revision());
-                    hash.update(" ");
-                }
-                let hash = hash.finalize();
-                let bytes = hash.iter().take(REVISION_LENGTH);
-                bytes.fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+                let revisions = several.iter().flat_map(|it| [it.revision(), " "]);
+                let mut hash = sha256(revisions.collect::<String>());
+                hash.truncate(LENGTH);
+                hash
             }
         };
         Self { all, set_revision }

@@ -6,8 +6,22 @@ use crate::selector::LabelSelector;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
-/// Bytes of the hash that the revision shows.
-const LENGTH: usize = 6;
+/// Digits of the hash that a revision shows.
+pub(crate) const LENGTH: usize = 12;
+
+/// The SHA-256 of `bytes`, in hexadecimal digits.
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// `bytes` in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
 
 /// Hashes fields with their lengths, so that different lists of fields never look the same.
 pub(crate) struct Fields(Sha256);
@@ -21,15 +35,7 @@ impl Fields {
 
     /// The revision.
     pub(crate) fn finish(self) -> String {
-        self.0
-            .finalize()
-            .iter()
-            .take(LENGTH)
-            .fold(String::new(), |mut text, byte| {
-                // Writing to a String cannot fail.
-                _ = write!(text, "{byte:02x}");
-                text
-            })
+        hex(&self.0.finalize()[..LENGTH / 2])
     }
 
     pub(crate) fn field(&mut self, text: &str) {

@@ -2,8 +2,8 @@
 
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use imageswap_policy::sha256;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::platform::Platform;
 use crate::problem::Problem;
@@ -137,11 +137,7 @@ fn verify(target: &Target, digest: &str, body: &[u8]) -> Result<(), Problem> {
     let Some(expected) = digest.strip_prefix("sha256:") else {
         return Ok(());
     };
-    let found = Sha256::digest(body);
-    let found = found
-        .iter()
-        .fold(String::new(), |text, it| format!("{text}{it:02x}"));
-    if found == expected {
+    if sha256(body) == expected {
         Ok(())
     } else {
         Err(Problem::Digest(target.registry.clone()))

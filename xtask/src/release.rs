@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use sha2::{Digest as _, Sha256};
+use imageswap_policy::sha256;
 
 use crate::helm;
 use crate::image::{self, Architecture, Built, Commit, What};
@@ -294,12 +294,6 @@ fn package(workspace: &Workspace, seconds: u64) -> Result<Vec<u8>> {
     let packed = folder.path().join(format!("imageswap-{VERSION}.tgz"));
     let packed = fs::read(&packed).with_context(|| packed.display().to_string())?;
     archive::repack(&packed, seconds).context("the chart's package")
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: Vec<_> = hash.iter().map(|it| format!("{it:02x}")).collect();
-    hex.concat()
 }
 
 #[cfg(test)]

@@ -2,15 +2,13 @@
 
 use super::Results;
 use anyhow::Result;
-use imageswap_policy::Severity;
+use imageswap_policy::{Severity, sha256};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write;
 
-/// Bytes of a fingerprint.
-const FINGERPRINT: usize = 16;
+/// Digits of a fingerprint.
+const FINGERPRINT: usize = 32;
 
 #[derive(Serialize)]
 struct Issue<'a> {
@@ -64,11 +62,7 @@ pub(super) fn write(results: &Results, out: &mut impl Write) -> Result<()> {
 
 /// Names a finding over time; the `count` of equal findings keeps them apart.
 pub(super) fn fingerprint(key: &str, count: usize) -> String {
-    let hash = Sha256::digest(format!("{key}\0{count}"));
-    let mut text = String::new();
-    for byte in hash.iter().take(FINGERPRINT) {
-        // Writing to a string does not fail.
-        let _written = write!(text, "{byte:02x}");
-    }
-    text
+    let mut hash = sha256(format!("{key}\0{count}"));
+    hash.truncate(FINGERPRINT);
+    hash
 }

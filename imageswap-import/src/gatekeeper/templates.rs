@@ -2,9 +2,8 @@
 //! one of Gatekeeper's library.
 
 use crate::fields::kind;
+use imageswap_policy::sha256;
 use imageswap_policy::yaml::Node;
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
 /// A way in which versions of the library differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,9 +116,5 @@ fn code(node: &Node) -> Option<String> {
             }
         }
     }
-    let mut hash = String::new();
-    for byte in Sha256::digest(lines.join("\n")) {
-        write!(hash, "{byte:02x}").ok()?;
-    }
-    Some(hash)
+    Some(sha256(lines.join("\n")))
 }

@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder};
+use imageswap_policy::sha256;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -183,9 +183,7 @@ fn descriptor(media_type: &str, blob: &[u8]) -> Value {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: Vec<_> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{}", hex.concat())
+    format!("sha256:{}", sha256(bytes))
 }
 
 /// An image like ours of one program, for both architectures.
