@@ -33,6 +33,7 @@ use ::kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use crate::error::{Error, Result};
 use crate::port::free_address;
 use crate::process::{Process, run, run_with_input};
+use crate::shipped::{RIGHTS, shipped};
 use crate::workspace::Lab;
 pub use assets::Assets;
 use assets::{CONTROLLERS, NODE};
@@ -44,6 +45,9 @@ use pki::Pki;
 const START: Duration = Duration::from_mins(2);
 /// A local API server that does not answer within this time is down.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
+
+const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds");
+const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
 
 /// Options of a control plane.
 #[derive(Debug, Clone)]
@@ -182,6 +186,21 @@ impl ControlPlane {
     /// `system:serviceaccount:NAMESPACE:NAME`.
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
         self.pki.kubeconfig(self.server, user, group)
+    }
+
+    /// Installs the definition of ImageSwapPolicies, and waits until it is served.
+    pub fn install_definition(&self) -> Result<()> {
+        self.kubectl(["apply", "--server-side", "-f", DEFINITION])?;
+        self.kubectl(["wait", "--for=condition=Established", "crd", "--all"])?;
+        Ok(())
+    }
+
+    /// Installs the rights of the manifests; returns a kubeconfig file of the webhook's account.
+    pub fn install_rights(&self) -> Result<PathBuf> {
+        for object in shipped(&RIGHTS)? {
+            self.apply(&object.to_string())?;
+        }
+        self.kubeconfig_for(ACCOUNT, None)
     }
 
     /// The administrator's client, for use within the current runtime.

@@ -65,7 +65,7 @@ pub use registry::{REGISTRY_USER, Registry, SecureRegistry};
 pub use report_definitions::{openreports_definitions, policy_report_definitions};
 pub use runc::Bundle;
 pub use scripted::{Act, ScriptedServer, answer};
-pub use shipped::{RIGHTS, shipped};
+pub use shipped::shipped;
 pub use skip::skip;
 pub use statistics::BpfStatistics;
 pub use wait::wait_until;

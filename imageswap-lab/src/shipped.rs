@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
 
 /// What the services need before their Pods: namespaces, accounts, rights, and the ConfigMap that the webhook writes.
-pub const RIGHTS: [&str; 7] = [
+pub(crate) const RIGHTS: [&str; 7] = [
     "Namespace",
     "ServiceAccount",
     "Role",

@@ -23,11 +23,7 @@ use serde_json::Value;
 /// A control plane that has the resource, and the namespaces that the values files mention.
 fn cluster(test: &str) -> Option<ControlPlane> {
     let cluster = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
-    let crds = chart().join("crds");
-    let args = ["apply", "--server-side", "-f", crds.to_str().unwrap()];
-    cluster.kubectl(args).unwrap();
-    let args = ["wait", "--for=condition=Established", "crd", "--all"];
-    cluster.kubectl(args).unwrap();
+    cluster.install_definition().unwrap();
     Some(cluster)
 }
 

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::replica::eventually;
+use crate::replica::{SECRET, eventually};
 
 /// An authority is replaced every half minute; an API server uses a new caBundle within two
 /// seconds.
@@ -43,7 +43,8 @@ impl Webhook {
             .arg(format!("--admin=127.0.0.1:{}", free_port()))
             .arg(format!("--maps={}", maps.display()))
             .arg(format!("--kubeconfig={}", cluster.account.display()))
-            .args(["--tls-secret=imageswap-system/tls", "--tls-san=127.0.0.1"])
+            .arg(format!("--tls-secret=imageswap-system/{SECRET}"))
+            .arg("--tls-san=127.0.0.1")
             .args(TIMES)
             .stdout(Stdio::null())
             .spawn()

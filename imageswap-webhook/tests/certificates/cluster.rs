@@ -13,44 +13,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 
-use crate::replica::Replica;
+use crate::replica::{Replica, SECRET};
 
 pub(crate) const MUTATING: &str = "mutatingwebhookconfiguration";
 pub(crate) const VALIDATING: &str = "validatingwebhookconfiguration";
-
-/// All rights that `--tls-secret` needs.
-const RIGHTS: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: imageswap-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: webhook, namespace: imageswap-system}
-rules:
-- {apiGroups: [''], resources: [secrets], resourceNames: [tls], verbs: [get, list, watch, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: webhook, namespace: imageswap-system}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: webhook}
-subjects: [{kind: ServiceAccount, name: webhook, namespace: imageswap-system}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: webhook}
-rules:
-- apiGroups: [admissionregistration.k8s.io]
-  resources: [mutatingwebhookconfigurations, validatingwebhookconfigurations]
-  resourceNames: [imageswap]
-  verbs: [list, watch, patch]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: webhook}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: webhook}
-subjects: [{kind: ServiceAccount, name: webhook, namespace: imageswap-system}]
-";
 
 pub(crate) struct Cluster {
     pub(crate) plane: ControlPlane,
@@ -62,9 +28,7 @@ impl Cluster {
     /// `None` after printing that `test` is skipped.
     pub(crate) async fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
-        plane.apply(RIGHTS).unwrap();
-        let account = "system:serviceaccount:imageswap-system:webhook";
-        let account = plane.kubeconfig_for(account, None).unwrap();
+        let account = plane.install_rights().unwrap();
         let client = client(plane.kubeconfig()).await;
         Some(Self {
             plane,
@@ -81,14 +45,14 @@ impl Cluster {
     /// Creates the Secret; `data` are further lines of YAML.
     pub(crate) fn secret(&self, data: &str) {
         let manifest = format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: tls, namespace: imageswap-system}}\n{data}"
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {SECRET}, namespace: imageswap-system}}\n{data}"
         );
         self.plane.apply(&manifest).unwrap();
     }
 
     /// Changes the Secret by a merge patch.
     pub(crate) fn patch_secret(&self, patch: &str) {
-        let args = ["-n", "imageswap-system", "patch", "secret", "tls"];
+        let args = ["-n", "imageswap-system", "patch", "secret", SECRET];
         let args = args.into_iter().chain(["--type=merge", "-p", patch]);
         self.plane.kubectl(args).unwrap();
     }
@@ -123,7 +87,7 @@ impl Cluster {
 
     pub(crate) async fn secret_data(&self) -> BTreeMap<String, ByteString> {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), "imageswap-system");
-        secrets.get("tls").await.unwrap().data.unwrap_or_default()
+        secrets.get(SECRET).await.unwrap().data.unwrap_or_default()
     }
 
     /// A missing one counts as empty.

@@ -1,5 +1,4 @@
-//! Keeps certificates in a Secret of a real API server, with exactly the rights that the manual
-//! lists.
+//! Keeps certificates in a Secret of a real API server, with exactly the rights of the manifests.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail by panicking, as tests do"
@@ -17,7 +16,7 @@ use imageswap_runtime::tls::Connector;
 use tokio::time::Instant;
 
 use cluster::{Cluster, MUTATING, VALIDATING};
-use replica::{NAME, eventually};
+use replica::{NAME, SECRET, eventually};
 
 /// Lifetimes with which an authority is replaced every half minute or so.
 const QUICK: &str =
@@ -198,7 +197,7 @@ async fn what_others_write_is_put_right() {
         "imageswap-system",
         "annotate",
         "secret",
-        "tls",
+        SECRET,
         "imageswap.io/rotate-ca=now",
     ];
     cluster.plane.kubectl(args).unwrap();

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// The server name by which the API server calls a webhook.
 pub(crate) const NAME: &str = "imageswap-webhook.imageswap-system.svc";
+/// The Secret that the webhook may write.
+pub(crate) const SECRET: &str = "imageswap-webhook-tls";
 /// How long to wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,7 +44,8 @@ pub(crate) struct Connection {
 
 impl Replica {
     pub(crate) async fn start(flags: &str, client: Client) -> Self {
-        let args = ["x", "--tls-secret", "imageswap-system/tls"];
+        let secret = format!("imageswap-system/{SECRET}");
+        let args = ["x", "--tls-secret", &secret];
         let command = Command::parse_from(args.into_iter().chain(flags.split_whitespace()));
         let secret = command.certificates.load(&command.tls.tls_san);
         let secret = secret.unwrap().unwrap();

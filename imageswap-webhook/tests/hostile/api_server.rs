@@ -1,6 +1,5 @@
 //! What users of an API server can make it send to the webhook.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -32,13 +31,7 @@ fn small_pods_are_made_while_large_objects_come_through_an_api_server() {
     let _one = one_at_a_time();
     let cluster = require!(ControlPlane::for_test(TEST, ControlPlaneOptions::default()));
     let mut webhook = Webhook::start(&program(), &container()).unwrap();
-    let resource =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds/imageswappolicies.yaml");
-    cluster
-        .apply(&std::fs::read_to_string(resource).unwrap())
-        .unwrap();
-    let args = ["wait", "--for=condition=Established", "crd", "--all"];
-    cluster.kubectl(args).unwrap();
+    cluster.install_definition().unwrap();
     cluster.apply(&configurations(&webhook)).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (made, answers) = runtime.block_on(async {

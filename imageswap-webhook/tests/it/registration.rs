@@ -1,9 +1,10 @@
 //! The API server calls the webhook for Pods while a policy is in force, and not before: with the
 //! chart's configurations, its rights, and a real API server.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, require, shipped, wait_until};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, shipped, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -13,7 +14,6 @@ use crate::process::{self, Serving, admin, serve};
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Longer than an API server takes to use a configuration.
 const SETTLED: Duration = Duration::from_secs(3);
-const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
 const MUTATING: &str = "MutatingWebhookConfiguration";
 const VALIDATING: &str = "ValidatingWebhookConfiguration";
 const POLICY: &str = "
@@ -35,6 +35,7 @@ const SWAPPED: &str = "registry.example.com/hub/library/nginx";
 
 struct Cluster {
     plane: ControlPlane,
+    account: PathBuf,
     folder: TempDir,
 }
 
@@ -42,15 +43,14 @@ impl Cluster {
     /// What the chart installs, but for the webhook's Pods.
     fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds");
-        plane.kubectl(["apply", "-f", crds]).unwrap();
-        let args = ["wait", "--for=condition=Established", "crd", "--all"];
-        plane.kubectl(args).unwrap();
-        for object in shipped(&RIGHTS).unwrap() {
-            plane.apply(&object.to_string()).unwrap();
-        }
+        plane.install_definition().unwrap();
+        let account = plane.install_rights().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Some(Self { plane, folder })
+        Some(Self {
+            plane,
+            account,
+            folder,
+        })
     }
 
     /// Applies the chart's configurations, as calls of `webhook`. `change` changes them first.
@@ -69,8 +69,7 @@ impl Cluster {
 
     async fn webhook(&self) -> Serving {
         let mut command = process::serving(self.folder.path(), "127.0.0.1:0", "127.0.0.1:0");
-        let account = self.plane.kubeconfig_for(ACCOUNT, None).unwrap();
-        command.arg("--kubeconfig").arg(account);
+        command.arg("--kubeconfig").arg(&self.account);
         command.args([
             "--policy-from-cluster",
             "--maps-configmap=imageswap-system/imageswap-maps",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, require, shipped};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require};
 use imageswap_runtime::cluster::ClusterArgs;
 use imageswap_runtime::source::{Namespaces, PullSecrets};
 use imageswap_webhook::admit::Admission;
@@ -201,18 +201,8 @@ fn gets(plane: &ControlPlane) -> u64 {
 async fn a_namespace_that_was_made_a_moment_ago_is_asked_about() {
     let options = ControlPlaneOptions::default();
     let mut plane = require!(ControlPlane::for_test("scope-namespaces", options));
-    let kinds = [
-        "Namespace",
-        "ServiceAccount",
-        "ClusterRole",
-        "ClusterRoleBinding",
-    ];
-    for object in shipped(&kinds).unwrap() {
-        plane.apply(&object.to_string()).unwrap();
-    }
-    let account = "system:serviceaccount:imageswap-system:imageswap-webhook";
     let args = ClusterArgs {
-        kubeconfig: Some(plane.kubeconfig_for(account, None).unwrap()),
+        kubeconfig: Some(plane.install_rights().unwrap()),
         context: None,
     };
     // Without a watch: no namespace is known yet.

@@ -4,10 +4,10 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use imageswap_lab::{ControlPlane, ControlPlaneOptions, RIGHTS, require, shipped};
+use imageswap_lab::{ControlPlane, ControlPlaneOptions, require};
 use imageswap_policy::Policy;
 use imageswap_runtime::admin::Readiness;
 use imageswap_runtime::cluster::ClusterArgs;
@@ -18,7 +18,6 @@ use kube::Client;
 
 /// How long to wait for something that must happen; a failed watch is retried after half a minute.
 const PATIENCE: Duration = Duration::from_mins(1);
-const ACCOUNT: &str = "system:serviceaccount:imageswap-system:imageswap-webhook";
 const GARBAGE: &str = "this is no maps file";
 
 /// A process that follows the cluster.
@@ -37,20 +36,8 @@ struct Cluster {
 impl Cluster {
     fn start(test: &str) -> Option<Self> {
         let plane = ControlPlane::for_test(test, ControlPlaneOptions::default())?;
-        // The webhook's rights, and the ConfigMap that it writes.
-        for object in shipped(&RIGHTS).unwrap() {
-            plane.apply(&object.to_string()).unwrap();
-        }
-        let account = plane.kubeconfig_for(ACCOUNT, None).unwrap();
+        let account = plane.install_rights().unwrap();
         Some(Self { plane, account })
-    }
-
-    /// Installs the resource, and waits until it is served.
-    fn install_resource(&self) {
-        let plane = &self.plane;
-        plane.apply(&manifest("crds/imageswappolicies")).unwrap();
-        let args = ["wait", "--for=condition=Established", "crd", "--all"];
-        plane.kubectl(args).unwrap();
     }
 
     async fn client(&self) -> Client {
@@ -125,11 +112,6 @@ impl Follower {
     }
 }
 
-fn manifest(name: &str) -> String {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"));
-    std::fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap()
-}
-
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -146,7 +128,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
     cluster.maps("default::r.io");
     let first = cluster.follow().await;
     first.until(&["maps"]).await;
-    cluster.install_resource();
+    cluster.plane.install_definition().unwrap();
     cluster.policy("corp", "rules: [{from: '**', to: r.io}]");
     first.until(&["corp", "maps"]).await;
     let corp = first.set_revision();
@@ -219,7 +201,7 @@ async fn policies_outlive_bad_edits_restarts_and_the_api_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_in_force_within_a_second() {
     let cluster = require!(Cluster::start("policies-edit"));
-    cluster.install_resource();
+    cluster.plane.install_definition().unwrap();
     let follower = cluster.follow().await;
     eventually("ready without a policy", || {
         follower.readiness.missing().is_empty()
@@ -243,7 +225,7 @@ async fn an_edit_is_in_force_within_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn namespaces_and_pull_secrets_are_known() {
     let cluster = require!(Cluster::start("policies-known"));
-    cluster.install_resource();
+    cluster.plane.install_definition().unwrap();
     let follower = cluster.follow().await;
     let client = cluster.client().await;
     let (namespaces, secrets) = (Namespaces::unknown(), PullSecrets::unknown());
@@ -282,10 +264,11 @@ async fn namespaces_and_pull_secrets_are_known() {
     follower.until(&["corp"]).await;
     // It may not read Secrets, which is not the same as a missing Secret.
     assert_eq!(secrets.exists("shop", "corp-pull"), None);
-    cluster
-        .plane
-        .apply(&manifest("examples/pull-secrets"))
-        .unwrap();
+    let rights = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../deploy/examples/pull-secrets.yaml"
+    );
+    cluster.plane.kubectl(["apply", "-f", rights]).unwrap();
     eventually("it may look", || {
         secrets.exists("shop", "corp-pull") == Some(false)
     })
