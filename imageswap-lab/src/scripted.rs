@@ -40,10 +40,8 @@ impl ScriptedServer {
     pub async fn start(script: impl Fn(&str, &str) -> Act + Send + Sync + 'static) -> Result<Self> {
         let certificates = tempfile::tempdir().map_err(Error::io("a folder for certificates"))?;
         let tls = TlsArgs {
-            tls_cert: None,
-            tls_key: None,
             tls_self_signed: Some(certificates.path().to_owned()),
-            tls_san: vec![],
+            ..TlsArgs::default()
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let tls = tls

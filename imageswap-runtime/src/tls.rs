@@ -54,7 +54,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 const RENEWAL_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Where the serving certificate comes from; flatten it into a command's arguments.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "TLS")]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("certificate").args(["tls_cert", "tls_self_signed"]).required(true))]

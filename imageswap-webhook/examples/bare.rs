@@ -51,10 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let addr: SocketAddr = addr.parse()?;
     let tls = TlsArgs {
-        tls_cert: None,
-        tls_key: None,
         tls_self_signed: Some(PathBuf::from(dir)),
-        tls_san: vec![],
+        ..TlsArgs::default()
     };
     let acceptor = tls.load(addr)?.acceptor();
     let listener = TcpListener::bind(addr).await?;

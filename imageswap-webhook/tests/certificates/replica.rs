@@ -107,10 +107,8 @@ pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
 /// Makes a certificate and its authority in a folder; returns the authority for clients.
 pub(crate) fn self_signed(dir: &Path) -> Vec<u8> {
     let args = TlsArgs {
-        tls_cert: None,
-        tls_key: None,
         tls_self_signed: Some(dir.to_owned()),
-        tls_san: vec![],
+        ..TlsArgs::default()
     };
     args.load("127.0.0.1:0".parse().unwrap()).unwrap();
     std::fs::read(dir.join("ca.crt")).unwrap()

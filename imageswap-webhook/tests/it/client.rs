@@ -102,10 +102,8 @@ impl Server {
     ) -> Self {
         let certificates = tempfile::tempdir().unwrap();
         let tls = TlsArgs {
-            tls_cert: None,
-            tls_key: None,
             tls_self_signed: Some(certificates.path().to_owned()),
-            tls_san: vec![],
+            ..TlsArgs::default()
         };
         let tls = tls.load("127.0.0.1:0".parse().unwrap()).unwrap();
         let ca = std::fs::read(certificates.path().join("ca.crt")).unwrap();
