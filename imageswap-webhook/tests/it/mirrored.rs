@@ -1,8 +1,5 @@
 //! `ifMissing: keep`: the webhook asks the registry of the result, and the image stays if that is missing.
 
-use std::time::Duration;
-
-use http::StatusCode;
 use imageswap_lab::{Act, Image, Lab, Registry, ScriptedServer, answer, require};
 use imageswap_policy::Policies;
 use imageswap_registry::{Client, Mirrors};
@@ -15,7 +12,6 @@ use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::client::{PATIENCE, Server, TIMES, patched, pod, pod_review, policies, take_note};
 
@@ -278,54 +274,4 @@ async fn one_review_asks_a_bounded_number_of_questions() {
         "{}",
         registry.asked().len()
     );
-}
-
-/// Prints how long reviews take if each has another image, and then again; nothing is asserted about it.
-#[test]
-#[ignore = "a measurement"]
-fn latency_with_a_thousand_distinct_images() {
-    let lab = require!(Lab::for_test("latency_with_a_thousand_distinct_images"));
-    let plain = Registry::start(&lab).unwrap();
-    let image = Image::sleeper("mirrored").unwrap();
-    plain.push(&image, "hub/library/app", "there").unwrap();
-    let registry = plain.start_secure(&lab, false).unwrap();
-    let name = registry.name();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let server = serve_hasty(by_registry(&name, ""), registry.ca_pem()).await;
-        let mut connection = server.connect().await.unwrap();
-        let digest = image.digest();
-        for (what, prefix) in [
-            ("asked, missing", "docker.io/library/app:"),
-            ("kept, missing", "docker.io/library/app:"),
-            ("without a question", "quay.io/app:"),
-            ("asked, present", ""),
-        ] {
-            let mut times = Vec::new();
-            for at in 0..1000 {
-                let image = match what {
-                    // A tag beside the digest makes another name of the same image.
-                    "asked, present" => format!("docker.io/library/app:t{at}@{digest}"),
-                    _ => format!("{prefix}{at}"),
-                };
-                let review = pod_review("CREATE", &pod(&[&image])).to_string();
-                let begun = Instant::now();
-                let (head, _) = connection.post("/mutate?timeout=10s", review).await;
-                times.push(begun.elapsed());
-                assert_eq!(head.status(), StatusCode::OK);
-            }
-            times.sort();
-            let at = |share: usize| times[times.len() * share / 1000 - usize::from(share == 1000)];
-            let micros = |it: Duration| it.as_micros();
-            println!(
-                "{what}: p50 {} us, p99 {} us, worst {} us",
-                micros(at(500)),
-                micros(at(990)),
-                micros(at(1000))
-            );
-        }
-    });
 }
