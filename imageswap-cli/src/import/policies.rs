@@ -35,12 +35,6 @@ pub(super) struct PolicyFiles {
     /// Also compare source and policies for these images: a file with one image per line, or `-`
     #[arg(long, value_name = "IMAGES")]
     verify: Option<PathBuf>,
-    /// Accepted for older scripts; rules that apply to the same Pods always become one policy
-    #[arg(long, hide = true, conflicts_with = "no_merge")]
-    merge: bool,
-    /// Accepted for older scripts
-    #[arg(long, hide = true)]
-    no_merge: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
