@@ -58,17 +58,6 @@ fn usual() -> Results {
 }
 
 #[test]
-fn github_snapshot() {
-    assert_eq!(
-        written(&usual(), Format::Github),
-        "\
-::error file=app/a b.yaml,line=3,endLine=3,col=5,endColumn=12,title=not-approved::`x` is bad%0APod a
-::notice file=c.yaml,line=3,endLine=3,col=5,endColumn=12,title=not-approved::`y` moves
-"
-    );
-}
-
-#[test]
 fn gitlab_snapshot() {
     assert_eq!(
         written(&usual(), Format::Gitlab),
