@@ -81,6 +81,22 @@ impl Formula {
         Self::Not(Box::new(self))
     }
 
+    /// Pods on both sides of every condition, and whether [`Self::blocks`] select each.
+    pub(crate) fn judged(&self) -> Result<Vec<(Pod, bool)>, String> {
+        let selected = self.blocks()?;
+        let others = self.clone().not().blocks()?;
+        let near = selected.iter().chain(&others).flat_map(Block::pods);
+        let elsewhere = Pod {
+            namespace: "other-place".to_owned(),
+            ..Pod::default()
+        };
+        let judged = near.chain([elsewhere]).map(|pod| {
+            let is_selected = selected.iter().any(|it| it.selects(&pod));
+            (pod, is_selected)
+        });
+        Ok(judged.collect())
+    }
+
     /// The same as blocks, one of which has to match.
     ///
     /// # Errors

@@ -56,22 +56,9 @@ impl Scopes<'_> {
         failing: Option<bool>,
     ) -> Result<Formula, String> {
         let formula = self.translate(program, expr, &Locals::new(), 0)?;
-        let selected = formula.blocks()?;
-        let others = formula.clone().not().blocks()?;
-        let mut pods: Vec<Pod> = selected
-            .iter()
-            .chain(&others)
-            .flat_map(crate::scope::Block::pods)
-            .collect();
-        pods.push(Pod {
-            namespace: "other-place".to_owned(),
-            ..Pod::default()
-        });
-        for pod in &pods {
-            let root = (self.of_pod)(pod);
-            let holds = Evaluation::new(&root).evaluate(program, expr);
-            let expected = selected.iter().any(|it| it.selects(pod));
-            match holds {
+        for (pod, expected) in formula.judged()? {
+            let root = (self.of_pod)(&pod);
+            match Evaluation::new(&root).evaluate(program, expr) {
                 Ok(Value::Bool(it)) if it == expected => {}
                 Err(Stop::Error(_)) if failing == Some(expected) => {}
                 Err(Stop::Unknown(why)) => return Err(why),

@@ -4,7 +4,7 @@ use super::Wrong;
 use super::fields::Fields;
 use crate::fields::object;
 use crate::kyverno::jmespath::{Comparison, Expr, parse};
-use crate::scope::{Block, Formula, Literal, Pod};
+use crate::scope::{Formula, Literal, Pod};
 use imageswap_policy::document::{Operator, Requirement};
 use imageswap_policy::yaml::Node;
 use serde_json::{Map, Value};
@@ -148,21 +148,8 @@ fn functions(expression: &Expr) -> Result<(), String> {
 /// The Pods for which an expression is true; compared with the expression itself.
 fn formula(expression: &Expr) -> Result<Formula, String> {
     let formula = translate(expression)?;
-    let selected = formula.blocks()?;
-    let others = formula.clone().not().blocks()?;
-    let mut pods: Vec<Pod> = selected
-        .iter()
-        .chain(&others)
-        .flat_map(Block::pods)
-        .collect();
-    pods.push(Pod {
-        namespace: "other-place".to_owned(),
-        ..Pod::default()
-    });
-    for pod in &pods {
-        let found = expression.of_json(&root(pod));
-        let expected = selected.iter().any(|it| it.selects(pod));
-        match found {
+    for (pod, expected) in formula.judged()? {
+        match expression.of_json(&root(&pod)) {
             Ok(Value::Bool(it)) if it == expected => {}
             Ok(Value::Bool(_)) => return Err("it is not understood".to_owned()),
             Ok(_) => return Err("it is not true or false for every Pod".to_owned()),
