@@ -1,10 +1,8 @@
 //! Configurations of harbor-container-webhook.
 
-use super::helpers::{becomes, decide, imported, result, says, together, told, webhook};
+use super::helpers::{DIGEST, becomes, decide, imported, result, says, together, told, webhook};
 use Status::{CarriedOver, Differs, LeftOut};
 use imageswap_import::{Import, Status};
-
-const DIGEST: &str = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn harbor(config: &str) -> Import {
     together(config, &webhook("hcw.example", "/webhook-v1-pod", ""))

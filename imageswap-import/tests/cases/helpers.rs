@@ -5,6 +5,9 @@ use imageswap_policy::document::{ImageSwapPolicy, load_all};
 use imageswap_policy::{Date, PodScope, Policies, Scope};
 use std::collections::BTreeMap;
 
+pub(crate) const DIGEST: &str =
+    "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 /// Imports one text.
 pub(crate) fn imported(text: &str) -> Import {
     import(&[Source {
@@ -50,6 +53,20 @@ pub(crate) fn result(it: &Import, image: &str) -> String {
 #[track_caller]
 pub(crate) fn becomes(it: &Import, image: &str, expected: &str) {
     assert_eq!(result(it, image), expected, "{image}: {}", told(it));
+}
+
+/// Checks that images of one place move to another, those without a digest only if `tagged`; and that others stay.
+#[track_caller]
+pub(crate) fn moves(it: &Import, [from, to]: [&str; 2], tagged: bool, others: &[&str], text: &str) {
+    let digest = format!("/b{DIGEST}");
+    for (rest, moves) in [("/b:1", tagged), ("/a/b", tagged), (&digest, true)] {
+        let place = if moves { to } else { from };
+        let image = format!("{from}{rest}");
+        assert_eq!(result(it, &image), format!("{place}{rest}"), "{text}");
+    }
+    for image in others {
+        assert_eq!(result(it, image), *image, "{text}");
+    }
 }
 
 pub(crate) fn approved(it: &Import, namespace: &str, image: &str) -> Option<bool> {

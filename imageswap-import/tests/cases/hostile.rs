@@ -1,11 +1,10 @@
 //! Inputs that were once imported without a word and decided otherwise, and others of their kind.
 
 use super::cel::demand;
-use super::helpers::{self, decide, files, imported, is, rule, statuses};
+use super::helpers::{self, DIGEST, decide, files, imported, is, rule, statuses};
 use imageswap_import::{Import, Status};
 
 const EVERYWHERE: &str = "match: {any: [{resources: {kinds: [Pod]}}]}";
-const DIGEST: &str = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// Left out, or this image is decided like this: its result, and whether it is let in.
 fn never_wrong(it: &Import, image: &str, result: &str, approved: bool) {

@@ -1,6 +1,6 @@
 //! What all properties draw from, and the comparison of a rule with the policies made from it.
 
-use crate::helpers::{imported, policies};
+use crate::helpers::{DIGEST, imported, policies};
 use imageswap_import::Status;
 use imageswap_policy::{Date, PodScope, Reference, Scope};
 use std::collections::BTreeMap;
@@ -81,8 +81,6 @@ fn canonical(text: &str) -> Option<String> {
         if latest { ":latest" } else { "" }
     ))
 }
-
-const DIGEST: &str = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 fn images() -> Vec<String> {
     let mut all = Vec::new();
