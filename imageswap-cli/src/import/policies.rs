@@ -182,12 +182,8 @@ fn print_report(imported: &Import) {
 
 /// Writes the answers of source and policies side by side.
 fn verify(imported: &Import, images: &str) {
-    let images = images
-        .lines()
-        .map(str::trim)
-        .filter(|it| !it.is_empty() && !it.starts_with('#'));
     let mut rows = vec![["IMAGE", "POLICY", "SOURCE", "HERE", ""].map(str::to_owned)];
-    for it in images.flat_map(|it| imported.verify(it)) {
+    for it in crate::explain::images(images).flat_map(|it| imported.verify(it)) {
         let same = if it.same { "" } else { "differs" };
         rows.push([it.image, it.policy, it.source, it.ours, same.to_owned()]);
     }
