@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use imageswap_runtime::tls::{Authority, Validity};
+use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Ready};
+use crate::daemon::{Daemon, Place, Ready};
 use crate::error::{Error, Result};
 use crate::http::{HttpClient, HttpResponse};
 use crate::image::{Image, MANIFEST_TYPE};
@@ -39,17 +40,7 @@ impl Registry {
     /// Starts one with its storage in the lab's folder, and waits until it
     /// answers.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let daemon = Daemon::start(lab, "registry", "/v2/", |place| {
-            let config = serde_json::json!({
-                "version": 0.1,
-                "log": {"level": "warn"},
-                "storage": {"filesystem": {"rootdirectory": place.storage}},
-                "http": {"addr": place.addr.to_string()},
-            });
-            let mut command = Command::new("docker-registry");
-            command.arg("serve").arg(&place.config);
-            (config, command)
-        })?;
+        let daemon = Daemon::start(lab, "registry", "/v2/", |place| serve(place, place.storage))?;
         let storage = lab.path().join(format!("registry-{}", daemon.addr.port()));
         Ok(Self { daemon, storage })
     }
@@ -82,20 +73,11 @@ impl Registry {
             "registry-tls"
         };
         let daemon = Daemon::start_ready(lab, name, &ready, |place| {
-            let mut config = serde_json::json!({
-                "version": 0.1,
-                "log": {"level": "warn"},
-                "storage": {"filesystem": {"rootdirectory": self.storage}},
-                "http": {
-                    "addr": place.addr.to_string(),
-                    "tls": {"certificate": chain, "key": key},
-                },
-            });
+            let (mut config, command) = serve(place, &self.storage);
+            config["http"]["tls"] = json!({"certificate": chain, "key": key});
             if with_users {
-                config["auth"] = serde_json::json!({"htpasswd": {"realm": "lab", "path": users}});
+                config["auth"] = json!({"htpasswd": {"realm": "lab", "path": users}});
             }
-            let mut command = Command::new("docker-registry");
-            command.arg("serve").arg(&place.config);
             (config, command)
         })?;
         Ok(SecureRegistry { daemon, ca })
@@ -151,6 +133,19 @@ impl SecureRegistry {
     pub fn ca_pem(&self) -> &[u8] {
         &self.ca
     }
+}
+
+/// The configuration of a registry with this storage, and its command.
+fn serve(place: &Place<'_>, storage: &Path) -> (Value, Command) {
+    let config = json!({
+        "version": 0.1,
+        "log": {"level": "warn"},
+        "storage": {"filesystem": {"rootdirectory": storage}},
+        "http": {"addr": place.addr.to_string()},
+    });
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(&place.config);
+    (config, command)
 }
 
 /// The certificate of an authority; and chain and key, in PEM, of a server called `localhost`.
