@@ -12,6 +12,7 @@ use imageswap_webhook::caller::Caller;
 use imageswap_webhook::http::Answers;
 use imageswap_webhook::metrics::{Webhook, WebhookMetrics};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::client::{PATIENCE, Server, TIMES, patched, pod, pod_review, policies, take_note};
 

@@ -140,7 +140,8 @@ fn a_container_that_was_restored_from_a_checkpoint_does_not_run_the_image() {
     let mut bytes = status().encode_to_vec();
     // An entry of `map<string, string> annotations = 13`.
     let (key, value) = ("checkpointImage", "evil.example.net/checkpoint:1");
-    let field = |tag: u8, text: &[u8]| [&[tag << 3 | 2, text.len() as u8], text].concat();
+    let field =
+        |tag: u8, text: &[u8]| [&[tag << 3 | 2, u8::try_from(text.len()).unwrap()], text].concat();
     let entry = [field(1, key.as_bytes()), field(2, value.as_bytes())].concat();
     for (annotations, expected) in [
         (Vec::new(), Content::Unknown),

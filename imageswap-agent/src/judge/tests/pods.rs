@@ -397,7 +397,12 @@ fn what_the_pod_asks_for_is_not_approved_by_another_name_of_the_runtime() {
         ("registry.example.com/other:1", ["approved", "pod", "ok"]),
         (EVIL, ["unresolved", "pod", "ambiguous"]),
     ] {
-        let found = judged_with(&criteria, POD, is(known(asked)), &[claim.clone()]);
+        let found = judged_with(
+            &criteria,
+            POD,
+            is(known(asked)),
+            std::slice::from_ref(&claim),
+        );
         assert_eq!(words(&found), expected, "{asked}: {found:?}");
     }
 }
