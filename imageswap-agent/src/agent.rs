@@ -303,8 +303,10 @@ impl Agent {
         let asks_pods = self.resolver.asks_pods();
         let is_open = |start: &Start| {
             let facts = start.facts();
-            let is_unowned = facts.pod.is_none() && facts.claims.contains_key(&Source::Cri);
+            let has_cri = facts.claims.contains_key(&Source::Cri);
+            let is_unowned = facts.pod.is_none() && has_cri;
             start.is_unresolved()
+                || (!has_cri && facts.trusted().any(|claim| claim.through_cri))
                 || (!facts.is_container() && facts.may_be_container())
                 || (asks_pods && is_unowned)
         };

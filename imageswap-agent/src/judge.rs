@@ -354,7 +354,7 @@ impl<'a> Owner<'a> {
                     namespace_labels: None,
                 })
             }
-            _ => (facts.trusted()).find_map(|claim| Self::named(claim, criteria)),
+            _ => facts.first(|claim| Self::named(claim, criteria)),
         };
         of_runtime.into_iter().chain([Self::Node]).collect()
     }
@@ -395,6 +395,7 @@ impl<'a> Owner<'a> {
 /// Whether a source that did not answer may be the one that made the container.
 fn is_unasked(facts: &Facts) -> bool {
     let makers = [
+        Source::User,
         Source::Cri,
         Source::Containerd,
         Source::Docker,

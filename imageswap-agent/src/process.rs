@@ -172,10 +172,10 @@ fn command_if(
     if comm.trim_end() != program.get(..LONGEST_COMM).unwrap_or(program) {
         return None;
     }
-    let owner = user(proc, pid)?;
-    if depth(proc, pid) != 1 || !is_wanted(owner) {
+    if depth(proc, pid) != 1 {
         return None;
     }
+    let owner = user(proc, pid).filter(|owner| is_wanted(*owner))?;
     let command = CommandLine(read(proc, pid, "cmdline")?);
     let name = command.0.split('\0').next()?;
     let is_it = Path::new(name).file_name()? == program;

@@ -285,13 +285,14 @@ pub async fn run(
                     let mut caught_up = pin!(reader.catch_up());
                     loop {
                         tokio::select! {
-                            biased;
                             Some(event) = kernel.recv() => agent.kernel(event),
                             () = &mut caught_up => break,
                         }
                     }
-                    while let Ok(event) = kernel.try_recv() {
-                        agent.kernel(event);
+                    for _ in 0..kernel.len() {
+                        if let Ok(event) = kernel.try_recv() {
+                            agent.kernel(event);
+                        }
                     }
                     agent.walked(taken, cause);
                     walk.finished();

@@ -154,7 +154,8 @@ impl Cri {
         match container {
             // Whoever writes the Pod can make the verbose answer too large.
             Some(container) if container.sandbox_id.is_none() => Ok(Some(CriContainer {
-                sandbox_id: self.sandbox_of(id).await?,
+                // Without an answer, the rest still counts.
+                sandbox_id: self.sandbox_of(id).await.ok().flatten(),
                 ..container
             })),
             container => Ok(container),
@@ -261,7 +262,7 @@ impl CriContainer {
                 .and_then(|image| image.user_specified_image)
                 .and_then(non_empty)),
             pid,
-            is_restored: annotations.is_some_and(|it| !it.is_empty()),
+            is_restored: info.restored || annotations.is_some_and(|it| !it.is_empty()),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::file::read_of;
 use super::list::{self, Text, Texts};
@@ -155,7 +155,7 @@ fn value_of(line: &str, key: &str) -> Option<String> {
 }
 
 /// The image of the container `id` that was started from `bundle`, as this process sees it. `None`
-/// if that is not a container of one of these stores, or if a list does not belong to the store's
+/// if that is not a container of podman's in one of these stores, or if a list does not belong to the store's
 /// owner.
 ///
 /// # Errors
@@ -194,6 +194,9 @@ pub fn of_bundle(
         folder.join(format!("{what}.json"))
     };
     let metadata: Metadata = serde_json::from_str(&container.metadata.0).unwrap_or_default();
+    if metadata.pod.is_some() {
+        return Ok(None);
+    }
     let images = list("images");
     let image: Image = entry(store.owner, &images, &container.image.0)?.unwrap_or_default();
     // Only root's containers are compared with their layers.
@@ -287,6 +290,9 @@ struct Layer<'b> {
 struct Metadata {
     #[serde(rename = "image-name")]
     image_name: Option<String>,
+    /// CRI-O keeps its containers in the same store, and names their Pods: the CRI answers about them.
+    #[serde(rename = "pod-id")]
+    pod: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]

@@ -197,6 +197,11 @@ fn has_digest(facts: &Facts, digest: &str) -> bool {
         digests.any(|it| it == digest)
     };
     match facts.compared() {
+        // That of a sandbox has no digest of its own.
+        Some(claim) if claim.content == Content::Its => {
+            let mut compared = facts.of_image().filter(|it| it.content == Content::Its);
+            compared.any(is_its)
+        }
         Some(claim) => is_its(claim),
         None => facts.of_image().any(is_its) || !known,
     }

@@ -44,9 +44,9 @@ const MOST_LATE: usize = 100;
 /// A process that is older has no event that is still to come: its task was made before it.
 const OLDEST_LATE: Duration = Duration::from_secs(10);
 
-/// Digests in the names of one image that are compared with what runs. An image has one, or two if it was also
-/// pulled by the digest of its platform.
-const MOST_DIGESTS: usize = 8;
+/// Digests in the names of one image that are compared with what runs: each build of the same image can have
+/// another one, by its attestations.
+const MOST_DIGESTS: usize = 64;
 
 /// Whether a process is that of a reported task.
 enum IsOfTask {
@@ -363,10 +363,11 @@ impl Sources {
         }
         let digest_of = |name: &str| name.split_once('@').map(|(_, digest)| digest.to_owned());
         let named = claim.names.iter().filter_map(|name| digest_of(name));
-        let named: BTreeSet<_> = claim.digest.clone().into_iter().chain(named).collect();
-        let mut its = BTreeSet::new();
+        let named: BTreeSet<_> = named.collect();
         claim.names_left_out |= named.len() > MOST_DIGESTS;
-        for digest in named.into_iter().take(MOST_DIGESTS) {
+        let named = claim.digest.iter().cloned().chain(named);
+        let mut its = BTreeSet::new();
+        for digest in named.take(MOST_DIGESTS) {
             let is_compared =
                 record.content == Content::Its && record.digest.as_ref() == Some(&digest);
             let namespace = &described.task.namespace;

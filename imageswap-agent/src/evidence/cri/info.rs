@@ -12,6 +12,9 @@ pub(super) struct Info {
     #[serde(rename = "sandboxID")]
     pub(super) sandbox_id: Option<String>,
     pid: Option<i64>,
+    /// Whether CRI-O restored a container from a checkpoint.
+    #[serde(default)]
+    pub(super) restored: bool,
     /// For a sandbox: its own image.
     pub(super) image: Option<String>,
     /// For a container: what the kubelet asked for.

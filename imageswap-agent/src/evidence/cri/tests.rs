@@ -78,6 +78,17 @@ fn a_runtime_that_tells_less_leaves_it_unknown() {
 }
 
 #[test]
+fn crio_says_that_a_container_was_restored() {
+    for (json, expected) in [
+        (r#"{"restored":true}"#, true),
+        (r#"{"restored":false}"#, false),
+    ] {
+        let container = CriContainer::of_status(status(), parse(json));
+        assert_eq!(container.is_restored, expected, "{json}");
+    }
+}
+
+#[test]
 fn the_configuration_of_containerd_names_the_image_of_sandboxes() {
     let pause = "registry.k8s.io/pause:3.9";
     let of_1_7 =

@@ -198,3 +198,16 @@ fn stores_are_those_that_podmans_configuration_names() {
         assert_eq!(stores, [default, other]);
     }
 }
+
+/// CRI-O's containers lie in the same store as podman's.
+#[test]
+fn a_container_with_a_pod_is_not_podmans() {
+    let folder = Folder::new();
+    let listed = LISTED.replace(
+        r#"{\"image-name"#,
+        r#"{\"pod-name\":\"web\",\"pod-id\":\"0b\",\"image-name"#,
+    );
+    assert_ne!(listed, LISTED);
+    folder.write("graph/overlay-containers/containers.json", &listed);
+    assert_eq!(folder.read(&folder.bundle("run"), "c1").unwrap(), None);
+}

@@ -381,6 +381,27 @@ fn a_name_of_another_image_in_the_repository_is_not_what_runs() {
     }
 }
 
+/// The CRI's answer about a sandbox has no digest, and containerd's has.
+#[test]
+fn an_image_that_is_named_by_its_digest_alone_has_that_name() {
+    let name = format!("evil.example.net/pause@{DIGEST}");
+    let record = Claim {
+        digest: Some(DIGEST.to_owned()),
+        content: Content::Its,
+        naming: Naming::AnyOfDigest,
+        ..ctr(&name)
+    };
+    let sandbox = Claim {
+        content: Content::Its,
+        image: None,
+        digest: None,
+        ..named("app", &[])
+    };
+    let found = judged_with(&criteria(), POD, is(known(OURS)), &[sandbox, record]);
+    assert_eq!(words(&found)[0], "drift", "{found:?}");
+    assert_eq!(found.image, Some(name));
+}
+
 /// The runtime names an approved image, and the Pod asks for one that is refused: the container was restored
 /// from a checkpoint, or the Pod was edited since.
 #[test]
