@@ -75,7 +75,7 @@ impl Agent {
             if sight != Sight::Event && is_its && subject.runs(&self.proc) && !is_known() {
                 self.unplaced(subject);
             }
-            return self.gone(task, gone, sight, is_hidden.unwrap_or(true));
+            return self.gone(task, gone, sight, is_hidden.unwrap_or(false));
         };
         let time_ns = node::now().boot_ns;
         let comm = process::own_name(&self.proc, task.pid, time_ns);
@@ -121,8 +121,8 @@ impl Agent {
     }
 
     /// Handles a task whose process is gone. Its exec was reported or failed, unless it `is_hidden` from the
-    /// probes (or may be, because nobody saw where it was made), or a client moved the process to another
-    /// cgroup.
+    /// probes, or a client moved the process to another cgroup. Where it was made may not be known: then it
+    /// was most likely a program that the kernel refused.
     fn gone(&mut self, task: &TaskRecord, gone: Subject, sight: Sight, is_hidden: bool) {
         let start = |agent: &Self| agent.starts.of_process(gone).next().map(|(start, _)| start);
         // A list has tasks that ended long ago.
