@@ -153,8 +153,9 @@ impl Containerd {
     /// Every reference in the image store that points to `digest`.
     ///
     /// The CRI plugin also stores each image under its bare id, the digest of the image's
-    /// configuration. That name is left out, because it is not a reference. Fails with
-    /// [`EvidenceError::TooLarge`] if there are thousands.
+    /// configuration. That name is left out, because it is not a reference. So are names with another
+    /// digest, which clients can give to any image. Fails with [`EvidenceError::TooLarge`] if there are
+    /// thousands.
     pub async fn names_of(
         &self,
         namespace: &str,
@@ -175,12 +176,12 @@ impl Containerd {
                 },
             )
             .await?;
-        Ok(answer
-            .images
-            .into_iter()
-            .map(|image| image.name)
-            .filter(|name| !is_id(name))
-            .collect())
+        let is_its = |name: &String| {
+            let named = name.split_once('@').map(|(_, named)| named);
+            !is_id(name) && named.is_none_or(|named| named == digest)
+        };
+        let names = answer.images.into_iter().map(|image| image.name);
+        Ok(names.filter(is_its).collect())
     }
 
     /// Where the content of `digest` was pulled from, in order of host.

@@ -334,9 +334,7 @@ impl Sources {
                     pulled_from,
                     ..claim
                 };
-                return self
-                    .with_its_digests(asked, containerd, claim, described)
-                    .await;
+                return asked.with_its_digests(containerd, claim, described).await;
             }
             (_, Image::Configured(configured)) if record.kind == Some(Kind::Sandbox) => {
                 return sandbox::checked(claim, configured.as_deref(), record);
@@ -347,12 +345,18 @@ impl Sources {
         Claim { content, ..claim }
     }
 
+    pub(super) fn containerd_at(&self, socket: &Path) -> Option<&Containerd> {
+        let mut all = self.containerds.iter();
+        all.find(|containerd| containerd.socket() == socket)
+    }
+}
+
+impl Asked {
     /// The CRI's claim with those digests alone whose images have the container's layers. The CRI takes
     /// digests from the names in containerd, and clients of containerd can give any image a name with the
     /// digest of another one.
     async fn with_its_digests(
         &self,
-        asked: &Asked,
         containerd: &Containerd,
         mut claim: Claim,
         described: &Described,
@@ -371,7 +375,7 @@ impl Sources {
             let is_compared =
                 record.content == Content::Its && record.digest.as_ref() == Some(&digest);
             let namespace = &described.task.namespace;
-            let compare = || asked.runs_on(containerd, namespace, &digest, layers);
+            let compare = || self.runs_on(containerd, namespace, &digest, layers);
             if is_compared || compare().await == Content::Its {
                 its.insert(digest);
             }
@@ -380,10 +384,5 @@ impl Sources {
         claim.names.retain(is_its);
         claim.digest.take_if(|digest| !its.contains(digest));
         claim
-    }
-
-    pub(super) fn containerd_at(&self, socket: &Path) -> Option<&Containerd> {
-        let mut all = self.containerds.iter();
-        all.find(|containerd| containerd.socket() == socket)
     }
 }

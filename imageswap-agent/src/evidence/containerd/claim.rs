@@ -43,11 +43,6 @@ impl ContainerRecord {
             })
         };
         let names = image.names.unwrap_or_default();
-        // Clients of containerd can give any image a name with the digest of another one.
-        let has_its_digest = |name: &String| {
-            let digest = name.split_once('@').map(|(_, digest)| digest);
-            digest.is_none_or(|digest| image.digest.as_deref() == Some(digest))
-        };
         Claim {
             runtime_namespace: Some(self.namespace.clone()),
             kind: Some(Kind::of(cri_kind.as_deref() == Some(sandbox::SANDBOX))),
@@ -55,8 +50,8 @@ impl ContainerRecord {
             image: Some(self.image.clone()).filter(|image| !image.is_empty()),
             naming: Naming::of(as_asked),
             names_left_out: names.left_out,
-            names: names.known.into_iter().filter(has_its_digest).collect(),
-            digest: image.digest.clone(),
+            names: names.known.into_iter().collect(),
+            digest: image.digest,
             content,
             pulled_from: image.pulled_from,
             container_name: cri_kind

@@ -65,8 +65,7 @@ pub(super) struct ContainerStatus {
     pub(super) image_id: String,
 }
 
-/// What containerd's CRI plugin writes on a container that it restores from a checkpoint, the
-/// image that was asked for, or the file.
+/// What containerd's CRI plugin writes on a container that it restores from a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OfRestored;
 

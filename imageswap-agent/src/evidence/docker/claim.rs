@@ -50,14 +50,10 @@ impl Known {
         names: Names,
         pulled_from: Vec<ContentSource>,
     ) -> Self {
-        // Clients of containerd can give any image a name with the digest of another one.
-        let is_its = |name: &String| {
-            let digest = name.split_once('@').map(|(_, digest)| digest);
-            !name.starts_with(NAMELESS) && digest.is_none_or(|it| it == found.image_id)
-        };
+        let known = names.known.into_iter();
         Self {
             names_left_out: names.left_out,
-            names: names.known.into_iter().filter(is_its).collect(),
+            names: known.filter(|name| !name.starts_with(NAMELESS)).collect(),
             digest: Some(found.image_id.clone()),
             pulled_from,
             only_layers: false,
